@@ -1,0 +1,98 @@
+# `make help` lists the targets. Everything is made in $(VENV) and build/; nothing is installed elsewhere.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PYTHON ?= python3
+SAM2S_ROS_DISTRO ?= jazzy
+CHECKPOINT ?=
+OUTPUT ?=
+ARGS ?=
+
+# A start-up hook of the ROS wheels sets this once for its own environment; from another one it would mislead ours.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+BIN := $(VENV)/bin
+PREFIX := $(abspath $(VENV))
+RUN := env PATH="$(PREFIX)/bin:$$PATH"
+NUMPY_OF_ROS := $(VENV)/numpy-of-ros.txt
+
+# A ROS distribution is sourced when AMENT_PREFIX_PATH leads to ament_cmake (setup.py decides alike): then it is used,
+# otherwise ROS comes from PyPI.
+SOURCED := $(firstword $(wildcard $(addsuffix /share/ament_cmake,$(subst :, ,$(AMENT_PREFIX_PATH)))))
+ifneq ($(SOURCED),)
+  ROS := sourced-$(or $(ROS_DISTRO),distribution)
+  ROS_SHOWN := the sourced ROS distribution $(ROS_DISTRO)
+  VENV_OPTIONS := --system-site-packages
+  ROS_OPTIONS := -c $(NUMPY_OF_ROS)
+  CMAKE_PREFIXES := $(subst :,;,$(AMENT_PREFIX_PATH))
+  # What sourcing a workspace would do for the package in $(VENV).
+  RUN := $(RUN) AMENT_PREFIX_PATH=$(PREFIX):$(AMENT_PREFIX_PATH) LD_LIBRARY_PATH=$(PREFIX)/lib:$(LD_LIBRARY_PATH)
+else
+  ifeq ($(wildcard requirements/ros-$(SAM2S_ROS_DISTRO)-build.txt),)
+    $(error SAM2S_ROS_DISTRO is '$(SAM2S_ROS_DISTRO)': expected jazzy or kilted)
+  endif
+  ROS := $(SAM2S_ROS_DISTRO)
+  ROS_SHOWN := ROS 2 $(SAM2S_ROS_DISTRO) from PyPI
+  VENV_OPTIONS :=
+  ROS_OPTIONS := -r requirements/ros-$(SAM2S_ROS_DISTRO)-build.txt
+  CMAKE_PREFIXES := $(PREFIX)
+endif
+# Not `python -m pytest`: it would test the sources in this folder instead of what is installed. Not bin/pytest: the
+# one of a ROS distribution has no script in $(VENV).
+PYTEST := $(BIN)/python -c 'import sys, pytest; sys.path[:] = filter(None, sys.path); sys.exit(pytest.main())'
+READY := $(VENV)/ready-$(ROS)
+BUILD := build/make-$(ROS)
+
+.PHONY: help setup build test demo clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo '  PYTHON=python3.12          the Python that the environment is made with'
+	@echo '  SAM2S_ROS_DISTRO=kilted    the ROS 2 that is taken from PyPI where none is sourced (jazzy, kilted)'
+	@echo '  CHECKPOINT=path OUTPUT=folder ARGS="..."    for make demo; ARGS also for make test (pytest)'
+
+setup: $(READY)  ## make .venv with all dependencies; does nothing when they are there
+	@:
+
+build: setup $(BUILD)/build.ninja  ## generate and compile the interfaces, install into .venv
+	@$(RUN) cmake --build $(BUILD) --target install > $(BUILD)/build.log 2>&1 \
+	  || { tail -n 40 $(BUILD)/build.log; echo 'make: the build failed, see $(BUILD)/build.log' >&2; exit 1; }
+	@echo 'built: $(BIN)/sam2s'
+
+test: build  ## run all tests
+	@$(RUN) $(PYTEST) $(ARGS)
+
+demo: build  ## run the main job on a clip and say where its files are
+	@$(RUN) $(BIN)/sam2s demo $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(OUTPUT),--output '$(OUTPUT)') $(ARGS)
+
+clean:  ## remove .venv and build
+	rm -rf $(VENV) build *.egg-info
+
+$(READY): $(wildcard requirements/*.txt)
+	@command -v $(PYTHON) > /dev/null \
+	  || { echo 'setup: there is no $(PYTHON): choose a Python with PYTHON=python3.12' >&2; exit 2; }
+	@$(PYTHON) scripts/check_machine.py
+	@# Wheels of two ROS distributions in one environment would overwrite each other's libraries.
+	@if [ -e $(VENV) ] && [ -n "$$(ls $(VENV)/ready-* 2>/dev/null)" ] && [ ! -e $@ ]; then \
+	  echo 'setup: $(VENV) was made for another ROS, making it again'; rm -rf $(VENV) build; fi
+	@echo 'setup: environment $(VENV), $(ROS_SHOWN)'
+	@$(PYTHON) -m venv $(VENV_OPTIONS) $(VENV)
+	@if [ -n '$(SOURCED)' ]; then \
+	  $(BIN)/python -c 'import numpy; print("numpy==" + numpy.__version__)' > $(NUMPY_OF_ROS); fi
+	@echo 'setup: dependencies (torch is large: some minutes)'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements/constraints.txt $(ROS_OPTIONS) \
+	  -r requirements/build.txt -r requirements/runtime.txt -r requirements/test.txt
+	@touch $@
+
+# Any change of the environment starts the build anew: CMake keeps the paths it once found.
+$(BUILD)/build.ninja: $(READY)
+	@echo 'build: the interfaces (half a minute the first time)'
+	@rm -rf $(BUILD) && mkdir -p $(BUILD)
+	@$(RUN) cmake -G Ninja -S . -B $(BUILD) -DPython3_EXECUTABLE=$(PREFIX)/bin/python \
+	  '-DCMAKE_PREFIX_PATH=$(CMAKE_PREFIXES)' -DCMAKE_INSTALL_PREFIX=$(PREFIX) -DBUILD_TESTING=OFF \
+	  > $(BUILD)/configure.log 2>&1 \
+	  || { tail -n 40 $(BUILD)/configure.log; echo 'make: CMake failed on the lines above' >&2; exit 1; }

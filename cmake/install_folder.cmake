@@ -1,0 +1,21 @@
+# install_folder(<folder> <destination>)
+#   Installs a folder of this repository, all files included, as <destination>/<folder>.
+#
+# The installed folder is removed first, so that a file deleted here is not found there. The interfaces go into
+# the folder of the Python package sam2s_ros, so call this before rosidl_generate_interfaces().
+#
+# ament_python_install_package() cannot be used for a package that has the name of the interfaces: the generator
+# calls it with that name already.
+function(install_folder folder destination)
+  install(CODE "file(REMOVE_RECURSE \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${destination}/${folder}\")")
+  install(DIRECTORY ${folder} DESTINATION ${destination} PATTERN __pycache__ EXCLUDE)
+endfunction()
+
+# install_python_main(<program> <module> <destination> <template>)
+#   Installs an executable that calls main() of a Python module, run by the Python that CMake found.
+#   template: main.py.in, or node.py.in for what sam2s_ros/process.py runs; of scripts/
+function(install_python_main program module destination template)
+  set(PYTHON_MODULE ${module})
+  configure_file(scripts/${template} scripts/${program} @ONLY)
+  install(PROGRAMS ${CMAKE_CURRENT_BINARY_DIR}/scripts/${program} DESTINATION ${destination})
+endfunction()

@@ -1,0 +1,129 @@
+"""Frozen configurations. The same fields are the node's parameters, the YAML file and the docs table."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from sam2s_model.errors import ConfigError
+
+
+def option(default: Any, doc: str, *, low: float | None = None, high: float | None = None, choices: tuple = ()) -> Any:
+    """A dataclass field with its description and its limits (inclusive)."""
+    return field(default=default, metadata=dict(doc=doc, low=low, high=high, choices=choices))
+
+
+def check_options(config: Any) -> None:
+    """Raise ConfigError for the first field of a dataclass that is out of its limits, naming value and limit."""
+    for spec in dataclasses.fields(config):
+        value, limits = getattr(config, spec.name), spec.metadata
+        low, high, choices = limits.get("low"), limits.get("high"), limits.get("choices")
+        if choices and value not in choices:
+            raise ConfigError(f"{spec.name} is {value!r}: expected one of {', '.join(map(repr, choices))}")
+        if low is not None and not value >= low:
+            raise ConfigError(f"{spec.name} is {value!r}: expected at least {low}")
+        if high is not None and not value <= high:
+            raise ConfigError(f"{spec.name} is {value!r}: expected at most {high}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of one member of the SAM2 family (SAM2, arXiv 2408.00714, and its published configurations).
+
+    name: of the published checkpoint
+    embed_dim, num_heads, stages, global_blocks, window_spec, background_size: of Hiera, see `image_encoder.hiera`
+    dim, memory_dim: width of features and of memories
+    decoder_mlp, decoder_heads: of the mask decoder's transformer
+    memory_layers, memory_ffn: of the memory attention
+    num_memories: frames attended to, the prompted ones counted as one
+    max_pointers: most frames whose object pointers are attended to
+    no_object_embedding: SAM 2.1 marks the memory of a frame without the object
+    pointer_time: SAM 2.1 gives object pointers a code of their age
+    image_size: side of the square input that the checkpoint was trained at, px
+    """
+
+    name: str
+    embed_dim: int
+    num_heads: int
+    stages: tuple[int, ...]
+    global_blocks: tuple[int, ...]
+    window_spec: tuple[int, ...] = (8, 4, 14, 7)
+    background_size: tuple[int, int] = (7, 7)
+    dim: int = 256
+    memory_dim: int = 64
+    decoder_mlp: int = 2048
+    decoder_heads: int = 8
+    memory_layers: int = 4
+    memory_ffn: int = 2048
+    num_memories: int = 7
+    max_pointers: int = 16
+    no_object_embedding: bool = False
+    pointer_time: bool = False
+    image_size: int = 1024
+
+    @classmethod
+    def from_name(cls, name: str) -> ModelConfig:
+        """A published configuration. Raises ConfigError that lists the known names."""
+        if name not in MODELS:
+            raise ConfigError(f"model {name!r} is not known: expected one of {', '.join(MODELS)}")
+        return MODELS[name]
+
+
+def _published() -> dict[str, ModelConfig]:
+    sizes = dict(
+        tiny=dict(embed_dim=96, num_heads=1, stages=(1, 2, 7, 2), global_blocks=(5, 7, 9)),
+        small=dict(embed_dim=96, num_heads=1, stages=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
+        base_plus=dict(
+            embed_dim=112, num_heads=2, stages=(2, 3, 16, 3), global_blocks=(12, 16, 20), background_size=(14, 14)
+        ),
+        large=dict(
+            embed_dim=144, num_heads=2, stages=(2, 6, 36, 4), global_blocks=(23, 33, 43), window_spec=(8, 4, 16, 8)
+        ),
+    )
+    configs = [ModelConfig(name=f"sam2_hiera_{size}", **shape) for size, shape in sizes.items()]
+    configs += [
+        ModelConfig(name=f"sam2.1_hiera_{size}", no_object_embedding=True, pointer_time=True, **shape)
+        for size, shape in sizes.items()
+    ]
+    return {config.name: config for config in configs}
+
+
+PICO = ModelConfig(
+    name="sam2s_pico",
+    embed_dim=24,
+    num_heads=1,
+    stages=(1, 2, 4, 1),
+    global_blocks=(6, 7),
+    window_spec=(8, 8, 8, 8),
+    dim=96,
+    memory_dim=32,
+    decoder_mlp=384,
+    decoder_heads=4,
+    memory_layers=2,
+    memory_ffn=384,
+    no_object_embedding=True,
+    pointer_time=True,
+    image_size=192,
+)
+"""This project's smallest model: the same parts, small enough for tests, demonstrations and training on a CPU."""
+
+MODELS = {**_published(), PICO.name: PICO}
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """How the tracker runs a model. Defaults are the published ones where there are any."""
+
+    max_objects: int = option(16, "most objects tracked at once", low=1, high=254)
+    max_conditioning: int = option(4, "prompted frames kept for each object; the first is never evicted", low=2, high=32)
+    min_predicted_iou: float = option(0.4, "a mask of which the model expects a lower IoU is SUSPECT", low=0.0, high=1.0)
+    lost_after: float = option(2.0, "s without being visible until OCCLUDED becomes LOST", low=0.0, high=3600.0)
+    max_area_fraction: float = option(0.6, "a mask over more of the image than this is SUSPECT", low=0.0, high=1.0)
+    max_jump: float = option(0.35, "a centroid that moves further in one frame, in image diagonals, is SUSPECT", low=0.0, high=1.0)
+    field_of_view: str = option(
+        "full", "pixels marked 255: full marks none, auto finds the endoscope's circle", choices=("full", "auto")
+    )
+
+    def __post_init__(self):
+        check_options(self)

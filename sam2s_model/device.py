@@ -1,0 +1,49 @@
+"""From the words of a configuration, and the arrays of a caller, to torch's."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam2s_model.errors import ConfigError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """ "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N". Raises ConfigError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
+        raise ConfigError(f"device is {name!r}: expected auto, cpu, cuda or cuda:N")
+    if kind == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(index or 0) >= count:
+        raise ConfigError(f"device is {name!r} but torch {torch.__version__} sees {count} CUDA devices: use cpu or see `sam2s doctor`")
+    return torch.device("cuda", int(index or 0))
+
+
+def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """ "auto" is bf16 on CUDA and fp32 on CPU. Raises ConfigError for an unknown word or fp16 on CPU."""
+    if precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision is {precision!r}: expected auto, {', '.join(PRECISIONS)}")
+    if precision == "fp16" and device.type == "cpu":
+        raise ConfigError("precision is 'fp16' on a CPU: expected fp32 or bf16")
+    return PRECISIONS[precision]
+
+
+def describe_device(device: torch.device) -> str:
+    """ "cpu (2 threads)" or "cuda:0 (NVIDIA RTX A6000)"."""
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    return f"{device} ({torch.cuda.get_device_name(device)})"
+
+def as_tensor(image: np.ndarray) -> Tensor:
+    """A tensor that shares the image's memory where torch can: not with reversed axes, nor with read-only arrays."""
+    shares = image.flags.writeable and all(stride >= 0 for stride in image.strides)
+    return torch.from_numpy(image if shares else image.copy())

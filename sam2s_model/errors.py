@@ -1,0 +1,54 @@
+"""Every exception this package raises on purpose. Each message names the value and the limit."""
+
+from enum import IntEnum
+
+
+class ErrorCode(IntEnum):
+    """Why a request was refused. The same numbers as ``sam2s_ros/msg/ErrorCode``."""
+
+    NONE = 0
+    NOT_ACTIVE = 1
+    NO_IMAGE = 2
+    UNKNOWN_STAMP = 3
+    EMPTY_REQUEST = 4
+    INVALID_PROMPT = 5
+    UNKNOWN_OBJECT = 6
+    UNKNOWN_CLASS = 7
+    TOO_MANY_OBJECTS = 8
+    TIMEOUT = 9
+    INTERNAL = 10
+
+
+class Sam2sError(ValueError):
+    """Base of all errors below: bad input, said in one sentence."""
+
+
+class ConfigError(Sam2sError):
+    """A parameter is unknown, of the wrong type or out of its range."""
+
+
+class CheckpointError(Sam2sError):
+    """A file is not a checkpoint, or not one of the model asked for."""
+
+
+class SourceError(Sam2sError):
+    """A video, folder or bag cannot be read."""
+
+
+class ImageError(Sam2sError):
+    """An image is malformed, or of an encoding or size that cannot be processed."""
+
+
+class StampError(Sam2sError):
+    """A stamp does not follow the one before it."""
+
+
+class RequestError(Sam2sError):
+    """A prompt or remove request was refused; nothing was changed.
+
+    code: the reason, as an :class:`ErrorCode`.
+    """
+
+    def __init__(self, code: ErrorCode, message: str):
+        super().__init__(message)
+        self.code = code

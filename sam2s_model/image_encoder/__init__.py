@@ -1,0 +1,6 @@
+"""Image encoders of the family: an image to features at 1/4, 1/8 and 1/16 of its size."""
+
+from sam2s_model.image_encoder.fpn import FpnNeck, ImageEncoder
+from sam2s_model.image_encoder.hiera import Hiera
+
+__all__ = ["FpnNeck", "Hiera", "ImageEncoder"]

@@ -1,0 +1,150 @@
+"""Hiera, SAM2's hierarchical vision transformer (arXiv 2306.00989; windows and positions as in SAM2, 2408.00714 sec. 4)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam2s_model.layers import MLP
+
+
+class Hiera(nn.Module):
+    """Four stages at 1/4, 1/8, 1/16 and 1/32 of the image; channels and heads double from stage to stage.
+
+    stages: number of blocks of each stage
+    window_spec: window side of each stage, in tokens; the first block of a stage still has the previous stage's
+    global_blocks: indices of the blocks that attend everywhere
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        stages: tuple[int, ...],
+        window_spec: tuple[int, ...],
+        global_blocks: tuple[int, ...],
+        background_size: tuple[int, int],
+    ):
+        super().__init__()
+        self.patch_embed = PatchEmbed(embed_dim)
+        self.pos_embed = nn.Parameter(torch.zeros(1, embed_dim, *background_size))
+        self.pos_embed_window = nn.Parameter(torch.zeros(1, embed_dim, window_spec[0], window_spec[0]))
+        self.blocks = nn.ModuleList()
+        self.stage_ends = [sum(stages[: i + 1]) - 1 for i in range(len(stages))]
+        self.channels = [embed_dim * 2**i for i in range(len(stages))]
+        for stage, depth in enumerate(stages):
+            for i in range(depth):
+                starts_stage = stage > 0 and i == 0
+                source = stage - 1 if starts_stage else stage
+                self.blocks.append(
+                    HieraBlock(
+                        dim=self.channels[source],
+                        dim_out=self.channels[stage],
+                        num_heads=num_heads * 2**stage,
+                        window=0 if len(self.blocks) in global_blocks else window_spec[source],
+                        pool=starts_stage,
+                    )
+                )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, H, W), H and W multiples of 32 -> four maps (B, C_i, H / 2^(i+2), W / 2^(i+2))."""
+        x = self.patch_embed(image)
+        x = x + self.position(x.shape[1], x.shape[2]).to(x.dtype)
+        maps = []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in self.stage_ends:
+                maps.append(x.permute(0, 3, 1, 2))
+        return maps
+
+    def position(self, height: int, width: int) -> Tensor:
+        """(1, H, W, C) fp32: a coarse embedding of the whole image plus one of the place in the window."""
+        coarse = F.interpolate(self.pos_embed.float(), size=(height, width), mode="bicubic")
+        side = self.pos_embed_window.shape[-1]
+        # cropped because a grid need not be a whole number of windows
+        tiled = self.pos_embed_window.float().tile(1, 1, -(-height // side), -(-width // side))[:, :, :height, :width]
+        return (coarse + tiled).permute(0, 2, 3, 1)
+
+
+class PatchEmbed(nn.Module):
+    """(B, 3, H, W) -> (B, H / 4, W / 4, C)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, kernel_size=7, stride=4, padding=3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.proj(image).permute(0, 2, 3, 1)
+
+
+class HieraBlock(nn.Module):
+    """Windowed attention and MLP on (B, H, W, C); a block that starts a stage halves the grid by max-pooling its queries."""
+
+    def __init__(self, dim: int, dim_out: int, num_heads: int, window: int, pool: bool):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = HieraAttention(dim, dim_out, num_heads, pool)
+        self.norm2 = nn.LayerNorm(dim_out, eps=1e-6)
+        self.mlp = MLP(dim_out, 4 * dim_out, dim_out, 2, F.gelu)
+        if dim != dim_out:
+            self.proj = nn.Linear(dim, dim_out)
+        self.window = window
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut, x = x, self.norm1(x)
+        if self.pool:
+            shortcut = max_pool(self.proj(x))
+        height, width = shortcut.shape[1:3]
+        if self.window:
+            windows, padded = partition(x, self.window)
+            side = self.window // 2 if self.pool else self.window
+            padded = tuple(p // 2 if self.pool else p for p in padded)
+            x = unpartition(self.attn(windows), side, padded)[:, :height, :width]
+        else:
+            x = self.attn(x)
+        x = shortcut + x
+        return x + self.mlp(self.norm2(x))
+
+
+class HieraAttention(nn.Module):
+    """Self-attention on (B, H, W, C), each B on its own."""
+
+    def __init__(self, dim: int, dim_out: int, num_heads: int, pool: bool):
+        super().__init__()
+        self.qkv = nn.Linear(dim, 3 * dim_out)
+        self.proj = nn.Linear(dim_out, dim_out)
+        self.num_heads = num_heads
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, height, width, _ = x.shape
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        if self.pool:
+            q = max_pool(q)
+            height, width = q.shape[1:3]
+        q, k, v = (t.reshape(batch, -1, self.num_heads, t.shape[-1] // self.num_heads).transpose(1, 2) for t in (q, k, v))
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(batch, height, width, -1))
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """2x2 on (B, H, W, C)."""
+    return F.max_pool2d(x.permute(0, 3, 1, 2), kernel_size=2, stride=2).permute(0, 2, 3, 1)
+
+
+def partition(x: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:
+    """(B, H, W, C) -> (B * windows, side, side, C), padded with zeros at the right and bottom, and the padded (H, W)."""
+    batch, height, width, channels = x.shape
+    x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
+    padded = x.shape[1:3]
+    x = x.view(batch, padded[0] // side, side, padded[1] // side, side, channels)
+    return x.transpose(2, 3).reshape(-1, side, side, channels), padded
+
+
+def unpartition(windows: Tensor, side: int, padded: tuple[int, int]) -> Tensor:
+    """The inverse of `partition`, still padded."""
+    rows, columns = padded[0] // side, padded[1] // side
+    x = windows.view(-1, rows, columns, side, side, windows.shape[-1])
+    return x.transpose(2, 3).reshape(-1, *padded, windows.shape[-1])

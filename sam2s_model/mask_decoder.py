@@ -1,0 +1,87 @@
+"""The mask decoder of SAM2 (arXiv 2408.00714 sec. 4): prompt tokens and features to masks, IoU, object score, pointer token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sam2s_model.layers import MLP, LayerNorm2d
+from sam2s_model.two_way_transformer import TwoWayTransformer
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One candidate mask for each object, fp32 but for the token.
+
+    logits: (B, 1, 4h, 4w); iou: (B,) 0..1; token: (B, dim), the output token of the mask; object_logit: (B,), > 0 is present
+    """
+
+    logits: Tensor
+    iou: Tensor
+    token: Tensor
+    object_logit: Tensor
+
+
+class MaskDecoder(nn.Module):
+    """dim: width; heads, mlp_dim: of the two-way transformer. Token 0 gives the single mask, tokens 1..3 the ambiguous ones."""
+
+    num_masks = 4
+
+    def __init__(self, dim: int, heads: int = 8, mlp_dim: int = 2048, depth: int = 2):
+        super().__init__()
+        self.transformer = TwoWayTransformer(depth, dim, heads, mlp_dim)
+        self.iou_token = nn.Embedding(1, dim)
+        self.mask_tokens = nn.Embedding(self.num_masks, dim)
+        self.obj_score_token = nn.Embedding(1, dim)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(dim, dim // 4, kernel_size=2, stride=2),
+            LayerNorm2d(dim // 4),
+            nn.GELU(),
+            nn.ConvTranspose2d(dim // 4, dim // 8, kernel_size=2, stride=2),
+            nn.GELU(),
+        )
+        self.conv_s0 = nn.Conv2d(dim, dim // 8, kernel_size=1)
+        self.conv_s1 = nn.Conv2d(dim, dim // 4, kernel_size=1)
+        self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, dim // 8, 3) for _ in range(self.num_masks))
+        self.iou_prediction_head = MLP(dim, dim, self.num_masks, 3)
+        self.pred_obj_score_head = MLP(dim, dim, 1, 3)
+
+    def forward(
+        self,
+        features: Tensor,
+        high_res: tuple[Tensor, Tensor],
+        position: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        multimask: bool,
+    ) -> Decoded:
+        """Decode each object's best mask.
+
+        features: (B, dim, h, w); high_res: (1, dim/8, 4h, 4w) and (1, dim/4, 2h, 2w), shared by all objects
+        position: (1, dim, h, w); sparse: (B, T, dim); dense: (B, dim, h, w)
+        multimask: choose among tokens 1..3 by predicted IoU, instead of token 0
+        """
+        batch, _, height, width = features.shape
+        own = torch.cat((self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight))
+        tokens = torch.cat((own.expand(batch, -1, -1), sparse), dim=1)
+        image = (features + dense).flatten(2).transpose(1, 2)
+        tokens, image = self.transformer(image, position.flatten(2).transpose(1, 2), tokens)
+        object_logit = self.pred_obj_score_head(tokens[:, 0])[:, 0].float()
+        ious = self.iou_prediction_head(tokens[:, 1]).float().sigmoid()
+        mask_tokens = tokens[:, 2 : 2 + self.num_masks]
+
+        best = ious[:, 1:].argmax(dim=1) + 1 if multimask else ious.new_zeros(batch, dtype=torch.long)
+        rows = torch.arange(batch, device=ious.device)
+        token = mask_tokens[rows, best]
+        # The four small networks all run; picking one network an object would need a gather of weights or a host sync.
+        kernels = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
+        upscaled = self._upscale(image.transpose(1, 2).unflatten(2, (height, width)), high_res)
+        logits = torch.einsum("bc,bchw->bhw", kernels[rows, best], upscaled)[:, None]
+        return Decoded(logits.float(), ious[rows, best], token, object_logit)
+
+    def _upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor]) -> Tensor:
+        up1, norm, act1, up2, act2 = self.output_upscaling
+        fine, middle = high_res
+        return act2(up2(act1(norm(up1(image) + middle))) + fine)

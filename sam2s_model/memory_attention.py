@@ -1,0 +1,98 @@
+"""The memory attention of SAM2 (arXiv 2408.00714 sec. 4): a frame's features look at what is remembered of each object."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MemoryAttention(nn.Module):
+    """depth: number of layers; dim: width; memory_dim: width of the memories; ffn_dim: hidden width of the MLP."""
+
+    def __init__(self, depth: int, dim: int, memory_dim: int, ffn_dim: int = 2048):
+        super().__init__()
+        self.layers = nn.ModuleList(MemoryAttentionLayer(dim, memory_dim, ffn_dim) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        features: Tensor,
+        position: Tensor,
+        memory: Tensor,
+        memory_position: Tensor,
+        allowed: Tensor | None,
+        grid: tuple[int, int],
+        pointer_tokens: int,
+    ) -> Tensor:
+        """Condition one frame's features on each object's memories.
+
+        features, position: (1, HW, dim), the frame's, shared by all objects
+        memory, memory_position: (B, M, memory_dim), M = frames x HW + pointer_tokens, pointers last
+        allowed: (B, M) bool, False where an object has no memory there; None when all are there
+        Returns (B, HW, dim).
+        """
+        batch = len(memory)
+        x = (features + 0.1 * position).expand(batch, -1, -1)
+        rotation = rotary_table(*grid, features.shape[-1], device=features.device)
+        mask = None if allowed is None else allowed[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, memory, memory + memory_position, mask, rotation, pointer_tokens)
+        return self.norm(x)
+
+
+class MemoryAttentionLayer(nn.Module):
+    """Self-attention, cross-attention to the memories, MLP; pre-norm."""
+
+    def __init__(self, dim: int, memory_dim: int, ffn_dim: int):
+        super().__init__()
+        self.self_attn = RotaryAttention(dim, dim)
+        self.cross_attn_image = RotaryAttention(dim, memory_dim)
+        self.linear1 = nn.Linear(dim, ffn_dim)
+        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.norm3 = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, values: Tensor, keys: Tensor, mask: Tensor | None, rotation, pointer_tokens: int) -> Tensor:
+        y = self.norm1(x)
+        x = x + self.self_attn(y, y, y, rotation)
+        x = x + self.cross_attn_image(self.norm2(x), keys, values, rotation, mask, unrotated=pointer_tokens)
+        return x + self.linear2(F.relu(self.linear1(self.norm3(x))))
+
+
+class RotaryAttention(nn.Module):
+    """Single-head attention with axial rotary position on queries and keys."""
+
+    def __init__(self, dim: int, key_dim: int):
+        super().__init__()
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(key_dim, dim)
+        self.v_proj = nn.Linear(key_dim, dim)
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, rotation, mask: Tensor | None = None, unrotated: int = 0) -> Tensor:
+        """q (B, HW, dim), k and v (B, n x HW + unrotated, key_dim), mask (B, 1, 1, keys) -> (B, HW, dim)."""
+        q, k, v = self.q_proj(q), self.k_proj(k), self.v_proj(v)
+        q = rotate(q, *rotation)
+        spatial = k.shape[1] - unrotated
+        k = torch.cat((rotate(k[:, :spatial], *rotation), k[:, spatial:]), dim=1)
+        x = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], attn_mask=mask)
+        return self.out_proj(x[:, 0])
+
+
+def rotary_table(height: int, width: int, dim: int, device=None, theta: float = 10000.0) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, (HW, dim / 2) each: the first half of the pairs turns with x, the second with y."""
+    frequency = 1.0 / theta ** (torch.arange(0, dim, 4, device=device, dtype=torch.float32) / dim)
+    place = torch.arange(height * width, device=device)
+    x, y = (place % width).float(), (place // width).float()
+    angle = torch.cat((x[:, None] * frequency, y[:, None] * frequency), dim=1)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Turn neighbouring channel pairs of (B, n x HW, dim) by the table of (HW, dim / 2), repeated over the n frames."""
+    pairs = x.float().unflatten(1, (-1, len(cosine))).unflatten(3, (-1, 2))
+    a, b = pairs.unbind(-1)
+    turned = torch.stack((a * cosine - b * sine, a * sine + b * cosine), dim=-1)
+    return turned.flatten(3).flatten(1, 2).to(x.dtype)

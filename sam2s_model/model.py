@@ -1,0 +1,244 @@
+"""The SAM2 model as free-standing phases: encode an image, condition it on memory, decode masks, encode a memory.
+
+It keeps no state between calls: what is remembered lives in `memory/`, and `tracker.py` is the loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam2s_model.config import ModelConfig
+from sam2s_model.errors import ConfigError
+from sam2s_model.image_encoder import FpnNeck, Hiera, ImageEncoder
+from sam2s_model.layers import MLP, sine_position_1d, sine_position_2d
+from sam2s_model.mask_decoder import Decoded, MaskDecoder
+from sam2s_model.memory_attention import MemoryAttention
+from sam2s_model.memory_encoder import MemoryEncoder
+from sam2s_model.prompt_encoder import PromptEncoder
+
+STRIDE = 16  # of the features that masks are decoded from
+ABSENT_LOGIT = -1024.0  # mask logit of an object that is not there
+MEMORY_PARTS = (
+    "maskmem_tpos_enc",
+    "no_mem_pos_enc",
+    "no_obj_ptr",
+    "no_obj_embed_spatial",
+    "mask_downsample.",
+    "memory_attention.",
+    "memory_encoder.",
+    "obj_ptr_proj.",
+    "obj_ptr_tpos_proj.",
+    "sam_mask_decoder.pred_obj_score_head.",
+)
+"""State-dict keys (or their beginnings) that only tracking with memory needs: all others make masks from prompts."""
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """One frame, encoded once for all objects.
+
+    coarse: (1, dim, h, w) at 1/16; fine: (1, dim/8, 4h, 4w); middle: (1, dim/4, 2h, 2w), both ready for the decoder
+    """
+
+    coarse: Tensor
+    middle: Tensor
+    fine: Tensor
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.coarse.shape[-2:]
+
+    @property
+    def high_res(self) -> tuple[Tensor, Tensor]:
+        return self.fine, self.middle
+
+
+class Sam2Model(nn.Module):
+    """A member of the SAM2 family for square inputs of `image_size` px (a multiple of 32; 0: the one it was trained at).
+
+    missing: state-dict keys that the loaded checkpoint did not hold; empty for a complete one
+    """
+
+    def __init__(self, config: ModelConfig, image_size: int = 0):
+        super().__init__()
+        self.config = config
+        self.missing: tuple[str, ...] = ()
+        dim, memory_dim = config.dim, config.memory_dim
+        trunk = Hiera(
+            config.embed_dim,
+            config.num_heads,
+            config.stages,
+            config.window_spec,
+            config.global_blocks,
+            config.background_size,
+        )
+        self.image_encoder = ImageEncoder(trunk, FpnNeck(dim, trunk.channels))
+        self.sam_prompt_encoder = PromptEncoder(dim)
+        self.sam_mask_decoder = MaskDecoder(dim, config.decoder_heads, config.decoder_mlp)
+        self.memory_attention = MemoryAttention(config.memory_layers, dim, memory_dim, config.memory_ffn)
+        self.memory_encoder = MemoryEncoder(dim, memory_dim)
+        self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
+        self.obj_ptr_proj = MLP(dim, dim, dim, 3)
+        self.maskmem_tpos_enc = _embedding(config.num_memories, 1, 1, memory_dim)
+        self.no_mem_embed = _embedding(1, 1, dim)
+        self.no_mem_pos_enc = _embedding(1, 1, dim)
+        self.no_obj_ptr = _embedding(1, dim)
+        if config.no_object_embedding:
+            self.no_obj_embed_spatial = _embedding(1, memory_dim)
+        if config.pointer_time:
+            self.obj_ptr_tpos_proj = nn.Linear(dim, memory_dim)
+        self.set_image_size(image_size or config.image_size)
+
+    def set_image_size(self, image_size: int) -> None:
+        """Take square inputs of another size from now on; no weight depends on it. Raises ConfigError."""
+        if image_size < 64 or image_size % 32:
+            raise ConfigError(f"image_size is {image_size}: expected a multiple of 32, at least 64, or 0")
+        self.image_size = image_size
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def device(self) -> torch.device:
+        return self.no_mem_embed.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.no_mem_embed.dtype
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) of the features."""
+        return self.image_size // STRIDE, self.image_size // STRIDE
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether everything that tracking with memory needs was loaded."""
+        return not any(key.startswith(MEMORY_PARTS) for key in self.missing)
+
+    @property
+    def has_object_score(self) -> bool:
+        """Whether the head that tells presence was loaded."""
+        return not any(key.startswith("sam_mask_decoder.pred_obj_score_head.") for key in self.missing)
+
+    def prepare_image(self, image: Tensor) -> Tensor:
+        """(H, W, 3) uint8 RGB, on any device -> (1, 3, S, S), normalised, the aspect ratio not kept (as published)."""
+        x = image.to(self.device).permute(2, 0, 1)[None].float()
+        x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", antialias=True) / 255
+        mean, std = (torch.tensor(v, device=x.device).reshape(1, 3, 1, 1) for v in (_MEAN, _STD))
+        return ((x - mean) / std).to(self.dtype)
+
+    def encode_image(self, image: Tensor) -> ImageFeatures:
+        """(1, 3, S, S), from `prepare_image` -> the frame's features."""
+        fine, middle, coarse = self.image_encoder(image)
+        return ImageFeatures(coarse, self.sam_mask_decoder.conv_s1(middle), self.sam_mask_decoder.conv_s0(fine))
+
+    def without_memory(self, features: ImageFeatures, batch: int) -> Tensor:
+        """(B, dim, h, w): features for the decoder of objects of which nothing is remembered."""
+        return (features.coarse + self.no_mem_embed.reshape(1, -1, 1, 1)).expand(batch, -1, -1, -1)
+
+    def with_memory(
+        self, features: ImageFeatures, memory: Tensor, codes: Tensor, pointers: Tensor, ages: Tensor, allowed: Tensor | None
+    ) -> Tensor:
+        """Condition a frame on each object's memories (SAM2, sec. 4).
+
+        memory: (B, F, hw, memory_dim), spatial memories of F frames
+        codes: (B, F) int, temporal code of each: 0 newest .. num_memories - 2 oldest, num_memories - 1 prompted
+        pointers: (B, P, dim), object pointers; ages: (B, P), frames since each, as a float
+        allowed: (B, F + P) bool, False where an object has nothing; None when nothing is missing
+        Returns (B, dim, h, w).
+        """
+        batch, _, area, memory_dim = memory.shape
+        h, w = features.grid
+        place = sine_position_2d(memory_dim, h, w, device=memory.device).flatten(1).T  # (hw, memory_dim)
+        time = self.maskmem_tpos_enc.reshape(-1, memory_dim)[codes]  # (B, F, memory_dim)
+        position = place.to(self.dtype)[None, None] + time[:, :, None]
+        split = pointers.shape[-1] // memory_dim  # a pointer is that many tokens
+        tokens = pointers.reshape(batch, -1, memory_dim).to(self.dtype)
+        token_position = self._pointer_position(ages).repeat_interleave(split, dim=1)
+        if allowed is not None:
+            frames = memory.shape[1]
+            allowed = torch.cat(
+                (allowed[:, :frames].repeat_interleave(area, 1), allowed[:, frames:].repeat_interleave(split, 1)), dim=1
+            )
+        conditioned = self.memory_attention(
+            features.coarse.flatten(2).transpose(1, 2),
+            sine_position_2d(self.config.dim, h, w, device=memory.device).flatten(1).T[None].to(self.dtype),
+            torch.cat((memory.flatten(1, 2).to(self.dtype), tokens), dim=1),
+            torch.cat((position.flatten(1, 2), token_position), dim=1),
+            allowed,
+            (h, w),
+            pointer_tokens=tokens.shape[1],
+        )
+        return conditioned.transpose(1, 2).unflatten(2, (h, w))
+
+    def _pointer_position(self, ages: Tensor) -> Tensor:  # (B, P) -> (B, P, memory_dim)
+        if not self.config.pointer_time:
+            return torch.zeros(*ages.shape, self.config.memory_dim, device=ages.device, dtype=self.dtype)
+        # A live stream has no length, so the published normaliser min(frames, 16) - 1 is the constant for long videos.
+        code = sine_position_1d(ages / (self.config.max_pointers - 1), self.config.dim)
+        return self.obj_ptr_tpos_proj(code.to(self.dtype))
+
+    def decode(
+        self,
+        conditioned: Tensor,
+        features: ImageFeatures,
+        *,
+        points: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        mask_logits: Tensor | None = None,
+        multimask: bool,
+    ) -> Decoded:
+        """Decode one mask for each object.
+
+        conditioned: (B, dim, h, w); points: (B, P, 2), px of the model input, x y; point_labels: (B, P), see
+        `prompt_encoder`; mask_logits: (B, 1, ., .); multimask: choose among the three ambiguous masks by predicted IoU
+        """
+        batch = len(conditioned)
+        prompt = self.sam_prompt_encoder
+        sparse = prompt.no_points(batch) if points is None else prompt.points(points, point_labels, self.image_size)
+        return self.sam_mask_decoder(
+            conditioned,
+            features.high_res,
+            prompt.grid_position(*features.grid),
+            sparse,
+            prompt.mask(mask_logits, batch, features.grid),
+            multimask,
+        )
+
+    def decode_given_mask(self, features: ImageFeatures, mask: Tensor) -> Decoded:
+        """Take (B, 1, S, S) masks of 0 and 1 as the output; the decoder only makes their pointer tokens.
+
+        As published, it sees the plain features, and its own object score decides about the pointer, not the mask.
+        """
+        batch = len(mask)
+        small = F.interpolate(mask.float() * 20 - 10, scale_factor=0.25, mode="bilinear", antialias=True)
+        prompt = self.mask_downsample(mask.to(self.dtype))
+        plain = features.coarse.expand(batch, -1, -1, -1)
+        decoded = self.decode(plain, features, mask_logits=prompt, multimask=False)
+        return Decoded(small, torch.ones_like(decoded.iou), decoded.token, decoded.object_logit)
+
+    def pointer(self, token: Tensor, present: Tensor) -> Tensor:
+        """Output token (B, dim) and presence (B,) bool -> object pointer (B, dim)."""
+        return torch.where(present[:, None], self.obj_ptr_proj(token), self.no_obj_ptr)
+
+    def encode_memory(self, features: ImageFeatures, logits: Tensor, present: Tensor) -> Tensor:
+        """Mask logits (B, 1, ., .) and presence (B,) bool -> spatial memories (B, hw, memory_dim)."""
+        size = (self.image_size, self.image_size)
+        logits = F.interpolate(logits.float(), size=size, mode="bilinear") if logits.shape[-2:] != size else logits
+        memory = self.memory_encoder(features.coarse, (logits.sigmoid() * 20 - 10).to(self.dtype))
+        memory = memory.flatten(2).transpose(1, 2)
+        if self.config.no_object_embedding:
+            memory = memory + (~present)[:, None, None] * self.no_obj_embed_spatial
+        return memory
+
+
+def _embedding(*shape: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(*shape), std=0.02))

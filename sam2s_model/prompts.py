@@ -1,0 +1,98 @@
+"""What a person or a controller says about an object: points, a box or a mask, and a class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sam2s_model.errors import ErrorCode, RequestError
+
+NEGATIVE, POSITIVE = 0, 1
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One object's prompt. Coordinates are pixels of the source image: x right, y down, the centre of
+    the first pixel is (0, 0). A mask excludes points and box.
+
+    object_id: 0 for a new object, otherwise an object that is tracked
+    class_name: a name of the label set; "" keeps the class, or means the set's first class for a new object
+    points: (P, 2) float, x y, or None
+    point_labels: (P,) int, 1 on the object, 0 not on it
+    box: (4,) float, x0 y0 x1 y1, or None
+    mask: (H, W) bool, or None
+    """
+
+    object_id: int = 0
+    class_name: str = ""
+    points: np.ndarray | None = None
+    point_labels: np.ndarray | None = None
+    box: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+    def validated(self, height: int, width: int) -> Prompt:
+        """Return the prompt with its arrays in their canonical types, checked against an image's size.
+
+        Raises RequestError (INVALID_PROMPT, EMPTY_REQUEST) naming the value and the limit.
+        """
+        points, labels = _points(self.points, self.point_labels, height, width)
+        box = _box(self.box, height, width)
+        mask = _mask(self.mask, height, width)
+        if points is None and box is None and mask is None:
+            raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no box and no mask: give one of them")
+        if mask is not None and (points is not None or box is not None):
+            raise _invalid("a prompt has a mask and also points or a box: give a mask alone, or points and a box")
+        return Prompt(self.object_id, self.class_name, points, labels, box, mask)
+
+
+def _invalid(message: str) -> RequestError:
+    return RequestError(ErrorCode.INVALID_PROMPT, message)
+
+
+def _points(points, labels, height, width):
+    points = np.zeros((0, 2), np.float32) if points is None else np.asarray(points, np.float32)
+    labels = np.zeros((0,), np.int64) if labels is None else np.asarray(labels)
+    if points.size == 0 and labels.size == 0:
+        return None, None
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise _invalid(f"points have shape {points.shape}: expected (P, 2)")
+    if labels.shape != (len(points),):
+        raise _invalid(f"{len(points)} points but {labels.size} point labels: give one label for each point")
+    wrong = labels[(labels != NEGATIVE) & (labels != POSITIVE)]
+    if wrong.size:
+        raise _invalid(f"point label {wrong[0]}: expected {POSITIVE} (on the object) or {NEGATIVE} (not on it)")
+    for x, y in points:
+        if not (0 <= x <= width - 1 and 0 <= y <= height - 1):  # False for NaN as well
+            raise _invalid(
+                f"point ({x:g}, {y:g}) is outside the image: expected 0 <= x <= {width - 1} and 0 <= y <= {height - 1}"
+            )
+    return points, labels.astype(np.int64)
+
+
+def _box(box, height, width):
+    box = np.zeros((0,), np.float32) if box is None else np.asarray(box, np.float32)
+    if box.size == 0:
+        return None
+    if box.shape != (4,):
+        raise _invalid(f"box has shape {box.shape}: expected 4 numbers, x0 y0 x1 y1")
+    x0, y0, x1, y1 = (float(v) for v in box)
+    shown = f"box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
+    if not np.isfinite(box).all():
+        raise _invalid(f"{shown} is not finite")
+    if not (x0 < x1 and y0 < y1):
+        raise _invalid(f"{shown} is empty: expected x0 < x1 and y0 < y1")
+    if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
+        raise _invalid(f"{shown} is outside the image: expected 0 <= x <= {width} and 0 <= y <= {height}")
+    return box
+
+
+def _mask(mask, height, width):
+    if mask is None:
+        return None
+    mask = np.asarray(mask) != 0
+    if mask.shape != (height, width):
+        raise _invalid(f"mask has shape {mask.shape}: expected the image's, ({height}, {width})")
+    if not mask.any():
+        raise _invalid("the mask is empty: expected at least one pixel on the object")
+    return mask

@@ -1,0 +1,213 @@
+"""The command line `sam2s`. torch and ROS are imported inside the commands, so that --help is fast."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, List, Optional
+from xml.etree import ElementTree
+
+import typer
+
+from sam2s_model.errors import Sam2sError
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+DEFAULT_SOURCE = "scene:?width=640&height=512&frames=120&seed=0"
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    help="Track surgical instruments with SAM2 models.",
+)  # fmt: skip
+
+Checkpoint = Annotated[
+    Optional[Path], typer.Option(help="a .pt or .safetensors file; default: the one in the package, if it has one")
+]
+Model = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
+Policy = Annotated[str, typer.Option(help="memory policy: auto, fifo or none")]
+ImageSize = Annotated[
+    int, typer.Option(min=0, max=4096, help="side of the square the network sees, px, a multiple of 32; 0: the model's own")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16 or fp16")]
+Frames = Annotated[int, typer.Option(min=0, help="frames at most; 0: all")]
+Boxes = Annotated[
+    Optional[List[str]],
+    typer.Option("--box", metavar="X0,Y0,X1,Y1", help="an object of the first frame, in px; repeatable"),
+]
+Points = Annotated[
+    Optional[List[str]],
+    typer.Option("--point", metavar="X,Y", help="a point on an object of the first frame; repeatable"),
+]
+Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
+MaskTopic = Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from sam2s_ros.dds import share_directory
+
+        print(ElementTree.parse(share_directory() / "package.xml").getroot().findtext("version"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    source: Annotated[str, typer.Option(help='a video, image folder or bag, or "scene:?..."')] = DEFAULT_SOURCE,
+    checkpoint: Checkpoint = None,
+    model: Model = "auto",
+    policy: Policy = "auto",
+    image_size: ImageSize = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    rate: Annotated[
+        Optional[float],
+        typer.Option(min=0.0, max=1000.0, help="Hz; 0: the source's own; default: what the tracker follows"),
+    ] = None,
+    frames: Frames = 0,
+    output: Annotated[Path, typer.Option(help="folder for the results")] = Path("output/demo"),
+    box: Boxes = None,
+    point: Points = None,
+    topic: Topic = "",
+    mask_topic: MaskTopic = "",
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="play again and again until Ctrl-C")] = False,
+) -> None:
+    """Replay a source as a camera, track it and record it: real processes, over DDS.
+
+    The first frame is prompted with --box and --point, or with the boxes of the source's ground truth.
+    """
+    from rich.console import Console
+
+    from sam2s_ros.demo import run_demo
+    from sam2s_ros.demo_report import passed, tables
+    from sam2s_ros.options import DemoOptions
+
+    console = Console()
+    options = DemoOptions(
+        source=source, checkpoint=checkpoint, output=output, model=model, policy=policy, image_size=image_size,
+        device=device, precision=precision, rate=rate, frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
+        keep_going=keep_going, topic=topic, mask_topic=mask_topic, say=_teller(console),
+    )  # fmt: skip
+    summary = run_demo(options)
+    console.print(tables(summary, output))
+    if not passed(summary):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def track(
+    source: Annotated[str, typer.Argument(help='a video, image folder or bag, or "scene:?..."')],
+    checkpoint: Checkpoint = None,
+    model: Model = "auto",
+    policy: Policy = "auto",
+    image_size: ImageSize = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    frames: Frames = 0,
+    output: Annotated[Path, typer.Option(help="folder for the results")] = Path("output/track"),
+    box: Boxes = None,
+    point: Points = None,
+    topic: Topic = "",
+    mask_topic: MaskTopic = "",
+) -> None:
+    """Track a file, without ROS: masks as PNG, an overlay video and a summary.
+
+    The first frame is prompted with --box and --point, or with the boxes of the source's ground truth.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from sam2s_ros.options import TrackOptions
+    from sam2s_ros.track import run_track
+    from sam2s_ros.track_report import tables
+
+    console = Console()
+    options = TrackOptions(
+        source=source, checkpoint=checkpoint, output=output, model=model, policy=policy,
+        image_size=image_size, device=device, precision=precision, frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
+        topic=topic, mask_topic=mask_topic, say=_teller(console),
+    )  # fmt: skip
+    columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=None)
+        summary = run_track(options, lambda done, total: progress.update(bar, completed=done, total=total))
+    console.print(tables(summary, output))
+    if summary["interrupted"]:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def doctor(
+    quick: Annotated[bool, typer.Option("--quick", help="do not measure the loss of images over DDS")] = False,
+    seconds: Annotated[float, typer.Option(min=1.0, max=60.0, help="length of each measurement")] = 5.0,
+) -> None:
+    """Look at this machine: Python, torch, ROS, DDS; say what to do about each finding.
+
+    The exit code is 0 when all is usable, otherwise 1.
+    """
+    from rich.console import Console
+
+    from sam2s_ros.doctor import examine, exports, table, usable
+
+    console = Console()
+    findings = examine(measure=not quick, seconds=seconds, say=_teller(console))
+    console.print(table(findings))
+    print(exports(findings))  # as it is, so that it can be copied
+    if not usable(findings):
+        raise typer.Exit(FAILED)
+
+
+def _teller(console):
+    """Prints a line as it is: no colours for numbers, and [ ] are no markup."""
+    return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point. Returns the exit code.
+
+    2: bad input, said in one sentence on stderr; 1: it failed, or the figures do not agree; 130: SIGINT
+    """
+    from sam2s_ros.graph import ChildDied
+
+    try:
+        return app(args, standalone_mode=False) or 0
+    except typer.Exit as end:
+        return end.exit_code
+    except Sam2sError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except ChildDied as error:
+        refused = error.code == BAD_INPUT  # the process has said why in one sentence
+        print(error.last_line if refused else error, file=sys.stderr)
+        return BAD_INPUT if refused else FAILED
+    except TimeoutError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(
+            error, "show"
+        ):  # of click: an option that is not known, or out of range
+            error.show()
+            return error.exit_code
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""What the tracker publishes for a frame, and the switch that stops it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from sam2s_model.semantics import GENERIC, LabelSet
+from sam2s_model.tracks import Tracks
+from sam2s_ros import image_codec, messages, qos
+from sam2s_ros.health import Health, View
+from sam2s_ros.msg import ClassLabels, TrackedMasks
+from sam2s_ros.overlay import draw_overlay
+from sam2s_ros.worker import Result
+
+
+class Outputs:
+    """The publishers of masks, images and labels. The worker delivers; any thread may switch.
+
+    active: whether the life cycle lets anything be published; enabled: as set by ~/enable
+    now: ns, the node's clock; trouble: told when an overlay cannot be drawn
+    """
+
+    def __init__(self, node: Node, health: Health, now: Callable[[], int], trouble: Callable[[str], None]):
+        def publisher(kind, topic, profile):
+            return node.create_publisher(kind, topic, qos.own(profile), qos_overriding_options=qos.overridable())
+
+        self._masks = publisher(TrackedMasks, "~/masks", qos.OUTPUT)
+        self._label_image = publisher(Image, "~/label_image", qos.OUTPUT)
+        self._semantic_image = publisher(Image, "~/semantic_image", qos.OUTPUT)
+        self._overlay = publisher(Image, "~/overlay", qos.OUTPUT)
+        self._class_labels = publisher(ClassLabels, "~/labels", qos.LATCHED)
+        self._health, self._now, self._trouble = health, now, trouble
+        self._lock = threading.Lock()  # held while publishing and while switching, so that off means off
+        self._sequence = self._labels_since = 0
+        self.active, self.enabled = False, True
+        self.labels, self.overlay_alpha = GENERIC, 0.45
+
+    def begin(self, labels: LabelSet) -> None:
+        """Count from 1 again, with this table of classes: the node was configured."""
+        self._sequence, self.enabled, self.labels = 0, True, labels
+        self._labels_since = self._now()
+
+    def publish_labels(self) -> None:
+        """Publish the latched table of classes: the node was activated."""
+        self._class_labels.publish(self.labels_message())
+
+    def switch(self, *, active: bool | None = None, enabled: bool | None = None) -> None:
+        """Once this returns with either of them False, nothing is published."""
+        with self._lock:
+            self.active = self.active if active is None else active
+            self.enabled = self.enabled if enabled is None else enabled
+
+    def deliver(self, result: Result) -> int:
+        """Publish all topics of one frame, with its header. Return its sequence, 0 when they are switched off."""
+        header, tracks = result.frame.header, result.tracks
+        with self._lock:
+            if not (self.active and self.enabled):
+                return 0
+            self._sequence = sequence = self._sequence + 1
+            masks = messages.masks_message(
+                tracks,
+                header,
+                sequence=sequence,
+                received_ns=result.frame.received,
+                finished_ns=result.finished,
+                model=result.model,
+            )
+            self._masks.publish(masks)
+            self._label_image.publish(masks.label_image)
+            self._semantic_image.publish(image_codec.to_message(tracks.semantic_map(), header, "mono8"))
+            latency = time.monotonic() - result.frame.arrived
+            self._health.published(tracks.stamp, self._now(), latency=latency, step=result.step)
+            if self._overlay.get_subscription_count() > 0:
+                self._publish_overlay(result)
+        return sequence
+
+    def _publish_overlay(self, result: Result) -> None:
+        try:
+            drawn = draw_overlay(result.image, result.tracks, self.labels, alpha=self.overlay_alpha)
+            self._overlay.publish(image_codec.to_message(drawn, result.frame.header, "rgb8"))
+        except Exception as error:  # the masks are out and counted: a picture for people must not undo that
+            self._trouble(f"overlay not drawn: {type(error).__name__}: {error}")
+
+    def labels_message(self) -> ClassLabels:
+        return messages.labels_message(self.labels, self._labels_since)
+
+
+def answer_message(tracks: Tracks, view: View) -> TrackedMasks:
+    """The masks in a service's answer. view: as of right after the request, so that it is of the frame of `tracks`.
+
+    The header is that frame's; where the view has none, it has only the stamp. The sequence is that of the
+    frame's message on ~/masks, 0 when it was not published.
+    """
+    return messages.masks_message(
+        tracks,
+        view.header if view.header is not None else Header(stamp=messages.to_time(tracks.stamp)),
+        sequence=view.sequence,
+        received_ns=view.received,
+        finished_ns=view.finished,
+        model=view.model,
+    )

@@ -1,0 +1,161 @@
+"""A rosbag2 recording (sqlite3 or mcap), read with `rosbags`: no ROS installation is needed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
+
+from sam2s_model.errors import ImageError, SourceError
+from sam2s_ros.image_codec import decode_compressed, to_gray, to_rgb
+from sam2s_ros.sources.base import Frame, FrameSource
+
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+WAITING_IMAGES = 8  # images held back for a mask that comes later in the bag
+WAITING_MASKS = 32  # masks held back for an image that comes later
+TYPES = get_typestore(Stores.ROS2_JAZZY)  # both messages are the same in every distribution since Foxy
+
+
+class BagSource(FrameSource):
+    """One topic of images (Image or CompressedImage), and optionally one of masks with the same stamps.
+
+    Stamps are the header stamps, or the recording times of a bag whose headers have none; an image whose stamp is
+    not after the one before is left out. An image whose mask does not follow within eight images is delivered
+    without.
+
+    Raises SourceError when the bag cannot be read or has no such topic; it names the topics there are.
+    """
+
+    kind = "bag"
+
+    def __init__(self, spec: str, path: Path, *, topic: str = "", mask_topic: str = ""):
+        super().__init__(spec)
+        self._path = path
+        with self._opened() as reader:
+            self.mask_topic = _topic(spec, reader, mask_topic, what="masks") if mask_topic else ""
+            self.topic = _topic(spec, reader, topic, besides=self.mask_topic, what="images")
+            self.length = reader.topics[self.topic].msgcount
+        if not self.length:
+            raise SourceError(f"{spec} has no message on topic {self.topic!r}: expected at least one image")
+        self.has_masks = bool(self.mask_topic)
+        self.fps, self.size = self._probe()
+
+    def _frames(self) -> Iterator[Frame]:
+        waiting: list[Frame] = []
+        masks: OrderedDict[int, np.ndarray] = OrderedDict()
+        index, previous = 0, 0
+        for topic, stamp, message in self._messages():
+            if topic == self.mask_topic:
+                mask = self._labels_of(stamp, message)
+                if mask is None:
+                    continue
+                masks[stamp] = mask
+                while len(masks) > WAITING_MASKS:
+                    masks.popitem(last=False)
+            else:
+                name, position = f"{index:06d}", index
+                index += 1
+                if stamp <= previous:
+                    self._note_odd(f"frame {name} has stamp {stamp} ns, not after {previous} ns of the frame before it")
+                    continue
+                image = self._rgb_of(name, message)
+                if image is None or not self._fits(name, image):
+                    continue
+                previous = stamp
+                waiting.append(Frame(position, stamp, image, None, name))
+            while waiting and (not self.has_masks or waiting[0].stamp_ns in masks or len(waiting) > WAITING_IMAGES):
+                yield self._with_mask(waiting.pop(0), masks)
+        for frame in waiting:
+            yield self._with_mask(frame, masks)
+
+    def _with_mask(self, frame: Frame, masks: OrderedDict[int, np.ndarray]) -> Frame:
+        mask = masks.pop(frame.stamp_ns, None)
+        if mask is not None:
+            mask = self._fitting_mask(frame.name, mask)
+        return Frame(frame.index, frame.stamp_ns, frame.image, mask, frame.name)
+
+    def _messages(self) -> Iterator[tuple[str, int, object]]:
+        """(topic, header stamp in ns, message) in the order of recording."""
+        with self._opened() as reader:
+            connections = [c for c in reader.connections if c.topic in (self.topic, self.mask_topic)]
+            messages = reader.messages(connections)
+            while True:
+                try:
+                    connection, recorded, data = next(messages)
+                    message = TYPES.deserialize_cdr(data, connection.msgtype)
+                except StopIteration:
+                    return
+                except Exception as error:  # rosbags lets struct, sqlite3, zstd and its own errors through
+                    self._note_odd(f"the bag cannot be read any further ({type(error).__name__}: {error})")
+                    return
+                stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+                yield connection.topic, stamp or recorded, message
+
+    @contextmanager
+    def _opened(self) -> Iterator[Reader]:
+        try:
+            reader = Reader(self._path)
+            reader.open()
+        except Exception as error:  # as above: a damaged file ends in whatever its bytes lead to
+            reason = str(error) or type(error).__name__
+            raise SourceError(f"{self.spec} is not a readable rosbag2 recording ({reason.rstrip('.')})") from error
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+    def _probe(self) -> tuple[float, tuple[int, int]]:
+        """(frames per second, (H, W)): the rate from the recording times, the size from the first good image."""
+        with self._opened() as reader:
+            seconds = reader.duration * 1e-9
+        fps = (self.length - 1) / seconds if self.length > 1 and seconds > 0 else 1.0
+        reason = "it has no image"
+        for topic, _, message in self._messages():
+            if topic == self.mask_topic:
+                continue
+            try:
+                return fps, _rgb(message).shape[:2]
+            except ImageError as error:
+                reason = str(error)
+        raise SourceError(f"{self.spec}: no image on topic {self.topic!r} can be decoded ({reason})")
+
+    def _rgb_of(self, name: str, message) -> np.ndarray | None:
+        try:
+            return _rgb(message)
+        except ImageError as error:
+            self._note_odd(f"frame {name} cannot be decoded ({error})")
+            return None
+
+    def _labels_of(self, stamp: int, message) -> np.ndarray | None:
+        try:
+            return to_gray(message)
+        except ImageError as error:
+            self._note_odd(f"the mask of stamp {stamp} cannot be decoded ({error})")
+            return None
+
+
+def _rgb(message) -> np.ndarray:
+    return decode_compressed(message) if hasattr(message, "format") else to_rgb(message)
+
+
+def _topic(spec: str, reader: Reader, wanted: str, *, besides: str = "", what: str) -> str:
+    """The topic to read. Raises SourceError naming the image topics there are."""
+    types = (IMAGE,) if what == "masks" else (IMAGE, COMPRESSED)
+    found = sorted({c.topic for c in reader.connections if c.msgtype in types and c.topic != besides})
+    names = ", ".join(found) if found else "none"
+    if wanted:
+        for name in (wanted, "/" + wanted):
+            if name in found:
+                return name
+        raise SourceError(f"{spec} has no {what} on topic {wanted!r}: its image topics are: {names}")
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        others = ", ".join(sorted({c.topic for c in reader.connections})) or "none"
+        raise SourceError(f"{spec} has no image topic: its topics are: {others}")
+    raise SourceError(f"{spec} has {len(found)} image topics, give one of them: {names}")

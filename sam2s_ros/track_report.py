@@ -1,0 +1,36 @@
+"""The summary of `sam2s track` for a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+
+def tables(summary: dict[str, Any], output: Path) -> Group:
+    """summary: as `run_track` returns it; output: the folder it wrote to."""
+    table = Table(
+        title=f"{summary['model']} on {summary['device']}, {summary['image_size']} px",
+        title_justify="left",
+        show_header=False,
+    )
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_row("frames", f"{summary['frames']}{' (interrupted)' if summary['interrupted'] else ''}")
+    table.add_row("images and masks left out", str(summary["left_out"]["count"]))
+    if summary["step_ms"]["count"]:
+        table.add_row(
+            "step p50 / p90 / p99 / max",
+            "{p50:.1f} / {p90:.1f} / {p99:.1f} / {max:.1f} ms".format(**summary["step_ms"]),
+        )
+    for row in summary["objects"]:
+        if row["mean_iou"] is not None:
+            title = f"mean IoU of object {row['object_id']} (label {row['truth_label']})"
+            table.add_row(title, f"{row['mean_iou']:.3f} over {row['scored_frames']} frames")
+    files = Table(show_header=False, box=None, title="where to look", title_justify="left")
+    files.add_row(str(output / "overlay.mp4"), "the masks on the images")
+    files.add_row(str(output / "masks"), "one PNG a frame; values are labels")
+    files.add_row(str(output / "summary.json"), "this table")
+    return Group(table, files)

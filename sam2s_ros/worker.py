@@ -1,0 +1,302 @@
+"""The one thread that owns torch: frames and requests in, tracks out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NoAnswer  # another class than TimeoutError before Python 3.11
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from std_msgs.msg import Header
+
+from sam2s_model.config import TrackerConfig
+from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
+from sam2s_model.semantics import LabelSet
+from sam2s_model.tracks import Tracks
+from sam2s_ros.gate import seconds
+from sam2s_ros.health import Health, Outcome, View
+from sam2s_ros.mailbox import Mailbox
+from sam2s_ros.parameters import NodeConfig
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image on its way to the tracker.
+
+    stamp: ns, the header's; epoch: of the stamp gate
+    decode: makes (H, W, 3) uint8 RGB of the message, raises ImageError
+    received: ns, node clock; arrived: s, steady clock
+    """
+
+    header: Header
+    stamp: int
+    epoch: int
+    decode: Callable[[], np.ndarray]
+    received: int
+    arrived: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A processed frame. image: (H, W, 3) uint8 RGB, the one that was segmented; step: s in the tracker;
+    finished: ns, node clock."""
+
+    frame: Frame
+    image: np.ndarray
+    tracks: Tracks
+    step: float
+    finished: int
+    model: str
+
+
+@dataclass(frozen=True)
+class _Request:
+    call: Callable[[Any], Any]
+    future: Future
+
+
+class Worker:
+    """Builds a tracker in a thread of its own and runs it there until `stop`.
+
+    build: makes the tracker (see `sam2s_model.tracker.Tracker`), called in the thread
+    deliver: publishes a Result, called in the thread; returns its sequence number, 0 when it was not published
+    health: told how each frame ended and why; now: ns, the node's clock
+    event: told of a reset; trouble: told of a frame that was refused or failed, perhaps of every one
+    config: replaced by the owner when a parameter changes; read before each frame
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], Any],
+        deliver: Callable[[Result], int],
+        *,
+        health: Health,
+        config: NodeConfig,
+        now: Callable[[], int] = time.time_ns,
+        event: Callable[[str], None],
+        trouble: Callable[[str], None],
+    ):
+        self.config = config
+        self.view = View()
+        self._build, self._deliver, self._health, self._now = build, deliver, health, now
+        self._event, self._trouble = event, trouble
+        self._mailbox: Mailbox[Frame, _Request] = Mailbox()
+        self._built: Future = Future()
+        self._step_began: float | None = None
+        self._epoch: int | None = None
+        self._shape: tuple[int, int, str] | None = None  # height, width and frame_id of the stream
+        self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread and wait until the tracker is built. Raises what `build` raises."""
+        self._thread.start()
+        self._built.result()
+
+    def put(self, frame: Frame) -> None:
+        """Leave a frame; the one that was waiting is dropped."""
+        if self._mailbox.put(frame) is not None:
+            self._health.ended(Outcome.DISABLED if self._mailbox.closed else Outcome.OVERLOAD)
+
+    def discard(self) -> None:
+        """Drop the waiting frame: the node was deactivated or disabled."""
+        if self._mailbox.discard() is not None:
+            self._health.ended(Outcome.DISABLED)
+
+    def request(self, call: Callable[[Any], Any], timeout: float) -> tuple[Any, View]:
+        """Run `call(tracker)` in the thread, before the next frame. Return its result and the view right after.
+
+        timeout: s
+        Raises RequestError (TIMEOUT, NOT_ACTIVE) and what `call` raises. A call that timed out before it began
+        never begins.
+        """
+        busy = self.busy()
+        if busy is not None and busy > self.config.step_timeout:
+            spent = f"{busy:.1f} s (step_timeout is {self.config.step_timeout:g} s)"
+            raise RequestError(
+                ErrorCode.TIMEOUT, f"the tracker has worked on one image for {spent}: nothing was changed"
+            )
+        future: Future = Future()
+        if not self._mailbox.ask(_Request(call, future)):
+            raise RequestError(ErrorCode.NOT_ACTIVE, "the tracker is stopped: configure and activate the node first")
+        try:
+            return future.result(timeout)
+        except NoAnswer:
+            if future.cancel():
+                ending = "nothing was changed"
+            else:
+                ending = "it has begun and may still take effect"
+            raise RequestError(
+                ErrorCode.TIMEOUT, f"no answer within {timeout:g} s (service_timeout): {ending}"
+            ) from None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called: no frame and no request is taken any more, though the thread may still run."""
+        return self._mailbox.closed
+
+    def busy(self) -> float | None:
+        """s the current step has taken so far; None when there is none."""
+        began = self._step_began
+        return None if began is None else time.monotonic() - began
+
+    def stop(self, timeout: float) -> bool:
+        """Stop after the current step or request; refuse what waits. Return whether the thread ended in `timeout` s."""
+        left, frame = self._mailbox.close()
+        for request in left:
+            if request.future.set_running_or_notify_cancel():
+                request.future.set_exception(
+                    RequestError(ErrorCode.NOT_ACTIVE, "the tracker was stopped before it answered")
+                )
+        if frame is not None:
+            self._health.ended(Outcome.DISABLED)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            tracker = self._build()
+            self._look(tracker)
+        except BaseException as error:
+            self._built.set_exception(error)
+            return
+        self._built.set_result(None)
+        while (item := self._mailbox.take()) is not None:
+            if isinstance(item, _Request):
+                self._answer(tracker, item)
+            else:
+                self._process(tracker, item)
+
+    def _answer(self, tracker: Any, request: _Request) -> None:
+        if not request.future.set_running_or_notify_cancel():
+            return  # timed out before it began
+        self._step_began = time.monotonic()
+        try:
+            try:
+                result = request.call(tracker)
+            finally:
+                self._look(tracker)  # a call that raised may have used up ids
+        except Exception as error:
+            request.future.set_exception(error)
+        else:
+            request.future.set_result((result, self.view))
+        finally:
+            self._step_began = None
+
+    def _process(self, tracker: Any, frame: Frame) -> None:
+        """Take one frame to its end, whatever happens."""
+        self._step_began = time.monotonic()
+        try:
+            result = self._step(tracker, frame)
+            sequence = self._deliver(result)
+            if not sequence:
+                self._health.ended(Outcome.DISABLED)
+            self.view = replace(self.view, sequence=sequence)
+        except ImageError as error:
+            self._end(Outcome.IMAGE, str(error))
+        except StampError as error:
+            self._end(Outcome.STAMP, str(error))
+        except Exception as error:
+            self._end(Outcome.ERROR, f"{type(error).__name__}: {error}")
+        finally:
+            self._step_began = None
+
+    def _step(self, tracker: Any, frame: Frame) -> Result:
+        image = frame.decode()
+        self._follow(tracker, frame, image)
+        began = time.monotonic()
+        tracks = tracker.step(frame.stamp, image)
+        step, finished = time.monotonic() - began, self._now()
+        self._look(tracker, frame, finished)
+        return Result(frame, image, tracks, step, finished, self.view.model)
+
+    def _follow(self, tracker: Any, frame: Frame, image: np.ndarray) -> None:
+        """Begin anew when the stream is another than before. Raises ImageError when that is refused."""
+        shape = (*image.shape[:2], frame.header.frame_id)
+        why = ""
+        if self._shape is not None and shape != self._shape:
+            why = "the image is {1}x{0} of frame_id {2!r}".format(*shape) + " instead of {1}x{0} of {2!r}".format(
+                *self._shape
+            )
+            if self.config.on_size_change == "refuse":
+                raise ImageError(f"{why}: on_size_change is refuse; call ~/reset to go on with it")
+        elif self._epoch is not None and frame.epoch != self._epoch:
+            why = f"stamps jumped back to {seconds(frame.stamp)}"
+        if why:
+            tracker.reset()
+            self._event(f"{why}: all objects were dropped, prompt again")
+        self._shape, self._epoch = shape, frame.epoch
+
+    def forget_stream(self) -> None:
+        """Take the next frame as the first of its stream. For calls in the thread, with a reset."""
+        self._shape = self._epoch = None
+
+    def _look(self, tracker: Any, frame: Frame | None = None, finished: int = 0) -> None:
+        old = self.view
+        if frame is not None:
+            seen, sequence = (frame.header, frame.received, finished), 0
+        else:
+            seen, sequence = (old.header, old.received, old.finished), old.sequence
+        self.view = View(
+            tracker.name,
+            tracker.device_description(),
+            tuple(tracker.object_ids),
+            tracker.revision,
+            tracker.memory_bytes(),
+            tracker.newest,
+            *seen,
+            tracker.next_id,
+            sequence,
+        )
+
+    def _end(self, outcome: Outcome, why: str) -> None:
+        self._health.ended(outcome, why, accepted=True)
+        self._trouble(f"step failed: {why}" if outcome is Outcome.ERROR else f"image refused: {why}")
+
+
+def build_tracker(
+    config: NodeConfig,
+    tracking: TrackerConfig,
+    labels: LabelSet,
+    *,
+    first_id: int = 1,
+    event: Callable[[str], None] = lambda sentence: None,
+) -> Any:
+    """The tracker that the parameters describe, warmed up. Imports torch; call it in the thread that is to own it.
+
+    first_id: of the objects, see `Tracker`; event: told the checkpoint's sha256 and what was chosen
+    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model) or CheckpointError.
+    """
+    if not config.checkpoint:
+        raise ConfigError("checkpoint is empty: give the path of a .pt or .safetensors file")
+    import torch
+
+    from sam2s_model.checkpoint import file_sha256, load_model
+    from sam2s_model.tracker import Tracker
+
+    if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
+        raise ConfigError(
+            "device is 'auto' and no CUDA device was found: set allow_cpu to true, or device to cpu, to run on the CPU"
+        )
+    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) - 1))
+    model = load_model(
+        config.checkpoint,
+        model=config.model,
+        image_size=config.image_size,
+        device=config.device,
+        precision=config.precision,
+    )
+    tracker = Tracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
+    if config.warm_up:
+        tracker.warm_up(model.image_size, model.image_size)
+    event(
+        f"{tracker.name} on {tracker.device_description()}, {config.checkpoint} sha256 {file_sha256(config.checkpoint)}"
+    )
+    if model.missing:
+        event(f"{config.checkpoint} lacks {len(model.missing)} tensors, so tracking is {tracker.policy_name!r}")
+    return tracker

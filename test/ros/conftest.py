@@ -1,0 +1,232 @@
+"""A real ROS graph for tests: nodes as processes over DDS, on a domain of this run's own."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))  # before rclpy reads it
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+if os.environ.get("ROS_DISTRO") == "humble":  # which does not know the line above; later ones complain about this one
+    os.environ["ROS_LOCALHOST_ONLY"] = "1"
+
+import numpy as np
+import pytest
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from sam2s_ros import image_codec, messages
+
+RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Process:
+    """A real process whose output is kept in a file."""
+
+    def __init__(self, command: list[str], **env: str):
+        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **env}
+        self.popen = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=env)
+
+    @property
+    def output(self) -> str:
+        with open(self._log.name) as file:
+            return file.read()
+
+    def running(self) -> bool:
+        return self.popen.poll() is None
+
+    def wait(self, timeout: float) -> int:
+        """Return the exit code; fail with the output when the process does not end in `timeout` s."""
+        try:
+            return self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            pytest.fail(f"did not end within {timeout} s:\n{self.output}")
+
+    def stop(self, number: int = signal.SIGINT, timeout: float = 10.0) -> tuple[int, float]:
+        """Send a signal; return the exit code and the s until it ended."""
+        began = time.monotonic()
+        self.popen.send_signal(number)
+        return self.wait(timeout), time.monotonic() - began
+
+    def wait_for_output(self, text: str, timeout: float = 30.0) -> None:
+        wait_until(lambda: text in self.output or not self.running(), timeout, lambda: f"{text!r} in:\n{self.output}")
+        assert text in self.output, self.output
+
+
+def wait_until(predicate, timeout: float = 10.0, what=lambda: "it"):
+    """Return the predicate's first true value; fail after `timeout` s."""
+    deadline = time.monotonic() + timeout
+    while not (value := predicate()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {timeout} s for {what()}")
+        time.sleep(0.005)
+    return value
+
+
+class Collector(list):
+    """Messages of one topic, in the order of arrival."""
+
+    def of(self, stamp_ns: int):
+        """The message whose header has this stamp, or None."""
+        return next((m for m in list(self) if messages.to_ns(m.header.stamp) == stamp_ns), None)
+
+
+class Graph:
+    """The test's own node: publishes, subscribes, calls services. Its executor runs in a thread."""
+
+    def __init__(self):
+        self.node = rclpy.create_node("test_graph")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self):
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            pass
+
+    def close(self):
+        self._executor.shutdown()
+        self._thread.join(5)
+        self.node.destroy_node()
+
+    wait_until = staticmethod(wait_until)
+
+    def collect(self, kind, topic: str, profile=RELIABLE) -> Collector:
+        found = Collector()
+        self.node.create_subscription(kind, topic, found.append, profile)
+        return found
+
+    def publisher(self, kind, topic: str, profile=RELIABLE):
+        return self.node.create_publisher(kind, topic, profile)
+
+    def call(self, kind, name: str, request=None, timeout: float = 20.0):
+        """The response of a service; fails when it does not come in `timeout` s."""
+        client = self.node.create_client(kind, name)
+        try:
+            assert client.wait_for_service(timeout), f"service {name} did not appear within {timeout} s"
+            future = client.call_async(request if request is not None else kind.Request())
+            wait_until(future.done, timeout, lambda: f"an answer of {name}")
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ros():
+    rclpy.init()
+    yield
+    rclpy.try_shutdown()
+
+
+@pytest.fixture(scope="module")
+def graph():
+    made = Graph()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Start a process that is ended with the module: start([...command...], VARIABLE=value) -> Process."""
+    processes = []
+
+    def begin(command: list[str], **env: str) -> Process:
+        processes.append(Process(command, **env))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        if process.running():
+            process.popen.kill()
+            process.popen.wait()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> str:
+    """A complete checkpoint of the project's smallest model with random weights (seed 0)."""
+    import torch
+
+    from sam2s_model.config import PICO
+    from sam2s_model.model import Sam2Model
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoint") / "random.pt"
+    torch.save({"model": {k: v.half() for k, v in Sam2Model(PICO, 64).state_dict().items()}}, path)
+    return str(path)
+
+
+def ros_args(**parameters) -> list[str]:
+    """Command line arguments that set parameters."""
+    shown = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in parameters.items()}
+    return ["--ros-args", *(part for k, v in shown.items() for part in ("-p", f"{k}:={v}"))]
+
+
+@pytest.fixture(scope="module")
+def start_tracker(start, checkpoint):
+    """Start a tracker node: start_tracker(name=value, remap=["image:=camera"]) -> Process."""
+
+    def begin(remap: tuple[str, ...] = (), **parameters) -> Process:
+        given = dict(
+            checkpoint=checkpoint,
+            model="sam2s_pico",
+            device="cpu",
+            image_size=64,
+            threads=1,
+            step_timeout=20.0,
+            service_timeout=10.0,
+        )
+        remaps = [part for rule in remap for part in ("-r", rule)]
+        return start([sys.executable, "-m", "sam2s_ros.tracker_node", *ros_args(**{**given, **parameters}), *remaps])
+
+    return begin
+
+
+class Camera:
+    """Publishes images on a topic, each with a later stamp than the one before."""
+
+    def __init__(self, graph: Graph, topic: str = "image"):
+        self.publisher = graph.publisher(Image, topic)
+        self.graph, self.stamp = graph, time.time_ns()
+
+    @staticmethod
+    def picture(number: int, height: int = 48, width: int = 64) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: noise with a bright square that moves with the number."""
+        image = np.random.default_rng(number).integers(0, 80, (height, width, 3), np.uint8)
+        left = number * 3 % (width // 2)
+        image[12:36, left : left + 24] = (230, 210, 190)
+        return image
+
+    @staticmethod
+    def message(stamp_ns: int, pixels: np.ndarray, encoding: str = "rgb8", frame_id: str = "endoscope") -> Image:
+        return image_codec.to_message(pixels, Header(stamp=messages.to_time(stamp_ns), frame_id=frame_id), encoding)
+
+    def send(self, pixels: np.ndarray | None = None, **kwargs) -> int:
+        """Publish a picture; return its stamp in ns."""
+        self.stamp = max(self.stamp + 1, time.time_ns())
+        self.publisher.publish(self.message(self.stamp, self.picture(0) if pixels is None else pixels, **kwargs))
+        return self.stamp
+
+    def wait_for_subscriber(self, timeout: float = 20.0) -> None:
+        wait_until(
+            self.publisher.get_subscription_count, timeout, lambda: f"a subscriber of {self.publisher.topic_name}"
+        )
+
+
+@pytest.fixture(scope="module")
+def camera(graph) -> Camera:
+    return Camera(graph)

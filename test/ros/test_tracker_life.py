@@ -1,0 +1,243 @@
+"""The tracker process from start to end: bad parameters and checkpoints, hung steps, signals, other inputs."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import cv2
+import numpy as np
+import pytest
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import GetState as GetLifecycleState
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
+from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
+from sam2s_ros.srv import AddPrompts, GetState
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+from sam2s_ros import image_codec, messages, qos
+from sam2s_ros.health import Health
+from sam2s_ros.outputs import Outputs
+
+BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
+
+
+def active(graph, process, name):
+    """Wait until the node is active; return what its heartbeat has said."""
+    statuses = graph.collect(TrackerStatus, f"{name}/status")
+    known = (TrackerStatus.STATE_UNKNOWN, TrackerStatus.STATE_INACTIVE)
+    graph.wait_until(
+        lambda: not process.running() or (statuses and statuses[-1].state not in known), 60, lambda: process.output
+    )
+    assert process.running(), process.output
+    return statuses
+
+
+def lifecycle(graph, name):
+    return graph.call(GetLifecycleState, f"{name}/get_state").current_state.id
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (
+            dict(checkpoint="/no/such.pt"),
+            "checkpoint '/no/such.pt' does not exist: give the path of a .pt or .safetensors file",
+        ),
+        (dict(checkpoint='""'), "checkpoint is empty"),
+        (dict(label_set="/no/such.yaml"), "/no/such.yaml is not a label set"),
+        (dict(image_size=100), "image_size is 100: expected a multiple of 32"),
+    ],
+)
+def test_what_cannot_be_configured_is_said_and_the_node_stays_up(graph, start_tracker, given, said):
+    process = start_tracker(remap=("__ns:=/bad",), **given)
+    process.wait_for_output("configure failed", 60)
+    assert said in process.output and "Traceback" not in process.output
+    assert lifecycle(graph, "/bad/tracker") == State.PRIMARY_STATE_UNCONFIGURED
+    status = graph.call(GetState, "/bad/tracker/get_tracker_state").status
+    assert status.state == TrackerStatus.STATE_UNKNOWN and said in status.message
+    answer = graph.call(AddPrompts, "/bad/tracker/add_prompts", AddPrompts.Request(prompts=[BOX]))
+    assert (answer.success, answer.error) == (False, ErrorCode.NOT_ACTIVE) and said in answer.message
+    code, took = process.stop()
+    assert (code, "Traceback" in process.output) == (0, False) and took < 2, process.output
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (dict(heartbeat_rate=0.0), "parameter heartbeat_rate: expected float from 0.1 to 100.0"),
+        (dict(policy="best"), "policy is 'best': expected one of 'auto', 'fifo', 'none'"),
+        (dict(input_timeout=1), "parameter input_timeout: expected float"),
+    ],
+)
+def test_p30_a_bad_parameter_at_start_is_one_sentence_and_exit_code_2(start_tracker, given, said):
+    process = start_tracker(**given)
+    assert process.wait(20) == 2
+    assert said in process.output and "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("after", ["the node is made", "the executor spins", "torch is loaded"])
+def test_p29_a_signal_while_starting(graph, start_tracker, after):
+    process = start_tracker(remap=("__ns:=/early",))
+    if after == "the node is made":
+        graph.wait_until(lambda: graph.node.count_publishers("/early/tracker/masks"), 20)
+    elif after == "the executor spins":
+        statuses = graph.collect(TrackerStatus, "/early/tracker/status")
+        graph.wait_until(lambda: statuses, 20)
+    else:
+        process.wait_for_output("sha256", 60)
+    code, took = process.stop(signal.SIGTERM if after == "the node is made" else signal.SIGINT)
+    assert took < 2 and code == 0 and "Traceback" not in process.output, (code, took, process.output)
+
+
+def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera):
+    """A model that is too slow for this machine: the status says so, services answer at once, a signal ends it."""
+    process = start_tracker(remap=("__ns:=/slow", "image:=/image"), image_size=2048, step_timeout=0.3, warm_up=False)
+    statuses = active(graph, process, "/slow/tracker")
+    camera.wait_for_subscriber()
+    camera.send()
+    hung = graph.wait_until(lambda: next((s for s in list(statuses) if s.state == TrackerStatus.STATE_ERROR), None), 20)
+    assert "step_timeout is 0.3 s" in hung.message and hung.waiting == 1
+    began = time.monotonic()
+    answer = graph.call(AddPrompts, "/slow/tracker/add_prompts", AddPrompts.Request(prompts=[BOX]))
+    assert (answer.success, answer.error) == (False, ErrorCode.TIMEOUT) and time.monotonic() - began < 1
+    assert statuses[-1].published == 0, "the step must still be running for this test to show anything"
+    code, took = process.stop()
+    assert code == 0 and took < 2 and "Traceback" not in process.output, (code, took, process.output)
+
+
+def test_a_cleanup_that_timed_out_cannot_be_undone_by_activate(graph, start_tracker, camera):
+    process = start_tracker(
+        remap=("__ns:=/stuck", "image:=/image"), image_size=1024, service_timeout=0.01, warm_up=False
+    )
+    statuses = active(graph, process, "/stuck/tracker")
+    camera.wait_for_subscriber()
+
+    def change(number):
+        request = ChangeState.Request(transition=Transition(id=number))
+        return graph.call(ChangeState, "/stuck/tracker/change_state", request).success
+
+    camera.send()
+    graph.wait_until(lambda: statuses[-1].waiting == 1, 20)
+    assert change(Transition.TRANSITION_DEACTIVATE)
+    assert not change(Transition.TRANSITION_CLEANUP), "the step must still be running for this test to show anything"
+    assert not change(Transition.TRANSITION_ACTIVATE)
+    process.wait_for_output("activate failed: the tracker was stopped by a cleanup", 5)
+    assert lifecycle(graph, "/stuck/tracker") == State.PRIMARY_STATE_INACTIVE
+    graph.wait_until(lambda: change(Transition.TRANSITION_CLEANUP), 30)
+    assert process.stop()[0] == 0 and "Traceback" not in process.output
+
+
+def test_reset_is_the_way_back_from_a_refused_jump(graph, start_tracker, camera):
+    process = start_tracker(remap=("__ns:=/firm", "image:=/image"), on_time_jump="refuse")
+    active(graph, process, "/firm/tracker")
+    masks = graph.collect(TrackedMasks, "/firm/tracker/masks")
+    camera.wait_for_subscriber()
+    first = camera.send()
+    graph.wait_until(lambda: masks.of(first), 20)
+    camera.publisher.publish(camera.message(5 * 10**9, camera.picture(0)))
+    process.wait_for_output("on_time_jump is refuse; call ~/reset", 20)
+    assert graph.call(Trigger, "/firm/tracker/reset").success
+    camera.publisher.publish(camera.message(6 * 10**9, camera.picture(0)))
+    graph.wait_until(lambda: masks.of(6 * 10**9), 20)
+    assert masks.of(5 * 10**9) is None and process.stop()[0] == 0
+
+
+def test_a_qos_override_is_of_one_topic():
+    depth = "qos_overrides./own/tracker/{}.publisher.depth".format
+    node = Node("tracker", namespace="/own", parameter_overrides=[Parameter(depth("masks"), value=2)])
+    try:
+        Outputs(node, Health(), time.time_ns, print)
+        depths = [node.get_parameter(depth(name)).value for name in ("masks", "label_image", "overlay", "labels")]
+        assert depths == [2, 5, 5, 1] and qos.OUTPUT.depth == 5
+    finally:
+        node.destroy_node()
+
+
+def test_p06_overload_counts_agree(graph, start_tracker, camera):
+    process = start_tracker(remap=("__ns:=/busy", "image:=/image"), image_size=512)
+    active(graph, process, "/busy/tracker")
+    masks = graph.collect(TrackedMasks, "/busy/tracker/masks")
+    camera.wait_for_subscriber()
+    sent = {camera.send() for _ in range(60) if time.sleep(0.02) is None}
+
+    def settled():
+        status = graph.call(GetState, "/busy/tracker/get_tracker_state").status
+        return status if status.waiting == 0 and len(masks) == status.published else None
+
+    status = graph.wait_until(settled, 20)
+    assert status.received == status.published + status.dropped_overload <= 60
+    assert status.dropped_overload > 0 and status.published >= 2
+    stamps = [messages.to_ns(m.header.stamp) for m in masks]
+    assert stamps == sorted(set(stamps)) and set(stamps) <= sent
+    assert [m.sequence for m in masks] == list(range(1, len(masks) + 1))
+    assert process.stop()[0] == 0
+
+
+def test_p16_p17_compressed_images(graph, start_tracker, camera):
+    process = start_tracker(remap=("__ns:=/jpeg",), compressed=True)
+    active(graph, process, "/jpeg/tracker")
+    masks = graph.collect(TrackedMasks, "/jpeg/tracker/masks")
+    publisher = graph.publisher(CompressedImage, "/jpeg/image")
+    graph.wait_until(publisher.get_subscription_count, 20)
+    _, jpeg = cv2.imencode(".jpg", camera.picture(0))
+    _, png = cv2.imencode(".png", camera.picture(0))
+    sent = [jpeg.tobytes(), b"", png.tobytes(), jpeg.tobytes()[:30], b"BM", png.tobytes()]
+    for number, data in enumerate(sent, start=1):
+        message = CompressedImage(header=Header(stamp=messages.to_time(number)), format="jpeg")
+        message.data = image_codec.to_bytes(np.frombuffer(data, np.uint8)) if data else message.data
+        publisher.publish(message)
+        status = lambda: graph.call(GetState, "/jpeg/tracker/get_tracker_state").status  # noqa: E731
+        graph.wait_until(lambda: (s := status()).received == number and s.waiting == 0, 20)
+    assert [messages.to_ns(m.header.stamp) for m in masks] == [1, 3, 6]
+    assert (status().published, status().dropped_image) == (3, 3)
+    assert process.stop()[0] == 0
+
+
+def test_p19_ages_are_of_simulated_time_and_the_heartbeat_is_not(graph, start_tracker, camera):
+    process = start_tracker(remap=("__ns:=/sim", "image:=/image"), use_sim_time=True)
+    statuses = active(graph, process, "/sim/tracker")
+    clock = graph.publisher(Clock, "/clock")
+    graph.wait_until(clock.get_subscription_count, 20)
+
+    def at(seconds):
+        clock.publish(Clock(clock=messages.to_time(seconds * 10**9)))
+        graph.wait_until(lambda: statuses[-1].header.stamp.sec == seconds, 5, lambda: f"{seconds} s in the status")
+
+    at(100)
+    masks = graph.collect(TrackedMasks, "/sim/tracker/masks")
+    camera.wait_for_subscriber()
+    stamp = camera.send()
+    graph.wait_until(lambda: masks.of(stamp), 20)
+    assert masks[0].received.sec == 100
+    time.sleep(0.8)  # longer than input_timeout, but time stands still
+    assert statuses[-1].state == TrackerStatus.STATE_RUNNING and statuses[-1].input_age == 0
+    at(103)
+    graph.wait_until(lambda: statuses[-1].state == TrackerStatus.STATE_STALE_INPUT, 5)
+    assert statuses[-1].input_age == 3.0
+    assert process.stop()[0] == 0
+
+
+def test_without_autostart_the_life_cycle_is_driven_from_outside(graph, start_tracker):
+    process = start_tracker(remap=("__ns:=/manual",), autostart=False)
+    name = "/manual/tracker"
+    assert lifecycle(graph, name) == State.PRIMARY_STATE_UNCONFIGURED
+    for number, state in (
+        (Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
+        (Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
+        (Transition.TRANSITION_DEACTIVATE, State.PRIMARY_STATE_INACTIVE),
+        (Transition.TRANSITION_CLEANUP, State.PRIMARY_STATE_UNCONFIGURED),
+        (Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
+        (Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
+        (Transition.TRANSITION_ACTIVE_SHUTDOWN, State.PRIMARY_STATE_FINALIZED),
+    ):
+        assert graph.call(
+            ChangeState, f"{name}/change_state", ChangeState.Request(transition=Transition(id=number)), 60
+        ).success
+        assert lifecycle(graph, name) == state
+    assert process.stop()[0] == 0

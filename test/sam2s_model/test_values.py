@@ -1,0 +1,153 @@
+"""The value objects: prompts, tracks, label sets, options, states and IoU. Tables of input and expectation."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam2s_model.config import TrackerConfig
+from sam2s_model.errors import ConfigError, ErrorCode, RequestError
+from sam2s_model.metrics import iou
+from sam2s_model.presence import TrackedObject, describe_frame
+from sam2s_model.prompts import Prompt
+from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
+from sam2s_model.tracks import State, Tracks
+
+H, W = 40, 60
+
+
+@pytest.mark.parametrize("prompt, words", [
+    (Prompt(), "no points, no box and no mask"),
+    (Prompt(points=[[60, 5]], point_labels=[1]), r"point \(60, 5\) is outside the image: expected 0 <= x <= 59"),
+    (Prompt(points=[[5, -1]], point_labels=[1]), r"point \(5, -1\) is outside"),
+    (Prompt(points=[[np.nan, 5]], point_labels=[1]), r"point \(nan, 5\) is outside"),
+    (Prompt(points=[[5, 5]], point_labels=[2]), "point label 2: expected 1"),
+    (Prompt(points=[[5, 5]], point_labels=[]), "1 points but 0 point labels"),
+    (Prompt(points=[5, 5], point_labels=[1, 1]), r"points have shape \(2,\): expected \(P, 2\)"),
+    (Prompt(box=[5, 5, 5, 9]), r"box \(5, 5, 5, 9\) is empty: expected x0 < x1"),
+    (Prompt(box=[5, 5, 61, 9]), r"box \(5, 5, 61, 9\) is outside the image"),
+    (Prompt(box=[5, np.inf, 9, 9]), "is not finite"),
+    (Prompt(box=[5, 5, 9]), r"box has shape \(3,\)"),
+    (Prompt(mask=np.zeros((H, W))), "the mask is empty"),
+    (Prompt(mask=np.ones((W, H))), r"mask has shape \(60, 40\): expected the image's, \(40, 60\)"),
+    (Prompt(mask=np.ones((H, W)), box=[1, 1, 5, 5]), "give a mask alone"),
+])  # fmt: skip
+def test_bad_prompts(prompt, words):
+    with pytest.raises(RequestError, match=words) as refused:
+        prompt.validated(H, W)
+    assert refused.value.code in (ErrorCode.INVALID_PROMPT, ErrorCode.EMPTY_REQUEST)
+
+
+def test_good_prompts_have_canonical_types():
+    got = Prompt(points=[[0, 0], [59, 39]], point_labels=[1, 0], box=(0, 0, 60, 40)).validated(H, W)
+    assert got.points.dtype == np.float32 and got.point_labels.tolist() == [1, 0] and got.box.tolist() == [0, 0, 60, 40]
+    assert Prompt(mask=np.eye(H, W)).validated(H, W).mask.dtype == bool
+
+
+def test_tracks_refuse_arrays_that_disagree():
+    good = Tracks.empty(1, H, W)
+    for change in [
+        dict(scores=np.zeros(1, np.float32)),
+        dict(class_names=("a",)),
+        dict(label_map=np.zeros((H, W), np.int32)),
+        dict(object_ids=np.array([2, 1])),
+    ]:
+        with pytest.raises(ValueError, match=f"Tracks.{next(iter(change))}|Tracks.labels"):
+            dataclasses.replace(good, **change)
+
+
+def describe(mask_box=None, **state):
+    known = TrackedObject(7, 3, ClassLabel(2, "object", (0, 0, 0)), last_visible=0, predicted_iou=0.9, **state)
+    label_map = np.zeros((H, W), np.uint8)
+    if mask_box:
+        x0, y0, x1, y1 = mask_box
+        label_map[y0:y1, x0:x1] = 3
+    field = np.ones((H, W), bool)
+    field[:, :2] = False
+    return describe_frame(10**9, label_map, field, [known], TrackerConfig(lost_after=2.0), 0, new_frame=True), known
+
+
+def test_a_description_measures_the_mask():
+    tracks, _ = describe((10, 5, 20, 9))
+    assert tracks.boxes.tolist() == [[10, 5, 20, 9]] and tracks.areas.tolist() == [40]
+    assert tracks.centroids[0] == pytest.approx([14.5, 6.5])
+    assert tracks.states[0] == State.TRACKED and tracks.index(7) == 0
+    assert set(np.unique(tracks.label_map)) == {0, 3, 255} and set(np.unique(tracks.semantic_map())) == {0, 2, 255}
+    with pytest.raises(KeyError):
+        tracks.mask(8)
+
+
+@pytest.mark.parametrize("mask_box, state, expected", [
+    ((10, 5, 20, 9), dict(centroid=np.array([14.0, 7.0])), State.TRACKED),
+    ((10, 5, 20, 9), dict(centroid=np.array([55.0, 35.0])), State.SUSPECT),
+    ((2, 0, 60, 30), {}, State.SUSPECT),
+    (None, {}, State.OCCLUDED),
+])  # fmt: skip
+def test_p14_states(mask_box, state, expected):
+    assert describe(mask_box, **state)[0].states[0] == expected
+
+
+def test_p14_what_returns_far_from_where_it_went_is_suspect_at_first():
+    states = []
+    _, known = describe((2, 5, 10, 9))
+    for i, place in enumerate([None, (50, 30, 58, 38), (50, 30, 58, 38)]):
+        label_map = np.zeros((H, W), np.uint8)
+        if place:
+            label_map[place[1] : place[3], place[0] : place[2]] = 3
+        tracks = describe_frame((2 + i) * 10**9, label_map, None, [known], TrackerConfig(lost_after=5.0), 0, True)
+        states.append(tracks.states[0])
+    assert states == [State.OCCLUDED, State.SUSPECT, State.TRACKED]
+
+
+def test_an_unsure_mask_is_suspect_and_long_absence_is_lost():
+    _, known = describe((10, 5, 20, 9))
+    known.predicted_iou = 0.1
+    label_map = np.zeros((H, W), np.uint8)
+    label_map[5:9, 10:20] = 3
+    config = TrackerConfig(lost_after=2.0)
+    assert describe_frame(2 * 10**9, label_map, None, [known], config, 0, True).states[0] == State.SUSPECT
+    empty = np.zeros((H, W), np.uint8)
+    states = [describe_frame(s * 10**9, empty, None, [known], config, 0, True).states[0] for s in (3, 4, 5)]
+    assert states == [State.OCCLUDED, State.OCCLUDED, State.LOST]
+
+
+def test_label_sets(tmp_path):
+    root = Path(__file__).resolve().parents[2] / "config" / "labels"
+    for path in root.glob("*.yaml"):
+        assert LabelSet.from_yaml(path).name == path.stem
+    assert LabelSet.from_yaml(root / "generic.yaml") == GENERIC
+    assert GENERIC.by_name("").id == 1 and GENERIC.by_name("object").id == 2
+    with pytest.raises(RequestError, match="class 'x' is not in label set 'generic': expected one of instrument, object"):
+        GENERIC.by_name("x")
+    for text in ["name: a", "{", "name: a\nclasses: [{id: 1}]", "name: a\nclasses: []",
+                 "name: a\nclasses: [{id: 255, name: b, color: [0, 0, 0]}]"]:  # fmt: skip
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(ConfigError):
+            LabelSet.from_yaml(tmp_path / "bad.yaml")
+    with pytest.raises(ConfigError, match="nowhere.yaml is not a label set"):
+        LabelSet.from_yaml(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("options, words", [
+    (dict(max_objects=0), "max_objects is 0: expected at least 1"),
+    (dict(max_area_fraction=1.5), "max_area_fraction is 1.5: expected at most 1.0"),
+    (dict(field_of_view="half"), "field_of_view is 'half': expected one of 'full', 'auto'"),
+])  # fmt: skip
+def test_options_out_of_range(options, words):
+    with pytest.raises(ConfigError, match=words):
+        TrackerConfig(**options)
+
+
+def test_iou():
+    a = np.zeros((4, 4), bool)
+    b = a.copy()
+    assert iou(a, b) == 1.0
+    a[:2] = True
+    assert iou(a, b) == 0.0
+    b[1:3] = True
+    assert iou(a, b) == pytest.approx(4 / 12)
+    with pytest.raises(ValueError, match="expected the same"):
+        iou(a, b[:2])

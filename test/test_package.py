@@ -1,0 +1,160 @@
+"""package.xml, CMakeLists.txt, setup.py, the requirement files, the launch files and the installed package agree."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import yaml
+
+import sam2s_ros.msg
+import sam2s_ros.srv
+from sam2s_model import errors, prompts, tracks
+from sam2s_ros.dds import share_directory
+
+ROOT = Path(__file__).resolve().parents[1]
+CMAKE = (ROOT / "CMakeLists.txt").read_text()
+INTERFACES = sorted(p.relative_to(ROOT).as_posix() for kind in ("msg", "srv") for p in ROOT.glob(f"{kind}/*.{kind}"))
+PROFILE = "config/fastdds_large_images.xml"
+IMAGE_BYTES = 1920 * 1080 * 3
+
+
+def constants(name: str, prefix: str = "") -> dict[str, int]:
+    """The constants of msg/<name>.msg whose names begin with `prefix`, without it; values as compiled."""
+    names = re.findall(rf"^uint8 ({prefix}[A-Z_]+)=", (ROOT / "msg" / f"{name}.msg").read_text(), re.M)
+    return {constant.removeprefix(prefix): getattr(getattr(sam2s_ros.msg, name), constant) for constant in names}
+
+
+def build_interfaces() -> list[str]:
+    listed = re.search(r"rosidl_generate_interfaces\(\$\{PROJECT_NAME\}(.*?)DEPENDENCIES", CMAKE, re.S)
+    return listed.group(1).split()
+
+
+def test_cmake_lists_every_interface_file():
+    assert build_interfaces() == INTERFACES
+
+
+@pytest.mark.parametrize("path", INTERFACES)
+def test_interface_is_installed_and_can_be_imported(path: str):
+    package = {"msg": sam2s_ros.msg, "srv": sam2s_ros.srv}[path.split("/")[0]]
+    assert hasattr(package, Path(path).stem)
+    installed = share_directory() / path
+    assert installed.read_text() == (ROOT / path).read_text(), f"{installed} is older than the source: build again"
+
+
+def test_package_xml_names_what_cmake_looks_for():
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    declared = {e.text for tag in ("depend", "build_depend", "buildtool_depend") for e in package.findall(tag)}
+    assert set(re.findall(r"^find_package\((\w+)", CMAKE, re.M)) == declared
+
+
+def test_version_stands_in_package_xml_only():
+    version = ElementTree.parse(ROOT / "package.xml").findtext("version")
+    assert importlib.metadata.version("sam2s_ros") == version
+    for name in ("CMakeLists.txt", "setup.py", "pyproject.toml", "Makefile"):
+        assert version not in (ROOT / name).read_text(), f"{name} repeats the version"
+
+
+def test_setup_py_says_what_package_xml_and_the_requirements_say():
+    command = [sys.executable, "setup.py", "--name", "--version", "--description"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()[-3:]
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    assert shown == [package.findtext(tag) for tag in ("name", "version", "description")]
+
+
+def test_unknown_ros_distribution_is_refused_in_one_sentence(monkeypatch):
+    monkeypatch.setenv("SAM2S_ROS_DISTRO", "atlantis")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", "")
+    done = subprocess.run([sys.executable, "setup.py", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1] == "SAM2S_ROS_DISTRO is 'atlantis': expected one of jazzy, kilted"
+
+
+@pytest.mark.parametrize("distro", ["jazzy", "kilted"])
+def test_ros_from_pypi_is_pinned(distro: str):
+    for name in (f"ros-{distro}.txt", f"ros-{distro}-build.txt"):
+        lines = [line.split("#")[0].strip() for line in (ROOT / "requirements" / name).read_text().splitlines()]
+        ros = [line for line in lines if line.startswith("ros-")]
+        assert ros and all(re.fullmatch(r"ros-[a-z-]+(\[fastrtps\])?==[0-9.]+", line) for line in ros), name
+
+
+def test_error_codes_equal_the_message():
+    assert constants("ErrorCode") == {code.name: code.value for code in errors.ErrorCode}
+
+
+def test_states_equal_the_message():
+    expected = {state.name: state.value for state in tracks.State} | {"UNKNOWN": 0}
+    assert constants("TrackedObject", "STATE_") == expected
+
+
+def test_labels_and_point_labels_equal_the_messages():
+    assert constants("TrackedMasks", "LABEL_") == {"NONE": tracks.LABEL_NONE, "OUTSIDE": tracks.LABEL_OUTSIDE}
+    assert constants("Prompt") == {"NEGATIVE": prompts.NEGATIVE, "POSITIVE": prompts.POSITIVE}
+
+
+@pytest.mark.parametrize("folder", ["config", "launch"])
+def test_folder_is_installed(folder: str):
+    names = [p.relative_to(ROOT) for p in (ROOT / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert names and all((share_directory() / name).read_bytes() == (ROOT / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize("node", ["recorder_node", "replay_node", "tracker_node"])
+def test_executable_is_installed_with_this_python(node: str):
+    program = share_directory().parents[1] / "lib" / "sam2s_ros" / node
+    shebang = program.read_text().splitlines()[0]
+    assert program.stat().st_mode & 0o111 and Path(shebang.removeprefix("#!")).samefile(sys.executable)
+
+
+def test_dds_profile_holds_large_images():
+    name = {"dds": "http://www.eprosima.com"}
+    root = ElementTree.parse(share_directory() / PROFILE).getroot()
+    transports = {t.findtext("dds:type", None, name): t for t in root.iterfind(".//dds:transport_descriptor", name)}
+    assert set(transports) == {"SHM", "UDPv4"}
+    segment, message = (int(transports["SHM"].findtext(f"dds:{x}", None, name)) for x in ("segment_size", "maxMessageSize"))
+    assert message > IMAGE_BYTES and segment >= 10 * IMAGE_BYTES
+    participant = root.find(".//dds:participant[@is_default_profile='true']/dds:rtps", name)
+    used = [e.text for e in participant.iterfind("dds:userTransports/dds:transport_id", name)]
+    assert used == [t.findtext("dds:transport_id", None, name) for t in transports.values()]
+    assert participant.findtext("dds:useBuiltinTransports", None, name) == "false"
+
+
+TRACKER_ARGUMENTS = {
+    "image", "params_file", "namespace", "checkpoint", "device", "allow_cpu", "policy", "autostart", "use_sim_time",
+    "log_level", "respawn",
+}
+REPLAY_ARGUMENTS = TRACKER_ARGUMENTS | {
+    "replay_params_file", "source", "topic", "mask_topic", "rate", "loop", "start_paused", "max_frames",
+    "wait_for_subscribers", "exit_at_end", "stamps", "frame_id", "publish_clock",
+}
+
+
+def launch_description(name: str):
+    reason = "launch_ros is not installed: it comes with a ROS distribution, PyPI has none"
+    pytest.importorskip("launch_ros", reason=reason)
+    from launch import LaunchContext
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    return PythonLaunchDescriptionSource(str(ROOT / "launch" / name)).get_launch_description(LaunchContext())
+
+
+@pytest.mark.parametrize(
+    "name, expected", [("tracker.launch.py", TRACKER_ARGUMENTS), ("replay.launch.py", REPLAY_ARGUMENTS)]
+)
+def test_launch_file_has_its_arguments(name: str, expected: set[str]):
+    arguments = launch_description(name).get_launch_arguments()
+    assert {a.name for a in arguments} == expected
+    assert all(a.description for a in arguments)
+
+
+def test_launch_arguments_are_parameters_of_the_nodes():
+    parameters = {
+        node: yaml.safe_load((ROOT / "config" / f"{node}.yaml").read_text())["/**"]["ros__parameters"]
+        for node in ("tracker", "replay")
+    }
+    assert {"checkpoint", "device", "allow_cpu", "policy", "autostart"} <= set(parameters["tracker"])
+    assert REPLAY_ARGUMENTS - TRACKER_ARGUMENTS - {"replay_params_file"} <= set(parameters["replay"])
