@@ -32,22 +32,29 @@ class ModelConfig:
     """The shape of one member of the SAM2 family (SAM2, arXiv 2408.00714, and its published configurations).
 
     name: of the published checkpoint
+    backbone: "hiera" or "repvit_m1"
     embed_dim, num_heads, stages, global_blocks, window_spec, background_size: of Hiera, see `image_encoder.hiera`
     dim, memory_dim: width of features and of memories
     decoder_mlp, decoder_heads: of the mask decoder's transformer
     memory_layers, memory_ffn: of the memory attention
     num_memories: frames attended to, the prompted ones counted as one
     max_pointers: most frames whose object pointers are attended to
+    pointer_span: ages of pointers are divided by it; published is min(frames of the video, 16) - 1, and a stream is long
+    empty_points: "not a point" tokens of an object that is tracked without a prompt
+    latents_1d, latents_2d: tokens that EdgeTAM's perceiver makes of a memory; 0: a memory keeps all its positions
+    long_term_embedding: SAM2S has a temporal embedding of its own for long-term memories
+    num_classes: SAM2S's class token is compared with as many class embeddings; 0: there is no class token
     no_object_embedding: SAM 2.1 marks the memory of a frame without the object
     pointer_time: SAM 2.1 gives object pointers a code of their age
     image_size: side of the square input that the checkpoint was trained at, px
     """
 
     name: str
-    embed_dim: int
-    num_heads: int
-    stages: tuple[int, ...]
-    global_blocks: tuple[int, ...]
+    backbone: str = "hiera"
+    embed_dim: int = 96
+    num_heads: int = 1
+    stages: tuple[int, ...] = (1, 2, 7, 2)
+    global_blocks: tuple[int, ...] = (5, 7, 9)
     window_spec: tuple[int, ...] = (8, 4, 14, 7)
     background_size: tuple[int, int] = (7, 7)
     dim: int = 256
@@ -58,6 +65,12 @@ class ModelConfig:
     memory_ffn: int = 2048
     num_memories: int = 7
     max_pointers: int = 16
+    pointer_span: int = 15
+    empty_points: int = 2
+    latents_1d: int = 0
+    latents_2d: int = 0
+    long_term_embedding: bool = False
+    num_classes: int = 0
     no_object_embedding: bool = False
     pointer_time: bool = False
     image_size: int = 1024
@@ -117,6 +130,16 @@ class TrackerConfig:
 
     max_objects: int = option(16, "most objects tracked at once", low=1, high=254)
     max_conditioning: int = option(4, "prompted frames kept for each object; the first is never evicted", low=2, high=32)
+    prompt_history: int = option(16, "newest frames that can still be prompted, by their stamp", low=1, high=256)
+    multimask_prompts: bool = option(True, "no or one point: choose among three candidate masks by predicted IoU")
+    multimask_tracking: bool = option(True, "tracking: choose among three candidate masks by predicted IoU")
+    stability: bool = option(True, "a single mask that is not stable gives way to the best of the three candidates")
+    stability_delta: float = option(0.05, "a mask is stable when its area hardly changes between -delta and +delta", low=0.0, high=10.0)
+    stability_threshold: float = option(0.98, "least ratio of the two areas of a stable mask", low=0.0, high=1.0)
+    object_score_gating: bool = option(True, "an object with a score of at most 0.5 has no mask and the pointer of absence")
+    binarise_prompted: bool = option(True, "the mask of a frame prompted with points or a box is remembered without its doubts")
+    non_overlap_memory: bool = option(False, "objects share no pixel in memory either; then they influence each other")
+    fill_holes: int = option(8, "holes up to this area are filled, in pixels of the low-resolution mask; 0 fills none", low=0, high=32)
     min_predicted_iou: float = option(0.4, "a mask of which the model expects a lower IoU is SUSPECT", low=0.0, high=1.0)
     lost_after: float = option(2.0, "s without being visible until OCCLUDED becomes LOST", low=0.0, high=3600.0)
     max_area_fraction: float = option(0.6, "a mask over more of the image than this is SUSPECT", low=0.0, high=1.0)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))  # before rclpy reads it
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -178,9 +179,12 @@ def ros_args(**parameters) -> list[str]:
 
 @pytest.fixture(scope="module")
 def start_tracker(start, checkpoint):
-    """Start a tracker node: start_tracker(name=value, remap=["image:=camera"]) -> Process."""
+    """Start a tracker node: start_tracker(name=value, remap=["image:=camera"]) -> Process.
 
-    def begin(remap: tuple[str, ...] = (), **parameters) -> Process:
+    hold: a file; as long as it exists, a step does not end
+    """
+
+    def begin(remap: tuple[str, ...] = (), hold: Path | None = None, **parameters) -> Process:
         given = dict(
             checkpoint=checkpoint,
             model="sam2s_pico",
@@ -191,7 +195,10 @@ def start_tracker(start, checkpoint):
             service_timeout=10.0,
         )
         remaps = [part for rule in remap for part in ("-r", rule)]
-        return start([sys.executable, "-m", "sam2s_ros.tracker_node", *ros_args(**{**given, **parameters}), *remaps])
+        arguments = [*ros_args(**{**given, **parameters}), *remaps]
+        if hold is None:
+            return start([sys.executable, "-m", "sam2s_ros.tracker_node", *arguments])
+        return start([sys.executable, str(Path(__file__).with_name("held_tracker.py")), *arguments], HOLD=str(hold))
 
     return begin
 

@@ -95,9 +95,17 @@ def test_p29_a_signal_while_starting(graph, start_tracker, after):
     assert took < 2 and code == 0 and "Traceback" not in process.output, (code, took, process.output)
 
 
-def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera):
-    """A model that is too slow for this machine: the status says so, services answer at once, a signal ends it."""
-    process = start_tracker(remap=("__ns:=/slow", "image:=/image"), image_size=2048, step_timeout=0.3, warm_up=False)
+@pytest.fixture
+def hold(tmp_path):
+    """The file that `start_tracker(hold=...)` waits for; it is there until a test unlinks it."""
+    path = tmp_path / "hold"
+    path.touch()
+    return path
+
+
+def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera, hold):
+    """A step that does not end: the status says so, services answer at once, a signal ends the process."""
+    process = start_tracker(remap=("__ns:=/slow", "image:=/image"), hold=hold, step_timeout=0.3, warm_up=False)
     statuses = active(graph, process, "/slow/tracker")
     camera.wait_for_subscriber()
     camera.send()
@@ -106,14 +114,14 @@ def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera):
     began = time.monotonic()
     answer = graph.call(AddPrompts, "/slow/tracker/add_prompts", AddPrompts.Request(prompts=[BOX]))
     assert (answer.success, answer.error) == (False, ErrorCode.TIMEOUT) and time.monotonic() - began < 1
-    assert statuses[-1].published == 0, "the step must still be running for this test to show anything"
+    assert statuses[-1].published == 0
     code, took = process.stop()
     assert code == 0 and took < 2 and "Traceback" not in process.output, (code, took, process.output)
 
 
-def test_a_cleanup_that_timed_out_cannot_be_undone_by_activate(graph, start_tracker, camera):
+def test_a_cleanup_that_timed_out_cannot_be_undone_by_activate(graph, start_tracker, camera, hold):
     process = start_tracker(
-        remap=("__ns:=/stuck", "image:=/image"), image_size=1024, service_timeout=0.01, warm_up=False
+        remap=("__ns:=/stuck", "image:=/image"), hold=hold, service_timeout=0.01, warm_up=False
     )
     statuses = active(graph, process, "/stuck/tracker")
     camera.wait_for_subscriber()
@@ -125,10 +133,11 @@ def test_a_cleanup_that_timed_out_cannot_be_undone_by_activate(graph, start_trac
     camera.send()
     graph.wait_until(lambda: statuses[-1].waiting == 1, 20)
     assert change(Transition.TRANSITION_DEACTIVATE)
-    assert not change(Transition.TRANSITION_CLEANUP), "the step must still be running for this test to show anything"
+    assert not change(Transition.TRANSITION_CLEANUP)
     assert not change(Transition.TRANSITION_ACTIVATE)
     process.wait_for_output("activate failed: the tracker was stopped by a cleanup", 5)
     assert lifecycle(graph, "/stuck/tracker") == State.PRIMARY_STATE_INACTIVE
+    hold.unlink()
     graph.wait_until(lambda: change(Transition.TRANSITION_CLEANUP), 30)
     assert process.stop()[0] == 0 and "Traceback" not in process.output
 
@@ -159,12 +168,14 @@ def test_a_qos_override_is_of_one_topic():
         node.destroy_node()
 
 
-def test_p06_overload_counts_agree(graph, start_tracker, camera):
-    process = start_tracker(remap=("__ns:=/busy", "image:=/image"), image_size=512)
+def test_p06_overload_counts_agree(graph, start_tracker, camera, hold):
+    process = start_tracker(remap=("__ns:=/busy", "image:=/image"), hold=hold, warm_up=False)
     active(graph, process, "/busy/tracker")
     masks = graph.collect(TrackedMasks, "/busy/tracker/masks")
     camera.wait_for_subscriber()
-    sent = {camera.send() for _ in range(60) if time.sleep(0.02) is None}
+    sent = {camera.send() for _ in range(30) if time.sleep(0.02) is None}
+    hold.unlink()
+    sent |= {camera.send() for _ in range(30) if time.sleep(0.02) is None}
 
     def settled():
         status = graph.call(GetState, "/busy/tracker/get_tracker_state").status
