@@ -33,7 +33,8 @@ class ModelConfig:
 
     name: of the published checkpoint
     backbone: "hiera" or "repvit_m1"
-    embed_dim, num_heads, stages, global_blocks, window_spec, background_size: of Hiera, see `image_encoder.hiera`
+    embed_dim, stages: channels of the backbone's first stage and number of blocks of each
+    num_heads, global_blocks, window_spec, background_size: of Hiera, see `image_encoder.hiera`
     dim, memory_dim: width of features and of memories
     decoder_mlp, decoder_heads: of the mask decoder's transformer
     memory_layers, memory_ffn: of the memory attention
@@ -41,7 +42,8 @@ class ModelConfig:
     max_pointers: most frames whose object pointers are attended to
     pointer_span: ages of pointers are divided by it; published is min(frames of the video, 16) - 1, and a stream is long
     empty_points: "not a point" tokens of an object that is tracked without a prompt
-    latents_1d, latents_2d: tokens that EdgeTAM's perceiver makes of a memory; 0: a memory keeps all its positions
+    latents_1d, latents_2d: global tokens, and tokens on a square, that EdgeTAM's perceiver makes of a memory; both 0: a
+        memory keeps all its positions
     long_term_embedding: SAM2S has a temporal embedding of its own for long-term memories
     num_classes: SAM2S's class token is compared with as many class embeddings; 0: there is no class token
     no_object_embedding: SAM 2.1 marks the memory of a frame without the object
@@ -121,7 +123,18 @@ PICO = ModelConfig(
 )
 """This project's smallest model: the same parts, small enough for tests, demonstrations and training on a CPU."""
 
-MODELS = {**_published(), PICO.name: PICO}
+EDGETAM = ModelConfig(
+    name="edgetam",
+    backbone="repvit_m1",
+    embed_dim=48,
+    stages=(2, 2, 14, 2),
+    memory_layers=2,
+    latents_1d=256,
+    latents_2d=256,
+)
+"""EdgeTAM (arXiv 2501.07256): a convolutional image encoder and memories of a fixed size, with the options of SAM 2.0."""
+
+MODELS = {**_published(), EDGETAM.name: EDGETAM, PICO.name: PICO}
 
 
 @dataclass(frozen=True)
@@ -137,7 +150,7 @@ class TrackerConfig:
     stability_delta: float = option(0.05, "a mask is stable when its area hardly changes between -delta and +delta", low=0.0, high=10.0)
     stability_threshold: float = option(0.98, "least ratio of the two areas of a stable mask", low=0.0, high=1.0)
     object_score_gating: bool = option(True, "an object with a score of at most 0.5 has no mask and the pointer of absence")
-    binarise_prompted: bool = option(True, "the mask of a frame prompted with points or a box is remembered without its doubts")
+    binarise_prompted: bool = option(True, "the mask of a prompted frame is remembered without its doubts")
     non_overlap_memory: bool = option(False, "objects share no pixel in memory either; then they influence each other")
     fill_holes: int = option(8, "holes up to this area are filled, in pixels of the low-resolution mask; 0 fills none", low=0, high=32)
     min_predicted_iou: float = option(0.4, "a mask of which the model expects a lower IoU is SUSPECT", low=0.0, high=1.0)

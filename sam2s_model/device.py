@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -42,6 +44,20 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} threads)"
     return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def use_deterministic_algorithms(wanted: bool) -> None:
+    """Make this process compute the same bits from the same input every time, at the price of some speed on CUDA.
+
+    The same holds for the same device, torch and number of threads only. Call it before anything runs on CUDA: cuBLAS
+    reads its workspace setting once.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = False
+
 
 def as_tensor(image: np.ndarray) -> Tensor:
     """A tensor that shares the image's memory where torch can: not with reversed axes, nor with read-only arrays."""

@@ -17,6 +17,7 @@ class ErrorCode(IntEnum):
     TOO_MANY_OBJECTS = 8
     TIMEOUT = 9
     INTERNAL = 10
+    TOO_OLD = 11
 
 
 class Sam2sError(ValueError):

@@ -24,6 +24,23 @@ class Decoded:
     object_logit: Tensor
 
 
+@dataclass(frozen=True)
+class Stability:
+    """When the single mask gives way to the best of the three candidates (published with SAM2's interactive predictor).
+
+    delta: a mask is stable when its area hardly changes between the logits -delta and +delta
+    threshold: least ratio of the two areas, 0..1
+    """
+
+    delta: float = 0.05
+    threshold: float = 0.98
+
+    def stable(self, logits: Tensor) -> Tensor:
+        """(B, h, w) -> (B,) bool; a mask that is empty even at -delta is stable."""
+        inner, outer = ((logits > edge).flatten(1).sum(1) for edge in (self.delta, -self.delta))
+        return inner >= self.threshold * outer
+
+
 class MaskDecoder(nn.Module):
     """dim: width; heads, mlp_dim: of the two-way transformer. Token 0 gives the single mask, tokens 1..3 the ambiguous ones."""
 
@@ -56,12 +73,14 @@ class MaskDecoder(nn.Module):
         sparse: Tensor,
         dense: Tensor,
         multimask: bool,
+        stability: Stability | None = None,
     ) -> Decoded:
         """Decode each object's best mask.
 
         features: (B, dim, h, w); high_res: (1, dim/8, 4h, 4w) and (1, dim/4, 2h, 2w), shared by all objects
         position: (1, dim, h, w); sparse: (B, T, dim); dense: (B, dim, h, w)
         multimask: choose among tokens 1..3 by predicted IoU, instead of token 0
+        stability: where token 0 is taken but its mask is not stable, fall back to the best of 1..3; None: never
         """
         batch, _, height, width = features.shape
         own = torch.cat((self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight))
@@ -72,14 +91,19 @@ class MaskDecoder(nn.Module):
         ious = self.iou_prediction_head(tokens[:, 1]).float().sigmoid()
         mask_tokens = tokens[:, 2 : 2 + self.num_masks]
 
-        best = ious[:, 1:].argmax(dim=1) + 1 if multimask else ious.new_zeros(batch, dtype=torch.long)
-        rows = torch.arange(batch, device=ious.device)
-        token = mask_tokens[rows, best]
+        candidate, rows = ious[:, 1:].argmax(dim=1) + 1, torch.arange(batch, device=ious.device)
+        chosen = candidate if multimask else torch.zeros_like(candidate)
+        token = mask_tokens[rows, chosen]  # as published, a fall-back keeps token 0 for the object pointer
         # The four small networks all run; picking one network an object would need a gather of weights or a host sync.
         kernels = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
         upscaled = self._upscale(image.transpose(1, 2).unflatten(2, (height, width)), high_res)
-        logits = torch.einsum("bc,bchw->bhw", kernels[rows, best], upscaled)[:, None]
-        return Decoded(logits.float(), ious[rows, best], token, object_logit)
+        logits = torch.einsum("bc,bchw->bhw", kernels[rows, chosen], upscaled).float()
+        if stability is not None and not multimask:
+            fallback = torch.einsum("bc,bchw->bhw", kernels[rows, candidate], upscaled).float()
+            stable = stability.stable(logits)
+            logits = torch.where(stable[:, None, None], logits, fallback)
+            chosen = torch.where(stable, chosen, candidate)
+        return Decoded(logits[:, None], ious[rows, chosen], token, object_logit)
 
     def _upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor]) -> Tensor:
         up1, norm, act1, up2, act2 = self.output_upscaling

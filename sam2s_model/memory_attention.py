@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,21 +26,41 @@ class MemoryAttention(nn.Module):
         allowed: Tensor | None,
         grid: tuple[int, int],
         pointer_tokens: int,
+        memory_side: int = 0,
+        unplaced: int = 0,
     ) -> Tensor:
         """Condition one frame's features on each object's memories.
 
         features, position: (1, HW, dim), the frame's, shared by all objects
-        memory, memory_position: (B, M, memory_dim), M = frames x HW + pointer_tokens, pointers last
+        memory, memory_position: (B, M, memory_dim), M = frames x tokens + pointer_tokens, pointers last
         allowed: (B, M) bool, False where an object has no memory there; None when all are there
+        grid: (H, W) of the features
+        memory_side: a frame's memory is a square of that side (EdgeTAM, sec. 3), 0: the features' own grid
+        unplaced: tokens of each frame's memory before those, which have no place
         Returns (B, HW, dim).
         """
         batch = len(memory)
         x = (features + 0.1 * position).expand(batch, -1, -1)
-        rotation = rotary_table(*grid, features.shape[-1], device=features.device)
+        own = rotary_table(*grid, features.shape[-1], device=features.device)
+        # As published, a memory's places are counted from 0 in its own grid, whatever the size of the features' grid.
+        other = rotary_table(memory_side, memory_side, features.shape[-1], device=features.device) if memory_side else own
         mask = None if allowed is None else allowed[:, None, None, :]
+        turn = KeyRotation(*other, unplaced, pointer_tokens)
         for layer in self.layers:
-            x = layer(x, memory, memory + memory_position, mask, rotation, pointer_tokens)
+            x = layer(x, memory, memory + memory_position, mask, own, turn)
         return self.norm(x)
+
+
+class KeyRotation(NamedTuple):
+    """How keys are turned: n x (before + HW) + after of them.
+
+    cosine, sine: (HW, dim / 2), see `rotary_table`; before, after: keys before each HW, and at the end, that stay as they are
+    """
+
+    cosine: Tensor
+    sine: Tensor
+    before: int = 0
+    after: int = 0
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -54,10 +76,10 @@ class MemoryAttentionLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, values: Tensor, keys: Tensor, mask: Tensor | None, rotation, pointer_tokens: int) -> Tensor:
+    def forward(self, x: Tensor, values: Tensor, keys: Tensor, mask: Tensor | None, rotation, turn: KeyRotation) -> Tensor:
         y = self.norm1(x)
-        x = x + self.self_attn(y, y, y, rotation)
-        x = x + self.cross_attn_image(self.norm2(x), keys, values, rotation, mask, unrotated=pointer_tokens)
+        x = x + self.self_attn(y, y, y, rotation, KeyRotation(*rotation))
+        x = x + self.cross_attn_image(self.norm2(x), keys, values, rotation, turn, mask)
         return x + self.linear2(F.relu(self.linear1(self.norm3(x))))
 
 
@@ -71,12 +93,12 @@ class RotaryAttention(nn.Module):
         self.v_proj = nn.Linear(key_dim, dim)
         self.out_proj = nn.Linear(dim, dim)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, rotation, mask: Tensor | None = None, unrotated: int = 0) -> Tensor:
-        """q (B, HW, dim), k and v (B, n x HW + unrotated, key_dim), mask (B, 1, 1, keys) -> (B, HW, dim)."""
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, rotation, turn: KeyRotation, mask: Tensor | None = None) -> Tensor:
+        """q (B, HW, dim), its rotation (cosines, sines), k and v (B, keys, key_dim), mask (B, 1, 1, keys) -> (B, HW, dim)."""
         q, k, v = self.q_proj(q), self.k_proj(k), self.v_proj(v)
         q = rotate(q, *rotation)
-        spatial = k.shape[1] - unrotated
-        k = torch.cat((rotate(k[:, :spatial], *rotation), k[:, spatial:]), dim=1)
+        spatial = k.shape[1] - turn.after
+        k = torch.cat((rotate(k[:, :spatial], turn.cosine, turn.sine, turn.before), k[:, spatial:]), dim=1)
         x = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], attn_mask=mask)
         return self.out_proj(x[:, 0])
 
@@ -90,9 +112,12 @@ def rotary_table(height: int, width: int, dim: int, device=None, theta: float = 
     return angle.cos(), angle.sin()
 
 
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn neighbouring channel pairs of (B, n x HW, dim) by the table of (HW, dim / 2), repeated over the n frames."""
-    pairs = x.float().unflatten(1, (-1, len(cosine))).unflatten(3, (-1, 2))
-    a, b = pairs.unbind(-1)
-    turned = torch.stack((a * cosine - b * sine, a * sine + b * cosine), dim=-1)
-    return turned.flatten(3).flatten(1, 2).to(x.dtype)
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor, before: int = 0) -> Tensor:
+    """Turn neighbouring channel pairs of (B, n x (before + HW), dim) by the table of (HW, dim / 2).
+
+    It is the same for each of the n frames; the first `before` tokens of a frame stay as they are.
+    """
+    frames = x.unflatten(1, (-1, before + len(cosine)))
+    a, b = frames[:, :, before:].float().unflatten(3, (-1, 2)).unbind(-1)
+    turned = torch.stack((a * cosine - b * sine, a * sine + b * cosine), dim=-1).flatten(3).to(x.dtype)
+    return (torch.cat((frames[:, :, :before], turned), dim=2) if before else turned).flatten(1, 2)

@@ -5,6 +5,7 @@ It keeps no state between calls: what is remembered lives in `memory/`, and `tra
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,17 +14,20 @@ from torch import Tensor, nn
 
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import ConfigError
-from sam2s_model.image_encoder import FpnNeck, Hiera, ImageEncoder
+from sam2s_model.image_encoder import FpnNeck, Hiera, ImageEncoder, RepViT
 from sam2s_model.layers import MLP, sine_position_1d, sine_position_2d
-from sam2s_model.mask_decoder import Decoded, MaskDecoder
+from sam2s_model.mask_decoder import Decoded, MaskDecoder, Stability
 from sam2s_model.memory_attention import MemoryAttention
 from sam2s_model.memory_encoder import MemoryEncoder
+from sam2s_model.perceiver import SpatialPerceiver
 from sam2s_model.prompt_encoder import PromptEncoder
+from sam2s_model.temporal_semantics import TemporalSemantics
 
 STRIDE = 16  # of the features that masks are decoded from
 ABSENT_LOGIT = -1024.0  # mask logit of an object that is not there
 MEMORY_PARTS = (
     "maskmem_tpos_enc",
+    "long_term_tpos_enc",
     "no_mem_pos_enc",
     "no_obj_ptr",
     "no_obj_embed_spatial",
@@ -33,6 +37,8 @@ MEMORY_PARTS = (
     "obj_ptr_proj.",
     "obj_ptr_tpos_proj.",
     "sam_mask_decoder.pred_obj_score_head.",
+    "spatial_perceiver.",
+    "temporal_semantics.",
 )
 """State-dict keys (or their beginnings) that only tracking with memory needs: all others make masks from prompts."""
 
@@ -55,8 +61,20 @@ class ImageFeatures:
         return self.coarse.shape[-2:]
 
     @property
+    def memory_bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in (self.coarse, self.middle, self.fine))
+
+    @property
     def high_res(self) -> tuple[Tensor, Tensor]:
         return self.fine, self.middle
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """features: (B, dim, h, w), for the decoder; class_logits: (B, K), or None for a model without classes."""
+
+    features: Tensor
+    class_logits: Tensor | None
 
 
 class Sam2Model(nn.Module):
@@ -70,16 +88,9 @@ class Sam2Model(nn.Module):
         self.config = config
         self.missing: tuple[str, ...] = ()
         dim, memory_dim = config.dim, config.memory_dim
-        trunk = Hiera(
-            config.embed_dim,
-            config.num_heads,
-            config.stages,
-            config.window_spec,
-            config.global_blocks,
-            config.background_size,
-        )
+        trunk = _trunk(config)
         self.image_encoder = ImageEncoder(trunk, FpnNeck(dim, trunk.channels))
-        self.sam_prompt_encoder = PromptEncoder(dim)
+        self.sam_prompt_encoder = PromptEncoder(dim, config.empty_points)
         self.sam_mask_decoder = MaskDecoder(dim, config.decoder_heads, config.decoder_mlp)
         self.memory_attention = MemoryAttention(config.memory_layers, dim, memory_dim, config.memory_ffn)
         self.memory_encoder = MemoryEncoder(dim, memory_dim)
@@ -93,6 +104,12 @@ class Sam2Model(nn.Module):
             self.no_obj_embed_spatial = _embedding(1, memory_dim)
         if config.pointer_time:
             self.obj_ptr_tpos_proj = nn.Linear(dim, memory_dim)
+        if config.latents_1d or config.latents_2d:
+            self.spatial_perceiver = SpatialPerceiver(memory_dim, config.latents_1d, config.latents_2d)
+        if config.long_term_embedding:
+            self.long_term_tpos_enc = _embedding(1, 1, 1, memory_dim)
+        if config.num_classes:
+            self.temporal_semantics = TemporalSemantics(dim, memory_dim, config.num_classes)
         self.set_image_size(image_size or config.image_size)
 
     def set_image_size(self, image_size: int) -> None:
@@ -117,6 +134,11 @@ class Sam2Model(nn.Module):
     def grid(self) -> tuple[int, int]:
         """(h, w) of the features."""
         return self.image_size // STRIDE, self.image_size // STRIDE
+
+    @property
+    def memory_tokens(self) -> int:
+        """Tokens of one spatial memory: its places, or the latents of EdgeTAM's perceiver."""
+        return self.config.latents_1d + self.config.latents_2d or self.grid[0] * self.grid[1]
 
     @property
     def has_memory(self) -> bool:
@@ -146,44 +168,58 @@ class Sam2Model(nn.Module):
 
     def with_memory(
         self, features: ImageFeatures, memory: Tensor, codes: Tensor, pointers: Tensor, ages: Tensor, allowed: Tensor | None
-    ) -> Tensor:
-        """Condition a frame on each object's memories (SAM2, sec. 4).
+    ) -> Conditioned:
+        """Condition a frame on each object's memories (SAM2, sec. 4), and read its class from them (SAM2S, TSL).
 
-        memory: (B, F, hw, memory_dim), spatial memories of F frames
-        codes: (B, F) int, temporal code of each: 0 newest .. num_memories - 2 oldest, num_memories - 1 prompted
+        memory: (B, F, memory_tokens, memory_dim), spatial memories of F frames
+        codes: (B, F) int, temporal code of each: 0 newest .. num_memories - 2 oldest, num_memories - 1 prompted,
+            num_memories long-term, which only a model with `long_term_embedding` has
         pointers: (B, P, dim), object pointers; ages: (B, P), frames since each, as a float
         allowed: (B, F + P) bool, False where an object has nothing; None when nothing is missing
-        Returns (B, dim, h, w).
         """
-        batch, _, area, memory_dim = memory.shape
+        batch, frames, area, memory_dim = memory.shape
         h, w = features.grid
-        place = sine_position_2d(memory_dim, h, w, device=memory.device).flatten(1).T  # (hw, memory_dim)
-        time = self.maskmem_tpos_enc.reshape(-1, memory_dim)[codes]  # (B, F, memory_dim)
-        position = place.to(self.dtype)[None, None] + time[:, :, None]
+        position = self._memory_place(h, w)[None, None] + self._memory_time()[codes][:, :, None]
         split = pointers.shape[-1] // memory_dim  # a pointer is that many tokens
         tokens = pointers.reshape(batch, -1, memory_dim).to(self.dtype)
         token_position = self._pointer_position(ages).repeat_interleave(split, dim=1)
         if allowed is not None:
-            frames = memory.shape[1]
             allowed = torch.cat(
                 (allowed[:, :frames].repeat_interleave(area, 1), allowed[:, frames:].repeat_interleave(split, 1)), dim=1
             )
+        values = torch.cat((memory.flatten(1, 2).to(self.dtype), tokens), dim=1)
+        position = torch.cat((position.flatten(1, 2), token_position), dim=1)
         conditioned = self.memory_attention(
             features.coarse.flatten(2).transpose(1, 2),
             sine_position_2d(self.config.dim, h, w, device=memory.device).flatten(1).T[None].to(self.dtype),
-            torch.cat((memory.flatten(1, 2).to(self.dtype), tokens), dim=1),
-            torch.cat((position.flatten(1, 2), token_position), dim=1),
+            values,
+            position,
             allowed,
             (h, w),
             pointer_tokens=tokens.shape[1],
+            memory_side=math.isqrt(self.config.latents_2d),
+            unplaced=self.config.latents_1d,
         )
-        return conditioned.transpose(1, 2).unflatten(2, (h, w))
+        class_logits = None
+        if self.config.num_classes:
+            class_logits = self.temporal_semantics(values + position, values, allowed, conditioned)
+        return Conditioned(conditioned.transpose(1, 2).unflatten(2, (h, w)), class_logits)
+
+    def _memory_place(self, height: int, width: int) -> Tensor:  # -> (memory_tokens, memory_dim)
+        if self.config.latents_2d:
+            return self.spatial_perceiver.position(self.device).to(self.dtype)
+        return sine_position_2d(self.config.memory_dim, height, width, device=self.device).flatten(1).T.to(self.dtype)
+
+    def _memory_time(self) -> Tensor:  # -> (codes, memory_dim)
+        known = self.maskmem_tpos_enc
+        if self.config.long_term_embedding:
+            known = torch.cat((known, self.long_term_tpos_enc))
+        return known.flatten(0, 2)
 
     def _pointer_position(self, ages: Tensor) -> Tensor:  # (B, P) -> (B, P, memory_dim)
         if not self.config.pointer_time:
             return torch.zeros(*ages.shape, self.config.memory_dim, device=ages.device, dtype=self.dtype)
-        # A live stream has no length, so the published normaliser min(frames, 16) - 1 is the constant for long videos.
-        code = sine_position_1d(ages / (self.config.max_pointers - 1), self.config.dim)
+        code = sine_position_1d(ages / self.config.pointer_span, self.config.dim)
         return self.obj_ptr_tpos_proj(code.to(self.dtype))
 
     def decode(
@@ -195,11 +231,13 @@ class Sam2Model(nn.Module):
         point_labels: Tensor | None = None,
         mask_logits: Tensor | None = None,
         multimask: bool,
+        stability: Stability | None = None,
     ) -> Decoded:
         """Decode one mask for each object.
 
         conditioned: (B, dim, h, w); points: (B, P, 2), px of the model input, x y; point_labels: (B, P), see
         `prompt_encoder`; mask_logits: (B, 1, ., .); multimask: choose among the three ambiguous masks by predicted IoU
+        stability: when the single mask gives way to one of the three, None: never
         """
         batch = len(conditioned)
         prompt = self.sam_prompt_encoder
@@ -211,6 +249,7 @@ class Sam2Model(nn.Module):
             sparse,
             prompt.mask(mask_logits, batch, features.grid),
             multimask,
+            stability,
         )
 
     def decode_given_mask(self, features: ImageFeatures, mask: Tensor) -> Decoded:
@@ -229,15 +268,41 @@ class Sam2Model(nn.Module):
         """Output token (B, dim) and presence (B,) bool -> object pointer (B, dim)."""
         return torch.where(present[:, None], self.obj_ptr_proj(token), self.no_obj_ptr)
 
-    def encode_memory(self, features: ImageFeatures, logits: Tensor, present: Tensor) -> Tensor:
-        """Mask logits (B, 1, ., .) and presence (B,) bool -> spatial memories (B, hw, memory_dim)."""
+    def encode_memory(
+        self, features: ImageFeatures, logits: Tensor, present: Tensor, *, binarise: bool = False, exclusive: bool = False
+    ) -> Tensor:
+        """Mask logits (B, 1, ., .) and presence (B,) bool -> spatial memories (B, memory_tokens, memory_dim).
+
+        binarise: remember the mask without its doubts; exclusive: the B objects share no pixel
+        """
         size = (self.image_size, self.image_size)
         logits = F.interpolate(logits.float(), size=size, mode="bilinear") if logits.shape[-2:] != size else logits
-        memory = self.memory_encoder(features.coarse, (logits.sigmoid() * 20 - 10).to(self.dtype))
+        if exclusive:
+            logits = torch.where(logits == logits.amax(0, keepdim=True), logits, logits.clamp(max=-10))
+        mask = (logits > 0).float() if binarise else logits.sigmoid()
+        memory = self.memory_encoder(features.coarse, (mask * 20 - 10).to(self.dtype))
         memory = memory.flatten(2).transpose(1, 2)
         if self.config.no_object_embedding:
             memory = memory + (~present)[:, None, None] * self.no_obj_embed_spatial
+        if self.config.latents_2d:
+            memory = self.spatial_perceiver(memory, features.grid)
         return memory
+
+
+def _trunk(config: ModelConfig) -> Hiera | RepViT:
+    """Raises ConfigError."""
+    if config.backbone == "repvit_m1":
+        return RepViT(config.embed_dim, config.stages)
+    if config.backbone != "hiera":
+        raise ConfigError(f"backbone is {config.backbone!r}: expected 'hiera' or 'repvit_m1'")
+    return Hiera(
+        config.embed_dim,
+        config.num_heads,
+        config.stages,
+        config.window_spec,
+        config.global_blocks,
+        config.background_size,
+    )
 
 
 def _embedding(*shape: int) -> nn.Parameter:

@@ -1,8 +1,12 @@
-"""From scores and masks to what a controller may rely on: states, boxes, areas, centroids."""
+"""From scores and masks to what a controller may rely on: states, boxes, areas, centroids.
+
+All of it is a function of the frame and of what was seen on the frame before, so that a frame can be described again
+after a prompt, and a late prompt leads to the same states as one that came in time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,52 +17,61 @@ from sam2s_model.semantics import ClassLabel
 from sam2s_model.tracks import LABEL_OUTSIDE, State, Tracks
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrackedObject:
-    """What is known of one object on the host.
-
-    label: value in the label image; last_visible: stamp, ns, of the last frame with a mask
-    centroid: (x, y) px on that frame; `before` is its value before the newest frame, so that it can be described again
-    """
+    """Who an object is, on every frame. label: its value in the label image."""
 
     object_id: int
     label: int
     class_label: ClassLabel
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the model says of one object on one frame.
+
+    score: 0..1, that it is there; predicted_iou: 0..1, of its mask; prompted: a person said where it is
+    """
+
+    score: float
+    predicted_iou: float
+    present: bool
+    prompted: bool = False
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was seen of one object up to a frame.
+
+    last_visible: stamp, ns, of the last frame with a mask; centroid: (x, y) px on that frame, None before the first
+    """
+
     last_visible: int
-    score: float = 0.0
-    predicted_iou: float = 0.0
-    present: bool = False
     centroid: np.ndarray | None = None
-    before: np.ndarray | None = None
-
-    def observe(self, score: float, predicted_iou: float, present: float) -> None:
-        self.score, self.predicted_iou, self.present = float(score), float(predicted_iou), bool(present)
-
-    def prompted(self) -> None:
-        """A person said where it is: there is no jump to suspect."""
-        self.before = self.centroid = None
 
 
 def describe_frame(
     stamp: int,
     label_map: np.ndarray,
-    field: np.ndarray | None,
+    view: np.ndarray | None,
     objects: Sequence[TrackedObject],
+    readings: Mapping[int, Reading],
+    before: Mapping[int, Sight],
     config: TrackerConfig,
     revision: int,
-    new_frame: bool,
-) -> Tracks:
+) -> tuple[Tracks, dict[int, Sight]]:
     """Measure each object's mask and give it a state.
 
-    label_map: (H, W) uint8, written to where `field` (H, W bool, or None for everywhere) says "outside"
-    objects: ascending by id; their visibility and centroid are brought up to date
-    new_frame: False when the same frame is described again, after a prompt or a removal
+    label_map: (H, W) uint8, written to where `view` (H, W bool, or None for everywhere) says "outside"
+    objects: ascending by id, each with a reading; before: the sights of the frame before
+    Returns the tracks and this frame's sights.
     """
-    if field is not None:
-        label_map[~field] = LABEL_OUTSIDE
+    if view is not None:
+        label_map[~view] = LABEL_OUTSIDE
     n = len(objects)
     boxes, areas = np.zeros((n, 4), np.int32), np.zeros(n, np.int64)
     centroids, states = np.full((n, 2), np.nan, np.float32), np.zeros(n, np.uint8)
+    sights = {}
     for i, known in enumerate(objects):
         mask = (label_map == known.label).view(np.uint8)
         x, y, width, height = cv2.boundingRect(mask)
@@ -68,8 +81,12 @@ def describe_frame(
             moments = cv2.moments(inside, binaryImage=True)
             areas[i] = round(moments["m00"])
             centroids[i] = x + moments["m10"] / moments["m00"], y + moments["m01"] / moments["m00"]
-        states[i] = _state(known, stamp, areas[i], centroids[i], label_map.shape, config, new_frame)
-    return Tracks(
+        reading, last = readings[known.object_id], before.get(known.object_id) or Sight(stamp)
+        states[i] = _state(reading, last, stamp, areas[i], centroids[i], label_map.shape, config)
+        # where the mask is empty the centroid stays: what comes back far from where it went is SUSPECT at first
+        sights[known.object_id] = Sight(stamp, centroids[i].copy()) if areas[i] else last
+    numbers = [readings[o.object_id] for o in objects]
+    tracks = Tracks(
         stamp=stamp,
         label_map=label_map,
         object_ids=np.array([o.object_id for o in objects], np.int64),
@@ -77,31 +94,30 @@ def describe_frame(
         class_ids=np.array([o.class_label.id for o in objects], np.uint8),
         class_names=tuple(o.class_label.name for o in objects),
         states=states,
-        scores=np.array([o.score for o in objects], np.float32),
-        predicted_ious=np.array([o.predicted_iou for o in objects], np.float32),
+        scores=np.array([r.score for r in numbers], np.float32),
+        predicted_ious=np.array([r.predicted_iou for r in numbers], np.float32),
         boxes=boxes,
         areas=areas,
         centroids=centroids,
         revision=revision,
     )
+    return tracks, sights
 
 
 def _state(
-    known: TrackedObject,
+    reading: Reading,
+    last: Sight,
     stamp: int,
     area: int,
     centroid: np.ndarray,
     size: tuple[int, int],
     config: TrackerConfig,
-    new_frame: bool,
 ) -> State:
-    if new_frame:
-        known.before = known.centroid
-    if not area:  # the centroid stays: what comes back far from where it went is SUSPECT at first
-        return State.LOST if stamp - known.last_visible > config.lost_after * 1e9 else State.OCCLUDED
-    known.last_visible, known.centroid = stamp, centroid
+    if not area:
+        return State.LOST if stamp - last.last_visible > config.lost_after * 1e9 else State.OCCLUDED
     height, width = size
-    jump = 0.0 if known.before is None else np.hypot(*(centroid - known.before)) / np.hypot(height, width)
+    known_place = last.centroid is not None and not reading.prompted  # nobody suspects what a person says
+    jump = np.hypot(*(centroid - last.centroid)) / np.hypot(height, width) if known_place else 0.0
     too_large = area > config.max_area_fraction * height * width
-    unsure = known.predicted_iou < config.min_predicted_iou
+    unsure = reading.predicted_iou < config.min_predicted_iou
     return State.SUSPECT if too_large or unsure or jump > config.max_jump else State.TRACKED

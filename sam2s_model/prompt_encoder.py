@@ -17,11 +17,13 @@ PADDING, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 2, 3
 class PromptEncoder(nn.Module):
     """Points to sparse tokens, a mask to a dense embedding.
 
-    dim: width of all embeddings; mask_channels: of the mask's convolutions
+    dim: width of all embeddings; empty_points: tokens of an object without a prompt
+    mask_channels: of the mask's convolutions
     """
 
-    def __init__(self, dim: int, mask_channels: int = 16):
+    def __init__(self, dim: int, empty_points: int = 2, mask_channels: int = 16):
         super().__init__()
+        self.empty_points = empty_points
         self.pe_layer = RandomFourierPosition(dim)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, dim) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, dim)
@@ -39,7 +41,7 @@ class PromptEncoder(nn.Module):
     def points(self, coordinates: Tensor, labels: Tensor, image_size: int) -> Tensor:
         """(B, P, 2) px of the square model input of side image_size, x y, and (B, P) in -1..3 -> (B, P + 1, dim).
 
-        SAM always appends one "not a point" token, so an object without clicks has two of them (P = 1, label -1).
+        SAM always appends one "not a point" token.
         """
         batch = len(coordinates)
         coordinates = torch.cat((coordinates.float() + 0.5, coordinates.new_zeros(batch, 1, 2)), dim=1)
@@ -50,13 +52,8 @@ class PromptEncoder(nn.Module):
         return place.to(kinds.dtype) + kinds[labels + 1]
 
     def no_points(self, batch: int) -> Tensor:
-        """(B, 2, dim): the tokens of an object that is tracked without a prompt."""
-        device = self.no_mask_embed.weight.device
-        return self.points(
-            torch.zeros(batch, 1, 2, device=device),
-            torch.full((batch, 1), PADDING, dtype=torch.long, device=device),
-            image_size=1,  # no coordinates to scale
-        )
+        """(B, empty_points, dim): the tokens of an object that is tracked without a prompt, each "not a point"."""
+        return self.not_a_point_embed.weight.expand(batch, self.empty_points, -1)
 
     def mask(self, logits: Tensor | None, batch: int, grid: tuple[int, int]) -> Tensor:
         """(B, 1, 4h, 4w) mask logits, or None, on a feature grid of (h, w) -> (B, dim, h, w)."""

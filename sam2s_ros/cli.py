@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import typer
 
 from sam2s_model.errors import Sam2sError
+from sam2s_ros.checkpoint_cli import app as checkpoint_app
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 DEFAULT_SOURCE = "scene:?width=640&height=512&frames=120&seed=0"
@@ -18,6 +19,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
     help="Track surgical instruments with SAM2 models.",
 )  # fmt: skip
+app.add_typer(checkpoint_app, name="checkpoint")
 
 Checkpoint = Annotated[
     Optional[Path], typer.Option(help="a .pt or .safetensors file; default: the one in the package, if it has one")

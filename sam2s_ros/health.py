@@ -54,6 +54,17 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Processed:
+    """A frame that the tracker took. received, finished: ns, node clock; sequence: of its message, 0 without one."""
+
+    stamp: int
+    header: Header
+    received: int
+    finished: int
+    sequence: int = 0
+
+
+@dataclass(frozen=True)
 class View:
     """What may be known about the tracker without asking its thread: as of its last step or request."""
 
@@ -63,11 +74,8 @@ class View:
     revision: int = 0
     memory_bytes: int = 0
     newest: Tracks | None = None
-    header: Header | None = None  # of the newest frame
-    received: int = 0
-    finished: int = 0
     next_id: int = 1  # of the next new object
-    sequence: int = 0  # of the newest frame's message, 0 while or when it is not published
+    frames: tuple[Processed, ...] = ()  # that can be prompted, the newest last
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros import image_codec, messages, qos
-from sam2s_ros.health import Health, View
+from sam2s_ros.health import Health, Processed, View
 from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.worker import Result
@@ -92,16 +92,18 @@ class Outputs:
 
 
 def answer_message(tracks: Tracks, view: View) -> TrackedMasks:
-    """The masks in a service's answer. view: as of right after the request, so that it is of the frame of `tracks`.
+    """The masks in a service's answer. view: as of right after the request.
 
-    The header is that frame's; where the view has none, it has only the stamp. The sequence is that of the
-    frame's message on ~/masks, 0 when it was not published.
+    The header is that of the frame of `tracks`; where the view does not know the frame, it has only the stamp. The
+    sequence is that of the frame's message on ~/masks, 0 when it was not published.
     """
+    unknown = Processed(tracks.stamp, Header(stamp=messages.to_time(tracks.stamp)), 0, 0)
+    frame = next((frame for frame in reversed(view.frames) if frame.stamp == tracks.stamp), unknown)
     return messages.masks_message(
         tracks,
-        view.header if view.header is not None else Header(stamp=messages.to_time(tracks.stamp)),
-        sequence=view.sequence,
-        received_ns=view.received,
-        finished_ns=view.finished,
+        frame.header,
+        sequence=frame.sequence,
+        received_ns=frame.received,
+        finished_ns=frame.finished,
         model=view.model,
     )

@@ -113,6 +113,9 @@ class NodeConfig:
     precision: str = option(
         "auto", "arithmetic: auto is bf16 on CUDA and fp32 on the CPU", choices=("auto", "fp32", "bf16", "fp16")
     )
+    deterministic: bool = option(
+        False, "whether the same images and prompts give the same bits every time; somewhat slower on CUDA"
+    )
     allow_cpu: bool = option(False, "whether device auto may fall back to the CPU")
     threads: int = option(0, "threads of torch on the CPU; 0 is one less than there are cores", low=0, high=1024)
     policy: str = option(

@@ -112,6 +112,7 @@ class TrackerNode(Runnable, LifecycleNode):
                 self._outputs.deliver,
                 health=self._health,
                 config=self._config,
+                history=self._tracking.prompt_history,
                 now=self._now,
                 event=self._event,
                 trouble=self._trouble,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer  # another class than TimeoutError before Python 3.11
@@ -19,7 +20,7 @@ from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError,
 from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.gate import seconds
-from sam2s_ros.health import Health, Outcome, View
+from sam2s_ros.health import Health, Outcome, Processed, View
 from sam2s_ros.mailbox import Mailbox
 from sam2s_ros.parameters import NodeConfig
 
@@ -68,6 +69,7 @@ class Worker:
     health: told how each frame ended and why; now: ns, the node's clock
     event: told of a reset; trouble: told of a frame that was refused or failed, perhaps of every one
     config: replaced by the owner when a parameter changes; read before each frame
+    history: frames that the tracker can be prompted on
     """
 
     def __init__(
@@ -77,12 +79,14 @@ class Worker:
         *,
         health: Health,
         config: NodeConfig,
+        history: int = 1,
         now: Callable[[], int] = time.time_ns,
         event: Callable[[str], None],
         trouble: Callable[[str], None],
     ):
         self.config = config
         self.view = View()
+        self._frames: deque[Processed] = deque(maxlen=history)
         self._build, self._deliver, self._health, self._now = build, deliver, health, now
         self._event, self._trouble = event, trouble
         self._mailbox: Mailbox[Frame, _Request] = Mailbox()
@@ -196,7 +200,8 @@ class Worker:
             sequence = self._deliver(result)
             if not sequence:
                 self._health.ended(Outcome.DISABLED)
-            self.view = replace(self.view, sequence=sequence)
+            self._frames[-1] = replace(self._frames[-1], sequence=sequence)
+            self.view = replace(self.view, frames=tuple(self._frames))
         except ImageError as error:
             self._end(Outcome.IMAGE, str(error))
         except StampError as error:
@@ -212,7 +217,8 @@ class Worker:
         began = time.monotonic()
         tracks = tracker.step(frame.stamp, image)
         step, finished = time.monotonic() - began, self._now()
-        self._look(tracker, frame, finished)
+        self._frames.append(Processed(frame.stamp, frame.header, frame.received, finished))
+        self._look(tracker)
         return Result(frame, image, tracks, step, finished, self.view.model)
 
     def _follow(self, tracker: Any, frame: Frame, image: np.ndarray) -> None:
@@ -229,19 +235,16 @@ class Worker:
             why = f"stamps jumped back to {seconds(frame.stamp)}"
         if why:
             tracker.reset()
+            self._frames.clear()
             self._event(f"{why}: all objects were dropped, prompt again")
         self._shape, self._epoch = shape, frame.epoch
 
     def forget_stream(self) -> None:
         """Take the next frame as the first of its stream. For calls in the thread, with a reset."""
         self._shape = self._epoch = None
+        self._frames.clear()
 
-    def _look(self, tracker: Any, frame: Frame | None = None, finished: int = 0) -> None:
-        old = self.view
-        if frame is not None:
-            seen, sequence = (frame.header, frame.received, finished), 0
-        else:
-            seen, sequence = (old.header, old.received, old.finished), old.sequence
+    def _look(self, tracker: Any) -> None:
         self.view = View(
             tracker.name,
             tracker.device_description(),
@@ -249,9 +252,8 @@ class Worker:
             tracker.revision,
             tracker.memory_bytes(),
             tracker.newest,
-            *seen,
             tracker.next_id,
-            sequence,
+            tuple(self._frames),
         )
 
     def _end(self, outcome: Outcome, why: str) -> None:
@@ -277,12 +279,14 @@ def build_tracker(
     import torch
 
     from sam2s_model.checkpoint import file_sha256, load_model
+    from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.tracker import Tracker
 
     if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
         raise ConfigError(
             "device is 'auto' and no CUDA device was found: set allow_cpu to true, or device to cpu, to run on the CPU"
         )
+    use_deterministic_algorithms(config.deterministic)
     torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) - 1))
     model = load_model(
         config.checkpoint,

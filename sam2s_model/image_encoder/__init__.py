@@ -2,5 +2,6 @@
 
 from sam2s_model.image_encoder.fpn import FpnNeck, ImageEncoder
 from sam2s_model.image_encoder.hiera import Hiera
+from sam2s_model.image_encoder.repvit import RepViT
 
-__all__ = ["FpnNeck", "Hiera", "ImageEncoder"]
+__all__ = ["FpnNeck", "Hiera", "ImageEncoder", "RepViT"]

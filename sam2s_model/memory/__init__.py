@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.memory.bank import BankLayout, MemoryBank
+from sam2s_model.memory.bank import BankLayout, MemoryBank, Rows
 from sam2s_model.memory.fifo import Fifo
 from sam2s_model.memory.none import PreviousMask
 
 POLICIES = {"fifo": Fifo, "none": PreviousMask}
 
-__all__ = ["POLICIES", "BankLayout", "Fifo", "MemoryBank", "PreviousMask", "choose_policy"]
+__all__ = ["POLICIES", "BankLayout", "Fifo", "MemoryBank", "PreviousMask", "Rows", "choose_policy"]
 
 
 def choose_policy(name: str, has_memory: bool) -> str:

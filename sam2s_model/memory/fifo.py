@@ -30,6 +30,8 @@ class Fifo:
     """Attend to all prompted frames and the `num_memories - 1` newest; to pointers of the `max_pointers - 1` newest.
 
     Frames without the object count like all others: dropping them costs 6 to 8 J&F on instruments (SAM2S, table 2).
+
+    window, pointer_window: ages, in frames, of the oldest memory and pointer that is attended to
     """
 
     uses_memory = True
@@ -37,15 +39,6 @@ class Fifo:
     def __init__(self, config: ModelConfig):
         self.window = config.num_memories - 1
         self.pointer_window = config.max_pointers - 1
-
-    # One slot more than the window: a correction of the newest frame still finds the frames that preceded it.
-    @property
-    def recent_slots(self) -> int:
-        return self.window + 1
-
-    @property
-    def pointer_slots(self) -> int:
-        return self.pointer_window + 1
 
     def select(self, frames: np.ndarray, pointer_frames: np.ndarray, conditioning: int, now: int) -> Selection:
         """Choose from slots that hold `frames` (N, slots), the first `conditioning` of them prompted, for frame `now`."""

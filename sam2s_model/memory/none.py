@@ -15,8 +15,6 @@ class PreviousMask:
     """margin: the box is grown by this part of its sides, since an instrument moves between frames."""
 
     uses_memory = False
-    recent_slots = 0
-    pointer_slots = 0
     margin = 0.1
 
     def __init__(self, config: ModelConfig):

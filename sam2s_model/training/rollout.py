@@ -92,7 +92,7 @@ def remembered(model: Sam2Model, features: ImageFeatures, memories: list[Tensor]
     kept = [0] + [t for t in range(1, now) if now - t <= window]
     codes = torch.tensor([window if t == 0 else now - t - 1 for t in kept], device=model.device)
     ages = torch.tensor([float(now - t) for t in range(now)], device=model.device)
-    return model.with_memory(
+    conditioned = model.with_memory(
         features,
         torch.stack([memories[t] for t in kept], dim=1),
         codes.expand(n, -1),
@@ -100,3 +100,4 @@ def remembered(model: Sam2Model, features: ImageFeatures, memories: list[Tensor]
         ages.expand(n, -1),
         None,
     )
+    return conditioned.features

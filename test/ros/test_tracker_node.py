@@ -203,11 +203,29 @@ def test_p21_p22_bad_prompts_are_refused_by_code_and_change_nothing(tracker, cam
     assert tracker.status().objects == 0 and tracker.process.running()
 
 
-def test_p20_an_unknown_stamp_is_refused(fresh, camera):
+def test_p20_a_stamp_that_is_not_remembered_is_refused(fresh, camera):
+    first = camera.send()
+    fresh.masks_of(first)
     stamp = camera.send()
     fresh.masks_of(stamp)
     answer = fresh.prompt(BOX, stamp=stamp - 1)
     assert (answer.success, answer.error) == (False, ErrorCode.UNKNOWN_STAMP) and str(stamp) in answer.message
+    answer = fresh.prompt(BOX, stamp=1)
+    assert (answer.success, answer.error) == (False, ErrorCode.TOO_OLD) and "prompt_history is 16" in answer.message
+
+
+def test_p20_a_prompt_on_an_earlier_image_is_carried_to_the_newest(fresh, camera):
+    stamps = []
+    for number in range(3):
+        stamps.append(camera.send(camera.picture(number)))
+        fresh.masks_of(stamps[-1])
+    answer = fresh.prompt(mask_prompt(class_name="object"), stamp=stamps[0])
+    assert answer.success, answer.message
+    assert answer.stamp_used == answer.masks.header.stamp == fresh.masks.of(stamps[0]).header.stamp
+    assert answer.masks.header == fresh.masks.of(stamps[0]).header and list(answer.object_ids)
+    assert answer.masks.sequence == fresh.masks.of(stamps[0]).sequence
+    state = fresh.graph.call(GetState, "tracker/get_tracker_state")
+    assert [o.object_id for o in state.objects] == list(answer.object_ids), "and it is on the newest image, too"
 
 
 def test_p04_remove_and_reset_and_ids_go_on_counting(fresh, camera):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import cmath
 import csv
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,9 @@ from sam2s_model.config import MODELS, PICO, ModelConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.image_encoder.hiera import HieraBlock, partition, unpartition
 from sam2s_model.layers import LayerNorm2d, sine_position_1d, sine_position_2d
-from sam2s_model.memory_attention import RotaryAttention, rotary_table, rotate
+from sam2s_model.memory_attention import KeyRotation, RotaryAttention, rotary_table, rotate
 from sam2s_model.model import Sam2Model
+from sam2s_model.prompt_encoder import PADDING
 
 KEYS = Path(__file__).resolve().parents[3] / "shared" / "keys"
 FILES = {
@@ -25,6 +28,7 @@ FILES = {
     "sam2.1_b+.tsv": "sam2.1_hiera_base_plus",
     "sam2.1_l.tsv": "sam2.1_hiera_large",
     "sam2_s.tsv": "sam2_hiera_small",
+    "edgetam.tsv": "edgetam",
 }
 
 
@@ -33,9 +37,10 @@ def test_state_dict_is_the_published_one(file, name):
     if not KEYS.is_dir():
         pytest.skip(reason=f"the published key lists are not at {KEYS}")
     with open(KEYS / file) as lines:
-        published = {key: tuple(int(n) for n in shape.strip("[]").split(",")) for key, shape, _ in csv.reader(lines, delimiter="\t")}
+        rows = csv.reader(lines, delimiter="\t")
+        published = {key: (tuple(json.loads(shape)), getattr(torch, kind)) for key, shape, kind in rows}
     with torch.device("meta"):
-        own = {key: tuple(value.shape) for key, value in Sam2Model(MODELS[name]).state_dict().items()}
+        own = {key: (tuple(value.shape), value.dtype) for key, value in Sam2Model(MODELS[name]).state_dict().items()}
     assert own == published
 
 
@@ -44,6 +49,7 @@ def test_state_dict_is_the_published_one(file, name):
     ("sam2.1_hiera_small", 46_060_354, 34_316_992),
     ("sam2.1_hiera_base_plus", 80_850_178, 69_106_816),
     ("sam2.1_hiera_large", 224_446_642, 212_703_280),
+    ("edgetam", 13_895_794, 4_899_056),
 ])  # fmt: skip
 def test_parameter_counts(name, total, encoder):
     with torch.device("meta"):
@@ -59,6 +65,10 @@ def test_unknown_names_and_sizes_are_refused():
         ModelConfig.from_name("sam3")
     with pytest.raises(ConfigError, match="image_size is 500: expected a multiple of 32"):
         Sam2Model(PICO, image_size=500)
+    with pytest.raises(ConfigError, match="backbone is 'resnet': expected 'hiera' or 'repvit_m1'"):
+        Sam2Model(replace(PICO, backbone="resnet"))
+    with pytest.raises(ConfigError, match="latents_2d is 15: expected a square number"):
+        Sam2Model(replace(PICO, latents_1d=4, latents_2d=15))
 
 
 @pytest.mark.parametrize("size", [64, 96, 160, 256])
@@ -78,7 +88,7 @@ def test_shapes_at_every_size(size):
         conditioned = network.with_memory(
             features, memory[:, None], torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, 2, 96), torch.ones(3, 2), None
         )
-        assert conditioned.shape == (3, 96, grid, grid)
+        assert conditioned.features.shape == (3, 96, grid, grid) and conditioned.class_logits is None
 
 
 def test_masked_memories_are_as_if_they_were_not_there():
@@ -89,11 +99,48 @@ def test_masked_memories_are_as_if_they_were_not_there():
         memory, pointers = torch.randn(1, 3, 16, 32), torch.randn(1, 4, 96)
         codes, ages = torch.tensor([[6, 0, 1]]), torch.tensor([[5.0, 1.0, 2.0, 3.0]])
         allowed = torch.tensor([[True, True, False, True, True, False, True]])
-        masked = network.with_memory(features, memory, codes, pointers, ages, allowed)
+        masked = network.with_memory(features, memory, codes, pointers, ages, allowed).features
         short = network.with_memory(
             features, memory[:, :2], codes[:, :2], pointers[:, [0, 1, 3]], ages[:, [0, 1, 3]], None
-        )
+        ).features
     torch.testing.assert_close(masked, short, atol=1e-5, rtol=1e-5)
+
+
+def test_a_long_term_memory_has_a_time_of_its_own():
+    torch.manual_seed(0)
+    network = Sam2Model(replace(PICO, long_term_embedding=True), image_size=64).eval().requires_grad_(False)
+    features = network.encode_image(torch.randn(1, 3, 64, 64))
+    memory, pointers, ages = torch.randn(1, 2, 16, 32), torch.randn(1, 1, 96), torch.ones(1, 1)
+
+    def conditioned(code):
+        return network.with_memory(features, memory, torch.tensor([[6, code]]), pointers, ages, None).features
+
+    network.long_term_tpos_enc.normal_()
+    assert not torch.allclose(conditioned(7), conditioned(6), atol=1e-4)
+    network.long_term_tpos_enc.copy_(network.maskmem_tpos_enc[2:3])
+    torch.testing.assert_close(conditioned(7), conditioned(2))
+
+
+def test_ages_of_pointers_are_relative_to_the_span():
+    torch.manual_seed(0)
+    short = Sam2Model(replace(PICO, pointer_span=15), image_size=64).eval()
+    long = Sam2Model(replace(PICO, pointer_span=30), image_size=64).eval()
+    long.load_state_dict(short.state_dict())
+    with torch.inference_mode():
+        features = short.encode_image(torch.randn(1, 3, 64, 64))
+        memory, codes, pointers = torch.randn(1, 1, 16, 32), torch.tensor([[6]]), torch.randn(1, 2, 96)
+        ages = torch.tensor([[1.0, 7.0]])
+        expected = short.with_memory(features, memory, codes, pointers, ages, None).features
+        torch.testing.assert_close(long.with_memory(features, memory, codes, pointers, 2 * ages, None).features, expected)
+        assert not torch.equal(long.with_memory(features, memory, codes, pointers, ages, None).features, expected)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_an_object_without_a_prompt_has_padding_points(count):
+    encoder = Sam2Model(replace(PICO, empty_points=count), image_size=64).sam_prompt_encoder
+    padding = torch.full((4, count - 1), PADDING)
+    expected = encoder.points(torch.rand(4, count - 1, 2), padding, 64)  # one more is always appended
+    assert expected.shape == (4, count, 96) and torch.equal(encoder.no_points(4), expected)
 
 
 def test_windows_go_there_and_back_with_padding():
@@ -123,16 +170,18 @@ def test_rotation_is_complex_multiplication():
             assert abs(got - expected) < 1e-5
 
 
-def test_rotary_attention_leaves_pointer_tokens_unturned():
+def test_rotary_attention_turns_the_tokens_that_have_a_place():
     torch.manual_seed(0)
     attention = RotaryAttention(8, 4)
-    table = rotary_table(2, 2, 8)
-    q, k, v = torch.randn(1, 4, 8), torch.randn(1, 6, 4), torch.randn(1, 6, 4)
+    own, other = rotary_table(3, 3, 8), rotary_table(2, 2, 8)
+    # two frames of 3 tokens without a place and 4 with one, then 2 pointer tokens
+    q, k, v = torch.randn(1, 9, 8), torch.randn(1, 16, 4), torch.randn(1, 16, 4)
     keys = attention.k_proj(k)
-    keys = torch.cat((rotate(keys[:, :4], *table), keys[:, 4:]), dim=1)
-    weights = F.softmax(rotate(attention.q_proj(q), *table) @ keys.transpose(1, 2) / math.sqrt(8), dim=-1)
+    parts = [keys[:, :3], rotate(keys[:, 3:7], *other), keys[:, 7:10], rotate(keys[:, 10:14], *other), keys[:, 14:]]
+    weights = F.softmax(rotate(attention.q_proj(q), *own) @ torch.cat(parts, 1).transpose(1, 2) / math.sqrt(8), dim=-1)
     expected = attention.out_proj(weights @ attention.v_proj(v))
-    torch.testing.assert_close(attention(q, k, v, table, unrotated=2), expected, atol=1e-5, rtol=1e-4)
+    got = attention(q, k, v, own, KeyRotation(*other, before=3, after=2))
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_sine_positions():

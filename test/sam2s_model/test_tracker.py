@@ -68,16 +68,18 @@ def test_p23_other_objects_change_no_result(model, frames, policy):
             both.prompt(0, [Prompt(box=BOX)])
         if i == 8:
             both.remove([both.object_ids[-1]])
-        row = both._bank.row(1)
-        torch.testing.assert_close(both._bank.logits[row], alone._bank.logits[0], atol=2e-3, rtol=1e-3)
+        torch.testing.assert_close(both.outputs.only([1]).logits, alone.outputs.logits, atol=2e-3, rtol=1e-3)
 
 
 def test_removing_the_first_object_keeps_the_last(model, frames):
     tracker, _ = run(model, frames[:4], prompts=[Prompt(box=BOX), Prompt(box=OTHER)])
-    before = tracker._bank.logits[tracker._bank.row(2)].clone()
+    before = tracker.outputs.only([2])
+    mask = tracker.newest.mask(2) | tracker.newest.mask(1)
     tracks = tracker.remove([1])
-    assert tracks.object_ids.tolist() == [2]
-    assert (tracker._bank.logits[tracker._bank.row(2)] == before).all()
+    assert tracks.object_ids.tolist() == [2] and tracker.outputs.object_ids == (2,)
+    assert (tracker.outputs.logits == before.logits).all()
+    assert not (tracks.mask(2) & ~mask).any()
+    assert tracker.step(100, frames[4]).object_ids.tolist() == [2]
 
 
 def test_p04_ids_are_never_given_twice(model, frames):
@@ -165,8 +167,9 @@ def test_a_correction_keeps_the_id_and_is_remembered_as_conditioning(model, fram
     click = Prompt(object_id=1, class_name="object", points=np.array([[30.0, 40.0]]), point_labels=np.array([1]))
     result = tracker.prompt(0, [click])
     assert result.object_ids == (1,) and result.tracks.class_names == ("object",)
-    assert sorted(tracker._bank.frames[0, :4]) == [-1, -1, 0, 4]
-    assert 4 not in tracker._bank.frames[0, 4:], "the frame is conditioning now, not a recent memory as well"
+    frames = tracker._segmenter.bank.frames[0]
+    assert sorted(frames[:4]) == [-1, -1, 0, 4]
+    assert 4 not in frames[4:], "the frame is conditioning now, not a recent memory as well"
 
 
 def test_memory_changes_the_result(model, frames):
@@ -176,12 +179,15 @@ def test_memory_changes_the_result(model, frames):
 
 def test_p25_memory_is_flat(model, frames):
     tracker, _ = run(model, frames)
+    for i in range(4):
+        tracker.step(50 + i, frames[i])
     before = tracker.memory_bytes()
     for i in range(40):
         tracker.step(100 + i, frames[i % 12])
     assert tracker.memory_bytes() == before
-    layout = tracker._bank.layout
-    assert tracker._bank.memory_bytes() == tracker._bank.capacity * layout.bytes_per_object(4)
+    bank = tracker._segmenter.bank
+    features = 4 * (96 * 8 * 8 + 24 * 16 * 16 + 12 * 32 * 32)  # fp32 at 128 px
+    assert tracker.memory_bytes() == bank.capacity * bank.layout.bytes_per_object(4) + 16 * features
 
 
 def test_absent_object_is_occluded_then_lost_with_an_empty_mask(model, frames):
@@ -203,11 +209,11 @@ def test_a_prompt_that_fails_half_way_changes_nothing(model, frames, monkeypatch
     tracker, _ = run(model, frames[:3])
     before, calls, encode = tracker.newest, [], model.encode_memory
 
-    def fails_the_second_time(*args):
+    def fails_the_second_time(*args, **kwargs):
         calls.append(args)
         if len(calls) == 2:
             raise torch.OutOfMemoryError("injected")
-        return encode(*args)
+        return encode(*args, **kwargs)
 
     monkeypatch.setattr(model, "encode_memory", fails_the_second_time)
     with pytest.raises(torch.OutOfMemoryError):
@@ -224,7 +230,7 @@ def test_a_step_that_fails_at_its_end_leaves_the_newest_frame(model, frames, mon
     def fails(*args, **kwargs):
         raise torch.OutOfMemoryError("injected")
 
-    monkeypatch.setattr(tracker, "_compose", fails)
+    monkeypatch.setattr(tracker, "_describe", fails)
     with pytest.raises(torch.OutOfMemoryError):
         tracker.step(50, frames[3])
     monkeypatch.undo()
@@ -268,3 +274,85 @@ def test_a_checkpoint_without_memory_runs_none_only(model):
     assert Tracker(model).policy_name == "fifo"
     with pytest.raises(ConfigError, match="expected auto, fifo, none"):
         Tracker(model, "lifo")
+
+
+CLICK = Prompt(points=np.array([[40.0, 45.0]]), point_labels=np.array([1]))
+
+
+@pytest.mark.parametrize(
+    "policy, prompt, change",
+    [
+        ("fifo", CLICK, dict(multimask_prompts=False, stability=False)),
+        ("fifo", Prompt(box=BOX), dict(multimask_tracking=False, stability=False)),
+        ("fifo", Prompt(box=BOX), dict(stability=False)),
+        ("none", Prompt(box=BOX), dict(stability=False)),
+        ("fifo", Prompt(box=BOX), dict(stability_delta=0.0)),
+        ("fifo", Prompt(box=BOX), dict(binarise_prompted=False)),
+    ],
+)
+def test_each_option_of_the_published_predictor_matters(model, frames, policy, prompt, change):
+    published, changed = (run(model, frames[:5], policy, [prompt], **c)[0].outputs.logits for c in ({}, change))
+    assert (published - changed).abs().max() > 1e-3
+
+
+def test_gating_by_the_object_score_is_an_option(model, frames):
+    bias = model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias
+    bias.fill_(-40.0)
+    try:
+        gated, free = (run(model, frames[:3], object_score_gating=value)[1][-1] for value in (True, False))
+    finally:
+        bias.fill_(4.0)
+    assert gated.areas[0] == 0 and free.areas[0] > 0 and free.scores[0] < 0.01
+
+
+def test_objects_that_overlap_share_memory_only_when_asked_to(model, frames):
+    prompts = [Prompt(box=BOX), Prompt(box=BOX + 4)]
+    alone = run(model, frames[:4], prompts=prompts[:1])[0].outputs
+    apart, exclusive = (run(model, frames[:4], prompts=prompts, non_overlap_memory=v)[0].outputs for v in (False, True))
+    torch.testing.assert_close(apart.only([1]).logits, alone.logits, atol=2e-3, rtol=1e-3)
+    assert (exclusive.only([1]).logits - alone.logits).abs().max() > 1e-2
+
+
+def test_holes_are_filled_in_the_masks_but_not_in_what_is_remembered(model, frames, monkeypatch):
+    decode = model.decode
+
+    def with_a_hole(*args, **kwargs):
+        decoded = decode(*args, **kwargs)
+        decoded.logits[:] = 5.0
+        decoded.logits[..., 10:12, 10:14] = -5.0  # 8 px of the low-resolution mask
+        return decoded
+
+    monkeypatch.setattr(model, "decode", with_a_hole)
+    (tracker, filled), (_, open_) = (run(model, frames[:3], fill_holes=area) for area in (8, 7))
+    assert filled[-1].areas[0] == 120 * 160 > open_[-1].areas[0]
+    assert (tracker.outputs.logits < 0).sum() == 8
+
+
+def test_four_objects_at_once_are_as_four_alone(model, frames):
+    boxes = [BOX, OTHER, BOX + 10, OTHER - 20]
+    together = Tracker(model, "fifo")
+    alone = [Tracker(model, "fifo") for _ in boxes]
+    worst = 0.0
+    for i, frame in enumerate(frames):
+        for tracker in (together, *alone):
+            tracker.step(i + 1, frame)
+        if i == 0:
+            together.prompt(0, [Prompt(box=box) for box in boxes])
+            for tracker, box in zip(alone, boxes):
+                tracker.prompt(0, [Prompt(box=box)])
+        for object_id, tracker in enumerate(alone, start=1):
+            difference = together.outputs.only([object_id]).logits - tracker.outputs.logits
+            worst = max(worst, difference.abs().max().item())
+    print(f"largest logit difference, 4 objects in one batch against 4 runs: {worst:.1e}")
+    assert worst < 1e-3
+
+
+def test_the_deterministic_mode_runs_every_part(model, frames):
+    from sam2s_model.device import use_deterministic_algorithms
+
+    use_deterministic_algorithms(True)
+    try:
+        first, second = (run(model, frames)[0].outputs.logits for _ in range(2))
+    finally:
+        use_deterministic_algorithms(False)
+    assert (first == second).all()

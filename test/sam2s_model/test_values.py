@@ -11,7 +11,7 @@ import pytest
 from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ConfigError, ErrorCode, RequestError
 from sam2s_model.metrics import iou
-from sam2s_model.presence import TrackedObject, describe_frame
+from sam2s_model.presence import Reading, Sight, TrackedObject, describe_frame
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
 from sam2s_model.tracks import State, Tracks
@@ -59,58 +59,61 @@ def test_tracks_refuse_arrays_that_disagree():
             dataclasses.replace(good, **change)
 
 
-def describe(mask_box=None, **state):
-    known = TrackedObject(7, 3, ClassLabel(2, "object", (0, 0, 0)), last_visible=0, predicted_iou=0.9, **state)
+KNOWN = TrackedObject(7, 3, ClassLabel(2, "object", (0, 0, 0)))
+
+
+def describe(mask_box=None, stamp=1, last=None, view=None, predicted_iou=0.9, prompted=False, lost_after=2.0):
+    """The tracks and the sight of one object whose mask is a box. stamp: s; last: its sight on the frame before."""
     label_map = np.zeros((H, W), np.uint8)
     if mask_box:
         x0, y0, x1, y1 = mask_box
         label_map[y0:y1, x0:x1] = 3
-    field = np.ones((H, W), bool)
-    field[:, :2] = False
-    return describe_frame(10**9, label_map, field, [known], TrackerConfig(lost_after=2.0), 0, new_frame=True), known
+    readings, before = {7: Reading(0.8, predicted_iou, True, prompted)}, {} if last is None else {7: last}
+    config = TrackerConfig(lost_after=lost_after)
+    tracks, sights = describe_frame(stamp * 10**9, label_map, view, [KNOWN], readings, before, config, 0)
+    return tracks, sights[7]
 
 
 def test_a_description_measures_the_mask():
-    tracks, _ = describe((10, 5, 20, 9))
+    view = np.ones((H, W), bool)
+    view[:, :2] = False
+    tracks, sight = describe((10, 5, 20, 9), view=view)
     assert tracks.boxes.tolist() == [[10, 5, 20, 9]] and tracks.areas.tolist() == [40]
-    assert tracks.centroids[0] == pytest.approx([14.5, 6.5])
-    assert tracks.states[0] == State.TRACKED and tracks.index(7) == 0
+    assert tracks.centroids[0] == pytest.approx([14.5, 6.5]) and sight.centroid == pytest.approx([14.5, 6.5])
+    assert tracks.states[0] == State.TRACKED and tracks.index(7) == 0 and sight.last_visible == 10**9
     assert set(np.unique(tracks.label_map)) == {0, 3, 255} and set(np.unique(tracks.semantic_map())) == {0, 2, 255}
     with pytest.raises(KeyError):
         tracks.mask(8)
 
 
-@pytest.mark.parametrize("mask_box, state, expected", [
-    ((10, 5, 20, 9), dict(centroid=np.array([14.0, 7.0])), State.TRACKED),
-    ((10, 5, 20, 9), dict(centroid=np.array([55.0, 35.0])), State.SUSPECT),
+FAR = Sight(0, np.array([55.0, 35.0]))
+
+
+@pytest.mark.parametrize("mask_box, given, expected", [
+    ((10, 5, 20, 9), dict(last=Sight(0, np.array([14.0, 7.0]))), State.TRACKED),
+    ((10, 5, 20, 9), dict(last=FAR), State.SUSPECT),
+    ((10, 5, 20, 9), dict(last=FAR, prompted=True), State.TRACKED),
+    ((10, 5, 20, 9), dict(predicted_iou=0.1), State.SUSPECT),
     ((2, 0, 60, 30), {}, State.SUSPECT),
     (None, {}, State.OCCLUDED),
 ])  # fmt: skip
-def test_p14_states(mask_box, state, expected):
-    assert describe(mask_box, **state)[0].states[0] == expected
+def test_p14_states(mask_box, given, expected):
+    assert describe(mask_box, **given)[0].states[0] == expected
 
 
 def test_p14_what_returns_far_from_where_it_went_is_suspect_at_first():
-    states = []
-    _, known = describe((2, 5, 10, 9))
+    states, sight = [], describe((2, 5, 10, 9))[1]
     for i, place in enumerate([None, (50, 30, 58, 38), (50, 30, 58, 38)]):
-        label_map = np.zeros((H, W), np.uint8)
-        if place:
-            label_map[place[1] : place[3], place[0] : place[2]] = 3
-        tracks = describe_frame((2 + i) * 10**9, label_map, None, [known], TrackerConfig(lost_after=5.0), 0, True)
+        tracks, sight = describe(place, stamp=2 + i, last=sight, lost_after=5.0)
         states.append(tracks.states[0])
     assert states == [State.OCCLUDED, State.SUSPECT, State.TRACKED]
 
 
-def test_an_unsure_mask_is_suspect_and_long_absence_is_lost():
-    _, known = describe((10, 5, 20, 9))
-    known.predicted_iou = 0.1
-    label_map = np.zeros((H, W), np.uint8)
-    label_map[5:9, 10:20] = 3
-    config = TrackerConfig(lost_after=2.0)
-    assert describe_frame(2 * 10**9, label_map, None, [known], config, 0, True).states[0] == State.SUSPECT
-    empty = np.zeros((H, W), np.uint8)
-    states = [describe_frame(s * 10**9, empty, None, [known], config, 0, True).states[0] for s in (3, 4, 5)]
+def test_long_absence_is_lost():
+    states, sight = [], describe((10, 5, 20, 9), stamp=2)[1]
+    for second in (3, 4, 5):
+        tracks, sight = describe(None, stamp=second, last=sight)
+        states.append(tracks.states[0])
     assert states == [State.OCCLUDED, State.OCCLUDED, State.LOST]
 
 

@@ -84,6 +84,7 @@ class Bench:
             self.deliver,
             health=self.health,
             config=NodeConfig(**config),
+            history=3,
             event=self.events.append,
             trouble=self.troubles.append,
         )
@@ -263,22 +264,35 @@ def test_a_request_runs_in_the_thread_and_brings_the_view(bench):
     b.run(frame(7))
     thread, view = b.worker.request(lambda tracker: threading.get_ident(), timeout=5)
     assert thread == b.tracker.thread != threading.get_ident()
-    assert view.newest.stamp == messages.to_ns(view.header.stamp) == 7
+    assert view.newest.stamp == view.frames[-1].stamp == messages.to_ns(view.frames[-1].header.stamp) == 7
     assert (view.model, view.device, view.memory_bytes) == ("echo/none", "echo", 5)
 
 
 def test_the_view_of_a_request_has_the_sequence_of_its_frame(bench):
     b = bench()
-    sequence = lambda: b.worker.request(lambda tracker: None, timeout=5)[1].sequence  # noqa: E731
-    assert sequence() == 0
+    view = lambda: b.worker.request(lambda tracker: None, timeout=5)[1]  # noqa: E731
+    assert view().frames == ()
     b.run(frame(1), frame(2))
-    before = b.worker.request(lambda tracker: None, timeout=5)[1]
+    before = view()
     b.run(frame(3))
-    assert (before.sequence, sequence()) == (2, 3) and before.newest.stamp == 2
+    assert (before.frames[-1].sequence, view().frames[-1].sequence) == (2, 3) and before.newest.stamp == 2
     assert answer_message(before.newest, before).sequence == 2
     b.publishing = False
     b.run(frame(4))
-    assert sequence() == 0  # not published, so there is no message of it
+    assert view().frames[-1].sequence == 0  # not published, so there is no message of it
+
+
+def test_p20_the_answer_of_a_late_prompt_is_of_its_frame(bench):
+    b = bench()
+    for number in range(1, 5):
+        b.run(frame(number, frame_id="cam"))
+    _, view = b.worker.request(lambda tracker: None, timeout=5)
+    assert [f.stamp for f in view.frames] == [2, 3, 4], "as many as can be prompted"
+    msg = answer_message(Tracks.empty(3, 4, 4), view)
+    assert msg.header == Header(stamp=messages.to_time(3), frame_id="cam") and msg.sequence == 3
+    assert 0 < messages.to_ns(msg.received) <= messages.to_ns(msg.finished)
+    b.run(frame(5, image=encode(5, height=6)))
+    assert [f.stamp for f in b.worker.request(lambda tracker: None, timeout=5)[1].frames] == [5], "another stream"
 
 
 def test_an_answer_without_a_header_has_the_stamp():

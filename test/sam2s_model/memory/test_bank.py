@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sam2s_model.memory import BankLayout, MemoryBank
 
-LAYOUT = BankLayout(2, 3, 4, area=2, memory_dim=4, dim=8, logits=(2, 2))
+LAYOUT = BankLayout(2, 3, 4, masks=2, tokens=2, memory_dim=4, dim=8, logits=(2, 2))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "remove", "frame"]), st.integers(0, 5)), max_size=40))
@@ -28,7 +29,10 @@ def test_rows_follow_their_ids(events):
             del model[gone]
         elif event == "frame" and model:
             marks = torch.tensor([1000.0 * i + frame for i in bank.ids])
-            bank.write_recent(frame, marks[:, None, None].expand(-1, 2, 4), marks[:, None].expand(-1, 8))
+            # all rows at once, or one by one in another order: the same
+            for rows in [slice(0, len(bank))] if which % 2 else [[row] for row in reversed(range(len(bank)))]:
+                bank.write_recent(rows, frame, marks[rows, None, None].expand(-1, 2, 4), marks[rows, None].expand(-1, 8))
+                bank.write_mask(rows, frame, marks[rows, None, None, None].expand(-1, 1, 2, 2))
             for frames in model.values():
                 frames.append(frame)
     assert sorted(bank.ids) == sorted(model)
@@ -39,6 +43,8 @@ def test_rows_follow_their_ids(events):
         assert set(held) <= set(frames) and (not frames or frames[-1] in held)
         for slot in np.flatnonzero(bank.frames[row] >= 0):
             assert (bank.spatial[row, slot] == 1000.0 * object_id + bank.frames[row, slot]).all()
+        for frame in frames[-1:]:
+            assert (bank.mask([row], frame) == 1000.0 * object_id + frame).all()
 
 
 def test_capacity_doubles_and_bytes_follow_the_formula():
@@ -49,7 +55,39 @@ def test_capacity_doubles_and_bytes_follow_the_formula():
         capacities.append(bank.capacity)
         assert bank.memory_bytes() == bank.capacity * LAYOUT.bytes_per_object(2)
     assert capacities == [1, 2, 4, 4, 8]
-    assert LAYOUT.bytes_per_object(2) == (5 * 2 * 4 + 6 * 8) * 2 + 16
+    assert LAYOUT.bytes_per_object(2) == (5 * 2 * 4 + 6 * 8) * 2 + 2 * 16
+
+
+def fill(bank: MemoryBank, frame: int, value: float) -> None:
+    n = len(bank)
+    bank.write_recent(slice(0, n), frame, torch.full((n, 2, 4), value), torch.full((n, 8), value))
+    bank.write_mask(slice(0, n), frame, torch.full((n, 1, 2, 2), value))
+
+
+def test_what_was_saved_is_restored():
+    bank = MemoryBank(LAYOUT, torch.device("cpu"), torch.float32)
+    bank.add(1), bank.add(2)
+    fill(bank, 7, 1.0)
+    saved = bank.save([2])
+    bank.add(3)  # a larger bank than at the save
+    rows = bank.rows([2, 3])
+    bank.write_recent(rows, 8, torch.full((2, 2, 4), 9.0), torch.full((2, 8), 9.0))
+    bank.write_conditioning(1, 7, torch.full((2, 4), 9.0), torch.full((8,), 9.0))
+    bank.write_mask(rows, 7, torch.full((2, 1, 2, 2), 9.0))
+    bank.restore(saved)
+    assert bank.ids == [1, 2] and (bank.mask(slice(0, 2), 7) == 1).all()
+    for row in (0, 1):
+        assert sorted(bank.frames[row]) == [-1, -1, -1, -1, 7] and sorted(bank.pointer_frames[row]) == [-1] * 5 + [7]
+        assert bank.spatial[row].max() == 1 and bank.pointers[row].max() == 1
+
+
+def test_a_mask_that_is_not_remembered_is_an_error():
+    bank = MemoryBank(LAYOUT, torch.device("cpu"), torch.float32)
+    bank.add(1)
+    fill(bank, 7, 1.0)
+    assert bank.has_mask([0], 7) and not bank.has_mask([0], 5)
+    with pytest.raises(ValueError, match="no masks of frame 5"):
+        bank.mask([0], 5)
 
 
 def test_the_first_prompt_is_never_evicted():

@@ -15,7 +15,7 @@ CONDITIONING = 3
 
 def make_bank() -> tuple[MemoryBank, Fifo]:
     policy = Fifo(MODELS["sam2.1_hiera_tiny"])
-    layout = BankLayout(CONDITIONING, policy.recent_slots, policy.pointer_slots, 2, 4, 8, (2, 2))
+    layout = BankLayout(CONDITIONING, policy.window + 1, policy.pointer_window + 1, 1, 2, 4, 8, (2, 2))
     return MemoryBank(layout, torch.device("cpu"), torch.float32), policy
 
 
@@ -26,7 +26,7 @@ def play(frames: int, prompted: set[int]) -> tuple[MemoryBank, Fifo]:
     for frame in range(frames):
         spatial, pointer = torch.full((1, 2, 4), float(frame)), torch.full((1, 8), float(frame))
         if frame:
-            bank.write_recent(frame, spatial, pointer)
+            bank.write_recent([0], frame, spatial, pointer)
         if frame == 0 or frame in prompted:
             bank.write_conditioning(0, frame, spatial[0], pointer[0])
     return bank, policy
@@ -67,7 +67,7 @@ def test_objects_of_different_ages_are_masked_apart():
     one = torch.ones(1, 2, 4)
     bank.write_conditioning(0, 0, one[0], torch.ones(8))
     for frame in range(1, 6):
-        bank.write_recent(frame, one.expand(len(bank), -1, -1), torch.ones(len(bank), 8))
+        bank.write_recent(slice(0, len(bank)), frame, one.expand(len(bank), -1, -1), torch.ones(len(bank), 8))
         if frame == 4:
             bank.write_conditioning(bank.add(2), frame, one[0], torch.ones(8))
     chosen = policy.select(bank.frames[:2], bank.pointer_frames[:2], CONDITIONING, 6)

@@ -1,0 +1,82 @@
+"""Write a checkpoint in another format or precision."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sam2s_model.checkpoint.reading import read_checkpoint
+from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise
+from sam2s_model.errors import CheckpointError
+from sam2s_model.published.sha256 import file_sha256
+
+SUFFIXES = (".pt", ".pth", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written. model: name; size: bytes; missing: tensors of the model that the file lacks, as its source did"""
+
+    model: str
+    size: int
+    tensors: int
+    missing: tuple[str, ...]
+
+
+def convert(source: str | Path, target: str | Path, *, half: bool = False, force: bool = False) -> Conversion:
+    """Check a checkpoint as `load_model` does, and write its tensors, and nothing else, as `target`.
+
+    target: ``.safetensors`` (with the model's name and the source's sha256 as metadata), ``.pt`` or ``.pth``
+    half: store numbers as fp16; force: write over a file that is there
+    The file appears at once, complete. Raises CheckpointError.
+    """
+    source, target = Path(source), Path(target)
+    if target.suffix not in SUFFIXES:
+        raise CheckpointError(f"{target} ends in {target.suffix!r}: expected one of {', '.join(SUFFIXES)}")
+    if target.is_dir() or not target.parent.is_dir():
+        raise CheckpointError(f"{target} is a folder, or there is no folder {target.parent}: give the path of a file")
+    if target.exists() and not force:
+        raise CheckpointError(f"{target} exists: give another path, or --force to write over it")
+    stored = read_checkpoint(source)
+    config = recognise(stored.state, source)
+    missing = check_names(known_shapes(config), stored.state, config.name, source)
+    state = {name: _half(name, value, source) for name, value in stored.state.items()} if half else stored.state
+    metadata = {"model": config.name, "source": source.name, "source_sha256": file_sha256(source)}
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        if target.suffix == ".safetensors":
+            save_file(_apart(state), temporary, metadata={"format": "pt", **metadata})
+        else:
+            torch.save({"model": state, "metadata": metadata}, temporary)
+        os.replace(temporary, target)
+    except (OSError, RuntimeError, SafetensorError) as error:  # each writer has its own for a full disk
+        raise CheckpointError(f"{target} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Conversion(config.name, target.stat().st_size, len(state), missing)
+
+
+def _half(name: str, value: Tensor, path: Path) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    out = value.half()
+    if not out.isfinite().all() and value.isfinite().all():
+        limit = torch.finfo(torch.float16).max
+        raise CheckpointError(f"{path}: {name} has values up to {value.abs().max():g}, and fp16 ends at {limit:g}")
+    return out
+
+
+def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share no memory, as safetensors wants them."""
+    out, seen = {}, set()
+    for name, value in state.items():
+        place = value.untyped_storage().data_ptr()
+        out[name] = value.clone(memory_format=torch.contiguous_format) if place in seen else value.contiguous()
+        seen.add(place)
+    return out

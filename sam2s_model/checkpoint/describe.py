@@ -1,0 +1,97 @@
+"""Say what a checkpoint file is."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sam2s_model.checkpoint.reading import read_checkpoint
+from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise, without_weights
+from sam2s_model.config import ModelConfig
+from sam2s_model.published.catalog import CATALOG
+from sam2s_model.published.sha256 import file_sha256
+
+
+@dataclass(frozen=True)
+class Description:
+    """A file that is a checkpoint of a known model.
+
+    size: bytes; sha256: hex digest of the file; metadata: of safetensors
+    wrappers, prefixes, beside: see `StoredTensors`
+    model: name of the configuration; image_size: px, that `model` was published for
+    meaning: a sentence: what it may be, and what its tensors do not tell
+    parameters: numbers in the file that are the model's parameters; dtypes: {name: tensors}
+    memory: whether it can track with memory; missing: tensors of the model that the file lacks
+    """
+
+    path: str
+    format: str
+    size: int
+    sha256: str
+    metadata: dict[str, str]
+    wrappers: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    beside: tuple[str, ...]
+    model: str
+    meaning: str
+    image_size: int
+    tensors: int
+    parameters: int
+    dtypes: dict[str, int]
+    memory: bool
+    long_term_embedding: bool
+    classes: int
+    missing: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def describe(path: str | Path) -> Description:
+    """Read a file, recognise it and compare it with its model. Raises CheckpointError as `load_model` does."""
+    path = Path(path)
+    stored = read_checkpoint(path)
+    config = recognise(stored.state, path)
+    missing = check_names(known_shapes(config), stored.state, config.name, path)
+    parameters = dict(without_weights(config).named_parameters())
+    digest = file_sha256(path)
+    return Description(
+        path=str(path),
+        format=stored.format,
+        size=path.stat().st_size,
+        sha256=digest,
+        metadata=stored.metadata,
+        wrappers=stored.wrappers,
+        prefixes=stored.prefixes,
+        beside=stored.beside,
+        model=config.name,
+        meaning=_meaning(config, digest, memory=not missing),
+        image_size=config.image_size,
+        tensors=len(stored.state),
+        parameters=sum(stored.state[name].numel() for name in parameters if name in stored.state),
+        dtypes=dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in stored.state.values())),
+        memory=not missing,
+        long_term_embedding=config.long_term_embedding,
+        classes=config.num_classes,
+        missing=missing,
+    )
+
+
+def _meaning(config: ModelConfig, digest: str, *, memory: bool) -> str:
+    same = next((entry for entry in CATALOG.values() if entry.sha256 == digest), None)
+    if same is not None:
+        return f"the published file {same.file}"
+    extras = " with the additions of SAM2S" * bool(config.long_term_embedding or config.num_classes)
+    unknown = "names and shapes do not tell them apart"
+    hiera = re.fullmatch(r"sam(2|2\.1)_hiera_(\w+)", config.name)
+    if hiera is None:
+        return f"{config.name}{extras}, or a fine-tune of it: {unknown}"
+    version, size = {"2": "2.0"}.get(hiera[1], hiera[1]), hiera[2].replace("base_plus", "base+")
+    if not memory:
+        return f"the image half of SAM 2.0 or 2.1 {size}: what tells the two apart is in the memory's parts"
+    tunes = " such as SurgSAM2" if size == "small" and not extras else ""
+    return f"SAM {version} {size}{extras}, or a fine-tune of it{tunes}: {unknown}"

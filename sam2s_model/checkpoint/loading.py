@@ -1,0 +1,35 @@
+"""From a file to a model that is ready for inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sam2s_model.checkpoint.reading import read_state_dict
+from sam2s_model.checkpoint.recognition import check_state_dict, recognise, with_extras
+from sam2s_model.config import ModelConfig
+from sam2s_model.device import resolve_device, resolve_dtype
+from sam2s_model.model import Sam2Model
+
+
+def load_model(
+    path: str | Path, model: str = "auto", image_size: int = 0, device: str = "auto", precision: str = "auto"
+) -> Sam2Model:
+    """Build a model and fill it from a checkpoint, ready for inference.
+
+    path: a ``.pt`` or ``.safetensors`` file, see `read_checkpoint`
+    model: a name of `config.MODELS`, or "auto" to recognise it from keys and shapes
+    image_size: side of the square model input, px, a multiple of 32; 0: the one the model was trained at
+    device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto" (bf16 on CUDA, fp32 on CPU), "fp32", "bf16" or "fp16"
+
+    Every key in the file must be one of the model's, of the same shape. All keys that only tracking with memory needs
+    may be missing together: they are listed in ``Sam2Model.missing``, and ``has_memory`` is False.
+
+    Raises CheckpointError or ConfigError.
+    """
+    state = read_state_dict(path)
+    config = recognise(state, path) if model == "auto" else with_extras(ModelConfig.from_name(model), state)
+    target = resolve_device(device)
+    network = Sam2Model(config, image_size)
+    network.missing = check_state_dict(state, network, path)
+    network.load_state_dict(state, strict=False)
+    return network.to(device=target, dtype=resolve_dtype(precision, target)).eval().requires_grad_(False)

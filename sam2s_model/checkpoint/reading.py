@@ -1,0 +1,131 @@
+"""Read the tensors of a file. Never unpickles code."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from sam2s_model.errors import CheckpointError
+
+WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
+"""Under these a training loop stores the model's tensors, beside those of the optimizer and the like."""
+
+PREFIXES = ("module.", "model.", "_orig_mod.")
+"""What DistributedDataParallel, a module around the model and torch.compile put before every name."""
+
+MAX_DEPTH = 3  # of wrappers in wrappers
+
+
+@dataclass(frozen=True)
+class StoredTensors:
+    """What a file holds.
+
+    state: {name: tensor on the CPU}, names as the model has them; format: "pt" or "safetensors"
+    wrappers, prefixes: what was taken off to get there, outermost first
+    beside: names of what else is in the file, which is not used; metadata: of safetensors
+    """
+
+    state: dict[str, Tensor]
+    format: str
+    wrappers: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file, on the CPU, see `read_checkpoint`."""
+    return read_checkpoint(path).state
+
+
+def read_checkpoint(path: str | Path) -> StoredTensors:
+    """Read a ``.pt`` or ``.safetensors`` file: a state dict, bare or under one of `WRAPPERS`.
+
+    A prefix of `PREFIXES` is taken off when every name has it. Raises CheckpointError when the file cannot be read with
+    weights only, holds no state dict, or more than one.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"checkpoint {str(path)!r} is a folder: give the path of a .pt or .safetensors file")
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {str(path)!r} does not exist: give the path of a .pt or .safetensors file")
+    kind, metadata = "pt", {}
+    try:
+        if _is_safetensors(path):
+            kind = "safetensors"
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                content = {name: file.get_tensor(name) for name in file.keys()}
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of pickles that torch did not write: the error says it, too
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # junk makes the readers raise anything: IndexError, struct.error, UnpicklingError, ...
+        raise CheckpointError(
+            f"{path} is not a .{kind} checkpoint that loads with weights only: {_reason(error)}"
+        ) from error
+    content, wrappers, beside = _unwrap(content, path)
+    state, prefixes = _without_prefixes(content)
+    return StoredTensors(state, kind, wrappers, prefixes, beside, metadata)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its name, or by its first bytes: the length of a header, and a header that is JSON."""
+    if path.suffix == ".safetensors":
+        return True
+    with open(path, "rb") as file:
+        head = file.read(9)
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without torch's advice to run the code in the file."""
+    text = str(error).strip()
+    code = re.search(r"Unsupported (?:global|class|function): (?:GLOBAL )?(\S+)", text)
+    if code:
+        return f"it needs {code[1]} to be run, and code that a file names is never run"
+    unpickler = re.search(r"WeightsUnpickler error:\s*(.+)", text)
+    if unpickler:
+        return f"it was not written by torch.save ({unpickler[1].strip()})"
+    return text.splitlines()[0].split(". ")[0] if text else type(error).__name__
+
+
+def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
+    wrappers: list[str] = []
+    beside: list[str] = []
+    while not _is_state_dict(content):
+        found = [name for name in WRAPPERS if isinstance(content, dict) and isinstance(content.get(name), dict)]
+        if len(found) > 1:
+            raise CheckpointError(
+                f"{path} holds more than one state dict, under {' and '.join(map(repr, found))}: "
+                "which one is meant is not said; store the right one alone"
+            )
+        if not found or len(wrappers) == MAX_DEPTH:
+            raise CheckpointError(
+                f"{path} holds no state dict: expected {{'model': {{name: tensor}}}} or {{name: tensor}}"
+            )
+        beside += [str(name) for name in content if name != found[0]]
+        wrappers += found
+        content = content[found[0]]
+    return content, tuple(wrappers), tuple(beside)
+
+
+def _is_state_dict(content: Any) -> bool:
+    if not isinstance(content, dict) or not content:
+        return False
+    return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    prefixes: list[str] = []
+    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+        prefixes.append(prefix)
+    return state, tuple(prefixes)

@@ -1,0 +1,141 @@
+"""RepViT (arXiv 2307.09283), the convolutional image encoder of EdgeTAM (arXiv 2501.07256), under timm's key names."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RepViT(nn.Module):
+    """Four stages at 1/4, 1/8, 1/16 and 1/32 of the image; channels double from stage to stage.
+
+    embed_dim: channels of the first stage; stages: number of blocks of each stage
+    """
+
+    def __init__(self, embed_dim: int, stages: tuple[int, ...]):
+        super().__init__()
+        self.channels = [embed_dim * 2**i for i in range(len(stages))]
+        parts: dict[str, nn.Module] = {"stem": Stem(embed_dim)}
+        for i, depth in enumerate(stages):
+            source = self.channels[i - 1] if i else None
+            parts[f"stages_{i}"] = Stage(source, self.channels[i], depth)
+        self.body = nn.ModuleDict(parts)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, H, W), H and W multiples of 32 -> four maps (B, C_i, H / 2^(i+2), W / 2^(i+2))."""
+        x, maps = self.body["stem"](image), []
+        for i in range(len(self.channels)):
+            x = self.body[f"stages_{i}"](x)
+            maps.append(x)
+        return maps
+
+
+class Stem(nn.Module):
+    """(B, 3, H, W) -> (B, C, H / 4, W / 4)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.conv1 = ConvNorm(3, dim // 2, kernel_size=3, stride=2)
+        self.conv2 = ConvNorm(dim // 2, dim, kernel_size=3, stride=2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.conv2(F.gelu(self.conv1(image)))
+
+
+class Stage(nn.Module):
+    """Halve the grid unless `dim` is None (the first stage), then `depth` blocks, every other one with squeeze-excitation."""
+
+    def __init__(self, dim: int | None, dim_out: int, depth: int):
+        super().__init__()
+        self.downsample = Downsample(dim, dim_out) if dim else nn.Identity()
+        self.blocks = nn.Sequential(*(RepViTBlock(dim_out, squeeze=i % 2 == 0) for i in range(depth)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.downsample(x))
+
+
+class Downsample(nn.Module):
+    """A block, a strided depthwise convolution, a change of width, an MLP: (B, C, H, W) -> (B, C', H / 2, W / 2)."""
+
+    def __init__(self, dim: int, dim_out: int):
+        super().__init__()
+        self.pre_block = RepViTBlock(dim, squeeze=False)
+        self.spatial_downsample = ConvNorm(dim, dim, kernel_size=3, stride=2, groups=dim)
+        self.channel_downsample = ConvNorm(dim, dim_out)
+        self.ffn = ChannelMixer(dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.channel_downsample(self.spatial_downsample(self.pre_block(x)))
+        return x + self.ffn(x)
+
+
+class RepViTBlock(nn.Module):
+    """Mix places, weigh channels, mix channels; on (B, C, H, W)."""
+
+    def __init__(self, dim: int, squeeze: bool):
+        super().__init__()
+        self.token_mixer = TokenMixer(dim)
+        self.se = SqueezeExcite(dim) if squeeze else nn.Identity()
+        self.channel_mixer = ChannelMixer(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.se(self.token_mixer(x))
+        return x + self.channel_mixer(x)
+
+
+class TokenMixer(nn.Module):
+    """The sum of a depthwise 3x3, a depthwise 1x1 and the input."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.conv = ConvNorm(dim, dim, kernel_size=3, groups=dim)
+        self.conv1 = ConvNorm(dim, dim, groups=dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.conv1(x) + x
+
+
+class ChannelMixer(nn.Module):
+    """A two-layer MLP at each place."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.conv1 = ConvNorm(dim, 2 * dim)
+        self.conv2 = ConvNorm(2 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(F.gelu(self.conv1(x)))
+
+
+class SqueezeExcite(nn.Module):
+    """Channels weighed by what is in the whole image (arXiv 1709.01507); a quarter of the width inside, in eights."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        inner = max(8, (dim // 4 + 4) // 8 * 8)
+        self.fc1 = nn.Conv2d(dim, inner, kernel_size=1)
+        self.fc2 = nn.Conv2d(inner, dim, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True))))
+        return x * weight.sigmoid()
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, then normalisation by stored statistics."""
+
+    def __init__(self, dim: int, dim_out: int, kernel_size: int = 1, stride: int = 1, groups: int = 1):
+        conv = nn.Conv2d(dim, dim_out, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
+        super().__init__(OrderedDict(c=conv, bn=StoredBatchNorm(dim_out)))
+
+
+class StoredBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that never looks at the batch.
+
+    In training too: the frames of a few clips are alike, and their statistics would replace those of ImageNet.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps)

@@ -1,0 +1,130 @@
+"""Which checkpoints are published, and the file that a name stands for. Never uses the network."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam2s_model.errors import CheckpointError
+from sam2s_model.published.sha256 import verify
+
+META = "https://dl.fbaipublicfiles.com/segment_anything_2"
+EDGETAM = "https://github.com/facebookresearch/EdgeTAM/raw/7711e012a30a2402c4eaab637bdb00a521302c91/checkpoints"
+SURGSAM2 = "https://github.com/jinlab-imvr/Surgical-SAM-2"
+PACKAGED = "sam2s_pico"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint file that can be asked for by name.
+
+    model: name of the configuration that the file must turn out to be
+    url: of the file; "" where it can only be got from `page`, by hand
+    size: bytes; sha256: hex digest; None where it is not known
+    """
+
+    name: str
+    file: str
+    model: str
+    licence: str
+    page: str
+    url: str = ""
+    size: int | None = None
+    sha256: str | None = None
+    note: str = ""
+
+
+def _sam2(folder: str, page: str, files: dict[str, tuple[int, str]]) -> list[Published]:
+    return [
+        Published(name, f"{name}.pt", name, "Apache-2.0", page, f"{META}/{folder}/{name}.pt", size, sha256)
+        for name, (size, sha256) in files.items()
+    ]
+
+
+def _surgsam2(name: str, model: str) -> Published:
+    note = "SurgSAM2, fine-tuned on EndoVis 2018; use image_size 512"
+    return Published(name, f"{name}.pth", model, "see the page", SURGSAM2, note=note)
+
+
+def _published() -> list[Published]:
+    # Meta publishes no checksums. These sizes and digests are those of the files that several projects independent of
+    # each other have downloaded from the addresses given here and written down; they agree.
+    page = "https://github.com/facebookresearch/sam2"
+    return [
+        *_sam2("092824", page, {
+            "sam2.1_hiera_tiny": (156008466, "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69"),
+            "sam2.1_hiera_small": (184416285, "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38"),
+            "sam2.1_hiera_base_plus": (323606802, "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5"),
+            "sam2.1_hiera_large": (898083611, "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318"),
+        }),
+        *_sam2("072824", page, {
+            "sam2_hiera_tiny": (155906050, "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125"),
+            "sam2_hiera_small": (184309650, "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3"),
+            "sam2_hiera_base_plus": (323493298, "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071"),
+            "sam2_hiera_large": (897952466, "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b"),
+        }),
+        Published(
+            "edgetam", "edgetam.pt", "edgetam", "Apache-2.0", "https://github.com/facebookresearch/EdgeTAM",
+            f"{EDGETAM}/edgetam.pt", 56116523, "ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df",
+        ),
+        _surgsam2("sam2.1_hiera_s_endo18", "sam2.1_hiera_small"),
+        _surgsam2("sam2_hiera_s_endo18", "sam2_hiera_small"),
+    ]  # fmt: skip
+
+
+CATALOG: dict[str, Published] = {entry.name: entry for entry in _published()}
+
+
+def cache_folder() -> Path:
+    """Where checkpoints are downloaded to and looked for by name: $XDG_CACHE_HOME/sam2s, else ~/.cache/sam2s."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "sam2s"
+
+
+def default_checkpoint() -> Path | None:
+    """The checkpoint that is part of the package, or None when the package was built without one."""
+    files = sorted(Path(__file__).parents[1].joinpath("weights").glob("*.safetensors"))
+    return files[0] if files else None
+
+
+def published(name: str) -> Published:
+    """An entry of the catalogue. Raises CheckpointError that lists the names."""
+    if name not in CATALOG:
+        raise CheckpointError(f"no checkpoint {name!r} is published: expected one of {', '.join(CATALOG)}")
+    return CATALOG[name]
+
+
+def resolve_checkpoint(given: str | Path) -> Path:
+    """The file that a path or a name of the catalogue stands for; a file of that name here comes first.
+
+    A file that is found by its name is compared with the sha256 that is known for it or that it had at first use.
+    Raises CheckpointError that says how to get it, or that it is not the file that was published.
+    """
+    path = Path(given)
+    if path.is_file():
+        return path
+    name = str(given)
+    packaged = default_checkpoint()
+    if packaged is not None and name == packaged.stem:
+        return packaged
+    if name in CATALOG:
+        found = cache_folder() / CATALOG[name].file
+        if not found.is_file():
+            raise CheckpointError(f"checkpoint {name!r} is not in {cache_folder()}: {how_to_get(CATALOG[name])}")
+        verify(found, CATALOG[name].sha256)
+        return found
+    if path.is_dir():
+        raise CheckpointError(f"checkpoint {name!r} is a folder: give the path of a .pt or .safetensors file")
+    hint = "give the path of a .pt or .safetensors file, or a name of `sam2s checkpoint list`"
+    entry = next((entry for entry in CATALOG.values() if entry.file == path.name), None)
+    if entry is not None and path.name == name:
+        hint = f"{how_to_get(entry)}, and pass the name {entry.name}"
+    raise CheckpointError(f"checkpoint {name!r} does not exist: {hint}")
+
+
+def how_to_get(entry: Published) -> str:
+    """What to do, in half a sentence, to have the file where its name finds it."""
+    if entry.url:
+        return f"get it with `sam2s checkpoint download {entry.name}`"
+    return f"get {entry.file} from {entry.page} and put it into {cache_folder()}"

@@ -1,0 +1,65 @@
+"""Trust in a file: its sha256 is the known one, or the one it had when it was first seen."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from sam2s_model.errors import CheckpointError
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_file(path: Path) -> Path:
+    """Where the sha256 of a file is stored: beside it, as `sha256sum` writes it and `sha256sum -c` reads it."""
+    return path.with_name(path.name + ".sha256")
+
+
+def stored_sha256(path: Path) -> str | None:
+    """The stored digest of a file, None when there is none. Raises CheckpointError when it cannot be read as one."""
+    store = sha256_file(path)
+    if not store.exists():
+        return None
+    words = store.read_text(errors="replace").split()
+    if not words or not re.fullmatch(r"[0-9a-fA-F]{64}", words[0]):
+        raise CheckpointError(f"{store} does not begin with a sha256 of 64 hex digits: remove it if you trust {path}")
+    return words[0].lower()
+
+
+def store_sha256(path: Path, digest: str) -> None:
+    """Store the digest of a file beside it, through a second file."""
+    store = sha256_file(path)
+    temporary = store.with_name(store.name + ".tmp")
+    temporary.write_text(f"{digest}  {path.name}\n")
+    os.replace(temporary, store)
+
+
+def verify(path: Path, known: str | None) -> str:
+    """Compare a file with the sha256 it must have, and return its digest.
+
+    known: hex digest, or None: then with the one stored beside the file, and where there is none either, the file is
+    trusted now and its digest is stored, where the folder can be written to
+    Raises CheckpointError that gives both digests.
+    """
+    expected = known or stored_sha256(path)
+    digest = file_sha256(path)
+    if expected is None:
+        try:
+            store_sha256(path, digest)
+        except OSError:
+            pass  # a folder that only an administrator writes to: nobody else changes the file either
+    elif digest != expected:
+        origin = "that is known for it" if known else f"in {sha256_file(path).name}, stored when it was first seen"
+        raise CheckpointError(
+            f"{path} has sha256 {digest}, not {expected} {origin}: it is damaged or another file; remove it and get it again"
+        )
+    return digest

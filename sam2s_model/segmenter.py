@@ -1,0 +1,241 @@
+"""The objects' part of a frame: decode them from memory or from a prompt, and remember the result.
+
+All objects are one batch. Which slot of the bank is used for what is decided here and in the policy; which object is
+asked for, and when, in `tracker`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2s_model.config import TrackerConfig
+from sam2s_model.history import Frame
+from sam2s_model.mask_decoder import Decoded, Stability
+from sam2s_model.memory import POLICIES, BankLayout, MemoryBank, Rows
+from sam2s_model.model import ABSENT_LOGIT, STRIDE, Conditioned, Sam2Model
+from sam2s_model.presence import Reading
+from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
+from sam2s_model.prompts import Prompt
+
+PREVIOUS_LIMIT = 32.0  # logits of a mask that is fed back are clamped to it, as published
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the model says of N objects on one frame, on the device.
+
+    object_ids: N; logits: (N, 1, h, w) fp32, -1024 everywhere for an absent object; iou, object_logit: (N,) fp32
+    pointers: (N, dim); present: (N,) bool
+    class_logits: (N, K) fp32, of the class token, zero without a memory; K is 0 for a model without one
+    """
+
+    object_ids: tuple[int, ...]
+    logits: Tensor
+    iou: Tensor
+    object_logit: Tensor
+    pointers: Tensor
+    present: Tensor
+    class_logits: Tensor
+
+    def merged(self, newer: Outputs) -> Outputs:
+        """These outputs with those of some objects replaced or added; rows ascend by id."""
+        kept = [row for row, object_id in enumerate(self.object_ids) if object_id not in newer.object_ids]
+        ids = [self.object_ids[row] for row in kept] + list(newer.object_ids)
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        joined = (torch.cat((old[kept], new))[order] for old, new in zip(self._tensors, newer._tensors))
+        return Outputs(tuple(ids[i] for i in order), *joined)
+
+    def only(self, object_ids: Sequence[int]) -> Outputs:
+        """The outputs of some of the objects."""
+        rows = [self.object_ids.index(object_id) for object_id in object_ids]
+        return Outputs(tuple(object_ids), *(t[rows] for t in self._tensors))
+
+    @property
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.logits, self.iou, self.object_logit, self.pointers, self.present, self.class_logits
+
+
+class Segmenter:
+    """A model with a policy, and the bank it remembers in.
+
+    policy: a name of `memory.POLICIES`
+    """
+
+    def __init__(self, model: Sam2Model, policy: str, config: TrackerConfig):
+        self.model, self.config = model, config
+        self.policy = POLICIES[policy](model.config)
+        self.stability = Stability(config.stability_delta, config.stability_threshold) if config.stability else None
+        h, w = model.grid
+        remembers = self.policy.uses_memory
+        # Every frame of the history can be prompted, and then needs what preceded it. One more, because a step that
+        # fails may have overwritten the oldest.
+        masks = config.prompt_history + 1
+        layout = BankLayout(
+            conditioning=config.max_conditioning if remembers else 0,
+            recent=self.policy.window + masks if remembers else 0,
+            recent_pointers=self.policy.pointer_window + masks if remembers else 0,
+            masks=masks,
+            tokens=model.memory_tokens,
+            memory_dim=model.config.memory_dim,
+            dim=model.config.dim,
+            logits=(h * STRIDE // 4, w * STRIDE // 4),
+        )
+        self.bank = MemoryBank(layout, model.device, model.dtype)
+
+    def track(self, frame: Frame, object_ids: Sequence[int]) -> Outputs:
+        """Decode objects on a frame from what is remembered of the frames before, and remember it."""
+        rows = self.bank.rows(object_ids)
+        conditioned = self._condition(frame, rows)
+        if self.policy.uses_memory:
+            decoded = self.model.decode(
+                conditioned.features,
+                frame.features,
+                multimask=self.config.multimask_tracking,
+                stability=self.stability,
+            )
+        else:
+            decoded = self._decode_previous(conditioned.features, frame, rows)
+        present = self._present(decoded)
+        outputs = self._outputs(object_ids, decoded, conditioned, present)
+        if self.policy.uses_memory:
+            memory = self.model.encode_memory(
+                frame.features, outputs.logits, present, exclusive=self.config.non_overlap_memory
+            )
+            self.bank.write_recent(rows, frame.index, memory, outputs.pointers)
+            self.bank.write_mask(rows, frame.index, outputs.logits)
+        else:  # the last mask that was seen stays the prompt
+            previous = self.bank.mask(rows, frame.index - 1)
+            self.bank.write_mask(rows, frame.index, torch.where(present[:, None, None, None], decoded.logits, previous))
+        return outputs
+
+    def prompt(self, frame: Frame, object_id: int, prompt: Prompt) -> Outputs:
+        """Decode an object that is in the bank on a frame from a prompt, and remember the frame as conditioning.
+
+        On a frame on which it was tracked this is a correction: from memory, with the mask there as dense prompt.
+        """
+        row = self.bank.row(object_id)
+        conditioned = self._condition(frame, [row])
+        if prompt.mask is not None:
+            mask = self._model_sized(prompt.mask)
+            decoded = self.model.decode_given_mask(frame.features, mask)
+            scored, present = self._present(decoded), mask.flatten(1).any(1)  # a person's mask is there
+        else:
+            decoded = self._decode_points(conditioned.features, frame, row, prompt)
+            scored = present = self._present(decoded)
+        outputs = self._outputs((object_id,), decoded, conditioned, present, scored)
+        if self.policy.uses_memory:
+            memory = self.model.encode_memory(
+                frame.features, outputs.logits, present, binarise=self.config.binarise_prompted
+            )
+            self.bank.write_conditioning(row, frame.index, memory[0], outputs.pointers[0])
+        self.bank.write_mask([row], frame.index, outputs.logits)
+        return outputs
+
+    def readings(self, outputs: Outputs, prompted: Prompt | None = None) -> list[Reading]:
+        """The outputs on the host: the one place where a step waits for the device."""
+        score = outputs.object_logit.sigmoid()
+        if not self.model.has_object_score or (prompted is not None and prompted.mask is not None):
+            score = outputs.iou
+        numbers = torch.stack((score, outputs.iou, outputs.present.float()), dim=1).tolist()
+        return [Reading(s, iou, bool(present), prompted is not None) for s, iou, present in numbers]
+
+    def _condition(self, frame: Frame, rows: Rows) -> Conditioned:
+        """The frame's features conditioned on the memories of some rows, where there are any."""
+        bank, device = self.bank, self.model.device
+        if not self.policy.uses_memory:
+            return Conditioned(self.model.without_memory(frame.features, len(bank.frames[rows])), None)
+        chosen = self.policy.select(bank.frames[rows], bank.pointer_frames[rows], bank.layout.conditioning, frame.index)
+        if not len(chosen.slots):
+            return Conditioned(self.model.without_memory(frame.features, len(chosen.codes)), None)
+        allowed = np.concatenate((chosen.allowed, chosen.pointer_allowed), axis=1)
+        return self.model.with_memory(
+            frame.features,
+            bank.spatial[rows][:, torch.from_numpy(chosen.slots).to(device)],
+            torch.from_numpy(chosen.codes).to(device),
+            bank.pointers[rows][:, torch.from_numpy(chosen.pointer_slots).to(device)],
+            torch.from_numpy(chosen.ages.astype(np.float32)).to(device),
+            None if allowed.all() else torch.from_numpy(allowed).to(device),
+        )
+
+    def _decode_previous(self, features: Tensor, frame: Frame, rows: Rows) -> Decoded:
+        """Decode from the masks of the frame before, for the policy without memory."""
+        corners, dense = self.policy.prompts(self.bank.mask(rows, frame.index - 1), self.model.image_size)
+        labels = torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=corners.device).expand(len(corners), -1)
+        return self.model.decode(
+            features,
+            frame.features,
+            points=corners,
+            point_labels=labels,
+            mask_logits=dense,
+            multimask=False,
+            stability=self.stability,
+        )
+
+    def _decode_points(self, features: Tensor, frame: Frame, row: int, prompt: Prompt) -> Decoded:
+        points, labels = self._encoded_points(prompt, frame.size)
+        previous = None
+        if self.bank.has_mask([row], frame.index):
+            previous = self.bank.mask([row], frame.index).clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
+        return self.model.decode(
+            features,
+            frame.features,
+            points=points,
+            point_labels=labels,
+            mask_logits=previous,
+            multimask=self.config.multimask_prompts and points.shape[1] <= 1,
+            stability=self.stability,
+        )
+
+    def _encoded_points(self, prompt: Prompt, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """(1, P, 2), px of the model input, and (1, P): the box's corners, then the clicks."""
+        points, labels = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
+        if prompt.box is not None:
+            points, labels = prompt.box.reshape(2, 2), np.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT])
+        if prompt.points is not None:
+            points = np.concatenate((points, prompt.points))
+            labels = np.concatenate((labels, prompt.point_labels))
+        height, width = size
+        scaled = points * np.array([self.model.image_size / width, self.model.image_size / height], np.float32)
+        device = self.model.device
+        return torch.from_numpy(scaled)[None].to(device), torch.from_numpy(labels)[None].to(device)
+
+    def _model_sized(self, mask: np.ndarray) -> Tensor:
+        """(H, W) bool -> (1, 1, S, S), 0 and 1."""
+        full = torch.from_numpy(mask).to(self.model.device)[None, None].float()
+        size = (self.model.image_size, self.model.image_size)
+        return (F.interpolate(full, size=size, mode="bilinear", antialias=True) >= 0.5).float()
+
+    def _present(self, decoded: Decoded) -> Tensor:
+        """(N,) bool: the published gate, object score > 0; without the head or the gate, a mask that is not empty."""
+        if self.model.has_object_score and self.config.object_score_gating:
+            return decoded.object_logit > 0
+        return (decoded.logits > 0).flatten(1).any(1)
+
+    def _outputs(
+        self,
+        object_ids: Sequence[int],
+        decoded: Decoded,
+        conditioned: Conditioned,
+        present: Tensor,
+        scored: Tensor | None = None,
+    ) -> Outputs:
+        """scored: presence that decides about the pointer, where it is not the mask's."""
+        pointers = self.model.pointer(decoded.token, present if scored is None else scored)
+        logits = gate(decoded.logits, present)
+        class_logits = conditioned.class_logits
+        if class_logits is None:
+            class_logits = logits.new_zeros(len(logits), self.model.config.num_classes)
+        return Outputs(
+            tuple(object_ids), logits, decoded.iou, decoded.object_logit, pointers, present, class_logits.float()
+        )
+
+
+def gate(logits: Tensor, present: Tensor) -> Tensor:
+    """Mask logits (N, ...) with those of absent objects set to -1024, as published."""
+    return torch.where(present.reshape(-1, *[1] * (logits.dim() - 1)), logits, ABSENT_LOGIT)
