@@ -54,7 +54,8 @@ class MemoryAttention(nn.Module):
 class KeyRotation(NamedTuple):
     """How keys are turned: n x (before + HW) + after of them.
 
-    cosine, sine: (HW, dim / 2), see `rotary_table`; before, after: keys before each HW, and at the end, that stay as they are
+    cosine, sine: (HW, dim / 2), see `rotary_table`
+    before, after: number of keys before each HW, and at the end of all, that stay as they are
     """
 
     cosine: Tensor
@@ -94,7 +95,7 @@ class RotaryAttention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, rotation, turn: KeyRotation, mask: Tensor | None = None) -> Tensor:
-        """q (B, HW, dim), its rotation (cosines, sines), k and v (B, keys, key_dim), mask (B, 1, 1, keys) -> (B, HW, dim)."""
+        """q (B, HW, dim) and its rotary table, k and v (B, keys, key_dim), mask (B, 1, 1, keys) -> (B, HW, dim)."""
         q, k, v = self.q_proj(q), self.k_proj(k), self.v_proj(v)
         q = rotate(q, *rotation)
         spatial = k.shape[1] - turn.after

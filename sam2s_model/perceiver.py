@@ -119,4 +119,5 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def feed_forward(dim: int) -> nn.Sequential:
     """LayerNorm and an MLP without biases."""
-    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4 * dim, bias=False), nn.GELU(), nn.Linear(4 * dim, dim, bias=False))
+    widen, narrow = nn.Linear(dim, 4 * dim, bias=False), nn.Linear(4 * dim, dim, bias=False)
+    return nn.Sequential(nn.LayerNorm(dim), widen, nn.GELU(), narrow)

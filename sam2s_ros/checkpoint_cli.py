@@ -12,7 +12,7 @@ import typer
 app = typer.Typer(no_args_is_help=True, help="Look into checkpoint files, download and convert them.")
 
 File = Annotated[str, typer.Argument(help="a .pt or .safetensors file, or a name of `sam2s checkpoint list`")]
-FAILED = 1
+FAILED, INTERRUPTED = 1, 130  # as in `cli`
 
 
 @app.command("list")
@@ -30,7 +30,7 @@ def list_() -> None:
         table.add_row(packaged.stem, _megabytes(packaged.stat().st_size), "Apache-2.0", "", "in the package")
     for entry in CATALOG.values():
         place = cache_folder() / entry.file
-        where = place.name if place.is_file() else "not here" if entry.url else "not here, see below"
+        where = place.name if place.is_file() else "not here" if entry.url else "by hand"
         size = entry.size or (place.stat().st_size if place.is_file() else None)
         table.add_row(entry.name, _megabytes(size), entry.licence, _trust(entry.sha256, place), where)
     Console().print(table)
@@ -93,6 +93,10 @@ def download(
             bars.stop()
             print(error, file=sys.stderr)
             raise typer.Exit(FAILED) from error
+        except KeyboardInterrupt:
+            bars.stop()
+            print("interrupted: what has arrived is kept, and the same command goes on from there", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
     use = f"; --checkpoint {entry.name} uses it" if output is None else ""
     console.print(f"{path}: {entry.model}, licence: {entry.licence}{use}", markup=False, highlight=False, soft_wrap=True)
 

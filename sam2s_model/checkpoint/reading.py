@@ -90,7 +90,7 @@ def _reason(error: Exception) -> str:
     text = str(error).strip()
     code = re.search(r"Unsupported (?:global|class|function): (?:GLOBAL )?(\S+)", text)
     if code:
-        return f"it needs {code[1]} to be run, and code that a file names is never run"
+        return f"it names {code[1]}, and what a file names is never run: store the state dict alone"
     unpickler = re.search(r"WeightsUnpickler error:\s*(.+)", text)
     if unpickler:
         return f"it was not written by torch.save ({unpickler[1].strip()})"

@@ -45,7 +45,7 @@ class Stem(nn.Module):
 
 
 class Stage(nn.Module):
-    """Halve the grid unless `dim` is None (the first stage), then `depth` blocks, every other one with squeeze-excitation."""
+    """Halve the grid, then `depth` blocks, every other one with squeeze-excitation. dim: None where nothing is halved."""
 
     def __init__(self, dim: int | None, dim_out: int, depth: int):
         super().__init__()

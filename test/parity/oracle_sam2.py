@@ -1,18 +1,25 @@
 """The reference implementation, PyPI `sam2`: its video predictor, fed frame by frame.
 
 What is changed, and why: memories are kept in fp32 instead of bf16, since errors of 1e-3 are looked for; predicted IoUs
-and the decoder's object score are read on the way, since the predictor drops them. The loader of video files is left
-out: frames are appended to the list it would have filled.
+and the decoder's object score are read on the way, since the predictor drops them. The loader of video files gives
+way to a list that grows.
 """
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from unittest.mock import patch
+
 import torch
-from sam2.build_sam import build_sam2_video_predictor
-from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
-from oracle import VIDEO_LENGTH, Answer, Click, Oracle, Settings
+from oracle import DELTA, THRESHOLD, VIDEO_LENGTH, Answer, Click, Decoding, Oracle, Settings, watch_stability
+
+os.environ["TQDM_DISABLE"] = "1"  # a progress bar a frame; read when tqdm is imported
+
+from sam2 import sam2_video_predictor
+from sam2.build_sam import build_sam2_video_predictor
 
 SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 
@@ -21,16 +28,15 @@ class Sam2Oracle(Oracle):
     """state: state dict with published names; name: as in `sam2s_model.config`; image_size: px."""
 
     def __init__(self, state: dict[str, Tensor], name: str, image_size: int, settings: Settings):
-        version, _, size = name.split("_", 2)
-        delta, threshold = 0.05, 0.98
+        version, size = name.split("_hiera_")
         options = {
-            "_target_": f"{__name__}.{ExactPredictor.__name__}",
+            "_target_": f"{__name__}.ExactPredictor",
             "image_size": image_size,
             "add_all_frames_to_correct_as_cond": True,
             "binarize_mask_from_pts_for_mem_enc": settings.binarise,
             "sam_mask_decoder_extra_args.dynamic_multimask_via_stability": settings.stability,
-            "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": delta,
-            "sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh": threshold,
+            "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": DELTA,
+            "sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh": THRESHOLD,
         }
         self._model = build_sam2_video_predictor(
             f"configs/{version}/{version}_hiera_{SIZES[size]}.yaml",
@@ -40,32 +46,79 @@ class Sam2Oracle(Oracle):
         )
         self._model.load_state_dict(state, strict=True)
         self._images: list[Tensor] = []
-        self._state = _empty_state(self._images, image_size)
+        self._state: dict = {}
 
     @torch.inference_mode()
     def step(self, image: Tensor) -> dict[int, Answer]:
         self._images.append(image[0])
-        self._model.seen.clear()
+        if not self._state:
+            side = self._model.image_size
+            with patch.object(sam2_video_predictor, "load_video_frames", return_value=(self._images, side, side)):
+                self._state = self._model.init_state("a stream")
+            self._state["num_frames"] = VIDEO_LENGTH
         if not self._state["obj_ids"]:
             return {}
         newest = len(self._images) - 1
+        self._model.decodings.clear()
         for _ in self._model.propagate_in_video(self._state, newest, max_frame_num_to_track=0):
             pass
-        seen = [s for s in self._model.seen]
-        outputs = self._state["output_dict_per_obj"].values()
-        answers = (_answer(o["non_cond_frame_outputs"][newest], s) for o, s in zip(outputs, seen, strict=True))
-        return dict(zip(self._state["obj_ids"], answers))
+        outputs = [o["non_cond_frame_outputs"][newest] for o in self._state["output_dict_per_obj"].values()]
+        assert len(self._model.decodings) == len(outputs)
+        return dict(zip(self._state["obj_ids"], map(_answer, outputs, self._model.decodings)))
 
     @torch.inference_mode()
     def prompt(self, object_id: int, click: Click) -> Answer:
         newest = len(self._images) - 1
-        self._model.seen.clear()
+        self._model.decodings.clear()
         if click.mask is not None:
             self._model.add_new_mask(self._state, newest, object_id, click.mask)
         else:
             self._model.add_new_points_or_box(
                 self._state, newest, object_id, points=click.points, labels=click.labels, box=click.box
             )
-        (seen,) = self._model.seen
+        (decoding,) = self._model.decodings
         row = self._state["obj_id_to_idx"][object_id]
-        return _answer(self._state["temp_output_dict_per_obj"][row]["cond_frame_outputs"][newest], seen)
+        return _answer(self._state["temp_output_dict_per_obj"][row]["cond_frame_outputs"][newest], decoding)
+
+
+def _answer(output: dict, decoding: Decoding) -> Answer:
+    return Answer(
+        output["pred_masks"][0, 0], decoding.iou, decoding.object_logit, output["obj_ptr"][0], decoding.distances
+    )
+
+
+class ExactPredictor(sam2_video_predictor.SAM2VideoPredictor):
+    """decodings: of the newest calls, in their order."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.decodings: list[Decoding] = []
+        self._memory = None
+        self._stability = watch_stability(self.sam_mask_decoder)
+
+    def _forward_sam_heads(self, *args, **kwargs):
+        result = super()._forward_sam_heads(*args, **kwargs)
+        self.decodings.append(Decoding.of(result[2], result[6], self._stability))
+        return result
+
+    def _use_mask_as_output(self, *args, **kwargs):
+        result = super()._use_mask_as_output(*args, **kwargs)
+        decoding = self.decodings[-1]  # of the pointer: the mask is the prompt, and its decoded one is dropped
+        self.decodings[-1] = replace(
+            decoding, iou=result[2].item(), distances={"object": decoding.distances["object"]}
+        )
+        return result
+
+    def _encode_new_memory(self, *args, **kwargs):
+        self._memory, position = super()._encode_new_memory(*args, **kwargs)
+        return self._memory, position
+
+    def _run_single_frame_inference(self, *args, **kwargs):
+        output, masks = super()._run_single_frame_inference(*args, **kwargs)
+        if output["maskmem_features"] is not None:
+            output["maskmem_features"] = self._memory
+        return output, masks
+
+    def _run_memory_encoder(self, *args, **kwargs):
+        _, position = super()._run_memory_encoder(*args, **kwargs)
+        return self._memory, position

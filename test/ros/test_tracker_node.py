@@ -125,7 +125,7 @@ def test_p05_p12_every_output_of_an_image_has_its_header_and_size(fresh, camera)
         assert messages.to_ns(masks.received) <= messages.to_ns(masks.finished)
         assert masks.model.endswith("/fifo")
         for topic in (fresh.label_images, fresh.semantic_images):
-            image = fresh.graph.wait_until(lambda topic=topic: topic.of(stamp), 5)
+            image = fresh.graph.wait_until(lambda topic=topic: topic.of(stamp), 20)
             assert image.header == masks.header and (image.height, image.width) == (48, 64)
     assert [fresh.masks.of(s).sequence for s in stamps] == list(range(published + 1, published + 5))
     overlay = fresh.graph.wait_until(lambda: overlays.of(stamps[-1]), 5, lambda: "the overlay")
@@ -156,7 +156,7 @@ def test_a_prompt_adds_an_object_to_the_frame_that_was_seen(fresh, camera):
     masks = fresh.masks_of(following)
     assert [o.object_id for o in masks.objects] == [object_id] and masks.prompt_revision == answer.masks.prompt_revision
     tracks = messages.tracks_from_message(masks)
-    semantic = fresh.graph.wait_until(lambda: fresh.semantic_images.of(following), 5)
+    semantic = fresh.graph.wait_until(lambda: fresh.semantic_images.of(following), 20)
     np.testing.assert_array_equal(image_codec.to_gray(semantic), tracks.semantic_map())
     state = fresh.graph.call(GetState, "tracker/get_tracker_state")
     assert [o.object_id for o in state.objects] == [object_id] and state.status.objects == 1
@@ -272,7 +272,7 @@ def test_p16_p17_images_that_cannot_be_used_are_refused_counted_and_named(fresh,
     short.height += 1
     for message in (bad_encoding, short):
         camera.publisher.publish(message)
-        fresh.graph.wait_until(lambda: fresh.status().received > before.received, 5)
+        fresh.graph.wait_until(lambda: fresh.status().received > before.received, 20)
         before.received += 1
     after = fresh.settled()
     assert after.dropped_image == before.dropped_image + 2
@@ -289,7 +289,7 @@ def test_p02_zero_duplicate_and_older_stamps_are_refused_and_counted(fresh, came
     for stamp in (0, newest, newest - 10**6):
         camera.publisher.publish(camera.message(stamp, camera.picture(0)))
         before.received += 1
-        fresh.graph.wait_until(lambda: fresh.status().received == before.received, 5, lambda: f"{stamp} to be received")
+        fresh.graph.wait_until(lambda: fresh.status().received == before.received, 20, lambda: f"{stamp} to be received")
     after = fresh.settled()
     assert after.dropped_stamp == before.dropped_stamp + 3 and after.published == before.published
 
@@ -317,7 +317,7 @@ def test_enable_switches_off_and_on(fresh, camera):
     before = fresh.settled()
     assert fresh.graph.call(SetBool, "tracker/enable", SetBool.Request(data=False)).success
     camera.send()
-    fresh.graph.wait_until(lambda: fresh.status().received == before.received + 1, 5)
+    fresh.graph.wait_until(lambda: fresh.status().received == before.received + 1, 20)
     status = fresh.settled()
     assert (status.dropped_disabled, status.published) == (before.dropped_disabled + 1, before.published)
     assert status.state == TrackerStatus.STATE_DISABLED

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from sam2s_model.config import PICO
+from sam2s_model.layers import sine_position_2d
 from sam2s_model.model import Conditioned, Sam2Model
 from sam2s_model.temporal_semantics import SCALE, TemporalSemantics
 
@@ -74,6 +75,20 @@ def test_it_reads_memory_position_and_frame():
         assert (other - before).abs().max() > 1e-3
     order = torch.tensor([3, 1, 5, 0, 2, 4])  # it is a set that it reads
     torch.testing.assert_close(token(keys[:, order], values[:, order], None, features), before, atol=1e-4, rtol=1e-4)
+
+
+def test_its_keys_have_time_and_place_and_its_values_have_not(network, scene):
+    seen = []
+    handle = network.temporal_semantics.register_forward_pre_hook(lambda module, args: seen.extend(args[:2]))
+    run(network, scene)
+    handle.remove()
+    keys, values = seen
+    assert torch.equal(values[:, :48], scene["memory"].flatten(1, 2))
+    position = (keys - values)[:, :48].unflatten(1, (3, 16))
+    time = network.maskmem_tpos_enc[scene["codes"][0]].squeeze()
+    torch.testing.assert_close(position[0, 1] - position[0, 0], (time[1] - time[0]).expand(16, -1), atol=1e-5, rtol=1e-3)
+    place = sine_position_2d(32, 4, 4).flatten(1).T
+    torch.testing.assert_close(position[0, 2] - time[2], place, atol=1e-5, rtol=1e-3)
 
 
 def test_logits_are_cosines_with_the_stored_classes(network, scene):

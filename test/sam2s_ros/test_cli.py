@@ -75,7 +75,7 @@ def test_help_and_version_are_fast():
     began = time.monotonic()
     shown = sam2s("--help")
     assert shown.returncode == 0 and all(name in shown.stdout for name in ("demo", "track", "doctor"))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     version = sam2s("--version")
     written = ElementTree.parse(share_directory() / "package.xml").getroot().findtext("version")
     assert version.returncode == 0 and version.stdout.strip() == written

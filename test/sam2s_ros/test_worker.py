@@ -357,7 +357,7 @@ def test_p11_while_a_step_is_longer_than_step_timeout_requests_are_refused_at_on
         RequestError, match=r"has worked on one image for 0\.\d s \(step_timeout is 0\.05 s\)"
     ) as caught:
         b.worker.request(lambda tracker: None, timeout=5)
-    assert caught.value.code == ErrorCode.TIMEOUT and time.monotonic() - began < 0.5
+    assert caught.value.code == ErrorCode.TIMEOUT and time.monotonic() - began < 2
     assert b.worker.busy() > 0.05
     held.set()
     b.settle()
@@ -393,7 +393,7 @@ def test_p29_stop_has_a_time_limit_and_refuses_what_waits():
         time.sleep(0.001)
     began = time.monotonic()
     assert not b.worker.stopped
-    assert b.worker.stop(0.1) is False and b.worker.stopped and time.monotonic() - began < 1
+    assert b.worker.stop(0.1) is False and b.worker.stopped and time.monotonic() - began < 3
     client.join(5)
     assert said == [(ErrorCode.NOT_ACTIVE, "the tracker was stopped before it answered")]
     assert b.health.counts().by_outcome[Outcome.DISABLED] == 1  # the one that waited

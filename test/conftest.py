@@ -1,0 +1,123 @@
+"""Fixtures of all tests: a web server that serves one file, as well or as badly as a test wants."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+
+@dataclass
+class Answer:
+    """How a request is answered, if not properly.
+
+    status: of an error, without a file; location: of a redirect
+    cut: bytes of the body that are sent before the connection is closed; stall: s of silence before the body
+    ranges, validator, length: whether the server knows Range, sends an ETag, tells a length (otherwise: in chunks)
+    shift: added to the offset that a part of the file begins at; blind: If-Range is ignored
+    """
+
+    status: int = 200
+    location: str = ""
+    cut: int | None = None
+    stall: float = 0.0
+    ranges: bool = True
+    validator: bool = True
+    length: bool = True
+    shift: int = 0
+    blind: bool = False
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves `content` under any path, with Range and If-Range; `plan` holds the answers to the next requests."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.content, self.etag = b"", '"first"'
+        self.plan: list[Answer] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.released = threading.Event()  # ends what stalls
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is part of some tests."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
+    def ranges(self) -> list[str | None]:
+        """The header Range of each request."""
+        return [headers.get("Range") for _, headers in self.requests]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FileServer
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        server = self.server
+        server.requests.append((self.path, dict(self.headers)))
+        answer = server.plan.pop(0) if server.plan else Answer()
+        if answer.location or answer.status != 200:
+            return self._bare(answer.status, **({"Location": answer.location} if answer.location else {}))
+        begin, whole = 0, len(server.content)
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")) if answer.ranges else None
+        if wanted and (answer.blind or self.headers.get("If-Range") == server.etag):
+            begin = int(wanted[1])
+            if begin >= whole:
+                return self._bare(416, **{"Content-Range": f"bytes */{whole}"})
+        body = server.content[begin + answer.shift :]
+        self.send_response(206 if wanted and begin else 200)
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin + answer.shift}-{whole - 1}/{whole}")
+        if answer.validator:
+            self.send_header("ETag", server.etag)
+        if answer.length:
+            self.send_header("Content-Length", str(len(body)))
+        else:
+            self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if answer.stall:
+            server.released.wait(answer.stall)
+        sent = body if answer.cut is None else body[: answer.cut]
+        if answer.length:
+            self.wfile.write(sent)
+        else:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(sent), sent))
+            if answer.cut is None:
+                self.wfile.write(b"0\r\n\r\n")
+        if answer.cut is not None:
+            self.close_connection = True
+
+    def _bare(self, status: int, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+@pytest.fixture
+def file_server(monkeypatch) -> Iterator[FileServer]:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with FileServer() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield server
+        server.released.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def answer() -> type[Answer]:
+    return Answer

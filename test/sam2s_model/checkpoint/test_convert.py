@@ -1,0 +1,92 @@
+"""Converting: the same tensors in another file, checked first, written at once or not at all."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+import torch
+
+from sam2s_model.checkpoint import load_model, read_checkpoint
+from sam2s_model.checkpoint.convert import convert
+from sam2s_model.errors import CheckpointError
+from sam2s_model.model import MEMORY_PARTS
+from sam2s_model.published.sha256 import file_sha256
+
+
+def assert_same(path, state, kind=None) -> None:
+    read = read_checkpoint(path).state
+    assert set(read) == set(state)
+    for key, value in state.items():
+        expected = value.to(kind) if kind and value.is_floating_point() else value
+        assert read[key].dtype == expected.dtype and torch.equal(read[key], expected), key
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
+@pytest.mark.parametrize("half", [False, True])
+def test_there_and_back(save, state, tmp_path, suffix, half):
+    source = save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "optimizer": {"lr": 1}})
+    target = tmp_path / f"b{suffix}"
+    done = convert(source, target, half=half)
+    assert (done.model, done.tensors, done.missing, done.size) == ("sam2s_pico", len(state), (), target.stat().st_size)
+    assert_same(target, state, torch.float16 if half else None)
+    stored = read_checkpoint(target)
+    assert stored.prefixes == () and stored.wrappers == (() if suffix == ".safetensors" else ("model",))
+    metadata = stored.metadata if suffix == ".safetensors" else torch.load(target, weights_only=True)["metadata"]
+    assert metadata["model"] == "sam2s_pico" and metadata["source_sha256"] == file_sha256(source)
+    assert (target.stat().st_size < 0.6 * source.stat().st_size) == half
+    assert load_model(target, image_size=64, device="cpu").has_memory
+    back = tmp_path / "back.pt"
+    convert(target, back)
+    assert_same(back, state, torch.float16 if half else None)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["a.pt", target.name, "back.pt"])
+
+
+def test_tensors_that_share_memory(save, state, tmp_path):
+    pool = torch.randn(max(v.numel() for v in state.values()))
+    shared = {key: pool[: value.numel()].reshape(value.shape) for key, value in state.items()}
+    shared["no_mem_embed"] = torch.zeros(1).expand(state["no_mem_embed"].shape)
+    convert(save(shared), tmp_path / "b.safetensors")
+    assert_same(tmp_path / "b.safetensors", shared)
+
+
+def test_an_image_half_stays_one(save, state, tmp_path):
+    source = save({k: v for k, v in state.items() if not k.startswith(MEMORY_PARTS)})
+    # an image half counts as 2.0, and there is no 2.0 of the smallest model: its version keys are not looked at
+    assert set(convert(source, tmp_path / "b.pt").missing) == {k for k in state if k.startswith(MEMORY_PARTS)}
+
+
+def test_refusals(save, state, tmp_path):
+    source = save(state)
+    (tmp_path / "there.pt").write_bytes(b"precious")
+    large = {**state, "no_obj_ptr": torch.full_like(state["no_obj_ptr"], 1e6)}
+    cases = [
+        (source, "b.onnx", {}, "b.onnx ends in '.onnx': expected one of .pt, .pth, .safetensors"),
+        (source, "there.pt", {}, "there.pt exists: give another path, or --force to write over it"),
+        (source, "no/b.pt", {}, "there is no folder .*/no: give the path of a file"),
+        (tmp_path / "nowhere.pt", "b.pt", {}, "nowhere.pt' does not exist"),
+        (save({**state, "more": torch.zeros(1)}, "more.pt"), "b.pt", {}, "1 unexpected: more"),
+        (save(large, "large.pt"), "b.pt", {"half": True}, r"no_obj_ptr has values up to 1e\+06, and fp16 ends at 65504"),
+    ]
+    before = {p.name for p in tmp_path.iterdir()}
+    for given, target, options, words in cases:
+        with pytest.raises(CheckpointError, match=words):
+            convert(given, tmp_path / target, **options)
+    assert {p.name for p in tmp_path.iterdir()} == before and (tmp_path / "there.pt").read_bytes() == b"precious"
+    convert(source, tmp_path / "there.pt", force=True)
+    assert_same(tmp_path / "there.pt", state)
+    convert(source, source, force=True)
+    assert_same(source, state)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_full_disk_leaves_nothing(save, state, tmp_path, suffix):
+    source = save(state)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(CheckpointError, match=f"b{suffix} cannot be written"):
+            convert(source, tmp_path / f"b{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]

@@ -1,0 +1,101 @@
+"""Reading files: the ways a state dict is stored, and what is refused. Code in a file is never run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sam2s_model.checkpoint import read_checkpoint, read_state_dict
+from sam2s_model.errors import CheckpointError
+
+TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.zeros((), dtype=torch.int64)}
+
+
+def same(state) -> bool:
+    return list(state) == list(TENSORS) and all((state[k] == v).all() and state[k].dtype == v.dtype for k, v in TENSORS.items())
+
+
+@pytest.mark.parametrize("content, wrappers, prefixes, beside", [
+    (TENSORS, (), (), ()),
+    ({"model": TENSORS}, ("model",), (), ()),
+    ({"state_dict": TENSORS, "epoch": 3}, ("state_dict",), (), ("epoch",)),
+    ({"model_state_dict": TENSORS, "optimizer": {"state": {}}}, ("model_state_dict",), (), ("optimizer",)),
+    ({"model_state": TENSORS, "note": "x"}, ("model_state",), (), ("note",)),
+    ({"model": {"state_dict": TENSORS}, "epoch": 1}, ("model", "state_dict"), (), ("epoch",)),
+    ({"model": TENSORS, "average": TENSORS}, ("model",), (), ("average",)),
+    ({f"module.{k}": v for k, v in TENSORS.items()}, (), ("module.",), ()),
+    ({"model": {f"module._orig_mod.{k}": v for k, v in TENSORS.items()}}, ("model",), ("module.", "_orig_mod."), ()),
+    ({"state_dict": {f"model.{k}": v for k, v in TENSORS.items()}}, ("state_dict",), ("model.",), ()),
+])  # fmt: skip
+def test_ways_to_store_a_state_dict(save, content, wrappers, prefixes, beside):
+    stored = read_checkpoint(save(content))
+    assert same(stored.state) and stored.format == "pt" and stored.metadata == {}
+    assert (stored.wrappers, stored.prefixes, stored.beside) == (wrappers, prefixes, beside)
+
+
+def test_a_prefix_that_not_all_names_have_stays(save):
+    mixed = {"module.a": torch.zeros(1), "b": torch.zeros(1)}
+    assert list(read_state_dict(save(mixed))) == ["module.a", "b"]
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "a"])
+def test_safetensors_under_any_name(tmp_path, name):
+    save_file(TENSORS, tmp_path / name, metadata={"model": "x"})
+    stored = read_checkpoint(tmp_path / name)
+    assert same(dict(sorted(stored.state.items()))) and stored.format == "safetensors" and stored.metadata == {"model": "x"}
+
+
+class _Trap:
+    def __reduce__(self):
+        return (print, ("code in a checkpoint was run",))
+
+
+def test_refusals(tmp_path, save, capfd):
+    def written(name: str, content: bytes):
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+
+    loop: dict = {}
+    loop["model"] = loop
+    whole = save(TENSORS, "whole.pt").read_bytes()
+    save_file(TENSORS, tmp_path / "whole.safetensors")
+    header = json.dumps({"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}).encode()
+    not_pt, not_state = "is not a .pt checkpoint that loads with weights only", "holds no state dict: expected"
+    cases = [
+        (tmp_path / "nowhere.pt", "nowhere.pt' does not exist: give the path of a .pt or .safetensors file"),
+        (tmp_path, "is a folder: give the path of a .pt or .safetensors file"),
+        (written("text.pt", b"not a checkpoint"), f"{not_pt}: it was not written by torch.save"),
+        (written("empty_file.pt", b""), not_pt),
+        (written("bytes.pt", bytes(range(256)) * 4), not_pt),
+        (written("half.pt", whole[: len(whole) // 2]), f"{not_pt}: PytorchStreamReader failed"),
+        (written("text.safetensors", b"not a checkpoint"), "is not a .safetensors checkpoint that loads"),
+        (written("half.safetensors", (tmp_path / "whole.safetensors").read_bytes()[:-4]), "is not a .safetensors"),
+        (written("short.safetensors", struct.pack("<Q", len(header)) + header), "is not a .safetensors"),
+        (written("code.pt", pickle.dumps(_Trap(), protocol=2)), f"{not_pt}: it names .*print, and what a file names is never run"),
+        (save({"model": TENSORS, "config": _Trap()}, "config.pt"), "it names .*print, and what"),
+        (save({"model": TENSORS, "best": np.float64(1)}, "numpy.pt"), "it names numpy.*scalar, and what .*: store the state dict alone"),
+        (save([1, 2], "list.pt"), not_state),
+        (save({}, "empty.pt"), not_state),
+        (save({"model": {}}, "empty_model.pt"), not_state),
+        (save({"model": {"a": 1}}, "no_tensors.pt"), not_state),
+        (save({"weights": TENSORS}, "unknown_wrapper.pt"), not_state),
+        (save({0: torch.zeros(1)}, "numbers.pt"), not_state),
+        (save(torch.zeros(3), "tensor.pt"), not_state),
+        (save(loop, "loop.pt"), not_state),
+        (save({"model": TENSORS, "state_dict": TENSORS}, "two.pt"), "more than one state dict, under 'model' and 'state_dict'"),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for path, words in cases:
+            with pytest.raises(CheckpointError, match=words) as refusal:
+                read_checkpoint(path)
+            assert "\n" not in str(refusal.value) and "Re-running" not in str(refusal.value), refusal.value
+    seen = capfd.readouterr()
+    assert "code in a checkpoint was run" not in seen.out and seen.err == ""

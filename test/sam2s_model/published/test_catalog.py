@@ -1,0 +1,121 @@
+"""What is published, and the file that a name stands for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sam2s_model.config import MODELS
+from sam2s_model.errors import CheckpointError
+from sam2s_model.published.catalog import CATALOG, Published, cache_folder, default_checkpoint, resolve_checkpoint
+from sam2s_model.published.sha256 import file_sha256, sha256_file, store_sha256, stored_sha256, verify
+
+HAND = "sam2.1_hiera_s_endo18"  # no sha256 is known for it
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "sam2s").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return cache_folder()
+
+
+def test_every_entry_is_complete():
+    assert set(MODELS) - {"sam2s_pico"} <= set(CATALOG)
+    for name, entry in CATALOG.items():
+        assert entry.name == name and entry.model in MODELS and entry.licence and entry.page.startswith("https://")
+        assert name not in MODELS or entry.model == name
+        if entry.url:
+            assert entry.url.startswith("https://") and entry.url.endswith(f"/{entry.file}")
+            assert entry.size > 1_000_000 and re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
+    digests = [entry.sha256 for entry in CATALOG.values() if entry.sha256]
+    assert len(set(digests)) == len(digests) == 9
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name in CATALOG])
+def test_sizes_fit_the_models(name):
+    """A file has 4 bytes for each number of the model, and names and a pickle around them."""
+    from sam2s_model.checkpoint.recognition import without_weights
+
+    numbers = sum(value.numel() for value in without_weights(MODELS[name]).state_dict().values())
+    assert 4 * numbers < CATALOG[name].size < 4 * numbers + 400 * len(without_weights(MODELS[name]).state_dict()) + 200_000
+
+
+def test_the_catalogue_needs_no_torch():
+    code = "import sys, sam2s_model.published.download, sam2s_ros.checkpoints; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "value, expected", [("/somewhere", "/somewhere/sam2s"), ("relative", "~/.cache/sam2s"), ("", "~/.cache/sam2s")]
+)
+def test_the_cache_folder(value, expected, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    assert cache_folder() == Path(expected).expanduser()
+
+
+def test_a_path_is_itself(cache, tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"a")
+    assert resolve_checkpoint(tmp_path / "a.pt") == tmp_path / "a.pt"
+    assert resolve_checkpoint("a.pt") == Path("a.pt")
+    (tmp_path / "edgetam").write_bytes(b"a file of that name comes first")
+    assert resolve_checkpoint(Path("edgetam")) == Path("edgetam")
+
+
+def test_the_packaged_one_has_a_name(cache):
+    assert resolve_checkpoint("sam2s_pico") == default_checkpoint()
+
+
+@pytest.mark.parametrize("given, words", [
+    ("edgetam", r"'edgetam' is not in .*/cache/sam2s: get it with `sam2s checkpoint download edgetam`$"),
+    ("edgetam.pt", r"'edgetam.pt' does not exist: .*download edgetam`, and pass the name edgetam$"),
+    (HAND, rf"get {HAND}.pth from https://github.com/jinlab-imvr/Surgical-SAM-2 and put it into .*/cache/sam2s$"),
+    ("nothing.pt", "'nothing.pt' does not exist: give the path of .*or a name of `sam2s checkpoint list`$"),
+    ("models/edgetam.pt", "'models/edgetam.pt' does not exist: give the path"),
+    ("cache", "'cache' is a folder: give the path of a .pt or .safetensors file"),
+])  # fmt: skip
+def test_what_is_not_there_says_how_to_get_it(cache, given, words):
+    with pytest.raises(CheckpointError, match=words):
+        resolve_checkpoint(given)
+
+
+def test_a_name_is_compared_with_the_known_sha256(cache, monkeypatch):
+    digest = hashlib.sha256(b"weights").hexdigest()
+    monkeypatch.setitem(CATALOG, "ours", Published("ours", "ours.pt", "sam2s_pico", "MIT", "https://x", sha256=digest))
+    (cache / "ours.pt").write_bytes(b"weights")
+    assert resolve_checkpoint("ours") == cache / "ours.pt"
+    (cache / "ours.pt").write_bytes(b"others")
+    with pytest.raises(CheckpointError, match=f"sha256 {hashlib.sha256(b'others').hexdigest()}, not {digest} that is known"):
+        resolve_checkpoint("ours")
+
+
+def test_an_unknown_sha256_is_trusted_at_first_use(cache):
+    file = cache / f"{HAND}.pth"
+    file.write_bytes(b"weights")
+    assert resolve_checkpoint(HAND) == file
+    assert stored_sha256(file) == file_sha256(file) == hashlib.sha256(b"weights").hexdigest()
+    assert resolve_checkpoint(HAND) == file
+    file.write_bytes(b"changed")
+    with pytest.raises(CheckpointError, match=f"{HAND}.pth.sha256, stored when it was first seen"):
+        resolve_checkpoint(HAND)
+    sha256_file(file).write_text("what is this\n")
+    with pytest.raises(CheckpointError, match="does not begin with a sha256 of 64 hex digits"):
+        resolve_checkpoint(HAND)
+
+
+def test_the_stored_sha256_is_one_that_sha256sum_checks(tmp_path):
+    file = tmp_path / "a b.pt"
+    file.write_bytes(b"abc" * 1_000_000)
+    store_sha256(file, file_sha256(file))
+    if shutil.which("sha256sum") is None:
+        pytest.skip("no sha256sum on this machine")
+    done = subprocess.run(["sha256sum", "-c", "a b.pt.sha256"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "a b.pt: OK\n"
+    assert verify(file, None) == hashlib.sha256(b"abc" * 1_000_000).hexdigest()

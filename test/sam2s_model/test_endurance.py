@@ -1,0 +1,45 @@
+"""Long runs: what is remembered, and what the process takes, does not grow with the video. Run with `make test-full`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.prompts import Prompt
+from sam2s_model.scene import Scene, SceneConfig
+from sam2s_model.tracker import Tracker
+
+FRAMES, SETTLED = 5000, 500
+
+
+def resident_bytes() -> int:
+    """Memory of this process now, as Linux counts it."""
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * 4096
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("policy", ["fifo", "none"])
+def test_p25_memory_is_flat_over_5000_frames(policy):
+    scene = Scene(SceneConfig(width=160, height=128, frames=250, seed=1))
+    images = [np.ascontiguousarray(frame.image) for frame in scene]
+    tracker = Tracker(load_model(default_checkpoint(), image_size=128, device="cpu"), policy)
+    tracker.step(1, images[0])
+    tracker.prompt(0, [Prompt(box=np.array(state.box, np.float32)) for state in scene[0].objects])
+    settled = bank = 0
+    for i in range(1, FRAMES):
+        tracker.step(i + 1, images[i % len(images)])
+        if i % 100 == 50:  # corrections, also on earlier frames, and an object that comes and goes
+            tracker.prompt(i - 5, [Prompt(object_id=1, points=np.array([[80, 60]]), point_labels=np.array([1]))])
+            added = tracker.prompt(0, [Prompt(box=np.array([20, 20, 60, 60], np.float32))]).object_ids
+            tracker.remove(added)
+        if i == SETTLED:
+            settled, bank = resident_bytes(), tracker.memory_bytes()
+    growth = resident_bytes() / settled - 1
+    print(f"{policy}: resident {settled / 1e6:.0f} MB after frame {SETTLED}, {100 * growth:+.2f} % at frame {FRAMES}; "
+          f"memory_bytes {bank} -> {tracker.memory_bytes()}")  # fmt: skip
+    assert growth < 0.01
+    assert tracker.memory_bytes() == bank
