@@ -32,7 +32,7 @@ class ModelConfig:
     """The shape of one member of the SAM2 family (SAM2, arXiv 2408.00714, and its published configurations).
 
     name: of the published checkpoint
-    backbone: "hiera" or "repvit_m1"
+    backbone: "hiera" or "repvit_m1" (its blocks; embed_dim and stages say how wide and deep)
     embed_dim, stages: channels of the backbone's first stage and number of blocks of each
     num_heads, global_blocks, window_spec, background_size: of Hiera, see `image_encoder.hiera`
     dim, memory_dim: width of features and of memories
@@ -134,7 +134,32 @@ EDGETAM = ModelConfig(
 )
 """EdgeTAM (arXiv 2501.07256): a convolutional image encoder and memories of a fixed size, with the options of SAM 2.0."""
 
-MODELS = {**_published(), EDGETAM.name: EDGETAM, PICO.name: PICO}
+NANO_CLASSES = ("forceps", "scissors", "needle_driver", "hook", "suction", "bipolar", "instrument", "object")
+"""Rows of sam2s_nano's class table: the classes of the procedural scene in the order of their ids, then the general ones."""
+
+NANO = ModelConfig(
+    name="sam2s_nano",
+    backbone="repvit_m1",
+    embed_dim=40,
+    stages=(1, 2, 8, 2),
+    dim=128,
+    memory_dim=64,
+    decoder_mlp=512,
+    decoder_heads=4,
+    memory_layers=2,
+    memory_ffn=512,
+    latents_1d=16,
+    latents_2d=256,
+    long_term_embedding=True,
+    num_classes=len(NANO_CLASSES),
+    no_object_embedding=True,
+    pointer_time=True,
+    image_size=512,
+)
+"""This project's own tracker: EdgeTAM's parts, narrower, with SAM2S's memories and class token. 4.9 M parameters; at most 12
+GFLOP a frame with one object and eleven memories (one prompted, six recent, four long-term), see `flops`."""
+
+MODELS = {**_published(), EDGETAM.name: EDGETAM, PICO.name: PICO, NANO.name: NANO}
 
 
 @dataclass(frozen=True)

@@ -53,3 +53,7 @@ class RequestError(Sam2sError):
     def __init__(self, code: ErrorCode, message: str):
         super().__init__(message)
         self.code = code
+
+
+class TrainingError(Sam2sError):
+    """A training run cannot go on: its state is unreadable, or its loss is no number."""

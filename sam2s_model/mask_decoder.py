@@ -25,6 +25,19 @@ class Decoded:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """All masks of each object: the single one, then the three ambiguous ones. fp32 but for the tokens.
+
+    logits: (B, 4, 4h, 4w); iou: (B, 4) 0..1; tokens: (B, 4, dim); object_logit: (B,)
+    """
+
+    logits: Tensor
+    iou: Tensor
+    tokens: Tensor
+    object_logit: Tensor
+
+
+@dataclass(frozen=True)
 class Stability:
     """When the single mask gives way to the best of the three candidates (published with SAM2's interactive predictor).
 
@@ -82,21 +95,10 @@ class MaskDecoder(nn.Module):
         multimask: choose among tokens 1..3 by predicted IoU, instead of token 0
         stability: where token 0 is taken but its mask is not stable, fall back to the best of 1..3; None: never
         """
-        batch, _, height, width = features.shape
-        own = torch.cat((self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight))
-        tokens = torch.cat((own.expand(batch, -1, -1), sparse), dim=1)
-        image = (features + dense).flatten(2).transpose(1, 2)
-        tokens, image = self.transformer(image, position.flatten(2).transpose(1, 2), tokens)
-        object_logit = self.pred_obj_score_head(tokens[:, 0])[:, 0].float()
-        ious = self.iou_prediction_head(tokens[:, 1]).float().sigmoid()
-        mask_tokens = tokens[:, 2 : 2 + self.num_masks]
-
-        candidate, rows = ious[:, 1:].argmax(dim=1) + 1, torch.arange(batch, device=ious.device)
+        tokens, ious, object_logit, kernels, upscaled = self._read(features, high_res, position, sparse, dense)
+        candidate, rows = ious[:, 1:].argmax(dim=1) + 1, torch.arange(len(ious), device=ious.device)
         chosen = candidate if multimask else torch.zeros_like(candidate)
-        token = mask_tokens[rows, chosen]  # as published, a fall-back keeps token 0 for the object pointer
-        # The four small networks all run; picking one network an object would need a gather of weights or a host sync.
-        kernels = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
-        upscaled = self._upscale(image.transpose(1, 2).unflatten(2, (height, width)), high_res)
+        token = tokens[rows, chosen]  # as published, a fall-back keeps token 0 for the object pointer
         logits = torch.einsum("bc,bchw->bhw", kernels[rows, chosen], upscaled).float()
         if stability is not None and not multimask:
             fallback = torch.einsum("bc,bchw->bhw", kernels[rows, candidate], upscaled).float()
@@ -104,6 +106,29 @@ class MaskDecoder(nn.Module):
             logits = torch.where(stable[:, None, None], logits, fallback)
             chosen = torch.where(stable, chosen, candidate)
         return Decoded(logits[:, None], ious[rows, chosen], token, object_logit)
+
+    def candidates(
+        self, features: Tensor, high_res: tuple[Tensor, Tensor], position: Tensor, sparse: Tensor, dense: Tensor
+    ) -> Candidates:
+        """Decode all masks of each object, which training compares with the truth. Arguments as in `forward`."""
+        tokens, ious, object_logit, kernels, upscaled = self._read(features, high_res, position, sparse, dense)
+        logits = torch.einsum("bkc,bchw->bkhw", kernels, upscaled).float()
+        return Candidates(logits, ious, tokens, object_logit)
+
+    def _read(self, features, high_res, position, sparse, dense) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Mask tokens (B, 4, dim), their IoUs (B, 4), object logit (B,), kernels (B, 4, c) for upscaled (B, c, 4h, 4w)."""
+        batch, _, height, width = features.shape
+        own = torch.cat((self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight))
+        tokens = torch.cat((own.expand(batch, -1, -1), sparse), dim=1)
+        image = (features + dense).flatten(2).transpose(1, 2)
+        tokens, image = self.transformer(image, position.flatten(2).transpose(1, 2), tokens)
+        object_logit = self.pred_obj_score_head(tokens[:, 0])[:, 0].float()
+        ious = self.iou_prediction_head(tokens[:, 1]).float().sigmoid()
+        tokens = tokens[:, 2 : 2 + self.num_masks]
+        # The four small networks all run; picking one network an object would need a gather of weights or a host sync.
+        kernels = torch.stack([mlp(tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
+        upscaled = self._upscale(image.transpose(1, 2).unflatten(2, (height, width)), high_res)
+        return tokens, ious, object_logit, kernels, upscaled
 
     def _upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor]) -> Tensor:
         up1, norm, act1, up2, act2 = self.output_upscaling

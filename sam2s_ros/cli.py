@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import typer
 
 from sam2s_model.errors import Sam2sError
+from sam2s_model.training.command import train
 from sam2s_ros.checkpoint_cli import app as checkpoint_app
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -20,6 +21,7 @@ app = typer.Typer(
     help="Track surgical instruments with SAM2 models.",
 )  # fmt: skip
 app.add_typer(checkpoint_app, name="checkpoint")
+app.command("train")(train)
 
 Checkpoint = Annotated[
     Optional[Path], typer.Option(help="a .pt or .safetensors file; default: the one in the package, if it has one")

@@ -32,6 +32,13 @@ class RepViT(nn.Module):
         return maps
 
 
+    def learn_statistics(self, wanted: bool) -> None:
+        """Whether training normalises by the batch and keeps a running mean of it, see `StoredBatchNorm`."""
+        for module in self.modules():
+            if isinstance(module, StoredBatchNorm):
+                module.learns = wanted
+
+
 class Stem(nn.Module):
     """(B, 3, H, W) -> (B, C, H / 4, W / 4)."""
 
@@ -132,10 +139,15 @@ class ConvNorm(nn.Sequential):
 
 
 class StoredBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation that never looks at the batch.
+    """Batch normalisation that does not look at the batch unless it is told to learn.
 
-    In training too: the frames of a few clips are alike, and their statistics would replace those of ImageNet.
+    In training too: the frames of a few clips are alike, and their statistics would replace those of ImageNet. A network
+    that starts from random weights has none yet: it `learns` them, on single images of many kinds, before it sees clips.
     """
 
+    learns = False
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.learns and self.training:
+            return super().forward(x)
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps)

@@ -1,4 +1,5 @@
-"""Train a model of the family on clips, with memory, as it will run.
+"""Train a model of the family on recordings, with memory, as it will run: SAM2S's recipe.
 
-    python -m sam2s_model.training --help
+    sam2s train CONFIG.yaml
+    torchrun --nproc-per-node 8 -m sam2s_model.training CONFIG.yaml
 """

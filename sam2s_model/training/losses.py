@@ -1,51 +1,144 @@
-"""The losses of SAM2 (arXiv 2408.00714 app. D.2), with cross-entropy in place of its focal term.
+"""The losses of SAM2S (arXiv 2511.16618 sec. 4), which are SAM2's (arXiv 2408.00714 app. D.2) with softened masks and classes.
 
-The focal term is made for models that can segment already: from scratch it keeps the masks empty for long.
+Everything is a sum over the objects of one frame: what it is divided by is known to the loop alone, which may have
+parts of a batch in other processes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2s_model.mask_decoder import Decoded
+from sam2s_model.training.config import LossConfig
+
+KERNEL = 5  # side of the Gaussian, px
+SMOOTH = 1.0  # px added to both sides of Dice's ratio, as published
 
 
 @dataclass(frozen=True)
-class Losses:
-    """Scalars, each a mean over objects. iou_seen: achieved mean IoU of the visible ones, for the log."""
+class FrameLosses:
+    """Sums over the objects of a frame; achieved and seen are for the log: IoU of the visible objects, and their number."""
 
+    arl: Tensor
     entropy: Tensor
     dice: Tensor
     iou: Tensor
-    presence: Tensor
-    iou_seen: Tensor
+    occlusion: Tensor
+    tsl: Tensor
+    masks: Tensor
+    achieved: Tensor
+    seen: Tensor
+    classified: Tensor
+    right: Tensor
 
-    @property
-    def total(self) -> Tensor:
-        return 4 * self.entropy + self.dice + self.iou + self.presence
+    def __add__(self, other: FrameLosses) -> FrameLosses:
+        return FrameLosses(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def total(self, config: LossConfig, step: int) -> Tensor:
+        """The weighted sum. Until `entropy_steps` cross-entropy gives way to ARL, linearly."""
+        start = max(0.0, 1 - step / config.entropy_steps) if config.entropy_steps else 0.0
+        masks = (1 - start) * config.arl * self.arl + start * config.entropy * self.entropy + config.dice * self.dice
+        heads = config.iou * self.iou + config.occlusion * self.occlusion + config.tsl * self.tsl
+        return masks + heads + config.masks * self.masks
 
 
-def losses(decoded: Decoded, truth: Tensor) -> Losses:
-    """Compare decoded masks with truth (B, H, W) of 0 and 1. Objects that are not there only count for presence."""
-    logits = F.interpolate(decoded.logits, size=truth.shape[-2:], mode="bilinear")[:, 0]
-    visible = truth.flatten(1).any(1)
-    weight = visible.float() / visible.sum().clamp(min=1)
-    probability = logits.sigmoid()
-    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").flatten(1).mean(1)
-    overlap = 2 * (probability * truth).flatten(1).sum(1) + 1
-    dice = 1 - overlap / (probability.flatten(1).sum(1) + truth.flatten(1).sum(1) + 1)
-    with torch.no_grad():
-        found = logits > 0
-        union = (found | truth.bool()).flatten(1).sum(1).clamp(min=1)
-        achieved = (found & truth.bool()).flatten(1).sum(1) / union
-    return Losses(
-        entropy=(weight * entropy).sum(),
-        dice=(weight * dice).sum(),
-        iou=(weight * (decoded.iou - achieved).abs()).sum(),
-        presence=F.binary_cross_entropy_with_logits(decoded.object_logit, visible.float()),
-        iou_seen=(weight * achieved).sum(),
+def frame_losses(
+    logits: Tensor,
+    iou: Tensor,
+    object_logit: Tensor,
+    truth: Tensor,
+    valid: Tensor,
+    config: LossConfig,
+    class_logits: Tensor | None = None,
+    rows: Tensor | None = None,
+    teacher: Tensor | None = None,
+) -> FrameLosses:
+    """Compare N objects' candidate masks with the truth.
+
+    logits: (N, C, h, w), C masks that compete: the one that fits best is taught, all learn to tell their IoU
+    iou: (N, C), predicted; object_logit: (N,)
+    truth: (N, H, W) bool; an object that is not there only counts for `occlusion`; valid: (N, H, W) bool, scored pixels
+    class_logits: (N, K), rows: (N,) row of the class table, or -1, which does not count
+    teacher: (N, h', w') mask probabilities of a teacher for the same prompts, or None
+    """
+    logits = F.interpolate(logits.float(), size=truth.shape[-2:], mode="bilinear")
+    hard, weight = truth.float(), valid.float()
+    visible = (truth & valid).flatten(1).any(1).float()
+    scored = valid.flatten(1).any(1).float()  # not a frame between those that have masks
+    arl = focal(logits, soften(hard, config.arl_sigma)[:, None], config.focal_alpha, config.focal_gamma)
+    arl = mean_over(arl, weight)
+    overlap = dice(logits, hard, weight)
+    best = (config.arl * arl + config.dice * overlap).argmin(dim=1)
+    pick = torch.arange(len(best), device=best.device), best
+    chosen = logits[pick]
+    entropy = mean_over(F.binary_cross_entropy_with_logits(chosen, hard, reduction="none")[:, None], weight)[:, 0]
+    achieved = achieved_iou(logits.detach(), truth, valid)
+    zero = logits.new_zeros(())
+    tsl, classified, right = zero, zero, zero
+    if class_logits is not None and rows is not None:
+        known = rows >= 0
+        tsl = F.cross_entropy(class_logits.float(), rows, ignore_index=-1, reduction="sum")
+        classified, right = known.sum().float(), ((class_logits.argmax(1) == rows) & known).sum().float()
+    masks = zero
+    if teacher is not None:
+        soft = F.interpolate(teacher[:, None].float(), size=truth.shape[-2:], mode="bilinear")[:, 0]
+        masks = mean_over(F.binary_cross_entropy_with_logits(chosen, soft, reduction="none")[:, None], weight).sum()
+    return FrameLosses(
+        arl=(visible * arl[pick]).sum(),
+        entropy=(visible * entropy).sum(),
+        dice=(visible * overlap[pick]).sum(),
+        iou=(visible * (iou - achieved).abs().mean(1)).sum(),
+        occlusion=(scored * F.binary_cross_entropy_with_logits(object_logit.float(), visible, reduction="none")).sum(),
+        tsl=tsl,
+        masks=masks,
+        achieved=(visible * achieved[pick]).sum(),
+        seen=visible.sum(),
+        classified=classified,
+        right=right,
     )
+
+
+def soften(masks: Tensor, sigma: float) -> Tensor:
+    """Masks (N, H, W) of 0 and 1 -> 0..1 by a 5x5 Gaussian (ARL): the outline of an instrument is a matter of opinion.
+
+    sigma: px; 0 leaves them as they are. Beyond the image they go on as at its edge.
+    """
+    if not sigma:
+        return masks
+    place = torch.arange(KERNEL, device=masks.device, dtype=torch.float32) - KERNEL // 2
+    line = torch.exp(-(place**2) / (2 * sigma**2))
+    line = line / line.sum()
+    edge = KERNEL // 2
+    x = F.pad(masks[:, None], (edge, edge, edge, edge), mode="replicate")
+    x = F.conv2d(F.conv2d(x, line.reshape(1, 1, 1, -1)), line.reshape(1, 1, -1, 1))
+    return x[:, 0].clamp(0, 1)
+
+
+def focal(logits: Tensor, target: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Focal loss (arXiv 1708.02002) of each pixel, against targets 0..1; alpha < 0: no weighting of the two sides."""
+    p = logits.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
+    out = entropy * (1 - (p * target + (1 - p) * (1 - target))) ** gamma
+    return out if alpha < 0 else out * (alpha * target + (1 - alpha) * (1 - target))
+
+
+def dice(logits: Tensor, hard: Tensor, weight: Tensor) -> Tensor:
+    """1 - Dice's overlap, (N, C), of masks (N, C, H, W) with (N, H, W), where the weight is 1."""
+    p, hard = logits.sigmoid() * weight[:, None], (hard * weight)[:, None]
+    shared = (p * hard).flatten(2).sum(2)
+    return 1 - (2 * shared + SMOOTH) / (p.flatten(2).sum(2) + hard.flatten(2).sum(2) + SMOOTH)
+
+
+def achieved_iou(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    """IoU (N, C) of masks (N, C, H, W) with (N, H, W) bool, over valid pixels; 1 where both are empty."""
+    found, truth = (logits > 0) & valid[:, None], (truth & valid)[:, None]
+    union = (found | truth).flatten(2).sum(2)
+    return torch.where(union > 0, (found & truth).flatten(2).sum(2) / union.clamp(min=1), 1.0)
+
+
+def mean_over(values: Tensor, weight: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C), the mean over the pixels whose weight (N, H, W) is 1."""
+    return (values * weight[:, None]).flatten(2).sum(2) / weight.flatten(1).sum(1).clamp(min=1)[:, None]

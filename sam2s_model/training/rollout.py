@@ -1,103 +1,240 @@
-"""Run a model through clips as the tracker does, but batched over clips and differentiable."""
+"""Run a model through clips as the tracker does, but batched over the objects of several clips, and differentiable."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2s_model.mask_decoder import Decoded
-from sam2s_model.model import ImageFeatures, Sam2Model
-from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, POSITIVE
-from sam2s_model.training.clips import Clip
-from sam2s_model.training.losses import Losses, losses
+from sam2s_model.mask_decoder import Candidates
+from sam2s_model.model import ABSENT_LOGIT, ImageFeatures, Sam2Model
+from sam2s_model.segmenter import PREVIOUS_LIMIT
+from sam2s_model.training.clip import Clip
+from sam2s_model.training.config import TrainConfig
+from sam2s_model.training.losses import FrameLosses, frame_losses
+from sam2s_model.training.objects import Objects, Truth
+from sam2s_model.training.prompting import Plan, draw_correction, first_prompt
 
-PROMPTS = ("box", "point", "mask")
-SMALLEST = 0.003  # of the image; an object smaller than that on the first frame is not prompted
 
+@dataclass(frozen=True)
+class Roles:
+    """What the frames of a batch of clips are to those after them.
 
-def rollout(model: Sam2Model, clips: list[Clip], prompt: str, rng: np.random.Generator) -> list[Losses]:
-    """Prompt every object on the first frame of its clip, track it to the last; the losses of each frame.
-
-    prompt: "box" (corners off by up to 10 %), "point" (one click on the object) or "mask"
-    Returns an empty list when no object is large enough to be prompted.
+    names: "conditional", "long" or "short" for each frame, see `sampling.roles`
+    longest_gap: most frames that may lie between the first frame and the others, which the clips do not say
     """
-    truth, owner = object_masks(clips)
-    if not len(owner):
-        return []
-    truth, owner = truth.to(model.device), owner.to(model.device)
-    images = torch.from_numpy(np.stack([clip.images for clip in clips]))  # (K, T, S, S, 3)
-    count, length = images.shape[:2]
-    flat = torch.cat([model.prepare_image(image) for image in images.flatten(0, 1)])
-    encoded = model.encode_image(flat)
-    out, memories, pointers = [], [], []
-    for t in range(length):
-        rows = owner * length + t
-        features = ImageFeatures(encoded.coarse[rows], encoded.middle[rows], encoded.fine[rows])
-        present = truth[:, t].flatten(1).any(1)
-        if t == 0:
-            decoded = prompted(model, features, truth[:, 0], prompt, rng)
-        else:
-            decoded = model.decode(remembered(model, features, memories, pointers), features, multimask=True)
-        if t or prompt != "mask":
-            out.append(losses(decoded, truth[:, t]))
-        if t + 1 < length:
-            logits = torch.where(present[:, None, None, None], decoded.logits, -1024.0)
-            memories.append(model.encode_memory(features, logits, present))
-            pointers.append(model.pointer(decoded.token, present))
-    return out
+
+    names: tuple[str, ...]
+    longest_gap: int = 0
 
 
-def object_masks(clips: list[Clip]) -> tuple[Tensor, Tensor]:
-    """(N, T, S/2, S/2) fp32 masks of the objects to be prompted, and (N,) the clip that each is in."""
-    masks, owner = [], []
-    for k, clip in enumerate(clips):
-        for label in range(1, 255):
-            inside = clip.labels == label
-            if not inside.any():
-                break
-            if inside[0].mean() > SMALLEST:
-                masks.append(torch.from_numpy(inside[:, ::2, ::2]).float())
-                owner.append(k)
-    return (torch.stack(masks) if masks else torch.zeros(0)), torch.tensor(owner, dtype=torch.long)
+@dataclass(frozen=True)
+class Answer:
+    """The mask that a frame is left with. logits: (N, 1, h, w); token: (N, dim); object_logit: (N,)"""
+
+    logits: Tensor
+    token: Tensor
+    object_logit: Tensor
 
 
-def prompted(model: Sam2Model, features: ImageFeatures, truth: Tensor, prompt: str, rng: np.random.Generator) -> Decoded:
-    """Decode the first frame from simulated prompts. truth: (N, h, w)."""
-    size, n = model.image_size, len(truth)
-    if prompt == "mask":
-        return model.decode_given_mask(features, F.interpolate(truth[:, None], size=(size, size)))
-    points = np.zeros((n, 2 if prompt == "box" else 1, 2), np.float32)
-    for i, mask in enumerate(truth.cpu().numpy()):
-        ys, xs = np.nonzero(mask)
-        if prompt == "point":
-            pick = rng.integers(len(xs))
-            points[i, 0] = xs[pick], ys[pick]
-        else:
-            box = np.array([[xs.min(), ys.min()], [xs.max() + 1, ys.max() + 1]], np.float32)
-            points[i] = box + rng.uniform(-0.1, 0.1, (2, 2)) * (box[1] - box[0])
-    scaled = torch.from_numpy(points * (size / truth.shape[-1])).clamp(0, size).to(model.device)
-    kinds = [POSITIVE] if prompt == "point" else [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]
-    labels = torch.tensor(kinds, device=model.device).expand(n, -1)
-    return model.decode(
-        model.without_memory(features, n), features, points=scaled, point_labels=labels, multimask=prompt == "point"
-    )
+@dataclass(frozen=True)
+class Memory:
+    """One frame. frame: its place in the clip; role: see `Roles`; spatial: (N, tokens, memory_dim); pointer: (N, dim)"""
+
+    frame: int
+    role: str
+    spatial: Tensor
+    pointer: Tensor
 
 
-def remembered(model: Sam2Model, features: ImageFeatures, memories: list[Tensor], pointers: list[Tensor]) -> Tensor:
-    """Condition on all frames so far: the first is the prompted one, the newest has temporal code 0."""
-    n, now = len(memories[0]), len(memories)
-    window = model.config.num_memories - 1
-    kept = [0] + [t for t in range(1, now) if now - t <= window]
-    codes = torch.tensor([window if t == 0 else now - t - 1 for t in kept], device=model.device)
-    ages = torch.tensor([float(now - t) for t in range(now)], device=model.device)
-    conditioned = model.with_memory(
+def events(plan: Plan, length: int, clicks: int) -> int:
+    """How often each object is compared with the truth in `rollout`: each frame, but for a mask prompt, and each click."""
+    return length - (plan.kind == "mask") + clicks * len(plan.corrected)
+
+
+def encode_clips(model: Sam2Model, clips: Sequence[Clip]) -> ImageFeatures:
+    """The features of K clips of T frames, K * T in one batch, clip by clip. Images are of the model's size."""
+    images = torch.from_numpy(np.concatenate([clip.images for clip in clips])).to(model.device)
+    return model.encode_image(torch.cat([model.prepare_image(image) for image in images]))
+
+
+class Rollout:
+    """The objects of a batch of clips, from their first frame to the last.
+
+    encoded: from `encode_clips`; teacher: (points, labels) -> (N, h, w) mask probabilities for the first frame's
+    prompts, or None
+    """
+
+    def __init__(
+        self,
+        model: Sam2Model,
+        clips: Sequence[Clip],
+        encoded: ImageFeatures,
+        objects: Objects,
+        plan: Plan,
+        roles: Roles,
+        config: TrainConfig,
+        teacher=None,
+    ):
+        self.model, self.objects, self.plan, self.roles, self.config, self.teacher = model, objects, plan, roles, config, teacher
+        self.length = len(clips[0])
+        self.truth = Truth(clips, objects, config.loss.stride, model.device)
+        self.rows = torch.tensor(objects.rows, device=model.device)
+        self._encoded = encoded
+        self._owner = torch.tensor(objects.owner, device=model.device)
+        gaps = [math.exp(rng.uniform(0, math.log(roles.longest_gap + 1))) - 1 for rng in objects.draws]
+        self._gaps = torch.tensor(gaps, device=model.device).round()
+        self._memories: list[Memory] = []
+
+    def run(self) -> FrameLosses:
+        """The losses of all frames, see `events`; there must be at least one object."""
+        total = self._first()
+        for t in range(1, self.length):
+            losses = self._track(t)
+            total = losses if total is None else total + losses
+        return total
+
+    def _first(self) -> FrameLosses | None:
+        model, n = self.model, len(self.objects)
+        features = self._features(0)
+        if self.plan.kind == "mask":
+            mask = self.truth.full(0)
+            given = model.decode_given_mask(features, mask)
+            self._remember(0, features, Answer(given.logits, given.token, given.object_logit))
+            return None
+        drawn = [
+            first_prompt(rng, self.plan.kind, self.truth.on_host(row, 0)[0], self.config.prompts.box_jitter)
+            for row, rng in enumerate(self.objects.draws)
+        ]
+        points, labels = (torch.from_numpy(np.stack(part)).to(model.device) for part in zip(*drawn))
+        plain = model.without_memory(features, n)
+        soft = self.teacher(points, labels) if self.teacher else None
+        losses, answer = self._decode(0, plain, features, points, labels, teacher=soft)
+        if 0 in self.plan.corrected:
+            more, answer = self._correct(0, plain, features, answer, (points, labels), None)
+            losses = losses + more
+        self._remember(0, features, answer)
+        return losses
+
+    def _track(self, t: int) -> FrameLosses:
+        features = self._features(t)
+        conditioned = condition(self.model, features, self._memories, t, self.roles, self._gaps)
+        losses, answer = self._decode(t, conditioned.features, features, class_logits=conditioned.class_logits)
+        if t in self.plan.corrected:
+            more, answer = self._correct(t, conditioned.features, features, answer, None, conditioned.class_logits)
+            losses = losses + more
+        if t + 1 < self.length:
+            self._remember(t, features, answer)
+        return losses
+
+    def _decode(
+        self,
+        t: int,
+        conditioned: Tensor,
+        features: ImageFeatures,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        mask_logits: Tensor | None = None,
+        class_logits: Tensor | None = None,
+        teacher: Tensor | None = None,
+    ) -> tuple[FrameLosses, Answer]:
+        """As published: three masks compete while there is at most one point; the one expected to fit best is kept."""
+        found = candidates(self.model, conditioned, features, points, labels, mask_logits)
+        several = points is None or points.shape[1] <= 1
+        part = slice(1, None) if several else slice(0, 1)
+        truth, valid = self.truth.masks(t)
+        with torch.autocast(self.model.device.type, enabled=False):
+            losses = frame_losses(
+                found.logits[:, part], found.iou[:, part], found.object_logit, truth, valid, self.config.loss,
+                class_logits, self.rows, teacher,
+            )  # fmt: skip
+        kept = torch.arange(len(truth), device=truth.device), found.iou[:, part].argmax(1)
+        return losses, Answer(found.logits[:, part][kept][:, None], found.tokens[:, part][kept], found.object_logit)
+
+    def _correct(self, t, conditioned, features, answer: Answer, said, class_logits) -> tuple[FrameLosses, Answer]:
+        """Click on errors, one after the other; each time all points so far and the last mask are the prompt."""
+        total = None
+        for _ in range(self.config.prompts.clicks):
+            clicks = self._clicks(t, answer)
+            said = clicks if said is None else tuple(torch.cat(parts, dim=1) for parts in zip(said, clicks))
+            previous = answer.logits.detach().clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
+            losses, answer = self._decode(t, conditioned, features, *said, previous, class_logits)
+            total = losses if total is None else total + losses
+        return total, answer
+
+    def _clicks(self, t: int, answer: Answer) -> tuple[Tensor, Tensor]:
+        size = (self.model.image_size, self.model.image_size)
+        present = answer.object_logit > 0
+        shown = (F.interpolate(answer.logits.detach().float(), size=size, mode="bilinear")[:, 0] > 0) & present[:, None, None]
+        drawn = []
+        for row, (rng, predicted) in enumerate(zip(self.objects.draws, shown.cpu().numpy())):
+            mask, valid = self.truth.on_host(row, t)
+            drawn.append(draw_correction(rng, np.zeros_like(mask) if self.plan.from_truth else predicted, mask, valid))
+        points = torch.from_numpy(np.stack([place for place, _ in drawn]))[:, None]
+        labels = torch.tensor([label for _, label in drawn])[:, None]
+        return points.to(self.model.device), labels.to(self.model.device)
+
+    def _remember(self, t: int, features: ImageFeatures, answer: Answer) -> None:
+        """Encode a frame for those after it. A mask that was given is there, whatever the object score says."""
+        scored = answer.object_logit > 0
+        if self.config.rollout.forced_presence:
+            scored = self.truth.full(t).flatten(1).any(1)
+        given = t == 0 and self.plan.kind == "mask"
+        present = torch.ones_like(scored) if given else scored
+        logits = torch.where(present[:, None, None, None], answer.logits, ABSENT_LOGIT)
+        role = "conditional" if t in self.plan.corrected else self.roles.names[t]
+        spatial = self.model.encode_memory(features, logits, present)
+        self._memories.append(Memory(t, role, spatial, self.model.pointer(answer.token, scored)))
+
+    def _features(self, t: int) -> ImageFeatures:
+        rows, e = self._owner * self.length + t, self._encoded
+        return ImageFeatures(e.coarse[rows], e.middle[rows], e.fine[rows])
+
+
+def candidates(
+    model: Sam2Model,
+    conditioned: Tensor,
+    features: ImageFeatures,
+    points: Tensor | None = None,
+    labels: Tensor | None = None,
+    mask_logits: Tensor | None = None,
+) -> Candidates:
+    """All four masks of each object; arguments as those of `Sam2Model.decode`."""
+    prompt, batch = model.sam_prompt_encoder, len(conditioned)
+    sparse = prompt.no_points(batch) if points is None else prompt.points(points, labels, model.image_size)
+    dense = prompt.mask(mask_logits, batch, features.grid)
+    place = prompt.grid_position(*features.grid)
+    return model.sam_mask_decoder.candidates(conditioned, features.high_res, place, sparse, dense)
+
+
+def condition(
+    model: Sam2Model, features: ImageFeatures, memories: Sequence[Memory], now: int, roles: Roles, gaps: Tensor
+):
+    """The features of frame `now` conditioned on memories, coded as the tracker's policies do.
+
+    gaps: (N,) frames between the first frame and the others that the clip does not show
+    Long-term frames have an embedding of their own, or that of prompted ones in a model without (ReSurgSAM2); they
+    have no object pointers, since they are older than those are kept.
+    """
+    config = model.config
+    window, prompted = config.num_memories - 1, config.num_memories - 1
+    code = {"conditional": prompted, "long": config.num_memories if config.long_term_embedding else prompted}
+    seen = [m for m in memories if m.role != "short" or now - m.frame <= window]
+    codes = torch.tensor([code.get(m.role, now - m.frame - 1) for m in seen], device=gaps.device)
+    pointed = [m for m in memories if m.role == "conditional" or (m.role == "short" and now - m.frame < config.max_pointers)]
+    unseen = [1.0 if m.frame == 0 else 0.0 for m in pointed]
+    ages = torch.tensor([float(now - m.frame) for m in pointed], device=gaps.device)
+    ages = ages[None] + gaps[:, None] * torch.tensor(unseen, device=gaps.device)
+    return model.with_memory(
         features,
-        torch.stack([memories[t] for t in kept], dim=1),
-        codes.expand(n, -1),
-        torch.stack(pointers, dim=1),
-        ages.expand(n, -1),
+        torch.stack([m.spatial for m in seen], dim=1),
+        codes.expand(len(gaps), -1),
+        torch.stack([m.pointer for m in pointed], dim=1),
+        ages,
         None,
     )
-    return conditioned.features

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 FIRST_STAMP_NS = 1_000_000_000  # sources without times of their own count from 1 s: stamp 0 means "no stamp" in ROS
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_NAMED = 20  # odd frames remembered by name
 
 

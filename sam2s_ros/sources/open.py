@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sam2s_model.errors import SourceError
-from sam2s_ros.sources.base import IMAGE_SUFFIXES, FrameSource
+from sam2s_model.image_files import IMAGE_SUFFIXES
+from sam2s_ros.sources.base import FrameSource
 
 SCENE_SCHEME = "scene:"
 BAG_SUFFIXES = (".mcap", ".db3")

@@ -1,0 +1,195 @@
+"""The clips of a training step: a function of the data's configuration, a seed and the step, and of nothing else.
+
+So a run that was killed sees the same clips when it resumes, and so does each process of a distributed one, which takes
+its share of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from sam2s_model.errors import ConfigError
+from sam2s_model.training.augment import Geometry, Look, draw_geometry
+from sam2s_model.training.cache import ByteCache
+from sam2s_model.training.clip import VOID, Clip
+from sam2s_model.training.data_config import DataConfig, SourceConfig
+from sam2s_model.training.datasets import Still, numbered_scene, open_source
+from sam2s_model.training.sampling import draw_indices
+
+TRIES = 6  # to find a first frame with an object that is large enough
+ROOM = 1.5  # frames are kept at this many times the clip's side, for the crops
+OBJECTS = range(1, VOID)
+
+
+def batch(config: DataConfig, seed: int, step: int, part: tuple[int, int] = (0, 1)) -> list[Clip]:
+    """The clips of a step: all of length `config.length`, or all single images, as the step's lot says.
+
+    part: (i, n): every n-th clip from the i-th on, for one of n processes; together they have the clips of (0, 1)
+    Raises ConfigError when there is no source for it, SourceError when a file cannot be read.
+    """
+    stills = np.random.default_rng((seed, step)).random() < config.image_share
+    length = 1 if stills else config.length
+    numbers = range(part[0], config.frames // length, part[1])
+    data = opened(config)
+
+    def draw(number: int) -> Clip:
+        return draw_clip(data, config, np.random.default_rng((seed, step, number)), seed, step, length)
+
+    if config.workers == 1:
+        return [draw(number) for number in numbers]
+    with ThreadPoolExecutor(config.workers) as artists:
+        return list(artists.map(draw, numbers))
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """sources: what can be drawn from, each with its recordings; cache: of frames and of drawn scenes."""
+
+    sources: tuple[tuple[SourceConfig, Sequence], ...]
+    cache: ByteCache
+
+
+_open: dict[tuple, Data] = {}
+_lock = threading.Lock()
+
+
+def opened(config: DataConfig) -> Data:
+    """The sources of a configuration, opened once in a process. Raises ConfigError and SourceError."""
+    key = (config.sources, config.classes, config.cache_mb)
+    with _lock:
+        if key not in _open:
+            if not any(source.weight > 0 for source in config.sources):
+                raise ConfigError(f"data has {len(config.sources)} sources with a weight: expected at least one")
+            sources = tuple((s, open_source(s, config.classes)) for s in config.sources if s.weight > 0)
+            _open[key] = Data(sources, ByteCache(config.cache_mb * 2**20))
+        return _open[key]
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """Frames as they were recorded. labels, features: None where a frame has none; still: one image, several times."""
+
+    images: Sequence[np.ndarray]
+    labels: Sequence[np.ndarray | None]
+    features: Sequence[np.ndarray | None]
+    classes: dict[int, int]
+    still: bool = False
+
+
+def draw_clip(data: Data, config: DataConfig, rng: np.random.Generator, seed: int, step: int, length: int) -> Clip:
+    """One clip. A source is drawn by its weight, then one of its recordings, its frames, and how they are changed.
+
+    Recordings without masks are drawn only where single images are. Where it can be had, the first frame shows an object
+    of at least `min_area`.
+    """
+    usable = [(s, _drawable(r, length)) for s, r in data.sources]
+    usable = [(source, recordings) for source, recordings in usable if recordings or source.kind == "scene"]
+    if not usable:
+        raise ConfigError("data has only images without masks: expected a source with masks, or image_share = 1")
+    weights = np.array([source.weight for source, _ in usable])
+    source, recordings = usable[int(rng.choice(len(usable), p=weights / weights.sum()))]
+    for attempt in range(TRIES):
+        raw = _draw_raw(data, config, source, recordings, rng, seed, step, length)
+        least = config.min_area * (attempt < TRIES - 1)
+        focus = _focus(rng, raw.labels[0], least)
+        annotated = any(labels is not None for labels in raw.labels)
+        if not annotated or focus is not None:
+            break
+    motion = config.augment.still_motion if raw.still and length > 1 else 0.0
+    for attempt in range(TRIES):
+        geometry = draw_geometry(rng, config.augment, length, focus, motion)
+        labels = [_labels(raw.labels[t], geometry, t, config.size) for t in range(length)]
+        if focus is None or _objects(labels[0], config.min_area):
+            break
+    look = Look(rng, config.augment, length)
+    images = [look.apply(t, geometry.warp(t, raw.images[t], config.size)) for t in range(length)]
+    labels = np.stack(labels) if annotated else np.zeros((length, config.size, config.size), np.uint8)
+    features = None
+    if all(f is not None for f in raw.features):
+        features = np.stack([geometry.warp_features(t, f) for t, f in enumerate(raw.features)])
+    classes = {label: raw.classes.get(label, -1) for label in _objects(labels, 0.0)}
+    return Clip(np.stack(images), labels, classes, annotated, features)
+
+
+def _drawable(recordings: Sequence, length: int) -> Sequence:
+    return recordings if length == 1 else [r for r in recordings if r.has_masks]
+
+
+def _draw_raw(data, config: DataConfig, source: SourceConfig, recordings, rng, seed: int, step: int, length: int) -> _Raw:
+    if source.kind == "scene":
+        return _draw_scene(data, config, source, rng, seed, step, length)
+    recording = recordings[int(rng.integers(len(recordings)))]
+    still = isinstance(recording, Still)
+    if still:
+        indices = [int(rng.integers(len(recording)))] * length
+    else:
+        # where masks are few, those frames are the video, as in the training set of YouTube-VOS
+        usable = recording.annotated or range(len(recording))
+        chosen = draw_indices(rng, config.sampling, len(usable), length, config.stride, config.reverse)
+        indices = [usable[i] for i in chosen]
+    room = round(ROOM * config.size)
+
+    def read(i: int) -> tuple[np.ndarray, np.ndarray | None]:
+        return data.cache.get((source, recording.name, i, room), lambda: _fitted(*recording.frame(i), room))
+
+    frames = [read(i) for i in indices]
+    features = [recording.features(i) for i in indices]
+    return _Raw([f[0] for f in frames], [f[1] for f in frames], features, recording.classes, still)
+
+
+def _draw_scene(data, config: DataConfig, source: SourceConfig, rng, seed: int, step: int, length: int) -> _Raw:
+    """A clip of the pool, which moves on with the step, so that a drawn scene is used more than once before it goes."""
+    number = int(step * config.scene_fresh) + int(rng.integers(config.scene_pool))
+    height = source.height or config.size
+
+    def draw() -> tuple:
+        own = np.random.default_rng((seed, number, 1))
+        which = int(own.integers(source.scenes)) if source.scenes else int(own.integers(2**40))
+        recording = numbered_scene(source, which, config.size, config.classes)
+        indices = draw_indices(own, config.sampling, len(recording), config.length, config.stride, config.reverse)
+        frames = [recording.frame(i) for i in indices]
+        rows = np.array([recording.classes.get(label, -1) for label in range(1, 1 + max(recording.classes, default=0))])
+        return [f[0] for f in frames], [f[1] for f in frames], rows
+
+    what = (source, seed, number, height, config.length, config.sampling, config.stride, config.reverse)
+    images, labels, rows = data.cache.get(what, draw)
+    if length < len(images):
+        first = int(rng.integers(len(images) - length + 1))
+        images, labels = images[first : first + length], labels[first : first + length]
+    return _Raw(images, labels, [None] * length, {label: int(row) for label, row in enumerate(rows, start=1)})
+
+
+def _fitted(image: np.ndarray, labels: np.ndarray | None, room: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """A frame whose shorter side is at most `room`."""
+    height, width = image.shape[:2]
+    scale = room / min(height, width)
+    if scale < 1:
+        size = (round(scale * width), round(scale * height))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        labels = None if labels is None else cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    return image, labels
+
+
+def _focus(rng: np.random.Generator, labels: np.ndarray | None, least: float) -> tuple[float, float] | None:
+    """A place, 0..1, on one of the objects that cover at least a share of the frame; None when there is none."""
+    found = [] if labels is None else _objects(labels, least)
+    if not found:
+        return None
+    y, x = np.nonzero(labels == found[int(rng.integers(len(found)))])
+    return (np.median(x) + 0.5) / labels.shape[1], (np.median(y) + 0.5) / labels.shape[0]
+
+
+def _labels(labels: np.ndarray | None, geometry: Geometry, t: int, size: int) -> np.ndarray:
+    return np.full((size, size), VOID, np.uint8) if labels is None else geometry.warp(t, labels, size, nearest=True)
+
+
+def _objects(labels: np.ndarray, least: float) -> list[int]:
+    """The objects that cover at least a share of the pixels, and at least one."""
+    counts = np.bincount(labels.ravel(), minlength=256)
+    return [label for label in OBJECTS if counts[label] > 0 and counts[label] >= least * labels.size]

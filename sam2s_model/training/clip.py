@@ -1,0 +1,48 @@
+"""What training is given: short clips with labels, cut from recordings that are read frame by frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+VOID = 255  # label of pixels that are not scored: outside the endoscope's field, or unclear
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A few square frames of one recording.
+
+    images: (T, S, S, 3) uint8 RGB
+    labels: (T, S, S) uint8, 0 none, 1..254 objects, 255 void (not scored). A frame without masks, between frames that
+        have them, is void everywhere
+    classes: label -> row of the class table, or -1 unknown
+    annotated: False where there are no masks at all (then labels are 0, and only a teacher can say what is there)
+    features: (T, C, h, w) float16, what a teacher's pack says of each frame, in the clip's geometry; None without a pack
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: dict[int, int]
+    annotated: bool = True
+    features: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class Recording(Protocol):
+    """One video, read lazily. A label is the same object through the whole recording.
+
+    name: for logs and tables; classes: label -> row of the class table, or -1 unknown
+    """
+
+    name: str
+    classes: dict[int, int]
+
+    def __len__(self) -> int:
+        """Frames."""
+
+    def frame(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image (H, W, 3) uint8 RGB, and labels (H, W) uint8 as in `Clip`, or None where the frame has no masks."""

@@ -1,0 +1,37 @@
+"""What the values in label images mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sam2s_model.errors import ConfigError
+from sam2s_model.semantics import LabelSet
+from sam2s_model.training.data_config import SourceConfig
+
+
+@dataclass(frozen=True)
+class Values:
+    """rows: value -> row of the class table; other: row of all other values, -1 unknown."""
+
+    rows: dict[int, int]
+    other: int = -1
+
+    @classmethod
+    def of(cls, source: SourceConfig, classes: tuple[str, ...]) -> Values:
+        """From a source's label set and class name.
+
+        Names that the table has no row for are the source's `class_name`, or unknown. Raises ConfigError for a label
+        set that cannot be read, or of which no name is in the table.
+        """
+        other = classes.index(source.class_name) if source.class_name else -1
+        if not source.label_set:
+            return cls({}, other)
+        labels = LabelSet.from_yaml(source.label_set).classes
+        rows = {label.id: classes.index(label.name) for label in labels if label.name in classes}
+        if not rows and other < 0:
+            names = ", ".join(label.name for label in labels)
+            raise ConfigError(f"{source.label_set} has the classes {names}: expected at least one of {', '.join(classes)}")
+        return cls(rows, other)
+
+    def row(self, value: int) -> int:
+        return self.rows.get(value, self.other)

@@ -1,0 +1,103 @@
+"""Learning from a larger model: its features, from a pack or as it runs beside, and its masks for the same prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam2s_model.errors import ConfigError
+from sam2s_model.model import ImageFeatures, Sam2Model
+from sam2s_model.training.clip import Clip
+from sam2s_model.training.config import TrainConfig
+from sam2s_model.training.objects import Objects
+from sam2s_model.training.pack import TeacherPack
+from sam2s_model.training.teacher import Teacher
+
+PACK, LIVE = "pack", "live"
+
+
+class Distillation(nn.Module):
+    """A 1x1 convolution for each kind of teacher, from the model's features to the teacher's. Not in the checkpoint.
+
+    Raises ConfigError when there is more than one pack: each has directions of its own.
+    """
+
+    def __init__(self, model: Sam2Model, config: TrainConfig):
+        super().__init__()
+        self.heads = nn.ModuleDict()
+        self._teacher: list[Teacher] = []  # a list, so that its weights are none of this module's
+        if not config.loss.features and not config.loss.masks:
+            return
+        packs = {source.teacher for source in config.data.sources if source.teacher}
+        if len(packs) > 1:
+            raise ConfigError(f"data has the packs {', '.join(sorted(packs))}: expected one, made of all the images")
+        for pack in packs:
+            self.heads[PACK] = nn.Conv2d(model.config.dim, len(TeacherPack.load(pack).basis), kernel_size=1)
+        if config.teacher.checkpoint:
+            teacher = Teacher.load(config.teacher.checkpoint, config.teacher.size, str(model.device))
+            self._teacher.append(teacher)
+            self.heads[LIVE] = nn.Conv2d(model.config.dim, teacher.model.config.dim, kernel_size=1)
+        self.to(model.device)
+
+    def look(self, clips: Sequence[Clip]) -> ImageFeatures | None:
+        """What the live teacher sees in all frames, clip by clip; None without one."""
+        if not self._teacher:
+            return None
+        images = torch.cat([torch.from_numpy(clip.images) for clip in clips])
+        return self._teacher[0].encode(images)
+
+    def frames(self, clips: Sequence[Clip]) -> int:
+        """How many comparisons `feature_loss` makes."""
+        packed = sum(len(clip) for clip in clips if clip.features is not None) if PACK in self.heads else 0
+        return packed + sum(len(clip) for clip in clips) * bool(self._teacher)
+
+    def feature_loss(self, clips: Sequence[Clip], encoded: ImageFeatures, seen: ImageFeatures | None) -> Tensor:
+        """Compare the features of all frames, (K * T, dim, h, w), with what teachers say of them; the sum, see `frames`."""
+        total = encoded.coarse.new_zeros((), dtype=torch.float32)
+        if PACK in self.heads:
+            packed = [clip.features is not None for clip in clips]
+            rows = [k * len(clips[k]) + t for k in range(len(clips)) if packed[k] for t in range(len(clips[k]))]
+            if rows:
+                targets = torch.cat([torch.from_numpy(clip.features) for clip in clips if clip.features is not None])
+                total = total + unlike(self.heads[PACK](encoded.coarse[rows]), targets.to(total.device))
+        if seen is not None:
+            total = total + unlike(self.heads[LIVE](encoded.coarse), seen.coarse)
+        return total
+
+    def masks(self, seen: ImageFeatures | None, objects: Objects, length: int, image_size: int):
+        """A function (points, labels) -> (N, h, w) mask probabilities on the objects' first frames; None without a teacher."""
+        if seen is None or not len(objects):
+            return None
+        model = self._teacher[0].model
+
+        @torch.inference_mode()
+        def ask(points: Tensor, labels: Tensor) -> Tensor:
+            rows = torch.tensor(objects.owner, device=seen.coarse.device) * length
+            features = ImageFeatures(seen.coarse[rows], seen.middle[rows], seen.fine[rows])
+            decoded = model.decode(
+                model.without_memory(features, len(rows)),
+                features,
+                points=points * (model.image_size / image_size),
+                point_labels=labels,
+                multimask=points.shape[1] == 1,
+            )
+            return decoded.logits[:, 0].sigmoid()
+
+        return lambda points, labels: ask(points, labels).clone()  # a plain tensor, that autograd accepts
+
+
+def unlike(said: Tensor, target: Tensor) -> Tensor:
+    """1 - the cosine of features (N, C, h, w) and a teacher's (N, C, h', w'): its mean over a frame, summed over frames.
+
+    Places where the teacher's are not finite do not count.
+    """
+    said, target = said.float(), target.float().clone()
+    if said.shape[-2:] != target.shape[-2:]:
+        said = F.interpolate(said, size=target.shape[-2:], mode="bilinear")
+    known = target.isfinite().all(1)
+    target = torch.where(known[:, None], target, torch.zeros_like(target))
+    away = (1 - F.cosine_similarity(said, target, dim=1)) * known
+    return (away.flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)).sum()

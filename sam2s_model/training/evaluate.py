@@ -1,0 +1,211 @@
+"""How well a checkpoint tracks: J and F on recordings, from a prompt on each object's first frame.
+
+    python -m sam2s_model.training.evaluate CHECKPOINT --recordings FOLDER --scene 1 --scene 2
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, List, Optional
+
+import cv2
+import numpy as np
+import typer
+
+from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.config import NANO_CLASSES, TrackerConfig
+from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.metrics import boundary_f, iou
+from sam2s_model.model import Sam2Model
+from sam2s_model.prompts import Prompt
+from sam2s_model.scene import SceneConfig
+from sam2s_model.training.clip import VOID, Recording
+from sam2s_model.training.data_config import SourceConfig
+from sam2s_model.training.datasets import SceneRecording, numbered_scene, open_source
+from sam2s_model.tracker import Tracker
+
+PROMPTS = ("mask", "box")
+FIRST_STAMP, FRAME_NS = 1, 40_000_000
+SCENE_HEIGHT = 256  # px, of a scene whose source says none
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of one recording: means over its objects of their means over frames, 0..1.
+
+    j, f: region and boundary (DAVIS); frames: scored; objects: prompted
+    class_accuracy: share of tracked frames on which the class token says the right class; None where there is nothing to say
+    said: what the class token says: name or row of a class -> share of tracked frames; empty without a class token
+    """
+
+    name: str
+    frames: int
+    objects: int
+    j: float
+    f: float
+    class_accuracy: float | None = None
+    said: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def jf(self) -> float:
+        return (self.j + self.f) / 2
+
+
+def evaluate(
+    model: Sam2Model,
+    recordings: Sequence[Recording],
+    prompt: str = "mask",
+    policy: str = "auto",
+    config: TrackerConfig = TrackerConfig(),
+    classes: Sequence[str] = NANO_CLASSES,
+    most_frames: int = 0,
+) -> list[Score]:
+    """Track every object of every recording from a prompt on the first annotated frame that shows it.
+
+    prompt: "mask" or "box", from the ground truth; policy: see `Tracker`
+    classes: names of the rows of the model's class table
+    most_frames: of each recording, 0: all
+    Scored are the frames with ground truth after an object's prompt, but for the recording's last, as in DAVIS.
+    Raises ConfigError for another prompt, and when the checkpoint cannot run the policy.
+    """
+    if prompt not in PROMPTS:
+        raise ConfigError(f"prompt is {prompt!r}: expected {' or '.join(PROMPTS)}")
+    return [_score(Tracker(model, policy, config), r, prompt, classes, most_frames) for r in recordings]
+
+
+def open_recordings(
+    sources: Sequence[SourceConfig], classes: tuple[str, ...] = NANO_CLASSES, most: int = 0
+) -> list[Recording]:
+    """What can be evaluated of some sources: recordings with masks, and the numbered scenes that training draws from.
+
+    most: of each source, 0: all; a scene without a number of scenes counts as one
+    Raises ConfigError and SourceError as `open_source` does.
+    """
+    found: list[Recording] = []
+    for source in sources:
+        if source.kind == "scene":
+            count = source.scenes or 1
+            own = [numbered_scene(source, number, SCENE_HEIGHT, classes) for number in range(min(count, most or count))]
+        else:
+            own = [r for r in open_source(source, classes) if r.has_masks]
+        found += own[: most or len(own)]
+    return found
+
+
+def _score(tracker: Tracker, recording: Recording, prompt: str, classes: Sequence[str], most_frames: int) -> Score:
+    count = min(len(recording), most_frames or len(recording))
+    ids: dict[int, int] = {}  # label -> object id
+    j: dict[int, list[float]] = {}
+    f: dict[int, list[float]] = {}
+    said: list[tuple[int, int]] = []  # label, row
+    scored = 0
+    for index in range(count):
+        image, labels = recording.frame(index)
+        tracks = tracker.step(FIRST_STAMP + index * FRAME_NS, np.ascontiguousarray(image))
+        outputs = tracker.outputs
+        if ids and outputs is not None and outputs.class_logits.shape[1]:
+            rows = outputs.class_logits.argmax(1).tolist()
+            present = outputs.present.tolist()
+            said += [(label, row) for (label, i), row, there in zip(ids.items(), rows, present) if there]
+        if labels is None:
+            continue
+        scored += bool(ids) and index < count - 1
+        void = labels == VOID
+        for label, object_id in ids.items():
+            if index < count - 1:
+                predicted, truth = tracks.mask(object_id), labels == label
+                j[label].append(iou(predicted, truth, void))
+                f[label].append(boundary_f(predicted, truth, void))
+        new = [label for label in np.unique(labels).tolist() if label not in (0, VOID, *ids)]
+        new = new[: tracker.config.max_objects - len(ids)]
+        if new:
+            result = tracker.prompt(0, [_prompt(labels == label, prompt) for label in new])
+            ids.update(zip(new, result.object_ids))
+            for label in new:
+                j[label], f[label] = [], []
+    means = [[np.mean(values[label]) for label in ids if values[label]] for values in (j, f)]
+    known = [(recording.classes.get(label, -1), row) for label, row in said]
+    known = [(truth, row) for truth, row in known if truth >= 0]
+    names = [classes[row] if row < len(classes) else str(row) for _, row in said]
+    return Score(
+        name=recording.name,
+        frames=scored,
+        objects=len(ids),
+        j=float(np.mean(means[0])) if means[0] else float("nan"),
+        f=float(np.mean(means[1])) if means[1] else float("nan"),
+        class_accuracy=float(np.mean([truth == row for truth, row in known])) if known else None,
+        said={name: names.count(name) / len(names) for name in sorted(set(names), key=names.count, reverse=True)},
+    )
+
+
+def _prompt(mask: np.ndarray, kind: str) -> Prompt:
+    if kind == "mask":
+        return Prompt(mask=mask)
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return Prompt(box=np.array([x, y, x + width, y + height], np.float32))
+
+
+def table(columns: dict[str, Sequence[Score]]) -> str:
+    """A Markdown table of J&F: a row for each recording and one for the mean, a column for each of some runs."""
+    names = list(dict.fromkeys(score.name for scores in columns.values() for score in scores))
+    lines = [f"| recording | frames | {' | '.join(columns)} |", "|" + "---|" * (2 + len(columns))]
+    found = {title: {score.name: score for score in scores} for title, scores in columns.items()}
+    for name in names:
+        rows = [by_name.get(name) for by_name in found.values()]
+        frames = next(score.frames for score in rows if score)
+        cells = [f"{100 * s.jf:.1f} (J {100 * s.j:.1f}, F {100 * s.f:.1f})" if s else "" for s in rows]
+        lines.append(f"| {name} | {frames} | {' | '.join(cells)} |")
+    means = [f"**{100 * np.nanmean([s.jf for s in scores]):.1f}**" if len(scores) else "" for scores in columns.values()]
+    lines.append(f"| mean | | {' | '.join(means)} |")
+    accuracy = [[s.class_accuracy for s in scores if s.class_accuracy is not None] for scores in columns.values()]
+    if any(accuracy):
+        cells = [f"{100 * np.mean(values):.1f} %" if values else "" for values in accuracy]
+        lines.append(f"| class right | | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(
+    checkpoint: Annotated[Optional[Path], typer.Argument(help="default: the one in the package")] = None,
+    recordings: Annotated[List[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
+    only: Annotated[List[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
+    scene: Annotated[List[int], typer.Option(help="seed of a procedural scene; repeatable")] = [],
+    scene_frames: Annotated[int, typer.Option(help="length of a scene")] = 120,
+    prompt: Annotated[str, typer.Option(help="mask or box")] = "mask",
+    policy: Annotated[List[str], typer.Option(help="auto, fifo or none; repeatable")] = ["auto"],
+    beside: Annotated[Optional[Path], typer.Option(help="checkpoint to compare with, at policy none")] = None,
+    image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
+    beside_size: Annotated[int, typer.Option(help="the same for the other checkpoint")] = 512,
+    frames: Annotated[int, typer.Option(help="most frames of a recording; 0: all")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    out: Annotated[Optional[Path], typer.Option(help="JSON file for the figures")] = None,
+) -> None:
+    """Print a table of J&F, from the ground truth of the first frame."""
+    found: list[Recording] = []
+    for path in recordings:
+        found += [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
+    found += [SceneRecording(SceneConfig(frames=scene_frames, seed=seed), NANO_CLASSES) for seed in scene]
+    if not found:
+        raise ConfigError("there is nothing to evaluate on: give --recordings or --scene")
+    model = load_model(checkpoint or default_checkpoint(), image_size=image_size, device=device)
+    columns = {}
+    for name in policy:
+        columns[f"{model.name}/{name}"] = evaluate(model, found, prompt, name, most_frames=frames)
+    if beside:
+        other = load_model(beside, image_size=beside_size, device=device)
+        columns[f"{other.name}/none"] = evaluate(other, found, prompt, "none", most_frames=frames)
+    print(table(columns))
+    if out:
+        figures = {title: [{**asdict(s), "jf": s.jf} for s in scores] for title, scores in columns.items()}
+        out.write_text(json.dumps({"prompt": prompt, "runs": figures}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except Sam2sError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,102 @@
+"""What a run tells: lines of JSON, a bar, a plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+COLUMNS = ("loss", "iou_seen", "occlusion", "lr")  # of a line, shown beside the bar
+
+
+class Log:
+    """The lines of `path`, one dictionary each, ascending by step."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines; one that a kill has cut short is left out."""
+        out = []
+        for text in self.path.read_text().splitlines() if self.path.exists() else []:
+            try:
+                out.append(json.loads(text))
+            except json.JSONDecodeError:
+                break
+        return out
+
+    def forget_from(self, step: int) -> None:
+        """Drop what was written of steps that will be done again."""
+        kept = [line for line in self.lines() if line["step"] < step]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        temporary.replace(self.path)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        with open(self.path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Show:
+    """A bar on a terminal, otherwise a line now and then."""
+
+    def __init__(self, steps: int, first: int, quiet: bool = False):
+        self._console = Console(quiet=quiet)
+        text = TextColumn("{task.fields[said]}")
+        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), text)
+        self._bar = Progress(*columns, console=self._console, disable=quiet or not self._console.is_terminal)
+        self._task = self._bar.add_task("", total=steps, completed=first, said="")
+
+    def __enter__(self) -> Show:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *problem) -> None:
+        self._bar.__exit__(*problem)
+
+    def step(self, done: int) -> None:
+        self._bar.update(self._task, completed=done)
+
+    def line(self, line: Mapping[str, Any]) -> None:
+        said = ", ".join(f"{name} {line[name]:.4g}" for name in COLUMNS if name in line)
+        self._bar.update(self._task, said=said)
+        if not self._console.is_terminal:
+            self.say(f"step {line['step']}: {said}, {line['seconds']:.0f} s")
+
+    def say(self, text: str) -> None:
+        self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def plot(log: Log, path: Path) -> str:
+    """Draw loss, IoU and J&F over the steps. Returns what is wrong, or nothing."""
+    try:
+        import matplotlib
+    except ImportError:
+        return "no plot: matplotlib is not installed"
+    matplotlib.use("Agg")
+    from matplotlib import pyplot, ticker
+
+    lines = log.lines()
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    steps = [line["step"] for line in lines if "loss" in line]
+    left.plot(steps, [line["loss"] for line in lines if "loss" in line], color="#2060a0")
+    left.set(title="loss", xlabel="step", yscale="log")
+    for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
+        axis(ticker.LogFormatter(minor_thresholds=(2, 0.5)))
+    seen = [(line["step"], 100 * line["iou_seen"]) for line in lines if line.get("iou_seen") is not None]
+    scored = [(line["step"], line["jf"]) for line in lines if line.get("jf") is not None]
+    for points, style in ((seen, dict(color="#90b0d0", label="IoU in training")), (scored, dict(color="#c04020", marker="o", label="J&F"))):
+        if points:
+            right.plot(*zip(*points), **style)
+    right.set(title="masks, %", xlabel="step", ylim=(0, 100))
+    if seen or scored:
+        right.legend(loc="lower right")
+    temporary = path.with_suffix(".tmp.png")
+    figure.savefig(temporary, dpi=110)
+    pyplot.close(figure)
+    temporary.replace(path)
+    return ""

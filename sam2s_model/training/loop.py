@@ -1,0 +1,296 @@
+"""The training loop: batches in, a checkpoint out, and at any moment a state to go on from."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import yaml
+
+from sam2s_model.device import resolve_device, resolve_dtype
+from sam2s_model.errors import ConfigError, TrainingError
+from sam2s_model.model import Sam2Model
+from sam2s_model.training.batches import batch
+from sam2s_model.training.clip import Clip
+from sam2s_model.training.config import TrainConfig, as_table
+from sam2s_model.training.distillation import Distillation
+from sam2s_model.training.distributed import World
+from sam2s_model.training.evaluate import Score, evaluate, open_recordings
+from sam2s_model.training.freezing import freeze, train_mode
+from sam2s_model.training.log import Log, Show, plot
+from sam2s_model.training.losses import FrameLosses
+from sam2s_model.training.objects import choose_objects
+from sam2s_model.training.optimization import Average, learning_rate, make_optimizer, set_learning_rate
+from sam2s_model.training.prompting import Plan, draw_plan
+from sam2s_model.training.rollout import Roles, Rollout, encode_clips, events
+from sam2s_model.training.sampling import roles
+from sam2s_model.training.start import start_model
+from sam2s_model.training.state import CHECKPOINT, LOG, PLOT, RECIPE, load_state, save_checkpoint, save_state
+
+AHEAD = 2  # batches that are drawn while one is learnt from
+BAD_STEPS = 20  # in a row whose gradient is no number: then the run has failed
+STATISTICS = ("running_mean", "running_var")
+PROMPTS, ROLES, OBJECTS = 1, 2, 3  # third part of a random generator's key, after (seed, step)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. steps: done of `config.steps`; scores: of the last evaluation, empty without one"""
+
+    steps: int
+    checkpoint: Path
+    scores: tuple[Score, ...] = ()
+
+
+def train(config: TrainConfig, stop: Callable[[int], bool] | None = None, quiet: bool = False) -> Outcome:
+    """Run a training, or what is left of the one in its folder.
+
+    stop: asked before each step, True ends the run there after saving
+    Raises ConfigError, CheckpointError, SourceError, and TrainingError when the loss is no number any more.
+    """
+    cv2.setNumThreads(1)
+    device = resolve_device(World.local_device(config.device))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    world = World.join(device)
+    try:
+        return Trainer(config, world, quiet or world.rank > 0).run(stop)
+    finally:
+        world.leave()
+
+
+class Trainer:
+    """A run in its folder.
+
+    step: number of updates done; average: of the weights, what the checkpoint is made of
+    """
+
+    def __init__(self, config: TrainConfig, world: World, quiet: bool = False):
+        self.config, self.world, self.quiet = config, world, quiet
+        self.folder = Path(config.output)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.precision = resolve_dtype(config.precision, world.device)
+        self.model = start_model(config, (lambda text: None) if quiet else print).to(world.device)
+        self.learning = freeze(self.model, config.freeze)
+        self.distillation = Distillation(self.model, config)
+        named = [*self.model.named_parameters(), *self.distillation.named_parameters()]
+        self.parameters = [p for _, p in named if p.requires_grad]
+        self.optimizer = make_optimizer(named, config)
+        self.average = Average(self.model.state_dict(), config.optimizer.ema)
+        self.step, self.seconds, self.bad = 0, 0.0, 0
+        self._pending: dict[str, float] = {}
+        self._scores: tuple[Score, ...] = ()
+        self._log = Log(self.folder / LOG)
+        self._resume()
+
+    def run(self, stop: Callable[[int], bool] | None = None) -> Outcome:
+        """Do the steps that are left, as far as time allows."""
+        began, before = time.monotonic(), self.seconds
+        shown = Show(self.config.steps, self.step, self.quiet)
+        with shown, ThreadPoolExecutor(AHEAD) as artists:
+            shown.say(f"{self.model.name}, {self.learning:,} of {_size(self.model):,} numbers learn, steps {self.step} to "
+                      f"{self.config.steps}, {self.world.device}, {self.world.size} process(es), in {self.folder}")  # fmt: skip
+            upcoming = deque(artists.submit(self._draw, self.step + i) for i in range(AHEAD))
+            while self.step < self.config.steps:
+                if self._stopped(stop, began):
+                    break
+                clips = upcoming.popleft().result()
+                upcoming.append(artists.submit(self._draw, self.step + AHEAD))
+                self._collect(self.update(clips))
+                self.step += 1
+                self.seconds = before + time.monotonic() - began
+                shown.step(self.step)
+                if self.step % self.config.log_every == 0 or self.step == self.config.steps:
+                    self._tell(shown)
+                every = self.config.evaluation.every
+                if (every and self.step % every == 0) or self.step == self.config.steps:
+                    self._evaluate(shown)
+                if self.step % self.config.save_every == 0:
+                    self.save()
+            for drawn in upcoming:
+                drawn.cancel()
+            self.save()
+            self._plot(shown)
+        return Outcome(self.step, self.folder / CHECKPOINT, self._scores)
+
+    def update(self, clips: list[Clip]) -> dict[str, float]:
+        """One step on this process's clips of the batch; the numbers of it, summed over all processes."""
+        config, world, step = self.config, self.world, self.step
+        data = config.data_at(step)
+        self.model.set_image_size(data.size)
+        train_mode(self.model, config.phase_at(step).learn_statistics)
+        set_learning_rate(self.optimizer, learning_rate(config, step))
+        self.optimizer.zero_grad(set_to_none=True)
+        length = len(clips[0]) if clips else 1
+        plan = draw_plan(np.random.default_rng((config.seed, step, PROMPTS)), config.prompts, length)
+        numbers = range(world.rank, world.rank + world.size * len(clips), world.size)
+        parts = [
+            (part, choose_objects(part, part_numbers, (config.seed, step, OBJECTS), config.rollout.max_objects, data.min_area))
+            for part, part_numbers in _split(clips, numbers, config.optimizer.accumulate)
+        ]
+        each = events(plan, length, config.prompts.clicks)
+        taught = [self.distillation.frames(part) for part, _ in parts]
+        pairs, frames = world.sum([each * sum(len(objects) for _, objects in parts), sum(taught)])
+        total, features = None, 0.0
+        for part, objects in parts:
+            found, unlike = self._learn(part, objects, plan, self._roles(length, data.sampling), max(1, pairs), max(1, frames))
+            total = found if total is None or found is None else total + found
+            features += unlike
+        return self._apply(total, features, pairs, frames)
+
+    def _learn(self, clips, objects, plan: Plan, held: Roles, pairs: float, frames: float) -> tuple[FrameLosses | None, float]:
+        """Add the gradients of a part of the batch; its losses, not divided yet. Nothing without objects and teacher."""
+        config, model = self.config, self.model
+        if not len(objects) and not self.distillation.frames(clips):
+            return None, 0.0
+        seen = self.distillation.look(clips)
+        with torch.autocast(self.world.device.type, self.precision, enabled=self.precision != torch.float32):
+            encoded = encode_clips(model, clips)
+            unlike = self.distillation.feature_loss(clips, encoded, seen)
+            found = None
+            if events(plan, len(clips[0]), config.prompts.clicks) and len(objects):
+                teacher = self.distillation.masks(seen, objects, len(clips[0]), model.image_size) if config.loss.masks else None
+                found = Rollout(model, clips, encoded, objects, plan, held, config, teacher).run()
+        loss = config.loss.features * unlike / frames
+        if found is not None:
+            loss = loss + found.total(config.loss, self.step) / pairs
+        if loss.requires_grad:
+            loss.backward()
+        return found, float(unlike.detach())
+
+    def _apply(self, total: FrameLosses | None, features: float, pairs: float, frames: float) -> dict[str, float]:
+        names = [spec.name for spec in fields(FrameLosses)]
+        sums = [0.0] * (len(names) + 1)
+        if total is not None:
+            weighted = total.total(self.config.loss, self.step)
+            sums = torch.stack([*(getattr(total, name).detach().float() for name in names), weighted.detach()]).tolist()
+        *sums, weighted, features = self.world.sum([*sums, features])
+        self.world.sum_gradients(self.parameters)
+        length = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip))
+        if math.isfinite(length):
+            self.bad = 0
+            self.optimizer.step()
+            if self.config.phase_at(self.step).learn_statistics:
+                self.world.average([b for name, b in self.model.named_buffers() if name.endswith(STATISTICS)])
+            self.average.update(self.model.state_dict(), self.step)
+        else:
+            self.bad += 1
+            if self.bad >= BAD_STEPS:
+                raise TrainingError(f"the gradient was no number in {self.bad} steps in a row, at step {self.step}: lower optimizer.lr")
+        numbers = dict(zip(names, sums))
+        return {**numbers, "weighted": weighted, "features": features, "pairs": pairs, "frames": frames, "gradient": length,
+                "steps": 1.0}  # fmt: skip
+
+    def _roles(self, length: int, sampling: str) -> Roles:
+        names = roles(length, sampling)
+        rng = np.random.default_rng((self.config.seed, self.step, ROLES))
+        if "long" not in names:
+            return Roles(names)
+        if rng.random() < self.config.rollout.short_only:
+            return Roles((names[0],) + ("short",) * (length - 1))
+        return Roles(names, self.config.rollout.longest_gap)
+
+    def _draw(self, step: int) -> list[Clip]:
+        if step >= self.config.steps:
+            return []
+        return batch(self.config.data_at(step), self.config.seed, step, (self.world.rank, self.world.size))
+
+    def _stopped(self, stop, began: float) -> bool:
+        """All processes stop at the same step."""
+        limit = self.config.max_minutes
+        late = bool(limit) and time.monotonic() - began > 60 * limit
+        return self.world.sum([float(late or bool(stop and stop(self.step)))])[0] > 0
+
+    # ---- what is told
+
+    def _collect(self, numbers: dict[str, float]) -> None:
+        for name, value in numbers.items():
+            self._pending[name] = self._pending.get(name, 0.0) + value
+
+    def _tell(self, shown: Show) -> None:
+        """A line of means since the last one."""
+        sums, self._pending = self._pending, {}
+        pairs, seen = max(1.0, sums["pairs"]), max(1.0, sums["seen"])
+        line = {"step": self.step, "seconds": round(self.seconds, 1), "lr": learning_rate(self.config, self.step - 1)}
+        line["loss"] = (sums["weighted"] / pairs) + self.config.loss.features * sums["features"] / max(1.0, sums["frames"])
+        for name in ("arl", "entropy", "dice", "iou", "occlusion", "tsl", "masks"):
+            line[name] = sums[name] / pairs
+        line["features"] = sums["features"] / max(1.0, sums["frames"])
+        line["iou_seen"] = sums["achieved"] / seen if sums["seen"] else None
+        line["class_right"] = sums["right"] / sums["classified"] if sums["classified"] else None
+        line["gradient"] = sums["gradient"] / sums["steps"]
+        line = {name: float(f"{v:.6g}") if isinstance(v, float) else v for name, v in line.items()}
+        if self.world.rank == 0:
+            self._log.write(line)
+            shown.line({name: v for name, v in line.items() if v is not None})
+
+    def _evaluate(self, shown: Show) -> None:
+        options = self.config.evaluation
+        if not options.sources:
+            return
+        if self.world.rank == 0:
+            found = open_recordings(options.sources, self.config.data.classes, options.recordings)
+            self._scores = tuple(
+                evaluate(self.averaged_model(), found, options.prompt, classes=self.config.data.classes, most_frames=options.frames)
+            )
+            jf = {score.name: round(100 * score.jf, 2) for score in self._scores}
+            mean = float(np.nanmean(list(jf.values())))
+            self._log.write({"step": self.step, "seconds": round(self.seconds, 1), "jf": round(mean, 2), "jf_each": jf})
+            shown.say(f"step {self.step}: J&F {mean:.1f}, " + ", ".join(f"{name} {value:.1f}" for name, value in jf.items()))
+            self._plot(shown)
+        self.world.wait()
+
+    def _plot(self, shown: Show) -> None:
+        problem = plot(self._log, self.folder / PLOT) if self.world.rank == 0 else ""
+        if problem and self.step == self.config.steps:
+            shown.say(problem)
+
+    def averaged_model(self) -> Sam2Model:
+        """The model as the checkpoint has it, ready for inference."""
+        model = Sam2Model(self.model.config, self.config.data_at(self.step).size)
+        model.load_state_dict(self.average.state)
+        return model.to(self.world.device).eval().requires_grad_(False)
+
+    # ---- what is kept
+
+    def save(self) -> None:
+        """Write state and checkpoint."""
+        if self.world.rank == 0:
+            state = dict(
+                model=self.model.state_dict(), distillation=self.distillation.state_dict(), optimizer=self.optimizer.state_dict(),
+                average=self.average.state, step=self.step, seconds=self.seconds, pending=self._pending, bad=self.bad,
+            )  # fmt: skip
+            save_state(self.folder, state, self.config)
+            told = {"model": self.model.name, "steps": str(self.step), "classes": ",".join(self.config.data.classes)}
+            save_checkpoint(self.folder / CHECKPOINT, self.average.state, told, self.config.half)
+        self.world.wait()
+
+    def _resume(self) -> None:
+        state = load_state(self.folder, self.config)
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+            self.distillation.load_state_dict(state["distillation"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.average.load(state["average"])
+            self.step, self.seconds, self._pending, self.bad = (state[k] for k in ("step", "seconds", "pending", "bad"))
+        self.world.wait()
+        if self.world.rank == 0:
+            self._log.forget_from(self.step + 1)
+            (self.folder / RECIPE).write_text(yaml.safe_dump(as_table(self.config), sort_keys=False))
+
+
+def _split(clips: list[Clip], numbers: range, parts: int) -> list[tuple[list[Clip], range]]:
+    size = max(1, math.ceil(len(clips) / parts))
+    return [(clips[i : i + size], numbers[i : i + size]) for i in range(0, len(clips), size)]
+
+
+def _size(model: Sam2Model) -> int:
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,68 @@
+"""The model that a run begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sam2s_model.checkpoint import default_checkpoint, read_checkpoint, recognise
+from sam2s_model.checkpoint.recognition import CLASS_TABLE, LONG_TERM
+from sam2s_model.errors import CheckpointError
+from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.training.config import TrainConfig
+
+PACKAGE = "package"  # as `init`: the checkpoint that is part of the package
+CLASSES = "classes"  # in the metadata of our checkpoints: the rows' names, separated by commas
+PROMPTED = "maskmem_tpos_enc"  # its last row is the temporal code of prompted frames
+
+
+def start_model(config: TrainConfig, say: Callable[[str], object] = print) -> Sam2Model:
+    """A model of the configuration, on the CPU, with the weights of `config.init` where there are some.
+
+    What only tracking with memory needs may be missing there, and starts from random weights that depend on the seed; the
+    embedding of long-term memories starts as that of prompted ones, which models without it use in its place. Rows of the
+    class table are found again by the classes' names.
+    Raises CheckpointError when the file is of another model, ConfigError for an unknown name.
+    """
+    torch.manual_seed(config.seed)
+    if not config.init:
+        return Sam2Model(config.model_config())
+    path = default_checkpoint() if config.init == PACKAGE else resolve_checkpoint(config.init)
+    if path is None:
+        raise CheckpointError("init is 'package', but the package has no checkpoint: expected the path of one")
+    stored = read_checkpoint(path)
+    model = Sam2Model(config.model_config(recognise(stored.state, path) if config.model == "auto" else None))
+    own, state = model.state_dict(), dict(stored.state)
+    if CLASS_TABLE in state and CLASS_TABLE in own:
+        names = tuple(filter(None, stored.metadata.get(CLASSES, "").split(",")))
+        state[CLASS_TABLE] = _table(state[CLASS_TABLE], names, own[CLASS_TABLE], config.data.classes)
+    wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
+    missing = [name for name in own if name not in state]
+    needed = [name for name in missing if not name.startswith(MEMORY_PARTS)]
+    if wrong or needed:
+        first = f"{wrong[0]!r} is not in it or has another shape" if wrong else f"{needed[0]!r} is missing"
+        raise CheckpointError(f"{path} is not a checkpoint of {model.name}: {len(wrong) + len(needed)} differences, {first}")
+    model.load_state_dict(state, strict=False)
+    if LONG_TERM in missing and LONG_TERM in own and PROMPTED in state:
+        with torch.no_grad():
+            model.long_term_tpos_enc.copy_(model.maskmem_tpos_enc[-1:])
+    if missing:
+        parts = sorted({part.rstrip(".") for part in MEMORY_PARTS for name in missing if name.startswith(part)})
+        say(f"{path} lacks {', '.join(parts)}: they start from random weights")
+    return model
+
+
+def _table(stored: Tensor, names: tuple[str, ...], own: Tensor, classes: tuple[str, ...]) -> Tensor:
+    """The stored rows in the order of the run's classes; random ones for classes that are new.
+
+    A table without names is taken as it is where it has as many rows.
+    """
+    if len(names) != len(stored):
+        return stored if stored.shape == own.shape else own
+    if stored.shape[1:] != own.shape[1:]:
+        return own
+    rows = [stored[names.index(name)].to(own.dtype) if name in names else own[row] for row, name in enumerate(classes)]
+    return torch.stack(rows)

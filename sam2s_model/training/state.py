@@ -1,0 +1,78 @@
+"""What a run leaves in its folder: the state it goes on from, and the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sam2s_model.errors import ConfigError, TrainingError
+from sam2s_model.training.config import TrainConfig, as_table
+
+STATE, CHECKPOINT, LOG, PLOT, RECIPE = "state.pt", "model.safetensors", "log.jsonl", "training.png", "config.yaml"
+FREE = (
+    "output", "device", "precision", "save_every", "log_every", "max_minutes", "half", "evaluation", "data.workers",
+    "data.cache_mb", "optimizer.accumulate",
+)  # fmt: skip
+"""What may differ between a run and its resumption: the weights do not depend on it, but for rounding."""
+
+
+def save_state(folder: Path, state: Mapping[str, Any], config: TrainConfig) -> None:
+    """Write through a second file, so that a kill leaves the old state or the new one."""
+    temporary = folder / f"{STATE}.tmp"
+    torch.save({**state, "config": as_table(config)}, temporary)
+    temporary.replace(folder / STATE)
+
+
+def load_state(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
+    """The state in a folder, on the CPU, None where there is none.
+
+    Raises TrainingError when it cannot be read, and ConfigError when it is of a run with other settings.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        before, now = _flat(state["config"]), _flat(as_table(config))
+    except Exception as error:  # what was not written by `save_state` makes the reader raise anything
+        raise TrainingError(f"{path} is not the state of a run ({type(error).__name__}): give another output folder") from error
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE):
+            raise ConfigError(
+                f"{folder} holds a run with {key} = {before.get(key)!r}, not {now.get(key)!r}: give another output folder"
+            )
+    return state
+
+
+def _flat(table: Any, where: str = "") -> dict[str, Any]:
+    members = table.items() if isinstance(table, dict) else enumerate(table) if isinstance(table, list) else None
+    if members is None:
+        return {where: table}
+    out: dict[str, Any] = {}
+    for key, value in members:
+        out.update(_flat(value, f"{where}.{key}" if where else str(key)))
+    return out
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str], half: bool) -> None:
+    """Write weights as safetensors, complete or not at all.
+
+    half: as fp16, but for numbers that it cannot hold
+    """
+    tensors = {name: _stored(value, half).cpu().contiguous() for name, value in state.items()}
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata={"format": "pt", **metadata})
+    temporary.chmod(0o644)  # the writer makes it private
+    temporary.replace(path)
+
+
+def _stored(value: Tensor, half: bool) -> Tensor:
+    if not half or value.dtype != torch.float32:
+        return value
+    small = value.half()
+    return small if small.isfinite().all() else value

@@ -1,0 +1,209 @@
+"""A larger model's image half as a teacher: its features, and its masks for random prompts.
+
+A pack of them for a list of images is made once, so that a small model can be trained without running the large one:
+
+    python -m sam2s_model.training.teacher CHECKPOINT PACK --images FOLDER --images VIDEO ...
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, List
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from torch import Tensor
+
+from sam2s_model.checkpoint import load_model
+from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.field import endoscope_field
+from sam2s_model.image_files import read_rgb
+from sam2s_model.model import ImageFeatures, Sam2Model
+from sam2s_model.prompt_encoder import POSITIVE
+from sam2s_model.training.datasets.images import stills
+from sam2s_model.training.pack import TeacherPack
+
+SIDE = 256  # of the masks in a pack, px: what the mask decoder gives at 1024
+LEAST_IOU, LEAST_STABILITY = 0.75, 0.85  # a mask that the teacher is less sure of is not kept
+LEAST_AREA, MOST_AREA = 0.002, 0.7  # share of the image
+SAME = 0.8  # IoU of two masks from which one of them is enough
+GRID_SIDE = 32  # of the features in a pack: those of an input of 512 px
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """masks: (K, h, w) bool; scores: (K,) float, the IoU that the teacher expects."""
+
+    masks: np.ndarray
+    scores: np.ndarray
+
+
+class Teacher:
+    """The image half of a model of the family, in evaluation mode, without gradients.
+
+    The memory half may be missing from the checkpoint: only images and prompts are used.
+    """
+
+    def __init__(self, model: Sam2Model):
+        self.model = model
+
+    @classmethod
+    def load(cls, checkpoint: str | Path, image_size: int = 1024, device: str = "auto") -> Teacher:
+        """Raises CheckpointError and ConfigError as `load_model` does."""
+        return cls(load_model(checkpoint, image_size=image_size, device=device))
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB -> (N, 256, h, w) at 1/16 of the teacher's input, in its type."""
+        return self.encode(images).coarse
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> ImageFeatures:
+        """(N, H, W, 3) uint8 RGB -> features for `decode`; one image at a time on a CPU, whose caches are small."""
+        parts = [self.model.encode_image(self.model.prepare_image(image)) for image in images]
+        return ImageFeatures(*(torch.cat([getattr(p, name) for p in parts]) for name in ("coarse", "middle", "fine")))
+
+    @torch.inference_mode()
+    def decode(self, features: ImageFeatures, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks of one image for P prompts, each the best of three when it is a single click.
+
+        features: of one image; points: (P, n, 2), 0..1, x y; labels: (P, n), see `prompt_encoder`
+        Returns logits (P, 4h, 4w) fp32 and the expected IoU (P,).
+        """
+        decoded = self.model.decode(
+            self.model.without_memory(features, len(points)),
+            features,
+            points=points.to(self.model.device) * self.model.image_size,
+            point_labels=labels.to(self.model.device),
+            multimask=points.shape[1] == 1,
+        )
+        return decoded.logits[:, 0], decoded.iou
+
+    @torch.inference_mode()
+    def propose(self, rng: np.random.Generator, features: ImageFeatures, clicks: int = 24, most: int = 8) -> Proposals:
+        """Masks of one image for clicks spread at random over a grid: sure, stable, and no two the same.
+
+        Returns at most `most`, by score.
+        """
+        side = max(1, round(clicks**0.5))
+        cells = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 1, 2)
+        points = (cells + rng.uniform(0.1, 0.9, cells.shape)) / side
+        kinds = torch.full((len(points), 1), POSITIVE)
+        logits, scores = self.decode(features, torch.from_numpy(points.astype(np.float32)), kinds)
+        logits = F.interpolate(logits[:, None], size=(SIDE, SIDE), mode="bilinear")[:, 0]
+        masks, inner, outer = logits > 0, (logits > 1).flatten(1).sum(1), (logits > -1).flatten(1).sum(1)
+        area = masks.flatten(1).float().mean(1)
+        sure = (scores > LEAST_IOU) & (inner > LEAST_STABILITY * outer) & (area > LEAST_AREA) & (area < MOST_AREA)
+        order = [i for i in scores.argsort(descending=True).tolist() if sure[i]]
+        return _distinct(masks.cpu().numpy()[order], scores.float().cpu().numpy()[order], most)
+
+
+def _distinct(masks: np.ndarray, scores: np.ndarray, most: int) -> Proposals:
+    kept: list[int] = []
+    for i, mask in enumerate(masks):
+        overlaps = [np.count_nonzero(mask & masks[k]) / np.count_nonzero(mask | masks[k]) for k in kept]
+        if len(kept) < most and max(overlaps, default=0.0) < SAME:
+            kept.append(i)
+    return Proposals(masks[kept], scores[kept])
+
+
+def make_pack(
+    teacher: Teacher,
+    images: Sequence[tuple[str, np.ndarray | Path]],
+    channels: int = 32,
+    seed: int = 0,
+    progress=lambda images: images,
+) -> TeacherPack:
+    """What a teacher says of some images.
+
+    images: (name, image (H, W, 3) uint8 RGB or its path), names as `Still.name`
+    channels: of the features that are kept, in the directions in which the teacher's 256 differ most
+    progress: wraps the iteration, to show it
+    """
+    if not images:
+        raise ConfigError("a pack of 0 images was asked for: expected at least one")
+    names, features, masks = [], [], []
+    for i, (name, image) in enumerate(progress(images)):
+        image = read_rgb(image) if isinstance(image, Path) else image
+        encoded = teacher.encode(torch.from_numpy(np.ascontiguousarray(image))[None])
+        coarse = F.adaptive_avg_pool2d(encoded.coarse.float(), (GRID_SIDE, GRID_SIDE))
+        names.append(name)
+        features.append(coarse[0].half().cpu())
+        masks.append(_inside(teacher.propose(np.random.default_rng((seed, i)), encoded).masks, image))
+    whole = torch.stack(features).float()
+    mean, basis = principal_directions(whole, channels)
+    projected = torch.einsum("nchw,kc->nkhw", whole - mean[:, None, None], basis)
+    return TeacherPack.of(names, projected.numpy(), mean.numpy(), basis.numpy(), masks)
+
+
+def _inside(masks: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Without masks of the dark surround of an endoscope's field."""
+    field = cv2.resize(endoscope_field(image).view(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST) > 0
+    shown = (masks & field).sum((1, 2)) > 0.5 * masks.sum((1, 2))
+    return masks[shown]
+
+
+def principal_directions(features: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """(N, C, h, w) -> their mean (C,) and the `channels` orthonormal directions (channels, C) of most variance."""
+    flat = features.transpose(0, 1).flatten(1).double()
+    mean = flat.mean(1)
+    centred = flat - mean[:, None]
+    _, vectors = torch.linalg.eigh(centred @ centred.T / centred.shape[1])
+    return mean.float(), vectors.flip(1)[:, :channels].T.float().contiguous()
+
+
+def main(
+    checkpoint: Annotated[Path, typer.Argument(help="the teacher: any model of the family; an image half is enough")],
+    pack: Annotated[Path, typer.Argument(help="the file to write")],
+    images: Annotated[List[Path], typer.Option(help="folder of images, of frames/ or of folders, or a video; repeatable")],
+    every: Annotated[int, typer.Option(help="take every n-th image", min=1)] = 1,
+    size: Annotated[int, typer.Option(help="side of the teacher's input, px")] = 1024,
+    channels: Annotated[int, typer.Option(help="of the features that are kept", min=1, max=256)] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    seed: int = 0,
+) -> None:
+    """Write what a teacher says of images, for a source with `teacher`."""
+    from rich.progress import track
+
+    cv2.setNumThreads(1)
+    found = [still for path in images for still in stills(path)][::every]
+    made = make_pack(
+        Teacher.load(checkpoint, size, device),
+        _Loaded(found),
+        channels,
+        seed,
+        lambda images: track(images, description="teaching", total=len(images)),
+    )
+    made.save(pack)
+    count = sum(len(made.masks(name)) for name in made.names)
+    print(f"{pack}: {len(made.names)} images, {count} masks, {pack.stat().st_size / 1e6:.1f} MB")
+
+
+class _Loaded(Sequence):
+    """Images that are read when it is their turn."""
+
+    def __init__(self, found: list):
+        self._found = found
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, i: int) -> tuple[str, np.ndarray]:
+        return self._found[i].name, self._found[i].frame(0)[0]
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        return (self[i] for i in range(len(self)))
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except Sam2sError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,153 @@
+"""Batches: a function of configuration, seed and step, from every kind of source."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from sam2s_model.errors import ConfigError
+from sam2s_model.training.batches import batch, opened
+from sam2s_model.training.cache import ByteCache
+from sam2s_model.training.data_config import NO_AUGMENTATION, DataConfig, SourceConfig
+from sam2s_model.training.pack import TeacherPack
+
+SCENE = SourceConfig("scene", height=64)
+SMALL = DataConfig(sources=(SCENE,), size=64, length=4, frames=8, scene_pool=3)
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """20 frames with a square that moves over noise, in a folder."""
+    rng = np.random.default_rng(0)
+    for part in ("frames", "masks"):
+        (tmp_path / "clip" / part).mkdir(parents=True)
+    for i in range(20):
+        image, labels = rng.integers(0, 60, (60, 80, 3), dtype=np.uint8), np.zeros((60, 80), np.uint8)
+        image[20:40, i : i + 20], labels[20:40, i : i + 20] = 200, 255
+        cv2.imwrite(str(tmp_path / "clip" / "frames" / f"{i}.png"), image)
+        cv2.imwrite(str(tmp_path / "clip" / "masks" / f"{i}.png"), labels)
+    return SourceConfig("folder", str(tmp_path), class_name="instrument")
+
+
+def same(first, second) -> bool:
+    return all((a.images == b.images).all() and (a.labels == b.labels).all() for a, b in zip(first, second))
+
+
+def test_batches_are_a_function_of_seed_and_step(recording):
+    config = dataclasses.replace(SMALL, sources=(SCENE, recording))
+    whole = batch(config, 3, 7)
+    batch(config, 3, 8)
+    for other in (config, dataclasses.replace(config, workers=3), dataclasses.replace(config, cache_mb=0)):
+        assert same(batch(other, 3, 7), whole)
+    assert not same(batch(config, 3, 8), whole) and not same(batch(config, 4, 7), whole)
+
+
+def test_processes_share_a_batch():
+    halves = [batch(SMALL, 0, 1, part=(i, 2)) for i in range(2)]
+    assert same([halves[0][0], halves[1][0]], batch(SMALL, 0, 1)) and len(halves[0]) == 1
+
+
+def test_images_and_videos_in_their_shares(recording):
+    config = dataclasses.replace(SMALL, sources=(recording,))
+    lengths = [[len(clip) for clip in batch(config, 0, step)] for step in range(60)]
+    stills = [l for l in lengths if l == [1] * 8]
+    assert all(l in ([1] * 8, [4, 4]) for l in lengths) and 4 <= len(stills) <= 22
+
+
+def test_clips_show_their_object_with_its_class(recording):
+    config = dataclasses.replace(SMALL, sources=(recording,), size=96)
+    for step in range(10):
+        for clip in batch(config, 0, step):
+            assert clip.images.shape == (len(clip), 96, 96, 3) and clip.labels.shape == (len(clip), 96, 96)
+            assert clip.annotated and clip.classes == {1: config.classes.index("instrument")} and clip.features is None
+            assert np.mean(clip.labels[0] == 1) >= config.min_area
+            if step == 0:
+                gray = clip.images.mean(-1)
+                assert gray[clip.labels == 1].mean() > gray[clip.labels == 0].mean()
+
+
+def test_scenes_bring_their_classes_and_void():
+    clips = [clip for step in range(6) for clip in batch(SMALL, 0, step)]
+    rows = {row for clip in clips for row in clip.classes.values()}
+    assert rows <= set(range(6)) and len(rows) > 2
+    assert any((clip.labels == 255).any() for clip in clips) and all(255 not in clip.classes for clip in clips)
+
+
+def test_a_scene_clip_is_seen_again_until_the_pool_has_moved_on():
+    config = dataclasses.replace(SMALL, scene_pool=1, scene_fresh=0.5, augment=NO_AUGMENTATION, frames=4, image_share=0.0)
+    clips = [batch(config, 0, step)[0] for step in range(4)]
+    assert same([clips[0]], [clips[1]]) and same([clips[2]], [clips[3]]) and not same([clips[0]], [clips[2]])
+
+
+def test_unlabelled_images_are_stills_without_masks(tmp_path, recording):
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((40, 50, 3), 90, np.uint8))
+    images = SourceConfig("images", str(tmp_path), only=(f"{tmp_path.name}/1",))
+    config = dataclasses.replace(SMALL, sources=(images,), image_share=1.0)
+    assert all(not c.annotated and not c.labels.any() and c.classes == {} for c in batch(config, 0, 0))
+    with pytest.raises(ConfigError, match="only images without masks"):
+        batch(dataclasses.replace(config, image_share=0.0), 0, 0)
+    both = dataclasses.replace(config, sources=(images, recording), image_share=0.0)
+    assert all(clip.annotated for clip in batch(both, 0, 0))
+
+
+def test_a_teachers_masks_make_a_still_a_video(tmp_path):
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[16:48, 16:48] = 220
+    cv2.imwrite(str(tmp_path / "1.png"), image)
+    masks, features = image[None, ..., 0] > 0, np.zeros((1, 2, 16, 16), np.float32)
+    features[:, 0] = masks[:, ::4, ::4] * 3.0
+    name = f"{tmp_path.name}/1"
+    TeacherPack.of([name], features, np.zeros(4), np.eye(4)[:2], [masks]).save(tmp_path / "pack")
+    source = SourceConfig("images", str(tmp_path), teacher=str(tmp_path / "pack"), class_name="object")
+    config = dataclasses.replace(SMALL, sources=(source,), size=64, image_share=0.0, frames=16)
+    moved = 0
+    for clip in batch(config, 0, 0):
+        assert len(clip) == 4 and clip.annotated and clip.classes == {1: 7} and clip.features.shape == (4, 2, 16, 16)
+        moved += (clip.labels[0] != clip.labels[-1]).any()
+        bright = clip.labels[:, 2::4, 2::4] == 1
+        assert np.corrcoef(bright.ravel(), clip.features[:, 0].ravel().astype(float))[0, 1] > 0.7
+    assert moved >= 3
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(frames=2), "frames is 2: expected at least length = 4"),
+        (dict(sampling="all"), "sampling is 'all': expected one of"),
+        (dict(sources=(SourceConfig("folder"),)), "source folder has path '': expected one"),
+        (dict(sources=(SourceConfig("scene", "x"),)), "source scene has path 'x': expected none"),
+        (dict(sources=(SourceConfig("scene", class_name="spoon"),)), "class_name is 'spoon': expected one of forceps"),
+        (dict(sources=(SourceConfig("scene", weight=-1.0),)), "weight is -1.0: expected at least 0"),
+    ],
+)
+def test_bad_configurations_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_no_source_is_refused():
+    with pytest.raises(ConfigError, match="data has 0 sources with a weight"):
+        batch(DataConfig(), 0, 0)
+
+
+def test_the_cache_is_bounded_and_keeps_what_was_used_last():
+    cache, made = ByteCache(250), []
+
+    def get(key):
+        return cache.get(key, lambda: (made.append(key), np.zeros(100, np.uint8))[1])
+
+    for key in "abacab":
+        get(key)
+    assert made == ["a", "b", "c", "b"] and cache.bytes == 200
+    assert cache.get("large", lambda: np.zeros(300, np.uint8)).size == 300 and cache.bytes == 200
+
+
+def test_frames_are_read_once(recording):
+    config = dataclasses.replace(SMALL, sources=(recording,), cache_mb=7)
+    batch(config, 0, 0)
+    held = opened(config).cache.bytes
+    batch(config, 0, 0)
+    assert 0 < held == opened(config).cache.bytes

@@ -1,0 +1,139 @@
+"""Recordings of every layout: names, frames, labels and classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sam2s_model.errors import ConfigError, SourceError
+from sam2s_model.training.data_config import SourceConfig
+from sam2s_model.training.datasets import SceneRecording, open_source, scene_config
+from sam2s_model.training.datasets.images import select
+
+CLASSES = ("scissors", "forceps", "instrument", "object")
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+
+
+def make(folder: Path, images: str, masks: str, values=(0, 1, 7, 255), count: int = 3, masked: int = 3) -> None:
+    """A recording of 20 x 30 px: frame i is of brightness 10 i, its mask has a column for each value."""
+    for i in range(count):
+        write(folder / images / f"{i:05d}.png", np.full((20, 30, 3), 10 * i, np.uint8))
+        if i < masked:
+            row = np.array(values, np.uint8).repeat(30 // len(values) + 1)[:30]
+            write(folder / masks / f"{i:05d}.png", np.repeat(row[None], 20, axis=0))
+
+
+LAYOUTS = {
+    "frames and masks": ("davis", "{name}/frames", "{name}/masks"),
+    "folder": ("folder", "{name}/frames", "{name}/masks"),
+    "DAVIS": ("davis", "JPEGImages/480p/{name}", "Annotations/480p/{name}"),
+    "YouTube-VOS": ("davis", "JPEGImages/{name}", "Annotations/{name}"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(tmp_path, layout):
+    kind, images, masks = LAYOUTS[layout]
+    for name in ("b2", "b10", "a"):
+        make(tmp_path, images.format(name=name), masks.format(name=name), masked=2)
+    source = SourceConfig(kind, str(tmp_path), without=("a",), class_name="object")
+    found = open_source(source, CLASSES)
+    assert [r.name for r in found] == ["b2", "b10"] and len(found[0]) == 3 and found[0].annotated == [0, 1]
+    image, labels = found[0].frame(1)
+    assert image.shape == (20, 30, 3) and (image == 10).all() and np.unique(labels).tolist() == [0, 1, 7, 255]
+    assert found[0].frame(2)[1] is None and found[0].classes[7] == CLASSES.index("object")
+
+
+def test_one_folder_is_one_recording_and_binary_masks_are_object_1(tmp_path):
+    make(tmp_path / "clip", "frames", "masks", values=(0, 255))
+    (recording,) = open_source(SourceConfig("folder", str(tmp_path / "clip")), CLASSES)
+    assert recording.name == "clip" and recording.classes == {1: -1}
+    assert np.unique(recording.frame(0)[1]).tolist() == [0, 1]
+
+
+def test_a_label_set_says_the_classes(tmp_path):
+    make(tmp_path / "clip", "frames", "masks", values=(0, 1, 2, 3))
+    labels = tmp_path / "set.yaml"
+    labels.write_text(
+        "name: lab\nclasses:\n  - {id: 1, name: forceps, color: [1, 2, 3]}\n  - {id: 2, name: hand, color: [1, 2, 3]}\n"
+    )
+    (recording,) = open_source(SourceConfig("folder", str(tmp_path), class_name="object", label_set=str(labels)), CLASSES)
+    assert [recording.classes[v] for v in (1, 2, 3)] == [1, 3, 3]
+    with pytest.raises(ConfigError, match="has the classes forceps, hand: expected at least one of scissors"):
+        open_source(SourceConfig("folder", str(tmp_path), label_set=str(labels)), ("scissors",))
+
+
+def test_stills(tmp_path):
+    for path in ("x/1.png", "x/2.png", "y/frames/1.png", "y/masks/1.png"):
+        write(tmp_path / path, np.zeros((8, 8, 3), np.uint8))
+    found = open_source(SourceConfig("images", str(tmp_path)), CLASSES)
+    assert [s.name for s in found] == ["x/1", "x/2", "y/1"]
+    assert not found[0].has_masks and len(found[0]) == 1 and found[0].frame(0)[1] is None
+
+
+def test_selections_of_overlapping_masks():
+    masks = np.zeros((3, 40, 40), bool)
+    masks[0], masks[1, 5:35, 5:35], masks[2, 10:20, 10:20] = True, True, True
+    seen = [select(np.random.default_rng(seed), masks, (60, 80)) for seed in range(20)]
+    assert all(labels.shape == (60, 80) and labels.max() >= 1 for labels in seen)
+    assert len({labels.tobytes() for labels in seen}) >= 4
+    whole = next(labels for labels in seen if labels.max() == 2)
+    assert (whole[20:25, 25:30] == 1).all()  # the smaller one is in front
+
+
+def test_scenes_have_classes_void_and_are_the_same_again():
+    config = scene_config(np.random.default_rng(3), 1003, 64)
+    names = ("scissors", "hook", "suction", "forceps", "bipolar", "needle_driver")
+    first, second = (SceneRecording(config, names) for _ in range(2))
+    image, labels = first.frame(40)
+    assert (image == second.frame(40)[0]).all() and (labels == second.frame(40)[1]).all()
+    assert len(first) > 100 and first.classes == second.classes and min(first.classes.values()) >= 0
+    assert SceneRecording(config, ("scalpel",)).classes == {label: -1 for label in first.classes}
+
+
+@pytest.mark.parametrize(
+    "source, error, message",
+    [
+        (SourceConfig("folder", "{}/none"), SourceError, "cannot be read"),
+        (SourceConfig("folder", "{}"), SourceError, "no folder frames"),
+        (SourceConfig("davis", "{}/half"), SourceError, "no Annotations"),
+        (SourceConfig("images", "{}/half/JPEGImages"), SourceError, "has no images"),
+        (SourceConfig("folder", "{}/good", only=("other",)), ConfigError, "has no recording 'other': expected one of clip"),
+        (SourceConfig("folder", "{}/good", without=("clip",)), ConfigError, "is left: expected at least one of clip"),
+        (SourceConfig("images", "{}/good/clip", teacher="{}/nothing"), SourceError, "not a readable teacher's pack"),
+    ],
+)
+def test_what_is_not_there_is_named(tmp_path, source, error, message):
+    import dataclasses
+
+    (tmp_path / "half" / "JPEGImages").mkdir(parents=True)
+    make(tmp_path / "good" / "clip", "frames", "masks")
+    filled = {name: getattr(source, name).format(tmp_path) for name in ("path", "teacher")}
+    with pytest.raises(error, match=message):
+        open_source(dataclasses.replace(source, **filled), CLASSES)
+
+
+def test_a_mask_of_another_size_is_named(tmp_path):
+    make(tmp_path / "clip", "frames", "masks")
+    write(tmp_path / "clip" / "masks" / "00001.png", np.zeros((10, 10), np.uint8))
+    (recording,) = open_source(SourceConfig("folder", str(tmp_path)), CLASSES)
+    with pytest.raises(SourceError, match="00001.png is 10x10: expected its image's 30x20"):
+        recording.frame(1)
+
+
+def test_the_shared_recordings():
+    if not SHARED.is_dir():
+        pytest.skip("no shared data beside the repository")
+    davis = open_source(SourceConfig("davis", str(SHARED / "davis"), without=("camel",)), CLASSES)
+    assert len(davis) == 11 and set(np.unique(davis[0].frame(0)[1])) == {0, 1}
+    (chair,) = open_source(SourceConfig("folder", str(SHARED / "pumavos_chair")), CLASSES)
+    assert len(chair) == 60 and chair.frame(0)[1].max() == 1  # a palette, whose index counts
+    assert len(open_source(SourceConfig("images", str(SHARED / "laparoscopy_clip" / "endo.mp4")), CLASSES)) == 64

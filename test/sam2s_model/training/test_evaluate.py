@@ -1,0 +1,126 @@
+"""The evaluator against a tracker that is run by hand, and its table."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.config import NANO, NANO_CLASSES
+from sam2s_model.errors import ConfigError
+from sam2s_model.metrics import boundary_f, iou
+from sam2s_model.model import Sam2Model
+from sam2s_model.prompts import Prompt
+from sam2s_model.scene import SceneConfig
+from sam2s_model.tracker import Tracker
+from sam2s_model.training.batches import batch
+from sam2s_model.training.data_config import NO_AUGMENTATION, DataConfig, SourceConfig
+from sam2s_model.training.datasets import SceneRecording
+from sam2s_model.training.evaluate import Score, evaluate, main, open_recordings, table
+
+CONFIG = SceneConfig(width=160, height=128, frames=8, seed=2)
+
+
+class Changed:
+    """A recording with other labels: some frames have none, an object appears late."""
+
+    def __init__(self, recording, change):
+        self._recording, self._change = recording, change
+        self.name, self.classes = "changed", recording.classes
+
+    def __len__(self):
+        return len(self._recording)
+
+    def frame(self, index):
+        image, labels = self._recording.frame(index)
+        return image, self._change(index, labels.copy())
+
+
+@pytest.fixture(scope="module")
+def pico():
+    return load_model(default_checkpoint(), device="cpu")
+
+
+@pytest.mark.parametrize("prompt", ["mask", "box"])
+def test_scores_are_those_of_a_tracker_run_by_hand(pico, prompt):
+    recording = SceneRecording(CONFIG)
+    (score,) = evaluate(pico, [recording], prompt, "fifo")
+    tracker, j, f = Tracker(pico, "fifo"), [], []
+    for index in range(8):
+        image, labels = recording.frame(index)
+        tracks = tracker.step(index + 1, np.ascontiguousarray(image))
+        if index == 0:
+            given = []
+            for label in (1, 2):
+                ys, xs = np.nonzero(labels == label)
+                box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float32)
+                given.append(Prompt(mask=labels == label) if prompt == "mask" else Prompt(box=box))
+            tracker.prompt(0, given)
+        elif index < 7:
+            both = [(tracks.mask(label), labels == label, labels == 255) for label in (1, 2)]
+            j.append([iou(*masks) for masks in both])
+            f.append([boundary_f(*masks) for masks in both])
+    assert (score.name, score.frames, score.objects) == ("scene 2", 6, 2)
+    assert score.j == pytest.approx(np.mean(j)) and score.f == pytest.approx(np.mean(f))
+    assert score.jf == pytest.approx((score.j + score.f) / 2) and 0.2 < score.jf < 1
+
+
+def test_objects_that_appear_late_are_prompted_then_and_frames_without_masks_are_not_scored(pico):
+    def change(index, labels):
+        labels[(labels == 2) & (index < 3)] = 0
+        return None if index == 4 else labels
+
+    (score,) = evaluate(pico, [Changed(SceneRecording(CONFIG), change)], "mask", "fifo")
+    assert score.objects == 2 and score.frames == 5 and np.isfinite(score.jf)
+
+
+def test_a_class_token_is_scored():
+    torch.manual_seed(0)
+    model = Sam2Model(NANO, image_size=64).eval().requires_grad_(False)
+    model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(9.0)
+    recording = SceneRecording(CONFIG, NANO_CLASSES)
+    (score,) = evaluate(model, [recording], most_frames=4)
+    assert sum(score.said.values()) == pytest.approx(1) and score.frames == 2
+    right = sum(score.said.get(NANO_CLASSES[row], 0) for row in recording.classes.values())
+    assert 0 <= score.class_accuracy <= right + 1e-9
+
+
+def test_a_table_has_a_column_for_each_run_and_a_mean():
+    runs = {"ours": [Score("a", 5, 1, 0.5, 0.7), Score("b", 6, 1, 0.9, 0.9)], "none": [Score("a", 5, 1, 0.2, 0.4, 0.5)]}
+    lines = table(runs).splitlines()
+    assert lines[0] == "| recording | frames | ours | none |"
+    assert lines[2] == "| a | 5 | 60.0 (J 50.0, F 70.0) | 30.0 (J 20.0, F 40.0) |"
+    assert lines[3] == "| b | 6 | 90.0 (J 90.0, F 90.0) |  |"
+    assert lines[4:] == ["| mean | | **75.0** | **30.0** |", "| class right | |  | 50.0 % |"]
+
+
+def test_sources_are_opened_for_evaluation(tmp_path):
+    sources = [SourceConfig("scene", scenes=3, height=64, first_seed=40)]
+    opened = open_recordings(sources, most=2)
+    assert [r.name for r in opened] == ["scene 40", "scene 41"]
+    one = SourceConfig("scene", scenes=1, height=64, first_seed=40)
+    trained = batch(DataConfig(sources=(one,), size=64, length=1, frames=1, augment=NO_AUGMENTATION), 0, 0)
+    frames = (cv2.resize(opened[0].frame(i)[0], (64, 64), interpolation=cv2.INTER_AREA) for i in range(600))
+    assert min(np.abs(trained[0].images[0].astype(int) - frame).mean() for frame in frames) < 4  # the same scene
+
+
+def test_another_prompt_is_refused(pico):
+    with pytest.raises(ConfigError, match="prompt is 'point': expected mask or box"):
+        evaluate(pico, [], "point")
+
+
+def test_the_command_prints_a_table_and_writes_figures(tmp_path):
+    app = typer.Typer()
+    app.command()(main)
+    options = ["--scene", "2", "--scene-frames", "3", "--policy", "none", "--device", "cpu", "--out", str(tmp_path / "out.json")]
+    result = CliRunner().invoke(app, options)
+    assert result.exit_code == 0, result.output
+    assert "| scene 2 | 1 |" in result.output and "sam2s_pico/none" in result.output
+    (score,) = json.loads((tmp_path / "out.json").read_text())["runs"]["sam2s_pico/none"]
+    assert score["jf"] == pytest.approx((score["j"] + score["f"]) / 2)
