@@ -115,7 +115,9 @@ def _must_be(model: str, path: Path) -> None:
 @app.command()
 def inspect(
     file: File,
-    as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON, also all names of missing tensors")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print everything as JSON, also all names of missing tensors")
+    ] = False,
 ) -> None:
     """Say which model a file is a checkpoint of, what it holds and what it lacks."""
     from sam2s_model.checkpoint.describe import describe

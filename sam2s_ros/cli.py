@@ -113,6 +113,7 @@ def track(
     image_size: ImageSize = 0,
     device: Device = "auto",
     precision: Precision = "auto",
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="give the same bits every time")] = False,
     frames: Frames = 0,
     output: Annotated[Path, typer.Option(help="folder for the results")] = Path("output/track"),
     box: Boxes = None,
@@ -140,7 +141,8 @@ def track(
     console = Console()
     options = TrackOptions(
         source=source, checkpoint=checkpoint, output=output, model=model, policy=policy,
-        image_size=image_size, device=device, precision=precision, frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
+        image_size=image_size, device=device, precision=precision, deterministic=deterministic,
+        frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
         topic=topic, mask_topic=mask_topic, say=_teller(console),
     )  # fmt: skip
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

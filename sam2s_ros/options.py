@@ -24,6 +24,7 @@ class TrackOptions:
     image_size: int = 0
     device: str = "auto"
     precision: str = "auto"
+    deterministic: bool = False
     frames: int = 0
     boxes: tuple[str, ...] = ()
     points: tuple[str, ...] = ()
