@@ -71,9 +71,9 @@ def download(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+    from sam2s_model.errors import DownloadError
     from sam2s_model.published.catalog import published
     from sam2s_model.published.download import download as fetch
-    from sam2s_model.published.transfer import DownloadError
 
     entry = published(name)
     console = Console()

@@ -22,7 +22,8 @@ app = typer.Typer(
 app.add_typer(checkpoint_app, name="checkpoint")
 
 Checkpoint = Annotated[
-    Optional[Path], typer.Option(help="a .pt or .safetensors file; default: the one in the package, if it has one")
+    Optional[Path],
+    typer.Option(help="a file, or a name of `sam2s checkpoint list`; default: the one in the package, if it has one"),
 ]
 Model = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
 Policy = Annotated[str, typer.Option(help="memory policy: auto, fifo or none")]

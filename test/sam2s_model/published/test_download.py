@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from sam2s_model.errors import CheckpointError
+from sam2s_model.errors import CheckpointError, DownloadError
 from sam2s_model.published.catalog import CATALOG, Published
 from sam2s_model.published.download import download, source_url
 from sam2s_model.published.sha256 import stored_sha256
-from sam2s_model.published.transfer import DownloadError
 
 CONTENT = random.Random(0).randbytes(1_500_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
