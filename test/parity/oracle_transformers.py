@@ -183,6 +183,7 @@ class _AsPublished:
         result = super()._use_mask_as_output(*args, **options)
         size = (self.image_size, self.image_size)
         result.high_res_masks = F.interpolate(result.pred_masks, size=size, mode="bilinear")
+        result.object_score_logits = result.object_score_logits.reshape(1, 1, 1)  # as of other prompts
         distances = {"object": self._decoding.distances["object"]}  # the decoded mask is dropped
         self._decoding = replace(self._decoding, iou=result.iou_scores.item(), distances=distances)
         return result
