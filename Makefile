@@ -15,6 +15,7 @@ ARGS ?=
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 BIN := $(VENV)/bin
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 PREFIX := $(abspath $(VENV))
 RUN := env PATH="$(PREFIX)/bin:$$PATH"
 NUMPY_OF_ROS := $(VENV)/numpy-of-ros.txt
@@ -46,10 +47,10 @@ PYTEST := $(BIN)/python -c 'import sys, pytest; sys.path[:] = filter(None, sys.p
 READY := $(VENV)/ready-$(ROS)
 BUILD := build/make-$(ROS)
 
-.PHONY: help setup build test demo clean
+.PHONY: help setup build test test-full demo clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo '  PYTHON=python3.12          the Python that the environment is made with'
 	@echo '  SAM2S_ROS_DISTRO=kilted    the ROS 2 that is taken from PyPI where none is sourced (jazzy, kilted)'
@@ -65,6 +66,9 @@ build: setup $(BUILD)/build.ninja  ## generate and compile the interfaces, insta
 
 test: build  ## run all tests
 	@$(RUN) $(PYTEST) $(ARGS)
+
+test-full: build  ## run the tests that take minutes: parity at full size, long runs, precision on real video
+	@$(RUN) $(PYTEST) -m full -s $(ARGS)
 
 demo: build  ## run the main job on a clip and say where its files are
 	@$(RUN) $(BIN)/sam2s demo $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(OUTPUT),--output '$(OUTPUT)') $(ARGS)
@@ -84,8 +88,12 @@ $(READY): $(wildcard requirements/*.txt)
 	@if [ -n '$(SOURCED)' ]; then \
 	  $(BIN)/python -c 'import numpy; print("numpy==" + numpy.__version__)' > $(NUMPY_OF_ROS); fi
 	@echo 'setup: dependencies (torch is large: some minutes)'
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements/constraints.txt $(ROS_OPTIONS) \
+	@$(PIP) -c requirements/constraints.txt $(ROS_OPTIONS) \
 	  -r requirements/build.txt -r requirements/runtime.txt -r requirements/test.txt
+	@# The parity tests say that they skip where these cannot be had.
+	@$(PIP) -c requirements/constraints.txt $(if $(SOURCED),-c $(NUMPY_OF_ROS)) -r requirements/oracles.txt \
+	  && SAM2_BUILD_CUDA=0 $(PIP) --no-deps --no-build-isolation -r requirements/oracles-without-dependencies.txt \
+	  || echo 'setup: without the implementations that the parity tests compare with' >&2
 	@touch $@
 
 # Any change of the environment starts the build anew: CMake keeps the paths it once found.

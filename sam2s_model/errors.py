@@ -32,6 +32,10 @@ class CheckpointError(Sam2sError):
     """A file is not a checkpoint, or not one of the model asked for."""
 
 
+class DownloadError(Sam2sError):
+    """A download did not arrive, for a reason outside this program; the next one goes on where it stopped."""
+
+
 class SourceError(Sam2sError):
     """A video, folder or bag cannot be read."""
 

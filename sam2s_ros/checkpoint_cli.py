@@ -71,9 +71,9 @@ def download(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+    from sam2s_model.errors import DownloadError
     from sam2s_model.published.catalog import published
     from sam2s_model.published.download import download as fetch
-    from sam2s_model.published.transfer import DownloadError
 
     entry = published(name)
     console = Console()
@@ -115,7 +115,9 @@ def _must_be(model: str, path: Path) -> None:
 @app.command()
 def inspect(
     file: File,
-    as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON, also all names of missing tensors")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print everything as JSON, also all names of missing tensors")
+    ] = False,
 ) -> None:
     """Say which model a file is a checkpoint of, what it holds and what it lacks."""
     from sam2s_model.checkpoint.describe import describe

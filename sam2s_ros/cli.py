@@ -24,7 +24,8 @@ app.add_typer(checkpoint_app, name="checkpoint")
 app.command("train")(train)
 
 Checkpoint = Annotated[
-    Optional[Path], typer.Option(help="a .pt or .safetensors file; default: the one in the package, if it has one")
+    Optional[Path],
+    typer.Option(help="a file, or a name of `sam2s checkpoint list`; default: the one in the package, if it has one"),
 ]
 Model = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
 Policy = Annotated[str, typer.Option(help="memory policy: auto, fifo or none")]
@@ -115,6 +116,7 @@ def track(
     image_size: ImageSize = 0,
     device: Device = "auto",
     precision: Precision = "auto",
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="give the same bits every time")] = False,
     frames: Frames = 0,
     output: Annotated[Path, typer.Option(help="folder for the results")] = Path("output/track"),
     box: Boxes = None,
@@ -142,7 +144,8 @@ def track(
     console = Console()
     options = TrackOptions(
         source=source, checkpoint=checkpoint, output=output, model=model, policy=policy,
-        image_size=image_size, device=device, precision=precision, frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
+        image_size=image_size, device=device, precision=precision, deterministic=deterministic,
+        frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
         topic=topic, mask_topic=mask_topic, say=_teller(console),
     )  # fmt: skip
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

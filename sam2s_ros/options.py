@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """checkpoint: None for the one in the package
+    """checkpoint: a path or a published name; None for the one in the package
     frames: at most, 0 no limit
     boxes: "x0,y0,x1,y1"; points: "x,y"; px of the first frame
     say: told what the user should know, one line at a time
@@ -24,6 +24,7 @@ class TrackOptions:
     image_size: int = 0
     device: str = "auto"
     precision: str = "auto"
+    deterministic: bool = False
     frames: int = 0
     boxes: tuple[str, ...] = ()
     points: tuple[str, ...] = ()

@@ -104,7 +104,7 @@ def _refusal(field: dataclasses.Field, error: Exception) -> str:
 class NodeConfig:
     """What the tracker node needs beside TrackerConfig. All times in s."""
 
-    checkpoint: str = option("", "path of the checkpoint; required")
+    checkpoint: str = option("", "path of the checkpoint, or a name of `sam2s checkpoint list`; required")
     model: str = option("auto", "name of the model; auto recognises it from the checkpoint")
     image_size: int = option(
         0, "side of the square the network sees, px; 0 is the size the model was trained at", low=0, high=4096

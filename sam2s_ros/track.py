@@ -42,9 +42,12 @@ def run_track(
     prompts, labels = first_prompts(source, first_frame(source), options.boxes, options.points)
     # torch takes seconds to import: what can be wrong with the source is said before
     from sam2s_model.checkpoint import load_model
+    from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.tracker import Tracker
 
     checkpoint = checkpoint_or_default(options.checkpoint, source.kind, options.say)
+    if options.deterministic:
+        use_deterministic_algorithms(True)
     model = load_model(checkpoint, options.model, options.image_size, options.device, options.precision)
     label_set = LabelSet.from_yaml(label_set_path(source.label_set)) if source.label_set else GENERIC
     tracker = Tracker(model, options.policy, label_set=label_set)

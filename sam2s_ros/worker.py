@@ -275,21 +275,23 @@ def build_tracker(
     Raises ConfigError (no CUDA device and the CPU not allowed, unknown model) or CheckpointError.
     """
     if not config.checkpoint:
-        raise ConfigError("checkpoint is empty: give the path of a .pt or .safetensors file")
+        raise ConfigError("checkpoint is empty: give a path, or a name of `sam2s checkpoint list`")
     import torch
 
     from sam2s_model.checkpoint import file_sha256, load_model
     from sam2s_model.device import use_deterministic_algorithms
+    from sam2s_model.published.catalog import resolve_checkpoint
     from sam2s_model.tracker import Tracker
 
     if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
         raise ConfigError(
             "device is 'auto' and no CUDA device was found: set allow_cpu to true, or device to cpu, to run on the CPU"
         )
+    checkpoint = resolve_checkpoint(config.checkpoint)
     use_deterministic_algorithms(config.deterministic)
     torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) - 1))
     model = load_model(
-        config.checkpoint,
+        checkpoint,
         model=config.model,
         image_size=config.image_size,
         device=config.device,
@@ -299,8 +301,8 @@ def build_tracker(
     if config.warm_up:
         tracker.warm_up(model.image_size, model.image_size)
     event(
-        f"{tracker.name} on {tracker.device_description()}, {config.checkpoint} sha256 {file_sha256(config.checkpoint)}"
+        f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {file_sha256(checkpoint)}"
     )
     if model.missing:
-        event(f"{config.checkpoint} lacks {len(model.missing)} tensors, so tracking is {tracker.policy_name!r}")
+        event(f"{checkpoint} lacks {len(model.missing)} tensors, so tracking is {tracker.policy_name!r}")
     return tracker

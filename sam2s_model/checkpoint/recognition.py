@@ -104,8 +104,8 @@ def check_names(own: Shapes, state: Mapping[str, Tensor], name: str, path: str |
     found = _Differences.between(state, own)
     if not found:
         return found.missing
-    foreign = _foreign(found.unexpected)
-    if foreign and not found.shapes:
+    foreign = "" if found.shapes or found.needed else _foreign(found.unexpected)
+    if foreign:
         raise CheckpointError(
             f"{path} is {name} with {foreign}: this model has no such part, and the other weights were trained with it"
         )
@@ -169,14 +169,16 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def _foreign(names: Iterable[str]) -> str:
-    """What unexpected tensors are, in words; "" unless all of them are of one known foreign part."""
-    names = tuple(names)
-    for pattern, what in FOREIGN:
-        found = [(name, pattern.search(name)) for name in names]
-        if names and all(match for _, match in found):
-            places = sorted({re.sub(r"\.\d+(?=\.)", ".N", name[: match.end()]) for name, match in found})
-            return f"{what} ({len(names)} tensors under {_listed(tuple(places))})"
-    return ""
+    """What unexpected tensors are, in words; "" unless all of them are of known foreign parts."""
+    parts: dict[str, list[str]] = {}
+    for name in names:
+        found = next(((what, match) for pattern, what in FOREIGN if (match := pattern.search(name))), None)
+        if found is None:
+            return ""
+        parts.setdefault(found[0], []).append(re.sub(r"\.\d+(?=\.)", ".N", name[: found[1].end()]))
+    return " and ".join(
+        f"{what} ({len(places)} tensors under {_listed(tuple(sorted(set(places))))})" for what, places in parts.items()
+    )
 
 
 def _nearest(state: Mapping[str, Tensor]) -> ModelConfig | None:

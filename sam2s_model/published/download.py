@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sam2s_model.errors import CheckpointError
+from sam2s_model.errors import CheckpointError, DownloadError
 from sam2s_model.published.catalog import Published, cache_folder, how_to_get
 from sam2s_model.published.part import Part
 from sam2s_model.published.sha256 import file_sha256, store_sha256, stored_sha256, verify
-from sam2s_model.published.transfer import Cut, DownloadError, receive
+from sam2s_model.published.transfer import Cut, receive
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 

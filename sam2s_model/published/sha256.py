@@ -60,6 +60,7 @@ def verify(path: Path, known: str | None) -> str:
     elif digest != expected:
         origin = "that is known for it" if known else f"in {sha256_file(path).name}, stored when it was first seen"
         raise CheckpointError(
-            f"{path} has sha256 {digest}, not {expected} {origin}: it is damaged or another file; remove it and get it again"
+            f"{path} has sha256 {digest}, not {expected} {origin}: it is damaged or another file; remove it and get it "
+            "again"
         )
     return digest

@@ -13,15 +13,11 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from sam2s_model.errors import CheckpointError, Sam2sError
+from sam2s_model.errors import CheckpointError, DownloadError
 from sam2s_model.published.part import Part
 
 BLOCK = 1 << 18  # bytes
 TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # answers after which it is worth asking again
-
-
-class DownloadError(Sam2sError):
-    """A download did not arrive, for a reason outside this program; the next one goes on where it stopped."""
 
 
 class Cut(Exception):

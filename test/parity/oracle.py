@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,7 +31,10 @@ INTERACTIVE = Settings("interactive", stability=True, binarise=True)
 
 @dataclass(frozen=True)
 class Click:
-    """A prompt, px of the square model input. points (P, 2) x y with labels (P,), or box (4,) x0 y0 x1 y1, or mask (S, S)."""
+    """A prompt, px of the square model input.
+
+    points: (P, 2) x y, with labels (P,), 1 on the object, 0 not; or box: (4,) x0 y0 x1 y1; or mask: (S, S) bool
+    """
 
     points: np.ndarray | None = None
     labels: np.ndarray | None = None
@@ -44,7 +48,8 @@ class Answer:
 
     logits: (S/4, S/4) fp32; iou: predicted, 0..1; object_logit: of the decoder, on a frame with a mask prompt too
     pointer: (dim,)
-    distances: how far each decision on the way was from turning out otherwise, by its name; an oracle's only
+    distances: how far each decision on the way was from turning out otherwise, by its name; an oracle's only. "object":
+    the object score's logit; "mask": lead of the best candidate, in logits of the IoU; "stable": ratio of areas
     """
 
     logits: Tensor
@@ -68,7 +73,7 @@ class Oracle(ABC):
 
 @dataclass(frozen=True)
 class Decoding:
-    """What an oracle's decoder said and its predictor drops. iou, object_logit: of the chosen mask; distances as in Answer."""
+    """What an oracle's decoder said and its predictor drops; all as in Answer."""
 
     iou: float
     object_logit: float
@@ -102,6 +107,12 @@ def watch_stability(decoder: nn.Module) -> dict[str, float]:
     return noted
 
 
+def unbounded(iou: float) -> float:
+    """0..1 -> the logit that the network said."""
+    iou = min(max(iou, 1e-30), 1 - 2.0**-24)
+    return math.log(iou / (1 - iou))
+
+
 def _lead(ious: Tensor) -> float:
     best, second = ious.flatten().topk(2).values.tolist()
-    return best - second
+    return unbounded(best) - unbounded(second)

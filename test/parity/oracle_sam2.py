@@ -1,26 +1,23 @@
 """The reference implementation, PyPI `sam2`: its video predictor, fed frame by frame.
 
 What is changed, and why: memories are kept in fp32 instead of bf16, since errors of 1e-3 are looked for; predicted IoUs
-and the decoder's object score are read on the way, since the predictor drops them. The loader of video files gives
-way to a list that grows.
+and the decoder's object score are read on the way, since the predictor drops them. A video is the list of its frames
+instead of a file, and the list grows.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from unittest.mock import patch
 
 import torch
+from sam2 import sam2_video_predictor
+from sam2.build_sam import build_sam2_video_predictor
 from torch import Tensor
 
 from oracle import DELTA, THRESHOLD, VIDEO_LENGTH, Answer, Click, Decoding, Oracle, Settings, watch_stability
 
-os.environ["TQDM_DISABLE"] = "1"  # a progress bar a frame; read when tqdm is imported
-
-from sam2 import sam2_video_predictor
-from sam2.build_sam import build_sam2_video_predictor
-
+sam2_video_predictor.tqdm = lambda frames, **_: frames  # instead of a bar for each single frame
+sam2_video_predictor.load_video_frames = lambda video_path, image_size, **_: (video_path, image_size, image_size)
 SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 
 
@@ -52,9 +49,7 @@ class Sam2Oracle(Oracle):
     def step(self, image: Tensor) -> dict[int, Answer]:
         self._images.append(image[0])
         if not self._state:
-            side = self._model.image_size
-            with patch.object(sam2_video_predictor, "load_video_frames", return_value=(self._images, side, side)):
-                self._state = self._model.init_state("a stream")
+            self._state = self._model.init_state(self._images)
             self._state["num_frames"] = VIDEO_LENGTH
         if not self._state["obj_ids"]:
             return {}

@@ -18,13 +18,20 @@ import torch
 import torch.nn.functional as F
 from stand_in import torchvision_stand_in
 from torch import Tensor
+from transformers.utils import is_timm_available, is_torchvision_available
 
 from oracle import DELTA, THRESHOLD, Answer, Click, Decoding, Oracle, Settings, watch_stability
 from sam2s_model.config import ModelConfig
 from transformers_names import to_transformers
 
+# transformers finds timm only where it finds torchvision, and remembers both: the former is to stay, the latter is not.
 with torchvision_stand_in():
     import timm  # noqa: F401  transformers imports it later, and finds it loaded
+
+    is_torchvision_available.cache_clear()
+    is_timm_available.cache_clear()
+    assert is_timm_available()
+is_torchvision_available.cache_clear()
 
 from transformers import (
     EdgeTamVideoConfig,
@@ -49,7 +56,7 @@ class TransformersOracle(Oracle):
         self._model = model(make(config, image_size, settings)).eval()
         self._model.load_state_dict(to_transformers(state, edgetam), strict=True)
         self._model.watch(settings)
-        self._session = session(video_height=image_size, video_width=image_size)
+        self._session = session(video_height=image_size, video_width=image_size, dtype=torch.float32)
 
     @torch.inference_mode()
     def step(self, image: Tensor) -> dict[int, Answer]:
@@ -176,6 +183,7 @@ class _AsPublished:
         result = super()._use_mask_as_output(*args, **options)
         size = (self.image_size, self.image_size)
         result.high_res_masks = F.interpolate(result.pred_masks, size=size, mode="bilinear")
+        result.object_score_logits = result.object_score_logits.reshape(1, 1, 1)  # as of other prompts
         distances = {"object": self._decoding.distances["object"]}  # the decoded mask is dropped
         self._decoding = replace(self._decoding, iou=result.iou_scores.item(), distances=distances)
         return result

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-import torch
 from oracle import Answer, Click, Oracle, Settings
-from torch import Tensor
 
 from sam2s_model.config import TrackerConfig
 from sam2s_model.model import Sam2Model
@@ -16,22 +13,18 @@ from sam2s_model.prompts import Prompt
 from sam2s_model.scene import Scene, SceneConfig
 from sam2s_model.tracker import Tracker
 
-FRAMES = 24  # the first object reaches its full memory at frame 22: 6 memories and 15 pointers besides the prompted ones
+FRAMES = 24  # at frame 22 the first object has its full memory: 6 frames and 15 pointers besides the prompted ones
 FIRST, SECOND = 1, 2
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """images: (S, S, 3) uint8 each; clicks: frame -> the prompt there, of an object that is new at its first one."""
-
-    images: list[np.ndarray]
-    clicks: Mapping[int, tuple[int, Click]]
-
-
-def scenario(image_size: int, first: str, frames: int = FRAMES) -> Scenario:
+def scenario(
+    image_size: int, first: str, frames: int = FRAMES
+) -> tuple[list[np.ndarray], Mapping[int, tuple[int, Click]]]:
     """The first object by a point or a mask at frame 0 and corrected at 6, the second by a box at 9 and again at 12.
 
-    first: "point" or "mask"; the second object's second prompt is then of the other kind
+    first: "point" or "mask"; the second object's second prompt is of the other kind
+    frames: with up to 12, all that happens does so at frames 0, 1 and 2
+    Returns the images, (S, S, 3) uint8 RGB, and frame -> object id and prompt there.
     """
     scene = Scene(SceneConfig(width=image_size, height=image_size, frames=frames, fps=12.5, field="full", seed=3))
     shown = [scene[i] for i in range(frames)]
@@ -55,7 +48,7 @@ def scenario(image_size: int, first: str, frames: int = FRAMES) -> Scenario:
     else:
         clicks[1] = (SECOND, box(1, SECOND))
         clicks[2] = (FIRST, inside(2, FIRST))
-    return Scenario([f.image for f in shown], clicks)
+    return [frame.image for frame in shown], clicks
 
 
 def _centre(mask: np.ndarray) -> np.ndarray:
@@ -104,15 +97,15 @@ class Ours:
 
 
 def play(
-    scenario: Scenario, implementation: Ours | Oracle, prepare: Callable[[np.ndarray], np.ndarray | Tensor]
+    implementation: Ours | Oracle, images: Iterable, clicks: Mapping[int, tuple[int, Click]]
 ) -> Iterator[tuple[int, str, dict[int, Answer]]]:
-    """Frame, "step" or "prompt", and the answers, of each object once a frame and of a prompted one twice.
+    """Frame, "step" or "prompt", and the answers: of every object once a frame, of a prompted one once more.
 
-    prepare: from an image of the scenario to what the implementation takes
+    images: as the implementation takes them; clicks: frame -> object id and prompt
     """
-    for frame, image in enumerate(scenario.images):
-        if answers := implementation.step(prepare(image)):
+    for frame, image in enumerate(images):
+        if answers := implementation.step(image):
             yield frame, "step", answers
-        if frame in scenario.clicks:
-            object_id, click = scenario.clicks[frame]
+        if frame in clicks:
+            object_id, click = clicks[frame]
             yield frame, "prompt", {object_id: implementation.prompt(object_id, click)}

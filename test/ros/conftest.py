@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -207,7 +208,7 @@ class Camera:
     """Publishes images on a topic, each with a later stamp than the one before."""
 
     def __init__(self, graph: Graph, topic: str = "image"):
-        self.publisher = graph.publisher(Image, topic)
+        self.topic, self.publisher = topic, graph.publisher(Image, topic)
         self.graph, self.stamp = graph, time.time_ns()
 
     @staticmethod
@@ -228,6 +229,21 @@ class Camera:
         self.publisher.publish(self.message(self.stamp, self.picture(0) if pixels is None else pixels, **kwargs))
         return self.stamp
 
+    def first(self, arrived) -> int:
+        """Send pictures until `arrived()`; return the stamp of the last.
+
+        A subscription that a publisher sees may not see the publisher yet: what is sent then is lost. The same holds
+        for the tracker's own answers.
+        """
+        self.wait_for_subscriber()
+        for _ in range(10):
+            stamp, deadline = self.send(), time.monotonic() + 2
+            while time.monotonic() < deadline:
+                if arrived():
+                    return stamp
+                time.sleep(0.01)
+        pytest.fail(f"of 10 images on {self.topic} none arrived")
+
     def wait_for_subscriber(self, timeout: float = 20.0) -> None:
         wait_until(
             self.publisher.get_subscription_count, timeout, lambda: f"a subscriber of {self.publisher.topic_name}"
@@ -237,3 +253,12 @@ class Camera:
 @pytest.fixture(scope="module")
 def camera(graph) -> Camera:
     return Camera(graph)
+
+
+@pytest.fixture
+def own_camera(graph) -> Camera:
+    """A camera on a topic of its own: a tracker that a test has just ended may seem to be subscribed for seconds."""
+    return Camera(graph, f"/camera_{next(_cameras)}")
+
+
+_cameras = itertools.count(1)

@@ -27,6 +27,11 @@ from sam2s_ros.outputs import Outputs
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
 
 
+@pytest.fixture
+def camera(own_camera):
+    return own_camera
+
+
 def active(graph, process, name):
     """Wait until the node is active; return what its heartbeat has said."""
     statuses = graph.collect(TrackerStatus, f"{name}/status")
@@ -105,10 +110,9 @@ def hold(tmp_path):
 
 def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera, hold):
     """A step that does not end: the status says so, services answer at once, a signal ends the process."""
-    process = start_tracker(remap=("__ns:=/slow", "image:=/image"), hold=hold, step_timeout=0.3, warm_up=False)
+    process = start_tracker(remap=("__ns:=/slow", f"image:={camera.topic}"), hold=hold, step_timeout=0.3, warm_up=False)
     statuses = active(graph, process, "/slow/tracker")
-    camera.wait_for_subscriber()
-    camera.send()
+    camera.first(lambda: statuses[-1].received)
     hung = graph.wait_until(lambda: next((s for s in list(statuses) if s.state == TrackerStatus.STATE_ERROR), None), 20)
     assert "step_timeout is 0.3 s" in hung.message and hung.waiting == 1
     began = time.monotonic()
@@ -121,17 +125,15 @@ def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera, hold):
 
 def test_a_cleanup_that_timed_out_cannot_be_undone_by_activate(graph, start_tracker, camera, hold):
     process = start_tracker(
-        remap=("__ns:=/stuck", "image:=/image"), hold=hold, service_timeout=0.01, warm_up=False
+        remap=("__ns:=/stuck", f"image:={camera.topic}"), hold=hold, service_timeout=0.01, warm_up=False
     )
     statuses = active(graph, process, "/stuck/tracker")
-    camera.wait_for_subscriber()
 
     def change(number):
         request = ChangeState.Request(transition=Transition(id=number))
         return graph.call(ChangeState, "/stuck/tracker/change_state", request).success
 
-    camera.send()
-    graph.wait_until(lambda: statuses[-1].waiting == 1, 20)
+    camera.first(lambda: statuses[-1].received)
     assert change(Transition.TRANSITION_DEACTIVATE)
     assert not change(Transition.TRANSITION_CLEANUP)
     assert not change(Transition.TRANSITION_ACTIVATE)
@@ -143,12 +145,10 @@ def test_a_cleanup_that_timed_out_cannot_be_undone_by_activate(graph, start_trac
 
 
 def test_reset_is_the_way_back_from_a_refused_jump(graph, start_tracker, camera):
-    process = start_tracker(remap=("__ns:=/firm", "image:=/image"), on_time_jump="refuse")
+    process = start_tracker(remap=("__ns:=/firm", f"image:={camera.topic}"), on_time_jump="refuse")
     active(graph, process, "/firm/tracker")
     masks = graph.collect(TrackedMasks, "/firm/tracker/masks")
-    camera.wait_for_subscriber()
-    first = camera.send()
-    graph.wait_until(lambda: masks.of(first), 20)
+    camera.first(lambda: masks)
     camera.publisher.publish(camera.message(5 * 10**9, camera.picture(0)))
     process.wait_for_output("on_time_jump is refuse; call ~/reset", 20)
     assert graph.call(Trigger, "/firm/tracker/reset").success
@@ -169,7 +169,7 @@ def test_a_qos_override_is_of_one_topic():
 
 
 def test_p06_overload_counts_agree(graph, start_tracker, camera, hold):
-    process = start_tracker(remap=("__ns:=/busy", "image:=/image"), hold=hold, warm_up=False)
+    process = start_tracker(remap=("__ns:=/busy", f"image:={camera.topic}"), hold=hold, warm_up=False)
     active(graph, process, "/busy/tracker")
     masks = graph.collect(TrackedMasks, "/busy/tracker/masks")
     camera.wait_for_subscriber()
@@ -211,7 +211,7 @@ def test_p16_p17_compressed_images(graph, start_tracker, camera):
 
 
 def test_p19_ages_are_of_simulated_time_and_the_heartbeat_is_not(graph, start_tracker, camera):
-    process = start_tracker(remap=("__ns:=/sim", "image:=/image"), use_sim_time=True)
+    process = start_tracker(remap=("__ns:=/sim", f"image:={camera.topic}"), use_sim_time=True)
     statuses = active(graph, process, "/sim/tracker")
     clock = graph.publisher(Clock, "/clock")
     graph.wait_until(clock.get_subscription_count, 20)
@@ -226,9 +226,7 @@ def test_p19_ages_are_of_simulated_time_and_the_heartbeat_is_not(graph, start_tr
 
     at(100)
     masks = graph.collect(TrackedMasks, "/sim/tracker/masks")
-    camera.wait_for_subscriber()
-    stamp = camera.send()
-    graph.wait_until(lambda: masks.of(stamp), 20)
+    camera.first(lambda: masks)
     assert masks[0].received.sec == 100
     time.sleep(0.8)  # longer than input_timeout, but time stands still
     assert statuses[-1].state == TrackerStatus.STATE_RUNNING and statuses[-1].input_age == 0

@@ -85,6 +85,8 @@ def tracker(graph, start_tracker, camera):
 @pytest.fixture
 def fresh(tracker, camera):
     """The tracker without objects or frames, as after a reset."""
+    if not tracker.status().received:
+        camera.first(lambda: tracker.masks)
     assert tracker.reset().success
     return tracker
 

@@ -57,6 +57,7 @@ def test_p23_other_objects_change_no_result(model, frames, policy):
     """Logits of an object are the same alone, beside another, and after the other is removed in mid-stream."""
     alone = Tracker(model, policy)
     both = Tracker(model, policy)
+    worst = 0.0
     for i, frame in enumerate(frames):
         alone.step(i + 1, frame)
         both.step(i + 1, frame)
@@ -68,7 +69,9 @@ def test_p23_other_objects_change_no_result(model, frames, policy):
             both.prompt(0, [Prompt(box=BOX)])
         if i == 8:
             both.remove([both.object_ids[-1]])
-        torch.testing.assert_close(both.outputs.only([1]).logits, alone.outputs.logits, atol=2e-3, rtol=1e-3)
+        worst = max(worst, (both.outputs.only([1]).logits - alone.outputs.logits).abs().max().item())
+    print(f"largest logit difference of an object, alone and with another that came and went: {worst:.1e}")
+    assert worst < 1e-4
 
 
 def test_removing_the_first_object_keeps_the_last(model, frames):

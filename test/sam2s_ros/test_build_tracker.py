@@ -12,7 +12,7 @@ from sam2s_ros.worker import build_tracker
 @pytest.mark.parametrize(
     "config, said",
     [
-        (NodeConfig(), "checkpoint is empty: give the path"),
+        (NodeConfig(), "checkpoint is empty: give a path"),
         (NodeConfig(checkpoint="/no/such.pt", device="cpu"), "checkpoint '/no/such.pt' does not exist"),
     ],
 )

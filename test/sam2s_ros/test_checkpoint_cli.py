@@ -75,7 +75,7 @@ def test_help_is_fast():
     began = time.monotonic()
     done = subprocess.run([*RUN, "checkpoint", "--help"], capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0 and all(name in done.stdout for name in ("list", "download", "inspect", "convert"))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 def test_download_then_use_by_name(cache, entry, file_server, capsys, tmp_path):
@@ -130,7 +130,9 @@ def test_a_wrong_hash_is_code_2(cache, entry, file_server, capsys):
     ("sam2s_pico", "resnet", "is not a checkpoint of a known model"),
     ("sam2s_pico", b"<html>sign in</html>", "is not a .pt checkpoint that loads with weights only"),
 ])  # fmt: skip
-def test_a_file_that_is_not_the_model_is_put_aside(cache, entry, file_server, resnet, capsys, monkeypatch, expected, content, words):
+def test_a_file_that_is_not_the_model_is_put_aside(
+    cache, entry, file_server, resnet, capsys, monkeypatch, expected, content, words
+):
     if content is not None:
         file_server.content = resnet.read_bytes() if content == "resnet" else content
     monkeypatch.setitem(CATALOG, "ours", dataclasses.replace(entry, model=expected, size=None, sha256=None))

@@ -142,6 +142,14 @@ def test_a_text_branch_is_named_and_refused():
         compare(TINY, state)
 
 
+def test_two_foreign_parts_are_both_named():
+    state = {**tensors(TINY), **adapters(TINY, "adapter.pw1.0.weight"), **adapters(TINY, "mem_ca.fc.0.weight", 1)}
+    with pytest.raises(CheckpointError, match=r"with adapters such .*\(6 tensors .* and memory adapters .*\(1 tensors"):
+        compare(TINY, state)
+    with pytest.raises(CheckpointError, match="7 unexpected: .*mem_ca.*; 1 missing: no_obj_ptr$"):
+        compare(TINY, {k: v for k, v in state.items() if k != "no_obj_ptr"})
+
+
 def test_lora_that_renames_is_refused_too():
     state = {re.sub(r"\.qkv\.", ".qkv.original.", k): v for k, v in tensors(TINY).items()}
     state |= adapters(TINY, "attn.qkv.lora_up.weight")

@@ -98,3 +98,10 @@ def test_the_first_prompt_is_never_evicted():
         assert 3 in bank.frames[0, :2] and frame in bank.frames[0, :2]
     bank.write_conditioning(0, 20, torch.full((2, 4), -1.0), torch.zeros(8))
     assert sorted(bank.frames[0, :2]) == [3, 20], "a second prompt on one frame takes the place of the first"
+
+
+def test_the_formula_of_the_readme():
+    """An object at 1024 px in bf16 with the defaults: 4 conditioning frames, a window of 6, a history of 16."""
+    layout = BankLayout(4, 6 + 17, 15 + 17, 17, tokens=64 * 64, memory_dim=64, dim=256, logits=(256, 256))
+    m = 64 * 64
+    assert layout.bytes_per_object(2) == 2 * ((4 + 6 + 17) * m * 64 + (4 + 15 + 17) * 256) + 4 * 17 * 16 * m == 18_630_656
