@@ -36,6 +36,7 @@ class ModelConfig:
     embed_dim, stages: channels of the backbone's first stage and number of blocks of each
     num_heads, global_blocks, window_spec, background_size: of Hiera, see `image_encoder.hiera`
     dim, memory_dim: width of features and of memories
+    decoder_dim: width of prompt encoder and mask decoder; 0: that of the features
     decoder_mlp, decoder_heads: of the mask decoder's transformer
     memory_layers, memory_ffn: of the memory attention
     num_memories: frames attended to, the prompted ones counted as one
@@ -44,6 +45,8 @@ class ModelConfig:
     empty_points: "not a point" tokens of an object that is tracked without a prompt
     latents_1d, latents_2d: global tokens, and tokens on a square, that EdgeTAM's perceiver makes of a memory; both 0: a
         memory keeps all its positions
+    latents_in_place: the rotary code of those on a square says where in the features' grid they are, whatever its size;
+        EdgeTAM's only counts them
     long_term_embedding: SAM2S has a temporal embedding of its own for long-term memories
     num_classes: SAM2S's class token is compared with as many class embeddings; 0: there is no class token
     no_object_embedding: SAM 2.1 marks the memory of a frame without the object
@@ -61,6 +64,7 @@ class ModelConfig:
     background_size: tuple[int, int] = (7, 7)
     dim: int = 256
     memory_dim: int = 64
+    decoder_dim: int = 0
     decoder_mlp: int = 2048
     decoder_heads: int = 8
     memory_layers: int = 4
@@ -71,11 +75,16 @@ class ModelConfig:
     empty_points: int = 2
     latents_1d: int = 0
     latents_2d: int = 0
+    latents_in_place: bool = False
     long_term_embedding: bool = False
     num_classes: int = 0
     no_object_embedding: bool = False
     pointer_time: bool = False
     image_size: int = 1024
+
+    @property
+    def decoder_width(self) -> int:
+        return self.decoder_dim or self.dim
 
     @classmethod
     def from_name(cls, name: str) -> ModelConfig:
@@ -141,23 +150,24 @@ NANO = ModelConfig(
     name="sam2s_nano",
     backbone="repvit_m1",
     embed_dim=40,
-    stages=(1, 2, 8, 2),
+    stages=(1, 2, 5, 2),
     dim=128,
     memory_dim=64,
-    decoder_mlp=512,
-    decoder_heads=4,
+    decoder_dim=256,
     memory_layers=2,
-    memory_ffn=512,
+    memory_ffn=256,
     latents_1d=16,
     latents_2d=256,
+    latents_in_place=True,
     long_term_embedding=True,
     num_classes=len(NANO_CLASSES),
     no_object_embedding=True,
     pointer_time=True,
     image_size=512,
 )
-"""This project's own tracker: EdgeTAM's parts, narrower, with SAM2S's memories and class token. 4.9 M parameters; at most 12
-GFLOP a frame with one object and eleven memories (one prompted, six recent, four long-term), see `flops`."""
+"""This project's own tracker: EdgeTAM's parts, narrower, with SAM2S's memories and class token, and a mask decoder as wide as
+SAM2's, so that training can begin with a published one. 7.8 M parameters; at most 12 GFLOP a frame with one object and eleven
+memories (one prompted, six recent, four long-term), see `flops`."""
 
 MODELS = {**_published(), EDGETAM.name: EDGETAM, PICO.name: PICO, NANO.name: NANO}
 

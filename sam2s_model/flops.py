@@ -69,7 +69,8 @@ def _image_encoder(config: ModelConfig, side: int) -> int:
     widths = [config.embed_dim * 2**i for i in range(4)]
     trunk = _repvit(config, stages, widths) if config.backbone == "repvit_m1" else _hiera(config, side, widths)
     neck = sum(_linear(n, c, config.dim) for n, c in zip(stages, widths))
-    fine = _linear(stages[0], config.dim, config.dim // 8) + _linear(stages[1], config.dim, config.dim // 4)
+    fine = _linear(stages[0], config.dim, config.decoder_width // 8)
+    fine += _linear(stages[1], config.dim, config.decoder_width // 4)
     return trunk + neck + fine
 
 
@@ -118,7 +119,8 @@ def _memory_attention(config: ModelConfig, places: int, keys: int, pointers: int
     across = 2 * _linear(places, dim, dim) + 2 * _linear(keys, memory_dim, dim) + _attention(places, keys, dim)
     ffn = 2 * _linear(places, dim, config.memory_ffn)
     time = _linear(pointers, dim, memory_dim) if config.pointer_time else 0
-    return config.memory_layers * (own + across + ffn) + time
+    widened = _linear(places, dim, config.decoder_dim) if config.decoder_width != dim else 0
+    return config.memory_layers * (own + across + ffn) + time + widened
 
 
 def _class_token(config: ModelConfig, places: int, keys: int) -> int:
@@ -131,12 +133,12 @@ def _class_token(config: ModelConfig, places: int, keys: int) -> int:
 
 
 def _grid_position(config: ModelConfig, places: int) -> int:
-    return _linear(places, 2, config.dim // 2)
+    return _linear(places, 2, config.decoder_width // 2)
 
 
 def _mask_decoder(config: ModelConfig, places: int) -> int:
     """Of an object without a prompt, with its pointer."""
-    dim, tokens, half = config.dim, TRACKING_TOKENS + config.empty_points, config.dim // 2
+    dim, tokens, half = config.decoder_width, TRACKING_TOKENS + config.empty_points, config.decoder_width // 2
 
     def across(queries: int, keys: int) -> int:
         return 2 * (_linear(queries, dim, half) + _linear(keys, dim, half)) + _attention(queries, keys, half)
@@ -147,7 +149,8 @@ def _mask_decoder(config: ModelConfig, places: int) -> int:
     heads = 4 * (2 * _linear(1, dim, dim) + _linear(1, dim, dim // 8))  # a small network for each mask
     scores = 4 * _linear(1, dim, dim) + _linear(1, dim, 4) + _linear(1, dim, 1)
     mask = _linear(ZOOM[0] * places, dim // 8, 1)
-    return 2 * block + across(tokens, places) + up + heads + scores + mask + 3 * _linear(1, dim, dim)
+    pointer = _linear(1, dim, config.dim) + 2 * _linear(1, config.dim, config.dim)
+    return 2 * block + across(tokens, places) + up + heads + scores + mask + pointer
 
 
 def _memory_encoder(config: ModelConfig, places: int) -> int:

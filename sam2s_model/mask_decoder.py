@@ -55,11 +55,14 @@ class Stability:
 
 
 class MaskDecoder(nn.Module):
-    """dim: width; heads, mlp_dim: of the two-way transformer. Token 0 gives the single mask, tokens 1..3 the ambiguous ones."""
+    """Token 0 gives the single mask, tokens 1..3 the ambiguous ones.
+
+    dim: width; heads, mlp_dim: of the two-way transformer; features_dim: width of the fine features, 0: dim
+    """
 
     num_masks = 4
 
-    def __init__(self, dim: int, heads: int = 8, mlp_dim: int = 2048, depth: int = 2):
+    def __init__(self, dim: int, heads: int = 8, mlp_dim: int = 2048, depth: int = 2, features_dim: int = 0):
         super().__init__()
         self.transformer = TwoWayTransformer(depth, dim, heads, mlp_dim)
         self.iou_token = nn.Embedding(1, dim)
@@ -72,8 +75,8 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(dim // 4, dim // 8, kernel_size=2, stride=2),
             nn.GELU(),
         )
-        self.conv_s0 = nn.Conv2d(dim, dim // 8, kernel_size=1)
-        self.conv_s1 = nn.Conv2d(dim, dim // 4, kernel_size=1)
+        self.conv_s0 = nn.Conv2d(features_dim or dim, dim // 8, kernel_size=1)
+        self.conv_s1 = nn.Conv2d(features_dim or dim, dim // 4, kernel_size=1)
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, dim // 8, 3) for _ in range(self.num_masks))
         self.iou_prediction_head = MLP(dim, dim, self.num_masks, 3)
         self.pred_obj_score_head = MLP(dim, dim, 1, 3)

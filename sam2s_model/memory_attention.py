@@ -28,6 +28,7 @@ class MemoryAttention(nn.Module):
         pointer_tokens: int,
         memory_side: int = 0,
         unplaced: int = 0,
+        memory_step: float = 1.0,
     ) -> Tensor:
         """Condition one frame's features on each object's memories.
 
@@ -37,13 +38,15 @@ class MemoryAttention(nn.Module):
         grid: (H, W) of the features
         memory_side: a frame's memory is a square of that side (EdgeTAM, sec. 3), 0: the features' own grid
         unplaced: tokens of each frame's memory before those, which have no place
+        memory_step: places of the features' grid from one token of that square to the next
         Returns (B, HW, dim).
         """
         batch = len(memory)
         x = (features + 0.1 * position).expand(batch, -1, -1)
         own = rotary_table(*grid, features.shape[-1], device=features.device)
-        # As published, a memory's places are counted from 0 in its own grid, whatever the size of the features' grid.
-        other = rotary_table(memory_side, memory_side, features.shape[-1], device=features.device) if memory_side else own
+        other = own
+        if memory_side:
+            other = rotary_table(memory_side, memory_side, features.shape[-1], device=features.device, step=memory_step)
         mask = None if allowed is None else allowed[:, None, None, :]
         turn = KeyRotation(*other, unplaced, pointer_tokens)
         for layer in self.layers:
@@ -104,11 +107,16 @@ class RotaryAttention(nn.Module):
         return self.out_proj(x[:, 0])
 
 
-def rotary_table(height: int, width: int, dim: int, device=None, theta: float = 10000.0) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, (HW, dim / 2) each: the first half of the pairs turns with x, the second with y."""
+def rotary_table(
+    height: int, width: int, dim: int, device=None, theta: float = 10000.0, step: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, (HW, dim / 2) each: the first half of the pairs turns with x, the second with y.
+
+    step: side of a cell, in cells of the grid that is turned with a step of 1; a place is its cell's centre
+    """
     frequency = 1.0 / theta ** (torch.arange(0, dim, 4, device=device, dtype=torch.float32) / dim)
     place = torch.arange(height * width, device=device)
-    x, y = (place % width).float(), (place // width).float()
+    x, y = (((cell + 0.5) * step - 0.5).float() for cell in (place % width, place // width))
     angle = torch.cat((x[:, None] * frequency, y[:, None] * frequency), dim=1)
     return angle.cos(), angle.sin()
 

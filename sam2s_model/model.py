@@ -49,7 +49,8 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class ImageFeatures:
     """One frame, encoded once for all objects.
 
-    coarse: (1, dim, h, w) at 1/16; fine: (1, dim/8, 4h, 4w); middle: (1, dim/4, 2h, 2w), both ready for the decoder
+    coarse: (1, dim, h, w) at 1/16; fine: (1, decoder_width/8, 4h, 4w); middle: (1, decoder_width/4, 2h, 2w), both ready for
+    the decoder
     """
 
     coarse: Tensor
@@ -71,7 +72,7 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class Conditioned:
-    """features: (B, dim, h, w), for the decoder; class_logits: (B, K), or None for a model without classes."""
+    """features: (B, decoder_width, h, w), for the decoder; class_logits: (B, K), or None for a model without classes."""
 
     features: Tensor
     class_logits: Tensor | None
@@ -87,17 +88,19 @@ class Sam2Model(nn.Module):
         super().__init__()
         self.config = config
         self.missing: tuple[str, ...] = ()
-        dim, memory_dim = config.dim, config.memory_dim
+        dim, memory_dim, inner = config.dim, config.memory_dim, config.decoder_width
         trunk = _trunk(config)
         self.image_encoder = ImageEncoder(trunk, FpnNeck(dim, trunk.channels))
-        self.sam_prompt_encoder = PromptEncoder(dim, config.empty_points)
-        self.sam_mask_decoder = MaskDecoder(dim, config.decoder_heads, config.decoder_mlp)
+        self.sam_prompt_encoder = PromptEncoder(inner, config.empty_points)
+        self.sam_mask_decoder = MaskDecoder(inner, config.decoder_heads, config.decoder_mlp, features_dim=dim)
+        if inner != dim:
+            self.decoder_proj = nn.Conv2d(dim, inner, kernel_size=1)
         self.memory_attention = MemoryAttention(config.memory_layers, dim, memory_dim, config.memory_ffn)
         self.memory_encoder = MemoryEncoder(dim, memory_dim)
         self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
-        self.obj_ptr_proj = MLP(dim, dim, dim, 3)
+        self.obj_ptr_proj = MLP(inner, dim, dim, 3)
         self.maskmem_tpos_enc = _embedding(config.num_memories, 1, 1, memory_dim)
-        self.no_mem_embed = _embedding(1, 1, dim)
+        self.no_mem_embed = _embedding(1, 1, inner)
         self.no_mem_pos_enc = _embedding(1, 1, dim)
         self.no_obj_ptr = _embedding(1, dim)
         if config.no_object_embedding:
@@ -162,9 +165,14 @@ class Sam2Model(nn.Module):
         fine, middle, coarse = self.image_encoder(image)
         return ImageFeatures(coarse, self.sam_mask_decoder.conv_s1(middle), self.sam_mask_decoder.conv_s0(fine))
 
+    def for_decoder(self, coarse: Tensor) -> Tensor:
+        """(B, dim, h, w) -> (B, decoder_width, h, w)."""
+        return self.decoder_proj(coarse) if self.config.decoder_width != self.config.dim else coarse
+
     def without_memory(self, features: ImageFeatures, batch: int) -> Tensor:
-        """(B, dim, h, w): features for the decoder of objects of which nothing is remembered."""
-        return (features.coarse + self.no_mem_embed.reshape(1, -1, 1, 1)).expand(batch, -1, -1, -1)
+        """(B, decoder_width, h, w): features for the decoder of objects of which nothing is remembered."""
+        plain = self.for_decoder(features.coarse)
+        return (plain + self.no_mem_embed.reshape(1, -1, 1, 1)).expand(batch, -1, -1, -1)
 
     def with_memory(
         self, features: ImageFeatures, memory: Tensor, codes: Tensor, pointers: Tensor, ages: Tensor, allowed: Tensor | None
@@ -199,16 +207,21 @@ class Sam2Model(nn.Module):
             pointer_tokens=tokens.shape[1],
             memory_side=math.isqrt(self.config.latents_2d),
             unplaced=self.config.latents_1d,
+            memory_step=self._latent_step(h),
         )
         class_logits = None
         if self.config.num_classes:
             class_logits = self.temporal_semantics(values + position, values, allowed, conditioned)
-        return Conditioned(conditioned.transpose(1, 2).unflatten(2, (h, w)), class_logits)
+        conditioned = conditioned.transpose(1, 2).unflatten(2, (h, w))
+        return Conditioned(self.for_decoder(conditioned), class_logits)
 
     def _memory_place(self, height: int, width: int) -> Tensor:  # -> (memory_tokens, memory_dim)
         if self.config.latents_2d:
             return self.spatial_perceiver.position(self.device).to(self.dtype)
         return sine_position_2d(self.config.memory_dim, height, width, device=self.device).flatten(1).T.to(self.dtype)
+
+    def _latent_step(self, height: int) -> float:
+        return height / math.isqrt(self.config.latents_2d) if self.config.latents_in_place else 1.0
 
     def _memory_time(self) -> Tensor:  # -> (codes, memory_dim)
         known = self.maskmem_tpos_enc
@@ -235,7 +248,7 @@ class Sam2Model(nn.Module):
     ) -> Decoded:
         """Decode one mask for each object.
 
-        conditioned: (B, dim, h, w); points: (B, P, 2), px of the model input, x y; point_labels: (B, P), see
+        conditioned: (B, decoder_width, h, w); points: (B, P, 2), px of the model input, x y; point_labels: (B, P), see
         `prompt_encoder`; mask_logits: (B, 1, ., .); multimask: choose among the three ambiguous masks by predicted IoU
         stability: when the single mask gives way to one of the three, None: never
         """
@@ -260,12 +273,12 @@ class Sam2Model(nn.Module):
         batch = len(mask)
         small = F.interpolate(mask.float() * 20 - 10, scale_factor=0.25, mode="bilinear", antialias=True)
         prompt = self.mask_downsample(mask.to(self.dtype))
-        plain = features.coarse.expand(batch, -1, -1, -1)
+        plain = self.for_decoder(features.coarse).expand(batch, -1, -1, -1)
         decoded = self.decode(plain, features, mask_logits=prompt, multimask=False)
         return Decoded(small, torch.ones_like(decoded.iou), decoded.token, decoded.object_logit)
 
     def pointer(self, token: Tensor, present: Tensor) -> Tensor:
-        """Output token (B, dim) and presence (B,) bool -> object pointer (B, dim)."""
+        """Output token (B, decoder_width) and presence (B,) bool -> object pointer (B, dim)."""
         return torch.where(present[:, None], self.obj_ptr_proj(token), self.no_obj_ptr)
 
     def encode_memory(

@@ -70,7 +70,7 @@ def _proportions(state: Mapping[str, Tensor]) -> dict[str, object]:
         "backbone": "hiera" if hiera is not None else "repvit_m1" if repvit is not None else None,
         "embed_dim": len(first) if _is_table(first) else None,
         "blocks": len(blocks),
-        "dim": embed.shape[-1] if _is_table(embed) else None,
+        "decoder_width": embed.shape[-1] if _is_table(embed) else None,
         "no_object_embedding": "no_obj_embed_spatial" in state,
         "pointer_time": "obj_ptr_tpos_proj.weight" in state,
     }
@@ -80,7 +80,7 @@ _BLOCK = re.compile(r"image_encoder\.trunk\.(body\.stages_\d+\.)?blocks\.\d+\.")
 
 
 def _known_proportions(config: ModelConfig) -> dict[str, object]:
-    same = ("backbone", "embed_dim", "dim", "no_object_embedding", "pointer_time")
+    same = ("backbone", "embed_dim", "decoder_width", "no_object_embedding", "pointer_time")
     return {**{name: getattr(config, name) for name in same}, "blocks": sum(config.stages)}
 
 

@@ -6,6 +6,7 @@ its share of them.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,11 +36,14 @@ def batch(config: DataConfig, seed: int, step: int, part: tuple[int, int] = (0, 
     """
     stills = np.random.default_rng((seed, step)).random() < config.image_share
     length = 1 if stills else config.length
+    again = config.pool and length == 1
+    step = step % config.pool if again else step
     numbers = range(part[0], config.frames // length, part[1])
     data = opened(config)
 
     def draw(number: int) -> Clip:
-        return draw_clip(data, config, np.random.default_rng((seed, step, number)), seed, step, length)
+        clip = draw_clip(data, config, np.random.default_rng((seed, step, number)), seed, step, length)
+        return dataclasses.replace(clip, key=(seed, step, number, config.size)) if again else clip
 
     if config.workers == 1:
         return [draw(number) for number in numbers]

@@ -19,6 +19,7 @@ class Clip:
         have them, is void everywhere
     classes: label -> row of the class table, or -1 unknown
     annotated: False where there are no masks at all (then labels are 0, and only a teacher can say what is there)
+    key: the same for clips that are equal; None where no other will be
     features: (T, C, h, w) float16, what a teacher's pack says of each frame, in the clip's geometry; None without a pack
     """
 
@@ -27,6 +28,7 @@ class Clip:
     classes: dict[int, int]
     annotated: bool = True
     features: np.ndarray | None = None
+    key: tuple | None = None
 
     def __len__(self) -> int:
         return len(self.images)

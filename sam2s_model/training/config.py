@@ -29,6 +29,7 @@ class Phase:
     sampling: str = option("", "which frames make a clip", choices=("", "vanilla", "tsms", "divemem"))
     lr: float = option(1.0, "factor of the learning rate", low=0.0, high=1000.0)
     learn_statistics: bool = option(False, "batch normalisation learns its statistics: for a convolutional encoder from scratch")
+    learn_encoder: bool = option(True, "the image encoder learns, too; without it a step takes half as long")
 
     def __post_init__(self):
         check_options(self)
@@ -108,10 +109,14 @@ class RolloutConfig:
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """A model that is run beside, for `loss.features` and `loss.masks`. A pack of its features needs none, see `data`."""
+    """A model that is run beside, for `loss.features` and `loss.masks`. A pack of its features needs none, see `data`.
+
+    A student whose decoder is as wide as the teacher's learns to make the same features for it, on all three levels.
+    """
 
     checkpoint: str = option("", "its file; empty: no teacher")
-    size: int = option(512, "side of its input, px", low=64, high=4096)
+    size: int = option(0, "side of its input, px; 0: that of the clips", low=0, high=4096)
+    cache_mb: int = option(4096, "memory for what it said of clips that come again, see `data.pool`", low=0, high=1_000_000)
 
     def __post_init__(self):
         check_options(self)
@@ -137,6 +142,7 @@ class TrainConfig:
 
     model: str = option("sam2s_nano", "name of the configuration; auto: that of init")
     init: str = option("", "checkpoint to start from, complete or an image half; package: the one in it; empty: random weights")
+    decoder_from: str = option("", "without init: checkpoint that prompt encoder and mask decoder are taken from")
     long_term: bool = option(True, "the model gets SAM2S's embedding of long-term memories, if it has none")
     class_token: bool = option(True, "the model gets SAM2S's class token, if it has none, for the classes of data")
     output: str = option("output/train", "folder of the run; a run in it is resumed")

@@ -68,6 +68,7 @@ class DataConfig:
     stride: int = option(1, "vanilla: most frames from one to the next", low=1, high=64)
     reverse: float = option(0.5, "probability of a clip that runs backwards", low=0.0, high=1.0)
     min_area: float = option(0.003, "least share of the first frame that an object must cover", low=0.0, high=1.0)
+    pool: int = option(0, "different batches of single images; after them they come again. 0: ever new ones", low=0)
     scene_pool: int = option(64, "drawn scene clips to choose from at a step", low=1, high=100_000)
     scene_fresh: float = option(0.5, "new scene clips in the pool at each step; others are seen again", low=0.0, high=1000.0)
     cache_mb: int = option(1024, "memory for frames and scene clips that are ready; more is only faster", low=0, high=1_000_000)

@@ -1,15 +1,20 @@
-"""Learning from a larger model: its features, from a pack or as it runs beside, and its masks for the same prompts."""
+"""Learning from a larger model: its features, from a pack or as it runs beside, and its masks for the same prompts.
+
+As in EdgeSAM (arXiv 2312.06660) and EdgeTAM (arXiv 2501.07256 sec. 3.3): a small image encoder takes the place of a large one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.errors import ConfigError
 from sam2s_model.model import ImageFeatures, Sam2Model
+from sam2s_model.training.cache import ByteCache
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig
 from sam2s_model.training.objects import Objects
@@ -22,6 +27,7 @@ PACK, LIVE = "pack", "live"
 class Distillation(nn.Module):
     """A 1x1 convolution for each kind of teacher, from the model's features to the teacher's. Not in the checkpoint.
 
+    A live teacher with the same mask decoder needs none: what its decoder is given is compared directly, on all levels.
     Raises ConfigError when there is more than one pack: each has directions of its own.
     """
 
@@ -29,6 +35,7 @@ class Distillation(nn.Module):
         super().__init__()
         self.heads = nn.ModuleDict()
         self._teacher: list[Teacher] = []  # a list, so that its weights are none of this module's
+        self._cache = ByteCache(config.teacher.cache_mb * 2**20)
         if not config.loss.features and not config.loss.masks:
             return
         packs = {source.teacher for source in config.data.sources if source.teacher}
@@ -39,22 +46,39 @@ class Distillation(nn.Module):
         if config.teacher.checkpoint:
             teacher = Teacher.load(config.teacher.checkpoint, config.teacher.size, str(model.device))
             self._teacher.append(teacher)
-            self.heads[LIVE] = nn.Conv2d(model.config.dim, teacher.model.config.dim, kernel_size=1)
+            self._own_size = not config.teacher.size
+            if model.config.decoder_width != teacher.model.config.decoder_width:
+                self.heads[LIVE] = nn.Conv2d(model.config.dim, teacher.model.config.dim, kernel_size=1)
         self.to(model.device)
 
     def look(self, clips: Sequence[Clip]) -> ImageFeatures | None:
         """What the live teacher sees in all frames, clip by clip; None without one."""
         if not self._teacher:
             return None
-        images = torch.cat([torch.from_numpy(clip.images) for clip in clips])
-        return self._teacher[0].encode(images)
+        if self._own_size:
+            self._teacher[0].model.set_image_size(clips[0].images.shape[1])
+        seen = [self._seen(clip) for clip in clips]
+        device = self._teacher[0].model.device
+        levels = (torch.from_numpy(np.concatenate(level)).to(device).float() for level in zip(*seen))
+        return ImageFeatures(*levels)
+
+    def _seen(self, clip: Clip) -> tuple[np.ndarray, ...]:
+        """Three levels of features, float16."""
+
+        def look() -> tuple[np.ndarray, ...]:
+            found = self._teacher[0].encode(torch.from_numpy(clip.images))
+            return tuple(level.half().cpu().numpy() for level in (found.coarse, found.middle, found.fine))
+
+        return look() if clip.key is None else self._cache.get(clip.key, look)
 
     def frames(self, clips: Sequence[Clip]) -> int:
         """How many comparisons `feature_loss` makes."""
         packed = sum(len(clip) for clip in clips if clip.features is not None) if PACK in self.heads else 0
         return packed + sum(len(clip) for clip in clips) * bool(self._teacher)
 
-    def feature_loss(self, clips: Sequence[Clip], encoded: ImageFeatures, seen: ImageFeatures | None) -> Tensor:
+    def feature_loss(
+        self, model: Sam2Model, clips: Sequence[Clip], encoded: ImageFeatures, seen: ImageFeatures | None
+    ) -> Tensor:
         """Compare the features of all frames, (K * T, dim, h, w), with what teachers say of them; the sum, see `frames`."""
         total = encoded.coarse.new_zeros((), dtype=torch.float32)
         if PACK in self.heads:
@@ -63,8 +87,11 @@ class Distillation(nn.Module):
             if rows:
                 targets = torch.cat([torch.from_numpy(clip.features) for clip in clips if clip.features is not None])
                 total = total + unlike(self.heads[PACK](encoded.coarse[rows]), targets.to(total.device))
-        if seen is not None:
+        if seen is not None and LIVE in self.heads:
             total = total + unlike(self.heads[LIVE](encoded.coarse), seen.coarse)
+        elif seen is not None:
+            own = (model.for_decoder(encoded.coarse), encoded.middle, encoded.fine)
+            total = total + sum(map(off, own, (seen.coarse, seen.middle, seen.fine))) / len(own)
         return total
 
     def masks(self, seen: ImageFeatures | None, objects: Objects, length: int, image_size: int):
@@ -87,6 +114,12 @@ class Distillation(nn.Module):
             return decoded.logits[:, 0].sigmoid()
 
         return lambda points, labels: ask(points, labels).clone()  # a plain tensor, that autograd accepts
+
+
+def off(said: Tensor, target: Tensor) -> Tensor:
+    """The squared difference of features (N, C, h, w) in variances of the teacher's: its mean over a frame, summed."""
+    difference = (said.float() - target).square().flatten(1).mean(1)
+    return (difference / target.flatten(1).var(1)).sum()
 
 
 def unlike(said: Tensor, target: Tensor) -> Tensor:

@@ -57,10 +57,15 @@ def events(plan: Plan, length: int, clicks: int) -> int:
     return length - (plan.kind == "mask") + clicks * len(plan.corrected)
 
 
-def encode_clips(model: Sam2Model, clips: Sequence[Clip]) -> ImageFeatures:
-    """The features of K clips of T frames, K * T in one batch, clip by clip. Images are of the model's size."""
+def encode_clips(model: Sam2Model, clips: Sequence[Clip], learn: bool = True) -> ImageFeatures:
+    """The features of K clips of T frames, K * T in one batch, clip by clip. Images are of the model's size.
+
+    learn: keep what the image encoder's gradients need
+    """
     images = torch.from_numpy(np.concatenate([clip.images for clip in clips])).to(model.device)
-    return model.encode_image(torch.cat([model.prepare_image(image) for image in images]))
+    prepared = torch.cat([model.prepare_image(image) for image in images])
+    with torch.set_grad_enabled(learn):
+        return model.encode_image(prepared.contiguous(memory_format=torch.channels_last))
 
 
 class Rollout:
@@ -118,7 +123,8 @@ class Rollout:
         if 0 in self.plan.corrected:
             more, answer = self._correct(0, plain, features, answer, (points, labels), None)
             losses = losses + more
-        self._remember(0, features, answer)
+        if self.length > 1:
+            self._remember(0, features, answer)
         return losses
 
     def _track(self, t: int) -> FrameLosses:

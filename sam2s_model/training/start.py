@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from sam2s_model.checkpoint import default_checkpoint, read_checkpoint, recognise
-from sam2s_model.checkpoint.recognition import CLASS_TABLE, LONG_TERM
+from sam2s_model.checkpoint.recognition import CLASS_TABLE, LONG_TERM, SCORE_HEAD
 from sam2s_model.errors import CheckpointError
 from sam2s_model.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.training.config import TrainConfig
 
+PROMPT_HALF = ("sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
+FINE = ("sam_mask_decoder.conv_s0.", "sam_mask_decoder.conv_s1.")  # of it, what depends on the width of the features
 PACKAGE = "package"  # as `init`: the checkpoint that is part of the package
 CLASSES = "classes"  # in the metadata of our checkpoints: the rows' names, separated by commas
 PROMPTED = "maskmem_tpos_enc"  # its last row is the temporal code of prompted frames
@@ -25,11 +28,15 @@ def start_model(config: TrainConfig, say: Callable[[str], object] = print) -> Sa
     What only tracking with memory needs may be missing there, and starts from random weights that depend on the seed; the
     embedding of long-term memories starts as that of prompted ones, which models without it use in its place. Rows of the
     class table are found again by the classes' names.
+    Without `init`, prompt encoder and mask decoder may come from a model that is as wide there, `config.decoder_from`.
     Raises CheckpointError when the file is of another model, ConfigError for an unknown name.
     """
     torch.manual_seed(config.seed)
     if not config.init:
-        return Sam2Model(config.model_config())
+        model = Sam2Model(config.model_config())
+        if config.decoder_from:
+            _take_decoder(model, resolve_checkpoint(config.decoder_from))
+        return model
     path = default_checkpoint() if config.init == PACKAGE else resolve_checkpoint(config.init)
     if path is None:
         raise CheckpointError("init is 'package', but the package has no checkpoint: expected the path of one")
@@ -53,6 +60,17 @@ def start_model(config: TrainConfig, say: Callable[[str], object] = print) -> Sa
         parts = sorted({part.rstrip(".") for part in MEMORY_PARTS for name in missing if name.startswith(part)})
         say(f"{path} lacks {', '.join(parts)}: they start from random weights")
     return model
+
+
+def _take_decoder(model: Sam2Model, path: str | Path) -> None:
+    """Load prompt encoder and mask decoder from another model's checkpoint. Raises CheckpointError when they do not fit."""
+    stored, own = read_checkpoint(path).state, model.state_dict()
+    taken = {k: v for k, v in stored.items() if k.startswith(PROMPT_HALF) and not k.startswith((*FINE, SCORE_HEAD))}
+    wrong = [name for name, value in taken.items() if name not in own or own[name].shape != value.shape]
+    if wrong or not taken:
+        first = f"{wrong[0]!r} is not in it or has another shape" if wrong else "there is none"
+        raise CheckpointError(f"the mask decoder of {path} does not fit {model.name}: {first}")
+    model.load_state_dict(taken, strict=False)
 
 
 def _table(stored: Tensor, names: tuple[str, ...], own: Tensor, classes: tuple[str, ...]) -> Tensor:

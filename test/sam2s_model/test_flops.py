@@ -45,7 +45,7 @@ def run_and_count(config: ModelConfig, size: int, memories: int, pointers: int, 
     if config.num_classes:
         flat = memory.flatten(1, 2)
         keys = torch.cat((flat, pointer.reshape(objects, -1, config.memory_dim)), dim=1)
-        seen = conditioned.features.flatten(2).transpose(1, 2)
+        seen = features.coarse.flatten(2).transpose(1, 2).expand(objects, -1, -1)
         _, class_token = counted(lambda: model.temporal_semantics(keys, keys, None, seen))
     decoded, decoder = counted(lambda: model.decode(conditioned.features, features, multimask=True))
     _, to_pointer = counted(lambda: model.pointer(decoded.token, present))

@@ -82,6 +82,16 @@ def test_a_scene_clip_is_seen_again_until_the_pool_has_moved_on():
     assert same([clips[0]], [clips[1]]) and same([clips[2]], [clips[3]]) and not same([clips[0]], [clips[2]])
 
 
+def test_a_pool_of_single_images_comes_again(recording):
+    pool = DataConfig(sources=(recording, SCENE), size=64, length=1, frames=3, pool=2)
+    first, second, third = (batch(pool, 0, step) for step in range(3))
+    assert same(first, third) and not same(first, second)
+    assert [clip.key for clip in first] == [clip.key for clip in third]
+    assert len({clip.key for clip in first + second}) == 6
+    clips = dataclasses.replace(pool, length=3, image_share=0.0)
+    assert not same(batch(clips, 0, 0), batch(clips, 0, 2)) and batch(clips, 0, 0)[0].key is None
+
+
 def test_unlabelled_images_are_stills_without_masks(tmp_path, recording):
     cv2.imwrite(str(tmp_path / "1.png"), np.full((40, 50, 3), 90, np.uint8))
     images = SourceConfig("images", str(tmp_path), only=(f"{tmp_path.name}/1",))

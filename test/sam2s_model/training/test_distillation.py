@@ -22,6 +22,7 @@ from sam2s_model.training.distillation import Distillation, unlike
 from sam2s_model.training.loop import train
 from sam2s_model.training.objects import choose_objects
 from sam2s_model.training.pack import TeacherPack
+from sam2s_model.training.rollout import encode_clips
 from sam2s_model.training.teacher import Teacher
 
 SCENE = SourceConfig("scene", height=64, scenes=2, frames=8)
@@ -72,6 +73,46 @@ def test_a_student_learns_the_features_of_a_live_teacher(tmp_path, teacher):
     assert load_model(tmp_path / "model.safetensors", device="cpu").has_memory
 
 
+def test_a_teacher_with_the_same_decoder_is_compared_on_all_levels(tmp_path, teacher):
+    asked = config(tmp_path, teacher=TeacherConfig(str(teacher)))
+    model = Sam2Model(asked.model_config(), 64)
+    clips = batch(DATA, 0, 0)
+    distillation = Distillation(model, asked)
+    assert not distillation.heads
+    seen = distillation.look(clips)
+    assert seen.coarse.shape[-2:] == (4, 4)  # at the clips' size
+    assert distillation.feature_loss(model, clips, seen, seen).item() == 0
+    for level in ("coarse", "middle", "fine"):
+        shifted = getattr(seen, level) + getattr(seen, level).flatten(1).std(1)[:, None, None, None]
+        loss = distillation.feature_loss(model, clips, dataclasses.replace(seen, **{level: shifted}), seen)
+        assert loss.item() == pytest.approx(distillation.frames(clips) / 3, rel=1e-3), level
+
+
+def test_a_teacher_with_another_decoder_needs_a_head(tmp_path, teacher):
+    asked = config(tmp_path, model="sam2s_nano", teacher=TeacherConfig(str(teacher)))
+    model = Sam2Model(asked.model_config(), 64)
+    distillation = Distillation(model, asked)
+    clips = batch(DATA, 0, 0)
+    encoded, seen = encode_clips(model, clips), distillation.look(clips)
+    expected = unlike(distillation.heads["live"](encoded.coarse), seen.coarse)
+    torch.testing.assert_close(distillation.feature_loss(model, clips, encoded, seen), expected)
+
+
+def test_clips_that_come_again_are_looked_at_once(tmp_path, teacher, monkeypatch):
+    asked = config(tmp_path, teacher=TeacherConfig(str(teacher)))
+    distillation = Distillation(Sam2Model(asked.model_config(), 64), asked)
+    looked = []
+    encode = Teacher.encode
+    monkeypatch.setattr(Teacher, "encode", lambda self, images: looked.append(len(images)) or encode(self, images))
+    pool = dataclasses.replace(DATA, length=1, pool=2)
+    seen = [distillation.look(batch(pool, 0, step)) for step in (0, 1, 2)]
+    assert len(looked) == 2 * pool.frames
+    assert torch.equal(seen[0].fine, seen[2].fine) and not torch.equal(seen[0].fine, seen[1].fine)
+    distillation.look(batch(DATA, 0, 0))
+    distillation.look(batch(DATA, 0, 0))
+    assert len(looked) == 2 * pool.frames + 4  # two clips, twice: others are not kept
+
+
 def test_a_run_with_a_teacher_resumes_to_the_same_result(tmp_path, teacher):
     live = dict(teacher=TeacherConfig(str(teacher), 64))
     train(config(tmp_path / "whole", **live), quiet=True)
@@ -112,7 +153,7 @@ def test_packed_features_teach_where_there_are_some(tmp_path):
     encoded = dataclasses.make_dataclass("Encoded", ["coarse"])(coarse)
     assert distillation.frames(clips) == 2 and distillation.frames(clips[:1]) == 0
     expected = unlike(distillation.heads["pack"](coarse[2:]), torch.tensor(targets))
-    torch.testing.assert_close(distillation.feature_loss(clips, encoded, None), expected)
+    torch.testing.assert_close(distillation.feature_loss(model, clips, encoded, None), expected)
 
 
 def test_two_packs_are_refused(tmp_path):

@@ -18,7 +18,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from sam2s_model.checkpoint import load_model
-from sam2s_model.config import PICO
+from sam2s_model.config import PICO, ModelConfig
 from sam2s_model.errors import CheckpointError, ConfigError, TrainingError
 from sam2s_model.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.training import loop
@@ -172,6 +172,29 @@ def test_frozen_weights_stay_bit_equal_and_all_others_learn(tmp_path, names):
     else:
         assert not any(name.startswith(names) for name in changed)
         assert any(name.startswith("sam_prompt_encoder.") for name in changed) and any(n.startswith("sam_mask_decoder.") for n in changed)
+
+
+def test_a_phase_can_leave_the_image_encoder_as_it_is(tmp_path):
+    asked = config(tmp_path, phases=(Phase(steps=3, learn_encoder=False),))
+    before = start_model(asked, lambda text: None).state_dict()
+    train(asked, quiet=True)
+    after = load_file(tmp_path / "model.safetensors")
+    fine = ("image_encoder.", "sam_mask_decoder.conv_s0", "sam_mask_decoder.conv_s1")
+    assert all(torch.equal(after[k], v) for k, v in before.items() if k.startswith(fine))
+    assert all(not torch.equal(after[k], v) for k, v in before.items() if k.startswith("memory_attention.layers.0.self"))
+
+
+def test_a_run_can_take_the_decoder_of_another_model(tmp_path):
+    torch.manual_seed(3)
+    given = Sam2Model(ModelConfig.from_name("sam2_hiera_tiny"), 64).state_dict()
+    save_file({k: v for k, v in given.items() if not k.startswith(MEMORY_PARTS)}, tmp_path / "tiny.safetensors")
+    asked = config(tmp_path, model="sam2s_nano", decoder_from=str(tmp_path / "tiny.safetensors"))
+    state = start_model(asked).state_dict()
+    same = {k for k, v in state.items() if k in given and given[k].shape == v.shape and torch.equal(v, given[k])}
+    decoder = {k for k in state if k.startswith(("sam_prompt_encoder.", "sam_mask_decoder.transformer.", "no_mem_embed"))}
+    assert decoder and decoder <= same and "sam_mask_decoder.conv_s0.weight" not in same
+    with pytest.raises(CheckpointError, match="does not fit sam2s_pico"):
+        start_model(dataclasses.replace(asked, model="sam2s_pico"))
 
 
 def test_what_to_freeze_must_be_there(tmp_path):
