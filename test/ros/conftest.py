@@ -33,7 +33,12 @@ LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability
 
 
 class Process:
-    """A real process whose output is kept in a file."""
+    """A real process whose output is kept in a file.
+
+    OUT_WITHIN: s that it may take to end after a signal: the 2 s of P29, twice, as the machine of the tests does more than this
+    """
+
+    OUT_WITHIN = 4.0
 
     def __init__(self, command: list[str], **env: str):
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")

@@ -106,7 +106,7 @@ def test_own_rate_and_source_stamps(replay):
     assert len(one.images) == 20 and one.process.running()
     assert not one.call(Trigger, "step").success
     code, seconds = one.process.stop(signal.SIGINT)
-    assert code == 0 and seconds < 2 and "Traceback" not in one.process.output, one.process.output
+    assert code == 0 and seconds < one.process.OUT_WITHIN and "Traceback" not in one.process.output, one.process.output
 
 
 def test_pause_step_resume(replay):
@@ -219,7 +219,7 @@ def test_signal_ends_it_with_code_0(replay, number, paused):
     if not paused:
         one.wait_for(5)
     code, seconds = one.process.stop(number)
-    assert code == 0 and seconds < 2, (code, seconds, one.process.output)
+    assert code == 0 and seconds < one.process.OUT_WITHIN, (code, seconds, one.process.output)
     assert "Traceback" not in one.process.output
 
 
