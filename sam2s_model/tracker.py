@@ -164,6 +164,19 @@ class Tracker:
         self._outputs = None
         self.revision += 1
 
+    @torch.inference_mode()
+    def set_policy(self, policy: str) -> None:
+        """Follow another memory policy from the next frame on; takes a name as the constructor does.
+
+        Objects stay, with their prompted frames, the newest frames' memories and their masks. What the former policy
+        kept besides is forgotten. After "none", which remembers nothing, the newest masks stand for prompted frames.
+        Raises ConfigError; nothing is changed then.
+        """
+        name = choose_policy(policy, self.model.has_memory)
+        segmenter = Segmenter(self.model, name, self.config)
+        segmenter.take_over(self._segmenter, self._history.newest)
+        self._segmenter, self.policy_name = segmenter, name
+
     def warm_up(self, height: int, width: int) -> None:
         """Run one throw-away frame with one object, so that the first real frame is as fast as the others.
 
