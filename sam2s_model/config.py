@@ -45,6 +45,7 @@ class ModelConfig:
     latents_1d, latents_2d: global tokens, and tokens on a square, that EdgeTAM's perceiver makes of a memory; both 0: a
         memory keeps all its positions
     long_term_embedding: SAM2S has a temporal embedding of its own for long-term memories
+    short_attention: SLM-SAM2 has a second memory attention, for the newest frame, and two blocks that fuse both
     num_classes: SAM2S's class token is compared with as many class embeddings; 0: there is no class token
     no_object_embedding: SAM 2.1 marks the memory of a frame without the object
     pointer_time: SAM 2.1 gives object pointers a code of their age
@@ -72,6 +73,7 @@ class ModelConfig:
     latents_1d: int = 0
     latents_2d: int = 0
     long_term_embedding: bool = False
+    short_attention: bool = False
     num_classes: int = 0
     no_object_embedding: bool = False
     pointer_time: bool = False
@@ -178,6 +180,15 @@ class TrackerConfig:
     binarise_prompted: bool = option(True, "the mask of a prompted frame is remembered without its doubts")
     non_overlap_memory: bool = option(False, "objects share no pixel in memory either; then they influence each other")
     fill_holes: int = option(8, "holes up to this area are filled, in pixels of the low-resolution mask; 0 fills none", low=0, high=32)
+    pruning: str = option(
+        "policy",
+        "what the short window is thinned by before it is attended to: policy: what the policy's name says",
+        choices=("policy", "none", "efp", "tsms"),
+    )
+    long_term_frames: int = option(4, "divemem: long-term frames kept for each object", low=1, high=32)
+    long_term_buffer: int = option(5, "divemem: candidates of which the least similar becomes a long-term frame", low=1, high=64)
+    long_term_min_iou: float = option(0.95, "divemem: a candidate's predicted IoU is greater", low=0.0, high=1.0)
+    long_term_consecutive: bool = option(False, "divemem: a frame that is no candidate empties the buffer")
     min_predicted_iou: float = option(0.4, "a mask of which the model expects a lower IoU is SUSPECT", low=0.0, high=1.0)
     lost_after: float = option(2.0, "s without being visible until OCCLUDED becomes LOST", low=0.0, high=3600.0)
     max_area_fraction: float = option(0.6, "a mask over more of the image than this is SUSPECT", low=0.0, high=1.0)

@@ -78,15 +78,7 @@ class Segmenter:
         rows = self.bank.rows(object_ids)
         view = View(self.bank, rows)
         conditioned = self._condition(frame, view)
-        if self.policy.uses_memory:
-            decoded = self.model.decode(
-                conditioned.features,
-                frame.features,
-                multimask=self.config.multimask_tracking,
-                stability=self.stability,
-            )
-        else:
-            decoded = self._decode_previous(conditioned.features, frame, view)
+        decoded, candidates = self._decode_tracked(conditioned.features, frame, view)
         present = self._present(decoded)
         outputs = self._outputs(object_ids, decoded, conditioned, present)
         if self.policy.uses_memory:
@@ -96,7 +88,7 @@ class Segmenter:
             self.bank.drop_kept(rows, frame.index)
             self.bank.write_recent(rows, frame.index, memory, outputs.pointers)
             self.bank.write_mask(rows, frame.index, outputs.logits)
-            self.policy.remember(view, _evidence(frame, outputs, memory))
+            self.policy.remember(view, _evidence(frame, outputs, memory, candidates))
         else:  # the last mask that was seen stays the prompt
             previous = self.bank.mask(rows, frame.index - 1)
             self.bank.write_mask(rows, frame.index, torch.where(present[:, None, None, None], decoded.logits, previous))
@@ -164,7 +156,22 @@ class Segmenter:
             view.pointers(chosen.pointer_columns),
             chosen.ages,
             chosen.allowed,
+            None if chosen.short is None else (view.memories(chosen.short.columns), chosen.short.codes),
         )
+
+    def _decode_tracked(self, features: Tensor, frame: Frame, view: View) -> tuple[Decoded, Tensor | None]:
+        """Decode without a prompt, and the candidate masks (N, 3, h, w) for policies that compare them."""
+        if not self.policy.uses_memory:
+            return self._decode_previous(features, frame, view), None
+        multimask = self.config.multimask_tracking
+        if not self.policy.uses_candidates:
+            return self.model.decode(features, frame.features, multimask=multimask, stability=self.stability), None
+        found = self.model.candidates(features, frame.features)
+        chosen = self.policy.choose(view, found.logits[:, 1:], found.iou[:, 1:]) + 1
+        if not multimask:
+            stays = self.stability.stable(found.logits[:, 0]) if self.stability else torch.ones_like(chosen, dtype=torch.bool)
+            chosen = torch.where(stays, 0, chosen)
+        return found.taken(chosen), found.logits[:, 1:]
 
     def _decode_previous(self, features: Tensor, frame: Frame, view: View) -> Decoded:
         """Decode from the masks of the frame before, for the policy without memory."""

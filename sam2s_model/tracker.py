@@ -41,7 +41,7 @@ class PromptResult:
 class Tracker:
     """Track objects through a stream of images.
 
-    model: from `checkpoint.load_model`; policy: "auto" (fifo, or none for a checkpoint without memory), "fifo", "none"
+    model: from `checkpoint.load_model`; policy: a name of `memory.POLICIES`, or "auto": fifo, or what the checkpoint was made for
     first_id: the first object id to give, so that a tracker that follows another gives no id twice
     Raises ConfigError when the checkpoint cannot run the policy.
     """
@@ -55,7 +55,7 @@ class Tracker:
         first_id: int = 1,
     ):
         self.model = model
-        self.policy_name = choose_policy(policy, model.has_memory)
+        self.policy_name = choose_policy(policy, model.has_memory, model.config)
         self.config = config
         self.label_set = label_set
         self.revision = 0
@@ -172,7 +172,7 @@ class Tracker:
         kept besides is forgotten. After "none", which remembers nothing, the newest masks stand for prompted frames.
         Raises ConfigError; nothing is changed then.
         """
-        name = choose_policy(policy, self.model.has_memory)
+        name = choose_policy(policy, self.model.has_memory, self.model.config)
         segmenter = Segmenter(self.model, name, self.config)
         segmenter.take_over(self._segmenter, self._history.newest)
         self._segmenter, self.policy_name = segmenter, name

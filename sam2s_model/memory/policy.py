@@ -25,7 +25,7 @@ from sam2s_model.memory.view import View
 class Part:
     """Some spatial memories of each of N objects.
 
-    columns, codes: (N, K) int64, where they are in the bank and which temporal code each gets, see `Sam2Model.with_memory`
+    columns, codes: (N, K), where they are in the bank and which temporal code each gets, see `Sam2Model.with_memory`
     allowed: (N, K) bool, False where an object has fewer; None where the host knows that none has
     """
 
@@ -124,7 +124,7 @@ class Policy:
     def select(self, view: View, now: int) -> Selection:
         """What to attend to on frame `now`."""
         prompted = self.prompted_frames(view, now)
-        return self.selection(view, now, prompted, self.short_window(view, now, prompted))
+        return self.selection(view, now, prompted, self.pruned_window(view, now, prompted))
 
     def choose(self, view: View, candidates: Tensor, predicted_iou: Tensor) -> Tensor:
         """(N,): which of the masks, logits (N, K, h, w), is each object's. Only asked of policies with `uses_candidates`."""
@@ -145,16 +145,19 @@ class Policy:
         columns, allowed = _first(past, view.count_prompted(now))
         return Part(columns, torch.full_like(columns, self.prompted_code), allowed)
 
-    def short_window(self, view: View, now: int, prompted: Part, window: int | None = None) -> Part:
-        """The newest frames, complete or pruned; their codes are their ages."""
-        window = window or self.window
+    def pruned_window(self, view: View, now: int, prompted: Part) -> Part:
+        """The short window, or what its pruning leaves of it."""
+        part = self.short_window(view, now, self.window)
+        return self.pruning.prune(view, part, prompted) if self.pruning else part
+
+    def short_window(self, view: View, now: int, window: int) -> Part:
+        """The newest frames, at most `window` old; their codes are their ages."""
         frames = view.frames("recent")
         age = now - frames
         inside = (frames != EMPTY) & (age > 0) & (age <= window)
         columns, allowed = _first(inside, view.count_recent(now, window))
         codes = (age.gather(1, columns) - 1).clamp(0, window - 1)
-        part = Part(columns + view.layout.columns("recent").start, codes, allowed)
-        return self.pruning.prune(view, part, prompted) if self.pruning else part
+        return Part(columns + view.layout.columns("recent").start, codes, allowed)
 
     def kept_frames(self, view: View, name: str, order: Tensor, most: int, codes: Tensor | int) -> Part:
         """Kept slots of a kind, for each object those with the greatest order (N, slots), where it is not negative.
@@ -166,15 +169,29 @@ class Policy:
             codes = torch.full((slots.shape[1],), codes, device=slots.device)
         return Part(slots + view.layout.columns(name).start, codes[: slots.shape[1]].expand_as(slots), values >= 0)
 
-    def selection(self, view: View, now: int, *parts: Part, short: Part | None = None) -> Selection:
-        """Some memories, with the pointers of the prompted and of the newest frames."""
+    def newest_and_kept(self, view: View, now: int, name: str) -> tuple[Part, Part]:
+        """A window of the frame before, whatever it shows, and of the newest older ones of a kind, coded by their order."""
+        newest = self.short_window(view, now, 1)
+        frames = view.frames(name)
+        order = torch.where(now - frames > 1, frames, EMPTY)
+        most = min(self.window - 1, max(0, view.most_tracked(now) - 1))  # the host's bound
+        codes = torch.arange(1, self.window, device=order.device)
+        return newest, self.kept_frames(view, name, order, most, codes)
+
+    def selection(self, view: View, now: int, *parts: Part, pointed: Part | None = None) -> Selection:
+        """Some memories, with the pointers of the prompted and of the newest frames, and of the kept ones `pointed`."""
         layout, frames = view.layout, view.pointer_frames()
         age = now - frames
         prompted = torch.arange(frames.shape[1], device=frames.device) < layout.conditioning
         past = (frames != EMPTY) & (age > 0) & (prompted | (age <= self.pointer_window))
         columns, allowed = _first(past, view.count_prompted(now) + view.count_pointers(now, self.pointer_window))
         ages = torch.where(past, age, 0).gather(1, columns).float()
-        return Selection(_joined(parts), columns, ages, allowed, short)
+        pointers = Part(columns, ages, allowed)
+        if pointed is not None:
+            ages = now - view.bank.frames[view.index[:, None], pointed.columns]
+            places = pointed.columns - layout.kept_columns.start + layout.kept_pointers.start
+            pointers = _joined((pointers, Part(places, ages.float(), pointed.allowed)))
+        return Selection(_joined(parts), pointers.columns, pointers.codes, pointers.allowed)
 
 
 def _first(allowed: Tensor, counts: np.ndarray) -> tuple[Tensor, Tensor | None]:

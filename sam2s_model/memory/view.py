@@ -70,6 +70,11 @@ class View:
         first = np.where((prompted == EMPTY) | (prompted >= now), now - 1, prompted).min(initial=now - 1)
         return int(now - 1 - first)
 
+    def first_prompted(self) -> np.ndarray:
+        """(N,): each object's first prompted frame; it has one."""
+        prompted = self.bank.known[self.rows, : self.layout.conditioning]
+        return np.where(prompted == EMPTY, np.iinfo(np.int64).max, prompted).min(1)
+
     # ---- writing
 
     def write_note(self, name: str, value: Tensor) -> None:
