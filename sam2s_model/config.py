@@ -164,6 +164,12 @@ GFLOP a frame with one object and eleven memories (one prompted, six recent, fou
 MODELS = {**_published(), EDGETAM.name: EDGETAM, PICO.name: PICO, NANO.name: NANO}
 
 
+POLICY_NAMES = (
+    "fifo", "efp", "divemem", "divemem+efp", "tsms", "samurai", "distractor", "occlusion", "slm", "none"
+)  # fmt: skip
+"""Names of `memory.POLICIES`, for those who do not need torch to know them."""
+
+
 @dataclass(frozen=True)
 class TrackerConfig:
     """How the tracker runs a model. Defaults are the published ones where there are any."""

@@ -54,7 +54,7 @@ class DistractorAware(Policy):
         prompted = self.prompted_frames(view, now)
         added = view.most_tracked(now) // (self.interval + 1)  # the host's bound
         frames = view.frames("distractors")
-        order = torch.where(frames < now, frames, EMPTY)
+        order = torch.where(now - frames > 1, frames, EMPTY)  # the frame before is the window's
         distractors = self.kept_frames(view, "distractors", order, added, self.prompted_code)
         window = self.newest_and_kept(view, now, "visible")
         return self.selection(view, now, prompted, distractors, *window, pointed=distractors)
@@ -67,7 +67,7 @@ class DistractorAware(Policy):
         distracted = self._alternative_iou(evidence) <= self.max_box_iou
         added = seen & (evidence.predicted_iou > self.min_iou) & usual & due & distracted
         view.keep("distractors", view.frames("distractors").argmin(1), added, evidence)
-        view.keep("visible", view.frames("visible").argmin(1), seen, evidence)
+        view.keep("visible", view.frames("visible").argmin(1), seen & ~added, evidence)
         view.write_note("last_added", torch.where(added, evidence.frame, view.note("last_added")))
         slot = torch.full_like(view.index, evidence.frame % self.areas)
         view.write_note_slot("areas", slot, evidence.area, seen)

@@ -179,18 +179,22 @@ class Policy:
         return newest, self.kept_frames(view, name, order, most, codes)
 
     def selection(self, view: View, now: int, *parts: Part, pointed: Part | None = None) -> Selection:
-        """Some memories, with the pointers of the prompted and of the newest frames, and of the kept ones `pointed`."""
+        """Some memories, with the pointers of the prompted and of the newest frames.
+
+        pointed: kept memories whose pointers are attended to as well, once they are older than those
+        """
         layout, frames = view.layout, view.pointer_frames()
         age = now - frames
         prompted = torch.arange(frames.shape[1], device=frames.device) < layout.conditioning
         past = (frames != EMPTY) & (age > 0) & (prompted | (age <= self.pointer_window))
         columns, allowed = _first(past, view.count_prompted(now) + view.count_pointers(now, self.pointer_window))
         ages = torch.where(past, age, 0).gather(1, columns).float()
-        pointers = Part(columns, ages, allowed)
+        pointers = Part(columns, ages, allowed)  # coded by their ages
         if pointed is not None:
             ages = now - view.bank.frames[view.index[:, None], pointed.columns]
             places = pointed.columns - layout.kept_columns.start + layout.kept_pointers.start
-            pointers = _joined((pointers, Part(places, ages.float(), pointed.allowed)))
+            older = pointed.allowed & (ages > self.pointer_window)
+            pointers = _joined((pointers, Part(places, ages.float(), older)))
         return Selection(_joined(parts), pointers.columns, pointers.codes, pointers.allowed)
 
 

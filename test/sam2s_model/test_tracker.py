@@ -275,7 +275,7 @@ def test_a_checkpoint_without_memory_runs_none_only(model):
     finally:
         model.missing = ()
     assert Tracker(model).policy_name == "fifo"
-    with pytest.raises(ConfigError, match="expected auto, fifo, none"):
+    with pytest.raises(ConfigError, match="expected auto, fifo, efp, divemem"):
         Tracker(model, "lifo")
 
 
