@@ -198,7 +198,13 @@ class TrackerConfig:
     min_predicted_iou: float = option(0.4, "a mask of which the model expects a lower IoU is SUSPECT", low=0.0, high=1.0)
     lost_after: float = option(2.0, "s without being visible until OCCLUDED becomes LOST", low=0.0, high=3600.0)
     max_area_fraction: float = option(0.6, "a mask over more of the image than this is SUSPECT", low=0.0, high=1.0)
+    min_area_ratio: float = option(0.05, "a mask with less than this part of the object's usual area is SUSPECT", low=0.0, high=1.0)
     max_jump: float = option(0.35, "a centroid that moves further in one frame, in image diagonals, is SUSPECT", low=0.0, high=1.0)
+    confirm_frames: int = option(1, "plausible masks in a row until an object is TRACKED again", low=1, high=100)
+    hysteresis: float = option(0.05, "until then, score and predicted IoU must be above their limits by this", low=0.0, high=0.5)
+    reidentification: bool = option(True, "what appears of a LOST object is compared with it; the mask of another is withheld")
+    min_similarity: float = option(0.3, "least cosine of its looks with those of its confident frames", low=-1.0, high=1.0)
+    confident_iou: float = option(0.8, "least predicted IoU of a frame that the looks are learnt from", low=0.0, high=1.0)
     field_of_view: str = option(
         "full", "pixels marked 255: full marks none, auto finds the endoscope's circle", choices=("full", "auto")
     )

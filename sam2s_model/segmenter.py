@@ -17,11 +17,12 @@ from torch import Tensor
 from sam2s_model.config import TrackerConfig
 from sam2s_model.history import Frame
 from sam2s_model.mask_decoder import Decoded, Stability
-from sam2s_model.memory import BankLayout, Evidence, MemoryBank, Policy, View, create_policy
+from sam2s_model.memory import BankLayout, Evidence, MemoryBank, Note, Policy, View, create_policy
 from sam2s_model.model import ABSENT_LOGIT, STRIDE, Conditioned, Sam2Model
 from sam2s_model.presence import Reading
 from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.prompts import Prompt
+from sam2s_model.reidentification import Reidentification, Verdict
 
 PREVIOUS_LIMIT = 32.0  # logits of a mask that is fed back are clamped to it, as published
 
@@ -33,6 +34,8 @@ class Outputs:
     object_ids: N; logits: (N, 1, h, w) fp32, -1024 everywhere for an absent object; iou, object_logit: (N,) fp32
     pointers: (N, dim); present: (N,) bool
     class_logits: (N, K) fp32, of the class token, zero without a memory; K is 0 for a model without one
+    similarity: (N,) fp32, of an object that was LOST with what appears, NaN when it was not compared
+    rejected: (N,) bool, what appeared is not the object, whose mask is withheld
     """
 
     object_ids: tuple[int, ...]
@@ -42,6 +45,8 @@ class Outputs:
     pointers: Tensor
     present: Tensor
     class_logits: Tensor
+    similarity: Tensor
+    rejected: Tensor
 
     def merged(self, newer: Outputs) -> Outputs:
         """These outputs with those of some objects replaced or added; rows ascend by id."""
@@ -58,7 +63,8 @@ class Outputs:
 
     @property
     def _tensors(self) -> tuple[Tensor, ...]:
-        return self.logits, self.iou, self.object_logit, self.pointers, self.present, self.class_logits
+        tensors = self.logits, self.iou, self.object_logit, self.pointers, self.present, self.class_logits
+        return *tensors, self.similarity, self.rejected
 
 
 class Segmenter:
@@ -71,7 +77,9 @@ class Segmenter:
         self.model, self.config = model, config
         self.policy = create_policy(policy, model.config, config)
         self.stability = Stability(config.stability_delta, config.stability_threshold) if config.stability else None
-        self.bank = MemoryBank(bank_layout(model, self.policy, config), model.device, model.dtype)
+        self.looks = Reidentification(config, model.config.dim) if config.reidentification else None
+        notes = (*self.policy.notes, *(self.looks.notes if self.looks else ()))
+        self.bank = MemoryBank(bank_layout(model, self.policy, config, notes), model.device, model.dtype)
 
     def track(self, frame: Frame, object_ids: Sequence[int]) -> Outputs:
         """Decode objects on a frame from what is remembered of the frames before, and remember it."""
@@ -79,8 +87,12 @@ class Segmenter:
         view = View(self.bank, rows)
         conditioned = self._condition(frame, view)
         decoded, candidates = self._decode_tracked(conditioned.features, frame, view)
-        present = self._present(decoded)
-        outputs = self._outputs(object_ids, decoded, conditioned, present)
+        present, verdict = self._present(decoded), None
+        if self.looks:
+            verdict = self.looks.judge(view, frame.features.coarse, decoded.logits, present, frame.stamp)
+            present = present & ~verdict.rejected
+        outputs = self._outputs(object_ids, decoded, conditioned, present, verdict=verdict)
+        self._learn_looks(view, frame, outputs)
         if self.policy.uses_memory:
             memory = self.model.encode_memory(
                 frame.features, outputs.logits, present, exclusive=self.config.non_overlap_memory
@@ -110,6 +122,7 @@ class Segmenter:
             decoded = self._decode_points(conditioned.features, frame, row, prompt)
             scored = present = self._present(decoded)
         outputs = self._outputs((object_id,), decoded, conditioned, present, scored)
+        self._learn_looks(view, frame, outputs)
         if self.policy.uses_memory:
             memory = self.model.encode_memory(
                 frame.features, outputs.logits, present, binarise=self.config.binarise_prompted
@@ -122,7 +135,7 @@ class Segmenter:
 
     def take_over(self, other: Segmenter, newest: Frame | None) -> None:
         """Go on with the objects of another policy, which had them on the newest frame; this one's bank is empty."""
-        self.bank.adopt(other.bank)
+        self.bank.adopt(other.bank, self.looks.notes if self.looks else ())
         if not len(self.bank) or not self.policy.uses_memory or other.policy.uses_memory:
             return
         rows, side = self.bank.rows(self.bank.ids), self.model.image_size
@@ -139,8 +152,11 @@ class Segmenter:
         score = outputs.object_logit.sigmoid()
         if not self.model.has_object_score or (prompted is not None and prompted.mask is not None):
             score = outputs.iou
-        numbers = torch.stack((score, outputs.iou, outputs.present.float()), dim=1).tolist()
-        return [Reading(s, iou, bool(present), prompted is not None) for s, iou, present in numbers]
+        columns = (score, outputs.iou, outputs.present.float(), outputs.similarity, outputs.rejected.float())
+        return [
+            Reading(s, iou, bool(present), prompted is not None, similarity, bool(rejected))
+            for s, iou, present, similarity, rejected in torch.stack(columns, dim=1).tolist()
+        ]
 
     def _condition(self, frame: Frame, view: View) -> Conditioned:
         """The frame's features conditioned on the memories of some rows, where there are any."""
@@ -234,6 +250,7 @@ class Segmenter:
         conditioned: Conditioned,
         present: Tensor,
         scored: Tensor | None = None,
+        verdict: Verdict | None = None,
     ) -> Outputs:
         """scored: presence that decides about the pointer, where it is not the mask's."""
         pointers = self.model.pointer(decoded.token, present if scored is None else scored)
@@ -242,11 +259,24 @@ class Segmenter:
         if class_logits is None:
             class_logits = logits.new_zeros(len(logits), self.model.config.num_classes)
         return Outputs(
-            tuple(object_ids), logits, decoded.iou, decoded.object_logit, pointers, present, class_logits.float()
+            tuple(object_ids),
+            logits,
+            decoded.iou,
+            decoded.object_logit,
+            pointers,
+            present,
+            class_logits.float(),
+            torch.full_like(decoded.iou, torch.nan) if verdict is None else verdict.similarity,
+            torch.zeros_like(present) if verdict is None else verdict.rejected,
         )
 
+    def _learn_looks(self, view: View, frame: Frame, outputs: Outputs) -> None:
+        if self.looks:
+            features = frame.features.coarse
+            self.looks.learn(view, features, outputs.logits, outputs.iou, outputs.present, frame.stamp)
 
-def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig) -> BankLayout:
+
+def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: tuple[Note, ...]) -> BankLayout:
     """The slots that a policy needs. The rings are the same for all policies with memory, so that one can follow another."""
     h, w = model.grid
     remembers = policy.uses_memory
@@ -263,7 +293,7 @@ def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig) -> Bank
         dim=model.config.dim,
         logits=(h * STRIDE // 4, w * STRIDE // 4),
         kept=policy.kept,
-        notes=policy.notes,
+        notes=notes,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2s_model.memory.layout import BankLayout
+from sam2s_model.memory.layout import BankLayout, Note
 
 EMPTY = -1  # frame index of a slot that holds nothing
 
@@ -65,7 +65,7 @@ class MemoryBank:
         self.ids.append(object_id)
         for frames in (self.known, self.known_pointers, self.mask_frames, self.frames, self.pointer_frames):
             frames[row] = EMPTY
-        self.start_notes([row])
+        self.start_notes([row], self.layout.notes)
         return row
 
     def reserve(self, rows: int) -> None:
@@ -101,8 +101,8 @@ class MemoryBank:
             for row, values in zip(saved.rows, copy):
                 store[row] = values
 
-    def adopt(self, other: MemoryBank) -> None:
-        """Take over another bank's objects: their prompted frames, rings and masks, not what its policy kept or noted.
+    def adopt(self, other: MemoryBank, notes: Sequence[Note]) -> None:
+        """Take over another bank's objects: prompted frames, rings, masks and some notes, not what its policy kept.
 
         Of the other bank's slots of each kind there are as many as here, or none.
         """
@@ -110,6 +110,8 @@ class MemoryBank:
             self.add(object_id)
         n, own, source = len(other), self.layout, other.layout
         self.logits[:n], self.mask_frames[:n] = other.logits[:n], other.mask_frames[:n]
+        for note in notes:
+            self.notes[note.name][:n] = other.notes[note.name][:n]
         if source.conditioning and own.conditioning:
             both = own.conditioning + own.recent
             for mine, theirs in ((self.spatial, other.spatial), (self.frames, other.frames), (self.known, other.known)):
@@ -174,9 +176,9 @@ class MemoryBank:
             held = frames[rows, kept]
             frames[rows, kept] = torch.where(held >= frame, EMPTY, held)
 
-    def start_notes(self, rows: Rows) -> None:
-        """Set what policies note of some objects to its initial values."""
-        for note in self.layout.notes:
+    def start_notes(self, rows: Rows, notes: Sequence[Note]) -> None:
+        """Set what is noted of some objects to its initial values."""
+        for note in notes:
             self.notes[note.name][rows] = note.initial
 
     def memory_bytes(self) -> int:

@@ -73,7 +73,7 @@ class DistractorAware(Policy):
         view.write_note_slot("areas", slot, evidence.area, seen)
 
     def prompted(self, view: View, evidence: Evidence) -> None:
-        view.bank.start_notes(view.rows)
+        view.bank.start_notes(view.rows, self.notes)
         slot = torch.full_like(view.index, evidence.frame % self.areas)
         view.write_note_slot("areas", slot, evidence.area, evidence.area > 0)
         view.write_note("last_added", torch.full_like(view.index, evidence.frame))

@@ -61,7 +61,7 @@ class Samurai(Policy):
         self._follow(view, evidence, mean, covariance)
 
     def prompted(self, view: View, evidence: Evidence) -> None:
-        view.bank.start_notes(view.rows)
+        view.bank.start_notes(view.rows, self.notes)
         self._follow(view, evidence, view.note("mean"), view.note("covariance"))
 
     def _follow(self, view: View, evidence: Evidence, mean: Tensor, covariance: Tensor) -> None:
