@@ -76,6 +76,7 @@ class Segmenter:
     def __init__(self, model: Sam2Model, policy: str, config: TrackerConfig):
         self.model, self.config = model, config
         self.policy = create_policy(policy, model.config, config)
+        self.keys = 0  # that an object's memory attention had on the last frame, padding included
         self.stability = Stability(config.stability_delta, config.stability_threshold) if config.stability else None
         self.looks = Reidentification(config, model.config.dim) if config.reidentification else None
         notes = (*self.policy.notes, *(self.looks.notes if self.looks else ()))
@@ -163,7 +164,9 @@ class Segmenter:
         if not self.policy.uses_memory:
             return Conditioned(self.model.without_memory(frame.features, len(view)), None)
         chosen = self.policy.select(view, frame.index)
-        if not chosen.spatial.columns.shape[1]:
+        split = self.model.config.dim // self.model.config.memory_dim
+        self.keys = chosen.spatial.columns.shape[1] * self.model.memory_tokens + chosen.pointer_columns.shape[1] * split
+        if not self.keys:
             return Conditioned(self.model.without_memory(frame.features, len(view)), None)
         return self.model.with_memory(
             frame.features,

@@ -200,6 +200,15 @@ class Tracker:
         """
         return self._segmenter.bank.memory_bytes() + self._history.memory_bytes()
 
+    def bytes_per_object(self) -> int:
+        """Bytes of one object's row of the bank."""
+        return self._segmenter.bank.layout.bytes_per_object(self.model.no_mem_embed.element_size())
+
+    @property
+    def keys_attended(self) -> int:
+        """Keys of an object's memory attention on the last frame; 0 without a memory."""
+        return self._segmenter.keys
+
     def device_description(self) -> str:
         return describe_device(self.model.device)
 
