@@ -11,6 +11,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
+from sam2s_model.config import POLICY_NAMES
 from sam2s_ros.dds import environment, share_directory
 
 BOOL = ["true", "false"]
@@ -21,7 +22,7 @@ OVERRIDES = {
     "checkpoint": dict(description="path of the checkpoint, or a name of `sam2s checkpoint list`"),
     "device": dict(description="auto, cpu, cuda or cuda:N"),
     "allow_cpu": dict(description="whether device auto may fall back to the CPU", choices=KEEP_OR_BOOL),
-    "policy": dict(description="which memory is used", choices=["", "auto", "fifo", "none"]),
+    "policy": dict(description="which memory is used", choices=["", "auto", *POLICY_NAMES]),
     "autostart": dict(description="whether the node configures and activates itself", choices=KEEP_OR_BOOL),
 }
 

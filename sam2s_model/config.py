@@ -48,6 +48,7 @@ class ModelConfig:
     latents_in_place: the rotary code of those on a square says where in the features' grid they are, whatever its size;
         EdgeTAM's only counts them
     long_term_embedding: SAM2S has a temporal embedding of its own for long-term memories
+    short_attention: SLM-SAM2 has a second memory attention, for the newest frame, and two blocks that fuse both
     num_classes: SAM2S's class token is compared with as many class embeddings; 0: there is no class token
     no_object_embedding: SAM 2.1 marks the memory of a frame without the object
     pointer_time: SAM 2.1 gives object pointers a code of their age
@@ -77,6 +78,7 @@ class ModelConfig:
     latents_2d: int = 0
     latents_in_place: bool = False
     long_term_embedding: bool = False
+    short_attention: bool = False
     num_classes: int = 0
     no_object_embedding: bool = False
     pointer_time: bool = False
@@ -172,6 +174,12 @@ memories (one prompted, six recent, four long-term), see `flops`."""
 MODELS = {**_published(), EDGETAM.name: EDGETAM, PICO.name: PICO, NANO.name: NANO}
 
 
+POLICY_NAMES = (
+    "fifo", "efp", "divemem", "divemem+efp", "tsms", "samurai", "distractor", "occlusion", "slm", "none"
+)  # fmt: skip
+"""Names of `memory.POLICIES`, for those who do not need torch to know them."""
+
+
 @dataclass(frozen=True)
 class TrackerConfig:
     """How the tracker runs a model. Defaults are the published ones where there are any."""
@@ -188,10 +196,25 @@ class TrackerConfig:
     binarise_prompted: bool = option(True, "the mask of a prompted frame is remembered without its doubts")
     non_overlap_memory: bool = option(False, "objects share no pixel in memory either; then they influence each other")
     fill_holes: int = option(8, "holes up to this area are filled, in pixels of the low-resolution mask; 0 fills none", low=0, high=32)
+    pruning: str = option(
+        "policy",
+        "what the short window is thinned by before it is attended to: policy: what the policy's name says",
+        choices=("policy", "none", "efp", "tsms"),
+    )
+    long_term_frames: int = option(4, "divemem: long-term frames kept for each object", low=1, high=32)
+    long_term_buffer: int = option(5, "divemem: candidates of which the least similar becomes a long-term frame", low=1, high=64)
+    long_term_min_iou: float = option(0.95, "divemem: a candidate's predicted IoU is greater", low=0.0, high=1.0)
+    long_term_consecutive: bool = option(False, "divemem: a frame that is no candidate empties the buffer")
     min_predicted_iou: float = option(0.4, "a mask of which the model expects a lower IoU is SUSPECT", low=0.0, high=1.0)
     lost_after: float = option(2.0, "s without being visible until OCCLUDED becomes LOST", low=0.0, high=3600.0)
     max_area_fraction: float = option(0.6, "a mask over more of the image than this is SUSPECT", low=0.0, high=1.0)
+    min_area_ratio: float = option(0.05, "a mask with less than this part of the object's usual area is SUSPECT", low=0.0, high=1.0)
     max_jump: float = option(0.35, "a centroid that moves further in one frame, in image diagonals, is SUSPECT", low=0.0, high=1.0)
+    confirm_frames: int = option(1, "plausible masks in a row until an object is TRACKED again", low=1, high=100)
+    hysteresis: float = option(0.05, "until then, score and predicted IoU must be above their limits by this", low=0.0, high=0.5)
+    reidentification: bool = option(True, "what appears of a LOST object is compared with it; the mask of another is withheld")
+    min_similarity: float = option(0.3, "least cosine of its looks with those of its confident frames", low=-1.0, high=1.0)
+    confident_iou: float = option(0.8, "least predicted IoU of a frame that the looks are learnt from", low=0.0, high=1.0)
     field_of_view: str = option(
         "full", "pixels marked 255: full marks none, auto finds the endoscope's circle", choices=("full", "auto")
     )

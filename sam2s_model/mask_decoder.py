@@ -36,6 +36,12 @@ class Candidates:
     tokens: Tensor
     object_logit: Tensor
 
+    def taken(self, chosen: Tensor) -> Decoded:
+        """One mask of each object: chosen (B,), 0..3."""
+        rows = torch.arange(len(chosen), device=chosen.device)
+        logits = self.logits[rows, chosen][:, None]
+        return Decoded(logits, self.iou[rows, chosen], self.tokens[rows, chosen], self.object_logit)
+
 
 @dataclass(frozen=True)
 class Stability:
@@ -113,7 +119,7 @@ class MaskDecoder(nn.Module):
     def candidates(
         self, features: Tensor, high_res: tuple[Tensor, Tensor], position: Tensor, sparse: Tensor, dense: Tensor
     ) -> Candidates:
-        """Decode all masks of each object, which training compares with the truth. Arguments as in `forward`."""
+        """Decode all masks of each object, for training and for policies that compare them. Arguments as in `forward`."""
         tokens, ious, object_logit, kernels, upscaled = self._read(features, high_res, position, sparse, dense)
         logits = torch.einsum("bkc,bchw->bkhw", kernels, upscaled).float()
         return Candidates(logits, ious, tokens, object_logit)

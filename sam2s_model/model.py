@@ -16,9 +16,9 @@ from sam2s_model.config import ModelConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.image_encoder import FpnNeck, Hiera, ImageEncoder, RepViT
 from sam2s_model.layers import MLP, sine_position_1d, sine_position_2d
-from sam2s_model.mask_decoder import Decoded, MaskDecoder, Stability
+from sam2s_model.mask_decoder import Candidates, Decoded, MaskDecoder, Stability
 from sam2s_model.memory_attention import MemoryAttention
-from sam2s_model.memory_encoder import MemoryEncoder
+from sam2s_model.memory_encoder import Fuser, MemoryEncoder
 from sam2s_model.perceiver import SpatialPerceiver
 from sam2s_model.prompt_encoder import PromptEncoder
 from sam2s_model.temporal_semantics import TemporalSemantics
@@ -33,7 +33,9 @@ MEMORY_PARTS = (
     "no_obj_embed_spatial",
     "mask_downsample.",
     "memory_attention.",
+    "memory_attention_short.",
     "memory_encoder.",
+    "memory_fusion.",
     "obj_ptr_proj.",
     "obj_ptr_tpos_proj.",
     "sam_mask_decoder.pred_obj_score_head.",
@@ -111,6 +113,9 @@ class Sam2Model(nn.Module):
             self.spatial_perceiver = SpatialPerceiver(memory_dim, config.latents_1d, config.latents_2d)
         if config.long_term_embedding:
             self.long_term_tpos_enc = _embedding(1, 1, 1, memory_dim)
+        if config.short_attention:
+            self.memory_attention_short = MemoryAttention(config.memory_layers, dim, memory_dim, config.memory_ffn)
+            self.memory_fusion = Fuser(dim)
         if config.num_classes:
             self.temporal_semantics = TemporalSemantics(dim, memory_dim, config.num_classes)
         self.set_image_size(image_size or config.image_size)
@@ -175,7 +180,14 @@ class Sam2Model(nn.Module):
         return (plain + self.no_mem_embed.reshape(1, -1, 1, 1)).expand(batch, -1, -1, -1)
 
     def with_memory(
-        self, features: ImageFeatures, memory: Tensor, codes: Tensor, pointers: Tensor, ages: Tensor, allowed: Tensor | None
+        self,
+        features: ImageFeatures,
+        memory: Tensor,
+        codes: Tensor,
+        pointers: Tensor,
+        ages: Tensor,
+        allowed: Tensor | None,
+        short: tuple[Tensor, Tensor] | None = None,
     ) -> Conditioned:
         """Condition a frame on each object's memories (SAM2, sec. 4), and read its class from them (SAM2S, TSL).
 
@@ -184,10 +196,9 @@ class Sam2Model(nn.Module):
             num_memories long-term, which only a model with `long_term_embedding` has
         pointers: (B, P, dim), object pointers; ages: (B, P), frames since each, as a float
         allowed: (B, F + P) bool, False where an object has nothing; None when nothing is missing
+        short: memories and codes for the second attention, of a model with `short_attention`; the sum of both is fused
         """
         batch, frames, area, memory_dim = memory.shape
-        h, w = features.grid
-        position = self._memory_place(h, w)[None, None] + self._memory_time()[codes][:, :, None]
         split = pointers.shape[-1] // memory_dim  # a pointer is that many tokens
         tokens = pointers.reshape(batch, -1, memory_dim).to(self.dtype)
         token_position = self._pointer_position(ages).repeat_interleave(split, dim=1)
@@ -195,25 +206,46 @@ class Sam2Model(nn.Module):
             allowed = torch.cat(
                 (allowed[:, :frames].repeat_interleave(area, 1), allowed[:, frames:].repeat_interleave(split, 1)), dim=1
             )
-        values = torch.cat((memory.flatten(1, 2).to(self.dtype), tokens), dim=1)
-        position = torch.cat((position.flatten(1, 2), token_position), dim=1)
-        conditioned = self.memory_attention(
+        values, position = self._placed(memory, codes, features.grid)
+        values, position = torch.cat((values, tokens), dim=1), torch.cat((position, token_position), dim=1)
+        conditioned = self._attend(self.memory_attention, features, values, position, allowed, tokens.shape[1])
+        if short is not None:
+            newest = self._attend(self.memory_attention_short, features, *self._placed(*short, features.grid), None, 0)
+            both = (conditioned + newest).transpose(1, 2).unflatten(2, features.grid)
+            conditioned = self.memory_fusion(both).flatten(2).transpose(1, 2)
+        class_logits = None
+        if self.config.num_classes:
+            class_logits = self.temporal_semantics(values + position, values, allowed, conditioned)
+        return Conditioned(self.for_decoder(conditioned.transpose(1, 2).unflatten(2, features.grid)), class_logits)
+
+    def _placed(self, memory: Tensor, codes: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Memories (B, F, tokens, memory_dim) and codes (B, F) -> tokens and their positions, (B, F tokens, memory_dim)."""
+        position = self._memory_place(*grid)[None, None] + self._memory_time()[codes][:, :, None]
+        return memory.flatten(1, 2).to(self.dtype), position.flatten(1, 2)
+
+    def _attend(
+        self,
+        attention: MemoryAttention,
+        features: ImageFeatures,
+        values: Tensor,
+        position: Tensor,
+        allowed: Tensor | None,
+        pointer_tokens: int,
+    ) -> Tensor:
+        """(B, hw, dim): the frame's features after a memory attention to tokens (B, M, memory_dim)."""
+        h, w = features.grid
+        return attention(
             features.coarse.flatten(2).transpose(1, 2),
-            sine_position_2d(self.config.dim, h, w, device=memory.device).flatten(1).T[None].to(self.dtype),
+            sine_position_2d(self.config.dim, h, w, device=values.device).flatten(1).T[None].to(self.dtype),
             values,
             position,
             allowed,
             (h, w),
-            pointer_tokens=tokens.shape[1],
+            pointer_tokens=pointer_tokens,
             memory_side=math.isqrt(self.config.latents_2d),
             unplaced=self.config.latents_1d,
             memory_step=self._latent_step(h),
         )
-        class_logits = None
-        if self.config.num_classes:
-            class_logits = self.temporal_semantics(values + position, values, allowed, conditioned)
-        conditioned = conditioned.transpose(1, 2).unflatten(2, (h, w))
-        return Conditioned(self.for_decoder(conditioned), class_logits)
 
     def _memory_place(self, height: int, width: int) -> Tensor:  # -> (memory_tokens, memory_dim)
         if self.config.latents_2d:
@@ -264,6 +296,21 @@ class Sam2Model(nn.Module):
             multimask,
             stability,
         )
+
+    def candidates(
+        self,
+        conditioned: Tensor,
+        features: ImageFeatures,
+        points: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        mask_logits: Tensor | None = None,
+    ) -> Candidates:
+        """All four masks of each object; arguments as those of `decode`."""
+        prompt, batch = self.sam_prompt_encoder, len(conditioned)
+        sparse = prompt.no_points(batch) if points is None else prompt.points(points, point_labels, self.image_size)
+        dense = prompt.mask(mask_logits, batch, features.grid)
+        place = prompt.grid_position(*features.grid)
+        return self.sam_mask_decoder.candidates(conditioned, features.high_res, place, sparse, dense)
 
     def decode_given_mask(self, features: ImageFeatures, mask: Tensor) -> Decoded:
         """Take (B, 1, S, S) masks of 0 and 1 as the output; the decoder only makes their pointer tokens.

@@ -6,15 +6,16 @@ after a prompt, and a late prompt leads to the same states as one that came in t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from sam2s_model.config import TrackerConfig
 from sam2s_model.semantics import ClassLabel
-from sam2s_model.tracks import LABEL_OUTSIDE, State, Tracks
+from sam2s_model.tracks import LABEL_OUTSIDE, Return, State, Tracks
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,21 @@ class Reading:
     """What the model says of one object on one frame.
 
     score: 0..1, that it is there; predicted_iou: 0..1, of its mask; prompted: a person said where it is
+    similarity: of what appeared of a LOST object with it, NaN when that was not asked; rejected: it is another
     """
 
     score: float
     predicted_iou: float
     present: bool
     prompted: bool = False
+    similarity: float = math.nan
+    rejected: bool = False
+
+    @property
+    def returned(self) -> Return:
+        if math.isnan(self.similarity):
+            return Return.NOT_ASKED
+        return Return.REJECTED if self.rejected else Return.ACCEPTED
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,19 @@ class Sight:
     """What was seen of one object up to a frame.
 
     last_visible: stamp, ns, of the last frame with a mask; centroid: (x, y) px on that frame, None before the first
+    usual_area: px, smoothed over the frames on which it was TRACKED; 0 before the first
+    plausible: masks in a row that were plausible; tracked: whether the object is TRACKED, or new
     """
 
     last_visible: int
     centroid: np.ndarray | None = None
+    usual_area: float = 0.0
+    plausible: int = 0
+    tracked: bool = True
+
+
+MIN_SCORE = 0.5  # of an object that is there, as published
+AREA_SMOOTHING = 0.9  # share of the usual area that stays from one frame to the next
 
 
 def describe_frame(
@@ -82,9 +101,9 @@ def describe_frame(
             areas[i] = round(moments["m00"])
             centroids[i] = x + moments["m10"] / moments["m00"], y + moments["m01"] / moments["m00"]
         reading, last = readings[known.object_id], before.get(known.object_id) or Sight(stamp)
-        states[i] = _state(reading, last, stamp, areas[i], centroids[i], label_map.shape, config)
-        # where the mask is empty the centroid stays: what comes back far from where it went is SUSPECT at first
-        sights[known.object_id] = Sight(stamp, centroids[i].copy()) if areas[i] else last
+        states[i], sights[known.object_id] = _judge(
+            reading, last, stamp, int(areas[i]), centroids[i].copy(), label_map.shape, config
+        )
     numbers = [readings[o.object_id] for o in objects]
     tracks = Tracks(
         stamp=stamp,
@@ -100,11 +119,13 @@ def describe_frame(
         areas=areas,
         centroids=centroids,
         revision=revision,
+        returns=np.array([r.returned for r in numbers], np.uint8),
+        similarities=np.array([r.similarity for r in numbers], np.float32),
     )
     return tracks, sights
 
 
-def _state(
+def _judge(
     reading: Reading,
     last: Sight,
     stamp: int,
@@ -112,12 +133,43 @@ def _state(
     centroid: np.ndarray,
     size: tuple[int, int],
     config: TrackerConfig,
-) -> State:
+) -> tuple[State, Sight]:
+    """The state of an object whose mask has an area (px) and a centroid, and what was seen of it up to here.
+
+    A mask is SUSPECT as soon as it is implausible, and the object is TRACKED again after some in a row that are
+    plausible by a margin. A prompt, or a return that was compared and accepted, needs no confirmation.
+    """
     if not area:
-        return State.LOST if stamp - last.last_visible > config.lost_after * 1e9 else State.OCCLUDED
+        # the centroid stays: what comes back far from where it went is SUSPECT at first
+        lost = stamp - last.last_visible > config.lost_after * 1e9
+        return State.LOST if lost else State.OCCLUDED, replace(last, plausible=0, tracked=False)
+    sure = reading.prompted or reading.returned is Return.ACCEPTED
+    plausible = _plausible(reading, last, area, centroid, size, config, sure)
+    count = last.plausible + 1 if plausible else 0
+    tracked = plausible and (sure or last.tracked or count >= config.confirm_frames)
+    usual = last.usual_area
+    if tracked:
+        usual = area if not usual or reading.prompted else AREA_SMOOTHING * usual + (1 - AREA_SMOOTHING) * area
+    return State.TRACKED if tracked else State.SUSPECT, Sight(stamp, centroid, usual, count, tracked)
+
+
+def _plausible(
+    reading: Reading,
+    last: Sight,
+    area: int,
+    centroid: np.ndarray,
+    size: tuple[int, int],
+    config: TrackerConfig,
+    sure: bool,
+) -> bool:
     height, width = size
-    known_place = last.centroid is not None and not reading.prompted  # nobody suspects what a person says
+    margin = 0.0 if sure or last.tracked else config.hysteresis
+    known_place = last.centroid is not None and not sure  # nobody suspects what a person says
     jump = np.hypot(*(centroid - last.centroid)) / np.hypot(height, width) if known_place else 0.0
-    too_large = area > config.max_area_fraction * height * width
-    unsure = reading.predicted_iou < config.min_predicted_iou
-    return State.SUSPECT if too_large or unsure or jump > config.max_jump else State.TRACKED
+    return bool(
+        area <= config.max_area_fraction * height * width
+        and (reading.prompted or area >= config.min_area_ratio * last.usual_area)
+        and reading.predicted_iou >= config.min_predicted_iou + margin
+        and (not margin or not config.object_score_gating or reading.score >= MIN_SCORE + margin)
+        and jump <= config.max_jump
+    )

@@ -17,11 +17,12 @@ from torch import Tensor
 from sam2s_model.config import TrackerConfig
 from sam2s_model.history import Frame
 from sam2s_model.mask_decoder import Decoded, Stability
-from sam2s_model.memory import POLICIES, BankLayout, MemoryBank, Rows
+from sam2s_model.memory import BankLayout, Evidence, MemoryBank, Note, Policy, View, create_policy
 from sam2s_model.model import ABSENT_LOGIT, STRIDE, Conditioned, Sam2Model
 from sam2s_model.presence import Reading
 from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.prompts import Prompt
+from sam2s_model.reidentification import Reidentification, Verdict
 
 PREVIOUS_LIMIT = 32.0  # logits of a mask that is fed back are clamped to it, as published
 
@@ -33,6 +34,8 @@ class Outputs:
     object_ids: N; logits: (N, 1, h, w) fp32, -1024 everywhere for an absent object; iou, object_logit: (N,) fp32
     pointers: (N, dim); present: (N,) bool
     class_logits: (N, K) fp32, of the class token, zero without a memory; K is 0 for a model without one
+    similarity: (N,) fp32, of an object that was LOST with what appears, NaN when it was not compared
+    rejected: (N,) bool, what appeared is not the object, whose mask is withheld
     """
 
     object_ids: tuple[int, ...]
@@ -42,6 +45,8 @@ class Outputs:
     pointers: Tensor
     present: Tensor
     class_logits: Tensor
+    similarity: Tensor
+    rejected: Tensor
 
     def merged(self, newer: Outputs) -> Outputs:
         """These outputs with those of some objects replaced or added; rows ascend by id."""
@@ -58,7 +63,8 @@ class Outputs:
 
     @property
     def _tensors(self) -> tuple[Tensor, ...]:
-        return self.logits, self.iou, self.object_logit, self.pointers, self.present, self.class_logits
+        tensors = self.logits, self.iou, self.object_logit, self.pointers, self.present, self.class_logits
+        return *tensors, self.similarity, self.rejected
 
 
 class Segmenter:
@@ -69,46 +75,33 @@ class Segmenter:
 
     def __init__(self, model: Sam2Model, policy: str, config: TrackerConfig):
         self.model, self.config = model, config
-        self.policy = POLICIES[policy](model.config)
+        self.policy = create_policy(policy, model.config, config)
+        self.keys = 0  # that an object's memory attention had on the last frame, padding included
         self.stability = Stability(config.stability_delta, config.stability_threshold) if config.stability else None
-        h, w = model.grid
-        remembers = self.policy.uses_memory
-        # Every frame of the history can be prompted, and then needs what preceded it. One more, because a step that
-        # fails may have overwritten the oldest.
-        masks = config.prompt_history + 1
-        layout = BankLayout(
-            conditioning=config.max_conditioning if remembers else 0,
-            recent=self.policy.window + masks if remembers else 0,
-            recent_pointers=self.policy.pointer_window + masks if remembers else 0,
-            masks=masks,
-            tokens=model.memory_tokens,
-            memory_dim=model.config.memory_dim,
-            dim=model.config.dim,
-            logits=(h * STRIDE // 4, w * STRIDE // 4),
-        )
-        self.bank = MemoryBank(layout, model.device, model.dtype)
+        self.looks = Reidentification(config, model.config.dim) if config.reidentification else None
+        notes = (*self.policy.notes, *(self.looks.notes if self.looks else ()))
+        self.bank = MemoryBank(bank_layout(model, self.policy, config, notes), model.device, model.dtype)
 
     def track(self, frame: Frame, object_ids: Sequence[int]) -> Outputs:
         """Decode objects on a frame from what is remembered of the frames before, and remember it."""
         rows = self.bank.rows(object_ids)
-        conditioned = self._condition(frame, rows)
-        if self.policy.uses_memory:
-            decoded = self.model.decode(
-                conditioned.features,
-                frame.features,
-                multimask=self.config.multimask_tracking,
-                stability=self.stability,
-            )
-        else:
-            decoded = self._decode_previous(conditioned.features, frame, rows)
-        present = self._present(decoded)
-        outputs = self._outputs(object_ids, decoded, conditioned, present)
+        view = View(self.bank, rows)
+        conditioned = self._condition(frame, view)
+        decoded, candidates = self._decode_tracked(conditioned.features, frame, view)
+        present, verdict = self._present(decoded), None
+        if self.looks:
+            verdict = self.looks.judge(view, frame.features.coarse, decoded.logits, present, frame.stamp)
+            present = present & ~verdict.rejected
+        outputs = self._outputs(object_ids, decoded, conditioned, present, verdict=verdict)
+        self._learn_looks(view, frame, outputs)
         if self.policy.uses_memory:
             memory = self.model.encode_memory(
                 frame.features, outputs.logits, present, exclusive=self.config.non_overlap_memory
             )
+            self.bank.drop_kept(rows, frame.index)
             self.bank.write_recent(rows, frame.index, memory, outputs.pointers)
             self.bank.write_mask(rows, frame.index, outputs.logits)
+            self.policy.remember(view, _evidence(frame, outputs, memory, candidates))
         else:  # the last mask that was seen stays the prompt
             previous = self.bank.mask(rows, frame.index - 1)
             self.bank.write_mask(rows, frame.index, torch.where(present[:, None, None, None], decoded.logits, previous))
@@ -120,7 +113,8 @@ class Segmenter:
         On a frame on which it was tracked this is a correction: from memory, with the mask there as dense prompt.
         """
         row = self.bank.row(object_id)
-        conditioned = self._condition(frame, [row])
+        view = View(self.bank, [row])
+        conditioned = self._condition(frame, view)
         if prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
             decoded = self.model.decode_given_mask(frame.features, mask)
@@ -129,43 +123,78 @@ class Segmenter:
             decoded = self._decode_points(conditioned.features, frame, row, prompt)
             scored = present = self._present(decoded)
         outputs = self._outputs((object_id,), decoded, conditioned, present, scored)
+        self._learn_looks(view, frame, outputs)
         if self.policy.uses_memory:
             memory = self.model.encode_memory(
                 frame.features, outputs.logits, present, binarise=self.config.binarise_prompted
             )
+            self.bank.drop_kept([row], frame.index)
             self.bank.write_conditioning(row, frame.index, memory[0], outputs.pointers[0])
+            self.policy.prompted(view, _evidence(frame, outputs, memory))
         self.bank.write_mask([row], frame.index, outputs.logits)
         return outputs
+
+    def take_over(self, other: Segmenter, newest: Frame | None) -> None:
+        """Go on with the objects of another policy, which had them on the newest frame; this one's bank is empty."""
+        self.bank.adopt(other.bank, self.looks.notes if self.looks else ())
+        if not len(self.bank) or not self.policy.uses_memory or other.policy.uses_memory:
+            return
+        rows, side = self.bank.rows(self.bank.ids), self.model.image_size
+        logits = self.bank.mask(rows, newest.index)
+        present = (logits > 0).flatten(1).any(1)
+        masks = (F.interpolate(logits, size=(side, side), mode="bilinear") > 0).float()
+        pointers = self.model.pointer(self.model.decode_given_mask(newest.features, masks).token, present)
+        memory = self.model.encode_memory(newest.features, logits, present, binarise=self.config.binarise_prompted)
+        for row in range(len(self.bank)):
+            self.bank.write_conditioning(row, newest.index, memory[row], pointers[row])
 
     def readings(self, outputs: Outputs, prompted: Prompt | None = None) -> list[Reading]:
         """The outputs on the host: the one place where a step waits for the device."""
         score = outputs.object_logit.sigmoid()
         if not self.model.has_object_score or (prompted is not None and prompted.mask is not None):
             score = outputs.iou
-        numbers = torch.stack((score, outputs.iou, outputs.present.float()), dim=1).tolist()
-        return [Reading(s, iou, bool(present), prompted is not None) for s, iou, present in numbers]
+        columns = (score, outputs.iou, outputs.present.float(), outputs.similarity, outputs.rejected.float())
+        return [
+            Reading(s, iou, bool(present), prompted is not None, similarity, bool(rejected))
+            for s, iou, present, similarity, rejected in torch.stack(columns, dim=1).tolist()
+        ]
 
-    def _condition(self, frame: Frame, rows: Rows) -> Conditioned:
+    def _condition(self, frame: Frame, view: View) -> Conditioned:
         """The frame's features conditioned on the memories of some rows, where there are any."""
-        bank, device = self.bank, self.model.device
         if not self.policy.uses_memory:
-            return Conditioned(self.model.without_memory(frame.features, len(bank.frames[rows])), None)
-        chosen = self.policy.select(bank.frames[rows], bank.pointer_frames[rows], bank.layout.conditioning, frame.index)
-        if not len(chosen.slots):
-            return Conditioned(self.model.without_memory(frame.features, len(chosen.codes)), None)
-        allowed = np.concatenate((chosen.allowed, chosen.pointer_allowed), axis=1)
+            return Conditioned(self.model.without_memory(frame.features, len(view)), None)
+        chosen = self.policy.select(view, frame.index)
+        split = self.model.config.dim // self.model.config.memory_dim
+        self.keys = chosen.spatial.columns.shape[1] * self.model.memory_tokens + chosen.pointer_columns.shape[1] * split
+        if not self.keys:
+            return Conditioned(self.model.without_memory(frame.features, len(view)), None)
         return self.model.with_memory(
             frame.features,
-            bank.spatial[rows][:, torch.from_numpy(chosen.slots).to(device)],
-            torch.from_numpy(chosen.codes).to(device),
-            bank.pointers[rows][:, torch.from_numpy(chosen.pointer_slots).to(device)],
-            torch.from_numpy(chosen.ages.astype(np.float32)).to(device),
-            None if allowed.all() else torch.from_numpy(allowed).to(device),
+            view.memories(chosen.spatial.columns),
+            chosen.spatial.codes,
+            view.pointers(chosen.pointer_columns),
+            chosen.ages,
+            chosen.allowed,
+            None if chosen.short is None else (view.memories(chosen.short.columns), chosen.short.codes),
         )
 
-    def _decode_previous(self, features: Tensor, frame: Frame, rows: Rows) -> Decoded:
+    def _decode_tracked(self, features: Tensor, frame: Frame, view: View) -> tuple[Decoded, Tensor | None]:
+        """Decode without a prompt, and the candidate masks (N, 3, h, w) for policies that compare them."""
+        if not self.policy.uses_memory:
+            return self._decode_previous(features, frame, view), None
+        multimask = self.config.multimask_tracking
+        if not self.policy.uses_candidates:
+            return self.model.decode(features, frame.features, multimask=multimask, stability=self.stability), None
+        found = self.model.candidates(features, frame.features)
+        chosen = self.policy.choose(view, found.logits[:, 1:], found.iou[:, 1:]) + 1
+        if not multimask:
+            stays = self.stability.stable(found.logits[:, 0]) if self.stability else torch.ones_like(chosen, dtype=torch.bool)
+            chosen = torch.where(stays, 0, chosen)
+        return found.taken(chosen), found.logits[:, 1:]
+
+    def _decode_previous(self, features: Tensor, frame: Frame, view: View) -> Decoded:
         """Decode from the masks of the frame before, for the policy without memory."""
-        corners, dense = self.policy.prompts(self.bank.mask(rows, frame.index - 1), self.model.image_size)
+        corners, dense = self.policy.prompts(self.bank.mask(view.rows, frame.index - 1), self.model.image_size)
         labels = torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=corners.device).expand(len(corners), -1)
         return self.model.decode(
             features,
@@ -224,6 +253,7 @@ class Segmenter:
         conditioned: Conditioned,
         present: Tensor,
         scored: Tensor | None = None,
+        verdict: Verdict | None = None,
     ) -> Outputs:
         """scored: presence that decides about the pointer, where it is not the mask's."""
         pointers = self.model.pointer(decoded.token, present if scored is None else scored)
@@ -232,8 +262,56 @@ class Segmenter:
         if class_logits is None:
             class_logits = logits.new_zeros(len(logits), self.model.config.num_classes)
         return Outputs(
-            tuple(object_ids), logits, decoded.iou, decoded.object_logit, pointers, present, class_logits.float()
+            tuple(object_ids),
+            logits,
+            decoded.iou,
+            decoded.object_logit,
+            pointers,
+            present,
+            class_logits.float(),
+            torch.full_like(decoded.iou, torch.nan) if verdict is None else verdict.similarity,
+            torch.zeros_like(present) if verdict is None else verdict.rejected,
         )
+
+    def _learn_looks(self, view: View, frame: Frame, outputs: Outputs) -> None:
+        if self.looks:
+            features = frame.features.coarse
+            self.looks.learn(view, features, outputs.logits, outputs.iou, outputs.present, frame.stamp)
+
+
+def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: tuple[Note, ...]) -> BankLayout:
+    """The slots that a policy needs. The rings are the same for all policies with memory, so that one can follow another."""
+    h, w = model.grid
+    remembers = policy.uses_memory
+    # Every frame of the history can be prompted, and then needs what preceded it. One more, because a step that
+    # fails may have overwritten the oldest.
+    masks = config.prompt_history + 1
+    return BankLayout(
+        conditioning=config.max_conditioning if remembers else 0,
+        recent=policy.window + masks if remembers else 0,
+        recent_pointers=policy.pointer_window + masks if remembers else 0,
+        masks=masks,
+        tokens=model.memory_tokens,
+        memory_dim=model.config.memory_dim,
+        dim=model.config.dim,
+        logits=(h * STRIDE // 4, w * STRIDE // 4),
+        kept=policy.kept,
+        notes=notes,
+    )
+
+
+def _evidence(frame: Frame, outputs: Outputs, memory: Tensor, candidates: Tensor | None = None) -> Evidence:
+    return Evidence(
+        frame.index,
+        outputs.logits,
+        outputs.iou,
+        outputs.object_logit,
+        outputs.present,
+        memory,
+        outputs.pointers,
+        frame.features.coarse,
+        candidates,
+    )
 
 
 def gate(logits: Tensor, present: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class PromptResult:
 class Tracker:
     """Track objects through a stream of images.
 
-    model: from `checkpoint.load_model`; policy: "auto" (fifo, or none for a checkpoint without memory), "fifo", "none"
+    model: from `checkpoint.load_model`; policy: a name of `memory.POLICIES`, or "auto": fifo, or what the checkpoint was made for
     first_id: the first object id to give, so that a tracker that follows another gives no id twice
     Raises ConfigError when the checkpoint cannot run the policy.
     """
@@ -55,7 +55,7 @@ class Tracker:
         first_id: int = 1,
     ):
         self.model = model
-        self.policy_name = choose_policy(policy, model.has_memory)
+        self.policy_name = choose_policy(policy, model.has_memory, model.config)
         self.config = config
         self.label_set = label_set
         self.revision = 0
@@ -164,6 +164,19 @@ class Tracker:
         self._outputs = None
         self.revision += 1
 
+    @torch.inference_mode()
+    def set_policy(self, policy: str) -> None:
+        """Follow another memory policy from the next frame on; takes a name as the constructor does.
+
+        Objects stay, with their prompted frames, the newest frames' memories and their masks. What the former policy
+        kept besides is forgotten. After "none", which remembers nothing, the newest masks stand for prompted frames.
+        Raises ConfigError; nothing is changed then.
+        """
+        name = choose_policy(policy, self.model.has_memory, self.model.config)
+        segmenter = Segmenter(self.model, name, self.config)
+        segmenter.take_over(self._segmenter, self._history.newest)
+        self._segmenter, self.policy_name = segmenter, name
+
     def warm_up(self, height: int, width: int) -> None:
         """Run one throw-away frame with one object, so that the first real frame is as fast as the others.
 
@@ -186,6 +199,15 @@ class Tracker:
         power of two that holds the most objects there were, and frames at most `prompt_history`.
         """
         return self._segmenter.bank.memory_bytes() + self._history.memory_bytes()
+
+    def bytes_per_object(self) -> int:
+        """Bytes of one object's row of the bank."""
+        return self._segmenter.bank.layout.bytes_per_object(self.model.no_mem_embed.element_size())
+
+    @property
+    def keys_attended(self) -> int:
+        """Keys of an object's memory attention on the last frame; 0 without a memory."""
+        return self._segmenter.keys
 
     def device_description(self) -> str:
         return describe_device(self.model.device)

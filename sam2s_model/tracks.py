@@ -10,6 +10,14 @@ import numpy as np
 LABEL_NONE, LABEL_OUTSIDE, MAX_LABEL = 0, 255, 254
 
 
+class Return(IntEnum):
+    """What was decided when something appeared of an object that was LOST."""
+
+    NOT_ASKED = 0
+    ACCEPTED = 1
+    REJECTED = 2
+
+
 class State(IntEnum):
     """What a controller may rely on. The same numbers as ``TrackedObject.STATE_*``."""
 
@@ -36,6 +44,8 @@ class Tracks:
     areas: (N,) int64, px
     centroids: (N, 2) float32, x y, px, the centre of the first pixel is (0, 0); NaN when empty
     revision: number of prompt, remove and reset calls in effect
+    returns: (N,) uint8, a Return; REJECTED: something else appeared, and its mask is withheld; None: nothing was asked
+    similarities: (N,) float32, -1..1, what that was decided from; NaN, or None for all, where nothing was asked
 
     Raises ValueError when arrays disagree in length, range or order.
     """
@@ -53,12 +63,19 @@ class Tracks:
     areas: np.ndarray
     centroids: np.ndarray
     revision: int = 0
+    returns: np.ndarray | None = None
+    similarities: np.ndarray | None = None
 
     def __post_init__(self):
         n = len(self.object_ids)
+        if self.returns is None:
+            object.__setattr__(self, "returns", np.full(n, Return.NOT_ASKED, np.uint8))
+        if self.similarities is None:
+            object.__setattr__(self, "similarities", np.full(n, np.nan, np.float32))
         shapes = dict(
-            labels=(n,), class_ids=(n,), states=(n,), scores=(n,), predicted_ious=(n,), boxes=(n, 4), areas=(n,), centroids=(n, 2)
-        )
+            labels=(n,), class_ids=(n,), states=(n,), scores=(n,), predicted_ious=(n,), boxes=(n, 4), areas=(n,),
+            centroids=(n, 2), returns=(n,), similarities=(n,),
+        )  # fmt: skip
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"Tracks.{name} has shape {getattr(self, name).shape}: expected {shape}")

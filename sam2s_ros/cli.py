@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import typer
 
+from sam2s_model.config import POLICY_NAMES
 from sam2s_model.errors import Sam2sError
 from sam2s_model.training.command import train
 from sam2s_ros.checkpoint_cli import app as checkpoint_app
@@ -28,7 +29,7 @@ Checkpoint = Annotated[
     typer.Option(help="a file, or a name of `sam2s checkpoint list`; default: the one in the package, if it has one"),
 ]
 Model = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
-Policy = Annotated[str, typer.Option(help="memory policy: auto, fifo or none")]
+Policy = Annotated[str, typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}")]
 ImageSize = Annotated[
     int, typer.Option(min=0, max=4096, help="side of the square the network sees, px, a multiple of 32; 0: the model's own")
 ]

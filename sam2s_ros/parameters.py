@@ -12,7 +12,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from sam2s_model.config import TrackerConfig, check_options, option
+from sam2s_model.config import POLICY_NAMES, TrackerConfig, check_options, option
 from sam2s_model.errors import ConfigError, Sam2sError
 
 
@@ -119,7 +119,7 @@ class NodeConfig:
     allow_cpu: bool = option(False, "whether device auto may fall back to the CPU")
     threads: int = option(0, "threads of torch on the CPU; 0 is one less than there are cores", low=0, high=1024)
     policy: str = option(
-        "auto", "which memory is used: auto takes fifo if the checkpoint has one", choices=("auto", "fifo", "none")
+        "auto", "which memory is used: auto takes fifo if the checkpoint has one", choices=("auto", *POLICY_NAMES)
     )
     label_set: str = option("", "path of the YAML table of classes; empty is the generic one")
     compressed: bool = option(False, "whether `image` is a sensor_msgs/CompressedImage (jpeg, png)")

@@ -18,6 +18,7 @@ from sam2s_model.model import MEMORY_PARTS, Sam2Model
 
 VERSION_KEYS = ("no_object_embedding", "pointer_time")  # what 2.1 has and 2.0 has not, all of it in the memory's parts
 LONG_TERM = "long_term_tpos_enc"
+SHORT_ATTENTION = "memory_attention_short.norm.weight"
 CLASS_TABLE = "temporal_semantics.class_embeddings"
 SCORE_HEAD = "sam_mask_decoder.pred_obj_score_head."  # of MEMORY_PARTS the one that is of use without the others
 LISTED = 8  # names that are listed in full; of more, half as many
@@ -50,10 +51,13 @@ def recognise(state: Mapping[str, Tensor], path: str | Path) -> ModelConfig:
 
 
 def with_extras(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig:
-    """A known model with the long-term embedding and the class token that a state dict has beside it."""
+    """A known model with the long-term embedding, second attention and class token that a state dict has beside it."""
     classes = state.get(CLASS_TABLE)
     return dataclasses.replace(
-        config, long_term_embedding=LONG_TERM in state, num_classes=len(classes) if _is_table(classes) else 0
+        config,
+        long_term_embedding=LONG_TERM in state,
+        short_attention=SHORT_ATTENTION in state,
+        num_classes=len(classes) if _is_table(classes) else 0,
     )
 
 

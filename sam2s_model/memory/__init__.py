@@ -2,22 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+from sam2s_model.config import ModelConfig, TrackerConfig
 from sam2s_model.errors import ConfigError
-from sam2s_model.memory.bank import BankLayout, MemoryBank, Rows
+from sam2s_model.memory.bank import MemoryBank, Rows
+from sam2s_model.memory.distractor import DistractorAware
+from sam2s_model.memory.divemem import DiveMem
+from sam2s_model.memory.efp import FramePruning
+from sam2s_model.memory.evidence import Evidence
 from sam2s_model.memory.fifo import Fifo
+from sam2s_model.memory.layout import BankLayout, Note
 from sam2s_model.memory.none import PreviousMask
+from sam2s_model.memory.occlusion import OcclusionAware
+from sam2s_model.memory.policy import Part, Policy, Pruning, Selection
+from sam2s_model.memory.samurai import Samurai
+from sam2s_model.memory.slm import ShortLong
+from sam2s_model.memory.tsms import SplitHalfPruning
+from sam2s_model.memory.view import View
 
-POLICIES = {"fifo": Fifo, "none": PreviousMask}
-
-__all__ = ["POLICIES", "BankLayout", "Fifo", "MemoryBank", "PreviousMask", "Rows", "choose_policy"]
+PRUNINGS: dict[str, Pruning | None] = {"none": None, "efp": FramePruning(), "tsms": SplitHalfPruning()}
 
 
-def choose_policy(name: str, has_memory: bool) -> str:
+def _fifo(model: ModelConfig, options: TrackerConfig, pruning: str = "none") -> Policy:
+    return Fifo(model, _pruning(options, pruning))
+
+
+def _divemem(model: ModelConfig, options: TrackerConfig, pruning: str = "none") -> Policy:
+    return DiveMem(
+        model,
+        _pruning(options, pruning),
+        long_term=options.long_term_frames,
+        buffer=options.long_term_buffer,
+        min_iou=options.long_term_min_iou,
+        consecutive=options.long_term_consecutive,
+    )
+
+
+def _pruning(options: TrackerConfig, own: str) -> Pruning | None:
+    return PRUNINGS[own if options.pruning == "policy" else options.pruning]
+
+
+POLICIES: dict[str, Callable[[ModelConfig, TrackerConfig], Policy]] = {
+    "fifo": _fifo,
+    "efp": partial(_fifo, pruning="efp"),
+    "divemem": _divemem,
+    "divemem+efp": partial(_divemem, pruning="efp"),
+    "tsms": partial(_fifo, pruning="tsms"),
+    "samurai": lambda model, options: Samurai(model),
+    "distractor": lambda model, options: DistractorAware(model),
+    "occlusion": lambda model, options: OcclusionAware(model),
+    "slm": lambda model, options: ShortLong(model, _pruning(options, "none")),
+    "none": lambda model, options: PreviousMask(model),
+}
+"""A policy of each name, for a model and the tracker's options."""
+
+__all__ = [
+    "POLICIES",
+    "BankLayout",
+    "DistractorAware",
+    "DiveMem",
+    "Evidence",
+    "Fifo",
+    "FramePruning",
+    "MemoryBank",
+    "Note",
+    "OcclusionAware",
+    "Part",
+    "Policy",
+    "PreviousMask",
+    "Rows",
+    "Samurai",
+    "Selection",
+    "ShortLong",
+    "SplitHalfPruning",
+    "View",
+    "choose_policy",
+    "create_policy",
+]
+
+
+def choose_policy(name: str, has_memory: bool, model: ModelConfig) -> str:
     """Resolve "auto" and check that the checkpoint can run the policy. Raises ConfigError."""
     if name == "auto":
-        return "fifo" if has_memory else "none"
+        return "none" if not has_memory else "slm" if model.short_attention else "fifo"
     if name not in POLICIES:
         raise ConfigError(f"policy is {name!r}: expected auto, {', '.join(POLICIES)}")
-    if POLICIES[name].uses_memory and not has_memory:
+    if name != "none" and not has_memory:
         raise ConfigError(f"policy is {name!r}, but the checkpoint has no trained memory: expected 'none' or 'auto'")
     return name
+
+
+def create_policy(name: str, model: ModelConfig, options: TrackerConfig = TrackerConfig()) -> Policy:
+    """The policy of a name in `POLICIES`, as the options say. Raises ConfigError when the model lacks a part it needs."""
+    return POLICIES[name](model, options)

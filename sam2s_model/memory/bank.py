@@ -1,7 +1,8 @@
 """The memory bank: fixed slots for each object, allocated once and overwritten in place.
 
-Nothing here grows with the length of a video. The tensors are on the model's device; which frame is in which slot is
-kept on the host, where the policies decide, so that a step needs no synchronisation with the device.
+Nothing here grows with the length of a video. All that policies decide with is on the model's device: which frame is in
+which slot, and what they note of each object. Of what the host decides itself, prompted frames and the ring of the
+newest ones, it has a copy of the frame numbers, so that it knows how many slots can hold something without asking.
 """
 
 from __future__ import annotations
@@ -13,54 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2s_model.memory.layout import BankLayout, Note
+
 EMPTY = -1  # frame index of a slot that holds nothing
 
 Rows = slice | list[int]
 """Which objects: all of them as `slice(0, len(bank))`, which copies nothing, or a list of rows."""
 
 
-@dataclass(frozen=True)
-class BankLayout:
-    """Slots of each object.
-
-    conditioning: prompted frames (spatial memory and pointer), at least 2 where there are any
-    recent: ring of the newest frames' spatial memories; recent_pointers: ring of their object pointers
-    masks: ring of the newest frames' mask logits
-    tokens: of a spatial memory; memory_dim, dim: widths of a memory and of a pointer
-    logits: (h, w) of the low-resolution mask logits
-    """
-
-    conditioning: int
-    recent: int
-    recent_pointers: int
-    masks: int
-    tokens: int
-    memory_dim: int
-    dim: int
-    logits: tuple[int, int]
-
-    @property
-    def spatial_slots(self) -> int:
-        return self.conditioning + self.recent
-
-    @property
-    def pointer_slots(self) -> int:
-        return self.conditioning + self.recent_pointers
-
-    def bytes_per_object(self, element_size: int) -> int:
-        """Device bytes of one object's row: memories and pointers in the model's type, mask logits in fp32."""
-        spatial = self.spatial_slots * self.tokens * self.memory_dim
-        pointers = self.pointer_slots * self.dim
-        return (spatial + pointers) * element_size + 4 * self.masks * self.logits[0] * self.logits[1]
-
-
 class MemoryBank:
     """Rows of slots. An object's row moves when another object goes; its id does not, and only the bank knows both.
 
-    frames: (capacity, spatial_slots) int64 on the host, frame index in each slot or EMPTY; conditioning slots first
-    pointer_frames: (capacity, pointer_slots), mask_frames: (capacity, masks), the same for pointers and mask logits
     spatial: (capacity, spatial_slots, tokens, memory_dim); pointers: (capacity, pointer_slots, dim)
     logits: (capacity, masks, h, w) fp32
+    frames: (capacity, spatial_slots) int64, frame index in each slot or EMPTY; pointer_frames: the same for pointers
+    notes: name -> (capacity, ...), what the policy notes of each object
+    known, known_pointers, mask_frames: on the host, of conditioning and ring slots and of the mask logits
     """
 
     def __init__(self, layout: BankLayout, device: torch.device, dtype: torch.dtype):
@@ -74,11 +43,12 @@ class MemoryBank:
 
     @property
     def capacity(self) -> int:
-        return len(self.frames)
+        return len(self.known)
 
     @property
-    def _stores(self) -> tuple:
-        return self.frames, self.pointer_frames, self.mask_frames, self.spatial, self.pointers, self.logits
+    def _stores(self) -> list:
+        tensors = [self.spatial, self.pointers, self.logits, self.frames, self.pointer_frames, *self.notes.values()]
+        return [self.known, self.known_pointers, self.mask_frames, *tensors]
 
     def row(self, object_id: int) -> int:
         """Raises ValueError for an id that is not in the bank."""
@@ -93,8 +63,9 @@ class MemoryBank:
         self.reserve(len(self) + 1)
         row = len(self)
         self.ids.append(object_id)
-        for frames in (self.frames, self.pointer_frames, self.mask_frames):
+        for frames in (self.known, self.known_pointers, self.mask_frames, self.frames, self.pointer_frames):
             frames[row] = EMPTY
+        self.start_notes([row], self.layout.notes)
         return row
 
     def reserve(self, rows: int) -> None:
@@ -130,15 +101,39 @@ class MemoryBank:
             for row, values in zip(saved.rows, copy):
                 store[row] = values
 
+    def adopt(self, other: MemoryBank, notes: Sequence[Note]) -> None:
+        """Take over another bank's objects: prompted frames, rings, masks and some notes, not what its policy kept.
+
+        Of the other bank's slots of each kind there are as many as here, or none.
+        """
+        for object_id in other.ids:
+            self.add(object_id)
+        n, own, source = len(other), self.layout, other.layout
+        self.logits[:n], self.mask_frames[:n] = other.logits[:n], other.mask_frames[:n]
+        for note in notes:
+            self.notes[note.name][:n] = other.notes[note.name][:n]
+        if source.conditioning and own.conditioning:
+            both = own.conditioning + own.recent
+            for mine, theirs in ((self.spatial, other.spatial), (self.frames, other.frames), (self.known, other.known)):
+                mine[:n, :both] = theirs[:n, :both]
+            both = own.conditioning + own.recent_pointers
+            pairs = ((self.pointers, other.pointers), (self.pointer_frames, other.pointer_frames))
+            for mine, theirs in (*pairs, (self.known_pointers, other.known_pointers)):
+                mine[:n, :both] = theirs[:n, :both]
+
+    # ---- what is remembered of every frame
+
     def write_recent(self, rows: Rows, frame: int, spatial: Tensor, pointers: Tensor) -> None:
         """Remember one frame of N objects, in place of their oldest. spatial (N, tokens, memory_dim), pointers (N, dim)."""
         layout = self.layout
         slot = layout.conditioning + frame % layout.recent
         self.spatial[rows, slot] = spatial.to(self.dtype)
         self.frames[rows, slot] = frame
+        self.known[rows, slot] = frame
         slot = layout.conditioning + frame % layout.recent_pointers
         self.pointers[rows, slot] = pointers.to(self.dtype)
         self.pointer_frames[rows, slot] = frame
+        self.known_pointers[rows, slot] = frame
 
     def write_conditioning(self, row: int, frame: int, spatial: Tensor, pointer: Tensor) -> None:
         """Remember a prompted frame of one object: the first stays, the oldest of the others gives way.
@@ -149,10 +144,12 @@ class MemoryBank:
         slot = self._conditioning_slot(row, frame)
         self.spatial[row, slot] = spatial.to(self.dtype)
         self.pointers[row, slot] = pointer.to(self.dtype)
-        self.frames[row, slot] = self.pointer_frames[row, slot] = frame
-        for frames in (self.frames, self.pointer_frames):
-            recent = frames[row, layout.conditioning :]
-            recent[recent == frame] = EMPTY
+        rings = ((self.known, self.frames, layout.recent), (self.known_pointers, self.pointer_frames, layout.recent_pointers))
+        for known, frames, ring in rings:
+            known[row, slot] = frames[row, slot] = frame
+            same = layout.conditioning + frame % ring
+            if known[row, same] == frame:
+                known[row, same] = frames[row, same] = EMPTY
 
     def write_mask(self, rows: Rows, frame: int, logits: Tensor) -> None:
         """Remember the mask logits (N, 1, h, w) of one frame."""
@@ -171,12 +168,25 @@ class MemoryBank:
         """Whether each of the objects has a mask on the frame."""
         return bool((self.mask_frames[rows, frame % self.layout.masks] == frame).all())
 
+    # ---- what policies keep
+
+    def drop_kept(self, rows: Rows, frame: int) -> None:
+        """Forget what policies kept of a frame and of later ones, since it is about to be decided anew."""
+        for frames, kept in ((self.frames, self.layout.kept_columns), (self.pointer_frames, self.layout.kept_pointers)):
+            held = frames[rows, kept]
+            frames[rows, kept] = torch.where(held >= frame, EMPTY, held)
+
+    def start_notes(self, rows: Rows, notes: Sequence[Note]) -> None:
+        """Set what is noted of some objects to its initial values."""
+        for note in notes:
+            self.notes[note.name][rows] = note.initial
+
     def memory_bytes(self) -> int:
         """Bytes allocated on the device: capacity x `BankLayout.bytes_per_object`."""
-        return sum(t.numel() * t.element_size() for t in (self.spatial, self.pointers, self.logits))
+        return sum(store.numel() * store.element_size() for store in self._stores if isinstance(store, Tensor))
 
     def _conditioning_slot(self, row: int, frame: int) -> int:
-        held = self.frames[row, : self.layout.conditioning]
+        held = self.known[row, : self.layout.conditioning]
         for wanted in (frame, EMPTY):
             if (held == wanted).any():
                 return int(np.argmax(held == wanted))
@@ -186,15 +196,26 @@ class MemoryBank:
     def _allocate(self, capacity: int) -> None:
         layout, n = self.layout, len(self.ids)
         old = self._stores if n else None
-        zeros = dict(device=self.device, dtype=self.dtype)
-        spatial = torch.zeros(capacity, layout.spatial_slots, layout.tokens, layout.memory_dim, **zeros)
-        pointers = torch.zeros(capacity, layout.pointer_slots, layout.dim, **zeros)
-        logits = torch.zeros(capacity, layout.masks, *layout.logits, device=self.device)
+        device, dtype = self.device, self.dtype
+        spatial = torch.zeros(capacity, layout.spatial_slots, layout.tokens, layout.memory_dim, device=device, dtype=dtype)
+        pointers = torch.zeros(capacity, layout.pointer_slots, layout.dim, device=device, dtype=dtype)
+        logits = torch.zeros(capacity, layout.masks, *layout.logits, device=device)
+        slots = (layout.spatial_slots, layout.pointer_slots)
+        frames = [torch.full((capacity, count), EMPTY, device=device, dtype=torch.int64) for count in slots]
+        notes = {
+            note.name: torch.full((capacity, *note.shape), note.initial, device=device, dtype=note.dtype or dtype)
+            for note in layout.notes
+        }
         # from here on nothing can fail for want of memory
-        self.spatial, self.pointers, self.logits = spatial, pointers, logits
-        self.frames, self.pointer_frames, self.mask_frames = (
-            np.full((capacity, slots), EMPTY, np.int64)
-            for slots in (layout.spatial_slots, layout.pointer_slots, layout.masks)
+        self.spatial, self.pointers, self.logits, self.notes = spatial, pointers, logits, notes
+        self.frames, self.pointer_frames = frames
+        self.known, self.known_pointers, self.mask_frames = (
+            np.full((capacity, count), EMPTY, np.int64)
+            for count in (
+                layout.conditioning + layout.recent,
+                layout.conditioning + layout.recent_pointers,
+                layout.masks,
+            )
         )
         if old is not None:
             for target, source in zip(self._stores, old):

@@ -5,20 +5,22 @@ The fallback for checkpoints that hold only SAM2's image half, and the baseline 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from sam2s_model.config import ModelConfig
+from sam2s_model.memory.policy import Policy
 
 
-class PreviousMask:
+@dataclass(frozen=True)
+class PreviousMask(Policy):
     """margin: the box is grown by this part of its sides, since an instrument moves between frames."""
 
-    uses_memory = False
-    margin = 0.1
+    margin: float = 0.1
 
-    def __init__(self, config: ModelConfig):
-        del config  # every model can do this
+    uses_memory: ClassVar[bool] = False
 
     def prompts(self, logits: Tensor, image_size: int) -> tuple[Tensor, Tensor]:
         """Mask logits (N, 1, h, w) -> box corners (N, 2, 2), px of the model input, x y, and dense prompt (N, 1, h, w).

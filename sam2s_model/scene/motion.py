@@ -14,6 +14,7 @@ from sam2s_model.scene.noise import INSTRUMENT, SCHEDULE, WOBBLE, Sway, smoothst
 # parts of a cycle: at home, at work, crossed, still crossed, at home, outside, outside, (next cycle's home)
 _KEYS = np.array([0.0, 0.14, 0.29, 0.38, 0.53, 0.70, 0.78, 1.0])
 _CROSS, _AWAY = (2, 3), (5, 6)
+_OUTSIDE = (_KEYS[5] + _KEYS[6]) / 2
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,13 @@ class Rig:
         return self._cast(self._cycle(seconds)[0])[0]
 
     def _cycle(self, seconds: float) -> tuple[int, float]:
-        cycle = math.floor(seconds / self._config.event_period)
-        return cycle, seconds / self._config.event_period - cycle
+        """Number of the cycle and how much of it has passed; that stands still while one stays away."""
+        period, absence = self._config.event_period, self._config.absence
+        cycle = math.floor(seconds / (period + absence))
+        if not absence:
+            return cycle, seconds / period - cycle
+        gone, passed = _OUTSIDE * period, seconds - cycle * (period + absence)
+        return cycle, (passed if passed < gone else max(gone, passed - absence)) / period
 
     def _cast(self, cycle: int) -> tuple[list[int], list[int], int]:
         """Who plays in a cycle: (painter's order, the pair that crosses, the one that leaves)."""

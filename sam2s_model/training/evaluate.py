@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, List, Optional
@@ -17,7 +19,7 @@ import numpy as np
 import typer
 
 from sam2s_model.checkpoint import default_checkpoint, load_model
-from sam2s_model.config import NANO_CLASSES, TrackerConfig
+from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.metrics import boundary_f, iou
 from sam2s_model.model import Sam2Model
@@ -27,6 +29,7 @@ from sam2s_model.training.clip import VOID, Recording
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import SceneRecording, numbered_scene, open_source
 from sam2s_model.tracker import Tracker
+from sam2s_model.tracks import Tracks
 
 PROMPTS = ("mask", "box")
 FIRST_STAMP, FRAME_NS = 1, 40_000_000
@@ -96,37 +99,55 @@ def open_recordings(
     return found
 
 
-def _score(tracker: Tracker, recording: Recording, prompt: str, classes: Sequence[str], most_frames: int) -> Score:
-    count = min(len(recording), most_frames or len(recording))
-    ids: dict[int, int] = {}  # label -> object id
-    j: dict[int, list[float]] = {}
-    f: dict[int, list[float]] = {}
-    said: list[tuple[int, int]] = []  # label, row
-    scored = 0
-    for index in range(count):
+@dataclass(frozen=True)
+class Followed:
+    """A frame that was tracked. ids: label -> object id of what has been prompted so far; seconds: the step took"""
+
+    index: int
+    tracks: Tracks
+    labels: np.ndarray | None
+    ids: dict[int, int]
+    seconds: float
+
+
+def follow(tracker: Tracker, recording: Recording, prompt: str, most_frames: int = 0) -> Iterator[Followed]:
+    """Track a recording; each object is prompted from the ground truth after the first annotated frame that shows it."""
+    ids: dict[int, int] = {}
+    for index in range(min(len(recording), most_frames or len(recording))):
         image, labels = recording.frame(index)
+        began = time.perf_counter()
         tracks = tracker.step(FIRST_STAMP + index * FRAME_NS, np.ascontiguousarray(image))
-        outputs = tracker.outputs
-        if ids and outputs is not None and outputs.class_logits.shape[1]:
-            rows = outputs.class_logits.argmax(1).tolist()
-            present = outputs.present.tolist()
-            said += [(label, row) for (label, i), row, there in zip(ids.items(), rows, present) if there]
+        yield Followed(index, tracks, labels, ids, time.perf_counter() - began)
         if labels is None:
             continue
-        scored += bool(ids) and index < count - 1
-        void = labels == VOID
-        for label, object_id in ids.items():
-            if index < count - 1:
-                predicted, truth = tracks.mask(object_id), labels == label
-                j[label].append(iou(predicted, truth, void))
-                f[label].append(boundary_f(predicted, truth, void))
         new = [label for label in np.unique(labels).tolist() if label not in (0, VOID, *ids)]
         new = new[: tracker.config.max_objects - len(ids)]
         if new:
             result = tracker.prompt(0, [_prompt(labels == label, prompt) for label in new])
             ids.update(zip(new, result.object_ids))
-            for label in new:
-                j[label], f[label] = [], []
+
+
+def _score(tracker: Tracker, recording: Recording, prompt: str, classes: Sequence[str], most_frames: int) -> Score:
+    count = min(len(recording), most_frames or len(recording))
+    ids: dict[int, int] = {}
+    j: dict[int, list[float]] = defaultdict(list)  # of labels
+    f: dict[int, list[float]] = defaultdict(list)
+    said: list[tuple[int, int]] = []  # label, row
+    scored = 0
+    for frame in follow(tracker, recording, prompt, most_frames):
+        ids, labels, outputs = frame.ids, frame.labels, tracker.outputs
+        if ids and outputs is not None and outputs.class_logits.shape[1]:
+            rows = outputs.class_logits.argmax(1).tolist()
+            present = outputs.present.tolist()
+            said += [(label, row) for (label, i), row, there in zip(ids.items(), rows, present) if there]
+        if labels is None or frame.index == count - 1:
+            continue
+        scored += bool(ids)
+        void = labels == VOID
+        for label, object_id in ids.items():
+            predicted, truth = frame.tracks.mask(object_id), labels == label
+            j[label].append(iou(predicted, truth, void))
+            f[label].append(boundary_f(predicted, truth, void))
     means = [[np.mean(values[label]) for label in ids if values[label]] for values in (j, f)]
     known = [(recording.classes.get(label, -1), row) for label, row in said]
     known = [(truth, row) for truth, row in known if truth >= 0]
@@ -175,7 +196,7 @@ def main(
     scene: Annotated[List[int], typer.Option(help="seed of a procedural scene; repeatable")] = [],
     scene_frames: Annotated[int, typer.Option(help="length of a scene")] = 120,
     prompt: Annotated[str, typer.Option(help="mask or box")] = "mask",
-    policy: Annotated[List[str], typer.Option(help="auto, fifo or none; repeatable")] = ["auto"],
+    policy: Annotated[List[str], typer.Option(help=f"auto, {', '.join(POLICY_NAMES)}; repeatable")] = ["auto"],
     beside: Annotated[Optional[Path], typer.Option(help="checkpoint to compare with, at policy none")] = None,
     image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
     beside_size: Annotated[int, typer.Option(help="the same for the other checkpoint")] = 512,

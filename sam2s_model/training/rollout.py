@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2s_model.mask_decoder import Candidates
 from sam2s_model.model import ABSENT_LOGIT, ImageFeatures, Sam2Model
 from sam2s_model.segmenter import PREVIOUS_LIMIT
 from sam2s_model.training.clip import Clip
@@ -150,7 +149,7 @@ class Rollout:
         teacher: Tensor | None = None,
     ) -> tuple[FrameLosses, Answer]:
         """As published: three masks compete while there is at most one point; the one expected to fit best is kept."""
-        found = candidates(self.model, conditioned, features, points, labels, mask_logits)
+        found = self.model.candidates(conditioned, features, points, labels, mask_logits)
         several = points is None or points.shape[1] <= 1
         part = slice(1, None) if several else slice(0, 1)
         truth, valid = self.truth.masks(t)
@@ -200,22 +199,6 @@ class Rollout:
     def _features(self, t: int) -> ImageFeatures:
         rows, e = self._owner * self.length + t, self._encoded
         return ImageFeatures(e.coarse[rows], e.middle[rows], e.fine[rows])
-
-
-def candidates(
-    model: Sam2Model,
-    conditioned: Tensor,
-    features: ImageFeatures,
-    points: Tensor | None = None,
-    labels: Tensor | None = None,
-    mask_logits: Tensor | None = None,
-) -> Candidates:
-    """All four masks of each object; arguments as those of `Sam2Model.decode`."""
-    prompt, batch = model.sam_prompt_encoder, len(conditioned)
-    sparse = prompt.no_points(batch) if points is None else prompt.points(points, labels, model.image_size)
-    dense = prompt.mask(mask_logits, batch, features.grid)
-    place = prompt.grid_position(*features.grid)
-    return model.sam_mask_decoder.candidates(conditioned, features.high_res, place, sparse, dense)
 
 
 def condition(

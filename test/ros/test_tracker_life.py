@@ -76,7 +76,7 @@ def test_what_cannot_be_configured_is_said_and_the_node_stays_up(graph, start_tr
     "given, said",
     [
         (dict(heartbeat_rate=0.0), "parameter heartbeat_rate: expected float from 0.1 to 100.0"),
-        (dict(policy="best"), "policy is 'best': expected one of 'auto', 'fifo', 'none'"),
+        (dict(policy="best"), "policy is 'best': expected one of 'auto', 'fifo', 'efp'"),
         (dict(input_timeout=1), "parameter input_timeout: expected float"),
     ],
 )

@@ -61,7 +61,7 @@ LATE = {
 }
 
 
-@pytest.mark.parametrize("policy", ["fifo", "none"])
+@pytest.mark.parametrize("policy", ["fifo", "efp", "none"])
 @pytest.mark.parametrize("prompts", LATE.values(), ids=LATE)
 def test_p20_a_late_prompt_leads_to_what_a_prompt_in_time_does(model, frames, policy, prompts):
     in_time = [(on, on, prompt) for _, on, prompt in prompts]
@@ -156,3 +156,15 @@ def test_without_history_only_the_newest_frame_can_be_prompted(model, frames):
     with pytest.raises(RequestError, match="too old"):
         tracker.prompt(11, [Prompt(box=OTHER)])
     assert tracker.prompt(0, [Prompt(object_id=1, **CLICKS)]).stamp == 12
+
+
+@pytest.mark.parametrize("policy", ["divemem", "samurai", "distractor", "occlusion"])
+def test_a_late_prompt_forgets_what_was_kept_of_later_frames(model, frames, policy):
+    """What a policy keeps of the frames after the prompt is from after it: as of a tracker that was prompted in time."""
+    options = dict(long_term_min_iou=0.0, long_term_buffer=2)
+    prompts = [(0, 0, Prompt(box=BOX)), (9, 4, Prompt(object_id=1, **CLICKS))]
+    early = [(on, on, prompt) for _, on, prompt in prompts]
+    late, in_time = (play(model, frames, policy, p, **options) for p in (prompts, early))
+    kept = [t._segmenter.bank.frames[0, t._segmenter.bank.layout.kept_columns].tolist() for t in (late, in_time)]
+    after = [sorted(frame for frame in frames if frame > 4) for frames in kept]
+    assert after[0] == after[1] and 4 not in kept[0]

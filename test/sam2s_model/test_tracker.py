@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2s_model.config import TrackerConfig
+from sam2s_model.config import POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracker import Tracker
@@ -25,7 +25,7 @@ def run(model, frames, policy="fifo", prompts=(Prompt(box=BOX),), **config):
     return tracker, out
 
 
-@pytest.mark.parametrize("policy", ["fifo", "none"])
+@pytest.mark.parametrize("policy", [name for name in POLICY_NAMES if name != "slm"])
 def test_tracks_are_complete_for_every_frame(model, frames, policy):
     tracker, out = run(model, frames, policy)
     assert [t.stamp for t in out] == list(range(1, 13))
@@ -275,7 +275,7 @@ def test_a_checkpoint_without_memory_runs_none_only(model):
     finally:
         model.missing = ()
     assert Tracker(model).policy_name == "fifo"
-    with pytest.raises(ConfigError, match="expected auto, fifo, none"):
+    with pytest.raises(ConfigError, match="expected auto, fifo, efp, divemem"):
         Tracker(model, "lifo")
 
 
@@ -359,3 +359,36 @@ def test_the_deterministic_mode_runs_every_part(model, frames):
     finally:
         use_deterministic_algorithms(False)
     assert (first == second).all()
+
+
+def test_a_policy_can_be_followed_by_another_and_the_objects_stay(model, frames):
+    """There and back between two frames is as if nothing had happened; on the way every policy goes on with them."""
+    prompts = [Prompt(box=BOX), Prompt(box=OTHER)]
+    untouched, switched = (run(model, frames[:6], prompts=prompts)[0] for _ in range(2))
+    for policy in ("divemem", "distractor", "fifo"):
+        switched.set_policy(policy)
+        assert switched.policy_name == policy and switched.object_ids == (1, 2)
+        assert switched.memory_bytes() > 0 and switched.newest is not None
+    for tracker in (untouched, switched):
+        tracker.step(50, frames[6])
+    assert (untouched.outputs.logits == switched.outputs.logits).all()
+    click = Prompt(object_id=1, points=np.array([[30.0, 40.0]]), point_labels=np.array([1]))
+    assert switched.prompt(4, [click]).stamp == 4, "a remembered frame can still be prompted"
+    for i, policy in enumerate(["efp", "divemem+efp", "tsms", "samurai", "occlusion", "none", "distractor", "fifo"]):
+        switched.set_policy(policy)
+        tracks = switched.step(60 + i, frames[7])
+        assert tracks.object_ids.tolist() == [1, 2] and all(a > 0 for a in tracks.areas)
+
+
+def test_a_policy_that_follows_none_starts_from_the_newest_masks(model, frames):
+    tracker, out = run(model, frames[:6], "none", [Prompt(box=BOX), Prompt(box=OTHER)])
+    tracker.set_policy("divemem")
+    assert tracker._segmenter.bank.frames[:2, :2].tolist() == [[5, -1], [5, -1]]
+    assert tracker.step(60, frames[6]).object_ids.tolist() == [1, 2]
+
+
+def test_a_policy_that_the_checkpoint_cannot_run_changes_nothing(model, frames):
+    tracker, _ = run(model, frames[:3])
+    with pytest.raises(ConfigError, match="second memory attention"):
+        tracker.set_policy("slm")
+    assert tracker.policy_name == "fifo" and tracker.step(50, frames[3]).object_ids.tolist() == [1]

@@ -109,6 +109,37 @@ def test_p14_what_returns_far_from_where_it_went_is_suspect_at_first():
     assert states == [State.OCCLUDED, State.SUSPECT, State.TRACKED]
 
 
+def states_of(readings, area=60, **options) -> list[State]:
+    """States of an object that was TRACKED with 60 px, then has these scores, predicted IoUs (and areas) frame by frame."""
+    config, sight, states = TrackerConfig(**options), Sight(0, np.array([10.0, 10.0]), 60.0), []
+    for frame, (score, iou, *size) in enumerate(readings, start=1):
+        label_map = np.zeros((H, W), np.uint8)
+        label_map[8 : 8 + (size[0] if size else area) // 10, 5:15] = 3
+        before = {7: sight}
+        tracks, sights = describe_frame(frame, label_map, None, [KNOWN], {7: Reading(score, iou, True)}, before, config, 0)
+        sight = sights[7]
+        states.append(State(tracks.states[0]))
+    return states
+
+
+T, S, O = State.TRACKED, State.SUSPECT, State.OCCLUDED
+
+
+@pytest.mark.parametrize("readings, options, expected", [
+    # predicted IoU: SUSPECT below 0.4, TRACKED again from 0.45 on
+    ([(0.9, 0.42), (0.9, 0.39), (0.9, 0.42), (0.9, 0.46), (0.9, 0.42)], {}, [T, S, S, T, T]),
+    # after it was hidden the score must be 0.55, otherwise only what the mask's gate asks for
+    ([(0.51, 0.9), (0.1, 0.9, 0), (0.51, 0.9), (0.56, 0.9), (0.51, 0.9)], {}, [T, O, S, T, T]),
+    ([(0.9, 0.9, 0), (0.9, 0.9), (0.9, 0.9), (0.9, 0.9)], dict(confirm_frames=3), [O, S, S, T]),
+    ([(0.9, 0.9, 0), (0.9, 0.9), (0.9, 0.3), (0.9, 0.9), (0.9, 0.9)], dict(confirm_frames=2), [O, S, S, S, T]),
+    # 10 px of usually 60
+    ([(0.9, 0.9, 10), (0.9, 0.9, 20)], dict(min_area_ratio=0.25), [S, T]),
+    ([(0.9, 0.9, 10)], dict(min_area_ratio=0.1), [T]),
+])  # fmt: skip
+def test_states_have_hysteresis(readings, options, expected):
+    assert states_of(readings, **options) == expected
+
+
 def test_long_absence_is_lost():
     states, sight = [], describe((10, 5, 20, 9), stamp=2)[1]
     for second in (3, 4, 5):

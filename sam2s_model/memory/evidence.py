@@ -1,0 +1,80 @@
+"""What a policy decides from: the model's answer for one frame, and what is measured of it on demand, on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SIGNATURE_GRID = 4  # a frame's signature is made of its features, averaged over as many rows and columns
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One frame of N objects. A property costs nothing unless a policy asks for it.
+
+    frame: its index; logits: (N, 1, h, w), of the mask that was taken; predicted_iou: (N,) 0..1, of that mask
+    object_logit: (N,), > 0 is present; present: (N,) bool, as decided
+    spatial: (N, tokens, memory_dim) and pointers: (N, dim), what would be remembered
+    features: (1, dim, h/4, w/4), of the image
+    candidates: (N, K, h, w) logits of all masks that were to choose from, for policies that ask for them, else None
+    """
+
+    frame: int
+    logits: Tensor
+    predicted_iou: Tensor
+    object_logit: Tensor
+    present: Tensor
+    spatial: Tensor
+    pointers: Tensor
+    features: Tensor
+    candidates: Tensor | None = None
+
+    @cached_property
+    def area(self) -> Tensor:
+        """(N,) fp32: pixels of the low-resolution mask."""
+        return (self.logits[:, 0] > 0).flatten(1).sum(1).float()
+
+    @cached_property
+    def box(self) -> Tensor:
+        """(N, 4) fp32: see `boxes`."""
+        return boxes(self.logits[:, 0] > 0)
+
+    @cached_property
+    def signature(self) -> Tensor:
+        """(1, 16 dim) of length 1: the image in short. The dot product of two is the mean cosine over their places."""
+        return signature(self.features)
+
+
+def signature(features: Tensor) -> Tensor:
+    """(1, dim, h, w) image features -> (1, SIGNATURE_GRID^2 dim) of length 1: each place counts as much as the others."""
+    places = F.normalize(F.adaptive_avg_pool2d(features.float(), SIGNATURE_GRID), dim=1)
+    return places.flatten(1) / SIGNATURE_GRID
+
+
+def boxes(masks: Tensor) -> Tensor:
+    """(..., h, w) bool -> (..., 4) fp32 x0 y0 x1 y1 in cells, x1 and y1 exclusive; zero for an empty mask."""
+    (x0, x1), (y0, y1) = _extent(masks.any(-2)), _extent(masks.any(-1))
+    return torch.stack((x0, y0, x1, y1), dim=-1)
+
+
+def box_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes (..., 4); 0 where both are empty."""
+    low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
+    shared = (high - low).clamp(min=0).prod(-1)
+    total = _box_area(a) + _box_area(b) - shared
+    return torch.where(total > 0, shared / total.clamp(min=1e-6), 0.0)
+
+
+def _box_area(box: Tensor) -> Tensor:
+    return (box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1)
+
+
+def _extent(used: Tensor) -> tuple[Tensor, Tensor]:
+    n = used.shape[-1]
+    cells = torch.arange(n, device=used.device)
+    first, last = torch.where(used, cells, n).amin(-1), torch.where(used, cells + 1, 0).amax(-1)
+    return torch.where(last > 0, first, 0).float(), last.float()

@@ -1,0 +1,91 @@
+"""What the memory bank has room for: a description from which it is allocated, and its bytes follow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a policy notes of each object, such as a Kalman filter's mean.
+
+    shape: of one object's; dtype: None for the model's; initial: value of every entry until the policy writes it
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype | None = torch.float32
+    initial: float = 0.0
+
+    def bytes_per_object(self, element_size: int) -> int:
+        return math.prod(self.shape) * (self.dtype.itemsize if self.dtype else element_size)
+
+
+@dataclass(frozen=True)
+class BankLayout:
+    """Slots of each object, in the order of their columns: conditioning, recent, then what the policy keeps.
+
+    conditioning: prompted frames (spatial memory and pointer), at least 2 where there are any
+    recent: ring of the newest frames' spatial memories; recent_pointers: ring of their object pointers
+    masks: ring of the newest frames' mask logits
+    tokens: of a spatial memory; memory_dim, dim: widths of a memory and of a pointer
+    logits: (h, w) of the low-resolution mask logits
+    kept: name and number of the slots, each for a spatial memory and a pointer, that the policy fills as it decides
+    notes: what it notes of each object
+    """
+
+    conditioning: int
+    recent: int
+    recent_pointers: int
+    masks: int
+    tokens: int
+    memory_dim: int
+    dim: int
+    logits: tuple[int, int]
+    kept: tuple[tuple[str, int], ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def kept_slots(self) -> int:
+        return sum(count for _, count in self.kept)
+
+    @property
+    def spatial_slots(self) -> int:
+        return self.conditioning + self.recent + self.kept_slots
+
+    @property
+    def pointer_slots(self) -> int:
+        return self.conditioning + self.recent_pointers + self.kept_slots
+
+    @property
+    def kept_columns(self) -> slice:
+        """Columns of all kept spatial memories."""
+        return slice(self.conditioning + self.recent, self.spatial_slots)
+
+    @property
+    def kept_pointers(self) -> slice:
+        """Columns of all kept pointers."""
+        return slice(self.conditioning + self.recent_pointers, self.pointer_slots)
+
+    def columns(self, name: str) -> slice:
+        """Columns of the spatial memories called "conditioning", "recent" or as in `kept`. Raises KeyError."""
+        begin = 0
+        for known, count in (("conditioning", self.conditioning), ("recent", self.recent), *self.kept):
+            if known == name:
+                return slice(begin, begin + count)
+            begin += count
+        raise KeyError(name)
+
+    def bytes_per_object(self, element_size: int) -> int:
+        """Device bytes of one object's row: memories and pointers in the model's type, the rest in its own.
+
+        That is mask logits in fp32, a frame number in int64 for each slot, and the notes.
+        """
+        spatial = self.spatial_slots * self.tokens * self.memory_dim
+        pointers = self.pointer_slots * self.dim
+        frames = 8 * (self.spatial_slots + self.pointer_slots)
+        notes = sum(note.bytes_per_object(element_size) for note in self.notes)
+        return (spatial + pointers) * element_size + 4 * self.masks * self.logits[0] * self.logits[1] + frames + notes

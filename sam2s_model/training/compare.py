@@ -1,0 +1,219 @@
+"""All memory policies side by side, on recordings and on scenes in which instruments leave for long and return.
+
+    python -m sam2s_model.training.compare CHECKPOINT --recordings FOLDER --long-term
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, List, Optional
+
+import numpy as np
+import typer
+
+from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
+from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.metrics import boundary_f, iou
+from sam2s_model.model import Sam2Model
+from sam2s_model.scene import SceneConfig
+from sam2s_model.tracker import Tracker
+from sam2s_model.training.clip import VOID, Recording
+from sam2s_model.training.data_config import SourceConfig
+from sam2s_model.training.datasets import SceneRecording, open_source
+from sam2s_model.training.evaluate import follow
+
+FOUND = 0.5  # IoU from which a mask is on an object
+GONE = 15  # frames without an object after which it is said to return
+ABSENCES = (30, 100, 300)  # frames that instruments stay away in the long-term scenes, about
+BY_ITSELF = 30  # frames that they stay away with an absence of 0, about
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one policy on some recordings.
+
+    jf: mean over objects and frames of (J + F) / 2, 0..1; switches: how often a mask went over to another object
+    returns: of objects after `GONE` frames or more; found: how many of them were followed again
+    recovery: frames until then, mean over the returns; one that was not found counts until the object leaves or the end
+    ms: median of the step; keys: of an object's memory attention, median over frames; object_bytes: of its bank's row
+    """
+
+    policy: str
+    jf: float
+    switches: int
+    returns: int
+    found: int
+    recovery: float
+    ms: float
+    keys: int
+    object_bytes: int
+
+
+class Ledger:
+    """What is counted of one object's masks, frame by frame."""
+
+    def __init__(self) -> None:
+        self.jf: list[float] = []
+        self.switches = 0
+        self.recoveries: list[tuple[int, bool]] = []  # frames, whether it was found
+        self._on_another = False
+        self._absent = 0
+        self._waiting: int | None = None  # frames since the return
+
+    def add(self, predicted: np.ndarray, labels: np.ndarray, label: int) -> None:
+        """predicted: (H, W) bool; labels: (H, W) uint8, ground truth."""
+        void, truth = labels == VOID, labels == label
+        j = iou(predicted, truth, void)
+        self.jf.append((j + boundary_f(predicted, truth, void)) / 2)
+        others = [other for other in np.unique(labels[predicted]).tolist() if other not in (0, VOID, label)]
+        on_another = any(iou(predicted, labels == other, void) > FOUND for other in others)
+        self.switches += on_another and not self._on_another
+        self._on_another = on_another
+        if not truth.any():
+            self.close()
+            self._absent += 1
+            return
+        if self._absent >= GONE:
+            self._waiting = 0
+        self._absent = 0
+        if self._waiting is not None:
+            if j >= FOUND:
+                self._settle(True)
+            else:
+                self._waiting += 1
+
+    def close(self) -> None:
+        """The object leaves, or the recording ends."""
+        if self._waiting is not None:
+            self._settle(False)
+
+    def _settle(self, found: bool) -> None:
+        self.recoveries.append((self._waiting, found))
+        self._waiting = None
+
+
+def measure(
+    model: Sam2Model, recordings: Sequence[Recording], policy: str, config: TrackerConfig = TrackerConfig(), frames: int = 0
+) -> Figures:
+    """Follow every object of every recording from its mask on the first frame that shows it. frames: at most, 0: all.
+
+    Raises ConfigError when the checkpoint cannot run the policy.
+    """
+    ledgers: list[Ledger] = []
+    seconds, keys, row = [], [], 0
+    for recording in recordings:
+        tracker = Tracker(model, policy, config)
+        own: dict[int, Ledger] = {}
+        for frame in follow(tracker, recording, "mask", frames):
+            if not frame.ids:
+                continue
+            seconds.append(frame.seconds)
+            keys.append(tracker.keys_attended)
+            for label, object_id in frame.ids.items():
+                if frame.labels is not None:
+                    own.setdefault(label, Ledger()).add(frame.tracks.mask(object_id), frame.labels, label)
+        for ledger in own.values():
+            ledger.close()
+        ledgers += own.values()
+        row = tracker.bytes_per_object()
+    recoveries = [recovery for ledger in ledgers for recovery in ledger.recoveries]
+    return Figures(
+        policy=policy,
+        jf=float(np.mean([np.mean(ledger.jf) for ledger in ledgers])) if ledgers else float("nan"),
+        switches=sum(ledger.switches for ledger in ledgers),
+        returns=len(recoveries),
+        found=sum(found for _, found in recoveries),
+        recovery=float(np.mean([count for count, _ in recoveries])) if recoveries else float("nan"),
+        ms=1e3 * float(np.median(seconds)) if seconds else float("nan"),
+        keys=int(np.median(keys)) if keys else 0,
+        object_bytes=row,
+    )
+
+
+def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) -> Iterator[Recording]:
+    """Scenes with two instruments of one class and much smoke, one of which leaves for 30, 100 or 300 frames, twice."""
+    for seed in seeds:
+        for absence in ABSENCES:
+            extra = max(0, absence - BY_ITSELF) / SceneConfig.fps
+            period = round((SceneConfig.event_period + extra) * SceneConfig.fps)
+            config = SceneConfig(
+                width=width, height=height, frames=2 * period, seed=seed, classes="forceps,forceps", smoke=0.9, absence=extra
+            )
+            recording = SceneRecording(config, NANO_CLASSES)
+            recording.name = f"{recording.name}, {absence} frames away"
+            yield recording
+
+
+def table(rows: Sequence[Figures], default: str) -> str:
+    """A Markdown table, a row for each policy."""
+    lines = [
+        "| policy | J&F | id switches | returns found | frames until then | ms a frame | keys | MB an object |",
+        "|" + "---|" * 8,
+    ]
+    for r in rows:
+        name = f"**{r.policy}**" if r.policy == default else r.policy
+        recovery = f"{r.recovery:.1f}" if r.returns else ""
+        lines.append(
+            f"| {name} | {100 * r.jf:.1f} | {r.switches} | {r.found} of {r.returns} | {recovery} | {r.ms:.1f} "
+            f"| {r.keys} | {r.object_bytes / 1e6:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def published_growth(model: Sam2Model) -> int:
+    """Bytes that the published SAM2 keeps of every frame and object for ever: a bf16 memory and fp32 mask logits."""
+    h, w = model.grid
+    return 2 * h * w * model.config.memory_dim + 4 * 16 * h * w
+
+
+def main(
+    checkpoint: Annotated[Optional[Path], typer.Argument(help="default: the one in the package")] = None,
+    recordings: Annotated[List[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
+    only: Annotated[List[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
+    long_term: Annotated[bool, typer.Option(help="scenes in which instruments leave for 30, 100 and 300 frames")] = False,
+    seed: Annotated[List[int], typer.Option(help="of the long-term scenes; repeatable")] = [1],
+    policy: Annotated[List[str], typer.Option(help="default: all that the checkpoint can run; repeatable")] = [],
+    frames: Annotated[int, typer.Option(help="most frames of a recording; 0: all")] = 0,
+    image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    out: Annotated[Optional[Path], typer.Option(help="JSON file for the figures")] = None,
+) -> None:
+    """Print a table of all memory policies, from the ground truth of each object's first frame."""
+    found: list[Recording] = []
+    for path in recordings:
+        found += [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
+    if long_term:
+        found += long_term_scenes(seed)
+    if not found:
+        raise ConfigError("there is nothing to compare on: give --recordings or --long-term")
+    model = load_model(checkpoint or default_checkpoint(), image_size=image_size, device=device)
+    names = policy or [name for name in POLICY_NAMES if can_run(model, name)]
+    rows = [measure(model, found, name, frames=frames) for name in names]
+    print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]};")
+    print(f"{', '.join(r.name for r in found)}. A step is from an image on the host to its label map, all objects.\n")
+    print(table(rows, Tracker(model).policy_name))
+    print(f"\nThe published SAM2 keeps {published_growth(model) / 1024:.0f} KiB of every frame and object for ever.")
+    if out:
+        figures = dict(model=model.name, image_size=model.image_size, recordings=[r.name for r in found])
+        out.write_text(json.dumps({**figures, "policies": [asdict(row) for row in rows]}, indent=1) + "\n")
+
+
+def can_run(model: Sam2Model, policy: str) -> bool:
+    try:
+        Tracker(model, policy)
+    except ConfigError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except Sam2sError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,92 @@
+"""The comparison of policies: what is counted, on scripted masks, and one run on a small scene."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.config import NANO_CLASSES
+from sam2s_model.errors import ConfigError
+from sam2s_model.scene import SceneConfig
+from sam2s_model.training import compare
+from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure, published_growth, table
+from sam2s_model.training.datasets import SceneRecording
+
+ONE, TWO = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
+ONE[2:10, 2:10] = 1
+TWO[2:10, 12:20] = 2
+BOTH, EMPTY = ONE + TWO, np.zeros((20, 20), bool)
+
+
+def counted(steps) -> Ledger:
+    """Object 1's ledger of (predicted, labels), each given with how many frames it lasts."""
+    ledger = Ledger()
+    for predicted, labels, frames in steps:
+        for _ in range(frames):
+            ledger.add(predicted, labels, 1)
+    ledger.close()
+    return ledger
+
+
+@pytest.mark.parametrize("steps, switches, recoveries", [
+    ([(ONE == 1, BOTH, 5)], 0, []),
+    ([(ONE == 1, BOTH, 2), (TWO == 2, BOTH, 3), (ONE == 1, BOTH, 2), (TWO == 2, BOTH, 1)], 2, []),
+    ([(ONE == 1, BOTH, 2), (EMPTY, TWO, GONE), (EMPTY, BOTH, 4), (ONE == 1, BOTH, 2)], 0, [(4, True)]),
+    ([(ONE == 1, BOTH, 2), (EMPTY, TWO, GONE - 1), (EMPTY, BOTH, 4), (ONE == 1, BOTH, 2)], 0, []),
+    ([(ONE == 1, BOTH, 2), (EMPTY, TWO, GONE), (EMPTY, BOTH, 4)], 0, [(4, False)]),
+    ([(ONE == 1, ONE, 2), (EMPTY, TWO, GONE), (EMPTY, ONE, 3), (EMPTY, TWO, GONE), (ONE == 1, ONE, 1)], 0, [(3, False), (0, True)]),
+    ([(ONE == 1, BOTH, 2), (TWO == 2, TWO, GONE), (TWO == 2, BOTH, 2)], 1, [(2, False)]),
+])  # fmt: skip
+def test_switches_and_recoveries(steps, switches, recoveries):
+    ledger = counted(steps)
+    assert ledger.switches == switches and ledger.recoveries == recoveries
+
+
+def test_outside_the_field_nothing_counts():
+    labels = ONE.copy()
+    labels[:, :6] = 255
+    assert counted([(ONE == 1, labels, 1)]).jf == [1.0] and counted([((ONE == 1) & (labels == 1), labels, 1)]).jf == [1.0]
+
+
+@pytest.fixture(scope="module")
+def pico():
+    return load_model(default_checkpoint(), image_size=64, device="cpu", precision="fp32")
+
+
+def test_figures_of_a_small_scene(pico):
+    scene = SceneRecording(SceneConfig(width=96, height=80, frames=12, seed=2), NANO_CLASSES)
+    fifo, efp, none = (measure(pico, [scene], policy) for policy in ("fifo", "efp", "none"))
+    tokens, split = 16, 3  # 4 x 4 places; a pointer of 96 is three tokens of 32
+    # frames 1 to 11 have 1 prompted frame and 0 to 6 others, or 0 to 4, and 1 to 11 pointers; half of them is frame 6
+    assert fifo.keys == 6 * tokens + 6 * split and efp.keys == 5 * tokens + 6 * split and none.keys == 0
+    assert fifo.object_bytes == efp.object_bytes > none.object_bytes > 0
+    assert 0 < fifo.jf <= 1 and fifo.returns == 0 and fifo.ms > 0
+    lines = table([fifo, none], "fifo").splitlines()
+    assert len(lines) == 4 and lines[2].startswith("| **fifo** |") and len({line.count("|") for line in lines}) == 1
+
+
+def test_every_policy_that_a_checkpoint_can_run_is_compared(pico):
+    able = [name for name in compare.POLICY_NAMES if compare.can_run(pico, name)]
+    assert able == [name for name in compare.POLICY_NAMES if name != "slm"]
+
+
+def test_published_growth(pico):
+    """Of 4 x 4 places: a memory of 32 numbers in bf16 each, and 16 logits in fp32."""
+    assert published_growth(pico) == 16 * (32 * 2 + 16 * 4)
+
+
+@pytest.mark.parametrize("absence, step", [(30, 1), (100, 3), (300, 8)])
+def test_instruments_stay_away_as_long_as_the_scene_says(absence, step):
+    name = f"scene 1, {absence} frames away"
+    (recording,) = (scene for scene in long_term_scenes([1], width=80, height=64) if scene.name == name)
+    assert len(set(recording.classes.values())) == 1, "look-alikes"
+    labels = [recording.frame(index)[1] for index in range(0, len(recording), step)]
+    seen = ["".join("x" if (frame == label).any() else "." for frame in labels) for label in (1, 2)]
+    gone = [step * len(run) for line in seen for run in line.split("x") if step * len(run) >= GONE]
+    assert len(gone) == 2 and all(abs(frames - absence) <= step + 5 for frames in gone), f"away for {gone} frames"
+
+
+def test_the_command_needs_something_to_compare_on():
+    with pytest.raises(ConfigError, match="give --recordings or --long-term"):
+        compare.main()
