@@ -22,7 +22,7 @@ COLUMNS = {
 
 
 def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
-    """report: of `make_report`; results: of `task.evaluate`, with rows, pictures and times."""
+    """report: of `make_report`; results: of `evaluate`, with rows, pictures and times."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,

@@ -32,7 +32,7 @@ def make_report(
 ) -> dict[str, Any]:
     """Figures overall, of data sets, recordings and objects. What depends on the machine's speed is under `timing` only.
 
-    results: of `task.evaluate`; failed: recording -> reason; attempts: of recordings that needed more than one
+    results: of `evaluate`; failed: recording -> reason; attempts: of recordings that needed more than one
     """
     names = list(dict.fromkeys(result["data_set"] for result in results))
     data_sets = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_ros.checkpoints import checkpoint_or_default
 from sam2s_ros.dds import share_directory
+from sam2s_ros.evaluation.evaluate import evaluate
 from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import Here, Processes, RayCluster, run_all
 from sam2s_ros.evaluation.sources import Source, open_recordings
-from sam2s_ros.evaluation.task import Engine, Task, evaluate
+from sam2s_ros.evaluation.task import Engine, Task
 
 RUN, RECORDINGS = "evaluation.json", "recordings"
 
@@ -182,9 +183,9 @@ def _write_json(path: Path, value: Any) -> None:
 
 def _runner(options: EvalOptions, on_frame: Callable[[str, int, int | None], Any]):
     if options.ray:
-        return RayCluster(options.ray)
+        return RayCluster(options.ray, evaluate)
     if options.jobs > 1:
-        return Processes(options.jobs)
+        return Processes(options.jobs, evaluate)
     return Here(lambda task: evaluate(task, lambda done, total: on_frame(task.key, done, total)))
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, Dict, Protocol, Union
 
 from sam2s_model.errors import ConfigError, Sam2sError
-from sam2s_ros.evaluation.task import Task, evaluate
+from sam2s_ros.evaluation.task import Task
 
 ATTEMPTS = 3  # at a recording, before it is listed as failed
 Outcome = Union[Dict[str, Any], Exception]
@@ -40,7 +40,7 @@ def run_all(runner: Runner, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outco
 class Here:
     """One after the other, in this process."""
 
-    def __init__(self, evaluate: Evaluate = evaluate):
+    def __init__(self, evaluate: Evaluate):
         self._evaluate = evaluate
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
@@ -55,7 +55,7 @@ class Here:
 class Processes:
     """`jobs` processes of this machine. One that dies takes those at work with it; they are tried again."""
 
-    def __init__(self, jobs: int, evaluate: Evaluate = evaluate):
+    def __init__(self, jobs: int, evaluate: Evaluate):
         self._jobs, self._evaluate = jobs, evaluate
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
@@ -70,7 +70,7 @@ class Processes:
 class RayCluster:
     """One Ray task a recording. Sources, checkpoint and output folder must be on all machines under the same paths."""
 
-    def __init__(self, address: str, evaluate: Evaluate = evaluate):
+    def __init__(self, address: str, evaluate: Evaluate):
         """address: of a running cluster, "auto", or "local" to start one here. Raises ConfigError."""
         try:
             import ray

@@ -50,9 +50,10 @@ def comparison_tables(first: str, other: str, found: dict[str, Any]) -> Group:
         table.add_row(f"{row['data_set']}/{row['name']}", *(f"{100 * row[name]['difference']:+.1f}" for name in OF_OBJECTS))
     table.add_section()
     cells = ("{difference:+.1f} [{low:+.1f}, {high:+.1f}]".format(**{k: 100 * v for k, v in found["overall"][name].items()}) for name in OF_OBJECTS)
-    table.add_row("overall, with 95 % interval", *cells, style="bold")
+    table.add_row("overall", *cells, style="bold")
     changed = [f"{name}: {a} and {b}" for name, (a, b) in found["configurations"].items()]
-    lines = [f"different in {', '.join(changed)}" if changed else "same configuration"]
+    lines = ["in percent; in brackets 95 % bootstrap intervals"]
+    lines += [f"different in {', '.join(changed)}" if changed else "same configuration"]
     lost = found["left_out"]
     if lost["first"] or lost["other"]:
         lines.append(f"left out: {lost['first']} objects that only the first has, {lost['other']} that only the other has")
