@@ -89,7 +89,8 @@ def run(
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        all_, own = progress.add_task("recordings", total=None), progress.add_task("frames", total=None)
+        all_ = progress.add_task("recordings", total=None)
+        own = progress.add_task("frames", total=None, visible=jobs == 1 and not ray)
         report = run_evaluation(
             options,
             lambda done, total: progress.update(all_, completed=done, total=total),

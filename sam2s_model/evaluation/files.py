@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,10 @@ class LabelFiles:
         if masks and not any(image.stem in self._masks for image in images):
             first = f"{masks[0].name} and {images[0].name}" if images else f"{masks[0].name}, and there are no images"
             raise SourceError(f"no mask of {name} has the name of an image: the first are {first}")
-        self._binary = masks_are_binary(list(masks))
+
+    @cached_property
+    def _binary(self) -> bool:
+        return masks_are_binary(list(self._masks.values()))
 
     def __call__(self, image: Path) -> Truth | None:
         path = self._masks.get(image.stem)

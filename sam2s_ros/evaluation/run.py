@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from sam2s_model.checkpoint import file_sha256
-from sam2s_model.errors import ConfigError
+from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_ros.checkpoints import checkpoint_or_default
 from sam2s_ros.dds import share_directory
@@ -61,7 +61,7 @@ def run_evaluation(
     cannot be read is listed with the reason; the others go on.
 
     on_recording: called with the recordings done and their number; on_frame: within a recording, in this process only
-    Raises a Sam2sError for bad input, and ConfigError for a folder with an evaluation that was configured otherwise.
+    Raises a Sam2sError for bad input, and ConfigError for a folder with recordings that were evaluated otherwise.
     """
     tasks, checkpoint = _plan(options)
     configuration = _configuration(options, checkpoint)
@@ -75,6 +75,8 @@ def run_evaluation(
     for task, outcome, tried in run_all(_runner(options, on_frame), left) if left else ():
         if tried > 1:
             attempts[task.key] = tried
+        if isinstance(outcome, (ConfigError, CheckpointError)):
+            raise outcome  # it is not the recording that is wrong
         if isinstance(outcome, Exception):
             failed[task.key] = f"{type(outcome).__name__}: {outcome}"
             options.say(f"{task.key} failed: {outcome}")
@@ -140,13 +142,13 @@ def _absolute(path: str) -> str:
 
 
 def _claim(folder: Path, configuration: dict[str, Any]) -> None:
-    """Make the folder that of this evaluation. Raises ConfigError when it is another's."""
+    """Make the folder that of this evaluation. Raises ConfigError when it has recordings of another."""
     path = folder / RUN
     try:
         known = json.loads(path.read_text()) if path.is_file() else None
         if known is None and (folder / RECORDINGS).exists():
             raise ConfigError(f"{folder} has recordings but no {RUN}: it is not of `sam2s eval`, give another --output")
-        if known is not None and known != configuration:
+        if known is not None and known != configuration and any((folder / RECORDINGS).rglob("*.json")):
             name = next(name for name in [*configuration, *known] if configuration.get(name) != known.get(name))
             raise ConfigError(
                 f"{folder} has an evaluation with {name} {known.get(name)!r}, and this one has {configuration.get(name)!r}: "

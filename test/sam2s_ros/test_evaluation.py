@@ -161,13 +161,15 @@ def test_what_cannot_be_read_is_listed_and_the_report_is_written(tmp_path, capsy
         ([SCENES[0], "--only", "other"], "there is no recording 'other': expected one of scene_width96"),
         ([SCENES[0], "--layout", "davis"], "is not laid out as davis"),
         ([SCENES[0], "--checkpoint", "/no/model.pt"], "'/no/model.pt' does not exist"),
+        ([SCENES[0], "--policy", "best"], "policy is 'best'"),
+        ([SCENES[0], "--truth", "masks"], "masks cannot be read"),
     ],
 )
 def test_bad_input_is_one_sentence_and_code_2(arguments, expected, tmp_path, capsys):
     assert evaluated(tmp_path / "out", *arguments) == 2
     error = capsys.readouterr().err
     assert expected in error and len(error.strip().splitlines()) == 1
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.rglob("recordings")), "so that the corrected command can use the folder"
 
 
 def test_compare(whole, tmp_path, capsys):

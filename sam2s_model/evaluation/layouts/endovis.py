@@ -47,16 +47,21 @@ def endovis17_recordings(path: Path) -> list[FileRecording]:
 
 def endovis18_recordings(path: Path) -> list[FileRecording]:
     """images/seq_N_frameNNN.png and annotations/ with the same names, whose values are instrument types."""
-    images = defaultdict(list)
-    for image in images_in(path / "images"):
-        if name := FLAT_NAME.match(image.stem):
-            images[name[1]].append(image)
-    masks = images_in(path / "annotations")
+    images, masks = (_by_sequence(path / folder) for folder in ("images", "annotations"))
     classes = dict(enumerate(TYPES_2018, start=1))
     return [
-        FileRecording(name, path.name, own, LabelFiles(name, [m for m in masks if m.stem.startswith(f"{name}_")], own), FPS, classes)
+        FileRecording(name, path.name, own, LabelFiles(name, masks[name], own), FPS, classes)
         for name, own in images.items()
+        if name in masks
     ]
+
+
+def _by_sequence(folder: Path) -> dict[str, list[Path]]:
+    found = defaultdict(list)
+    for path in images_in(folder):
+        if name := FLAT_NAME.match(path.stem):
+            found[name[1]].append(path)
+    return found
 
 
 def _instrument(folder: str) -> str:
