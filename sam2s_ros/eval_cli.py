@@ -35,14 +35,18 @@ def run(
     checkpoint: Annotated[
         Optional[Path], typer.Option(help="a file, or a name of `sam2s checkpoint list`; default: the one in the package")
     ] = None,
-    output: Annotated[Path, typer.Option(help="folder for the report; one with a part of this evaluation is finished")] = Path("output/eval"),
-    prompt: Annotated[str, typer.Option(help="what each object begins with, from the ground truth: mask, box or clicks")] = "mask",
-    clicks: Annotated[int, typer.Option(min=1, max=50, help="with --prompt clicks: how many; all but the first are corrections")] = 3,
-    start: Annotated[str, typer.Option(help="prompt objects at their appearance, or only those of the first annotated frame")] = "appearance",
+    output: Annotated[
+        Path, typer.Option(help="folder for the report; one with a part of this evaluation is finished")
+    ] = Path("output/eval"),
+    prompt: Annotated[str, typer.Option(help="what each object begins with, from the truth: mask, box or clicks")] = "mask",
+    clicks: Annotated[int, typer.Option(min=1, max=50, help="how many; all but the first are corrections")] = 3,
+    start: Annotated[str, typer.Option(help="appearance, or first: only objects of the first annotated frame")] = "appearance",
     scored: Annotated[str, typer.Option(help="davis: without the prompted and the last annotated frame; all")] = "davis",
     frames: Annotated[int, typer.Option(min=0, help="frames of a recording at most; 0: all")] = 0,
     only: Annotated[Optional[List[str]], typer.Option(help="name of a recording to take; repeatable; default: all")] = None,
-    layout: Annotated[str, typer.Option(help="of the folders: auto, davis, sav, endovis2017, endovis2018, cholecseg8k, folder")] = "auto",
+    layout: Annotated[
+        str, typer.Option(help="of the folders: auto, davis, sav, endovis2017, endovis2018, cholecseg8k or folder")
+    ] = "auto",
     truth: Annotated[str, typer.Option(help="folder of masks, named by a video's frame numbers or a bag's stamps")] = "",
     topic: Annotated[str, typer.Option(help="image topic of a bag; default: its only one")] = "",
     mask_topic: Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")] = "",

@@ -26,7 +26,8 @@ def compare(first: dict[str, Any], other: dict[str, Any], seed: int = 0, draws: 
     ours, theirs = _objects(first), _objects(other)
     common = [key for key in ours if key in theirs]
     if not common:
-        raise ConfigError(f"the reports have no scored object in common: expected some of {', '.join(map('/'.join, list(ours)[:3]))}")
+        expected = ", ".join(map("/".join, list(ours)[:3])) or "those of a report that has scored any"
+        raise ConfigError(f"the reports have no scored object in common: expected some of {expected}")
     values = np.array([[[own[key][name] for name in OF_OBJECTS] for key in common] for own in (ours, theirs)])
     differences = values[1] - values[0]
     recordings = list(dict.fromkeys(key[:2] for key in common))
@@ -46,7 +47,7 @@ def compare(first: dict[str, Any], other: dict[str, Any], seed: int = 0, draws: 
         ],
         objects=len(common),
         left_out=dict(first=len(ours) - len(common), other=len(theirs) - len(common)),
-        configurations=_changed(first["configuration"], other["configuration"]),
+        configurations=changed_settings(*(_measured(report["configuration"]) for report in (first, other))),
         confidence=CONFIDENCE,
         seed=seed,
         draws=draws,
@@ -91,6 +92,18 @@ def _means(values: np.ndarray) -> dict[str, dict[str, float]]:
     }
 
 
-def _changed(first: dict[str, Any], other: dict[str, Any]) -> dict[str, list[Any]]:
-    names = [name for name in dict.fromkeys([*first, *other]) if name not in IGNORED]
-    return {name: [first.get(name), other.get(name)] for name in names if first.get(name) != other.get(name)}
+def _measured(configuration: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in configuration.items() if name not in IGNORED}
+
+
+def changed_settings(first: dict[str, Any], other: dict[str, Any]) -> dict[str, list[Any]]:
+    """name -> its two values, for all settings of two configurations that differ; settings in settings are "a.b"."""
+    names = [name for name in dict.fromkeys([*first, *other]) if first.get(name) != other.get(name)]
+    out = {}
+    for name in names:
+        values = [first.get(name), other.get(name)]
+        if all(isinstance(value, dict) for value in values):
+            out.update({f"{name}.{inner}": pair for inner, pair in changed_settings(*values).items()})
+        else:
+            out[name] = values
+    return out

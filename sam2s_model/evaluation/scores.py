@@ -26,7 +26,8 @@ from sam2s_model.evaluation.protocol import Protocol
 SINGLE = "#"  # begins the name of a class that is a single object
 OF_OBJECTS = ("j", "f", "jf", "dice")
 OF_CLASSES = ("ciou", "mciou", "miou")
-FIGURES = (*OF_OBJECTS, *OF_CLASSES, "presence_precision", "presence_recall", "presence_f1", "false_presence", "id_switches", "frames_to_recover")
+OF_TRACKS = ("presence_precision", "presence_recall", "presence_f1", "false_presence", "id_switches", "frames_to_recover")
+FIGURES = (*OF_OBJECTS, *OF_CLASSES, *OF_TRACKS)
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Scorer:
     def _of_object(self, label: int) -> dict:
         rows = [row for row in self.rows if row.object == label]
         found = figures(rows, [], {label: self.ids[label]})
-        return dict(frames=sum(row.scored for row in rows), **{n: found[n] for n in FIGURES if n not in OF_CLASSES})
+        return dict(frames=sum(row.scored for row in rows), **{name: found[name] for name in (*OF_OBJECTS, *OF_TRACKS)})
 
     def _class_areas(self, step: Step, expected: dict[int, np.ndarray], void: np.ndarray | None) -> dict[str, list[int]]:
         names: dict[str, list[int]] = {}

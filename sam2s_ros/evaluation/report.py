@@ -21,6 +21,7 @@ JSON, CSV, HTML = "report.json", "frames.csv", "report.html"
 COLUMNS = (
     "data_set", "recording", "frame", "name", "object", "class", "j", "f", "jf", "dice", "present", "found", "track", "scored"
 )  # fmt: skip
+OF_A_RECORDING = ("fps", "step_ms", "memory_bytes", "device_peak_bytes")  # times and memory
 
 
 def make_report(
@@ -71,7 +72,7 @@ def _timing(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         memory_bytes=max((own["memory_bytes"] for own in each), default=None),
         device_peak_bytes=max(peaks, default=None),
         recordings={
-            f"{result['data_set']}/{result['name']}": {name: own[name] for name in ("fps", "step_ms", "memory_bytes", "device_peak_bytes")}
+            f"{result['data_set']}/{result['name']}": {name: own[name] for name in OF_A_RECORDING}
             for result, own in zip(results, each)
         },
     )

@@ -17,6 +17,7 @@ import torch
 
 from sam2s_model.checkpoint import file_sha256
 from sam2s_model.errors import CheckpointError, ConfigError
+from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_ros.checkpoints import checkpoint_or_default
 from sam2s_ros.dds import share_directory
@@ -124,9 +125,10 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path]:
 
 def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
     """All that the results depend on, and nothing else."""
+    sources = [replace(s, spec=_absolute(s.spec), truth=_absolute(s.truth)) for s in options.sources]
     return dict(
         mode="offline",
-        sources=[asdict(replace(source, spec=_absolute(source.spec), truth=_absolute(source.truth))) for source in options.sources],
+        sources=[asdict(source) for source in sources],
         only=sorted(options.only),
         protocol=asdict(options.protocol),
         checkpoint_sha256=file_sha256(checkpoint),
@@ -149,11 +151,9 @@ def _claim(folder: Path, configuration: dict[str, Any]) -> None:
         if known is None and (folder / RECORDINGS).exists():
             raise ConfigError(f"{folder} has recordings but no {RUN}: it is not of `sam2s eval`, give another --output")
         if known is not None and known != configuration and any((folder / RECORDINGS).rglob("*.json")):
-            name = next(name for name in [*configuration, *known] if configuration.get(name) != known.get(name))
-            raise ConfigError(
-                f"{folder} has an evaluation with {name} {known.get(name)!r}, and this one has {configuration.get(name)!r}: "
-                "give another --output"
-            )
+            name, (before, now) = next(iter(changed_settings(known, configuration).items()))
+            other = f"{folder} has an evaluation with {name} {before!r}, and this one has {now!r}"
+            raise ConfigError(f"{other}: give another --output")
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(path, configuration)
     except OSError as error:

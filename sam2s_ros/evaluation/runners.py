@@ -82,7 +82,8 @@ class RayCluster:
                 ray.init(address=address, log_to_driver=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
-                raise ConfigError(f"there is no Ray cluster at {address!r} ({reason}): start one with `ray start --head`") from error
+                problem = f"there is no Ray cluster at {address!r} ({reason})"
+                raise ConfigError(f"{problem}: start one with `ray start --head`") from error
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         ray = self._ray

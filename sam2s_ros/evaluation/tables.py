@@ -33,7 +33,8 @@ def report_table(report: dict[str, Any], output: Path) -> Group:
         table.add_section()
     memory = timing["memory_bytes"] / 1e6 if timing["memory_bytes"] else None
     table.add_row("mean of data sets", "", *_percents(report["overall"]), _number(timing["fps"]), _number(memory), style="bold")
-    lines = [f"{report['frames_read']} frames read, none dropped; {sum(r['odd']['count'] for r in report['recordings'])} odd images or masks left out"]
+    odd = sum(own["odd"]["count"] for own in report["recordings"])
+    lines = [f"{report['frames_read']} frames read, none dropped; {odd} odd images or masks left out"]
     lines += [f"failed: {name}: {reason}" for name, reason in report["failed"].items()]
     lines += [str(output / "report.html")]
     return Group(table, *(Text(line) for line in lines))
@@ -49,10 +50,13 @@ def comparison_tables(first: str, other: str, found: dict[str, Any]) -> Group:
     for row in found["recordings"]:
         table.add_row(f"{row['data_set']}/{row['name']}", *(f"{100 * row[name]['difference']:+.1f}" for name in OF_OBJECTS))
     table.add_section()
-    cells = ("{difference:+.1f} [{low:+.1f}, {high:+.1f}]".format(**{k: 100 * v for k, v in found["overall"][name].items()}) for name in OF_OBJECTS)
+    alone = len(found["recordings"]) == len({row["data_set"] for row in found["recordings"]})
+    form = "{difference:+.1f}" if alone else "{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+    cells = (form.format(**{k: 100 * v for k, v in found["overall"][name].items()}) for name in OF_OBJECTS)
     table.add_row("overall", *cells, style="bold")
+    interval = "no interval: each data set has one recording" if alone else "in brackets: 95 % bootstrap interval"
+    lines = [f"in percent; {interval}"]
     changed = [f"{name}: {a} and {b}" for name, (a, b) in found["configurations"].items()]
-    lines = ["in percent; in brackets 95 % bootstrap intervals"]
     lines += [f"different in {', '.join(changed)}" if changed else "same configuration"]
     lost = found["left_out"]
     if lost["first"] or lost["other"]:

@@ -206,7 +206,8 @@ def test_presence_counts_every_frame_once(series):
     counted = metrics.presence(found, there)
     assert counted.hits + counted.misses + counted.absent == len(series) and counted.false <= counted.absent
     assert counted.hits == sum(f and t for f, t in zip(found, there))
-    for share, whole in ((counted.precision, found.sum()), (counted.recall, there.sum()), (counted.false_presence, (~there).sum())):
+    shares = (counted.precision, counted.recall, counted.false_presence)
+    for share, whole in zip(shares, (found.sum(), there.sum(), (~there).sum())):
         assert math.isnan(share) if whole == 0 else 0 <= share <= 1
     if counted.hits:
         assert counted.f1 == pytest.approx(2 / (1 / counted.precision + 1 / counted.recall))

@@ -140,7 +140,7 @@ def test_odd_frames_and_masks_are_named_and_counted(tmp_path):
         frames = list(recording)
         assert [f.index for f in frames] == [0, 3, 4, 5] and [f.truth is not None for f in frames] == [True, False, False, True]
         assert recording.odd_count == 4
-        texts = ("1.png cannot be decoded", "2.png is 33x20, the first one is 32x20", "3.png is 32x19, its image is 32x20", "4.png cannot")
+        texts = ("1.png cannot be", "2.png is 33x20, the first one is 32x20", "3.png is 32x19, its image is 32x20", "4.png cannot be")
         assert all(text in odd for text, odd in zip(texts, recording.odd)), recording.odd
 
 

@@ -66,7 +66,8 @@ def by_hand(model, clicks: int) -> dict[int, list[tuple]]:
         elif label:
             points, labels = [centre(frame.truth.masks[label])], [1]
             for _ in range(clicks):
-                prompt = Prompt(object_id=label * (len(points) > 1), points=np.array(points, np.float32), point_labels=np.array(labels))
+                known = label if len(points) > 1 else 0
+                prompt = Prompt(object_id=known, points=np.array(points, np.float32), point_labels=np.array(labels))
                 mask = tracker.prompt(0, [prompt]).tracks.mask(label)
                 place, sign = correction(mask, frame.truth.masks[label], frame.truth.void)
                 points.append(place)
