@@ -58,6 +58,9 @@ class RequestError(Sam2sError):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self):
+        return type(self), (self.code, str(self))  # so that it comes back from another process
+
 
 class TrainingError(Sam2sError):
     """A training run cannot go on: its state is unreadable, or its loss is no number."""

@@ -13,6 +13,7 @@ from sam2s_model.config import POLICY_NAMES
 from sam2s_model.errors import Sam2sError
 from sam2s_model.training.command import train
 from sam2s_ros.checkpoint_cli import app as checkpoint_app
+from sam2s_ros.eval_cli import app as eval_app
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 DEFAULT_SOURCE = "scene:?width=640&height=512&frames=120&seed=0"
@@ -22,6 +23,7 @@ app = typer.Typer(
     help="Track surgical instruments with SAM2 models.",
 )  # fmt: skip
 app.add_typer(checkpoint_app, name="checkpoint")
+app.add_typer(eval_app, name="eval")
 app.command("train")(train)
 
 Checkpoint = Annotated[

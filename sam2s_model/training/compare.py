@@ -18,14 +18,17 @@ import typer
 from sam2s_model.checkpoint import default_checkpoint, load_model
 from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError, Sam2sError
-from sam2s_model.metrics import boundary_f, iou
+from sam2s_model.evaluation.follow import follow
+from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.recording import Truth
+from sam2s_model.metrics import boundary_f, iou, j_and_f
 from sam2s_model.model import Sam2Model
 from sam2s_model.scene import SceneConfig
 from sam2s_model.tracker import Tracker
-from sam2s_model.training.clip import VOID, Recording
+from sam2s_model.training.clip import Recording
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import SceneRecording, open_source
-from sam2s_model.training.evaluate import follow
+from sam2s_model.training.evaluate import AnnotatedRecording
 
 FOUND = 0.5  # IoU from which a mask is on an object
 GONE = 15  # frames without an object after which it is said to return
@@ -65,16 +68,16 @@ class Ledger:
         self._absent = 0
         self._waiting: int | None = None  # frames since the return
 
-    def add(self, predicted: np.ndarray, labels: np.ndarray, label: int) -> None:
-        """predicted: (H, W) bool; labels: (H, W) uint8, ground truth."""
-        void, truth = labels == VOID, labels == label
-        j = iou(predicted, truth, void)
-        self.jf.append((j + boundary_f(predicted, truth, void)) / 2)
-        others = [other for other in np.unique(labels[predicted]).tolist() if other not in (0, VOID, label)]
-        on_another = any(iou(predicted, labels == other, void) > FOUND for other in others)
+    def add(self, predicted: np.ndarray, truth: Truth, label: int) -> None:
+        """predicted: (H, W) bool, of the object that is `label` in the ground truth."""
+        own = truth.mask(label, predicted.shape)
+        j = iou(predicted, own, truth.void)
+        self.jf.append(j_and_f(j, boundary_f(predicted, own, truth.void)))
+        others = [mask for other, mask in truth.masks.items() if other != label]
+        on_another = predicted.any() and any(iou(predicted, mask, truth.void) > FOUND for mask in others)
         self.switches += on_another and not self._on_another
         self._on_another = on_another
-        if not truth.any():
+        if not own.any():
             self.close()
             self._absent += 1
             return
@@ -109,14 +112,14 @@ def measure(
     for recording in recordings:
         tracker = Tracker(model, policy, config)
         own: dict[int, Ledger] = {}
-        for frame in follow(tracker, recording, "mask", frames):
-            if not frame.ids:
+        for step in follow(tracker, AnnotatedRecording(recording), Protocol(prompt="mask", frames=frames)):
+            tracked = [label for label in step.ids if label not in step.prompted]
+            if not tracked:
                 continue
-            seconds.append(frame.seconds)
+            seconds.append(step.seconds)
             keys.append(tracker.keys_attended)
-            for label, object_id in frame.ids.items():
-                if frame.labels is not None:
-                    own.setdefault(label, Ledger()).add(frame.tracks.mask(object_id), frame.labels, label)
+            for label in tracked if step.frame.truth else ():
+                own.setdefault(label, Ledger()).add(step.mask(label), step.frame.truth, label)
         for ledger in own.values():
             ledger.close()
         ledgers += own.values()

@@ -7,32 +7,31 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, List, Optional
 
-import cv2
 import numpy as np
 import typer
 
 from sam2s_model.checkpoint import default_checkpoint, load_model
-from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
+from sam2s_model.config import NANO_CLASSES, TrackerConfig
 from sam2s_model.errors import ConfigError, Sam2sError
-from sam2s_model.metrics import boundary_f, iou
+from sam2s_model.evaluation.follow import follow
+from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.recording import FIRST_STAMP_NS, Frame, Truth
+from sam2s_model.evaluation.recording import Recording as EvaluatedRecording
+from sam2s_model.evaluation.scores import Scorer
 from sam2s_model.model import Sam2Model
-from sam2s_model.prompts import Prompt
 from sam2s_model.scene import SceneConfig
-from sam2s_model.training.clip import VOID, Recording
+from sam2s_model.training.clip import Recording
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import SceneRecording, numbered_scene, open_source
 from sam2s_model.tracker import Tracker
-from sam2s_model.tracks import Tracks
 
 PROMPTS = ("mask", "box")
-FIRST_STAMP, FRAME_NS = 1, 40_000_000
+FRAME_NS = 40_000_000
 SCENE_HEIGHT = 256  # px, of a scene whose source says none
 
 
@@ -72,12 +71,13 @@ def evaluate(
     prompt: "mask" or "box", from the ground truth; policy: see `Tracker`
     classes: names of the rows of the model's class table
     most_frames: of each recording, 0: all
-    Scored are the frames with ground truth after an object's prompt, but for the recording's last, as in DAVIS.
+    Scored are the frames with ground truth after an object's prompt, but for the last of them, as in DAVIS.
     Raises ConfigError for another prompt, and when the checkpoint cannot run the policy.
     """
     if prompt not in PROMPTS:
         raise ConfigError(f"prompt is {prompt!r}: expected {' or '.join(PROMPTS)}")
-    return [_score(Tracker(model, policy, config), r, prompt, classes, most_frames) for r in recordings]
+    protocol = Protocol(prompt=prompt, frames=most_frames)
+    return [_score(Tracker(model, policy, config), r, protocol, classes) for r in recordings]
 
 
 def open_recordings(
@@ -99,75 +99,46 @@ def open_recordings(
     return found
 
 
-@dataclass(frozen=True)
-class Followed:
-    """A frame that was tracked. ids: label -> object id of what has been prompted so far; seconds: the step took"""
+class AnnotatedRecording(EvaluatedRecording):
+    """A recording of the training data, as the evaluation reads them."""
 
-    index: int
-    tracks: Tracks
-    labels: np.ndarray | None
-    ids: dict[int, int]
-    seconds: float
+    def __init__(self, recording: Recording):
+        super().__init__(recording.name, "training")
+        self._recording, self.length = recording, len(recording)
 
-
-def follow(tracker: Tracker, recording: Recording, prompt: str, most_frames: int = 0) -> Iterator[Followed]:
-    """Track a recording; each object is prompted from the ground truth after the first annotated frame that shows it."""
-    ids: dict[int, int] = {}
-    for index in range(min(len(recording), most_frames or len(recording))):
-        image, labels = recording.frame(index)
-        began = time.perf_counter()
-        tracks = tracker.step(FIRST_STAMP + index * FRAME_NS, np.ascontiguousarray(image))
-        yield Followed(index, tracks, labels, ids, time.perf_counter() - began)
-        if labels is None:
-            continue
-        new = [label for label in np.unique(labels).tolist() if label not in (0, VOID, *ids)]
-        new = new[: tracker.config.max_objects - len(ids)]
-        if new:
-            result = tracker.prompt(0, [_prompt(labels == label, prompt) for label in new])
-            ids.update(zip(new, result.object_ids))
+    def _frames(self) -> Iterator[Frame]:
+        for index in range(self.length):
+            image, labels = self._recording.frame(index)
+            truth = None if labels is None else Truth.of_labels(labels)
+            yield Frame(index, FIRST_STAMP_NS + index * FRAME_NS, str(index), np.ascontiguousarray(image), truth)
 
 
-def _score(tracker: Tracker, recording: Recording, prompt: str, classes: Sequence[str], most_frames: int) -> Score:
-    count = min(len(recording), most_frames or len(recording))
-    ids: dict[int, int] = {}
-    j: dict[int, list[float]] = defaultdict(list)  # of labels
-    f: dict[int, list[float]] = defaultdict(list)
+def _score(tracker: Tracker, recording: Recording, protocol: Protocol, classes: Sequence[str]) -> Score:
+    scorer = Scorer(protocol, {})
     said: list[tuple[int, int]] = []  # label, row
-    scored = 0
-    for frame in follow(tracker, recording, prompt, most_frames):
-        ids, labels, outputs = frame.ids, frame.labels, tracker.outputs
-        if ids and outputs is not None and outputs.class_logits.shape[1]:
-            rows = outputs.class_logits.argmax(1).tolist()
-            present = outputs.present.tolist()
-            said += [(label, row) for (label, i), row, there in zip(ids.items(), rows, present) if there]
-        if labels is None or frame.index == count - 1:
+    for step in follow(tracker, AnnotatedRecording(recording), protocol):
+        scorer.add(step)
+        outputs = tracker.outputs
+        if outputs is None or not outputs.class_logits.shape[1]:
             continue
-        scored += bool(ids)
-        void = labels == VOID
-        for label, object_id in ids.items():
-            predicted, truth = frame.tracks.mask(object_id), labels == label
-            j[label].append(iou(predicted, truth, void))
-            f[label].append(boundary_f(predicted, truth, void))
-    means = [[np.mean(values[label]) for label in ids if values[label]] for values in (j, f)]
+        said_now = zip(outputs.object_ids, outputs.class_logits.argmax(1).tolist(), outputs.present.tolist())
+        labels = {object_id: label for label, object_id in step.ids.items() if label not in step.prompted}
+        said += [(labels[object_id], row) for object_id, row, there in said_now if there and object_id in labels]
+    scorer.finish()
+    result = scorer.result()
     known = [(recording.classes.get(label, -1), row) for label, row in said]
     known = [(truth, row) for truth, row in known if truth >= 0]
     names = [classes[row] if row < len(classes) else str(row) for _, row in said]
+    j, f = (result["figures"][name] for name in ("j", "f"))
     return Score(
         name=recording.name,
-        frames=scored,
-        objects=len(ids),
-        j=float(np.mean(means[0])) if means[0] else float("nan"),
-        f=float(np.mean(means[1])) if means[1] else float("nan"),
+        frames=result["scored_frames"],
+        objects=len(scorer.ids),
+        j=float("nan") if j is None else j,
+        f=float("nan") if f is None else f,
         class_accuracy=float(np.mean([truth == row for truth, row in known])) if known else None,
         said={name: names.count(name) / len(names) for name in sorted(set(names), key=names.count, reverse=True)},
     )
-
-
-def _prompt(mask: np.ndarray, kind: str) -> Prompt:
-    if kind == "mask":
-        return Prompt(mask=mask)
-    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-    return Prompt(box=np.array([x, y, x + width, y + height], np.float32))
 
 
 def table(columns: dict[str, Sequence[Score]]) -> str:
@@ -196,7 +167,7 @@ def main(
     scene: Annotated[List[int], typer.Option(help="seed of a procedural scene; repeatable")] = [],
     scene_frames: Annotated[int, typer.Option(help="length of a scene")] = 120,
     prompt: Annotated[str, typer.Option(help="mask or box")] = "mask",
-    policy: Annotated[List[str], typer.Option(help=f"auto, {', '.join(POLICY_NAMES)}; repeatable")] = ["auto"],
+    policy: Annotated[List[str], typer.Option(help="auto, fifo or none; repeatable")] = ["auto"],
     beside: Annotated[Optional[Path], typer.Option(help="checkpoint to compare with, at policy none")] = None,
     image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
     beside_size: Annotated[int, typer.Option(help="the same for the other checkpoint")] = 512,

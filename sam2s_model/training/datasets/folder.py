@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.image_files import images_in, masks_are_binary, natural_key, read_labels, read_rgb
+from sam2s_model.image_files import images_in, masks_are_binary, read_labels, read_rgb
+from sam2s_model.sequences import frame_sequences
 from sam2s_model.training.clip import VOID
 from sam2s_model.training.datasets.values import Values
 from sam2s_model.training.pack import TeacherPack
@@ -68,26 +69,7 @@ class FolderRecording:
 
 def folder_recordings(path: str | Path, values: Values, pack: TeacherPack | None = None) -> list[FolderRecording]:
     """The recording in a folder with frames/, or those in its subfolders with frames/, by name. Raises SourceError."""
-    path = Path(path)
-    folders = [path] if (path / "frames").is_dir() else subfolders(path, "frames")
-    if not folders:
-        raise SourceError(f"{path} has no folder frames, nor a folder with one: expected frames/ and masks/")
     return [
-        FolderRecording(
-            folder.name,
-            images_in(folder / "frames"),
-            images_in(folder / "masks") if (folder / "masks").is_dir() else [],
-            values,
-            pack,
-        )
-        for folder in folders
+        FolderRecording(s.name, s.images, images_in(s.masks) if s.masks else [], values, pack)
+        for s in frame_sequences(Path(path))
     ]
-
-
-def subfolders(path: Path, holding: str = "") -> list[Path]:
-    """Folders in a folder, in natural order, that hold one of that name. Raises SourceError when it cannot be read."""
-    try:
-        found = [p for p in path.iterdir() if (p / holding).is_dir() and not p.name.startswith(".")]
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read ({error.strerror})") from error
-    return sorted(found, key=lambda p: natural_key(p.name))

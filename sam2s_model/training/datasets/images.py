@@ -12,7 +12,7 @@ import numpy as np
 
 from sam2s_model.errors import SourceError
 from sam2s_model.image_files import images_in, read_rgb
-from sam2s_model.training.datasets.folder import subfolders
+from sam2s_model.sequences import subfolders
 from sam2s_model.training.pack import TeacherPack
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")

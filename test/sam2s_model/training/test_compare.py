@@ -8,6 +8,7 @@ import pytest
 from sam2s_model.checkpoint import default_checkpoint, load_model
 from sam2s_model.config import NANO_CLASSES
 from sam2s_model.errors import ConfigError
+from sam2s_model.evaluation.recording import Truth
 from sam2s_model.scene import SceneConfig
 from sam2s_model.training import compare
 from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure, published_growth, table
@@ -24,7 +25,7 @@ def counted(steps) -> Ledger:
     ledger = Ledger()
     for predicted, labels, frames in steps:
         for _ in range(frames):
-            ledger.add(predicted, labels, 1)
+            ledger.add(predicted, Truth.of_labels(labels), 1)
     ledger.close()
     return ledger
 

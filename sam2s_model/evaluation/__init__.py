@@ -1,0 +1,1 @@
+"""Evaluation without ROS: recordings with ground truth, the protocols that papers use, scores and their comparison."""

@@ -1,0 +1,47 @@
+"""CholecSeg8k (arXiv 2012.12453): colour masks of laparoscopic cholecystectomies, with its two instruments as objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sam2s_model.errors import SourceError
+from sam2s_model.evaluation.files import FileRecording
+from sam2s_model.evaluation.recording import VOID, Truth
+from sam2s_model.image_files import images_in, read_rgb
+from sam2s_model.sequences import subfolders
+
+FPS = 25.0
+IMAGE, MASK = "_endo", "_endo_color_mask"
+COLOURS = {(170, 255, 0): 1, (169, 255, 184): 2, (127, 127, 127): VOID, (255, 255, 255): VOID}
+"""RGB -> label. Grey lies outside the endoscope's field, white has no class; all other colours are tissue."""
+CLASSES = {1: "grasper", 2: "hook"}
+
+
+def is_cholec(path: Path) -> bool:
+    return any(any(path.glob(f"{below}frame_*{MASK}.png")) for below in ("", "*/", "*/*/"))
+
+
+def cholec_recordings(path: Path) -> list[FileRecording]:
+    """The clips videoNN_NNNNN of a folder, of its subfolders or of theirs. Raises SourceError."""
+    clips = [folder for first in [path, *subfolders(path)] for folder in [first, *subfolders(first)]]
+    found = {}
+    for clip in dict.fromkeys(clips):
+        images = [p for p in images_in(clip) if p.stem.startswith("frame_") and p.stem.endswith(IMAGE)]
+        if images:
+            found[clip.name] = FileRecording(clip.name, path.name, images, _truth, FPS, CLASSES)
+    return list(found.values())
+
+
+def _truth(image: Path) -> Truth | None:
+    path = image.with_name(image.name.replace(f"{IMAGE}.", f"{MASK}."))
+    if not path.is_file():
+        return None
+    colours = read_rgb(path)
+    if colours is None:
+        raise SourceError(f"mask {path} cannot be decoded")
+    labels = np.zeros(colours.shape[:2], np.uint8)
+    for colour, label in COLOURS.items():
+        labels[(colours == colour).all(2)] = label
+    return Truth.of_labels(labels)

@@ -1,0 +1,132 @@
+"""`sam2s eval`: figures and a report from data sets, videos and bags; `sam2s eval compare`: how reports differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, List, Optional
+
+import typer
+from typer.core import TyperGroup
+
+FAILED = 1  # as in `cli`
+
+
+class _RunByDefault(TyperGroup):
+    """`sam2s eval SOURCE` is `sam2s eval run SOURCE`."""
+
+    def parse_args(self, ctx, args):
+        return super().parse_args(ctx, args if args and args[0] in self.commands else ["run", *args])
+
+
+app = typer.Typer(cls=_RunByDefault, help="Evaluate a checkpoint on recordings with ground truth; compare evaluations.")
+
+
+@app.command("run")
+def run(
+    sources: Annotated[
+        List[str],
+        typer.Argument(
+            metavar="SOURCE...", show_default=False,
+            help="folders in the layout of DAVIS, YouTube-VOS, SA-V, EndoVis 2017 or 2018 or CholecSeg8k, folders with "
+            'frames/ and masks/, videos, bags, or "scene:?..."; or `compare` with two or more reports',
+        ),
+    ],  # fmt: skip
+    checkpoint: Annotated[
+        Optional[Path], typer.Option(help="a file, or a name of `sam2s checkpoint list`; default: the one in the package")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="folder for the report; one with a part of this evaluation is finished")
+    ] = Path("output/eval"),
+    prompt: Annotated[str, typer.Option(help="what each object begins with, from the truth: mask, box or clicks")] = "mask",
+    clicks: Annotated[int, typer.Option(min=1, max=50, help="how many; all but the first are corrections")] = 3,
+    start: Annotated[str, typer.Option(help="appearance, or first: only objects of the first annotated frame")] = "appearance",
+    scored: Annotated[str, typer.Option(help="davis: without the prompted and the last annotated frame; all")] = "davis",
+    frames: Annotated[int, typer.Option(min=0, help="frames of a recording at most; 0: all")] = 0,
+    only: Annotated[Optional[List[str]], typer.Option(help="name of a recording to take; repeatable; default: all")] = None,
+    layout: Annotated[
+        str, typer.Option(help="of the folders: auto, davis, sav, endovis2017, endovis2018, cholecseg8k or folder")
+    ] = "auto",
+    truth: Annotated[str, typer.Option(help="folder of masks, named by a video's frame numbers or a bag's stamps")] = "",
+    topic: Annotated[str, typer.Option(help="image topic of a bag; default: its only one")] = "",
+    mask_topic: Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")] = "",
+    model: Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")] = "auto",
+    policy: Annotated[str, typer.Option(help="memory policy: auto, fifo or none")] = "auto",
+    image_size: Annotated[
+        int, typer.Option(min=0, max=4096, help="side of the network's input, px, a multiple of 32; 0: the model's own")
+    ] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16 or fp16")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="of torch in each process; the last bits depend on it")] = 1,
+    overlay: Annotated[bool, typer.Option("--overlay", help="also write a video of each recording")] = False,
+    masks: Annotated[bool, typer.Option("--masks", help="also write the masks, one PNG a frame; values are object ids")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=1024, help="recordings evaluated at once, each in a process of its own")] = 1,
+    ray: Annotated[str, typer.Option(metavar="ADDRESS", help="evaluate on a Ray cluster: its address, auto, or local")] = "",
+) -> None:
+    """Track every object of every recording from one prompt to the end, frame by frame, and report how well.
+
+    Writes report.html, report.json and frames.csv. A killed evaluation goes on where it was with the same command.
+    `sam2s eval compare A B` compares reports. The exit code is 1 when a recording failed.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from sam2s_model.evaluation.protocol import Protocol
+    from sam2s_ros.evaluation.run import EvalOptions, run_evaluation
+    from sam2s_ros.evaluation.sources import Source
+    from sam2s_ros.evaluation.tables import report_table
+    from sam2s_ros.evaluation.task import Engine
+
+    console = Console()
+    options = EvalOptions(
+        sources=tuple(Source(spec, "", layout, topic, mask_topic, truth) for spec in sources),
+        checkpoint=checkpoint,
+        output=output,
+        engine=Engine("", model, policy, image_size, device, precision, threads),
+        protocol=Protocol(prompt, clicks, start, scored, frames),
+        only=tuple(only or ()),
+        overlay=overlay,
+        masks=masks,
+        jobs=jobs,
+        ray=ray,
+        say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        all_ = progress.add_task("recordings", total=None)
+        own = progress.add_task("frames", total=None, visible=jobs == 1 and not ray)
+        report = run_evaluation(
+            options,
+            lambda done, total: progress.update(all_, completed=done, total=total),
+            lambda name, done, total: progress.update(own, description=name, completed=done, total=total),
+        )
+    console.print(report_table(report, output))
+    if report["failed"]:
+        raise typer.Exit(FAILED)
+
+
+@app.command("compare")
+def compare(
+    reports: Annotated[List[Path], typer.Argument(metavar="A B...", help="output folders of `sam2s eval`, or their report.json")],
+    output: Annotated[Optional[Path], typer.Option(help="JSON file for the differences")] = None,
+    seed: Annotated[int, typer.Option(help="of the draws for the intervals")] = 0,
+    draws: Annotated[int, typer.Option(min=100, max=10**6, help="for the intervals")] = 10_000,
+) -> None:
+    """Differences of evaluations to the first one, for each recording and overall, with 95 % bootstrap intervals."""
+    from rich.console import Console
+
+    from sam2s_model.errors import ConfigError
+    from sam2s_model.evaluation import compare as comparison
+    from sam2s_ros.evaluation.report import read_report
+    from sam2s_ros.evaluation.tables import comparison_tables
+
+    if len(reports) < 2:
+        raise ConfigError(f"there is {len(reports)} report: expected at least two to compare")
+    first, *others = (read_report(path) for path in reports)
+    found = {str(path): comparison.compare(first, other, seed, draws) for path, other in zip(reports[1:], others)}
+    console = Console()
+    for path, differences in found.items():
+        console.print(comparison_tables(str(reports[0]), path, differences))
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(dict(first=str(reports[0]), others=found), indent=1) + "\n")

@@ -1,0 +1,64 @@
+"""The report as one HTML file that needs nothing else: style, charts (SVG) and pictures (base64) are in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from sam2s_model.metrics import j_and_f
+
+TEMPLATE = "report.html.jinja"
+WIDTH, HEIGHT = 600, 120  # of a chart, in its own units
+BINS = 40
+BIN_END = 99.5  # percentile; slower steps are counted in the last bin
+COLUMNS = {
+    "J": "j", "F": "f", "J&F": "jf", "Dice": "dice", "CIoU": "ciou", "mcIoU": "mciou", "mIoU": "miou",
+    "presence F1": "presence_f1", "false presence": "false_presence",
+}  # fmt: skip
+
+
+def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
+    """report: of `make_report`; results: of `evaluate`, with rows, pictures and times."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f}"
+    environment.filters["megabytes"] = lambda value: "" if value is None else f"{value / 1e6:.1f}"
+    environment.filters["number"] = lambda value: "" if value is None else f"{value:.1f}"
+    steps = [ms for result in results for ms in result["timing"]["steps_ms"][2:]]
+    return environment.get_template(TEMPLATE).render(
+        report=report,
+        columns=COLUMNS,
+        details=[dict(result=result, key=f"{result['data_set']}/{result['name']}", lines=_lines(result)) for result in results],
+        histogram=_histogram(steps),
+        width=WIDTH,
+        height=HEIGHT,
+    )
+
+
+def _lines(result: dict[str, Any]) -> list[dict[str, str]]:
+    """A polyline of J&F over the recording for each object; frame 0 is on the left, 100 % on top."""
+    last = max(1, *(row["frame"] for row in result["rows"])) if result["rows"] else 1
+    out = []
+    for own in result["objects"]:
+        rows = [row for row in result["rows"] if row["object"] == own["object"] and row["scored"]]
+        points = [(WIDTH * row["frame"] / last, HEIGHT * (1 - j_and_f(row["j"], row["f"]))) for row in rows]
+        title = f"{own['object']} {own['class_name']}".strip()
+        out.append(dict(title=title, points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points)))
+    return out
+
+
+def _histogram(steps: Sequence[float]) -> dict[str, Any] | None:
+    """Bars of the time of a step, in ms."""
+    if not steps:
+        return None
+    end = float(np.percentile(steps, BIN_END)) or 1.0
+    counts, _ = np.histogram(np.minimum(steps, end), bins=BINS, range=(0.0, end))
+    wide, top = WIDTH / BINS, counts.max()
+    bars = [dict(x=i * wide, h=float(HEIGHT * count / top), w=wide - 1) for i, count in enumerate(counts)]
+    return dict(end=end, bars=bars, count=len(steps))

@@ -1,0 +1,105 @@
+"""The report of an evaluation as a dictionary and as files: report.json, frames.csv, report.html."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sam2s_model.errors import ConfigError
+from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.scores import data_set_figures, overall_figures
+from sam2s_model.metrics import j_and_f
+from sam2s_ros.evaluation.html import render
+from sam2s_ros.overlap import summary_ms
+
+JSON, CSV, HTML = "report.json", "frames.csv", "report.html"
+COLUMNS = (
+    "data_set", "recording", "frame", "name", "object", "class", "j", "f", "jf", "dice", "present", "found", "track", "scored"
+)  # fmt: skip
+OF_A_RECORDING = ("fps", "step_ms", "memory_bytes", "device_peak_bytes")  # times and memory
+
+
+def make_report(
+    configuration: dict[str, Any],
+    versions: dict[str, str],
+    results: Sequence[dict[str, Any]],
+    failed: dict[str, str],
+    attempts: dict[str, int],
+) -> dict[str, Any]:
+    """Figures overall, of data sets, recordings and objects. What depends on the machine's speed is under `timing` only.
+
+    results: of `evaluate`; failed: recording -> reason; attempts: of recordings that needed more than one
+    """
+    names = list(dict.fromkeys(result["data_set"] for result in results))
+    data_sets = []
+    for name in names:
+        own = [result for result in results if result["data_set"] == name]
+        data_sets.append(dict(name=name, recordings=len(own), **data_set_figures(own, [r["name"] for r in own])))
+    return dict(
+        command="eval",
+        protocol=Protocol(**configuration["protocol"]).name,
+        overall=overall_figures(data_sets),
+        data_sets=data_sets,
+        recordings=[_recording(result) for result in results],
+        frames_read=sum(result["frames_read"] for result in results),
+        failed=failed,
+        attempts=attempts,
+        configuration=configuration,
+        versions=versions,
+        timing=_timing(results),
+    )
+
+
+def _recording(result: dict[str, Any]) -> dict[str, Any]:
+    kept = ("data_set", "name", "frames_read", "annotated", "scored_frames", "size", "odd", "unprompted", "figures", "objects")
+    return {name: result[name] for name in kept}
+
+
+def _timing(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    steps = [ms for result in results for ms in result["timing"]["steps_ms"][2:]]
+    each = [result["timing"] for result in results]
+    peaks = [own["device_peak_bytes"] for own in each if own["device_peak_bytes"]]
+    return dict(
+        devices=sorted({result["device"] for result in results}),
+        models=sorted({f"{result['model']}, {result['image_size']} px" for result in results}),
+        fps=1e3 / float(np.mean(steps)) if steps else None,
+        step_ms=summary_ms(steps),
+        memory_bytes=max((own["memory_bytes"] for own in each), default=None),
+        device_peak_bytes=max(peaks, default=None),
+        recordings={
+            f"{result['data_set']}/{result['name']}": {name: own[name] for name in OF_A_RECORDING}
+            for result, own in zip(results, each)
+        },
+    )
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The report in an output folder, or in a file. Raises ConfigError."""
+    path = path / JSON if path.is_dir() else path
+    try:
+        report = json.loads(path.read_text())
+        if report["command"] == "eval":
+            return report
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is not a report of `sam2s eval` ({type(error).__name__}: {error})") from error
+    raise ConfigError(f"{path} is a report of {report['command']!r}: expected one of `sam2s eval`")
+
+
+def write_report(folder: Path, report: dict[str, Any], results: Sequence[dict[str, Any]]) -> None:
+    """Write the three files over those that may be there."""
+    (folder / JSON).write_text(json.dumps(report, indent=1) + "\n")
+    (folder / HTML).write_text(render(report, results), encoding="utf-8")
+    with (folder / CSV).open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+        for result in results:
+            classes = {own["object"]: own["class_name"] for own in result["objects"]}
+            for row in result["rows"]:
+                values = {**row, "jf": j_and_f(row["j"], row["f"]), "class": classes[row["object"]]}
+                values |= {name: int(row[name]) for name in ("present", "found", "scored")}
+                table.writerow([result["data_set"], result["name"], *(values[name] for name in COLUMNS[2:])])

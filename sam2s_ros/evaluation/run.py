@@ -1,0 +1,199 @@
+"""An evaluation from its options to its report. Killed at any time, the same command goes on with what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import torch
+
+from sam2s_model.checkpoint import file_sha256
+from sam2s_model.errors import CheckpointError, ConfigError
+from sam2s_model.evaluation.compare import changed_settings
+from sam2s_model.evaluation.protocol import Protocol
+from sam2s_ros.checkpoints import checkpoint_or_default
+from sam2s_ros.dds import share_directory
+from sam2s_ros.evaluation.evaluate import evaluate
+from sam2s_ros.evaluation.report import make_report, write_report
+from sam2s_ros.evaluation.runners import Here, Processes, RayCluster, run_all
+from sam2s_ros.evaluation.sources import Source, open_recordings
+from sam2s_ros.evaluation.task import Engine, Task
+
+RUN, RECORDINGS = "evaluation.json", "recordings"
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """checkpoint: a path or a published name; None for the one in the package
+    only: names of the recordings to take, empty: all
+    jobs: processes; ray: address of a cluster, "" for none
+    say: told what the user should know, one line at a time
+    """
+
+    sources: tuple[Source, ...]
+    checkpoint: Path | None
+    output: Path
+    engine: Engine = Engine("")
+    protocol: Protocol = Protocol()
+    only: tuple[str, ...] = ()
+    overlay: bool = False
+    masks: bool = False
+    jobs: int = 1
+    ray: str = ""
+    say: Callable[[str], Any] = print
+
+
+def run_evaluation(
+    options: EvalOptions,
+    on_recording: Callable[[int, int], Any] = lambda done, total: None,
+    on_frame: Callable[[str, int, int | None], Any] = lambda name, done, total: None,
+) -> dict[str, Any]:
+    """Evaluate what is not yet there, and write the report. Returns the report, also in report.json.
+
+    Each recording is written to recordings/DATA_SET/NAME.json when it is finished, and not evaluated again. A recording that
+    cannot be read is listed with the reason; the others go on.
+
+    on_recording: called with the recordings done and their number; on_frame: within a recording, in this process only
+    Raises a Sam2sError for bad input, and ConfigError for a folder with recordings that were evaluated otherwise.
+    """
+    tasks, checkpoint = _plan(options)
+    configuration = _configuration(options, checkpoint)
+    _claim(options.output, configuration)
+    results = {task.key: _finished(options.output, task) for task in tasks}
+    left = [task for task in tasks if results[task.key] is None]
+    if len(left) < len(tasks):
+        options.say(f"{len(tasks) - len(left)} of {len(tasks)} recordings are there already")
+    on_recording(len(tasks) - len(left), len(tasks))
+    failed, attempts = {}, {}
+    for task, outcome, tried in run_all(_runner(options, on_frame), left) if left else ():
+        if tried > 1:
+            attempts[task.key] = tried
+        if isinstance(outcome, (ConfigError, CheckpointError)):
+            raise outcome  # it is not the recording that is wrong
+        if isinstance(outcome, Exception):
+            failed[task.key] = f"{type(outcome).__name__}: {outcome}"
+            options.say(f"{task.key} failed: {outcome}")
+        else:
+            _write_json(_path(options.output, task), outcome)
+            results[task.key] = outcome
+        on_recording(len(tasks) - sum(result is None for result in results.values()), len(tasks))
+    found = [results[task.key] for task in tasks if results[task.key] is not None]
+    report = make_report(configuration, _versions(), found, failed, attempts)
+    write_report(options.output, report, found)
+    return report
+
+
+def _plan(options: EvalOptions) -> tuple[list[Task], Path]:
+    """A task for each recording, in the order of the sources. Raises SourceError, ConfigError, CheckpointError."""
+    tasks: list[Task] = []
+    taken: set[str] = set()
+    kinds = set()
+    for source in options.sources:
+        recordings = open_recordings(source)
+        own = recordings[0].data_set
+        data_set = next(name for name in (own, *(f"{own}-{i}" for i in range(2, 10**6))) if name not in taken)
+        taken.add(data_set)
+        kinds.add("scene" if source.spec.startswith("scene:") else "recording")
+        source = replace(source, data_set=data_set)
+        tasks += [Task(source, data_set, recording.name, options.engine, options.protocol) for recording in recordings]
+    names = {task.name for task in tasks}
+    for name in options.only:
+        if name not in names:
+            raise ConfigError(f"there is no recording {name!r}: expected one of {', '.join(sorted(names))}")
+    tasks = [task for task in tasks if not options.only or task.name in options.only]
+    checkpoint = checkpoint_or_default(options.checkpoint, "scene" if kinds == {"scene"} else "recording", options.say)
+    engine = replace(options.engine, checkpoint=str(checkpoint.resolve()))
+    folder = options.output.resolve()
+    return [
+        replace(
+            task,
+            engine=engine,
+            overlay=str(folder / "overlay" / f"{task.key}.mp4") if options.overlay else "",
+            masks=str(folder / "masks" / task.key) if options.masks else "",
+        )
+        for task in tasks
+    ], checkpoint
+
+
+def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
+    """All that the results depend on, and nothing else."""
+    sources = [replace(s, spec=_absolute(s.spec), truth=_absolute(s.truth)) for s in options.sources]
+    return dict(
+        mode="offline",
+        sources=[asdict(source) for source in sources],
+        only=sorted(options.only),
+        protocol=asdict(options.protocol),
+        checkpoint_sha256=file_sha256(checkpoint),
+        **{name: value for name, value in asdict(options.engine).items() if name != "checkpoint"},
+        overlay=options.overlay,
+        masks=options.masks,
+        torch=torch.__version__,
+    )
+
+
+def _absolute(path: str) -> str:
+    return path if not path or path.startswith("scene:") else str(Path(path).expanduser().resolve())
+
+
+def _claim(folder: Path, configuration: dict[str, Any]) -> None:
+    """Make the folder that of this evaluation. Raises ConfigError when it has recordings of another."""
+    path = folder / RUN
+    try:
+        known = json.loads(path.read_text()) if path.is_file() else None
+        if known is None and (folder / RECORDINGS).exists():
+            raise ConfigError(f"{folder} has recordings but no {RUN}: it is not of `sam2s eval`, give another --output")
+        if known is not None and known != configuration and any((folder / RECORDINGS).rglob("*.json")):
+            name, (before, now) = next(iter(changed_settings(known, configuration).items()))
+            other = f"{folder} has an evaluation with {name} {before!r}, and this one has {now!r}"
+            raise ConfigError(f"{other}: give another --output")
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(path, configuration)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written to ({error.strerror}): give another --output") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is damaged ({error}): give another --output") from error
+
+
+def _finished(folder: Path, task: Task) -> dict[str, Any] | None:
+    """The result of a recording that an earlier run has finished, or None."""
+    path = _path(folder, task)
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _path(folder: Path, task: Task) -> Path:
+    return folder / RECORDINGS / f"{task.key}.json"
+
+
+def _write_json(path: Path, value: Any) -> None:
+    """All of it or nothing, also when the machine goes down."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def _runner(options: EvalOptions, on_frame: Callable[[str, int, int | None], Any]):
+    if options.ray:
+        return RayCluster(options.ray, evaluate)
+    if options.jobs > 1:
+        return Processes(options.jobs, evaluate)
+    return Here(lambda task: evaluate(task, lambda done, total: on_frame(task.key, done, total)))
+
+
+def _versions() -> dict[str, str]:
+    package = ElementTree.parse(share_directory() / "package.xml").getroot()
+    return dict(
+        sam2s_ros=package.findtext("version"), python=platform.python_version(), torch=torch.__version__,
+        numpy=np.__version__, opencv=cv2.__version__, platform=platform.platform(),
+    )  # fmt: skip

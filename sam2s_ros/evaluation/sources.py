@@ -1,0 +1,93 @@
+"""What `sam2s eval` reads: data sets by their layout, and everything else that can be replayed, with ground truth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam2s_model.errors import SourceError
+from sam2s_model.evaluation.layouts import open_layout, recognise_layout
+from sam2s_model.evaluation.numbered import NumberedMasks
+from sam2s_model.evaluation.recording import Frame, Recording, Truth
+from sam2s_ros.sources import FrameSource, open_source
+from sam2s_ros.sources import Frame as SourceFrame
+
+
+@dataclass(frozen=True)
+class Source:
+    """One SOURCE of the command line.
+
+    data_set: its name in the report, "" for the folder's or file's own
+    layout: of a folder, or "auto"; topic, mask_topic: of a bag
+    truth: folder of masks of a video (by frame number) or of a bag (by stamp); "" for none
+    """
+
+    spec: str
+    data_set: str = ""
+    layout: str = "auto"
+    topic: str = ""
+    mask_topic: str = ""
+    truth: str = ""
+
+
+def open_recordings(source: Source) -> list[Recording]:
+    """The recordings of a source, at least one, all with ground truth.
+
+    Raises SourceError or ConfigError, one sentence that names the path and what would be right.
+    """
+    path = Path(source.spec).expanduser()
+    if source.layout != "auto" or (path.is_dir() and recognise_layout(path)):
+        for option, value in (("--truth", source.truth), ("--topic", source.topic), ("--mask-topic", source.mask_topic)):
+            if value:
+                raise SourceError(f"{option} {value} was given, but {source.spec} is a folder with masks of its own")
+        found = open_layout(path, source.layout)
+    else:
+        found = [StreamRecording(source)]
+    for recording in found:
+        recording.data_set = source.data_set or recording.data_set
+    return found
+
+
+class StreamRecording(Recording):
+    """A video, a bag or the procedural scene, with its own masks or with those of a folder.
+
+    A mask of the folder that belongs to no frame is odd, see `Recording`.
+    """
+
+    def __init__(self, source: Source):
+        """Raises SourceError when it cannot be read or has no ground truth."""
+        self._source: FrameSource = open_source(source.spec, topic=source.topic, mask_topic=source.mask_topic)
+        if not source.truth and not self._source.has_masks:
+            hint = "--mask-topic, or --truth with a folder of masks by stamp" if self._source.kind == "bag" else (
+                "--truth with a folder of masks by frame number" if self._source.kind == "video" else "frames/ and masks/ in it"
+            )  # fmt: skip
+            raise SourceError(f"{source.spec} has no ground truth to evaluate with: expected {hint}")
+        self._masks = NumberedMasks(source.truth) if source.truth else None
+        name = source.spec.replace("=", "") if self._source.kind == "scene" else Path(source.spec).stem
+        name = re.sub(r"[^\w.-]+", "_", name)
+        super().__init__(name, name, self._source.fps, self._source.class_names)
+        self.length = self._source.length
+
+    def _frames(self) -> Iterator[Frame]:
+        left = set(self._masks.numbers) if self._masks else set()
+        try:
+            for frame in self._source:
+                number = frame.stamp_ns if self._source.kind == "bag" else frame.index
+                left.discard(number)
+                yield Frame(frame.index, frame.stamp_ns, frame.name, frame.image, self._truth(frame, number))
+            for number in sorted(left):
+                self._note_odd(f"mask {number} belongs to no frame")
+        finally:
+            self.odd = [*self._source.odd, *self.odd]
+            self.odd_count += self._source.odd_count
+
+    def _truth(self, frame: SourceFrame, number: int) -> Truth | None:
+        if self._masks is None:
+            return None if frame.mask is None else Truth.of_labels(frame.mask)
+        try:
+            return self._masks.truth(number, frame.image.shape[:2])
+        except SourceError as error:
+            self._note_odd(str(error))
+            return None

@@ -1,0 +1,72 @@
+"""Reports and their differences for a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from sam2s_model.evaluation.scores import OF_OBJECTS
+
+FIGURES = {"J": "j", "F": "f", "J&F": "jf", "Dice": "dice", "CIoU": "ciou"}
+
+
+def report_table(report: dict[str, Any], output: Path) -> Group:
+    """report: as `run_evaluation` returns it; output: the folder it wrote to."""
+    timing = report["timing"]
+    models = "; ".join(timing["models"]) or "nothing"
+    title = f"{models} on {'; '.join(timing['devices']) or 'nothing'}, prompt: {report['protocol']}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("recording", overflow="fold")
+    for name in ("frames", *FIGURES, "FPS", "MB"):
+        table.add_column(name, justify="right")
+    for data_set in report["data_sets"]:
+        table.add_row(data_set["name"], "", *_percents(data_set), "", "", style="bold")
+        for own in report["recordings"]:
+            if own["data_set"] == data_set["name"]:
+                time = timing["recordings"][f"{own['data_set']}/{own['name']}"]
+                shown = [_number(time["fps"]), _number(time["memory_bytes"] / 1e6)]
+                table.add_row(f"  {own['name']}", str(own["scored_frames"]), *_percents(own["figures"]), *shown)
+        table.add_section()
+    memory = timing["memory_bytes"] / 1e6 if timing["memory_bytes"] else None
+    table.add_row("mean of data sets", "", *_percents(report["overall"]), _number(timing["fps"]), _number(memory), style="bold")
+    odd = sum(own["odd"]["count"] for own in report["recordings"])
+    lines = [f"{report['frames_read']} frames read, none dropped; {odd} odd images or masks left out"]
+    lines += [f"failed: {name}: {reason}" for name, reason in report["failed"].items()]
+    lines += [str(output / "report.html")]
+    return Group(table, *(Text(line) for line in lines))
+
+
+def comparison_tables(first: str, other: str, found: dict[str, Any]) -> Group:
+    """found: of `compare`"""
+    table = Table(title=f"{other} - {first}", title_justify="left")
+    table.add_column("recording", overflow="fold")
+    for name in FIGURES:
+        if FIGURES[name] in OF_OBJECTS:
+            table.add_column(name, justify="right")
+    for row in found["recordings"]:
+        table.add_row(f"{row['data_set']}/{row['name']}", *(f"{100 * row[name]['difference']:+.1f}" for name in OF_OBJECTS))
+    table.add_section()
+    alone = len(found["recordings"]) == len({row["data_set"] for row in found["recordings"]})
+    form = "{difference:+.1f}" if alone else "{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+    cells = (form.format(**{k: 100 * v for k, v in found["overall"][name].items()}) for name in OF_OBJECTS)
+    table.add_row("overall", *cells, style="bold")
+    interval = "no interval: each data set has one recording" if alone else "in brackets: 95 % bootstrap interval"
+    lines = [f"in percent; {interval}"]
+    changed = [f"{name}: {a} and {b}" for name, (a, b) in found["configurations"].items()]
+    lines += [f"different in {', '.join(changed)}" if changed else "same configuration"]
+    lost = found["left_out"]
+    if lost["first"] or lost["other"]:
+        lines.append(f"left out: {lost['first']} objects that only the first has, {lost['other']} that only the other has")
+    return Group(table, *(Text(line) for line in lines))
+
+
+def _percents(figures: dict[str, Any]) -> list[str]:
+    return [_number(None if figures[name] is None else 100 * figures[name]) for name in FIGURES.values()]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

@@ -1,0 +1,38 @@
+"""What is to be done with one recording. Small, so that it travels to other processes; torch is not imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sam2s_model.evaluation.protocol import Protocol
+from sam2s_ros.evaluation.sources import Source
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What tracks. Fields as of `load_model`; threads: of torch in each process, since the last bits depend on it."""
+
+    checkpoint: str
+    model: str = "auto"
+    policy: str = "auto"
+    image_size: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """overlay: file to write the video to, masks: folder for a PNG a frame; "" for neither"""
+
+    source: Source
+    data_set: str
+    name: str
+    engine: Engine
+    protocol: Protocol
+    overlay: str = ""
+    masks: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.data_set}/{self.name}"

@@ -1,0 +1,202 @@
+"""`sam2s eval` end to end: figures, files, refusals, a run that is killed, processes that die."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from sam2s_ros.cli import main
+
+SCENES = [f"scene:?width=96&height=80&frames=8&seed={seed}" for seed in (2, 3, 4)]
+SMALL = ("--model", "sam2s_pico", "--image-size", "64", "--device", "cpu")
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def evaluated(output: Path, *arguments: str) -> int:
+    return main(["eval", *arguments, *SMALL, "--output", str(output)])
+
+
+def report(output: Path) -> dict:
+    return json.loads((output / "report.json").read_text())
+
+
+def without_times(output: Path) -> tuple[dict, str]:
+    found = report(output)
+    del found["timing"]
+    return found, (output / "frames.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbed."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    assert evaluated(output, *SCENES, "--overlay", "--masks") == 0
+    return output
+
+
+def test_report(whole):
+    found = report(whole)
+    assert found["frames_read"] == 24 and found["failed"] == found["attempts"] == {} and found["protocol"] == "mask"
+    assert [r["frames_read"] for r in found["recordings"]] == [8, 8, 8]
+    assert [r["scored_frames"] for r in found["recordings"]] == [6, 6, 6]
+    for name in ("j", "f", "jf", "dice", "ciou"):
+        values = [data_set[name] for data_set in found["data_sets"]]
+        assert found["overall"][name] == pytest.approx(np.mean(values)) and all(0 < v <= 1 for v in values)
+    assert len(found["configuration"]["checkpoint_sha256"]) == 64 and found["versions"]["torch"]
+    assert found["timing"]["fps"] > 0 and found["timing"]["memory_bytes"] > 0 and found["timing"]["step_ms"]["count"] == 18
+
+
+def test_frames_csv_has_what_the_figures_are_made_of(whole):
+    rows = list(csv.DictReader((whole / "frames.csv").open()))
+    for recording in report(whole)["recordings"]:
+        for own in recording["objects"]:
+            key = (recording["name"], str(own["object"]), "1")
+            mine = [r for r in rows if (r["recording"], r["object"], r["scored"]) == key]
+            assert len(mine) == own["frames"] and mine[0]["class"] == own["class_name"]
+            for name in ("j", "f", "jf", "dice"):
+                assert np.mean([float(r[name]) for r in mine]) == pytest.approx(own[name])
+
+
+def test_html_needs_nothing_else(whole):
+    page = (whole / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page) and "http" not in page.replace("http-equiv", "")
+    objects = sum(len(r["objects"]) for r in report(whole)["recordings"])
+    assert page.count("data:image/jpeg;base64,") == 9 and page.count("<polyline") == objects
+    assert "width=device-width" in page and report(whole)["configuration"]["checkpoint_sha256"] in page
+    picture = np.frombuffer(base64.b64decode(re.search(r"base64,([^\"]+)", page)[1]), np.uint8)
+    assert cv2.imdecode(picture, cv2.IMREAD_COLOR).shape == (80, 96, 3)
+
+
+def test_overlay_and_masks(whole):
+    for recording in report(whole)["recordings"]:
+        key = f"{recording['data_set']}/{recording['name']}"
+        with av.open(str(whole / "overlay" / f"{key}.mp4")) as container:
+            assert len(list(container.decode(video=0))) == 8
+        masks = sorted((whole / "masks" / key).iterdir())
+        ids = {own["object_id"] for own in recording["objects"]}
+        assert len(masks) == 8 and all(set(np.unique(cv2.imread(str(m), cv2.IMREAD_UNCHANGED))) <= {0, 255, *ids} for m in masks)
+
+
+def test_a_finished_evaluation_is_not_done_again(whole, capsys):
+    before = {p: p.stat().st_mtime_ns for p in (whole / "recordings").rglob("*.json")}
+    assert evaluated(whole, *SCENES, "--overlay", "--masks") == 0
+    assert "3 of 3 recordings are there already" in capsys.readouterr().out
+    assert before == {p: p.stat().st_mtime_ns for p in (whole / "recordings").rglob("*.json")}
+
+
+def test_another_configuration_is_refused(whole, tmp_path, capsys):
+    prompt, threads = "with protocol.prompt 'mask', and this one has 'box'", "with threads 1, and this one has 2"
+    for change, text in ((["--prompt", "box"], prompt), (["--threads", "2"], threads)):
+        assert evaluated(whole, *SCENES, "--overlay", "--masks", *change) == 2
+        assert text in (error := capsys.readouterr().err) and error.endswith("give another --output\n")
+    (tmp_path / "recordings").mkdir()
+    assert evaluated(tmp_path, *SCENES) == 2
+    assert "has recordings but no evaluation.json: it is not of `sam2s eval`" in capsys.readouterr().err
+
+
+def test_killed_and_resumed_it_gives_the_same_report(whole, tmp_path):
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "sam2s_ros.cli", "eval", *SCENES, "--overlay", "--masks", *SMALL, "--output", str(output)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (done := list(output.glob("recordings/*/*.json"))) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 1 <= len(done) < 3 and not (output / "report.json").exists()
+    written = done[0].stat().st_mtime_ns
+    assert evaluated(output, *SCENES, "--overlay", "--masks") == 0
+    assert without_times(output) == without_times(whole)
+    assert done[0].stat().st_mtime_ns == written
+
+
+def test_processes_give_the_same_report(whole, tmp_path):
+    output = tmp_path / "out"
+    assert evaluated(output, *SCENES, "--overlay", "--masks", "--jobs", "2") == 0
+    assert without_times(output) == without_times(whole)
+
+
+def folder(root: Path, count: int = 6, broken_frames=()) -> Path:
+    """A bright square that moves, with binary masks."""
+    for kind in ("frames", "masks"):
+        (root / kind).mkdir(parents=True)
+    for i in range(count):
+        image, mask = np.full((80, 96, 3), 60, np.uint8), np.zeros((80, 96), np.uint8)
+        image[20:50, 10 + 4 * i : 40 + 4 * i], mask[20:50, 10 + 4 * i : 40 + 4 * i] = 220, 255
+        cv2.imwrite(str(root / "frames" / f"{i:05d}.png"), image)
+        cv2.imwrite(str(root / "masks" / f"{i:05d}.png"), mask)
+    for i in broken_frames:
+        (root / "frames" / f"{i:05d}.png").write_bytes(b"no image")
+    return root
+
+
+def test_what_cannot_be_read_is_listed_and_the_report_is_written(tmp_path, capsys):
+    folder(tmp_path / "set" / "good", broken_frames=(2,))
+    folder(tmp_path / "set" / "empty", broken_frames=range(6))
+    assert evaluated(tmp_path / "out", str(tmp_path / "set")) == 1
+    found = report(tmp_path / "out")
+    assert [r["name"] for r in found["recordings"]] == ["good"] and found["recordings"][0]["frames_read"] == 5
+    assert found["recordings"][0]["odd"] == dict(count=1, named=["frame 00002.png cannot be decoded"])
+    assert list(found["failed"]) == ["set/empty"] and "no readable frame" in found["failed"]["set/empty"]
+    out = capsys.readouterr().out
+    assert "failed: set/empty" in out and "1 odd images or masks left out" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["/no/where"], "/no/where does not exist"),
+        ([SCENES[0], "--prompt", "scribble"], "prompt is 'scribble': expected one of 'mask', 'box', 'clicks'"),
+        ([SCENES[0], "--only", "other"], "there is no recording 'other': expected one of scene_width96"),
+        ([SCENES[0], "--layout", "davis"], "is not laid out as davis"),
+        ([SCENES[0], "--checkpoint", "/no/model.pt"], "'/no/model.pt' does not exist"),
+        ([SCENES[0], "--policy", "best"], "policy is 'best'"),
+        ([SCENES[0], "--truth", "masks"], "masks cannot be read"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_code_2(arguments, expected, tmp_path, capsys):
+    assert evaluated(tmp_path / "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert expected in error and len(error.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("recordings")), "so that the corrected command can use the folder"
+
+
+def test_compare(whole, tmp_path, capsys):
+    assert evaluated(tmp_path / "box", *SCENES, "--prompt", "box", "--overlay", "--masks") == 0
+    command = ["eval", "compare", str(whole), str(tmp_path / "box"), str(whole), "--output", str(tmp_path / "differences.json")]
+    assert main([*command, "--draws", "500"]) == 0
+    found = json.loads((tmp_path / "differences.json").read_text())["others"]
+    of_box, of_itself = found[str(tmp_path / "box")], found[str(whole)]
+    expected = report(tmp_path / "box")["overall"]["jf"] - report(whole)["overall"]["jf"]
+    assert of_box["overall"]["jf"]["difference"] == pytest.approx(expected)
+    assert of_itself["overall"]["jf"]["difference"] == 0 and list(of_box["configurations"]) == ["protocol.prompt"]
+    out = capsys.readouterr().out
+    assert "no interval: each data set has one recording" in out and "same configuration" in out
+    assert main(["eval", "compare", str(whole)]) == 2 and main(["eval", "compare", str(whole), str(tmp_path)]) == 2
+    errors = capsys.readouterr().err
+    assert "there is 1 report: expected at least two" in errors and "is not a report of `sam2s eval`" in errors
+
+
+@pytest.mark.skipif(not (SHARED / "davinci" / "s5").is_dir(), reason=f"{SHARED}/davinci is not there")
+def test_real_recordings(tmp_path):
+    sparse = SHARED / "laparoscopy_clip"
+    assert evaluated(tmp_path / "davinci", str(SHARED / "davinci"), "--only", "s5", "--frames", "4", "--prompt", "clicks") == 0
+    assert report(tmp_path / "davinci")["recordings"][0]["scored_frames"] == 2
+    video = (str(sparse / "endo.mp4"), "--truth", str(sparse / "sparse_masks_640x360"), "--frames", "32")
+    assert evaluated(tmp_path / "sparse", *video, "--scored", "all") == 0
+    (recording,) = report(tmp_path / "sparse")["recordings"]
+    assert (recording["frames_read"], recording["annotated"]) == (32, 2) and recording["odd"]["count"] == 0
