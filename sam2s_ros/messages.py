@@ -62,6 +62,8 @@ def object_messages(tracks: Tracks) -> list[TrackedObject]:
             area=int(tracks.areas[i]),
             centroid_x=float(tracks.centroids[i, 0]),
             centroid_y=float(tracks.centroids[i, 1]),
+            return_decision=int(tracks.returns[i]),
+            return_similarity=float(tracks.similarities[i]),
         )
         for i in range(len(tracks))
     ]
@@ -95,6 +97,8 @@ def tracks_from_message(msg: TrackedMasks) -> Tracks:
         areas=np.array([o.area for o in objects], np.int64),
         centroids=np.array([(o.centroid_x, o.centroid_y) for o in objects], np.float32).reshape(-1, 2),
         revision=msg.prompt_revision,
+        returns=np.array([o.return_decision for o in objects], np.uint8),
+        similarities=np.array([o.return_similarity for o in objects], np.float32),
     )
 
 

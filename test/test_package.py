@@ -90,6 +90,7 @@ def test_error_codes_equal_the_message():
 def test_states_equal_the_message():
     expected = {state.name: state.value for state in tracks.State} | {"UNKNOWN": 0}
     assert constants("TrackedObject", "STATE_") == expected
+    assert constants("TrackedObject", "RETURN_") == {decision.name: decision.value for decision in tracks.Return}
 
 
 def test_labels_and_point_labels_equal_the_messages():

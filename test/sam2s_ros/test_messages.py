@@ -16,7 +16,7 @@ from sam2s_model import errors, tracks
 from sam2s_model.errors import ConfigError, ErrorCode, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import ClassLabel, LabelSet
-from sam2s_model.tracks import State, Tracks
+from sam2s_model.tracks import Return, State, Tracks
 from sam2s_ros import messages
 
 HEADER = Header(stamp=Time(sec=12, nanosec=345), frame_id="endoscope")
@@ -40,6 +40,8 @@ def two_objects(stamp=12_000_000_345):
         areas=np.array([60, 0]),
         centroids=np.array([[7.5, 4.5], [np.nan, np.nan]], np.float32),
         revision=9,
+        returns=np.array([Return.NOT_ASKED, Return.REJECTED], np.uint8),
+        similarities=np.array([np.nan, 0.125], np.float32),
     )
 
 
@@ -124,4 +126,5 @@ def test_constants_of_messages_and_of_the_core_are_equal():
     in_messages = {name: getattr(ErrorCodeMsg, name) for name in ErrorCode.__members__}
     assert in_messages == {code.name: code.value for code in errors.ErrorCode}
     assert {s.name: getattr(TrackedObject, f"STATE_{s.name}") for s in State} == {s.name: s.value for s in State}
+    assert {r.name: getattr(TrackedObject, f"RETURN_{r.name}") for r in Return} == {r.name: r.value for r in Return}
     assert (TrackedMasks.LABEL_NONE, TrackedMasks.LABEL_OUTSIDE) == (tracks.LABEL_NONE, tracks.LABEL_OUTSIDE)
