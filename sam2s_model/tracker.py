@@ -200,9 +200,9 @@ class Tracker:
         """
         return self._segmenter.bank.memory_bytes() + self._history.memory_bytes()
 
-    def bytes_per_object(self) -> int:
-        """Bytes of one object's row of the bank."""
-        return self._segmenter.bank.layout.bytes_per_object(self.model.no_mem_embed.element_size())
+    def bytes_per_object(self, element_size: int = 0) -> int:
+        """Bytes of one object's row of the bank; of one whose numbers take `element_size` bytes, 0: the model's own."""
+        return self._segmenter.bank.layout.bytes_per_object(element_size or self.model.no_mem_embed.element_size())
 
     @property
     def keys_attended(self) -> int:

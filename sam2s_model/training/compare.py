@@ -168,12 +168,6 @@ def table(rows: Sequence[Figures], default: str) -> str:
     return "\n".join(lines)
 
 
-def published_growth(model: Sam2Model) -> int:
-    """Bytes that the published SAM2 keeps of every frame and object for ever: a bf16 memory and fp32 mask logits."""
-    h, w = model.grid
-    return 2 * h * w * model.config.memory_dim + 4 * 16 * h * w
-
-
 def main(
     checkpoint: Annotated[Optional[Path], typer.Argument(help="default: the one in the package")] = None,
     recordings: Annotated[List[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
@@ -200,7 +194,6 @@ def main(
     print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]};")
     print(f"{', '.join(r.name for r in found)}. A step is from an image on the host to its label map, all objects.\n")
     print(table(rows, Tracker(model).policy_name))
-    print(f"\nThe published SAM2 keeps {published_growth(model) / 1024:.0f} KiB of every frame and object for ever.")
     if out:
         figures = dict(model=model.name, image_size=model.image_size, recordings=[r.name for r in found])
         out.write_text(json.dumps({**figures, "policies": [asdict(row) for row in rows]}, indent=1) + "\n")

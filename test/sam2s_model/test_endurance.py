@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.checkpoint import load_model
 from sam2s_model.prompts import Prompt
+from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.scene import Scene, SceneConfig
 from sam2s_model.tracker import Tracker
 
@@ -26,7 +27,7 @@ def resident_bytes() -> int:
 def test_p25_memory_is_flat_over_5000_frames(policy):
     scene = Scene(SceneConfig(width=160, height=128, frames=250, seed=1))
     images = [np.ascontiguousarray(frame.image) for frame in scene]
-    tracker = Tracker(load_model(default_checkpoint(), image_size=128, device="cpu"), policy)
+    tracker = Tracker(load_model(resolve_checkpoint("sam2s_pico"), image_size=128, device="cpu"), policy)
     tracker.step(1, images[0])
     tracker.prompt(0, [Prompt(box=np.array(state.box, np.float32)) for state in scene[0].objects])
     settled = bank = 0

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.checkpoint import load_model
 from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.prompts import Prompt
+from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.scene import Scene, SceneConfig
 from sam2s_model.tracker import Tracker
 
@@ -22,7 +23,7 @@ TIGHT = dict(atol=2e-3, rtol=1e-3)  # batches of other sizes are summed in anoth
 @pytest.fixture(scope="module")
 def model():
     """Trained weights: masks that are neither empty nor full, and change with a prompt."""
-    return load_model(default_checkpoint(), image_size=128, device="cpu", precision="fp32")
+    return load_model(resolve_checkpoint("sam2s_pico"), image_size=128, device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.checkpoint import load_model
 from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.clicks import centre, correction
 from sam2s_model.evaluation.follow import Step, follow
@@ -16,6 +16,7 @@ from sam2s_model.evaluation.recording import FIRST_STAMP_NS, Frame, Recording, T
 from sam2s_model.evaluation.scores import Scorer, data_set_figures, overall_figures
 from sam2s_model.metrics import boundary_f, dice, iou
 from sam2s_model.prompts import Prompt
+from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.scene import Scene, SceneConfig
 from sam2s_model.tracker import Tracker
 
@@ -40,7 +41,7 @@ class SceneRecording(Recording):
 
 @pytest.fixture(scope="module")
 def pico():
-    return load_model(default_checkpoint(), device="cpu")
+    return load_model(resolve_checkpoint("sam2s_pico"), device="cpu")
 
 
 def evaluated(model, protocol) -> tuple[list[Step], dict]:

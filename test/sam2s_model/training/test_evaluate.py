@@ -11,12 +11,13 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.checkpoint import load_model
 from sam2s_model.config import NANO, NANO_CLASSES
 from sam2s_model.errors import ConfigError
 from sam2s_model.metrics import boundary_f, iou
 from sam2s_model.model import Sam2Model
 from sam2s_model.prompts import Prompt
+from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.scene import SceneConfig
 from sam2s_model.tracker import Tracker
 from sam2s_model.training.batches import batch
@@ -44,7 +45,7 @@ class Changed:
 
 @pytest.fixture(scope="module")
 def pico():
-    return load_model(default_checkpoint(), device="cpu")
+    return load_model(resolve_checkpoint("sam2s_pico"), device="cpu")
 
 
 @pytest.mark.parametrize("prompt", ["mask", "box"])
