@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from sam2s_model.checkpoint import default_checkpoint, load_model
-from sam2s_model.config import NANO_CLASSES, TrackerConfig
+from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import Protocol
@@ -167,7 +167,7 @@ def main(
     scene: Annotated[List[int], typer.Option(help="seed of a procedural scene; repeatable")] = [],
     scene_frames: Annotated[int, typer.Option(help="length of a scene")] = 120,
     prompt: Annotated[str, typer.Option(help="mask or box")] = "mask",
-    policy: Annotated[List[str], typer.Option(help="auto, fifo or none; repeatable")] = ["auto"],
+    policy: Annotated[List[str], typer.Option(help=f"auto, {', '.join(POLICY_NAMES)}; repeatable")] = ["auto"],
     beside: Annotated[Optional[Path], typer.Option(help="checkpoint to compare with, at policy none")] = None,
     image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
     beside_size: Annotated[int, typer.Option(help="the same for the other checkpoint")] = 512,
