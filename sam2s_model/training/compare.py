@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, List, Optional
 
 import numpy as np
 import typer
+import yaml
 
 from sam2s_model.checkpoint import default_checkpoint, load_model
 from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
@@ -175,6 +176,7 @@ def main(
     long_term: Annotated[bool, typer.Option(help="scenes in which instruments leave for 30, 100 and 300 frames")] = False,
     seed: Annotated[List[int], typer.Option(help="of the long-term scenes; repeatable")] = [1],
     policy: Annotated[List[str], typer.Option(help="default: all that the checkpoint can run; repeatable")] = [],
+    option: Annotated[List[str], typer.Option(metavar="NAME=VALUE", help="of TrackerConfig, such as max_objects=4; repeatable")] = [],
     frames: Annotated[int, typer.Option(help="most frames of a recording; 0: all")] = 0,
     image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
@@ -189,14 +191,25 @@ def main(
     if not found:
         raise ConfigError("there is nothing to compare on: give --recordings or --long-term")
     model = load_model(checkpoint or default_checkpoint(), image_size=image_size, device=device)
+    config = tracker_config(option)
     names = policy or [name for name in POLICY_NAMES if can_run(model, name)]
-    rows = [measure(model, found, name, frames=frames) for name in names]
+    rows = [measure(model, found, name, config, frames) for name in names]
     print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]};")
-    print(f"{', '.join(r.name for r in found)}. A step is from an image on the host to its label map, all objects.\n")
+    print(f"{', '.join([*(r.name for r in found), *option])}. A step is from an image on the host to its label map, all objects.\n")
     print(table(rows, Tracker(model).policy_name))
     if out:
         figures = dict(model=model.name, image_size=model.image_size, recordings=[r.name for r in found])
         out.write_text(json.dumps({**figures, "policies": [asdict(row) for row in rows]}, indent=1) + "\n")
+
+
+def tracker_config(options: Sequence[str]) -> TrackerConfig:
+    """The defaults but for some NAME=VALUE. Raises ConfigError."""
+    given = dict(option.partition("=")[::2] for option in options)
+    known = {field.name for field in fields(TrackerConfig)}
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"option is {name!r}: expected one of {', '.join(sorted(known))}")
+    return TrackerConfig(**{name: yaml.safe_load(value) for name, value in given.items()})
 
 
 def can_run(model: Sam2Model, policy: str) -> bool:

@@ -87,3 +87,12 @@ def test_instruments_stay_away_as_long_as_the_scene_says(absence, step):
 def test_the_command_needs_something_to_compare_on():
     with pytest.raises(ConfigError, match="give --recordings or --long-term"):
         compare.main()
+
+
+def test_options_of_the_tracker():
+    config = compare.tracker_config(["long_term_min_iou=0.8", "pruning=tsms", "reidentification=false"])
+    assert (config.long_term_min_iou, config.pruning, config.reidentification) == (0.8, "tsms", False)
+    with pytest.raises(ConfigError, match="option is 'min_iou': expected one of .*long_term_min_iou"):
+        compare.tracker_config(["min_iou=0.8"])
+    with pytest.raises(ConfigError, match="long_term_min_iou"):
+        compare.tracker_config(["long_term_min_iou=2"])
