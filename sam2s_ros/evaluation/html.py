@@ -10,11 +10,12 @@ import jinja2
 import numpy as np
 
 from sam2s_model.metrics import j_and_f
+from sam2s_ros.overlap import summary_ms
 
 TEMPLATE = "report.html.jinja"
 WIDTH, HEIGHT = 600, 120  # of a chart, in its own units
 BINS = 40
-BIN_END = 99.5  # percentile; slower steps are counted in the last bin
+BIN_END = 99.5  # percentile; what takes longer is counted in the last bin
 COLUMNS = {
     "J": "j", "F": "f", "J&F": "jf", "Dice": "dice", "CIoU": "ciou", "mcIoU": "mciou", "mIoU": "miou",
     "presence F1": "presence_f1", "false presence": "false_presence",
@@ -31,11 +32,19 @@ def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
     environment.filters["megabytes"] = lambda value: "" if value is None else f"{value / 1e6:.1f}"
     environment.filters["number"] = lambda value: "" if value is None else f"{value:.1f}"
     steps = [ms for result in results for ms in result["timing"]["steps_ms"][2:]]
+    times = {"Image received to masks ready" if report["live"] else "Time of a step": steps}
+    if report["live"]:
+        arrivals = [ms for result in results for ms in result["live"]["sent_to_arrival_ms"]]
+        times = {"Image sent to masks here": arrivals, **times}
     return environment.get_template(TEMPLATE).render(
         report=report,
         columns=COLUMNS,
         details=[dict(result=result, key=f"{result['data_set']}/{result['name']}", lines=_lines(result)) for result in results],
-        histogram=_histogram(steps),
+        histograms=[
+            dict(title=title, percentiles=summary_ms(values), **_histogram(values))
+            for title, values in times.items()
+            if values
+        ],
         width=WIDTH,
         height=HEIGHT,
     )
@@ -53,12 +62,10 @@ def _lines(result: dict[str, Any]) -> list[dict[str, str]]:
     return out
 
 
-def _histogram(steps: Sequence[float]) -> dict[str, Any] | None:
-    """Bars of the time of a step, in ms."""
-    if not steps:
-        return None
+def _histogram(steps: Sequence[float]) -> dict[str, Any]:
+    """Bars of times in ms, at least one."""
     end = float(np.percentile(steps, BIN_END)) or 1.0
     counts, _ = np.histogram(np.minimum(steps, end), bins=BINS, range=(0.0, end))
     wide, top = WIDTH / BINS, counts.max()
     bars = [dict(x=i * wide, h=float(HEIGHT * count / top), w=wide - 1) for i, count in enumerate(counts)]
-    return dict(end=end, bars=bars, count=len(steps))
+    return dict(end=end, bars=bars)

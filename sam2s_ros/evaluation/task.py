@@ -23,7 +23,9 @@ class Engine:
 
 @dataclass(frozen=True)
 class Task:
-    """overlay: file to write the video to, masks: folder for a PNG a frame; "" for neither"""
+    """overlay: file to write the video to, masks: folder for a PNG a frame; "" for neither
+    rate: at which it is played to the node, as a multiple of its own; 0: offline, every frame
+    """
 
     source: Source
     data_set: str
@@ -32,6 +34,7 @@ class Task:
     protocol: Protocol
     overlay: str = ""
     masks: str = ""
+    rate: float = 0.0
 
     @property
     def key(self) -> str:
