@@ -62,6 +62,10 @@ Threads = Annotated[int, typer.Option(min=1, max=1024, help="of torch in each pr
 Overlay = Annotated[bool, typer.Option("--overlay", help="also write a video of each recording")]
 Masks = Annotated[bool, typer.Option("--masks", help="also write the masks, one PNG a frame; values are object ids")]
 
+MasksBag = Annotated[
+    bool, typer.Option("--masks-bag", help="also write the masks as a bag, with the overlay and the label image for viewers")
+]
+
 
 @app.command("run")
 def run(
@@ -88,6 +92,7 @@ def run(
     threads: Threads = 1,
     overlay: Overlay = False,
     masks: Masks = False,
+    masks_bag: MasksBag = False,
     jobs: Annotated[int, typer.Option(min=1, max=1024, help="recordings evaluated at once, each in a process of its own")] = 1,
     ray: Annotated[str, typer.Option(metavar="ADDRESS", help="evaluate on a Ray cluster: its address, auto, or local")] = "",
 ) -> None:
@@ -106,6 +111,7 @@ def run(
         sources=tuple(Source(spec, "", layout, topic, mask_topic, truth) for spec in sources), checkpoint=checkpoint,
         output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
         protocol=Protocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
+        masks_bag=masks_bag,
         jobs=jobs, ray=ray,
     )  # fmt: skip
     raise typer.Exit(_evaluated(options))
@@ -137,6 +143,7 @@ def live(
     threads: Threads = 1,
     overlay: Overlay = False,
     masks: Masks = False,
+    masks_bag: MasksBag = False,
 ) -> None:
     """Play every recording to the real tracker node, over DDS, and report what a robot would get.
 
@@ -153,6 +160,7 @@ def live(
         sources=tuple(Source(spec, "", layout, topic, mask_topic, truth) for spec in sources), checkpoint=checkpoint,
         output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
         protocol=Protocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
+        masks_bag=masks_bag,
     )  # fmt: skip
     codes = [_evaluated(replace(options, output=output / f"{one:g}x", rate=one)) for one in rate or [1.0]]
     raise typer.Exit(max(codes))

@@ -48,6 +48,7 @@ class EvalOptions:
     only: tuple[str, ...] = ()
     overlay: bool = False
     masks: bool = False
+    masks_bag: bool = False
     rate: float = 0.0
     jobs: int = 1
     ray: str = ""
@@ -130,6 +131,7 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path]:
             engine=engine,
             overlay=str(folder / "overlay" / f"{task.key}.mp4") if options.overlay else "",
             masks=str(folder / "masks" / task.key) if options.masks else "",
+            masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
             rate=options.rate,
         )
         for task in tasks
@@ -148,6 +150,7 @@ def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
         **{name: value for name, value in asdict(options.engine).items() if name != "checkpoint"},
         overlay=options.overlay,
         masks=options.masks,
+        masks_bag=options.masks_bag,
         torch=torch.__version__,
     )
 

@@ -24,20 +24,25 @@ TRUTH_COLOUR = (255, 255, 255)
 
 
 class StepOutput:
-    """The overlay video and the masks of a recording, where they are wanted."""
+    """The overlay video and the masks of a recording, where they are wanted. model: of the messages in a bag"""
 
-    def __init__(self, task: Task, fps: float):
+    def __init__(self, task: Task, fps: float, model: str):
         self._overlay, self._masks, self._fps = task.overlay, task.masks, fps
+        self._bag_path, self._model, self._bag = task.masks_bag, model, None
         self._video: OverlayVideo | None = None
 
     def __enter__(self) -> StepOutput:
         try:
-            if self._overlay:
-                Path(self._overlay).parent.mkdir(parents=True, exist_ok=True)
+            for file in filter(None, (self._overlay, self._bag_path)):
+                Path(file).parent.mkdir(parents=True, exist_ok=True)
             if self._masks:
                 Path(self._masks).mkdir(parents=True, exist_ok=True)
                 for old in Path(self._masks).glob("*.png"):  # a live run that was interrupted had masks of other frames
                     old.unlink()
+            if self._bag_path:
+                from sam2s_ros.evaluation.shown_bag import ShownBag
+
+                self._bag = ShownBag(Path(self._bag_path), self._model)
         except OSError as error:
             raise ConfigError(f"{error.filename} cannot be written to ({error.strerror}): give another --output") from error
         return self
@@ -45,10 +50,14 @@ class StepOutput:
     def __exit__(self, *_: object) -> None:
         if self._video:
             self._video.close()
+        if self._bag:
+            self._bag.close()
 
     def write(self, step: Step) -> None:
         if self._masks and not cv2.imwrite(f"{self._masks}/{step.frame.name}.png", step.tracks.label_map):
             raise OSError(f"{self._masks}/{step.frame.name}.png could not be written")
+        if self._bag:
+            self._bag.write(step)
         if self._overlay:
             self._video = self._video or OverlayVideo(Path(self._overlay), self._fps, *step.tracks.size)
             self._video.write(draw_overlay(step.frame.image, step.tracks, GENERIC))

@@ -23,7 +23,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Task:
-    """overlay: file to write the video to, masks: folder for a PNG a frame; "" for neither
+    """overlay: file to write the video to, masks: folder for a PNG a frame, masks_bag: file for a bag; "" for none
     rate: at which it is played to the node, as a multiple of its own; 0: offline, every frame
     """
 
@@ -34,6 +34,7 @@ class Task:
     protocol: Protocol
     overlay: str = ""
     masks: str = ""
+    masks_bag: str = ""
     rate: float = 0.0
 
     @property

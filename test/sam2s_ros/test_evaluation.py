@@ -18,6 +18,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from rosbags.highlevel import AnyReader
 
 from sam2s_ros.cli import main
 
@@ -89,6 +90,27 @@ def test_overlay_and_masks(whole):
         masks = sorted((whole / "masks" / key).iterdir())
         ids = {own["object_id"] for own in recording["objects"]}
         assert len(masks) == 8 and all(set(np.unique(cv2.imread(str(m), cv2.IMREAD_UNCHANGED))) <= {0, 255, *ids} for m in masks)
+
+
+def test_masks_bag(tmp_path):
+    assert evaluated(tmp_path / "out", SCENES[0], "--frames", "3", "--masks-bag") == 0
+    (path,) = (tmp_path / "out" / "masks").rglob("*.mcap")
+    found: dict[str, list] = {}
+    with AnyReader([path]) as reader:
+        for connection, stamp, raw in reader.messages():
+            message = reader.deserialize(raw, connection.msgtype)
+            header = message.header.stamp
+            assert header.sec * 10**9 + header.nanosec == stamp
+            found.setdefault(connection.topic, []).append(message)
+    assert {topic: len(messages) for topic, messages in found.items()} == {
+        "/tracker/masks": 3, "/tracker/label_image": 3, "/tracker/overlay/compressed": 3,
+    }  # fmt: skip
+    for masks, image in zip(found["/tracker/masks"], found["/tracker/label_image"]):
+        assert image.encoding == "mono8" and np.array_equal(image.data, masks.label_image.data)
+        assert len(masks.objects) == 2 and {o.label for o in masks.objects} >= set(np.unique(image.data)) - {0, 255}
+    overlay = cv2.imdecode(found["/tracker/overlay/compressed"][0].data, cv2.IMREAD_COLOR)
+    assert overlay.shape == (80, 96, 3)
+    assert [m.header.stamp for m in found["/tracker/masks"]][1].nanosec == 40_000_000, "the recording's own times"
 
 
 def test_a_finished_evaluation_is_not_done_again(whole, capsys):
