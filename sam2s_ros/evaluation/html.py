@@ -20,6 +20,10 @@ COLUMNS = {
     "J": "j", "F": "f", "J&F": "jf", "Dice": "dice", "CIoU": "ciou", "mcIoU": "mciou", "mIoU": "miou",
     "presence F1": "presence_f1", "false presence": "false_presence",
 }  # fmt: skip
+LATENCIES = {
+    "Latency: image published to masks arrived": "sent_to_arrival_ms",
+    "In the node: image received to masks ready": "receive_to_finished_ms",
+}
 
 
 def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
@@ -31,15 +35,17 @@ def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
     environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f}"
     environment.filters["megabytes"] = lambda value: "" if value is None else f"{value / 1e6:.1f}"
     environment.filters["number"] = lambda value: "" if value is None else f"{value:.1f}"
-    steps = [ms for result in results for ms in result["timing"]["steps_ms"][2:]]
-    times = {"Image received to masks ready" if report["live"] else "Time of a step": steps}
     if report["live"]:
-        arrivals = [ms for result in results for ms in result["live"]["sent_to_arrival_ms"]]
-        times = {"Image sent to masks here": arrivals, **times}
+        times = {title: [ms for r in results for ms in r["live"][name]] for title, name in LATENCIES.items()}
+    else:
+        times = {"Time of a step": [ms for r in results for ms in r["timing"]["steps_ms"][2:]]}
     return environment.get_template(TEMPLATE).render(
         report=report,
         columns=COLUMNS,
-        details=[dict(result=result, key=f"{result['data_set']}/{result['name']}", lines=_lines(result)) for result in results],
+        details=[
+            dict(result=result, key=f"{result['data_set']}/{result['name']}", last=_last(result), lines=_lines(result))
+            for result in results
+        ],
         histograms=[
             dict(title=title, percentiles=summary_ms(values), **_histogram(values))
             for title, values in times.items()
@@ -52,7 +58,7 @@ def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
 
 def _lines(result: dict[str, Any]) -> list[dict[str, str]]:
     """A polyline of J&F over the recording for each object; frame 0 is on the left, 100 % on top."""
-    last = max(1, *(row["frame"] for row in result["rows"])) if result["rows"] else 1
+    last = _last(result)
     out = []
     for own in result["objects"]:
         rows = [row for row in result["rows"] if row["object"] == own["object"] and row["scored"]]
@@ -62,10 +68,15 @@ def _lines(result: dict[str, Any]) -> list[dict[str, str]]:
     return out
 
 
+def _last(result: dict[str, Any]) -> int:
+    """The frame on the right of the chart."""
+    return max((1, *(row["frame"] for row in result["rows"])))
+
+
 def _histogram(steps: Sequence[float]) -> dict[str, Any]:
     """Bars of times in ms, at least one."""
     end = float(np.percentile(steps, BIN_END)) or 1.0
     counts, _ = np.histogram(np.minimum(steps, end), bins=BINS, range=(0.0, end))
     wide, top = WIDTH / BINS, counts.max()
     bars = [dict(x=i * wide, h=float(HEIGHT * count / top), w=wide - 1) for i, count in enumerate(counts)]
-    return dict(end=end, bars=bars)
+    return dict(end=end, bars=bars, most=int(top))

@@ -45,7 +45,7 @@ def report_table(report: dict[str, Any], output: Path) -> Group:
 
 def _live_table(live: dict[str, Any]) -> Table:
     """live: of a report, see `live_report`"""
-    table = Table(title="live; latency: image sent to masks here, ms", title_justify="left")
+    table = Table(title="live; latency from the publication of an image to the arrival of its masks, ms", title_justify="left")
     table.add_column("recording", overflow="fold")
     for name in ("dropped %", "p50", "p90", "p99", "streaming J&F"):
         table.add_column(name, justify="right")
