@@ -37,7 +37,7 @@ SEVERAL = ("rate", "only")
 def generate_launch_description():
     return LaunchDescription(
         [
-            DeclareLaunchArgument("source", description="data set, folder, video, bag or scene:?...; several with spaces between"),
+            DeclareLaunchArgument("source", description="data sets, videos, bags or scene:?..., with spaces between"),
             *(DeclareLaunchArgument(name, default_value="", **facts) for name, facts in OPTIONS.items()),
             DeclareLaunchArgument("arguments", default_value="", description="further ones for `sam2s eval live`"),
             OpaqueFunction(function=_evaluation),

@@ -140,16 +140,16 @@ def live(
     image_size: ImageSize = 0,
     device: Device = "auto",
     precision: Precision = "auto",
-    threads: Threads = 1,
+    threads: Annotated[int, typer.Option(min=0, max=1024, help="of torch in the node; 0: one less than there are cores")] = 0,
     overlay: Overlay = False,
     masks: Masks = False,
     masks_bag: MasksBag = False,
 ) -> None:
     """Play every recording to the real tracker node, over DDS, and report what a robot would get.
 
-    Beside the figures of `sam2s eval`, which are of the masks that were delivered: the share of frames without masks, latencies, and
-    streaming accuracy, where the newest masks at the time of a frame are scored against it. Ctrl-C ends it with the report of
-    what there is.
+    The figures of `sam2s eval` are of the masks that were delivered. Beside them: the share of frames without masks, latencies,
+    and streaming accuracy, where the newest masks at the time of a frame are scored against it. Ctrl-C ends it with the report
+    of what there is.
     """
     from sam2s_model.evaluation.protocol import Protocol
     from sam2s_ros.evaluation.run import EvalOptions

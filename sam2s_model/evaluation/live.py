@@ -1,7 +1,7 @@
 """Masks that came while a recording was played: which frame they are of, when they were there, and how good they were.
 
 Two questions are asked of them. *Delivered*: how well masks fit the frame they are of, on the frames that have any. *Streaming*
-(Li et al., "Towards Streaming Perception", ECCV 2020, arXiv 2005.10420, section 3.1): how well the newest masks that had arrived
+(Li et al., "Towards Streaming Perception", ECCV 2020, arXiv 2005.10420, section 3): how well the newest masks that had arrived
 when a frame was shown fit that frame; latency and dropped frames cost accuracy there. All times are ns of one clock.
 """
 
@@ -84,8 +84,9 @@ def live_steps(recording: Recording, log: LiveLog, protocol: Protocol) -> Iterat
     by_stamp = {delivery.stamp: delivery for delivery in log.deliveries}
     newest = dict(zip(log.shown, newest_arrived(list(log.shown.values()), log.deliveries)))
     for frame in islice(recording, protocol.frames or None):
-        if frame.index in log.shown:
-            yield frame, _delivered(frame, by_stamp.get(log.shown[frame.index]), log), _streaming(frame, newest[frame.index], log)
+        if frame.index in newest:
+            own = by_stamp.get(log.shown[frame.index])
+            yield frame, _delivered(frame, own, log), _streaming(frame, newest[frame.index], log)
 
 
 def _delivered(frame: Frame, delivery: Delivery | None, log: LiveLog) -> Step | None:

@@ -102,7 +102,7 @@ class Scorer:
         return rows
 
     def note_annotated(self, frame: Frame) -> None:
-        """Say that a frame passed of which there are no masks: an annotated one may be the last that is, though it has no rows."""
+        """Say that a frame passed, also one without masks: an annotated one counts as such though it has no rows."""
         if frame.truth is not None:
             self.annotated.append(frame.index)
             self._seen |= {label for label, mask in frame.truth.masks.items() if mask.any()}

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam2s_model.errors import Sam2sError, SourceError
 from sam2s_model.evaluation.files import FileRecording
@@ -21,6 +21,10 @@ from sam2s_ros.evaluation.live_result import live_result
 from sam2s_ros.evaluation.runners import Outcome
 from sam2s_ros.evaluation.task import Engine, Task
 from sam2s_ros.graph import ChildDied, Graph, tail
+
+if TYPE_CHECKING:  # loads rclpy, which is done when its environment is there
+    from sam2s_ros.evaluation.live_client import LiveClient, LivePrompts
+    from sam2s_ros.msg import TrackerStatus
 
 LOGS = "logs"
 REPLAY_TIMEOUT = 5.0  # s for the replay to end
@@ -58,14 +62,14 @@ class LiveNode:
                         outcome = error
                     yield task, outcome
 
-    def _activated(self, client):
+    def _activated(self, client: LiveClient) -> TrackerStatus:
         try:
             return client.wait_until_active(LOAD_TIMEOUT)
         except TimeoutError as error:
             log = self._logs / "tracker.log"
             raise TimeoutError(f"{error}; the last lines of {log}:\n{tail(log)}") from error
 
-    def _evaluate(self, task: Task, graph: Graph, client) -> dict[str, Any]:
+    def _evaluate(self, task: Task, graph: Graph, client: LiveClient) -> dict[str, Any]:
         from sam2s_ros.evaluation.live_client import LivePrompts
 
         recording = recording_of(task)
@@ -92,7 +96,7 @@ class LiveNode:
         after = client.get_state().status
         return live_result(task, recording, client.log, before, after, refused=prompts.refused, interrupted=interrupted)
 
-    def _follow(self, task: Task, recording: Recording, client, prompts) -> None:
+    def _follow(self, task: Task, recording: Recording, client: LiveClient, prompts: LivePrompts) -> None:
         """Until the recording was played, and all masks of it are here."""
         total, waiting = frames_expected(recording, task.protocol), True
         while not client.ended:

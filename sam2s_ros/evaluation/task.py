@@ -10,7 +10,10 @@ from sam2s_ros.evaluation.sources import Source
 
 @dataclass(frozen=True)
 class Engine:
-    """What tracks. Fields as of `load_model`; threads: of torch in each process, since the last bits depend on it."""
+    """What tracks. Fields as of `load_model`.
+
+    threads: of torch in each process, since the last bits depend on it; 0, in the live mode only: the node's own default
+    """
 
     checkpoint: str
     model: str = "auto"

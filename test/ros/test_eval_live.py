@@ -26,7 +26,7 @@ def rows(output: Path) -> dict[tuple[str, str, str], dict[str, str]]:
 def interrupted(start, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("live")
     command = [sys.executable, "-m", "sam2s_ros.cli", "eval", "live", WHOLE, LONG, *SMALL, "--output", str(output)]
-    process = start([*command, "--overlay", "--masks"], COLUMNS="160")
+    process = start([*command, "--overlay", "--masks", "--threads", "1"], COLUMNS="160")
     process.wait_for_output("frames100_seed3_fps5 at 1x, the first masks came", 120)
     code, seconds = process.stop(signal.SIGINT, 30)
     assert code == 130 and "Traceback" not in process.output and "interrupted" in process.output, process.output
