@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from sam2s_model.errors import ConfigError
@@ -23,13 +23,16 @@ class MasksBag:
     package's message definitions are not installed.
     """
 
-    def __init__(self, path: Path, topic: str):
+    def __init__(self, path: Path, topic: str, *, compress: bool = False):
+        """compress: the file's chunks, with zstd, which takes time while it is written"""
         self._path = path
         self._folder = path.with_name(path.name + ".part")
         self._store = store = masks_typestore()
         if self._folder.exists():
             shutil.rmtree(self._folder)  # left by a recording that was killed
         self._writer = Writer(self._folder, version=9, storage_plugin=StoragePlugin.MCAP)
+        if compress:
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
         self._connection = self._writer.add_connection(topic, MASKS_TYPE, typestore=store)
         self._others: dict[str, object] = {}

@@ -20,7 +20,11 @@ import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
+from sam2s_model.evaluation.protocol import Protocol
 from sam2s_ros.cli import main
+from sam2s_ros.evaluation.run import EvalOptions, run_evaluation
+from sam2s_ros.evaluation.sources import Source
+from sam2s_ros.evaluation.task import Engine
 
 SCENES = [f"scene:?width=96&height=80&frames=8&seed={seed}" for seed in (2, 3, 4)]
 SMALL = ("--model", "sam2s_pico", "--image-size", "64", "--device", "cpu")
@@ -164,6 +168,25 @@ def folder(root: Path, count: int = 6, broken_frames=()) -> Path:
     for i in broken_frames:
         (root / "frames" / f"{i:05d}.png").write_bytes(b"no image")
     return root
+
+
+def test_interrupted_it_reports_what_there_is(tmp_path):
+    """Ctrl-C after the first recording; then the same options go on."""
+    options = EvalOptions(
+        tuple(map(Source, SCENES[:2])), None, tmp_path / "out", Engine("", "sam2s_pico", image_size=64, device="cpu"),
+        Protocol(frames=3), say=lambda line: None,
+    )  # fmt: skip
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    found = run_evaluation(options, interrupt)
+    assert found["interrupted"] and found["frames_read"] == 3 and report(tmp_path / "out") == found
+    found = run_evaluation(options)
+    assert not found["interrupted"] and found["frames_read"] == 6
+    with pytest.raises(KeyboardInterrupt):  # nothing to report
+        run_evaluation(replace(options, output=tmp_path / "none"), lambda done, total: signal.raise_signal(signal.SIGINT))
 
 
 def test_what_cannot_be_read_is_listed_and_the_report_is_written(tmp_path, capsys):
