@@ -12,17 +12,18 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool, Trigger
 
 from sam2s_model.errors import CheckpointError
 from sam2s_model.prompts import Prompt
-from sam2s_ros.messages import prompt_message, to_ns
+from sam2s_ros.messages import prompt_message, to_ns, to_time
 from sam2s_ros.msg import TrackedMasks, TrackerStatus
 from sam2s_ros.qos import OUTPUT
 from sam2s_ros.srv import AddPrompts, GetState
 
-POLL = 0.05  # s between two looks at the graph
+POLL = 0.01  # s between two looks at the graph
 ACTIVE = (TrackerStatus.STATE_WAITING, TrackerStatus.STATE_RUNNING, TrackerStatus.STATE_STALE_INPUT)
 PROGRESS_EVERY = 5.0  # s
 CALL_TIMEOUT = 15.0  # s
@@ -47,8 +48,8 @@ class DemoClient:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._node = node = rclpy.create_node("demo")
         node.create_subscription(TrackerStatus, "tracker/status", self._on_status, OUTPUT)
-        node.create_subscription(TrackedMasks, "tracker/masks", self._on_masks, OUTPUT)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._subscribe(node)
         self._prompts = node.create_client(AddPrompts, "tracker/add_prompts")
         self._state = node.create_client(GetState, "tracker/get_tracker_state")
         self._step = node.create_client(Trigger, "replay/step")
@@ -59,6 +60,9 @@ class DemoClient:
         self._thread = threading.Thread(target=self._executor.spin, name="demo client", daemon=True)
         self._thread.start()
         return self
+
+    def _subscribe(self, node: Node) -> None:
+        node.create_subscription(TrackedMasks, "tracker/masks", self._on_masks, OUTPUT)
 
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown(timeout_sec=1.0)
@@ -117,8 +121,9 @@ class DemoClient:
         newest = self._newest_masks
         return (to_ns(newest.finished) - to_ns(newest.received)) * 1e-9
 
-    def add_prompts(self, prompts: list[Prompt], timeout: float) -> AddPrompts.Response:
-        request = AddPrompts.Request(prompts=[prompt_message(prompt) for prompt in prompts])
+    def add_prompts(self, prompts: list[Prompt], timeout: float, *, stamp: int = 0) -> AddPrompts.Response:
+        """stamp: ns, of the image that they are for; 0: the newest processed one"""
+        request = AddPrompts.Request(stamp=to_time(stamp), prompts=[prompt_message(prompt) for prompt in prompts])
         return self._call(self._prompts, request, timeout)
 
     def get_state(self) -> GetState.Response:

@@ -80,7 +80,10 @@ class Graph:
                 raise ChildDied(child.name, code, child.log)
 
     def stop(self, *names: str, timeout: float) -> dict[str, int]:
-        """Send SIGINT to these (default: all), wait, kill what stays. Returns exit codes; -9 for a killed one."""
+        """Send SIGINT to these (default: all), wait, kill what stays. Returns exit codes; -9 for a killed one.
+
+        Those that were named are not watched by `check` any more.
+        """
         children = [self._children[name] for name in names] if names else list(self._children.values())
         for child in children:
             if child.process.poll() is None:
@@ -92,6 +95,8 @@ class Graph:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
+        for name in names:
+            del self._children[name]
         return {child.name: child.process.returncode for child in children}
 
 

@@ -1,7 +1,8 @@
 """A video file, an image folder, a bag or the procedural scene as a camera.
 
 Publishes `image` (sensor_msgs/Image, rgb8), `mask` (mono8 ground-truth labels, the image's header) where the source
-has masks, /clock if asked, and /diagnostics. Serves ~/set_paused and ~/step.
+has masks, ~/frame (std_msgs/Header: the image's stamp, and as frame_id the number of the frame in the source), /clock if
+asked, and /diagnostics. Serves ~/set_paused and ~/step.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from sam2s_model.config import check_options, option
@@ -29,6 +31,10 @@ from sam2s_ros.sources import Frame, open_source
 
 QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
 CLOCK_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+FRAMES_QOS = QoSProfile(  # small messages, none of which should be missed
+    history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)  # fmt: skip
 REPORT_PERIOD = 0.5  # s between two messages on /diagnostics
 STEP_TIMEOUT = 5.0  # s
 
@@ -76,6 +82,7 @@ class ReplayNode(Runnable, Node):
         source = open_source(config.source, topic=config.topic, mask_topic=config.mask_topic)
         self._images = self.create_publisher(Image, "image", QOS)
         self._masks = self.create_publisher(Image, "mask", QOS) if source.has_masks else None
+        self._frames = self.create_publisher(Header, "~/frame", FRAMES_QOS)
         self._clock_out = self.create_publisher(Clock, "/clock", CLOCK_QOS) if config.publish_clock else None
         self._reports = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         height, width = source.size
@@ -116,6 +123,7 @@ class ReplayNode(Runnable, Node):
             self._publish_clock(frame.stamp_ns)
         else:
             stamp = self.get_clock().now().to_msg()
+        self._frames.publish(Header(stamp=stamp, frame_id=str(frame.index)))
         self._images.publish(self._image.filled(frame.image, stamp))
         if self._masks is not None and frame.mask is not None:
             self._masks.publish(self._mask.filled(frame.mask, stamp))

@@ -10,12 +10,14 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
 import sam2s_ros.msg
 import sam2s_ros.srv
 from sam2s_model import errors, prompts, tracks
 from sam2s_ros.dds import share_directory
+from sam2s_ros.eval_cli import app as eval_app
 
 ROOT = Path(__file__).resolve().parents[1]
 CMAKE = (ROOT / "CMakeLists.txt").read_text()
@@ -132,6 +134,10 @@ REPLAY_ARGUMENTS = TRACKER_ARGUMENTS | {
     "replay_params_file", "source", "topic", "mask_topic", "rate", "loop", "start_paused", "max_frames",
     "wait_for_subscribers", "exit_at_end", "stamps", "frame_id", "publish_clock",
 }
+EVALUATE_OPTIONS = {
+    "rate", "checkpoint", "output", "topic", "mask_topic", "truth", "only", "frames", "prompt", "policy", "image_size", "device",
+}
+EVALUATE_ARGUMENTS = EVALUATE_OPTIONS | {"source", "arguments"}
 
 
 def launch_description(name: str):
@@ -144,12 +150,45 @@ def launch_description(name: str):
 
 
 @pytest.mark.parametrize(
-    "name, expected", [("tracker.launch.py", TRACKER_ARGUMENTS), ("replay.launch.py", REPLAY_ARGUMENTS)]
+    "name, expected",
+    [
+        ("tracker.launch.py", TRACKER_ARGUMENTS),
+        ("replay.launch.py", REPLAY_ARGUMENTS),
+        ("evaluate.launch.py", EVALUATE_ARGUMENTS),
+    ],
 )
 def test_launch_file_has_its_arguments(name: str, expected: set[str]):
     arguments = launch_description(name).get_launch_arguments()
     assert {a.name for a in arguments} == expected
     assert all(a.description for a in arguments)
+
+
+def test_evaluate_launch_file_makes_a_command():
+    found = launch_description("evaluate.launch.py")
+    from launch import LaunchContext
+    from launch.actions import ExecuteProcess, OpaqueFunction
+
+    context = LaunchContext()
+    given = dict(source="a.mcap b.mcap", rate="1 4", mask_topic="/truth", arguments="--overlay")
+    context.launch_configurations.update({**dict.fromkeys(EVALUATE_ARGUMENTS, ""), **given})
+    (function,) = (entity for entity in found.entities if isinstance(entity, OpaqueFunction))
+    (process,) = function.execute(context)
+    assert isinstance(process, ExecuteProcess)
+    command = ["".join(part.perform(context) for part in word) for word in process.cmd]
+    options = ["--rate", "1", "--rate", "4", "--mask-topic", "/truth", "--overlay"]
+    assert Path(command[0]).is_file() and command[1:] == ["eval", "live", "a.mcap", "b.mcap", *options]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("launch/*.py")), ids=lambda path: path.name)
+def test_launch_file_compiles(path: Path):
+    compile(path.read_text(), str(path), "exec")
+
+
+def test_launch_arguments_are_options_of_the_evaluation():
+    live = typer.main.get_command(eval_app).commands["live"]
+    assert EVALUATE_OPTIONS <= {parameter.name for parameter in live.params}
+    text = (ROOT / "launch" / "evaluate.launch.py").read_text()
+    assert set(re.findall(r'^    "(\w+)": dict\(', text, re.M)) == EVALUATE_OPTIONS
 
 
 def test_launch_arguments_are_parameters_of_the_nodes():

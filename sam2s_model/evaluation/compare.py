@@ -12,7 +12,7 @@ from sam2s_model.evaluation.scores import OF_OBJECTS
 
 CONFIDENCE = 0.95
 DRAWS = 10_000
-IGNORED = ("sources", "overlay", "masks")  # of a configuration: they do not change what is measured
+IGNORED = ("sources", "overlay", "masks", "masks_bag")  # of a configuration: they do not change what is measured
 
 
 def compare(first: dict[str, Any], other: dict[str, Any], seed: int = 0, draws: int = DRAWS) -> dict[str, Any]:

@@ -17,7 +17,7 @@ TruthOf = Callable[[Path], "Truth | None"]
 
 
 class FileRecording(Recording):
-    """Images as files, in the order given."""
+    """Images as files, in the order given. images: their paths"""
 
     def __init__(
         self,
@@ -32,12 +32,12 @@ class FileRecording(Recording):
         if not images:
             raise SourceError(f"recording {name} has no images: expected at least one")
         super().__init__(name, data_set, fps, classes)
-        self._images, self._truth_of = list(images), truth_of
-        self.length = len(self._images)
+        self.images, self._truth_of = list(images), truth_of
+        self.length = len(self.images)
 
     def _frames(self) -> Iterator[Frame]:
         size = None
-        for index, path in enumerate(self._images):
+        for index, path in enumerate(self.images):
             image = read_rgb(path)
             if image is None:
                 self._note_odd(f"frame {path.name} cannot be decoded")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol as Interface
 
 import numpy as np
 
@@ -33,8 +34,19 @@ class Step:
     seconds: float
 
     def mask(self, label: int) -> np.ndarray:
-        """(H, W) bool: what was tracked of a ground-truth object, without help by what else was prompted on the frame."""
-        return (self.tracks if label in self.prompted else self.before).mask(self.ids[label])
+        """(H, W) bool: what was tracked of a ground-truth object, without help by what else was prompted on the frame.
+
+        Empty when the tracks do not know the object yet, which is so in live masks until its prompt takes effect.
+        """
+        tracks, object_id = self.tracks if label in self.prompted else self.before, self.ids[label]
+        return tracks.mask(object_id) if object_id in tracks.object_ids else np.zeros(tracks.size, bool)
+
+
+class Prompted(Interface):
+    """The answer to prompts on a frame: one id for each, and all objects there with the prompts in effect."""
+
+    object_ids: Sequence[int]
+    tracks: Tracks
 
 
 def follow(tracker: Tracker, recording: Recording, protocol: Protocol) -> Iterator[Step]:
@@ -47,33 +59,40 @@ def follow(tracker: Tracker, recording: Recording, protocol: Protocol) -> Iterat
         began = time.perf_counter()
         before = tracks = tracker.step(frame.stamp_ns, frame.image)
         seconds = time.perf_counter() - began
-        new = _appeared(frame.truth, ids, protocol.start)[: tracker.config.max_objects - len(ids)]
+        new = appeared(frame.truth, ids, protocol.start)[: tracker.config.max_objects - len(ids)]
         if new:
-            tracks = _prompt(tracker, frame.truth, new, ids, protocol)
+            tracks = prompt_objects(lambda prompts: tracker.prompt(0, prompts), frame.truth, new, ids, protocol)
         yield Step(frame, tracks, before, dict(ids), tuple(new), seconds)
         if count == protocol.frames:
             break
 
 
-def _appeared(truth: Truth | None, ids: dict[int, int], start: str) -> list[int]:
+def appeared(truth: Truth | None, ids: dict[int, int], start: str) -> list[int]:
+    """The objects that are to be prompted on a frame, ascending. ids: of those prompted so far; start: see `Protocol`"""
     if truth is None or (ids and start == "first"):
         return []
     return [label for label, mask in sorted(truth.masks.items()) if label not in ids and mask.any()]
 
 
-def _prompt(tracker: Tracker, truth: Truth, new: list[int], ids: dict[int, int], protocol: Protocol) -> Tracks:
-    """Start objects on the newest frame, and correct them with the protocol's clicks."""
+def prompt_objects(
+    prompt: Callable[[list[Prompt]], Prompted], truth: Truth, new: list[int], ids: dict[int, int], protocol: Protocol
+) -> Tracks:
+    """Start the objects `new` on the frame of `truth`, and correct them with the protocol's clicks.
+
+    prompt: prompts the tracker on that frame, and may raise
+    ids: gets the ids of the new objects as soon as they are known
+    """
     prompts = [first_prompt(protocol.prompt, truth.masks[label]) for label in new]
-    result = tracker.prompt(0, prompts)
+    result = prompt(prompts)
     ids.update(zip(new, result.object_ids))
     if protocol.prompt == "clicks":
-        clicked = {label: replace(prompt, object_id=ids[label]) for label, prompt in zip(new, prompts)}
+        clicked = {label: replace(first, object_id=ids[label]) for label, first in zip(new, prompts)}
         for _ in range(protocol.clicks - 1):
             for label in new:
                 click = correction(result.tracks.mask(ids[label]), truth.masks[label], truth.void)
                 if click:
                     clicked[label] = _with_click(clicked[label], *click)
-                    result = tracker.prompt(0, [clicked[label]])
+                    result = prompt([clicked[label]])
     return result.tracks
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from sam2s_model import metrics
 from sam2s_model.evaluation.follow import Step
 from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.recording import Frame
 
 SINGLE = "#"  # begins the name of a class that is a single object
 OF_OBJECTS = ("j", "f", "jf", "dice")
@@ -77,8 +78,7 @@ class Scorer:
         self.ids = step.ids
         if truth is None:
             return []
-        self.annotated.append(frame.index)
-        self._seen |= {label for label, mask in truth.masks.items() if mask.any()}
+        self.note_annotated(frame)
         expected = {label: truth.mask(label, step.tracks.size) for label in step.ids}
         expected = {label: mask for label, mask in expected.items() if mask is not None}
         if not expected:
@@ -100,6 +100,12 @@ class Scorer:
         scored = {row.object for row in rows if row.scored}
         self._areas[frame.index] = self._class_areas(step, {label: expected[label] for label in scored}, truth.void)
         return rows
+
+    def note_annotated(self, frame: Frame) -> None:
+        """Say that a frame passed, also one without masks: an annotated one counts as such though it has no rows."""
+        if frame.truth is not None:
+            self.annotated.append(frame.index)
+            self._seen |= {label for label, mask in frame.truth.masks.items() if mask.any()}
 
     def finish(self) -> None:
         """There are no more frames."""

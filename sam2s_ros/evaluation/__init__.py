@@ -1,1 +1,1 @@
-"""`sam2s eval`: data sets, videos and bags in; figures, tables and pictures out. No node is started."""
+"""`sam2s eval`: data sets, videos and bags in; figures, tables and pictures out. A node is started by `live` only."""

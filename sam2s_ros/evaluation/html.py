@@ -10,15 +10,20 @@ import jinja2
 import numpy as np
 
 from sam2s_model.metrics import j_and_f
+from sam2s_ros.overlap import summary_ms
 
 TEMPLATE = "report.html.jinja"
 WIDTH, HEIGHT = 600, 120  # of a chart, in its own units
 BINS = 40
-BIN_END = 99.5  # percentile; slower steps are counted in the last bin
+BIN_END = 99.5  # percentile; what takes longer is counted in the last bin
 COLUMNS = {
     "J": "j", "F": "f", "J&F": "jf", "Dice": "dice", "CIoU": "ciou", "mcIoU": "mciou", "mIoU": "miou",
     "presence F1": "presence_f1", "false presence": "false_presence",
 }  # fmt: skip
+LATENCIES = {
+    "Latency: image published to masks arrived": "sent_to_arrival_ms",
+    "In the node: image received to masks ready": "receive_to_finished_ms",
+}
 
 
 def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
@@ -30,12 +35,22 @@ def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
     environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f}"
     environment.filters["megabytes"] = lambda value: "" if value is None else f"{value / 1e6:.1f}"
     environment.filters["number"] = lambda value: "" if value is None else f"{value:.1f}"
-    steps = [ms for result in results for ms in result["timing"]["steps_ms"][2:]]
+    if report["live"]:
+        times = {title: [ms for r in results for ms in r["live"][name]] for title, name in LATENCIES.items()}
+    else:
+        times = {"Time of a step": [ms for r in results for ms in r["timing"]["steps_ms"][2:]]}
     return environment.get_template(TEMPLATE).render(
         report=report,
         columns=COLUMNS,
-        details=[dict(result=result, key=f"{result['data_set']}/{result['name']}", lines=_lines(result)) for result in results],
-        histogram=_histogram(steps),
+        details=[
+            dict(result=result, key=f"{result['data_set']}/{result['name']}", last=_last(result), lines=_lines(result))
+            for result in results
+        ],
+        histograms=[
+            dict(title=title, percentiles=summary_ms(values), **_histogram(values))
+            for title, values in times.items()
+            if values
+        ],
         width=WIDTH,
         height=HEIGHT,
     )
@@ -43,7 +58,7 @@ def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
 
 def _lines(result: dict[str, Any]) -> list[dict[str, str]]:
     """A polyline of J&F over the recording for each object; frame 0 is on the left, 100 % on top."""
-    last = max(1, *(row["frame"] for row in result["rows"])) if result["rows"] else 1
+    last = _last(result)
     out = []
     for own in result["objects"]:
         rows = [row for row in result["rows"] if row["object"] == own["object"] and row["scored"]]
@@ -53,12 +68,15 @@ def _lines(result: dict[str, Any]) -> list[dict[str, str]]:
     return out
 
 
-def _histogram(steps: Sequence[float]) -> dict[str, Any] | None:
-    """Bars of the time of a step, in ms."""
-    if not steps:
-        return None
+def _last(result: dict[str, Any]) -> int:
+    """The frame on the right of the chart."""
+    return max((1, *(row["frame"] for row in result["rows"])))
+
+
+def _histogram(steps: Sequence[float]) -> dict[str, Any]:
+    """Bars of times in ms, at least one."""
     end = float(np.percentile(steps, BIN_END)) or 1.0
     counts, _ = np.histogram(np.minimum(steps, end), bins=BINS, range=(0.0, end))
     wide, top = WIDTH / BINS, counts.max()
     bars = [dict(x=i * wide, h=float(HEIGHT * count / top), w=wide - 1) for i, count in enumerate(counts)]
-    return dict(end=end, bars=bars, count=len(steps))
+    return dict(end=end, bars=bars, most=int(top))

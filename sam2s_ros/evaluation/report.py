@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_model.evaluation.scores import data_set_figures, overall_figures
 from sam2s_model.metrics import j_and_f
 from sam2s_ros.evaluation.html import render
+from sam2s_ros.evaluation.live_result import live_report
 from sam2s_ros.overlap import summary_ms
 
 JSON, CSV, HTML = "report.json", "frames.csv", "report.html"
@@ -30,10 +29,14 @@ def make_report(
     results: Sequence[dict[str, Any]],
     failed: dict[str, str],
     attempts: dict[str, int],
+    *,
+    interrupted: bool = False,
 ) -> dict[str, Any]:
-    """Figures overall, of data sets, recordings and objects. What depends on the machine's speed is under `timing` only.
+    """Figures overall, of data sets, recordings and objects. Of an offline evaluation, what depends on the machine's speed is
+    under `timing` only. `live` is that of `live_report`, None of an offline evaluation.
 
-    results: of `evaluate`; failed: recording -> reason; attempts: of recordings that needed more than one
+    results: of `evaluate` or `live_result`; failed: recording -> reason; attempts: of recordings that needed more than one
+    interrupted: whether Ctrl-C ended it before all recordings were evaluated
     """
     names = list(dict.fromkeys(result["data_set"] for result in results))
     data_sets = []
@@ -47,6 +50,8 @@ def make_report(
         data_sets=data_sets,
         recordings=[_recording(result) for result in results],
         frames_read=sum(result["frames_read"] for result in results),
+        live=live_report(results) if configuration["mode"] == "live" else None,
+        interrupted=interrupted,
         failed=failed,
         attempts=attempts,
         configuration=configuration,
@@ -63,11 +68,13 @@ def _recording(result: dict[str, Any]) -> dict[str, Any]:
 def _timing(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     steps = [ms for result in results for ms in result["timing"]["steps_ms"][2:]]
     each = [result["timing"] for result in results]
+    timed = [own for own in each if own["fps"]]
+    seconds = sum(own["step_ms"]["count"] / own["fps"] for own in timed)
     peaks = [own["device_peak_bytes"] for own in each if own["device_peak_bytes"]]
     return dict(
         devices=sorted({result["device"] for result in results}),
         models=sorted({f"{result['model']}, {result['image_size']} px" for result in results}),
-        fps=1e3 / float(np.mean(steps)) if steps else None,
+        fps=sum(own["step_ms"]["count"] for own in timed) / seconds if timed else None,
         step_ms=summary_ms(steps),
         memory_bytes=max((own["memory_bytes"] for own in each), default=None),
         device_peak_bytes=max(peaks, default=None),

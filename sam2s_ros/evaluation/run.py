@@ -22,6 +22,7 @@ from sam2s_model.evaluation.protocol import Protocol
 from sam2s_ros.checkpoints import checkpoint_or_default
 from sam2s_ros.dds import share_directory
 from sam2s_ros.evaluation.evaluate import evaluate
+from sam2s_ros.evaluation.live import LiveNode
 from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import Here, Processes, RayCluster, run_all
 from sam2s_ros.evaluation.sources import Source, open_recordings
@@ -34,6 +35,7 @@ RUN, RECORDINGS = "evaluation.json", "recordings"
 class EvalOptions:
     """checkpoint: a path or a published name; None for the one in the package
     only: names of the recordings to take, empty: all
+    rate: of the live mode, see `Task`; 0: offline
     jobs: processes; ray: address of a cluster, "" for none
     say: told what the user should know, one line at a time
     """
@@ -46,6 +48,8 @@ class EvalOptions:
     only: tuple[str, ...] = ()
     overlay: bool = False
     masks: bool = False
+    masks_bag: bool = False
+    rate: float = 0.0
     jobs: int = 1
     ray: str = ""
     say: Callable[[str], Any] = print
@@ -59,10 +63,12 @@ def run_evaluation(
     """Evaluate what is not yet there, and write the report. Returns the report, also in report.json.
 
     Each recording is written to recordings/DATA_SET/NAME.json when it is finished, and not evaluated again. A recording that
-    cannot be read is listed with the reason; the others go on.
+    cannot be read is listed with the reason; the others go on. After Ctrl-C the report has what there is, with a live recording
+    up to there, and says `interrupted`.
 
     on_recording: called with the recordings done and their number; on_frame: within a recording, in this process only
-    Raises a Sam2sError for bad input, and ConfigError for a folder with recordings that were evaluated otherwise.
+    Raises a Sam2sError for bad input, and ConfigError for a folder with recordings that were evaluated otherwise;
+    KeyboardInterrupt when there is nothing to report yet; in the live mode what `LiveNode` raises.
     """
     tasks, checkpoint = _plan(options)
     configuration = _configuration(options, checkpoint)
@@ -72,21 +78,28 @@ def run_evaluation(
     if len(left) < len(tasks):
         options.say(f"{len(tasks) - len(left)} of {len(tasks)} recordings are there already")
     on_recording(len(tasks) - len(left), len(tasks))
-    failed, attempts = {}, {}
-    for task, outcome, tried in run_all(_runner(options, on_frame), left) if left else ():
-        if tried > 1:
-            attempts[task.key] = tried
-        if isinstance(outcome, (ConfigError, CheckpointError)):
-            raise outcome  # it is not the recording that is wrong
-        if isinstance(outcome, Exception):
-            failed[task.key] = f"{type(outcome).__name__}: {outcome}"
-            options.say(f"{task.key} failed: {outcome}")
-        else:
-            _write_json(_path(options.output, task), outcome)
-            results[task.key] = outcome
-        on_recording(len(tasks) - sum(result is None for result in results.values()), len(tasks))
+    failed, attempts, interrupted = {}, {}, False
+    try:
+        for task, outcome, tried in run_all(_runner(options, on_frame), left) if left else ():
+            if tried > 1:
+                attempts[task.key] = tried
+            if isinstance(outcome, (ConfigError, CheckpointError)):
+                raise outcome  # it is not the recording that is wrong
+            if isinstance(outcome, Exception):
+                failed[task.key] = f"{type(outcome).__name__}: {outcome}"
+                options.say(f"{task.key} failed: {outcome}")
+            else:
+                results[task.key] = outcome
+                if outcome.get("interrupted"):
+                    raise KeyboardInterrupt  # it is evaluated anew when this evaluation goes on
+                _write_json(_path(options.output, task), outcome)
+            on_recording(len(tasks) - sum(result is None for result in results.values()), len(tasks))
+    except KeyboardInterrupt:
+        interrupted = True
     found = [results[task.key] for task in tasks if results[task.key] is not None]
-    report = make_report(configuration, _versions(), found, failed, attempts)
+    if interrupted and not found:
+        raise KeyboardInterrupt
+    report = make_report(configuration, _versions(), found, failed, attempts, interrupted=interrupted)
     write_report(options.output, report, found)
     return report
 
@@ -118,6 +131,8 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path]:
             engine=engine,
             overlay=str(folder / "overlay" / f"{task.key}.mp4") if options.overlay else "",
             masks=str(folder / "masks" / task.key) if options.masks else "",
+            masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
+            rate=options.rate,
         )
         for task in tasks
     ], checkpoint
@@ -127,7 +142,7 @@ def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
     """All that the results depend on, and nothing else."""
     sources = [replace(s, spec=_absolute(s.spec), truth=_absolute(s.truth)) for s in options.sources]
     return dict(
-        mode="offline",
+        **(dict(mode="live", rate=options.rate) if options.rate else dict(mode="offline")),
         sources=[asdict(source) for source in sources],
         only=sorted(options.only),
         protocol=asdict(options.protocol),
@@ -135,6 +150,7 @@ def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
         **{name: value for name, value in asdict(options.engine).items() if name != "checkpoint"},
         overlay=options.overlay,
         masks=options.masks,
+        masks_bag=options.masks_bag,
         torch=torch.__version__,
     )
 
@@ -184,6 +200,8 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _runner(options: EvalOptions, on_frame: Callable[[str, int, int | None], Any]):
+    if options.rate:
+        return LiveNode(options.output, options.say, on_frame)
     if options.ray:
         return RayCluster(options.ray, evaluate)
     if options.jobs > 1:

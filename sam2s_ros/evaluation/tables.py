@@ -16,9 +16,10 @@ FIGURES = {"J": "j", "F": "f", "J&F": "jf", "Dice": "dice", "CIoU": "ciou"}
 
 def report_table(report: dict[str, Any], output: Path) -> Group:
     """report: as `run_evaluation` returns it; output: the folder it wrote to."""
-    timing = report["timing"]
+    timing, live = report["timing"], report["live"]
     models = "; ".join(timing["models"]) or "nothing"
     title = f"{models} on {'; '.join(timing['devices']) or 'nothing'}, prompt: {report['protocol']}"
+    title += f", live at {report['configuration']['rate']:g}x" if live else ""
     table = Table(title=title, title_justify="left")
     table.add_column("recording", overflow="fold")
     for name in ("frames", *FIGURES, "FPS", "MB"):
@@ -34,10 +35,25 @@ def report_table(report: dict[str, Any], output: Path) -> Group:
     memory = timing["memory_bytes"] / 1e6 if timing["memory_bytes"] else None
     table.add_row("mean of data sets", "", *_percents(report["overall"]), _number(timing["fps"]), _number(memory), style="bold")
     odd = sum(own["odd"]["count"] for own in report["recordings"])
-    lines = [f"{report['frames_read']} frames read, none dropped; {odd} odd images or masks left out"]
+    came = f"played, masks of {live['delivered']}" if live else "read, none dropped"
+    lines = [f"{report['frames_read']} frames {came}; {odd} odd images or masks left out"]
+    lines += ["interrupted: the same command goes on with what is left"] if report["interrupted"] else []
     lines += [f"failed: {name}: {reason}" for name, reason in report["failed"].items()]
     lines += [str(output / "report.html")]
-    return Group(table, *(Text(line) for line in lines))
+    return Group(table, *([_live_table(live)] if live else []), *(Text(line) for line in lines))
+
+
+def _live_table(live: dict[str, Any]) -> Table:
+    """live: of a report, see `live_report`"""
+    table = Table(title="live; latency from the publication of an image to the arrival of its masks, ms", title_justify="left")
+    table.add_column("recording", overflow="fold")
+    for name in ("dropped %", "p50", "p90", "p99", "streaming J&F"):
+        table.add_column(name, justify="right")
+    for name, own in (*live["recordings"].items(), ("all; mean of data sets", live)):
+        latency = own["sent_to_arrival_ms"]
+        cells = [_number(latency.get(q)) for q in ("p50", "p90", "p99")]
+        table.add_row(name, _percent(own["dropped"]), *cells, _percent(own["streaming"]["jf"]))
+    return table
 
 
 def comparison_tables(first: str, other: str, found: dict[str, Any]) -> Group:
@@ -65,7 +81,11 @@ def comparison_tables(first: str, other: str, found: dict[str, Any]) -> Group:
 
 
 def _percents(figures: dict[str, Any]) -> list[str]:
-    return [_number(None if figures[name] is None else 100 * figures[name]) for name in FIGURES.values()]
+    return [_percent(figures[name]) for name in FIGURES.values()]
+
+
+def _percent(value: float | None) -> str:
+    return _number(None if value is None else 100 * value)
 
 
 def _number(value: float | None) -> str:

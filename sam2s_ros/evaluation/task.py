@@ -10,7 +10,10 @@ from sam2s_ros.evaluation.sources import Source
 
 @dataclass(frozen=True)
 class Engine:
-    """What tracks. Fields as of `load_model`; threads: of torch in each process, since the last bits depend on it."""
+    """What tracks. Fields as of `load_model`.
+
+    threads: of torch in each process, since the last bits depend on it; 0, in the live mode only: the node's own default
+    """
 
     checkpoint: str
     model: str = "auto"
@@ -23,7 +26,9 @@ class Engine:
 
 @dataclass(frozen=True)
 class Task:
-    """overlay: file to write the video to, masks: folder for a PNG a frame; "" for neither"""
+    """overlay: file to write the video to, masks: folder for a PNG a frame, masks_bag: file for a bag; "" for none
+    rate: at which it is played to the node, as a multiple of its own; 0: offline, every frame
+    """
 
     source: Source
     data_set: str
@@ -32,6 +37,8 @@ class Task:
     protocol: Protocol
     overlay: str = ""
     masks: str = ""
+    masks_bag: str = ""
+    rate: float = 0.0
 
     @property
     def key(self) -> str:

@@ -16,9 +16,11 @@ from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from sam2s_ros import image_codec, messages
+from sam2s_ros.replay_node import FRAMES_QOS
 from sam2s_ros.sources import open_source
 
 SCENE = "scene:?width=96&height=64&frames={}&fps=20&seed=4"
@@ -35,6 +37,7 @@ class Replay:
         self.graph = graph
         self.images = graph.collect(Image, f"{self.name}/image")
         self.masks = graph.collect(Image, f"{self.name}/mask")
+        self.frames = graph.collect(Header, f"{self.name}/replay/frame", FRAMES_QOS)
         self.arrivals: list[float] = []
         graph.node.create_subscription(
             Image, f"{self.name}/image", lambda _: self.arrivals.append(time.monotonic()), 50
@@ -88,6 +91,8 @@ def test_every_frame_once_in_order_and_on_time(replay):
         assert np.array_equal(image_codec.to_rgb(image), drawn.image), drawn.index
         assert np.array_equal(image_codec.to_gray(mask), drawn.mask), drawn.index
         assert image.header == mask.header and image.header.frame_id == "endoscope"
+    one.graph.wait_until(lambda: len(one.frames) == 60)
+    assert [(f.frame_id, f.stamp) for f in one.frames] == [(str(i), m.header.stamp) for i, m in enumerate(one.images)]
     stamps = np.array(one.stamps())
     assert np.all(np.diff(stamps) > 0)
     assert abs(stamps[0] - time.time_ns()) < 60e9

@@ -18,8 +18,13 @@ import av
 import cv2
 import numpy as np
 import pytest
+from rosbags.highlevel import AnyReader
 
+from sam2s_model.evaluation.protocol import Protocol
 from sam2s_ros.cli import main
+from sam2s_ros.evaluation.run import EvalOptions, run_evaluation
+from sam2s_ros.evaluation.sources import Source
+from sam2s_ros.evaluation.task import Engine
 
 SCENES = [f"scene:?width=96&height=80&frames=8&seed={seed}" for seed in (2, 3, 4)]
 SMALL = ("--model", "sam2s_pico", "--image-size", "64", "--device", "cpu")
@@ -91,6 +96,27 @@ def test_overlay_and_masks(whole):
         assert len(masks) == 8 and all(set(np.unique(cv2.imread(str(m), cv2.IMREAD_UNCHANGED))) <= {0, 255, *ids} for m in masks)
 
 
+def test_masks_bag(tmp_path):
+    assert evaluated(tmp_path / "out", SCENES[0], "--frames", "3", "--masks-bag") == 0
+    (path,) = (tmp_path / "out" / "masks").rglob("*.mcap")
+    found: dict[str, list] = {}
+    with AnyReader([path]) as reader:
+        for connection, stamp, raw in reader.messages():
+            message = reader.deserialize(raw, connection.msgtype)
+            header = message.header.stamp
+            assert header.sec * 10**9 + header.nanosec == stamp
+            found.setdefault(connection.topic, []).append(message)
+    assert {topic: len(messages) for topic, messages in found.items()} == {
+        "/tracker/masks": 3, "/tracker/label_image": 3, "/tracker/overlay/compressed": 3,
+    }  # fmt: skip
+    for masks, image in zip(found["/tracker/masks"], found["/tracker/label_image"]):
+        assert image.encoding == "mono8" and np.array_equal(image.data, masks.label_image.data)
+        assert len(masks.objects) == 2 and {o.label for o in masks.objects} >= set(np.unique(image.data)) - {0, 255}
+    overlay = cv2.imdecode(found["/tracker/overlay/compressed"][0].data, cv2.IMREAD_COLOR)
+    assert overlay.shape == (80, 96, 3)
+    assert [m.header.stamp for m in found["/tracker/masks"]][1].nanosec == 40_000_000, "the recording's own times"
+
+
 def test_a_finished_evaluation_is_not_done_again(whole, capsys):
     before = {p: p.stat().st_mtime_ns for p in (whole / "recordings").rglob("*.json")}
     assert evaluated(whole, *SCENES, "--overlay", "--masks") == 0
@@ -142,6 +168,25 @@ def folder(root: Path, count: int = 6, broken_frames=()) -> Path:
     for i in broken_frames:
         (root / "frames" / f"{i:05d}.png").write_bytes(b"no image")
     return root
+
+
+def test_interrupted_it_reports_what_there_is(tmp_path):
+    """Ctrl-C after the first recording; then the same options go on."""
+    options = EvalOptions(
+        tuple(map(Source, SCENES[:2])), None, tmp_path / "out", Engine("", "sam2s_pico", image_size=64, device="cpu"),
+        Protocol(frames=3), say=lambda line: None,
+    )  # fmt: skip
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    found = run_evaluation(options, interrupt)
+    assert found["interrupted"] and found["frames_read"] == 3 and report(tmp_path / "out") == found
+    found = run_evaluation(options)
+    assert not found["interrupted"] and found["frames_read"] == 6
+    with pytest.raises(KeyboardInterrupt):  # nothing to report
+        run_evaluation(replace(options, output=tmp_path / "none"), lambda done, total: signal.raise_signal(signal.SIGINT))
 
 
 def test_what_cannot_be_read_is_listed_and_the_report_is_written(tmp_path, capsys):

@@ -1,0 +1,104 @@
+"""What is kept of tracked frames besides figures: masks, an overlay video, and pictures of the worst ones."""
+
+from __future__ import annotations
+
+import base64
+import heapq
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sam2s_model.errors import ConfigError
+from sam2s_model.evaluation.follow import Step
+from sam2s_model.evaluation.scores import Row
+from sam2s_model.semantics import GENERIC
+from sam2s_ros.evaluation.task import Task
+from sam2s_ros.overlay import draw_overlay
+from sam2s_ros.overlay_video import OverlayVideo
+
+WORST = 3  # frames of a recording that are kept as pictures
+PICTURE_WIDTH = 480  # px
+TRUTH_COLOUR = (255, 255, 255)
+
+
+class StepOutput:
+    """The overlay video and the masks of a recording, where they are wanted. model: of the messages in a bag"""
+
+    def __init__(self, task: Task, fps: float, model: str):
+        self._overlay, self._masks, self._fps = task.overlay, task.masks, fps
+        self._bag_path, self._model, self._bag = task.masks_bag, model, None
+        self._video: OverlayVideo | None = None
+
+    def __enter__(self) -> StepOutput:
+        try:
+            for file in filter(None, (self._overlay, self._bag_path)):
+                Path(file).parent.mkdir(parents=True, exist_ok=True)
+            if self._masks:
+                Path(self._masks).mkdir(parents=True, exist_ok=True)
+                for old in Path(self._masks).glob("*.png"):  # a live run that was interrupted had masks of other frames
+                    old.unlink()
+            if self._bag_path:
+                from sam2s_ros.evaluation.shown_bag import ShownBag
+
+                self._bag = ShownBag(Path(self._bag_path), self._model)
+        except OSError as error:
+            raise ConfigError(f"{error.filename} cannot be written to ({error.strerror}): give another --output") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._video:
+            self._video.close()
+        if self._bag:
+            self._bag.close()
+
+    def write(self, step: Step) -> None:
+        if self._masks and not cv2.imwrite(f"{self._masks}/{step.frame.name}.png", step.tracks.label_map):
+            raise OSError(f"{self._masks}/{step.frame.name}.png could not be written")
+        if self._bag:
+            self._bag.write(step)
+        if self._overlay:
+            self._video = self._video or OverlayVideo(Path(self._overlay), self._fps, *step.tracks.size)
+            self._video.write(draw_overlay(step.frame.image, step.tracks, GENERIC))
+
+
+class WorstFrames:
+    """The frames with the lowest J&F, as pictures. One more than asked for: the last frame may not be scored."""
+
+    def __init__(self):
+        self._heap: list[tuple[float, int, str, bytes]] = []  # the best of the worst comes first
+
+    def add(self, step: Step, rows: list[Row]) -> None:
+        values = [row.jf for row in rows if row.scored]
+        if not values:
+            return
+        jf, frame = float(np.mean(values)), step.frame
+        if len(self._heap) <= WORST or -jf > self._heap[0][0]:
+            heapq.heappush(self._heap, (-jf, -frame.index, frame.name, _picture(step)))
+            if len(self._heap) > WORST + 1:
+                heapq.heappop(self._heap)
+
+    def kept(self, rows: list[Row]) -> list[dict[str, Any]]:
+        """Worst first: frame, name, J&F and the picture as base64 JPEG."""
+        scored = {row.frame for row in rows if row.scored}
+        chosen = [entry for entry in sorted(self._heap, reverse=True) if -entry[1] in scored][:WORST]
+        return [
+            dict(frame=-index, name=name, jf=-negative, jpeg=base64.b64encode(picture).decode())
+            for negative, index, name, picture in chosen
+        ]
+
+
+def _picture(step: Step) -> bytes:
+    """JPEG of a frame: what was tracked in colour, the ground truth as a white line."""
+    drawn = draw_overlay(step.frame.image, step.tracks, GENERIC)
+    scale = min(1.0, PICTURE_WIDTH / drawn.shape[1])
+    thickness = max(1, round(1.5 / scale))
+    for mask in step.frame.truth.masks.values():
+        lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn, lines, -1, TRUTH_COLOUR, thickness, cv2.LINE_AA)
+    small = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    encoded, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    if not encoded:
+        raise OSError(f"frame {step.frame.name} could not be encoded as JPEG")
+    return data.tobytes()
