@@ -21,13 +21,12 @@ def list_() -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from sam2s_model.published.catalog import CATALOG, cache_folder, default_checkpoint, how_to_get
+    from sam2s_model.published.catalog import CATALOG, cache_folder, how_to_get, packaged_checkpoints
 
     columns = (Column(name, no_wrap=name != "where") for name in ("name", "size", "licence", "sha256", "where"))
     table = Table(*columns, title=f"checkpoints, in {cache_folder()}")
-    packaged = default_checkpoint()
-    if packaged is not None:
-        table.add_row(packaged.stem, _megabytes(packaged.stat().st_size), "Apache-2.0", "", "in the package")
+    for name, file in packaged_checkpoints().items():
+        table.add_row(name, _megabytes(file.stat().st_size), "Apache-2.0", "", "in the package")
     for entry in CATALOG.values():
         place = cache_folder() / entry.file
         where = place.name if place.is_file() else "not here" if entry.url else "by hand"

@@ -28,6 +28,6 @@ def checkpoint_or_default(given: str | Path | None, source_kind: str, say: Calla
         )
     line = f"no --checkpoint was given: using {found}, which is in the package"
     if source_kind != "scene":
-        line += "; it has seen nothing but the procedural scene: for other images pass a SAM 2.1 checkpoint"
+        line += "; on real images a published SAM 2.1 checkpoint follows objects better"
     say(line)
     return found

@@ -73,6 +73,7 @@ def _published() -> list[Published]:
     ]  # fmt: skip
 
 
+DEFAULT = "sam2s_nano"
 CATALOG: dict[str, Published] = {entry.name: entry for entry in _published()}
 
 
@@ -82,10 +83,15 @@ def cache_folder() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "sam2s"
 
 
-def default_checkpoint() -> Path | None:
-    """The checkpoint that is part of the package, or None when the package was built without one."""
+def packaged_checkpoints() -> dict[str, Path]:
+    """The checkpoints that are part of the package, by name."""
     files = sorted(Path(__file__).parents[1].joinpath("weights").glob("*.safetensors"))
-    return files[0] if files else None
+    return {file.stem: file for file in files}
+
+
+def default_checkpoint() -> Path | None:
+    """The checkpoint that is used where none is given, or None when the package was built without it."""
+    return packaged_checkpoints().get(DEFAULT)
 
 
 def published(name: str) -> Published:
@@ -105,9 +111,9 @@ def resolve_checkpoint(given: str | Path) -> Path:
     if path.is_file():
         return path
     name = str(given)
-    packaged = default_checkpoint()
-    if packaged is not None and name == packaged.stem:
-        return packaged
+    packaged = packaged_checkpoints()
+    if name in packaged:
+        return packaged[name]
     if name in CATALOG:
         found = cache_folder() / CATALOG[name].file
         if not found.is_file():

@@ -17,6 +17,7 @@ from sam2s_model.training.config import TrainConfig
 
 PROMPT_HALF = ("sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
 FINE = ("sam_mask_decoder.conv_s0.", "sam_mask_decoder.conv_s1.")  # of it, what depends on the width of the features
+DECODER_INPUT = 0.25  # standard deviation of the features that SAM2's decoders were trained with
 PACKAGE = "package"  # as `init`: the checkpoint that is part of the package
 CLASSES = "classes"  # in the metadata of our checkpoints: the rows' names, separated by commas
 PROMPTED = "maskmem_tpos_enc"  # its last row is the temporal code of prompted frames
@@ -71,6 +72,8 @@ def _take_decoder(model: Sam2Model, path: str | Path) -> None:
         first = f"{wrong[0]!r} is not in it or has another shape" if wrong else "there is none"
         raise CheckpointError(f"the mask decoder of {path} does not fit {model.name}: {first}")
     model.load_state_dict(taken, strict=False)
+    with torch.no_grad():  # what memory attention gives it is at first of the size of the features that it knows
+        model.memory_attention.norm.weight.fill_(DECODER_INPUT)
 
 
 def _table(stored: Tensor, names: tuple[str, ...], own: Tensor, classes: tuple[str, ...]) -> Tensor:

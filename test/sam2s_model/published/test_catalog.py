@@ -78,8 +78,9 @@ def test_a_path_is_itself(cache, tmp_path):
     assert resolve_checkpoint(Path("edgetam")) == Path("edgetam")
 
 
-def test_the_packaged_one_has_a_name(cache):
-    assert resolve_checkpoint("sam2s_pico") == default_checkpoint()
+def test_the_packaged_ones_have_names(cache):
+    assert resolve_checkpoint("sam2s_nano") == default_checkpoint()
+    assert resolve_checkpoint("sam2s_pico") == default_checkpoint().with_name("sam2s_pico.safetensors")
 
 
 @pytest.mark.parametrize("given, words", [

@@ -193,6 +193,7 @@ def test_a_run_can_take_the_decoder_of_another_model(tmp_path):
     same = {k for k, v in state.items() if k in given and given[k].shape == v.shape and torch.equal(v, given[k])}
     decoder = {k for k in state if k.startswith(("sam_prompt_encoder.", "sam_mask_decoder.transformer.", "no_mem_embed"))}
     assert decoder and decoder <= same and "sam_mask_decoder.conv_s0.weight" not in same
+    assert (state["memory_attention.norm.weight"] < 0.5).all()
     with pytest.raises(CheckpointError, match="does not fit sam2s_pico"):
         start_model(dataclasses.replace(asked, model="sam2s_pico"))
 
