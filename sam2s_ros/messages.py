@@ -55,6 +55,7 @@ def object_messages(tracks: Tracks) -> list[TrackedObject]:
             label=int(tracks.labels[i]),
             class_id=int(tracks.class_ids[i]),
             class_name=tracks.class_names[i],
+            class_score=float(tracks.class_scores[i]),
             state=int(tracks.states[i]),
             score=float(tracks.scores[i]),
             predicted_iou=float(tracks.predicted_ious[i]),
@@ -99,6 +100,7 @@ def tracks_from_message(msg: TrackedMasks) -> Tracks:
         revision=msg.prompt_revision,
         returns=np.array([o.return_decision for o in objects], np.uint8),
         similarities=np.array([o.return_similarity for o in objects], np.float32),
+        class_scores=np.array([o.class_score for o in objects], np.float32),
     )
 
 
