@@ -144,6 +144,10 @@ class NodeConfig:
     time_jump: float = option(
         1.0, "going back further than this is a jump; less is a late image, which is dropped", low=0.0, high=1e6
     )
+    point_object_id: int = option(
+        0, "object of a point on ~/point or ~/click: 0 a new one, -1 that of the last point, else its id", low=-1, high=2**32 - 1
+    )
+    point_class: str = option("", "class of that object, a name of the label set; empty keeps it")
     overlay_alpha: float = option(0.45, "opacity of the masks in ~/overlay", low=0.0, high=1.0)
     diagnostics_rate: float = option(1.0, "rate of /diagnostics, Hz; at most heartbeat_rate", low=0.01, high=100.0)
     warn_latency: float = option(
@@ -165,7 +169,7 @@ TRACKER = Parameters(
     live=frozenset(
         {
             "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "on_size_change",
-            "on_time_jump", "time_jump", "overlay_alpha", "diagnostics_rate", "warn_latency", "warn_dropped",
+            "on_time_jump", "time_jump", "point_object_id", "point_class", "overlay_alpha", "diagnostics_rate", "warn_latency", "warn_dropped",
         }
     ),
     fixed_while="the node is configured: run cleanup first",

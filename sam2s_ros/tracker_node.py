@@ -22,6 +22,7 @@ from sam2s_ros.health import Health, Outcome, Situation
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.outputs import Outputs, answer_message
 from sam2s_ros.parameters import TRACKER
+from sam2s_ros.point_prompts import PointPrompts
 from sam2s_ros.process import Runnable, run
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 from sam2s_ros.worker import Frame, Worker, build_tracker
@@ -73,6 +74,7 @@ class TrackerNode(Runnable, LifecycleNode):
             (GetState, "~/get_tracker_state", self._get_state, queries),  # ~/get_state is the life cycle's
         ):
             self.create_service(kind, name, callback, callback_group=group)
+        self._points = PointPrompts(self, self._ask, lambda: self._config, requests)
 
     def _timer(self, period: float, callback, group):
         return self.create_timer(period, callback, callback_group=group, clock=self._steady)
