@@ -23,6 +23,7 @@ from sam2s_ros.gate import seconds
 from sam2s_ros.health import Health, Outcome, Processed, View
 from sam2s_ros.mailbox import Mailbox
 from sam2s_ros.parameters import NodeConfig
+from sam2s_ros.shared_models import shared_model
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ def build_tracker(
         raise ConfigError("checkpoint is empty: give a path, or a name of `sam2s checkpoint list`")
     import torch
 
-    from sam2s_model.checkpoint import file_sha256, load_model
+    from sam2s_model.checkpoint import file_sha256
     from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.published.catalog import resolve_checkpoint
     from sam2s_model.tracker import Tracker
@@ -290,7 +291,7 @@ def build_tracker(
     checkpoint = resolve_checkpoint(config.checkpoint)
     use_deterministic_algorithms(config.deterministic)
     torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) - 1))
-    model = load_model(
+    model = shared_model(
         checkpoint,
         model=config.model,
         image_size=config.image_size,

@@ -104,7 +104,7 @@ def test_folder_is_installed(folder: str):
     assert names and all((share_directory() / name).read_bytes() == (ROOT / name).read_bytes() for name in names)
 
 
-@pytest.mark.parametrize("node", ["recorder_node", "replay_node", "tracker_node"])
+@pytest.mark.parametrize("node", ["pair_node", "recorder_node", "replay_node", "stereo_node", "tracker_node"])
 def test_executable_is_installed_with_this_python(node: str):
     program = share_directory().parents[1] / "lib" / "sam2s_ros" / node
     shebang = program.read_text().splitlines()[0]
@@ -133,6 +133,8 @@ REPLAY_ARGUMENTS = TRACKER_ARGUMENTS | {
     "wait_for_subscribers", "exit_at_end", "stamps", "frame_id", "publish_clock",
 }
 
+STEREO_ARGUMENTS = (TRACKER_ARGUMENTS - {"image", "namespace", "respawn"}) | {"left_image", "right_image"}
+
 
 def launch_description(name: str):
     reason = "launch_ros is not installed: it comes with a ROS distribution, PyPI has none"
@@ -144,7 +146,12 @@ def launch_description(name: str):
 
 
 @pytest.mark.parametrize(
-    "name, expected", [("tracker.launch.py", TRACKER_ARGUMENTS), ("replay.launch.py", REPLAY_ARGUMENTS)]
+    "name, expected",
+    [
+        ("tracker.launch.py", TRACKER_ARGUMENTS),
+        ("replay.launch.py", REPLAY_ARGUMENTS),
+        ("stereo.launch.py", STEREO_ARGUMENTS),
+    ],
 )
 def test_launch_file_has_its_arguments(name: str, expected: set[str]):
     arguments = launch_description(name).get_launch_arguments()
