@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros import image_codec, messages, qos
+from sam2s_ros.detections import Detection2DArray, detections_message
 from sam2s_ros.health import Health, Processed, View
 from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.overlay import draw_overlay
@@ -35,6 +36,9 @@ class Outputs:
         self._semantic_image = publisher(Image, "~/semantic_image", qos.OUTPUT)
         self._overlay = publisher(Image, "~/overlay", qos.OUTPUT)
         self._class_labels = publisher(ClassLabels, "~/labels", qos.LATCHED)
+        self._detections = publisher(Detection2DArray, "~/detections", qos.OUTPUT) if Detection2DArray else None
+        if self._detections is None:
+            node.get_logger().debug("vision_msgs is not installed: no ~/detections")
         self._health, self._now, self._trouble = health, now, trouble
         self._lock = threading.Lock()  # held while publishing and while switching, so that off means off
         self._sequence = self._labels_since = 0
@@ -73,6 +77,8 @@ class Outputs:
             )
             self._masks.publish(masks)
             self._label_image.publish(masks.label_image)
+            if self._detections is not None:
+                self._detections.publish(detections_message(tracks, header))
             self._semantic_image.publish(image_codec.to_message(tracks.semantic_map(), header, "mono8"))
             latency = time.monotonic() - result.frame.arrived
             self._health.published(tracks.stamp, self._now(), latency=latency, step=result.step)
