@@ -34,6 +34,7 @@ class Outcome(Enum):
     IMAGE = "dropped_image"
     DISABLED = "dropped_disabled"
     ERROR = "dropped_error"
+    LATE = "dropped_late"
 
 
 @dataclass(frozen=True)
@@ -138,25 +139,25 @@ class Health:
     def ended(self, outcome: Outcome, why: str = "", *, accepted: bool = False) -> None:
         """An image ended; every received one does, exactly once.
 
-        why: a sentence, for IMAGE, STAMP and ERROR
+        why: a sentence, for IMAGE, STAMP, ERROR and LATE
         accepted: whether it went to the worker before it was refused, so that the input's age does not tell of it
         """
         with self._lock:
             self._ended[outcome] += 1
-            if outcome is Outcome.ERROR:
+            if outcome in (Outcome.ERROR, Outcome.LATE):
                 self._failure = why
             elif outcome in (Outcome.IMAGE, Outcome.STAMP):
                 self._refusal = why
                 self._unusable = why if accepted else self._unusable
 
-    def published(self, stamp: int, now: int, *, latency: float, step: float) -> None:
-        """Masks went out. latency, step: s."""
+    def published(self, stamp: int, now: int, *, latency: float, step: float, late: str = "") -> None:
+        """Masks went out. latency, step: s; late: a sentence when they were flagged as too old to be acted on."""
         with self._lock:
             self._ended[Outcome.PUBLISHED] += 1
             self._output_stamp, self._last_output = stamp, now
             self._latency.values.append(latency)
             self._step.values.append(step)
-            self._failure = self._unusable = ""
+            self._failure, self._unusable = late, ""
 
     def counts(self) -> Counts:
         with self._lock:
@@ -202,7 +203,7 @@ class Health:
                 f"a step has taken {at.busy:.1f} s so far: step_timeout is {config.step_timeout:g} s",
             )
         if self._failure:
-            return TrackerStatus.STATE_ERROR, f"the last step failed: {self._failure}"
+            return TrackerStatus.STATE_ERROR, self._failure
         if not at.enabled:
             return TrackerStatus.STATE_DISABLED, "switched off by ~/enable"
         if self._unusable:

@@ -42,7 +42,6 @@ class TrackerNode(Runnable, LifecycleNode):
 
         self._health, self._gate = Health(), StampGate()
         self._outputs = Outputs(self, self._health, self._now, self._trouble)
-        self._outputs.overlay_alpha = self._config.overlay_alpha
         self._worker: Worker | None = None
         self._note = ""  # why it is not configured
         self._first_id = 1  # object ids go on counting over cleanup and configure
@@ -88,7 +87,6 @@ class TrackerNode(Runnable, LifecycleNode):
             if configs[0].heartbeat_rate != self._config.heartbeat_rate:
                 self._heartbeat.timer_period_ns = int(1e9 / configs[0].heartbeat_rate)
             self._config, self._tracking = configs
-            self._outputs.overlay_alpha = self._config.overlay_alpha
             if self._worker is not None:
                 self._worker.config = self._config
         return result
@@ -113,6 +111,7 @@ class TrackerNode(Runnable, LifecycleNode):
                 health=self._health,
                 config=self._config,
                 history=self._tracking.prompt_history,
+                alive=self._outputs.alive,
                 now=self._now,
                 event=self._event,
                 trouble=self._trouble,

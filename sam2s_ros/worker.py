@@ -24,6 +24,8 @@ from sam2s_ros.health import Health, Outcome, Processed, View
 from sam2s_ros.mailbox import Mailbox
 from sam2s_ros.parameters import NodeConfig
 
+ALIVE_EVERY = 0.1  # s; leases of the masks' liveliness must be longer
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -44,8 +46,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Result:
-    """A processed frame. image: (H, W, 3) uint8 RGB, the one that was segmented; step: s in the tracker;
-    finished: ns, node clock."""
+    """A processed frame.
+
+    image: (H, W, 3) uint8 RGB, the one that was segmented; step: s in the tracker; finished: ns, node clock
+    config: as of when the frame was begun, so that a change of a parameter takes effect between frames
+    """
 
     frame: Frame
     image: np.ndarray
@@ -53,6 +58,7 @@ class Result:
     step: float
     finished: int
     model: str
+    config: NodeConfig
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,9 @@ class Worker:
     """Builds a tracker in a thread of its own and runs it there until `stop`.
 
     build: makes the tracker (see `sam2s_model.tracker.Tracker`), called in the thread
-    deliver: publishes a Result, called in the thread; returns its sequence number, 0 when it was not published
-    health: told how each frame ended and why; now: ns, the node's clock
+    deliver: takes a processed frame to its end, called in the thread; returns its sequence, 0 when it was not published
+    alive: called in the thread between steps, every ALIVE_EVERY s at least: the worker does not hang
+    health: told how each other frame ended and why; now: ns, the node's clock
     event: told of a reset; trouble: told of a frame that was refused or failed, perhaps of every one
     config: replaced by the owner when a parameter changes; read before each frame
     history: frames that the tracker can be prompted on
@@ -80,6 +87,7 @@ class Worker:
         health: Health,
         config: NodeConfig,
         history: int = 1,
+        alive: Callable[[], None] = lambda: None,
         now: Callable[[], int] = time.time_ns,
         event: Callable[[str], None],
         trouble: Callable[[str], None],
@@ -87,7 +95,8 @@ class Worker:
         self.config = config
         self.view = View()
         self._frames: deque[Processed] = deque(maxlen=history)
-        self._build, self._deliver, self._health, self._now = build, deliver, health, now
+        self._build, self._deliver, self._alive = build, deliver, alive
+        self._health, self._now = health, now
         self._event, self._trouble = event, trouble
         self._mailbox: Mailbox[Frame, _Request] = Mailbox()
         self._built: Future = Future()
@@ -170,10 +179,12 @@ class Worker:
             self._built.set_exception(error)
             return
         self._built.set_result(None)
-        while (item := self._mailbox.take()) is not None:
+        while not self._mailbox.closed:
+            self._alive()
+            item = self._mailbox.take(ALIVE_EVERY)
             if isinstance(item, _Request):
                 self._answer(tracker, item)
-            else:
+            elif item is not None:
                 self._process(tracker, item)
 
     def _answer(self, tracker: Any, request: _Request) -> None:
@@ -198,8 +209,6 @@ class Worker:
         try:
             result = self._step(tracker, frame)
             sequence = self._deliver(result)
-            if not sequence:
-                self._health.ended(Outcome.DISABLED)
             self._frames[-1] = replace(self._frames[-1], sequence=sequence)
             self.view = replace(self.view, frames=tuple(self._frames))
         except ImageError as error:
@@ -207,21 +216,21 @@ class Worker:
         except StampError as error:
             self._end(Outcome.STAMP, str(error))
         except Exception as error:
-            self._end(Outcome.ERROR, f"{type(error).__name__}: {error}")
+            self._end(Outcome.ERROR, f"the last step failed: {type(error).__name__}: {error}")
         finally:
             self._step_began = None
 
     def _step(self, tracker: Any, frame: Frame) -> Result:
-        image = frame.decode()
-        self._follow(tracker, frame, image)
+        config, image = self.config, frame.decode()
+        self._follow(tracker, frame, image, config)
         began = time.monotonic()
         tracks = tracker.step(frame.stamp, image)
         step, finished = time.monotonic() - began, self._now()
         self._frames.append(Processed(frame.stamp, frame.header, frame.received, finished))
         self._look(tracker)
-        return Result(frame, image, tracks, step, finished, self.view.model)
+        return Result(frame, image, tracks, step, finished, self.view.model, config)
 
-    def _follow(self, tracker: Any, frame: Frame, image: np.ndarray) -> None:
+    def _follow(self, tracker: Any, frame: Frame, image: np.ndarray, config: NodeConfig) -> None:
         """Begin anew when the stream is another than before. Raises ImageError when that is refused."""
         shape = (*image.shape[:2], frame.header.frame_id)
         why = ""
@@ -229,7 +238,7 @@ class Worker:
             why = "the image is {1}x{0} of frame_id {2!r}".format(*shape) + " instead of {1}x{0} of {2!r}".format(
                 *self._shape
             )
-            if self.config.on_size_change == "refuse":
+            if config.on_size_change == "refuse":
                 raise ImageError(f"{why}: on_size_change is refuse; call ~/reset to go on with it")
         elif self._epoch is not None and frame.epoch != self._epoch:
             why = f"stamps jumped back to {seconds(frame.stamp)}"
@@ -258,7 +267,7 @@ class Worker:
 
     def _end(self, outcome: Outcome, why: str) -> None:
         self._health.ended(outcome, why, accepted=True)
-        self._trouble(f"step failed: {why}" if outcome is Outcome.ERROR else f"image refused: {why}")
+        self._trouble(why if outcome is Outcome.ERROR else f"image refused: {why}")
 
 
 def build_tracker(

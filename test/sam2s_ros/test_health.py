@@ -32,6 +32,16 @@ def failed():
     return health
 
 
+def late(flagged):
+    health = running()
+    health.received()
+    if flagged:
+        health.published(6, 10 * S, latency=0.5, step=0.4, late="0.50 s after their image")
+    else:
+        health.ended(Outcome.LATE, "0.50 s after their image")
+    return health
+
+
 def recovered():
     health = failed()
     health.received()
@@ -74,6 +84,8 @@ def used_again():
         (running(), situation(busy=0.9), "RUNNING", "2 objects"),
         (running(age=3), situation(busy=1.1), "ERROR", "1.1 s so far: step_timeout is 1 s"),
         (failed(), situation(), "ERROR", "RuntimeError: boom"),
+        (late(flagged=False), situation(), "ERROR", "0.50 s after"),
+        (late(flagged=True), situation(), "ERROR", "0.50 s after"),
         (recovered(), situation(), "RUNNING", "2 objects"),
         (unusable(), situation(), "ERROR", "no image could be used so far: jpeg is cut short"),
         (unusable(running()), situation(), "ERROR", "no image could be used since stamp 0.000000005: jpeg is cut"),
