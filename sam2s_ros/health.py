@@ -159,6 +159,11 @@ class Health:
             self._step.values.append(step)
             self._failure, self._unusable = late, ""
 
+    def mended(self) -> None:
+        """What the last failure was no longer holds."""
+        with self._lock:
+            self._failure = ""
+
     def counts(self) -> Counts:
         with self._lock:
             return Counts(self._received, dict(self._ended))

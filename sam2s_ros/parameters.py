@@ -131,6 +131,12 @@ class NodeConfig:
     step_timeout: float = option(
         1.0, "a step longer than this is an error, and services do not wait for it", low=0.01, high=3600.0
     )
+    hang_exit: float = option(
+        10.0, "a step longer than this ends the process, with code 3, to be started again; 0 is never", low=0.0, high=3600.0
+    )
+    max_step_errors: int = option(
+        10, "with so many steps in a row that fail, images are dropped until ~/reset", low=1, high=1000000
+    )
     max_output_age: float = option(
         0.2, "masks of an image that came longer ago are late; 0 is no limit", low=0.0, high=3600.0
     )
@@ -170,9 +176,9 @@ TRACKER = Parameters(
     # everything else is built into the tracker or the subscription at configure
     live=frozenset(
         {
-            "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "max_output_age",
-            "on_late", "on_size_change", "on_time_jump", "time_jump", "overlay_alpha", "diagnostics_rate", "warn_latency",
-            "warn_dropped",
+            "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
+            "max_step_errors", "max_output_age", "on_late", "on_size_change", "on_time_jump", "time_jump", "overlay_alpha",
+            "diagnostics_rate", "warn_latency", "warn_dropped",
         }
     ),
     fixed_while="the node is configured: run cleanup first",

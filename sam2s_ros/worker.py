@@ -23,6 +23,7 @@ from sam2s_ros.gate import seconds
 from sam2s_ros.health import Health, Outcome, Processed, View
 from sam2s_ros.mailbox import Mailbox
 from sam2s_ros.parameters import NodeConfig
+from sam2s_ros.quarantine import Quarantine, free_memory, lacks_memory
 
 ALIVE_EVERY = 0.1  # s; leases of the masks' liveliness must be longer
 
@@ -65,6 +66,7 @@ class Result:
 class _Request:
     call: Callable[[Any], Any]
     future: Future
+    cures: bool
 
 
 class Worker:
@@ -74,6 +76,7 @@ class Worker:
     deliver: takes a processed frame to its end, called in the thread; returns its sequence, 0 when it was not published
     alive: called in the thread between steps, every ALIVE_EVERY s at least: the worker does not hang
     health: told how each other frame ended and why; now: ns, the node's clock
+    quarantined: told, in the thread, why images are tried no more from here on
     event: told of a reset; trouble: told of a frame that was refused or failed, perhaps of every one
     config: replaced by the owner when a parameter changes; read before each frame
     history: frames that the tracker can be prompted on
@@ -89,6 +92,7 @@ class Worker:
         history: int = 1,
         alive: Callable[[], None] = lambda: None,
         now: Callable[[], int] = time.time_ns,
+        quarantined: Callable[[str], None] = lambda reason: None,
         event: Callable[[str], None],
         trouble: Callable[[str], None],
     ):
@@ -97,7 +101,8 @@ class Worker:
         self._frames: deque[Processed] = deque(maxlen=history)
         self._build, self._deliver, self._alive = build, deliver, alive
         self._health, self._now = health, now
-        self._event, self._trouble = event, trouble
+        self._quarantined, self._event, self._trouble = quarantined, event, trouble
+        self.quarantine = Quarantine()
         self._mailbox: Mailbox[Frame, _Request] = Mailbox()
         self._built: Future = Future()
         self._step_began: float | None = None
@@ -120,11 +125,11 @@ class Worker:
         if self._mailbox.discard() is not None:
             self._health.ended(Outcome.DISABLED)
 
-    def request(self, call: Callable[[Any], Any], timeout: float) -> tuple[Any, View]:
+    def request(self, call: Callable[[Any], Any], timeout: float, *, cures: bool = False) -> tuple[Any, View]:
         """Run `call(tracker)` in the thread, before the next frame. Return its result and the view right after.
 
-        timeout: s
-        Raises RequestError (TIMEOUT, NOT_ACTIVE) and what `call` raises. A call that timed out before it began
+        timeout: s; cures: whether it is let in during a quarantine, and ends it
+        Raises RequestError (TIMEOUT, NOT_ACTIVE, INTERNAL in quarantine) and what `call` raises. A call that timed out before it began
         never begins.
         """
         busy = self.busy()
@@ -133,8 +138,10 @@ class Worker:
             raise RequestError(
                 ErrorCode.TIMEOUT, f"the tracker has worked on one image for {spent}: nothing was changed"
             )
+        if self.quarantine.reason and not cures:
+            raise RequestError(ErrorCode.INTERNAL, self.quarantine.reason)
         future: Future = Future()
-        if not self._mailbox.ask(_Request(call, future)):
+        if not self._mailbox.ask(_Request(call, future, cures)):
             raise RequestError(ErrorCode.NOT_ACTIVE, "the tracker is stopped: configure and activate the node first")
         try:
             return future.result(timeout)
@@ -186,6 +193,8 @@ class Worker:
                 self._answer(tracker, item)
             elif item is not None:
                 self._process(tracker, item)
+        del tracker, item
+        free_memory()
 
     def _answer(self, tracker: Any, request: _Request) -> None:
         if not request.future.set_running_or_notify_cancel():
@@ -197,14 +206,21 @@ class Worker:
             finally:
                 self._look(tracker)  # a call that raised may have used up ids
         except Exception as error:
+            if lacks_memory(error):
+                free_memory(error)
             request.future.set_exception(error)
         else:
+            if request.cures:
+                self.quarantine.over()
+                self._health.mended()
             request.future.set_result((result, self.view))
         finally:
             self._step_began = None
 
     def _process(self, tracker: Any, frame: Frame) -> None:
         """Take one frame to its end, whatever happens."""
+        if self.quarantine.reason:
+            return self._health.ended(Outcome.ERROR, self.quarantine.reason)
         self._step_began = time.monotonic()
         try:
             result = self._step(tracker, frame)
@@ -216,7 +232,11 @@ class Worker:
         except StampError as error:
             self._end(Outcome.STAMP, str(error))
         except Exception as error:
-            self._end(Outcome.ERROR, f"the last step failed: {type(error).__name__}: {error}")
+            self._end(Outcome.ERROR, self.quarantine.failed(error, self.config.max_step_errors))
+            if self.quarantine.reason:
+                self._quarantined(self.quarantine.reason)
+        else:
+            self.quarantine.over()
         finally:
             self._step_began = None
 
@@ -226,6 +246,9 @@ class Worker:
         began = time.monotonic()
         tracks = tracker.step(frame.stamp, image)
         step, finished = time.monotonic() - began, self._now()
+        if (tracks.stamp, tracks.size) != (frame.stamp, image.shape[:2]):
+            wanted = f"{frame.stamp} and {image.shape[:2]}"
+            raise RuntimeError(f"the tracker's masks are of stamp {tracks.stamp} and size {tracks.size} instead of {wanted}")
         self._frames.append(Processed(frame.stamp, frame.header, frame.received, finished))
         self._look(tracker)
         return Result(frame, image, tracks, step, finished, self.view.model, config)

@@ -6,13 +6,19 @@ import itertools
 import time
 
 import pytest
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import GetState as GetLifecycleState
 from rcl_interfaces.srv import SetParameters
 from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.parameter import Parameter
 from rclpy.qos import LivelinessPolicy, QoSProfile
-from sam2s_ros.msg import Prompt, TrackedMasks, TrackerStatus
+from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
 from sam2s_ros.srv import AddPrompts, GetState
+from std_srvs.srv import Trigger
+
+from sam2s_ros import watchdog
 
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
 COUNTED = ("published", "dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error",
@@ -59,6 +65,13 @@ class Faulty:
 
     def prompt(self, *prompts) -> AddPrompts.Response:
         return self.graph.call(AddPrompts, f"{self.name}/add_prompts", AddPrompts.Request(prompts=prompts))
+
+    def change(self, number: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=number))
+        return self.graph.call(ChangeState, f"{self.name}/change_state", request, 60).success
+
+    def lifecycle(self) -> int:
+        return self.graph.call(GetLifecycleState, f"{self.name}/get_state").current_state.id
 
     def put(self, **parameters) -> None:
         values = [Parameter(name, value=value).to_parameter_msg() for name, value in parameters.items()]
@@ -121,3 +134,69 @@ def test_p10_a_subscriber_that_asks_learns_of_missing_masks_and_of_a_hung_worker
     faulty.fault.unlink()
     wait(lambda: alive[-1] == 1, 20, lambda: "the worker to be alive again")
     faulty.graph.node.destroy_subscription(subscription)
+
+
+@pytest.mark.parametrize(
+    "fault, said", [("raise", "RuntimeError: the test's"), ("nan", "not finite"), ("size", "size (24, 32) instead of")]
+)
+def test_p03_p27_a_step_that_fails_is_counted_and_named_and_the_next_one_is_tried(faulty, fault, said):
+    faulty.send()
+    assert faulty.prompt(BOX).success
+    before = faulty.status()
+    stamp, status = faulty.send(fault)
+    assert (status.dropped_error, status.published) == (before.dropped_error + 1, before.published)
+    assert status.state == TrackerStatus.STATE_ERROR and said in status.message
+    following, status = faulty.send()
+    masks = faulty.graph.wait_until(lambda: faulty.masks.of(following), 20)
+    assert faulty.masks.of(stamp) is None and len(masks.objects) == before.objects
+    assert (masks.label_image.height, masks.label_image.width) == (48, 64)
+    assert status.state == TrackerStatus.STATE_RUNNING
+
+
+def test_p27_after_max_step_errors_in_a_row_the_tracker_is_quarantined_until_reset(faulty):
+    for _ in range(3):
+        faulty.send("raise")
+    _, status = faulty.send()
+    assert status.state == TrackerStatus.STATE_ERROR
+    assert "3 steps in a row failed (max_step_errors is 3), the last with RuntimeError: the test's" in status.message
+    before = faulty.status()
+    _, status = faulty.send()
+    assert (status.dropped_error, status.published) == (before.dropped_error + 1, before.published)
+    answer = faulty.prompt(BOX)
+    assert (answer.success, answer.error) == (False, ErrorCode.INTERNAL) and "until ~/reset" in answer.message
+    assert faulty.graph.call(Trigger, f"{faulty.name}/reset").success
+    assert faulty.status().state == TrackerStatus.STATE_RUNNING
+    stamp, _ = faulty.send()
+    assert faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20)
+    assert faulty.prompt(BOX).success
+
+
+def test_p26_out_of_memory_costs_a_frame_and_twice_the_configuration_but_never_the_process(faulty):
+    before = faulty.status()
+    _, status = faulty.send("oom")
+    assert status.dropped_error == before.dropped_error + 1 and "CUDA out of memory" in status.message
+    stamp, status = faulty.send()
+    assert faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20) and status.state == TrackerStatus.STATE_RUNNING
+
+    faulty.send("oom")
+    faulty.fault.write_text("oom")
+    faulty.camera.send()
+    status = faulty.wait_for(TrackerStatus.STATE_UNKNOWN)
+    assert "two images in a row lacked memory" in status.message and "lower max_objects" in status.message
+    assert faulty.lifecycle() == State.PRIMARY_STATE_UNCONFIGURED and faulty.process.running()
+    faulty.fault.unlink()
+    assert faulty.change(Transition.TRANSITION_CONFIGURE) and faulty.change(Transition.TRANSITION_ACTIVATE)
+    stamp, status = faulty.send()
+    assert faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20) and status.published == 1
+
+
+def test_p11_a_step_that_never_ends_ends_the_process_so_that_it_can_be_started_again(faulty):
+    faulty.fault.touch()
+    faulty.camera.send()
+    status = faulty.wait_for(TrackerStatus.STATE_ERROR)
+    assert "step_timeout is 0.5 s" in status.message
+    answer = faulty.prompt(BOX)
+    assert (answer.success, answer.error) == (False, ErrorCode.TIMEOUT)
+    faulty.put(hang_exit=0.6)
+    assert faulty.process.wait(30) == watchdog.HUNG
+    assert "hang_exit is 0.6 s" in faulty.process.output and "Traceback" not in faulty.process.output

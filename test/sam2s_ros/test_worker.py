@@ -73,6 +73,7 @@ class Bench:
 
     def __init__(self, before_step=lambda: None, publishing=True, alive=lambda: None, **config):
         self.health, self.results, self.events, self.troubles, self.publishing = Health(), [], [], [], publishing
+        self.quarantined = []
         self.tracker = None
 
         def build():
@@ -86,6 +87,7 @@ class Bench:
             config=NodeConfig(**config),
             history=3,
             alive=alive,
+            quarantined=self.quarantined.append,
             event=self.events.append,
             trouble=self.troubles.append,
         )
@@ -171,6 +173,28 @@ def test_p27_an_exception_in_a_step_is_counted_reported_and_survived(bench):
     counts = b.run(frame(1), frame(2), frame(3))
     assert counts.by_outcome[Outcome.ERROR] == 1 and counts.by_outcome[Outcome.PUBLISHED] == 2
     assert b.troubles == ["the last step failed: RuntimeError: boom"]
+
+
+def test_p27_in_quarantine_nothing_is_tried_until_a_request_that_cures(bench):
+    broken = [True]
+
+    def fail():
+        if broken[0]:
+            raise RuntimeError("boom")
+
+    b = bench(before_step=fail, max_step_errors=2)
+    b.run(frame(1), frame(2))
+    assert len(b.quarantined) == 1 and "2 steps in a row failed (max_step_errors is 2)" in b.quarantined[0]
+    broken[0] = False
+    assert b.run(frame(3)).by_outcome[Outcome.ERROR] == 3 and b.tracker.stamps == []
+    with pytest.raises(RequestError, match="until ~/reset") as caught:
+        b.worker.request(lambda tracker: None, timeout=5)
+    assert caught.value.code == ErrorCode.INTERNAL
+    with pytest.raises(ZeroDivisionError):
+        b.worker.request(lambda tracker: 1 / 0, timeout=5, cures=True)
+    assert b.worker.quarantine.reason, "the cure failed"
+    b.worker.request(lambda tracker: tracker.reset(), timeout=5, cures=True)
+    assert b.run(frame(4)).by_outcome[Outcome.PUBLISHED] == 1
 
 
 def test_an_image_that_does_not_decode_is_a_dropped_image(bench):
