@@ -172,6 +172,8 @@ class Health:
         """The heartbeat message."""
         view = at.view or View()
         with self._lock:
+            # a clock that jumped back, as that of a bag which loops, does: ages are counted from there
+            self._last_input, self._last_output = _up_to(at.now, self._last_input), _up_to(at.now, self._last_output)
             counts = Counts(self._received, dict(self._ended))
             msg = TrackerStatus(
                 header=Header(stamp=to_time(at.now)),
@@ -293,9 +295,13 @@ def _shown(value) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
+def _up_to(now: int, then: int | None) -> int | None:
+    return None if then is None else min(then, now)
+
+
 def _age(then: int | None, now: int) -> float:
-    """s; -1 when it never happened; 0 when the clock jumped back since."""
-    return -1.0 if then is None else max(0.0, (now - then) / 1e9)
+    """s; -1 when it never happened."""
+    return -1.0 if then is None else (now - then) / 1e9
 
 
 def resident_bytes() -> int:

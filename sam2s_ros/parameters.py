@@ -123,6 +123,8 @@ class NodeConfig:
     )
     label_set: str = option("", "path of the YAML table of classes; empty is the generic one")
     compressed: bool = option(False, "whether `image` is a sensor_msgs/CompressedImage (jpeg, png)")
+    prompts_file: str = option("", "path of a file in which the prompts of the tracked objects are kept; empty is none")
+    restore: bool = option(False, "whether the prompts in prompts_file are applied to the first image after configure")
     autostart: bool = option(True, "whether the node configures and activates itself")
     warm_up: bool = option(True, "whether configure runs one throw-away step, so that the first image is not slow")
     input_timeout: float = option(0.5, "age of the newest image from which the input is stale", low=0.01, high=3600.0)
@@ -169,6 +171,8 @@ class NodeConfig:
         check_options(self)
         if not re.fullmatch(r"auto|cpu|cuda|cuda:\d+", self.device):
             raise ConfigError(f"device is {self.device!r}: expected auto, cpu, cuda or cuda:N")
+        if self.restore and not self.prompts_file:
+            raise ConfigError("restore is true, but prompts_file is empty: give the path of the file to restore from")
 
 
 TRACKER = Parameters(

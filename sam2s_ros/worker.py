@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer  # another class than TimeoutError before Python 3.11
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from sam2s_ros.gate import seconds
 from sam2s_ros.health import Health, Outcome, Processed, View
 from sam2s_ros.mailbox import Mailbox
 from sam2s_ros.parameters import NodeConfig
+from sam2s_ros.prompt_file import PromptFile
 from sam2s_ros.quarantine import Quarantine, free_memory, lacks_memory
 
 ALIVE_EVERY = 0.1  # s; leases of the masks' liveliness must be longer
@@ -303,8 +305,8 @@ def build_tracker(
 ) -> Any:
     """The tracker that the parameters describe, warmed up. Imports torch; call it in the thread that is to own it.
 
-    first_id: of the objects, see `Tracker`; event: told the checkpoint's sha256 and what was chosen
-    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model) or CheckpointError.
+    first_id: of the objects, see `Tracker`; event: told the checkpoint's sha256, what was chosen, what was restored
+    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, unreadable prompts) or CheckpointError.
     """
     if not config.checkpoint:
         raise ConfigError("checkpoint is empty: give a path, or a name of `sam2s checkpoint list`")
@@ -313,12 +315,14 @@ def build_tracker(
     from sam2s_model.checkpoint import file_sha256, load_model
     from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.published.catalog import resolve_checkpoint
-    from sam2s_model.tracker import Tracker
+    from sam2s_ros.saving_tracker import SavingTracker
 
     if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
         raise ConfigError(
             "device is 'auto' and no CUDA device was found: set allow_cpu to true, or device to cpu, to run on the CPU"
         )
+    prompts = PromptFile(Path(config.prompts_file)) if config.prompts_file else None
+    saved = prompts.read() if config.restore else None
     checkpoint = resolve_checkpoint(config.checkpoint)
     use_deterministic_algorithms(config.deterministic)
     torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) - 1))
@@ -329,9 +333,11 @@ def build_tracker(
         device=config.device,
         precision=config.precision,
     )
-    tracker = Tracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
+    tracker = SavingTracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
     if config.warm_up:
         tracker.warm_up(model.image_size, model.image_size)
+    if prompts:
+        tracker.save_to(prompts, saved, event)
     event(
         f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {file_sha256(checkpoint)}"
     )

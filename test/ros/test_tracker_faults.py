@@ -33,6 +33,7 @@ class Faulty:
         self.graph, self.camera, self.fault = graph, camera, folder / "fault"
         self.name = f"{next(_names)}/tracker"
         given = dict(step_timeout=0.5, hang_exit=0.0, max_step_errors=3, warm_up=False, input_timeout=3600.0)
+        given |= dict(prompts_file=folder / "prompts.json", restore=True)
         namespace = self.name.removesuffix("/tracker")
         self.process = start_tracker(
             remap=(f"__ns:={namespace}", f"image:={camera.topic}"), fault=self.fault, **{**given, **parameters}
@@ -171,7 +172,10 @@ def test_p27_after_max_step_errors_in_a_row_the_tracker_is_quarantined_until_res
     assert faulty.prompt(BOX).success
 
 
-def test_p26_out_of_memory_costs_a_frame_and_twice_the_configuration_but_never_the_process(faulty):
+def test_p24_p26_out_of_memory_costs_a_frame_and_twice_the_configuration_but_never_the_process(faulty):
+    assert faulty.graph.call(Trigger, f"{faulty.name}/reset").success
+    faulty.send()
+    assert faulty.prompt(BOX).success
     before = faulty.status()
     _, status = faulty.send("oom")
     assert status.dropped_error == before.dropped_error + 1 and "CUDA out of memory" in status.message
@@ -187,7 +191,9 @@ def test_p26_out_of_memory_costs_a_frame_and_twice_the_configuration_but_never_t
     faulty.fault.unlink()
     assert faulty.change(Transition.TRANSITION_CONFIGURE) and faulty.change(Transition.TRANSITION_ACTIVATE)
     stamp, status = faulty.send()
-    assert faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20) and status.published == 1
+    masks = faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20)
+    assert status.published == masks.sequence == 1
+    assert len(masks.objects) == 1 and "1 objects were restored from" in faulty.process.output
 
 
 def test_p11_a_step_that_never_ends_ends_the_process_so_that_it_can_be_started_again(faulty):

@@ -233,6 +233,14 @@ def test_p19_ages_are_of_simulated_time_and_the_heartbeat_is_not(graph, start_tr
     at(103)
     graph.wait_until(lambda: statuses[-1].state == TrackerStatus.STATE_STALE_INPUT, 20)
     assert statuses[-1].input_age == 3.0
+
+    at(5)  # a bag that loops
+    camera.publisher.publish(camera.message(5 * 10**9, camera.picture(1)))
+    graph.wait_until(lambda: masks.of(5 * 10**9), 20)
+    assert "stamps jumped back to 5.000000000" in process.output
+    at(7)
+    graph.wait_until(lambda: statuses[-1].state == TrackerStatus.STATE_STALE_INPUT, 20)
+    assert statuses[-1].input_age == 2.0
     assert process.stop()[0] == 0
 
 

@@ -114,10 +114,16 @@ def test_status_carries_counts_ages_and_what_the_tracker_says():
     assert msg.last_received_stamp.nanosec == 5 and msg.last_published_stamp.nanosec == 6
 
 
-def test_nothing_yet_is_minus_one_and_a_clock_that_jumps_back_is_age_zero():
+def test_nothing_yet_is_minus_one():
     msg = Health().status(situation(), CONFIG)
     assert {msg.input_age, msg.output_age, msg.latency_p50, msg.latency_p99, msg.step_p50, msg.step_p99} == {-1.0}
-    assert running().status(situation(now=1), CONFIG).input_age == 0.0
+
+
+def test_p19_after_a_jump_back_of_the_clock_ages_count_from_there():
+    health = running()  # at 10 s
+    assert health.status(situation(now=2 * S), CONFIG).input_age == 0.0
+    later = health.status(situation(now=3 * S), CONFIG)
+    assert (later.input_age, later.output_age, later.state) == (1.0, 1.0, TrackerStatus.STATE_STALE_INPUT)
 
 
 def test_percentiles_are_of_the_last_thousand():
