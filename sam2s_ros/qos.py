@@ -1,4 +1,4 @@
-"""Quality of service of the tracker's topics. Overridable by the parameters ``qos_overrides.<topic>...``."""
+"""Quality of service of the tracker's topics, overridable by the parameters ``qos_overrides.<topic>...``, and services."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ LATCHED = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+# A request that finds the queue full would be lost without an answer: ROS's own depth is 10.
+SERVICE = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=256,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE,
 )
 
 

@@ -78,7 +78,7 @@ class TrackerNode(Runnable, LifecycleNode):
             (SetBool, "~/enable", self._enable, queries),
             (GetState, "~/get_tracker_state", self._get_state, queries),  # ~/get_state is the life cycle's
         ):
-            self.create_service(kind, name, callback, callback_group=group)
+            self.create_service(kind, name, callback, qos_profile=qos.SERVICE, callback_group=group)
 
     def _timer(self, period: float, callback, group):
         return self.create_timer(period, callback, callback_group=group, clock=self._steady)

@@ -201,6 +201,7 @@ def start_tracker(start, checkpoint):
             step_timeout=20.0,
             service_timeout=10.0,
             max_output_age=0.0,
+            hang_exit=0.0,
         )
         remaps = [part for rule in remap for part in ("-r", rule)]
         arguments = [*ros_args(**{**given, **parameters}), *remaps]

@@ -1,7 +1,7 @@
 """tracker_node with a real tracker whose steps do what the file $FAULT says, for as long as it exists.
 
 It is empty, and a step begins and waits until the file is gone: a hang that a test can end. Or it holds one of
-`FAULTS`, and how many steps have it: "raise", "oom 1", "sleep".
+`FAULTS`, and how many steps have it: "raise", "oom 1".
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from sam2s_model.tracker import Tracker
 from sam2s_ros import tracker_node
 
 FILE = Path(os.environ["FAULT"])
-SLEEP = 0.25  # s
 step, encode = Tracker.step, Sam2Model.encode_image
 
 
@@ -30,9 +29,12 @@ def hang(tracker, stamp, image):
     return step(tracker, stamp, image)
 
 
-def slow(tracker, stamp, image):
-    time.sleep(SLEEP)
-    return step(tracker, stamp, image)
+def slow(seconds):
+    def slow_step(tracker, stamp, image):
+        time.sleep(seconds)
+        return step(tracker, stamp, image)
+
+    return slow_step
 
 
 def fail(tracker, stamp, image):
@@ -61,7 +63,8 @@ def wrong_size(tracker, stamp, image):
     return replace(tracks, label_map=np.ascontiguousarray(tracks.label_map[::2, ::2]))
 
 
-FAULTS = {"": hang, "sleep": slow, "raise": fail, "oom": starve, "nan": no_numbers, "size": wrong_size}
+FAULTS = {"": hang, "slow": slow(0.02), "slower": slow(0.25), "raise": fail, "oom": starve, "nan": no_numbers,
+          "size": wrong_size}  # fmt: skip
 
 
 def faulty_step(tracker, stamp, image):

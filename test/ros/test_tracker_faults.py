@@ -15,10 +15,10 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.parameter import Parameter
 from rclpy.qos import LivelinessPolicy, QoSProfile
 from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
-from sam2s_ros.srv import AddPrompts, GetState
+from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 from std_srvs.srv import Trigger
 
-from sam2s_ros import watchdog
+from sam2s_ros import qos, watchdog
 
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
 COUNTED = ("published", "dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error",
@@ -32,7 +32,7 @@ class Faulty:
     def __init__(self, graph, start_tracker, camera, folder, **parameters):
         self.graph, self.camera, self.fault = graph, camera, folder / "fault"
         self.name = f"{next(_names)}/tracker"
-        given = dict(step_timeout=0.5, hang_exit=0.0, max_step_errors=3, warm_up=False, input_timeout=3600.0)
+        given = dict(step_timeout=0.5, max_step_errors=3, warm_up=False, input_timeout=3600.0)
         given |= dict(prompts_file=folder / "prompts.json", restore=True)
         namespace = self.name.removesuffix("/tracker")
         self.process = start_tracker(
@@ -90,19 +90,19 @@ def faulty(graph, start_tracker, new_camera, tmp_path_factory):
 def test_p07_late_masks_are_dropped_and_counted_or_flagged(faulty):
     before = faulty.status()
     faulty.put(max_output_age=0.2)
-    stamp, status = faulty.send("sleep")
+    stamp, status = faulty.send("slower")
     assert faulty.masks.of(stamp) is None and status.dropped_late == before.dropped_late + 1
     assert status.published == before.published and status.state == TrackerStatus.STATE_ERROR
     assert "s after their image came (max_output_age is 0.2 s) and were not published" in status.message
 
     faulty.put(on_late="flag")
-    stamp, status = faulty.send("sleep")
+    stamp, status = faulty.send("slower")
     late = faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20)
     assert late.late and late.sequence == before.published + 1 == status.published
     assert status.dropped_late == before.dropped_late + 1 and status.state == TrackerStatus.STATE_ERROR
 
     faulty.put(max_output_age=60.0)
-    stamp, status = faulty.send("sleep")
+    stamp, status = faulty.send("slower")
     assert not faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20).late
     assert status.state == TrackerStatus.STATE_RUNNING
     faulty.put(max_output_age=0.0, on_late="drop")
@@ -170,6 +170,39 @@ def test_p27_after_max_step_errors_in_a_row_the_tracker_is_quarantined_until_res
     stamp, _ = faulty.send()
     assert faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20)
     assert faulty.prompt(BOX).success
+
+
+def test_p21_200_calls_while_overloaded_are_all_answered(faulty):
+    assert faulty.graph.call(Trigger, f"{faulty.name}/reset").success
+    before, graph = faulty.send()[1], faulty.graph
+    faulty.fault.write_text("slow")
+    requests = (
+        (AddPrompts, "add_prompts", AddPrompts.Request(prompts=[BOX])),
+        (RemoveObjects, "remove_objects", RemoveObjects.Request(object_ids=[1])),
+        (GetState, "get_tracker_state", GetState.Request()),
+    )
+    clients = [
+        (graph.node.create_client(kind, f"{faulty.name}/{name}", qos_profile=qos.SERVICE), request)
+        for kind, name, request in requests
+    ]
+    for client, _ in clients:
+        assert client.wait_for_service(20)
+    answers, calls = [], itertools.cycle(clients)
+    for _ in range(200):
+        client, request = next(calls)
+        answers.append(client.call_async(request))
+        faulty.camera.send()
+        time.sleep(0.005)
+    graph.wait_until(lambda: all(a.done() for a in answers), 60, lambda: f"{sum(not a.done() for a in answers)} answers")
+    faulty.fault.unlink()
+    prompted, removed, states = (answers[i::3] for i in range(3))
+    assert {a.result().error for a in prompted} == {ErrorCode.NONE, ErrorCode.TOO_MANY_OBJECTS}
+    assert {a.result().error for a in removed} == {ErrorCode.UNKNOWN_OBJECT}
+    assert all(a.result().status.objects <= 16 for a in states)
+    status = graph.wait_until(lambda: (s := faulty.status()) and not s.waiting and s, 20)
+    assert status.dropped_overload > before.dropped_overload and status.objects == 16
+    for client, _ in clients:
+        graph.node.destroy_client(client)
 
 
 def test_p24_p26_out_of_memory_costs_a_frame_and_twice_the_configuration_but_never_the_process(faulty):
