@@ -225,10 +225,10 @@ class Health:
             )
         return TrackerStatus.STATE_RUNNING, f"{msg.objects} object{'s' if msg.objects != 1 else ''}"
 
-    def diagnostics(self, status: TrackerStatus, config: NodeConfig, name: str) -> DiagnosticArray:
+    def diagnostics(self, status: TrackerStatus, config: NodeConfig, name: str, doubt: str = "") -> DiagnosticArray:
         """/diagnostics: one entry about the input and one about the tracking.
 
-        status: what `status` just returned; name: the node's full name
+        status: what `status` just returned; name: the node's full name; doubt: what else a person should know
         """
         with self._lock:
             dropped = sum(count for outcome, count in self._ended.items() if outcome is not Outcome.PUBLISHED)
@@ -244,7 +244,7 @@ class Health:
                 _INPUT_FIELDS,
                 more | {"dropped_share": f"{share:.2f}"},
             ),
-            _entry(f"{name}: tracking", status, _tracking_level(status, config), _TRACKING_FIELDS, {}),
+            _entry(f"{name}: tracking", status, _tracking_level(status, config, doubt), _TRACKING_FIELDS, {}),
         ]
         return DiagnosticArray(header=status.header, status=entries)
 
@@ -272,9 +272,11 @@ def _input_level(status: TrackerStatus, share: float, config: NodeConfig) -> tup
     return _OK, "images arrive" if status.state == TrackerStatus.STATE_RUNNING else status.message
 
 
-def _tracking_level(status: TrackerStatus, config: NodeConfig) -> tuple[bytes, str]:
+def _tracking_level(status: TrackerStatus, config: NodeConfig, doubt: str) -> tuple[bytes, str]:
     if status.state in (TrackerStatus.STATE_ERROR, TrackerStatus.STATE_UNKNOWN):
         return _ERROR, status.message
+    if doubt:
+        return _WARN, doubt
     if status.latency_p99 > config.warn_latency * 1e3:
         return _WARN, f"latency p99 is {status.latency_p99:.0f} ms: warn_latency is {config.warn_latency * 1e3:.0f} ms"
     return _OK, status.message

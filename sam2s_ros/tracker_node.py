@@ -309,7 +309,17 @@ class TrackerNode(Runnable, LifecycleNode):
         self._status.publish(status)
         if time.monotonic() >= self._next_diagnostics:
             self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate
-            self._diagnostics.publish(self._health.diagnostics(status, self._config, self.get_fully_qualified_name()))
+            name, doubt = self.get_fully_qualified_name(), self._doubt()
+            self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt))
+            if doubt:
+                self._trouble(doubt)
+
+    def _doubt(self) -> str:
+        """A sentence when there is another node of this name, whose masks and answers are taken for this one's."""
+        own = (self.get_name(), self.get_namespace())
+        count = self.get_node_names_and_namespaces().count(own)
+        name = self.get_fully_qualified_name()
+        return f"{count} nodes are called {name}: give each a name or a namespace of its own" if count > 1 else ""
 
     def _event(self, sentence: str) -> None:
         self.get_logger().info(sentence)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 
+import numpy as np
 import pytest
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
@@ -16,9 +18,13 @@ from rclpy.parameter import Parameter
 from rclpy.qos import LivelinessPolicy, QoSProfile
 from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
-from sam2s_ros import qos, watchdog
+from sam2s_model import metrics
+from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.scene import Scene, SceneConfig
+from sam2s_model.tracker import Tracker
+from sam2s_ros import image_codec, messages, qos, watchdog
 
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
 COUNTED = ("published", "dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error",
@@ -33,6 +39,7 @@ class Faulty:
         self.graph, self.camera, self.fault = graph, camera, folder / "fault"
         self.name = f"{next(_names)}/tracker"
         given = dict(step_timeout=0.5, max_step_errors=3, warm_up=False, input_timeout=3600.0)
+        given |= dict(checkpoint="sam2s_pico", image_size=128)
         given |= dict(prompts_file=folder / "prompts.json", restore=True)
         namespace = self.name.removesuffix("/tracker")
         self.process = start_tracker(
@@ -49,12 +56,12 @@ class Faulty:
         found = lambda: next((s for s in list(self.statuses)[seen:] if s.state == state), None)  # noqa: E731
         return self.graph.wait_until(found, timeout, lambda: f"state {state}:\n{self.process.output}")
 
-    def send(self, fault: str | None = None) -> tuple[int, TrackerStatus]:
+    def send(self, fault: str | None = None, picture: np.ndarray | None = None) -> tuple[int, TrackerStatus]:
         """Send an image, whose step has a fault, to its end; return its stamp and the status then."""
         if fault is not None:
             self.fault.write_text(f"{fault} 1")
         before = self.status().received
-        stamp = self.camera.send()
+        stamp = self.camera.send(picture)
         ended = lambda: (s := self.status()).received == before + 1 and not s.waiting and s  # noqa: E731
         return stamp, self.graph.wait_until(ended, 20, lambda: f"the end of an image:\n{self.process.output}")
 
@@ -172,6 +179,26 @@ def test_p27_after_max_step_errors_in_a_row_the_tracker_is_quarantined_until_res
     assert faulty.prompt(BOX).success
 
 
+def test_p31_p32_and_then_the_masks_are_those_of_a_tracker_offline_to_which_nothing_happened(faulty):
+    faulty.send("raise")
+    assert faulty.graph.call(Trigger, f"{faulty.name}/reset").success
+    offline = Tracker(load_model(default_checkpoint(), image_size=128, device="cpu", precision="fp32"))
+    visible = 0
+    for frame in Scene(SceneConfig(width=160, height=128, frames=6, seed=2)):
+        picture = np.ascontiguousarray(frame.image)
+        stamp, _ = faulty.send(picture=picture)
+        tracks = offline.step(stamp, picture)
+        online = faulty.graph.wait_until(lambda stamp=stamp: faulty.masks.of(stamp), 20)
+        assert [o.state for o in online.objects] == tracks.states.tolist()
+        assert metrics.iou(image_codec.to_gray(online.label_image) != 0, tracks.label_map != 0) >= 0.999
+        visible += tracks.label_map.any()
+        if frame.index == 0:
+            prompt = Prompt(box=[float(v) for v in frame.objects[0].box])
+            assert faulty.prompt(prompt).success
+            offline.prompt(stamp, [messages.prompt_from_message(prompt)])
+    assert visible > 2, "the model draws nothing: this says nothing"
+
+
 def test_p21_200_calls_while_overloaded_are_all_answered(faulty):
     assert faulty.graph.call(Trigger, f"{faulty.name}/reset").success
     before, graph = faulty.send()[1], faulty.graph
@@ -203,6 +230,36 @@ def test_p21_200_calls_while_overloaded_are_all_answered(faulty):
     assert status.dropped_overload > before.dropped_overload and status.objects == 16
     for client, _ in clients:
         graph.node.destroy_client(client)
+
+
+@pytest.mark.parametrize("state", ["inactive", "disabled", "quarantined"])
+def test_p29_p31_a_signal_ends_it_in_every_state_and_its_neighbour_notices_nothing(
+    faulty, graph, start_tracker, new_camera, tmp_path, state
+):
+    stamp, _ = faulty.send()
+    before = faulty.status()
+    other = Faulty(graph, start_tracker, new_camera(), tmp_path)
+    assert other.prompt(BOX).object_ids[0] == 1, "ids of its own"
+    if state == "inactive":
+        assert other.change(Transition.TRANSITION_DEACTIVATE)
+    elif state == "disabled":
+        assert graph.call(SetBool, f"{other.name}/enable", SetBool.Request(data=False)).success
+    else:
+        for _ in range(3):
+            other.send("raise")
+    wanted = dict(inactive="INACTIVE", disabled="DISABLED", quarantined="ERROR")[state]
+    assert other.status().state == getattr(TrackerStatus, f"STATE_{wanted}")
+    code, took = other.process.stop(signal.SIGTERM)
+    assert code == 0 and took < other.process.OUT_WITHIN and "Traceback" not in other.process.output
+    after = faulty.status()
+    assert (after.received, after.objects, after.state) == (before.received, before.objects, before.state)
+    assert messages.to_ns(after.last_published_stamp) == stamp
+
+
+def test_two_nodes_of_one_name_are_told_apart_by_nobody_so_they_say_it(start_tracker):
+    twins = [start_tracker(remap=("__ns:=/twins",), autostart=False, diagnostics_rate=10.0) for _ in range(2)]
+    for twin in twins:
+        twin.wait_for_output("2 nodes are called /twins/tracker: give each a name or a namespace of its own")
 
 
 def test_p24_p26_out_of_memory_costs_a_frame_and_twice_the_configuration_but_never_the_process(faulty):

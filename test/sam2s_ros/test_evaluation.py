@@ -48,7 +48,7 @@ def whole(tmp_path_factory):
     return output
 
 
-def test_report(whole):
+def test_p33_report(whole):
     found = report(whole)
     assert found["frames_read"] == 24 and found["failed"] == found["attempts"] == {} and found["protocol"] == "mask"
     assert [r["frames_read"] for r in found["recordings"]] == [8, 8, 8]

@@ -166,6 +166,12 @@ def test_diagnostics_thresholds_are_parameters():
     assert tracking.level == DiagnosticStatus.WARN and tracking.message == "latency p99 is 50 ms: warn_latency is 40 ms"
 
 
+def test_a_doubt_is_a_warning_unless_there_is_worse():
+    for health, level in ((running(), DiagnosticStatus.WARN), (failed(), DiagnosticStatus.ERROR)):
+        array = health.diagnostics(health.status(situation(), CONFIG), CONFIG, "t", "2 nodes are called t")
+        assert array.status[1].level == level
+
+
 def test_dropped_share_is_since_the_last_diagnostics():
     health = refused()
     first, second = (health.diagnostics(health.status(situation(), CONFIG), CONFIG, "t").status[0] for _ in range(2))
