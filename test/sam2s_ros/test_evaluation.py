@@ -144,7 +144,7 @@ def folder(root: Path, count: int = 6, broken_frames=()) -> Path:
     return root
 
 
-def test_what_cannot_be_read_is_listed_and_the_report_is_written(tmp_path, capsys):
+def test_p33_what_cannot_be_read_is_listed_and_the_report_is_written(tmp_path, capsys):
     folder(tmp_path / "set" / "good", broken_frames=(2,))
     folder(tmp_path / "set" / "empty", broken_frames=range(6))
     assert evaluated(tmp_path / "out", str(tmp_path / "set")) == 1

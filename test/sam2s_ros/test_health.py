@@ -126,7 +126,7 @@ def test_p19_after_a_jump_back_of_the_clock_ages_count_from_there():
     assert (later.input_age, later.output_age, later.state) == (1.0, 1.0, TrackerStatus.STATE_STALE_INPUT)
 
 
-def test_percentiles_are_of_the_last_thousand():
+def test_p08_percentiles_are_of_the_last_thousand():
     health = Health()
     for latency in [9.0] * 500 + [0.001 * i for i in range(1000)]:
         health.published(1, 1, latency=latency, step=latency)
