@@ -140,8 +140,6 @@ class Worker:
             raise RequestError(
                 ErrorCode.TIMEOUT, f"the tracker has worked on one image for {spent}: nothing was changed"
             )
-        if self.quarantine.reason and not cures:
-            raise RequestError(ErrorCode.INTERNAL, self.quarantine.reason)
         future: Future = Future()
         if not self._mailbox.ask(_Request(call, future, cures)):
             raise RequestError(ErrorCode.NOT_ACTIVE, "the tracker is stopped: configure and activate the node first")
@@ -201,6 +199,8 @@ class Worker:
     def _answer(self, tracker: Any, request: _Request) -> None:
         if not request.future.set_running_or_notify_cancel():
             return  # timed out before it began
+        if self.quarantine.reason and not request.cures:
+            return request.future.set_exception(RequestError(ErrorCode.INTERNAL, self.quarantine.reason))
         self._step_began = time.monotonic()
         try:
             try:
