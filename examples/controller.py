@@ -23,6 +23,8 @@ def target(masks: TrackedMasks | None, object_id: int, now: Time, max_age: float
     age = (now - Time.from_msg(masks.header.stamp, clock_type=now.clock_type)).nanoseconds / 1e9
     if abs(age) > max_age:  # of the future, too: then the clocks do not agree, and no age is known
         return None, f"the newest masks are of {age:.2f} s ago: limit {max_age:g} s"
+    if masks.late:
+        return None, "the newest masks came too late"
     found = next((o for o in masks.objects if o.object_id == object_id), None)
     if found is None:
         return None, f"object {object_id} is not tracked"

@@ -22,6 +22,9 @@ inline Target target(const sam2s_ros::msg::TrackedMasks * masks, uint32_t object
   if (!(std::abs(age) <= max_age)) {  // of the future, too: then the clocks do not agree, and no age is known
     return {std::nullopt, "the newest masks are of " + std::to_string(age) + " s ago"};
   }
+  if (masks->late) {
+    return {std::nullopt, "the newest masks came too late"};
+  }
   for (const auto & object : masks->objects) {
     if (object.object_id == object_id) {
       if (object.state == sam2s_ros::msg::TrackedObject::STATE_TRACKED) {

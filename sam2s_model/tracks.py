@@ -83,6 +83,9 @@ class Tracks:
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"Tracks.{name} has shape {getattr(self, name).shape}: expected {shape}")
+        for name in ("scores", "predicted_ious"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"Tracks.{name} {getattr(self, name)} are not finite")
         if len(self.class_names) != n:
             raise ValueError(f"Tracks.class_names has {len(self.class_names)} entries: expected {n}")
         if self.label_map.ndim != 2 or self.label_map.dtype != np.uint8:

@@ -28,12 +28,12 @@ def to_time(ns: int) -> Time:
 
 
 def masks_message(
-    tracks: Tracks, header: Header, *, sequence: int, received_ns: int, finished_ns: int, model: str
+    tracks: Tracks, header: Header, *, sequence: int, received_ns: int, finished_ns: int, model: str, late: bool = False
 ) -> TrackedMasks:
     """TrackedMasks of one frame.
 
     header: the source image's; it is used as it is, here and in the label image
-    received_ns, finished_ns: node clock
+    received_ns, finished_ns: node clock; late: they are too old to be acted on
     """
     return TrackedMasks(
         header=header,
@@ -44,6 +44,7 @@ def masks_message(
         finished=to_time(finished_ns),
         prompt_revision=tracks.revision,
         model=model,
+        late=late,
     )
 
 

@@ -26,14 +26,15 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 TRACKED = TrackedObject.STATE_TRACKED
 OTHERS = [getattr(TrackedObject, f"STATE_{name}") for name in ("UNKNOWN", "OCCLUDED", "LOST", "SUSPECT")]
 
-# object_id, state of object 7, stamp (-1: no masks), now, max_age, whether the robot may move, what it says otherwise
+# object_id, state of object 7, late, stamp (-1: no masks), now, max_age, whether the robot may move, what it says otherwise
 CASES = [
-    (7, TRACKED, 100.0, 100.25, 0.5, True, ""),
-    (7, TRACKED, 100.0, 100.75, 0.5, False, "masks are of 0.75"),
-    (7, TRACKED, 101.0, 100.25, 0.5, False, "masks are of -0.75"),
-    (7, TRACKED, -1.0, 100.25, 0.5, False, "no masks so far"),
-    (8, TRACKED, 100.0, 100.25, 0.5, False, "is not tracked"),
-    *((7, state, 100.0, 100.25, 0.5, False, f"in state {state}, not TRACKED") for state in (*OTHERS, 99)),
+    (7, TRACKED, 0, 100.0, 100.25, 0.5, True, ""),
+    (7, TRACKED, 1, 100.0, 100.25, 0.5, False, "came too late"),
+    (7, TRACKED, 0, 100.0, 100.75, 0.5, False, "masks are of 0.75"),
+    (7, TRACKED, 0, 101.0, 100.25, 0.5, False, "masks are of -0.75"),
+    (7, TRACKED, 0, -1.0, 100.25, 0.5, False, "no masks so far"),
+    (8, TRACKED, 0, 100.0, 100.25, 0.5, False, "is not tracked"),
+    *((7, state, 0, 100.0, 100.25, 0.5, False, f"in state {state}, not TRACKED") for state in (*OTHERS, 99)),
 ]
 
 
@@ -46,11 +47,11 @@ def controller():
     return module
 
 
-@pytest.mark.parametrize("object_id, state, stamp, now, max_age, moves, said", CASES)
-def test_what_the_robot_may_do(controller, object_id, state, stamp, now, max_age, moves, said):
-    header = Header(stamp=messages.to_time(int(stamp * 1e9))) if stamp >= 0 else Header()
-    masks = TrackedMasks(header=header, objects=[TrackedObject(object_id=7, state=state)]) if stamp >= 0 else None
-    found, why = controller.target(masks, object_id, Time(nanoseconds=int(now * 1e9)), max_age)
+@pytest.mark.parametrize("object_id, state, late, stamp, now, max_age, moves, said", CASES)
+def test_what_the_robot_may_do(controller, object_id, state, late, stamp, now, max_age, moves, said):
+    header = Header(stamp=messages.to_time(max(0, int(stamp * 1e9))))
+    masks = TrackedMasks(header=header, late=bool(late), objects=[TrackedObject(object_id=7, state=state)])
+    found, why = controller.target(masks if stamp >= 0 else None, object_id, Time(nanoseconds=int(now * 1e9)), max_age)
     assert (found is not None) == moves and said in why and bool(why) != moves
 
 
@@ -71,7 +72,7 @@ def test_the_cpp_example_decides_alike(include, tmp_path):
     source, program = Path(__file__).with_name("target_cases.cpp"), tmp_path / "target_cases"
     built = subprocess.run(["c++", *include, str(source), "-o", str(program)], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
-    given = "".join(f"{object_id} {state} {stamp} {now} {age}\n" for object_id, state, stamp, now, age, *_ in CASES)
+    given = "".join(f"{object_id} {state} {late} {stamp} {now} {age}\n" for object_id, state, late, stamp, now, age, *_ in CASES)
     answers = subprocess.run([program], input=given, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(answers) == len(CASES)
     for answer, (*_, moves, said) in zip(answers, CASES):

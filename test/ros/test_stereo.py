@@ -27,7 +27,7 @@ def stereo(graph, start):
     """The processes, publishers of both cameras, and the pairs that came."""
     given = dict(
         checkpoint=default_checkpoint(), device="cpu", threads=1, step_timeout=20.0,
-        service_timeout=10.0,
+        service_timeout=10.0, max_output_age=0.0, hang_exit=0.0,
     )  # fmt: skip
     parameters = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
     remaps = ["-r", "/right/image:=/other/right"]

@@ -102,7 +102,7 @@ def test_p29_a_signal_while_starting(graph, start_tracker, after):
 
 @pytest.fixture
 def hold(tmp_path):
-    """The file that `start_tracker(hold=...)` waits for; it is there until a test unlinks it."""
+    """The file by which a step of `start_tracker(fault=...)` does not end; it is there until a test unlinks it."""
     path = tmp_path / "hold"
     path.touch()
     return path
@@ -110,7 +110,7 @@ def hold(tmp_path):
 
 def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera, hold):
     """A step that does not end: the status says so, services answer at once, a signal ends the process."""
-    process = start_tracker(remap=("__ns:=/slow", f"image:={camera.topic}"), hold=hold, step_timeout=0.3, warm_up=False)
+    process = start_tracker(remap=("__ns:=/slow", f"image:={camera.topic}"), fault=hold, step_timeout=0.3, warm_up=False)
     statuses = active(graph, process, "/slow/tracker")
     camera.first(lambda: statuses[-1].received)
     hung = graph.wait_until(lambda: next((s for s in list(statuses) if s.state == TrackerStatus.STATE_ERROR), None), 20)
@@ -125,7 +125,7 @@ def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera, hold):
 
 def test_a_cleanup_that_timed_out_cannot_be_undone_by_activate(graph, start_tracker, camera, hold):
     process = start_tracker(
-        remap=("__ns:=/stuck", f"image:={camera.topic}"), hold=hold, service_timeout=0.01, warm_up=False
+        remap=("__ns:=/stuck", f"image:={camera.topic}"), fault=hold, service_timeout=0.01, warm_up=False
     )
     statuses = active(graph, process, "/stuck/tracker")
 
@@ -169,7 +169,7 @@ def test_a_qos_override_is_of_one_topic():
 
 
 def test_p06_overload_counts_agree(graph, start_tracker, camera, hold):
-    process = start_tracker(remap=("__ns:=/busy", f"image:={camera.topic}"), hold=hold, warm_up=False)
+    process = start_tracker(remap=("__ns:=/busy", f"image:={camera.topic}"), fault=hold, warm_up=False)
     active(graph, process, "/busy/tracker")
     masks = graph.collect(TrackedMasks, "/busy/tracker/masks")
     camera.wait_for_subscriber()
@@ -233,6 +233,14 @@ def test_p19_ages_are_of_simulated_time_and_the_heartbeat_is_not(graph, start_tr
     at(103)
     graph.wait_until(lambda: statuses[-1].state == TrackerStatus.STATE_STALE_INPUT, 20)
     assert statuses[-1].input_age == 3.0
+
+    at(5)  # a bag that loops
+    camera.publisher.publish(camera.message(5 * 10**9, camera.picture(1)))
+    graph.wait_until(lambda: masks.of(5 * 10**9), 20)
+    assert "stamps jumped back to 5.000000000" in process.output
+    at(7)
+    graph.wait_until(lambda: statuses[-1].state == TrackerStatus.STATE_STALE_INPUT, 20)
+    assert statuses[-1].input_age == 2.0
     assert process.stop()[0] == 0
 
 
