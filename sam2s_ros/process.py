@@ -97,7 +97,7 @@ def run(
             executor._executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
-        del node, executor
+        del node, part, executor
         gc.collect()  # tells the other participants that this one is gone
     _leave(code)
 

@@ -112,7 +112,10 @@ def test_p01_p31_two_trackers_share_nothing_and_their_masks_are_paired(graph, st
     assert stamps == sorted(set(stamps))
 
 
-def test_p29_a_signal_ends_both(stereo):
+def test_p29_a_signal_ends_both_and_the_graph_learns_of_it(graph, stereo):
     for process in stereo[:2]:
         code, took = process.stop()
         assert code == 0 and took < process.OUT_WITHIN and "Traceback" not in process.output, (code, took, process.output)
+    names = {("tracker", "/left"), ("tracker", "/right"), ("pair", "/")}
+    left = lambda: names & set(graph.node.get_node_names_and_namespaces())  # noqa: E731
+    graph.wait_until(lambda: not left(), 10, lambda: f"{left()} to be gone; 20 s would be the end of their leases")

@@ -70,6 +70,8 @@ def test_what_cannot_be_configured_is_said_and_the_node_stays_up(graph, start_tr
     assert (answer.success, answer.error) == (False, ErrorCode.NOT_ACTIVE) and said in answer.message
     code, took = process.stop()
     assert (code, "Traceback" in process.output) == (0, False) and took < process.OUT_WITHIN, process.output
+    gone = lambda: ("tracker", "/bad") not in graph.node.get_node_names_and_namespaces()  # noqa: E731
+    graph.wait_until(gone, 10, lambda: "the graph to learn that the node has ended; without its word that takes 20 s")
 
 
 @pytest.mark.parametrize(
