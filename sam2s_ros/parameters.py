@@ -134,7 +134,10 @@ class NodeConfig:
         1.0, "a step longer than this is an error, and services do not wait for it", low=0.01, high=3600.0
     )
     hang_exit: float = option(
-        10.0, "a step longer than this ends the process, with code 3, to be started again; 0 is never", low=0.0, high=3600.0
+        10.0,
+        "a step or a request longer than this ends the process, with code 3, to be started again; 0 is never",
+        low=0.0,
+        high=3600.0,
     )
     max_step_errors: int = option(
         10, "with so many steps in a row that fail, images are dropped until ~/reset", low=1, high=1000000

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sam2s_model.errors import RequestError
+from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracker import PromptResult, Tracker
 from sam2s_model.tracks import Tracks
@@ -80,15 +80,17 @@ class SavingTracker(Tracker):
         try:
             if saved.size != size:
                 shown = "{1}x{0}".format
-                raise ValueError(f"they are of images of {shown(*saved.size)}, this one is {shown(*size)}")
+                raise ConfigError(f"they are of images of {shown(*saved.size)}, this one is {shown(*size)}")
             for turn in range(max(map(len, saved.prompts.values()), default=0)):
                 old = [i for i, given in saved.prompts.items() if turn < len(given)]
                 prompts = [replace(saved.prompts[i][turn], object_id=ids.get(i, 0)) for i in old]
                 ids.update(zip(old, self.prompt(0, prompts).object_ids))
-        except (ValueError, RequestError) as error:
+        except Exception as error:
             if ids:
                 self.remove(list(ids.values()))
             self._event(f"the prompts in {self._file.path} were not restored: {error}")
+            if not isinstance(error, Sam2sError):
+                raise
         else:
             self._event(
                 f"{len(ids)} objects were restored from {self._file.path}, where they were prompted then: "

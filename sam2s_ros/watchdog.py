@@ -28,4 +28,4 @@ class Watchdog:
         busy, limit = self._busy() or 0.0, self._limit()
         if 0 < limit < busy and not self._gave_up:
             self._gave_up = True
-            self._give_up(f"a step has taken {busy:.1f} s so far (hang_exit is {limit:g} s): the process ends", HUNG)
+            self._give_up(f"a step or a request has taken {busy:.1f} s so far (hang_exit is {limit:g} s): the process ends", HUNG)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import sys
 import time
 
 import numpy as np
@@ -13,12 +14,16 @@ from lifecycle_msgs.srv import ChangeState
 from lifecycle_msgs.srv import GetState as GetLifecycleState
 from rcl_interfaces.srv import SetParameters
 from rclpy.duration import Duration
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.parameter import Parameter
 from rclpy.qos import LivelinessPolicy, QoSProfile
 from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 from std_srvs.srv import SetBool, Trigger
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 from sam2s_model import metrics
 from sam2s_model.checkpoint import default_checkpoint, load_model
@@ -142,6 +147,30 @@ def test_p10_a_subscriber_that_asks_learns_of_missing_masks_and_of_a_hung_worker
     faulty.fault.unlink()
     wait(lambda: alive[-1] == 1, 20, lambda: "the worker to be alive again")
     faulty.graph.node.destroy_subscription(subscription)
+
+
+LISTENER = """
+import rclpy
+from sam2s_ros.msg import TrackedMasks
+rclpy.init()
+node = rclpy.create_node("listener", namespace={namespace!r})
+node.create_subscription(TrackedMasks, "tracker/masks", print, 1)  # reliable
+rclpy.spin(node)
+"""
+
+
+def test_p06_a_subscriber_that_stands_still_holds_up_nobody(faulty, start):
+    listener = start([sys.executable, "-c", LISTENER.format(namespace=faulty.name.removesuffix("/tracker"))])
+    faulty.graph.wait_until(lambda: faulty.send() and "TrackedMasks" in listener.output, 30, lambda: listener.output)
+    listener.popen.send_signal(signal.SIGSTOP)
+    try:
+        before = faulty.status()
+        for _ in range(20):
+            stamp, status = faulty.send()
+            faulty.graph.wait_until(lambda stamp=stamp: faulty.masks.of(stamp), 20)
+        assert status.published == before.published + 20
+    finally:
+        listener.popen.kill()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from sam2s_ros import image_codec, messages, qos
 from sam2s_ros.health import Health
 from sam2s_ros.outputs import Outputs
 
+P10 = dict(deadline=200_000_000, liveliness_lease_duration=1_000_000_000)  # ns
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
 
 
@@ -166,6 +167,8 @@ def test_a_qos_override_is_of_one_topic():
         Outputs(node, Health(), time.time_ns, print)
         depths = [node.get_parameter(depth(name)).value for name in ("masks", "label_image", "overlay", "labels")]
         assert depths == [2, 5, 5, 1] and qos.OUTPUT.depth == 5
+        policies = {name: node.get_parameter(f"qos_overrides./own/tracker/masks.publisher.{name}").value for name in P10}
+        assert policies == P10
     finally:
         node.destroy_node()
 

@@ -10,6 +10,7 @@ from sam2s_model.config import PICO, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.model import Sam2Model
 from sam2s_model.prompts import Prompt
+from sam2s_model.tracker import Tracker
 from sam2s_ros.parameters import NodeConfig
 from sam2s_ros.prompt_file import PromptFile, PromptSet
 from sam2s_ros.saving_tracker import SavingTracker
@@ -105,6 +106,26 @@ def test_p24_all_or_none_are_restored(begin, config, image, why):
     tracker.prompt(0, [BOX, BOX])
     again, said = begin(restore=True, **config)
     assert len(again.step(1, image)) == 0 and len(said) == 1 and "were not restored" in said[0] and why in said[0]
+
+
+def test_p24_what_is_raised_while_restoring_fails_the_step_and_is_said(begin, monkeypatch):
+    tracker, _ = begin(restore=False)
+    tracker.step(1, IMAGE)
+    [object_id] = tracker.prompt(0, [BOX]).object_ids
+    tracker.prompt(0, [Prompt(object_id=object_id, points=CLICK.points, point_labels=CLICK.point_labels)])
+    again, said = begin(restore=True)
+    prompt = Tracker.prompt
+
+    def fails_the_second_time(tracker, stamp, prompts):
+        if prompts[0].object_id:
+            raise torch.OutOfMemoryError("injected")
+        return prompt(tracker, stamp, prompts)
+
+    monkeypatch.setattr(Tracker, "prompt", fails_the_second_time)
+    with pytest.raises(torch.OutOfMemoryError):
+        again.step(1, IMAGE)
+    assert again.object_ids == () and len(said) == 1 and "were not restored: injected" in said[0]
+    assert len(again.step(2, IMAGE)) == 0
 
 
 def test_p24_the_file_does_not_grow_with_corrections(begin):
