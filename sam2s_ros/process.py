@@ -95,6 +95,7 @@ def run(
     if closed:
         if hasattr(executor, "_executor"):  # callbacks in its pool must end before what they use is destroyed
             executor._executor.shutdown()
+        executor.shutdown()  # otherwise the garbage collector may destroy its parts twice, with a traceback
         node.destroy_node()
         rclpy.try_shutdown()
         del node, part, executor
