@@ -107,8 +107,12 @@ class Tracker:
             features=self.model.encode_image(self.model.prepare_image(as_tensor(image))),
             view=endoscope_field(image) if self.config.field_of_view == "auto" else None,
         )
-        outputs = self._track(frame, self._segmenter.bank.ids, newest)
-        self._describe(frame)
+        try:
+            outputs = self._track(frame, self._segmenter.bank.ids, newest)
+            self._describe(frame)
+        except BaseException:
+            self._segmenter.bank.forget(frame.index)
+            raise
         self._history.append(frame)
         self._outputs = outputs
         return frame.tracks

@@ -86,10 +86,11 @@ class Outputs:
                 late=bool(late),
             )
             self._masks.publish(masks)
-            self._label_image.publish(masks.label_image)
-            if self._detections is not None and not late:  # a detection cannot say that it is
-                self._detections.publish(detections_message(tracks, header))
-            self._semantic_image.publish(image_codec.to_message(tracks.semantic_map(), header, "mono8"))
+            if not late:  # which these could not say
+                self._label_image.publish(masks.label_image)
+                self._semantic_image.publish(image_codec.to_message(tracks.semantic_map(), header, "mono8"))
+                if self._detections is not None:
+                    self._detections.publish(detections_message(tracks, header))
             latency = time.monotonic() - result.frame.arrived
             self._health.published(tracks.stamp, self._now(), latency=latency, step=result.step, late=late)
             if self._overlay.get_subscription_count() > 0:

@@ -146,7 +146,7 @@ class NodeConfig:
         0.2, "masks of an image that came longer ago are late; 0 is no limit", low=0.0, high=3600.0
     )
     on_late: str = option(
-        "drop", "late masks: drop does not publish them, flag publishes them as late", choices=("drop", "flag")
+        "drop", "late masks: drop publishes nothing, flag publishes ~/masks alone, which says so", choices=("drop", "flag")
     )
     on_size_change: str = option(
         "reset",

@@ -18,6 +18,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import LivelinessPolicy, QoSProfile
 from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
+from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
 try:
@@ -51,6 +52,7 @@ class Faulty:
             remap=(f"__ns:={namespace}", f"image:={camera.topic}"), fault=self.fault, **{**given, **parameters}
         )
         self.masks = graph.collect(TrackedMasks, f"{self.name}/masks")
+        self.label_images = graph.collect(Image, f"{self.name}/label_image")
         self.statuses = graph.collect(TrackerStatus, f"{self.name}/status")
         self.wait_for(TrackerStatus.STATE_WAITING, 60)
         camera.first(lambda: self.masks)
@@ -69,6 +71,11 @@ class Faulty:
         stamp = self.camera.send(picture)
         ended = lambda: (s := self.status()).received == before + 1 and not s.waiting and s  # noqa: E731
         return stamp, self.graph.wait_until(ended, 20, lambda: f"the end of an image:\n{self.process.output}")
+
+    def masks_of(self, stamp: int) -> TrackedMasks:
+        return self.graph.wait_until(
+            lambda: self.masks.of(stamp), 20, lambda: f"masks of {stamp}:\n{self.status()}\n{self.process.output}"
+        )
 
     def status(self) -> TrackerStatus:
         """As of now, with its counters checked."""
@@ -109,13 +116,15 @@ def test_p07_late_masks_are_dropped_and_counted_or_flagged(faulty):
 
     faulty.put(on_late="flag")
     stamp, status = faulty.send("slower")
-    late = faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20)
+    late = faulty.masks_of(stamp)
+    assert faulty.label_images.of(stamp) is None, "which could not say that it is late"
     assert late.late and late.sequence == before.published + 1 == status.published
     assert status.dropped_late == before.dropped_late + 1 and status.state == TrackerStatus.STATE_ERROR
 
     faulty.put(max_output_age=60.0)
     stamp, status = faulty.send("slower")
-    assert not faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20).late
+    assert not faulty.masks_of(stamp).late
+    assert faulty.graph.wait_until(lambda: faulty.label_images.of(stamp), 20)
     assert status.state == TrackerStatus.STATE_RUNNING
     faulty.put(max_output_age=0.0, on_late="drop")
 
@@ -167,7 +176,7 @@ def test_p06_a_subscriber_that_stands_still_holds_up_nobody(faulty, start):
         before = faulty.status()
         for _ in range(20):
             stamp, status = faulty.send()
-            faulty.graph.wait_until(lambda stamp=stamp: faulty.masks.of(stamp), 20)
+            faulty.masks_of(stamp)
         assert status.published == before.published + 20
     finally:
         listener.popen.kill()
@@ -184,10 +193,10 @@ def test_p03_p27_a_step_that_fails_is_counted_and_named_and_the_next_one_is_trie
     assert (status.dropped_error, status.published) == (before.dropped_error + 1, before.published)
     assert status.state == TrackerStatus.STATE_ERROR and said in status.message
     following, status = faulty.send()
-    masks = faulty.graph.wait_until(lambda: faulty.masks.of(following), 20)
+    assert status.state == TrackerStatus.STATE_RUNNING, status.message
+    masks = faulty.masks_of(following)
     assert faulty.masks.of(stamp) is None and len(masks.objects) == before.objects
     assert (masks.label_image.height, masks.label_image.width) == (48, 64)
-    assert status.state == TrackerStatus.STATE_RUNNING
 
 
 def test_p27_after_max_step_errors_in_a_row_the_tracker_is_quarantined_until_reset(faulty):
@@ -204,7 +213,7 @@ def test_p27_after_max_step_errors_in_a_row_the_tracker_is_quarantined_until_res
     assert faulty.graph.call(Trigger, f"{faulty.name}/reset").success
     assert faulty.status().state == TrackerStatus.STATE_RUNNING
     stamp, _ = faulty.send()
-    assert faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20)
+    assert faulty.masks_of(stamp)
     assert faulty.prompt(BOX).success
 
 
@@ -217,7 +226,7 @@ def test_p31_p32_and_then_the_masks_are_those_of_a_tracker_offline_to_which_noth
         picture = np.ascontiguousarray(frame.image)
         stamp, _ = faulty.send(picture=picture)
         tracks = offline.step(stamp, picture)
-        online = faulty.graph.wait_until(lambda stamp=stamp: faulty.masks.of(stamp), 20)
+        online = faulty.masks_of(stamp)
         assert [o.state for o in online.objects] == tracks.states.tolist()
         assert metrics.iou(image_codec.to_gray(online.label_image) != 0, tracks.label_map != 0) >= 0.999
         visible += tracks.label_map.any()
@@ -299,7 +308,7 @@ def test_p24_p26_out_of_memory_costs_a_frame_and_twice_the_configuration_but_nev
     _, status = faulty.send("oom")
     assert status.dropped_error == before.dropped_error + 1 and "CUDA out of memory" in status.message
     stamp, status = faulty.send()
-    assert faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20) and status.state == TrackerStatus.STATE_RUNNING
+    assert faulty.masks_of(stamp) and status.state == TrackerStatus.STATE_RUNNING
 
     faulty.send("oom")
     faulty.fault.write_text("oom")
@@ -310,7 +319,7 @@ def test_p24_p26_out_of_memory_costs_a_frame_and_twice_the_configuration_but_nev
     faulty.fault.unlink()
     assert faulty.change(Transition.TRANSITION_CONFIGURE) and faulty.change(Transition.TRANSITION_ACTIVATE)
     stamp, status = faulty.send()
-    masks = faulty.graph.wait_until(lambda: faulty.masks.of(stamp), 20)
+    masks = faulty.masks_of(stamp)
     assert status.published == masks.sequence == 1
     assert len(masks.objects) == 1 and "1 objects were restored from" in faulty.process.output
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -239,6 +241,34 @@ def test_a_step_that_fails_at_its_end_leaves_the_newest_frame(model, frames, mon
     monkeypatch.undo()
     assert tracker.newest is before
     assert tracker.step(60, frames[3]).stamp == 60
+
+
+@pytest.mark.parametrize("policy", ["fifo", "divemem", "none"])
+def test_p27_a_step_that_gives_no_numbers_leaves_nothing_behind(model, frames, policy, monkeypatch):
+    """Also when all slots were in use, and an object is new, whose slots that hold nothing are read and masked."""
+
+    def play(broken):
+        tracker = Tracker(model, policy)
+        for i in range(24):
+            tracker.step(10 * i + 1, frames[i % len(frames)])
+            if i == 0:
+                tracker.prompt(0, [Prompt(box=BOX)])
+        tracker.prompt(0, [Prompt(box=OTHER)])
+        if broken:
+            encode = model.encode_image
+
+            def no_numbers(image):
+                features = encode(image)
+                return replace(features, coarse=features.coarse * torch.nan, middle=features.middle * torch.nan)
+
+            monkeypatch.setattr(model, "encode_image", no_numbers)
+            with pytest.raises(ValueError, match="not finite"):
+                tracker.step(235, frames[0])
+            monkeypatch.undo()
+        return [tracker.step(10 * i + 1, frames[i % len(frames)]) for i in range(24, 27)]
+
+    for expected, found in zip(play(broken=False), play(broken=True)):
+        assert np.array_equal(expected.label_map, found.label_map) and np.array_equal(expected.scores, found.scores)
 
 
 @pytest.mark.filterwarnings("error")
