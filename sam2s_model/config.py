@@ -215,6 +215,9 @@ class TrackerConfig:
     reidentification: bool = option(True, "what appears of a LOST object is compared with it; the mask of another is withheld")
     min_similarity: float = option(0.3, "least cosine of its looks with those of its confident frames", low=-1.0, high=1.0)
     confident_iou: float = option(0.8, "least predicted IoU of a frame that the looks are learnt from", low=0.0, high=1.0)
+    min_class_score: float = option(
+        0.5, "least score from which the class head names an object that no prompt gave a class", low=0.0, high=1.0
+    )
     field_of_view: str = option(
         "full", "pixels marked 255: full marks none, auto finds the endoscope's circle", choices=("full", "auto")
     )

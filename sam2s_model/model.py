@@ -84,12 +84,14 @@ class Sam2Model(nn.Module):
     """A member of the SAM2 family for square inputs of `image_size` px (a multiple of 32; 0: the one it was trained at).
 
     missing: state-dict keys that the loaded checkpoint did not hold; empty for a complete one
+    class_names: of the class table's rows; empty where the checkpoint does not say them
     """
 
     def __init__(self, config: ModelConfig, image_size: int = 0):
         super().__init__()
         self.config = config
         self.missing: tuple[str, ...] = ()
+        self.class_names: tuple[str, ...] = ()
         dim, memory_dim, inner = config.dim, config.memory_dim, config.decoder_width
         trunk = _trunk(config)
         self.image_encoder = ImageEncoder(trunk, FpnNeck(dim, trunk.channels))

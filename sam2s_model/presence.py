@@ -20,11 +20,16 @@ from sam2s_model.tracks import LABEL_OUTSIDE, Return, State, Tracks
 
 @dataclass(frozen=True)
 class TrackedObject:
-    """Who an object is, on every frame. label: its value in the label image."""
+    """Who an object is, on every frame.
+
+    label: its value in the label image
+    class_label: of a prompt where `named`, otherwise the default, which the class head may replace
+    """
 
     object_id: int
     label: int
     class_label: ClassLabel
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Reading:
 
     score: 0..1, that it is there; predicted_iou: 0..1, of its mask; prompted: a person said where it is
     similarity: of what appeared of a LOST object with it, NaN when that was not asked; rejected: it is another
+    classes: (K,) 0..1, that it is of a row of the class table; None without a class head, or without a memory to ask
     """
 
     score: float
@@ -41,6 +47,7 @@ class Reading:
     prompted: bool = False
     similarity: float = math.nan
     rejected: bool = False
+    classes: np.ndarray | None = None
 
     @property
     def returned(self) -> Return:
@@ -56,6 +63,7 @@ class Sight:
     last_visible: stamp, ns, of the last frame with a mask; centroid: (x, y) px on that frame, None before the first
     usual_area: px, smoothed over the frames on which it was TRACKED; 0 before the first
     plausible: masks in a row that were plausible; tracked: whether the object is TRACKED, or new
+    classes: (K,) as of a reading, smoothed over the frames on which it was visible, from zero; None before the first
     """
 
     last_visible: int
@@ -63,10 +71,12 @@ class Sight:
     usual_area: float = 0.0
     plausible: int = 0
     tracked: bool = True
+    classes: np.ndarray | None = None
 
 
 MIN_SCORE = 0.5  # of an object that is there, as published
 AREA_SMOOTHING = 0.9  # share of the usual area that stays from one frame to the next
+CLASS_SMOOTHING = 0.8  # the same of class scores: four frames that agree make 0.59
 
 
 def describe_frame(
@@ -78,11 +88,13 @@ def describe_frame(
     before: Mapping[int, Sight],
     config: TrackerConfig,
     revision: int,
+    head: Sequence[ClassLabel | None] = (),
 ) -> tuple[Tracks, dict[int, Sight]]:
     """Measure each object's mask and give it a state.
 
     label_map: (H, W) uint8, written to where `view` (H, W bool, or None for everywhere) says "outside"
     objects: ascending by id, each with a reading; before: the sights of the frame before
+    head: the label set's class of each row of the class table, None where it has none of that name
     Returns the tracks and this frame's sights.
     """
     if view is not None:
@@ -90,7 +102,7 @@ def describe_frame(
     n = len(objects)
     boxes, areas = np.zeros((n, 4), np.int32), np.zeros(n, np.int64)
     centroids, states = np.full((n, 2), np.nan, np.float32), np.zeros(n, np.uint8)
-    sights = {}
+    sights, classes, class_scores = {}, [], np.full(n, np.nan, np.float32)
     for i, known in enumerate(objects):
         mask = (label_map == known.label).view(np.uint8)
         x, y, width, height = cv2.boundingRect(mask)
@@ -101,17 +113,18 @@ def describe_frame(
             areas[i] = round(moments["m00"])
             centroids[i] = x + moments["m10"] / moments["m00"], y + moments["m01"] / moments["m00"]
         reading, last = readings[known.object_id], before.get(known.object_id) or Sight(stamp)
-        states[i], sights[known.object_id] = _judge(
-            reading, last, stamp, int(areas[i]), centroids[i].copy(), label_map.shape, config
-        )
+        states[i], sight = _judge(reading, last, stamp, int(areas[i]), centroids[i].copy(), label_map.shape, config)
+        sights[known.object_id] = sight = replace(sight, classes=_smoothed(last, reading, visible=areas[i] > 0))
+        class_label, class_scores[i] = _class_of(known, sight, head, config.min_class_score)
+        classes.append(class_label)
     numbers = [readings[o.object_id] for o in objects]
     tracks = Tracks(
         stamp=stamp,
         label_map=label_map,
         object_ids=np.array([o.object_id for o in objects], np.int64),
         labels=np.array([o.label for o in objects], np.uint8),
-        class_ids=np.array([o.class_label.id for o in objects], np.uint8),
-        class_names=tuple(o.class_label.name for o in objects),
+        class_ids=np.array([c.id for c in classes], np.uint8),
+        class_names=tuple(c.name for c in classes),
         states=states,
         scores=np.array([r.score for r in numbers], np.float32),
         predicted_ious=np.array([r.predicted_iou for r in numbers], np.float32),
@@ -121,8 +134,29 @@ def describe_frame(
         revision=revision,
         returns=np.array([r.returned for r in numbers], np.uint8),
         similarities=np.array([r.similarity for r in numbers], np.float32),
+        class_scores=class_scores,
     )
     return tracks, sights
+
+
+def _smoothed(last: Sight, reading: Reading, *, visible: bool) -> np.ndarray | None:
+    if reading.classes is None or not visible:
+        return last.classes
+    before = 0.0 if last.classes is None else last.classes
+    return CLASS_SMOOTHING * before + (1 - CLASS_SMOOTHING) * reading.classes
+
+
+def _class_of(
+    known: TrackedObject, sight: Sight, head: Sequence[ClassLabel | None], least: float
+) -> tuple[ClassLabel, float]:
+    """The class of an object on a frame, and how sure it is: 1 from a prompt, NaN for the default."""
+    if known.named:
+        return known.class_label, 1.0
+    if head and sight.classes is not None:
+        row = int(np.argmax(sight.classes))
+        if sight.classes[row] >= least and head[row] is not None:
+            return head[row], float(sight.classes[row])
+    return known.class_label, math.nan
 
 
 def _judge(

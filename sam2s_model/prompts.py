@@ -14,10 +14,11 @@ NEGATIVE, POSITIVE = 0, 1
 @dataclass(frozen=True)
 class Prompt:
     """One object's prompt. Coordinates are pixels of the source image: x right, y down, the centre of
-    the first pixel is (0, 0). A mask excludes points and box.
+    the first pixel is (0, 0). A mask excludes points and box; for an object that is tracked a class alone will do.
 
     object_id: 0 for a new object, otherwise an object that is tracked
-    class_name: a name of the label set; "" keeps the class, or means the set's first class for a new object
+    class_name: a name of the label set; "" keeps the class; a new object has the one that the model's class head says, or the
+        set's first
     points: (P, 2) float, x y, or None
     point_labels: (P,) int, 1 on the object, 0 not on it
     box: (4,) float, x0 y0 x1 y1, or None
@@ -31,6 +32,12 @@ class Prompt:
     box: np.ndarray | None = None
     mask: np.ndarray | None = None
 
+    @property
+    def only_names(self) -> bool:
+        """Whether it gives an object that is tracked a class, and nothing else."""
+        given = any(v is not None and np.size(v) for v in (self.points, self.point_labels, self.box, self.mask))
+        return bool(self.object_id and self.class_name) and not given
+
     def validated(self, height: int, width: int) -> Prompt:
         """Return the prompt with its arrays in their canonical types, checked against an image's size.
 
@@ -39,7 +46,7 @@ class Prompt:
         points, labels = _points(self.points, self.point_labels, height, width)
         box = _box(self.box, height, width)
         mask = _mask(self.mask, height, width)
-        if points is None and box is None and mask is None:
+        if points is None and box is None and mask is None and not self.only_names:
             raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no box and no mask: give one of them")
         if mask is not None and (points is not None or box is not None):
             raise _invalid("a prompt has a mask and also points or a box: give a mask alone, or points and a box")

@@ -154,9 +154,12 @@ class Segmenter:
         if not self.model.has_object_score or (prompted is not None and prompted.mask is not None):
             score = outputs.iou
         columns = (score, outputs.iou, outputs.present.float(), outputs.similarity, outputs.rejected.float())
+        asked = (outputs.class_logits != 0).any(1, keepdim=True)  # whether there was a memory
+        classes = outputs.class_logits.softmax(1) * asked
+        rows = torch.cat((torch.stack(columns, dim=1), classes), dim=1).cpu()
         return [
-            Reading(s, iou, bool(present), prompted is not None, similarity, bool(rejected))
-            for s, iou, present, similarity, rejected in torch.stack(columns, dim=1).tolist()
+            Reading(s, iou, bool(present), prompted is not None, similarity, bool(rejected), said if said.any() else None)
+            for (s, iou, present, similarity, rejected, *_), said in zip(rows.tolist(), rows[:, len(columns) :].numpy())
         ]
 
     def _condition(self, frame: Frame, view: View) -> Conditioned:

@@ -64,6 +64,8 @@ class Tracker:
         self._objects: dict[int, TrackedObject] = {}
         self._next_id = first_id
         self._outputs: Outputs | None = None
+        in_set = {label.name: label for label in label_set.classes}
+        self._head = tuple(in_set.get(name) for name in model.class_names)
 
     @property
     def name(self) -> str:
@@ -105,15 +107,19 @@ class Tracker:
             features=self.model.encode_image(self.model.prepare_image(as_tensor(image))),
             view=endoscope_field(image) if self.config.field_of_view == "auto" else None,
         )
-        outputs = self._track(frame, self._segmenter.bank.ids, newest)
-        self._describe(frame)
+        try:
+            outputs = self._track(frame, self._segmenter.bank.ids, newest)
+            self._describe(frame)
+        except BaseException:
+            self._segmenter.bank.forget(frame.index)
+            raise
         self._history.append(frame)
         self._outputs = outputs
         return frame.tracks
 
     @torch.inference_mode()
     def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> PromptResult:
-        """Start or correct objects on the newest frame, or on one of the `prompt_history` frames that are remembered.
+        """Start, correct or name objects on the newest frame, or on one of the `prompt_history` frames that are remembered.
 
         All prompts take effect, or none. What a prompt on an earlier frame changes is propagated to the newest: the
         objects are then as if it had come in time.
@@ -129,14 +135,16 @@ class Tracker:
             ids = [p.object_id or self._new_object() for p in prompts]
             for object_id, prompt, class_label in zip(ids, prompts, class_labels):
                 if class_label is not None:
-                    self._objects[object_id] = replace(self._objects[object_id], class_label=class_label)
+                    self._objects[object_id] = replace(self._objects[object_id], class_label=class_label, named=True)
+                if prompt.only_names:
+                    continue
                 outputs = self._segmenter.prompt(frame, object_id, prompt)
                 frame.readings[object_id] = self._segmenter.readings(outputs, prompt)[0]
                 if not later:
                     self._outputs = self._outputs.merged(outputs) if self._outputs else outputs
             self.revision += 1
             self._describe(frame)
-            self._propagate(frame, later, ids)
+            self._propagate(frame, later, [i for i, prompt in zip(ids, prompts) if not prompt.only_names])
         return PromptResult(frame.stamp, tuple(ids), frame.tracks)
 
     @torch.inference_mode()
@@ -236,7 +244,7 @@ class Tracker:
 
     def _propagate(self, frame: Frame, later: Sequence[Frame], object_ids: Sequence[int]) -> None:
         """Track objects that were prompted on a frame through all later ones; what was prompted there stays."""
-        if self.config.non_overlap_memory:  # then no object is on its own
+        if self.config.non_overlap_memory and object_ids:  # then no object is on its own
             object_ids = self._segmenter.bank.ids
         for previous, following in zip([frame, *later], later):
             free = [i for i in object_ids if not (i in following.readings and following.readings[i].prompted)]
@@ -269,12 +277,13 @@ class Tracker:
             frame.before,
             self.config,
             self.revision,
+            self._head,
         )
 
     # ---- requests
 
     def _check_prompts(self, prompts: Sequence[Prompt]) -> list[ClassLabel | None]:
-        """The class of each prompt, None to keep it. Raises RequestError."""
+        """The class that each prompt gives, or None. Raises RequestError."""
         if not prompts:
             raise RequestError(ErrorCode.EMPTY_REQUEST, "no prompts were given: expected at least one")
         corrected = [p.object_id for p in prompts if p.object_id]
@@ -290,7 +299,7 @@ class Tracker:
                 ErrorCode.TOO_MANY_OBJECTS,
                 f"the request would make {total} objects: expected at most max_objects = {self.config.max_objects}",
             )
-        return [None if p.object_id and not p.class_name else self.label_set.by_name(p.class_name) for p in prompts]
+        return [self.label_set.by_name(p.class_name) if p.class_name else None for p in prompts]
 
     def _check_known(self, object_id: int) -> None:
         if object_id not in self._objects:

@@ -46,6 +46,7 @@ class Tracks:
     revision: number of prompt, remove and reset calls in effect
     returns: (N,) uint8, a Return; REJECTED: something else appeared, and its mask is withheld; None: nothing was asked
     similarities: (N,) float32, -1..1, what that was decided from; NaN, or None for all, where nothing was asked
+    class_scores: (N,) float32, 0..1, how sure the class is; 1 from a prompt; NaN, or None for all, where it is only the default
 
     Raises ValueError when arrays disagree in length, range or order.
     """
@@ -65,6 +66,7 @@ class Tracks:
     revision: int = 0
     returns: np.ndarray | None = None
     similarities: np.ndarray | None = None
+    class_scores: np.ndarray | None = None
 
     def __post_init__(self):
         n = len(self.object_ids)
@@ -72,13 +74,18 @@ class Tracks:
             object.__setattr__(self, "returns", np.full(n, Return.NOT_ASKED, np.uint8))
         if self.similarities is None:
             object.__setattr__(self, "similarities", np.full(n, np.nan, np.float32))
+        if self.class_scores is None:
+            object.__setattr__(self, "class_scores", np.full(n, np.nan, np.float32))
         shapes = dict(
             labels=(n,), class_ids=(n,), states=(n,), scores=(n,), predicted_ious=(n,), boxes=(n, 4), areas=(n,),
-            centroids=(n, 2), returns=(n,), similarities=(n,),
+            centroids=(n, 2), returns=(n,), similarities=(n,), class_scores=(n,),
         )  # fmt: skip
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"Tracks.{name} has shape {getattr(self, name).shape}: expected {shape}")
+        for name in ("scores", "predicted_ious"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"Tracks.{name} {getattr(self, name)} are not finite")
         if len(self.class_names) != n:
             raise ValueError(f"Tracks.class_names has {len(self.class_names)} entries: expected {n}")
         if self.label_map.ndim != 2 or self.label_map.dtype != np.uint8:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-DROPS = ("dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error")
+DROPS = ("dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error", "dropped_late")
 
 
 def summarise(

@@ -34,6 +34,7 @@ class Outcome(Enum):
     IMAGE = "dropped_image"
     DISABLED = "dropped_disabled"
     ERROR = "dropped_error"
+    LATE = "dropped_late"
 
 
 @dataclass(frozen=True)
@@ -138,25 +139,30 @@ class Health:
     def ended(self, outcome: Outcome, why: str = "", *, accepted: bool = False) -> None:
         """An image ended; every received one does, exactly once.
 
-        why: a sentence, for IMAGE, STAMP and ERROR
+        why: a sentence, for IMAGE, STAMP, ERROR and LATE
         accepted: whether it went to the worker before it was refused, so that the input's age does not tell of it
         """
         with self._lock:
             self._ended[outcome] += 1
-            if outcome is Outcome.ERROR:
+            if outcome in (Outcome.ERROR, Outcome.LATE):
                 self._failure = why
             elif outcome in (Outcome.IMAGE, Outcome.STAMP):
                 self._refusal = why
                 self._unusable = why if accepted else self._unusable
 
-    def published(self, stamp: int, now: int, *, latency: float, step: float) -> None:
-        """Masks went out. latency, step: s."""
+    def published(self, stamp: int, now: int, *, latency: float, step: float, late: str = "") -> None:
+        """Masks went out. latency, step: s; late: a sentence when they were flagged as too old to be acted on."""
         with self._lock:
             self._ended[Outcome.PUBLISHED] += 1
             self._output_stamp, self._last_output = stamp, now
             self._latency.values.append(latency)
             self._step.values.append(step)
-            self._failure = self._unusable = ""
+            self._failure, self._unusable = late, ""
+
+    def mended(self) -> None:
+        """What the last failure was no longer holds."""
+        with self._lock:
+            self._failure = ""
 
     def counts(self) -> Counts:
         with self._lock:
@@ -166,6 +172,8 @@ class Health:
         """The heartbeat message."""
         view = at.view or View()
         with self._lock:
+            # a clock that jumped back, as that of a bag which loops, does: ages are counted from there
+            self._last_input, self._last_output = _up_to(at.now, self._last_input), _up_to(at.now, self._last_output)
             counts = Counts(self._received, dict(self._ended))
             msg = TrackerStatus(
                 header=Header(stamp=to_time(at.now)),
@@ -202,7 +210,7 @@ class Health:
                 f"a step has taken {at.busy:.1f} s so far: step_timeout is {config.step_timeout:g} s",
             )
         if self._failure:
-            return TrackerStatus.STATE_ERROR, f"the last step failed: {self._failure}"
+            return TrackerStatus.STATE_ERROR, self._failure
         if not at.enabled:
             return TrackerStatus.STATE_DISABLED, "switched off by ~/enable"
         if self._unusable:
@@ -217,10 +225,10 @@ class Health:
             )
         return TrackerStatus.STATE_RUNNING, f"{msg.objects} object{'s' if msg.objects != 1 else ''}"
 
-    def diagnostics(self, status: TrackerStatus, config: NodeConfig, name: str) -> DiagnosticArray:
+    def diagnostics(self, status: TrackerStatus, config: NodeConfig, name: str, doubt: str = "") -> DiagnosticArray:
         """/diagnostics: one entry about the input and one about the tracking.
 
-        status: what `status` just returned; name: the node's full name
+        status: what `status` just returned; name: the node's full name; doubt: what else a person should know
         """
         with self._lock:
             dropped = sum(count for outcome, count in self._ended.items() if outcome is not Outcome.PUBLISHED)
@@ -236,7 +244,7 @@ class Health:
                 _INPUT_FIELDS,
                 more | {"dropped_share": f"{share:.2f}"},
             ),
-            _entry(f"{name}: tracking", status, _tracking_level(status, config), _TRACKING_FIELDS, {}),
+            _entry(f"{name}: tracking", status, _tracking_level(status, config, doubt), _TRACKING_FIELDS, {}),
         ]
         return DiagnosticArray(header=status.header, status=entries)
 
@@ -264,9 +272,11 @@ def _input_level(status: TrackerStatus, share: float, config: NodeConfig) -> tup
     return _OK, "images arrive" if status.state == TrackerStatus.STATE_RUNNING else status.message
 
 
-def _tracking_level(status: TrackerStatus, config: NodeConfig) -> tuple[bytes, str]:
+def _tracking_level(status: TrackerStatus, config: NodeConfig, doubt: str) -> tuple[bytes, str]:
     if status.state in (TrackerStatus.STATE_ERROR, TrackerStatus.STATE_UNKNOWN):
         return _ERROR, status.message
+    if doubt:
+        return _WARN, doubt
     if status.latency_p99 > config.warn_latency * 1e3:
         return _WARN, f"latency p99 is {status.latency_p99:.0f} ms: warn_latency is {config.warn_latency * 1e3:.0f} ms"
     return _OK, status.message
@@ -287,9 +297,13 @@ def _shown(value) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
+def _up_to(now: int, then: int | None) -> int | None:
+    return None if then is None else min(then, now)
+
+
 def _age(then: int | None, now: int) -> float:
-    """s; -1 when it never happened; 0 when the clock jumped back since."""
-    return -1.0 if then is None else max(0.0, (now - then) / 1e9)
+    """s; -1 when it never happened."""
+    return -1.0 if then is None else (now - then) / 1e9
 
 
 def resident_bytes() -> int:

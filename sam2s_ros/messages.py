@@ -28,12 +28,12 @@ def to_time(ns: int) -> Time:
 
 
 def masks_message(
-    tracks: Tracks, header: Header, *, sequence: int, received_ns: int, finished_ns: int, model: str
+    tracks: Tracks, header: Header, *, sequence: int, received_ns: int, finished_ns: int, model: str, late: bool = False
 ) -> TrackedMasks:
     """TrackedMasks of one frame.
 
     header: the source image's; it is used as it is, here and in the label image
-    received_ns, finished_ns: node clock
+    received_ns, finished_ns: node clock; late: they are too old to be acted on
     """
     return TrackedMasks(
         header=header,
@@ -44,6 +44,7 @@ def masks_message(
         finished=to_time(finished_ns),
         prompt_revision=tracks.revision,
         model=model,
+        late=late,
     )
 
 
@@ -55,6 +56,7 @@ def object_messages(tracks: Tracks) -> list[TrackedObject]:
             label=int(tracks.labels[i]),
             class_id=int(tracks.class_ids[i]),
             class_name=tracks.class_names[i],
+            class_score=float(tracks.class_scores[i]),
             state=int(tracks.states[i]),
             score=float(tracks.scores[i]),
             predicted_iou=float(tracks.predicted_ious[i]),
@@ -99,6 +101,7 @@ def tracks_from_message(msg: TrackedMasks) -> Tracks:
         revision=msg.prompt_revision,
         returns=np.array([o.return_decision for o in objects], np.uint8),
         similarities=np.array([o.return_similarity for o in objects], np.float32),
+        class_scores=np.array([o.class_score for o in objects], np.float32),
     )
 
 

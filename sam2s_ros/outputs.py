@@ -7,39 +7,47 @@ import time
 from collections.abc import Callable
 
 from rclpy.node import Node
+from rclpy.qos import QoSPolicyKind
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros import image_codec, messages, qos
-from sam2s_ros.health import Health, Processed, View
+from sam2s_ros.detections import Detection2DArray, detections_message
+from sam2s_ros.health import Health, Outcome, Processed, View
 from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.overlay import draw_overlay
+from sam2s_ros.parameters import NodeConfig
 from sam2s_ros.worker import Result
 
 
 class Outputs:
-    """The publishers of masks, images and labels. The worker delivers; any thread may switch.
+    """The publishers of masks, images and labels. The worker delivers and is alive; any thread may switch.
 
     active: whether the life cycle lets anything be published; enabled: as set by ~/enable
     now: ns, the node's clock; trouble: told when an overlay cannot be drawn
     """
 
     def __init__(self, node: Node, health: Health, now: Callable[[], int], trouble: Callable[[str], None]):
-        def publisher(kind, topic, profile):
-            return node.create_publisher(kind, topic, qos.own(profile), qos_overriding_options=qos.overridable())
+        def publisher(kind, topic, profile, *more):
+            return node.create_publisher(kind, topic, qos.own(profile), qos_overriding_options=qos.overridable(*more))
 
-        self._masks = publisher(TrackedMasks, "~/masks", qos.OUTPUT)
+        deadline, lease = QoSPolicyKind.DEADLINE, QoSPolicyKind.LIVELINESS_LEASE_DURATION
+        self._masks = publisher(TrackedMasks, "~/masks", qos.MASKS, deadline, lease)
+        self.alive = self._masks.assert_liveliness
         self._label_image = publisher(Image, "~/label_image", qos.OUTPUT)
         self._semantic_image = publisher(Image, "~/semantic_image", qos.OUTPUT)
         self._overlay = publisher(Image, "~/overlay", qos.OUTPUT)
         self._class_labels = publisher(ClassLabels, "~/labels", qos.LATCHED)
+        self._detections = publisher(Detection2DArray, "~/detections", qos.OUTPUT) if Detection2DArray else None
+        if self._detections is None:
+            node.get_logger().debug("vision_msgs is not installed: no ~/detections")
         self._health, self._now, self._trouble = health, now, trouble
         self._lock = threading.Lock()  # held while publishing and while switching, so that off means off
         self._sequence = self._labels_since = 0
         self.active, self.enabled = False, True
-        self.labels, self.overlay_alpha = GENERIC, 0.45
+        self.labels = GENERIC
 
     def begin(self, labels: LabelSet) -> None:
         """Count from 1 again, with this table of classes: the node was configured."""
@@ -57,10 +65,15 @@ class Outputs:
             self.enabled = self.enabled if enabled is None else enabled
 
     def deliver(self, result: Result) -> int:
-        """Publish all topics of one frame, with its header. Return its sequence, 0 when they are switched off."""
+        """Publish all topics of one frame, with its header, or account for it as dropped. Return its sequence, or 0."""
         header, tracks = result.frame.header, result.tracks
         with self._lock:
             if not (self.active and self.enabled):
+                self._health.ended(Outcome.DISABLED)
+                return 0
+            late = _late(self._now() - result.frame.received, result.config)
+            if late and result.config.on_late == "drop":
+                self._health.ended(Outcome.LATE, f"{late} and were not published")
                 return 0
             self._sequence = sequence = self._sequence + 1
             masks = messages.masks_message(
@@ -70,25 +83,36 @@ class Outputs:
                 received_ns=result.frame.received,
                 finished_ns=result.finished,
                 model=result.model,
+                late=bool(late),
             )
             self._masks.publish(masks)
-            self._label_image.publish(masks.label_image)
-            self._semantic_image.publish(image_codec.to_message(tracks.semantic_map(), header, "mono8"))
+            if not late:  # which these could not say
+                self._label_image.publish(masks.label_image)
+                self._semantic_image.publish(image_codec.to_message(tracks.semantic_map(), header, "mono8"))
+                if self._detections is not None:
+                    self._detections.publish(detections_message(tracks, header))
             latency = time.monotonic() - result.frame.arrived
-            self._health.published(tracks.stamp, self._now(), latency=latency, step=result.step)
+            self._health.published(tracks.stamp, self._now(), latency=latency, step=result.step, late=late)
             if self._overlay.get_subscription_count() > 0:
                 self._publish_overlay(result)
         return sequence
 
     def _publish_overlay(self, result: Result) -> None:
         try:
-            drawn = draw_overlay(result.image, result.tracks, self.labels, alpha=self.overlay_alpha)
+            drawn = draw_overlay(result.image, result.tracks, self.labels, alpha=result.config.overlay_alpha)
             self._overlay.publish(image_codec.to_message(drawn, result.frame.header, "rgb8"))
         except Exception as error:  # the masks are out and counted: a picture for people must not undo that
             self._trouble(f"overlay not drawn: {type(error).__name__}: {error}")
 
     def labels_message(self) -> ClassLabels:
         return messages.labels_message(self.labels, self._labels_since)
+
+
+def _late(age: int, config: NodeConfig) -> str:
+    """A sentence when masks of an image that came `age` ns ago are late."""
+    if not 0 < config.max_output_age < age / 1e9:
+        return ""
+    return f"the newest masks were ready {age / 1e9:.2f} s after their image came (max_output_age is {config.max_output_age:g} s)"
 
 
 def answer_message(tracks: Tracks, view: View) -> TrackedMasks:

@@ -123,6 +123,8 @@ class NodeConfig:
     )
     label_set: str = option("", "path of the YAML table of classes; empty is the generic one")
     compressed: bool = option(False, "whether `image` is a sensor_msgs/CompressedImage (jpeg, png)")
+    prompts_file: str = option("", "path of a file in which the prompts of the tracked objects are kept; empty is none")
+    restore: bool = option(False, "whether the prompts in prompts_file are applied to the first image after configure")
     autostart: bool = option(True, "whether the node configures and activates itself")
     warm_up: bool = option(True, "whether configure runs one throw-away step, so that the first image is not slow")
     input_timeout: float = option(0.5, "age of the newest image from which the input is stale", low=0.01, high=3600.0)
@@ -130,6 +132,21 @@ class NodeConfig:
     service_timeout: float = option(5.0, "longest wait for the answer of a service", low=0.01, high=3600.0)
     step_timeout: float = option(
         1.0, "a step longer than this is an error, and services do not wait for it", low=0.01, high=3600.0
+    )
+    hang_exit: float = option(
+        10.0,
+        "a step or a request longer than this ends the process, with code 3, to be started again; 0 is never",
+        low=0.0,
+        high=3600.0,
+    )
+    max_step_errors: int = option(
+        10, "with so many steps in a row that fail, images are dropped until ~/reset", low=1, high=1000000
+    )
+    max_output_age: float = option(
+        0.2, "masks of an image that came longer ago are late; 0 is no limit", low=0.0, high=3600.0
+    )
+    on_late: str = option(
+        "drop", "late masks: drop publishes nothing, flag publishes ~/masks alone, which says so", choices=("drop", "flag")
     )
     on_size_change: str = option(
         "reset",
@@ -144,6 +161,10 @@ class NodeConfig:
     time_jump: float = option(
         1.0, "going back further than this is a jump; less is a late image, which is dropped", low=0.0, high=1e6
     )
+    point_object_id: int = option(
+        0, "object of a point on ~/point or ~/click: 0 a new one, -1 that of the last point, else its id", low=-1, high=2**32 - 1
+    )
+    point_class: str = option("", "class of that object, a name of the label set; empty keeps it")
     overlay_alpha: float = option(0.45, "opacity of the masks in ~/overlay", low=0.0, high=1.0)
     diagnostics_rate: float = option(1.0, "rate of /diagnostics, Hz; at most heartbeat_rate", low=0.01, high=100.0)
     warn_latency: float = option(
@@ -157,6 +178,8 @@ class NodeConfig:
         check_options(self)
         if not re.fullmatch(r"auto|cpu|cuda|cuda:\d+", self.device):
             raise ConfigError(f"device is {self.device!r}: expected auto, cpu, cuda or cuda:N")
+        if self.restore and not self.prompts_file:
+            raise ConfigError("restore is true, but prompts_file is empty: give the path of the file to restore from")
 
 
 TRACKER = Parameters(
@@ -164,8 +187,9 @@ TRACKER = Parameters(
     # everything else is built into the tracker or the subscription at configure
     live=frozenset(
         {
-            "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "on_size_change",
-            "on_time_jump", "time_jump", "overlay_alpha", "diagnostics_rate", "warn_latency", "warn_dropped",
+            "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
+            "max_step_errors", "max_output_age", "on_late", "on_size_change", "on_time_jump", "time_jump",
+            "point_object_id", "point_class", "overlay_alpha", "diagnostics_rate", "warn_latency", "warn_dropped",
         }
     ),
     fixed_while="the node is configured: run cleanup first",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import rclpy
 from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
@@ -31,6 +32,10 @@ class Runnable:
     def finish(self, exit_code: int = 0) -> None:
         """End the process with this code. May be called from any thread."""
         self.exit_code = exit_code
+
+    def parts(self) -> tuple[Node, ...]:
+        """The nodes to spin: itself, unless it is made of several."""
+        return (self,)
 
     def close(self, timeout: float | None) -> bool:
         """End threads, finish files. Return whether that is done, in `timeout` s (None: as long as it takes).
@@ -71,7 +76,8 @@ def run(
         print(error, file=sys.stderr)
         rclpy.try_shutdown()
         return BAD_INPUT
-    executor.add_node(node)
+    for part in node.parts():
+        executor.add_node(part)
     leaving = threading.Event()
     spinning = threading.Thread(target=_spin, args=(executor, leaving), name="executor", daemon=True)
     spinning.start()
@@ -89,9 +95,10 @@ def run(
     if closed:
         if hasattr(executor, "_executor"):  # callbacks in its pool must end before what they use is destroyed
             executor._executor.shutdown()
+        executor.shutdown()  # otherwise the garbage collector may destroy its parts twice, with a traceback
         node.destroy_node()
         rclpy.try_shutdown()
-        del node, executor
+        del node, part, executor
         gc.collect()  # tells the other participants that this one is gone
     _leave(code)
 

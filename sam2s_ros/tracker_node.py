@@ -22,11 +22,15 @@ from sam2s_ros.health import Health, Outcome, Situation
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.outputs import Outputs, answer_message
 from sam2s_ros.parameters import TRACKER
+from sam2s_ros.point_prompts import PointPrompts
 from sam2s_ros.process import Runnable, run
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
+from sam2s_ros.watchdog import Watchdog
 from sam2s_ros.worker import Frame, Worker, build_tracker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+ERROR = TransitionCallbackReturn.ERROR
+WATCH = 0.1  # s between two looks at how long a step has taken
 THREADS = 5  # one for each callback group, so that no callback ever waits for a free thread
 
 
@@ -42,7 +46,6 @@ class TrackerNode(Runnable, LifecycleNode):
 
         self._health, self._gate = Health(), StampGate()
         self._outputs = Outputs(self, self._health, self._now, self._trouble)
-        self._outputs.overlay_alpha = self._config.overlay_alpha
         self._worker: Worker | None = None
         self._note = ""  # why it is not configured
         self._first_id = 1  # object ids go on counting over cleanup and configure
@@ -50,11 +53,15 @@ class TrackerNode(Runnable, LifecycleNode):
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # the heartbeat goes on when simulated time stands still
         self._make_interfaces()
-        self._heartbeat = self._timer(1 / self._config.heartbeat_rate, self._beat, MutuallyExclusiveCallbackGroup())
+        beats = MutuallyExclusiveCallbackGroup()
+        self._heartbeat = self._timer(1 / self._config.heartbeat_rate, self._beat, beats)
+        watchdog = Watchdog(self._busy, lambda: self._config.hang_exit, self._give_up)
+        self._watch = self._timer(WATCH, watchdog.check, beats)
+        # In the default group, as the lifecycle services are, so that no two transitions overlap.
+        self._lost = self.create_guard_condition(self._unconfigure)
         self._next_diagnostics = 0.0
         self.add_on_set_parameters_callback(self._on_set)
         if self._config.autostart:
-            # In the default group, as the lifecycle services are, so that no two transitions overlap.
             self._autostart = self._timer(0.0, self._start, self.default_callback_group)
 
     def _make_interfaces(self) -> None:
@@ -72,7 +79,8 @@ class TrackerNode(Runnable, LifecycleNode):
             (SetBool, "~/enable", self._enable, queries),
             (GetState, "~/get_tracker_state", self._get_state, queries),  # ~/get_state is the life cycle's
         ):
-            self.create_service(kind, name, callback, callback_group=group)
+            self.create_service(kind, name, callback, qos_profile=qos.SERVICE, callback_group=group)
+        self._points = PointPrompts(self, self._ask, lambda: self._config, requests)
 
     def _timer(self, period: float, callback, group):
         return self.create_timer(period, callback, callback_group=group, clock=self._steady)
@@ -88,7 +96,6 @@ class TrackerNode(Runnable, LifecycleNode):
             if configs[0].heartbeat_rate != self._config.heartbeat_rate:
                 self._heartbeat.timer_period_ns = int(1e9 / configs[0].heartbeat_rate)
             self._config, self._tracking = configs
-            self._outputs.overlay_alpha = self._config.overlay_alpha
             if self._worker is not None:
                 self._worker.config = self._config
         return result
@@ -113,7 +120,9 @@ class TrackerNode(Runnable, LifecycleNode):
                 health=self._health,
                 config=self._config,
                 history=self._tracking.prompt_history,
+                alive=self._outputs.alive,
                 now=self._now,
+                quarantined=self._on_quarantine,
                 event=self._event,
                 trouble=self._trouble,
             )
@@ -150,6 +159,8 @@ class TrackerNode(Runnable, LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._outputs.switch(active=False)
         self._worker.discard()
+        if self._worker.quarantine.lost:
+            return ERROR  # and so to on_error
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -170,8 +181,22 @@ class TrackerNode(Runnable, LifecycleNode):
             return False
         if self._worker is not None:
             self._first_id = self._worker.view.next_id
+            self._note = self._worker.quarantine.reason if self._worker.quarantine.lost else self._note
         self._worker = None
         return True
+
+    def _on_quarantine(self, reason: str) -> None:
+        self.get_logger().error(reason)
+        self._lost.trigger()
+
+    def _unconfigure(self) -> None:
+        """Let go of a tracker that only another one can replace."""
+        if self._worker is not None and self._worker.quarantine.lost:
+            (self.trigger_deactivate if self._outputs.active else self.trigger_cleanup)()
+
+    def _give_up(self, why: str, exit_code: int) -> None:
+        self.get_logger().fatal(why)
+        self.finish(exit_code)
 
     # Images in, masks out
 
@@ -202,14 +227,14 @@ class TrackerNode(Runnable, LifecycleNode):
 
     # Services
 
-    def _ask(self, call):
+    def _ask(self, call, **how):
         """Run call(tracker) in the worker; raise RequestError in every case in which it was not done."""
         if not self._outputs.active or self._worker is None:
             raise RequestError(
                 ErrorCode.NOT_ACTIVE, f"the node is not active: {self._note or 'configure and activate it first'}"
             )
         try:
-            return self._worker.request(call, self._config.service_timeout)
+            return self._worker.request(call, self._config.service_timeout, **how)
         except RequestError:
             raise
         except Exception as error:
@@ -247,7 +272,7 @@ class TrackerNode(Runnable, LifecycleNode):
             gate.restart()
 
         try:
-            self._ask(reset)
+            self._ask(reset, cures=True)
         except RequestError as error:
             response.message = f"{error.code.name}: {error}"
         else:
@@ -272,17 +297,31 @@ class TrackerNode(Runnable, LifecycleNode):
 
     def _report(self) -> TrackerStatus:
         worker, outputs = self._worker, self._outputs
-        view, busy = (worker.view, worker.busy()) if worker is not None else (None, None)
+        view = worker.view if worker is not None else None
         return self._health.status(
-            Situation(self._now(), view, busy, outputs.active, outputs.enabled, self._note), self._config
+            Situation(self._now(), view, self._busy(), outputs.active, outputs.enabled, self._note), self._config
         )
+
+    def _busy(self) -> float | None:
+        worker = self._worker
+        return worker.busy() if worker is not None else None
 
     def _beat(self) -> None:
         status = self._report()
         self._status.publish(status)
         if time.monotonic() >= self._next_diagnostics:
             self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate
-            self._diagnostics.publish(self._health.diagnostics(status, self._config, self.get_fully_qualified_name()))
+            name, doubt = self.get_fully_qualified_name(), self._doubt()
+            self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt))
+            if doubt:
+                self._trouble(doubt)
+
+    def _doubt(self) -> str:
+        """A sentence when there is another node of this name, whose masks and answers are taken for this one's."""
+        own = (self.get_name(), self.get_namespace())
+        count = self.get_node_names_and_namespaces().count(own)
+        name = self.get_fully_qualified_name()
+        return f"{count} nodes are called {name}: give each a name or a namespace of its own" if count > 1 else ""
 
     def _event(self, sentence: str) -> None:
         self.get_logger().info(sentence)
@@ -297,7 +336,7 @@ def _refused(response, error: RequestError):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter or argument."""
+    """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter or argument, 3 when a step did not end."""
     return run(TrackerNode, args, make_executor=partial(MultiThreadedExecutor, THREADS))
 
 

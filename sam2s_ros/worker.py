@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer  # another class than TimeoutError before Python 3.11
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,11 @@ from sam2s_ros.gate import seconds
 from sam2s_ros.health import Health, Outcome, Processed, View
 from sam2s_ros.mailbox import Mailbox
 from sam2s_ros.parameters import NodeConfig
+from sam2s_ros.prompt_file import PromptFile
+from sam2s_ros.quarantine import Quarantine, free_memory, lacks_memory
+from sam2s_ros.shared_models import shared_model
+
+ALIVE_EVERY = 0.1  # s; leases of the masks' liveliness must be longer
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Result:
-    """A processed frame. image: (H, W, 3) uint8 RGB, the one that was segmented; step: s in the tracker;
-    finished: ns, node clock."""
+    """A processed frame.
+
+    image: (H, W, 3) uint8 RGB, the one that was segmented; step: s in the tracker; finished: ns, node clock
+    config: as of when the frame was begun, so that a change of a parameter takes effect between frames
+    """
 
     frame: Frame
     image: np.ndarray
@@ -53,20 +62,24 @@ class Result:
     step: float
     finished: int
     model: str
+    config: NodeConfig
 
 
 @dataclass(frozen=True)
 class _Request:
     call: Callable[[Any], Any]
     future: Future
+    cures: bool
 
 
 class Worker:
     """Builds a tracker in a thread of its own and runs it there until `stop`.
 
     build: makes the tracker (see `sam2s_model.tracker.Tracker`), called in the thread
-    deliver: publishes a Result, called in the thread; returns its sequence number, 0 when it was not published
-    health: told how each frame ended and why; now: ns, the node's clock
+    deliver: takes a processed frame to its end, called in the thread; returns its sequence, 0 when it was not published
+    alive: called in the thread between steps, every ALIVE_EVERY s at least: the worker does not hang
+    health: told how each other frame ended and why; now: ns, the node's clock
+    quarantined: told, in the thread, why images are tried no more from here on
     event: told of a reset; trouble: told of a frame that was refused or failed, perhaps of every one
     config: replaced by the owner when a parameter changes; read before each frame
     history: frames that the tracker can be prompted on
@@ -80,15 +93,19 @@ class Worker:
         health: Health,
         config: NodeConfig,
         history: int = 1,
+        alive: Callable[[], None] = lambda: None,
         now: Callable[[], int] = time.time_ns,
+        quarantined: Callable[[str], None] = lambda reason: None,
         event: Callable[[str], None],
         trouble: Callable[[str], None],
     ):
         self.config = config
         self.view = View()
         self._frames: deque[Processed] = deque(maxlen=history)
-        self._build, self._deliver, self._health, self._now = build, deliver, health, now
-        self._event, self._trouble = event, trouble
+        self._build, self._deliver, self._alive = build, deliver, alive
+        self._health, self._now = health, now
+        self._quarantined, self._event, self._trouble = quarantined, event, trouble
+        self.quarantine = Quarantine()
         self._mailbox: Mailbox[Frame, _Request] = Mailbox()
         self._built: Future = Future()
         self._step_began: float | None = None
@@ -111,11 +128,11 @@ class Worker:
         if self._mailbox.discard() is not None:
             self._health.ended(Outcome.DISABLED)
 
-    def request(self, call: Callable[[Any], Any], timeout: float) -> tuple[Any, View]:
+    def request(self, call: Callable[[Any], Any], timeout: float, *, cures: bool = False) -> tuple[Any, View]:
         """Run `call(tracker)` in the thread, before the next frame. Return its result and the view right after.
 
-        timeout: s
-        Raises RequestError (TIMEOUT, NOT_ACTIVE) and what `call` raises. A call that timed out before it began
+        timeout: s; cures: whether it is let in during a quarantine, and ends it
+        Raises RequestError (TIMEOUT, NOT_ACTIVE, INTERNAL in quarantine) and what `call` raises. A call that timed out before it began
         never begins.
         """
         busy = self.busy()
@@ -125,7 +142,7 @@ class Worker:
                 ErrorCode.TIMEOUT, f"the tracker has worked on one image for {spent}: nothing was changed"
             )
         future: Future = Future()
-        if not self._mailbox.ask(_Request(call, future)):
+        if not self._mailbox.ask(_Request(call, future, cures)):
             raise RequestError(ErrorCode.NOT_ACTIVE, "the tracker is stopped: configure and activate the node first")
         try:
             return future.result(timeout)
@@ -170,15 +187,21 @@ class Worker:
             self._built.set_exception(error)
             return
         self._built.set_result(None)
-        while (item := self._mailbox.take()) is not None:
+        while not self._mailbox.closed:
+            self._alive()
+            item = self._mailbox.take(ALIVE_EVERY)
             if isinstance(item, _Request):
                 self._answer(tracker, item)
-            else:
+            elif item is not None:
                 self._process(tracker, item)
+        del tracker, item
+        free_memory()
 
     def _answer(self, tracker: Any, request: _Request) -> None:
         if not request.future.set_running_or_notify_cancel():
             return  # timed out before it began
+        if self.quarantine.reason and not request.cures:
+            return request.future.set_exception(RequestError(ErrorCode.INTERNAL, self.quarantine.reason))
         self._step_began = time.monotonic()
         try:
             try:
@@ -186,20 +209,25 @@ class Worker:
             finally:
                 self._look(tracker)  # a call that raised may have used up ids
         except Exception as error:
+            if lacks_memory(error):
+                free_memory(error)
             request.future.set_exception(error)
         else:
+            if request.cures:
+                self.quarantine.over()
+                self._health.mended()
             request.future.set_result((result, self.view))
         finally:
             self._step_began = None
 
     def _process(self, tracker: Any, frame: Frame) -> None:
         """Take one frame to its end, whatever happens."""
+        if self.quarantine.reason:
+            return self._health.ended(Outcome.ERROR, self.quarantine.reason)
         self._step_began = time.monotonic()
         try:
             result = self._step(tracker, frame)
             sequence = self._deliver(result)
-            if not sequence:
-                self._health.ended(Outcome.DISABLED)
             self._frames[-1] = replace(self._frames[-1], sequence=sequence)
             self.view = replace(self.view, frames=tuple(self._frames))
         except ImageError as error:
@@ -207,21 +235,28 @@ class Worker:
         except StampError as error:
             self._end(Outcome.STAMP, str(error))
         except Exception as error:
-            self._end(Outcome.ERROR, f"{type(error).__name__}: {error}")
+            self._end(Outcome.ERROR, self.quarantine.failed(error, self.config.max_step_errors))
+            if self.quarantine.reason:
+                self._quarantined(self.quarantine.reason)
+        else:
+            self.quarantine.over()
         finally:
             self._step_began = None
 
     def _step(self, tracker: Any, frame: Frame) -> Result:
-        image = frame.decode()
-        self._follow(tracker, frame, image)
+        config, image = self.config, frame.decode()
+        self._follow(tracker, frame, image, config)
         began = time.monotonic()
         tracks = tracker.step(frame.stamp, image)
         step, finished = time.monotonic() - began, self._now()
+        if (tracks.stamp, tracks.size) != (frame.stamp, image.shape[:2]):
+            wanted = f"{frame.stamp} and {image.shape[:2]}"
+            raise RuntimeError(f"the tracker's masks are of stamp {tracks.stamp} and size {tracks.size} instead of {wanted}")
         self._frames.append(Processed(frame.stamp, frame.header, frame.received, finished))
         self._look(tracker)
-        return Result(frame, image, tracks, step, finished, self.view.model)
+        return Result(frame, image, tracks, step, finished, self.view.model, config)
 
-    def _follow(self, tracker: Any, frame: Frame, image: np.ndarray) -> None:
+    def _follow(self, tracker: Any, frame: Frame, image: np.ndarray, config: NodeConfig) -> None:
         """Begin anew when the stream is another than before. Raises ImageError when that is refused."""
         shape = (*image.shape[:2], frame.header.frame_id)
         why = ""
@@ -229,7 +264,7 @@ class Worker:
             why = "the image is {1}x{0} of frame_id {2!r}".format(*shape) + " instead of {1}x{0} of {2!r}".format(
                 *self._shape
             )
-            if self.config.on_size_change == "refuse":
+            if config.on_size_change == "refuse":
                 raise ImageError(f"{why}: on_size_change is refuse; call ~/reset to go on with it")
         elif self._epoch is not None and frame.epoch != self._epoch:
             why = f"stamps jumped back to {seconds(frame.stamp)}"
@@ -258,7 +293,7 @@ class Worker:
 
     def _end(self, outcome: Outcome, why: str) -> None:
         self._health.ended(outcome, why, accepted=True)
-        self._trouble(f"step failed: {why}" if outcome is Outcome.ERROR else f"image refused: {why}")
+        self._trouble(why if outcome is Outcome.ERROR else f"image refused: {why}")
 
 
 def build_tracker(
@@ -271,35 +306,39 @@ def build_tracker(
 ) -> Any:
     """The tracker that the parameters describe, warmed up. Imports torch; call it in the thread that is to own it.
 
-    first_id: of the objects, see `Tracker`; event: told the checkpoint's sha256 and what was chosen
-    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model) or CheckpointError.
+    first_id: of the objects, see `Tracker`; event: told the checkpoint's sha256, what was chosen, what was restored
+    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, unreadable prompts) or CheckpointError.
     """
     if not config.checkpoint:
         raise ConfigError("checkpoint is empty: give a path, or a name of `sam2s checkpoint list`")
     import torch
 
-    from sam2s_model.checkpoint import file_sha256, load_model
+    from sam2s_model.checkpoint import file_sha256
     from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.published.catalog import resolve_checkpoint
-    from sam2s_model.tracker import Tracker
+    from sam2s_ros.saving_tracker import SavingTracker
 
     if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
         raise ConfigError(
             "device is 'auto' and no CUDA device was found: set allow_cpu to true, or device to cpu, to run on the CPU"
         )
+    prompts = PromptFile(Path(config.prompts_file)) if config.prompts_file else None
+    saved = prompts.read() if config.restore else None
     checkpoint = resolve_checkpoint(config.checkpoint)
     use_deterministic_algorithms(config.deterministic)
     torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) - 1))
-    model = load_model(
+    model = shared_model(
         checkpoint,
         model=config.model,
         image_size=config.image_size,
         device=config.device,
         precision=config.precision,
     )
-    tracker = Tracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
+    tracker = SavingTracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
     if config.warm_up:
         tracker.warm_up(model.image_size, model.image_size)
+    if prompts:
+        tracker.save_to(prompts, saved, event)
     event(
         f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {file_sha256(checkpoint)}"
     )

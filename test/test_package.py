@@ -106,7 +106,7 @@ def test_folder_is_installed(folder: str):
     assert names and all((share_directory() / name).read_bytes() == (ROOT / name).read_bytes() for name in names)
 
 
-@pytest.mark.parametrize("node", ["recorder_node", "replay_node", "tracker_node"])
+@pytest.mark.parametrize("node", ["pair_node", "recorder_node", "replay_node", "stereo_node", "tracker_node"])
 def test_executable_is_installed_with_this_python(node: str):
     program = share_directory().parents[1] / "lib" / "sam2s_ros" / node
     shebang = program.read_text().splitlines()[0]
@@ -138,6 +138,7 @@ EVALUATE_OPTIONS = {
     "rate", "checkpoint", "output", "topic", "mask_topic", "truth", "only", "frames", "prompt", "policy", "image_size", "device",
 }
 EVALUATE_ARGUMENTS = EVALUATE_OPTIONS | {"source", "arguments"}
+STEREO_ARGUMENTS = (TRACKER_ARGUMENTS - {"image", "namespace", "respawn"}) | {"left_image", "right_image"}
 
 
 def launch_description(name: str):
@@ -155,6 +156,7 @@ def launch_description(name: str):
         ("tracker.launch.py", TRACKER_ARGUMENTS),
         ("replay.launch.py", REPLAY_ARGUMENTS),
         ("evaluate.launch.py", EVALUATE_ARGUMENTS),
+        ("stereo.launch.py", STEREO_ARGUMENTS),
     ],
 )
 def test_launch_file_has_its_arguments(name: str, expected: set[str]):

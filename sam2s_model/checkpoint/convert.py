@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sam2s_model.checkpoint.reading import read_checkpoint
+from sam2s_model.checkpoint.reading import CLASSES, read_checkpoint
 from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise
 from sam2s_model.errors import CheckpointError
 from sam2s_model.published.sha256 import file_sha256
@@ -32,7 +32,7 @@ class Conversion:
 def convert(source: str | Path, target: str | Path, *, half: bool = False, force: bool = False) -> Conversion:
     """Check a checkpoint as `load_model` does, and write its tensors, and nothing else, as `target`.
 
-    target: ``.safetensors`` (with the model's name and the source's sha256 as metadata), ``.pt`` or ``.pth``
+    target: ``.safetensors`` (with the model's name, the source's sha256 and the names of classes as metadata), ``.pt`` or ``.pth``
     half: store numbers as fp16; force: write over a file that is there
     The file appears at once, complete. Raises CheckpointError.
     """
@@ -48,6 +48,8 @@ def convert(source: str | Path, target: str | Path, *, half: bool = False, force
     missing = check_names(known_shapes(config), stored.state, config.name, source)
     state = {name: _half(name, value, source) for name, value in stored.state.items()} if half else stored.state
     metadata = {"model": config.name, "source": source.name, "source_sha256": file_sha256(source)}
+    if stored.class_names:
+        metadata[CLASSES] = ",".join(stored.class_names)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         if target.suffix == ".safetensors":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sam2s_model.checkpoint.reading import read_state_dict
+from sam2s_model.checkpoint.reading import read_checkpoint
 from sam2s_model.checkpoint.recognition import check_state_dict, recognise, with_extras
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import resolve_device, resolve_dtype
@@ -22,14 +22,18 @@ def load_model(
     device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto" (bf16 on CUDA, fp32 on CPU), "fp32", "bf16" or "fp16"
 
     Every key in the file must be one of the model's, of the same shape. All keys that only tracking with memory needs
-    may be missing together: they are listed in ``Sam2Model.missing``, and ``has_memory`` is False.
+    may be missing together: they are listed in ``Sam2Model.missing``, and ``has_memory`` is False. Names of the class table's
+    rows that the file tells are in ``Sam2Model.class_names``.
 
     Raises CheckpointError or ConfigError.
     """
-    state = read_state_dict(path)
+    stored = read_checkpoint(path)
+    state = stored.state
     config = recognise(state, path) if model == "auto" else with_extras(ModelConfig.from_name(model), state)
     target = resolve_device(device)
     network = Sam2Model(config, image_size)
     network.missing = check_state_dict(state, network, path)
     network.load_state_dict(state, strict=False)
+    if len(stored.class_names) == config.num_classes:
+        network.class_names = stored.class_names
     return network.to(device=target, dtype=resolve_dtype(precision, target)).eval().requires_grad_(False)

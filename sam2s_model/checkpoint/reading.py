@@ -20,6 +20,7 @@ WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
 PREFIXES = ("module.", "model.", "_orig_mod.")
 """What DistributedDataParallel, a module around the model and torch.compile put before every name."""
 
+CLASSES = "classes"  # in the metadata of our checkpoints: the names of the class table's rows, separated by commas
 MAX_DEPTH = 3  # of wrappers in wrappers
 
 
@@ -38,6 +39,11 @@ class StoredTensors:
     prefixes: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the class table's rows, as far as the file says them."""
+        return tuple(filter(None, self.metadata.get(CLASSES, "").split(",")))
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -168,6 +168,23 @@ class MemoryBank:
         """Whether each of the objects has a mask on the frame."""
         return bool((self.mask_frames[rows, frame % self.layout.masks] == frame).all())
 
+    def forget(self, frame: int) -> None:
+        """Empty what a step that failed may have written of its frame, which no other frame needs.
+
+        The values go, too: slots that hold nothing are attended to with weight 0, and NaN times 0 is NaN.
+        """
+        layout, n = self.layout, len(self)
+        rings = ((self.spatial, self.frames, self.known), (self.pointers, self.pointer_frames, self.known_pointers))
+        for (values, frames, known), ring in zip(rings, (layout.recent, layout.recent_pointers)):
+            if ring:
+                slot = layout.conditioning + frame % ring
+                values[:n, slot], frames[:n, slot], known[:n, slot] = 0, EMPTY, EMPTY
+        self.mask_frames[:n, frame % layout.masks] = EMPTY
+        for (values, frames, _), kept in zip(rings, (layout.kept_columns, layout.kept_pointers)):
+            of_it = frames[:n, kept] >= frame
+            values[:n, kept][of_it] = 0
+            frames[:n, kept][of_it] = EMPTY
+
     # ---- what policies keep
 
     def drop_kept(self, rows: Rows, frame: int) -> None:

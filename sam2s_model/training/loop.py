@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import yaml
 
+from sam2s_model.checkpoint.reading import CLASSES
 from sam2s_model.device import resolve_device, resolve_dtype
 from sam2s_model.errors import ConfigError, TrainingError
 from sam2s_model.model import Sam2Model
@@ -271,7 +272,7 @@ class Trainer:
                 average=self.average.state, step=self.step, seconds=self.seconds, pending=self._pending, bad=self.bad,
             )  # fmt: skip
             save_state(self.folder, state, self.config)
-            told = {"model": self.model.name, "steps": str(self.step), "classes": ",".join(self.config.data.classes)}
+            told = {"model": self.model.name, "steps": str(self.step), CLASSES: ",".join(self.config.data.classes)}
             save_checkpoint(self.folder / CHECKPOINT, self.average.state, told, self.config.half)
         self.world.wait()
 

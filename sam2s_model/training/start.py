@@ -19,7 +19,6 @@ PROMPT_HALF = ("sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
 FINE = ("sam_mask_decoder.conv_s0.", "sam_mask_decoder.conv_s1.")  # of it, what depends on the width of the features
 DECODER_INPUT = 0.25  # standard deviation of the features that SAM2's decoders were trained with
 PACKAGE = "package"  # as `init`: the checkpoint that is part of the package
-CLASSES = "classes"  # in the metadata of our checkpoints: the rows' names, separated by commas
 PROMPTED = "maskmem_tpos_enc"  # its last row is the temporal code of prompted frames
 
 
@@ -45,8 +44,7 @@ def start_model(config: TrainConfig, say: Callable[[str], object] = print) -> Sa
     model = Sam2Model(config.model_config(recognise(stored.state, path) if config.model == "auto" else None))
     own, state = model.state_dict(), dict(stored.state)
     if CLASS_TABLE in state and CLASS_TABLE in own:
-        names = tuple(filter(None, stored.metadata.get(CLASSES, "").split(",")))
-        state[CLASS_TABLE] = _table(state[CLASS_TABLE], names, own[CLASS_TABLE], config.data.classes)
+        state[CLASS_TABLE] = _table(state[CLASS_TABLE], stored.class_names, own[CLASS_TABLE], config.data.classes)
     wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
     missing = [name for name in own if name not in state]
     needed = [name for name in missing if not name.startswith(MEMORY_PARTS)]

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))  # before rclpy reads it
@@ -187,10 +188,10 @@ def ros_args(**parameters) -> list[str]:
 def start_tracker(start, checkpoint):
     """Start a tracker node: start_tracker(name=value, remap=["image:=camera"]) -> Process.
 
-    hold: a file; as long as it exists, a step does not end
+    fault: a file that says what goes wrong in a step, see faulty_tracker.py
     """
 
-    def begin(remap: tuple[str, ...] = (), hold: Path | None = None, **parameters) -> Process:
+    def begin(remap: tuple[str, ...] = (), fault: Path | None = None, **parameters) -> Process:
         given = dict(
             checkpoint=checkpoint,
             model="sam2s_pico",
@@ -199,12 +200,14 @@ def start_tracker(start, checkpoint):
             threads=1,
             step_timeout=20.0,
             service_timeout=10.0,
+            max_output_age=0.0,
+            hang_exit=0.0,
         )
         remaps = [part for rule in remap for part in ("-r", rule)]
         arguments = [*ros_args(**{**given, **parameters}), *remaps]
-        if hold is None:
+        if fault is None:
             return start([sys.executable, "-m", "sam2s_ros.tracker_node", *arguments])
-        return start([sys.executable, str(Path(__file__).with_name("held_tracker.py")), *arguments], HOLD=str(hold))
+        return start([sys.executable, str(Path(__file__).with_name("faulty_tracker.py")), *arguments], FAULT=str(fault))
 
     return begin
 
@@ -260,10 +263,15 @@ def camera(graph) -> Camera:
     return Camera(graph)
 
 
+@pytest.fixture(scope="module")
+def new_camera(graph) -> Callable[[], Camera]:
+    """Makes cameras on topics of their own: a tracker that a test has just ended may seem to be subscribed for seconds."""
+    return lambda: Camera(graph, f"/camera_{next(_cameras)}")
+
+
 @pytest.fixture
-def own_camera(graph) -> Camera:
-    """A camera on a topic of its own: a tracker that a test has just ended may seem to be subscribed for seconds."""
-    return Camera(graph, f"/camera_{next(_cameras)}")
+def own_camera(new_camera) -> Camera:
+    return new_camera()
 
 
 _cameras = itertools.count(1)

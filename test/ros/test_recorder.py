@@ -160,8 +160,9 @@ def test_files_hold_what_was_published(recorder, tmp_path):
 
 def _comparable(message: TrackedMasks) -> TrackedMasks:
     for o in message.objects:
-        if np.isnan(o.centroid_x):  # which is not equal to itself
-            o.centroid_x, o.centroid_y = -1.0, -1.0
+        for name in ("centroid_x", "centroid_y", "class_score", "return_similarity"):
+            if np.isnan(getattr(o, name)):  # which is not equal to itself
+                setattr(o, name, -2.0)
     return message
 
 

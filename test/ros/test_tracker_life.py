@@ -24,6 +24,7 @@ from sam2s_ros import image_codec, messages, qos
 from sam2s_ros.health import Health
 from sam2s_ros.outputs import Outputs
 
+P10 = dict(deadline=200_000_000, liveliness_lease_duration=1_000_000_000)  # ns
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
 
 
@@ -70,6 +71,8 @@ def test_what_cannot_be_configured_is_said_and_the_node_stays_up(graph, start_tr
     assert (answer.success, answer.error) == (False, ErrorCode.NOT_ACTIVE) and said in answer.message
     code, took = process.stop()
     assert (code, "Traceback" in process.output) == (0, False) and took < process.OUT_WITHIN, process.output
+    gone = lambda: ("tracker", "/bad") not in graph.node.get_node_names_and_namespaces()  # noqa: E731
+    graph.wait_until(gone, 10, lambda: "the graph to learn that the node has ended; without its word that takes 20 s")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_p29_a_signal_while_starting(graph, start_tracker, after):
 
 @pytest.fixture
 def hold(tmp_path):
-    """The file that `start_tracker(hold=...)` waits for; it is there until a test unlinks it."""
+    """The file by which a step of `start_tracker(fault=...)` does not end; it is there until a test unlinks it."""
     path = tmp_path / "hold"
     path.touch()
     return path
@@ -110,7 +113,7 @@ def hold(tmp_path):
 
 def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera, hold):
     """A step that does not end: the status says so, services answer at once, a signal ends the process."""
-    process = start_tracker(remap=("__ns:=/slow", f"image:={camera.topic}"), hold=hold, step_timeout=0.3, warm_up=False)
+    process = start_tracker(remap=("__ns:=/slow", f"image:={camera.topic}"), fault=hold, step_timeout=0.3, warm_up=False)
     statuses = active(graph, process, "/slow/tracker")
     camera.first(lambda: statuses[-1].received)
     hung = graph.wait_until(lambda: next((s for s in list(statuses) if s.state == TrackerStatus.STATE_ERROR), None), 20)
@@ -125,7 +128,7 @@ def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera, hold):
 
 def test_a_cleanup_that_timed_out_cannot_be_undone_by_activate(graph, start_tracker, camera, hold):
     process = start_tracker(
-        remap=("__ns:=/stuck", f"image:={camera.topic}"), hold=hold, service_timeout=0.01, warm_up=False
+        remap=("__ns:=/stuck", f"image:={camera.topic}"), fault=hold, service_timeout=0.01, warm_up=False
     )
     statuses = active(graph, process, "/stuck/tracker")
 
@@ -164,12 +167,14 @@ def test_a_qos_override_is_of_one_topic():
         Outputs(node, Health(), time.time_ns, print)
         depths = [node.get_parameter(depth(name)).value for name in ("masks", "label_image", "overlay", "labels")]
         assert depths == [2, 5, 5, 1] and qos.OUTPUT.depth == 5
+        policies = {name: node.get_parameter(f"qos_overrides./own/tracker/masks.publisher.{name}").value for name in P10}
+        assert policies == P10
     finally:
         node.destroy_node()
 
 
 def test_p06_overload_counts_agree(graph, start_tracker, camera, hold):
-    process = start_tracker(remap=("__ns:=/busy", f"image:={camera.topic}"), hold=hold, warm_up=False)
+    process = start_tracker(remap=("__ns:=/busy", f"image:={camera.topic}"), fault=hold, warm_up=False)
     active(graph, process, "/busy/tracker")
     masks = graph.collect(TrackedMasks, "/busy/tracker/masks")
     camera.wait_for_subscriber()
@@ -233,6 +238,14 @@ def test_p19_ages_are_of_simulated_time_and_the_heartbeat_is_not(graph, start_tr
     at(103)
     graph.wait_until(lambda: statuses[-1].state == TrackerStatus.STATE_STALE_INPUT, 20)
     assert statuses[-1].input_age == 3.0
+
+    at(5)  # a bag that loops
+    camera.publisher.publish(camera.message(5 * 10**9, camera.picture(1)))
+    graph.wait_until(lambda: masks.of(5 * 10**9), 20)
+    assert "stamps jumped back to 5.000000000" in process.output
+    at(7)
+    graph.wait_until(lambda: statuses[-1].state == TrackerStatus.STATE_STALE_INPUT, 20)
+    assert statuses[-1].input_age == 2.0
     assert process.stop()[0] == 0
 
 

@@ -23,7 +23,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from sam2s_ros import image_codec, messages
 
-DROPS = ("dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error")
+DROPS = ("dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error", "dropped_late")
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
 
 

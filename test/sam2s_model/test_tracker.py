@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ def run(model, frames, policy="fifo", prompts=(Prompt(box=BOX),), **config):
 
 
 @pytest.mark.parametrize("policy", [name for name in POLICY_NAMES if name != "slm"])
-def test_tracks_are_complete_for_every_frame(model, frames, policy):
+def test_p03_tracks_are_complete_for_every_frame(model, frames, policy):
     tracker, out = run(model, frames, policy)
     assert [t.stamp for t in out] == list(range(1, 13))
     assert all(t.label_map.shape == (120, 160) and t.object_ids.tolist() == [1] for t in out)
@@ -42,12 +44,12 @@ def test_tracks_are_complete_for_every_frame(model, frames, policy):
             assert not t.boxes[0].any() and np.isnan(t.centroids[0]).all()
 
 
-def test_no_objects_gives_an_empty_answer(model, frames):
+def test_p12_no_objects_gives_an_empty_answer(model, frames):
     _, out = run(model, frames, prompts=())
     assert all(len(t) == 0 and not t.label_map.any() for t in out)
 
 
-def test_same_input_gives_same_masks(model, frames):
+def test_p31_same_input_gives_same_masks(model, frames):
     first, second = (run(model, frames)[1] for _ in range(2))
     assert all((a.label_map == b.label_map).all() for a, b in zip(first, second))
 
@@ -193,7 +195,7 @@ def test_p25_memory_is_flat(model, frames):
     assert tracker.memory_bytes() == bank.capacity * bank.layout.bytes_per_object(4) + 16 * features
 
 
-def test_absent_object_is_occluded_then_lost_with_an_empty_mask(model, frames):
+def test_p13_absent_object_is_occluded_then_lost_with_an_empty_mask(model, frames):
     bias = model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias
     tracker = Tracker(model, "fifo", TrackerConfig(lost_after=1.0))
     second = 10**9
@@ -241,6 +243,34 @@ def test_a_step_that_fails_at_its_end_leaves_the_newest_frame(model, frames, mon
     assert tracker.step(60, frames[3]).stamp == 60
 
 
+@pytest.mark.parametrize("policy", ["fifo", "divemem", "none"])
+def test_p27_a_step_that_gives_no_numbers_leaves_nothing_behind(model, frames, policy, monkeypatch):
+    """Also when all slots were in use, and an object is new, whose slots that hold nothing are read and masked."""
+
+    def play(broken):
+        tracker = Tracker(model, policy)
+        for i in range(24):
+            tracker.step(10 * i + 1, frames[i % len(frames)])
+            if i == 0:
+                tracker.prompt(0, [Prompt(box=BOX)])
+        tracker.prompt(0, [Prompt(box=OTHER)])
+        if broken:
+            encode = model.encode_image
+
+            def no_numbers(image):
+                features = encode(image)
+                return replace(features, coarse=features.coarse * torch.nan, middle=features.middle * torch.nan)
+
+            monkeypatch.setattr(model, "encode_image", no_numbers)
+            with pytest.raises(ValueError, match="not finite"):
+                tracker.step(235, frames[0])
+            monkeypatch.undo()
+        return [tracker.step(10 * i + 1, frames[i % len(frames)]) for i in range(24, 27)]
+
+    for expected, found in zip(play(broken=False), play(broken=True)):
+        assert np.array_equal(expected.label_map, found.label_map) and np.array_equal(expected.scores, found.scores)
+
+
 @pytest.mark.filterwarnings("error")
 def test_images_of_every_memory_layout_give_the_same_masks(model, frames):
     frozen = [frame.copy() for frame in frames]
@@ -252,7 +282,7 @@ def test_images_of_every_memory_layout_give_the_same_masks(model, frames):
         assert all((a.label_map == b.label_map).all() for a, b in zip(plain, other))
 
 
-def test_overlapping_objects_share_no_pixel(model, frames):
+def test_p03_overlapping_objects_share_no_pixel(model, frames):
     _, out = run(model, frames[:3], prompts=[Prompt(box=BOX), Prompt(box=BOX + 4)])
     for t in out:
         assert sum(t.areas) == np.count_nonzero(t.label_map)

@@ -137,7 +137,7 @@ def test_track_does_not_need_ros(checkpoint, tmp_path):
     assert done.stdout.strip().splitlines()[-1] == "0 []", done.stderr
 
 
-def test_track_is_the_same_twice(checkpoint, tmp_path):
+def test_p31_track_is_the_same_twice(checkpoint, tmp_path):
     import torch
 
     for name in ("a", "b"):

@@ -53,7 +53,7 @@ def whole(tmp_path_factory):
     return output
 
 
-def test_report(whole):
+def test_p33_report(whole):
     found = report(whole)
     assert found["frames_read"] == 24 and found["failed"] == found["attempts"] == {} and found["protocol"] == "mask"
     assert [r["frames_read"] for r in found["recordings"]] == [8, 8, 8]
@@ -189,7 +189,7 @@ def test_interrupted_it_reports_what_there_is(tmp_path):
         run_evaluation(replace(options, output=tmp_path / "none"), lambda done, total: signal.raise_signal(signal.SIGINT))
 
 
-def test_what_cannot_be_read_is_listed_and_the_report_is_written(tmp_path, capsys):
+def test_p33_what_cannot_be_read_is_listed_and_the_report_is_written(tmp_path, capsys):
     folder(tmp_path / "set" / "good", broken_frames=(2,))
     folder(tmp_path / "set" / "empty", broken_frames=range(6))
     assert evaluated(tmp_path / "out", str(tmp_path / "set")) == 1

@@ -32,6 +32,16 @@ def failed():
     return health
 
 
+def late(flagged):
+    health = running()
+    health.received()
+    if flagged:
+        health.published(6, 10 * S, latency=0.5, step=0.4, late="0.50 s after their image")
+    else:
+        health.ended(Outcome.LATE, "0.50 s after their image")
+    return health
+
+
 def recovered():
     health = failed()
     health.received()
@@ -74,6 +84,8 @@ def used_again():
         (running(), situation(busy=0.9), "RUNNING", "2 objects"),
         (running(age=3), situation(busy=1.1), "ERROR", "1.1 s so far: step_timeout is 1 s"),
         (failed(), situation(), "ERROR", "RuntimeError: boom"),
+        (late(flagged=False), situation(), "ERROR", "0.50 s after"),
+        (late(flagged=True), situation(), "ERROR", "0.50 s after"),
         (recovered(), situation(), "RUNNING", "2 objects"),
         (unusable(), situation(), "ERROR", "no image could be used so far: jpeg is cut short"),
         (unusable(running()), situation(), "ERROR", "no image could be used since stamp 0.000000005: jpeg is cut"),
@@ -102,13 +114,19 @@ def test_status_carries_counts_ages_and_what_the_tracker_says():
     assert msg.last_received_stamp.nanosec == 5 and msg.last_published_stamp.nanosec == 6
 
 
-def test_nothing_yet_is_minus_one_and_a_clock_that_jumps_back_is_age_zero():
+def test_nothing_yet_is_minus_one():
     msg = Health().status(situation(), CONFIG)
     assert {msg.input_age, msg.output_age, msg.latency_p50, msg.latency_p99, msg.step_p50, msg.step_p99} == {-1.0}
-    assert running().status(situation(now=1), CONFIG).input_age == 0.0
 
 
-def test_percentiles_are_of_the_last_thousand():
+def test_p19_after_a_jump_back_of_the_clock_ages_count_from_there():
+    health = running()  # at 10 s
+    assert health.status(situation(now=2 * S), CONFIG).input_age == 0.0
+    later = health.status(situation(now=3 * S), CONFIG)
+    assert (later.input_age, later.output_age, later.state) == (1.0, 1.0, TrackerStatus.STATE_STALE_INPUT)
+
+
+def test_p08_percentiles_are_of_the_last_thousand():
     health = Health()
     for latency in [9.0] * 500 + [0.001 * i for i in range(1000)]:
         health.published(1, 1, latency=latency, step=latency)
@@ -146,6 +164,12 @@ def test_diagnostics_thresholds_are_parameters():
     strict = NodeConfig(warn_latency=0.04)
     tracking = health.diagnostics(health.status(situation(), strict), strict, "t").status[1]
     assert tracking.level == DiagnosticStatus.WARN and tracking.message == "latency p99 is 50 ms: warn_latency is 40 ms"
+
+
+def test_a_doubt_is_a_warning_unless_there_is_worse():
+    for health, level in ((running(), DiagnosticStatus.WARN), (failed(), DiagnosticStatus.ERROR)):
+        array = health.diagnostics(health.status(situation(), CONFIG), CONFIG, "t", "2 nodes are called t")
+        assert array.status[1].level == level
 
 
 def test_dropped_share_is_since_the_last_diagnostics():

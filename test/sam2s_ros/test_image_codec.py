@@ -164,7 +164,7 @@ def test_p17_malformed_images_are_refused_by_name(change, said):
     bigendian=st.integers(0, 255),
     data=st.binary(max_size=800),
 )
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=10_000, deadline=None)
 def test_p17_any_image_decodes_or_raises_image_error(encoding, height, width, step, bigendian, data):
     msg = Image(encoding=encoding, height=height, width=width, step=step, is_bigendian=bigendian)
     msg.data = array.array("B", data)

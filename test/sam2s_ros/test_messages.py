@@ -42,6 +42,7 @@ def two_objects(stamp=12_000_000_345):
         revision=9,
         returns=np.array([Return.NOT_ASKED, Return.REJECTED], np.uint8),
         similarities=np.array([np.nan, 0.125], np.float32),
+        class_scores=np.array([0.625, np.nan], np.float32),
     )
 
 

@@ -71,8 +71,9 @@ def frame(number, *, epoch=0, frame_id="cam", image=None, stamp=None):
 class Bench:
     """A worker, what it delivered, and what it said."""
 
-    def __init__(self, before_step=lambda: None, publishing=True, **config):
+    def __init__(self, before_step=lambda: None, publishing=True, alive=lambda: None, **config):
         self.health, self.results, self.events, self.troubles, self.publishing = Health(), [], [], [], publishing
+        self.quarantined = []
         self.tracker = None
 
         def build():
@@ -85,6 +86,8 @@ class Bench:
             health=self.health,
             config=NodeConfig(**config),
             history=3,
+            alive=alive,
+            quarantined=self.quarantined.append,
             event=self.events.append,
             trouble=self.troubles.append,
         )
@@ -94,6 +97,8 @@ class Bench:
         if self.publishing:
             self.results.append(result)
             self.health.published(result.tracks.stamp, 0, latency=0.0, step=result.step)
+        else:
+            self.health.ended(Outcome.DISABLED)
         return len(self.results) if self.publishing else 0
 
     def put(self, item):
@@ -167,7 +172,29 @@ def test_p27_an_exception_in_a_step_is_counted_reported_and_survived(bench):
     b = bench(before_step=fail)
     counts = b.run(frame(1), frame(2), frame(3))
     assert counts.by_outcome[Outcome.ERROR] == 1 and counts.by_outcome[Outcome.PUBLISHED] == 2
-    assert b.troubles == ["step failed: RuntimeError: boom"]
+    assert b.troubles == ["the last step failed: RuntimeError: boom"]
+
+
+def test_p27_in_quarantine_nothing_is_tried_until_a_request_that_cures(bench):
+    broken = [True]
+
+    def fail():
+        if broken[0]:
+            raise RuntimeError("boom")
+
+    b = bench(before_step=fail, max_step_errors=2)
+    b.run(frame(1), frame(2))
+    assert len(b.quarantined) == 1 and "2 steps in a row failed (max_step_errors is 2)" in b.quarantined[0]
+    broken[0] = False
+    assert b.run(frame(3)).by_outcome[Outcome.ERROR] == 3 and b.tracker.stamps == []
+    with pytest.raises(RequestError, match="until ~/reset") as caught:
+        b.worker.request(lambda tracker: None, timeout=5)
+    assert caught.value.code == ErrorCode.INTERNAL
+    with pytest.raises(ZeroDivisionError):
+        b.worker.request(lambda tracker: 1 / 0, timeout=5, cures=True)
+    assert b.worker.quarantine.reason, "the cure failed"
+    b.worker.request(lambda tracker: tracker.reset(), timeout=5, cures=True)
+    assert b.run(frame(4)).by_outcome[Outcome.PUBLISHED] == 1
 
 
 def test_an_image_that_does_not_decode_is_a_dropped_image(bench):
@@ -242,9 +269,34 @@ def test_p02_an_epoch_whose_first_frame_was_dropped_still_resets(bench):
     assert [r.frame.stamp for r in b.results] == [100, 6] and b.tracker.resets == 1
 
 
-def test_what_is_not_published_is_counted_as_disabled(bench):
-    b = bench(publishing=False)
-    assert b.run(frame(1)).by_outcome[Outcome.DISABLED] == 1
+def test_p30_a_change_takes_effect_between_frames(bench):
+    held, entered = threading.Event(), threading.Event()
+    b = bench(before_step=lambda: (entered.set(), held.wait(5)), max_output_age=1.0)
+    b.put(frame(1))
+    assert entered.wait(5)
+    b.worker.config = NodeConfig(max_output_age=2.0)
+    held.set()
+    b.settle()
+    b.run(frame(2))
+    assert [r.config.max_output_age for r in b.results] == [1.0, 2.0]
+
+
+def test_p10_the_thread_says_that_it_is_alive_between_steps_only(bench):
+    held, entered, alive = threading.Event(), threading.Event(), []
+    b = bench(before_step=lambda: (entered.set(), held.wait(5)), alive=lambda: alive.append(threading.get_ident()))
+    deadline = time.monotonic() + 10
+    while len(alive) < 3 and time.monotonic() < deadline:  # without a frame
+        time.sleep(0.01)
+    assert set(alive) == {b.tracker.thread} and len(alive) >= 3
+    b.put(frame(1))
+    assert entered.wait(5)
+    count = len(alive)
+    time.sleep(0.3)
+    assert len(alive) == count
+    held.set()
+    b.settle()
+    b.worker.request(lambda tracker: None, timeout=5)
+    assert len(alive) > count
 
 
 def test_discard_drops_only_the_waiting_frame(bench):

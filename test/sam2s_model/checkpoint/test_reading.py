@@ -57,7 +57,7 @@ class _Trap:
         return (print, ("code in a checkpoint was run",))
 
 
-def test_refusals(tmp_path, save, capfd):
+def test_p34_refusals(tmp_path, save, capfd):
     def written(name: str, content: bytes):
         (tmp_path / name).write_bytes(content)
         return tmp_path / name

@@ -1,0 +1,64 @@
+"""Steer towards an instrument while its mask can be relied on; otherwise stand still. One object, one camera.
+
+    python3 examples/controller.py --ros-args -p object_id:=1 -r masks:=/tracker/masks -r command:=/robot/servo
+
+The command is sent at a fixed rate, not when masks arrive: silence must stop the robot, too.
+"""
+
+from __future__ import annotations
+
+import rclpy
+from geometry_msgs.msg import TwistStamped
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.time import Time
+
+from sam2s_ros.msg import TrackedMasks, TrackedObject
+
+
+def target(masks: TrackedMasks | None, object_id: int, now: Time, max_age: float) -> tuple[TrackedObject | None, str]:
+    """The object to steer to, or None and why the robot must stand still. max_age: s since the image was taken."""
+    if masks is None:
+        return None, "no masks so far"
+    age = (now - Time.from_msg(masks.header.stamp, clock_type=now.clock_type)).nanoseconds / 1e9
+    if abs(age) > max_age:  # of the future, too: then the clocks do not agree, and no age is known
+        return None, f"the newest masks are of {age:.2f} s ago: limit {max_age:g} s"
+    if masks.late:
+        return None, "the newest masks came too late"
+    found = next((o for o in masks.objects if o.object_id == object_id), None)
+    if found is None:
+        return None, f"object {object_id} is not tracked"
+    if found.state != TrackedObject.STATE_TRACKED:  # OCCLUDED, LOST, SUSPECT, and whatever may be added
+        return None, f"object {object_id} is in state {found.state}, not TRACKED"
+    return found, ""
+
+
+class Controller(Node):
+    def __init__(self):
+        super().__init__("controller")
+        self.object_id = self.declare_parameter("object_id", 1).value
+        self.max_age = self.declare_parameter("max_age", 0.3).value
+        self.masks, self.why = None, ""
+        self.command = self.create_publisher(TwistStamped, "command", 1)
+        self.create_subscription(TrackedMasks, "masks", lambda masks: setattr(self, "masks", masks), 1)
+        self.create_timer(1 / self.declare_parameter("rate", 50.0).value, self.steer)
+
+    def steer(self) -> None:
+        command, now = TwistStamped(), self.get_clock().now()
+        found, why = target(self.masks, self.object_id, now, self.max_age)
+        if found is not None:  # from the image's centre to the object's, -1..1; a real robot needs a real control law
+            image = self.masks.label_image
+            command.twist.linear.x = 2 * (found.centroid_x + 0.5) / image.width - 1
+            command.twist.linear.y = 2 * (found.centroid_y + 0.5) / image.height - 1
+        if bool(why) != bool(self.why):
+            self.get_logger().warning(f"standing still: {why}" if why else "moving")
+        self.why, command.header.stamp = why, now.to_msg()
+        self.command.publish(command)
+
+
+if __name__ == "__main__":
+    rclpy.init()
+    try:
+        rclpy.spin(Controller())
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass

@@ -1,0 +1,33 @@
+"""Tracks as vision_msgs/Detection2DArray, for programs that read boxes and classes; only where vision_msgs is installed."""
+
+from __future__ import annotations
+
+from std_msgs.msg import Header
+
+from sam2s_model.tracks import State, Tracks
+
+try:
+    from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+except ImportError:  # PyPI has no vision_msgs
+    Detection2DArray = None
+
+
+def detections_message(tracks: Tracks, header: Header) -> Detection2DArray:
+    """One detection for each object that is TRACKED: the message has no field for a state, so it holds what may be acted on.
+
+    id: the object id; class_id: the class name; score: that the object is there. The box is that of the mask's pixels, in
+    px of the source image, where the centre of the first pixel is (0, 0).
+    """
+    found = [i for i in range(len(tracks)) if tracks.states[i] == State.TRACKED]
+    return Detection2DArray(header=header, detections=[_detection(tracks, i, header) for i in found])
+
+
+def _detection(tracks: Tracks, i: int, header: Header) -> Detection2D:
+    x0, y0, x1, y1 = (float(v) for v in tracks.boxes[i])
+    detection = Detection2D(header=header, id=str(tracks.object_ids[i]))
+    detection.bbox.center.position.x, detection.bbox.center.position.y = (x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2
+    detection.bbox.size_x, detection.bbox.size_y = x1 - x0, y1 - y0
+    hypothesis = ObjectHypothesisWithPose()
+    hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = tracks.class_names[i], float(tracks.scores[i])
+    detection.results = [hypothesis]
+    return detection

@@ -1,0 +1,31 @@
+"""Weights that the trackers of one process share: a stereo pair takes them once on the device."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+_lock = threading.Lock()
+_models: weakref.WeakValueDictionary[tuple, Any] = weakref.WeakValueDictionary()
+
+
+def shared_model(path: str | Path, **options: Any) -> Any:
+    """What `checkpoint.load_model` makes of a file; the same object for as long as another tracker uses it.
+
+    Trackers only read a model: what they remember is in their own banks, so they share nothing that changes. A file that
+    was written anew is loaded anew. Imports torch. Raises what `load_model` raises.
+    """
+    from sam2s_model.checkpoint import load_model
+
+    path = Path(path)
+    if not path.is_file():
+        return load_model(path, **options)  # which says what is wrong
+    written = path.stat()
+    key = (path.resolve(), written.st_mtime_ns, written.st_size, *sorted(options.items()))
+    with _lock:  # also while it is loaded: whoever comes meanwhile waits and takes the same
+        model = _models.get(key)
+        if model is None:
+            model = _models[key] = load_model(path, **options)
+        return model

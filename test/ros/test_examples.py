@@ -1,0 +1,137 @@
+"""The example controllers: both decide alike, the C++ one compiles, and the Python one stops a robot in a real graph."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from geometry_msgs.msg import TwistStamped
+from rclpy.time import Time
+from sam2s_ros.msg import Prompt, TrackedMasks, TrackedObject, TrackerStatus
+from sam2s_ros.srv import AddPrompts
+from std_msgs.msg import Header
+
+from sam2s_model.checkpoint import default_checkpoint
+from sam2s_ros import messages
+from sam2s_ros.dds import share_directory
+from sam2s_ros.prompting import first_prompts
+from sam2s_ros.sources import open_source
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TRACKED = TrackedObject.STATE_TRACKED
+OTHERS = [getattr(TrackedObject, f"STATE_{name}") for name in ("UNKNOWN", "OCCLUDED", "LOST", "SUSPECT")]
+
+# object_id, state of object 7, late, stamp (-1: no masks), now, max_age, whether the robot may move, what it says otherwise
+CASES = [
+    (7, TRACKED, 0, 100.0, 100.25, 0.5, True, ""),
+    (7, TRACKED, 1, 100.0, 100.25, 0.5, False, "came too late"),
+    (7, TRACKED, 0, 100.0, 100.75, 0.5, False, "masks are of 0.75"),
+    (7, TRACKED, 0, 101.0, 100.25, 0.5, False, "masks are of -0.75"),
+    (7, TRACKED, 0, -1.0, 100.25, 0.5, False, "no masks so far"),
+    (8, TRACKED, 0, 100.0, 100.25, 0.5, False, "is not tracked"),
+    *((7, state, 0, 100.0, 100.25, 0.5, False, f"in state {state}, not TRACKED") for state in (*OTHERS, 99)),
+]
+
+
+@pytest.fixture(scope="module")
+def controller():
+    """The module examples/controller.py."""
+    spec = importlib.util.spec_from_file_location("controller", EXAMPLES / "controller.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("object_id, state, late, stamp, now, max_age, moves, said", CASES)
+def test_what_the_robot_may_do(controller, object_id, state, late, stamp, now, max_age, moves, said):
+    header = Header(stamp=messages.to_time(max(0, int(stamp * 1e9))))
+    masks = TrackedMasks(header=header, late=bool(late), objects=[TrackedObject(object_id=7, state=state)])
+    found, why = controller.target(masks if stamp >= 0 else None, object_id, Time(nanoseconds=int(now * 1e9)), max_age)
+    assert (found is not None) == moves and said in why and bool(why) != moves
+
+
+@pytest.fixture(scope="module")
+def include() -> list[str]:
+    """Compiler options for the headers of all packages that are installed where this one is, and of ROS."""
+    if shutil.which("c++") is None:
+        pytest.skip("there is no C++ compiler")
+    prefixes = [share_directory().parents[1], *map(Path, filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":")))]
+    folders = dict.fromkeys(folder for prefix in prefixes for folder in prefix.glob("include/*") if folder.is_dir())
+    found = [f"-isystem{folder}" for folder in folders]  # so that only the examples' own warnings count
+    if not any((folder / "sam2s_ros" / "msg" / "tracked_masks.hpp").is_file() for folder in folders):
+        pytest.skip("the C++ headers of the messages are not installed")
+    return [*found, f"-I{EXAMPLES}", "-std=c++17", "-Wall", "-Wextra", "-Werror"]
+
+
+def test_the_cpp_example_decides_alike(include, tmp_path):
+    source, program = Path(__file__).with_name("target_cases.cpp"), tmp_path / "target_cases"
+    built = subprocess.run(["c++", *include, str(source), "-o", str(program)], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    given = "".join(f"{object_id} {state} {late} {stamp} {now} {age}\n" for object_id, state, late, stamp, now, age, *_ in CASES)
+    answers = subprocess.run([program], input=given, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(answers) == len(CASES)
+    for answer, (*_, moves, said) in zip(answers, CASES):
+        object_id, _, why = answer.partition(" ")
+        assert (int(object_id) == 7) == moves and said in why and bool(why) != moves
+
+
+def test_the_cpp_node_compiles(include):
+    if not any(Path(option.removeprefix("-isystem"), "rclcpp", "rclcpp.hpp").is_file() for option in include):
+        pytest.skip("rclcpp is not installed: it comes with a ROS distribution, PyPI has none")
+    command = ["c++", *include, "-fsyntax-only", str(EXAMPLES / "controller.cpp")]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+
+
+def test_the_controller_moves_only_while_the_mask_can_be_relied_on(graph, start, start_tracker, own_camera):
+    camera, source = own_camera, open_source("scene:?width=192&height=160&frames=4&seed=1")
+    frames = list(source)
+    [prompt, *_], _ = first_prompts(source, frames[0])
+    tracker = start_tracker(
+        remap=("__ns:=/steered", f"image:={camera.topic}"), checkpoint=default_checkpoint(), model="auto", image_size=0
+    )
+    remaps = ("masks:=/steered/tracker/masks", "command:=/robot/servo")
+    arguments = ["--ros-args", "-p", "max_age:=60.0", *(part for rule in remaps for part in ("-r", rule))]
+    robot = start([sys.executable, str(EXAMPLES / "controller.py"), *arguments])
+    statuses = graph.collect(TrackerStatus, "/steered/tracker/status")
+    masks = graph.collect(TrackedMasks, "/steered/tracker/masks")
+    commands = graph.collect(TwistStamped, "/robot/servo")
+    graph.wait_until(lambda: statuses and statuses[-1].state == TrackerStatus.STATE_WAITING, 60, lambda: tracker.output)
+    camera.first(lambda: masks)
+    graph.wait_until(lambda: graph.node.count_subscribers("/steered/tracker/masks") == 2, 30, lambda: robot.output)
+
+    def stands_still() -> bool:
+        return (commands[-1].twist.linear.x, commands[-1].twist.linear.y) == (0.0, 0.0)
+
+    def send(pixels, stamp: int = 0) -> TrackedMasks:
+        if stamp:
+            camera.publisher.publish(camera.message(stamp, pixels))
+        else:
+            stamp = camera.send(pixels)
+        return graph.wait_until(lambda: masks.of(stamp), 20, lambda: tracker.output)
+
+    def becomes(moving: bool) -> bool:
+        return graph.wait_until(lambda: commands and stands_still() != moving, 20, lambda: robot.output) is not None
+
+    hour = 3600 * 10**9
+    send(frames[0].image, camera.stamp - hour)  # another size and an old stamp: the tracker begins anew
+    asked = AddPrompts.Request(prompts=[Prompt(box=prompt.box.tolist())])
+    answer = graph.call(AddPrompts, "/steered/tracker/add_prompts", asked)
+    assert list(answer.object_ids) == [1], answer.message
+    old = send(frames[1].image, camera.stamp - hour + 10**9)
+    assert [o.state for o in old.objects] == [TRACKED]
+    count = len(commands)
+    graph.wait_until(lambda: len(commands) > count + 20, 20, lambda: robot.output)
+    assert stands_still(), "the mask is TRACKED, but of an hour ago"
+    fresh = send(frames[2].image)
+    assert [o.state for o in fresh.objects] == [TRACKED] and becomes(moving=True)
+    [tracked] = fresh.objects
+    assert commands[-1].twist.linear.x == pytest.approx(2 * (tracked.centroid_x + 0.5) / 192 - 1, abs=1e-5)
+    gone = send(0 * frames[3].image)
+    assert [o.state for o in gone.objects] != [TRACKED] and becomes(moving=False), "nothing is seen of the object"
+    assert robot.output.count("moving") == 1 and robot.stop()[0] == 0

@@ -1,0 +1,53 @@
+"""docs/ agrees with what it is about, and every link leads somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from sam2s_ros.msg import TrackerStatus
+
+from sam2s_model.errors import ErrorCode
+from sam2s_model.tracks import State
+from sam2s_ros.image_codec import ENCODINGS
+from sam2s_ros.parameters_doc import document
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+
+
+def first_cells(text: str) -> list[str]:
+    return re.findall(r"^\| `(\w+)` \|", text, re.M)
+
+
+def test_the_parameters_are_those_of_the_dataclasses():
+    assert (ROOT / "docs" / "parameters.md").read_text() == document(), "run python -m sam2s_ros.parameters_doc > docs/parameters.md"
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *DOCS], ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path):
+    for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+        assert link.startswith("https://") or (path.parent / link).exists(), link
+
+
+def test_the_readme_leads_to_every_file():
+    readme = (ROOT / "README.md").read_text()
+    assert DOCS and all(f"(docs/{path.name})" in readme for path in DOCS)
+
+
+def test_every_state_is_explained():
+    of_objects, of_node = (ROOT / "docs" / "states.md").read_text().split("## Of the node")
+    assert set(first_cells(of_objects)) == {state.name for state in State} | {"UNKNOWN"}
+    names = {name.removeprefix("STATE_") for name in dir(TrackerStatus) if name.startswith("STATE_")}
+    assert set(first_cells(of_node)) == names
+
+
+def test_every_refusal_is_explained():
+    refusals = (ROOT / "docs" / "services.md").read_text().split("## Refusals")[1]
+    assert set(first_cells(refusals)) == {code.name for code in ErrorCode} - {"NONE"}
+
+
+def test_every_encoding_is_named():
+    text = (ROOT / "docs" / "cameras.md").read_text()
+    assert all(name in text or (name.startswith("bayer_") and "bayer_*8" in text) for name in ENCODINGS)
