@@ -112,7 +112,8 @@ def _late(age: int, config: NodeConfig) -> str:
     """A sentence when masks of an image that came `age` ns ago are late."""
     if not 0 < config.max_output_age < age / 1e9:
         return ""
-    return f"the newest masks were ready {age / 1e9:.2f} s after their image came (max_output_age is {config.max_output_age:g} s)"
+    limit = f"max_output_age is {config.max_output_age:g} s"
+    return f"the newest masks were ready {age / 1e9:.2f} s after their image came ({limit})"
 
 
 def answer_message(tracks: Tracks, view: View) -> TrackedMasks:

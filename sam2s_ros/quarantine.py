@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import traceback
 
 
@@ -49,16 +50,14 @@ class Quarantine:
 
 def lacks_memory(error: Exception) -> bool:
     """Whether the device or the host had no more memory to give."""
-    import torch  # late, as in the worker: the node starts without it
-
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    torch = sys.modules.get("torch")  # without it, it raised nothing; importing it takes seconds
+    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
 
 
 def free_memory(error: Exception | None = None) -> None:
     """Give back what caches hold, and what the functions held that raised."""
-    import torch
-
     if error is not None:
         traceback.clear_frames(error.__traceback__)
     gc.collect()
-    torch.cuda.empty_cache()
+    if "torch" in sys.modules:
+        sys.modules["torch"].cuda.empty_cache()

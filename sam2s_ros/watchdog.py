@@ -28,4 +28,5 @@ class Watchdog:
         busy, limit = self._busy() or 0.0, self._limit()
         if 0 < limit < busy and not self._gave_up:
             self._gave_up = True
-            self._give_up(f"a step or a request has taken {busy:.1f} s so far (hang_exit is {limit:g} s): the process ends", HUNG)
+            spent = f"a step or a request has taken {busy:.1f} s so far (hang_exit is {limit:g} s)"
+            self._give_up(f"{spent}: the process ends", HUNG)

@@ -132,8 +132,8 @@ class Worker:
         """Run `call(tracker)` in the thread, before the next frame. Return its result and the view right after.
 
         timeout: s; cures: whether it is let in during a quarantine, and ends it
-        Raises RequestError (TIMEOUT, NOT_ACTIVE, INTERNAL in quarantine) and what `call` raises. A call that timed out before it began
-        never begins.
+        Raises RequestError (TIMEOUT, NOT_ACTIVE, INTERNAL in quarantine) and what `call` raises. A call that timed out
+        before it began never begins.
         """
         busy = self.busy()
         if busy is not None and busy > self.config.step_timeout:
@@ -187,6 +187,11 @@ class Worker:
             self._built.set_exception(error)
             return
         self._built.set_result(None)
+        self._serve(tracker)
+        del tracker
+        free_memory()
+
+    def _serve(self, tracker: Any) -> None:
         while not self._mailbox.closed:
             self._alive()
             item = self._mailbox.take(ALIVE_EVERY)
@@ -194,8 +199,6 @@ class Worker:
                 self._answer(tracker, item)
             elif item is not None:
                 self._process(tracker, item)
-        del tracker, item
-        free_memory()
 
     def _answer(self, tracker: Any, request: _Request) -> None:
         if not request.future.set_running_or_notify_cancel():

@@ -426,6 +426,14 @@ def test_what_build_raises_comes_out_of_start():
     assert worker.stop(5)
 
 
+def test_stop_right_after_start_ends_without_an_error(monkeypatch):
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    for _ in range(20):
+        assert Bench().worker.stop(5)
+    assert raised == []
+
+
 def test_p29_stop_has_a_time_limit_and_refuses_what_waits():
     held, entered, said = threading.Event(), threading.Event(), []
     b = Bench(before_step=lambda: (entered.set(), held.wait(10)), step_timeout=60.0)
