@@ -14,7 +14,7 @@ from sam2s_ros.cli import main
 
 WHOLE = "scene:?width=96&height=80&frames=10&seed=2&fps=4"
 LONG = "scene:?width=96&height=80&frames=100&seed=3&fps=5"
-SMALL = ["--image-size", "64", "--device", "cpu"]
+SMALL = ["--checkpoint", "sam2s_pico", "--image-size", "64", "--device", "cpu"]
 
 
 def rows(output: Path) -> dict[tuple[str, str, str], dict[str, str]]:

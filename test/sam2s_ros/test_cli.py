@@ -185,15 +185,15 @@ def test_track_says_that_the_packaged_checkpoint_is_used(tmp_path, capsys):
     arguments = ["track", SCENE, "--image-size", "64", "--device", "cpu", "--frames", "2", "--output", tmp_path / "out"]
     assert main([*map(str, arguments)]) == 0
     (line,) = (row for row in capsys.readouterr().out.splitlines() if "no --checkpoint was given" in row)
-    assert "sam2s_pico.safetensors" in line and "SAM 2.1" not in line
+    assert "sam2s_nano.safetensors" in line and "SAM 2.1" not in line
 
 
 @pytest.mark.parametrize("kind", ["video", "folder", "bag"])
-def test_the_packaged_checkpoint_is_not_for_other_images(kind, checkpoint):
+def test_for_other_images_there_are_better_ones_than_the_packaged_checkpoint(kind, checkpoint):
     said = []
     found = checkpoint_or_default(None, kind, said.append)
     (line,) = said
-    assert str(found) in line and "nothing but the procedural scene" in line and "pass a SAM 2.1 checkpoint" in line
+    assert str(found) in line and "a published SAM 2.1 checkpoint follows objects better" in line
     assert checkpoint_or_default(checkpoint, kind, said.append) == checkpoint and len(said) == 1
 
 

@@ -27,7 +27,7 @@ from sam2s_ros.evaluation.sources import Source
 from sam2s_ros.evaluation.task import Engine
 
 SCENES = [f"scene:?width=96&height=80&frames=8&seed={seed}" for seed in (2, 3, 4)]
-SMALL = ("--model", "sam2s_pico", "--image-size", "64", "--device", "cpu")
+SMALL = ("--checkpoint", "sam2s_pico", "--image-size", "64", "--device", "cpu")
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
@@ -173,7 +173,7 @@ def folder(root: Path, count: int = 6, broken_frames=()) -> Path:
 def test_interrupted_it_reports_what_there_is(tmp_path):
     """Ctrl-C after the first recording; then the same options go on."""
     options = EvalOptions(
-        tuple(map(Source, SCENES[:2])), None, tmp_path / "out", Engine("", "sam2s_pico", image_size=64, device="cpu"),
+        tuple(map(Source, SCENES[:2])), Path("sam2s_pico"), tmp_path / "out", Engine("", "sam2s_pico", image_size=64, device="cpu"),
         Protocol(frames=3), say=lambda line: None,
     )  # fmt: skip
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from std_msgs.msg import Header
 
-from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.checkpoint import load_model
 from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.evaluation.live import Delivery, LiveLog, PackedTruth
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_model.evaluation.recording import Truth
+from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.scene import Scene, SceneConfig
 from sam2s_model.tracker import Tracker
 from sam2s_ros.evaluation.live import _replay_parameters
@@ -52,7 +53,7 @@ class Direct:
 
 @pytest.fixture(scope="module")
 def pico():
-    return load_model(default_checkpoint(), image_size=64, device="cpu")
+    return load_model(resolve_checkpoint("sam2s_pico"), image_size=64, device="cpu")
 
 
 def truths(labels: dict[int, tuple[int, ...]]) -> dict[int, PackedTruth]:
