@@ -119,7 +119,7 @@ class NodeConfig:
     allow_cpu: bool = option(False, "whether device auto may fall back to the CPU")
     threads: int = option(0, "threads of torch on the CPU; 0 is one less than there are cores", low=0, high=1024)
     policy: str = option(
-        "auto", "which memory is used: auto takes fifo if the checkpoint has one", choices=("auto", *POLICY_NAMES)
+        "auto", "which memory is used: auto takes fifo if the checkpoint has one; a change keeps the objects", choices=("auto", *POLICY_NAMES)
     )
     label_set: str = option("", "path of the YAML table of classes; empty is the generic one")
     compressed: bool = option(False, "whether `image` is a sensor_msgs/CompressedImage (jpeg, png)")
@@ -187,7 +187,7 @@ TRACKER = Parameters(
     # everything else is built into the tracker or the subscription at configure
     live=frozenset(
         {
-            "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
+            "policy", "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
             "max_step_errors", "max_output_age", "on_late", "on_size_change", "on_time_jump", "time_jump",
             "point_object_id", "point_class", "overlay_alpha", "diagnostics_rate", "warn_latency", "warn_dropped",
         }

@@ -7,6 +7,7 @@ import time
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import MultiThreadedExecutor
@@ -93,6 +94,12 @@ class TrackerNode(Runnable, LifecycleNode):
     def _on_set(self, changed):
         result, configs = TRACKER.check_change(self, changed, fixed=self._worker is not None)
         if configs is not None:
+            if self._worker is not None and configs[0].policy != self._config.policy:
+                policy = configs[0].policy
+                try:
+                    self._worker.request(lambda tracker: tracker.set_policy(policy), self._config.service_timeout)
+                except Exception as error:  # the checkpoint has no such memory, or there is no room for it
+                    return SetParametersResult(successful=False, reason=str(error))
             if configs[0].heartbeat_rate != self._config.heartbeat_rate:
                 self._heartbeat.timer_period_ns = int(1e9 / configs[0].heartbeat_rate)
             self._config, self._tracking = configs

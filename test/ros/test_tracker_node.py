@@ -374,6 +374,23 @@ def test_p30_parameters_are_refused_with_the_reason_or_take_effect(fresh, camera
     assert fresh.status().state == TrackerStatus.STATE_STALE_INPUT
 
 
+def test_p30_another_policy_keeps_the_objects(fresh, camera):
+    def follow(policy: str):
+        value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=policy)
+        request = SetParameters.Request(parameters=[Parameter(name="policy", value=value)])
+        return fresh.graph.call(SetParameters, "tracker/set_parameters", request).results[0]
+
+    fresh.masks_of(camera.send())
+    [object_id] = fresh.prompt(BOX).object_ids
+    assert follow("divemem+efp").successful
+    masks = fresh.masks_of(camera.send())
+    assert masks.model == "sam2s_pico/divemem+efp" and [o.object_id for o in masks.objects] == [object_id]
+    refused = follow("slm")
+    assert not refused.successful and "no second memory attention" in refused.reason
+    assert fresh.masks_of(camera.send()).model == "sam2s_pico/divemem+efp"
+    assert follow("fifo").successful
+
+
 def test_p28_inactive_publishes_nothing_and_answers(fresh, camera):
     fresh.masks_of(camera.send())
     [last_id] = fresh.prompt(BOX).object_ids
