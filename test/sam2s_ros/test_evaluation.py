@@ -32,7 +32,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def evaluated(output: Path, *arguments: str) -> int:
-    return main(["eval", *arguments, *SMALL, "--output", str(output)])
+    return main(["eval", *SMALL, *arguments, "--output", str(output)])
 
 
 def report(output: Path) -> dict:
