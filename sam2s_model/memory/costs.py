@@ -8,7 +8,8 @@ Neither depends on weights, so that any model by name can be asked about: its we
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, List
 
@@ -35,21 +36,42 @@ class Cost:
     object_bytes: int
 
 
-def costs(model: Sam2Model) -> Iterator[Cost]:
-    """Of every policy that the model can run, on an object that was prompted once and tracked until its memory is full."""
+def costs(model: Sam2Model, policies: Sequence[str] = POLICY_NAMES) -> Iterator[Cost]:
+    """Of every one of the policies that the model can run, on an object that was prompted once."""
+    for policy in policies:
+        if tracker := with_full_memory(model, policy):
+            yield Cost(policy, tracker.keys_attended, tracker.bytes_per_object(BF16))
+
+
+def with_full_memory(model: Sam2Model, policy: str) -> Tracker | None:
+    """A tracker that has followed an object until its memory is full; None when the model cannot run the policy."""
     side = model.image_size
-    image = np.zeros((side, side, 3), np.uint8)
-    box = Prompt(box=np.array([side / 4, side / 4, side / 2, side / 2], np.float32))
-    for policy in POLICY_NAMES:
-        try:
-            tracker = Tracker(model, policy, EAGER)
-        except ConfigError:
-            continue
-        tracker.step(1, image)
-        tracker.prompt(0, [box])
-        for stamp in range(2, model.config.max_pointers + 3):
-            tracker.step(stamp, image)
-        yield Cost(policy, tracker.keys_attended, tracker.bytes_per_object(BF16))
+    try:
+        tracker = Tracker(model, policy, EAGER)
+    except ConfigError:
+        return None
+    tracker.step(1, np.zeros((side, side, 3), np.uint8))
+    tracker.prompt(0, [Prompt(box=np.array([side / 4, side / 4, side / 2, side / 2], np.float32))])
+    for _ in range(model.config.max_pointers + 1):
+        _step(tracker)
+    return tracker
+
+
+def step_ms(model: Sam2Model, policies: Sequence[str], steps: int) -> dict[str, float]:
+    """Median time of a step with each policy. They take turns, so that what else the machine does befalls all alike."""
+    trackers = {policy: tracker for policy in policies if (tracker := with_full_memory(model, policy))}
+    spent = {policy: [] for policy in trackers}
+    for _ in range(steps):
+        for policy, tracker in trackers.items():
+            spent[policy].append(_step(tracker))
+    return {policy: 1e3 * float(np.median(seconds)) for policy, seconds in spent.items()}
+
+
+def _step(tracker: Tracker) -> float:
+    """Track one more black image; the s it took."""
+    began = time.perf_counter()
+    tracker.step(tracker.newest.stamp + 1, np.zeros((*tracker.newest.size, 3), np.uint8))
+    return time.perf_counter() - began
 
 
 def published_growth(model: Sam2Model) -> int:
@@ -61,20 +83,25 @@ def published_growth(model: Sam2Model) -> int:
 def main(
     name: Annotated[str, typer.Argument(help="of a model")] = "sam2.1_hiera_tiny",
     size: Annotated[List[int], typer.Option(help="side of the input, px; repeatable")] = [512, 1024],
+    policy: Annotated[List[str], typer.Option(help="default: all; repeatable")] = list(POLICY_NAMES),
+    steps: Annotated[int, typer.Option(help="also time as many steps of each policy, which take turns")] = 0,
 ) -> None:
-    """Print a table of keys and bytes."""
+    """Print a table of keys and bytes, and of times where they are asked for."""
     torch.manual_seed(0)
     model = Sam2Model(ModelConfig.from_name(name)).eval().requires_grad_(False)
-    found: dict[str, list[Cost]] = {}
+    cells: dict[str, list[str]] = {}
     grown = []
     for side in size:
         model.set_image_size(side)
-        for cost in costs(model):
-            found.setdefault(cost.policy, []).append(cost)
+        for cost in costs(model, policy):
+            cells.setdefault(cost.policy, []).append(f"{cost.keys} | {cost.object_bytes / 1e6:.2f}")
+        for name, ms in (step_ms(model, policy, steps) if steps else {}).items():
+            cells[name][-1] += f" | {ms:.0f}"
         grown.append(f"{published_growth(model) / 1024:.0f} KiB at {side} px")
-    print("| policy | " + " | ".join(f"keys at {side} px | MB an object" for side in size) + " |\n" + "|---" * (1 + 2 * len(size)) + "|")
-    for policy, own in found.items():
-        print(f"| {policy} | " + " | ".join(f"{cost.keys} | {cost.object_bytes / 1e6:.2f}" for cost in own) + " |")
+    titles = [f"keys at {side} px | MB an object" + " | ms a step" * bool(steps) for side in size]
+    print(f"| policy | {' | '.join(titles)} |\n" + "|---" * (1 + (3 if steps else 2) * len(size)) + "|")
+    for name, own in cells.items():
+        print(f"| {name} | {' | '.join(own)} |")
     print(f"\nThe published SAM2 keeps, of every frame and object for ever, {', '.join(grown)}.")
 
 

@@ -75,7 +75,7 @@ class Ledger:
         j = iou(predicted, own, truth.void)
         self.jf.append(j_and_f(j, boundary_f(predicted, own, truth.void)))
         others = [mask for other, mask in truth.masks.items() if other != label]
-        on_another = predicted.any() and any(iou(predicted, mask, truth.void) > FOUND for mask in others)
+        on_another = bool(predicted.any()) and any(iou(predicted, mask, truth.void) > FOUND for mask in others)
         self.switches += on_another and not self._on_another
         self._on_another = on_another
         if not own.any():

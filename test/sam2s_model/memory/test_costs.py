@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sam2s_model.config import POLICY_NAMES, ModelConfig
-from sam2s_model.memory.costs import costs, published_growth
+from sam2s_model.memory.costs import costs, published_growth, step_ms
 from sam2s_model.model import Sam2Model
 
 PLACES = 4 * 4  # at 64 px; a memory is 32 numbers for each, a pointer 96 numbers, which are 3 tokens
@@ -31,3 +31,8 @@ def test_keys_and_bytes_of_a_full_memory(pico):
 def test_published_growth(pico):
     """A memory of 32 numbers in bf16 for each place, and 16 logits in fp32."""
     assert published_growth(pico) == PLACES * (32 * 2 + 16 * 4)
+
+
+def test_times_of_steps(pico):
+    found = step_ms(pico, ["fifo", "slm", "none"], 2)
+    assert list(found) == ["fifo", "none"] and all(ms > 0 for ms in found.values())
