@@ -16,7 +16,7 @@ ZOOM = (16, 4)  # places at 1/4 and 1/8 of the image for one at 1/16
 
 @dataclass(frozen=True)
 class Flops:
-    """Operations of one frame. The image encoder runs once, everything else for each object.
+    """Operations of one frame. The image encoder runs once, and what has not met an object's memory; the rest for each object.
 
     image_encoder: trunk, neck and the decoder's two convolutions of fine features; memory_encoder: without the perceiver
     """
@@ -45,7 +45,7 @@ def count(config: ModelConfig, image_size: int = 0, memories: int = 0, pointers:
     keys = memories * (config.latents_1d + config.latents_2d or places) + pointers * (config.dim // config.memory_dim)
     return Flops(
         image_encoder=_image_encoder(config, side),
-        memory_attention=objects * _memory_attention(config, places, keys, pointers),
+        memory_attention=_memory_attention(config, places, keys, pointers, objects),
         class_token=objects * _class_token(config, places, keys),
         mask_decoder=objects * _mask_decoder(config, places) + _grid_position(config, places),
         memory_encoder=objects * _memory_encoder(config, places) + _linear(places, config.dim, config.dim),
@@ -113,14 +113,18 @@ def _hiera(config: ModelConfig, side: int, widths: list[int]) -> int:
     return total
 
 
-def _memory_attention(config: ModelConfig, places: int, keys: int, pointers: int) -> int:
-    dim, memory_dim = config.dim, config.memory_dim
-    own = 4 * _linear(places, dim, dim) + _attention(places, places, dim)
-    across = 2 * _linear(places, dim, dim) + 2 * _linear(keys, memory_dim, dim) + _attention(places, keys, dim)
+def _memory_attention(config: ModelConfig, places: int, keys: int, pointers: int, objects: int) -> int:
+    """As it is done, see `memory_attention`: values keep their width, and the first layer begins with the frame alone."""
+    dim, memory_dim, layers = config.dim, config.memory_dim, config.memory_layers
+    own = 3 * _linear(places, dim, dim) + _attention(places, places, dim)
+    query = _linear(places, dim, dim)
+    across = _linear(keys, memory_dim, dim) + _attention(places, keys, (dim + memory_dim) // 2) + _linear(places, memory_dim, dim)
     ffn = 2 * _linear(places, dim, config.memory_ffn)
     time = _linear(pointers, dim, memory_dim) if config.pointer_time else 0
     widened = _linear(places, dim, config.decoder_dim) if config.decoder_width != dim else 0
-    return config.memory_layers * (own + across + ffn) + time + widened
+    folded = _linear(dim, dim, dim) + _linear(dim, dim, memory_dim)
+    of_object = (layers - 1) * (own + query) + layers * (across + ffn) + time + widened
+    return own + query + layers * folded + objects * of_object
 
 
 def _class_token(config: ModelConfig, places: int, keys: int) -> int:

@@ -27,6 +27,7 @@ POLL = 0.01  # s between two looks at the graph
 ACTIVE = (TrackerStatus.STATE_WAITING, TrackerStatus.STATE_RUNNING, TrackerStatus.STATE_STALE_INPUT)
 PROGRESS_EVERY = 5.0  # s
 CALL_TIMEOUT = 15.0  # s
+SPIN = 0.1  # s that the thread of callbacks waits before it looks whether it is to end
 
 
 class DemoClient:
@@ -57,16 +58,22 @@ class DemoClient:
         self._parameters = node.create_client(SetParameters, "replay/set_parameters")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(node)
-        self._thread = threading.Thread(target=self._executor.spin, name="demo client", daemon=True)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._spin, name="demo client", daemon=True)
         self._thread.start()
         return self
 
     def _subscribe(self, node: Node) -> None:
         node.create_subscription(TrackedMasks, "tracker/masks", self._on_masks, OUTPUT)
 
+    def _spin(self) -> None:
+        while not self._closing.is_set():
+            self._executor.spin_once(timeout_sec=SPIN)
+
     def __exit__(self, *_: object) -> None:
+        self._closing.set()  # an executor must not be shut down while another thread waits in it
+        self._thread.join(CALL_TIMEOUT)
         self._executor.shutdown(timeout_sec=1.0)
-        self._thread.join(1.0)
         self._node.destroy_node()
         rclpy.try_shutdown()
 

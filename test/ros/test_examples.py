@@ -16,7 +16,7 @@ from sam2s_ros.msg import Prompt, TrackedMasks, TrackedObject, TrackerStatus
 from sam2s_ros.srv import AddPrompts
 from std_msgs.msg import Header
 
-from sam2s_model.checkpoint import default_checkpoint
+from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_ros import messages
 from sam2s_ros.dds import share_directory
 from sam2s_ros.prompting import first_prompts
@@ -93,7 +93,7 @@ def test_the_controller_moves_only_while_the_mask_can_be_relied_on(graph, start,
     frames = list(source)
     [prompt, *_], _ = first_prompts(source, frames[0])
     tracker = start_tracker(
-        remap=("__ns:=/steered", f"image:={camera.topic}"), checkpoint=default_checkpoint(), model="auto", image_size=0
+        remap=("__ns:=/steered", f"image:={camera.topic}"), checkpoint=resolve_checkpoint("sam2s_pico"), model="auto", image_size=0
     )
     remaps = ("masks:=/steered/tracker/masks", "command:=/robot/servo")
     arguments = ["--ros-args", "-p", "max_age:=60.0", *(part for rule in remaps for part in ("-r", rule))]

@@ -11,8 +11,9 @@ from sam2s_ros.srv import AddPrompts, GetState
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.checkpoint import load_model
 from sam2s_model.prompts import Prompt as ModelPrompt
+from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.tracker import Tracker
 from sam2s_ros import image_codec, messages
 from sam2s_ros.prompting import first_prompts
@@ -26,7 +27,7 @@ SCENES = {side: f"scene:?width=192&height=160&frames=8&seed={seed}" for seed, si
 def stereo(graph, start):
     """The processes, publishers of both cameras, and the pairs that came."""
     given = dict(
-        checkpoint=default_checkpoint(), device="cpu", threads=1, step_timeout=20.0,
+        checkpoint=resolve_checkpoint("sam2s_pico"), device="cpu", threads=1, step_timeout=20.0,
         service_timeout=10.0, max_output_age=0.0, hang_exit=0.0,
     )  # fmt: skip
     parameters = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
@@ -51,7 +52,7 @@ def stereo(graph, start):
 
 def test_p01_p31_two_trackers_share_nothing_and_their_masks_are_paired(graph, stereo, camera):
     trackers, pairing, cameras, pairs = stereo
-    alone = {side: Tracker(load_model(default_checkpoint(), device="cpu")) for side in SIDES}
+    alone = {side: Tracker(load_model(resolve_checkpoint("sam2s_pico"), device="cpu")) for side in SIDES}
     frames = {side: list(open_source(scene)) for side, scene in SCENES.items()}
     boxes = {side: first_prompts(open_source(SCENES[side]), frames[side][0])[0][0].box for side in SIDES}
 

@@ -27,7 +27,8 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from sam2s_model import metrics
-from sam2s_model.checkpoint import default_checkpoint, load_model
+from sam2s_model.checkpoint import load_model
+from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.scene import Scene, SceneConfig
 from sam2s_model.tracker import Tracker
 from sam2s_ros import image_codec, messages, qos, watchdog
@@ -220,7 +221,7 @@ def test_p27_after_max_step_errors_in_a_row_the_tracker_is_quarantined_until_res
 def test_p31_p32_and_then_the_masks_are_those_of_a_tracker_offline_to_which_nothing_happened(faulty):
     faulty.send("raise")
     assert faulty.graph.call(Trigger, f"{faulty.name}/reset").success
-    offline = Tracker(load_model(default_checkpoint(), image_size=128, device="cpu", precision="fp32"))
+    offline = Tracker(load_model(resolve_checkpoint("sam2s_pico"), image_size=128, device="cpu", precision="fp32"))
     visible = 0
     for frame in Scene(SceneConfig(width=160, height=128, frames=6, seed=2)):
         picture = np.ascontiguousarray(frame.image)

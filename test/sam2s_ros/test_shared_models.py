@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-from sam2s_model.checkpoint import default_checkpoint
+from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.errors import CheckpointError
 from sam2s_ros.shared_models import shared_model
 
@@ -19,7 +19,7 @@ OPTIONS = dict(device="cpu", image_size=64)
 
 @pytest.fixture
 def path(tmp_path):
-    return shutil.copy(default_checkpoint(), tmp_path / "model.safetensors")
+    return shutil.copy(resolve_checkpoint("sam2s_pico"), tmp_path / "model.safetensors")
 
 
 def test_p31_threads_that_ask_at_once_get_the_same_weights(path):
