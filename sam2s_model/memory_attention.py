@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-QUERIES = 256  # of a block, whose scores stay in the cache of a core
+from sam2s_model.attention import attend, attend_in_blocks
+from sam2s_model.constants import constant
+from sam2s_model.folding import Folding
 
 
 class MemoryAttention(nn.Module):
@@ -101,6 +103,7 @@ class RotaryAttention(nn.Module):
         self.k_proj = nn.Linear(key_dim, dim)
         self.v_proj = nn.Linear(key_dim, dim)
         self.out_proj = nn.Linear(dim, dim)
+        self._folded = Folding(_one_projection)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, rotation, turn: KeyRotation, mask: Tensor | None = None) -> Tensor:
         """q (1 or B, HW, dim) and its rotary table, k and v (B, keys, key_dim), mask (B, 1, keys) -> (B, HW, dim)."""
@@ -109,31 +112,17 @@ class RotaryAttention(nn.Module):
         k = torch.cat((rotate(k[:, :spatial], turn.cosine, turn.sine, turn.before), k[:, spatial:]), dim=1)
         if torch.is_grad_enabled():
             return self.out_proj(attend(q, k, self.v_proj(v), mask))
-        value, out = self.v_proj, self.out_proj
-        weight = (out.weight.float() @ value.weight.float()).to(q.dtype)
-        bias = (out.weight.float() @ value.bias.float() + out.bias).to(q.dtype)
+        weight, bias = self._folded(*self.v_proj.parameters(), *self.out_proj.parameters())
         return F.linear(attend_in_blocks(q, k, v, mask) if q.device.type == "cpu" else attend(q, k, v, mask), weight, bias)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """q (1 or B, Q, dim), k (B, K, dim), v (B, K, value_dim), mask (B, 1, K) bool -> (B, Q, value_dim), by torch's kernels."""
-    q = q.expand(len(k), -1, -1)
-    return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], None if mask is None else mask[:, None])[:, 0]
+def _one_projection(value: Tensor, value_bias: Tensor, out: Tensor, out_bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights and biases of a projection and of the one after it -> those of both."""
+    bias = out.float() @ value_bias.float() + out_bias.float()
+    return (out.float() @ value.float()).to(out.dtype), bias.to(out.dtype)
 
 
-def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """As `attend`, by matrix products of some queries at a time, for a CPU, which has fast ones in bf16 as well."""
-    out = v.new_empty(len(k), q.shape[1], v.shape[2])
-    scaled, keys = q * q.shape[2] ** -0.5, k.transpose(1, 2)
-    bias = None if mask is None else torch.where(mask, 0.0, -torch.inf)
-    for begin in range(0, q.shape[1], QUERIES):
-        block = slice(begin, begin + QUERIES)
-        scores = (scaled[:, block] @ keys).float()
-        scores = scores if bias is None else scores + bias
-        out[:, block] = scores.softmax(-1).to(v.dtype) @ v
-    return out
-
-
+@constant
 def rotary_table(
     height: int, width: int, dim: int, device=None, theta: float = 10000.0, step: float = 1.0
 ) -> tuple[Tensor, Tensor]:
@@ -154,6 +143,6 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor, before: int = 0) -> Tensor:
     It is the same for each of the n frames; the first `before` tokens of a frame stay as they are.
     """
     frames = x.unflatten(1, (-1, before + len(cosine)))
-    a, b = frames[:, :, before:].float().unflatten(3, (-1, 2)).unbind(-1)
-    turned = torch.stack((a * cosine - b * sine, a * sine + b * cosine), dim=-1).flatten(3).to(x.dtype)
+    pairs = torch.view_as_complex(frames[:, :, before:].float().unflatten(3, (-1, 2)))
+    turned = torch.view_as_real(pairs * torch.complex(cosine, sine)).flatten(3).to(x.dtype)
     return (torch.cat((frames[:, :, :before], turned), dim=2) if before else turned).flatten(1, 2)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2s_model.attention import attend_in_blocks
+from sam2s_model.folding import Folding
 from sam2s_model.layers import MLP
 
 
@@ -30,6 +32,7 @@ class Hiera(nn.Module):
         self.patch_embed = PatchEmbed(embed_dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, embed_dim, *background_size))
         self.pos_embed_window = nn.Parameter(torch.zeros(1, embed_dim, window_spec[0], window_spec[0]))
+        self._position = Folding(_position)
         self.blocks = nn.ModuleList()
         self.stage_ends = [sum(stages[: i + 1]) - 1 for i in range(len(stages))]
         self.channels = [embed_dim * 2**i for i in range(len(stages))]
@@ -60,11 +63,16 @@ class Hiera(nn.Module):
 
     def position(self, height: int, width: int) -> Tensor:
         """(1, H, W, C) fp32: a coarse embedding of the whole image plus one of the place in the window."""
-        coarse = F.interpolate(self.pos_embed.float(), size=(height, width), mode="bicubic")
-        side = self.pos_embed_window.shape[-1]
-        # cropped because a grid need not be a whole number of windows
-        tiled = self.pos_embed_window.float().tile(1, 1, -(-height // side), -(-width // side))[:, :, :height, :width]
-        return (coarse + tiled).permute(0, 2, 3, 1)
+        make = _position if torch.is_grad_enabled() else self._position
+        return make(self.pos_embed, self.pos_embed_window, height=height, width=width)
+
+
+def _position(coarse: Tensor, window: Tensor, *, height: int, width: int) -> Tensor:
+    stretched = F.interpolate(coarse.float(), size=(height, width), mode="bicubic")
+    side = window.shape[-1]
+    # cropped because a grid need not be a whole number of windows
+    tiled = window.float().tile(1, 1, -(-height // side), -(-width // side))[:, :, :height, :width]
+    return (stretched + tiled).permute(0, 2, 3, 1).contiguous()
 
 
 class PatchEmbed(nn.Module):
@@ -84,49 +92,55 @@ class HieraBlock(nn.Module):
     def __init__(self, dim: int, dim_out: int, num_heads: int, window: int, pool: bool):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = HieraAttention(dim, dim_out, num_heads, pool)
+        self.attn = HieraAttention(dim, dim_out, num_heads, window, pool)
         self.norm2 = nn.LayerNorm(dim_out, eps=1e-6)
         self.mlp = MLP(dim_out, 4 * dim_out, dim_out, 2, F.gelu)
         if dim != dim_out:
             self.proj = nn.Linear(dim, dim_out)
-        self.window = window
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut, x = x, self.norm1(x)
         if self.pool:
             shortcut = max_pool(self.proj(x))
-        height, width = shortcut.shape[1:3]
-        if self.window:
-            windows, padded = partition(x, self.window)
-            side = self.window // 2 if self.pool else self.window
-            padded = tuple(p // 2 if self.pool else p for p in padded)
-            x = unpartition(self.attn(windows), side, padded)[:, :height, :width]
-        else:
-            x = self.attn(x)
-        x = shortcut + x
+        x = shortcut + self.attn(x)
         return x + self.mlp(self.norm2(x))
 
 
 class HieraAttention(nn.Module):
-    """Self-attention on (B, H, W, C), each B on its own."""
+    """Self-attention on (B, H, W, C) within windows, or everywhere where `window` is 0."""
 
-    def __init__(self, dim: int, dim_out: int, num_heads: int, pool: bool):
+    def __init__(self, dim: int, dim_out: int, num_heads: int, window: int, pool: bool):
         super().__init__()
         self.qkv = nn.Linear(dim, 3 * dim_out)
         self.proj = nn.Linear(dim_out, dim_out)
         self.num_heads = num_heads
+        self.window = window
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, height, width, _ = x.shape
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         if self.pool:
             q = max_pool(q)
-            height, width = q.shape[1:3]
-        q, k, v = (t.reshape(batch, -1, self.num_heads, t.shape[-1] // self.num_heads).transpose(1, 2) for t in (q, k, v))
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).reshape(batch, height, width, -1))
+        if not self.window:
+            return self.proj(self._attend(q, k, v))
+        height, width = q.shape[1:3]
+        side = self.window // 2 if self.pool else self.window
+        # A window that reaches over the edge has zeros there, of which a projection makes its bias: no token is projected for it.
+        _, of_k, of_v = self.qkv.bias.chunk(3)
+        q, padded = partition(q, side)
+        x = self._attend(q, partition(k, self.window, of_k)[0], partition(v, self.window, of_v)[0])
+        return self.proj(unpartition(x, side, padded)[:, :height, :width])
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, H, W, C) queries, keys and values (B, ., ., C), each B on its own -> (B, H, W, C)."""
+        shape = q.shape
+        q, k, v = (t.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
+        if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+            x = attend_in_blocks(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
+        else:
+            x = F.scaled_dot_product_attention(q, k, v)
+        return x.transpose(1, 2).reshape(shape)
 
 
 def max_pool(x: Tensor) -> Tensor:
@@ -134,11 +148,17 @@ def max_pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x.permute(0, 3, 1, 2), kernel_size=2, stride=2).permute(0, 2, 3, 1)
 
 
-def partition(x: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:
-    """(B, H, W, C) -> (B * windows, side, side, C), padded with zeros at the right and bottom, and the padded (H, W)."""
+def partition(x: Tensor, side: int, filling: Tensor | None = None) -> tuple[Tensor, tuple[int, int]]:
+    """(B, H, W, C) -> (B * windows, side, side, C), padded at the right and bottom, and the padded (H, W).
+
+    filling: (C,), of the padding, None: zeros
+    """
     batch, height, width, channels = x.shape
-    x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
-    padded = x.shape[1:3]
+    padded = (height + -height % side, width + -width % side)
+    if padded != (height, width):
+        inner = x
+        x = x.new_zeros(batch, *padded, channels) if filling is None else filling.expand(batch, *padded, -1).clone()
+        x[:, :height, :width] = inner
     x = x.view(batch, padded[0] // side, side, padded[1] // side, side, channels)
     return x.transpose(2, 3).reshape(-1, side, side, channels), padded
 

@@ -1,11 +1,19 @@
-"""RepViT (arXiv 2307.09283), the convolutional image encoder of EdgeTAM (arXiv 2501.07256), under timm's key names."""
+"""RepViT (arXiv 2307.09283), the convolutional image encoder of EdgeTAM (arXiv 2501.07256), under timm's key names.
+
+Without gradients each normalisation is part of the convolution before it, and the branches of a token mixer are one
+convolution (the paper's re-parameterisation, sec. 3.2); the state dict keeps the parts.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sam2s_model.folding import Folding
+from sam2s_model.layers import gelu
 
 
 class RepViT(nn.Module):
@@ -25,12 +33,11 @@ class RepViT(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W), H and W multiples of 32 -> four maps (B, C_i, H / 2^(i+2), W / 2^(i+2))."""
-        x, maps = self.body["stem"](image), []
+        x, maps = self.body["stem"](image.contiguous(memory_format=torch.channels_last)), []
         for i in range(len(self.channels)):
             x = self.body[f"stages_{i}"](x)
             maps.append(x)
         return maps
-
 
     def learn_statistics(self, wanted: bool) -> None:
         """Whether training normalises by the batch and keeps a running mean of it, see `StoredBatchNorm`."""
@@ -48,7 +55,7 @@ class Stem(nn.Module):
         self.conv2 = ConvNorm(dim // 2, dim, kernel_size=3, stride=2)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.conv2(F.gelu(self.conv1(image)))
+        return self.conv2(gelu(self.conv1(image)))
 
 
 class Stage(nn.Module):
@@ -99,9 +106,21 @@ class TokenMixer(nn.Module):
         super().__init__()
         self.conv = ConvNorm(dim, dim, kernel_size=3, groups=dim)
         self.conv1 = ConvNorm(dim, dim, groups=dim)
+        self._folded = Folding(_one_convolution)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x) + self.conv1(x) + x
+        if not (self.conv.folds and self.conv1.folds):
+            return self.conv(x) + self.conv1(x) + x
+        weight, bias = self._folded(*self.conv.weights, *self.conv1.weights, eps=self.conv.bn.eps)
+        return F.conv2d(x, weight, bias, padding=1, groups=len(weight))
+
+
+def _one_convolution(*weights: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The weights of a depthwise 3x3 and of a depthwise 1x1, as `ConvNorm.weights`, -> weight and bias of their sum with the input."""
+    weight, bias = _normalised(*(w.float() for w in weights[:5]), eps=eps)
+    centre, centre_bias = _normalised(*(w.float() for w in weights[5:]), eps=eps)
+    weight[:, :, 1:2, 1:2] += centre + 1
+    return weight.to(weights[0].dtype), (bias + centre_bias).to(weights[0].dtype)
 
 
 class ChannelMixer(nn.Module):
@@ -113,7 +132,7 @@ class ChannelMixer(nn.Module):
         self.conv2 = ConvNorm(2 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(F.gelu(self.conv1(x)))
+        return self.conv2(gelu(self.conv1(x)))
 
 
 class SqueezeExcite(nn.Module):
@@ -136,6 +155,30 @@ class ConvNorm(nn.Sequential):
     def __init__(self, dim: int, dim_out: int, kernel_size: int = 1, stride: int = 1, groups: int = 1):
         conv = nn.Conv2d(dim, dim_out, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
         super().__init__(OrderedDict(c=conv, bn=StoredBatchNorm(dim_out)))
+        self._folded = Folding(_normalised)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.folds:
+            return super().forward(x)
+        weight, bias = self._folded(*self.weights, eps=self.bn.eps)
+        return F.conv2d(x, weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)
+
+    @property
+    def folds(self) -> bool:
+        """Whether the convolution and its normalisation may be one: nothing learns."""
+        return not (torch.is_grad_enabled() or self.bn.learning)
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        bn = self.bn
+        return self.c.weight, bn.weight, bn.bias, bn.running_mean, bn.running_var
+
+
+def _normalised(weight: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
+    """A convolution's weight, then a normalisation's parameters and statistics, -> weight and bias of both."""
+    scale = scale.float() / (variance.float() + eps).sqrt()
+    folded = (weight.float() * scale[:, None, None, None]).to(weight.dtype, memory_format=torch.channels_last)
+    return folded, (shift.float() - mean.float() * scale).to(weight.dtype)
 
 
 class StoredBatchNorm(nn.BatchNorm2d):
@@ -147,7 +190,11 @@ class StoredBatchNorm(nn.BatchNorm2d):
 
     learns = False
 
+    @property
+    def learning(self) -> bool:
+        return self.learns and self.training
+
     def forward(self, x: Tensor) -> Tensor:
-        if self.learns and self.training:
+        if self.learning:
             return super().forward(x)
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps)

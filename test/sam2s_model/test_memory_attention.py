@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sam2s_model.memory_attention import QUERIES, KeyRotation, MemoryAttention, RotaryAttention, attend, attend_in_blocks, rotary_table
+from sam2s_model.attention import QUERIES, attend, attend_in_blocks
+from sam2s_model.memory_attention import KeyRotation, MemoryAttention, RotaryAttention, rotary_table
 
 
 @pytest.mark.parametrize("key_dim, batch, masked", [(32, 3, True), (64, 2, False), (64, 1, True)])
