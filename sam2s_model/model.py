@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.config import ModelConfig
+from sam2s_model.constants import constant
 from sam2s_model.errors import ConfigError
 from sam2s_model.image_encoder import FpnNeck, Hiera, ImageEncoder, RepViT
 from sam2s_model.layers import MLP, sine_position_1d, sine_position_2d
@@ -44,7 +45,11 @@ MEMORY_PARTS = (
 )
 """State-dict keys (or their beginnings) that only tracking with memory needs: all others make masks from prompts."""
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+@constant
+def _normalisation(device=None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of ImageNet's channels, (1, 3, 1, 1)."""
+    return tuple(torch.tensor(v, device=device).reshape(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 
 @dataclass(frozen=True)
@@ -164,13 +169,18 @@ class Sam2Model(nn.Module):
         """(H, W, 3) uint8 RGB, on any device -> (1, 3, S, S), normalised, the aspect ratio not kept (as published)."""
         x = image.to(self.device).permute(2, 0, 1)[None].float()
         x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", antialias=True) / 255
-        mean, std = (torch.tensor(v, device=x.device).reshape(1, 3, 1, 1) for v in (_MEAN, _STD))
+        mean, std = _normalisation(device=x.device)
         return ((x - mean) / std).to(self.dtype)
 
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """(1, 3, S, S), from `prepare_image` -> the frame's features."""
-        fine, middle, coarse = self.image_encoder(image)
-        return ImageFeatures(coarse, self.sam_mask_decoder.conv_s1(middle), self.sam_mask_decoder.conv_s0(fine))
+        heads = self.sam_mask_decoder.conv_s0, self.sam_mask_decoder.conv_s1
+        if torch.is_grad_enabled():
+            quarter, eighth, coarse = self.image_encoder(image)
+            return ImageFeatures(coarse, heads[1](eighth), heads[0](quarter))
+        maps, neck = self.image_encoder.trunk(image), self.image_encoder.neck
+        fine, middle = neck.fine(maps, heads)
+        return ImageFeatures(neck.coarse(maps), middle, fine)
 
     def for_decoder(self, coarse: Tensor) -> Tensor:
         """(B, dim, h, w) -> (B, decoder_width, h, w)."""

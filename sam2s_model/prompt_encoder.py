@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2s_model.folding import Folding
 from sam2s_model.layers import LayerNorm2d
 
 # Labels of encoded points. 0 and 1 are a person's clicks; a box is its two corners.
@@ -37,6 +38,7 @@ class PromptEncoder(nn.Module):
             nn.Conv2d(mask_channels, dim, kernel_size=1),
         )
         self.no_mask_embed = nn.Embedding(1, dim)
+        self._grid_position = Folding(_grid_position)
 
     def points(self, coordinates: Tensor, labels: Tensor, image_size: int) -> Tensor:
         """(B, P, 2) px of the square model input of side image_size, x y, and (B, P) in -1..3 -> (B, P + 1, dim).
@@ -66,11 +68,8 @@ class PromptEncoder(nn.Module):
 
     def grid_position(self, height: int, width: int) -> Tensor:
         """(1, dim, h, w): the position of each feature, in the code that the points have."""
-        device = self.no_mask_embed.weight.device
-        y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
-        x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
-        place = torch.stack((x[None].expand(height, -1), y[:, None].expand(-1, width)), dim=-1)
-        return self.pe_layer(place).permute(2, 0, 1)[None].to(self.no_mask_embed.weight.dtype)
+        matrix = self.pe_layer.positional_encoding_gaussian_matrix
+        return self._grid_position(matrix, height=height, width=width).to(self.no_mask_embed.weight.dtype)
 
 
 class RandomFourierPosition(nn.Module):
@@ -81,5 +80,16 @@ class RandomFourierPosition(nn.Module):
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, dim // 2))
 
     def forward(self, place: Tensor) -> Tensor:
-        angle = (2 * place - 1) @ self.positional_encoding_gaussian_matrix.float() * (2 * math.pi)
-        return torch.cat((angle.sin(), angle.cos()), dim=-1)
+        return _fourier(place, self.positional_encoding_gaussian_matrix)
+
+
+def _fourier(place: Tensor, matrix: Tensor) -> Tensor:
+    angle = (2 * place - 1) @ matrix.float() * (2 * math.pi)
+    return torch.cat((angle.sin(), angle.cos()), dim=-1)
+
+
+def _grid_position(matrix: Tensor, *, height: int, width: int) -> Tensor:
+    y = (torch.arange(height, device=matrix.device, dtype=torch.float32) + 0.5) / height
+    x = (torch.arange(width, device=matrix.device, dtype=torch.float32) + 0.5) / width
+    place = torch.stack((x[None].expand(height, -1), y[:, None].expand(-1, width)), dim=-1)
+    return _fourier(place, matrix).permute(2, 0, 1)[None]
