@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-QUERIES = 256  # of a block, whose scores stay in the cache of a core
+QUERIES = 256  # of a block in fp32, twice as many in bf16: most of its scores stay in the cache of a core
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -20,8 +20,9 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     out = v.new_empty(len(k), q.shape[1], v.shape[2])
     scaled, keys = q * q.shape[2] ** -0.5, k.transpose(1, 2)
     bias = None if mask is None else torch.where(mask, 0.0, -torch.inf).to(q.dtype)
-    for begin in range(0, q.shape[1], QUERIES):
-        block = slice(begin, begin + QUERIES)
+    size = QUERIES * 4 // q.element_size()
+    for begin in range(0, q.shape[1], size):
+        block = slice(begin, begin + size)
         scores = scaled[:, block] @ keys
         scores = scores if bias is None else scores.add_(bias)
         out[:, block] = scores.softmax(-1) @ v  # whose sums are fp32 for bf16 scores, too

@@ -83,7 +83,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, dim, kernel_size=7, stride=4, padding=3)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.proj(image).permute(0, 2, 3, 1)
+        return self.proj(image).permute(0, 2, 3, 1).contiguous()
 
 
 class HieraBlock(nn.Module):
@@ -130,7 +130,8 @@ class HieraAttention(nn.Module):
         _, of_k, of_v = self.qkv.bias.chunk(3)
         q, padded = partition(q, side)
         x = self._attend(q, partition(k, self.window, of_k)[0], partition(v, self.window, of_v)[0])
-        return self.proj(unpartition(x, side, padded)[:, :height, :width])
+        # contiguous, since torch makes a batch of products of the rows of a view, with a copy of the weights for each
+        return self.proj(unpartition(x, side, padded)[:, :height, :width].contiguous())
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, W, C) queries, keys and values (B, ., ., C), each B on its own -> (B, H, W, C)."""
