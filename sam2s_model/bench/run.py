@@ -16,12 +16,12 @@ import torch
 
 from sam2s_model.bench.floor import Shape, floor_seconds, least_work, work_done
 from sam2s_model.bench.machine import Machine, measure, wait_for
-from sam2s_model.bench.peers import make_peer
+from sam2s_model.bench.peers import check_peer, make_peer
 from sam2s_model.bench.timing import PartTimer, Spread, kernels, peak_bytes
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import resolve_device, resolve_dtype
-from sam2s_model.memory.costs import boxes, step, steps_to_fill, with_full_memory
+from sam2s_model.memory.costs import boxes, step, with_full_memory
 from sam2s_model.model import Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.scene import Scene, SceneConfig
@@ -98,20 +98,21 @@ def run(options: BenchOptions, say: Callable[[str], Any] = print) -> Iterator[di
 
 def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: Machine) -> dict[str, Any]:
     model = _load(case, device)
+    if options.peer:
+        check_peer(options.peer, model)
     image = _image(model.image_size)
     tracker = with_full_memory(model, case.policy, image, case.objects)
 
     def ours() -> None:
         step(tracker, image)
 
-    peak = peak_bytes(lambda: [ours() for _ in range(WARM)], device)
-    launched = kernels(ours, device)
+    peak = peak_bytes(lambda: [step(tracker, image) for _ in range(WARM)], device)
+    launched = kernels(lambda: step(tracker, image), device)
     peer = make_peer(options.peer, model) if options.peer else None
     if peer:
         peer.start(image, boxes(model.image_size, case.objects))
-        for _ in range(steps_to_fill(model) + WARM):
+        for _ in range(tracker.newest.stamp - 1):  # as many frames as ours has seen
             peer.step(image)
-        ours()
     spent, parts, spent_by_peer = [], [], []
     with PartTimer(model) as timer:
         for _ in range(options.steps):
@@ -119,7 +120,9 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
             spent.append(1e3 * step(tracker, image))
             parts.append(timer.take())
             if peer:
-                spent_by_peer.append(_ms(lambda: peer.step(image)))
+                began = time.perf_counter()
+                label_map = peer.step(image)
+                spent_by_peer.append(1e3 * (time.perf_counter() - began))
     found = dict(
         model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=model.image_size,
         objects=case.objects, precision=case.precision, policy=tracker.policy_name, step=asdict(Spread.of(spent)),
@@ -128,8 +131,10 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
     if peer:
         theirs = Spread.of(spent_by_peer)
         found["peer"] = dict(
-            name=options.peer, version=peer.version, how=peer.how, step=asdict(theirs), ratio=theirs.median / found["step"]["median"]
-        )
+            name=options.peer, version=peer.version, how=peer.how, step=asdict(theirs),
+            ratio=theirs.median / found["step"]["median"],
+            same_pixels=float((label_map == tracker.newest.label_map).mean()), labelled=float((label_map > 0).mean()),
+        )  # fmt: skip
     return found
 
 
@@ -146,12 +151,6 @@ def _load(case: Case, device: torch.device) -> Sam2Model:
 def _image(side: int) -> np.ndarray:
     """(S, S, 3) uint8 RGB: instruments over tissue."""
     return Scene(SceneConfig(width=side, height=side, frames=1))[0].image
-
-
-def _ms(run: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    run()
-    return 1e3 * (time.perf_counter() - began)
 
 
 def _spreads(steps: list[float], parts: list[dict[str, float]]) -> dict[str, dict]:

@@ -14,12 +14,21 @@ from sam2s_model.bench.peers.sam2_models import build_predictor, propagate, star
 from sam2s_model.model import Sam2Model
 
 
+INTERACTIVE = {
+    "binarize_mask_from_pts_for_mem_enc": True,
+    "sam_mask_decoder_extra_args.dynamic_multimask_via_stability": True,
+    "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": 0.05,
+    "sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh": 0.98,
+}
+"""What the published interactive predictor adds, as our tracker does, less the filling of holes, for which it needs CUDA code."""
+
+
 class Sam2Peer(Peer):
     version = version("sam2")
 
     def __init__(self, model: Sam2Model, weights: dict[str, Tensor]):
         super().__init__(model)
-        self._predictor = build_predictor(model.name, model.image_size, model.device, {}).requires_grad_(False)
+        self._predictor = build_predictor(model.name, model.image_size, model.device, INTERACTIVE).requires_grad_(False)
         self._predictor.load_state_dict(weights, strict=True)
         lower = model.dtype != torch.float32
         self._autocast = torch.autocast(model.device.type, dtype=model.dtype if lower else torch.bfloat16, enabled=lower)
