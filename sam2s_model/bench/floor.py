@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-
-import torch
 
 from sam2s_model import flops
 from sam2s_model.config import ModelConfig
@@ -62,14 +59,15 @@ def floor_seconds(works: Mapping[str, Work], flops_rate: float, bandwidth: float
     return sum(work.seconds(flops_rate, bandwidth) for work in works.values())
 
 
-def least_work(config: ModelConfig, shape: Shape) -> dict[str, Work]:
+def least_work(model: Sam2Model, shape: Shape) -> dict[str, Work]:
     """The least of each part of a step. A second memory attention (SLM-SAM2) is not counted."""
+    config = model.config
     side = shape.image_size // STRIDE
     places, n, size = side * side, shape.objects, shape.element_size
     tokens = config.latents_1d + config.latents_2d or places  # of a memory
     split = config.dim // config.memory_dim  # tokens of a pointer
     keys = shape.memories * tokens + shape.pointers * split
-    weights = {part: size * count for part, count in _weights(config).items()}
+    weights = {part: size * count for part, count in _weights(model).items()}
     done = flops.count(config, shape.image_size, shape.memories, shape.pointers, n)
     remembered = keys * (config.memory_layers * config.dim + config.memory_dim) * size  # keys of each layer, and the values
     logits = 4 * STRIDE * places  # fp32, at a quarter of the image's size
@@ -136,11 +134,8 @@ def _memory_attention(config: ModelConfig, places: int, keys: int, new: int, obj
     return own + objects * ((layers - 1) * own + layers * (across + ffn) + widened)
 
 
-@lru_cache
-def _weights(config: ModelConfig) -> dict[str, int]:
+def _weights(model: Sam2Model) -> dict[str, int]:
     """Numbers in the weights of each part."""
-    with torch.device("meta"):
-        model = Sam2Model(config)
     counts = dict.fromkeys(PARTS, 0)
     for name, tensor in model.named_parameters():
         part = next((part for part, beginnings in _WEIGHTS.items() if name.startswith(beginnings)), None)

@@ -20,7 +20,7 @@ from sam2s_model.bench.peers import check_peer, make_peer
 from sam2s_model.bench.timing import PartTimer, Spread, kernels, peak_bytes
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import ModelConfig
-from sam2s_model.device import resolve_device, resolve_dtype
+from sam2s_model.device import PRECISIONS, resolve_device, resolve_dtype
 from sam2s_model.memory.costs import boxes, step, with_full_memory
 from sam2s_model.model import Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
@@ -38,7 +38,7 @@ TIMED_PEER = f"{TIMED}; the image prepared as ours, the largest positive logit w
 @dataclass(frozen=True)
 class Case:
     """checkpoint: a path or a published name; None: the named model with random weights, always the same
-    size: px, 0: the model's own; precision: "fp32", "bf16" or "fp16"; policy: a name, or "auto"
+    size: px, 0: the model's own; precision: a word of `resolve_dtype`; policy: a name, or "auto"
     """
 
     checkpoint: Path | None
@@ -52,7 +52,7 @@ class Case:
 @dataclass(frozen=True)
 class BenchOptions:
     """device: a word of `resolve_device`; threads: of torch, 0: torch's own; steps: timed of each case
-    peer: a name of `peers.PEERS`, or "" for none; command: that the report names
+    peer: a name of `peers.PEERS`, or "" for none; only_machine: time no case; command: that the report names
     """
 
     cases: tuple[Case, ...]
@@ -60,6 +60,7 @@ class BenchOptions:
     threads: int = 0
     steps: int = 20
     peer: str = ""
+    only_machine: bool = False
     command: str = ""
 
 
@@ -82,14 +83,14 @@ def run(options: BenchOptions, say: Callable[[str], Any] = print) -> Iterator[di
     device = resolve_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
-    precisions = list(dict.fromkeys(case.precision for case in options.cases))
+    precisions = list(dict.fromkeys(_precision(case, device) for case in options.cases))
     machine = measure(device, precisions)
     report = dict(
         command=options.command, date=date.today().isoformat(), device=device.type, machine=asdict(machine),
         timed=TIMED_OURS, timed_peer=TIMED_PEER if options.peer else "", cases=[],
     )  # fmt: skip
     yield report
-    for case in options.cases:
+    for case in () if options.only_machine else options.cases:
         say(f"{case.checkpoint or case.model} {case.size or ''} {case.precision} {case.policy}, objects: {case.objects}")
         report["cases"].append(_run_case(case, options, device, machine))
         gc.collect()
@@ -99,7 +100,7 @@ def run(options: BenchOptions, say: Callable[[str], Any] = print) -> Iterator[di
 def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: Machine) -> dict[str, Any]:
     model = _load(case, device)
     if options.peer:
-        check_peer(options.peer, model)
+        check_peer(options.peer, model.config)
     image = _image(model.image_size)
     tracker = with_full_memory(model, case.policy, image, case.objects)
 
@@ -125,7 +126,7 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
                 spent_by_peer.append(1e3 * (time.perf_counter() - began))
     found = dict(
         model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=model.image_size,
-        objects=case.objects, precision=case.precision, policy=tracker.policy_name, step=asdict(Spread.of(spent)),
+        objects=case.objects, precision=_precision(case, device), policy=tracker.policy_name, step=asdict(Spread.of(spent)),
         parts=_spreads(spent, parts), **_work(tracker, case, machine), peak_bytes=peak, kernels=launched, peer=None,
     )  # fmt: skip
     if peer:
@@ -148,6 +149,12 @@ def _load(case: Case, device: torch.device) -> Sam2Model:
     return model.to(device, resolve_dtype(case.precision, device)).eval().requires_grad_(False)
 
 
+def _precision(case: Case, device: torch.device) -> str:
+    """Which one "auto" is. Raises ConfigError when the device has it not."""
+    dtype = resolve_dtype(case.precision, device)
+    return next(word for word, known in PRECISIONS.items() if known == dtype)
+
+
 def _image(side: int) -> np.ndarray:
     """(S, S, 3) uint8 RGB: instruments over tissue."""
     return Scene(SceneConfig(width=side, height=side, frames=1))[0].image
@@ -166,8 +173,8 @@ def _work(tracker: Tracker, case: Case, machine: Machine) -> dict[str, Any]:
     pointers = config.max_pointers if tracker.keys_attended else 0
     memories = (tracker.keys_attended - pointers * (config.dim // config.memory_dim)) // model.memory_tokens
     shape = Shape(model.image_size, case.objects, memories, pointers, model.dtype.itemsize)
-    least, done = least_work(config, shape), work_done(config, shape)
-    rates = machine.matmul[case.precision], machine.bandwidth
+    least, done = least_work(model, shape), work_done(config, shape)
+    rates = machine.matmul[_precision(case, model.device)], machine.bandwidth
     work = {
         part: dict(flops=done[part], least_flops=of_part.flops, least_bytes=of_part.bytes, floor_ms=1e3 * of_part.seconds(*rates))
         for part, of_part in least.items()

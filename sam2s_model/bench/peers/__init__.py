@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 
 from sam2s_model.bench.peers.base import Peer
-from sam2s_model.config import MODELS
+from sam2s_model.config import MODELS, ModelConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.model import Sam2Model
 
@@ -27,7 +27,7 @@ NEEDED = {
 PEERS = tuple(NEEDED)
 
 
-def check_peer(name: str, model: Sam2Model) -> None:
+def check_peer(name: str, config: ModelConfig) -> None:
     """Raises ConfigError when there is no such peer, when it is not installed, or when it has no such model."""
     if name not in PEERS:
         raise ConfigError(f"peer is {name!r}: expected {' or '.join(PEERS)}")
@@ -36,8 +36,8 @@ def check_peer(name: str, model: Sam2Model) -> None:
     if missing:
         raise ConfigError(f"peer {name} needs {' and '.join(missing)}, not installed: {command}")
     published = {known for known in MODELS if "_hiera_" in known} | ({"edgetam"} if name == "transformers" else set())
-    if model.name not in published or model.config != MODELS[model.name]:
-        raise ConfigError(f"peer {name} has no {model.name}: expected one of {', '.join(sorted(published))}")
+    if config.name not in published or config != MODELS[config.name]:
+        raise ConfigError(f"peer {name} has no {config.name}: expected one of {', '.join(sorted(published))}")
 
 
 def make_peer(name: str, model: Sam2Model) -> Peer:
