@@ -30,7 +30,7 @@ def bench(
     threads: Annotated[int, typer.Option(min=0, max=1024, help="of torch; 0: as many as it takes by itself")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=10**6, help="timed of each combination, when the memory is full")] = 20,
     peer: Annotated[
-        str, typer.Option(help="transformers or sam2: also run that implementation, in turns with ours, and print ratios")
+        str, typer.Option(help="transformers, sam2 or sam2-compiled: also run it, in turns with ours, and print ratios")
     ] = "",
     machine: Annotated[bool, typer.Option("--machine", help="only measure how fast this machine multiplies and copies")] = False,
     output: Annotated[Optional[Path], typer.Option(help="JSON file for the figures; a plot of that name is put beside it")] = None,

@@ -17,7 +17,8 @@ Written by `python -m sam2s_model.bench.page docs/benchmarks > docs/benchmarks.m
 which the command above its tables has written; a test holds this page equal to them.
 
 A step is timed when the memory is full: 7 memories and 16 pointers of each object, with the policies that keep more also those.
-Weights are random where no checkpoint is named: the time of a step does not depend on them. *Floor*: the operations that no
+Weights are random where no checkpoint is named: the time of a step does not depend on them. *Each more*: what an object more costs,
+of the step with one. *Floor*: the operations that no
 program for the same answers can do without (`sam2s_model/bench/floor.py`), at the rate that this machine multiplies large
 matrices with in the same precision, or the bytes at the rate that it copies with, whatever takes longer; *reached* is the floor's
 share of the median, in brackets for each part. *GFLOP*: of a step as it is done, and the least. *Peak*: of the whole process on a CPU, of torch's allocations

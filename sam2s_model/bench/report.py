@@ -16,9 +16,9 @@ from sam2s_model.errors import ConfigError
 
 DIGITS = 4  # that are kept of a figure
 COLOURS = ("#2060a0", "#c04020", "#e0a030", "#508050", "#a0a0a0")
-TIMES = ("step", "ms", "p90", "p99", "steps", "FPS")
-PEER = ("peer", "ms", "p90", "p99", "ratio")
+TIMES = ("step", "ms", "p90", "p99", "max", "steps", "FPS", "each more")
 COSTS = ("step", "GFLOP", "least", "least MB", "floor ms", "reached", "peak MB")
+PEER = ("step", "ours ms", "peer", "ms", "p90", "p99", "ratio")
 
 Sheet = tuple[tuple[str, ...], list[list[str]]]
 """Titles and rows."""
@@ -54,9 +54,9 @@ def tables(report: dict[str, Any]) -> Group:
     shown = []
     for titles, rows in sheets(report):
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for title in titles:
-            first = title == titles[0]
-            table.add_column(title, no_wrap=not first, justify="left" if first else "right", min_width=14 if first else None)
+        table.add_column(titles[0], min_width=20)
+        for title in titles[1:]:
+            table.add_column(title.replace(" ", "\n"), no_wrap=True, justify="right")
         for row in rows:
             table.add_row(*row)
         shown.append(table)
@@ -70,23 +70,36 @@ def timed_lines(report: dict[str, Any]) -> list[str]:
 
 
 def sheets(report: dict[str, Any]) -> list[Sheet]:
-    """Times, what they are to be measured by, and the parts of a step."""
-    cases, peers = report["cases"], any(case["peer"] for case in report["cases"])
-    on_cuda = report["device"] == "cuda"
-    return [
-        (TIMES + (PEER if peers else ()), [[name(case), *_times(case)] for case in cases]),
-        (COSTS + (("kernels",) if on_cuda else ()), [[name(case), *_costs(case, on_cuda)] for case in cases]),
-        (("median ms", *PARTS, REST), [[name(case), *_parts(case)] for case in cases]),
-    ]
+    """Times, what they are to be measured by, those of peers, and the parts of a step."""
+    cases, on_cuda = report["cases"], report["device"] == "cuda"
+    times = (TIMES, [[name(case), *_times(case), _each_more(case, cases)] for case in cases])
+    costs = (COSTS + (("kernels",) if on_cuda else ()), [[name(case), *_costs(case, on_cuda)] for case in cases])
+    peers = (PEER, [[name(case), *_beside_peer(case)] for case in cases if case["peer"]])
+    parts = (("median ms", *PARTS, REST), [[name(case), *_parts(case)] for case in cases])
+    return [times, costs, *([peers] if peers[1] else []), parts]
 
 
 def _times(case: dict[str, Any]) -> list[str]:
-    step, peer = case["step"], case["peer"]
-    cells = [*(_short(step[key]) for key in ("median", "p90", "p99")), str(step["steps"]), _short(1e3 / step["median"])]
-    if peer:
-        cells += [peer["name"], *(_short(peer["step"][key]) for key in ("median", "p90", "p99"))]
-        cells.append(f"{peer['ratio']:.2f}x")
-    return cells
+    step = case["step"]
+    return [*(_short(step[key]) for key in ("median", "p90", "p99", "max")), str(step["steps"]), _short(1e3 / step["median"])]
+
+
+def _each_more(case: dict[str, Any], cases: list[dict[str, Any]]) -> str:
+    """What each further object costs, of the step with one object that is otherwise the same."""
+
+    def kind(of: dict[str, Any]) -> list:
+        return [of[key] for key in ("model", "weights", "size", "precision", "policy")]
+
+    one = next((other["step"]["median"] for other in cases if other["objects"] == 1 and kind(other) == kind(case)), None)
+    if one is None or case["objects"] == 1:
+        return ""
+    return _share((case["step"]["median"] - one) / (case["objects"] - 1), one)
+
+
+def _beside_peer(case: dict[str, Any]) -> list[str]:
+    peer = case["peer"]
+    times = (_short(peer["step"][key]) for key in ("median", "p90", "p99"))
+    return [_short(case["step"]["median"]), peer["name"], *times, f"{peer['ratio']:.2f}x"]
 
 
 def _costs(case: dict[str, Any], on_cuda: bool) -> list[str]:

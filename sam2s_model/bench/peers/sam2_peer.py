@@ -1,4 +1,4 @@
-"""PyPI `sam2`, its eager video predictor, for a video that grows, under autocast as published."""
+"""PyPI `sam2`, its video predictor, eager or compiled, for a video that grows, under autocast as published."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ INTERACTIVE = {
 class Sam2Peer(Peer):
     version = version("sam2")
 
-    def __init__(self, model: Sam2Model, weights: dict[str, Tensor]):
+    def __init__(self, model: Sam2Model, weights: dict[str, Tensor], compiled: bool = False):
         super().__init__(model)
-        self._predictor = build_predictor(model.name, model.image_size, model.device, INTERACTIVE).requires_grad_(False)
+        built = build_predictor(model.name, model.image_size, model.device, INTERACTIVE, vos_optimized=compiled)
+        self._predictor = built.requires_grad_(False)
         self._predictor.load_state_dict(weights, strict=True)
         lower = model.dtype != torch.float32
         self._autocast = torch.autocast(model.device.type, dtype=model.dtype if lower else torch.bfloat16, enabled=lower)
         numbers = f"autocast to {str(model.dtype).removeprefix('torch.')}" if lower else "float32"
-        self.how = f"{numbers}, sdpa attention, eager, no holes filled"
+        self.how = f"{numbers}, sdpa attention, {'compiled' if compiled else 'eager'}, no holes filled"
         self._images: list[Tensor] = []
 
     @torch.inference_mode()
