@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import typer
 
+from sam2s_model.bench.command import bench
 from sam2s_model.config import POLICY_NAMES
 from sam2s_model.errors import Sam2sError
 from sam2s_model.training.command import train
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.add_typer(checkpoint_app, name="checkpoint")
 app.add_typer(eval_app, name="eval")
 app.command("train")(train)
+app.command("bench")(bench)
 
 Checkpoint = Annotated[
     Optional[Path],

@@ -38,40 +38,60 @@ class Cost:
 
 def costs(model: Sam2Model, policies: Sequence[str] = POLICY_NAMES) -> Iterator[Cost]:
     """Of every one of the policies that the model can run, on an object that was prompted once."""
-    for policy in policies:
-        if tracker := with_full_memory(model, policy):
-            yield Cost(policy, tracker.keys_attended, tracker.bytes_per_object(BF16))
+    for policy, tracker in _that_can_run(model, policies):
+        yield Cost(policy, tracker.keys_attended, tracker.bytes_per_object(BF16))
 
 
-def with_full_memory(model: Sam2Model, policy: str) -> Tracker | None:
-    """A tracker that has followed an object until its memory is full; None when the model cannot run the policy."""
+def with_full_memory(model: Sam2Model, policy: str, image: np.ndarray | None = None, objects: int = 1) -> Tracker:
+    """A tracker that has followed objects until their memory is full. Raises ConfigError when the model cannot run the policy.
+
+    image: (S, S, 3) uint8 RGB, which it has seen again and again; None: a black one
+    """
     side = model.image_size
-    try:
-        tracker = Tracker(model, policy, EAGER)
-    except ConfigError:
-        return None
-    tracker.step(1, np.zeros((side, side, 3), np.uint8))
-    tracker.prompt(0, [Prompt(box=np.array([side / 4, side / 4, side / 2, side / 2], np.float32))])
-    for _ in range(model.config.max_pointers + 1):
-        _step(tracker)
+    tracker = Tracker(model, policy, EAGER)
+    tracker.step(1, np.zeros((side, side, 3), np.uint8) if image is None else image)
+    tracker.prompt(0, [Prompt(box=box) for box in boxes(side, objects)])
+    for _ in range(steps_to_fill(model)):
+        step(tracker, image)
     return tracker
+
+
+def boxes(side: int, objects: int) -> list[np.ndarray]:
+    """A box x0 y0 x1 y1 in a square image for each object, all of one size."""
+    corners = side * (0.25 + 0.4 * np.arange(objects) / objects)
+    return [np.array([corner, corner, corner + side / 4, corner + side / 4], np.float32) for corner in corners]
+
+
+def steps_to_fill(model: Sam2Model) -> int:
+    """Frames after the prompted one until there is no room for another memory."""
+    return model.config.max_pointers + 1
+
+
+def step(tracker: Tracker, image: np.ndarray | None = None) -> float:
+    """Track one more image, None: a black one; the s it took."""
+    if image is None:
+        image = np.zeros((*tracker.newest.size, 3), np.uint8)
+    began = time.perf_counter()
+    tracker.step(tracker.newest.stamp + 1, image)
+    return time.perf_counter() - began
 
 
 def step_ms(model: Sam2Model, policies: Sequence[str], steps: int) -> dict[str, float]:
     """Median time of a step with each policy. They take turns, so that what else the machine does befalls all alike."""
-    trackers = {policy: tracker for policy in policies if (tracker := with_full_memory(model, policy))}
+    trackers = dict(_that_can_run(model, policies))
     spent = {policy: [] for policy in trackers}
     for _ in range(steps):
         for policy, tracker in trackers.items():
-            spent[policy].append(_step(tracker))
+            spent[policy].append(step(tracker))
     return {policy: 1e3 * float(np.median(seconds)) for policy, seconds in spent.items()}
 
 
-def _step(tracker: Tracker) -> float:
-    """Track one more black image; the s it took."""
-    began = time.perf_counter()
-    tracker.step(tracker.newest.stamp + 1, np.zeros((*tracker.newest.size, 3), np.uint8))
-    return time.perf_counter() - began
+def _that_can_run(model: Sam2Model, policies: Sequence[str]) -> Iterator[tuple[str, Tracker]]:
+    for policy in policies:
+        try:
+            yield policy, with_full_memory(model, policy)
+        except ConfigError:
+            continue
 
 
 def published_growth(model: Sam2Model) -> int:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor, nn
 
-VIDEO_LENGTH = 1000  # frames that a video is said to have: a stream is long, and pointer ages are divided by 15
 DELTA, THRESHOLD = 0.05, 0.98  # of the published interactive predictor's stability
 
 

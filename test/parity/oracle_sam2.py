@@ -10,37 +10,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from sam2 import sam2_video_predictor
-from sam2.build_sam import build_sam2_video_predictor
+from oracle import DELTA, THRESHOLD, Answer, Click, Decoding, Oracle, Settings, watch_stability
+from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
-from oracle import DELTA, THRESHOLD, VIDEO_LENGTH, Answer, Click, Decoding, Oracle, Settings, watch_stability
-
-sam2_video_predictor.tqdm = lambda frames, **_: frames  # instead of a bar for each single frame
-sam2_video_predictor.load_video_frames = lambda video_path, image_size, **_: (video_path, image_size, image_size)
-SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
+from sam2s_model.bench.peers.sam2_models import build_predictor, propagate, start_video
 
 
 class Sam2Oracle(Oracle):
     """state: state dict with published names; name: as in `sam2s_model.config`; image_size: px."""
 
     def __init__(self, state: dict[str, Tensor], name: str, image_size: int, settings: Settings):
-        version, size = name.split("_hiera_")
         options = {
             "_target_": f"{__name__}.ExactPredictor",
-            "image_size": image_size,
             "add_all_frames_to_correct_as_cond": True,
             "binarize_mask_from_pts_for_mem_enc": settings.binarise,
             "sam_mask_decoder_extra_args.dynamic_multimask_via_stability": settings.stability,
             "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": DELTA,
             "sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh": THRESHOLD,
         }
-        self._model = build_sam2_video_predictor(
-            f"configs/{version}/{version}_hiera_{SIZES[size]}.yaml",
-            device="cpu",
-            hydra_overrides_extra=[f"++model.{key}={value}" for key, value in options.items()],
-            apply_postprocessing=False,
-        )
+        self._model = build_predictor(name, image_size, torch.device("cpu"), options)
         self._model.load_state_dict(state, strict=True)
         self._images: list[Tensor] = []
         self._state: dict = {}
@@ -49,14 +38,12 @@ class Sam2Oracle(Oracle):
     def step(self, image: Tensor) -> dict[int, Answer]:
         self._images.append(image[0])
         if not self._state:
-            self._state = self._model.init_state(self._images)
-            self._state["num_frames"] = VIDEO_LENGTH
+            self._state = start_video(self._model, self._images)
         if not self._state["obj_ids"]:
             return {}
         newest = len(self._images) - 1
         self._model.decodings.clear()
-        for _ in self._model.propagate_in_video(self._state, newest, max_frame_num_to_track=0):
-            pass
+        propagate(self._model, self._state)
         outputs = [o["non_cond_frame_outputs"][newest] for o in self._state["output_dict_per_obj"].values()]
         assert len(self._model.decodings) == len(outputs)
         return dict(zip(self._state["obj_ids"], map(_answer, outputs, self._model.decodings)))
@@ -82,7 +69,7 @@ def _answer(output: dict, decoding: Decoding) -> Answer:
     )
 
 
-class ExactPredictor(sam2_video_predictor.SAM2VideoPredictor):
+class ExactPredictor(SAM2VideoPredictor):
     """decodings: of the newest calls, in their order."""
 
     def __init__(self, **options):

@@ -1,7 +1,7 @@
 """An independent implementation: transformers' Sam2VideoModel and EdgeTamVideoModel, fed frame by frame.
 
-EdgeTamVideoModel takes its backbone from timm, without weights. Where transformers differs from the published
-predictor (PyPI `sam2`, the other oracle, which needs none of this), it is set right:
+Where transformers differs from the published predictor (PyPI `sam2`, the other oracle, which needs none of this), it is
+set right:
 - a mask prompt's pointer is that of the single mask, as published; transformers takes the best of three candidates
 - the memory of a mask prompt is made of its low-resolution logits, as published
 - a correction sees the mask that was there before, clamped to +-32, and its frame becomes conditioning
@@ -16,35 +16,19 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from stand_in import torchvision_stand_in
-from torch import Tensor
-from transformers.utils import is_timm_available, is_torchvision_available
-
 from oracle import DELTA, THRESHOLD, Answer, Click, Decoding, Oracle, Settings, watch_stability
-from sam2s_model.config import ModelConfig
-from transformers_names import to_transformers
+from torch import Tensor
 
-# transformers finds timm only where it finds torchvision, and remembers both: the former is to stay, the latter is not.
-with torchvision_stand_in():
-    import timm  # noqa: F401  transformers imports it later, and finds it loaded
-
-    is_torchvision_available.cache_clear()
-    is_timm_available.cache_clear()
-    assert is_timm_available()
-is_torchvision_available.cache_clear()
-
-from transformers import (
-    EdgeTamVideoConfig,
+from sam2s_model.bench.peers.transformers_models import (
+    EdgeTamVideoInferenceSession,
     EdgeTamVideoModel,
-    EdgeTamVisionConfig,
-    Sam2HieraDetConfig,
-    Sam2VideoConfig,
     Sam2VideoInferenceSession,
     Sam2VideoModel,
-    Sam2VisionConfig,
-    TimmWrapperConfig,
+    edgetam_config,
+    sam2_config,
 )
-from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoInferenceSession
+from sam2s_model.bench.peers.transformers_names import to_transformers
+from sam2s_model.config import ModelConfig
 
 
 class TransformersOracle(Oracle):
@@ -53,7 +37,12 @@ class TransformersOracle(Oracle):
     def __init__(self, state: dict[str, Tensor], name: str, image_size: int, settings: Settings):
         config, edgetam = ModelConfig.from_name(name), name == "edgetam"
         make, model, session = _MAKERS[edgetam]
-        self._model = model(make(config, image_size, settings)).eval()
+        decoder = dict(
+            dynamic_multimask_via_stability=settings.stability,
+            dynamic_multimask_stability_delta=DELTA,
+            dynamic_multimask_stability_thresh=THRESHOLD,
+        )
+        self._model = model(make(config, image_size, **decoder)).eval()
         self._model.load_state_dict(to_transformers(state, edgetam), strict=True)
         self._model.watch(settings)
         self._session = session(video_height=image_size, video_width=image_size, dtype=torch.float32)
@@ -99,54 +88,6 @@ def _points(click: Click) -> dict[str, Tensor]:
     points = torch.from_numpy(click.points if click.box is None else click.box.reshape(2, 2))
     labels = torch.from_numpy(click.labels) if click.box is None else torch.tensor([2, 3])
     return {"point_coords": points[None, None].float(), "point_labels": labels[None, None].int()}
-
-
-def _sam2_config(config: ModelConfig, image_size: int, settings: Settings) -> Sam2VideoConfig:
-    backbone = Sam2HieraDetConfig(
-        hidden_size=config.embed_dim,
-        num_attention_heads=config.num_heads,
-        image_size=[image_size, image_size],
-        window_positional_embedding_background_size=list(config.background_size),
-        blocks_per_stage=list(config.stages),
-        embed_dim_per_stage=[config.embed_dim * 2**i for i in range(4)],
-        num_attention_heads_per_stage=[config.num_heads * 2**i for i in range(4)],
-        window_size_per_stage=list(config.window_spec),
-        global_attention_blocks=list(config.global_blocks),
-    )
-    vision = Sam2VisionConfig(
-        backbone_config=backbone,
-        backbone_channel_list=[config.embed_dim * 2**i for i in (3, 2, 1, 0)],
-        backbone_feature_sizes=_feature_sizes(image_size),
-    )
-    return Sam2VideoConfig(vision_config=vision, **_shared(config, image_size, settings))
-
-
-def _edgetam_config(config: ModelConfig, image_size: int, settings: Settings) -> EdgeTamVideoConfig:
-    features = {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}
-    vision = EdgeTamVisionConfig(
-        backbone_config=TimmWrapperConfig(architecture="repvit_m1", model_args=features),
-        backbone_feature_sizes=_feature_sizes(image_size),
-    )
-    return EdgeTamVideoConfig(vision_config=vision, **_shared(config, image_size, settings))
-
-
-def _feature_sizes(image_size: int) -> list[list[int]]:
-    return [[image_size // stride] * 2 for stride in (4, 8, 16)]
-
-
-def _shared(config: ModelConfig, image_size: int, settings: Settings) -> dict:
-    return dict(
-        image_size=image_size,
-        prompt_encoder_config=dict(image_size=image_size),
-        mask_decoder_config=dict(
-            dynamic_multimask_via_stability=settings.stability,
-            dynamic_multimask_stability_delta=DELTA,
-            dynamic_multimask_stability_thresh=THRESHOLD,
-        ),
-        enable_occlusion_spatial_embedding=config.no_object_embedding,
-        enable_temporal_pos_encoding_for_object_pointers=config.pointer_time,
-        memory_attention_rope_feat_sizes=[image_size // 16, image_size // 16],
-    )
 
 
 class _AsPublished:
@@ -217,6 +158,6 @@ class _EdgeTamModel(_AsPublished, EdgeTamVideoModel):
 
 
 _MAKERS = {
-    False: (_sam2_config, _Sam2Model, Sam2VideoInferenceSession),
-    True: (_edgetam_config, _EdgeTamModel, EdgeTamVideoInferenceSession),
+    False: (sam2_config, _Sam2Model, Sam2VideoInferenceSession),
+    True: (edgetam_config, _EdgeTamModel, EdgeTamVideoInferenceSession),
 }

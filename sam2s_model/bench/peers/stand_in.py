@@ -1,7 +1,7 @@
 """A stand-in for torchvision, for as long as timm is being imported.
 
-timm imports torchvision for data sets, image transforms and feature extraction by tracing, none of which a parity test
-calls. The stand-in answers to any name with an empty class, and it is gone afterwards, so that no other library finds
+timm imports torchvision for data sets, image transforms and feature extraction by tracing, none of which is called
+here. The stand-in answers to any name with an empty class, and it is gone afterwards, so that no other library finds
 it: transformers, for one, takes another path where it believes that torchvision is installed.
 """
 

@@ -1,0 +1,67 @@
+"""The command `bench`. torch is imported when it runs, so that --help is fast."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, List, Optional
+
+import typer
+
+from sam2s_model.config import POLICY_NAMES
+
+
+def bench(
+    context: typer.Context,
+    model: Annotated[
+        Optional[List[str]],
+        typer.Option(help="name of a model, with random weights; repeatable; default: sam2.1_hiera_tiny, or the checkpoints"),
+    ] = None,
+    checkpoint: Annotated[
+        Optional[List[Path]], typer.Option(help="a file, or a name of `sam2s checkpoint list`; repeatable")
+    ] = None,
+    size: Annotated[
+        List[int], typer.Option(min=0, max=4096, help="side of the network's input, px; repeatable; 0: the model's own")
+    ] = [0],
+    objects: Annotated[List[int], typer.Option(min=1, max=16, help="tracked at once; repeatable")] = [1],
+    dtype: Annotated[List[str], typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16 or fp16; repeatable")] = ["auto"],
+    policy: Annotated[List[str], typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}; repeatable")] = ["auto"],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, max=1024, help="of torch; 0: as many as it takes by itself")] = 0,
+    steps: Annotated[int, typer.Option(min=1, max=10**6, help="timed of each combination, when the memory is full")] = 20,
+    peer: Annotated[
+        str, typer.Option(help="transformers, sam2 or sam2-compiled: also run it, in turns with ours, and print ratios")
+    ] = "",
+    machine: Annotated[bool, typer.Option("--machine", help="only measure how fast this machine multiplies and copies")] = False,
+    output: Annotated[Optional[Path], typer.Option(help="JSON file for the figures; a plot of that name is put beside it")] = None,
+) -> None:
+    """Time steps of the tracker, all combinations of the options, beside the least that they could take on this machine.
+
+    A step begins with an image on the host and ends with its label map on the host.
+    """
+    from rich.console import Console
+
+    from sam2s_model.bench.report import plot, tables, write
+    from sam2s_model.bench.run import BenchOptions, cases, run
+
+    console = Console()
+    asked = cases(checkpoint or [], model or ([] if checkpoint else ["sam2.1_hiera_tiny"]), size, objects, dtype, policy)
+    options = BenchOptions(asked, device, threads, steps, peer, only_machine=machine, command=_command(context))
+    for report in run(options, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)):
+        if output:
+            write(report, output)
+    console.print(tables(report), highlight=False)
+    if output and report["cases"]:
+        plot(report, output.with_suffix(".png"))
+
+
+def _command(context: typer.Context) -> str:
+    """As it was given, less where its figures go."""
+    words = ["sam2s", "bench"]
+    for option in context.command.params:
+        given = context.params[option.name]
+        if given == option.get_default(context) or not given or option.name == "output":
+            continue
+        for value in given if isinstance(given, (list, tuple)) else [given]:
+            words += [option.opts[0]] if value is True else [option.opts[0], str(value)]
+    return shlex.join(words)

@@ -1,0 +1,144 @@
+"""The least that a step costs: operations and bytes that no program for the same answers can do without.
+
+Counted after all savings that are exact algebra: keys are projected and rotated once, when a memory is made; values keep their
+width, and the projections on both sides of a softmax are one; what has not seen an object is done once a frame; windows have no
+padded tokens; the neck's two finest laterals are one with the decoder's convolutions behind them. Products of weights with
+weights are not counted, since they are the same for all frames. `flops` counts what is done instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sam2s_model import flops
+from sam2s_model.config import ModelConfig
+from sam2s_model.flops import _attention, _linear, _repvit
+from sam2s_model.model import STRIDE, Sam2Model
+
+ENCODER, ATTENTION, DECODER, MEMORY = "image encoder", "memory attention", "mask decoder", "memory encoder"
+PARTS = (ENCODER, ATTENTION, DECODER, MEMORY)
+"""Of a step, in their order. The class token is in the memory attention, the perceiver in the memory encoder."""
+
+_WEIGHTS = {
+    ENCODER: ("image_encoder.", "sam_mask_decoder.conv_s"),
+    ATTENTION: ("memory_attention.", "temporal_semantics.", "obj_ptr_tpos_proj.", "decoder_proj."),
+    DECODER: ("sam_mask_decoder.", "obj_ptr_proj."),
+    MEMORY: ("memory_encoder.", "spatial_perceiver."),
+}  # the first that fits; what is left is as good as nothing
+
+
+@dataclass(frozen=True)
+class Work:
+    """flops: operations, a multiplication and an addition are two; bytes: read from and written to memory"""
+
+    flops: float
+    bytes: float
+
+    def seconds(self, flops_rate: float, bandwidth: float) -> float:
+        """At so many operations and bytes a second: the longer of both, as if they went on at the same time."""
+        return max(self.flops / flops_rate, self.bytes / bandwidth)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a step's work depends on besides the network.
+
+    memories, pointers: that each object attends to; both 0: nothing is remembered; element_size: bytes of a number
+    """
+
+    image_size: int
+    objects: int
+    memories: int
+    pointers: int
+    element_size: int
+
+
+def floor_seconds(works: Mapping[str, Work], flops_rate: float, bandwidth: float) -> float:
+    """Of a whole step: its parts wait for each other."""
+    return sum(work.seconds(flops_rate, bandwidth) for work in works.values())
+
+
+def least_work(model: Sam2Model, shape: Shape) -> dict[str, Work]:
+    """The least of each part of a step. A second memory attention (SLM-SAM2) is not counted."""
+    config = model.config
+    side = shape.image_size // STRIDE
+    places, n, size = side * side, shape.objects, shape.element_size
+    tokens = config.latents_1d + config.latents_2d or places  # of a memory
+    split = config.dim // config.memory_dim  # tokens of a pointer
+    keys = shape.memories * tokens + shape.pointers * split
+    weights = {part: size * count for part, count in _weights(model).items()}
+    done = flops.count(config, shape.image_size, shape.memories, shape.pointers, n)
+    remembered = keys * (config.memory_layers * config.dim + config.memory_dim) * size  # keys of each layer, and the values
+    logits = 4 * STRIDE * places  # fp32, at a quarter of the image's size
+    image = 3 * shape.image_size**2  # the camera's; the label map is a third of it
+    works = {
+        ENCODER: Work(_image_encoder(config, side), weights[ENCODER] + image),
+        ATTENTION: Work(_memory_attention(config, places, keys, tokens + split, n) + done.class_token, weights[ATTENTION] + n * remembered),
+        DECODER: Work(done.mask_decoder, weights[DECODER] + n * logits + image / 3),
+        MEMORY: Work(done.memory_encoder + done.perceiver, weights[MEMORY] + n * tokens * config.memory_dim * size),
+    }
+    return works if keys else {part: works[part] for part in (ENCODER, DECODER)}
+
+
+def work_done(config: ModelConfig, shape: Shape) -> dict[str, int]:
+    """Operations of each part as the model does them now, see `flops`."""
+    done = flops.count(config, shape.image_size, shape.memories, shape.pointers, shape.objects)
+    found = {ENCODER: done.image_encoder, DECODER: done.mask_decoder}
+    if shape.memories:
+        found |= {ATTENTION: done.memory_attention + done.class_token, MEMORY: done.memory_encoder + done.perceiver}
+    return found
+
+
+def _image_encoder(config: ModelConfig, side: int) -> int:
+    places = side * side
+    stages = [places * 16, places * 4, places, places // 4]
+    widths = [config.embed_dim * 2**i for i in range(4)]
+    trunk = _repvit(config, stages, widths) if config.backbone == "repvit_m1" else _hiera(config, side, widths)
+    into = (config.decoder_width // 8, config.decoder_width // 4, config.dim, config.dim)
+    return trunk + sum(map(_linear, stages, widths, into))
+
+
+def _hiera(config: ModelConfig, side: int, widths: list[int]) -> int:
+    grid, index = 4 * side, 0
+    total = 2 * 49 * grid * grid * 3 * widths[0]
+    for stage, depth in enumerate(config.stages):
+        for i in range(depth):
+            pool = stage > 0 and i == 0
+            d_in, d_out = widths[stage - pool], widths[stage]
+            window = grid if index in config.global_blocks else config.window_spec[stage - pool]
+            share = 4 if pool else 1  # a quarter of the queries remains
+            total += _linear(grid * grid, d_in, 3 * d_out) + 4 * _pairs(grid, window) * d_out // share
+            total += _linear(grid * grid // share, d_out, d_out)
+            if pool:
+                total += _linear(grid * grid, d_in, d_out)
+                grid //= 2
+            total += 2 * _linear(grid * grid, d_out, 4 * d_out)
+            index += 1
+    return total
+
+
+def _pairs(grid: int, window: int) -> int:
+    """Of places of a square grid that are in the same window."""
+    whole, rest = divmod(grid, window)
+    return (whole * window**2 + rest**2) ** 2
+
+
+def _memory_attention(config: ModelConfig, places: int, keys: int, new: int, objects: int) -> int:
+    """new: keys that were not there on the frame before."""
+    dim, memory_dim, layers = config.dim, config.memory_dim, config.memory_layers
+    own = 4 * _linear(places, dim, dim) + _attention(places, places, dim)  # with the query that meets the memories
+    across = _linear(new, memory_dim, dim) + _attention(places, keys, (dim + memory_dim) // 2) + _linear(places, memory_dim, dim)
+    ffn = 2 * _linear(places, dim, config.memory_ffn)
+    widened = _linear(places, dim, config.decoder_dim) if config.decoder_width != dim else 0
+    return own + objects * ((layers - 1) * own + layers * (across + ffn) + widened)
+
+
+def _weights(model: Sam2Model) -> dict[str, int]:
+    """Numbers in the weights of each part."""
+    counts = dict.fromkeys(PARTS, 0)
+    for name, tensor in model.named_parameters():
+        part = next((part for part, beginnings in _WEIGHTS.items() if name.startswith(beginnings)), None)
+        if part:
+            counts[part] += tensor.numel()
+    return counts

@@ -1,0 +1,76 @@
+"""The machine: what it is called, and how fast it multiplies matrices and copies memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sam2s_model.device import resolve_dtype
+
+BUDGET = 0.4  # s for each rate
+FEATURES = ("avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "bf16", "i8mm")  # that decide how fast a CPU multiplies
+COPIED = 256 * 2**20  # bytes, more than caches hold
+
+
+@dataclass(frozen=True)
+class Machine:
+    """name: of the CPU with its cores, or of the GPU; threads: of torch
+    matmul: precision -> operations a second of a product of large matrices; bandwidth: bytes a second of a copy, both ways
+    """
+
+    name: str
+    torch: str
+    threads: int
+    matmul: dict[str, float]
+    bandwidth: float
+
+
+def measure(device: torch.device, precisions: Sequence[str]) -> Machine:
+    """A second or two. The best of several times counts, so that what else the machine does hardly matters."""
+    side = 8192 if device.type == "cuda" else 1024
+    matmul = {}
+    for precision in precisions:
+        a, b = (torch.randn(side, side, device=device).to(resolve_dtype(precision, device)) for _ in range(2))
+        matmul[precision] = 2 * side**3 / _best(lambda: a @ b, device)
+    source = torch.ones(COPIED // 4, device=device)
+    target = torch.empty_like(source)
+    bandwidth = 2 * COPIED / _best(lambda: target.copy_(source), device)
+    return Machine(describe(device), torch.__version__, torch.get_num_threads(), matmul, bandwidth)
+
+
+def describe(device: torch.device) -> str:
+    """ "AMD EPYC, 2 cores, avx512_bf16 avx512_vnni" or "NVIDIA RTX A6000"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    said: dict[str, str] = {}
+    if (listing := Path("/proc/cpuinfo")).is_file():
+        lines = (line.partition(":") for line in listing.read_text().splitlines())
+        said = {key.strip(): value.strip() for key, _, value in lines}
+    words = said.get("flags", said.get("Features", "")).split()
+    features = " ".join(feature for feature in FEATURES if feature in words)
+    name = said.get("model name") or platform.processor() or platform.machine()
+    return ", ".join(filter(None, (name, f"{len(os.sched_getaffinity(0))} cores", features)))
+
+
+def wait_for(device: torch.device) -> None:
+    """Until a GPU has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _best(run: Callable[[], object], device: torch.device) -> float:
+    """s of the fastest run of as many as the budget allows, at least three after the first."""
+    times: list[float] = []
+    end = time.perf_counter() + BUDGET
+    while len(times) < 4 or time.perf_counter() < end:
+        began = time.perf_counter()
+        run()
+        wait_for(device)
+        times.append(time.perf_counter() - began)
+    return min(times[1:])

@@ -1,0 +1,167 @@
+"""What a benchmark tells: a JSON file, tables on the terminal, a plot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+
+from sam2s_model.bench.floor import PARTS
+from sam2s_model.bench.run import REST
+from sam2s_model.errors import ConfigError
+
+DIGITS = 4  # that are kept of a figure
+COLOURS = ("#2060a0", "#c04020", "#e0a030", "#508050", "#a0a0a0")
+TIMES = ("step", "ms", "p90", "p99", "max", "steps", "FPS", "each more")
+COSTS = ("step", "GFLOP", "least", "least MB", "floor ms", "reached", "peak MB")
+PEER = ("step", "ours ms", "peer", "ms", "p90", "p99", "ratio")
+
+Sheet = tuple[tuple[str, ...], list[list[str]]]
+"""Titles and rows."""
+
+
+def write(report: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(_rounded(report), indent=1) + "\n")
+    temporary.replace(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Raises ConfigError when the file is not a report."""
+    try:
+        report = json.loads(path.read_text())
+        assert {"machine", "timed", "cases"} <= report.keys()
+    except (OSError, ValueError, AttributeError, AssertionError) as error:
+        raise ConfigError(f"{path} is not a report of `sam2s bench`: {error or 'it has no machine, timed or cases'}") from error
+    return report
+
+
+def machine_line(report: dict[str, Any]) -> str:
+    """Name, versions and rates."""
+    machine = report["machine"]
+    rates = ", ".join(f"{precision} {_short(rate / 1e9)} GFLOP/s" for precision, rate in machine["matmul"].items())
+    threads = f", threads: {machine['threads']}" if report["device"] == "cpu" else ""
+    return f"{machine['name']}{threads}; torch {machine['torch']}; {rates}, copies {_short(machine['bandwidth'] / 1e9)} GB/s"
+
+
+def tables(report: dict[str, Any]) -> Group:
+    """For a terminal."""
+    shown = []
+    for titles, rows in sheets(report):
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column(titles[0], min_width=20)
+        for title in titles[1:]:
+            table.add_column(title.replace(" ", "\n"), no_wrap=True, justify="right")
+        for row in rows:
+            table.add_row(*row)
+        shown.append(table)
+    return Group(machine_line(report), *(shown + timed_lines(report) if report["cases"] else []))
+
+
+def timed_lines(report: dict[str, Any]) -> list[str]:
+    """What was timed, of ours and of each peer."""
+    peers = {f"{peer['name']} {peer['version']} ({peer['how']})": None for case in report["cases"] if (peer := case["peer"])}
+    return [f"Timed: {report['timed']}.", *(f"Timed of {peer}: {report['timed_peer']}." for peer in peers)]
+
+
+def sheets(report: dict[str, Any]) -> list[Sheet]:
+    """Times, what they are to be measured by, those of peers, and the parts of a step."""
+    cases, on_cuda = report["cases"], report["device"] == "cuda"
+    times = (TIMES, [[name(case), *_times(case), _each_more(case, cases)] for case in cases])
+    costs = (COSTS + (("kernels",) if on_cuda else ()), [[name(case), *_costs(case, on_cuda)] for case in cases])
+    peers = (PEER, [[name(case), *_beside_peer(case)] for case in cases if case["peer"]])
+    parts = (("median ms", *PARTS, REST), [[name(case), *_parts(case)] for case in cases])
+    return [times, costs, *([peers] if peers[1] else []), parts]
+
+
+def _times(case: dict[str, Any]) -> list[str]:
+    step = case["step"]
+    return [*(_short(step[key]) for key in ("median", "p90", "p99", "max")), str(step["steps"]), _short(1e3 / step["median"])]
+
+
+def _each_more(case: dict[str, Any], cases: list[dict[str, Any]]) -> str:
+    """What each further object costs, of the step with one object that is otherwise the same."""
+
+    def kind(of: dict[str, Any]) -> list:
+        return [of[key] for key in ("model", "weights", "size", "precision", "policy")]
+
+    one = next((other["step"]["median"] for other in cases if other["objects"] == 1 and kind(other) == kind(case)), None)
+    if one is None or case["objects"] == 1:
+        return ""
+    return _share((case["step"]["median"] - one) / (case["objects"] - 1), one)
+
+
+def _beside_peer(case: dict[str, Any]) -> list[str]:
+    peer = case["peer"]
+    times = (_short(peer["step"][key]) for key in ("median", "p90", "p99"))
+    return [_short(case["step"]["median"]), peer["name"], *times, f"{peer['ratio']:.2f}x"]
+
+
+def _costs(case: dict[str, Any], on_cuda: bool) -> list[str]:
+    done, least, moved = (sum(part[key] for part in case["work"].values()) for key in ("flops", "least_flops", "least_bytes"))
+    cells = [_short(done / 1e9), _short(least / 1e9), _short(moved / 1e6), _short(case["floor_ms"])]
+    cells += [_share(case["floor_ms"], case["step"]["median"]), _short(case["peak_bytes"] / 1e6) if case["peak_bytes"] else ""]
+    return cells + ([str(case["kernels"])] if on_cuda else [])
+
+
+def _parts(case: dict[str, Any]) -> list[str]:
+    """Of each part its median, and how much of the floor that reaches."""
+    cells = []
+    for part in (*PARTS, REST):
+        ms, floor = case["parts"].get(part, {}).get("median"), case["work"].get(part, {}).get("floor_ms")
+        cells.append("" if ms is None else _short(ms) + (f" ({_share(floor, ms)})" if floor else ""))
+    return cells
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.0f} %"
+
+
+def name(case: dict[str, Any]) -> str:
+    weights = "" if case["weights"] in ("random", case["model"]) else f" ({case['weights']})"
+    objects = "1 object" if case["objects"] == 1 else f"{case['objects']} objects"
+    return f"{case['model']}{weights} {case['size']} {case['precision']} {case['policy']}, {objects}"
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """Bars of a step's parts, with its floor and its peer."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    cases = report["cases"]
+    figure, axes = pyplot.subplots(figsize=(9, 1.5 + 0.45 * len(cases)), layout="constrained")
+    rows, ends = range(len(cases)), [0.0] * len(cases)
+    for part, colour in zip((*PARTS, REST), COLOURS):
+        ms = [case["parts"].get(part, {}).get("median", 0.0) for case in cases]
+        axes.barh(rows, ms, left=ends, color=colour, label=part, height=0.6)
+        ends = [end + own for end, own in zip(ends, ms)]
+    axes.plot([case["floor_ms"] for case in cases], rows, "|", color="black", markersize=16, label="floor")
+    peers = [(case["peer"]["step"]["median"], row) for case, row in zip(cases, rows) if case["peer"]]
+    if peers:
+        axes.plot(*zip(*peers), "D", color="black", markersize=5, label=cases[0]["peer"]["name"])
+    axes.set(xlabel="median ms a step", yticks=rows, yticklabels=[name(case) for case in cases], xlim=(0, None))
+    axes.invert_yaxis()
+    axes.set_title(report["machine"]["name"], fontsize=9)
+    figure.legend(loc="outside lower center", ncols=len(PARTS) + 3, fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _short(value: float) -> str:
+    """Three digits, and no exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

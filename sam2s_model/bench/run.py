@@ -1,0 +1,182 @@
+"""The benchmark itself: every combination of what was asked for, one after the other, in this process."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sam2s_model.bench.floor import Shape, floor_seconds, least_work, work_done
+from sam2s_model.bench.machine import Machine, measure, wait_for
+from sam2s_model.bench.peers import check_peer, make_peer
+from sam2s_model.bench.timing import PartTimer, Spread, kernels, peak_bytes
+from sam2s_model.checkpoint import load_model
+from sam2s_model.config import ModelConfig
+from sam2s_model.device import PRECISIONS, resolve_device, resolve_dtype
+from sam2s_model.memory.costs import boxes, step, with_full_memory
+from sam2s_model.model import Sam2Model
+from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.scene import Scene, SceneConfig
+from sam2s_model.tracker import Tracker
+
+WARM = 2  # steps more when the memory is full
+RANDOM = "random"
+REST = "rest"
+TIMED = "uint8 image on the host in, uint8 label map on the host out, both as large as the network's input"
+TIMED_OURS = f"{TIMED}; with presence, object states, re-identification and the filling of holes"
+TIMED_PEER = f"{TIMED}; the image prepared as ours, the largest positive logit wins; nothing else"
+
+
+@dataclass(frozen=True)
+class Case:
+    """checkpoint: a path or a published name; None: the named model with random weights, always the same
+    size: px, 0: the model's own; precision: a word of `resolve_dtype`; policy: a name, or "auto"
+    """
+
+    checkpoint: Path | None
+    model: str
+    size: int
+    objects: int
+    precision: str
+    policy: str
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """device: a word of `resolve_device`; threads: of torch, 0: torch's own; steps: timed of each case
+    peer: a name of `peers.PEERS`, or "" for none; only_machine: time no case; command: that the report names
+    """
+
+    cases: tuple[Case, ...]
+    device: str = "auto"
+    threads: int = 0
+    steps: int = 20
+    peer: str = ""
+    only_machine: bool = False
+    command: str = ""
+
+
+def cases(
+    checkpoints: list[Path], models: list[str], sizes: list[int], objects: list[int], precisions: list[str], policies: list[str]
+) -> tuple[Case, ...]:
+    """All combinations. What differs most between two machines varies last."""
+    sources = [*((path, "auto") for path in checkpoints), *((None, name) for name in models)]
+    return tuple(
+        Case(*source, size, count, precision, policy)
+        for source, size, precision, policy, count in itertools.product(sources, sizes, precisions, policies, objects)
+    )
+
+
+def run(options: BenchOptions, say: Callable[[str], Any] = print) -> Iterator[dict[str, Any]]:
+    """Measure the machine and each case. Yields the report again and again, with one case more; at first with none.
+
+    Raises ConfigError or CheckpointError.
+    """
+    device = resolve_device(options.device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    precisions = list(dict.fromkeys(_precision(case, device) for case in options.cases))
+    machine = measure(device, precisions)
+    report = dict(
+        command=options.command, date=date.today().isoformat(), device=device.type, machine=asdict(machine),
+        timed=TIMED_OURS, timed_peer=TIMED_PEER if options.peer else "", cases=[],
+    )  # fmt: skip
+    yield report
+    for case in () if options.only_machine else options.cases:
+        say(f"{case.checkpoint or case.model} {case.size or ''} {case.precision} {case.policy}, objects: {case.objects}")
+        report["cases"].append(_run_case(case, options, device, machine))
+        gc.collect()
+        yield report
+
+
+def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: Machine) -> dict[str, Any]:
+    model = _load(case, device)
+    if options.peer:
+        check_peer(options.peer, model.config)
+    image = _image(model.image_size)
+    tracker = with_full_memory(model, case.policy, image, case.objects)
+
+    def ours() -> None:
+        step(tracker, image)
+
+    peak = peak_bytes(lambda: [step(tracker, image) for _ in range(WARM)], device)
+    launched = kernels(lambda: step(tracker, image), device)
+    peer = make_peer(options.peer, model) if options.peer else None
+    if peer:
+        peer.start(image, boxes(model.image_size, case.objects))
+        for _ in range(tracker.newest.stamp - 1):  # as many frames as ours has seen
+            peer.step(image)
+    spent, parts, spent_by_peer = [], [], []
+    with PartTimer(model) as timer:
+        for _ in range(options.steps):
+            wait_for(device)
+            spent.append(1e3 * step(tracker, image))
+            parts.append(timer.take())
+            if peer:
+                began = time.perf_counter()
+                label_map = peer.step(image)
+                spent_by_peer.append(1e3 * (time.perf_counter() - began))
+    found = dict(
+        model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=model.image_size,
+        objects=case.objects, precision=_precision(case, device), policy=tracker.policy_name, step=asdict(Spread.of(spent)),
+        parts=_spreads(spent, parts), **_work(tracker, case, machine), peak_bytes=peak, kernels=launched, peer=None,
+    )  # fmt: skip
+    if peer:
+        theirs = Spread.of(spent_by_peer)
+        found["peer"] = dict(
+            name=options.peer, version=peer.version, how=peer.how, step=asdict(theirs),
+            ratio=theirs.median / found["step"]["median"],
+            same_pixels=float((label_map == tracker.newest.label_map).mean()), labelled=float((label_map > 0).mean()),
+        )  # fmt: skip
+    return found
+
+
+def _load(case: Case, device: torch.device) -> Sam2Model:
+    """Random weights put logits near zero, also those of presence: there, objects are told to be."""
+    if case.checkpoint:
+        return load_model(resolve_checkpoint(case.checkpoint), case.model, case.size, str(device), case.precision)
+    torch.manual_seed(0)
+    model = Sam2Model(ModelConfig.from_name(case.model), case.size)
+    torch.nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 4.0)
+    return model.to(device, resolve_dtype(case.precision, device)).eval().requires_grad_(False)
+
+
+def _precision(case: Case, device: torch.device) -> str:
+    """Which one "auto" is. Raises ConfigError when the device has it not."""
+    dtype = resolve_dtype(case.precision, device)
+    return next(word for word, known in PRECISIONS.items() if known == dtype)
+
+
+def _image(side: int) -> np.ndarray:
+    """(S, S, 3) uint8 RGB: instruments over tissue."""
+    return Scene(SceneConfig(width=side, height=side, frames=1))[0].image
+
+
+def _spreads(steps: list[float], parts: list[dict[str, float]]) -> dict[str, dict]:
+    """Of each part that there was, and of what was left of the steps."""
+    columns = {part: [of_step[part] for of_step in parts] for part in parts[0]}
+    columns[REST] = [whole - sum(of_step.values()) for whole, of_step in zip(steps, parts)]
+    return {part: asdict(Spread.of(ms)) for part, ms in columns.items() if any(ms)}
+
+
+def _work(tracker: Tracker, case: Case, machine: Machine) -> dict[str, Any]:
+    """What the step has to do, and the time for it at the machine's rates."""
+    model, config = tracker.model, tracker.model.config
+    pointers = config.max_pointers if tracker.keys_attended else 0
+    memories = (tracker.keys_attended - pointers * (config.dim // config.memory_dim)) // model.memory_tokens
+    shape = Shape(model.image_size, case.objects, memories, pointers, model.dtype.itemsize)
+    least, done = least_work(model, shape), work_done(config, shape)
+    rates = machine.matmul[_precision(case, model.device)], machine.bandwidth
+    work = {
+        part: dict(flops=done[part], least_flops=of_part.flops, least_bytes=of_part.bytes, floor_ms=1e3 * of_part.seconds(*rates))
+        for part, of_part in least.items()
+    }
+    return dict(memories=memories, pointers=pointers, work=work, floor_ms=1e3 * floor_seconds(least, *rates))

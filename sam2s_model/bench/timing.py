@@ -1,0 +1,120 @@
+"""Times of steps and of their parts, and what a process needs at most."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from sam2s_model.bench.floor import ATTENTION, DECODER, ENCODER, MEMORY
+from sam2s_model.model import Sam2Model
+
+METHODS = {
+    ENCODER: ("encode_image",),
+    ATTENTION: ("with_memory",),
+    DECODER: ("decode", "candidates", "pointer"),
+    MEMORY: ("encode_memory",),
+}
+"""Of `Sam2Model`, in which the parts of a step are. The rest of a step is what surrounds them."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Times in ms. steps: how many there were."""
+
+    median: float
+    p90: float
+    p99: float
+    max: float
+    steps: int
+
+    @classmethod
+    def of(cls, ms: Sequence[float]) -> Spread:
+        median, p90, p99 = np.percentile(ms, (50, 90, 99)).tolist()
+        return cls(median, p90, p99, max(ms), len(ms))
+
+
+class PartTimer:
+    """Within ``with PartTimer(model) as parts:``, the parts of the model's steps are timed. `take` after each step."""
+
+    def __init__(self, model: Sam2Model):
+        self._model = model
+        self._on_cuda = model.device.type == "cuda"
+        self._marks: list[tuple[str, object, object]] = []
+
+    def __enter__(self) -> PartTimer:
+        for part, names in METHODS.items():
+            for name in names:
+                setattr(self._model, name, self._timed(part, getattr(self._model, name)))
+        return self
+
+    def __exit__(self, *problem) -> None:
+        for names in METHODS.values():
+            for name in names:
+                delattr(self._model, name)
+
+    def take(self) -> dict[str, float]:
+        """ms of each part since the last time this was asked."""
+        spent = dict.fromkeys(METHODS, 0.0)
+        for part, begin, end in self._marks:
+            spent[part] += self._between(begin, end)
+        self._marks.clear()
+        return spent
+
+    def _timed(self, part: str, method: Callable) -> Callable:
+        @functools.wraps(method)
+        def timed(*arguments, **options):
+            begin = self._mark()
+            result = method(*arguments, **options)
+            self._marks.append((part, begin, self._mark()))
+            return result
+
+        return timed
+
+    def _mark(self) -> object:
+        if not self._on_cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _between(self, begin, end) -> float:
+        if not self._on_cuda:
+            return 1e3 * (end - begin)
+        end.synchronize()
+        return begin.elapsed_time(end)
+
+
+def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
+    """The most memory there is in use while something runs: of torch's on a GPU, of the whole process on a CPU.
+
+    None where Linux does not tell, or not to this process.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+        run()
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        run()
+        return None
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+def kernels(run: Callable[[], object], device: torch.device) -> int | None:
+    """Kernels and copies that a GPU is given while something runs; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        run()
+        torch.cuda.synchronize(device)
+    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profiler.events())

@@ -1,0 +1,148 @@
+"""`sam2s bench` from the command line to the page, on the smallest model, and what it measures with."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sam2s_model.bench.floor import ATTENTION, ENCODER, PARTS
+from sam2s_model.bench.machine import describe, measure
+from sam2s_model.bench.page import document
+from sam2s_model.bench.peers import NEEDED, check_peer
+from sam2s_model.bench.report import read
+from sam2s_model.bench.run import REST, BenchOptions, cases, run
+from sam2s_model.bench.timing import PartTimer, Spread, peak_bytes
+from sam2s_model.config import MODELS
+from sam2s_model.errors import ConfigError
+from sam2s_model.memory.costs import step, with_full_memory
+from sam2s_model.model import Sam2Model
+from sam2s_ros.cli import main
+
+ROOT = Path(__file__).resolve().parents[3]
+CPU = torch.device("cpu")
+TINY = MODELS["sam2.1_hiera_tiny"]
+COMMAND = ["bench", "--checkpoint", "sam2s_pico", "--size", "64", "--objects", "2", "--policy", "efp", "--policy", "none"]
+COMMAND += ["--threads", "1", "--steps", "3"]
+
+
+@pytest.fixture(scope="module")
+def report_path(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("bench") / "small.json"
+    assert main([*COMMAND, "--output", str(path)]) == 0
+    return path
+
+
+def test_the_command_writes_a_report_and_a_plot(report_path):
+    report = read(report_path)
+    assert report["command"] == " ".join(["sam2s", *COMMAND])
+    assert report["machine"]["name"] == describe(CPU) and report["machine"]["threads"] == 1
+    assert [(c["policy"], c["objects"], c["memories"], c["pointers"]) for c in report["cases"]] == [
+        ("efp", 2, 5, 16), ("none", 2, 0, 0)
+    ]  # fmt: skip
+    for case in report["cases"]:
+        parts = PARTS if case["memories"] else (ENCODER, PARTS[2])
+        assert set(case["parts"]) == {*parts, REST} and set(case["work"]) == set(parts)
+        assert case["step"]["steps"] == 3 and 0 < case["step"]["median"] <= case["step"]["p90"] <= case["step"]["p99"]
+        assert 0 < case["floor_ms"] < case["step"]["median"], "nothing is faster than its floor"
+        assert case["peak_bytes"] > 50e6 and case["kernels"] is None and case["peer"] is None
+    assert report_path.with_suffix(".png").stat().st_size > 10_000
+
+
+def test_the_page_is_made_of_the_reports(report_path):
+    page = document(report_path.parent)
+    report = json.loads(report_path.read_text())
+    assert report["command"] in page and report["timed"] in page and report["machine"]["name"] in page
+    assert page.count("| sam2s_pico 64 fp32 efp, 2 objects |") == 3, "times, costs and parts"
+    report_path.with_name("other.json").write_text("{}")
+    with pytest.raises(ConfigError, match="other.json is not a report"):
+        document(report_path.parent)
+
+
+def test_the_page_in_docs_is_that_of_its_reports():
+    command = "python -m sam2s_model.bench.page docs/benchmarks > docs/benchmarks.md"
+    assert (ROOT / "docs" / "benchmarks.md").read_text() == document(ROOT / "docs" / "benchmarks"), f"run {command}"
+
+
+def test_all_combinations_are_run():
+    asked = cases([Path("a.pt")], ["b"], [512, 1024], [1, 2], ["fp32", "bf16"], ["fifo"])
+    assert len(set(asked)) == len(asked) == 16
+    assert {(c.checkpoint, c.model) for c in asked} == {(Path("a.pt"), "auto"), (None, "b")}
+
+
+def test_bad_input_is_one_sentence_and_exit_code_2(capsys):
+    for options, said in (
+        (["--dtype", "fp16", "--device", "cpu"], "precision is 'fp16' on a CPU"),
+        (["--model", "sam2s_pico", "--peer", "transformers"], "peer transformers has no sam2s_pico: expected one of edgetam, "),
+        (["--model", "sam2s_pico", "--policy", "slm", "--size", "64"], "policy is 'slm', but sam2s_pico has no "),
+        (["--model", "sam3"], "model 'sam3' is not known"),
+    ):
+        assert main(["bench", *options]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(said) and error.count("\n") == 1, error
+
+
+def test_a_peer_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(NEEDED, "sam2", (("torch", "no_such_module"), "pip install sam2"))
+    with pytest.raises(ConfigError, match="peer sam2 needs no_such_module, not installed: pip install sam2"):
+        check_peer("sam2", TINY)
+    with pytest.raises(ConfigError, match="peer is 'sam3': expected one of transformers, sam2, "):
+        check_peer("sam3", TINY)
+
+
+def test_rates_of_the_machine():
+    found = measure(CPU, ["fp32"])
+    assert found.matmul["fp32"] > 1e9 and found.bandwidth > 1e8
+
+
+def test_parts_are_timed_and_the_model_is_itself_again(model):
+    tracker = with_full_memory(model, "fifo")
+    with PartTimer(model) as timer:
+        step(tracker)
+        timer.take()
+        ms, parts = 1e3 * step(tracker), timer.take()
+    assert set(parts) == set(PARTS) and all(spent > 0 for spent in parts.values()) and sum(parts.values()) < ms
+    assert not {"encode_image", "with_memory", "decode"} & set(vars(model))
+
+
+def test_time_is_booked_to_its_part(model, monkeypatch):
+    tracker, attend = with_full_memory(model, "fifo"), Sam2Model.with_memory
+
+    def slow(*arguments):
+        time.sleep(0.2)
+        return attend(*arguments)
+
+    monkeypatch.setattr(Sam2Model, "with_memory", slow)
+    with PartTimer(model) as timer:
+        step(tracker)
+        assert timer.take()[ATTENTION] >= 200
+
+
+def test_spread():
+    found = Spread.of(list(range(1, 102)))
+    assert (found.median, found.p90, found.p99, found.max, found.steps) == (51, 91, 100, 101, 101)
+
+
+def test_the_peak_is_that_of_what_runs():
+    small, large = (peak_bytes(lambda: torch.ones(n * 250_000).sum(), CPU) for n in (1, 200))
+    if small is None:
+        pytest.skip("the system does not tell the peak of a process's memory, or not to it")
+    assert 150e6 < large - small < 400e6
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("peer", ["transformers", "sam2"])
+def test_peers_are_in_the_same_state(peer: str):
+    """The same weights, image and prompts give the same label maps, but for holes and the rounding of memories to bf16."""
+    try:
+        check_peer(peer, TINY)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    asked = BenchOptions(cases([], [TINY.name], [64], [2], ["fp32"], ["fifo"]), "cpu", steps=2, peer=peer)
+    *_, report = run(asked, lambda line: None)
+    found = report["cases"][0]["peer"]
+    assert found["same_pixels"] > 0.85 and 0.2 < found["labelled"] < 0.9, found
+    assert found["ratio"] > 0 and "sdpa" in found["how"]
