@@ -2,6 +2,7 @@
 
     python3 examples/controller.py --ros-args -p object_id:=1 -r masks:=/tracker/masks -r command:=/robot/servo
 
+To see it: `sam2s demo --keep-going` in one shell, and in another one the line with `export` that the demo prints, then this.
 The command is sent at a fixed rate, not when masks arrive: silence must stop the robot, too.
 """
 

@@ -163,6 +163,44 @@ def track(
 
 
 @app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.01, help="length of the measurement")] = 20.0,
+    size: Annotated[str, typer.Option(help="of the camera, px")] = "640x480",
+    rate: Annotated[float, typer.Option(min=0.1, max=1000.0, help="of the camera, Hz")] = 30.0,
+    checkpoint: Checkpoint = None,
+    model_time: Annotated[
+        Optional[float],
+        typer.Option(min=0.0, max=10.0, help="s that a step sleeps, in place of the model: what the node alone costs"),
+    ] = None,
+    image_size: ImageSize = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    policy: Policy = "auto",
+    output: Annotated[Optional[Path], typer.Option(help="file for the report, JSON")] = None,
+) -> None:
+    """Run camera, tracker node and subscriber for minutes, and count: losses, latency, memory, CPU.
+
+    One object of the procedural scene is tracked. The exit code is 0 when all counters agree to the frame, otherwise 1.
+    """
+    from rich.console import Console
+
+    from sam2s_ros.soak import SoakOptions, run_soak, size_of
+
+    console = Console()
+    options = SoakOptions(
+        minutes=minutes, size=size_of(size), rate=rate, checkpoint=checkpoint, model_time=model_time,
+        image_size=image_size, device=device, precision=precision, policy=policy, output=output, say=_teller(console),
+    )  # fmt: skip
+    found = run_soak(options)
+    from sam2s_ros.demo_report import passed
+    from sam2s_ros.soak_report import tables
+
+    console.print(tables(found))
+    if not passed(found):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="do not measure the loss of images over DDS")] = False,
     seconds: Annotated[float, typer.Option(min=1.0, max=60.0, help="length of each measurement")] = 5.0,

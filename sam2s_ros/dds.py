@@ -81,6 +81,12 @@ def local_environment(domain: int, base: Mapping[str, str] | None = None, *, pro
     return env
 
 
+def domain_exports(environment: Mapping[str, str]) -> str:
+    """What leads into the graph of `local_environment`, for a shell."""
+    names = ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY")
+    return " ".join(f"{name}={environment[name]}" for name in names if name in environment)
+
+
 def free_domain() -> int:
     """A domain id that no process of this machine uses now.
 

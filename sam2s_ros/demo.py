@@ -13,7 +13,7 @@ from sam2s_model.errors import ConfigError, RequestError
 from sam2s_model.errors import ErrorCode as Code
 from sam2s_model.prompts import Prompt
 from sam2s_ros.checkpoints import checkpoint_or_default
-from sam2s_ros.dds import free_domain, label_set_path, local_environment
+from sam2s_ros.dds import domain_exports, free_domain, label_set_path, local_environment
 from sam2s_ros.demo_report import summarise
 from sam2s_ros.graph import ChildDied, Graph
 from sam2s_ros.options import DemoOptions
@@ -49,6 +49,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     from sam2s_ros.demo_client import DemoClient
 
     with Graph(options.output / "logs", environment) as graph:
+        options.say(f"to join this graph from another shell: export {domain_exports(environment)}")
         _start(graph, options, source)
         with DemoClient(graph.check) as client:
             result = _conduct(client, options, source, prompts)

@@ -72,6 +72,9 @@ class Graph:
             )
         self._children[name] = _Child(name, process, log)
 
+    def pid(self, name: str) -> int:
+        return self._children[name].process.pid
+
     def check(self) -> None:
         """Raise ChildDied when one has ended."""
         for child in self._children.values():

@@ -15,10 +15,11 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-# Best effort matches both kinds of publisher; depth 1, because only the newest image is of use.
+# Best effort matches both kinds of publisher. Only the newest image is of use, and the mailbox sees to that: with a depth of 1
+# the middleware would, and images that it replaces are counted by nobody.
 IMAGE_IN = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
-    depth=1,
+    depth=5,
     reliability=ReliabilityPolicy.BEST_EFFORT,
     durability=DurabilityPolicy.VOLATILE,
 )

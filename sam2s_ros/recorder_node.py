@@ -47,6 +47,9 @@ class RecorderConfig:
     queue: int = option(
         64, "frames that wait to be written; from half of it on, overlays are left out", low=2, high=10000
     )
+    reserve: int = option(
+        64, "MiB of the disk that stay free: with less, the files are finished and the recording ends", low=4, high=1 << 20
+    )
 
     def __post_init__(self):
         check_options(self)
@@ -66,7 +69,7 @@ class RecorderNode(Runnable, Node):
         config = self._config
         self._writer = RecordingWriter(
             Path(config.output), topic=self.resolve_topic_name(config.masks), fps=config.fps, alpha=config.alpha,
-            queue_size=config.queue, failed=self._on_failure,
+            queue_size=config.queue, reserve=config.reserve << 20, failed=self._on_failure,
         )  # fmt: skip
         self._images: OrderedDict[int, tuple[Image, int]] = OrderedDict()
         self._truths: OrderedDict[int, Image] = OrderedDict()
@@ -85,6 +88,7 @@ class RecorderNode(Runnable, Node):
         if config.truth:
             self.create_subscription(Image, config.truth, self._on_truth, images)
         self._reports = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._failure = ""
         self.create_timer(POLL, self._poll)
         self.get_logger().info(f"recording into {config.output}")
 
@@ -101,7 +105,9 @@ class RecorderNode(Runnable, Node):
 
     def _on_failure(self, error: Exception) -> None:
         """Called when the files cannot be written to, also from the writer's thread."""
-        print(f"recording into {self._config.output} failed: {error}", file=sys.stderr)
+        self._failure = f"recording into {self._config.output} failed: {error}"
+        print(self._failure, file=sys.stderr)
+        self._report()
         self.finish(1)
 
     def _on_image(self, message: Image) -> None:
@@ -137,8 +143,14 @@ class RecorderNode(Runnable, Node):
     def _poll(self) -> None:
         self._truth_expected = bool(self._config.truth) and self.count_publishers(self._config.truth) > 0
         self._match()
+        self._report()
+
+    def _report(self) -> None:
         values = [KeyValue(key=key, value=str(value)) for key, value in self._counts.items()]
-        report = DiagnosticArray(status=[DiagnosticStatus(name="recorder: messages", message="recording", values=values)])
+        level = DiagnosticStatus.ERROR if self._failure else DiagnosticStatus.OK
+        message = self._failure or "recording"
+        status = DiagnosticStatus(level=level, name="recorder: messages", message=message, values=values)
+        report = DiagnosticArray(status=[status])
         report.header.stamp = self.get_clock().now().to_msg()
         self._reports.publish(report)
 

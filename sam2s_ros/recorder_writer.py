@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import queue
+import shutil
 import threading
 from array import array
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +44,8 @@ class RecordingWriter:
     """Writes the four FILES into a folder. `labels` may be set at any time.
 
     When it cannot keep up, overlays are left out first and counted; only when the queue is full is a frame lost, and
-    counted too. failed: called once, from the writer's thread, with the error that ended it
+    counted too. While there is room to finish the files it ends: what a full disk cuts off cannot be read.
+    reserve: bytes of the disk that stay free; failed: called once, from the writer's thread, with the error that ended it
     Raises ConfigError when the folder cannot be written to.
     """
 
@@ -54,10 +57,12 @@ class RecordingWriter:
         fps: float,
         alpha: float,
         queue_size: int,
+        reserve: int,
         failed: Callable[[Exception], None],
     ):
         self.labels: LabelSet = GENERIC
         self._folder, self._fps, self._alpha, self._failed = folder, fps, alpha, failed
+        self._reserve = reserve
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name in FILES:
@@ -88,10 +93,11 @@ class RecordingWriter:
         self._thread.join(CLOSE_TIMEOUT)
         if self._thread.is_alive():
             raise TimeoutError(f"{self._jobs.qsize()} frames were still not written after {CLOSE_TIMEOUT:g} s")
-        if self._video is not None:
-            self._video.close()
-        self._bag.close()
-        self._lines.close()
+        with ExitStack() as files:  # each is closed, whatever befalls the others
+            files.callback(self._lines.close)
+            files.callback(self._bag.close)
+            if self._video is not None:
+                files.callback(self._video.close)
         report = dict(
             counts,
             **self._counts,
@@ -115,6 +121,9 @@ class RecordingWriter:
                 self._failed(error)
 
     def _write(self, job: Job) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free < self._reserve:
+            raise OSError(f"the disk is full: {free >> 20} MiB are free, the last {self._reserve >> 20} are left to finish the files")
         masks = job.masks
         self._bag.write(job.arrived, serialize_message(masks))
         stamp = to_ns(masks.header.stamp)

@@ -38,8 +38,11 @@ THREADS = 5  # one for each callback group, so that no callback ever waits for a
 class TrackerNode(Runnable, LifecycleNode):
     """Lifecycle node "tracker". See README for its topics, services and parameters.
 
+    build_tracker: makes the tracker at configure
     Raises ConfigError when a given parameter has the wrong type or is out of range.
     """
+
+    build_tracker = staticmethod(build_tracker)
 
     def __init__(self, **kwargs):
         super().__init__("tracker", **kwargs)
@@ -119,7 +122,7 @@ class TrackerNode(Runnable, LifecycleNode):
         try:
             labels = LabelSet.from_yaml(self._config.label_set) if self._config.label_set else GENERIC
             build = partial(
-                build_tracker, self._config, self._tracking, labels, first_id=self._first_id, event=self._event
+                self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, event=self._event
             )
             worker = Worker(
                 build,

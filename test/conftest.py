@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a web server that serves one file, as well or as badly as a test wants."""
+"""Of all tests: the keyword `promises`, and a web server that serves one file, as well or as badly as a test wants."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """`-k promises` selects every test with the number of a promise in its name (see docs/promises.md)."""
+    if re.match(r"test_p\d\d_", item.name):
+        item.extra_keyword_matches.add("promises")
 
 
 @dataclass

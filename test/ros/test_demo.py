@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from sam2s_ros.demo import _recorded
 from sam2s_ros.graph import ChildDied
 
 SCENE = "scene:?width=128&height=96&frames=14&seed=2&fps=20"
+CONTROLLER = Path(__file__).parents[2] / "examples" / "controller.py"
 RUN = [sys.executable, "-m", "sam2s_ros.cli", "demo"]
 
 
@@ -156,12 +158,19 @@ def test_a_recorder_that_left_no_report_is_told_with_its_last_lines(tmp_path, re
     assert _recorded(tmp_path, log, 0) == {"masks": 1}
 
 
-def test_keep_going_until_sigint(begin_demo, tmp_path):
-    demo = begin_demo(tmp_path / "out", "--keep-going", "--rate", "20")
+def test_keep_going_until_sigint_while_the_example_controller_looks_on(begin_demo, start, tmp_path):
+    demo = begin_demo(tmp_path / "out", "--keep-going", "--rate", "20", "--checkpoint", "sam2s_pico", "--image-size", "0")
     demo.wait_for_output("playing at", 90)
-    time.sleep(3)
+    [domain] = re.findall("to join this graph from another shell: export (.*)", demo.output)
+    robot = start(
+        [sys.executable, str(CONTROLLER), "--ros-args", "-p", "max_age:=5.0", "-r", "masks:=/tracker/masks"],
+        **dict(variable.split("=") for variable in domain.split()),
+    )
+    robot.wait_for_output("moving", 60)
     code, _ = demo.stop(signal.SIGINT, 30)
     assert code == 0, demo.output
+    robot.wait_for_output("standing still: the newest masks are of", 30)
+    assert robot.stop()[0] == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     check_counts(summary)
     assert summary["counts"]["sent"] > 14

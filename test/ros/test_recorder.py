@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
 import av
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.serialization import deserialize_message
 from rosbags.highlevel import AnyReader
 from sam2s_ros.msg import TrackedMasks
@@ -27,15 +29,15 @@ T0 = 1_700_000_000_000_000_000
 
 def tracks_of(index: int) -> Tracks:
     """Two objects: a square that moves one column a frame, and one that is not visible."""
-    label_map = np.zeros((H, W), np.uint8)
-    label_map[10:30, 5 + index : 25 + index] = 1
+    label_map, left = np.zeros((H, W), np.uint8), 5 + index % 50
+    label_map[10:30, left : left + 20] = 1
     return Tracks(
         stamp=T0 + index * 10**8, label_map=label_map, object_ids=np.array([3, 7]), labels=np.array([1, 2], np.uint8),
         class_ids=np.array([1, 2], np.uint8), class_names=("instrument", "object"),
         states=np.array([State.TRACKED, State.OCCLUDED], np.uint8), scores=np.array([0.9, 0.1], np.float32),
         predicted_ious=np.array([0.8, 0.2], np.float32),
-        boxes=np.array([[5 + index, 10, 25 + index, 30], [0, 0, 0, 0]], np.int32),
-        areas=np.array([400, 0]), centroids=np.array([[14.5 + index, 19.5], [np.nan, np.nan]], np.float32), revision=1,
+        boxes=np.array([[left, 10, left + 20, 30], [0, 0, 0, 0]], np.int32),
+        areas=np.array([400, 0]), centroids=np.array([[left + 9.5, 19.5], [np.nan, np.nan]], np.float32), revision=1,
     )  # fmt: skip
 
 
@@ -74,6 +76,13 @@ class Source:
     def truth(self, index: int) -> None:
         self.truths.publish(image_codec.to_message(truth_of(index), self.header(index), "mono8"))
 
+    def noise(self, index: int) -> None:
+        """An image that no codec makes small, with its ground truth and masks."""
+        pixels = np.random.default_rng(index).integers(0, 256, (H, W, 3), np.uint8)
+        self.images.publish(image_codec.to_message(pixels, self.header(index), "rgb8"))
+        self.truth(index)
+        self.mask(index)
+
     def mask(self, index: int) -> None:
         stamp = T0 + index * 10**8
         message = messages.masks_message(
@@ -86,12 +95,13 @@ class Source:
 
 @pytest.fixture
 def recorder(graph, start, tmp_path, request):
-    def begin(**parameters):
+    def begin(*before: str, **parameters):
+        """before: a command that starts the recorder"""
         name = f"/{request.node.name.split('[')[0]}"
         arguments = ["--ros-args", "-r", f"__ns:={name}"]
-        for key, value in dict(output=tmp_path / "out", **parameters).items():
+        for key, value in {"output": tmp_path / "out", **parameters}.items():
             arguments += ["-p", f"{key}:={value}"]
-        process = start([sys.executable, "-m", "sam2s_ros.recorder_node", *arguments])
+        process = start([*before, sys.executable, "-m", "sam2s_ros.recorder_node", *arguments])
         process.wait_for_output("recording into")
         return process, Source(graph, name)
 
@@ -213,3 +223,49 @@ def test_files_that_cannot_be_finished_are_one_sentence_and_code_1(recorder, tmp
     shutil.rmtree(tmp_path / "out")
     assert process.stop(signal.SIGINT)[0] == 1
     assert f"recording into {tmp_path / 'out'} failed: " in process.output and "Traceback" not in process.output
+
+
+def frames_in(folder) -> tuple[int, int, int]:
+    """How many frames the video, the bag and the list have that a recorder has left."""
+    with av.open(str(folder / "overlay.mp4")) as container:
+        pictures = sum(1 for _ in container.decode(video=0))
+    with AnyReader([folder / "masks.mcap"]) as reader:
+        return pictures, len(list(reader.messages())), len((folder / "frames.jsonl").read_text().splitlines())
+
+
+def test_a_disk_that_becomes_full_ends_the_recording_with_files_that_can_be_read(graph, recorder, tmp_path):
+    """A file system of 8 MiB, in a name space of its own; the recorder is told to leave 4."""
+    unshare = ("unshare", "--map-root-user", "--mount", "sh", "-c")
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "mount -t tmpfs none /mnt"], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here without privileges: unshare --map-root-user --mount")
+    (tmp_path / "disk").mkdir()
+    diagnostics = graph.collect(DiagnosticArray, "/diagnostics")
+    script = 'mount -t tmpfs -o size=8m none "$1" && { d=$1; shift; "$@"; code=$?; cp -r "$d/out" "$d.copy"; exit $code; }'
+    process, source = recorder(*unshare, script, "sh", str(tmp_path / "disk"), output=tmp_path / "disk" / "out", reserve=4)
+    index = 0
+    while process.running() and index < 4000:
+        index += 1
+        source.noise(index)
+        time.sleep(0.005)
+    assert process.wait(20) == 1 and "Traceback" not in process.output, process.output
+    failed = f"recording into {tmp_path / 'disk' / 'out'} failed: the disk is full: 3 MiB are free, the last 4 are left"
+    assert process.output.count(failed) == 1, process.output
+    told = [s for message in diagnostics for s in message.status if s.level == DiagnosticStatus.ERROR]
+    assert told and told[-1].message.startswith(failed)
+    report = json.loads((tmp_path / "disk.copy" / "recorder.json").read_text())
+    written = report["messages_in_bag"]
+    assert written > 20 and report["error"] and frames_in(tmp_path / "disk.copy") == (report["overlay_frames"], written, written)
+
+
+def test_a_file_that_may_not_grow_ends_the_recording_and_the_list_of_frames_can_be_read(recorder, tmp_path):
+    """RLIMIT_FSIZE, as a quota or a file system's limit would."""
+    process, source = recorder("prlimit", f"--fsize={400 << 10}")
+    index = 0
+    while process.running() and index < 4000:
+        index += 1
+        source.noise(index)
+        time.sleep(0.005)
+    assert process.wait(20) == 1 and "Traceback" not in process.output, process.output
+    assert "failed: [Errno 27] File too large" in process.output
+    lines = [json.loads(line) for line in (tmp_path / "out" / "frames.jsonl").read_text().splitlines()]
+    assert len(lines) > 20

@@ -11,7 +11,7 @@ import yaml
 
 from sam2s_ros.parameters import TRACKER
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NUMBERS = range(1, 36)
 KEPT, IN_PART, NOT_YET = "kept", "in part", "not yet"
 

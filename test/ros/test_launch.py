@@ -1,0 +1,60 @@
+"""tracker.launch.py, launched; skipped where launch is not installed. What the node then does is tested without it everywhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from sam2s_ros.msg import TrackedMasks, TrackerStatus
+
+from sam2s_ros.dds import MALLOC_VARIABLES, PROFILE_VARIABLES, share_directory
+
+pytest.importorskip("launch_ros", reason="launch_ros is not installed: it comes with a ROS distribution, PyPI has none")
+
+LAUNCH = """
+import sys
+from launch import LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+path, *arguments = sys.argv[1:]
+service = LaunchService()
+source = PythonLaunchDescriptionSource(path)
+given = [argument.split(":=", 1) for argument in arguments]
+service.include_launch_description(IncludeLaunchDescription(source, launch_arguments=given))
+sys.exit(service.run())
+"""
+
+
+def node_of(launch: int) -> int | None:
+    """The process id of the tracker node that a process has started."""
+    children = Path(f"/proc/{launch}/task/{launch}/children").read_text().split()
+    return next((int(pid) for pid in children if b"tracker_node" in Path(f"/proc/{pid}/cmdline").read_bytes()), None)
+
+
+def test_the_launch_file_starts_the_node_prepares_it_and_starts_it_again(graph, start, checkpoint, own_camera):
+    statuses = graph.collect(TrackerStatus, "/launched/tracker/status")
+    masks = graph.collect(TrackedMasks, "/launched/tracker/masks")
+    given = dict(namespace="launched", image=own_camera.topic, checkpoint=checkpoint, device="cpu", respawn="true")
+    path = share_directory() / "launch" / "tracker.launch.py"
+    launched = start([sys.executable, "-c", LAUNCH, str(path), *(f"{name}:={value}" for name, value in given.items())])
+
+    def waits_for_images() -> bool:
+        return bool(statuses) and statuses[-1].state == TrackerStatus.STATE_WAITING
+
+    graph.wait_until(waits_for_images, 60, lambda: launched.output)
+    first = node_of(launched.popen.pid)
+    environment = dict(v.split("=", 1) for v in Path(f"/proc/{first}/environ").read_text().split("\0") if v)
+    assert set(PROFILE_VARIABLES) | set(MALLOC_VARIABLES) <= set(environment)
+    own_camera.first(lambda: masks)
+
+    os.kill(first, signal.SIGKILL)
+    graph.wait_until(lambda: node_of(launched.popen.pid) not in (None, first), 60, lambda: launched.output)
+    statuses.clear()
+    graph.wait_until(waits_for_images, 60, lambda: launched.output)
+    code, _ = launched.stop(signal.SIGINT, 30)
+    assert code == 0, launched.output
+    assert "process has finished cleanly" in launched.output, launched.output
