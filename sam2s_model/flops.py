@@ -1,5 +1,6 @@
 """What a configuration costs: floating-point operations of each part, by formulas.
 
+As it is done on each frame: what weights alone decide is folded into them before, see `folding`.
 Two operations a multiplication with its addition. Convolutions, linear layers and the products of attention count;
 normalisation, activations, resizing and sums do not (they are a few per cent).
 """
@@ -18,7 +19,7 @@ ZOOM = (16, 4)  # places at 1/4 and 1/8 of the image for one at 1/16
 class Flops:
     """Operations of one frame. The image encoder runs once, and what has not met an object's memory; the rest for each object.
 
-    image_encoder: trunk, neck and the decoder's two convolutions of fine features; memory_encoder: without the perceiver
+    image_encoder: trunk, neck and the fine features for the decoder; memory_encoder: without the perceiver
     """
 
     image_encoder: int
@@ -47,7 +48,7 @@ def count(config: ModelConfig, image_size: int = 0, memories: int = 0, pointers:
         image_encoder=_image_encoder(config, side),
         memory_attention=_memory_attention(config, places, keys, pointers, objects),
         class_token=objects * _class_token(config, places, keys),
-        mask_decoder=objects * _mask_decoder(config, places) + _grid_position(config, places),
+        mask_decoder=objects * _mask_decoder(config, places),
         memory_encoder=objects * _memory_encoder(config, places) + _linear(places, config.dim, config.dim),
         perceiver=objects * _perceiver(config, side),
     )
@@ -68,9 +69,8 @@ def _image_encoder(config: ModelConfig, side: int) -> int:
     stages = [places * 16, places * 4, places, places // 4]
     widths = [config.embed_dim * 2**i for i in range(4)]
     trunk = _repvit(config, stages, widths) if config.backbone == "repvit_m1" else _hiera(config, side, widths)
-    neck = sum(_linear(n, c, config.dim) for n, c in zip(stages, widths))
-    fine = _linear(stages[0], config.dim, config.decoder_width // 8)
-    fine += _linear(stages[1], config.dim, config.decoder_width // 4)
+    neck = sum(_linear(n, c, config.dim) for n, c in zip(stages[2:], widths[2:]))
+    fine = _linear(stages[0], widths[0], config.decoder_width // 8) + _linear(stages[1], widths[1], config.decoder_width // 4)
     return trunk + neck + fine
 
 
@@ -80,7 +80,7 @@ def _repvit(config: ModelConfig, stages: list[int], widths: list[int]) -> int:
 
     def block(n: int, c: int, squeeze: bool) -> int:
         inner = max(8, (c // 4 + 4) // 8 * 8)
-        return 2 * n * c * (9 + 1) + mixer(n, c) + squeeze * 2 * _linear(1, c, inner)
+        return 2 * n * c * 9 + mixer(n, c) + squeeze * 2 * _linear(1, c, inner)
 
     first = widths[0]
     total = 2 * 9 * (4 * stages[0] * 3 * (first // 2) + stages[0] * (first // 2) * first)  # the stem
@@ -103,18 +103,17 @@ def _hiera(config: ModelConfig, side: int, widths: list[int]) -> int:
             whole = -(-grid // window) * window if window else grid  # padded to whole windows
             tokens, window_tokens = whole * whole, window * window or whole * whole
             share = 4 if pool else 1  # a quarter of the queries remains
-            total += _linear(tokens, d_in, 3 * d_out) + _attention(tokens // share, window_tokens, d_out)
-            total += _linear(tokens // share, d_out, d_out)
+            total += _linear(grid * grid, d_in, 3 * d_out) + _attention(tokens // share, window_tokens, d_out)
             if pool:
                 total += _linear(grid * grid, d_in, d_out)
                 grid //= 2
-            total += 2 * _linear(grid * grid, d_out, 4 * d_out)
+            total += _linear(grid * grid, d_out, d_out) + 2 * _linear(grid * grid, d_out, 4 * d_out)
             index += 1
     return total
 
 
 def _memory_attention(config: ModelConfig, places: int, keys: int, pointers: int, objects: int) -> int:
-    """As it is done, see `memory_attention`: values keep their width, and the first layer begins with the frame alone."""
+    """Values keep their width, and the first layer begins with the frame alone, see `memory_attention`."""
     dim, memory_dim, layers = config.dim, config.memory_dim, config.memory_layers
     own = 3 * _linear(places, dim, dim) + _attention(places, places, dim)
     query = _linear(places, dim, dim)
@@ -122,9 +121,8 @@ def _memory_attention(config: ModelConfig, places: int, keys: int, pointers: int
     ffn = 2 * _linear(places, dim, config.memory_ffn)
     time = _linear(pointers, dim, memory_dim) if config.pointer_time else 0
     widened = _linear(places, dim, config.decoder_dim) if config.decoder_width != dim else 0
-    folded = _linear(dim, dim, dim) + _linear(dim, dim, memory_dim)
     of_object = (layers - 1) * (own + query) + layers * (across + ffn) + time + widened
-    return own + query + layers * folded + objects * of_object
+    return own + query + objects * of_object
 
 
 def _class_token(config: ModelConfig, places: int, keys: int) -> int:
@@ -134,10 +132,6 @@ def _class_token(config: ModelConfig, places: int, keys: int) -> int:
     remembered = 2 * _linear(1, dim, dim) + 2 * _linear(keys, memory_dim, dim) + _attention(1, keys, dim)
     seen = 2 * _linear(1, dim, dim) + 2 * _linear(places, dim, dim) + _attention(1, places, dim)
     return remembered + seen + _linear(1, dim, dim) + _linear(1, dim, config.num_classes)
-
-
-def _grid_position(config: ModelConfig, places: int) -> int:
-    return _linear(places, 2, config.decoder_width // 2)
 
 
 def _mask_decoder(config: ModelConfig, places: int) -> int:

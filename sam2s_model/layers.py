@@ -21,6 +21,10 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if len(self.weight) < 16:  # too short for the kernel, which takes each place by itself
+            y = x.float() - x.float().mean(1, keepdim=True)
+            y = y * ((y * y).mean(1, keepdim=True) + self.eps).rsqrt()
+            return (y * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
         return F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
 

@@ -129,8 +129,8 @@ class MaskDecoder(nn.Module):
         batch, _, height, width = features.shape
         own = torch.cat((self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight))
         tokens = torch.cat((own.expand(batch, -1, -1), sparse), dim=1)
-        image = (features + dense).flatten(2).transpose(1, 2)
-        tokens, image = self.transformer(image, position.flatten(2).transpose(1, 2), tokens)
+        image, place = (x.flatten(2).transpose(1, 2).contiguous() for x in (features + dense, position))
+        tokens, image = self.transformer(image, place, tokens)
         object_logit = self.pred_obj_score_head(tokens[:, 0])[:, 0].float()
         ious = self.iou_prediction_head(tokens[:, 1]).float().sigmoid()
         tokens = tokens[:, 2 : 2 + self.num_masks]

@@ -36,8 +36,10 @@ def run_and_count(config: ModelConfig, size: int, memories: int, pointers: int, 
         mask = torch.zeros(objects, 1, size, size)
 
     def counted(run):
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            return run(), counter.get_total_flops()
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            run()  # folds weights
+            with FlopCounterMode(display=False) as counter:
+                return run(), counter.get_total_flops()
 
     features, image_encoder = counted(lambda: model.encode_image(image))
     conditioned, with_memory = counted(lambda: model.with_memory(features, memory, codes, pointer, ages, None))
