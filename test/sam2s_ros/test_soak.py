@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sam2s_ros.msg import TrackerStatus
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_ros import cli, soak
 from sam2s_ros.demo_report import passed
 from sam2s_ros.soak import SoakOptions, size_of
@@ -31,6 +33,11 @@ def made(*, codes: int = 0, sent: int = 104, gaps: int = 0, unbalanced: int = 0,
         began=0.0, ended=10.0, cpu=dict(camera=1.0, tracker=5.0), sent=sent, status=status,
     )  # fmt: skip
     return report(OPTIONS, MODEL, log, dict(tracker=codes))
+
+
+def test_the_model_is_named_by_its_checkpoint():
+    found = soak._model(replace(OPTIONS, checkpoint=resolve_checkpoint("sam2s_pico"), precision="fp32"))
+    assert (found["what"], found["image_size"], found["dtype"], len(found["sha256"])) == ("sam2s_pico", 192, "float32", 64)
 
 
 def test_the_figures():
