@@ -21,6 +21,7 @@ from sam2s_model.bench.timing import PartTimer, Spread, kernels, peak_bytes
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import PRECISIONS, resolve_device, resolve_dtype
+from sam2s_model.memory import choose_policy, create_policy
 from sam2s_model.memory.costs import boxes, step, with_full_memory
 from sam2s_model.model import Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
@@ -83,6 +84,8 @@ def run(options: BenchOptions, say: Callable[[str], Any] = print) -> Iterator[di
     device = resolve_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
+    for case in options.cases:
+        _check(case, options.peer)
     precisions = list(dict.fromkeys(_precision(case, device) for case in options.cases))
     machine = measure(device, precisions)
     report = dict(
@@ -95,6 +98,17 @@ def run(options: BenchOptions, say: Callable[[str], Any] = print) -> Iterator[di
         report["cases"].append(_run_case(case, options, device, machine))
         gc.collect()
         yield report
+
+
+def _check(case: Case, peer: str) -> None:
+    """What can be known to be wrong before anything is measured."""
+    if case.checkpoint:
+        resolve_checkpoint(case.checkpoint)
+        return
+    config = ModelConfig.from_name(case.model)
+    create_policy(choose_policy(case.policy, True, config), config)
+    if peer:
+        check_peer(peer, config)
 
 
 def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: Machine) -> dict[str, Any]:
@@ -170,8 +184,9 @@ def _spreads(steps: list[float], parts: list[dict[str, float]]) -> dict[str, dic
 def _work(tracker: Tracker, case: Case, machine: Machine) -> dict[str, Any]:
     """What the step has to do, and the time for it at the machine's rates."""
     model, config = tracker.model, tracker.model.config
-    pointers = config.max_pointers if tracker.keys_attended else 0
-    memories = (tracker.keys_attended - pointers * (config.dim // config.memory_dim)) // model.memory_tokens
+    pointers, split = config.max_pointers if tracker.keys_attended else 0, config.dim // config.memory_dim
+    memories, left = divmod(tracker.keys_attended - pointers * split, model.memory_tokens)
+    pointers += left // split  # of memories that a policy keeps
     shape = Shape(model.image_size, case.objects, memories, pointers, model.dtype.itemsize)
     least, done = least_work(model, shape), work_done(config, shape)
     rates = machine.matmul[_precision(case, model.device)], machine.bandwidth
