@@ -16,7 +16,7 @@ import torch
 
 from sam2s_model.bench.floor import Shape, floor_seconds, least_work, work_done
 from sam2s_model.bench.machine import Machine, measure, wait_for
-from sam2s_model.bench.peers import check_peer, make_peer
+from sam2s_model.bench.peers import Peer, check_peer, make_peer
 from sam2s_model.bench.timing import PartTimer, Spread, kernels, peak_bytes
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import ModelConfig
@@ -68,7 +68,7 @@ class BenchOptions:
 def cases(
     checkpoints: list[Path], models: list[str], sizes: list[int], objects: list[int], precisions: list[str], policies: list[str]
 ) -> tuple[Case, ...]:
-    """All combinations. What differs most between two machines varies last."""
+    """All combinations; those that differ in the number of objects alone are neighbours."""
     sources = [*((path, "auto") for path in checkpoints), *((None, name) for name in models)]
     return tuple(
         Case(*source, size, count, precision, policy)
@@ -117,10 +117,6 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
         check_peer(options.peer, model.config)
     image = _image(model.image_size)
     tracker = with_full_memory(model, case.policy, image, case.objects)
-
-    def ours() -> None:
-        step(tracker, image)
-
     peak = peak_bytes(lambda: [step(tracker, image) for _ in range(WARM)], device)
     launched = kernels(lambda: step(tracker, image), device)
     peer = make_peer(options.peer, model) if options.peer else None
@@ -128,29 +124,38 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
         peer.start(image, boxes(model.image_size, case.objects))
         for _ in range(tracker.newest.stamp - 1):  # as many frames as ours has seen
             peer.step(image)
-    spent, parts, spent_by_peer = [], [], []
-    with PartTimer(model) as timer:
-        for _ in range(options.steps):
-            wait_for(device)
-            spent.append(1e3 * step(tracker, image))
-            parts.append(timer.take())
-            if peer:
-                began = time.perf_counter()
-                label_map = peer.step(image)
-                spent_by_peer.append(1e3 * (time.perf_counter() - began))
+    spent, parts, spent_by_peer = _in_turns(tracker, peer, image, options.steps)
     found = dict(
         model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=model.image_size,
         objects=case.objects, precision=_precision(case, device), policy=tracker.policy_name, step=asdict(Spread.of(spent)),
         parts=_spreads(spent, parts), **_work(tracker, case, machine), peak_bytes=peak, kernels=launched, peer=None,
     )  # fmt: skip
     if peer:
-        theirs = Spread.of(spent_by_peer)
+        theirs, label_map = Spread.of(spent_by_peer), peer.step(image)
+        step(tracker, image)
         found["peer"] = dict(
             name=options.peer, version=peer.version, how=peer.how, step=asdict(theirs),
             ratio=theirs.median / found["step"]["median"],
             same_pixels=float((label_map == tracker.newest.label_map).mean()), labelled=float((label_map > 0).mean()),
         )  # fmt: skip
     return found
+
+
+def _in_turns(
+    tracker: Tracker, peer: Peer | None, image: np.ndarray, steps: int
+) -> tuple[list[float], list[dict[str, float]], list[float]]:
+    """ms of our steps, of their parts, and of the peer's steps."""
+    spent, parts, spent_by_peer = [], [], []
+    with PartTimer(tracker.model) as timer:
+        for _ in range(steps):
+            wait_for(tracker.model.device)
+            spent.append(1e3 * step(tracker, image))
+            parts.append(timer.take())
+            if peer:
+                began = time.perf_counter()
+                peer.step(image)
+                spent_by_peer.append(1e3 * (time.perf_counter() - began))
+    return spent, parts, spent_by_peer
 
 
 def _load(case: Case, device: torch.device) -> Sam2Model:
