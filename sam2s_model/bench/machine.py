@@ -13,7 +13,8 @@ import torch
 
 from sam2s_model.device import resolve_dtype
 
-BUDGET = 0.4  # s for each rate
+BUDGET = 0.3  # s for each rate of each size
+SIDES = {"cpu": (512, 1536), "cuda": (4096, 8192)}  # of matrices; small ones are done before something else takes a core
 FEATURES = ("avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "bf16", "i8mm")  # that decide how fast a CPU multiplies
 COPIED = 256 * 2**20  # bytes, more than caches hold
 
@@ -32,12 +33,8 @@ class Machine:
 
 
 def measure(device: torch.device, precisions: Sequence[str]) -> Machine:
-    """A second or two. The best of several times counts, so that what else the machine does hardly matters."""
-    side = 8192 if device.type == "cuda" else 1024
-    matmul = {}
-    for precision in precisions:
-        a, b = (torch.randn(side, side, device=device).to(resolve_dtype(precision, device)) for _ in range(2))
-        matmul[precision] = 2 * side**3 / _best(lambda: a @ b, device)
+    """Some seconds. The best of several times counts, so that what else the machine does hardly matters."""
+    matmul = {precision: max(_matmul(side, precision, device) for side in SIDES[device.type]) for precision in precisions}
     source = torch.ones(COPIED // 4, device=device)
     target = torch.empty_like(source)
     bandwidth = 2 * COPIED / _best(lambda: target.copy_(source), device)
@@ -64,11 +61,17 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def _matmul(side: int, precision: str, device: torch.device) -> float:
+    """Operations a second of the product of two square matrices."""
+    a, b = (torch.randn(side, side, device=device).to(resolve_dtype(precision, device)) for _ in range(2))
+    return 2 * side**3 / _best(lambda: a @ b, device)
+
+
 def _best(run: Callable[[], object], device: torch.device) -> float:
-    """s of the fastest run of as many as the budget allows, at least three after the first."""
+    """s of the fastest run of as many as the budget allows, at least two after the first."""
     times: list[float] = []
     end = time.perf_counter() + BUDGET
-    while len(times) < 4 or time.perf_counter() < end:
+    while len(times) < 3 or time.perf_counter() < end:
         began = time.perf_counter()
         run()
         wait_for(device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sam2s_model.bench.report import machine_line, read, sheets, timed_lines
 from sam2s_model.errors import Sam2sError
@@ -29,16 +28,18 @@ on a GPU, without the peer. A peer has the same weights, image, objects and full
 
 def document(folder: Path) -> str:
     """The whole page. folder: with the reports, in the order of their names. Raises ConfigError."""
-    return INTRODUCTION + "".join(_section(path.stem, read(path)) for path in sorted(folder.glob("*.json")))
+    return INTRODUCTION + "".join(map(_section, sorted(folder.glob("*.json"))))
 
 
-def _section(title: str, report: dict[str, Any]) -> str:
+def _section(path: Path) -> str:
+    report, plot = read(path), path.with_suffix(".png")
     parts = [
-        f"## {title}",
+        f"## {path.stem}",
         f"{machine_line(report)}; {report['date']}.",
         f"    {report['command']}",
         " ".join(timed_lines(report)),
         *(_table(*sheet) for sheet in sheets(report)),
+        *([f"![{path.stem}]({plot.parent.name}/{plot.name})"] if plot.exists() else []),
     ]
     return "".join(f"\n{part}\n" for part in parts)
 

@@ -54,7 +54,7 @@ def tables(report: dict[str, Any]) -> Group:
     shown = []
     for titles, rows in sheets(report):
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column(titles[0], min_width=20)
+        table.add_column(titles[0], min_width=16)
         for title in titles[1:]:
             table.add_column(title.replace(" ", "\n"), no_wrap=True, justify="right")
         for row in rows:

@@ -16,11 +16,12 @@ import torch
 
 from sam2s_model.bench.floor import Shape, floor_seconds, least_work, work_done
 from sam2s_model.bench.machine import Machine, measure, wait_for
-from sam2s_model.bench.peers import check_peer, make_peer
+from sam2s_model.bench.peers import Peer, check_peer, make_peer
 from sam2s_model.bench.timing import PartTimer, Spread, kernels, peak_bytes
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import PRECISIONS, resolve_device, resolve_dtype
+from sam2s_model.memory import choose_policy, create_policy
 from sam2s_model.memory.costs import boxes, step, with_full_memory
 from sam2s_model.model import Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
@@ -67,7 +68,7 @@ class BenchOptions:
 def cases(
     checkpoints: list[Path], models: list[str], sizes: list[int], objects: list[int], precisions: list[str], policies: list[str]
 ) -> tuple[Case, ...]:
-    """All combinations. What differs most between two machines varies last."""
+    """All combinations; those that differ in the number of objects alone are neighbours."""
     sources = [*((path, "auto") for path in checkpoints), *((None, name) for name in models)]
     return tuple(
         Case(*source, size, count, precision, policy)
@@ -83,6 +84,8 @@ def run(options: BenchOptions, say: Callable[[str], Any] = print) -> Iterator[di
     device = resolve_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
+    for case in options.cases:
+        _check(case, options.peer)
     precisions = list(dict.fromkeys(_precision(case, device) for case in options.cases))
     machine = measure(device, precisions)
     report = dict(
@@ -97,16 +100,23 @@ def run(options: BenchOptions, say: Callable[[str], Any] = print) -> Iterator[di
         yield report
 
 
+def _check(case: Case, peer: str) -> None:
+    """What can be known to be wrong before anything is measured."""
+    if case.checkpoint:
+        resolve_checkpoint(case.checkpoint)
+        return
+    config = ModelConfig.from_name(case.model)
+    create_policy(choose_policy(case.policy, True, config), config)
+    if peer:
+        check_peer(peer, config)
+
+
 def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: Machine) -> dict[str, Any]:
     model = _load(case, device)
     if options.peer:
         check_peer(options.peer, model.config)
     image = _image(model.image_size)
     tracker = with_full_memory(model, case.policy, image, case.objects)
-
-    def ours() -> None:
-        step(tracker, image)
-
     peak = peak_bytes(lambda: [step(tracker, image) for _ in range(WARM)], device)
     launched = kernels(lambda: step(tracker, image), device)
     peer = make_peer(options.peer, model) if options.peer else None
@@ -114,29 +124,38 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
         peer.start(image, boxes(model.image_size, case.objects))
         for _ in range(tracker.newest.stamp - 1):  # as many frames as ours has seen
             peer.step(image)
-    spent, parts, spent_by_peer = [], [], []
-    with PartTimer(model) as timer:
-        for _ in range(options.steps):
-            wait_for(device)
-            spent.append(1e3 * step(tracker, image))
-            parts.append(timer.take())
-            if peer:
-                began = time.perf_counter()
-                label_map = peer.step(image)
-                spent_by_peer.append(1e3 * (time.perf_counter() - began))
+    spent, parts, spent_by_peer = _in_turns(tracker, peer, image, options.steps)
     found = dict(
         model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=model.image_size,
         objects=case.objects, precision=_precision(case, device), policy=tracker.policy_name, step=asdict(Spread.of(spent)),
         parts=_spreads(spent, parts), **_work(tracker, case, machine), peak_bytes=peak, kernels=launched, peer=None,
     )  # fmt: skip
     if peer:
-        theirs = Spread.of(spent_by_peer)
+        theirs, label_map = Spread.of(spent_by_peer), peer.step(image)
+        step(tracker, image)
         found["peer"] = dict(
             name=options.peer, version=peer.version, how=peer.how, step=asdict(theirs),
             ratio=theirs.median / found["step"]["median"],
             same_pixels=float((label_map == tracker.newest.label_map).mean()), labelled=float((label_map > 0).mean()),
         )  # fmt: skip
     return found
+
+
+def _in_turns(
+    tracker: Tracker, peer: Peer | None, image: np.ndarray, steps: int
+) -> tuple[list[float], list[dict[str, float]], list[float]]:
+    """ms of our steps, of their parts, and of the peer's steps."""
+    spent, parts, spent_by_peer = [], [], []
+    with PartTimer(tracker.model) as timer:
+        for _ in range(steps):
+            wait_for(tracker.model.device)
+            spent.append(1e3 * step(tracker, image))
+            parts.append(timer.take())
+            if peer:
+                began = time.perf_counter()
+                peer.step(image)
+                spent_by_peer.append(1e3 * (time.perf_counter() - began))
+    return spent, parts, spent_by_peer
 
 
 def _load(case: Case, device: torch.device) -> Sam2Model:
@@ -170,8 +189,9 @@ def _spreads(steps: list[float], parts: list[dict[str, float]]) -> dict[str, dic
 def _work(tracker: Tracker, case: Case, machine: Machine) -> dict[str, Any]:
     """What the step has to do, and the time for it at the machine's rates."""
     model, config = tracker.model, tracker.model.config
-    pointers = config.max_pointers if tracker.keys_attended else 0
-    memories = (tracker.keys_attended - pointers * (config.dim // config.memory_dim)) // model.memory_tokens
+    pointers, split = config.max_pointers if tracker.keys_attended else 0, config.dim // config.memory_dim
+    memories, left = divmod(tracker.keys_attended - pointers * split, model.memory_tokens)
+    pointers += left // split  # of memories that a policy keeps
     shape = Shape(model.image_size, case.objects, memories, pointers, model.dtype.itemsize)
     least, done = least_work(model, shape), work_done(config, shape)
     rates = machine.matmul[_precision(case, model.device)], machine.bandwidth

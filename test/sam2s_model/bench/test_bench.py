@@ -56,6 +56,7 @@ def test_the_page_is_made_of_the_reports(report_path):
     page = document(report_path.parent)
     report = json.loads(report_path.read_text())
     assert report["command"] in page and report["timed"] in page and report["machine"]["name"] in page
+    assert f"![small]({report_path.parent.name}/small.png)" in page
     assert page.count("| sam2s_pico 64 fp32 efp, 2 objects |") == 3, "times, costs and parts"
     report_path.with_name("other.json").write_text("{}")
     with pytest.raises(ConfigError, match="other.json is not a report"):
