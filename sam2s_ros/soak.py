@@ -91,7 +91,7 @@ def _model(options: SoakOptions) -> dict[str, Any]:
     if options.model_time is not None:
         what = f"no model: each step sleeps {options.model_time * 1e3:g} ms and gives a constant mask"
         return dict(what=what, checkpoint=None)
-    from sam2s_model.checkpoint import describe
+    from sam2s_model.checkpoint.describe import describe
     from sam2s_model.device import resolve_device, resolve_dtype
 
     path = checkpoint_or_default(options.checkpoint, "scene", options.say)

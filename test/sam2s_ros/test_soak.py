@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +61,12 @@ def test_percentiles_are_of_all_values():
 def test_counters_that_disagree_by_one_image_are_an_exit_code(wrong, monkeypatch, capsys):
     monkeypatch.setattr(soak, "run_soak", lambda options: made(**wrong))
     assert cli.main(["soak"]) == cli.FAILED and capsys.readouterr().out.count("FAIL") == 1
+
+
+def test_the_report_names_the_checkpoint_or_that_there_is_none():
+    found = soak._model(replace(OPTIONS, checkpoint=Path("sam2s_pico"), image_size=96, device="cpu"))
+    assert (found["what"], found["image_size"], found["dtype"], len(found["sha256"])) == ("sam2s_pico", 96, "float32", 64)
+    assert soak._model(replace(OPTIONS, model_time=0.005))["what"].startswith("no model: each step sleeps 5 ms")
 
 
 def test_a_camera_goes_through_its_pictures_and_back():
