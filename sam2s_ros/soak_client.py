@@ -9,16 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from std_srvs.srv import SetBool
 
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_ros.demo_client import CALL_TIMEOUT, DemoClient
-from sam2s_ros.evaluation.live_client import MASKS_QOS
 from sam2s_ros.messages import to_ns
 from sam2s_ros.msg import TrackedMasks, TrackerStatus
 from sam2s_ros.soak_camera import picture_at
 
+# Deeper than the tracker's own: what this process does besides must not cost masks.
+MASKS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 TICKS = os.sysconf("SC_CLK_TCK")
 DROPS = tuple(name for name in TrackerStatus.get_fields_and_field_types() if name.startswith("dropped_"))
 
