@@ -77,17 +77,11 @@ class SoakClient(DemoClient):
     def wait_for_masks(self, timeout: float) -> None:
         self._wait(lambda: self.masks > 0, timeout, "the first masks")
 
-    def prompt(self, rate: float, boxes: list[list[tuple]], timeout: float) -> None:
-        """Prompt the first object of the newest picture that was tracked, under its stamp. boxes: of each picture"""
-
-        def visible() -> tuple[int, list[tuple]] | None:
-            stamp = self.log.stamps[-1]
-            shown = boxes[picture_at(stamp, rate, len(boxes))]
-            return (stamp, shown) if shown else None
-
-        self._wait(visible, timeout, "a picture with an object")
-        stamp, shown = visible()
-        answer = self.add_prompts([Prompt(box=shown[0])], timeout, stamp=stamp)
+    def prompt(self, rate: float, boxes: list[tuple[int, int, int, int]], timeout: float) -> None:
+        """Prompt one object of the newest picture that was tracked, under its stamp. boxes: one of each picture"""
+        stamp = self.log.stamps[-1]
+        box = boxes[picture_at(stamp, rate, len(boxes))]
+        answer = self.add_prompts([Prompt(box=box)], timeout, stamp=stamp)
         if not answer.success:
             raise RequestError(ErrorCode(answer.error), f"the tracker refused the prompt: {answer.message}")
 

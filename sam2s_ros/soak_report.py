@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def tables(found: dict[str, Any]) -> Group:
     table.add_column(justify="right")
     table.add_row("tracker", model["name"] + (f" on {found['device']}" if model["checkpoint"] else ""))
     if model["checkpoint"]:
-        table.add_row("checkpoint", f"{model['checkpoint']}, {model['image_size']} px, {model['dtype']}")
+        table.add_row("checkpoint", f"{Path(model['checkpoint']).name}, {model['image_size']} px, {model['dtype']}")
     table.add_row("camera", f"{width}x{height} {camera['encoding']}, {camera['rate']:g} Hz, {camera['reached']:.2f} Hz reached")
     table.add_row("run", f"{found['seconds'] / 60:.1f} min, {found['objects']} object")
     table.add_row("images sent / received / published", f"{counts['sent']} / {counts['received']} / {counts['published']}")

@@ -69,6 +69,11 @@ def test_the_report_names_the_checkpoint_or_that_there_is_none():
     assert soak._model(replace(OPTIONS, model_time=0.005))["what"].startswith("no model: each step sleeps 5 ms")
 
 
+def test_a_report_that_cannot_be_written_is_found_out_at_once(capsys):
+    assert cli.main(["soak", "--model-time", "0.01", "--output", "/proc/no/report.json"]) == cli.BAD_INPUT
+    assert "/proc/no/report.json cannot be written to" in capsys.readouterr().err
+
+
 def test_a_camera_goes_through_its_pictures_and_back():
     shown = [picture_at(second * 10**9, 1.0, 4) for second in range(13)]
     assert shown == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0] and picture_at(10**18, 30.0, 1) == 0
