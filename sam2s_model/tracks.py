@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+import cv2
 import numpy as np
 
 LABEL_NONE, LABEL_OUTSIDE, MAX_LABEL = 0, 255, 254
@@ -119,7 +120,7 @@ class Tracks:
         table = np.zeros(256, np.uint8)
         table[self.labels] = self.class_ids
         table[LABEL_OUTSIDE] = LABEL_OUTSIDE
-        return table[self.label_map]
+        return cv2.LUT(self.label_map, table)
 
     def with_revision(self, revision: int) -> Tracks:
         return replace(self, revision=revision)

@@ -87,13 +87,15 @@ class Outputs:
             )
             self._masks.publish(masks)
             if not late:  # which these could not say
-                self._label_image.publish(masks.label_image)
-                self._semantic_image.publish(image_codec.to_message(tracks.semantic_map(), header, "mono8"))
-                if self._detections is not None:
+                if _heard(self._label_image):
+                    self._label_image.publish(masks.label_image)
+                if _heard(self._semantic_image):
+                    self._semantic_image.publish(image_codec.to_message(tracks.semantic_map(), header, "mono8"))
+                if self._detections is not None and _heard(self._detections):
                     self._detections.publish(detections_message(tracks, header))
             latency = time.monotonic() - result.frame.arrived
             self._health.published(tracks.stamp, self._now(), latency=latency, step=result.step, late=late)
-            if self._overlay.get_subscription_count() > 0:
+            if _heard(self._overlay):
                 self._publish_overlay(result)
         return sequence
 
@@ -106,6 +108,10 @@ class Outputs:
 
     def labels_message(self) -> ClassLabels:
         return messages.labels_message(self.labels, self._labels_since)
+
+
+def _heard(publisher) -> bool:
+    return publisher.get_subscription_count() > 0
 
 
 def _late(age: int, config: NodeConfig) -> str:

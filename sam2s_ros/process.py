@@ -99,6 +99,7 @@ def run(
         node.destroy_node()
         rclpy.try_shutdown()
         del node, part, executor
+        gc.unfreeze()
         gc.collect()  # tells the other participants that this one is gone
     _leave(code)
 

@@ -21,7 +21,7 @@ from sam2s_ros.demo import DRAIN_TIMEOUT, GRAPH_TIMEOUT, LOAD_TIMEOUT, QUIET, SE
 from sam2s_ros.graph import Graph
 
 PICTURES, PICTURES_BYTES = 50, 128 << 20  # that the camera shows, at most
-LARGEST = 1920 * 1080  # px; three processes with larger pictures need more than the DDS profile's shared memory
+LARGEST = 1920 * 1080  # px; ten such images are what the DDS profile's shared memory holds
 PROGRESS_EVERY = 30.0  # s
 
 
@@ -61,6 +61,8 @@ def run_soak(options: SoakOptions) -> dict[str, Any]:
     does not answer.
     """
     model = _model(options)
+    if options.output is not None:
+        _prepare(options.output)
     environment = local_environment(free_domain())
     os.environ.update(environment)  # before rclpy is loaded: this process is part of the graph
     from sam2s_ros.soak_client import SoakClient
@@ -81,9 +83,17 @@ def run_soak(options: SoakOptions) -> dict[str, Any]:
             codes = graph.stop(timeout=5.0)
     found = report(options, model, client.log, codes)
     if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(found, indent=2) + "\n")
     return found
+
+
+def _prepare(output: Path) -> None:
+    """Find out now whether the report can be written, not after hours. Raises ConfigError."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text("")
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written to ({error.strerror}): give another --output") from error
 
 
 def _model(options: SoakOptions) -> dict[str, Any]:
@@ -118,10 +128,12 @@ def _start_tracker(graph: Graph, options: SoakOptions, checkpoint: str | None) -
 
 
 def _draw(options: SoakOptions) -> list[SceneFrame]:
+    """The camera's pictures, each with an object."""
     width, height = options.size
     count = max(2, min(PICTURES, PICTURES_BYTES // (width * height * 3)))
     options.say(f"drawing {count} pictures of {width}x{height}")
-    return list(Scene(SceneConfig(width=width, height=height, frames=count, fps=options.rate, seed=0)))
+    scene = Scene(SceneConfig(width=width, height=height, frames=count, fps=options.rate, seed=0))
+    return [frame for frame in scene if any(state.box for state in frame.objects)]
 
 
 def _conduct(client, options: SoakOptions, frames: list[SceneFrame]) -> None:
@@ -129,7 +141,8 @@ def _conduct(client, options: SoakOptions, frames: list[SceneFrame]) -> None:
     client.start_camera(GRAPH_TIMEOUT, settle=SETTLE)
     end = time.monotonic() + options.minutes * 60
     client.wait_for_masks(STEP_TIMEOUT)
-    client.prompt(options.rate, [[state.box for state in frame.objects if state.box] for frame in frames], STEP_TIMEOUT)
+    boxes = [next(state.box for state in frame.objects if state.box) for frame in frames]
+    client.prompt(options.rate, boxes, STEP_TIMEOUT)
     options.say(f"one object is prompted, measuring for {options.minutes:g} min")
     while (left := end - time.monotonic()) > 0:
         client.wait(min(left, PROGRESS_EVERY))

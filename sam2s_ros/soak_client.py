@@ -9,16 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from std_srvs.srv import SetBool
 
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_ros.demo_client import CALL_TIMEOUT, DemoClient
-from sam2s_ros.evaluation.live_client import MASKS_QOS
 from sam2s_ros.messages import to_ns
 from sam2s_ros.msg import TrackedMasks, TrackerStatus
 from sam2s_ros.soak_camera import picture_at
 
+# Deeper than the tracker's own: what this process does besides must not cost masks.
+MASKS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 TICKS = os.sysconf("SC_CLK_TCK")
 DROPS = tuple(name for name in TrackerStatus.get_fields_and_field_types() if name.startswith("dropped_"))
 
@@ -75,17 +77,11 @@ class SoakClient(DemoClient):
     def wait_for_masks(self, timeout: float) -> None:
         self._wait(lambda: self.masks > 0, timeout, "the first masks")
 
-    def prompt(self, rate: float, boxes: list[list[tuple]], timeout: float) -> None:
-        """Prompt the first object of the newest picture that was tracked, under its stamp. boxes: of each picture"""
-
-        def visible() -> tuple[int, list[tuple]] | None:
-            stamp = self.log.stamps[-1]
-            shown = boxes[picture_at(stamp, rate, len(boxes))]
-            return (stamp, shown) if shown else None
-
-        self._wait(visible, timeout, "a picture with an object")
-        stamp, shown = visible()
-        answer = self.add_prompts([Prompt(box=shown[0])], timeout, stamp=stamp)
+    def prompt(self, rate: float, boxes: list[tuple[int, int, int, int]], timeout: float) -> None:
+        """Prompt one object of the newest picture that was tracked, under its stamp. boxes: one of each picture"""
+        stamp = self.log.stamps[-1]
+        box = boxes[picture_at(stamp, rate, len(boxes))]
+        answer = self.add_prompts([Prompt(box=box)], timeout, stamp=stamp)
         if not answer.success:
             raise RequestError(ErrorCode(answer.error), f"the tracker refused the prompt: {answer.message}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sam2s_ros.soak_client import SoakLog
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9}
 WARM_UP, WARM_UP_SHARE = 60.0, 0.2  # s, and share of the run: the lesser of them passes before memory is compared
 READINGS = 10  # of memory, whose median is taken at each end: a second
+POINTS = 40  # of memory over the run, to see whether it has come to rest
 
 
 def report(options, model: dict[str, Any], log: SoakLog, codes: dict[str, int]) -> dict[str, Any]:
@@ -67,7 +69,8 @@ def _memory(log: SoakLog, seconds: float) -> dict[str, Any]:
     after = min(WARM_UP, WARM_UP_SHARE * seconds)
     warm = float(np.median(resident[times >= log.began + after][:READINGS]))
     end = float(np.median(resident[times <= log.ended][-READINGS:]))
-    return dict(after_s=round(after, 1), warm=int(warm), end=int(end), growth_percent=round(100 * (end / warm - 1), 3))
+    series = [int(np.median(part)) for part in np.array_split(resident, min(POINTS, len(resident)))]
+    return dict(after_s=round(after, 1), warm=int(warm), end=int(end), growth_percent=round(100 * (end / warm - 1), 3), series=series)
 
 
 def _checks(counts: dict[str, int], drops: dict[str, int], log: SoakLog, codes: dict[str, int]) -> list[dict]:
@@ -106,7 +109,7 @@ def tables(found: dict[str, Any]) -> Group:
     table.add_column(justify="right")
     table.add_row("tracker", model["name"] + (f" on {found['device']}" if model["checkpoint"] else ""))
     if model["checkpoint"]:
-        table.add_row("checkpoint", f"{model['checkpoint']}, {model['image_size']} px, {model['dtype']}")
+        table.add_row("checkpoint", f"{Path(model['checkpoint']).name}, {model['image_size']} px, {model['dtype']}")
     table.add_row("camera", f"{width}x{height} {camera['encoding']}, {camera['rate']:g} Hz, {camera['reached']:.2f} Hz reached")
     table.add_row("run", f"{found['seconds'] / 60:.1f} min, {found['objects']} object")
     table.add_row("images sent / received / published", f"{counts['sent']} / {counts['received']} / {counts['published']}")

@@ -10,15 +10,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from rclpy.executors import MultiThreadedExecutor
 
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracker import PromptResult
 from sam2s_model.tracks import State, Tracks
 from sam2s_ros.process import run
 from sam2s_ros.tracker_node import THREADS, TrackerNode
+
+
+class Answer(NamedTuple):
+    """As `PromptResult`, which would bring torch with it."""
+
+    stamp: int
+    object_ids: tuple[int, ...]
+    tracks: Tracks
 
 
 class TimedTracker:
@@ -46,12 +54,12 @@ class TimedTracker:
         self.newest = replace(self.newest, stamp=stamp)
         return self.newest
 
-    def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> PromptResult:
+    def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> Answer:
         """Begin the one object anew, whatever the prompts are."""
         self.object_ids, self.next_id = (self.next_id,), self.next_id + 1
         self.revision += 1
         newest = self.newest = self._tracks(self.newest.stamp, *self.newest.size)
-        return PromptResult(newest.stamp, self.object_ids * len(prompts), newest)
+        return Answer(newest.stamp, self.object_ids * len(prompts), newest)
 
     def reset(self) -> None:
         self.object_ids, self.revision = (), self.revision + 1

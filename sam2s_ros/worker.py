@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -186,6 +187,7 @@ class Worker:
         except BaseException as error:
             self._built.set_exception(error)
             return
+        gc.freeze()  # a collection goes through all objects of torch and ROS: 0.3 s in which no thread runs and images are lost
         self._built.set_result(None)
         self._serve(tracker)
         del tracker

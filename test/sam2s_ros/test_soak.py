@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sam2s_ros.msg import TrackerStatus
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_ros import cli, soak
 from sam2s_ros.demo_report import passed
 from sam2s_ros.soak import SoakOptions, size_of
@@ -35,16 +35,12 @@ def made(*, codes: int = 0, sent: int = 104, gaps: int = 0, unbalanced: int = 0,
     return report(OPTIONS, MODEL, log, dict(tracker=codes))
 
 
-def test_the_model_is_named_by_its_checkpoint():
-    found = soak._model(replace(OPTIONS, checkpoint=resolve_checkpoint("sam2s_pico"), precision="fp32"))
-    assert (found["what"], found["image_size"], found["dtype"], len(found["sha256"])) == ("sam2s_pico", 192, "float32", 64)
-
-
 def test_the_figures():
     found = made()
     assert passed(found) and found["counts"]["lost_before_node"] == 1 and found["camera"]["reached"] == 10.4
     assert found["added_latency_ms"] == dict(count=100, p50=7.0, p90=7.0, p99=7.0, **{"p99.9": 7.0}, max=7.0)
     assert found["age_ms"]["p99.9"] == 9.0
+    assert found["memory"].pop("series") == [10**8] * 20 + [2 * 10**8] * 20
     assert found["memory"] == dict(after_s=2.0, warm=10**8, end=2 * 10**8, growth_percent=100.0)
     assert found["cpu_percent_of_a_core"] == dict(camera=10.0, tracker=50.0)
 
@@ -66,6 +62,17 @@ def test_percentiles_are_of_all_values():
 def test_counters_that_disagree_by_one_image_are_an_exit_code(wrong, monkeypatch, capsys):
     monkeypatch.setattr(soak, "run_soak", lambda options: made(**wrong))
     assert cli.main(["soak"]) == cli.FAILED and capsys.readouterr().out.count("FAIL") == 1
+
+
+def test_the_report_names_the_checkpoint_or_that_there_is_none():
+    found = soak._model(replace(OPTIONS, checkpoint=Path("sam2s_pico"), image_size=96, device="cpu"))
+    assert (found["what"], found["image_size"], found["dtype"], len(found["sha256"])) == ("sam2s_pico", 96, "float32", 64)
+    assert soak._model(replace(OPTIONS, model_time=0.005))["what"].startswith("no model: each step sleeps 5 ms")
+
+
+def test_a_report_that_cannot_be_written_is_found_out_at_once(capsys):
+    assert cli.main(["soak", "--model-time", "0.01", "--output", "/proc/no/report.json"]) == cli.BAD_INPUT
+    assert "/proc/no/report.json cannot be written to" in capsys.readouterr().err
 
 
 def test_a_camera_goes_through_its_pictures_and_back():

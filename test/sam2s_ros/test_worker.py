@@ -1,5 +1,6 @@
 """The worker with a tracker of a few lines that obeys the same contract and writes the frame's number into the mask."""
 
+import gc
 import random
 import threading
 import time
@@ -297,6 +298,12 @@ def test_p10_the_thread_says_that_it_is_alive_between_steps_only(bench):
     b.settle()
     b.worker.request(lambda tracker: None, timeout=5)
     assert len(alive) > count
+
+
+def test_what_was_there_before_the_tracker_is_left_out_of_garbage_collections(bench):
+    gc.unfreeze()
+    bench()
+    assert gc.get_freeze_count() > 10_000
 
 
 def test_discard_drops_only_the_waiting_frame(bench):
