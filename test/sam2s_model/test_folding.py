@@ -71,14 +71,16 @@ def test_windows_of_padding_that_is_not_projected(window, grid, pool, dtype, all
     torch.manual_seed(0)
     attention = HieraAttention(8, 16, 2, window, pool).requires_grad_(False)
     x = torch.randn(2, grid, grid, 8)
-    windows, padded = partition(x, window or grid)
-    q, k, v = attention.qkv(windows).chunk(3, dim=-1)
+    side = window or grid
+    windows, padded = partition(x, side, heads=1)
+    q, k, v = attention.qkv(windows.view(-1, side, side, 8)).chunk(3, dim=-1)
     q = max_pool(q) if pool else q
     side, shape = q.shape[1], q.shape
     heads = (t.flatten(1, 2).unflatten(2, (2, -1)).transpose(1, 2) for t in (q, k, v))
     seen = attention.proj(F.scaled_dot_product_attention(*heads).transpose(1, 2).reshape(shape))
     share = 2 if pool else 1
-    expected = unpartition(seen, side, tuple(n // share for n in padded))[:, : grid // share, : grid // share]
+    seen = unpartition(seen.flatten(1, 2)[:, None], side, tuple(n // share for n in padded))
+    expected = seen[:, : grid // share, : grid // share]
     attention = attention.to(dtype)
     for graded in (True, False):
         with torch.set_grad_enabled(graded):
