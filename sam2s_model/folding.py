@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -25,8 +26,9 @@ class Folding:
         kept = self._kept
         if kept is None or kept[0] != state:
             # The weights are held because their addresses tell them: a new tensor could be given the place of a freed one.
-            held = tuple(weight.detach() for weight in weights)
-            self._kept = kept = state, held, self._make(*held, **options)
+            with torch.inference_mode(False), torch.no_grad():  # so that it serves training, too
+                held = tuple(weight.detach() for weight in weights)
+                self._kept = kept = state, held, self._make(*held, **options)
         return kept[2]
 
     def __deepcopy__(self, memo: dict) -> Folding:

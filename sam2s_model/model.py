@@ -167,10 +167,10 @@ class Sam2Model(nn.Module):
 
     def prepare_image(self, image: Tensor) -> Tensor:
         """(H, W, 3) uint8 RGB, on any device -> (1, 3, S, S), normalised, the aspect ratio not kept (as published)."""
-        x = image.to(self.device).permute(2, 0, 1)[None].float()
-        x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", antialias=True) / 255
+        x = image.to(self.device).permute(2, 0, 1)[None].float().contiguous()
+        x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", antialias=True)
         mean, std = _normalisation(device=x.device)
-        return ((x - mean) / std).to(self.dtype)
+        return (x / 255).sub_(mean).div_(std).to(self.dtype)
 
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """(1, 3, S, S), from `prepare_image` -> the frame's features."""

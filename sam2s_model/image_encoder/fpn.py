@@ -17,7 +17,6 @@ class FpnNeck(nn.Module):
         super().__init__()
         # convs[0] is the deepest level, and each holds its layer under the name "conv": the published key names.
         self.convs = nn.ModuleList(nn.Sequential(OrderedDict(conv=nn.Conv2d(c, dim, 1))) for c in reversed(channels))
-
         self._folded = (Folding(_one_convolution), Folding(_one_convolution))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:

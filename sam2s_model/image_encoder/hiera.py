@@ -122,26 +122,25 @@ class HieraAttention(nn.Module):
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         if self.pool:
             q = max_pool(q)
-        if not self.window:
-            return self.proj(self._attend(q, k, v))
         height, width = q.shape[1:3]
+        if not self.window:
+            q, k, v = (t.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
+            return self.proj(attend(q, k, v).transpose(1, 2).flatten(2).unflatten(1, (height, width)))
         side = self.window // 2 if self.pool else self.window
         # A window that reaches over the edge has zeros there, of which a projection makes its bias: no token is projected for it.
         _, of_k, of_v = self.qkv.bias.chunk(3)
-        q, padded = partition(q, side)
-        x = self._attend(q, partition(k, self.window, of_k)[0], partition(v, self.window, of_v)[0])
+        q, padded = partition(q, side, self.num_heads)
+        k, v = (partition(t, self.window, self.num_heads, bias)[0] for t, bias in ((k, of_k), (v, of_v)))
+        x = unpartition(attend(q, k, v), side, padded)[:, :height, :width]
         # contiguous, since torch makes a batch of products of the rows of a view, with a copy of the weights for each
-        return self.proj(unpartition(x, side, padded)[:, :height, :width].contiguous())
+        return self.proj(x.contiguous())
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, H, W, C) queries, keys and values (B, ., ., C), each B on its own -> (B, H, W, C)."""
-        shape = q.shape
-        q, k, v = (t.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
-        if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.is_grad_enabled():
-            x = attend_in_blocks(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
-        else:
-            x = F.scaled_dot_product_attention(q, k, v)
-        return x.transpose(1, 2).reshape(shape)
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """(B, heads, Q, d), (B, heads, K, d) and (B, heads, K, d) -> (B, heads, Q, d)."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+        return attend_in_blocks(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def max_pool(x: Tensor) -> Tensor:
@@ -149,8 +148,8 @@ def max_pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x.permute(0, 3, 1, 2), kernel_size=2, stride=2).permute(0, 2, 3, 1)
 
 
-def partition(x: Tensor, side: int, filling: Tensor | None = None) -> tuple[Tensor, tuple[int, int]]:
-    """(B, H, W, C) -> (B * windows, side, side, C), padded at the right and bottom, and the padded (H, W).
+def partition(x: Tensor, side: int, heads: int, filling: Tensor | None = None) -> tuple[Tensor, tuple[int, int]]:
+    """(B, H, W, C) -> (B * windows, heads, side * side, C / heads), padded at the right and bottom, and the padded (H, W).
 
     filling: (C,), of the padding, None: zeros
     """
@@ -160,12 +159,12 @@ def partition(x: Tensor, side: int, filling: Tensor | None = None) -> tuple[Tens
         inner = x
         x = x.new_zeros(batch, *padded, channels) if filling is None else filling.expand(batch, *padded, -1).clone()
         x[:, :height, :width] = inner
-    x = x.view(batch, padded[0] // side, side, padded[1] // side, side, channels)
-    return x.transpose(2, 3).reshape(-1, side, side, channels), padded
+    x = x.unflatten(3, (heads, -1)).unflatten(2, (-1, side)).unflatten(1, (-1, side))  # (B, rows, side, columns, side, heads, d)
+    return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, heads, side * side, channels // heads), padded
 
 
 def unpartition(windows: Tensor, side: int, padded: tuple[int, int]) -> Tensor:
-    """The inverse of `partition`, still padded."""
+    """The inverse of `partition`, still padded: (B, H, W, C)."""
     rows, columns = padded[0] // side, padded[1] // side
-    x = windows.view(-1, rows, columns, side, side, windows.shape[-1])
-    return x.transpose(2, 3).reshape(-1, *padded, windows.shape[-1])
+    x = windows.unflatten(2, (side, side)).unflatten(0, (-1, rows, columns))  # (B, rows, columns, heads, side, side, d)
+    return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, *padded, windows.shape[1] * windows.shape[3])

@@ -116,7 +116,7 @@ class TokenMixer(nn.Module):
 
 
 def _one_convolution(*weights: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The weights of a depthwise 3x3 and of a depthwise 1x1, as `ConvNorm.weights`, -> weight and bias of their sum with the input."""
+    """`ConvNorm.weights` of a depthwise 3x3 and of a depthwise 1x1 -> weight and bias of their sum with the input."""
     weight, bias = _normalised(*(w.float() for w in weights[:5]), eps=eps)
     centre, centre_bias = _normalised(*(w.float() for w in weights[5:]), eps=eps)
     weight[:, :, 1:2, 1:2] += centre + 1
@@ -174,7 +174,9 @@ class ConvNorm(nn.Sequential):
         return self.c.weight, bn.weight, bn.bias, bn.running_mean, bn.running_var
 
 
-def _normalised(weight: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
+def _normalised(
+    weight: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, *, eps: float
+) -> tuple[Tensor, Tensor]:
     """A convolution's weight, then a normalisation's parameters and statistics, -> weight and bias of both."""
     scale = scale.float() / (variance.float() + eps).sqrt()
     folded = (weight.float() * scale[:, None, None, None]).to(weight.dtype, memory_format=torch.channels_last)

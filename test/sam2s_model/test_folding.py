@@ -23,8 +23,10 @@ def randomise(model: Sam2Model, seed: int) -> Sam2Model:
     torch.manual_seed(seed)
     for module in model.modules():
         if isinstance(module, StoredBatchNorm):
-            for tensor, low, high in ((module.running_mean, -0.5, 0.5), (module.running_var, 0.3, 2.0), (module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5)):
-                tensor.uniform_(low, high)
+            module.running_var.uniform_(0.3, 2.0)
+            module.weight.uniform_(0.5, 1.5)
+            for tensor in (module.running_mean, module.bias):
+                tensor.uniform_(-0.5, 0.5)
     return model
 
 
@@ -71,14 +73,16 @@ def test_windows_of_padding_that_is_not_projected(window, grid, pool, dtype, all
     torch.manual_seed(0)
     attention = HieraAttention(8, 16, 2, window, pool).requires_grad_(False)
     x = torch.randn(2, grid, grid, 8)
-    windows, padded = partition(x, window or grid)
-    q, k, v = attention.qkv(windows).chunk(3, dim=-1)
+    side = window or grid
+    windows, padded = partition(x, side, heads=1)
+    q, k, v = attention.qkv(windows.view(-1, side, side, 8)).chunk(3, dim=-1)
     q = max_pool(q) if pool else q
     side, shape = q.shape[1], q.shape
     heads = (t.flatten(1, 2).unflatten(2, (2, -1)).transpose(1, 2) for t in (q, k, v))
     seen = attention.proj(F.scaled_dot_product_attention(*heads).transpose(1, 2).reshape(shape))
     share = 2 if pool else 1
-    expected = unpartition(seen, side, tuple(n // share for n in padded))[:, : grid // share, : grid // share]
+    seen = unpartition(seen.flatten(1, 2)[:, None], side, tuple(n // share for n in padded))
+    expected = seen[:, : grid // share, : grid // share]
     attention = attention.to(dtype)
     for graded in (True, False):
         with torch.set_grad_enabled(graded):
@@ -106,6 +110,12 @@ def test_what_is_made_for_inference_serves_training():
         run()
     run().sum().backward()
     assert attention.v_proj.weight.grad.abs().max() > 0
+
+    fold, factor = Folding(lambda weight: 2 * weight), torch.ones(3, requires_grad=True)
+    with torch.inference_mode():
+        fold(x)
+    (fold(x)[0, :3, 0] * factor).sum().backward()  # keeps it for the gradient, which a tensor of the inference mode refuses
+    assert torch.equal(factor.grad, 2 * x[0, :3, 0])
 
 
 def test_folding_and_constants_are_made_once():

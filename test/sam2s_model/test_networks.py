@@ -144,10 +144,11 @@ def test_an_object_without_a_prompt_has_padding_points(count):
 
 
 def test_windows_go_there_and_back_with_padding():
-    x = torch.arange(2 * 7 * 10 * 3, dtype=torch.float32).view(2, 7, 10, 3)
-    windows, padded = partition(x, 4)
-    assert windows.shape == (2 * 2 * 3, 4, 4, 3) and tuple(padded) == (8, 12)
-    assert (windows[0] == x[0, :4, :4]).all()
+    x = torch.arange(2 * 7 * 10 * 6, dtype=torch.float32).view(2, 7, 10, 6)
+    windows, padded = partition(x, 4, heads=2, filling=torch.full((6,), -1.0))
+    assert windows.shape == (2 * 2 * 3, 2, 16, 3) and padded == (8, 12)
+    assert (windows[0, 1].view(4, 4, 3) == x[0, :4, :4, 3:]).all()
+    assert (windows[-1].view(2, 4, 4, 3)[:, 3] == -1).all() and (windows[-1].view(2, 4, 4, 3)[:, :, 2:] == -1).all()
     assert (unpartition(windows, 4, padded)[:, :7, :10] == x).all()
 
 
