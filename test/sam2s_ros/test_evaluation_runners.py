@@ -101,7 +101,7 @@ def test_ray_gives_the_same_figures(tmp_path, ray):
     found = []
     for where in ((), ("--ray", "local")):
         output = tmp_path / f"out{len(found)}"
-        small = ("--model", "sam2s_pico", "--image-size", "64", "--device", "cpu", "--output", str(output))
+        small = ("--checkpoint", "sam2s_pico", "--image-size", "64", "--device", "cpu", "--output", str(output))
         assert main(["eval", *scenes, *small, *where]) == 0
         report = json.loads((output / "report.json").read_text())
         del report["timing"]
