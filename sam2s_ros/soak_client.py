@@ -22,6 +22,7 @@ from sam2s_ros.soak_camera import picture_at
 # Deeper than the tracker's own: what this process does besides must not cost masks.
 MASKS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 TICKS = os.sysconf("SC_CLK_TCK")
+MOST_WAITING = 3  # images: one being tracked, one waiting, one that has arrived and is about to take its place
 DROPS = tuple(name for name in TrackerStatus.get_fields_and_field_types() if name.startswith("dropped_"))
 
 
@@ -117,7 +118,7 @@ class SoakClient(DemoClient):
         self.log.times.append(time.monotonic())
         self.log.resident.append(message.process_bytes)
         ended = message.published + sum(getattr(message, name) for name in DROPS)
-        self.log.unbalanced += message.received != ended + message.waiting or message.waiting > 2
+        self.log.unbalanced += message.received != ended + message.waiting or message.waiting > MOST_WAITING
 
 
 def _cpu_seconds(pid: int) -> float:
