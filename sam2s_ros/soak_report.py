@@ -15,7 +15,7 @@ from sam2s_ros.demo_report import DROPS
 from sam2s_ros.soak_client import SoakLog
 
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9}
-WARM_UP, WARM_UP_SHARE = 60.0, 0.2  # s, and share of the run: the lesser of them passes before memory is compared
+WARM_UP, WARM_UP_SHARE = 300.0, 0.25  # s, and share of the run: the lesser of them passes before memory is compared
 READINGS = 10  # of memory, whose median is taken at each end: a second
 POINTS = 40  # of memory over the run, to see whether it has come to rest
 

@@ -79,7 +79,7 @@ def test_exports_are_what_is_not_set(monkeypatch):
     monkeypatch.setenv("MALLOC_TOP_PAD_", dds.MALLOC_VARIABLES["MALLOC_TOP_PAD_"])
     lines = exports([doctor._profile(), doctor._allocator()]).splitlines()
     names = [line.split()[1].split("=")[0] for line in lines]
-    assert names == [*dds.PROFILE_VARIABLES, "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"]
+    assert names == [*dds.PROFILE_VARIABLES, "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX"]
     for name, value in dds.environment().items():
         monkeypatch.setenv(name, value)
     assert exports([doctor._profile(), doctor._allocator()]) == ""

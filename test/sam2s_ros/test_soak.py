@@ -42,7 +42,7 @@ def test_the_figures():
     assert found["age_ms"]["p99.9"] == 9.0
     series = found["memory"].pop("series")
     assert len(series) == 40 and series == sorted(series) and (series[0], series[-1]) == (10**8, 2 * 10**8)
-    assert found["memory"] == dict(after_s=2.0, warm=10**8, end=2 * 10**8, growth_percent=100.0)
+    assert found["memory"] == dict(after_s=2.5, warm=10**8, end=2 * 10**8, growth_percent=100.0)
     assert found["cpu_percent_of_a_core"] == dict(camera=10.0, tracker=50.0)
 
 
