@@ -58,8 +58,6 @@ def free_memory(error: Exception | None = None) -> None:
     """Give back what caches hold, and what the functions held that raised."""
     if error is not None:
         traceback.clear_frames(error.__traceback__)
-    gc.unfreeze()  # what the worker has frozen
     gc.collect()
-    gc.freeze()
     if "torch" in sys.modules:
         sys.modules["torch"].cuda.empty_cache()

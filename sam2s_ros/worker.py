@@ -181,13 +181,13 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        keep_out_of_collections()
         try:
             tracker = self._build()
             self._look(tracker)
         except BaseException as error:
             self._built.set_exception(error)
             return
-        gc.freeze()  # a collection goes through all objects of torch and ROS: 0.3 s in which no thread runs and images are lost
         self._built.set_result(None)
         self._serve(tracker)
         del tracker
@@ -301,6 +301,12 @@ class Worker:
         self._trouble(why if outcome is Outcome.ERROR else f"image refused: {why}")
 
 
+def keep_out_of_collections() -> None:
+    """What there is stays until the process ends: the modules of torch and ROS. A garbage collection would go through all of
+    it, 0.3 s in which no thread runs and images are lost. What a tracker is made of afterwards is collected as ever."""
+    gc.freeze()
+
+
 def build_tracker(
     config: NodeConfig,
     tracking: TrackerConfig,
@@ -323,6 +329,7 @@ def build_tracker(
     from sam2s_model.published.catalog import resolve_checkpoint
     from sam2s_ros.saving_tracker import SavingTracker
 
+    keep_out_of_collections()
     if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
         raise ConfigError(
             "device is 'auto' and no CUDA device was found: set allow_cpu to true, or device to cpu, to run on the CPU"
