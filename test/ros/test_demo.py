@@ -167,6 +167,7 @@ def test_keep_going_until_sigint_while_the_example_controller_looks_on(begin_dem
         **dict(variable.split("=") for variable in domain.split()),
     )
     robot.wait_for_output("moving", 60)
+    time.sleep(3)  # more than once through the clip
     code, _ = demo.stop(signal.SIGINT, 30)
     assert code == 0, demo.output
     robot.wait_for_output("standing still: the newest masks are of", 30)
