@@ -304,6 +304,7 @@ class Worker:
 def keep_out_of_collections() -> None:
     """What there is stays until the process ends: the modules of torch and ROS. A garbage collection would go through all of
     it, 0.3 s in which no thread runs and images are lost. What a tracker is made of afterwards is collected as ever."""
+    gc.collect()  # what is garbage by now would stay, too: the tracker before, if somebody held it until it had ended
     gc.freeze()
 
 
