@@ -1,6 +1,8 @@
 """All memory policies side by side, on recordings and on scenes in which instruments leave for long and return.
 
-    python -m sam2s_model.training.compare CHECKPOINT --recordings FOLDER --long-term
+    python -m sam2s_model.training.compare CHECKPOINT --recordings FOLDER --recordings ANOTHER --long-term
+
+prints a table for each folder and one for the scenes.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import Annotated, List, Optional
 import numpy as np
 import typer
 import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sam2s_model.checkpoint import default_checkpoint, load_model
 from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
@@ -182,24 +186,41 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     out: Annotated[Optional[Path], typer.Option(help="JSON file for the figures")] = None,
 ) -> None:
-    """Print a table of all memory policies, from the ground truth of each object's first frame."""
-    found: list[Recording] = []
+    """Print tables of all memory policies, from the ground truth of each object's first frame."""
+    groups: dict[str, list[Recording]] = {}
     for path in recordings:
-        found += [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
+        found = [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
+        if not found:
+            raise ConfigError(f"--only is {', '.join(only)}: there is no such recording in {path}")
+        groups[path.name] = found
     if long_term:
-        found += long_term_scenes(seed)
-    if not found:
+        groups["long-term scenes"] = list(long_term_scenes(seed))
+    if not groups:
         raise ConfigError("there is nothing to compare on: give --recordings or --long-term")
     model = load_model(checkpoint or default_checkpoint(), image_size=image_size, device=device)
     config = tracker_config(option)
     names = policy or [name for name in POLICY_NAMES if can_run(model, name)]
-    rows = [measure(model, found, name, config, frames) for name in names]
-    print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]};")
-    print(f"{', '.join([*(r.name for r in found), *option])}. A step is from an image on the host to its label map, all objects.\n")
-    print(table(rows, Tracker(model).policy_name))
-    if out:
-        figures = dict(model=model.name, image_size=model.image_size, recordings=[r.name for r in found])
-        out.write_text(json.dumps({**figures, "policies": [asdict(row) for row in rows]}, indent=1) + "\n")
+    print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]}")
+    print(", ".join([*option, "a step is from an image on the host to its label map, all objects"]))
+    report = dict(model=model.name, image_size=model.image_size, options=option, groups={})
+    with bar() as progress:
+        task = progress.add_task("", total=len(names) * sum(len(group) for group in groups.values()))
+        for title, group in groups.items():
+            rows = []
+            for name in names:
+                progress.update(task, description=f"{title}, {name}")
+                rows.append(measure(model, group, name, config, frames))
+                progress.advance(task, len(group))
+            print(f"\n{title}: {', '.join(r.name for r in group)}\n\n{table(rows, Tracker(model).policy_name)}", flush=True)
+            report["groups"][title] = dict(recordings=[r.name for r in group], policies=[asdict(row) for row in rows])
+            if out:
+                out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def bar() -> Progress:
+    """On standard error, so that the tables can be redirected."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def tracker_config(options: Sequence[str]) -> TrackerConfig:

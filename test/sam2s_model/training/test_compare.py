@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import cv2
 import numpy as np
 import pytest
 
@@ -87,6 +90,25 @@ def test_instruments_stay_away_as_long_as_the_scene_says(absence, step):
 def test_the_command_needs_something_to_compare_on():
     with pytest.raises(ConfigError, match="give --recordings or --long-term"):
         compare.main()
+
+
+def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):
+    image = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
+    for group in ("one", "two"):
+        for kind, picture in (("frames", image), ("masks", BOTH)):
+            folder = tmp_path / group / "clip" / kind
+            folder.mkdir(parents=True)
+            for index in range(3):
+                cv2.imwrite(str(folder / f"{index:05}.png"), picture)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    out = tmp_path / "figures.json"
+    compare.main(resolve_checkpoint("sam2s_pico"), folders, policy=["efp", "none"], image_size=64, device="cpu", out=out)
+    printed = capsys.readouterr().out
+    assert printed.count("| efp |") == printed.count("| none |") == 2 and "\none: clip\n" in printed
+    groups = json.loads(out.read_text())["groups"]
+    assert list(groups) == ["one", "two"] and [row["policy"] for row in groups["two"]["policies"]] == ["efp", "none"]
+    with pytest.raises(ConfigError, match="--only is other: there is no such recording in .*one"):
+        compare.main(resolve_checkpoint("sam2s_pico"), folders, only=["other"])
 
 
 def test_options_of_the_tracker():
