@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
@@ -153,7 +154,10 @@ class TrackerNode(Runnable, LifecycleNode):
             return
         if self._image_subscription is not None:
             self.destroy_subscription(self._image_subscription)
-        options = dict(callback_group=self._images, qos_overriding_options=qos.overridable())
+        # Without events, which share the condition of the data: from the arrival of an image until a thread takes it, the
+        # executor would ask again and again, and keep that thread from Python's lock.
+        events = SubscriptionEventCallbacks(use_default_callbacks=False)
+        options = dict(callback_group=self._images, qos_overriding_options=qos.overridable(), event_callbacks=events)
         profile = qos.own(qos.IMAGE_IN)
         self._image_subscription = self.create_subscription(kind, "image", self._on_image, profile, **options)
         self._image_type = kind

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 
 import pytest
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
 
 from sam2s_ros.health import resident_bytes
 from sam2s_ros.tracker_node import TrackerNode
@@ -41,3 +44,32 @@ def test_p28_a_hundred_rounds_leave_no_memory_threads_or_handles_behind(node):
     assert objects_after < objects + ROUNDS, f"{objects_after - objects} more objects after {ROUNDS} rounds"
     # The allocator takes 26 MiB in the first hundred rounds and none in the next; one tracker has 4 MiB.
     assert memory_after - memory < 60 * MIB, f"{(memory_after - memory) / MIB:.1f} MiB more after {ROUNDS} rounds"
+
+
+class Counting(SingleThreadedExecutor):
+    """Counts how often it has looked at what it can wait for."""
+
+    looks = 0
+
+    def get_nodes(self):
+        self.looks += 1
+        return super().get_nodes()
+
+
+def test_an_image_that_waits_for_a_thread_keeps_the_executor_from_nothing(node):
+    """Looking all the time, it would keep Python's lock from the thread that is to take the image."""
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    subscription, executor = node._image_subscription, Counting()
+    publisher = node.create_publisher(Image, subscription.topic_name, 1)
+    executor.add_node(node)
+    end = time.monotonic() + 10
+    while not publisher.get_subscription_count() and time.monotonic() < end:
+        executor.spin_once(0.1)
+    subscription._executor_event = True  # as an executor sets it until a thread has taken the image
+    publisher.publish(Image())
+    time.sleep(0.2)  # by then it is here; were it later, the test would see less than there is
+    executor.looks = 0
+    for _ in range(5):
+        executor.spin_once(0.1)
+    assert executor.looks < 50, f"{executor.looks} looks"
+    executor.shutdown()
