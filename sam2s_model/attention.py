@@ -19,6 +19,8 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     """As `attend`, without gradients, by matrix products of some queries at a time: a CPU has fast ones in bf16 as well."""
     out = v.new_empty(len(k), q.shape[1], v.shape[2])
     scaled, keys = q * q.shape[2] ** -0.5, k.transpose(1, 2)
+    if q.dtype == torch.bfloat16:
+        keys = keys.contiguous()  # otherwise each product makes this copy for itself
     bias = None if mask is None else torch.where(mask, 0.0, -torch.inf).to(q.dtype)
     size = QUERIES * 4 // q.element_size()
     for begin in range(0, q.shape[1], size):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.constants import constant
+from sam2s_model.linear import Linear
 
 
 class LayerNorm2d(nn.Module):
@@ -34,12 +35,12 @@ class MLP(nn.Module):
     def __init__(self, d_in: int, d_hidden: int, d_out: int, depth: int, activation=F.relu):
         super().__init__()
         widths = [d_in] + [d_hidden] * (depth - 1) + [d_out]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:]))
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in zip(widths[:-1], widths[1:]))
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
-            x = self.activation(layer(x))
+            x = layer(x, self.activation)
         return self.layers[-1](x)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sam2s_model.attention import attend, attend_in_blocks
 from sam2s_model.constants import constant
 from sam2s_model.folding import Folding
+from sam2s_model.linear import Linear
 
 
 class MemoryAttention(nn.Module):
@@ -77,8 +78,8 @@ class MemoryAttentionLayer(nn.Module):
         super().__init__()
         self.self_attn = RotaryAttention(dim, dim)
         self.cross_attn_image = RotaryAttention(dim, memory_dim)
-        self.linear1 = nn.Linear(dim, ffn_dim)
-        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.linear1 = Linear(dim, ffn_dim)
+        self.linear2 = Linear(ffn_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
@@ -87,7 +88,7 @@ class MemoryAttentionLayer(nn.Module):
         y = self.norm1(x)
         x = x + self.self_attn(y, y, y, rotation, KeyRotation(*rotation))
         x = x + self.cross_attn_image(self.norm2(x), keys, values, rotation, turn, mask)
-        return x + self.linear2(F.relu(self.linear1(self.norm3(x))))
+        return x + self.linear2(self.linear1(self.norm3(x), F.relu))
 
 
 class RotaryAttention(nn.Module):
@@ -99,10 +100,10 @@ class RotaryAttention(nn.Module):
 
     def __init__(self, dim: int, key_dim: int):
         super().__init__()
-        self.q_proj = nn.Linear(dim, dim)
-        self.k_proj = nn.Linear(key_dim, dim)
-        self.v_proj = nn.Linear(key_dim, dim)
-        self.out_proj = nn.Linear(dim, dim)
+        self.q_proj = Linear(dim, dim)
+        self.k_proj = Linear(key_dim, dim)
+        self.v_proj = Linear(key_dim, dim)
+        self.out_proj = Linear(dim, dim)
         self._folded = Folding(_one_projection)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, rotation, turn: KeyRotation, mask: Tensor | None = None) -> Tensor:

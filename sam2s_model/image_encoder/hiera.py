@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sam2s_model.attention import attend_in_blocks
 from sam2s_model.folding import Folding
 from sam2s_model.layers import MLP
+from sam2s_model.linear import Linear
 
 
 class Hiera(nn.Module):
@@ -96,7 +97,7 @@ class HieraBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim_out, eps=1e-6)
         self.mlp = MLP(dim_out, 4 * dim_out, dim_out, 2, F.gelu)
         if dim != dim_out:
-            self.proj = nn.Linear(dim, dim_out)
+            self.proj = Linear(dim, dim_out)
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,8 +113,8 @@ class HieraAttention(nn.Module):
 
     def __init__(self, dim: int, dim_out: int, num_heads: int, window: int, pool: bool):
         super().__init__()
-        self.qkv = nn.Linear(dim, 3 * dim_out)
-        self.proj = nn.Linear(dim_out, dim_out)
+        self.qkv = Linear(dim, 3 * dim_out)
+        self.proj = Linear(dim_out, dim_out)
         self.num_heads = num_heads
         self.window = window
         self.pool = pool

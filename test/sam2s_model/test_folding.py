@@ -14,6 +14,7 @@ from sam2s_model.folding import Folding
 from sam2s_model.image_encoder.hiera import HieraAttention, max_pool, partition, unpartition
 from sam2s_model.image_encoder.repvit import StoredBatchNorm
 from sam2s_model.layers import LayerNorm2d
+from sam2s_model.linear import FUSED, Linear, can_pack
 from sam2s_model.memory_attention import KeyRotation, RotaryAttention, rotary_table
 from sam2s_model.model import Sam2Model
 
@@ -133,3 +134,23 @@ def test_folding_and_constants_are_made_once():
     assert place(3) is place(3) and place(3) is place(3, device="cpu") and place(4).shape == (4,)
     with torch.device("meta"):
         assert place(3).is_meta
+
+
+@pytest.mark.parametrize("activation", FUSED, ids=str)
+@pytest.mark.parametrize("dtype, allowed", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)], ids=str)
+def test_a_packed_linear_layer_and_weights_that_change(dtype, allowed, activation):
+    if not can_pack(dtype):
+        pytest.skip(f"this CPU or this torch packs no {dtype}")
+    torch.manual_seed(0)
+    layer = Linear(96, 40).to(dtype)
+    for shape in ((3, 50, 96), (96,), (0, 96)):
+        x = torch.randn(shape, dtype=dtype)
+        for weights in (layer, copy.deepcopy(layer)):
+            with torch.no_grad():
+                weights.weight.mul_(1.5)
+                fast = weights(x, activation)
+            plain = F.linear(x.float(), weights.weight.float(), weights.bias.float())
+            plain = plain if activation is None else activation(plain)
+            assert fast.shape == plain.shape and fast.dtype == dtype and not fast.requires_grad
+            assert weights(x, activation).requires_grad
+            torch.testing.assert_close(fast.float(), plain, rtol=allowed, atol=allowed)
