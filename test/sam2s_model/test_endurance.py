@@ -44,3 +44,30 @@ def test_p25_memory_is_flat_over_5000_frames(policy):
           f"memory_bytes {bank} -> {tracker.memory_bytes()}")  # fmt: skip
     assert growth < 0.01
     assert tracker.memory_bytes() == bank
+
+
+LONG, TURN = 100_000, 500
+
+
+@pytest.mark.full
+def test_p25_memory_is_flat_over_100000_frames():
+    """Half an hour: a small image, 500 frames with one object, 500 with five, 500 with as many as there may be, and again."""
+    scene = Scene(SceneConfig(width=64, height=64, frames=50, seed=1))
+    images = [np.ascontiguousarray(frame.image) for frame in scene]
+    tracker = Tracker(load_model(resolve_checkpoint("sam2s_pico"), image_size=64, device="cpu"), "fifo")
+    counts = [1, 5, tracker.config.max_objects]
+    settled, settles = 0, 2 * len(counts) * TURN
+    for i in range(LONG):
+        if i % TURN == 0:
+            tracker.reset()
+        tracker.step(i + 1, images[i % len(images)])
+        if i % TURN == 0:
+            tracker.prompt(0, [Prompt(box=np.array([5 + 2 * n, 5, 30 + 2 * n, 40], np.float32)) for n in range(counts[0])])
+            counts.append(counts.pop(0))
+        if i + 1 == settles:
+            settled, bank = resident_bytes(), tracker.memory_bytes()
+    assert len(tracker.object_ids) == counts[-1]
+    growth = resident_bytes() / settled - 1
+    print(f"resident {settled / 1e6:.1f} MB after frame {settles}, {100 * growth:+.2f} % at frame {LONG}; memory_bytes {bank}")
+    assert growth < 0.01
+    assert tracker.memory_bytes() == bank
