@@ -40,7 +40,7 @@ class Runnable:
     def close(self, timeout: float | None) -> bool:
         """End threads, finish files. Return whether that is done, in `timeout` s (None: as long as it takes).
 
-        Called once, when no callback begins any more.
+        Called when no callback begins any more, and again when those that had begun in threads of the executor have ended.
         """
         return True
 
@@ -91,10 +91,11 @@ def run(
     leaving.set()
     spinning.join()
     closed = node.close(close_timeout)
+    if closed and hasattr(executor, "_executor"):  # callbacks in its pool must end before what they use is destroyed
+        executor._executor.shutdown()
+        closed = node.close(close_timeout)  # one of them may have configured the node meanwhile
     code = node.exit_code or code
     if closed:
-        if hasattr(executor, "_executor"):  # callbacks in its pool must end before what they use is destroyed
-            executor._executor.shutdown()
         executor.shutdown()  # otherwise the garbage collector may destroy its parts twice, with a traceback
         node.destroy_node()
         rclpy.try_shutdown()
