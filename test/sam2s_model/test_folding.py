@@ -14,7 +14,7 @@ from sam2s_model.folding import Folding
 from sam2s_model.image_encoder.hiera import HieraAttention, max_pool, partition, unpartition
 from sam2s_model.image_encoder.repvit import StoredBatchNorm
 from sam2s_model.layers import LayerNorm2d
-from sam2s_model.linear import FUSED, Linear, can_pack
+from sam2s_model.linear import Linear, can_pack
 from sam2s_model.memory_attention import KeyRotation, RotaryAttention, rotary_table
 from sam2s_model.model import Sam2Model
 
@@ -136,7 +136,7 @@ def test_folding_and_constants_are_made_once():
         assert place(3).is_meta
 
 
-@pytest.mark.parametrize("activation", FUSED, ids=str)
+@pytest.mark.parametrize("activation", [None, F.relu, F.gelu], ids=lambda function: getattr(function, "__name__", "none"))
 @pytest.mark.parametrize("dtype, allowed", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)], ids=str)
 def test_a_packed_linear_layer_and_weights_that_change(dtype, allowed, activation):
     if not can_pack(dtype):
@@ -154,3 +154,5 @@ def test_a_packed_linear_layer_and_weights_that_change(dtype, allowed, activatio
             assert fast.shape == plain.shape and fast.dtype == dtype and not fast.requires_grad
             assert weights(x, activation).requires_grad
             torch.testing.assert_close(fast.float(), plain, rtol=allowed, atol=allowed)
+    with torch.no_grad():
+        assert layer(torch.full((2, 96), torch.nan, dtype=dtype), activation).isnan().all()
