@@ -38,10 +38,12 @@ class Linear(nn.Linear):
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this CPU, and this torch, have the operators for numbers of that type."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether this CPU, and this torch, have the operators for numbers of that type, as exact as torch's own layer.
+
+    In fp32 they are faster, too, and five times as far from the published code.
+    """
+    has = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return has and dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _pack(weight: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from sam2s_model.folding import Folding
 from sam2s_model.image_encoder.hiera import HieraAttention, max_pool, partition, unpartition
 from sam2s_model.image_encoder.repvit import StoredBatchNorm
 from sam2s_model.layers import LayerNorm2d
-from sam2s_model.linear import Linear, can_pack
+from sam2s_model.linear import Linear
 from sam2s_model.memory_attention import KeyRotation, RotaryAttention, rotary_table
 from sam2s_model.model import Sam2Model
 
@@ -139,8 +139,6 @@ def test_folding_and_constants_are_made_once():
 @pytest.mark.parametrize("activation", [None, F.relu, F.gelu], ids=lambda function: getattr(function, "__name__", "none"))
 @pytest.mark.parametrize("dtype, allowed", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)], ids=str)
 def test_a_packed_linear_layer_and_weights_that_change(dtype, allowed, activation):
-    if not can_pack(dtype):
-        pytest.skip(f"this CPU or this torch packs no {dtype}")
     torch.manual_seed(0)
     layer = Linear(96, 40).to(dtype)
     for shape in ((3, 50, 96), (96,), (0, 96)):
