@@ -1,4 +1,8 @@
-"""The newest frames: what a prompt on a picture of a moment ago needs, and no more."""
+"""The newest frames: what a prompt on a picture of a moment ago needs, and no more.
+
+Their features live in slots that are allocated once: tensors made anew for every frame, and kept for sixteen, leave
+holes between them that a process grows by.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.model import ImageFeatures
@@ -47,6 +52,7 @@ class History:
 
     def __init__(self, length: int):
         self._frames: deque[Frame] = deque(maxlen=length)
+        self._slots: list[ImageFeatures] = []
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -54,6 +60,19 @@ class History:
     @property
     def newest(self) -> Frame | None:
         return self._frames[-1] if self._frames else None
+
+    def hold(self, index: int, features: ImageFeatures) -> ImageFeatures:
+        """Copy a frame's features to where they stay until `length` more frames have been appended.
+
+        There is a slot more than frames, so that a step that fails has overwritten none of theirs.
+        """
+        if not self._slots or self._slots[0].coarse.shape != features.coarse.shape:
+            count = self._frames.maxlen + 1
+            self._slots = [ImageFeatures(*map(torch.empty_like, features.tensors)) for _ in range(count)]
+        slot = self._slots[index % len(self._slots)]
+        for mine, new in zip(slot.tensors, features.tensors):
+            mine.copy_(new)
+        return slot
 
     def append(self, frame: Frame) -> None:
         self._frames.append(frame)
@@ -88,5 +107,5 @@ class History:
         return [f for f in self._frames if f.index >= frame.index]
 
     def memory_bytes(self) -> int:
-        """Device bytes of the remembered features: as many frames as there are, `ImageFeatures.memory_bytes` each."""
-        return sum(frame.features.memory_bytes for frame in self._frames)
+        """Device bytes of the slots, `length` + 1 from the first frame on, `ImageFeatures.memory_bytes` each."""
+        return sum(slot.memory_bytes for slot in self._slots)

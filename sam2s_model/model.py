@@ -70,7 +70,11 @@ class ImageFeatures:
 
     @property
     def memory_bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in (self.coarse, self.middle, self.fine))
+        return sum(t.numel() * t.element_size() for t in self.tensors)
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.coarse, self.middle, self.fine
 
     @property
     def high_res(self) -> tuple[Tensor, Tensor]:

@@ -100,11 +100,12 @@ class Tracker:
         """
         newest = self._history.newest
         self._check(stamp, image, newest)
+        index = newest.index + 1 if newest else 0
         frame = Frame(
-            index=newest.index + 1 if newest else 0,
+            index=index,
             stamp=stamp,
             size=image.shape[:2],
-            features=self.model.encode_image(self.model.prepare_image(as_tensor(image))),
+            features=self._history.hold(index, self.model.encode_image(self.model.prepare_image(as_tensor(image)))),
             view=endoscope_field(image) if self.config.field_of_view == "auto" else None,
         )
         try:
@@ -203,8 +204,8 @@ class Tracker:
     def memory_bytes(self) -> int:
         """Bytes on the device that depend on the stream: the bank and the features of the remembered frames.
 
-        capacity x `BankLayout.bytes_per_object` + frames x `ImageFeatures.memory_bytes`, where the capacity is the
-        power of two that holds the most objects there were, and frames at most `prompt_history`.
+        capacity x `BankLayout.bytes_per_object` + (`prompt_history` + 1) x `ImageFeatures.memory_bytes`, where the
+        capacity is the power of two that holds the most objects there were.
         """
         return self._segmenter.bank.memory_bytes() + self._history.memory_bytes()
 
