@@ -47,7 +47,7 @@ PYTEST := $(BIN)/python -c 'import sys, pytest; sys.path[:] = filter(None, sys.p
 READY := $(VENV)/ready-$(ROS)
 BUILD := build/make-$(ROS)
 
-.PHONY: help setup build test test-full demo clean
+.PHONY: help setup build test test-full demo benchmarks clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,9 @@ test-full: build  ## run the tests that take minutes: parity at full size, long 
 
 demo: build  ## run the main job on a clip and say where its files are
 	@$(RUN) $(BIN)/sam2s demo $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(OUTPUT),--output '$(OUTPUT)') $(ARGS)
+
+benchmarks: build  ## measure what docs/benchmarks.md shows, on this machine and its GPU, and write that page; half an hour
+	@$(RUN) bash scripts/benchmarks.sh $(PREFIX)/bin
 
 clean:  ## remove .venv and build
 	rm -rf $(VENV) build *.egg-info

@@ -218,6 +218,7 @@ class TrackerConfig:
     min_class_score: float = option(
         0.5, "least score from which the class head names an object that no prompt gave a class", low=0.0, high=1.0
     )
+    cuda_graphs: bool = option(True, "on a GPU, launch a step's kernels as captured graphs; off: one by one, to compare")
     field_of_view: str = option(
         "full", "pixels marked 255: full marks none, auto finds the endoscope's circle", choices=("full", "auto")
     )

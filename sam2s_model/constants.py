@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache, wraps
 from typing import TypeVar
 
@@ -10,6 +12,17 @@ import torch
 
 Made = TypeVar("Made")
 KEPT = 16  # of each function, those last asked for
+_asked_for: ContextVar[list | None] = ContextVar("asked_for", default=None)
+
+
+@contextmanager
+def kept_alive() -> Iterator[list]:
+    """Gives a list that holds all constants that this thread asks for inside: what is captured goes on reading them."""
+    token = _asked_for.set([])
+    try:
+        yield _asked_for.get()
+    finally:
+        _asked_for.reset(token)
 
 
 def constant(make: Callable[..., Made]) -> Callable[..., Made]:
@@ -25,6 +38,9 @@ def constant(make: Callable[..., Made]) -> Callable[..., Made]:
 
     @wraps(make)
     def known(*arguments, device: torch.device | str | None = None, **options) -> Made:
-        return kept(*arguments, device=torch.device(device or torch.get_default_device()), **options)
+        made = kept(*arguments, device=torch.device(device or torch.get_default_device()), **options)
+        if (held := _asked_for.get()) is not None:
+            held.append(made)
+        return made
 
     return known

@@ -10,7 +10,6 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.model import ImageFeatures
@@ -67,12 +66,8 @@ class History:
         There is a slot more than frames, so that a step that fails has overwritten none of theirs.
         """
         if not self._slots or self._slots[0].coarse.shape != features.coarse.shape:
-            count = self._frames.maxlen + 1
-            self._slots = [ImageFeatures(*map(torch.empty_like, features.tensors)) for _ in range(count)]
-        slot = self._slots[index % len(self._slots)]
-        for mine, new in zip(slot.tensors, features.tensors):
-            mine.copy_(new)
-        return slot
+            self._slots = [features.place() for _ in range(self._frames.maxlen + 1)]
+        return self._slots[index % len(self._slots)].copy_(features)
 
     def append(self, frame: Frame) -> None:
         self._frames.append(frame)

@@ -76,6 +76,16 @@ class ImageFeatures:
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.coarse, self.middle, self.fine
 
+    def place(self) -> ImageFeatures:
+        """Room for the features of another frame."""
+        return ImageFeatures(*map(torch.empty_like, self.tensors))
+
+    def copy_(self, other: ImageFeatures) -> ImageFeatures:
+        """Overwrite these features; returns them."""
+        for mine, new in zip(self.tensors, other.tensors):
+            mine.copy_(new)
+        return self
+
     @property
     def high_res(self) -> tuple[Tensor, Tensor]:
         return self.fine, self.middle

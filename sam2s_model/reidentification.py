@@ -50,7 +50,7 @@ class Reidentification:
             Note("last_visible", (), torch.int64),  # ns
         )
 
-    def judge(self, view: View, features: Tensor, logits: Tensor, present: Tensor, stamp: int) -> Verdict:
+    def judge(self, view: View, features: Tensor, logits: Tensor, present: Tensor, stamp: int | Tensor) -> Verdict:
         """Compare what appears of lost objects. features: (1, dim, h, w); logits: (N, 1, ., .); present: (N,) bool; ns."""
         lost = stamp - view.note("last_visible") > round(self.config.lost_after * 1e9)
         asked = lost & present & (view.note("prototype_frames") > 0)
@@ -58,7 +58,7 @@ class Reidentification:
         accepted = asked & (similarity >= self.config.min_similarity)
         return Verdict(asked, torch.where(asked, similarity, torch.nan), accepted)
 
-    def learn(self, view: View, features: Tensor, logits: Tensor, iou: Tensor, present: Tensor, stamp: int) -> None:
+    def learn(self, view: View, features: Tensor, logits: Tensor, iou: Tensor, present: Tensor, stamp: int | Tensor) -> None:
         """Add a frame's looks to the prototypes of the objects that are surely there. iou: (N,), predicted."""
         seen = present & (logits > 0).flatten(1).any(1)
         confident = seen & (iou >= self.config.confident_iou)

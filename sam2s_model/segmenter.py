@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2s_model.config import TrackerConfig
+from sam2s_model.constants import constant
 from sam2s_model.history import Frame
 from sam2s_model.mask_decoder import Decoded, Stability
-from sam2s_model.memory import BankLayout, Evidence, MemoryBank, Note, Policy, View, create_policy
+from sam2s_model.memory import BankLayout, Clock, Evidence, MemoryBank, Note, Policy, View, create_policy
 from sam2s_model.model import ABSENT_LOGIT, STRIDE, Conditioned, Sam2Model
 from sam2s_model.presence import Reading
 from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
@@ -53,16 +54,16 @@ class Outputs:
         kept = [row for row, object_id in enumerate(self.object_ids) if object_id not in newer.object_ids]
         ids = [self.object_ids[row] for row in kept] + list(newer.object_ids)
         order = sorted(range(len(ids)), key=ids.__getitem__)
-        joined = (torch.cat((old[kept], new))[order] for old, new in zip(self._tensors, newer._tensors))
+        joined = (torch.cat((old[kept], new))[order] for old, new in zip(self.tensors, newer.tensors))
         return Outputs(tuple(ids[i] for i in order), *joined)
 
     def only(self, object_ids: Sequence[int]) -> Outputs:
         """The outputs of some of the objects."""
         rows = [self.object_ids.index(object_id) for object_id in object_ids]
-        return Outputs(tuple(object_ids), *(t[rows] for t in self._tensors))
+        return Outputs(tuple(object_ids), *(t[rows] for t in self.tensors))
 
     @property
-    def _tensors(self) -> tuple[Tensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
         tensors = self.logits, self.iou, self.object_logit, self.pointers, self.present, self.class_logits
         return *tensors, self.similarity, self.rejected
 
@@ -82,18 +83,41 @@ class Segmenter:
         notes = (*self.policy.notes, *(self.looks.notes if self.looks else ()))
         self.bank = MemoryBank(bank_layout(model, self.policy, config, notes), model.device, model.dtype)
 
-    def track(self, frame: Frame, object_ids: Sequence[int]) -> Outputs:
-        """Decode objects on a frame from what is remembered of the frames before, and remember it."""
+    def track(self, frame: Frame, object_ids: Sequence[int], clock: Clock | None = None) -> Outputs:
+        """Decode objects on a frame from what is remembered of the frames before, and remember it.
+
+        clock: of a step of all objects that may be captured, and replayed for later frames
+        """
+        self.bank.clock = clock
+        try:
+            return self._track(frame, object_ids, frame.stamp if clock is None else clock.stamp)
+        finally:
+            self.bank.clock = None
+
+    def clock(self, index: int, time: Tensor) -> Clock:
+        """What a step of all objects, that may be captured, is told of the frame `index`.
+
+        time: (2,) int64, where its index and stamp will be
+        """
+        view = View(self.bank, slice(0, len(self.bank)))
+        most = view.most_prompted(index)
+        wanted = ((view.count_prompted(index), most),)
+        if self.policy.uses_memory:
+            window, pointers = self.policy.window, self.policy.pointer_window
+            wanted += (view.count_recent(index, window), window), (view.count_pointers(index, pointers), pointers)
+        return Clock(time[0], time[1], index, most, all((counts == full).all() for counts, full in wanted))
+
+    def _track(self, frame: Frame, object_ids: Sequence[int], stamp: int | Tensor) -> Outputs:
         rows = self.bank.rows(object_ids)
         view = View(self.bank, rows)
         conditioned = self._condition(frame, view)
         decoded, candidates = self._decode_tracked(conditioned.features, frame, view)
         present, verdict = self._present(decoded), None
         if self.looks:
-            verdict = self.looks.judge(view, frame.features.coarse, decoded.logits, present, frame.stamp)
+            verdict = self.looks.judge(view, frame.features.coarse, decoded.logits, present, stamp)
             present = present & ~verdict.rejected
         outputs = self._outputs(object_ids, decoded, conditioned, present, verdict=verdict)
-        self._learn_looks(view, frame, outputs)
+        self._learn_looks(view, frame, outputs, stamp)
         if self.policy.uses_memory:
             memory = self.model.encode_memory(
                 frame.features, outputs.logits, present, exclusive=self.config.non_overlap_memory
@@ -123,7 +147,7 @@ class Segmenter:
             decoded = self._decode_points(conditioned.features, frame, row, prompt)
             scored = present = self._present(decoded)
         outputs = self._outputs((object_id,), decoded, conditioned, present, scored)
-        self._learn_looks(view, frame, outputs)
+        self._learn_looks(view, frame, outputs, frame.stamp)
         if self.policy.uses_memory:
             memory = self.model.encode_memory(
                 frame.features, outputs.logits, present, binarise=self.config.binarise_prompted
@@ -149,18 +173,18 @@ class Segmenter:
             self.bank.write_conditioning(row, newest.index, memory[row], pointers[row])
 
     def readings(self, outputs: Outputs, prompted: Prompt | None = None) -> list[Reading]:
-        """The outputs on the host: the one place where a step waits for the device."""
+        """The outputs on the host, which waits for the device here."""
+        return readings(self.summary(outputs, prompted).cpu(), prompted is not None)
+
+    def summary(self, outputs: Outputs, prompted: Prompt | None = None) -> Tensor:
+        """(N, 5 + K) fp32: all that is said of each object but its mask, as `readings` takes it."""
         score = outputs.object_logit.sigmoid()
         if not self.model.has_object_score or (prompted is not None and prompted.mask is not None):
             score = outputs.iou
         columns = (score, outputs.iou, outputs.present.float(), outputs.similarity, outputs.rejected.float())
         asked = (outputs.class_logits != 0).any(1, keepdim=True)  # whether there was a memory
         classes = outputs.class_logits.softmax(1) * asked
-        rows = torch.cat((torch.stack(columns, dim=1), classes), dim=1).cpu()
-        return [
-            Reading(s, iou, bool(present), prompted is not None, similarity, bool(rejected), said if said.any() else None)
-            for (s, iou, present, similarity, rejected, *_), said in zip(rows.tolist(), rows[:, len(columns) :].numpy())
-        ]
+        return torch.cat((torch.stack(columns, dim=1), classes), dim=1)
 
     def _condition(self, frame: Frame, view: View) -> Conditioned:
         """The frame's features conditioned on the memories of some rows, where there are any."""
@@ -198,7 +222,7 @@ class Segmenter:
     def _decode_previous(self, features: Tensor, frame: Frame, view: View) -> Decoded:
         """Decode from the masks of the frame before, for the policy without memory."""
         corners, dense = self.policy.prompts(self.bank.mask(view.rows, frame.index - 1), self.model.image_size)
-        labels = torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=corners.device).expand(len(corners), -1)
+        labels = _box_labels(device=corners.device).expand(len(corners), -1)
         return self.model.decode(
             features,
             frame.features,
@@ -276,10 +300,22 @@ class Segmenter:
             torch.zeros_like(present) if verdict is None else verdict.rejected,
         )
 
-    def _learn_looks(self, view: View, frame: Frame, outputs: Outputs) -> None:
+    def _learn_looks(self, view: View, frame: Frame, outputs: Outputs, stamp: int | Tensor) -> None:
         if self.looks:
-            features = frame.features.coarse
-            self.looks.learn(view, features, outputs.logits, outputs.iou, outputs.present, frame.stamp)
+            self.looks.learn(view, frame.features.coarse, outputs.logits, outputs.iou, outputs.present, stamp)
+
+
+def readings(rows: Tensor, prompted: bool = False) -> list[Reading]:
+    """A summary on the host -> what it says of each object."""
+    return [
+        Reading(s, iou, bool(present), prompted, similarity, bool(rejected), np.array(said, np.float32) if any(said) else None)
+        for s, iou, present, similarity, rejected, *said in rows.tolist()
+    ]
+
+
+@constant
+def _box_labels(device=None) -> Tensor:  # -> (2,)
+    return torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=device)
 
 
 def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: tuple[Note, ...]) -> BankLayout:
@@ -320,3 +356,14 @@ def _evidence(frame: Frame, outputs: Outputs, memory: Tensor, candidates: Tensor
 def gate(logits: Tensor, present: Tensor) -> Tensor:
     """Mask logits (N, ...) with those of absent objects set to -1024, as published."""
     return torch.where(present.reshape(-1, *[1] * (logits.dim() - 1)), logits, ABSENT_LOGIT)
+
+
+def compose(logits: Tensor, present: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks without overlap at the image's size, through the logits: the greatest one above 0 wins.
+
+    logits: (N, 1, h, w); present: (N,) bool; labels: (N,) uint8; size: (H, W)
+    Returns (H, W) uint8, 0 where there is none.
+    """
+    full = F.interpolate(logits, size=size, mode="bilinear")[:, 0]
+    best, owner = gate(full, present).max(0)
+    return torch.where(best > 0, labels[owner], 0)

@@ -12,19 +12,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import as_tensor, describe_device
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.field import endoscope_field
+from sam2s_model.graphs import GraphedStep
 from sam2s_model.history import Frame, History
 from sam2s_model.holes import fill_holes
 from sam2s_model.memory import choose_policy
-from sam2s_model.model import Sam2Model
+from sam2s_model.model import ImageFeatures, Sam2Model
 from sam2s_model.presence import TrackedObject, describe_frame
 from sam2s_model.prompts import Prompt
-from sam2s_model.segmenter import Outputs, Segmenter, gate
+from sam2s_model.segmenter import Outputs, Segmenter, compose
 from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
 from sam2s_model.tracks import MAX_LABEL, Tracks
 
@@ -60,6 +61,7 @@ class Tracker:
         self.label_set = label_set
         self.revision = 0
         self._segmenter = Segmenter(model, self.policy_name, config)
+        self._graphed = GraphedStep(model) if config.cuda_graphs and model.device.type == "cuda" else None
         self._history = History(config.prompt_history)
         self._objects: dict[int, TrackedObject] = {}
         self._next_id = first_id
@@ -105,12 +107,12 @@ class Tracker:
             index=index,
             stamp=stamp,
             size=image.shape[:2],
-            features=self._history.hold(index, self.model.encode_image(self.model.prepare_image(as_tensor(image)))),
+            features=self._history.hold(index, self._encode(as_tensor(image))),
             view=endoscope_field(image) if self.config.field_of_view == "auto" else None,
         )
         try:
-            outputs = self._track(frame, self._segmenter.bank.ids, newest)
-            self._describe(frame)
+            outputs, label_map = self._track_all(frame, newest)
+            self._describe(frame, label_map)
         except BaseException:
             self._segmenter.bank.forget(frame.index)
             raise
@@ -185,6 +187,8 @@ class Tracker:
         segmenter = Segmenter(self.model, name, self.config)
         segmenter.take_over(self._segmenter, self._history.newest)
         self._segmenter, self.policy_name = segmenter, name
+        if self._graphed:
+            self._graphed.forget()
 
     def warm_up(self, height: int, width: int) -> None:
         """Run one throw-away frame with one object, so that the first real frame is as fast as the others.
@@ -234,6 +238,22 @@ class Tracker:
             (h, w), (h0, w0) = image.shape[:2], newest.size
             raise ImageError(f"image is {w}x{h}, but the stream is {w0}x{h0}: reset the tracker to change the size")
 
+    def _encode(self, image: Tensor) -> ImageFeatures:
+        if self._graphed:
+            return self._graphed.encode(image)
+        return self.model.encode_image(self.model.prepare_image(image))
+
+    def _track_all(self, frame: Frame, previous: Frame | None) -> tuple[Outputs | None, np.ndarray | None]:
+        """Track all objects into a new frame, and compose its label image where that is part of what is captured."""
+        ids = self._segmenter.bank.ids
+        if not (self._graphed and ids):
+            return self._track(frame, ids, previous), None
+        frame.before = previous.sights if previous else {}
+        labels = [self._objects[i].label for i in ids]
+        outputs, readings, label_map = self._graphed.track(self._segmenter, frame, labels, self.config.fill_holes)
+        frame.readings.update(zip(ids, readings))
+        return outputs, label_map
+
     def _track(self, frame: Frame, object_ids: Sequence[int], previous: Frame | None) -> Outputs | None:
         """Track some objects into a frame, whose readings they become."""
         frame.before = previous.sights if previous else {}
@@ -256,18 +276,21 @@ class Tracker:
                 outputs = self._outputs.merged(outputs) if self._outputs else outputs
                 self._outputs = outputs.only(self.object_ids)
 
-    def _describe(self, frame: Frame) -> None:
-        """Masks at the image's size, through the logits, without overlap: the greatest logit wins."""
+    def _label_map(self, frame: Frame, object_ids: Sequence[int]) -> np.ndarray:
+        """(H, W) uint8, composed of the masks that are remembered of a frame."""
+        if not object_ids:
+            return np.zeros(frame.size, np.uint8)
+        bank = self._segmenter.bank
+        logits = fill_holes(bank.mask(bank.rows(object_ids), frame.index), self.config.fill_holes)
+        present = torch.tensor([frame.readings[i].present for i in object_ids], device=logits.device)
+        labels = torch.tensor([self._objects[i].label for i in object_ids], dtype=torch.uint8, device=logits.device)
+        return compose(logits, present, labels, frame.size).cpu().numpy()
+
+    def _describe(self, frame: Frame, label_map: np.ndarray | None = None) -> None:
+        """What is to be said of a frame; label_map: of all its objects, where that is known."""
         ids = [i for i in self._segmenter.bank.ids if i in frame.readings]
-        label_map = np.zeros(frame.size, np.uint8)
-        if ids:
-            bank = self._segmenter.bank
-            logits = fill_holes(bank.mask(bank.rows(ids), frame.index), self.config.fill_holes)
-            logits = F.interpolate(logits, size=frame.size, mode="bilinear")[:, 0]
-            present = torch.tensor([frame.readings[i].present for i in ids], device=logits.device)
-            best, owner = gate(logits, present).max(0)
-            labels = torch.tensor([self._objects[i].label for i in ids], dtype=torch.uint8, device=logits.device)
-            label_map = torch.where(best > 0, labels[owner], 0).cpu().numpy()
+        if label_map is None:
+            label_map = self._label_map(frame, ids)
         frame.readings = {i: frame.readings[i] for i in ids}
         frame.tracks, frame.sights = describe_frame(
             frame.stamp,

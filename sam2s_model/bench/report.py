@@ -18,6 +18,7 @@ DIGITS = 4  # that are kept of a figure
 COLOURS = ("#2060a0", "#c04020", "#e0a030", "#508050", "#a0a0a0")
 TIMES = ("step", "ms", "p90", "p99", "max", "steps", "FPS", "each more")
 COSTS = ("step", "GFLOP", "least", "least MB", "floor ms", "reached", "peak MB")
+PARTS_ON_CUDA = "The parts are those of steps whose kernels are launched one by one, which takes longer than a captured step."
 PEER = ("step", "ours ms", "peer", "ms", "p90", "p99", "ratio")
 
 Sheet = tuple[tuple[str, ...], list[list[str]]]
@@ -66,7 +67,12 @@ def tables(report: dict[str, Any]) -> Group:
 def timed_lines(report: dict[str, Any]) -> list[str]:
     """What was timed, of ours and of each peer."""
     peers = {f"{peer['name']} {peer['version']} ({peer['how']})": None for case in report["cases"] if (peer := case["peer"])}
-    return [f"Timed: {report['timed']}.", *(f"Timed of {peer}: {report['timed_peer']}." for peer in peers)]
+    lines = [f"Timed: {report['timed']}.", *(f"Timed of {peer}: {report['timed_peer']}." for peer in peers)]
+    if report["device"] != "cuda":
+        return lines
+    attention = [case["launched"]["attention"] for case in report["cases"]]
+    kernels = sorted({kernel for of_step in attention for kernel in of_step})
+    return [*lines, PARTS_ON_CUDA, f"Kernels of attention: {', '.join(kernels) or 'none by that name'}."]
 
 
 def sheets(report: dict[str, Any]) -> list[Sheet]:
@@ -106,7 +112,7 @@ def _costs(case: dict[str, Any], on_cuda: bool) -> list[str]:
     done, least, moved = (sum(part[key] for part in case["work"].values()) for key in ("flops", "least_flops", "least_bytes"))
     cells = [_short(done / 1e9), _short(least / 1e9), _short(moved / 1e6), _short(case["floor_ms"])]
     cells += [_share(case["floor_ms"], case["step"]["median"]), _short(case["peak_bytes"] / 1e6) if case["peak_bytes"] else ""]
-    return cells + ([str(case["kernels"])] if on_cuda else [])
+    return cells + ([str(case["launched"]["kernels"])] if on_cuda else [])
 
 
 def _parts(case: dict[str, Any]) -> list[str]:

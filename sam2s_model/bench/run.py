@@ -6,6 +6,7 @@ import gc
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from sam2s_model.bench.floor import Shape, floor_seconds, least_work, work_done
 from sam2s_model.bench.machine import Machine, measure, wait_for
 from sam2s_model.bench.peers import Peer, check_peer, make_peer
-from sam2s_model.bench.timing import PartTimer, Spread, kernels, peak_bytes
+from sam2s_model.bench.timing import PartTimer, Spread, launched, peak_bytes
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import PRECISIONS, resolve_device, resolve_dtype
@@ -28,7 +29,7 @@ from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.scene import Scene, SceneConfig
 from sam2s_model.tracker import Tracker
 
-WARM = 2  # steps more when the memory is full
+WARM = 4  # steps more when the memory is full: on CUDA, the second is captured
 RANDOM = "random"
 REST = "rest"
 TIMED = "uint8 image on the host in, uint8 label map on the host out, both as large as the network's input"
@@ -118,17 +119,24 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
     image = _image(model.image_size)
     tracker = with_full_memory(model, case.policy, image, case.objects)
     peak = peak_bytes(lambda: [step(tracker, image) for _ in range(WARM)], device)
-    launched = kernels(lambda: step(tracker, image), device)
+    given = launched(lambda: step(tracker, image), device)
     peer = make_peer(options.peer, model) if options.peer else None
     if peer:
         peer.start(image, boxes(model.image_size, case.objects))
         for _ in range(tracker.newest.stamp - 1):  # as many frames as ours has seen
             peer.step(image)
-    spent, parts, spent_by_peer = _in_turns(tracker, peer, image, options.steps)
+    if device.type == "cuda":  # a captured step has no parts
+        spent, _, spent_by_peer = _in_turns(tracker, peer, image, options.steps, nullcontext())
+        plain = with_full_memory(model, case.policy, image, case.objects, cuda_graphs=False)
+        whole, parts, _ = _in_turns(plain, None, image, options.steps, PartTimer(model))
+    else:
+        spent, parts, spent_by_peer = _in_turns(tracker, peer, image, options.steps, PartTimer(model))
+        whole = spent
     found = dict(
         model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=model.image_size,
         objects=case.objects, precision=_precision(case, device), policy=tracker.policy_name, step=asdict(Spread.of(spent)),
-        parts=_spreads(spent, parts), **_work(tracker, case, machine), peak_bytes=peak, kernels=launched, peer=None,
+        parts=_spreads(whole, parts), **_work(tracker, case, machine), peak_bytes=peak,
+        launched=asdict(given) if given else None, peer=None,
     )  # fmt: skip
     if peer:
         theirs, label_map = Spread.of(spent_by_peer), peer.step(image)
@@ -142,15 +150,16 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
 
 
 def _in_turns(
-    tracker: Tracker, peer: Peer | None, image: np.ndarray, steps: int
+    tracker: Tracker, peer: Peer | None, image: np.ndarray, steps: int, timed: PartTimer | nullcontext
 ) -> tuple[list[float], list[dict[str, float]], list[float]]:
-    """ms of our steps, of their parts, and of the peer's steps."""
+    """ms of our steps, of their parts where they are timed, and of the peer's steps."""
     spent, parts, spent_by_peer = [], [], []
-    with PartTimer(tracker.model) as timer:
+    with timed as timer:
         for _ in range(steps):
             wait_for(tracker.model.device)
             spent.append(1e3 * step(tracker, image))
-            parts.append(timer.take())
+            if timer:
+                parts.append(timer.take())
             if peer:
                 began = time.perf_counter()
                 peer.step(image)

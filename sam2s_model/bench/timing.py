@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from sam2s_model.bench.floor import ATTENTION, DECODER, ENCODER, MEMORY
 from sam2s_model.model import Sam2Model
 
+OF_ATTENTION = ("flash", "fmha", "attention", "sdpa")  # in the names of kernels
 METHODS = {
     ENCODER: ("encode_image",),
     ATTENTION: ("with_memory",),
@@ -110,11 +112,21 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
-def kernels(run: Callable[[], object], device: torch.device) -> int | None:
-    """Kernels and copies that a GPU is given while something runs; None on a CPU."""
+@dataclass(frozen=True)
+class Launched:
+    """What a GPU was given. kernels: and copies, how many; attention: names of those of attention, and how many of each"""
+
+    kernels: int
+    attention: dict[str, int]
+
+
+def launched(run: Callable[[], object], device: torch.device) -> Launched | None:
+    """What a GPU is given while something runs; None on a CPU."""
     if device.type != "cuda":
         return None
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         run()
         torch.cuda.synchronize(device)
-    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profiler.events())
+    names = [event.name for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    attention = Counter(name[:60] for name in names if any(word in name.lower() for word in OF_ATTENTION))
+    return Launched(len(names), dict(attention))

@@ -8,6 +8,7 @@ from functools import partial
 from sam2s_model.config import ModelConfig, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.memory.bank import MemoryBank, Rows
+from sam2s_model.memory.clock import Clock
 from sam2s_model.memory.distractor import DistractorAware
 from sam2s_model.memory.divemem import DiveMem
 from sam2s_model.memory.efp import FramePruning
@@ -61,6 +62,7 @@ POLICIES: dict[str, Callable[[ModelConfig, TrackerConfig], Policy]] = {
 __all__ = [
     "POLICIES",
     "BankLayout",
+    "Clock",
     "DistractorAware",
     "DiveMem",
     "Evidence",

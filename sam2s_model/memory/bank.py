@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2s_model.memory.clock import Clock
 from sam2s_model.memory.layout import BankLayout, Note
 
 EMPTY = -1  # frame index of a slot that holds nothing
@@ -30,12 +31,16 @@ class MemoryBank:
     frames: (capacity, spatial_slots) int64, frame index in each slot or EMPTY; pointer_frames: the same for pointers
     notes: name -> (capacity, ...), what the policy notes of each object
     known, known_pointers, mask_frames: on the host, of conditioning and ring slots and of the mask logits
+    clock: during a step that may be captured, of all objects; None: frames are numbers of the host
+    generation: counts allocations; what was captured with another writes to memory that is no longer this bank's
     """
 
     def __init__(self, layout: BankLayout, device: torch.device, dtype: torch.dtype):
         self.layout = layout
         self.ids: list[int] = []
         self.device, self.dtype = device, dtype
+        self.clock: Clock | None = None
+        self.generation = 0
         self._allocate(0)
 
     def __len__(self) -> int:
@@ -125,15 +130,14 @@ class MemoryBank:
 
     def write_recent(self, rows: Rows, frame: int, spatial: Tensor, pointers: Tensor) -> None:
         """Remember one frame of N objects, in place of their oldest. spatial (N, tokens, memory_dim), pointers (N, dim)."""
-        layout = self.layout
-        slot = layout.conditioning + frame % layout.recent
-        self.spatial[rows, slot] = spatial.to(self.dtype)
-        self.frames[rows, slot] = frame
-        self.known[rows, slot] = frame
-        slot = layout.conditioning + frame % layout.recent_pointers
-        self.pointers[rows, slot] = pointers.to(self.dtype)
-        self.pointer_frames[rows, slot] = frame
-        self.known_pointers[rows, slot] = frame
+        layout, time = self.layout, self.time(frame).expand(len(spatial))
+        for values, frames, ring, new in (
+            (self.spatial, self.frames, layout.recent, spatial),
+            (self.pointers, self.pointer_frames, layout.recent_pointers, pointers),
+        ):
+            self._write(values, rows, frame, ring, new, layout.conditioning)
+            self._write(frames, rows, frame, ring, time, layout.conditioning)
+        self._know_recent(rows, frame)
 
     def write_conditioning(self, row: int, frame: int, spatial: Tensor, pointer: Tensor) -> None:
         """Remember a prompted frame of one object: the first stays, the oldest of the others gives way.
@@ -153,16 +157,16 @@ class MemoryBank:
 
     def write_mask(self, rows: Rows, frame: int, logits: Tensor) -> None:
         """Remember the mask logits (N, 1, h, w) of one frame."""
-        slot = frame % self.layout.masks
-        self.logits[rows, slot] = logits[:, 0]
-        self.mask_frames[rows, slot] = frame
+        self._write(self.logits, rows, frame, self.layout.masks, logits[:, 0])
+        self.mask_frames[rows, frame % self.layout.masks] = frame
 
     def mask(self, rows: Rows, frame: int) -> Tensor:
         """(N, 1, h, w): the mask logits of a frame. Raises ValueError when an object has none there."""
-        slot = frame % self.layout.masks
         if not self.has_mask(rows, frame):
             raise ValueError(f"there are no masks of frame {frame}: {self.mask_frames[rows].tolist()} are remembered")
-        return self.logits[rows, slot][:, None]
+        if self.clock is None:
+            return self.logits[rows, frame % self.layout.masks][:, None]
+        return self.logits[rows].index_select(1, self.time(frame).remainder(self.layout.masks)[None])
 
     def has_mask(self, rows: Rows, frame: int) -> bool:
         """Whether each of the objects has a mask on the frame."""
@@ -185,13 +189,39 @@ class MemoryBank:
             values[:n, kept][of_it] = 0
             frames[:n, kept][of_it] = EMPTY
 
+    # ---- time
+
+    def time(self, frame: int) -> Tensor:
+        """0-d int64: a frame's index on the device."""
+        if self.clock is not None:
+            return self.clock.of(frame)
+        return torch.full((), frame, dtype=torch.int64, device=self.device)
+
+    def know_tracked(self, rows: Rows, frame: int) -> None:
+        """Know on the host what a step has written to the rings of a frame: for a step that was replayed."""
+        if self.layout.recent:
+            self._know_recent(rows, frame)
+        self.mask_frames[rows, frame % self.layout.masks] = frame
+
+    def _know_recent(self, rows: Rows, frame: int) -> None:
+        layout = self.layout
+        self.known[rows, layout.conditioning + frame % layout.recent] = frame
+        self.known_pointers[rows, layout.conditioning + frame % layout.recent_pointers] = frame
+
+    def _write(self, store: Tensor, rows: Rows, frame: int, ring: int, values: Tensor, first: int = 0) -> None:
+        """Write values (N, ...) to the frame's slot of a ring, which begins with slot `first`."""
+        if self.clock is None:
+            store[rows, first + frame % ring] = values.to(store.dtype)
+        else:
+            store[rows].index_copy_(1, (first + self.time(frame) % ring)[None], values[:, None].to(store.dtype))
+
     # ---- what policies keep
 
     def drop_kept(self, rows: Rows, frame: int) -> None:
         """Forget what policies kept of a frame and of later ones, since it is about to be decided anew."""
         for frames, kept in ((self.frames, self.layout.kept_columns), (self.pointer_frames, self.layout.kept_pointers)):
             held = frames[rows, kept]
-            frames[rows, kept] = torch.where(held >= frame, EMPTY, held)
+            frames[rows, kept] = torch.where(held >= self.time(frame), EMPTY, held)
 
     def start_notes(self, rows: Rows, notes: Sequence[Note]) -> None:
         """Set what is noted of some objects to its initial values."""
@@ -224,6 +254,7 @@ class MemoryBank:
             for note in layout.notes
         }
         # from here on nothing can fail for want of memory
+        self.generation += 1
         self.spatial, self.pointers, self.logits, self.notes = spatial, pointers, logits, notes
         self.frames, self.pointer_frames = frames
         self.known, self.known_pointers, self.mask_frames = (

@@ -25,7 +25,7 @@ from sam2s_model.prompts import Prompt
 from sam2s_model.tracker import Tracker
 
 BF16 = 2  # bytes of a number, as a memory bank has them on CUDA
-EAGER = TrackerConfig(long_term_min_iou=0.0, long_term_buffer=1)  # every frame may be kept: the kept slots are full soon
+EAGER = dict(long_term_min_iou=0.0, long_term_buffer=1)  # every frame may be kept: the kept slots are full soon
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,15 @@ def costs(model: Sam2Model, policies: Sequence[str] = POLICY_NAMES) -> Iterator[
         yield Cost(policy, tracker.keys_attended, tracker.bytes_per_object(BF16))
 
 
-def with_full_memory(model: Sam2Model, policy: str, image: np.ndarray | None = None, objects: int = 1) -> Tracker:
+def with_full_memory(
+    model: Sam2Model, policy: str, image: np.ndarray | None = None, objects: int = 1, cuda_graphs: bool = True
+) -> Tracker:
     """A tracker that has followed objects until their memory is full. Raises ConfigError when the model cannot run the policy.
 
     image: (S, S, 3) uint8 RGB, which it has seen again and again; None: a black one
     """
     side = model.image_size
-    tracker = Tracker(model, policy, EAGER)
+    tracker = Tracker(model, policy, TrackerConfig(**EAGER, cuda_graphs=cuda_graphs))
     tracker.step(1, np.zeros((side, side, 3), np.uint8) if image is None else image)
     tracker.prompt(0, [Prompt(box=box) for box in boxes(side, objects)])
     for _ in range(steps_to_fill(model)):

@@ -54,7 +54,7 @@ class DistractorAware(Policy):
         prompted = self.prompted_frames(view, now)
         added = view.most_tracked(now) // (self.interval + 1)  # the host's bound
         frames = view.frames("distractors")
-        order = torch.where(now - frames > 1, frames, EMPTY)  # the frame before is the window's
+        order = torch.where(view.time(now) - frames > 1, frames, EMPTY)  # the frame before is the window's
         distractors = self.kept_frames(view, "distractors", order, added, self.prompted_code)
         window = self.newest_and_kept(view, now, "visible")
         return self.selection(view, now, prompted, distractors, *window, pointed=distractors)
@@ -63,20 +63,23 @@ class DistractorAware(Policy):
         seen = evidence.present & (evidence.area > 0)
         median = view.note("areas").nanmedian(1).values  # NaN as long as there is none, and then nothing is like it
         usual = (evidence.area - median).abs() <= self.area_tolerance * median
-        due = evidence.frame - view.note("last_added") > self.interval
+        due = view.time(evidence.frame) - view.note("last_added") > self.interval
         distracted = self._alternative_iou(evidence) <= self.max_box_iou
         added = seen & (evidence.predicted_iou > self.min_iou) & usual & due & distracted
         view.keep("distractors", view.frames("distractors").argmin(1), added, evidence)
         view.keep("visible", view.frames("visible").argmin(1), seen & ~added, evidence)
-        view.write_note("last_added", torch.where(added, evidence.frame, view.note("last_added")))
-        slot = torch.full_like(view.index, evidence.frame % self.areas)
+        view.write_note("last_added", torch.where(added, view.time(evidence.frame), view.note("last_added")))
+        slot = self._area_slot(view, evidence)
         view.write_note_slot("areas", slot, evidence.area, seen)
 
     def prompted(self, view: View, evidence: Evidence) -> None:
         view.bank.start_notes(view.rows, self.notes)
-        slot = torch.full_like(view.index, evidence.frame % self.areas)
+        slot = self._area_slot(view, evidence)
         view.write_note_slot("areas", slot, evidence.area, evidence.area > 0)
-        view.write_note("last_added", torch.full_like(view.index, evidence.frame))
+        view.write_note("last_added", view.time(evidence.frame).expand_as(view.index))
+
+    def _area_slot(self, view: View, evidence: Evidence) -> Tensor:  # -> (N,)
+        return (view.time(evidence.frame) % self.areas).expand_as(view.index)
 
     def _alternative_iou(self, evidence: Evidence) -> Tensor:
         """(N,): IoU of the mask's box with that of the mask and the largest alternative."""

@@ -59,7 +59,7 @@ class DiveMem(Policy):
     def select(self, view: View, now: int) -> Selection:
         prompted = self.prompted_frames(view, now)
         frames = view.frames("long_term")
-        order = torch.where(now - frames > self.window, frames, EMPTY)
+        order = torch.where(view.time(now) - frames > self.window, frames, EMPTY)
         pushed = view.most_tracked(now) // self.buffer  # the host's bound
         long_term = self.kept_frames(view, "long_term", order, pushed, self.long_term_code)
         return self.selection(view, now, prompted, long_term, self.pruned_window(view, now, prompted))

@@ -49,7 +49,7 @@ class OcclusionAware(Policy):
             ("partly_hidden", self.partly_hidden, self.long_term_code),
         ):
             frames = view.frames(name)
-            order = torch.where(now - frames > self.newest, frames, EMPTY)
+            order = torch.where(view.time(now) - frames > self.newest, frames, EMPTY)
             parts.append(self.kept_frames(view, name, order, min(most, older), codes))
         return self.selection(view, now, prompted, window, *parts)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -141,8 +140,8 @@ class Policy:
     def prompted_frames(self, view: View, now: int) -> Part:
         """All prompted frames before `now`."""
         frames = view.frames("conditioning")
-        past = (frames != EMPTY) & (frames < now)
-        columns, allowed = _first(past, view.count_prompted(now))
+        past = (frames != EMPTY) & (frames < view.time(now))
+        columns, allowed = view.first(past, view.count_prompted(now), view.most_prompted(now))
         return Part(columns, torch.full_like(columns, self.prompted_code), allowed)
 
     def pruned_window(self, view: View, now: int, prompted: Part) -> Part:
@@ -153,9 +152,9 @@ class Policy:
     def short_window(self, view: View, now: int, window: int) -> Part:
         """The newest frames, at most `window` old; their codes are their ages."""
         frames = view.frames("recent")
-        age = now - frames
+        age = view.time(now) - frames
         inside = (frames != EMPTY) & (age > 0) & (age <= window)
-        columns, allowed = _first(inside, view.count_recent(now, window))
+        columns, allowed = view.first(inside, view.count_recent(now, window), window)
         codes = (age.gather(1, columns) - 1).clamp(0, window - 1)
         return Part(columns + view.layout.columns("recent").start, codes, allowed)
 
@@ -173,7 +172,7 @@ class Policy:
         """A window of the frame before, whatever it shows, and of the newest older ones of a kind, coded by their order."""
         newest = self.short_window(view, now, 1)
         frames = view.frames(name)
-        order = torch.where(now - frames > 1, frames, EMPTY)
+        order = torch.where(view.time(now) - frames > 1, frames, EMPTY)
         most = min(self.window - 1, max(0, view.most_tracked(now) - 1))  # the host's bound
         codes = torch.arange(1, self.window, device=order.device)
         return newest, self.kept_frames(view, name, order, most, codes)
@@ -184,30 +183,19 @@ class Policy:
         pointed: kept memories whose pointers are attended to as well, once they are older than those
         """
         layout, frames = view.layout, view.pointer_frames()
-        age = now - frames
+        age = view.time(now) - frames
         prompted = torch.arange(frames.shape[1], device=frames.device) < layout.conditioning
         past = (frames != EMPTY) & (age > 0) & (prompted | (age <= self.pointer_window))
-        columns, allowed = _first(past, view.count_prompted(now) + view.count_pointers(now, self.pointer_window))
+        counts = view.count_prompted(now) + view.count_pointers(now, self.pointer_window)
+        columns, allowed = view.first(past, counts, view.most_prompted(now) + self.pointer_window)
         ages = torch.where(past, age, 0).gather(1, columns).float()
         pointers = Part(columns, ages, allowed)  # coded by their ages
         if pointed is not None:
-            ages = now - view.bank.frames[view.index[:, None], pointed.columns]
+            ages = view.time(now) - view.bank.frames[view.index[:, None], pointed.columns]
             places = pointed.columns - layout.kept_columns.start + layout.kept_pointers.start
             older = pointed.allowed & (ages > self.pointer_window)
             pointers = _joined((pointers, Part(places, ages.float(), older)))
         return Selection(_joined(parts), pointers.columns, pointers.codes, pointers.allowed)
-
-
-def _first(allowed: Tensor, counts: np.ndarray) -> tuple[Tensor, Tensor | None]:
-    """(N, slots) bool, and how many are True for each object -> the columns of those, (N, most), and which count.
-
-    Columns ascend. Where all objects have as many, all count: None.
-    """
-    most = int(counts.max(initial=0))
-    slots = allowed.shape[1]
-    order = torch.arange(slots, device=allowed.device) + torch.where(allowed, 0, slots)
-    columns = order.topk(most, dim=1, largest=False).indices
-    return columns, None if (counts == most).all() else allowed.gather(1, columns)
 
 
 def _joined(parts: tuple[Part, ...]) -> Part:

@@ -27,9 +27,9 @@ class ShortLong(Policy):
         return replace(super().select(view, now), short=self._newest(view, now))
 
     def _newest(self, view: View, now: int) -> Part:
-        frames = torch.cat((view.frames("conditioning"), view.frames("recent")), dim=1)
-        column = torch.where(frames < now, frames, EMPTY).argmax(1, keepdim=True)
-        codes = (now - 1 - frames.gather(1, column)).clamp(0, self.window - 1)
+        time, frames = view.time(now), torch.cat((view.frames("conditioning"), view.frames("recent")), dim=1)
+        column = torch.where(frames < time, frames, EMPTY).argmax(1, keepdim=True)
+        codes = (time - 1 - frames.gather(1, column)).clamp(0, self.window - 1)
         return Part(column, torch.where(column < view.layout.conditioning, self.prompted_code, codes), None)
 
 

@@ -12,6 +12,9 @@ from sam2s_model.memory.bank import EMPTY, MemoryBank, Rows
 from sam2s_model.memory.evidence import Evidence
 
 
+EVER = 1 << 30  # frames
+
+
 class View:
     """N rows of a bank. What is read is a copy, so that it stays what it was when something is written."""
 
@@ -50,11 +53,34 @@ class View:
         """(N, K) columns of pointers -> (N, K, dim)."""
         return self.bank.pointers[self.index[:, None], columns]
 
+    def time(self, frame: int) -> Tensor:
+        """0-d int64: a frame's index on the device."""
+        return self.bank.time(frame)
+
+    def first(self, allowed: Tensor, counts: np.ndarray, most: int) -> tuple[Tensor, Tensor | None]:
+        """(N, slots) bool, and how many are True for each object -> the columns of those, (N, greatest count), and which count.
+
+        Columns ascend. Where all objects have as many, all count: None. most: of any object at any time; a step that may
+        be captured takes as many columns, so that its shapes are those of the frames to come.
+        """
+        clock = self.bank.clock
+        if clock is None:
+            most = int(counts.max(initial=0))
+        full = (counts == most).all() if clock is None else clock.complete
+        slots = allowed.shape[1]
+        order = torch.arange(slots, device=allowed.device) + torch.where(allowed, 0, slots)
+        columns = order.topk(most, dim=1, largest=False).indices
+        return columns, None if full else allowed.gather(1, columns)
+
     # ---- what the host knows: numbers of slots that hold a frame before `now`, for each object
 
     def count_prompted(self, now: int) -> np.ndarray:
         """(N,): prompted frames."""
         return _count(self.bank.known[self.rows, : self.layout.conditioning], now)
+
+    def most_prompted(self, now: int) -> int:
+        """The greatest of those numbers."""
+        return self.bank.clock.prompted if self.bank.clock is not None else int(self.count_prompted(now).max(initial=0))
 
     def count_recent(self, now: int, window: int) -> np.ndarray:
         """(N,): spatial memories in the ring that are at most `window` frames old."""
@@ -65,7 +91,12 @@ class View:
         return _count(self.bank.known_pointers[self.rows, self.layout.conditioning :], now, window)
 
     def most_tracked(self, now: int) -> int:
-        """Most frames that any of the objects was tracked on, after its first prompted one and before `now`."""
+        """Most frames that any of the objects was tracked on, after its first prompted one and before `now`.
+
+        Enough for all that is kept when the step may be captured, and serve later frames.
+        """
+        if self.bank.clock is not None:
+            return EVER
         prompted = self.bank.known[self.rows, : self.layout.conditioning]
         first = np.where((prompted == EMPTY) | (prompted >= now), now - 1, prompted).min(initial=now - 1)
         return int(now - 1 - first)
@@ -84,8 +115,9 @@ class View:
     def keep(self, name: str, slot: Tensor, accepted: Tensor, evidence: Evidence) -> None:
         """Keep a frame in one slot of a kind: slot (N,), within its kind, and for which objects, accepted (N,) bool."""
         bank, (column, pointer) = self.bank, self._places(name, slot)
-        _overwrite(bank.frames, self.index, column, torch.full_like(slot, evidence.frame), accepted)
-        _overwrite(bank.pointer_frames, self.index, pointer, torch.full_like(slot, evidence.frame), accepted)
+        time = self.time(evidence.frame).expand_as(slot)
+        _overwrite(bank.frames, self.index, column, time, accepted)
+        _overwrite(bank.pointer_frames, self.index, pointer, time, accepted)
         _overwrite(bank.spatial, self.index, column, evidence.spatial, accepted)
         _overwrite(bank.pointers, self.index, pointer, evidence.pointers, accepted)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sam2s_model.checkpoint import load_model
 from sam2s_model.prompts import Prompt
@@ -70,4 +71,23 @@ def test_p25_memory_is_flat_over_100000_frames():
     growth = resident_bytes() / settled - 1
     print(f"resident {settled / 1e6:.1f} MB after frame {settles}, {100 * growth:+.2f} % at frame {LONG}; memory_bytes {bank}")
     assert growth < 0.01
+    assert tracker.memory_bytes() == bank
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_p25_device_memory_is_flat_over_20000_frames():
+    scene = Scene(SceneConfig(width=160, height=128, frames=250, seed=1))
+    images = [np.ascontiguousarray(frame.image) for frame in scene]
+    tracker = Tracker(load_model(resolve_checkpoint("sam2s_nano"), device="cuda"), "divemem")
+    tracker.step(1, images[0])
+    before = torch.cuda.memory_allocated()
+    tracker.prompt(0, [Prompt(box=np.array(state.box, np.float32)) for state in scene[0].objects])
+    bank = tracker.memory_bytes()
+    for i in range(1, 20_000):
+        tracker.step(i + 1, images[i % len(images)])
+        if i == SETTLED:
+            allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    print(f"allocated {before} -> {allocated} -> {torch.cuda.memory_allocated()}, reserved {reserved}, memory_bytes {bank}")
+    assert torch.cuda.memory_allocated() <= allocated and torch.cuda.memory_reserved() == reserved
     assert tracker.memory_bytes() == bank

@@ -143,7 +143,7 @@ def test_a_late_prompt_that_fails_half_way_changes_nothing(model, frames, policy
 def test_a_step_that_fails_leaves_every_remembered_frame_promptable(model, frames, monkeypatch):
     prompts = [(0, 0, Prompt(box=BOX))]
     tracker, untouched = (play(model, frames, "fifo", prompts, prompt_history=3) for _ in range(2))
-    monkeypatch.setattr(tracker, "_describe", lambda frame: 1 / 0)
+    monkeypatch.setattr(tracker, "_describe", lambda *said: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tracker.step(50, frames[0])
     monkeypatch.undo()

@@ -1,0 +1,32 @@
+"""The time of a step that is captured once and replayed for later frames: what changes from one to the next is on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The frame that a captured step is of.
+
+    frame, stamp: 0-d int64 on the device, the frame's index and stamp, ns; index: the same index on the host, at capture
+    prompted: most prompted frames that any of the objects has
+    complete: whether all objects have as many, and full windows; otherwise what is missing is masked, not left out
+    """
+
+    frame: Tensor
+    stamp: Tensor
+    index: int
+    prompted: int
+    complete: bool
+
+    def of(self, index: int) -> Tensor:
+        """A frame's index on the device, given as many frames before or after this one as it is at capture."""
+        return self.frame if index == self.index else self.frame + (index - self.index)
+
+    @property
+    def shapes(self) -> tuple[int, bool]:
+        """What the shapes of a step depend on besides the number of objects."""
+        return self.prompted, self.complete
