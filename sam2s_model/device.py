@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sam2s_model.errors import ConfigError
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
+"""What numbers are kept in; with "int8", some linear layers multiply in 8 bits."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -29,13 +30,15 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """ "auto" is bf16 on CUDA and fp32 on CPU. Raises ConfigError for an unknown word or fp16 on CPU."""
+    """ "auto" is bf16 on CUDA and fp32 on CPU. Raises ConfigError for an unknown word, fp16 on a CPU and int8 elsewhere."""
     if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}: expected auto, {', '.join(PRECISIONS)}")
     if precision == "fp16" and device.type == "cpu":
-        raise ConfigError("precision is 'fp16' on a CPU: expected fp32 or bf16")
+        raise ConfigError("precision is 'fp16' on a CPU: expected fp32, bf16 or int8")
+    if precision == "int8" and device.type != "cpu":
+        raise ConfigError(f"precision is 'int8' on {device.type}: it is for a CPU, expected bf16, fp16 or fp32")
     return PRECISIONS[precision]
 
 

@@ -17,6 +17,7 @@ from sam2s_model.constants import constant
 from sam2s_model.errors import ConfigError
 from sam2s_model.image_encoder import FpnNeck, Hiera, ImageEncoder, RepViT
 from sam2s_model.layers import MLP, sine_position_1d, sine_position_2d
+from sam2s_model.linear import multiply_in_int8
 from sam2s_model.mask_decoder import Candidates, Decoded, MaskDecoder, Stability
 from sam2s_model.memory_attention import MemoryAttention
 from sam2s_model.memory_encoder import Fuser, MemoryEncoder
@@ -146,6 +147,15 @@ class Sam2Model(nn.Module):
         if image_size < 64 or image_size % 32:
             raise ConfigError(f"image_size is {image_size}: expected a multiple of 32, at least 64, or 0")
         self.image_size = image_size
+
+    def use_int8(self) -> None:
+        """On a CPU, let the large linear layers multiply in 8 bits: the image encoder's, and the memory attention's MLPs.
+
+        Raises ConfigError for an encoder without linear layers, or when torch cannot.
+        """
+        multiply_in_int8(self.image_encoder)
+        for layer in self.memory_attention.layers:
+            multiply_in_int8(nn.ModuleList((layer.linear1, layer.linear2)))
 
     @property
     def name(self) -> str:

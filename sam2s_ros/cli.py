@@ -38,7 +38,7 @@ ImageSize = Annotated[
     int, typer.Option(min=0, max=4096, help="side of the square the network sees, px, a multiple of 32; 0: the model's own")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
-Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16 or fp16")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]
 Frames = Annotated[int, typer.Option(min=0, help="frames at most; 0: all")]
 Boxes = Annotated[
     Optional[List[str]],

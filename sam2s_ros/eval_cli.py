@@ -57,7 +57,7 @@ ImageSize = Annotated[
     int, typer.Option(min=0, max=4096, help="side of the network's input, px, a multiple of 32; 0: the model's own")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
-Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16 or fp16")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]
 Threads = Annotated[int, typer.Option(min=1, max=1024, help="of torch in each process; the last bits depend on it")]
 Overlay = Annotated[bool, typer.Option("--overlay", help="also write a video of each recording")]
 Masks = Annotated[bool, typer.Option("--masks", help="also write the masks, one PNG a frame; values are object ids")]

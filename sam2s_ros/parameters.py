@@ -111,7 +111,9 @@ class NodeConfig:
     )
     device: str = option("auto", "auto, cpu, cuda or cuda:N; auto takes CUDA, and the CPU only with allow_cpu")
     precision: str = option(
-        "auto", "arithmetic: auto is bf16 on CUDA and fp32 on the CPU", choices=("auto", "fp32", "bf16", "fp16")
+        "auto",
+        "arithmetic: auto is bf16 on CUDA and fp32 on the CPU; int8 is for a CPU without bf16 instructions",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
     )
     deterministic: bool = option(
         False, "whether the same images and prompts give the same bits every time; somewhat slower on CUDA"

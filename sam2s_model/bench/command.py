@@ -24,7 +24,7 @@ def bench(
         List[int], typer.Option(min=0, max=4096, help="side of the network's input, px; repeatable; 0: the model's own")
     ] = [0],
     objects: Annotated[List[int], typer.Option(min=1, max=16, help="tracked at once; repeatable")] = [1],
-    dtype: Annotated[List[str], typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16 or fp16; repeatable")] = ["auto"],
+    dtype: Annotated[List[str], typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU); repeatable")] = ["auto"],
     policy: Annotated[List[str], typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}; repeatable")] = ["auto"],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     threads: Annotated[int, typer.Option(min=0, max=1024, help="of torch; 0: as many as it takes by itself")] = 0,

@@ -174,12 +174,17 @@ def _load(case: Case, device: torch.device) -> Sam2Model:
     torch.manual_seed(0)
     model = Sam2Model(ModelConfig.from_name(case.model), case.size)
     torch.nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 4.0)
-    return model.to(device, resolve_dtype(case.precision, device)).eval().requires_grad_(False)
+    model = model.to(device, resolve_dtype(case.precision, device)).eval().requires_grad_(False)
+    if case.precision == "int8":
+        model.use_int8()
+    return model
 
 
 def _precision(case: Case, device: torch.device) -> str:
     """Which one "auto" is. Raises ConfigError when the device has it not."""
     dtype = resolve_dtype(case.precision, device)
+    if case.precision != "auto":
+        return case.precision
     return next(word for word, known in PRECISIONS.items() if known == dtype)
 
 

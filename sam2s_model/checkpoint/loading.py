@@ -19,7 +19,8 @@ def load_model(
     path: a ``.pt`` or ``.safetensors`` file, see `read_checkpoint`
     model: a name of `config.MODELS`, or "auto" to recognise it from keys and shapes
     image_size: side of the square model input, px, a multiple of 32; 0: the one the model was trained at
-    device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto" (bf16 on CUDA, fp32 on CPU), "fp32", "bf16" or "fp16"
+    device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto" (bf16 on CUDA, fp32 on CPU), "fp32", "bf16" or "fp16"; on a CPU
+        also "int8", fp32 with linear layers that multiply in 8 bits, see `Sam2Model.use_int8`
 
     Every key in the file must be one of the model's, of the same shape. All keys that only tracking with memory needs
     may be missing together: they are listed in ``Sam2Model.missing``, and ``has_memory`` is False. Names of the class table's
@@ -36,4 +37,7 @@ def load_model(
     network.load_state_dict(state, strict=False)
     if len(stored.class_names) == config.num_classes:
         network.class_names = stored.class_names
-    return network.to(device=target, dtype=resolve_dtype(precision, target)).eval().requires_grad_(False)
+    network = network.to(device=target, dtype=resolve_dtype(precision, target)).eval().requires_grad_(False)
+    if precision == "int8":
+        network.use_int8()
+    return network

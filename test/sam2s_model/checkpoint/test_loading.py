@@ -102,7 +102,7 @@ def test_a_model_of_another_name_is_refused(save, state):
     (dict(model="sam9"), "model 'sam9' is not known"),
     (dict(device="tpu"), "device is 'tpu': expected auto, cpu, cuda or cuda:N"),
     (dict(device="cuda:99"), "device is 'cuda:99' but torch .* sees"),
-    (dict(device="cpu", precision="fp8"), "precision is 'fp8': expected auto, fp32, bf16, fp16"),
+    (dict(device="cpu", precision="fp8"), "precision is 'fp8': expected auto, fp32, bf16, fp16, int8"),
     (dict(device="cpu", precision="fp16"), "precision is 'fp16' on a CPU"),
     (dict(device="cpu", image_size=100), "image_size is 100: expected a multiple of 32"),
 ])  # fmt: skip
