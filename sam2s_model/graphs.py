@@ -22,7 +22,8 @@ from torch import Tensor
 from sam2s_model.constants import kept_alive
 from sam2s_model.history import Frame
 from sam2s_model.holes import fill_holes
-from sam2s_model.model import ImageFeatures, Sam2Model
+from sam2s_model.image_features import ImageFeatures
+from sam2s_model.model import Sam2Model
 from sam2s_model.presence import Reading
 from sam2s_model.segmenter import Outputs, Segmenter, compose, readings
 

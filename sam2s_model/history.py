@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sam2s_model.errors import ErrorCode, RequestError
-from sam2s_model.model import ImageFeatures
+from sam2s_model.image_features import ImageFeatures
 from sam2s_model.presence import Reading, Sight
 from sam2s_model.tracks import Tracks
 

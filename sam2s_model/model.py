@@ -16,6 +16,7 @@ from sam2s_model.config import ModelConfig
 from sam2s_model.constants import constant
 from sam2s_model.errors import ConfigError
 from sam2s_model.image_encoder import FpnNeck, Hiera, ImageEncoder, RepViT
+from sam2s_model.image_features import ImageFeatures
 from sam2s_model.layers import MLP, sine_position_1d, sine_position_2d
 from sam2s_model.linear import multiply_in_int8
 from sam2s_model.mask_decoder import Candidates, Decoded, MaskDecoder, Stability
@@ -51,45 +52,6 @@ MEMORY_PARTS = (
 def _normalisation(device=None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of ImageNet's channels, (1, 3, 1, 1)."""
     return tuple(torch.tensor(v, device=device).reshape(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-
-
-@dataclass(frozen=True)
-class ImageFeatures:
-    """One frame, encoded once for all objects.
-
-    coarse: (1, dim, h, w) at 1/16; fine: (1, decoder_width/8, 4h, 4w); middle: (1, decoder_width/4, 2h, 2w), both ready for
-    the decoder
-    """
-
-    coarse: Tensor
-    middle: Tensor
-    fine: Tensor
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        return self.coarse.shape[-2:]
-
-    @property
-    def memory_bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in self.tensors)
-
-    @property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.coarse, self.middle, self.fine
-
-    def place(self) -> ImageFeatures:
-        """Room for the features of another frame."""
-        return ImageFeatures(*map(torch.empty_like, self.tensors))
-
-    def copy_(self, other: ImageFeatures) -> ImageFeatures:
-        """Overwrite these features; returns them."""
-        for mine, new in zip(self.tensors, other.tensors):
-            mine.copy_(new)
-        return self
-
-    @property
-    def high_res(self) -> tuple[Tensor, Tensor]:
-        return self.fine, self.middle
 
 
 @dataclass(frozen=True)

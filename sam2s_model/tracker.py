@@ -21,8 +21,9 @@ from sam2s_model.field import endoscope_field
 from sam2s_model.graphs import GraphedStep
 from sam2s_model.history import Frame, History
 from sam2s_model.holes import fill_holes
+from sam2s_model.image_features import ImageFeatures
 from sam2s_model.memory import choose_policy
-from sam2s_model.model import ImageFeatures, Sam2Model
+from sam2s_model.model import Sam2Model
 from sam2s_model.presence import TrackedObject, describe_frame
 from sam2s_model.prompts import Prompt
 from sam2s_model.segmenter import Outputs, Segmenter, compose
