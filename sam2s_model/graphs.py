@@ -9,6 +9,7 @@ once, the second time that it comes. Prompts and late corrections are not captur
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ from sam2s_model.model import Sam2Model
 from sam2s_model.presence import Reading
 from sam2s_model.segmenter import Outputs, Segmenter, compose, readings
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 GRAPHS = 64  # at most, those last used; one takes some MB of launches, and all share the memory of their tensors
 _capturing = Lock()  # of CUDA, in all of the process
@@ -45,10 +47,20 @@ class CudaGraph(Generic[Result]):
 
     def __init__(self, function: Callable[[], Result], pool: Any):
         self._graph = torch.cuda.CUDAGraph()
-        # another thread may use CUDA for itself meanwhile, only not capture
-        with _capturing, kept_alive() as self._constants:
-            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-                self.result = function()
+        problem: BaseException | None = None
+        try:
+            # another thread may use CUDA for itself meanwhile, only not capture
+            with _capturing, kept_alive() as self._constants:
+                with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+                    try:
+                        self.result = function()
+                    except BaseException as raised:
+                        problem = raised
+                        raise
+        except RuntimeError:
+            if problem is not None:  # and not what the end of the capture says of it
+                raise problem from None
+            raise
 
     def replay(self) -> None:
         self._graph.replay()
@@ -58,14 +70,23 @@ Capture = Callable[[Callable[[], Any]], Captured]
 
 
 class Graphs:
-    """Functions of fixed places: run as they are the first time that their key comes, from a graph ever after."""
+    """Functions of fixed places: run as they are the first time that their key comes, from a graph ever after.
+
+    refused: why nothing is captured any more, in words; "" as long as it is
+    """
 
     def __init__(self, capture: Capture, most: int = GRAPHS):
+        self.refused = ""
         self._capture, self._most = capture, most
         self._graphs: OrderedDict[Hashable, Captured | None] = OrderedDict()
 
     def run(self, key: Hashable, function: Callable[[], Result]) -> Result:
-        """What the function returns. It must depend, and leave on the host, nothing that its key does not tell."""
+        """What the function returns. It must depend, and leave on the host, nothing that its key does not tell.
+
+        Where it cannot be captured, it goes on to be run as it is. Raises torch.OutOfMemoryError, and what the function raises.
+        """
+        if self.refused:
+            return function()
         if key not in self._graphs:
             result = function()  # so that what is only made once is there when it is captured
             self._graphs[key] = None
@@ -74,7 +95,14 @@ class Graphs:
             return result
         self._graphs.move_to_end(key)
         if self._graphs[key] is None:
-            self._graphs[key] = self._capture(function)
+            try:
+                self._graphs[key] = self._capture(function)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as problem:
+                self.refused = str(problem)
+                log.warning("a step cannot be captured as a CUDA graph, and is launched kernel by kernel: %s", problem)
+                return function()
         self._graphs[key].replay()
         return self._graphs[key].result
 

@@ -164,6 +164,30 @@ def test_what_cannot_be_captured_is_refused(model):
         Recorded(lambda: torch.tensor([1.0, 2.0]))
 
 
+def test_what_cannot_be_captured_is_run_as_it_is_and_said(model, frames, caplog):
+    def refuses(function):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    graphed = GraphedStep(model, refuses)
+    (_, got), (_, expected) = (follow(model, frames, "fifo", g, count=26) for g in (graphed, None))
+    assert [(a.label_map != b.label_map).mean() < 1e-3 for (_, a), (_, b) in zip(got, expected)] == [True] * 26
+    said = [record.message for record in caplog.records]
+    assert len(said) == 2 and all("kernel by kernel: operation not permitted" in line for line in said), "once of each half"
+
+
+def test_want_of_memory_while_capturing_is_raised(model, frames):
+    def fails(function):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    tracker = Tracker(model, "fifo")
+    tracker._graphed = GraphedStep(model, fails)
+    tracker.step(1, frames[0])
+    with pytest.raises(torch.OutOfMemoryError):
+        tracker.step(2, frames[1])
+    tracker._graphed = None
+    assert tracker.step(2, frames[1]).stamp == 2, "the tracker is as it was"
+
+
 def test_graphs_are_bounded_and_the_oldest_goes():
     graphs, made = Graphs(lambda function: made.append(function()) or Recorded(function), most=2), []
     for key in "aabbcc":
