@@ -30,6 +30,7 @@ else
   bench cpu_tiny_512_objects --size 512 --objects 1 --objects 2 --objects 4 --objects 8 --dtype bf16
   bench cpu_tiny_1024 --size 1024 --objects 1 --objects 4 --dtype bf16 --steps 10 $TRANSFORMERS
   bench cpu_edgetam_512 --model edgetam --size 512 --objects 1 --objects 4 --dtype bf16 $TRANSFORMERS
+  bench cpu_tiny_512_int8 --size 512 --dtype fp32 --dtype int8
   bench cpu_nano_512 --checkpoint sam2s_nano --size 512 --objects 1 --objects 4 --dtype fp32 --dtype bf16 --steps 50
 fi
 "$BIN"/python -m sam2s_model.bench.page $FIGURES > docs/benchmarks.md
