@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sam2s_model.attention import QUERIES, attend, attend_in_blocks
+from sam2s_model.attention import QUERIES, as_it_is, attend, attend_in_blocks, fastest, with_wide_values
 from sam2s_model.memory_attention import KeyRotation, MemoryAttention, RotaryAttention, rotary_table
 
 
@@ -32,6 +32,25 @@ def test_blocks_of_queries(dtype, allowed):
     mask = torch.rand(2, 1, 90) > 0.5
     exact = attend(q.double(), k.double(), v.double(), mask)
     assert (attend_in_blocks(q, k, v, mask) - exact).abs().max() < allowed
+
+
+def test_values_with_zeros_after_them_give_the_same():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 9, 32), torch.randn(2, 50, 32), torch.randn(2, 50, 16)
+    assert with_wide_values(q, k, v).shape == (2, 9, 16)
+    torch.testing.assert_close(with_wide_values(q, k, v), as_it_is(q, k, v))
+
+
+def test_the_fastest_way_is_measured_once():
+    asked, kind = [], object()
+    ways = (as_it_is, with_wide_values)
+
+    def seconds(way):
+        asked.append(way)
+        return {as_it_is: 2e-3, with_wide_values: 1e-3}[way]
+
+    assert [fastest(kind, ways, seconds=seconds) for _ in range(3)] == [with_wide_values] * 3 and asked == list(ways)
+    assert fastest(object(), ways[::-1], seconds=lambda way: 1.0) is with_wide_values, "the first of equals"
 
 
 def test_the_frame_is_seen_once_for_all_objects():
