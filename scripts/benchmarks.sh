@@ -26,7 +26,7 @@ if "$BIN"/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'
   bench gpu_nano_512 --checkpoint sam2s_nano --size 512 --objects 1 --objects 8 --steps 200
 else
   TRANSFORMERS=$(peer transformers transformers)
-  bench cpu_tiny_512 --size 512 --objects 1 --objects 4 --dtype fp32 --dtype bf16 --steps 20 $TRANSFORMERS
+  bench cpu_tiny_512 --size 512 --objects 1 --objects 4 --dtype fp32 --dtype bf16 --steps 15 $TRANSFORMERS
   bench cpu_tiny_512_objects --size 512 --objects 1 --objects 2 --objects 4 --objects 8 --dtype bf16
   bench cpu_tiny_1024 --size 1024 --objects 1 --objects 4 --dtype bf16 --steps 10 $TRANSFORMERS
   bench cpu_edgetam_512 --model edgetam --size 512 --objects 1 --objects 4 --dtype bf16 $TRANSFORMERS
