@@ -64,16 +64,21 @@ def _seconds_on_gpu(way: Way, *arguments: Tensor, calls: int = 5) -> float:
 
 
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """As `attend`, without gradients, by matrix products of some queries at a time: a CPU has fast ones in bf16 as well."""
+    """As `attend`, without gradients, by matrix products of some queries of one object at a time.
+
+    A CPU has fast ones in bf16 as well. The scores of all objects at once would leave the caches, and from 32 MB on they would be
+    memory that the system maps anew for each block.
+    """
     out = v.new_empty(len(k), q.shape[1], v.shape[2])
-    scaled, keys = q * q.shape[2] ** -0.5, k.transpose(1, 2)
-    if q.dtype == torch.bfloat16:
-        keys = keys.contiguous()  # otherwise each product makes this copy for itself
+    scaled = (q * q.shape[2] ** -0.5).expand(len(k), -1, -1)
     bias = None if mask is None else torch.where(mask, 0.0, -torch.inf).to(q.dtype)
     size = QUERIES * 4 // q.element_size()
-    for begin in range(0, q.shape[1], size):
-        block = slice(begin, begin + size)
-        scores = scaled[:, block] @ keys
-        scores = scores if bias is None else scores.add_(bias)
-        out[:, block] = scores.softmax(-1) @ v  # whose sums are fp32 for bf16 scores, too
+    for i, keys in enumerate(k.transpose(1, 2)):
+        if q.dtype == torch.bfloat16:
+            keys = keys.contiguous()  # otherwise each product makes this copy for itself
+        for begin in range(0, q.shape[1], size):
+            block = slice(begin, begin + size)
+            scores = scaled[i, block] @ keys
+            scores = scores if bias is None else scores.add_(bias[i])
+            torch.mm(scores.softmax(-1), v[i], out=out[i, block])  # whose sums are fp32 for bf16 scores, too
     return out

@@ -26,9 +26,10 @@ def test_folded_projections_and_values_that_stay_as_they_are(key_dim, batch, mas
 
 
 @pytest.mark.parametrize("dtype, allowed", [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
-def test_blocks_of_queries(dtype, allowed):
+@pytest.mark.parametrize("seen", [1, 2])
+def test_blocks_of_queries(dtype, allowed, seen):
     torch.manual_seed(0)
-    q, k, v = (torch.randn(b, n, d).to(dtype) for b, n, d in ((2, 2 * QUERIES + 7, 32), (2, 90, 32), (2, 90, 16)))
+    q, k, v = (torch.randn(b, n, d).to(dtype) for b, n, d in ((seen, 2 * QUERIES + 7, 32), (2, 90, 32), (2, 90, 16)))
     mask = torch.rand(2, 1, 90) > 0.5
     exact = attend(q.double(), k.double(), v.double(), mask)
     assert (attend_in_blocks(q, k, v, mask) - exact).abs().max() < allowed
