@@ -10,6 +10,7 @@ from torch import Tensor
 
 Way = Callable[[Tensor, Tensor, Tensor], Tensor]
 QUERIES = 256  # of a block in fp32, twice as many in bf16: most of its scores stay in the cache of a core
+SCORES = 16 << 20  # bytes of those of several objects, or of windows and heads, that are made by one product
 
 
 _fastest: dict[Hashable, Way] = {}  # of each kind of attention on a GPU, once it was measured
@@ -64,7 +65,7 @@ def _seconds_on_gpu(way: Way, *arguments: Tensor, calls: int = 5) -> float:
 
 
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """As `attend`, without gradients, by matrix products of some queries of one object at a time.
+    """As `attend`, without gradients, by matrix products of some queries of some of the B at a time.
 
     A CPU has fast ones in bf16 as well. The scores of all objects at once would leave the caches, and from 32 MB on they would be
     memory that the system maps anew for each block.
@@ -73,12 +74,15 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     scaled = (q * q.shape[2] ** -0.5).expand(len(k), -1, -1)
     bias = None if mask is None else torch.where(mask, 0.0, -torch.inf).to(q.dtype)
     size = QUERIES * 4 // q.element_size()
-    for i, keys in enumerate(k.transpose(1, 2)):
+    together = max(1, SCORES // (min(size, q.shape[1]) * k.shape[1] * q.element_size()))
+    for first in range(0, len(k), together):
+        some = slice(first, first + together)
+        keys = k[some].transpose(1, 2)
         if q.dtype == torch.bfloat16:
             keys = keys.contiguous()  # otherwise each product makes this copy for itself
         for begin in range(0, q.shape[1], size):
             block = slice(begin, begin + size)
-            scores = scaled[i, block] @ keys
-            scores = scores if bias is None else scores.add_(bias[i])
-            torch.mm(scores.softmax(-1), v[i], out=out[i, block])  # whose sums are fp32 for bf16 scores, too
+            scores = scaled[some, block] @ keys
+            scores = scores if bias is None else scores.add_(bias[some])
+            out[some, block] = scores.softmax(-1) @ v[some]  # whose sums are fp32 for bf16 scores, too
     return out

@@ -27,7 +27,9 @@ def test_folded_projections_and_values_that_stay_as_they_are(key_dim, batch, mas
 
 @pytest.mark.parametrize("dtype, allowed", [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
 @pytest.mark.parametrize("seen", [1, 2])
-def test_blocks_of_queries(dtype, allowed, seen):
+@pytest.mark.parametrize("at_once", [1, 1 << 30])
+def test_blocks_of_queries(dtype, allowed, seen, at_once, monkeypatch):
+    monkeypatch.setattr("sam2s_model.attention.SCORES", at_once)
     torch.manual_seed(0)
     q, k, v = (torch.randn(b, n, d).to(dtype) for b, n, d in ((seen, 2 * QUERIES + 7, 32), (2, 90, 32), (2, 90, 16)))
     mask = torch.rand(2, 1, 90) > 0.5
