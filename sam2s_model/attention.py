@@ -10,7 +10,7 @@ from torch import Tensor
 
 Way = Callable[[Tensor, Tensor, Tensor], Tensor]
 QUERIES = 256  # of a block in fp32, twice as many in bf16: most of its scores stay in the cache of a core
-SCORES = 16 << 20  # bytes of those of several objects, or of windows and heads, that are made by one product
+SCORES = 8 << 20  # bytes of those of several objects, or of windows and heads, that are made by one product
 
 
 _fastest: dict[Hashable, Way] = {}  # of each kind of attention on a GPU, once it was measured
