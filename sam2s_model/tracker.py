@@ -18,7 +18,7 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.device import as_tensor, describe_device
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.field import endoscope_field
-from sam2s_model.graphs import GraphedStep
+from sam2s_model.graphed_step import GraphedStep
 from sam2s_model.history import Frame, History
 from sam2s_model.holes import fill_holes
 from sam2s_model.image_features import ImageFeatures
@@ -95,10 +95,12 @@ class Tracker:
         return self._outputs
 
     @torch.inference_mode()
-    def step(self, stamp: int, image: np.ndarray) -> Tracks:
+    def step(self, stamp: int, image: np.ndarray, following: np.ndarray | None = None) -> Tracks:
         """Track all objects into the next frame.
 
         stamp: ns, greater than the previous; image: (H, W, 3) uint8 RGB, of the size of the frames before
+        following: the array that the next step will be given, where it is there already and stays as it is: a GPU begins
+            with it while it tracks. Of another one, that was for nothing
         Raises StampError or ImageError; the tracker is then as it was.
         """
         newest = self._history.newest
@@ -108,11 +110,12 @@ class Tracker:
             index=index,
             stamp=stamp,
             size=image.shape[:2],
-            features=self._history.hold(index, self._encode(as_tensor(image))),
+            features=self._history.hold(index, self._encode(image)),
             view=endoscope_field(image) if self.config.field_of_view == "auto" else None,
         )
         try:
-            outputs, label_map = self._track_all(frame, newest)
+            fits = following is not None and (following.shape, following.dtype) == (image.shape, image.dtype)
+            outputs, label_map = self._track_all(frame, newest, following if fits else None)
             self._describe(frame, label_map)
         except BaseException:
             self._segmenter.bank.forget(frame.index)
@@ -239,19 +242,23 @@ class Tracker:
             (h, w), (h0, w0) = image.shape[:2], newest.size
             raise ImageError(f"image is {w}x{h}, but the stream is {w0}x{h0}: reset the tracker to change the size")
 
-    def _encode(self, image: Tensor) -> ImageFeatures:
+    def _encode(self, image: np.ndarray) -> ImageFeatures:
         if self._graphed:
             return self._graphed.encode(image)
-        return self.model.encode_image(self.model.prepare_image(image))
+        return self.model.encode_image(self.model.prepare_image(as_tensor(image)))
 
-    def _track_all(self, frame: Frame, previous: Frame | None) -> tuple[Outputs | None, np.ndarray | None]:
+    def _track_all(
+        self, frame: Frame, previous: Frame | None, following: np.ndarray | None
+    ) -> tuple[Outputs | None, np.ndarray | None]:
         """Track all objects into a new frame, and compose its label image where that is part of what is captured."""
         ids = self._segmenter.bank.ids
         if not (self._graphed and ids):
             return self._track(frame, ids, previous), None
         frame.before = previous.sights if previous else {}
         labels = [self._objects[i].label for i in ids]
-        outputs, readings, label_map = self._graphed.track(self._segmenter, frame, labels, self.config.fill_holes)
+        outputs, readings, label_map = self._graphed.track(
+            self._segmenter, frame, labels, self.config.fill_holes, following
+        )
         frame.readings.update(zip(ids, readings))
         return outputs, label_map
 

@@ -32,8 +32,8 @@ class SavingTracker(Tracker):
         self._file, self._saved, self._event = file, saved, event
         self._given: dict[int, list[Prompt]] = {}
 
-    def step(self, stamp: int, image: np.ndarray) -> Tracks:
-        tracks = super().step(stamp, image)
+    def step(self, stamp: int, image: np.ndarray, following: np.ndarray | None = None) -> Tracks:
+        tracks = super().step(stamp, image, following)
         if self._saved is None:
             return tracks
         saved, self._saved = self._saved, None

@@ -7,12 +7,14 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.lookahead import with_next
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
@@ -106,9 +108,9 @@ def _follow(
     """Prompt the first frame and track to the end, to `limit` frames (0: none) or to SIGINT."""
     total = _smaller(source.length, limit)
     with _Interrupt() as interrupt:
-        for frame in source:
+        for frame, following in with_next(islice(source, limit or None)):
             before = time.monotonic()
-            tracks = tracker.step(frame.stamp_ns, frame.image)
+            tracks = tracker.step(frame.stamp_ns, frame.image, following.image if following else None)
             progress.steps_ms.append((time.monotonic() - before) * 1e3)
             if not progress.ids:
                 result = tracker.prompt(0, prompts)
@@ -119,7 +121,6 @@ def _follow(
             on_frame(output.frames, total)
             if interrupt.came:
                 progress.interrupted_by = "SIGINT"
-            if interrupt.came or output.frames == limit:
                 break
 
 

@@ -19,6 +19,8 @@ COLOURS = ("#2060a0", "#c04020", "#e0a030", "#508050", "#a0a0a0")
 TIMES = ("step", "ms", "p90", "p99", "max", "steps", "FPS", "each more")
 COSTS = ("step", "GFLOP", "least", "least MB", "floor ms", "reached", "peak MB")
 PARTS_ON_CUDA = "The parts are those of steps whose kernels are launched one by one, which takes longer than a captured step."
+QUEUED = ("queued ms", "queued FPS")
+QUEUED_MEANS = "Queued: the next image is there already, and its encoding is begun while this one is tracked."
 PEER = ("step", "ours ms", "peer", "ms", "p90", "p99", "ratio")
 
 Sheet = tuple[tuple[str, ...], list[list[str]]]
@@ -72,13 +74,16 @@ def timed_lines(report: dict[str, Any]) -> list[str]:
         return lines
     attention = [case["launched"]["attention"] for case in report["cases"]]
     kernels = sorted({kernel for of_step in attention for kernel in of_step})
-    return [*lines, PARTS_ON_CUDA, f"Kernels of attention: {', '.join(kernels) or 'none by that name'}."]
+    return [*lines, QUEUED_MEANS, PARTS_ON_CUDA, f"Kernels of attention: {', '.join(kernels) or 'none by that name'}."]
 
 
 def sheets(report: dict[str, Any]) -> list[Sheet]:
     """Times, what they are to be measured by, those of peers, and the parts of a step."""
     cases, on_cuda = report["cases"], report["device"] == "cuda"
-    times = (TIMES, [[name(case), *_times(case), _each_more(case, cases)] for case in cases])
+    times = (
+        TIMES + (QUEUED if on_cuda else ()),
+        [[name(case), *_times(case), _each_more(case, cases), *_queued(case, on_cuda)] for case in cases],
+    )
     costs = (COSTS + (("kernels",) if on_cuda else ()), [[name(case), *_costs(case, on_cuda)] for case in cases])
     peers = (PEER, [[name(case), *_beside_peer(case)] for case in cases if case["peer"]])
     parts = (("median ms", *PARTS, REST), [[name(case), *_parts(case)] for case in cases])
@@ -88,6 +93,10 @@ def sheets(report: dict[str, Any]) -> list[Sheet]:
 def _times(case: dict[str, Any]) -> list[str]:
     step = case["step"]
     return [*(_short(step[key]) for key in ("median", "p90", "p99", "max")), str(step["steps"]), _short(1e3 / step["median"])]
+
+
+def _queued(case: dict[str, Any], on_cuda: bool) -> list[str]:
+    return [_short(case["queued"]["median"]), _short(1e3 / case["queued"]["median"])] if on_cuda else []
 
 
 def _each_more(case: dict[str, Any], cases: list[dict[str, Any]]) -> str:

@@ -127,15 +127,16 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
             peer.step(image)
     if device.type == "cuda":  # a captured step has no parts
         spent, _, spent_by_peer = _in_turns(tracker, peer, image, options.steps, nullcontext())
+        queued = [1e3 * step(tracker, image, image) for _ in range(WARM + options.steps)][WARM:]
         plain = with_full_memory(model, case.policy, image, case.objects, cuda_graphs=False)
         whole, parts, _ = _in_turns(plain, None, image, options.steps, PartTimer(model))
     else:
         spent, parts, spent_by_peer = _in_turns(tracker, peer, image, options.steps, PartTimer(model))
-        whole = spent
+        whole, queued = spent, None  # there a step begins with nothing of the next
     found = dict(
         model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=model.image_size,
         objects=case.objects, precision=_precision(case, device), policy=tracker.policy_name, step=asdict(Spread.of(spent)),
-        parts=_spreads(whole, parts), **_work(tracker, case, machine), peak_bytes=peak,
+        queued=asdict(Spread.of(queued)) if queued else None, parts=_spreads(whole, parts), **_work(tracker, case, machine), peak_bytes=peak,
         launched=asdict(given) if given else None, peer=None,
     )  # fmt: skip
     if peer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol as Interface
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from sam2s_model.evaluation.clicks import correction, first_prompt
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_model.evaluation.recording import Frame, Recording, Truth
+from sam2s_model.lookahead import with_next
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracker import Tracker
 from sam2s_model.tracks import Tracks
@@ -55,16 +57,14 @@ def follow(tracker: Tracker, recording: Recording, protocol: Protocol) -> Iterat
     Objects beyond the tracker's `max_objects` are never prompted. Raises what the tracker raises.
     """
     ids: dict[int, int] = {}
-    for count, frame in enumerate(recording, start=1):
+    for frame, following in with_next(islice(recording, protocol.frames or None)):
         began = time.perf_counter()
-        before = tracks = tracker.step(frame.stamp_ns, frame.image)
+        before = tracks = tracker.step(frame.stamp_ns, frame.image, following.image if following else None)
         seconds = time.perf_counter() - began
         new = appeared(frame.truth, ids, protocol.start)[: tracker.config.max_objects - len(ids)]
         if new:
             tracks = prompt_objects(lambda prompts: tracker.prompt(0, prompts), frame.truth, new, ids, protocol)
         yield Step(frame, tracks, before, dict(ids), tuple(new), seconds)
-        if count == protocol.frames:
-            break
 
 
 def appeared(truth: Truth | None, ids: dict[int, int], start: str) -> list[int]:

@@ -70,12 +70,12 @@ def steps_to_fill(model: Sam2Model) -> int:
     return model.config.max_pointers + 1
 
 
-def step(tracker: Tracker, image: np.ndarray | None = None) -> float:
-    """Track one more image, None: a black one; the s it took."""
+def step(tracker: Tracker, image: np.ndarray | None = None, following: np.ndarray | None = None) -> float:
+    """Track one more image, None: a black one; the s it took. following: see `Tracker.step`"""
     if image is None:
         image = np.zeros((*tracker.newest.size, 3), np.uint8)
     began = time.perf_counter()
-    tracker.step(tracker.newest.stamp + 1, image)
+    tracker.step(tracker.newest.stamp + 1, image, following)
     return time.perf_counter() - began
 
 

@@ -31,7 +31,7 @@ class Frame:
 
 
 class FrameSource(ABC):
-    """An iterable of Frames that can be iterated again. One frame is in memory at a time.
+    """An iterable of Frames that can be iterated again. It keeps one frame at a time.
 
     Odd frames: an image that cannot be decoded, is not of the first image's size, or whose stamp is not after the
     one before, is left out; a mask that cannot be read or is not of its image's size is left out and its frame is

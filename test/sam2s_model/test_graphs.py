@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from sam2s_model.config import PICO, POLICY_NAMES, TrackerConfig
-from sam2s_model.graphs import CudaGraph, GraphedStep, Graphs
+from sam2s_model.graphed_step import GraphedStep
+from sam2s_model.graphs import CudaGraph, Graphs
 from sam2s_model.history import Frame
 from sam2s_model.holes import fill_holes
 from sam2s_model.model import Sam2Model
@@ -73,13 +74,17 @@ def tensors(values):
     return [value for value in tree_flatten(values)[0] if isinstance(value, torch.Tensor)]
 
 
-def follow(model, frames, policy, graphed, count=50, **config):
-    """A stream with all that changes: objects come, are corrected, named and removed. Returns the tracker, all outputs and tracks."""
+def follow(model, frames, policy, graphed, count=50, queued=False, **config):
+    """A stream with all that changes: objects come, are corrected, named and removed. Returns the tracker, all outputs and tracks.
+
+    queued: each step is given the next image, too
+    """
     tracker = Tracker(model, policy, TrackerConfig(**config))
     tracker._graphed = graphed
     said = []
     for i in range(count):
-        tracks = tracker.step((i + 1) * 33_000_000, frames[i % len(frames)])
+        following = frames[(i + 1) % len(frames)] if queued else None
+        tracks = tracker.step((i + 1) * 33_000_000, frames[i % len(frames)], following)
         if i == 1:
             tracks = tracker.prompt(0, [Prompt(box=BOX)]).tracks
         if i == 5:
@@ -99,7 +104,7 @@ def follow(model, frames, policy, graphed, count=50, **config):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_captured_step_leads_to_what_a_plain_one_does(model, frames, policy):
-    graphed = GraphedStep(model, Recorded)
+    graphed = GraphedStep(model, lambda: Recorded)
     config = dict(long_term_min_iou=0.0, lost_after=0.1, min_similarity=-1.0)
     _, expected = follow(model, frames, policy, None, **config)
     _, got = follow(model, frames, policy, graphed, **config)
@@ -116,7 +121,7 @@ def test_a_captured_step_leads_to_what_a_plain_one_does(model, frames, policy):
 
 
 def test_nothing_is_captured_anew_while_objects_and_prompts_stay_what_they_are(model, frames):
-    graphed = GraphedStep(model, Recorded)
+    graphed = GraphedStep(model, lambda: Recorded)
     tracker = Tracker(model, "fifo")
     tracker._graphed = graphed
     captured = []
@@ -157,6 +162,74 @@ def test_everything_in_a_step_is_on_the_device_and_nothing_asks_it(policy):
     assert all(t.device == device for t in (*outputs.tensors, segmenter.summary(outputs), label_map))
 
 
+class Again:
+    """Captures nothing: a replay launches everything once more."""
+
+    def __init__(self, function):
+        self._function = function
+
+    def replay(self):
+        self.result = self._function()
+
+
+@pytest.fixture
+def tracking(model, frames, monkeypatch):
+    """A tracker of one object on the first image, and what its model does from here on, in order."""
+    tracker = Tracker(model, "fifo")
+    tracker._graphed = GraphedStep(model, lambda: Again)
+    tracker.step(1, frames[0])
+    tracker.prompt(0, [Prompt(box=BOX)])
+    done = []
+    for name in ("encode_image", "encode_memory"):
+        own = getattr(model, name)
+        monkeypatch.setattr(model, name, lambda *a, own=own, name=name, **o: done.append(name) or own(*a, **o))
+    return tracker, done
+
+
+def test_a_step_that_is_given_the_next_image_begins_with_it_when_its_own_is_tracked(tracking, frames):
+    tracker, done = tracking
+    for i in (1, 2, 3):
+        tracker.step(i + 1, frames[i], frames[i + 1])
+    assert done == ["encode_image", *["encode_memory", "encode_image"] * 3]
+
+
+def test_what_is_given_ahead_leads_to_the_same(model, frames):
+    _, expected = follow(model, frames, "fifo", None)
+    _, got = follow(model, frames, "fifo", GraphedStep(model, lambda: Recorded), queued=True)
+    for (plain, _), (own, _) in zip(expected, got):
+        if plain is not None:
+            torch.testing.assert_close(own.logits, plain.logits, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("announced", ["another", "of another size"])
+def test_another_image_than_was_announced_is_encoded_anew(tracking, model, frames, announced):
+    tracker, done = tracking
+    plain = Tracker(model, "fifo")
+    plain.step(1, frames[0])
+    plain.prompt(0, [Prompt(box=BOX)])
+    done.clear()
+    tracker.step(2, frames[1], frames[9] if announced == "another" else frames[9][:60])
+    assert done.count("encode_image") == (2 if announced == "another" else 1)
+    tracker.step(3, frames[2])
+    for i in (1, 2):
+        plain.step(i + 1, frames[i])
+    torch.testing.assert_close(tracker.outputs.logits, plain.outputs.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_what_fails_of_the_next_image_does_not_fail_this_step(tracking, model, frames, monkeypatch):
+    tracker, done = tracking
+    own, fails = model.encode_image, [False, True, False]
+
+    def encode(image):
+        if fails.pop(0):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return own(image)
+
+    monkeypatch.setattr(model, "encode_image", encode)
+    assert tracker.step(2, frames[1], frames[2]).stamp == 2
+    assert tracker.step(3, frames[2]).stamp == 3 and not fails, "it was tried anew"
+
+
 def test_what_cannot_be_captured_is_refused(model):
     with pytest.raises(RuntimeError, match="_local_scalar_dense cannot be captured"):
         Recorded(lambda: torch.ones(3).sum().item())
@@ -168,7 +241,7 @@ def test_what_cannot_be_captured_is_run_as_it_is_and_said(model, frames, caplog)
     def refuses(function):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    graphed = GraphedStep(model, refuses)
+    graphed = GraphedStep(model, lambda: refuses)
     (_, got), (_, expected) = (follow(model, frames, "fifo", g, count=26) for g in (graphed, None))
     assert [(a.label_map != b.label_map).mean() < 1e-3 for (_, a), (_, b) in zip(got, expected)] == [True] * 26
     said = [record.message for record in caplog.records]
@@ -180,7 +253,7 @@ def test_want_of_memory_while_capturing_is_raised(model, frames):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     tracker = Tracker(model, "fifo")
-    tracker._graphed = GraphedStep(model, fails)
+    tracker._graphed = GraphedStep(model, lambda: fails)
     tracker.step(1, frames[0])
     with pytest.raises(torch.OutOfMemoryError):
         tracker.step(2, frames[1])
@@ -209,6 +282,21 @@ def test_cuda_graphs_lead_to_what_single_launches_do(model, frames, policy):
     finally:
         model.to("cpu")
     assert graphed.captured >= 4 and isinstance(next(iter(graphed._trackers._graphs.values())), CudaGraph)
+    for (plain, _), (own, _) in zip(expected, got):
+        if plain is not None:
+            torch.testing.assert_close(own.logits, plain.logits, rtol=1e-2, atol=1e-2)
+
+
+@cuda
+@pytest.mark.parametrize("graphs", [True, False])
+def test_cuda_encodes_the_next_image_meanwhile(model, frames, graphs):
+    on_gpu = model.to("cuda")
+    try:
+        _, expected = follow(on_gpu, frames, "fifo", None)
+        graphed = GraphedStep(on_gpu) if graphs else GraphedStep(on_gpu, lambda: Again)
+        _, got = follow(on_gpu, frames, "fifo", graphed, queued=True)
+    finally:
+        model.to("cpu")
     for (plain, _), (own, _) in zip(expected, got):
         if plain is not None:
             torch.testing.assert_close(own.logits, plain.logits, rtol=1e-2, atol=1e-2)

@@ -52,6 +52,15 @@ def test_the_command_writes_a_report_and_a_plot(report_path):
     assert report_path.with_suffix(".png").stat().st_size > 10_000
 
 
+def test_the_page_of_a_gpu_has_also_what_only_a_gpu_has(report_path, tmp_path):
+    report = json.loads(report_path.read_text())
+    for case in report["cases"]:
+        case.update(queued={**case["step"], "median": 4.0}, launched=dict(kernels=321, attention={"fmha_x": 4}))
+    (tmp_path / "gpu.json").write_text(json.dumps({**report, "device": "cuda"}))
+    page = document(tmp_path)
+    assert page.count("| 4.00 | 250 |") == 2 and page.count("| 321 |") == 2 and "Kernels of attention: fmha_x." in page
+
+
 def test_the_page_is_made_of_the_reports(report_path):
     page = document(report_path.parent)
     report = json.loads(report_path.read_text())
