@@ -52,7 +52,7 @@ class MemoryAttention(nn.Module):
         if memory_side:
             other = rotary_table(memory_side, memory_side, features.shape[-1], device=features.device, step=memory_step)
         mask = None if allowed is None else allowed[:, None, :]
-        turn = KeyRotation(*other, unplaced, pointer_tokens)
+        turn = KeyRotation(other, unplaced, pointer_tokens)
         for layer in self.layers:
             x = layer(x, memory, memory + memory_position, mask, own, turn)
         return self.norm(x)
@@ -61,12 +61,11 @@ class MemoryAttention(nn.Module):
 class KeyRotation(NamedTuple):
     """How keys are turned: n x (before + HW) + after of them.
 
-    cosine, sine: (HW, dim / 2), see `rotary_table`
+    table: (HW, dim / 2), see `rotary_table`
     before, after: number of keys before each HW, and at the end of all, that stay as they are
     """
 
-    cosine: Tensor
-    sine: Tensor
+    table: Tensor
     before: int = 0
     after: int = 0
 
@@ -84,10 +83,10 @@ class MemoryAttentionLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, values: Tensor, keys: Tensor, mask: Tensor | None, rotation, turn: KeyRotation) -> Tensor:
+    def forward(self, x: Tensor, values: Tensor, keys: Tensor, mask: Tensor | None, table: Tensor, turn: KeyRotation) -> Tensor:
         y = self.norm1(x)
-        x = x + self.self_attn(y, y, y, rotation, KeyRotation(*rotation))
-        x = x + self.cross_attn_image(self.norm2(x), keys, values, rotation, turn, mask)
+        x = x + self.self_attn(y, y, y, table, KeyRotation(table))
+        x = x + self.cross_attn_image(self.norm2(x), keys, values, table, turn, mask)
         return x + self.linear2(self.linear1(self.norm3(x), F.relu))
 
 
@@ -106,11 +105,9 @@ class RotaryAttention(nn.Module):
         self.out_proj = Linear(dim, dim)
         self._folded = Folding(_one_projection)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, rotation, turn: KeyRotation, mask: Tensor | None = None) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, table: Tensor, turn: KeyRotation, mask: Tensor | None = None) -> Tensor:
         """q (1 or B, HW, dim) and its rotary table, k and v (B, keys, key_dim), mask (B, 1, keys) -> (B, HW, dim)."""
-        q, k = rotate(self.q_proj(q), *rotation), self.k_proj(k)
-        spatial = k.shape[1] - turn.after
-        k = torch.cat((rotate(k[:, :spatial], turn.cosine, turn.sine, turn.before), k[:, spatial:]), dim=1)
+        q, k = rotate_(self.q_proj(q), table), rotate_(self.k_proj(k), *turn)
         if torch.is_grad_enabled():
             return self.out_proj(attend(q, k, self.v_proj(v), mask))
         weight, bias = self._folded(*self.v_proj.parameters(), *self.out_proj.parameters())
@@ -126,8 +123,8 @@ def _one_projection(value: Tensor, value_bias: Tensor, out: Tensor, out_bias: Te
 @constant
 def rotary_table(
     height: int, width: int, dim: int, device=None, theta: float = 10000.0, step: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, (HW, dim / 2) each: the first half of the pairs turns with x, the second with y.
+) -> Tensor:
+    """(HW, dim / 2) complex, of length 1: the first half of the pairs turns with x, the second with y.
 
     step: side of a cell, in cells of the grid that is turned with a step of 1; a place is its cell's centre
     """
@@ -135,15 +132,17 @@ def rotary_table(
     place = torch.arange(height * width, device=device)
     x, y = (((cell + 0.5) * step - 0.5).float() for cell in (place % width, place // width))
     angle = torch.cat((x[:, None] * frequency, y[:, None] * frequency), dim=1)
-    return angle.cos(), angle.sin()
+    return torch.polar(torch.ones_like(angle), angle)
 
 
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor, before: int = 0) -> Tensor:
-    """Turn neighbouring channel pairs of (B, n x (before + HW), dim) by the table of (HW, dim / 2).
+def rotate_(x: Tensor, table: Tensor, before: int = 0, after: int = 0) -> Tensor:
+    """Turn neighbouring channel pairs of (B, n x (before + HW) + after, dim), in place, by the table of (HW, dim / 2) complex.
 
-    It is the same for each of the n frames; the first `before` tokens of a frame stay as they are.
+    It is the same for each of the n frames; the first `before` tokens of a frame, and the last `after` of all, stay as they are.
     """
-    frames = x.unflatten(1, (-1, before + len(cosine)))
-    pairs = torch.view_as_complex(frames[:, :, before:].float().unflatten(3, (-1, 2)))
-    turned = torch.view_as_real(pairs * torch.complex(cosine, sine)).flatten(3).to(x.dtype)
-    return (torch.cat((frames[:, :, :before], turned), dim=2) if before else turned).flatten(1, 2)
+    frames = x[:, : x.shape[1] - after].unflatten(1, (-1, before + len(table)))[:, :, before:]
+    pairs = torch.view_as_complex(frames.float().unflatten(3, (-1, 2)))  # in fp32 those of x itself
+    pairs *= table
+    if x.dtype != torch.float32:
+        frames.copy_(torch.view_as_real(pairs).flatten(3))
+    return x

@@ -25,11 +25,13 @@ class Verdict:
 
     asked: (N,) bool, whether an object was LOST and something appeared; similarity: (N,) cosine, NaN where not asked
     accepted: (N,) bool, it is the same object; False where not asked
+    looks: (N, dim), of the masks that were judged
     """
 
     asked: Tensor
     similarity: Tensor
     accepted: Tensor
+    looks: Tensor
 
     @property
     def rejected(self) -> Tensor:
@@ -54,16 +56,19 @@ class Reidentification:
         """Compare what appears of lost objects. features: (1, dim, h, w); logits: (N, 1, ., .); present: (N,) bool; ns."""
         lost = stamp - view.note("last_visible") > round(self.config.lost_after * 1e9)
         asked = lost & present & (view.note("prototype_frames") > 0)
-        similarity = F.cosine_similarity(looks(features, logits), view.note("prototype"), dim=1)
+        appears = looks(features, logits)
+        similarity = F.cosine_similarity(appears, view.note("prototype"), dim=1)
         accepted = asked & (similarity >= self.config.min_similarity)
-        return Verdict(asked, torch.where(asked, similarity, torch.nan), accepted)
+        return Verdict(asked, torch.where(asked, similarity, torch.nan), accepted, appears)
 
-    def learn(self, view: View, features: Tensor, logits: Tensor, iou: Tensor, present: Tensor, stamp: int | Tensor) -> None:
-        """Add a frame's looks to the prototypes of the objects that are surely there. iou: (N,), predicted."""
+    def learn(
+        self, view: View, looks: Tensor, logits: Tensor, iou: Tensor, present: Tensor, stamp: int | Tensor
+    ) -> None:
+        """Add a frame's looks (N, dim) to the prototypes of the objects that are surely there. iou: (N,), predicted."""
         seen = present & (logits > 0).flatten(1).any(1)
         confident = seen & (iou >= self.config.confident_iou)
         frames, prototype = view.note("prototype_frames"), view.note("prototype")
-        step = (looks(features, logits) - prototype) / (frames + 1).clamp(max=MEMORY)[:, None]
+        step = (looks - prototype) / (frames + 1).clamp(max=MEMORY)[:, None]
         view.write_note("prototype", torch.where(confident[:, None], prototype + step, prototype))
         view.write_note("prototype_frames", frames + confident)
         view.write_note("last_visible", torch.where(seen, stamp, view.note("last_visible")))

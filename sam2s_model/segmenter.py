@@ -23,7 +23,7 @@ from sam2s_model.model import ABSENT_LOGIT, STRIDE, Conditioned, Sam2Model
 from sam2s_model.presence import Reading
 from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.prompts import Prompt
-from sam2s_model.reidentification import Reidentification, Verdict
+from sam2s_model.reidentification import Reidentification, Verdict, looks
 
 PREVIOUS_LIMIT = 32.0  # logits of a mask that is fed back are clamped to it, as published
 
@@ -117,7 +117,7 @@ class Segmenter:
             verdict = self.looks.judge(view, frame.features.coarse, decoded.logits, present, stamp)
             present = present & ~verdict.rejected
         outputs = self._outputs(object_ids, decoded, conditioned, present, verdict=verdict)
-        self._learn_looks(view, frame, outputs, stamp)
+        self._learn_looks(view, frame, outputs, stamp, verdict)
         if self.policy.uses_memory:
             memory = self.model.encode_memory(
                 frame.features, outputs.logits, present, exclusive=self.config.non_overlap_memory
@@ -300,9 +300,12 @@ class Segmenter:
             torch.zeros_like(present) if verdict is None else verdict.rejected,
         )
 
-    def _learn_looks(self, view: View, frame: Frame, outputs: Outputs, stamp: int | Tensor) -> None:
+    def _learn_looks(
+        self, view: View, frame: Frame, outputs: Outputs, stamp: int | Tensor, verdict: Verdict | None = None
+    ) -> None:
         if self.looks:
-            self.looks.learn(view, frame.features.coarse, outputs.logits, outputs.iou, outputs.present, stamp)
+            seen = verdict.looks if verdict else looks(frame.features.coarse, outputs.logits)
+            self.looks.learn(view, seen, outputs.logits, outputs.iou, outputs.present, stamp)
 
 
 def readings(rows: Tensor, prompted: bool = False) -> list[Reading]:

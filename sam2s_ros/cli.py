@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import typer
 
+from sam2s_model.allocator import keep_large_buffers
 from sam2s_model.bench.command import bench
 from sam2s_model.config import POLICY_NAMES
 from sam2s_model.errors import Sam2sError
@@ -233,6 +234,7 @@ def main(args: list[str] | None = None) -> int:
     """
     from sam2s_ros.graph import ChildDied
 
+    keep_large_buffers()
     try:
         return app(args, standalone_mode=False) or 0
     except typer.Exit as end:

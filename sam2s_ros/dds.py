@@ -9,18 +9,11 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+from sam2s_model.allocator import VARIABLES as MALLOC_VARIABLES
 from sam2s_model.errors import ConfigError
 
 PROFILE = "config/fastdds_large_images.xml"
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # Jazzy and before, later
-# Large buffers come from the heap instead of a fresh mapping each, whose pages would fault one by one. Of one heap for all
-# threads: with one for each they break into pieces, and the process grows by some percent in its first minutes.
-MALLOC_VARIABLES = {
-    "MALLOC_MMAP_THRESHOLD_": "1073741824",
-    "MALLOC_TRIM_THRESHOLD_": "2147483647",
-    "MALLOC_TOP_PAD_": "67108864",
-    "MALLOC_ARENA_MAX": "1",
-}
 DOMAINS = range(20, 101)  # above 101 the ports fall into Linux's ephemeral range
 
 

@@ -15,6 +15,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
+from sam2s_model.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
 
 BAD_INPUT = 2  # exit code
@@ -66,6 +67,7 @@ def run(
     Call it in the main thread. The signals are blocked from here on, also in child processes.
     """
     _block_signals()
+    keep_large_buffers()
     if signal.sigpending() & SIGNALS:
         return 0
     try:

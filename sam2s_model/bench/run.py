@@ -136,7 +136,8 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
     found = dict(
         model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=model.image_size,
         objects=case.objects, precision=_precision(case, device), policy=tracker.policy_name, step=asdict(Spread.of(spent)),
-        queued=asdict(Spread.of(queued)) if queued else None, parts=_spreads(whole, parts), **_work(tracker, case, machine), peak_bytes=peak,
+        queued=asdict(Spread.of(queued)) if queued else None, parts=_spreads(whole, parts),
+        **_work(tracker, case, machine), peak_bytes=peak,
         launched=asdict(given) if given else None, peer=None,
     )  # fmt: skip
     if peer:

@@ -120,19 +120,22 @@ class HieraAttention(nn.Module):
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
-        if self.pool:
-            q = max_pool(q)
-        height, width = q.shape[1:3]
+        qkv, bias, width = self.qkv(x), self.qkv.bias, self.proj.in_features
+        pooled = max_pool(qkv[..., :width]) if self.pool else None
+        size = (qkv if pooled is None else pooled).shape[1:3]
         if not self.window:
-            q, k, v = (t.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
-            return self.proj(attend(q, k, v).transpose(1, 2).flatten(2).unflatten(1, (height, width)))
-        side = self.window // 2 if self.pool else self.window
+            parts = qkv.chunk(3, dim=-1) if pooled is None else (pooled, *qkv[..., width:].chunk(2, dim=-1))
+            q, k, v = (t.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in parts)
+            return self.proj(attend(q, k, v).transpose(1, 2).flatten(2).unflatten(1, size))
         # A window that reaches over the edge has zeros there, of which a projection makes its bias: no token is projected for it.
-        _, of_k, of_v = self.qkv.bias.chunk(3)
-        q, padded = partition(q, side, self.num_heads)
-        k, v = (partition(t, self.window, self.num_heads, bias)[0] for t, bias in ((k, of_k), (v, of_v)))
-        x = unpartition(attend(q, k, v), side, padded)[:, :height, :width]
+        if pooled is None:
+            side = self.window
+            (q, k, v), padded = partition(qkv, side, self.num_heads, 3, bias)
+        else:
+            side = self.window // 2
+            (q,), padded = partition(pooled, side, self.num_heads)
+            (k, v), _ = partition(qkv[..., width:], self.window, self.num_heads, 2, bias[width:])
+        x = unpartition(attend(q, k, v), side, padded)[:, : size[0], : size[1]]
         # contiguous, since torch makes a batch of products of the rows of a view, with a copy of the weights for each
         return self.proj(x.contiguous())
 
@@ -149,10 +152,12 @@ def max_pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x.permute(0, 3, 1, 2), kernel_size=2, stride=2).permute(0, 2, 3, 1)
 
 
-def partition(x: Tensor, side: int, heads: int, filling: Tensor | None = None) -> tuple[Tensor, tuple[int, int]]:
-    """(B, H, W, C) -> (B * windows, heads, side * side, C / heads), padded at the right and bottom, and the padded (H, W).
+def partition(
+    x: Tensor, side: int, heads: int, parts: int = 1, filling: Tensor | None = None
+) -> tuple[Tensor, tuple[int, int]]:
+    """(B, H, W, parts * C) -> (parts, B * windows, heads, side * side, C / heads), and (H, W) with padding at the right and bottom.
 
-    filling: (C,), of the padding, None: zeros
+    filling: (parts * C,), of the padding, None: zeros
     """
     batch, height, width, channels = x.shape
     padded = (height + -height % side, width + -width % side)
@@ -160,12 +165,13 @@ def partition(x: Tensor, side: int, heads: int, filling: Tensor | None = None) -
         inner = x
         x = x.new_zeros(batch, *padded, channels) if filling is None else filling.expand(batch, *padded, -1).clone()
         x[:, :height, :width] = inner
-    x = x.unflatten(3, (heads, -1)).unflatten(2, (-1, side)).unflatten(1, (-1, side))  # (B, rows, side, columns, side, heads, d)
-    return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, heads, side * side, channels // heads), padded
+    x = x.unflatten(3, (parts, heads, -1)).unflatten(2, (-1, side)).unflatten(1, (-1, side))
+    x = x.permute(5, 0, 1, 3, 6, 2, 4, 7)  # (B, rows, side, columns, side, parts, heads, d) before
+    return x.reshape(parts, -1, heads, side * side, channels // (parts * heads)), padded
 
 
 def unpartition(windows: Tensor, side: int, padded: tuple[int, int]) -> Tensor:
-    """The inverse of `partition`, still padded: (B, H, W, C)."""
+    """The inverse of `partition` for one part, still padded: (B, H, W, C)."""
     rows, columns = padded[0] // side, padded[1] // side
     x = windows.unflatten(2, (side, side)).unflatten(0, (-1, rows, columns))  # (B, rows, columns, heads, side, side, d)
     return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, *padded, windows.shape[1] * windows.shape[3])

@@ -75,7 +75,7 @@ def test_windows_of_padding_that_is_not_projected(window, grid, pool, dtype, all
     attention = HieraAttention(8, 16, 2, window, pool).requires_grad_(False)
     x = torch.randn(2, grid, grid, 8)
     side = window or grid
-    windows, padded = partition(x, side, heads=1)
+    (windows,), padded = partition(x, side, heads=1)
     q, k, v = attention.qkv(windows.view(-1, side, side, 8)).chunk(3, dim=-1)
     q = max_pool(q) if pool else q
     side, shape = q.shape[1], q.shape
@@ -105,7 +105,7 @@ def test_what_is_made_for_inference_serves_training():
 
     def run() -> torch.Tensor:
         table = rotary_table(2, 3, 8)
-        return attention(x, x, x, table, KeyRotation(*table))
+        return attention(x, x, x, table, KeyRotation(table))
 
     with torch.inference_mode():
         run()

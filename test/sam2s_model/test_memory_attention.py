@@ -16,7 +16,7 @@ def test_folded_projections_and_values_that_stay_as_they_are(key_dim, batch, mas
     table = rotary_table(4, 5, 64)
     q, k, v = torch.randn(1, 20, 64), torch.randn(batch, 2 * 20 + 3, key_dim), torch.randn(batch, 2 * 20 + 3, key_dim)
     mask = torch.rand(batch, 1, 43) > 0.3 if masked else None
-    turn = KeyRotation(*table, 0, 3)
+    turn = KeyRotation(table, 0, 3)
     with torch.enable_grad():
         plain = attention(q, k, v, table, turn, mask)
     with torch.no_grad():

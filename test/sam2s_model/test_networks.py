@@ -17,7 +17,7 @@ from sam2s_model.config import MODELS, PICO, ModelConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.image_encoder.hiera import HieraBlock, partition, unpartition
 from sam2s_model.layers import LayerNorm2d, sine_position_1d, sine_position_2d
-from sam2s_model.memory_attention import KeyRotation, RotaryAttention, rotary_table, rotate
+from sam2s_model.memory_attention import KeyRotation, RotaryAttention, rotary_table, rotate_
 from sam2s_model.model import Sam2Model
 from sam2s_model.prompt_encoder import PADDING
 
@@ -145,11 +145,12 @@ def test_an_object_without_a_prompt_has_padding_points(count):
 
 def test_windows_go_there_and_back_with_padding():
     x = torch.arange(2 * 7 * 10 * 6, dtype=torch.float32).view(2, 7, 10, 6)
-    windows, padded = partition(x, 4, heads=2, filling=torch.full((6,), -1.0))
+    (other, windows), padded = partition(torch.cat((-x, x), 3), 4, heads=2, parts=2, filling=torch.full((12,), -1.0))
     assert windows.shape == (2 * 2 * 3, 2, 16, 3) and padded == (8, 12)
     assert (windows[0, 1].view(4, 4, 3) == x[0, :4, :4, 3:]).all()
     assert (windows[-1].view(2, 4, 4, 3)[:, 3] == -1).all() and (windows[-1].view(2, 4, 4, 3)[:, :, 2:] == -1).all()
     assert (unpartition(windows, 4, padded)[:, :7, :10] == x).all()
+    assert (unpartition(other, 4, padded)[:, :7, :10] == -x).all()
 
 
 @pytest.mark.parametrize("window, grid", [(0, 8), (4, 8), (4, 6)])
@@ -160,7 +161,7 @@ def test_a_pooling_block_halves_the_grid(window, grid):
 
 def test_rotation_is_complex_multiplication():
     x = torch.randn(1, 2 * 6, 8, dtype=torch.float64).float()
-    turned = rotate(x, *rotary_table(2, 3, 8))
+    turned = rotate_(x.clone(), rotary_table(2, 3, 8))
     for place in range(12):
         px, py = place % 6 % 3, place % 6 // 3
         for pair in range(4):
@@ -178,10 +179,10 @@ def test_rotary_attention_turns_the_tokens_that_have_a_place():
     # two frames of 3 tokens without a place and 4 with one, then 2 pointer tokens
     q, k, v = torch.randn(1, 9, 8), torch.randn(1, 16, 4), torch.randn(1, 16, 4)
     keys = attention.k_proj(k)
-    parts = [keys[:, :3], rotate(keys[:, 3:7], *other), keys[:, 7:10], rotate(keys[:, 10:14], *other), keys[:, 14:]]
-    weights = F.softmax(rotate(attention.q_proj(q), *own) @ torch.cat(parts, 1).transpose(1, 2) / math.sqrt(8), dim=-1)
+    parts = [keys[:, :3], rotate_(keys[:, 3:7].clone(), other), keys[:, 7:10], rotate_(keys[:, 10:14].clone(), other), keys[:, 14:]]
+    weights = F.softmax(rotate_(attention.q_proj(q), own) @ torch.cat(parts, 1).transpose(1, 2) / math.sqrt(8), dim=-1)
     expected = attention.out_proj(weights @ attention.v_proj(v))
-    got = attention(q, k, v, own, KeyRotation(*other, before=3, after=2))
+    got = attention(q, k, v, own, KeyRotation(other, before=3, after=2))
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
 
 

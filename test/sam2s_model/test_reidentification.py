@@ -34,6 +34,10 @@ def mask(*places) -> torch.Tensor:
     return logits
 
 
+def learn(judge, view, features, logits, *said) -> None:
+    judge.learn(view, looks(features, logits), logits, *said)
+
+
 @pytest.fixture
 def known() -> tuple[Reidentification, View]:
     """Two objects: 1 is of channel 2 and on the left, 2 of channel 5 and on the right; last seen after 3 s."""
@@ -43,7 +47,7 @@ def known() -> tuple[Reidentification, View]:
     view = View(bank, slice(0, 2))
     for second in (1, 2, 3):
         iou = torch.tensor([0.9, 0.9])
-        judge.learn(view, image(left=2, right=5), mask(LEFT, RIGHT), iou, torch.tensor([True, True]), second * SECOND)
+        learn(judge, view, image(left=2, right=5), mask(LEFT, RIGHT), iou, torch.tensor([True, True]), second * SECOND)
     return judge, view
 
 
@@ -70,10 +74,10 @@ def test_only_confident_frames_teach(known):
     judge, view = known
     before = view.note("prototype")
     args = image(left=7, right=7), mask(LEFT, RIGHT)
-    judge.learn(view, *args, torch.tensor([0.9, 0.5]), torch.tensor([False, True]), 9 * SECOND)
+    learn(judge, view, *args, torch.tensor([0.9, 0.5]), torch.tensor([False, True]), 9 * SECOND)
     assert (view.note("prototype") == before).all(), "the one is not there, the other not sure"
     assert view.note("last_visible").tolist() == [3 * SECOND, 9 * SECOND]
-    judge.learn(view, *args, torch.tensor([0.9, 0.5]), torch.tensor([True, True]), 10 * SECOND)
+    learn(judge, view, *args, torch.tensor([0.9, 0.5]), torch.tensor([True, True]), 10 * SECOND)
     assert (view.note("prototype") != before).any(1).tolist() == [True, False]
     assert view.note("prototype_frames").tolist() == [4, 3]
 
@@ -84,10 +88,10 @@ def test_a_prototype_is_the_mean_and_then_follows(known):
     features = [image(left=2), image(left=3)]
     view.write_note("prototype", torch.zeros(2, 8)), view.write_note("prototype_frames", torch.zeros(2))
     for shown in features:
-        judge.learn(view, shown, mask(LEFT, LEFT), torch.ones(2), torch.ones(2, dtype=torch.bool), SECOND)
+        learn(judge, view, shown, mask(LEFT, LEFT), torch.ones(2), torch.ones(2, dtype=torch.bool), SECOND)
     torch.testing.assert_close(view.note("prototype")[0], (expected + looks(image(left=3), mask(LEFT))[0]) / 2)
     for _ in range(5 * MEMORY):
-        judge.learn(view, features[1], mask(LEFT, LEFT), torch.ones(2), torch.ones(2, dtype=torch.bool), SECOND)
+        learn(judge, view, features[1], mask(LEFT, LEFT), torch.ones(2), torch.ones(2, dtype=torch.bool), SECOND)
     assert (view.note("prototype")[0] - looks(image(left=3), mask(LEFT))[0]).abs().max() < 0.01
 
 
