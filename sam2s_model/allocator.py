@@ -24,3 +24,10 @@ def keep_large_buffers() -> bool:
     if not hasattr(libc, "mallopt"):
         return False
     return all([libc.mallopt(number, value) for name, (number, value) in _OPTIONS.items() if not os.environ.get(name)])
+
+
+def give_back() -> None:
+    """Let the system have what is kept and not in use, where the C library can."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)

@@ -13,7 +13,8 @@ class Folding:
     """Keeps what a function made of some weights, and makes it anew when they were replaced or written to.
 
     So it follows `load_state_dict`, `to` and an optimiser; only what is written through `Tensor.data` goes unseen. Threads may
-    share one: at worst two of them make equal values.
+    share one: at worst two of them make equal values. A compiled program reads what was kept when it was compiled: it follows
+    nothing.
     """
 
     def __init__(self, make: Callable[..., Any]):
@@ -22,6 +23,8 @@ class Folding:
 
     def __call__(self, *weights: Tensor, **options: Any) -> Any:
         """`make(*weights, **options)`, weights without their gradients."""
+        if torch.compiler.is_compiling():
+            return self._kept[2]  # an input of the program, as weights are; `compile_for_inference` sees to it that it is there
         state = (*(_state(weight) for weight in weights), *options.items())
         kept = self._kept
         if kept is None or kept[0] != state:

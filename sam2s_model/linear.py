@@ -19,7 +19,7 @@ class Linear(nn.Linear):
     """As torch's, of the same names and shapes, and with an activation after it.
 
     For inference on a CPU the weights are kept a second time, packed: torch's own layer packs them on every call. The operators
-    are those to which torch.compile turns a linear layer; where they are not there, it is torch's own.
+    are those to which torch.compile turns a linear layer; where they are not there, or a compiler asks, it is torch's own.
 
     int8: for inference on a CPU in fp32, multiply in 8 bits: a scale for each row of the weights, made once, and one for each
     input as a whole, made of its extremes on every call
@@ -32,7 +32,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor, activation: Activation | None = None) -> Tensor:
         """(..., d_in) -> (..., d_out)"""
-        here = x.device.type == "cpu" and not torch.is_grad_enabled()
+        here = x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
         if here and self.int8:
             weights = self._quantised(self.weight, *(() if self.bias is None else (self.bias,)))
             y = torch.ops.quantized.linear_dynamic(x, weights, reduce_range=not torch.cpu._is_vnni_supported())

@@ -6,19 +6,21 @@ It keeps no state between calls: what is remembered lives in `memory/`, and `tra
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2s_model.compiling import compile_for_inference
 from sam2s_model.config import ModelConfig
 from sam2s_model.constants import constant
 from sam2s_model.errors import ConfigError
 from sam2s_model.image_encoder import FpnNeck, Hiera, ImageEncoder, RepViT
 from sam2s_model.image_features import ImageFeatures
 from sam2s_model.layers import MLP, sine_position_1d, sine_position_2d
-from sam2s_model.linear import multiply_in_int8
+from sam2s_model.linear import Linear, multiply_in_int8
 from sam2s_model.mask_decoder import Candidates, Decoded, MaskDecoder, Stability
 from sam2s_model.memory_attention import MemoryAttention
 from sam2s_model.memory_encoder import Fuser, MemoryEncoder
@@ -105,10 +107,14 @@ class Sam2Model(nn.Module):
         self.set_image_size(image_size or config.image_size)
 
     def set_image_size(self, image_size: int) -> None:
-        """Take square inputs of another size from now on; no weight depends on it. Raises ConfigError."""
+        """Take square inputs of another size from now on; no weight depends on it. Raises ConfigError.
+
+        An image encoder that was compiled, which was for one size, is not from now on.
+        """
         if image_size < 64 or image_size % 32:
             raise ConfigError(f"image_size is {image_size}: expected a multiple of 32, at least 64, or 0")
         self.image_size = image_size
+        self._compiled: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None
 
     def use_int8(self) -> None:
         """On a CPU, let the large linear layers multiply in 8 bits: the image encoder's, and the memory attention's MLPs.
@@ -118,6 +124,19 @@ class Sam2Model(nn.Module):
         multiply_in_int8(self.image_encoder)
         for layer in self.memory_attention.layers:
             multiply_in_int8(nn.ModuleList((layer.linear1, layer.linear2)))
+
+    @torch.inference_mode()
+    def compile_encoder(self, backend: str = "inductor") -> None:
+        """Let torch.compile make one program of the image encoder, for this image size; it takes a minute or so.
+
+        Call it last: the program does not follow what is written to the weights later. With gradients, the encoder is as ever.
+        backend: of torch.compile; the others than "inductor" are no faster, and are there sooner
+        Raises ConfigError for a model in int8, and where torch lacks something, such as a compiler: it says what.
+        """
+        if any(isinstance(module, Linear) and module.int8 for module in self.modules()):
+            raise ConfigError("compile is true, but precision is 'int8', which torch cannot compile: expected fp32, bf16 or fp16")
+        image = self.prepare_image(torch.zeros(self.image_size, self.image_size, 3, dtype=torch.uint8))
+        self._compiled = compile_for_inference(Sam2Model._encode, self, image, backend=backend)
 
     @property
     def name(self) -> str:
@@ -160,13 +179,21 @@ class Sam2Model(nn.Module):
 
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """(1, 3, S, S), from `prepare_image` -> the frame's features."""
-        heads = self.sam_mask_decoder.conv_s0, self.sam_mask_decoder.conv_s1
         if torch.is_grad_enabled():
             quarter, eighth, coarse = self.image_encoder(image)
+            heads = self._heads
             return ImageFeatures(coarse, heads[1](eighth), heads[0](quarter))
+        encode = self._compiled or Sam2Model._encode
+        return ImageFeatures(*encode(self, image))
+
+    def _encode(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # coarse, middle and fine, without gradients
         maps, neck = self.image_encoder.trunk(image), self.image_encoder.neck
-        fine, middle = neck.fine(maps, heads)
-        return ImageFeatures(neck.coarse(maps), middle, fine)
+        fine, middle = neck.fine(maps, self._heads)
+        return neck.coarse(maps), middle, fine
+
+    @property
+    def _heads(self) -> tuple[nn.Conv2d, nn.Conv2d]:
+        return self.sam_mask_decoder.conv_s0, self.sam_mask_decoder.conv_s1
 
     def for_decoder(self, coarse: Tensor) -> Tensor:
         """(B, dim, h, w) -> (B, decoder_width, h, w)."""

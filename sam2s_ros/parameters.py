@@ -115,6 +115,9 @@ class NodeConfig:
         "arithmetic: auto is bf16 on CUDA and fp32 on the CPU; int8 is for a CPU without bf16 instructions",
         choices=("auto", "fp32", "bf16", "fp16", "int8"),
     )
+    compile: bool = option(
+        False, "whether torch compiles the image encoder at configure, for a minute or so: for a GPU, needs Triton; not for int8"
+    )
     deterministic: bool = option(
         False, "whether the same images and prompts give the same bits every time; somewhat slower on CUDA"
     )

@@ -330,6 +330,8 @@ def build_tracker(
     from sam2s_model.published.catalog import resolve_checkpoint
     from sam2s_ros.saving_tracker import SavingTracker
 
+    if config.compile:
+        import torch._inductor.compile_fx  # noqa: F401  the compiler's modules are large, too
     keep_out_of_collections()
     if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
         raise ConfigError(
@@ -346,6 +348,7 @@ def build_tracker(
         image_size=config.image_size,
         device=config.device,
         precision=config.precision,
+        compile=config.compile,
     )
     tracker = SavingTracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
     if config.warm_up:

@@ -22,6 +22,8 @@ if "$BIN"/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'
   bench gpu_tiny_1024_compiled --size 1024 --steps 200 $COMPILED
   bench gpu_base_plus --model sam2.1_hiera_base_plus --size 512 --size 1024 --policy divemem --steps 200 $SAM2
   bench gpu_base_plus_compiled --model sam2.1_hiera_base_plus --size 1024 --steps 200 $COMPILED
+  bench gpu_tiny_512_compile --size 512 --compile --steps 200
+  bench gpu_base_plus_compile --model sam2.1_hiera_base_plus --size 1024 --policy divemem --compile --steps 200
   bench gpu_edgetam_1024 --model edgetam --size 1024 --objects 1 --objects 4 --steps 200 $TRANSFORMERS
   bench gpu_nano_512 --checkpoint sam2s_nano --size 512 --objects 1 --objects 8 --steps 200
 else

@@ -26,6 +26,7 @@ def bench(
     objects: Annotated[List[int], typer.Option(min=1, max=16, help="tracked at once; repeatable")] = [1],
     dtype: Annotated[List[str], typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU); repeatable")] = ["auto"],
     policy: Annotated[List[str], typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}; repeatable")] = ["auto"],
+    compiled: Annotated[bool, typer.Option("--compile", help="compile the image encoder, as the tracker's parameter compile does")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     threads: Annotated[int, typer.Option(min=0, max=1024, help="of torch; 0: as many as it takes by itself")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=10**6, help="timed of each combination, when the memory is full")] = 20,
@@ -45,7 +46,8 @@ def bench(
     from sam2s_model.bench.run import BenchOptions, cases, run
 
     console = Console()
-    asked = cases(checkpoint or [], model or ([] if checkpoint else ["sam2.1_hiera_tiny"]), size, objects, dtype, policy)
+    models = model or ([] if checkpoint else ["sam2.1_hiera_tiny"])
+    asked = cases(checkpoint or [], models, size, objects, dtype, policy, compiled)
     options = BenchOptions(asked, device, threads, steps, peer, only_machine=machine, command=_command(context))
     for report in run(options, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)):
         if output:

@@ -140,7 +140,8 @@ def _share(part: float, whole: float) -> str:
 def name(case: dict[str, Any]) -> str:
     weights = "" if case["weights"] in ("random", case["model"]) else f" ({case['weights']})"
     objects = "1 object" if case["objects"] == 1 else f"{case['objects']} objects"
-    return f"{case['model']}{weights} {case['size']} {case['precision']} {case['policy']}, {objects}"
+    compiled = " compiled" if case.get("compiled") else ""  # which reports of earlier versions do not say
+    return f"{case['model']}{weights} {case['size']} {case['precision']} {case['policy']}{compiled}, {objects}"
 
 
 def plot(report: dict[str, Any], path: Path) -> None:

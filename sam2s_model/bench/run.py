@@ -40,7 +40,7 @@ TIMED_PEER = f"{TIMED}; the image prepared as ours, the largest positive logit w
 @dataclass(frozen=True)
 class Case:
     """checkpoint: a path or a published name; None: the named model with random weights, always the same
-    size: px, 0: the model's own; precision: a word of `resolve_dtype`; policy: a name, or "auto"
+    size: px, 0: the model's own; precision: a word of `resolve_dtype`; policy: a name, or "auto"; compiled: the image encoder
     """
 
     checkpoint: Path | None
@@ -49,6 +49,7 @@ class Case:
     objects: int
     precision: str
     policy: str
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,18 @@ class BenchOptions:
 
 
 def cases(
-    checkpoints: list[Path], models: list[str], sizes: list[int], objects: list[int], precisions: list[str], policies: list[str]
+    checkpoints: list[Path],
+    models: list[str],
+    sizes: list[int],
+    objects: list[int],
+    precisions: list[str],
+    policies: list[str],
+    compiled: bool = False,
 ) -> tuple[Case, ...]:
     """All combinations; those that differ in the number of objects alone are neighbours."""
     sources = [*((path, "auto") for path in checkpoints), *((None, name) for name in models)]
     return tuple(
-        Case(*source, size, count, precision, policy)
+        Case(*source, size, count, precision, policy, compiled)
         for source, size, precision, policy, count in itertools.product(sources, sizes, precisions, policies, objects)
     )
 
@@ -95,7 +102,8 @@ def run(options: BenchOptions, say: Callable[[str], Any] = print) -> Iterator[di
     )  # fmt: skip
     yield report
     for case in () if options.only_machine else options.cases:
-        say(f"{case.checkpoint or case.model} {case.size or ''} {case.precision} {case.policy}, objects: {case.objects}")
+        how = f"{case.precision} {case.policy}{' compiled' if case.compiled else ''}"
+        say(f"{case.checkpoint or case.model} {case.size or ''} {how}, objects: {case.objects}")
         report["cases"].append(_run_case(case, options, device, machine))
         gc.collect()
         yield report
@@ -135,8 +143,8 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
         whole, queued = spent, None  # there a step begins with nothing of the next
     found = dict(
         model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=model.image_size,
-        objects=case.objects, precision=_precision(case, device), policy=tracker.policy_name, step=asdict(Spread.of(spent)),
-        queued=asdict(Spread.of(queued)) if queued else None, parts=_spreads(whole, parts),
+        objects=case.objects, precision=_precision(case, device), policy=tracker.policy_name, compiled=case.compiled,
+        step=asdict(Spread.of(spent)), queued=asdict(Spread.of(queued)) if queued else None, parts=_spreads(whole, parts),
         **_work(tracker, case, machine), peak_bytes=peak,
         launched=asdict(given) if given else None, peer=None,
     )  # fmt: skip
@@ -172,13 +180,16 @@ def _in_turns(
 def _load(case: Case, device: torch.device) -> Sam2Model:
     """Random weights put logits near zero, also those of presence: there, objects are told to be."""
     if case.checkpoint:
-        return load_model(resolve_checkpoint(case.checkpoint), case.model, case.size, str(device), case.precision)
+        path = resolve_checkpoint(case.checkpoint)
+        return load_model(path, case.model, case.size, str(device), case.precision, case.compiled)
     torch.manual_seed(0)
     model = Sam2Model(ModelConfig.from_name(case.model), case.size)
     torch.nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 4.0)
     model = model.to(device, resolve_dtype(case.precision, device)).eval().requires_grad_(False)
     if case.precision == "int8":
         model.use_int8()
+    if case.compiled:
+        model.compile_encoder()
     return model
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from sam2s_model.allocator import give_back
 from sam2s_model.bench.floor import ATTENTION, DECODER, ENCODER, MEMORY
 from sam2s_model.model import Sam2Model
 
@@ -102,6 +103,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
         torch.cuda.reset_peak_memory_stats(device)
         run()
         return torch.cuda.max_memory_allocated(device)
+    give_back()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
         run()

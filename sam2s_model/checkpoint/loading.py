@@ -12,7 +12,12 @@ from sam2s_model.model import Sam2Model
 
 
 def load_model(
-    path: str | Path, model: str = "auto", image_size: int = 0, device: str = "auto", precision: str = "auto"
+    path: str | Path,
+    model: str = "auto",
+    image_size: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    compile: bool = False,
 ) -> Sam2Model:
     """Build a model and fill it from a checkpoint, ready for inference.
 
@@ -21,6 +26,7 @@ def load_model(
     image_size: side of the square model input, px, a multiple of 32; 0: the one the model was trained at
     device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto" (bf16 on CUDA, fp32 on CPU), "fp32", "bf16" or "fp16"; on a CPU
         also "int8", fp32 with linear layers that multiply in 8 bits, see `Sam2Model.use_int8`
+    compile: the image encoder, which takes a minute or so and is not for int8, see `Sam2Model.compile_encoder`
 
     Every key in the file must be one of the model's, of the same shape. All keys that only tracking with memory needs
     may be missing together: they are listed in ``Sam2Model.missing``, and ``has_memory`` is False. Names of the class table's
@@ -40,4 +46,6 @@ def load_model(
     network = network.to(device=target, dtype=resolve_dtype(precision, target)).eval().requires_grad_(False)
     if precision == "int8":
         network.use_int8()
+    if compile:
+        network.compile_encoder()
     return network

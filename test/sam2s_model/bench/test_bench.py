@@ -13,7 +13,7 @@ from sam2s_model.bench.floor import ATTENTION, ENCODER, PARTS
 from sam2s_model.bench.machine import describe, measure
 from sam2s_model.bench.page import document
 from sam2s_model.bench.peers import NEEDED, check_peer
-from sam2s_model.bench.report import read
+from sam2s_model.bench.report import name, read
 from sam2s_model.bench.run import REST, BenchOptions, cases, run
 from sam2s_model.bench.timing import PartTimer, Spread, peak_bytes
 from sam2s_model.config import MODELS
@@ -81,6 +81,15 @@ def test_all_combinations_are_run():
     asked = cases([Path("a.pt")], ["b"], [512, 1024], [1, 2], ["fp32", "bf16"], ["fifo"])
     assert len(set(asked)) == len(asked) == 16
     assert {(c.checkpoint, c.model) for c in asked} == {(Path("a.pt"), "auto"), (None, "b")}
+    assert not any(c.compiled for c in asked)
+    assert all(c.compiled for c in cases([], ["b"], [512], [1, 2], ["bf16"], ["fifo"], compiled=True))
+
+
+def test_a_compiled_case_says_so():
+    case = dict(model="m", weights="random", size=512, precision="bf16", policy="fifo", objects=1)
+    assert [name(case | extra) for extra in ({}, dict(compiled=False), dict(compiled=True))] == [
+        "m 512 bf16 fifo, 1 object", "m 512 bf16 fifo, 1 object", "m 512 bf16 fifo compiled, 1 object"
+    ]  # fmt: skip
 
 
 def test_bad_input_is_one_sentence_and_exit_code_2(capsys):
