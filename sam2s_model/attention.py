@@ -56,10 +56,11 @@ def _seconds_on_gpu(way: Way, *arguments: Tensor, calls: int = 5) -> float:
     """Of some calls, when the kernel is loaded."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     way(*arguments)
-    begin.record()
+    stream = torch.cuda.current_stream(arguments[0].device)
+    begin.record(stream)
     for _ in range(calls):
         way(*arguments)
-    end.record()
+    end.record(stream)
     end.synchronize()
     return begin.elapsed_time(end) / 1e3
 

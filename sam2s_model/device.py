@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +14,7 @@ from torch import Tensor
 
 from sam2s_model.errors import ConfigError
 
+Method = TypeVar("Method", bound=Callable)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 """What numbers are kept in; with "int8", some linear layers multiply in 8 bits."""
 
@@ -27,6 +32,18 @@ def resolve_device(name: str) -> torch.device:
     if int(index or 0) >= count:
         raise ConfigError(f"device is {name!r} but torch {torch.__version__} sees {count} CUDA devices: use cpu or see `sam2s doctor`")
     return torch.device("cuda", int(index or 0))
+
+
+def for_inference(method: Method) -> Method:
+    """For a method of what has a `model`: without gradients, and the model's GPU is the current one meanwhile."""
+
+    @wraps(method)
+    def call(self, *arguments, **options):
+        device = self.model.device
+        with torch.inference_mode(), torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            return method(self, *arguments, **options)
+
+    return call
 
 
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -124,12 +124,12 @@ class Buffer:
 class GraphedStep:
     """The two halves of a step of the newest frame, for all objects.
 
-    capture: makes what captures a half; each has its own, since they may run at the same time
+    capture: makes what captures a half, on a device; each has its own, since they may run at the same time
     """
 
-    def __init__(self, model: Sam2Model, capture: Callable[[], Capture] = as_cuda_graphs):
+    def __init__(self, model: Sam2Model, capture: Callable[[torch.device], Capture] = as_cuda_graphs):
         self._model = model
-        self._encoder, self._trackers = GraphedEncoder(model, capture()), Graphs(capture())
+        self._encoder, self._trackers = GraphedEncoder(model, capture(model.device)), Graphs(capture(model.device))
         self._time = torch.zeros(2, dtype=torch.int64, device=model.device)
         self._labels = torch.zeros(255, dtype=torch.uint8, device=model.device)
         self._labels_set: list[int] = []

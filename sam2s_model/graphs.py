@@ -32,13 +32,13 @@ class Captured(Protocol[Result]):
 class CudaGraph(Generic[Result]):
     """What a function launched on CUDA. Its host code is not run again."""
 
-    def __init__(self, function: Callable[[], Result], pool: Any):
+    def __init__(self, function: Callable[[], Result], pool: Any, stream: torch.cuda.Stream):
         self._graph = torch.cuda.CUDAGraph()
         problem: BaseException | None = None
         try:
             # another thread may use CUDA for itself meanwhile, only not capture
             with _capturing, kept_alive() as self._constants:
-                with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+                with torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"):
                     try:
                         self.result = function()
                     except BaseException as raised:
@@ -56,10 +56,13 @@ class CudaGraph(Generic[Result]):
 Capture = Callable[[Callable[[], Any]], Captured]
 
 
-def as_cuda_graphs() -> Capture:
+def as_cuda_graphs(device: torch.device) -> Capture:
     """Captures graphs that share one pool of memory: no two of them may run at a time."""
     pool = torch.cuda.graph_pool_handle()
-    return lambda function: CudaGraph(function, pool)
+    # CUDA has few streams of a kind, given out again and again. Of this kind none is worked in, so that no other thread's work
+    # is captured.
+    stream = torch.cuda.Stream(device, priority=-1)
+    return lambda function: CudaGraph(function, pool, stream)
 
 
 class Graphs:

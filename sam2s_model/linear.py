@@ -28,23 +28,36 @@ class Linear(nn.Linear):
     def __init__(self, d_in: int, d_out: int, bias: bool = True):
         super().__init__(d_in, d_out, bias)
         self.int8 = False
-        self._packed, self._quantised = Folding(_pack), Folding(_quantise)
+        self._packed, self._quantised = Folding(pack), Folding(_quantise)
 
     def forward(self, x: Tensor, activation: Activation | None = None) -> Tensor:
         """(..., d_in) -> (..., d_out)"""
-        here = x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        here = _for_inference_on_cpu(x)
         if here and self.int8:
             weights = self._quantised(self.weight, *(() if self.bias is None else (self.bias,)))
             y = torch.ops.quantized.linear_dynamic(x, weights, reduce_range=not torch.cpu._is_vnni_supported())
         elif here and can_pack(x.dtype):
-            # Only one activation is made there: oneDNN's ReLU makes zeros of what is not a number, and nobody would notice.
-            fused = activation is F.gelu
-            how = ("gelu", [], "none") if fused else ("none", [], "")
-            y = torch.ops.mkldnn._linear_pointwise(x, self._packed(self.weight), self.bias, *how)
-            activation = None if fused else activation
+            return multiply_packed(x, self._packed(self.weight), self.bias, activation)
         else:
             y = super().forward(x)
         return y if activation is None else activation(y)
+
+
+def _for_inference_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
+def multiplies_packed(x: Tensor) -> bool:
+    """Whether inference multiplies this by packed weights."""
+    return _for_inference_on_cpu(x) and can_pack(x.dtype)
+
+
+def multiply_packed(x: Tensor, packed: Tensor, bias: Tensor | None, activation: Activation | None = None) -> Tensor:
+    """(..., d_in), and weights (d_out, d_in) as of `pack` -> (..., d_out)"""
+    # Only one activation is made there: oneDNN's ReLU makes zeros of what is not a number, and nobody would notice.
+    fused = activation is F.gelu
+    y = torch.ops.mkldnn._linear_pointwise(x, packed, bias, *(("gelu", [], "none") if fused else ("none", [], "")))
+    return y if fused or activation is None else activation(y)
 
 
 def can_pack(dtype: torch.dtype) -> bool:
@@ -67,7 +80,7 @@ def multiply_in_int8(part: nn.Module) -> None:
         layer.int8 = True
 
 
-def _pack(weight: Tensor) -> Tensor:
+def pack(weight: Tensor) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight)
 
 

@@ -52,8 +52,9 @@ MEMORY_PARTS = (
 
 @constant
 def _normalisation(device=None) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of ImageNet's channels, (1, 3, 1, 1)."""
-    return tuple(torch.tensor(v, device=device).reshape(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    """Shift and scale, (1, 3, 1, 1), that leave 0..255 with mean 0 and deviation 1 over ImageNet, in each channel."""
+    mean, deviation = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    return -mean / deviation, 1 / (255 * deviation)
 
 
 @dataclass(frozen=True)
@@ -173,9 +174,10 @@ class Sam2Model(nn.Module):
     def prepare_image(self, image: Tensor) -> Tensor:
         """(H, W, 3) uint8 RGB, on any device -> (1, 3, S, S), normalised, the aspect ratio not kept (as published)."""
         x = image.to(self.device).permute(2, 0, 1)[None].float().contiguous()
-        x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", antialias=True)
-        mean, std = _normalisation(device=x.device)
-        return (x / 255).sub_(mean).div_(std).to(self.dtype)
+        if x.shape[-2:] != (self.image_size, self.image_size):
+            x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", antialias=True)
+        shift, scale = _normalisation(device=x.device)
+        return torch.addcmul(shift, x, scale).to(self.dtype)
 
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """(1, 3, S, S), from `prepare_image` -> the frame's features."""

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sam2s_model.config import TrackerConfig
-from sam2s_model.device import as_tensor, describe_device
+from sam2s_model.device import as_tensor, describe_device, for_inference
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.field import endoscope_field
 from sam2s_model.graphed_step import GraphedStep
@@ -94,7 +93,7 @@ class Tracker:
         """What the model said of the newest frame's objects, with all prompts in effect; None when there are none."""
         return self._outputs
 
-    @torch.inference_mode()
+    @for_inference
     def step(self, stamp: int, image: np.ndarray, following: np.ndarray | None = None) -> Tracks:
         """Track all objects into the next frame.
 
@@ -124,7 +123,7 @@ class Tracker:
         self._outputs = outputs
         return frame.tracks
 
-    @torch.inference_mode()
+    @for_inference
     def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> PromptResult:
         """Start, correct or name objects on the newest frame, or on one of the `prompt_history` frames that are remembered.
 
@@ -154,7 +153,7 @@ class Tracker:
             self._propagate(frame, later, [i for i, prompt in zip(ids, prompts) if not prompt.only_names])
         return PromptResult(frame.stamp, tuple(ids), frame.tracks)
 
-    @torch.inference_mode()
+    @for_inference
     def remove(self, object_ids: Sequence[int]) -> Tracks | None:
         """Stop tracking objects; returns the newest frame without them. Raises RequestError; nothing is changed then."""
         if not len(object_ids):
@@ -170,7 +169,7 @@ class Tracker:
             self._describe(self._history.newest)
         return self.newest
 
-    @torch.inference_mode()
+    @for_inference
     def reset(self) -> None:
         """Forget all objects and frames. Ids go on counting: none is ever given twice."""
         self._segmenter.bank.clear()
@@ -179,7 +178,7 @@ class Tracker:
         self._outputs = None
         self.revision += 1
 
-    @torch.inference_mode()
+    @for_inference
     def set_policy(self, policy: str) -> None:
         """Follow another memory policy from the next frame on; takes a name as the constructor does.
 

@@ -84,7 +84,7 @@ class PartTimer:
         if not self._on_cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self._model.device))
         return event
 
     def _between(self, begin, end) -> float:

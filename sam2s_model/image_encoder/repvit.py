@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.folding import Folding
-from sam2s_model.layers import gelu
+from sam2s_model.layers import gelu as _gelu
+from sam2s_model.linear import multiplies_packed, multiply_packed, pack
 
 
 class RepViT(nn.Module):
@@ -55,7 +56,7 @@ class Stem(nn.Module):
         self.conv2 = ConvNorm(dim // 2, dim, kernel_size=3, stride=2)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.conv2(gelu(self.conv1(image)))
+        return self.conv2(self.conv1(image, gelu=True))
 
 
 class Stage(nn.Module):
@@ -132,7 +133,7 @@ class ChannelMixer(nn.Module):
         self.conv2 = ConvNorm(2 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(gelu(self.conv1(x)))
+        return self.conv2(self.conv1(x, gelu=True))
 
 
 class SqueezeExcite(nn.Module):
@@ -155,13 +156,19 @@ class ConvNorm(nn.Sequential):
     def __init__(self, dim: int, dim_out: int, kernel_size: int = 1, stride: int = 1, groups: int = 1):
         conv = nn.Conv2d(dim, dim_out, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
         super().__init__(OrderedDict(c=conv, bn=StoredBatchNorm(dim_out)))
-        self._folded = Folding(_normalised)
+        self._folded, self._packed = Folding(_normalised), Folding(_packed)
+        self._of_places = kernel_size == stride == groups == 1
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
+        """(B, C, H, W) -> (B, C', H / stride, W / stride). gelu: with that activation"""
         if not self.folds:
-            return super().forward(x)
+            return _gelu(super().forward(x)) if gelu else super().forward(x)
+        if self._of_places and multiplies_packed(x):
+            weight, bias = self._packed(*self.weights, eps=self.bn.eps)
+            return multiply_packed(x.permute(0, 2, 3, 1), weight, bias, F.gelu if gelu else None).permute(0, 3, 1, 2)
         weight, bias = self._folded(*self.weights, eps=self.bn.eps)
-        return F.conv2d(x, weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)
+        x = F.conv2d(x, weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)
+        return _gelu(x) if gelu else x
 
     @property
     def folds(self) -> bool:
@@ -181,6 +188,12 @@ def _normalised(
     scale = scale.float() / (variance.float() + eps).sqrt()
     folded = (weight.float() * scale[:, None, None, None]).to(weight.dtype, memory_format=torch.channels_last)
     return folded, (shift.float() - mean.float() * scale).to(weight.dtype)
+
+
+def _packed(*weights: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """As `_normalised`, of a convolution of single places, as a CPU multiplies with it."""
+    weight, bias = _normalised(*weights, eps=eps)
+    return pack(weight.flatten(1).contiguous()), bias
 
 
 class StoredBatchNorm(nn.BatchNorm2d):

@@ -104,7 +104,7 @@ def follow(model, frames, policy, graphed, count=50, queued=False, **config):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_captured_step_leads_to_what_a_plain_one_does(model, frames, policy):
-    graphed = GraphedStep(model, lambda: Recorded)
+    graphed = GraphedStep(model, lambda _: Recorded)
     config = dict(long_term_min_iou=0.0, lost_after=0.1, min_similarity=-1.0)
     _, expected = follow(model, frames, policy, None, **config)
     _, got = follow(model, frames, policy, graphed, **config)
@@ -121,7 +121,7 @@ def test_a_captured_step_leads_to_what_a_plain_one_does(model, frames, policy):
 
 
 def test_nothing_is_captured_anew_while_objects_and_prompts_stay_what_they_are(model, frames):
-    graphed = GraphedStep(model, lambda: Recorded)
+    graphed = GraphedStep(model, lambda _: Recorded)
     tracker = Tracker(model, "fifo")
     tracker._graphed = graphed
     captured = []
@@ -176,7 +176,7 @@ class Again:
 def tracking(model, frames, monkeypatch):
     """A tracker of one object on the first image, and what its model does from here on, in order."""
     tracker = Tracker(model, "fifo")
-    tracker._graphed = GraphedStep(model, lambda: Again)
+    tracker._graphed = GraphedStep(model, lambda _: Again)
     tracker.step(1, frames[0])
     tracker.prompt(0, [Prompt(box=BOX)])
     done = []
@@ -195,7 +195,7 @@ def test_a_step_that_is_given_the_next_image_begins_with_it_when_its_own_is_trac
 
 def test_what_is_given_ahead_leads_to_the_same(model, frames):
     _, expected = follow(model, frames, "fifo", None)
-    _, got = follow(model, frames, "fifo", GraphedStep(model, lambda: Recorded), queued=True)
+    _, got = follow(model, frames, "fifo", GraphedStep(model, lambda _: Recorded), queued=True)
     for (plain, _), (own, _) in zip(expected, got):
         if plain is not None:
             torch.testing.assert_close(own.logits, plain.logits, rtol=1e-3, atol=1e-3)
@@ -241,7 +241,7 @@ def test_what_cannot_be_captured_is_run_as_it_is_and_said(model, frames, caplog)
     def refuses(function):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    graphed = GraphedStep(model, lambda: refuses)
+    graphed = GraphedStep(model, lambda _: refuses)
     (_, got), (_, expected) = (follow(model, frames, "fifo", g, count=26) for g in (graphed, None))
     assert [(a.label_map != b.label_map).mean() < 1e-3 for (_, a), (_, b) in zip(got, expected)] == [True] * 26
     said = [record.message for record in caplog.records]
@@ -253,7 +253,7 @@ def test_want_of_memory_while_capturing_is_raised(model, frames):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     tracker = Tracker(model, "fifo")
-    tracker._graphed = GraphedStep(model, lambda: fails)
+    tracker._graphed = GraphedStep(model, lambda _: fails)
     tracker.step(1, frames[0])
     with pytest.raises(torch.OutOfMemoryError):
         tracker.step(2, frames[1])
@@ -293,7 +293,7 @@ def test_cuda_encodes_the_next_image_meanwhile(model, frames, graphs):
     on_gpu = model.to("cuda")
     try:
         _, expected = follow(on_gpu, frames, "fifo", None)
-        graphed = GraphedStep(on_gpu) if graphs else GraphedStep(on_gpu, lambda: Again)
+        graphed = GraphedStep(on_gpu) if graphs else GraphedStep(on_gpu, lambda _: Again)
         _, got = follow(on_gpu, frames, "fifo", graphed, queued=True)
     finally:
         model.to("cpu")
