@@ -67,7 +67,7 @@ FAULTS = {"": hang, "slow": slow(0.02), "slower": slow(0.25), "raise": fail, "oo
           "size": wrong_size}  # fmt: skip
 
 
-def faulty_step(tracker, stamp, image):
+def faulty_step(tracker, stamp, image, following=None):
     try:
         name, _, left = FILE.read_text().partition(" ")
     except FileNotFoundError:

@@ -51,8 +51,8 @@ def check(got, expected, allowed: float) -> None:
 
 @pytest.mark.parametrize(
     "config, dtype, allowed",
-    [(HIERA, torch.float32, 1e-5), (HIERA, torch.bfloat16, 0.03), (REPVIT, torch.float32, 1e-5)],
-    ids=["hiera", "hiera in bf16", "repvit"],
+    [(HIERA, torch.bfloat16, 0.03), (REPVIT, torch.float32, 1e-5)],
+    ids=["hiera in bf16", "repvit"],
 )
 def test_it_is_one_program_for_all_frames_and_for_models_of_one_kind(config, dtype, allowed):
     model, other = build(config, dtype), build(config, dtype)

@@ -102,7 +102,11 @@ def follow(model, frames, policy, graphed, count=50, queued=False, **config):
     return tracker, said
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+PARTS = ("efp", "divemem", "tsms")  # of policies that are tried anyway, or like one
+BOTH_WAYS = [pytest.param(name, marks=pytest.mark.full if name in PARTS else ()) for name in POLICIES]
+
+
+@pytest.mark.parametrize("policy", BOTH_WAYS)
 def test_a_captured_step_leads_to_what_a_plain_one_does(model, frames, policy):
     graphed = GraphedStep(model, lambda _: Recorded)
     config = dict(long_term_min_iou=0.0, lost_after=0.1, min_similarity=-1.0)
