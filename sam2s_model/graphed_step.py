@@ -134,6 +134,7 @@ class GraphedStep:
         self._labels = torch.zeros(255, dtype=torch.uint8, device=model.device)
         self._labels_set: list[int] = []
         self._summary, self._map = Buffer(model.device), Buffer(model.device)
+        self._features: ImageFeatures | None = None  # of the image that was encoded last
 
     def encode(self, image: np.ndarray) -> ImageFeatures:
         """(H, W, 3) uint8 on the host -> features, valid until the next call."""
