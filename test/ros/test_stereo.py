@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from rclpy.qos import ReliabilityPolicy
 from sam2s_ros.msg import Prompt, TrackedMasksPair, TrackerStatus
 from sam2s_ros.srv import AddPrompts, GetState
 from sensor_msgs.msg import Image
@@ -30,6 +31,8 @@ def stereo(graph, start):
         checkpoint=resolve_checkpoint("sam2s_pico"), device="cpu", threads=1, step_timeout=20.0,
         service_timeout=10.0, max_output_age=0.0, hang_exit=0.0,
     )  # fmt: skip
+    # Both images go to one process at once: as best effort one of them may be lost on a busy machine, and this is not about that.
+    given.update({f"qos_overrides.{topic}.subscription.reliability": "reliable" for topic in ("/left/image", "/other/right")})
     parameters = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
     remaps = ["-r", "/right/image:=/other/right"]
     trackers = start([sys.executable, "-m", "sam2s_ros.stereo_node", "--ros-args", *parameters, *remaps])
@@ -47,6 +50,9 @@ def stereo(graph, start):
     graph.wait_until(ready, 60, lambda: trackers.output)
     graph.wait_until(lambda: graph.node.count_subscribers("/left/tracker/masks"), 20)
     graph.wait_until(lambda: graph.node.count_publishers("/pair/masks"), 20)
+    for camera in cameras.values():
+        (image,) = graph.node.get_subscriptions_info_by_topic(camera.topic_name)
+        assert image.qos_profile.reliability == ReliabilityPolicy.RELIABLE
     return trackers, pairing, cameras, pairs
 
 
@@ -66,8 +72,13 @@ def test_p01_p31_two_trackers_share_nothing_and_their_masks_are_paired(graph, st
     def pair_of(number: int):
         return next((p for p in list(pairs) if p.left.header.stamp.sec == number), None)
 
-    def processed(side: str) -> int:
-        return graph.call(GetState, f"/{side}/tracker/get_tracker_state").status.published
+    def status(side: str) -> TrackerStatus:
+        return graph.call(GetState, f"/{side}/tracker/get_tracker_state").status
+
+    def wait_for_pair(number: int):
+        return graph.wait_until(
+            lambda: pair_of(number), 20, lambda: f"pair {number}: {[status(s) for s in SIDES]}\n{trackers.output}"
+        )
 
     for first in range(1, 11):  # until all have found one another
         send(first, *SIDES)
@@ -85,12 +96,13 @@ def test_p01_p31_two_trackers_share_nothing_and_their_masks_are_paired(graph, st
     for number in numbers:
         expected = {side: alone[side].step(number * 10**9, picture(side, number)) for side in SIDES}
         send(number, *SIDES)
-        pair = graph.wait_until(lambda: pair_of(number), 20, lambda: trackers.output)
+        pair = wait_for_pair(number)
         assert pair.left.header.stamp == pair.right.header.stamp
         for side in SIDES:
             masks = getattr(pair, side)
             assert masks.header.frame_id == side and len(masks.objects) == len(expected[side])
-            np.testing.assert_array_equal(image_codec.to_gray(masks.label_image), expected[side].label_map)
+            differ = image_codec.to_gray(masks.label_image) != expected[side].label_map
+            assert differ.mean() < 1e-3, side  # not 0: the number of torch's threads is another here, and so the rounding
         if number == numbers[0]:
             for side in SIDES:
                 asked = AddPrompts.Request(prompts=[Prompt(box=boxes[side].tolist())])
@@ -100,15 +112,14 @@ def test_p01_p31_two_trackers_share_nothing_and_their_masks_are_paired(graph, st
     assert all(masks.objects[0].area > 0 for masks in (pair.left, pair.right)), "there is nothing to compare"
     assert not np.array_equal(*(image_codec.to_gray(masks.label_image) for masks in (pair.left, pair.right)))
 
-    published = processed("left")
+    published = status("left").published
     send(30, "left")
-    graph.wait_until(lambda: processed("left") == published + 1, 20)
+    graph.wait_until(lambda: status("left").published == published + 1, 20)
     send(31, *SIDES)
-    graph.wait_until(lambda: pair_of(31), 20)
+    wait_for_pair(31)
     assert pair_of(30) is None
     assert graph.call(Trigger, "/left/tracker/reset").success
-    objects = {s: graph.call(GetState, f"/{s}/tracker/get_tracker_state").status.objects for s in SIDES}
-    assert objects == {"left": 0, "right": 1}
+    assert {side: status(side).objects for side in SIDES} == {"left": 0, "right": 1}
     stamps = [messages.to_ns(p.left.header.stamp) for p in pairs]
     assert stamps == sorted(set(stamps))
 
