@@ -39,7 +39,7 @@ class Controller(Node):
         super().__init__("controller")
         self.object_id = self.declare_parameter("object_id", 1).value
         self.max_age = self.declare_parameter("max_age", 0.3).value
-        self.masks, self.why = None, ""
+        self.masks, self.why = None, None  # why: it stands still; "" while it moves, None before the first command
         self.command = self.create_publisher(TwistStamped, "command", 1)
         self.create_subscription(TrackedMasks, "masks", lambda masks: setattr(self, "masks", masks), 1)
         self.create_timer(1 / self.declare_parameter("rate", 50.0).value, self.steer)
@@ -51,7 +51,7 @@ class Controller(Node):
             image = self.masks.label_image
             command.twist.linear.x = 2 * (found.centroid_x + 0.5) / image.width - 1
             command.twist.linear.y = 2 * (found.centroid_y + 0.5) / image.height - 1
-        if bool(why) != bool(self.why):
+        if self.why is None or bool(why) != bool(self.why):
             self.get_logger().warning(f"standing still: {why}" if why else "moving")
         self.why, command.header.stamp = why, now.to_msg()
         self.command.publish(command)

@@ -14,6 +14,7 @@ from geometry_msgs.msg import TwistStamped
 from rclpy.time import Time
 from sam2s_ros.msg import Prompt, TrackedMasks, TrackedObject, TrackerStatus
 from sam2s_ros.srv import AddPrompts
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sam2s_model.published.catalog import resolve_checkpoint
@@ -53,6 +54,18 @@ def test_what_the_robot_may_do(controller, object_id, state, late, stamp, now, m
     masks = TrackedMasks(header=header, late=bool(late), objects=[TrackedObject(object_id=7, state=state)])
     found, why = controller.target(masks if stamp >= 0 else None, object_id, Time(nanoseconds=int(now * 1e9)), max_age)
     assert (found is not None) == moves and said in why and bool(why) != moves
+
+
+def test_it_says_that_it_moves_when_masks_came_before_its_first_command(controller, capfd):
+    node = controller.Controller()
+    try:
+        header, found = Header(stamp=node.get_clock().now().to_msg()), TrackedObject(object_id=1, state=TRACKED)
+        node.masks = TrackedMasks(header=header, objects=[found], label_image=Image(width=64, height=48))
+        for _ in range(2):
+            node.steer()
+    finally:
+        node.destroy_node()
+    assert capfd.readouterr().err.count("moving") == 1
 
 
 @pytest.fixture(scope="module")
