@@ -44,6 +44,7 @@ endif
 # Not `python -m pytest`: it would test the sources in this folder instead of what is installed. Not bin/pytest: the
 # one of a ROS distribution has no script in $(VENV).
 PYTEST := $(BIN)/python -c 'import sys, pytest; sys.path[:] = filter(None, sys.path); sys.exit(pytest.main())'
+TEST_THREADS := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1)
 READY := $(VENV)/ready-$(ROS)
 BUILD := build/make-$(ROS)
 
@@ -64,8 +65,15 @@ build: setup $(BUILD)/build.ninja  ## generate and compile the interfaces, insta
 	  || { tail -n 40 $(BUILD)/build.log; echo 'make: the build failed, see $(BUILD)/build.log' >&2; exit 1; }
 	@echo 'built: $(BIN)/sam2s'
 
-test: build  ## run all tests
-	@$(RUN) $(PYTEST) $(ARGS)
+# One thread for torch: more of them wait for one another actively, and on a busy machine small tensors took 15 times as long.
+# Real graphs come last, one at a time, as they do things within seconds. 2: interrupted, or nothing could be collected.
+test: build  ## run all tests, or ARGS
+ifeq ($(strip $(ARGS)),)
+	@code=0; $(RUN) $(TEST_THREADS) $(PYTEST) -n 2 --dist loadfile --ignore=test/ros || code=$$?; [ $$code != 2 ] || exit 2; \
+	$(RUN) $(TEST_THREADS) $(PYTEST) test/ros || code=$$?; exit $$code
+else
+	@$(RUN) $(TEST_THREADS) $(PYTEST) $(ARGS)
+endif
 
 test-full: build  ## run the tests that take minutes: parity at full size, long runs, precision on real video
 	@$(RUN) $(PYTEST) -m full -s $(ARGS)

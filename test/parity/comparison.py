@@ -96,5 +96,3 @@ class Comparison:
 
 HEADER = f"{'frames':>7}" + "".join(f"{field.name:>10}" for field in fields(Errors))
 HEADER += f"{'margin':>10}{'present':>9}{'absent':>8}{'masks':>7}"
-results: list[tuple[str, Comparison]] = []
-"""What this run of the tests has found, for the table at its end."""

@@ -163,11 +163,11 @@ def test_keep_going_until_sigint_while_the_example_controller_looks_on(begin_dem
     demo.wait_for_output("playing at", 90)
     [domain] = re.findall("to join this graph from another shell: export (.*)", demo.output)
     robot = start(
-        [sys.executable, str(CONTROLLER), "--ros-args", "-p", "max_age:=5.0", "-r", "masks:=/tracker/masks"],
+        [sys.executable, str(CONTROLLER), "--ros-args", "-p", "max_age:=2.0", "-r", "masks:=/tracker/masks"],
         **dict(variable.split("=") for variable in domain.split()),
     )
     robot.wait_for_output("moving", 60)
-    time.sleep(3)  # more than once through the clip
+    time.sleep(1.5)  # more than once through the clip
     code, _ = demo.stop(signal.SIGINT, 30)
     assert code == 0, demo.output
     robot.wait_for_output("standing still: the newest masks are of", 30)

@@ -234,13 +234,13 @@ def frames_in(folder) -> tuple[int, int, int]:
 
 
 def test_a_disk_that_becomes_full_ends_the_recording_with_files_that_can_be_read(graph, recorder, tmp_path):
-    """A file system of 8 MiB, in a name space of its own; the recorder is told to leave 4."""
+    """A file system of 6 MiB, in a name space of its own; the recorder is told to leave 4."""
     unshare = ("unshare", "--map-root-user", "--mount", "sh", "-c")
     if shutil.which("unshare") is None or subprocess.run([*unshare, "mount -t tmpfs none /mnt"], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here without privileges: unshare --map-root-user --mount")
     (tmp_path / "disk").mkdir()
     diagnostics = graph.collect(DiagnosticArray, "/diagnostics")
-    script = 'mount -t tmpfs -o size=8m none "$1" && { d=$1; shift; "$@"; code=$?; cp -r "$d/out" "$d.copy"; exit $code; }'
+    script = 'mount -t tmpfs -o size=6m none "$1" && { d=$1; shift; "$@"; code=$?; cp -r "$d/out" "$d.copy"; exit $code; }'
     process, source = recorder(*unshare, script, "sh", str(tmp_path / "disk"), output=tmp_path / "disk" / "out", reserve=4)
     matched = lambda: any(v.key == "matched" and int(v.value) for m in diagnostics for s in m.status for v in s.values)  # noqa: E731
     index = 0

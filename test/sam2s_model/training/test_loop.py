@@ -86,9 +86,8 @@ def test_a_run_learns_and_leaves_a_checkpoint_log_and_recipe(whole):
     assert yaml.safe_load((whole / "config.yaml").read_text()) == as_table(config(whole))
 
 
-@pytest.mark.parametrize("stops", [(5,), (3, 11, 19)])
-def test_a_run_that_was_stopped_goes_on_to_the_same_result(whole, tmp_path, stops):
-    for stop in stops:
+def test_a_run_that_was_stopped_goes_on_to_the_same_result(whole, tmp_path):
+    for stop in (3, 11, 19):
         assert train(config(tmp_path), lambda step: step >= stop, quiet=True).steps == stop
     assert train(config(tmp_path), quiet=True).steps == 20
     assert lines(tmp_path) == lines(whole)
