@@ -1,4 +1,4 @@
-"""Of all tests: the keyword `promises`, and a web server that serves one file, as well or as badly as a test wants."""
+"""Of all tests: the keyword `promises`, tables at the end of a run, and a web server with one file, as good or bad as a test wants."""
 
 from __future__ import annotations
 
@@ -19,6 +19,19 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """`-k promises` selects every test with the number of a promise in its name (see docs/promises.md)."""
     if re.match(r"test_p\d\d_", item.name):
         item.extra_keyword_matches.add("promises")
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Tables of what tests of all processes have recorded as "table": title, header, name of a row, row."""
+    ended = [report for reports in terminalreporter.stats.values() for report in reports if getattr(report, "when", "") == "call"]
+    tables: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for title, header, name, row in (value for report in ended for key, value in report.user_properties if key == "table"):
+        tables.setdefault((title, header), []).append((name, row))
+    for (title, header), rows in tables.items():
+        width = max(len(name) for name, _ in rows) + 2
+        terminalreporter.section(title)
+        for name, row in (("case", header), *rows):
+            terminalreporter.write_line(f"{name:{width}}{row}")
 
 
 @dataclass

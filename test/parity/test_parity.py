@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparison import Comparison
+from comparison import HEADER, Comparison
 from oracle import INTERACTIVE, VOS, Answer, Click, Settings
 from scenario import FRAMES, Ours, play, scenario
 from seeded import seeded_weights
@@ -25,6 +25,7 @@ from sam2s_model.config import ModelConfig
 from sam2s_model.model import Sam2Model
 
 TOLERANCE = 1e-3
+TABLE = "parity: worst relative error of each quantity"
 LEAST_MARGIN = 5.0
 PACKAGES = {"sam2": ("sam2",), "transformers": ("transformers", "timm")}
 IMAGE_HALF = Path(__file__).parents[3] / "shared" / "weights" / "sam2_hiera_tiny_image_part.fp16.pt"
@@ -90,7 +91,7 @@ def test_equals_the_oracle(case: Case, oracle: str, request, record_property):
     ours = our_run(case)
     asked = implementation(ours.weights, case.model, case.size, case.settings)
     comparison = Comparison.of(ours.answers, list(play(asked, ours.images, ours.clicks)))
-    record_property("parity", (request.node.callspec.id, comparison.row()))
+    record_property("table", (TABLE, HEADER, request.node.callspec.id, comparison.row()))
     errors = comparison.errors
     assert max(errors.logits, errors.iou, errors.score, errors.pointer) < TOLERANCE, errors
     assert comparison.margin > LEAST_MARGIN, "a decision is a matter of rounding: choose another seed"
