@@ -57,6 +57,7 @@ class Source:
         self.truths = graph.publisher(Image, f"{name}/mask")
         self.masks = graph.publisher(TrackedMasks, f"{name}/tracker/masks")
         self.sent: list[TrackedMasks] = []
+        self._graph, self._reports = graph, graph.collect(DiagnosticArray, "/diagnostics")
         for publisher in (self.images, self.truths, self.masks):
             graph.wait_until(
                 publisher.get_subscription_count,
@@ -64,6 +65,14 @@ class Source:
                 lambda name=publisher.topic_name: f"the recorder to subscribe to {name}",
             )
         time.sleep(0.5)
+
+    def counted(self) -> dict[str, int]:
+        """What the recorder said last."""
+        told = [s for message in list(self._reports)[-1:] for s in message.status if s.name == "recorder: messages"]
+        return {pair.key: int(pair.value) for status in told for pair in status.values}
+
+    def wait_for(self, **counts: int) -> None:
+        self._graph.wait_until(lambda: counts.items() <= self.counted().items(), 30, lambda: f"{counts}, not {self.counted()}")
 
     @staticmethod
     def header(index: int) -> Header:
@@ -118,7 +127,7 @@ def test_files_hold_what_was_published(recorder, tmp_path):
         if not i % 2:
             source.mask(i)
         time.sleep(0.05)
-    time.sleep(0.7)
+    source.wait_for(matched=8)
     code, seconds = process.stop(signal.SIGINT)
     assert code == 0 and seconds < process.OUT_WITHIN and "Traceback" not in process.output, process.output
 
@@ -180,13 +189,13 @@ def test_what_does_not_match_is_counted(recorder, tmp_path):
     process, source = recorder(pending=4, fps=10.0)
     for i in range(10):
         source.image(i)
-    time.sleep(0.3)
+    source.wait_for(images=10)
     for i in (0, 8, 9, 20):  # the image of 0 was given up, 20 never had one
         source.mask(i)
     source.sent.append(None)  # a mask that does not arrive: its number is missing
     source.image(21)
     source.mask(21)
-    time.sleep(2.0)
+    source.wait_for(images=11, matched=3, masks_without_image=2)
     code, _ = process.stop(signal.SIGTERM)
     assert code == 0, process.output
     report = json.loads((tmp_path / "out" / "recorder.json").read_text())
@@ -242,12 +251,11 @@ def test_a_disk_that_becomes_full_ends_the_recording_with_files_that_can_be_read
     diagnostics = graph.collect(DiagnosticArray, "/diagnostics")
     script = 'mount -t tmpfs -o size=6m none "$1" && { d=$1; shift; "$@"; code=$?; cp -r "$d/out" "$d.copy"; exit $code; }'
     process, source = recorder(*unshare, script, "sh", str(tmp_path / "disk"), output=tmp_path / "disk" / "out", reserve=4)
-    matched = lambda: any(v.key == "matched" and int(v.value) for m in diagnostics for s in m.status for v in s.values)  # noqa: E731
     index = 0
     while process.running() and index < 4000:
         index += 1
         source.noise(index)
-        time.sleep(0.005 if matched() else 0.2)  # at first slowly: a flood whose images come too late has no overlays
+        time.sleep(0.005 if source.counted().get("matched") else 0.2)  # at first slowly: a flood whose images come too late has no overlays
     assert process.wait(20) == 1 and "Traceback" not in process.output, process.output
     failed = f"recording into {tmp_path / 'disk' / 'out'} failed: the disk is full: 3 MiB are free, the last 4 are left"
     assert process.output.count(failed) == 1, process.output
