@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from rclpy.qos import ReliabilityPolicy
 from sam2s_ros.msg import Prompt, TrackedMasksPair, TrackerStatus
 from sam2s_ros.srv import AddPrompts, GetState
@@ -58,6 +59,7 @@ def stereo(graph, start):
 
 def test_p01_p31_two_trackers_share_nothing_and_their_masks_are_paired(graph, stereo, camera):
     trackers, pairing, cameras, pairs = stereo
+    torch.set_num_threads(1)  # as the trackers do: another number rounds in another way
     alone = {side: Tracker(load_model(resolve_checkpoint("sam2s_pico"), device="cpu")) for side in SIDES}
     frames = {side: list(open_source(scene)) for side, scene in SCENES.items()}
     boxes = {side: first_prompts(open_source(SCENES[side]), frames[side][0])[0][0].box for side in SIDES}
@@ -101,8 +103,7 @@ def test_p01_p31_two_trackers_share_nothing_and_their_masks_are_paired(graph, st
         for side in SIDES:
             masks = getattr(pair, side)
             assert masks.header.frame_id == side and len(masks.objects) == len(expected[side])
-            differ = image_codec.to_gray(masks.label_image) != expected[side].label_map
-            assert differ.mean() < 1e-3, side  # not 0: the number of torch's threads is another here, and so the rounding
+            np.testing.assert_array_equal(image_codec.to_gray(masks.label_image), expected[side].label_map)
         if number == numbers[0]:
             for side in SIDES:
                 asked = AddPrompts.Request(prompts=[Prompt(box=boxes[side].tolist())])
