@@ -175,7 +175,7 @@ MODELS = {**_published(), EDGETAM.name: EDGETAM, PICO.name: PICO, NANO.name: NAN
 
 
 POLICY_NAMES = (
-    "fifo", "efp", "divemem", "divemem+efp", "tsms", "samurai", "distractor", "occlusion", "slm", "none"
+    "fifo", "efp", "divemem", "divemem+efp", "tsms", "samurai", "distractor", "occlusion", "slm", "match", "fifo+match", "none"
 )  # fmt: skip
 """Names of `memory.POLICIES`, for those who do not need torch to know them."""
 
@@ -205,6 +205,18 @@ class TrackerConfig:
     long_term_buffer: int = option(5, "divemem: candidates of which the least similar becomes a long-term frame", low=1, high=64)
     long_term_min_iou: float = option(0.95, "divemem: a candidate's predicted IoU is greater", low=0.0, high=1.0)
     long_term_consecutive: bool = option(False, "divemem: a frame that is no candidate empties the buffer")
+    match_newest: int = option(3, "match: newest frames that labels are propagated from", low=1, high=16)
+    match_older: int = option(4, "match: older frames kept for that besides the prompted ones", low=0, high=64)
+    match_every: int = option(10, "match: one frame in so many may be kept as an older one", low=1, high=10_000)
+    match_keep: str = option(
+        "diverse", "match: which older frames stay: diverse: those that are least alike, newest", choices=("diverse", "newest")
+    )
+    match_neighbours: int = option(2, "match: most similar places of each frame that vote", low=1, high=16)
+    match_temperature: float = option(0.07, "match: of the votes' weights, in cosines", low=0.001, high=1.0)
+    match_radius: float = option(0.3, "match: how far places of the newest frames may be away, image sides", low=0.01, high=2.0)
+    match_threshold: float = option(0.4, "match: share of the votes from which a place is taken for the object's", low=0.05, high=0.95)
+    match_gain: float = option(10.0, "match: logits of the mask decoder's prompt for each share of the votes", low=0.1, high=100.0)
+    match_map_share: float = option(0.5, "match: part of the propagated labels, beside the mask, in what is remembered", low=0.0, high=1.0)
     min_predicted_iou: float = option(0.4, "a mask of which the model expects a lower IoU is SUSPECT", low=0.0, high=1.0)
     lost_after: float = option(2.0, "s without being visible until OCCLUDED becomes LOST", low=0.0, high=3600.0)
     max_area_fraction: float = option(0.6, "a mask over more of the image than this is SUSPECT", low=0.0, high=1.0)

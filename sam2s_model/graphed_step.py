@@ -151,7 +151,7 @@ class GraphedStep:
         Returns the outputs, the reading of each object and the label image (H, W) uint8.
         """
         bank = segmenter.bank
-        ids, rows = list(bank.ids), slice(0, len(bank))
+        ids = list(bank.ids)
         self._time[0].fill_(frame.index)
         self._time[1].fill_(frame.stamp)
         self._set_labels(labels)
@@ -164,9 +164,9 @@ class GraphedStep:
             label_map = compose(mask_logits, outputs.present, self._labels[: len(ids)], frame.size)
             return outputs, segmenter.summary(outputs), label_map
 
-        key = bank.generation, len(ids), clock.shapes, frame.size
+        key = segmenter.generation, len(ids), clock.shapes, frame.size
         outputs, summary, label_map = self._trackers.run(key, track)
-        bank.know_tracked(rows, frame.index)
+        segmenter.know_tracked(frame.index)
         own = Outputs(tuple(ids), *(value.clone() for value in outputs.tensors))  # the next replay overwrites the others
         summary, label_map = self._summary.fetch(summary), self._map.fetch(label_map)
         if following is not None:

@@ -7,7 +7,7 @@ asked for, and when, in `tracker`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from sam2s_model.config import TrackerConfig
 from sam2s_model.constants import constant
+from sam2s_model.correspondence import Correspondence, Propagated
 from sam2s_model.history import Frame
-from sam2s_model.mask_decoder import Decoded, Stability
+from sam2s_model.mask_decoder import Candidates, Decoded, Stability
 from sam2s_model.memory import BankLayout, Clock, Evidence, MemoryBank, Note, Policy, View, create_policy
 from sam2s_model.model import ABSENT_LOGIT, STRIDE, Conditioned, Sam2Model
 from sam2s_model.presence import Reading
@@ -25,6 +26,8 @@ from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.prompts import Prompt
 from sam2s_model.reidentification import Reidentification, Verdict, looks
 
+import os
+MODE = os.environ.get("MODE", "vote")
 PREVIOUS_LIMIT = 32.0  # logits of a mask that is fed back are clamped to it, as published
 
 
@@ -80,8 +83,38 @@ class Segmenter:
         self.keys = 0  # that an object's memory attention had on the last frame, padding included
         self.stability = Stability(config.stability_delta, config.stability_threshold) if config.stability else None
         self.looks = Reidentification(config, model.config.dim) if config.reidentification else None
-        notes = (*self.policy.notes, *(self.looks.notes if self.looks else ()))
+        self.matches = None
+        if self.policy.match:
+            self.matches = Correspondence(self.policy.match, model, config.prompt_history, config.max_conditioning)
+        notes = (*self.policy.notes, *(part_note for part in (self.looks, self.matches) if part for part_note in part.notes))
         self.bank = MemoryBank(bank_layout(model, self.policy, config, notes), model.device, model.dtype)
+
+    @property
+    def generation(self) -> tuple[int, int]:
+        """Counts allocations: what was captured with another one writes to memory that is no longer used."""
+        return self.bank.generation, self.matches.store.generation if self.matches else 0
+
+    def know_tracked(self, frame: int) -> None:
+        """Know on the host what a step of all objects has written: for a step that was replayed."""
+        self.bank.know_tracked(slice(0, len(self.bank)), frame)
+        if self.matches:
+            self.matches.store.newest = frame
+
+    def forget(self, frame: int) -> None:
+        """Empty what a step that failed may have written of its frame, which no other frame needs."""
+        self.bank.forget(frame)
+        if self.matches:
+            self.matches.store.forget(frame)
+
+    def clear(self) -> None:
+        """Forget all objects and frames; the memory stays allocated."""
+        self.bank.clear()
+        if self.matches:
+            self.matches.store.clear()
+
+    def memory_bytes(self) -> int:
+        """Bytes allocated on the device for what is remembered: the bank, and the frames that labels come from."""
+        return self.bank.memory_bytes() + (self.matches.store.memory_bytes() if self.matches else 0)
 
     def track(self, frame: Frame, object_ids: Sequence[int], clock: Clock | None = None) -> Outputs:
         """Decode objects on a frame from what is remembered of the frames before, and remember it.
@@ -110,8 +143,9 @@ class Segmenter:
     def _track(self, frame: Frame, object_ids: Sequence[int], stamp: int | Tensor) -> Outputs:
         rows = self.bank.rows(object_ids)
         view = View(self.bank, rows)
+        found = self.matches.propagate(view, frame.index, frame.features.coarse) if self.matches else None
         conditioned = self._condition(frame, view)
-        decoded, candidates = self._decode_tracked(conditioned.features, frame, view)
+        decoded, candidates = self._decode_tracked(conditioned.features, frame, view, found)
         present, verdict = self._present(decoded), None
         if self.looks:
             verdict = self.looks.judge(view, frame.features.coarse, decoded.logits, present, stamp)
@@ -126,9 +160,14 @@ class Segmenter:
             self.bank.write_recent(rows, frame.index, memory, outputs.pointers)
             self.bank.write_mask(rows, frame.index, outputs.logits)
             self.policy.remember(view, _evidence(frame, outputs, memory, candidates))
+        elif found:
+            self.bank.write_mask(rows, frame.index, outputs.logits)
         else:  # the last mask that was seen stays the prompt
             previous = self.bank.mask(rows, frame.index - 1)
             self.bank.write_mask(rows, frame.index, torch.where(present[:, None, None, None], decoded.logits, previous))
+        if found:
+            trust = self.matches.agreement(found, decoded.logits)[:, 0] * outputs.iou
+            self.matches.remember(view, frame.index, found, outputs.logits, trust, outputs.present)
         return outputs
 
     def prompt(self, frame: Frame, object_id: int, prompt: Prompt) -> Outputs:
@@ -153,24 +192,49 @@ class Segmenter:
                 frame.features, outputs.logits, present, binarise=self.config.binarise_prompted
             )
             self.bank.drop_kept([row], frame.index)
-            self.bank.write_conditioning(row, frame.index, memory[0], outputs.pointers[0])
+            slot = self.bank.write_conditioning(row, frame.index, memory[0], outputs.pointers[0])
             self.policy.prompted(view, _evidence(frame, outputs, memory))
+            if self.matches:
+                self.matches.prompted(view, slot, frame.index, frame.features.coarse, outputs.logits)
+        elif self.matches:
+            self._match_prompted(row, frame, outputs.logits)
         self.bank.write_mask([row], frame.index, outputs.logits)
         return outputs
 
     def take_over(self, other: Segmenter, newest: Frame | None) -> None:
         """Go on with the objects of another policy, which had them on the newest frame; this one's bank is empty."""
-        self.bank.adopt(other.bank, self.looks.notes if self.looks else ())
-        if not len(self.bank) or not self.policy.uses_memory or other.policy.uses_memory:
+        matched = bool(self.matches and other.matches)
+        notes = (*(self.looks.notes if self.looks else ()), *(self.matches.notes if matched else ()))
+        self.bank.adopt(other.bank, notes)
+        if matched:
+            self.matches.store = other.matches.store
+        if not len(self.bank):
             return
-        rows, side = self.bank.rows(self.bank.ids), self.model.image_size
-        logits = self.bank.mask(rows, newest.index)
+        view, logits = View(self.bank, slice(0, len(self.bank))), self.bank.mask(slice(0, len(self.bank)), newest.index)
+        if self.policy.uses_memory and not other.policy.uses_memory:
+            self._condition_on(newest, logits)
+        if self.matches and not matched:
+            self.matches.start(view, newest.index, newest.features.coarse, logits)
+        if self.matches and not self.policy.uses_memory:
+            for row in range(len(self.bank)):
+                self._match_prompted(row, newest, logits[row : row + 1])
+
+    def _condition_on(self, newest: Frame, logits: Tensor) -> None:
+        """Take all objects' masks on a frame for prompts."""
+        side = self.model.image_size
         present = (logits > 0).flatten(1).any(1)
         masks = (F.interpolate(logits, size=(side, side), mode="bilinear") > 0).float()
         pointers = self.model.pointer(self.model.decode_given_mask(newest.features, masks).token, present)
         memory = self.model.encode_memory(newest.features, logits, present, binarise=self.config.binarise_prompted)
         for row in range(len(self.bank)):
             self.bank.write_conditioning(row, newest.index, memory[row], pointers[row])
+
+    def _match_prompted(self, row: int, frame: Frame, logits: Tensor) -> None:
+        """Remember the labels of a prompted frame where nothing else is remembered. logits: (1, 1, h, w)"""
+        layout = self.bank.layout
+        nothing = logits.new_zeros(layout.tokens, layout.memory_dim), logits.new_zeros(layout.dim)
+        slot = self.bank.write_conditioning(row, frame.index, *nothing)
+        self.matches.prompted(View(self.bank, [row]), slot, frame.index, frame.features.coarse, logits)
 
     def readings(self, outputs: Outputs, prompted: Prompt | None = None) -> list[Reading]:
         """The outputs on the host, which waits for the device here."""
@@ -179,12 +243,18 @@ class Segmenter:
     def summary(self, outputs: Outputs, prompted: Prompt | None = None) -> Tensor:
         """(N, 5 + K) fp32: all that is said of each object but its mask, as `readings` takes it."""
         score = outputs.object_logit.sigmoid()
-        if not self.model.has_object_score or (prompted is not None and prompted.mask is not None):
+        of_a_person = prompted is not None and (prompted.mask is not None or not self.model.has_object_score)
+        if not self._tells_presence or of_a_person:
             score = outputs.iou
         columns = (score, outputs.iou, outputs.present.float(), outputs.similarity, outputs.rejected.float())
         asked = (outputs.class_logits != 0).any(1, keepdim=True)  # whether there was a memory
         classes = outputs.class_logits.softmax(1) * asked
         return torch.cat((torch.stack(columns, dim=1), classes), dim=1)
+
+    @property
+    def _tells_presence(self) -> bool:
+        """Whether there is a score of presence, of the decoder's head or of correspondences."""
+        return self.model.has_object_score or bool(self.matches)
 
     def _condition(self, frame: Frame, view: View) -> Conditioned:
         """The frame's features conditioned on the memories of some rows, where there are any."""
@@ -205,8 +275,12 @@ class Segmenter:
             None if chosen.short is None else (view.memories(chosen.short.columns), chosen.short.codes),
         )
 
-    def _decode_tracked(self, features: Tensor, frame: Frame, view: View) -> tuple[Decoded, Tensor | None]:
-        """Decode without a prompt, and the candidate masks (N, 3, h, w) for policies that compare them."""
+    def _decode_tracked(
+        self, features: Tensor, frame: Frame, view: View, found: Propagated | None
+    ) -> tuple[Decoded, Tensor | None]:
+        """Decode without a person's prompt, and the candidate masks (N, 3, h, w) for policies that compare them."""
+        if found is not None:
+            return self._decode_matched(features, frame, found), None
         if not self.policy.uses_memory:
             return self._decode_previous(features, frame, view), None
         multimask = self.config.multimask_tracking
@@ -218,6 +292,22 @@ class Segmenter:
             stays = self.stability.stable(found.logits[:, 0]) if self.stability else torch.ones_like(chosen, dtype=torch.bool)
             chosen = torch.where(stays, 0, chosen)
         return found.taken(chosen), found.logits[:, 1:]
+
+    def _decode_matched(self, features: Tensor, frame: Frame, found: Propagated) -> Decoded:
+        """Decode from what was propagated, or from memory: of all masks the one that both believe in."""
+        if self.policy.uses_memory:
+            made = self.model.candidates(features, frame.features)
+            if MODE != "vote":
+                more = self.matches.candidates(features, frame.features, found)
+                made = more if MODE == "prompt" else Candidates(*(torch.cat(p, 1) for p in ((made.logits, more.logits), (made.iou, more.iou), (made.tokens, more.tokens))), made.object_logit)
+        else:
+            made = self.matches.candidates(features, frame.features, found)
+        agreement = self.matches.agreement(found, made.logits)
+        decoded = made.taken((agreement * made.iou).argmax(1))
+        if self.policy.uses_memory:
+            return decoded
+        score = self.matches.score(found, agreement.gather(1, (agreement * made.iou).argmax(1, keepdim=True))[:, 0])
+        return replace(decoded, object_logit=torch.logit(score, eps=1e-4))
 
     def _decode_previous(self, features: Tensor, frame: Frame, view: View) -> Decoded:
         """Decode from the masks of the frame before, for the policy without memory."""
@@ -269,7 +359,7 @@ class Segmenter:
 
     def _present(self, decoded: Decoded) -> Tensor:
         """(N,) bool: the published gate, object score > 0; without the head or the gate, a mask that is not empty."""
-        if self.model.has_object_score and self.config.object_score_gating:
+        if self._tells_presence and self.config.object_score_gating:
             return decoded.object_logit > 0
         return (decoded.logits > 0).flatten(1).any(1)
 
@@ -329,13 +419,13 @@ def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: 
     # fails may have overwritten the oldest.
     masks = config.prompt_history + 1
     return BankLayout(
-        conditioning=config.max_conditioning if remembers else 0,
+        conditioning=config.max_conditioning if remembers or policy.match else 0,
         recent=policy.window + masks if remembers else 0,
         recent_pointers=policy.pointer_window + masks if remembers else 0,
         masks=masks,
-        tokens=model.memory_tokens,
+        tokens=model.memory_tokens if remembers else 0,
         memory_dim=model.config.memory_dim,
-        dim=model.config.dim,
+        dim=model.config.dim if remembers else 0,
         logits=(h * STRIDE // 4, w * STRIDE // 4),
         kept=policy.kept,
         notes=notes,

@@ -117,7 +117,7 @@ class Tracker:
             outputs, label_map = self._track_all(frame, newest, following if fits else None)
             self._describe(frame, label_map)
         except BaseException:
-            self._segmenter.bank.forget(frame.index)
+            self._segmenter.forget(frame.index)
             raise
         self._history.append(frame)
         self._outputs = outputs
@@ -172,7 +172,7 @@ class Tracker:
     @for_inference
     def reset(self) -> None:
         """Forget all objects and frames. Ids go on counting: none is ever given twice."""
-        self._segmenter.bank.clear()
+        self._segmenter.clear()
         self._history.clear()
         self._objects.clear()
         self._outputs = None
@@ -214,7 +214,7 @@ class Tracker:
         capacity x `BankLayout.bytes_per_object` + (`prompt_history` + 1) x `ImageFeatures.memory_bytes`, where the
         capacity is the power of two that holds the most objects there were.
         """
-        return self._segmenter.bank.memory_bytes() + self._history.memory_bytes()
+        return self._segmenter.memory_bytes() + self._history.memory_bytes()
 
     def bytes_per_object(self, element_size: int = 0) -> int:
         """Bytes of one object's row of the bank; of one whose numbers take `element_size` bytes, 0: the model's own."""

@@ -14,7 +14,10 @@ from sam2s_model.memory.divemem import DiveMem
 from sam2s_model.memory.efp import FramePruning
 from sam2s_model.memory.evidence import Evidence
 from sam2s_model.memory.fifo import Fifo
+from sam2s_model.memory.frame_store import FrameStore
 from sam2s_model.memory.layout import BankLayout, Note
+from sam2s_model.memory.match import Match
+from sam2s_model.memory.matching import Matching
 from sam2s_model.memory.none import PreviousMask
 from sam2s_model.memory.occlusion import OcclusionAware
 from sam2s_model.memory.policy import Part, Policy, Pruning, Selection
@@ -26,8 +29,8 @@ from sam2s_model.memory.view import View
 PRUNINGS: dict[str, Pruning | None] = {"none": None, "efp": FramePruning(), "tsms": SplitHalfPruning()}
 
 
-def _fifo(model: ModelConfig, options: TrackerConfig, pruning: str = "none") -> Policy:
-    return Fifo(model, _pruning(options, pruning))
+def _fifo(model: ModelConfig, options: TrackerConfig, pruning: str = "none", match: bool = False) -> Policy:
+    return Fifo(model, _pruning(options, pruning), Matching.of(options) if match else None)
 
 
 def _divemem(model: ModelConfig, options: TrackerConfig, pruning: str = "none") -> Policy:
@@ -55,9 +58,14 @@ POLICIES: dict[str, Callable[[ModelConfig, TrackerConfig], Policy]] = {
     "distractor": lambda model, options: DistractorAware(model),
     "occlusion": lambda model, options: OcclusionAware(model),
     "slm": lambda model, options: ShortLong(model, _pruning(options, "none")),
+    "match": lambda model, options: Match(model, match=Matching.of(options)),
+    "fifo+match": partial(_fifo, match=True),
     "none": lambda model, options: PreviousMask(model),
 }
 """A policy of each name, for a model and the tracker's options."""
+
+WITHOUT_MEMORY = ("match", "none")
+"""Policies that need nothing that was trained for memory: any checkpoint can run them."""
 
 __all__ = [
     "POLICIES",
@@ -68,6 +76,9 @@ __all__ = [
     "Evidence",
     "Fifo",
     "FramePruning",
+    "FrameStore",
+    "Match",
+    "Matching",
     "MemoryBank",
     "Note",
     "OcclusionAware",
@@ -88,11 +99,11 @@ __all__ = [
 def choose_policy(name: str, has_memory: bool, model: ModelConfig) -> str:
     """Resolve "auto" and check that the checkpoint can run the policy. Raises ConfigError."""
     if name == "auto":
-        return "none" if not has_memory else "slm" if model.short_attention else "fifo"
+        return "match" if not has_memory else "slm" if model.short_attention else "fifo"
     if name not in POLICIES:
         raise ConfigError(f"policy is {name!r}: expected auto, {', '.join(POLICIES)}")
-    if name != "none" and not has_memory:
-        raise ConfigError(f"policy is {name!r}, but the checkpoint has no trained memory: expected 'none' or 'auto'")
+    if name not in WITHOUT_MEMORY and not has_memory:
+        raise ConfigError(f"policy is {name!r}, but the checkpoint has no trained memory: expected 'match', 'none' or 'auto'")
     return name
 
 

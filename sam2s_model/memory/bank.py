@@ -109,7 +109,7 @@ class MemoryBank:
     def adopt(self, other: MemoryBank, notes: Sequence[Note]) -> None:
         """Take over another bank's objects: prompted frames, rings, masks and some notes, not what its policy kept.
 
-        Of the other bank's slots of each kind there are as many as here, or none.
+        Of the other bank's slots of each kind there are as many as here, or memories are of another kind and stay there.
         """
         for object_id in other.ids:
             self.add(object_id)
@@ -117,7 +117,7 @@ class MemoryBank:
         self.logits[:n], self.mask_frames[:n] = other.logits[:n], other.mask_frames[:n]
         for note in notes:
             self.notes[note.name][:n] = other.notes[note.name][:n]
-        if source.conditioning and own.conditioning:
+        if source.recent and own.recent:
             both = own.conditioning + own.recent
             for mine, theirs in ((self.spatial, other.spatial), (self.frames, other.frames), (self.known, other.known)):
                 mine[:n, :both] = theirs[:n, :both]
@@ -139,8 +139,8 @@ class MemoryBank:
             self._write(frames, rows, frame, ring, time, layout.conditioning)
         self._know_recent(rows, frame)
 
-    def write_conditioning(self, row: int, frame: int, spatial: Tensor, pointer: Tensor) -> None:
-        """Remember a prompted frame of one object: the first stays, the oldest of the others gives way.
+    def write_conditioning(self, row: int, frame: int, spatial: Tensor, pointer: Tensor) -> int:
+        """Remember a prompted frame of one object: the first stays, the oldest of the others gives way. Returns its slot.
 
         spatial (tokens, memory_dim), pointer (dim,). The same frame as a recent memory is forgotten: it is this one now.
         """
@@ -151,9 +151,10 @@ class MemoryBank:
         rings = ((self.known, self.frames, layout.recent), (self.known_pointers, self.pointer_frames, layout.recent_pointers))
         for known, frames, ring in rings:
             known[row, slot] = frames[row, slot] = frame
-            same = layout.conditioning + frame % ring
-            if known[row, same] == frame:
+            same = layout.conditioning + frame % ring if ring else slot
+            if same != slot and known[row, same] == frame:
                 known[row, same] = frames[row, same] = EMPTY
+        return slot
 
     def write_mask(self, rows: Rows, frame: int, logits: Tensor) -> None:
         """Remember the mask logits (N, 1, h, w) of one frame."""

@@ -17,6 +17,7 @@ from sam2s_model.config import ModelConfig
 from sam2s_model.memory.bank import EMPTY
 from sam2s_model.memory.evidence import Evidence
 from sam2s_model.memory.layout import Note
+from sam2s_model.memory.matching import Matching
 from sam2s_model.memory.view import View
 
 
@@ -78,10 +79,12 @@ class Policy:
     """The common part: all prompted frames, the short window, and their pointers.
 
     config: of the model; pruning: of the short window, None to attend to all of it
+    match: how labels are propagated by correspondence, None where they are not
     """
 
     config: ModelConfig
     pruning: Pruning | None = None
+    match: Matching | None = None
 
     uses_memory: ClassVar[bool] = True
     uses_candidates: ClassVar[bool] = False  # `choose` takes one of the candidate masks, and `Evidence` has them

@@ -1,0 +1,45 @@
+"""Which frames are matched with the newest, and how labels follow from it: the constants of `memory.match`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sam2s_model.config import TrackerConfig
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which frames are matched, and how labels follow from it. See the options `match_*` of `TrackerConfig`.
+
+    newest: frames of the window, of which only places within `radius` (image sides) are looked at
+    older: further frames, one of which may be kept every `every` frames; diverse: those that are least alike, else the newest
+    neighbours: most similar places of each frame that vote; temperature: of their weights
+    threshold: least share of votes for the object; gain: logits of the dense prompt for each share more
+    map_share: part of the propagated map, beside the mask, in what is remembered
+    """
+
+    newest: int = 3
+    older: int = 4
+    every: int = 10
+    diverse: bool = True
+    radius: float = 0.3
+    neighbours: int = 3
+    temperature: float = 0.07
+    threshold: float = 0.4
+    gain: float = 10.0
+    map_share: float = 0.5
+
+    @classmethod
+    def of(cls, options: TrackerConfig) -> Matching:
+        return cls(
+            newest=options.match_newest,
+            older=options.match_older,
+            every=options.match_every,
+            diverse=options.match_keep == "diverse",
+            radius=options.match_radius,
+            neighbours=options.match_neighbours,
+            temperature=options.match_temperature,
+            threshold=options.match_threshold,
+            gain=options.match_gain,
+            map_share=options.match_map_share,
+        )
