@@ -53,6 +53,7 @@ class ModelConfig:
     no_object_embedding: SAM 2.1 marks the memory of a frame without the object
     pointer_time: SAM 2.1 gives object pointers a code of their age
     image_size: side of the square input that the checkpoint was trained at, px
+    policy: memory policy that "auto" means where the checkpoint has a trained memory
     """
 
     name: str
@@ -83,6 +84,7 @@ class ModelConfig:
     no_object_embedding: bool = False
     pointer_time: bool = False
     image_size: int = 1024
+    policy: str = "fifo"
 
     @property
     def decoder_width(self) -> int:
@@ -166,6 +168,7 @@ NANO = ModelConfig(
     no_object_embedding=True,
     pointer_time=True,
     image_size=512,
+    policy="match",
 )
 """This project's own tracker: EdgeTAM's parts, narrower, with SAM2S's memories and class token, and a mask decoder as wide as
 SAM2's, so that training can begin with a published one. 7.8 M parameters; at most 12 GFLOP a frame with one object and eleven
@@ -212,7 +215,7 @@ class TrackerConfig:
         "diverse", "match: which older frames stay: diverse: those that are least alike, newest", choices=("diverse", "newest")
     )
     match_neighbours: int = option(2, "match: most similar places of each frame that vote", low=1, high=16)
-    match_temperature: float = option(0.07, "match: of the votes' weights, in cosines", low=0.001, high=1.0)
+    match_temperature: float = option(0.05, "match: of the votes' weights, in cosines", low=0.001, high=1.0)
     match_radius: float = option(0.3, "match: how far places of the newest frames may be away, image sides", low=0.01, high=2.0)
     match_threshold: float = option(0.4, "match: share of the votes from which a place is taken for the object's", low=0.05, high=0.95)
     match_gain: float = option(10.0, "match: logits of the mask decoder's prompt for each share of the votes", low=0.1, high=100.0)

@@ -99,7 +99,7 @@ __all__ = [
 def choose_policy(name: str, has_memory: bool, model: ModelConfig) -> str:
     """Resolve "auto" and check that the checkpoint can run the policy. Raises ConfigError."""
     if name == "auto":
-        return "match" if not has_memory else "slm" if model.short_attention else "fifo"
+        return "match" if not has_memory else "slm" if model.short_attention else model.policy
     if name not in POLICIES:
         raise ConfigError(f"policy is {name!r}: expected auto, {', '.join(POLICIES)}")
     if name not in WITHOUT_MEMORY and not has_memory:

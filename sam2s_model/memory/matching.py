@@ -23,8 +23,8 @@ class Matching:
     every: int = 10
     diverse: bool = True
     radius: float = 0.3
-    neighbours: int = 3
-    temperature: float = 0.07
+    neighbours: int = 2
+    temperature: float = 0.05
     threshold: float = 0.4
     gain: float = 10.0
     map_share: float = 0.5

@@ -62,7 +62,7 @@ LATE = {
 }
 
 
-@pytest.mark.parametrize("policy", ["fifo", "efp", "none"])
+@pytest.mark.parametrize("policy", ["fifo", "efp", "match", "fifo+match", "none"])
 @pytest.mark.parametrize("prompts", LATE.values(), ids=LATE)
 def test_p20_a_late_prompt_leads_to_what_a_prompt_in_time_does(model, frames, policy, prompts):
     in_time = [(on, on, prompt) for _, on, prompt in prompts]
@@ -93,7 +93,7 @@ def test_p23_a_late_prompt_changes_no_other_object(model, frames):
     torch.testing.assert_close(beside.outputs.only([1]).logits, without.outputs.logits, **TIGHT)
 
 
-@pytest.mark.parametrize("policy", ["fifo", "none"])
+@pytest.mark.parametrize("policy", ["fifo", "match", "none"])
 def test_a_later_prompt_stays_when_an_earlier_frame_is_prompted(model, frames, policy):
     given = np.zeros((128, 160), bool)
     given[70:110, 90:140] = True
@@ -115,19 +115,23 @@ def test_p20_stamps_that_are_not_remembered(model, frames, stamp, code, words):
     assert tracker.prompt(9, [Prompt(object_id=1, **CLICKS)]).stamp == 9
 
 
-@pytest.mark.parametrize("policy", ["fifo", "none"])
+@pytest.mark.parametrize("policy", ["fifo", "match", "none"])
 def test_a_late_prompt_that_fails_half_way_changes_nothing(model, frames, policy, monkeypatch):
     prompts = [(0, 0, Prompt(box=BOX)), (2, 2, Prompt(box=OTHER))]
     tracker, untouched = (play(model, frames, policy, prompts) for _ in range(2))
-    calls, decode = [], model.decode
+    calls: list = []
 
-    def fails_on_the_way(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == 5:
-            raise torch.OutOfMemoryError("injected")
-        return decode(*args, **kwargs)
+    def failing(decode):
+        def fails_on_the_way(*args, **kwargs):
+            calls.append(args)
+            if len(calls) == 5:
+                raise torch.OutOfMemoryError("injected")
+            return decode(*args, **kwargs)
 
-    monkeypatch.setattr(model, "decode", fails_on_the_way)
+        return fails_on_the_way
+
+    for name in ("decode", "candidates"):
+        monkeypatch.setattr(model, name, failing(getattr(model, name)))
     newest = tracker.newest
     with pytest.raises(torch.OutOfMemoryError):
         tracker.prompt(6, [Prompt(object_id=1, **CLICKS), Prompt(box=OTHER)])

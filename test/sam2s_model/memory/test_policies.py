@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam2s_model.config import POLICY_NAMES, TrackerConfig
+from sam2s_model.config import MODELS, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.memory import POLICIES, View, choose_policy, create_policy
 
@@ -140,7 +140,8 @@ def test_pruning_is_an_option_of_policies_with_a_complete_window(script, small):
 
 def test_which_policy_a_checkpoint_runs(small):
     both = replace(small, short_attention=True)
-    assert [choose_policy("auto", *has) for has in ((True, small), (False, small), (True, both))] == ["fifo", "none", "slm"]
+    cases = (True, small), (False, small), (True, both), (True, MODELS["sam2s_nano"])
+    assert [choose_policy("auto", *case) for case in cases] == ["fifo", "match", "slm", "match"]
     with pytest.raises(ConfigError, match="policy is 'lifo': expected auto, fifo, efp, divemem"):
         choose_policy("lifo", True, small)
     with pytest.raises(ConfigError, match="policy is 'efp', but the checkpoint has no trained memory"):
