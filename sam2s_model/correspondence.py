@@ -6,7 +6,7 @@ are one batch: the affinity does not know them, only what is summed with it does
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sam2s_model.constants import constant
 from sam2s_model.image_features import ImageFeatures
-from sam2s_model.mask_decoder import Candidates
+from sam2s_model.mask_decoder import Candidates, Decoded
 from sam2s_model.memory import FrameStore, Note, View
 from sam2s_model.memory.bank import EMPTY
 from sam2s_model.memory.evidence import boxes
@@ -113,18 +113,34 @@ class Correspondence:
         labels = _box_labels(device=corners.device).expand(len(corners), -1)
         return corners, labels, (found.soft - self.matching.threshold) * self.matching.gain
 
-    def candidates(self, conditioned: Tensor, features: ImageFeatures, found: Propagated) -> Candidates:
-        """What the mask decoder makes of the propagated maps: all four masks of each object."""
-        corners, labels, dense = self.prompts(found)
-        return self.model.candidates(conditioned, features, corners, labels, dense)
+    def decode(
+        self, conditioned: Tensor, features: ImageFeatures, found: Propagated, own: Candidates | None = None
+    ) -> Decoded:
+        """The mask of each object that agrees most with its map and that the mask decoder expects most of.
 
-    @staticmethod
-    def agreement(found: Propagated, logits: Tensor) -> Tensor:
-        """(N, K): soft intersection over union of masks, logits (N, K, 4h, 4w), with the propagated maps."""
+        conditioned: (N, decoder_width, h, w), for the decoder; own: masks that were decoded from a trained memory, which are
+        chosen from as well. An object is there where its map has a mask that agrees with it, or where the memory says so.
+        """
+        corners, labels, dense = self.prompts(found)
+        made = self.model.candidates(conditioned, features, corners, labels, dense)
+        if own is not None:
+            made = own.joined(made)
+        agreement = self.agreement(found, made.logits)
+        chosen = (agreement * made.iou).argmax(1)
+        decoded = made.taken(chosen)
+        there = torch.logit(self.score(found, agreement.gather(1, chosen[:, None])[:, 0]), eps=1e-4)
+        return replace(decoded, object_logit=there if own is None else torch.maximum(own.object_logit, there))
+
+    def agreement(self, found: Propagated, logits: Tensor) -> Tensor:
+        """(N, K) 0..1: of masks, logits (N, K, 4h, 4w), with the propagated maps.
+
+        That is their soft intersection over union, in which what a mask misses counts `missed` times: the mask of a part
+        agrees with the map where it is, and the rest of the object would be forgotten within a few frames.
+        """
         masks = (logits > 0).float()
         common = (masks * found.soft).flatten(2).sum(2)
-        either = masks.flatten(2).sum(2) + found.soft.flatten(2).sum(2) - common
-        return common / either.clamp(min=1)
+        beyond, missed = masks.flatten(2).sum(2) - common, found.soft.flatten(2).sum(2) - common
+        return common / (common + beyond + self.matching.missed * missed).clamp(min=1)
 
     def score(self, found: Propagated, agreement: Tensor) -> Tensor:
         """(N,) 0..1, that an object is there: 0.5 at the least agreement of its mask with its map; 0 without a map."""
@@ -139,9 +155,13 @@ class Correspondence:
         found = Propagated(unit_tokens(coarse), self._small(masks), masks, masks[:, 0] > 0)
         self.remember(view, frame, found, logits, logits.new_ones(len(view)), found.inside.flatten(1).any(1))
 
-    def remember(self, view: View, frame: int, found: Propagated, logits: Tensor, trust: Tensor, present: Tensor) -> None:
-        """Keep a tracked frame. logits: (N, 1, 4h, 4w); trust: (N,) 0..1; present: (N,) bool"""
+    def remember(self, view: View, frame: int, found: Propagated, logits: Tensor, iou: Tensor, present: Tensor) -> None:
+        """Keep a tracked frame. logits: (N, 1, 4h, 4w); iou: (N,), predicted; present: (N,) bool
+
+        It is trusted as far as its mask agrees with its map, times the IoU that the mask decoder expects.
+        """
         matching, time = self.matching, view.time(frame)
+        trust = self.agreement(found, logits)[:, 0] * iou
         self.store.remember(frame, time, found.tokens, present.any())
         mask = self._small((logits > 0).float() * present[:, None, None, None])
         labels = _patched(matching.map_share * found.maps + (1 - matching.map_share) * mask)

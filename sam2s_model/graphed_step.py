@@ -22,8 +22,9 @@ from sam2s_model.history import Frame
 from sam2s_model.holes import fill_holes
 from sam2s_model.image_features import ImageFeatures
 from sam2s_model.model import Sam2Model
+from sam2s_model.outputs import Outputs, compose, readings
 from sam2s_model.presence import Reading
-from sam2s_model.segmenter import Outputs, Segmenter, compose, readings
+from sam2s_model.segmenter import Segmenter
 
 
 class GraphedEncoder:

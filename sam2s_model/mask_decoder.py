@@ -36,8 +36,13 @@ class Candidates:
     tokens: Tensor
     object_logit: Tensor
 
+    def joined(self, other: Candidates) -> Candidates:
+        """These masks and others of the same objects, with this object score."""
+        pairs = ((self.logits, other.logits), (self.iou, other.iou), (self.tokens, other.tokens))
+        return Candidates(*(torch.cat(pair, dim=1) for pair in pairs), self.object_logit)
+
     def taken(self, chosen: Tensor) -> Decoded:
-        """One mask of each object: chosen (B,), 0..3."""
+        """One mask of each object: chosen (B,), its place."""
         rows = torch.arange(len(chosen), device=chosen.device)
         logits = self.logits[rows, chosen][:, None]
         return Decoded(logits, self.iou[rows, chosen], self.tokens[rows, chosen], self.object_logit)

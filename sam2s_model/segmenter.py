@@ -7,7 +7,6 @@ asked for, and when, in `tracker`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,57 +17,16 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.constants import constant
 from sam2s_model.correspondence import Correspondence, Propagated
 from sam2s_model.history import Frame
-from sam2s_model.mask_decoder import Candidates, Decoded, Stability
+from sam2s_model.mask_decoder import Decoded, Stability
 from sam2s_model.memory import BankLayout, Clock, Evidence, MemoryBank, Note, Policy, View, create_policy
-from sam2s_model.model import ABSENT_LOGIT, STRIDE, Conditioned, Sam2Model
+from sam2s_model.model import STRIDE, Conditioned, Sam2Model
+from sam2s_model.outputs import Outputs, gate, readings
 from sam2s_model.presence import Reading
 from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.prompts import Prompt
 from sam2s_model.reidentification import Reidentification, Verdict, looks
 
-import os
-MODE = os.environ.get("MODE", "vote")
 PREVIOUS_LIMIT = 32.0  # logits of a mask that is fed back are clamped to it, as published
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What the model says of N objects on one frame, on the device.
-
-    object_ids: N; logits: (N, 1, h, w) fp32, -1024 everywhere for an absent object; iou, object_logit: (N,) fp32
-    pointers: (N, dim); present: (N,) bool
-    class_logits: (N, K) fp32, of the class token, zero without a memory; K is 0 for a model without one
-    similarity: (N,) fp32, of an object that was LOST with what appears, NaN when it was not compared
-    rejected: (N,) bool, what appeared is not the object, whose mask is withheld
-    """
-
-    object_ids: tuple[int, ...]
-    logits: Tensor
-    iou: Tensor
-    object_logit: Tensor
-    pointers: Tensor
-    present: Tensor
-    class_logits: Tensor
-    similarity: Tensor
-    rejected: Tensor
-
-    def merged(self, newer: Outputs) -> Outputs:
-        """These outputs with those of some objects replaced or added; rows ascend by id."""
-        kept = [row for row, object_id in enumerate(self.object_ids) if object_id not in newer.object_ids]
-        ids = [self.object_ids[row] for row in kept] + list(newer.object_ids)
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-        joined = (torch.cat((old[kept], new))[order] for old, new in zip(self.tensors, newer.tensors))
-        return Outputs(tuple(ids[i] for i in order), *joined)
-
-    def only(self, object_ids: Sequence[int]) -> Outputs:
-        """The outputs of some of the objects."""
-        rows = [self.object_ids.index(object_id) for object_id in object_ids]
-        return Outputs(tuple(object_ids), *(t[rows] for t in self.tensors))
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        tensors = self.logits, self.iou, self.object_logit, self.pointers, self.present, self.class_logits
-        return *tensors, self.similarity, self.rejected
 
 
 class Segmenter:
@@ -105,6 +63,17 @@ class Segmenter:
         self.bank.forget(frame)
         if self.matches:
             self.matches.store.forget(frame)
+
+    def save(self, object_ids: Sequence[int]) -> tuple:
+        """What `restore` needs: who is remembered, and a copy of what is remembered of these objects."""
+        return self.bank.save(object_ids), self.matches.store.save() if self.matches else None
+
+    def restore(self, saved: tuple) -> None:
+        """Be as at `save`, when only its objects were prompted and tracked and others added since. Allocates nothing."""
+        bank, frames = saved
+        self.bank.restore(bank)
+        if self.matches:
+            self.matches.store.restore(frames)
 
     def clear(self) -> None:
         """Forget all objects and frames; the memory stays allocated."""
@@ -166,8 +135,7 @@ class Segmenter:
             previous = self.bank.mask(rows, frame.index - 1)
             self.bank.write_mask(rows, frame.index, torch.where(present[:, None, None, None], decoded.logits, previous))
         if found:
-            trust = self.matches.agreement(found, decoded.logits)[:, 0] * outputs.iou
-            self.matches.remember(view, frame.index, found, outputs.logits, trust, outputs.present)
+            self.matches.remember(view, frame.index, found, outputs.logits, outputs.iou, outputs.present)
         return outputs
 
     def prompt(self, frame: Frame, object_id: int, prompt: Prompt) -> Outputs:
@@ -294,20 +262,9 @@ class Segmenter:
         return found.taken(chosen), found.logits[:, 1:]
 
     def _decode_matched(self, features: Tensor, frame: Frame, found: Propagated) -> Decoded:
-        """Decode from what was propagated, or from memory: of all masks the one that both believe in."""
-        if self.policy.uses_memory:
-            made = self.model.candidates(features, frame.features)
-            if MODE != "vote":
-                more = self.matches.candidates(features, frame.features, found)
-                made = more if MODE == "prompt" else Candidates(*(torch.cat(p, 1) for p in ((made.logits, more.logits), (made.iou, more.iou), (made.tokens, more.tokens))), made.object_logit)
-        else:
-            made = self.matches.candidates(features, frame.features, found)
-        agreement = self.matches.agreement(found, made.logits)
-        decoded = made.taken((agreement * made.iou).argmax(1))
-        if self.policy.uses_memory:
-            return decoded
-        score = self.matches.score(found, agreement.gather(1, (agreement * made.iou).argmax(1, keepdim=True))[:, 0])
-        return replace(decoded, object_logit=torch.logit(score, eps=1e-4))
+        """Decode from what was propagated, and from memory where there is one: the mask that both believe in most."""
+        own = self.model.candidates(features, frame.features) if self.policy.uses_memory else None
+        return self.matches.decode(features, frame.features, found, own)
 
     def _decode_previous(self, features: Tensor, frame: Frame, view: View) -> Decoded:
         """Decode from the masks of the frame before, for the policy without memory."""
@@ -398,14 +355,6 @@ class Segmenter:
             self.looks.learn(view, seen, outputs.logits, outputs.iou, outputs.present, stamp)
 
 
-def readings(rows: Tensor, prompted: bool = False) -> list[Reading]:
-    """A summary on the host -> what it says of each object."""
-    return [
-        Reading(s, iou, bool(present), prompted, similarity, bool(rejected), np.array(said, np.float32) if any(said) else None)
-        for s, iou, present, similarity, rejected, *said in rows.tolist()
-    ]
-
-
 @constant
 def _box_labels(device=None) -> Tensor:  # -> (2,)
     return torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=device)
@@ -444,19 +393,3 @@ def _evidence(frame: Frame, outputs: Outputs, memory: Tensor, candidates: Tensor
         frame.features.coarse,
         candidates,
     )
-
-
-def gate(logits: Tensor, present: Tensor) -> Tensor:
-    """Mask logits (N, ...) with those of absent objects set to -1024, as published."""
-    return torch.where(present.reshape(-1, *[1] * (logits.dim() - 1)), logits, ABSENT_LOGIT)
-
-
-def compose(logits: Tensor, present: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks without overlap at the image's size, through the logits: the greatest one above 0 wins.
-
-    logits: (N, 1, h, w); present: (N,) bool; labels: (N,) uint8; size: (H, W)
-    Returns (H, W) uint8, 0 where there is none.
-    """
-    full = F.interpolate(logits, size=size, mode="bilinear")[:, 0]
-    best, owner = gate(full, present).max(0)
-    return torch.where(best > 0, labels[owner], 0)

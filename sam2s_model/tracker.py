@@ -23,9 +23,10 @@ from sam2s_model.holes import fill_holes
 from sam2s_model.image_features import ImageFeatures
 from sam2s_model.memory import choose_policy
 from sam2s_model.model import Sam2Model
+from sam2s_model.outputs import Outputs, compose
 from sam2s_model.presence import TrackedObject, describe_frame
 from sam2s_model.prompts import Prompt
-from sam2s_model.segmenter import Outputs, Segmenter, compose
+from sam2s_model.segmenter import Segmenter
 from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
 from sam2s_model.tracks import MAX_LABEL, Tracks
 
@@ -349,12 +350,12 @@ class Tracker:
     def _all_or_nothing(self, frames: Sequence[Frame], changed_ids: Sequence[int]) -> Iterator[None]:
         """Undo what is done inside to these frames and objects, and to new objects, when anything is raised."""
         changed = self._segmenter.bank.ids if self.config.non_overlap_memory else changed_ids
-        bank, kept = self._segmenter.bank.save(changed), [frame.saved() for frame in frames]
+        memory, kept = self._segmenter.save(changed), [frame.saved() for frame in frames]
         objects, next_id, revision, outputs = dict(self._objects), self._next_id, self.revision, self._outputs
         try:
             yield
         except BaseException:
-            self._segmenter.bank.restore(bank)
+            self._segmenter.restore(memory)
             for frame, saved in zip(frames, kept):
                 frame.restore(saved)
             self._objects, self._next_id, self.revision, self._outputs = objects, next_id, revision, outputs

@@ -82,6 +82,17 @@ class FrameStore:
             self._prompted_frames[free[0]] = frame
         self._prompted_tokens[self._prompted.index(frame)] = tokens.to(self._tokens.dtype)
 
+    def save(self) -> tuple:
+        """Which frames are in the slots of prompted ones, for `restore`."""
+        return list(self._prompted), self._prompted_tokens, self._prompted_frames, self._prompted_frames.clone()
+
+    def restore(self, saved: tuple) -> None:
+        """Be as at `save`, when only frames were prompted since. Allocates nothing."""
+        self._prompted, tokens, self._prompted_frames, frames = saved
+        self.generation += tokens is not self._prompted_tokens
+        self._prompted_tokens = tokens
+        self._prompted_frames.copy_(frames)
+
     def forget(self, frame: int) -> None:
         """Empty what a step that failed may have written of its frame."""
         self.newest = min(self.newest, frame - 1)

@@ -16,6 +16,7 @@ class Matching:
     neighbours: most similar places of each frame that vote; temperature: of their weights
     threshold: least share of votes for the object; gain: logits of the dense prompt for each share more
     map_share: part of the propagated map, beside the mask, in what is remembered
+    missed: how much more a place counts that is the object's and not in a mask, than one that is in it and not the object's
     """
 
     newest: int = 3
@@ -28,6 +29,7 @@ class Matching:
     threshold: float = 0.4
     gain: float = 10.0
     map_share: float = 0.5
+    missed: float = 1.5
 
     @classmethod
     def of(cls, options: TrackerConfig) -> Matching:
@@ -42,4 +44,5 @@ class Matching:
             threshold=options.match_threshold,
             gain=options.match_gain,
             map_share=options.match_map_share,
+            missed=options.match_missed,
         )

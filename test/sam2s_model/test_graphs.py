@@ -20,7 +20,8 @@ from sam2s_model.history import Frame
 from sam2s_model.holes import fill_holes
 from sam2s_model.model import Sam2Model
 from sam2s_model.prompts import Prompt
-from sam2s_model.segmenter import Segmenter, compose
+from sam2s_model.outputs import compose
+from sam2s_model.segmenter import Segmenter
 from sam2s_model.tracker import Tracker
 
 BOX, OTHER = np.array([20, 30, 60, 60], np.float32), np.array([90, 70, 140, 110], np.float32)

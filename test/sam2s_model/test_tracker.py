@@ -404,12 +404,14 @@ def test_a_policy_can_be_followed_by_another_and_the_objects_stay(model, frames)
     assert (untouched.outputs.logits == switched.outputs.logits).all()
     click = Prompt(object_id=1, points=np.array([[30.0, 40.0]]), point_labels=np.array([1]))
     assert switched.prompt(4, [click]).stamp == 4, "a remembered frame can still be prompted"
-    for i, policy in enumerate(["efp", "match", "divemem+efp", "fifo+match", "tsms", "match", "samurai", "occlusion", "none", "match", "none", "distractor", "fifo"]):
+    for i, policy in enumerate(["efp", "divemem+efp", "tsms", "samurai", "occlusion", "none", "distractor", "fifo"]):
         switched.set_policy(policy)
         tracks = switched.step(60 + i, frames[7])
-        assert tracks.object_ids.tolist() == [1, 2]
-        # random weights have no features to match
-        assert "match" in policy or all(a > 0 for a in tracks.areas)
+        assert tracks.object_ids.tolist() == [1, 2] and all(a > 0 for a in tracks.areas)
+    for i, policy in enumerate(["match", "fifo+match", "match", "none", "match", "divemem", "fifo+match", "fifo"]):
+        switched.set_policy(policy)
+        tracks = switched.step(80 + i, frames[7])
+        assert tracks.object_ids.tolist() == [1, 2], "random weights have nothing to match, so that masks may be empty"
 
 
 def test_a_policy_that_follows_none_starts_from_the_newest_masks(model, frames):
