@@ -91,7 +91,8 @@ class Correspondence:
         # ... and not again as one of the newest or of the older ones
         twice = (frames[prompted:, None] == frames[:prompted]) & same.any(2)[:, None]
         known = known & ~F.pad(twice.any(2), (prompted, 0))
-        return columns, torch.where(known, view.bank.notes["label_trust"][view.rows].gather(1, columns), 0.0)
+        trust = view.bank.notes["label_trust"][view.rows].gather(1, columns)
+        return columns, torch.where(known, trust, 0.0).nan_to_num()
 
     def _neighbours(self, tokens: Tensor, remembered: Tensor) -> tuple[Tensor, Tensor]:
         """The most similar places of each frame: weights (places, E, k) fp32, and places counted over all frames (places, E k)."""
@@ -100,7 +101,7 @@ class Correspondence:
         newest = similarity[:, frames - self.matching.newest :]
         newest += _far(*self.grid, self.matching.radius, device=tokens.device)[:, None].to(newest.dtype)
         best, places = similarity.topk(self.matching.neighbours, dim=2, sorted=False)
-        weights = ((best.float() - 1) / self.matching.temperature).exp()
+        weights = ((best.float() - 1) / self.matching.temperature).exp().nan_to_num()  # what is no number has no say
         offset = torch.arange(frames, device=places.device)[:, None] * area
         return weights, (places + offset).flatten(1)
 

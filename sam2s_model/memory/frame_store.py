@@ -96,8 +96,9 @@ class FrameStore:
     def forget(self, frame: int) -> None:
         """Empty what a step that failed may have written of its frame."""
         self.newest = min(self.newest, frame - 1)
-        self._ring_frames[frame % self.ring] = EMPTY
-        self.older_frames.copy_(torch.where(self.older_frames >= frame, EMPTY, self.older_frames))
+        self._tokens[frame % self.ring], self._ring_frames[frame % self.ring] = 0, EMPTY
+        of_it = self.older_frames >= frame
+        self._older[of_it], self._signatures[of_it], self.older_frames[of_it] = 0, 0, EMPTY
 
     def clear(self) -> None:
         """Forget all frames; the memory stays allocated."""
