@@ -220,6 +220,7 @@ class TrackerConfig:
     match_threshold: float = option(0.4, "match: share of the votes from which a place is taken for the object's", low=0.05, high=0.95)
     match_gain: float = option(10.0, "match: logits of the mask decoder's prompt for each share of the votes", low=0.1, high=100.0)
     match_map_share: float = option(0.5, "match: part of the propagated labels, beside the mask, in what is remembered", low=0.0, high=1.0)
+    match_prompted: float = option(1.0, "match: weight of a prompted frame, where a tracked one has at most 1", low=0.1, high=100.0)
     match_missed: float = option(1.5, "match: what a mask misses of the labels counts so many times what it has beyond", low=0.1, high=10.0)
     min_predicted_iou: float = option(0.4, "a mask of which the model expects a lower IoU is SUSPECT", low=0.0, high=1.0)
     lost_after: float = option(2.0, "s without being visible until OCCLUDED becomes LOST", low=0.0, high=3600.0)

@@ -16,6 +16,7 @@ class Matching:
     neighbours: most similar places of each frame that vote; temperature: of their weights
     threshold: least share of votes for the object; gain: logits of the dense prompt for each share more
     map_share: part of the propagated map, beside the mask, in what is remembered
+    prompted: how far a prompted frame is trusted, where 1 is a tracked frame of which everything is sure
     missed: how much more a place counts that is the object's and not in a mask, than one that is in it and not the object's
     """
 
@@ -30,6 +31,7 @@ class Matching:
     gain: float = 10.0
     map_share: float = 0.5
     missed: float = 1.5
+    prompted: float = 1.0
 
     @classmethod
     def of(cls, options: TrackerConfig) -> Matching:
@@ -45,4 +47,5 @@ class Matching:
             gain=options.match_gain,
             map_share=options.match_map_share,
             missed=options.match_missed,
+            prompted=options.match_prompted,
         )
