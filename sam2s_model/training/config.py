@@ -204,7 +204,13 @@ class TrainConfig:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a YAML file and change it by "key.subkey=value"s, values being YAML too; list members by their number.
+    """Read a training run's YAML file, see `read_config`."""
+    return read_config(TrainConfig, path, overrides)
+
+
+def read_config(kind: type, path: str | Path, overrides: Sequence[str] = ()) -> Any:
+    """Read a config dataclass from a YAML file and change it by "key.subkey=value"s, values being YAML too; list members by
+    their number.
 
     Raises ConfigError that names the key and what was expected.
     """
@@ -215,7 +221,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     table = {} if table is None else table
     for text in overrides:
         _override(table, text)
-    return build(TrainConfig, table, "")
+    return build(kind, table, "")
 
 
 def build(kind: type, table: Any, where: str) -> Any:
