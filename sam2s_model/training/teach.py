@@ -30,10 +30,11 @@ from sam2s_model.training.config import as_table, read_config
 from sam2s_model.training.data_config import AugmentConfig, SourceConfig
 from sam2s_model.training.datasets import BoxRecording, open_source
 from sam2s_model.training.store import StoreWriter, View, decode, encode
-from sam2s_model.training.teacher import LEAST_IOU, Teacher, inside_field
+from sam2s_model.training.teacher import Teacher, inside_field
 
 QUALITY = 95  # of the JPEGs that teacher and student both see
 LEAST_SHOWN = 0.002  # share of a view that a proposal must cover
+LEAST_BOX_IOU = 0.6  # expected of the mask in a box, which may cut its object off
 BEYOND = 0.1  # how far, in its sides, a mask may reach out of the box that it was made for
 WHOLE = Geometry(np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]))
 
@@ -163,7 +164,7 @@ def _labels_of_boxes(teacher: Teacher, features, boxes: list, size: int) -> np.n
         corners = boxes[i].corners
         reach = BEYOND * (corners[1] - corners[0])
         (x0, y0), (x1, y1) = (np.array([corners[0] - reach, corners[1] + reach]).clip(0, 1) * size).round().astype(int)
-        if found.scores[i] < LEAST_IOU:
+        if found.scores[i] < LEAST_BOX_IOU:
             labels[y0:y1, x0:x1] = VOID
         else:
             labels[y0:y1, x0:x1][found.masks[i, y0:y1, x0:x1]] = boxes[i].value
