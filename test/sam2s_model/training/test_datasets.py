@@ -153,7 +153,7 @@ def test_a_source_says_what_label_values_mean(tmp_path, said, expected):
     (recording,) = open_source(SourceConfig("folder", str(tmp_path), **said), CLASSES)
     labels = recording.frame(0)[1]
     assert np.unique(labels).tolist() == expected
-    assert recording.showing(0.1) == [0, 1, 2] and recording.showing(0.9) == []
+    assert recording.showing(0.05) == [0, 1, 2] and recording.showing(0.9) == []
 
 
 def test_stills_in_a_folder_are_recordings_of_their_own(tmp_path):

@@ -40,12 +40,12 @@ def data(tmp_path_factory) -> Path:
         cv2.imwrite(str(folder / f"video/clip/masks/{i}.png"), labels)
         cv2.imwrite(str(folder / f"boxed/op/frames/{i}.jpg"), image)
         (folder / f"boxed/op/boxes/{i}.txt").write_text("3 0.4 0.6 0.5 0.5\n")
-        cv2.imwrite(str(folder / f"plain/a/{i}.jpg"), image)
+        cv2.imwrite(str(folder / f"plain/a/{i}.jpg"), 255 - image)
     torch.manual_seed(5)
     model = Sam2Model(PICO)
     with torch.no_grad():  # so that its masks have a shape, and it is sure of them
         for mlp in model.sam_mask_decoder.output_hypernetworks_mlps:
-            mlp.layers[-1].weight *= 200
+            mlp.layers[-1].weight *= 2000
         model.sam_mask_decoder.iou_prediction_head.layers[-1].bias.fill_(3.0)
     save_file(model.state_dict(), folder / "teacher.safetensors")
     (folder / "labels.yaml").write_text("name: x\nclasses: [{id: 4, name: scissors, color: [1, 2, 3]}]\n")
