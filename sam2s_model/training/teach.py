@@ -184,13 +184,20 @@ def _header(config: TeachConfig, teacher: Teacher, jobs: list[Job]) -> dict:
     seen = teacher.encode(torch.zeros(1, config.size, config.size, 3, dtype=torch.uint8))
     table = as_table(config)
     return {
-        **{key: table[key] for key in ("size", "seed", "coarse", "fine", "proposals", "classes", "sources", "crops")},
+        **{key: table[key] for key in ("size", "seed", "coarse", "fine", "proposals", "classes", "crops")},
+        "sources": [_said(source) for source in config.sources],
         "precision": str(teacher.model.dtype).removeprefix("torch."),
         "teacher": hashlib.sha256(Path(config.checkpoint).read_bytes()).hexdigest(),
         "planned": sum(job.views for job in jobs),
         "images": hashlib.sha256(names.encode()).hexdigest(),
         "levels": [list(level.shape[1:]) for level in (seen.coarse, seen.middle, seen.fine)],
     }
+
+
+def _said(source: SourceConfig) -> dict:
+    """What a source says besides defaults, so that a store outlives options that are added later."""
+    table, plain = as_table(source), as_table(SourceConfig())
+    return {key: value for key, value in table.items() if value != plain[key]}
 
 
 def main(
