@@ -32,8 +32,8 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor, activation: Activation | None = None) -> Tensor:
         """(..., d_in) -> (..., d_out)"""
-        here = _for_inference_on_cpu(x)
-        if here and self.int8:
+        here = _as_it_lies(x, self.weight)
+        if here and self.int8 and x.dtype == torch.float32:
             weights = self._quantised(self.weight, *(() if self.bias is None else (self.bias,)))
             y = torch.ops.quantized.linear_dynamic(x, weights, reduce_range=not torch.cpu._is_vnni_supported())
         elif here and can_pack(x.dtype):
@@ -43,13 +43,19 @@ class Linear(nn.Linear):
         return y if activation is None else activation(y)
 
 
-def _for_inference_on_cpu(x: Tensor) -> bool:
-    return x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+def _as_it_lies(x: Tensor, weight: Tensor) -> bool:
+    """Whether this is inference on a CPU in the weights' own type: the operators of packed weights cast nothing.
+
+    Under autocast torch's own layer casts, input and weights alike.
+    """
+    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return x.dtype == weight.dtype and not torch.is_autocast_enabled("cpu")
 
 
-def multiplies_packed(x: Tensor) -> bool:
-    """Whether inference multiplies this by packed weights."""
-    return _for_inference_on_cpu(x) and can_pack(x.dtype)
+def multiplies_packed(x: Tensor, weight: Tensor) -> bool:
+    """Whether inference multiplies this by these weights, packed."""
+    return _as_it_lies(x, weight) and can_pack(x.dtype)
 
 
 def multiply_packed(x: Tensor, packed: Tensor, bias: Tensor | None, activation: Activation | None = None) -> Tensor:

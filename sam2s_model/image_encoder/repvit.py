@@ -163,7 +163,7 @@ class ConvNorm(nn.Sequential):
         """(B, C, H, W) -> (B, C', H / stride, W / stride). gelu: with that activation"""
         if not self.folds:
             return _gelu(super().forward(x)) if gelu else super().forward(x)
-        if self._of_places and multiplies_packed(x):
+        if self._of_places and multiplies_packed(x, self.c.weight):
             weight, bias = self._packed(*self.weights, eps=self.bn.eps)
             return multiply_packed(x.permute(0, 2, 3, 1), weight, bias, F.gelu if gelu else None).permute(0, 3, 1, 2)
         weight, bias = self._folded(*self.weights, eps=self.bn.eps)

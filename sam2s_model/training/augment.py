@@ -100,6 +100,9 @@ class Look:
         blurred = rng.random() < config.blur
         self._sigma = rng.uniform(0.002, 0.006) * blurred  # of the side
         self._spots = self._draw_spots(rng, frames) if rng.random() < config.highlights else None
+        self._noise = None
+        if config.noise:
+            self._noise = 255 * config.noise * rng.random(), rng.integers(2**32, size=frames)
 
     def apply(self, t: int, image: np.ndarray) -> np.ndarray:
         """Frame t, (S, S, 3) uint8 RGB."""
@@ -111,6 +114,9 @@ class Look:
             image = cv2.add(image, self._light(t, image.shape[0]))
         if self._sigma:
             image = cv2.GaussianBlur(image, (0, 0), self._sigma * image.shape[0])
+        if self._noise is not None:
+            grain = np.random.default_rng(self._noise[1][t]).standard_normal(image.shape, np.float32)
+            image = np.clip(image + self._noise[0] * grain + 0.5, 0, 255).astype(np.uint8)
         return image
 
     @staticmethod

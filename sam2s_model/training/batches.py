@@ -10,20 +10,23 @@ import dataclasses
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-from sam2s_model.errors import ConfigError
+from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.training.augment import Geometry, Look, draw_geometry
 from sam2s_model.training.cache import ByteCache
 from sam2s_model.training.clip import VOID, Clip
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 from sam2s_model.training.datasets import Still, numbered_scene, open_source
 from sam2s_model.training.sampling import draw_indices
+from sam2s_model.training.stored import draw_views
 
-TRIES = 6  # to find a first frame with an object that is large enough
+TRIES = 6  # to find a first frame with an object that is large enough, before all masks are looked at
+DRAWS = 1000  # of indices, to find some that begin with such a frame
+MOST_UNREADABLE = 100  # files in a row
 ROOM = 1.5  # frames are kept at this many times the clip's side, for the crops
 OBJECTS = range(1, VOID)
 
@@ -31,32 +34,46 @@ OBJECTS = range(1, VOID)
 def batch(config: DataConfig, seed: int, step: int, part: tuple[int, int] = (0, 1)) -> list[Clip]:
     """The clips of a step: all of length `config.length`, or all single images, as the step's lot says.
 
-    part: (i, n): every n-th clip from the i-th on, for one of n processes; together they have the clips of (0, 1)
-    Raises ConfigError when there is no source for it, SourceError when a file cannot be read.
+    part: (i, n): every n-th clip from the i-th on, for one of n processes; together they have the clips of (0, 1). Of single
+        images, with `config.views`, it is every n-th group of so many clips, see `clip_numbers`
+    A file that cannot be read is left out, and named in `opened(config).unreadable`: something else is drawn.
+    Raises ConfigError when there is no source for it, SourceError when nothing can be read.
     """
     stills = np.random.default_rng((seed, step)).random() < config.image_share
     length = 1 if stills else config.length
     again = config.pool and length == 1
     step = step % config.pool if again else step
-    numbers = range(part[0], config.frames // length, part[1])
+    views = config.views if length == 1 else 1
+    groups = range(part[0], config.frames // (length * views), part[1])
     data = opened(config)
 
-    def draw(number: int) -> Clip:
-        clip = draw_clip(data, config, np.random.default_rng((seed, step, number)), seed, step, length)
-        return dataclasses.replace(clip, key=(seed, step, number, config.size)) if again else clip
+    def draw(number: int) -> list[Clip]:
+        clips = draw_group(data, config, np.random.default_rng((seed, step, number)), seed, step, length, views)
+        keys = [(seed, step, number, i, config.size) for i in range(views)]
+        return [dataclasses.replace(clip, key=key) for clip, key in zip(clips, keys)] if again else clips
 
     if config.workers == 1:
-        return [draw(number) for number in numbers]
+        return [clip for group in groups for clip in draw(group)]
     with ThreadPoolExecutor(config.workers) as artists:
-        return list(artists.map(draw, numbers))
+        return [clip for clips in artists.map(draw, groups) for clip in clips]
+
+
+def clip_numbers(config: DataConfig, clips: Sequence[Clip], part: tuple[int, int] = (0, 1)) -> list[int]:
+    """The numbers in the whole batch of the clips that `batch` gave one of n processes."""
+    views = config.views if clips and len(clips[0]) == 1 else 1
+    return [(part[0] + part[1] * (i // views)) * views + i % views for i in range(len(clips))]
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """sources: what can be drawn from, each with its recordings; cache: of frames and of drawn scenes."""
+    """sources: what can be drawn from, each with its recordings; cache: of frames and of drawn scenes
+
+    unreadable: what is wrong with files that were drawn and left out
+    """
 
     sources: tuple[tuple[SourceConfig, Sequence], ...]
     cache: ByteCache
+    unreadable: dict[str, None] = field(default_factory=dict)  # a set in the order of its making
 
 
 _open: dict[tuple, Data] = {}
@@ -86,25 +103,45 @@ class _Raw:
     still: bool = False
 
 
-def draw_clip(data: Data, config: DataConfig, rng: np.random.Generator, seed: int, step: int, length: int) -> Clip:
-    """One clip. A source is drawn by its weight, then one of its recordings, its frames, and how they are changed.
+def draw_group(
+    data: Data, config: DataConfig, rng: np.random.Generator, seed: int, step: int, length: int, views: int
+) -> list[Clip]:
+    """`views` clips: of one scene where the source that is drawn is a store, otherwise each of its own."""
+    source, recordings = _draw_source(data, rng, length)
+    if source.kind == "store":
+        return draw_views(source, config, rng, views, (seed, step, int(rng.integers(2**40))))
+    return [draw_clip(data, config, rng, seed, step, length, (source, recordings)) for _ in range(views)]
 
-    Recordings without masks are drawn only where single images are. Where it can be had, the first frame shows an object
-    of at least `min_area`.
-    """
-    usable = [(s, _drawable(r, length)) for s, r in data.sources]
-    usable = [(source, recordings) for source, recordings in usable if recordings or source.kind == "scene"]
+
+def _draw_source(data: Data, rng: np.random.Generator, length: int) -> tuple[SourceConfig, Sequence]:
+    usable = [(s, _drawable(r, length)) for s, r in data.sources if s.kind != "store" or length == 1]
+    usable = [(source, recordings) for source, recordings in usable if recordings or source.kind in ("scene", "store")]
     if not usable:
         raise ConfigError("data has only images without masks: expected a source with masks, or image_share = 1")
     weights = np.array([source.weight for source, _ in usable])
-    source, recordings = usable[int(rng.choice(len(usable), p=weights / weights.sum()))]
+    return usable[int(rng.choice(len(usable), p=weights / weights.sum()))]
+
+
+def draw_clip(
+    data: Data, config: DataConfig, rng: np.random.Generator, seed: int, step: int, length: int, chosen: tuple | None = None
+) -> Clip:
+    """One clip. A source is drawn by its weight, then one of its recordings, its frames, and how they are changed.
+
+    chosen: a source and its recordings, drawn already
+    Recordings without masks are drawn only where single images are. The first frame shows an object, where the source has
+    one of at least `min_area`, of that size. Raises ConfigError for a source whose masks show none at all.
+    """
+    source, recordings = chosen or _draw_source(data, rng, length)
+    drawn = data, config, source, recordings, rng, seed, step, length
     for attempt in range(TRIES):
-        raw = _draw_raw(data, config, source, recordings, rng, seed, step, length)
-        least = config.min_area * (attempt < TRIES - 1)
-        focus = _focus(rng, raw.labels[0], least)
+        raw = _draw_readable(*drawn)
+        focus = _focus(rng, raw.labels[0], config.min_area * (attempt < TRIES - 1 or source.kind != "scene"))
         annotated = any(labels is not None for labels in raw.labels)
         if not annotated or focus is not None:
             break
+    else:
+        if source.kind != "scene":
+            raw, focus = _draw_shown(*drawn)
     motion = config.augment.still_motion if raw.still and length > 1 else 0.0
     for attempt in range(TRIES):
         geometry = draw_geometry(rng, config.augment, length, focus, motion)
@@ -125,7 +162,33 @@ def _drawable(recordings: Sequence, length: int) -> Sequence:
     return recordings if length == 1 else [r for r in recordings if r.has_masks]
 
 
-def _draw_raw(data, config: DataConfig, source: SourceConfig, recordings, rng, seed: int, step: int, length: int) -> _Raw:
+def _draw_readable(data: Data, config, source, recordings, rng, *rest, **more) -> _Raw:
+    """As `_draw_raw`, of files that can be read: others are left out, each time that they are drawn, so that what is drawn
+    does not depend on what has been found out before."""
+    for _ in range(MOST_UNREADABLE):
+        try:
+            return _draw_raw(data, config, source, recordings, rng, *rest, **more)
+        except SourceError as error:
+            problem = error
+            data.unreadable[str(error)] = None
+    raise SourceError(f"{MOST_UNREADABLE} files in a row of {source.path} cannot be read, the last: {problem}") from problem
+
+
+def _draw_shown(data: Data, config: DataConfig, source, recordings, rng, *rest) -> tuple[_Raw, tuple[float, float] | None]:
+    """Frames of which the first is one of those that show an object, for sources in which they are rare."""
+    for least in (config.min_area, 0.0):
+        for which in rng.permutation(len(recordings)):
+            shown = recordings[which].showing(least) if recordings[which].has_masks else []
+            if shown:
+                raw = _draw_readable(data, config, source, [recordings[which]], rng, *rest, shown=shown)
+                return raw, _focus(rng, raw.labels[0], least)
+    raise ConfigError(f"no mask of {source.path} shows an object: expected one on at least one frame")
+
+
+def _draw_raw(
+    data, config: DataConfig, source: SourceConfig, recordings, rng, seed: int, step: int, length: int, shown: Sequence[int] = ()
+) -> _Raw:
+    """shown: where the first frame has to be one of some"""
     if source.kind == "scene":
         return _draw_scene(data, config, source, rng, seed, step, length)
     recording = recordings[int(rng.integers(len(recordings)))]
@@ -135,8 +198,14 @@ def _draw_raw(data, config: DataConfig, source: SourceConfig, recordings, rng, s
     else:
         # where masks are few, those frames are the video, as in the training set of YouTube-VOS
         usable = recording.annotated or range(len(recording))
-        chosen = draw_indices(rng, config.sampling, len(usable), length, config.stride, config.reverse)
-        indices = [usable[i] for i in chosen]
+        for _ in range(DRAWS):
+            chosen = draw_indices(rng, config.sampling, len(usable), length, config.stride, config.reverse)
+            indices = [usable[i] for i in chosen]
+            if not shown or indices[0] in shown:
+                break
+        else:  # an object at the very end, say: what follows is what leads to it
+            first = usable.index(shown[int(rng.integers(len(shown)))])
+            indices = [usable[first + i if first + length <= len(usable) else max(0, first - i)] for i in range(length)]
     room = round(ROOM * config.size)
 
     def read(i: int) -> tuple[np.ndarray, np.ndarray | None]:

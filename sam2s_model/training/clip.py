@@ -20,6 +20,8 @@ class Clip:
     classes: label -> row of the class table, or -1 unknown
     annotated: False where there are no masks at all (then labels are 0, and only a teacher can say what is there)
     key: the same for clips that are equal; None where no other will be
+    seen: three levels, (T, C, h, w) float16 each, what a teacher that is not run beside saw in the frames; None: it is not known
+    scene: the same for clips that show the same things; None: no other does
     features: (T, C, h, w) float16, what a teacher's pack says of each frame, in the clip's geometry; None without a pack
     """
 
@@ -29,6 +31,8 @@ class Clip:
     annotated: bool = True
     features: np.ndarray | None = None
     key: tuple | None = None
+    seen: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    scene: tuple | None = None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -66,6 +66,8 @@ class LossConfig:
     tsl: float = option(0.1, "temporal semantic learning: class token against class table", low=0.0)
     features: float = option(1.0, "distillation: features against a teacher's, where there is one", low=0.0)
     masks: float = option(1.0, "distillation: masks against a teacher's for the same prompts, where there is one", low=0.0)
+    correspondence: float = option(0.0, "distillation: affinities between views of one scene (data.views) against a teacher's", low=0.0)
+    temperature: float = option(0.07, "of those affinities", low=0.001, high=10.0)
     entropy: float = option(10.0, "weight of the cross-entropy that a run from scratch starts with, in place of arl", low=0.0)
     entropy_steps: int = option(0, "steps over which it gives way to arl: with that alone masks stay empty for long", low=0)
     stride: int = option(1, "masks are compared at the image's side divided by this", choices=(1, 2, 4))
@@ -86,6 +88,7 @@ class PromptConfig:
     corrected_frames: int = option(2, "most corrected frames of a clip, the first one included", low=0, high=64)
     correct: float = option(0.5, "probability that a step has corrections; published with 1 for points and boxes", low=0.0, high=1.0)
     click_from_truth: float = option(0.1, "probability that clicks are on the object, not on an error", low=0.0, high=1.0)
+    hard: float = option(0.0, "probability that corrections are clicks where student and teacher disagree, and both answer", low=0.0, high=1.0)
     images_without_mask: bool = option(True, "single images are prompted with boxes and points only: a mask is its own answer")
 
     def __post_init__(self):
@@ -204,7 +207,13 @@ class TrainConfig:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a YAML file and change it by "key.subkey=value"s, values being YAML too; list members by their number.
+    """Read a training run's YAML file, see `read_config`."""
+    return read_config(TrainConfig, path, overrides)
+
+
+def read_config(kind: type, path: str | Path, overrides: Sequence[str] = ()) -> Any:
+    """Read a config dataclass from a YAML file and change it by "key.subkey=value"s, values being YAML too; list members by
+    their number.
 
     Raises ConfigError that names the key and what was expected.
     """
@@ -215,7 +224,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     table = {} if table is None else table
     for text in overrides:
         _override(table, text)
-    return build(TrainConfig, table, "")
+    return build(kind, table, "")
 
 
 def build(kind: type, table: Any, where: str) -> Any:

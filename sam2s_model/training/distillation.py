@@ -6,6 +6,7 @@ As in EdgeSAM (arXiv 2312.06660) and EdgeTAM (arXiv 2501.07256 sec. 3.3): a smal
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,11 +19,24 @@ from sam2s_model.model import Sam2Model
 from sam2s_model.training.cache import ByteCache
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig
+from sam2s_model.training.correspondence import affinity_loss, related
 from sam2s_model.training.objects import Objects
 from sam2s_model.training.pack import TeacherPack
 from sam2s_model.training.teacher import Teacher
 
 PACK, LIVE = "pack", "live"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a teacher says to N prompts.
+
+    masks: (N, C, h, w) probabilities, those of each of the student's candidates, or one
+    best: (N, h, w), the one that it expects to fit best
+    """
+
+    masks: Tensor
+    best: Tensor
 
 
 class Distillation(nn.Module):
@@ -37,7 +51,8 @@ class Distillation(nn.Module):
         self.heads = nn.ModuleDict()
         self._teacher: list[Teacher] = []  # a list, so that its weights are none of this module's
         self._cache = ByteCache(config.teacher.cache_mb * 2**20)
-        if not config.loss.features and not config.loss.masks:
+        self._affinity, self._temperature = config.loss.correspondence, config.loss.temperature
+        if not config.loss.features and not config.loss.masks and not self._affinity:
             return
         packs = {source.teacher for source in config.data.sources if source.teacher}
         if len(packs) > 1:
@@ -53,7 +68,7 @@ class Distillation(nn.Module):
         self.to(model.device)
 
     def look(self, clips: Sequence[Clip]) -> ImageFeatures | None:
-        """What the live teacher sees in all frames, clip by clip; None without one."""
+        """What the teacher sees in all frames, clip by clip, now or when a store was made; None without a teacher."""
         if not self._teacher:
             return None
         if self._own_size:
@@ -70,12 +85,24 @@ class Distillation(nn.Module):
             found = self._teacher[0].encode(torch.from_numpy(clip.images))
             return tuple(level.half().cpu().numpy() for level in (found.coarse, found.middle, found.fine))
 
+        if clip.seen is not None:
+            return clip.seen
         return look() if clip.key is None else self._cache.get(clip.key, look)
 
     def frames(self, clips: Sequence[Clip]) -> int:
         """How many comparisons `feature_loss` makes."""
         packed = sum(len(clip) for clip in clips if clip.features is not None) if PACK in self.heads else 0
         return packed + sum(len(clip) for clip in clips) * bool(self._teacher)
+
+    def pairs(self, clips: Sequence[Clip]) -> int:
+        """How many comparisons `correspondence_loss` makes."""
+        return len(related(clips)) if self._affinity and self._teacher else 0
+
+    def correspondence_loss(self, clips: Sequence[Clip], encoded: ImageFeatures, seen: ImageFeatures | None) -> Tensor:
+        """Compare affinities of views of one scene with the teacher's; the sum, see `pairs`."""
+        found = related(clips) if self._affinity and seen is not None else []
+        with torch.autocast(encoded.coarse.device.type, enabled=False):
+            return affinity_loss(encoded.coarse.float(), encoded.coarse if seen is None else seen.coarse, found, self._temperature)
 
     def feature_loss(
         self, model: Sam2Model, clips: Sequence[Clip], encoded: ImageFeatures, seen: ImageFeatures | None
@@ -96,25 +123,26 @@ class Distillation(nn.Module):
         return total
 
     def masks(self, seen: ImageFeatures | None, objects: Objects, length: int, image_size: int):
-        """A function (points, labels) -> (N, h, w) mask probabilities on the objects' first frames; None without a teacher."""
+        """A function (points, labels) -> `Answer` on the objects' first frames; None without a teacher.
+
+        A student with the same mask decoder has the same candidates: it learns each. Others learn the best.
+        """
         if seen is None or not len(objects):
             return None
-        model = self._teacher[0].model
+        model, alike = self._teacher[0].model, LIVE not in self.heads
 
         @torch.inference_mode()
-        def ask(points: Tensor, labels: Tensor) -> Tensor:
+        def ask(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             rows = torch.tensor(objects.owner, device=seen.coarse.device) * length
             features = ImageFeatures(seen.coarse[rows], seen.middle[rows], seen.fine[rows])
-            decoded = model.decode(
-                model.without_memory(features, len(rows)),
-                features,
-                points=points * (model.image_size / image_size),
-                point_labels=labels,
-                multimask=points.shape[1] == 1,
-            )
-            return decoded.logits[:, 0].sigmoid()
+            plain = model.without_memory(features, len(rows))
+            found = model.candidates(plain, features, points * (model.image_size / image_size), labels)
+            part = slice(1, None) if points.shape[1] == 1 else slice(0, 1)
+            masks = found.logits[:, part].sigmoid()
+            best = masks[torch.arange(len(masks), device=masks.device), found.iou[:, part].argmax(1)]
+            return masks if alike else best[:, None], best
 
-        return lambda points, labels: ask(points, labels).clone()  # a plain tensor, that autograd accepts
+        return lambda points, labels: Answer(*(x.clone() for x in ask(points, labels)))  # plain tensors, that autograd accepts
 
 
 def off(said: Tensor, target: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,7 +20,7 @@ from sam2s_model.checkpoint.reading import CLASSES
 from sam2s_model.device import resolve_device, resolve_dtype
 from sam2s_model.errors import ConfigError, TrainingError
 from sam2s_model.model import Sam2Model
-from sam2s_model.training.batches import batch
+from sam2s_model.training.batches import batch, clip_numbers, opened
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig, as_table
 from sam2s_model.training.distillation import Distillation
@@ -68,6 +69,21 @@ def train(config: TrainConfig, stop: Callable[[int], bool] | None = None, quiet:
         world.leave()
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What losses are divided by, over all processes.
+
+    pairs: comparisons of an object's mask; frames, related: see `Distillation.frames` and `pairs`
+    clips: of the batch; empty: those with masks in which there is no object to follow
+    """
+
+    pairs: float
+    frames: float
+    related: float
+    clips: float
+    empty: float
+
+
 class Trainer:
     """A run in its folder.
 
@@ -90,6 +106,7 @@ class Trainer:
         self.step, self.seconds, self.bad = 0, 0.0, 0
         self._pending: dict[str, float] = {}
         self._scores: tuple[Score, ...] = ()
+        self._told: set[str] = set()  # files that are left out
         self._log = Log(self.folder / LOG)
         self._resume()
 
@@ -105,6 +122,7 @@ class Trainer:
                 if self._stopped(stop, began):
                     break
                 clips = upcoming.popleft().result()
+                self._name_unreadable(shown)
                 upcoming.append(artists.submit(self._draw, self.step + AHEAD))
                 self._collect(self.update(clips))
                 self.step += 1
@@ -133,49 +151,62 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         length = len(clips[0]) if clips else 1
         plan = draw_plan(np.random.default_rng((config.seed, step, PROMPTS)), config.prompts, length)
-        numbers = range(world.rank, world.rank + world.size * len(clips), world.size)
+        numbers = clip_numbers(data, clips, (world.rank, world.size))
         parts = [
             (part, choose_objects(part, part_numbers, (config.seed, step, OBJECTS), config.rollout.max_objects, data.min_area))
             for part, part_numbers in _split(clips, numbers, config.optimizer.accumulate)
         ]
         each = events(plan, length, config.prompts.clicks)
-        taught = [self.distillation.frames(part) for part, _ in parts]
-        pairs, frames = world.sum([each * sum(len(objects) for _, objects in parts), sum(taught)])
-        total, features = None, 0.0
+        counted = Counts(
+            each * sum(len(objects) for _, objects in parts),
+            sum(self.distillation.frames(part) for part, _ in parts),
+            sum(self.distillation.pairs(part) for part, _ in parts),
+            len(clips),
+            sum(clip.annotated and k not in objects.owner for part, objects in parts for k, clip in enumerate(part)),
+        )
+        counted = Counts(*world.sum([float(count) for count in dataclasses.astuple(counted)]))
+        total, taught = None, [0.0, 0.0]
         for part, objects in parts:
-            found, unlike = self._learn(part, objects, plan, self._roles(length, data.sampling), max(1, pairs), max(1, frames))
-            total = found if total is None or found is None else total + found
-            features += unlike
-        return self._apply(total, features, pairs, frames)
+            found, told = self._learn(part, objects, plan, self._roles(length, data.sampling), counted)
+            total = total if found is None else found if total is None else total + found
+            taught = [before + more for before, more in zip(taught, told)]
+        return self._apply(total, taught, counted)
 
-    def _learn(self, clips, objects, plan: Plan, held: Roles, pairs: float, frames: float) -> tuple[FrameLosses | None, float]:
-        """Add the gradients of a part of the batch; its losses, not divided yet. Nothing without objects and teacher."""
+    def _learn(
+        self, clips, objects, plan: Plan, held: Roles, counted: Counts
+    ) -> tuple[FrameLosses | None, tuple[float, float]]:
+        """Add the gradients of a part of the batch; its losses, not divided yet: of masks, and of features and affinities.
+
+        Nothing without objects and teacher.
+        """
         config, model = self.config, self.model
         if not len(objects) and not self.distillation.frames(clips):
-            return None, 0.0
+            return None, (0.0, 0.0)
         learn_encoder = config.phase_at(self.step).learn_encoder
         with torch.autocast(self.world.device.type, self.precision, enabled=self.precision != torch.float32):
             seen = self.distillation.look(clips) if learn_encoder else None
             encoded = encode_clips(model, clips, learn_encoder)
             unlike = self.distillation.feature_loss(model, clips, encoded, seen)
+            apart = self.distillation.correspondence_loss(clips, encoded, seen)
             found = None
             if events(plan, len(clips[0]), config.prompts.clicks) and len(objects):
                 teacher = self.distillation.masks(seen, objects, len(clips[0]), model.image_size) if config.loss.masks else None
                 found = Rollout(model, clips, encoded, objects, plan, held, config, teacher).run()
-        loss = config.loss.features * unlike / frames
+        loss = config.loss.features * unlike / max(1.0, counted.frames)
+        loss = loss + config.loss.correspondence * apart / max(1.0, counted.related)
         if found is not None:
-            loss = loss + found.total(config.loss, self.step) / pairs
+            loss = loss + found.total(config.loss, self.step) / max(1.0, counted.pairs)
         if loss.requires_grad:
             loss.backward()
-        return found, float(unlike.detach())
+        return found, (float(unlike.detach()), float(apart.detach()))
 
-    def _apply(self, total: FrameLosses | None, features: float, pairs: float, frames: float) -> dict[str, float]:
+    def _apply(self, total: FrameLosses | None, taught: Sequence[float], counted: Counts) -> dict[str, float]:
         names = [spec.name for spec in fields(FrameLosses)]
         sums = [0.0] * (len(names) + 1)
         if total is not None:
             weighted = total.total(self.config.loss, self.step)
             sums = torch.stack([*(getattr(total, name).detach().float() for name in names), weighted.detach()]).tolist()
-        *sums, weighted, features = self.world.sum([*sums, features])
+        *sums, weighted, features, correspondence = self.world.sum([*sums, *taught])
         self.world.sum_gradients(self.parameters)
         length = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip))
         if math.isfinite(length):
@@ -189,8 +220,8 @@ class Trainer:
             if self.bad >= BAD_STEPS:
                 raise TrainingError(f"the gradient was no number in {self.bad} steps in a row, at step {self.step}: lower optimizer.lr")
         numbers = dict(zip(names, sums))
-        return {**numbers, "weighted": weighted, "features": features, "pairs": pairs, "frames": frames, "gradient": length,
-                "steps": 1.0}  # fmt: skip
+        return {**numbers, "weighted": weighted, "features": features, "correspondence": correspondence, "gradient": length,
+                "steps": 1.0, **dataclasses.asdict(counted)}  # fmt: skip
 
     def _roles(self, length: int, sampling: str) -> Roles:
         names = roles(length, sampling)
@@ -205,6 +236,12 @@ class Trainer:
         if step >= self.config.steps:
             return []
         return batch(self.config.data_at(step), self.config.seed, step, (self.world.rank, self.world.size))
+
+    def _name_unreadable(self, shown: Show) -> None:
+        for problem in list(opened(self.config.data_at(self.step)).unreadable):
+            if problem not in self._told:
+                self._told.add(problem)
+                shown.say(f"left out: {problem}")
 
     def _stopped(self, stop, began: float) -> bool:
         """All processes stop at the same step."""
@@ -223,13 +260,17 @@ class Trainer:
         sums, self._pending = self._pending, {}
         pairs, seen = max(1.0, sums["pairs"]), max(1.0, sums["seen"])
         line = {"step": self.step, "seconds": round(self.seconds, 1), "lr": learning_rate(self.config, self.step - 1)}
-        line["loss"] = (sums["weighted"] / pairs) + self.config.loss.features * sums["features"] / max(1.0, sums["frames"])
+        taught = {"features": sums["features"] / max(1.0, sums["frames"])}
+        taught["correspondence"] = sums["correspondence"] / max(1.0, sums["related"])
+        line["loss"] = sums["weighted"] / pairs + sum(getattr(self.config.loss, name) * value for name, value in taught.items())
         for name in ("arl", "entropy", "dice", "iou", "occlusion", "tsl", "masks"):
             line[name] = sums[name] / pairs
-        line["features"] = sums["features"] / max(1.0, sums["frames"])
+        line |= taught
         line["iou_seen"] = sums["achieved"] / seen if sums["seen"] else None
         line["class_right"] = sums["right"] / sums["classified"] if sums["classified"] else None
         line["gradient"] = sums["gradient"] / sums["steps"]
+        line["empty"] = sums["empty"] / max(1.0, sums["clips"])
+        line["unreadable"] = len(self._told)
         line = {name: float(f"{v:.6g}") if isinstance(v, float) else v for name, v in line.items()}
         if self.world.rank == 0:
             self._log.write(line)
@@ -290,7 +331,7 @@ class Trainer:
             (self.folder / RECIPE).write_text(yaml.safe_dump(as_table(self.config), sort_keys=False))
 
 
-def _split(clips: list[Clip], numbers: range, parts: int) -> list[tuple[list[Clip], range]]:
+def _split(clips: list[Clip], numbers: list[int], parts: int) -> list[tuple[list[Clip], list[int]]]:
     size = max(1, math.ceil(len(clips) / parts))
     return [(clips[i : i + size], numbers[i : i + size]) for i in range(0, len(clips), size)]
 

@@ -62,7 +62,8 @@ def frame_losses(
     iou: (N, C), predicted; object_logit: (N,)
     truth: (N, H, W) bool; an object that is not there only counts for `occlusion`; valid: (N, H, W) bool, scored pixels
     class_logits: (N, K), rows: (N,) row of the class table, or -1, which does not count
-    teacher: (N, h', w') mask probabilities of a teacher for the same prompts, or None
+    teacher: (N, C, h', w') mask probabilities of a teacher for the same prompts, of the same candidates, or (N, 1, h', w'), of
+        the one mask that the chosen candidate learns; or None
     """
     logits = F.interpolate(logits.float(), size=truth.shape[-2:], mode="bilinear")
     hard, weight = truth.float(), valid.float()
@@ -84,8 +85,10 @@ def frame_losses(
         classified, right = known.sum().float(), ((class_logits.argmax(1) == rows) & known).sum().float()
     masks = zero
     if teacher is not None:
-        soft = F.interpolate(teacher[:, None].float(), size=truth.shape[-2:], mode="bilinear")[:, 0]
-        masks = mean_over(F.binary_cross_entropy_with_logits(chosen, soft, reduction="none")[:, None], weight).sum()
+        soft = F.interpolate(teacher.float(), size=truth.shape[-2:], mode="bilinear")
+        own = logits if soft.shape[1] == logits.shape[1] else chosen[:, None]
+        away = F.binary_cross_entropy_with_logits(own, soft, reduction="none")
+        masks = mean_over(away, weight).mean(1).sum()
     return FrameLosses(
         arl=(visible * arl[pick]).sum(),
         entropy=(visible * entropy).sum(),

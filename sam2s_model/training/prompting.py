@@ -20,11 +20,14 @@ class Plan:
     """What the objects of a batch are told, and when.
 
     kind: of the first frame's prompt; corrected: frames on which clicks follow; from_truth: those are on the object
+    hard: clicks of the first frame are where the masks of student and teacher differ, and the teacher answers all clicks, too:
+        the hard prompts of TinySAM (arXiv 2312.13789 sec. 3.2)
     """
 
     kind: str
     corrected: tuple[int, ...]
     from_truth: bool
+    hard: bool = False
 
 
 def draw_plan(rng: np.random.Generator, config: PromptConfig, length: int) -> Plan:
@@ -40,7 +43,8 @@ def draw_plan(rng: np.random.Generator, config: PromptConfig, length: int) -> Pl
             corrected.append(0)
         later = 1 + rng.permutation(length - 1)[: max(0, count - len(corrected))]
         corrected += sorted(int(t) for t in later)
-    return Plan(kind, tuple(corrected), bool(from_truth))
+    hard = bool(config.hard) and bool(rng.random() < config.hard)
+    return Plan(kind, tuple(corrected), bool(from_truth), hard)
 
 
 def draw_box(rng: np.random.Generator, mask: np.ndarray, jitter: float) -> np.ndarray:

@@ -71,8 +71,7 @@ def encode_clips(model: Sam2Model, clips: Sequence[Clip], learn: bool = True) ->
 class Rollout:
     """The objects of a batch of clips, from their first frame to the last.
 
-    encoded: from `encode_clips`; teacher: (points, labels) -> (N, h, w) mask probabilities for the first frame's
-    prompts, or None
+    encoded: from `encode_clips`; teacher: (points, labels) -> `distillation.Answer` for the first frame's prompts, or None
     """
 
     def __init__(
@@ -119,8 +118,11 @@ class Rollout:
         points, labels = (torch.from_numpy(np.stack(part)).to(model.device) for part in zip(*drawn))
         plain = model.without_memory(features, n)
         soft = self.teacher(points, labels) if self.teacher else None
-        losses, answer = self._decode(0, plain, features, points, labels, teacher=soft)
-        if 0 in self.plan.corrected:
+        losses, answer = self._decode(0, plain, features, points, labels, teacher=soft and soft.masks)
+        if 0 in self.plan.corrected and self.plan.hard and soft:
+            more, answer = self._disagree(plain, features, answer, soft, points, labels)
+            losses = losses + more
+        elif 0 in self.plan.corrected:
             more, answer = self._correct(0, plain, features, answer, (points, labels), None)
             losses = losses + more
         if self.length > 1:
@@ -173,12 +175,31 @@ class Rollout:
             total = losses if total is None else total + losses
         return total, answer
 
-    def _clicks(self, t: int, answer: Answer) -> tuple[Tensor, Tensor]:
+    def _disagree(self, plain, features, answer: Answer, told, points: Tensor, labels: Tensor) -> tuple[FrameLosses, Answer]:
+        """Click where student and teacher differ on the first frame; all points so far are the prompt of both, no mask is."""
+        total = None
+        for _ in range(self.config.prompts.clicks):
+            drawn = []
+            for rng, mine, theirs in zip(self.objects.draws, self._shown(answer.logits[:, 0]), self._shown(told.best - 0.5)):
+                drawn.append(draw_correction(rng, mine, theirs, np.ones_like(mine)))
+            clicks = torch.from_numpy(np.stack([place for place, _ in drawn]))[:, None].to(points.device)
+            kinds = torch.tensor([label for _, label in drawn], device=points.device)[:, None]
+            points, labels = torch.cat((points, clicks), dim=1), torch.cat((labels, kinds), dim=1)
+            told = self.teacher(points, labels)
+            losses, answer = self._decode(0, plain, features, points, labels, teacher=told.masks)
+            total = losses if total is None else total + losses
+        return total, answer
+
+    def _shown(self, logits: Tensor) -> np.ndarray:
+        """Masks (N, S, S) bool of logits (N, h, w), at the clips' size."""
         size = (self.model.image_size, self.model.image_size)
-        present = answer.object_logit > 0
-        shown = (F.interpolate(answer.logits.detach().float(), size=size, mode="bilinear")[:, 0] > 0) & present[:, None, None]
+        return (F.interpolate(logits.detach().float()[:, None], size=size, mode="bilinear")[:, 0] > 0).cpu().numpy()
+
+    def _clicks(self, t: int, answer: Answer) -> tuple[Tensor, Tensor]:
+        present = (answer.object_logit > 0).cpu().numpy()
+        shown = self._shown(answer.logits[:, 0]) & present[:, None, None]
         drawn = []
-        for row, (rng, predicted) in enumerate(zip(self.objects.draws, shown.cpu().numpy())):
+        for row, (rng, predicted) in enumerate(zip(self.objects.draws, shown)):
             mask, valid = self.truth.on_host(row, t)
             drawn.append(draw_correction(rng, np.zeros_like(mask) if self.plan.from_truth else predicted, mask, valid))
         points = torch.from_numpy(np.stack([place for place, _ in drawn]))[:, None]

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam2s_model.errors import ConfigError, TrainingError
-from sam2s_model.training.config import TrainConfig, as_table
+from sam2s_model.training.config import TrainConfig, as_table, build
 
 STATE, CHECKPOINT, LOG, PLOT, RECIPE = "state.pt", "model.safetensors", "log.jsonl", "training.png", "config.yaml"
 FREE = (
@@ -29,7 +29,7 @@ def save_state(folder: Path, state: Mapping[str, Any], config: TrainConfig) -> N
 
 
 def load_state(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
-    """The state in a folder, on the CPU, None where there is none.
+    """The state in a folder, on the CPU, None where there is none. Settings that it is older than have their defaults in it.
 
     Raises TrainingError when it cannot be read, and ConfigError when it is of a run with other settings.
     """
@@ -38,7 +38,7 @@ def load_state(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        before, now = _flat(state["config"]), _flat(as_table(config))
+        before, now = _flat(as_table(build(TrainConfig, state["config"], ""))), _flat(as_table(config))
     except Exception as error:  # what was not written by `save_state` makes the reader raise anything
         raise TrainingError(f"{path} is not the state of a run ({type(error).__name__}): give another output folder") from error
     for key in sorted({*before, *now}):

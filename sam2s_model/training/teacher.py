@@ -26,7 +26,7 @@ from sam2s_model.field import endoscope_field
 from sam2s_model.image_files import read_rgb
 from sam2s_model.image_features import ImageFeatures
 from sam2s_model.model import Sam2Model
-from sam2s_model.prompt_encoder import POSITIVE
+from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, POSITIVE
 from sam2s_model.training.datasets.images import stills
 from sam2s_model.training.pack import TeacherPack
 
@@ -93,24 +93,64 @@ class Teacher:
         Returns at most `most`, by score.
         """
         side = max(1, round(clicks**0.5))
-        cells = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 1, 2)
-        points = (cells + rng.uniform(0.1, 0.9, cells.shape)) / side
+        return _distinct(*self._sure(features, grid_points(side, rng.uniform(0.1, 0.9, (side * side, 2))), SIDE), most)
+
+    @torch.inference_mode()
+    def propose_everywhere(
+        self, features: ImageFeatures, coarse: int = 5, fine: int = 10, most: int = 16, side: int = SIDE
+    ) -> Proposals:
+        """Masks of one image for clicks on a grid, coarse to fine (TinySAM, arXiv 2312.13789 sec. 3.4).
+
+        The places of a fine grid that a sure mask of the coarse one covers are not clicked on again.
+        coarse, fine: clicks along a side of each grid; most: masks that are kept, by score; side: of the masks, px
+        """
+        masks, scores = self._sure(features, grid_points(coarse), side)
+        points = grid_points(fine)
+        at = (points * side).astype(int)
+        left = points[~masks.any(0)[at[:, 1], at[:, 0]]]
+        if len(left):
+            more = self._sure(features, left, side)
+            masks, scores = (np.concatenate(parts) for parts in zip((masks, scores), more))
+        return _distinct(masks, scores, most)
+
+    @torch.inference_mode()
+    def masks_in_boxes(self, features: ImageFeatures, corners: np.ndarray, side: int = SIDE) -> Proposals:
+        """The mask of one image for each box, (K, 2, 2) 0..1, x y, of which one at least; (K, side, side)."""
+        kinds = torch.tensor([[BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]]).expand(len(corners), -1)
+        logits, scores = self.decode(features, torch.from_numpy(corners), kinds)
+        return Proposals((_enlarged(logits, side) > 0).cpu().numpy(), scores.float().cpu().numpy())
+
+    def _sure(self, features: ImageFeatures, points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Masks (K, side, side) bool and scores (K,) of those of some clicks (P, 2), 0..1, that are sure and stable."""
         kinds = torch.full((len(points), 1), POSITIVE)
-        logits, scores = self.decode(features, torch.from_numpy(points.astype(np.float32)), kinds)
-        logits = F.interpolate(logits[:, None], size=(SIDE, SIDE), mode="bilinear")[:, 0]
+        logits, scores = self.decode(features, torch.from_numpy(points.astype(np.float32))[:, None], kinds)
+        logits = _enlarged(logits, side)
         masks, inner, outer = logits > 0, (logits > 1).flatten(1).sum(1), (logits > -1).flatten(1).sum(1)
         area = masks.flatten(1).float().mean(1)
         sure = (scores > LEAST_IOU) & (inner > LEAST_STABILITY * outer) & (area > LEAST_AREA) & (area < MOST_AREA)
-        order = [i for i in scores.argsort(descending=True).tolist() if sure[i]]
-        return _distinct(masks.cpu().numpy()[order], scores.float().cpu().numpy()[order], most)
+        return masks[sure].cpu().numpy(), scores[sure].float().cpu().numpy()
+
+
+def grid_points(side: int, within: np.ndarray | float = 0.5) -> np.ndarray:
+    """(side * side, 2) places, 0..1, x y, of each cell of a grid that one. within: place in the cell, 0..1"""
+    cells = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2)
+    return (cells + within) / side
+
+
+def _enlarged(logits: Tensor, side: int) -> Tensor:
+    return F.interpolate(logits[:, None].float(), size=(side, side), mode="bilinear")[:, 0]
 
 
 def _distinct(masks: np.ndarray, scores: np.ndarray, most: int) -> Proposals:
+    """The best of some masks of which no two are the same."""
     kept: list[int] = []
-    for i, mask in enumerate(masks):
+    for i in np.argsort(-scores, kind="stable").tolist():
+        mask = masks[i]
         overlaps = [np.count_nonzero(mask & masks[k]) / np.count_nonzero(mask | masks[k]) for k in kept]
         if len(kept) < most and max(overlaps, default=0.0) < SAME:
             kept.append(i)
+        if len(kept) == most:
+            break
     return Proposals(masks[kept], scores[kept])
 
 
@@ -136,16 +176,17 @@ def make_pack(
         coarse = F.adaptive_avg_pool2d(encoded.coarse.float(), (GRID_SIDE, GRID_SIDE))
         names.append(name)
         features.append(coarse[0].half().cpu())
-        masks.append(_inside(teacher.propose(np.random.default_rng((seed, i)), encoded).masks, image))
+        masks.append(inside_field(teacher.propose(np.random.default_rng((seed, i)), encoded).masks, image))
     whole = torch.stack(features).float()
     mean, basis = principal_directions(whole, channels)
     projected = torch.einsum("nchw,kc->nkhw", whole - mean[:, None, None], basis)
     return TeacherPack.of(names, projected.numpy(), mean.numpy(), basis.numpy(), masks)
 
 
-def _inside(masks: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Without masks of the dark surround of an endoscope's field."""
-    field = cv2.resize(endoscope_field(image).view(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST) > 0
+def inside_field(masks: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Masks (K, side, side) of an image without those of the dark surround of an endoscope's field."""
+    side = masks.shape[-1]
+    field = cv2.resize(endoscope_field(image).view(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST) > 0
     shown = (masks & field).sum((1, 2)) > 0.5 * masks.sum((1, 2))
     return masks[shown]
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from sam2s_model.config import NANO, PICO
 from sam2s_model.device import resolve_dtype
 from sam2s_model.errors import ConfigError
+from sam2s_model.image_encoder.repvit import ConvNorm
 from sam2s_model.linear import Linear, multiply_in_int8
 from sam2s_model.model import Sam2Model
 
@@ -61,3 +62,27 @@ def test_int8_needs_linear_layers_and_a_cpu():
     with pytest.raises(ConfigError, match="'int8' on cuda: it is for a CPU, expected bf16, fp16 or fp32"):
         resolve_dtype("int8", torch.device("cuda"))
     assert resolve_dtype("int8", torch.device("cpu")) == torch.float32
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("said", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_under_autocast_inference_is_as_torchs_own_whatever_the_inputs_type(said, int8):
+    """A CPU with bf16 operators takes packed weights in inference: those cast nothing, and autocast mixes types."""
+    torch.manual_seed(0)
+    layer, norm = Linear(64, 32), ConvNorm(64, 32).eval()
+    layer.int8 = int8
+    x = torch.randn(3, 64).to(said)
+    with torch.autocast("cpu", torch.bfloat16):
+        got, expected = layer(x, F.gelu), F.gelu(plain(layer, x))
+        image = norm(x[:, :, None, None])
+    assert got.dtype == expected.dtype == image.dtype == torch.bfloat16
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
+    truth = norm.c(x.float()[:, :, None, None]) / (1 + norm.bn.eps) ** 0.5
+    torch.testing.assert_close(image.float(), truth, rtol=0.02, atol=0.02)
+
+
+@torch.no_grad()
+def test_inputs_of_another_type_than_the_weights_are_refused_as_torch_refuses_them():
+    with pytest.raises(RuntimeError, match="same dtype|to have the same|mat1 and mat2"):
+        Linear(64, 32)(torch.randn(3, 64).bfloat16())

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 from sam2s_model.errors import ConfigError
 from sam2s_model.training.data_config import SourceConfig
+from sam2s_model.training.datasets.boxes import BoxRecording, box_recordings
 from sam2s_model.training.datasets.davis import davis_recordings
-from sam2s_model.training.datasets.folder import FolderRecording, folder_recordings
+from sam2s_model.training.datasets.folder import FolderRecording, each_by_itself, folder_recordings
 from sam2s_model.training.datasets.images import Still, stills
 from sam2s_model.training.datasets.scene import SceneRecording, numbered_scene, scene_config
 from sam2s_model.training.datasets.values import Values
 from sam2s_model.training.pack import TeacherPack
 
-__all__ = ["FolderRecording", "SceneRecording", "Still", "numbered_scene", "open_source", "scene_config"]
+__all__ = ["BoxRecording", "FolderRecording", "SceneRecording", "Still", "numbered_scene", "open_source", "scene_config"]
 
 
 def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[FolderRecording] | list[Still]:
-    """The recordings of a source, but for those held out; a scene has none, see `numbered_scene`.
+    """The recordings of a source, but for those held out; a scene has none, see `numbered_scene`, nor has a store.
 
     classes: rows of the class table
     Raises ConfigError when nothing is left or a name is not there, and SourceError for what cannot be read.
     """
-    if source.kind == "scene":
+    if source.kind in ("scene", "store"):
         return []
     pack = TeacherPack.load(source.teacher) if source.teacher else None
     if source.kind == "images":
         found = stills(source.path, pack, classes.index(source.class_name) if source.class_name else -1)
     else:
         values = Values.of(source, classes)
-        opened = davis_recordings if source.kind == "davis" else folder_recordings
-        found = opened(source.path, values, pack)
-    return _chosen(found, source)
+        if source.kind == "boxes":
+            found = box_recordings(source.path, values)
+        else:
+            opened = davis_recordings if source.kind == "davis" else folder_recordings
+            found = opened(source.path, values, pack)
+    found = _chosen(found, source)
+    return each_by_itself(found, values, pack) if source.stills and source.kind != "images" else found
 
 
 def _chosen(found: list, source: SourceConfig) -> list:

@@ -19,7 +19,7 @@ class FolderRecording:
     """Frames and label images as files; a frame may have no label image.
 
     Label images are PNGs (grey or palette): 0 none, 255 void, other values objects; when they hold nothing but 0 and
-    255 they are binary, and 255 is object 1.
+    255 they are binary, and 255 is object 1. Unless the source says otherwise, see `Values`.
 
     annotated: indices of the frames with label images
     """
@@ -36,8 +36,10 @@ class FolderRecording:
         if masks and not any(image.stem in self._masks for image in images):
             first = f"{masks[0].name} and {images[0].name}"
             raise SourceError(f"no mask of {name} has the name of an image: the first are {first}")
-        self._binary = masks_are_binary(list(masks))
+        self._meaning = values.meaning
+        self._binary = self._meaning is None and masks_are_binary(list(masks))
         self.classes = {value: values.row(value) for value in range(1, 2 if self._binary else VOID)}
+        self._largest: list[float] | None = None
 
         self.annotated = [i for i, image in enumerate(self._images) if image.stem in self._masks]
 
@@ -56,15 +58,49 @@ class FolderRecording:
             raise SourceError(f"{path} is not a readable image")
         if path.stem not in self._masks:
             return image, None
-        labels = read_labels(self._masks[path.stem])
+        labels = self._labels(path.stem)
         if labels.shape != image.shape[:2]:
             (h, w), (height, width) = labels.shape, image.shape[:2]
             raise SourceError(f"mask {self._masks[path.stem]} is {w}x{h}: expected its image's {width}x{height}")
-        return image, (labels == VOID).astype(np.uint8) if self._binary else labels
+        return image, labels
+
+    def _labels(self, stem: str) -> np.ndarray:
+        values = read_labels(self._masks[stem])
+        if self._meaning is not None:
+            return self._meaning[values]
+        return (values == VOID).astype(np.uint8) if self._binary else values
+
+    def showing(self, least: float) -> list[int]:
+        """The annotated frames with an object of at least that share of the frame. All masks are read, once."""
+        if self._largest is None:
+            self._largest = [self._largest_object(self._images[i].stem) for i in self.annotated]
+        return [i for i, share in zip(self.annotated, self._largest) if share > 0 and share >= least]
+
+    def _largest_object(self, stem: str) -> float:
+        try:
+            labels = self._labels(stem)
+        except SourceError:
+            return 0.0  # named when its frame is drawn
+        return float(np.bincount(labels.ravel(), minlength=VOID)[1:VOID].max() / labels.size)
+
+    def parts(self, values: Values, pack: TeacherPack | None = None) -> list[FolderRecording]:
+        """Its frames as recordings of one frame."""
+        whole = Values(values.rows, values.other, np.arange(256, dtype=np.uint8) if self._meaning is None else self._meaning)
+        if self._binary:  # of all masks together: one that is empty does not say it
+            whole.meaning[VOID] = 1
+        masks = [[self._masks[image.stem]] if image.stem in self._masks else [] for image in self._images]
+        return [FolderRecording(f"{self.name}/{i.stem}", [i], m, whole, pack) for i, m in zip(self._images, masks)]
 
     def features(self, index: int) -> np.ndarray | None:
         """(C, h, w) float16 of a teacher's pack, or None."""
         return self._pack.features(f"{self.name}/{self._images[index].stem}") if self._pack else None
+
+
+def each_by_itself(
+    recordings: Sequence[FolderRecording], values: Values, pack: TeacherPack | None = None
+) -> list[FolderRecording]:
+    """The frames of recordings as recordings of their own, RECORDING/STEM."""
+    return [part for recording in recordings for part in recording.parts(values, pack)]
 
 
 def folder_recordings(path: str | Path, values: Values, pack: TeacherPack | None = None) -> list[FolderRecording]:

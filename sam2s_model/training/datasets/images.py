@@ -44,6 +44,10 @@ class Still:
         rng = np.random.default_rng((zlib.crc32(self.name.encode()), index))
         return image, select(rng, self._pack.masks(self.name), image.shape[:2])
 
+    def showing(self, least: float) -> list[int]:
+        """The selections, all of which show something that the teacher found."""
+        return list(range(len(self))) if self.has_masks else []
+
     def features(self, index: int) -> np.ndarray | None:
         """(C, h, w) float16 of a teacher's pack, or None."""
         return self._pack.features(self.name) if self._pack else None

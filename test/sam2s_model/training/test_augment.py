@@ -89,3 +89,16 @@ def test_gray_highlights_and_blur_do_what_they_say():
     dark = np.zeros((128, 128, 3), np.uint8)
     shiny = Look(rng, dataclasses.replace(NO_AUGMENTATION, highlights=1.0), 1).apply(0, dark)
     assert 0 < np.mean(shiny > 60) < 0.3
+
+
+def test_noise_is_of_the_clip_and_different_on_each_frame():
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    config = dataclasses.replace(AugmentConfig(), colour=0.0, gray=0.0, blur=0.0, highlights=0.0, noise=0.05)
+    spread = []
+    for seed in range(30):
+        look = Look(np.random.default_rng(seed), config, 2)
+        first, second = look.apply(0, grey).astype(float), look.apply(1, grey).astype(float)
+        assert (look.apply(0, grey) == first).all() and abs(first.mean() - 128) < 1.5
+        assert first.std() < 1 or (first != second).any()
+        spread.append(first.std())
+    assert max(spread) <= 0.055 * 255 and max(spread) > 4 * min(spread)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sam2s_model.errors import ConfigError
+from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.training.batches import batch, opened
 from sam2s_model.training.cache import ByteCache
 from sam2s_model.training.data_config import NO_AUGMENTATION, DataConfig, SourceConfig
@@ -30,6 +30,23 @@ def recording(tmp_path):
         cv2.imwrite(str(tmp_path / "clip" / "frames" / f"{i}.png"), image)
         cv2.imwrite(str(tmp_path / "clip" / "masks" / f"{i}.png"), labels)
     return SourceConfig("folder", str(tmp_path), class_name="instrument")
+
+
+@pytest.fixture
+def rare(tmp_path):
+    """100 frames with an object on six of them."""
+    return rarely(tmp_path / "rare", shown=range(40, 46))
+
+
+def rarely(folder, shown, frames=100):
+    for part in ("frames", "masks"):
+        (folder / part).mkdir(parents=True)
+    for i in range(frames):
+        labels = np.zeros((48, 64), np.uint8)
+        labels[10:30, 20:40] = 1 if i in shown else 0
+        cv2.imwrite(str(folder / "frames" / f"{i:03d}.png"), np.full((48, 64, 3), i, np.uint8))
+        cv2.imwrite(str(folder / "masks" / f"{i:03d}.png"), labels)
+    return SourceConfig("folder", str(folder))
 
 
 def same(first, second) -> bool:
@@ -90,6 +107,45 @@ def test_a_pool_of_single_images_comes_again(recording):
     assert len({clip.key for clip in first + second}) == 6
     clips = dataclasses.replace(pool, length=3, image_share=0.0)
     assert not same(batch(clips, 0, 0), batch(clips, 0, 2)) and batch(clips, 0, 0)[0].key is None
+
+
+@pytest.mark.parametrize("how", ["divemem", "vanilla", "tsms"])
+def test_first_frames_show_an_object_however_rare_it_is(rare, how):
+    config = dataclasses.replace(SMALL, sources=(rare,), sampling=how, frames=32, image_share=0.0, augment=NO_AUGMENTATION)
+    clips = [clip for step in range(3) for clip in batch(config, 0, step)]
+    assert len(clips) == 24 and all((clip.labels[0] == 1).any() for clip in clips)
+    assert len({int(clip.images[0, 0, 0, 0]) for clip in clips}) > 3, "not always the same frame"
+    again = [clip for step in range(3) for clip in batch(dataclasses.replace(config, cache_mb=0), 0, step)]
+    assert same(clips, again)
+
+
+def test_an_object_on_the_last_frame_alone_can_be_first(tmp_path):
+    config = dataclasses.replace(SMALL, sources=(rarely(tmp_path / "late", {11}, 12),), image_share=0.0, reverse=0.0)
+    assert all((clip.labels[0] == 1).any() for step in range(3) for clip in batch(config, 0, step))
+
+
+def test_masks_that_show_nothing_at_all_are_an_error(tmp_path):
+    config = dataclasses.replace(SMALL, sources=(rarely(tmp_path / "none", (), 6),), image_share=0.0)
+    with pytest.raises(ConfigError, match="no mask of .*none shows an object: expected one on at least one frame"):
+        batch(config, 0, 0)
+
+
+def test_what_cannot_be_read_is_left_out_the_same_way_each_time(recording, tmp_path):
+    for name in ("masks/3.png", "frames/7.png"):
+        (tmp_path / "clip" / name).write_bytes(b"damaged")
+    config = dataclasses.replace(SMALL, sources=(recording,), augment=NO_AUGMENTATION)
+    clips = [batch(config, 0, step) for step in range(8)]
+    problems = list(opened(config).unreadable)
+    assert len(problems) == 2 and any("3.png cannot be decoded" in p for p in problems) and any("7.png is not" in p for p in problems)
+    late = dataclasses.replace(config, cache_mb=3)  # opened anew: nothing is known of the files yet
+    assert same(batch(late, 0, 7), clips[7])
+
+
+def test_when_nothing_can_be_read_that_is_an_error(recording, tmp_path):
+    for path in (tmp_path / "clip" / "frames").iterdir():
+        path.write_bytes(b"damaged")
+    with pytest.raises(SourceError, match="100 files in a row of .* cannot be read, the last: .* is not a readable image"):
+        batch(dataclasses.replace(SMALL, sources=(recording,)), 0, 0)
 
 
 def test_unlabelled_images_are_stills_without_masks(tmp_path, recording):

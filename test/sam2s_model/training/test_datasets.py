@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sam2s_model.errors import ConfigError, SourceError
-from sam2s_model.training.data_config import SourceConfig
+from sam2s_model.training.data_config import DataConfig, SourceConfig
 from sam2s_model.training.datasets import SceneRecording, open_source, scene_config
 from sam2s_model.training.datasets.images import select
 
@@ -137,3 +137,64 @@ def test_the_shared_recordings():
     (chair,) = open_source(SourceConfig("folder", str(SHARED / "pumavos_chair")), CLASSES)
     assert len(chair) == 60 and chair.frame(0)[1].max() == 1  # a palette, whose index counts
     assert len(open_source(SourceConfig("images", str(SHARED / "laparoscopy_clip" / "endo.mp4")), CLASSES)) == 64
+
+
+@pytest.mark.parametrize(
+    "said, expected",
+    [
+        (dict(threshold=127), [0, 1]),
+        (dict(values=(6,), ignore=(7, 255)), [0, 6, 255]),
+        (dict(ignore=(255,)), [0, 5, 6, 7, 255]),
+        (dict(threshold=6, ignore=(7,)), [0, 1, 255]),
+    ],
+)
+def test_a_source_says_what_label_values_mean(tmp_path, said, expected):
+    make(tmp_path / "clip", "frames", "masks", values=(0, 5, 6, 7, 255))
+    (recording,) = open_source(SourceConfig("folder", str(tmp_path), **said), CLASSES)
+    labels = recording.frame(0)[1]
+    assert np.unique(labels).tolist() == expected
+    assert recording.showing(0.05) == [0, 1, 2] and recording.showing(0.9) == []
+
+
+def test_stills_in_a_folder_are_recordings_of_their_own(tmp_path):
+    make(tmp_path / "set", "frames", "masks", values=(0, 255), masked=2)
+    write(tmp_path / "set" / "masks" / "00001.png", np.zeros((20, 30), np.uint8))
+    found = open_source(SourceConfig("folder", str(tmp_path), stills=True, class_name="object"), CLASSES)
+    assert [r.name for r in found] == ["set/00000", "set/00001", "set/00002"] and [len(r) for r in found] == [1, 1, 1]
+    assert np.unique(found[0].frame(0)[1]).tolist() == [0, 1] and found[0].classes[1] == CLASSES.index("object")
+    assert not found[1].frame(0)[1].any() and not found[2].has_masks, "of all masks together, that they are binary"
+
+
+def boxed(tmp_path, text: str):
+    make(tmp_path / "op", "frames", "boxes", masked=0)
+    (tmp_path / "op" / "boxes").mkdir()
+    (tmp_path / "op" / "boxes" / "00001.txt").write_text(text)
+    table = tmp_path / "labels.yaml"
+    table.write_text("name: x\nclasses: [{id: 1, name: forceps, color: [0, 0, 0]}, {id: 3, name: scissors, color: [0, 0, 0]}]\n")
+    return open_source(SourceConfig("boxes", str(tmp_path), label_set=str(table)), CLASSES)
+
+
+def test_boxes_are_read_with_their_classes(tmp_path):
+    (recording,) = boxed(tmp_path, "2 0.5 0.25 0.5 0.5\n\n0 0.1 0.9 0.4 0.1\n")
+    assert recording.name == "op" and not recording.has_masks and recording.boxes(0) == [] and recording.frame(1)[1] is None
+    first, second = recording.boxes(1)
+    np.testing.assert_allclose(first.corners, [[0.25, 0.0], [0.75, 0.5]])
+    np.testing.assert_allclose(second.corners, [[0.0, 0.85], [0.3, 0.95]], atol=1e-6)  # what is beyond the image is cut off
+    assert [CLASSES[recording.classes[box.value]] for box in (first, second)] == ["scissors", "forceps"]
+
+
+@pytest.mark.parametrize("line", ["0 0.5 0.5 0.1", "tool 0.5 0.5 0.1 0.1", "0 0.5 0.5 0 0.1", "254 0.5 0.5 0.1 0.1", "0 a 0 0 0"])
+def test_what_is_no_box_is_named(tmp_path, line):
+    (recording,) = boxed(tmp_path, f"1 0.5 0.5 0.1 0.1\n{line}\n")
+    with pytest.raises(SourceError, match="line 2 of .*00001.txt is .*: expected a?"):
+        recording.boxes(1)
+
+
+def test_a_folder_without_boxes_is_refused(tmp_path):
+    make(tmp_path / "op", "frames", "masks", masked=0)
+    with pytest.raises(SourceError, match="has no boxes of an image beside it"):
+        open_source(SourceConfig("boxes", str(tmp_path)), CLASSES)
+    with pytest.raises(ConfigError, match=r"threshold 3 and values \(4,\): expected one of them"):
+        DataConfig(sources=(SourceConfig("folder", "x", threshold=3, values=(4,)),))
+    with pytest.raises(ConfigError, match="names the label value 300: expected 0 to 255"):
+        DataConfig(sources=(SourceConfig("folder", "x", ignore=(300,)),))

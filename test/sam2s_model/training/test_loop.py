@@ -34,6 +34,7 @@ from sam2s_model.training.config import (
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 from sam2s_model.training.loop import train
 from sam2s_model.training.start import start_model
+from sam2s_model.training.state import load_state, save_state
 
 ROOT = Path(__file__).resolve().parents[3]
 SCENE = SourceConfig("scene", height=64, scenes=2, frames=12)
@@ -117,6 +118,17 @@ def test_a_finished_run_is_not_done_again(whole, monkeypatch):
     monkeypatch.setattr(loop.Trainer, "update", lambda *_: pytest.fail("a step was done"))
     before = lines(whole)
     assert train(config(whole), quiet=True).steps == 20 and lines(whole) == before
+
+
+def test_a_run_goes_on_when_the_program_has_learnt_new_options(tmp_path):
+    asked = config(tmp_path, phases=(Phase(steps=2, length=1, frames=2),))
+    save_state(tmp_path, {"step": 7}, asked)
+    stored = torch.load(tmp_path / "state.pt", weights_only=True)
+    del stored["config"]["loss"]["correspondence"], stored["config"]["data"]["sources"][0]["threshold"]
+    torch.save(stored, tmp_path / "state.pt")
+    assert load_state(tmp_path, asked)["step"] == 7
+    with pytest.raises(ConfigError, match="holds a run with loss.correspondence = 0.0, not 1.0"):
+        load_state(tmp_path, dataclasses.replace(asked, loss=LossConfig(stride=2, entropy_steps=10, correspondence=1.0)))
 
 
 def test_a_folder_with_another_run_is_refused(whole):

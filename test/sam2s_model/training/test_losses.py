@@ -114,9 +114,16 @@ def test_classes_count_only_where_they_are_known():
 
 def test_masks_of_a_teacher_are_soft_targets():
     soft = RNG.uniform(0.1, 0.9, (2, 12, 12)).astype(np.float32)
-    got = losses(LOGITS[:, :1], teacher=torch.tensor(soft))
+    got = losses(LOGITS[:, :1], teacher=torch.tensor(soft)[:, None])
     expected = -(soft * np.log(P[:, 0]) + (1 - soft) * np.log(1 - P[:, 0]))
     assert got.masks.item() == pytest.approx(sum(expected[n][VALID[n]].mean() for n in range(2)), rel=1e-4)
+
+
+def test_each_candidate_learns_the_same_one_of_a_teacher_with_the_same_decoder():
+    soft = RNG.uniform(0.1, 0.9, LOGITS.shape).astype(np.float32)
+    expected = -(soft * np.log(P) + (1 - soft) * np.log(1 - P))
+    expected = sum(expected[n][:, VALID[n]].mean() for n in range(2))
+    assert losses(teacher=torch.tensor(soft)).masks.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_masks_are_compared_at_the_size_of_the_truth():

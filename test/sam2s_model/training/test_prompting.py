@@ -102,3 +102,12 @@ def test_corrections_are_on_the_first_and_on_later_frames():
 
 def test_plans_are_a_function_of_the_generator():
     assert plans(PromptConfig(), 8) == plans(PromptConfig(), 8)
+
+
+def test_hard_prompts_come_as_often_as_said_and_change_no_other_draw():
+    plain, hard = PromptConfig(), PromptConfig(hard=0.25)
+    plans = [draw_plan(np.random.default_rng(seed), hard, 3) for seed in range(400)]
+    assert 0.18 < np.mean([plan.hard for plan in plans]) < 0.32
+    assert not draw_plan(np.random.default_rng(0), plain, 3).hard
+    same = [draw_plan(np.random.default_rng(seed), plain, 3) for seed in range(400)]
+    assert [(p.kind, p.corrected, p.from_truth) for p in plans] == [(p.kind, p.corrected, p.from_truth) for p in same]

@@ -10,10 +10,12 @@ import torch
 
 from sam2s_model.config import PICO, TrackerConfig
 from sam2s_model.model import Sam2Model
+from sam2s_model.prompt_encoder import NEGATIVE, POSITIVE
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracker import Tracker
 from sam2s_model.training.clip import VOID, Clip
 from sam2s_model.training.config import LossConfig, PromptConfig, RolloutConfig, TrainConfig
+from sam2s_model.training.distillation import Answer
 from sam2s_model.training.objects import Truth, choose_objects
 from sam2s_model.training.prompting import Plan
 from sam2s_model.training.rollout import Roles, Rollout, condition, encode_clips, events
@@ -119,6 +121,34 @@ def test_objects_do_not_depend_on_those_beside_them(sam):
     together = both.run()
     for spec in dataclasses.fields(apart):
         torch.testing.assert_close(getattr(apart, spec.name), getattr(together, spec.name), atol=1e-3, rtol=1e-4)
+
+
+def test_hard_prompts_are_where_student_and_teacher_disagree_and_both_answer(sam):
+    """Each click is a pixel that only one of them has, of the teacher's kind; all points so far are the next prompt."""
+    still = clip(length=1)
+    objects = choose_objects([still], [0], (0, 0), 3, 0.003)
+    told, asked, decoded = np.zeros((len(objects), SIZE, SIZE), np.float32), [], []
+    told[:, 30:, :] = 1.0  # another mask than the truth, and than any of the student's
+
+    def teacher(points, labels):
+        asked.append((points, labels))
+        masks = torch.from_numpy(told)
+        return Answer(masks[:, None].expand(-1, 1 if points.shape[1] > 1 else 3, -1, -1), masks)
+
+    config = dataclasses.replace(CONFIG, prompts=PromptConfig(clicks=2))
+    plan = Plan("point", (0,), False, hard=True)
+    rollout = Rollout(sam, [still], encode_clips(sam, [still]), objects, plan, Roles(("conditional",)), config, teacher)
+    decode = rollout._decode
+    rollout._decode = lambda *a, **k: (lambda found: (decoded.append((a, k, found[1])), found)[1])(decode(*a, **k))
+    losses = rollout.run()
+    assert losses.masks.requires_grad and [points.shape[1] for points, _ in asked] == [1, 2, 3]
+    for (_, _, answer), (points, labels), (arguments, options, _) in zip(decoded, asked[1:], decoded[1:]):
+        mine = rollout._shown(answer.logits[:, 0])
+        for row in range(len(objects)):
+            x, y = points[row, -1].int().tolist()
+            assert mine[row, y, x] != (told[row, y, x] > 0.5)
+            assert labels[row, -1].item() == (POSITIVE if told[row, y, x] > 0.5 else NEGATIVE)
+        assert torch.equal(arguments[3], points) and len(arguments) == 5 and "mask_logits" not in options
 
 
 def test_long_term_frames_have_their_own_code_and_no_pointers(sam, monkeypatch):

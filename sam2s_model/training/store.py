@@ -1,0 +1,269 @@
+"""What a teacher said of many views of images, on disk: the view itself, three levels of features, labels, masks.
+
+A folder that only grows at its end, entry by entry, so that a builder that was killed goes on and ends with the same bytes:
+
+    store.json              what all entries share
+    coarse.f16, middle.f16, fine.f16    the levels, (entries, C, h, w) float16, memory-mapped
+    blobs.bin               of each entry a JPEG of the view, its label image as PNG, the teacher's masks as packed bits
+    entries.jsonl           a line for each entry, written last: what it is, and where its blobs are
+
+At a side of S px an entry has 2 * (C1 (S/16)^2 + C2 (S/8)^2 + C3 (S/4)^2) bytes of features, and about S * S / 2 of blobs:
+SAM2's 256, 64 and 32 channels at 384 px are 1.18 MB, and about 0.07.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sam2s_model.errors import ConfigError, SourceError
+
+FORMAT = "sam2s teacher store 1"
+HEADER, ENTRIES, BLOBS = "store.json", "entries.jsonl", "blobs.bin"
+LEVELS = ("coarse", "middle", "fine")
+SYNC_EVERY = 64  # entries, so that a power cut costs little
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of an image, as it is stored.
+
+    image: (S, S, 3) uint8 RGB; labels: (S, S) uint8 as in `Clip`, None where nobody annotated the image
+    classes: label -> name of its class, where it is known; masks: (K, side, side) bool, the teacher's own proposals
+    levels: float16, (C, h, w) each, of what the teacher saw in the image
+    """
+
+    image: np.ndarray
+    labels: np.ndarray | None
+    classes: dict[int, str]
+    masks: np.ndarray
+    levels: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """recording, frame, view: what it shows; two entries of one recording show the same things
+
+    image, labels, masks: first byte and length of the blobs, length 0: there is none; sides: of the masks, K and side
+    """
+
+    recording: str
+    frame: int
+    view: int
+    classes: dict[int, str]
+    image: tuple[int, int]
+    labels: tuple[int, int]
+    masks: tuple[int, int]
+    sides: tuple[int, int]
+
+
+class StoreWriter:
+    """Appends entries to a store, a new one or one that is not complete. Use it in a `with`.
+
+    count: of its entries; views: how many it has of each (recording, frame)
+    """
+
+    def __init__(self, folder: str | Path, header: Mapping[str, Any]):
+        """header: what the entries depend on, plain values, with "levels": three of [C, h, w]
+
+        Raises ConfigError when the folder holds a store of another header.
+        """
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        header = json.loads(json.dumps({"format": FORMAT, **header}))
+        path = self.folder / HEADER
+        if path.exists():
+            _same_header(path, _header(path), header)
+        else:
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(header, indent=1, sort_keys=True) + "\n")
+            temporary.replace(path)
+        self._shapes = [tuple(shape) for shape in header["levels"]]
+        entries = _entries(self.folder)
+        self.count, self.views = len(entries), Counter((e.recording, e.frame) for e in entries)
+        self._end = max((sum(e.masks) for e in entries), default=0)
+        lengths = {f"{name}.f16": 2 * int(np.prod(s)) * self.count for name, s in zip(LEVELS, self._shapes)}
+        lengths |= {BLOBS: self._end, ENTRIES: _whole_lines(self.folder / ENTRIES)}
+        self._files = {name: _open_at(self.folder / name, length) for name, length in lengths.items()}
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, *problem) -> None:
+        self._sync()
+        for file in self._files.values():
+            file.close()
+
+    def add(self, recording: str, frame: int, view: int, jpeg: bytes, said: View) -> None:
+        """Write one entry. jpeg: of `said.image`, what was shown to the teacher."""
+        labels = b"" if said.labels is None else encode(".png", said.labels)
+        masks = zlib.compress(np.packbits(said.masks).tobytes(), 6) if len(said.masks) else b""
+        places = []
+        for blob in (jpeg, labels, masks):
+            places.append((self._end, len(blob)))
+            self._files[BLOBS].write(blob)
+            self._end += len(blob)
+        for name, level, shape in zip(LEVELS, said.levels, self._shapes):
+            if level.shape != shape or level.dtype != np.float16:
+                raise ConfigError(f"the {name} level is {level.shape} {level.dtype}: expected {shape} float16")
+            self._files[f"{name}.f16"].write(np.ascontiguousarray(level))
+        entry = Entry(recording, frame, view, said.classes, *places, (len(said.masks), said.masks.shape[-1]))
+        self._flush(but=ENTRIES)
+        self._files[ENTRIES].write((json.dumps(asdict(entry)) + "\n").encode())
+        self._files[ENTRIES].flush()
+        self.count += 1
+        self.views[recording, frame] += 1
+        if self.count % SYNC_EVERY == 0:
+            self._sync()
+
+    def _flush(self, but: str = "") -> None:
+        for name, file in self._files.items():
+            if name != but:
+                file.flush()
+
+    def _sync(self) -> None:
+        self._flush()
+        for file in self._files.values():
+            os.fsync(file.fileno())
+
+
+class TeacherStore:
+    """Reads a store, complete or still growing: the entries that were there when it was opened.
+
+    header: see `StoreWriter`; entries: in the order in which they were written
+    related: recording -> numbers of its entries
+    """
+
+    def __init__(self, folder: str | Path):
+        """Raises SourceError."""
+        self.folder = Path(folder)
+        self.header = _header(self.folder / HEADER)
+        self.entries = _entries(self.folder)
+        self.related: dict[str, list[int]] = {}
+        for i, entry in enumerate(self.entries):
+            self.related.setdefault(entry.recording, []).append(i)
+        self._levels: list[np.ndarray] = []
+        try:
+            self._blobs = os.open(self.folder / BLOBS, os.O_RDONLY)
+            for name, shape in zip(LEVELS, self.header["levels"]):
+                path = self.folder / f"{name}.f16"
+                if self.entries:
+                    self._levels.append(np.memmap(path, np.float16, "r", shape=(len(self.entries), *shape)))
+        except (OSError, ValueError, KeyError) as error:
+            raise SourceError(f"{folder} is not a complete teacher's store ({error})") from error
+
+    @staticmethod
+    @lru_cache(maxsize=16)
+    def load(folder: str | Path) -> TeacherStore:
+        """As the constructor, once in a process."""
+        return TeacherStore(folder)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def size(self) -> int:
+        """Side of the views, px."""
+        return int(self.header["size"])
+
+    def levels(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(C, h, w) float16 each, coarse, middle, fine."""
+        return tuple(np.array(level[i]) for level in self._levels)
+
+    def image(self, i: int) -> np.ndarray:
+        """(S, S, 3) uint8 RGB. Raises SourceError."""
+        return decode(self._blob(i, self.entries[i].image))
+
+    def labels(self, i: int) -> np.ndarray | None:
+        """(S, S) uint8, or None. Raises SourceError."""
+        place = self.entries[i].labels
+        if not place[1]:
+            return None
+        labels = cv2.imdecode(np.frombuffer(self._blob(i, place), np.uint8), cv2.IMREAD_GRAYSCALE)
+        if labels is None:
+            raise SourceError(f"the labels of entry {i} of {self.folder} cannot be decoded")
+        return labels
+
+    def masks(self, i: int) -> np.ndarray:
+        """(K, side, side) bool. Raises SourceError."""
+        count, side = self.entries[i].sides
+        if not count:
+            return np.zeros((0, side, side), bool)
+        try:
+            packed = zlib.decompress(self._blob(i, self.entries[i].masks))
+        except zlib.error as error:
+            raise SourceError(f"the masks of entry {i} of {self.folder} cannot be decoded ({error})") from error
+        return np.unpackbits(np.frombuffer(packed, np.uint8), count=count * side * side).reshape(count, side, side).astype(bool)
+
+    def _blob(self, i: int, place: tuple[int, int]) -> bytes:
+        first, length = place
+        blob = os.pread(self._blobs, length, first)
+        if len(blob) != length:
+            raise SourceError(f"entry {i} of {self.folder} has {len(blob)} of {length} bytes")
+        return blob
+
+
+def encode(kind: str, image: np.ndarray, *options: int) -> bytes:
+    """A file of a kind, such as ".png", in memory."""
+    return cv2.imencode(kind, image, list(options))[1].tobytes()
+
+
+def decode(jpeg: bytes) -> np.ndarray:
+    """(H, W, 3) uint8 RGB. Raises SourceError."""
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise SourceError(f"an image of {len(jpeg)} bytes in a store cannot be decoded")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} is not the head of a teacher's store ({error})") from error
+    if header.get("format") != FORMAT:
+        raise SourceError(f"{path} has the format {header.get('format')!r}: expected {FORMAT!r}")
+    return header
+
+
+def _same_header(path: Path, before: dict, now: dict) -> None:
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key):
+            raise ConfigError(f"{path} is of a store with {key} = {before.get(key)!r}, not {now.get(key)!r}: give another folder")
+
+
+def _entries(folder: Path) -> list[Entry]:
+    """The complete ones."""
+    path, found = folder / ENTRIES, []
+    if not path.exists():
+        return found
+    for line in path.read_bytes()[: _whole_lines(path)].splitlines():
+        row = json.loads(line)
+        row["classes"] = {int(label): name for label, name in row["classes"].items()}
+        found.append(Entry(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}))
+    return found
+
+
+def _whole_lines(path: Path) -> int:
+    """Bytes up to the end of the last line that is whole."""
+    return path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
+
+
+def _open_at(path: Path, length: int):
+    """A file to append to, cut to a length. Raises SourceError when it is shorter."""
+    file = open(path, "ab")
+    if file.tell() < length:
+        file.close()
+        raise SourceError(f"{path} has {path.stat().st_size} bytes, {length} belong to entries that are written: begin anew")
+    file.truncate(length)
+    return file
