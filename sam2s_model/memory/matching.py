@@ -20,7 +20,7 @@ class Matching:
     missed: how much more a place counts that is the object's and not in a mask, than one that is in it and not the object's
     """
 
-    newest: int = 3
+    newest: int = 4
     older: int = 4
     every: int = 10
     diverse: bool = True
@@ -30,8 +30,8 @@ class Matching:
     threshold: float = 0.4
     gain: float = 10.0
     map_share: float = 0.5
-    missed: float = 1.5
-    prompted: float = 1.0
+    missed: float = 1.1
+    prompted: float = 1.25
 
     @classmethod
     def of(cls, options: TrackerConfig) -> Matching:
