@@ -52,3 +52,12 @@ def test_their_memory_tracks_and_beats_the_baseline(name, size, least):
     print(f"mean IoU of {name}: fifo {fifo:.3f}, none {none:.3f}")
     assert fifo > least
     assert fifo > none
+
+
+def test_the_default_of_nano_is_what_follows_best_with_it():
+    """Correspondences, which nothing was trained for, beside the memory that was: also on the scene that it was trained on."""
+    model = load_model(packaged_checkpoints()["sam2s_nano"], image_size=384, device="cpu")
+    assert Tracker(model).policy_name == "match"
+    match, fifo = mean_iou(model, "match"), mean_iou(model, "fifo")
+    print(f"mean IoU of sam2s_nano at 384 px: match {match:.3f}, fifo {fifo:.3f}")
+    assert match > 0.8 and match > fifo

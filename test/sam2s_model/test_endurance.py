@@ -24,7 +24,7 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("policy", ["fifo", "none"])
+@pytest.mark.parametrize("policy", ["fifo", "match", "none"])
 def test_p25_memory_is_flat_over_5000_frames(policy):
     scene = Scene(SceneConfig(width=160, height=128, frames=250, seed=1))
     images = [np.ascontiguousarray(frame.image) for frame in scene]

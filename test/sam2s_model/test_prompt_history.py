@@ -87,9 +87,10 @@ def test_p20_the_answer_is_of_the_prompted_frame(model, frames):
     assert answer.tracks.object_ids.tolist() == tracker.newest.object_ids.tolist() == [1, 2]
 
 
-def test_p23_a_late_prompt_changes_no_other_object(model, frames):
-    without = play(model, frames, "fifo", [(0, 0, Prompt(box=BOX))])
-    beside = play(model, frames, "fifo", [(0, 0, Prompt(box=BOX)), (9, 3, Prompt(box=OTHER))])
+@pytest.mark.parametrize("policy", ["fifo", "match", "fifo+match"])
+def test_p23_a_late_prompt_changes_no_other_object(model, frames, policy):
+    without = play(model, frames, policy, [(0, 0, Prompt(box=BOX))])
+    beside = play(model, frames, policy, [(0, 0, Prompt(box=BOX)), (9, 3, Prompt(box=OTHER))])
     torch.testing.assert_close(beside.outputs.only([1]).logits, without.outputs.logits, **TIGHT)
 
 
