@@ -151,7 +151,7 @@ def resolve_checkpoint(given: str | Path) -> Path:
     entry = next((entry for entry in CATALOG.values() if entry.file == path.name), None)
     if entry is not None and path.name == name:
         hint = f"{how_to_get(entry)}, and pass the name {entry.name}"
-    elif meant := similar_name(name, [*packaged, *CATALOG]) or similar_path(path):
+    elif meant := similar_path(path) if len(path.parts) > 1 else similar_name(name, [*packaged, *CATALOG]) or similar_path(path):
         hint = f"did you mean {meant!r}? Otherwise {hint}"
     raise CheckpointError(f"checkpoint {name!r} does not exist: {hint}")
 

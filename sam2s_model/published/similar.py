@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-LIKENESS = 0.75  # of difflib's ratio, 0 to 1: "sam2.1_tiny" and "sam2.1_hiera_tiny" have 0.79
+LIKENESS = 0.75  # of difflib's ratio, 0 to 1, from which it may be a slip of the hand
 SUFFIXES = (".pt", ".pth", ".safetensors")  # of checkpoint files
 
 
 def similar_name(given: str, names: Iterable[str]) -> str | None:
-    """The name that is most like the given one, whatever the case of its letters and without a suffix; None: none is."""
+    """The name that is most like the given one, whatever the case of its letters and without a suffix; None: none is.
+
+    A name that has all words of the given one, as "sam2.1_hiera_tiny" those of "sam2.1_tiny", comes before others.
+    """
     suffix = next((suffix for suffix in SUFFIXES if given.lower().endswith(suffix)), "")
     return _closest(given[: len(given) - len(suffix)], names)
 
@@ -38,5 +42,11 @@ def _entries(folder: Path, files: bool) -> list[str]:
 
 
 def _closest(given: str, names: Iterable[str]) -> str | None:
-    known = {name.lower(): name for name in names}
-    return next((known[name] for name in get_close_matches(given.lower(), known, n=1, cutoff=LIKENESS)), None)
+    given, known = given.lower(), {name.lower(): name for name in names}
+    more = [name for name in known if _words(given) and _words(given) <= _words(name)]
+    found = get_close_matches(given, more, n=1, cutoff=0.0) or get_close_matches(given, known, n=1, cutoff=LIKENESS)
+    return known[found[0]] if found else None
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"[^\W_]+", name))

@@ -18,6 +18,7 @@ NAMES = ["sam2s_nano", "sam2s_pico", "sam2s_tiny", "sam2.1_hiera_tiny", "sam2_hi
     ("sam2s_tiny.safetensors", "sam2s_tiny"),
     ("sam2.1_heira_tiny.PT", "sam2.1_hiera_tiny"),
     ("EdgeTAM", "edgetam"),
+    ("tiny", "sam2s_tiny"),
     ("model", None),
     ("", None),
 ])  # fmt: skip
