@@ -169,6 +169,9 @@ def convert(
     int8: Annotated[
         bool, typer.Option("--int8", help="store weights in 8 bits, with a scale per output channel: a quarter of the size")
     ] = False,
+    int8_from: Annotated[
+        int, typer.Option(min=1, help="numbers from which a weight is stored in 8 bits; more: a larger file, closer to its source")
+    ] = 4096,
     image_size: Annotated[
         int, typer.Option(min=0, max=4096, help="side of the input that the file is to be used at, px; 0: the source's")
     ] = 0,
@@ -178,7 +181,9 @@ def convert(
     from sam2s_model.checkpoint.convert import convert as write
     from sam2s_model.published.catalog import resolve_checkpoint
 
-    done = write(resolve_checkpoint(source), target, half=half, int8=int8, image_size=image_size, force=force)
+    done = write(
+        resolve_checkpoint(source), target, half=half, int8=int8, int8_from=int8_from, image_size=image_size, force=force
+    )
     rounded = f", {done.in_eight_bits} of them in 8 bits" if done.in_eight_bits else ""
     lacking = f", without the {len(done.missing)} tensors that its source lacks" if done.missing else ""
     print(f"{target}: {done.model}, {done.tensors} tensors{rounded}, {_megabytes(done.size)}{lacking}")

@@ -42,6 +42,7 @@ def convert(
     *,
     half: bool = False,
     int8: bool = False,
+    int8_from: int = eight_bit.FEWEST,
     image_size: int = 0,
     force: bool = False,
 ) -> Conversion:
@@ -50,6 +51,7 @@ def convert(
     target: ``.safetensors``, ``.pt`` or ``.pth``; its metadata are the model's name, the source's sha256, the names of classes
     half: store numbers as fp16; int8: the large weights in 8 bits, see `eight_bit`, and the other numbers as fp16; without
         both, numbers stay as they are, and what the source has in 8 bits becomes fp32
+    int8_from: numbers of a weight that is a large one
     image_size: side of the input that `load_model` takes for the file unless it is told another, px; 0: the source's
     force: write over a file that is there
     The file appears at once, complete. Raises CheckpointError, ConfigError.
@@ -70,7 +72,7 @@ def convert(
     missing = check_names(known_shapes(config), stored.state, config.name, source)
     state = stored.state
     if int8:
-        state = eight_bit.store(state, config, source)
+        state = eight_bit.store(state, config, source, int8_from)
     in_eight_bits = {name for name in stored.state if state[name].dtype == torch.int8}
     if half or int8:
         kept = {name + eight_bit.SCALE for name in in_eight_bits}

@@ -48,7 +48,7 @@ def test_they_are_complete_and_small(name, size):
 def test_tiny_is_the_image_half_of_sam2_tiny_in_8_bits_at_512_px():
     found = describe(packaged_checkpoints()["sam2s_tiny"])
     assert found.size < 36e6 and found.image_size == 512 and found.model == "sam2_hiera_tiny" and not found.memory
-    assert found.in_eight_bits > 100 and found.parameters > 31e6 and set(found.dtypes) == {"int8", "float16"}
+    assert found.in_eight_bits == 35 and found.parameters > 31e6 and set(found.dtypes) == {"int8", "float16"}
     assert found.metadata["source_sha256"] == SOURCE
     model = load_model("sam2s_tiny", device="cpu")
     assert model.image_size == 512 and set(model.missing) == set(found.missing) and not model.has_memory

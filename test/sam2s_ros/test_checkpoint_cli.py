@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect as py_inspect
 import json
 import os
 import re
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from sam2s_model.checkpoint.eight_bit import FEWEST
 from sam2s_model.errors import CheckpointError
 from sam2s_model.published.catalog import CATALOG, Published
+from sam2s_ros.checkpoint_cli import convert as convert_command
 from sam2s_ros.checkpoints import checkpoint_or_default
 from sam2s_ros.cli import main
 
@@ -198,6 +201,9 @@ def test_convert_to_8_bits_and_inspect(weights, cache, capsys, tmp_path):
         f"{said[1]} of 371 tensors, one scale per output channel; made from random.pt, sha256 {digest}"
     )
     assert shown["input"] == "96 px" and shown["that is"].endswith("; with 8-bit weights")
+    assert sam2s("convert", weights, tmp_path / "larger.pt", "--int8", "--int8-from", 100_000) == 0
+    assert int(re.search(r"(\d+) of them in 8 bits", capsys.readouterr().out)[1]) < int(said[1])
+    assert py_inspect.signature(convert_command).parameters["int8_from"].default == FEWEST, "said without loading torch"
     assert sam2s("convert", weights, tmp_path / "b.pt", "--int8", "--half") == 2
     assert "--half and --int8 exclude each other" in capsys.readouterr().err
 
@@ -208,7 +214,7 @@ def test_what_is_in_the_package_is_listed_and_inspected_by_name(cache, capsys):
     assert [re.search(r"sam2s_\w+", row)[0] for row in rows] == ["sam2s_nano", "sam2s_pico", "sam2s_tiny"]
     assert sam2s("inspect", "sam2s_tiny", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["model"] == "sam2_hiera_tiny" and found["in_eight_bits"] > 100 and found["image_size"] == 512
+    assert found["model"] == "sam2_hiera_tiny" and found["in_eight_bits"] == 35 and found["image_size"] == 512
 
 
 def test_list_says_where_to_get_what_cannot_be_downloaded(cache, capsys):

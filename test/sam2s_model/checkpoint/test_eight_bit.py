@@ -51,8 +51,10 @@ def test_channels_of_zeros_and_of_tiny_numbers():
 
 def test_output_channels_of_each_kind_of_layer():
     axes = channel_axes(MODELS["sam2_hiera_tiny"])
-    assert axes["image_encoder.trunk.patch_embed.proj.weight"] == axes["image_encoder.trunk.blocks.0.attn.qkv.weight"] == 0
+    assert axes["image_encoder.trunk.blocks.0.attn.qkv.weight"] == axes["image_encoder.neck.convs.0.conv.weight"] == 0
     assert axes["sam_mask_decoder.output_upscaling.0.weight"] == 1, "a transposed convolution has them second"
+    assert "image_encoder.trunk.patch_embed.proj.weight" not in axes, "it takes pixels"
+    assert "image_encoder.trunk.body.stem.conv1.c.weight" not in channel_axes(MODELS["edgetam"])
     embeddings = ("image_encoder.trunk.pos_embed", "sam_mask_decoder.mask_tokens.weight", "sam_mask_decoder.transformer.norm_final_attn.weight")
     assert not axes.keys() & set(embeddings)
 
@@ -74,6 +76,11 @@ def test_there_and_back(state, stored):
             assert torch.equal(back[name], value), name
     rounded = sum(state[name].numel() for name in names)
     assert rounded > 0.9 * sum(value.numel() for value in state.values())
+
+
+def test_the_caller_says_from_how_many_numbers_on(state):
+    names = restore(store(state, PICO, "a.pt", fewest=100_000), "a.pt")[1]
+    assert names and all(state[name].numel() >= 100_000 for name in names) and LINEAR not in names
 
 
 def test_a_file_loads_as_any_other(tmp_path, state, stored):
