@@ -65,7 +65,8 @@ def test_in_8_bits(save, state, tmp_path, suffix):
 
     again = tmp_path / f"c{suffix}"
     convert(target, again, int8=True)
-    assert_same(again, stored.state)
+    twice = read_checkpoint(again).state
+    assert all(torch.allclose(twice[name], value, rtol=1e-6, atol=0) for name, value in stored.state.items())
     back = tmp_path / "back.safetensors"
     convert(target, back)
     assert_same(back, stored.state)
