@@ -1,6 +1,6 @@
 """Evaluate the tracker node on recordings that are played to it: `sam2s eval live`, which starts all that it needs.
 
-    ros2 launch sam2s_ros evaluate.launch.py source:=/path/to/bag mask_topic:=/truth rate:="1 4" checkpoint:=/path/to/model.pt
+    ros2 launch sam2s_ros evaluate.launch.py source:=/path/to/bag mask_topic:=/truth rate:="1 4"
 
 The launch ends with the evaluation; Ctrl-C ends both, with the report of what there is. An argument that is left empty keeps the
 default of `sam2s eval live`.
@@ -19,7 +19,7 @@ REPORT_TIMEOUT = "120"  # s that the report may take after Ctrl-C
 # Options of `sam2s eval live` that have an argument of the same name. Those in SEVERAL take values with spaces between.
 OPTIONS = {
     "rate": dict(description="speed, 1 is the recording's own; several: a report for each"),
-    "checkpoint": dict(description="path of the checkpoint, or a name of `sam2s checkpoint list`"),
+    "checkpoint": dict(description="path of the checkpoint, or a name of `sam2s checkpoint list`; empty: the package's default"),
     "output": dict(description="folder for the reports, one a rate"),
     "topic": dict(description="image topic of a bag"),
     "mask_topic": dict(description="topic of a bag with mono8 ground-truth label images"),

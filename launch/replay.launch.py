@@ -1,6 +1,6 @@
 """Start the replay node as a camera, and the tracker on it.
 
-    ros2 launch sam2s_ros replay.launch.py source:=/path/to/video.mp4 checkpoint:=/path/to/model.safetensors
+    ros2 launch sam2s_ros replay.launch.py source:=/path/to/video.mp4
 
 All arguments of tracker.launch.py can be given too. An argument that is left empty keeps the value of the parameters
 file. The launch ends when the replay node ends, for instance because its source cannot be read.

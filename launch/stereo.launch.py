@@ -1,10 +1,10 @@
 """Start two trackers in one process, with the weights loaded once, and the node that pairs their masks.
 
-    ros2 launch sam2s_ros stereo.launch.py left_image:=/stereo/left/image_raw right_image:=/stereo/right/image_raw \
-      checkpoint:=/path/to/model.safetensors
+    ros2 launch sam2s_ros stereo.launch.py left_image:=/stereo/left/image_raw right_image:=/stereo/right/image_raw
 
 The nodes are /left/tracker, /right/tracker and /pair, which publishes /pair/masks. An argument that is left empty keeps the
 value of the parameters file, in which `/**:` is for both trackers and `/left/tracker:` for one of them.
+Without a checkpoint the package's default is used: sam2s_tiny on a GPU, sam2s_nano on a CPU.
 """
 
 from launch import LaunchDescription
@@ -14,14 +14,15 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_model.config import POLICY_NAMES
-from sam2s_ros.dds import environment, share_directory
+from sam2s_ros.dds import environment
+from sam2s_ros.launching import parameter_files
 
 BOOL = ["true", "false"]
 LEVELS = ["debug", "info", "warn", "error", "fatal"]
 KEEP_OR_BOOL = ["", *BOOL]
 # Parameters of both trackers that have an argument of the same name. Empty: the parameters file decides.
 OVERRIDES = {
-    "checkpoint": dict(description="path of the checkpoint, or a name of `sam2s checkpoint list`"),
+    "checkpoint": dict(description="path of the checkpoint, or a name of `sam2s checkpoint list`; empty: the package's default"),
     "device": dict(description="auto, cpu, cuda or cuda:N"),
     "allow_cpu": dict(description="whether device auto may fall back to the CPU", choices=KEEP_OR_BOOL),
     "policy": dict(description="which memory is used", choices=["", "auto", *POLICY_NAMES]),
@@ -36,8 +37,8 @@ def generate_launch_description():
             DeclareLaunchArgument("right_image", default_value="/right/image", description="topic of the right images"),
             DeclareLaunchArgument(
                 "params_file",
-                default_value=str(share_directory() / "config" / "tracker.yaml"),
-                description="YAML file with the trackers' parameters",
+                default_value="",
+                description="YAML file with the trackers' parameters; empty: tracker.yaml, with device:=cpu also tracker_cpu.yaml",
             ),
             *(DeclareLaunchArgument(name, default_value="", **facts) for name, facts in OVERRIDES.items()),
             DeclareLaunchArgument(
@@ -71,7 +72,7 @@ def _nodes(context):
         # Without a name or namespace: they would be given to both of its nodes.
         Node(
             executable="stereo_node",
-            parameters=[value("params_file"), {**overrides, **clock}],
+            parameters=[*parameter_files(value("params_file"), value("device")), {**overrides, **clock}],
             remappings=[("/left/image", value("left_image")), ("/right/image", value("right_image"))],
             **common,
         ),

@@ -1,8 +1,10 @@
 """Start the tracker node with the environment that large images need.
 
-    ros2 launch sam2s_ros tracker.launch.py checkpoint:=/path/to/model.safetensors image:=/camera/image_raw
+    ros2 launch sam2s_ros tracker.launch.py image:=/camera/image_raw
+    ros2 launch sam2s_ros tracker.launch.py device:=cpu                    # without a GPU
 
-An argument that is left empty keeps the value of the parameters file.
+An argument that is left empty keeps the value of the parameters file. Without a checkpoint the package's default is used:
+sam2s_tiny on a GPU, sam2s_nano on a CPU.
 """
 
 from launch import LaunchDescription
@@ -12,14 +14,15 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_model.config import POLICY_NAMES
-from sam2s_ros.dds import environment, share_directory
+from sam2s_ros.dds import environment
+from sam2s_ros.launching import parameter_files
 
 BOOL = ["true", "false"]
 LEVELS = ["debug", "info", "warn", "error", "fatal"]
 KEEP_OR_BOOL = ["", *BOOL]
 # Parameters of the node that have an argument of the same name. Empty: the parameters file decides.
 OVERRIDES = {
-    "checkpoint": dict(description="path of the checkpoint, or a name of `sam2s checkpoint list`"),
+    "checkpoint": dict(description="path of the checkpoint, or a name of `sam2s checkpoint list`; empty: the package's default"),
     "device": dict(description="auto, cpu, cuda or cuda:N"),
     "allow_cpu": dict(description="whether device auto may fall back to the CPU", choices=KEEP_OR_BOOL),
     "policy": dict(description="which memory is used", choices=["", "auto", *POLICY_NAMES]),
@@ -33,8 +36,8 @@ def generate_launch_description():
             DeclareLaunchArgument("image", default_value="image", description="topic of the camera's images"),
             DeclareLaunchArgument(
                 "params_file",
-                default_value=str(share_directory() / "config" / "tracker.yaml"),
-                description="YAML file with the node's parameters",
+                default_value="",
+                description="YAML file with the node's parameters; empty: tracker.yaml, with device:=cpu also tracker_cpu.yaml",
             ),
             DeclareLaunchArgument("namespace", default_value="", description="namespace of the node and its topics"),
             *(DeclareLaunchArgument(name, default_value="", **facts) for name, facts in OVERRIDES.items()),
@@ -72,7 +75,10 @@ def _tracker(context):
             executable="tracker_node",
             name="tracker",
             namespace=value("namespace"),
-            parameters=[value("params_file"), {**overrides, "use_sim_time": value("use_sim_time") == "true"}],
+            parameters=[
+                *parameter_files(value("params_file"), value("device")),
+                {**overrides, "use_sim_time": value("use_sim_time") == "true"},
+            ],
             remappings=[("image", value("image"))],
             ros_arguments=["--log-level", value("log_level")],
             output="screen",

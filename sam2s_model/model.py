@@ -65,6 +65,12 @@ class Conditioned:
     class_logits: Tensor | None
 
 
+def check_image_size(image_size: int) -> None:
+    """Raise ConfigError for a side that no model of the family can take."""
+    if image_size < 64 or image_size % 32:
+        raise ConfigError(f"image_size is {image_size}: expected a multiple of 32, at least 64, or 0")
+
+
 class Sam2Model(nn.Module):
     """A member of the SAM2 family for square inputs of `image_size` px (a multiple of 32; 0: the one it was trained at).
 
@@ -112,8 +118,7 @@ class Sam2Model(nn.Module):
 
         An image encoder that was compiled, which was for one size, is not from now on.
         """
-        if image_size < 64 or image_size % 32:
-            raise ConfigError(f"image_size is {image_size}: expected a multiple of 32, at least 64, or 0")
+        check_image_size(image_size)
         self.image_size = image_size
         self._compiled: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:  # loads torch
+    from sam2s_model.checkpoint.describe import Description
 
 app = typer.Typer(no_args_is_help=True, help="Look into checkpoint files, download and convert them.")
 
@@ -134,17 +137,24 @@ def inspect(
         "file": f"{found.path}, {found.format}, {_megabytes(found.size)}",
         "sha256": found.sha256,
         "tensors": f"{found.tensors} ({', '.join(f'{count} {name}' for name, count in found.dtypes.items())})",
+        "8-bit weights": _eight_bit(found) if found.in_eight_bits else "none",
         "parameters": f"{found.parameters:,}",
         "memory": memory,
         "long-term embedding": "yes" if found.long_term_embedding else "no",
         "classes": str(found.classes) if found.classes else "no class token",
-        "published for": f"{found.image_size} px",
+        "input": f"{found.image_size} px",
         "stored": ", ".join(wrapped) or "as bare tensors",
         "not used": _some(found.beside) or "nothing",
         "metadata": ", ".join(f"{key}: {value}" for key, value in found.metadata.items()) or "none",
     }
     for name, value in rows.items():  # no table of rich, which cuts long values
         print(f"{name:<21}{value}")
+
+
+def _eight_bit(found: Description) -> str:
+    share = f"{found.in_eight_bits} of {found.tensors} tensors, one scale per output channel"
+    source = found.metadata.get("source")
+    return f"{share}; made from {source}, sha256 {found.metadata.get('source_sha256', 'not said')}" if source else share
 
 
 def _some(names: tuple[str, ...]) -> str:
@@ -156,12 +166,24 @@ def convert(
     source: File,
     target: Annotated[Path, typer.Argument(help="the file to write, .pt, .pth or .safetensors")],
     half: Annotated[bool, typer.Option("--half", help="store numbers as fp16: half the size")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="store weights in 8 bits, with a scale per output channel: a quarter of the size")
+    ] = False,
+    int8_from: Annotated[
+        int, typer.Option(min=1, help="numbers from which a weight is stored in 8 bits; more: a larger file, closer to its source")
+    ] = 4096,
+    image_size: Annotated[
+        int, typer.Option(min=0, max=4096, help="side of the input that the file is to be used at, px; 0: the source's")
+    ] = 0,
     force: Annotated[bool, typer.Option("--force", help="write over a file that is there")] = False,
 ) -> None:
     """Check a checkpoint strictly, and write its tensors, without anything else, in another format."""
     from sam2s_model.checkpoint.convert import convert as write
     from sam2s_model.published.catalog import resolve_checkpoint
 
-    done = write(resolve_checkpoint(source), target, half=half, force=force)
+    done = write(
+        resolve_checkpoint(source), target, half=half, int8=int8, int8_from=int8_from, image_size=image_size, force=force
+    )
+    rounded = f", {done.in_eight_bits} of them in 8 bits" if done.in_eight_bits else ""
     lacking = f", without the {len(done.missing)} tensors that its source lacks" if done.missing else ""
-    print(f"{target}: {done.model}, {done.tensors} tensors, {_megabytes(done.size)}{lacking}")
+    print(f"{target}: {done.model}, {done.tensors} tensors{rounded}, {_megabytes(done.size)}{lacking}")

@@ -31,12 +31,12 @@ app.command("bench")(bench)
 
 Checkpoint = Annotated[
     Optional[Path],
-    typer.Option(help="a file, or a name of `sam2s checkpoint list`; default: the one in the package, if it has one"),
+    typer.Option(help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"),
 ]
 Model = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
 Policy = Annotated[str, typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}")]
 ImageSize = Annotated[
-    int, typer.Option(min=0, max=4096, help="side of the square the network sees, px, a multiple of 32; 0: the model's own")
+    int, typer.Option(min=0, max=4096, help="side of the square the network sees, px, a multiple of 32; 0: the checkpoint's own")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]

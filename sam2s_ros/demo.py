@@ -42,7 +42,8 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     source = open_source(options.source, topic=options.topic, mask_topic=options.mask_topic)
     frame = first_frame(source)
     prompts, labels = first_prompts(source, frame, options.boxes, options.points)
-    options = replace(options, checkpoint=checkpoint_or_default(options.checkpoint, source.kind, options.say))
+    checkpoint = checkpoint_or_default(options.checkpoint, source.kind, options.device, options.say)
+    options = replace(options, checkpoint=checkpoint)
     _prepare(options.output)
     environment = local_environment(free_domain())
     os.environ.update(environment)  # before rclpy is loaded: this process is part of the graph

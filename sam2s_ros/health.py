@@ -77,6 +77,7 @@ class View:
     newest: Tracks | None = None
     next_id: int = 1  # of the next new object
     frames: tuple[Processed, ...] = ()  # that can be prompted, the newest last
+    chosen: str = ""  # see `SavingTracker`
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,9 @@ class Health:
         refused = f"; last refused: {self._refusal}" if self._refusal else ""
         if at.view is None:
             return TrackerStatus.STATE_UNKNOWN, f"not configured{': ' + at.note if at.note else ''}"
+        chosen = f"; {at.view.chosen}" if at.view.chosen else ""
         if not at.active:
-            return TrackerStatus.STATE_INACTIVE, "configured, not active"
+            return TrackerStatus.STATE_INACTIVE, f"configured, not active{chosen}"
         if at.busy is not None and at.busy > config.step_timeout:
             return (
                 TrackerStatus.STATE_ERROR,
@@ -217,13 +219,13 @@ class Health:
             since = "so far" if self._last_output is None else f"since stamp {seconds(self._output_stamp)}"
             return TrackerStatus.STATE_ERROR, f"no image could be used {since}: {self._unusable}"
         if self._last_input is None:
-            return TrackerStatus.STATE_WAITING, f"no image so far{refused}"
+            return TrackerStatus.STATE_WAITING, f"no image so far{refused}{chosen}"
         if msg.input_age > config.input_timeout:
             return (
                 TrackerStatus.STATE_STALE_INPUT,
                 f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s{refused}",
             )
-        return TrackerStatus.STATE_RUNNING, f"{msg.objects} object{'s' if msg.objects != 1 else ''}"
+        return TrackerStatus.STATE_RUNNING, f"{msg.objects} object{'s' if msg.objects != 1 else ''}{chosen}"
 
     def diagnostics(self, status: TrackerStatus, config: NodeConfig, name: str, doubt: str = "") -> DiagnosticArray:
         """/diagnostics: one entry about the input and one about the tracking.

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """checkpoint: a path or a published name; None for the one in the package
+    """checkpoint: a path or a published name; None for the package's default for the device
     frames: at most, 0 no limit
     boxes: "x0,y0,x1,y1"; points: "x,y"; px of the first frame
     say: told what the user should know, one line at a time

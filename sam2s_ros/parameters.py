@@ -104,10 +104,12 @@ def _refusal(field: dataclasses.Field, error: Exception) -> str:
 class NodeConfig:
     """What the tracker node needs beside TrackerConfig. All times in s."""
 
-    checkpoint: str = option("", "path of the checkpoint, or a name of `sam2s checkpoint list`; required")
+    checkpoint: str = option(
+        "", "path of the checkpoint, or a name of `sam2s checkpoint list`; empty: sam2s_tiny on a GPU, sam2s_nano on a CPU"
+    )
     model: str = option("auto", "name of the model; auto recognises it from the checkpoint")
     image_size: int = option(
-        0, "side of the square the network sees, px; 0 is the size the model was trained at", low=0, high=4096
+        0, "side of the square the network sees, px; 0 is the checkpoint's own", low=0, high=4096
     )
     device: str = option("auto", "auto, cpu, cuda or cuda:N; auto takes CUDA, and the CPU only with allow_cpu")
     precision: str = option(

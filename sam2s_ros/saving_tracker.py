@@ -18,8 +18,10 @@ class SavingTracker(Tracker):
     """As `Tracker`. From `save_to` on, a file has the prompts of the objects that are tracked.
 
     Of each object it has as many as the tracker remembers, `max_conditioning`: the first and the newest.
+    chosen: which checkpoint it is, in half a sentence, where the parameters name none; for the node's status
     """
 
+    chosen: str = ""
     _file: PromptFile | None = None
     _saved: PromptSet | None = None
 

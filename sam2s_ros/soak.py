@@ -27,9 +27,9 @@ PROGRESS_EVERY = 30.0  # s
 
 @dataclass(frozen=True)
 class SoakOptions:
-    """checkpoint: a path or a published name; None for the one in the package
+    """checkpoint: a path or a published name; None for the package's default for the device
     model_time: s that a step sleeps, in place of the model; None: the model
-    size: (width, height) of the camera, px; image_size: that the network sees, 0: the model's own
+    size: (width, height) of the camera, px; image_size: that the network sees, 0: the checkpoint's own
     rate: Hz; output: of the report, JSON; say: told what happens, one line at a time
     """
 
@@ -104,7 +104,7 @@ def _model(options: SoakOptions) -> dict[str, Any]:
     from sam2s_model.checkpoint.describe import describe
     from sam2s_model.device import resolve_device, resolve_dtype
 
-    path = checkpoint_or_default(options.checkpoint, "scene", options.say)
+    path = checkpoint_or_default(options.checkpoint, "scene", options.device, options.say)
     found = describe(path)
     dtype = resolve_dtype(options.precision, resolve_device(options.device))
     return dict(

@@ -47,7 +47,7 @@ def run_track(
     from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.tracker import Tracker
 
-    checkpoint = checkpoint_or_default(options.checkpoint, source.kind, options.say)
+    checkpoint = checkpoint_or_default(options.checkpoint, source.kind, options.device, options.say)
     if options.deterministic:
         use_deterministic_algorithms(True)
     model = load_model(checkpoint, options.model, options.image_size, options.device, options.precision)

@@ -294,6 +294,7 @@ class Worker:
             tracker.newest,
             tracker.next_id,
             tuple(self._frames),
+            getattr(tracker, "chosen", ""),
         )
 
     def _end(self, outcome: Outcome, why: str) -> None:
@@ -308,6 +309,12 @@ def keep_out_of_collections() -> None:
     gc.freeze()
 
 
+NO_GPU = (
+    "device is 'auto' and no CUDA device was found: to run on the CPU, start it with `ros2 launch sam2s_ros tracker.launch.py "
+    "device:=cpu` or `ros2 run sam2s_ros tracker_node --ros-args -p device:=cpu`, or set allow_cpu to true"
+)
+
+
 def build_tracker(
     config: NodeConfig,
     tracking: TrackerConfig,
@@ -316,30 +323,29 @@ def build_tracker(
     first_id: int = 1,
     event: Callable[[str], None] = lambda sentence: None,
 ) -> Any:
-    """The tracker that the parameters describe, warmed up. Imports torch; call it in the thread that is to own it.
+    """The tracker that the parameters describe, or the package's for the device where they name no checkpoint, warmed up. Imports torch; call it in the thread that is to own it.
 
     first_id: of the objects, see `Tracker`; event: told the checkpoint's sha256, what was chosen, what was restored
     Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, unreadable prompts) or CheckpointError.
     """
-    if not config.checkpoint:
-        raise ConfigError("checkpoint is empty: give a path, or a name of `sam2s checkpoint list`")
     import torch
 
     from sam2s_model.checkpoint import file_sha256
     from sam2s_model.device import use_deterministic_algorithms
-    from sam2s_model.published.catalog import resolve_checkpoint
+    from sam2s_model.published.catalog import default_checkpoint, explain_default, resolve_checkpoint
     from sam2s_ros.saving_tracker import SavingTracker
 
     if config.compile:
         import torch._inductor.compile_fx  # noqa: F401  the compiler's modules are large, too
     keep_out_of_collections()
     if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
-        raise ConfigError(
-            "device is 'auto' and no CUDA device was found: set allow_cpu to true, or device to cpu, to run on the CPU"
-        )
+        raise ConfigError(NO_GPU)
     prompts = PromptFile(Path(config.prompts_file)) if config.prompts_file else None
     saved = prompts.read() if config.restore else None
-    checkpoint = resolve_checkpoint(config.checkpoint)
+    checkpoint = resolve_checkpoint(config.checkpoint) if config.checkpoint else default_checkpoint(config.device)
+    chosen = "" if config.checkpoint else explain_default(config.device)
+    if chosen:
+        event(f"no checkpoint was given: {chosen}")
     use_deterministic_algorithms(config.deterministic)
     torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) - 1))
     model = shared_model(
@@ -351,6 +357,7 @@ def build_tracker(
         compile=config.compile,
     )
     tracker = SavingTracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
+    tracker.chosen = chosen
     if config.warm_up:
         tracker.warm_up(model.image_size, model.image_size)
     if prompts:

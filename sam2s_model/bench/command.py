@@ -21,7 +21,7 @@ def bench(
         Optional[List[Path]], typer.Option(help="a file, or a name of `sam2s checkpoint list`; repeatable")
     ] = None,
     size: Annotated[
-        List[int], typer.Option(min=0, max=4096, help="side of the network's input, px; repeatable; 0: the model's own")
+        List[int], typer.Option(min=0, max=4096, help="side of the network's input, px; repeatable; 0: its own")
     ] = [0],
     objects: Annotated[List[int], typer.Option(min=1, max=16, help="tracked at once; repeatable")] = [1],
     dtype: Annotated[List[str], typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU); repeatable")] = ["auto"],

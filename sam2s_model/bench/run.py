@@ -40,7 +40,7 @@ TIMED_PEER = f"{TIMED}; the image prepared as ours, the largest positive logit w
 @dataclass(frozen=True)
 class Case:
     """checkpoint: a path or a published name; None: the named model with random weights, always the same
-    size: px, 0: the model's own; precision: a word of `resolve_dtype`; policy: a name, or "auto"; compiled: the image encoder
+    size: px, 0: its own; precision: a word of `resolve_dtype`; policy: a name, or "auto"; compiled: the image encoder
     """
 
     checkpoint: Path | None

@@ -11,9 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sam2s_model.checkpoint.reading import CLASSES, read_checkpoint
+from sam2s_model.checkpoint import eight_bit
+from sam2s_model.checkpoint.reading import CLASSES, IMAGE_SIZE, METADATA, StoredTensors, read_checkpoint
 from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise
-from sam2s_model.errors import CheckpointError
+from sam2s_model.errors import CheckpointError, ConfigError
+from sam2s_model.model import check_image_size
 from sam2s_model.published.sha256 import file_sha256
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -21,22 +23,44 @@ SUFFIXES = (".pt", ".pth", ".safetensors")
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written. model: name; size: bytes; missing: tensors of the model that the file lacks, as its source did"""
+    """What was written.
+
+    model: name; size: bytes; tensors: of the model; in_eight_bits: of them
+    missing: tensors of the model that the file lacks, as its source did
+    """
 
     model: str
     size: int
     tensors: int
+    in_eight_bits: int
     missing: tuple[str, ...]
 
 
-def convert(source: str | Path, target: str | Path, *, half: bool = False, force: bool = False) -> Conversion:
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    half: bool = False,
+    int8: bool = False,
+    int8_from: int = eight_bit.FEWEST,
+    image_size: int = 0,
+    force: bool = False,
+) -> Conversion:
     """Check a checkpoint as `load_model` does, and write its tensors, and nothing else, as `target`.
 
-    target: ``.safetensors`` (with the model's name, the source's sha256 and the names of classes as metadata), ``.pt`` or ``.pth``
-    half: store numbers as fp16; force: write over a file that is there
-    The file appears at once, complete. Raises CheckpointError.
+    target: ``.safetensors``, ``.pt`` or ``.pth``; its metadata are the model's name, the source's sha256, the names of classes
+    half: store numbers as fp16; int8: the large weights in 8 bits, see `eight_bit`, and the other numbers as fp16; without
+        both, numbers stay as they are, and what the source has in 8 bits becomes fp32
+    int8_from: numbers of a weight that is a large one
+    image_size: side of the input that `load_model` takes for the file unless it is told another, px; 0: the source's
+    force: write over a file that is there
+    The file appears at once, complete. Raises CheckpointError, ConfigError.
     """
     source, target = Path(source), Path(target)
+    if half and int8:
+        raise ConfigError("--half and --int8 exclude each other: give --int8 alone, which stores as fp16 what is not in 8 bits")
+    if image_size:
+        check_image_size(image_size)
     if target.suffix not in SUFFIXES:
         raise CheckpointError(f"{target} ends in {target.suffix!r}: expected one of {', '.join(SUFFIXES)}")
     if target.is_dir() or not target.parent.is_dir():
@@ -46,22 +70,42 @@ def convert(source: str | Path, target: str | Path, *, half: bool = False, force
     stored = read_checkpoint(source)
     config = recognise(stored.state, source)
     missing = check_names(known_shapes(config), stored.state, config.name, source)
-    state = {name: _half(name, value, source) for name, value in stored.state.items()} if half else stored.state
-    metadata = {"model": config.name, "source": source.name, "source_sha256": file_sha256(source)}
+    state = stored.state
+    if int8:
+        state = eight_bit.store(state, config, source, int8_from)
+    in_eight_bits = {name for name in stored.state if state[name].dtype == torch.int8}
+    if half or int8:
+        kept = {name + eight_bit.SCALE for name in in_eight_bits}
+        state = {name: value if name in kept else _half(name, value, source) for name, value in state.items()}
+    metadata = _metadata(stored, config.name, source) | ({IMAGE_SIZE: str(image_size)} if image_size else {})
+    if in_eight_bits:
+        metadata["changed"] = f"{len(in_eight_bits)} weights rounded to 8 bits, one scale per output channel; the others fp16"
+    _write(state, target, metadata)
+    return Conversion(config.name, target.stat().st_size, len(stored.state), len(in_eight_bits), missing)
+
+
+def _metadata(stored: StoredTensors, model: str, source: Path) -> dict[str, str]:
+    metadata = {"model": model, "source": source.name, "source_sha256": file_sha256(source)}
     if stored.class_names:
         metadata[CLASSES] = ",".join(stored.class_names)
+    if stored.image_size:
+        metadata[IMAGE_SIZE] = str(stored.image_size)
+    return metadata
+
+
+def _write(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
+    """Under another name first. Raises CheckpointError."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         if target.suffix == ".safetensors":
             save_file(_apart(state), temporary, metadata={"format": "pt", **metadata})
         else:
-            torch.save({"model": state, "metadata": metadata}, temporary)
+            torch.save({"model": state, METADATA: metadata}, temporary)
         os.replace(temporary, target)
     except (OSError, RuntimeError, SafetensorError) as error:  # each writer has its own for a full disk
         raise CheckpointError(f"{target} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return Conversion(config.name, target.stat().st_size, len(state), missing)
 
 
 def _half(name: str, value: Tensor, path: Path) -> Tensor:

@@ -22,9 +22,10 @@ class Description:
 
     size: bytes; sha256: hex digest of the file; metadata: of safetensors
     wrappers, prefixes, beside: see `StoredTensors`
-    model: name of the configuration; image_size: px, that `model` was published for
+    model: name of the configuration; image_size: px, what the file says, or what `model` was published for
     meaning: a sentence: what it may be, and what its tensors do not tell
-    parameters: numbers in the file that are the model's parameters; dtypes: {name: tensors}
+    parameters: numbers in the file that are the model's parameters; dtypes: {name: tensors}, as they are stored
+    in_eight_bits: tensors with 8-bit weights, see `eight_bit`
     memory: whether it can track with memory; missing: tensors of the model that the file lacks
     """
 
@@ -42,6 +43,7 @@ class Description:
     tensors: int
     parameters: int
     dtypes: dict[str, int]
+    in_eight_bits: int
     memory: bool
     long_term_embedding: bool
     classes: int
@@ -58,7 +60,7 @@ def describe(path: str | Path) -> Description:
     config = recognise(stored.state, path)
     missing = check_names(known_shapes(config), stored.state, config.name, path)
     parameters = dict(without_weights(config).named_parameters())
-    digest = file_sha256(path)
+    digest, in_eight_bits = file_sha256(path), frozenset(stored.eight_bit)
     return Description(
         path=str(path),
         format=stored.format,
@@ -69,11 +71,17 @@ def describe(path: str | Path) -> Description:
         prefixes=stored.prefixes,
         beside=stored.beside,
         model=config.name,
-        meaning=_meaning(config, digest, memory=not missing),
-        image_size=config.image_size,
+        meaning=_meaning(config, digest, memory=not missing) + "; with 8-bit weights" * bool(in_eight_bits),
+        image_size=stored.image_size or config.image_size,
         tensors=len(stored.state),
         parameters=sum(stored.state[name].numel() for name in parameters if name in stored.state),
-        dtypes=dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in stored.state.values())),
+        dtypes=dict(
+            Counter(
+                "int8" if name in in_eight_bits else str(tensor.dtype).removeprefix("torch.")
+                for name, tensor in stored.state.items()
+            )
+        ),
+        in_eight_bits=len(in_eight_bits),
         memory=not missing,
         long_term_embedding=config.long_term_embedding,
         classes=config.num_classes,

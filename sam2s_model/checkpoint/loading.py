@@ -9,6 +9,7 @@ from sam2s_model.checkpoint.recognition import check_state_dict, recognise, with
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import resolve_device, resolve_dtype
 from sam2s_model.model import Sam2Model
+from sam2s_model.published.catalog import resolve_checkpoint
 
 
 def load_model(
@@ -21,9 +22,11 @@ def load_model(
 ) -> Sam2Model:
     """Build a model and fill it from a checkpoint, ready for inference.
 
-    path: a ``.pt`` or ``.safetensors`` file, see `read_checkpoint`
+    path: a ``.pt`` or ``.safetensors`` file, see `read_checkpoint`, or a name that stands for one, such as "sam2s_tiny", see
+        `resolve_checkpoint`
     model: a name of `config.MODELS`, or "auto" to recognise it from keys and shapes
-    image_size: side of the square model input, px, a multiple of 32; 0: the one the model was trained at
+    image_size: side of the square model input, px, a multiple of 32; 0: the one that the file says, else the one that the model
+        was trained at
     device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto" (bf16 on CUDA, fp32 on CPU), "fp32", "bf16" or "fp16"; on a CPU
         also "int8", fp32 with linear layers that multiply in 8 bits, see `Sam2Model.use_int8`
     compile: the image encoder, which takes a minute or so and is not for int8, see `Sam2Model.compile_encoder`
@@ -34,11 +37,12 @@ def load_model(
 
     Raises CheckpointError or ConfigError.
     """
+    path = resolve_checkpoint(path)
     stored = read_checkpoint(path)
     state = stored.state
     config = recognise(state, path) if model == "auto" else with_extras(ModelConfig.from_name(model), state)
     target = resolve_device(device)
-    network = Sam2Model(config, image_size)
+    network = Sam2Model(config, image_size or stored.image_size)
     network.missing = check_state_dict(state, network, path)
     network.load_state_dict(state, strict=False)
     if len(stored.class_names) == config.num_classes:

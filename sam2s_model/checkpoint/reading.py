@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from sam2s_model.checkpoint import eight_bit
 from sam2s_model.errors import CheckpointError
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
@@ -21,6 +22,8 @@ PREFIXES = ("module.", "model.", "_orig_mod.")
 """What DistributedDataParallel, a module around the model and torch.compile put before every name."""
 
 CLASSES = "classes"  # in the metadata of our checkpoints: the names of the class table's rows, separated by commas
+IMAGE_SIZE = "image_size"  # there, too: side of the input that the file is to be used at, px, where that is not its model's
+METADATA = "metadata"  # beside a state dict: what a .safetensors file would have there
 MAX_DEPTH = 3  # of wrappers in wrappers
 
 
@@ -30,7 +33,9 @@ class StoredTensors:
 
     state: {name: tensor on the CPU}, names as the model has them; format: "pt" or "safetensors"
     wrappers, prefixes: what was taken off to get there, outermost first
-    beside: names of what else is in the file, which is not used; metadata: of safetensors
+    beside: names of what else is in the file, which is not used; metadata: words for words
+    eight_bit: names of the tensors that the file has in 8 bits, and `state` in fp32
+    image_size: side of the input that the file says it is to be used at, px; 0: it does not say
     """
 
     state: dict[str, Tensor]
@@ -39,6 +44,8 @@ class StoredTensors:
     prefixes: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
+    eight_bit: tuple[str, ...] = ()
+    image_size: int = 0
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -54,8 +61,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 def read_checkpoint(path: str | Path) -> StoredTensors:
     """Read a ``.pt`` or ``.safetensors`` file: a state dict, bare or under one of `WRAPPERS`.
 
-    A prefix of `PREFIXES` is taken off when every name has it. Raises CheckpointError when the file cannot be read with
-    weights only, holds no state dict, or more than one.
+    A prefix of `PREFIXES` is taken off when every name has it, and 8-bit weights become fp32, see `eight_bit`. Raises
+    CheckpointError when the file cannot be read with weights only, holds no state dict or more than one, or has 8-bit
+    weights whose scales do not fit.
     """
     path = Path(path)
     if path.is_dir():
@@ -77,9 +85,23 @@ def read_checkpoint(path: str | Path) -> StoredTensors:
         raise CheckpointError(
             f"{path} is not a .{kind} checkpoint that loads with weights only: {_reason(error)}"
         ) from error
+    if kind == "pt" and isinstance(content, dict) and _is_metadata(content.get(METADATA)):
+        metadata = content.pop(METADATA)
     content, wrappers, beside = _unwrap(content, path)
-    state, prefixes = _without_prefixes(content)
-    return StoredTensors(state, kind, wrappers, prefixes, beside, metadata)
+    stored, prefixes = _without_prefixes(content)
+    state, in_eight_bits = eight_bit.restore(stored, path)
+    return StoredTensors(state, kind, wrappers, prefixes, beside, metadata, in_eight_bits, _image_size(metadata, path))
+
+
+def _is_metadata(content: Any) -> bool:
+    return isinstance(content, dict) and all(isinstance(word, str) for pair in content.items() for word in pair)
+
+
+def _image_size(metadata: dict[str, str], path: Path) -> int:
+    text = metadata.get(IMAGE_SIZE, "0")
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) % 32:
+        raise CheckpointError(f"{path} is broken: its metadata says that image_size is {text!r}, expected a multiple of 32, px")
+    return int(text)
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from sam2s_model.errors import CheckpointError
 from sam2s_model.published.sha256 import verify
+from sam2s_model.published.similar import similar_name, similar_path
 
 META = "https://dl.fbaipublicfiles.com/segment_anything_2"
 EDGETAM = "https://github.com/facebookresearch/EdgeTAM/raw/7711e012a30a2402c4eaab637bdb00a521302c91/checkpoints"
+GIVE = "the path of a .pt or .safetensors file, or a name of `sam2s checkpoint list`"
 SURGSAM2 = "https://github.com/jinlab-imvr/Surgical-SAM-2"
-PACKAGED = "sam2s_pico"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _published() -> list[Published]:
     ]  # fmt: skip
 
 
-DEFAULT = "sam2s_nano"
+DEFAULT_ON_GPU, DEFAULT_ON_CPU = "sam2s_tiny", "sam2s_nano"
 CATALOG: dict[str, Published] = {entry.name: entry for entry in _published()}
 
 
@@ -89,13 +90,36 @@ def packaged_checkpoints() -> dict[str, Path]:
     return {file.stem: file for file in files}
 
 
-def default_checkpoint() -> Path | None:
-    """The checkpoint that is used where none is given, or None when the package was built without it."""
-    return packaged_checkpoints().get(DEFAULT)
+def default_checkpoint(device: str = "auto") -> Path:
+    """The checkpoint of the package that is used where none is given: one for GPUs, and a smaller one for CPUs.
+
+    device: "cpu", "cuda", "cuda:N" or "auto"; "auto", which is CUDA where there is one, imports torch
+    Raises CheckpointError when the package was built without it.
+    """
+    name = DEFAULT_ON_GPU if _is_cuda(device) else DEFAULT_ON_CPU
+    found = packaged_checkpoints().get(name)
+    if found is None:
+        raise CheckpointError(f"no checkpoint was given, and {name} is not in the package: give {GIVE}")
+    return found
+
+
+def explain_default(device: str = "auto") -> str:
+    """Say, in half a sentence, which checkpoint `default_checkpoint` is, and why."""
+    return f"using {default_checkpoint(device).stem}, the package's default on a {'GPU' if _is_cuda(device) else 'CPU'}"
+
+
+def _is_cuda(device: str) -> bool:
+    if device == "auto":
+        import torch
+
+        return torch.cuda.is_available()
+    return device.startswith("cuda")
 
 
 def published(name: str) -> Published:
     """An entry of the catalogue. Raises CheckpointError that lists the names."""
+    if name in packaged_checkpoints():
+        raise CheckpointError(f"checkpoint {name!r} is in the package: there is nothing to download, its name is used as it is")
     if name not in CATALOG:
         raise CheckpointError(f"no checkpoint {name!r} is published: expected one of {', '.join(CATALOG)}")
     return CATALOG[name]
@@ -105,7 +129,8 @@ def resolve_checkpoint(given: str | Path) -> Path:
     """The file that a path or a name of the catalogue stands for; a file of that name here comes first.
 
     A file that is found by its name is compared with the sha256 that is known for it or that it had at first use.
-    Raises CheckpointError that says how to get it, or that it is not the file that was published.
+    Raises CheckpointError that says how to get it, what was meant if a name or a path is similar, or that it is not the
+    file that was published.
     """
     path = Path(given)
     if path.is_file():
@@ -122,10 +147,12 @@ def resolve_checkpoint(given: str | Path) -> Path:
         return found
     if path.is_dir():
         raise CheckpointError(f"checkpoint {name!r} is a folder: give the path of a .pt or .safetensors file")
-    hint = "give the path of a .pt or .safetensors file, or a name of `sam2s checkpoint list`"
+    hint = f"give {GIVE}"
     entry = next((entry for entry in CATALOG.values() if entry.file == path.name), None)
     if entry is not None and path.name == name:
         hint = f"{how_to_get(entry)}, and pass the name {entry.name}"
+    elif meant := similar_path(path) if len(path.parts) > 1 else similar_name(name, [*packaged, *CATALOG]) or similar_path(path):
+        hint = f"did you mean {meant!r}? Otherwise {hint}"
     raise CheckpointError(f"checkpoint {name!r} does not exist: {hint}")
 
 

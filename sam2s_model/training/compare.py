@@ -174,7 +174,7 @@ def table(rows: Sequence[Figures], default: str) -> str:
 
 
 def main(
-    checkpoint: Annotated[Optional[Path], typer.Argument(help="default: the one in the package")] = None,
+    checkpoint: Annotated[Optional[Path], typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")] = None,
     recordings: Annotated[List[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
     only: Annotated[List[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
     long_term: Annotated[bool, typer.Option(help="scenes in which instruments leave for 30, 100 and 300 frames")] = False,
@@ -197,7 +197,7 @@ def main(
         groups["long-term scenes"] = list(long_term_scenes(seed))
     if not groups:
         raise ConfigError("there is nothing to compare on: give --recordings or --long-term")
-    model = load_model(checkpoint or default_checkpoint(), image_size=image_size, device=device)
+    model = load_model(checkpoint or default_checkpoint(device), image_size=image_size, device=device)
     config = tracker_config(option)
     names = policy or [name for name in POLICY_NAMES if can_run(model, name)]
     print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]}")

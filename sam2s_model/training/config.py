@@ -144,7 +144,7 @@ class TrainConfig:
     """A training run. Raises ConfigError for a value out of its limits."""
 
     model: str = option("sam2s_nano", "name of the configuration; auto: that of init")
-    init: str = option("", "checkpoint to start from, complete or an image half; package: the one in it; empty: random weights")
+    init: str = option("", "checkpoint to start from, complete or an image half; package: the package's sam2s_nano; empty: random weights")
     decoder_from: str = option("", "without init: checkpoint that prompt encoder and mask decoder are taken from")
     long_term: bool = option(True, "the model gets SAM2S's embedding of long-term memories, if it has none")
     class_token: bool = option(True, "the model gets SAM2S's class token, if it has none, for the classes of data")

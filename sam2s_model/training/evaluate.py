@@ -161,7 +161,7 @@ def table(columns: dict[str, Sequence[Score]]) -> str:
 
 
 def main(
-    checkpoint: Annotated[Optional[Path], typer.Argument(help="default: the one in the package")] = None,
+    checkpoint: Annotated[Optional[Path], typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")] = None,
     recordings: Annotated[List[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
     only: Annotated[List[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
     scene: Annotated[List[int], typer.Option(help="seed of a procedural scene; repeatable")] = [],
@@ -182,7 +182,7 @@ def main(
     found += [SceneRecording(SceneConfig(frames=scene_frames, seed=seed), NANO_CLASSES) for seed in scene]
     if not found:
         raise ConfigError("there is nothing to evaluate on: give --recordings or --scene")
-    model = load_model(checkpoint or default_checkpoint(), image_size=image_size, device=device)
+    model = load_model(checkpoint or default_checkpoint(device), image_size=image_size, device=device)
     columns = {}
     for name in policy:
         columns[f"{model.name}/{name}"] = evaluate(model, found, prompt, name, most_frames=frames)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sam2s_model.checkpoint import default_checkpoint, read_checkpoint, recognise
+from sam2s_model.checkpoint import read_checkpoint, recognise
 from sam2s_model.checkpoint.recognition import CLASS_TABLE, LONG_TERM, SCORE_HEAD
 from sam2s_model.errors import CheckpointError
 from sam2s_model.model import MEMORY_PARTS, Sam2Model
@@ -18,7 +18,8 @@ from sam2s_model.training.config import TrainConfig
 PROMPT_HALF = ("sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
 FINE = ("sam_mask_decoder.conv_s0.", "sam_mask_decoder.conv_s1.")  # of it, what depends on the width of the features
 DECODER_INPUT = 0.25  # standard deviation of the features that SAM2's decoders were trained with
-PACKAGE = "package"  # as `init`: the checkpoint that is part of the package
+PACKAGE = "package"  # as `init`: the checkpoint of the package that has a memory and was trained here, on every machine alike
+PACKAGED = "sam2s_nano"
 PROMPTED = "maskmem_tpos_enc"  # its last row is the temporal code of prompted frames
 
 
@@ -37,9 +38,7 @@ def start_model(config: TrainConfig, say: Callable[[str], object] = print) -> Sa
         if config.decoder_from:
             _take_decoder(model, resolve_checkpoint(config.decoder_from))
         return model
-    path = default_checkpoint() if config.init == PACKAGE else resolve_checkpoint(config.init)
-    if path is None:
-        raise CheckpointError("init is 'package', but the package has no checkpoint: expected the path of one")
+    path = resolve_checkpoint(PACKAGED if config.init == PACKAGE else config.init)
     stored = read_checkpoint(path)
     model = Sam2Model(config.model_config(recognise(stored.state, path) if config.model == "auto" else None))
     own, state = model.state_dict(), dict(stored.state)

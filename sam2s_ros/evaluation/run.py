@@ -33,7 +33,7 @@ RUN, RECORDINGS = "evaluation.json", "recordings"
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """checkpoint: a path or a published name; None for the one in the package
+    """checkpoint: a path or a published name; None for the package's default for the device
     only: names of the recordings to take, empty: all
     rate: of the live mode, see `Task`; 0: offline
     jobs: processes; ray: address of a cluster, "" for none
@@ -122,7 +122,8 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path]:
         if name not in names:
             raise ConfigError(f"there is no recording {name!r}: expected one of {', '.join(sorted(names))}")
     tasks = [task for task in tasks if not options.only or task.name in options.only]
-    checkpoint = checkpoint_or_default(options.checkpoint, "scene" if kinds == {"scene"} else "recording", options.say)
+    kind = "scene" if kinds == {"scene"} else "recording"
+    checkpoint = checkpoint_or_default(options.checkpoint, kind, options.engine.device, options.say)
     engine = replace(options.engine, checkpoint=str(checkpoint.resolve()))
     folder = options.output.resolve()
     return [

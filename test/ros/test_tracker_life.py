@@ -55,7 +55,7 @@ def lifecycle(graph, name):
             dict(checkpoint="/no/such.pt"),
             "checkpoint '/no/such.pt' does not exist: give the path of a .pt or .safetensors file",
         ),
-        (dict(checkpoint='""'), "checkpoint is empty"),
+        (dict(checkpoint="sam2s_tinny"), "checkpoint 'sam2s_tinny' does not exist: did you mean 'sam2s_tiny'"),
         (dict(label_set="/no/such.yaml"), "/no/such.yaml is not a label set"),
         (dict(image_size=100), "image_size is 100: expected a multiple of 32"),
     ],
@@ -73,6 +73,14 @@ def test_what_cannot_be_configured_is_said_and_the_node_stays_up(graph, start_tr
     assert (code, "Traceback" in process.output) == (0, False) and took < process.OUT_WITHIN, process.output
     gone = lambda: ("tracker", "/bad") not in graph.node.get_node_names_and_namespaces()  # noqa: E731
     graph.wait_until(gone, 10, lambda: "the graph to learn that the node has ended; without its word that takes 20 s")
+
+
+def test_without_a_checkpoint_the_node_takes_the_packages_and_says_so(graph, start_tracker):
+    process = start_tracker(remap=("__ns:=/bare",), checkpoint='""', model="auto", image_size=128)
+    statuses = active(graph, process, "/bare/tracker")
+    said = "using sam2s_nano, the package's default on a CPU"
+    assert f"no checkpoint was given: {said}" in process.output
+    assert statuses[-1].model.startswith("sam2s_nano/") and said in statuses[-1].message
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect as py_inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from sam2s_model.checkpoint.eight_bit import FEWEST
 from sam2s_model.errors import CheckpointError
 from sam2s_model.published.catalog import CATALOG, Published
+from sam2s_ros.checkpoint_cli import convert as convert_command
 from sam2s_ros.checkpoints import checkpoint_or_default
 from sam2s_ros.cli import main
 
@@ -186,6 +190,33 @@ def test_convert(weights, cache, capsys, tmp_path):
     assert sam2s("convert", weights, target, "--force") == 0
 
 
+def test_convert_to_8_bits_and_inspect(weights, cache, capsys, tmp_path):
+    target = tmp_path / "small.safetensors"
+    assert sam2s("convert", weights, target, "--int8", "--image-size", "96") == 0
+    said = re.fullmatch(rf"{target}: sam2s_pico, 371 tensors, (\d+) of them in 8 bits, 2.3 MB\n", capsys.readouterr().out)
+    assert sam2s("inspect", target) == 0
+    shown = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in capsys.readouterr().out.splitlines() if "  " in line)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert shown["8-bit weights"] == (
+        f"{said[1]} of 371 tensors, one scale per output channel; made from random.pt, sha256 {digest}"
+    )
+    assert shown["input"] == "96 px" and shown["that is"].endswith("; with 8-bit weights")
+    assert sam2s("convert", weights, tmp_path / "larger.pt", "--int8", "--int8-from", 100_000) == 0
+    assert int(re.search(r"(\d+) of them in 8 bits", capsys.readouterr().out)[1]) < int(said[1])
+    assert py_inspect.signature(convert_command).parameters["int8_from"].default == FEWEST, "said without loading torch"
+    assert sam2s("convert", weights, tmp_path / "b.pt", "--int8", "--half") == 2
+    assert "--half and --int8 exclude each other" in capsys.readouterr().err
+
+
+def test_what_is_in_the_package_is_listed_and_inspected_by_name(cache, capsys):
+    assert sam2s("list") == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "in the package" in line]
+    assert [re.search(r"sam2s_\w+", row)[0] for row in rows] == ["sam2s_nano", "sam2s_pico", "sam2s_tiny"]
+    assert sam2s("inspect", "sam2s_tiny", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"] == "sam2_hiera_tiny" and found["in_eight_bits"] == 35 and found["image_size"] == 512
+
+
 def test_list_says_where_to_get_what_cannot_be_downloaded(cache, capsys):
     assert sam2s("list") == 0
     shown = capsys.readouterr().out
@@ -195,6 +226,8 @@ def test_list_says_where_to_get_what_cannot_be_downloaded(cache, capsys):
 
 
 @pytest.mark.parametrize("arguments, words", [
+    (["download", "sam2s_tiny"], "checkpoint 'sam2s_tiny' is in the package: there is nothing to download"),
+    (["inspect", "sam2s_tinny"], "'sam2s_tinny' does not exist: did you mean 'sam2s_tiny'"),
     (["download", "sam3"], "no checkpoint 'sam3' is published: expected one of sam2.1_hiera_tiny"),
     (["download", "sam2_hiera_s_endo18"], "cannot be downloaded from here: get sam2_hiera_s_endo18.pth from https://"),
     (["download", "edgetam", "--mirror", "nfs://x"], "mirror 'nfs://x' is not one to download from"),
@@ -217,7 +250,7 @@ def test_a_mismatch_as_a_shell_sees_it(resnet):
 
 def test_names_and_paths_for_the_other_commands(weights, cache, tmp_path):
     said = []
-    assert checkpoint_or_default(weights, "video", said.append) == weights
-    assert checkpoint_or_default("sam2s_pico", "scene", said.append).name == "sam2s_pico.safetensors" and said == []
+    assert checkpoint_or_default(weights, "video", "cpu", said.append) == weights
+    assert checkpoint_or_default("sam2s_pico", "scene", "cpu", said.append).name == "sam2s_pico.safetensors" and said == []
     with pytest.raises(CheckpointError, match="get it with `sam2s checkpoint download sam2.1_hiera_tiny`"):
-        checkpoint_or_default(Path("sam2.1_hiera_tiny"), "video", said.append)
+        checkpoint_or_default(Path("sam2.1_hiera_tiny"), "video", "cpu", said.append)

@@ -185,16 +185,29 @@ def test_track_says_that_the_packaged_checkpoint_is_used(tmp_path, capsys):
     arguments = ["track", SCENE, "--image-size", "64", "--device", "cpu", "--frames", "2", "--output", tmp_path / "out"]
     assert main([*map(str, arguments)]) == 0
     (line,) = (row for row in capsys.readouterr().out.splitlines() if "no --checkpoint was given" in row)
-    assert "sam2s_nano.safetensors" in line and "SAM 2.1" not in line
+    assert line == "no --checkpoint was given: using sam2s_nano, the package's default on a CPU"
+
+
+def test_track_takes_the_name_of_a_packaged_checkpoint(tmp_path, capsys):
+    arguments = ["track", SCENE, "--image-size", "64", "--device", "cpu", "--frames", "1", "--output", tmp_path / "out"]
+    assert main([*map(str, arguments), "--checkpoint", "sam2s_tiny"]) == 0
+    assert "no --checkpoint was given" not in capsys.readouterr().out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert Path(summary["checkpoint"]).name == "sam2s_tiny.safetensors" and summary["model"].startswith("sam2_hiera_tiny/")
 
 
 @pytest.mark.parametrize("kind", ["video", "folder", "bag"])
 def test_for_other_images_there_are_better_ones_than_the_packaged_checkpoint(kind, checkpoint):
     said = []
-    found = checkpoint_or_default(None, kind, said.append)
+    assert checkpoint_or_default(None, kind, "cpu", said.append).stem == "sam2s_nano"
     (line,) = said
-    assert str(found) in line and "a published SAM 2.1 checkpoint follows objects better" in line
-    assert checkpoint_or_default(checkpoint, kind, said.append) == checkpoint and len(said) == 1
+    assert line == (
+        "no --checkpoint was given: using sam2s_nano, the package's default on a CPU; on real images --checkpoint sam2s_tiny, "
+        "which is slower, follows objects better"
+    )
+    assert checkpoint_or_default(checkpoint, kind, "cpu", said.append) == checkpoint and len(said) == 1
+    assert checkpoint_or_default(None, kind, "cuda:1", said.append).stem == "sam2s_tiny"
+    assert said[1:] == ["no --checkpoint was given: using sam2s_tiny, the package's default on a GPU"]
 
 
 def test_masks_of_others_are_not_removed(checkpoint, tmp_path, capsys):

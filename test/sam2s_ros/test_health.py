@@ -1,5 +1,7 @@
 """What the status says in every situation, and that its counters agree."""
 
+from dataclasses import replace
+
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.serialization import deserialize_message, serialize_message
@@ -11,6 +13,7 @@ from sam2s_ros.parameters import NodeConfig
 S = 10**9
 CONFIG = NodeConfig(input_timeout=0.5, step_timeout=1.0, warn_latency=0.2, warn_dropped=0.5)
 VIEW = View(model="m/none", device="cpu (1 threads)", objects=(1, 4), revision=3, memory_bytes=99)
+CHOSEN = replace(VIEW, chosen="using sam2s_nano, the package's default on a CPU")
 
 
 def situation(now=10 * S, view=VIEW, busy=None, active=True, enabled=True, note=""):
@@ -79,6 +82,9 @@ def used_again():
         (Health(), situation(), "WAITING", "no image so far"),
         (refused(), situation(), "WAITING", "encoding 'foo' is not supported"),
         (running(), situation(), "RUNNING", "2 objects"),
+        (Health(), situation(active=False, view=CHOSEN), "INACTIVE", "not active; using sam2s_nano, the package's default"),
+        (Health(), situation(view=CHOSEN), "WAITING", "no image so far; using sam2s_nano, the package's default on a CPU"),
+        (running(), situation(view=CHOSEN), "RUNNING", "2 objects; using sam2s_nano, the package's default on a CPU"),
         (running(age=0.6), situation(), "STALE_INPUT", "no usable image for 0.60 s: input_timeout is 0.5 s"),
         (running(), situation(enabled=False), "DISABLED", "~/enable"),
         (running(), situation(busy=0.9), "RUNNING", "2 objects"),

@@ -45,6 +45,14 @@ def test_yaml_is_the_defaults_with_a_comment_each():
             assert f"  # {TRACKER.specs()[name].metadata['doc']}" in line
 
 
+def test_the_values_for_a_cpu_are_parameters_and_differ_from_the_defaults():
+    table = yaml.safe_load(YAML.with_name("tracker_cpu.yaml").read_text())["/**"]["ros__parameters"]
+    assert set(table) == {"device", "max_output_age", "step_timeout", "service_timeout", "hang_exit"}
+    config = NodeConfig(**table)
+    assert config.device == "cpu" and all(value > getattr(NodeConfig(), name) for name, value in table.items() if name != "device")
+    assert {type(value) for name, value in table.items() if name != "device"} == {float}
+
+
 def test_no_name_is_in_both_dataclasses():
     both = set(NodeConfig.__dataclass_fields__) & set(TrackerConfig.__dataclass_fields__)
     assert not both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 
 from sam2s_model.checkpoint import load_model, read_checkpoint
 from sam2s_model.checkpoint.convert import convert
-from sam2s_model.errors import CheckpointError
-from sam2s_model.model import MEMORY_PARTS
+from sam2s_model.config import PICO
+from sam2s_model.errors import CheckpointError, ConfigError
+from sam2s_model.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.published.sha256 import file_sha256
 
 
@@ -42,6 +44,45 @@ def test_there_and_back(save, state, tmp_path, suffix, half):
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["a.pt", target.name, "back.pt"])
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_in_8_bits(save, state, tmp_path, suffix):
+    source = save(state)
+    target = tmp_path / f"b{suffix}"
+    done = convert(source, target, int8=True, image_size=96)
+    assert (done.model, done.tensors, done.missing) == ("sam2s_pico", len(state), ()) and done.in_eight_bits > 50
+    assert target.stat().st_size < 0.3 * source.stat().st_size
+    stored = read_checkpoint(target)
+    assert len(stored.eight_bit) == done.in_eight_bits and stored.image_size == 96
+    assert stored.metadata["changed"].startswith(f"{done.in_eight_bits} weights rounded to 8 bits, one scale per output channel")
+    assert stored.metadata["source_sha256"] == file_sha256(source)
+    for name, value in state.items():
+        found = stored.state[name]
+        if name in stored.eight_bit:
+            assert found.dtype == torch.float32 and (found - value).norm() <= 0.01 * value.norm(), name
+        else:
+            assert torch.equal(found, value.half() if value.is_floating_point() else value), name
+    assert load_model(target, device="cpu").image_size == 96
+
+    again = tmp_path / f"c{suffix}"
+    convert(target, again, int8=True)
+    twice = read_checkpoint(again).state
+    assert all(torch.allclose(twice[name], value, rtol=1e-6, atol=0) for name, value in stored.state.items())
+    back = tmp_path / "back.safetensors"
+    convert(target, back)
+    assert_same(back, stored.state)
+    assert read_checkpoint(back).eight_bit == () and "changed" not in read_checkpoint(back).metadata
+    assert read_checkpoint(back).image_size == 96, "it goes along"
+
+
+def test_names_of_classes_go_along(save, state, tmp_path):
+    config = dataclasses.replace(PICO, num_classes=2)
+    torch.manual_seed(0)
+    torch.save({"model": {**Sam2Model(config).state_dict(), **state}, "metadata": {"classes": "a,b"}}, tmp_path / "a.pt")
+    convert(tmp_path / "a.pt", tmp_path / "b.safetensors", half=True)
+    convert(tmp_path / "b.safetensors", tmp_path / "c.pth", int8=True)
+    assert load_model(tmp_path / "c.pth", device="cpu").class_names == ("a", "b")
+
+
 def test_tensors_that_share_memory(save, state, tmp_path):
     pool = torch.randn(max(v.numel() for v in state.values()))
     shared = {key: pool[: value.numel()].reshape(value.shape) for key, value in state.items()}
@@ -68,6 +109,15 @@ def test_refusals(save, state, tmp_path):
         (save({**state, "more": torch.zeros(1)}, "more.pt"), "b.pt", {}, "1 unexpected: more"),
         (save(large, "large.pt"), "b.pt", {"half": True}, r"no_obj_ptr has values up to 1e\+06, and fp16 ends at 65504"),
     ]
+    infinite = {**state, "memory_attention.layers.0.linear1.weight": torch.full((384, 96), torch.inf)}
+    cases.append((save(infinite, "infinite.pt"), "b.pt", {"int8": True}, "linear1.weight has numbers that are not finite"))
+    cases.append((save(large, "large.pt"), "b.pt", {"int8": True}, "no_obj_ptr has values up to"))
+    for options, words in (
+        (dict(half=True, int8=True), "--half and --int8 exclude each other"),
+        (dict(image_size=100), "image_size is 100: expected a multiple of 32"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            convert(source, tmp_path / "b.pt", **options)
     before = {p.name for p in tmp_path.iterdir()}
     for given, target, options, words in cases:
         with pytest.raises(CheckpointError, match=words):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sam2s_model.checkpoint.convert import convert
 from sam2s_model.checkpoint.describe import describe
 from sam2s_model.checkpoint.recognition import known_shapes
 from sam2s_model.config import MODELS, PICO
@@ -62,6 +63,15 @@ def test_an_image_half(save):
     assert found.meaning == "the image half of SAM 2.0 or 2.1 tiny: what tells the two apart is in the memory's parts"
     assert not found.memory and "memory_encoder.out_proj.weight" in found.missing
     assert found.wrappers == ("model",) and found.beside == ("note",)
+
+
+def test_8_bit_weights_are_said(tmp_path, save, state):
+    convert(save({k: v for k, v in state.items()}), tmp_path / "b.safetensors", int8=True, image_size=96)
+    found, before = describe(tmp_path / "b.safetensors"), describe(tmp_path / "a.pt")
+    assert found.meaning.endswith("; with 8-bit weights") and before.in_eight_bits == 0
+    assert found.in_eight_bits == found.dtypes["int8"] > 50 and set(found.dtypes) == {"int8", "float16"}
+    assert (found.tensors, found.parameters, found.missing) == (before.tensors, before.parameters, ())
+    assert found.image_size == 96 and found.metadata["source_sha256"] == before.sha256
 
 
 def test_a_published_file_is_known_by_its_sha256(save, state, monkeypatch):

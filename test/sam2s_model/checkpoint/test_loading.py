@@ -63,6 +63,30 @@ def _random(shapes) -> dict[str, torch.Tensor]:
     return out
 
 
+def test_a_file_says_the_size_of_its_input(tmp_path, state):
+    save_file(state, tmp_path / "a.safetensors", metadata={"image_size": "96"})
+    assert load_model(tmp_path / "a.safetensors", device="cpu").image_size == 96
+    assert load_model(tmp_path / "a.safetensors", image_size=64, device="cpu").image_size == 64
+    save_file(state, tmp_path / "b.safetensors", metadata={"image_size": "0"})
+    assert load_model(tmp_path / "b.safetensors", device="cpu").image_size == PICO.image_size
+
+
+def test_names_are_taken_as_the_command_line_takes_them(tmp_path, state, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert load_model("sam2s_pico", image_size=64, device="cpu").name == "sam2s_pico"
+    (tmp_path / "sam2s").mkdir()
+    torch.save({"model": state}, tmp_path / "sam2s" / "sam2.1_hiera_s_endo18.pth")
+    assert load_model("sam2.1_hiera_s_endo18", image_size=64, device="cpu").name == "sam2s_pico"
+    for given, words in (
+        ("sam2_hiera_tiny", "get it with `sam2s checkpoint download sam2_hiera_tiny`"),
+        ("sam2.1_tiny", "'sam2.1_tiny' does not exist: did you mean 'sam2.1_hiera_tiny'"),
+        ("sam2s/sam2.1_hiera_s_endo17.pth", "did you mean 'sam2s/sam2.1_hiera_s_endo18.pth'"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            load_model(given, device="cpu")
+
+
 def test_an_image_half_loads_and_names_what_is_missing(save, state):
     path = save({"model": {k: v.half() for k, v in state.items() if not k.startswith(MEMORY_PARTS)}})
     model = load_model(path, device="cpu", model="sam2s_pico")

@@ -52,6 +52,15 @@ def test_safetensors_under_any_name(tmp_path, name):
     assert same(dict(sorted(stored.state.items()))) and stored.format == "safetensors" and stored.metadata == {"model": "x"}
 
 
+def test_metadata_lie_beside_the_state_dict_of_a_pt_file(save):
+    words = {"classes": "a,b", "image_size": "512"}
+    stored = read_checkpoint(save({"model": TENSORS, "metadata": words, "epoch": 3}))
+    assert same(stored.state) and stored.metadata == words and stored.beside == ("epoch",)
+    assert stored.class_names == ("a", "b") and stored.image_size == 512
+    other = read_checkpoint(save({"model": TENSORS, "metadata": {"step": 3}}))
+    assert other.metadata == {} and other.beside == ("metadata",) and other.image_size == 0
+
+
 class _Trap:
     def __reduce__(self):
         return (print, ("code in a checkpoint was run",))
@@ -67,6 +76,8 @@ def test_p34_refusals(tmp_path, save, capfd):
     whole = save(TENSORS, "whole.pt").read_bytes()
     save_file(TENSORS, tmp_path / "whole.safetensors")
     header = json.dumps({"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}).encode()
+    for size in ("x", "-32", "100", "512.0"):
+        save_file(TENSORS, tmp_path / f"size{size}.safetensors", metadata={"image_size": size})
     not_pt, not_state = "is not a .pt checkpoint that loads with weights only", "holds no state dict: expected"
     cases = [
         (tmp_path / "nowhere.pt", "nowhere.pt' does not exist: give the path of a .pt or .safetensors file"),
@@ -89,6 +100,10 @@ def test_p34_refusals(tmp_path, save, capfd):
         (save({0: torch.zeros(1)}, "numbers.pt"), not_state),
         (save(torch.zeros(3), "tensor.pt"), not_state),
         (save(loop, "loop.pt"), not_state),
+        *(
+            (tmp_path / f"size{size}.safetensors", f"its metadata says that image_size is '{size}', expected a multiple of 32, px")
+            for size in ("x", "-32", "100", "512.0")
+        ),
         (save({"model": TENSORS, "state_dict": TENSORS}, "two.pt"), "more than one state dict, under 'model' and 'state_dict'"),
     ]
     with warnings.catch_warnings():

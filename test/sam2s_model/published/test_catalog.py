@@ -14,7 +14,16 @@ import pytest
 import sam2s_model
 from sam2s_model.config import MODELS
 from sam2s_model.errors import CheckpointError
-from sam2s_model.published.catalog import CATALOG, Published, cache_folder, default_checkpoint, resolve_checkpoint
+from sam2s_model.published import catalog
+from sam2s_model.published.catalog import (
+    CATALOG,
+    Published,
+    cache_folder,
+    default_checkpoint,
+    explain_default,
+    published,
+    resolve_checkpoint,
+)
 from sam2s_model.published.sha256 import file_sha256, sha256_file, store_sha256, stored_sha256, verify
 
 HAND = "sam2.1_hiera_s_endo18"  # no sha256 is known for it
@@ -78,9 +87,32 @@ def test_a_path_is_itself(cache, tmp_path):
     assert resolve_checkpoint(Path("edgetam")) == Path("edgetam")
 
 
-def test_the_packaged_ones_have_names(cache):
-    assert resolve_checkpoint("sam2s_nano") == default_checkpoint()
-    assert resolve_checkpoint("sam2s_pico") == default_checkpoint().with_name("sam2s_pico.safetensors")
+@pytest.mark.parametrize("name", ["sam2s_nano", "sam2s_pico", "sam2s_tiny"])
+def test_the_packaged_ones_have_names(cache, name):
+    assert resolve_checkpoint(name) == Path(sam2s_model.__file__).parent / "weights" / f"{name}.safetensors"
+    with pytest.raises(CheckpointError, match=f"'{name}' is in the package: there is nothing to download"):
+        published(name)
+
+
+@pytest.mark.parametrize("device, cuda, name, kind", [
+    ("cpu", True, "sam2s_nano", "CPU"),
+    ("cuda", True, "sam2s_tiny", "GPU"),
+    ("cuda:1", True, "sam2s_tiny", "GPU"),
+    ("auto", True, "sam2s_tiny", "GPU"),
+    ("auto", False, "sam2s_nano", "CPU"),
+])  # fmt: skip
+def test_the_default_is_the_devices(monkeypatch, device, cuda, name, kind):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)  # the same answer on every machine
+    assert default_checkpoint(device) == resolve_checkpoint(name)
+    assert explain_default(device) == f"using {name}, the package's default on a {kind}"
+
+
+def test_a_package_without_the_default_says_so(monkeypatch):
+    monkeypatch.setattr(catalog, "packaged_checkpoints", dict)
+    with pytest.raises(CheckpointError, match="no checkpoint was given, and sam2s_nano is not in the package: give the path"):
+        default_checkpoint("cpu")
 
 
 @pytest.mark.parametrize("given, words", [
@@ -89,9 +121,13 @@ def test_the_packaged_ones_have_names(cache):
     (HAND, rf"get {HAND}.pth from https://github.com/jinlab-imvr/Surgical-SAM-2 and put it into .*/cache/sam2s$"),
     ("nothing.pt", "'nothing.pt' does not exist: give the path of .*or a name of `sam2s checkpoint list`$"),
     ("models/edgetam.pt", "'models/edgetam.pt' does not exist: give the path"),
+    ("sam2.1_tiny", "'sam2.1_tiny' does not exist: did you mean 'sam2.1_hiera_tiny'\\? Otherwise give the path of .*list`$"),
+    ("sam2s-tiny.safetensors", "did you mean 'sam2s_tiny'"),
+    ("cache/ours.pt", "did you mean 'cache/yours.pt'"),
     ("cache", "'cache' is a folder: give the path of a .pt or .safetensors file"),
 ])  # fmt: skip
 def test_what_is_not_there_says_how_to_get_it(cache, given, words):
+    (cache.parent / "yours.pt").touch()
     with pytest.raises(CheckpointError, match=words):
         resolve_checkpoint(given)
 
