@@ -23,7 +23,7 @@ from sam2s_model.model import STRIDE, Sam2Model
 from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 
 FINER = 2  # label cells along each side of a place: a thin tool covers less than a place
-LEAST_AGREEMENT = 0.15  # of the mask of an object that is there with its map
+LEAST_BELIEF = 0.2  # in the mask of an object that is there: its agreement with its map, times its predicted IoU
 LEAST_TRUST = 0.05  # of a frame on which an object was not found: it is hardly listened to, and not forgotten
 
 
@@ -126,10 +126,9 @@ class Correspondence:
         made = self.model.candidates(conditioned, features, corners, labels, dense)
         if own is not None:
             made = own.joined(made)
-        agreement = self.agreement(found, made.logits)
-        chosen = (agreement * made.iou).argmax(1)
+        belief, chosen = (self.agreement(found, made.logits) * made.iou).max(1)
         decoded = made.taken(chosen)
-        there = torch.logit(self.score(found, agreement.gather(1, chosen[:, None])[:, 0]), eps=1e-4)
+        there = torch.logit(self.score(found, belief), eps=1e-4)
         return replace(decoded, object_logit=there if own is None else torch.maximum(own.object_logit, there))
 
     def agreement(self, found: Propagated, logits: Tensor) -> Tensor:
@@ -143,9 +142,10 @@ class Correspondence:
         beyond, missed = masks.flatten(2).sum(2) - common, found.soft.flatten(2).sum(2) - common
         return common / (common + beyond + self.matching.missed * missed).clamp(min=1)
 
-    def score(self, found: Propagated, agreement: Tensor) -> Tensor:
-        """(N,) 0..1, that an object is there: 0.5 at the least agreement of its mask with its map; 0 without a map."""
-        score = (agreement / (2 * LEAST_AGREEMENT)).clamp(max=1)
+    @staticmethod
+    def score(found: Propagated, belief: Tensor) -> Tensor:
+        """(N,) 0..1, that an object is there: 0.5 at the least belief in its mask, (N,), see `LEAST_BELIEF`; 0 without a map."""
+        score = (belief / (2 * LEAST_BELIEF)).clamp(max=1)
         return torch.where(found.inside.flatten(1).any(1), score, 0.0)
 
     # ---- after a frame was decoded

@@ -126,7 +126,7 @@ class NodeConfig:
     allow_cpu: bool = option(False, "whether device auto may fall back to the CPU")
     threads: int = option(0, "threads of torch on the CPU; 0 is one less than there are cores", low=0, high=1024)
     policy: str = option(
-        "auto", "which memory is used: auto takes fifo if the checkpoint has one; a change keeps the objects", choices=("auto", *POLICY_NAMES)
+        "auto", "which memory is used: auto: what the checkpoint follows best with; a change keeps the objects", choices=("auto", *POLICY_NAMES)
     )
     label_set: str = option("", "path of the YAML table of classes; empty is the generic one")
     compressed: bool = option(False, "whether `image` is a sensor_msgs/CompressedImage (jpeg, png)")

@@ -132,7 +132,7 @@ def test_the_oldest_correction_gives_way_and_its_slot_is_used_again(model):
             scene.prompt(frame, picture(), mask(4, 4, 6, 6), row=1)
     held = {int(f) for f in scene.bank.notes["label_frames"][0, :3]}
     assert held == {0, 38, 39}, "the first and the newest"
-    assert len(scene.matches.store.entries(torch.tensor(40)).frames) <= 4 + 4 + 3, "4 slots of prompted frames"
+    assert len(scene.matches.store.entries(torch.tensor(40)).frames) <= 4 + 4 + 4, "4 slots of prompted frames"
     assert scene.maps(40, picture()).shape[0] == 2 and scene.maps(40, picture())[1, 8:12, 8:12].min() > 0.9
 
 
@@ -167,7 +167,7 @@ def test_the_window_looks_near_and_the_prompted_frame_everywhere(model):
 
 def test_a_mask_of_a_part_agrees_less_than_the_whole_with_something_beyond(model):
     """The map is sure of half and fairly sure of all: the part that it is sure of is not taken for the object."""
-    scene = Scene(model)
+    scene = Scene(model, missed=1.5)
     soft = torch.zeros(1, 1, 32, 32)
     soft[..., 8:24, 8:16], soft[..., 8:24, 16:24] = 0.95, 0.6
     found = Propagated(torch.zeros(64, 96), soft, soft, soft[:, 0] > 0.4)
@@ -209,7 +209,7 @@ def test_what_a_failed_step_wrote_is_forgotten(model):
 
 
 def test_bytes_are_counted(model):
-    scene = Scene(model, older=4, history=4)
+    scene = Scene(model, newest=3, older=4, history=4)
     store = scene.matches.store
     scene.prompt(0, picture(), mask(3, 2, 5, 5))
     slots = (3 + 4 + 1) + 4 + 1  # window, history and one; older; prompted
