@@ -209,6 +209,11 @@ def test_a_run_can_take_the_decoder_of_another_model(tmp_path):
         start_model(dataclasses.replace(asked, model="sam2s_pico"))
 
 
+def test_the_package_as_a_start_is_the_same_with_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # where the default for tracking is another
+    assert start_model(config(tmp_path, model="auto", init="package"), lambda text: None).name == "sam2s_nano"
+
+
 def test_what_to_freeze_must_be_there(tmp_path):
     with pytest.raises(ConfigError, match="freeze names 'decoder': expected image_half or the beginning of a weight's name"):
         train(config(tmp_path, freeze=("decoder",)), quiet=True)
