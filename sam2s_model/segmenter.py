@@ -115,7 +115,7 @@ class Segmenter:
         found = self.matches.propagate(view, frame.index, frame.features.coarse) if self.matches else None
         conditioned = self._condition(frame, view)
         decoded, candidates = self._decode_tracked(conditioned.features, frame, view, found)
-        present, verdict = self._present(decoded), None
+        present, verdict = self._present(decoded, told=self._tells_presence), None
         if self.looks:
             verdict = self.looks.judge(view, frame.features.coarse, decoded.logits, present, stamp)
             present = present & ~verdict.rejected
@@ -149,10 +149,11 @@ class Segmenter:
         if prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
             decoded = self.model.decode_given_mask(frame.features, mask)
-            scored, present = self._present(decoded), mask.flatten(1).any(1)  # a person's mask is there
+            scored = self._present(decoded, told=self.model.has_object_score)
+            present = mask.flatten(1).any(1)  # a person's mask is there
         else:
             decoded = self._decode_points(conditioned.features, frame, row, prompt)
-            scored = present = self._present(decoded)
+            scored = present = self._present(decoded, told=self.model.has_object_score)
         outputs = self._outputs((object_id,), decoded, conditioned, present, scored)
         self._learn_looks(view, frame, outputs, frame.stamp)
         if self.policy.uses_memory:
@@ -314,9 +315,12 @@ class Segmenter:
         size = (self.model.image_size, self.model.image_size)
         return (F.interpolate(full, size=size, mode="bilinear", antialias=True) >= 0.5).float()
 
-    def _present(self, decoded: Decoded) -> Tensor:
-        """(N,) bool: the published gate, object score > 0; without the head or the gate, a mask that is not empty."""
-        if self._tells_presence and self.config.object_score_gating:
+    def _present(self, decoded: Decoded, *, told: bool) -> Tensor:
+        """(N,) bool: the published gate, object score > 0; where there is no score or no gate, a mask that is not empty.
+
+        told: whether `decoded` has a score: of the decoder's head, if the checkpoint has it, or of correspondences
+        """
+        if told and self.config.object_score_gating:
             return decoded.object_logit > 0
         return (decoded.logits > 0).flatten(1).any(1)
 
