@@ -13,8 +13,10 @@ import numpy as np
 from sam2s_model.errors import SourceError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-PROBED_MASKS = 9  # masks looked at to find out whether they are binary
-PNG_COLOUR_TYPE_AT, PNG_PALETTE = 25, 3
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
+PNG_DEPTH_AT, PNG_COLOUR_TYPE_AT = 24, 25
+PNG_GREY, PNG_PALETTE = 0, 3
+OPAQUE = 255
 
 
 def read_rgb(path: Path) -> np.ndarray | None:
@@ -30,40 +32,37 @@ def read_rgb(path: Path) -> np.ndarray | None:
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """(H, W) uint8: the values of a mask file; of a palette PNG the indices, of a lossy file 0 and 1.
+    """(H, W) uint8: the values of a mask file; of a palette PNG the indices, of a grey PNG of 2 or 4 bits what is stored.
 
-    Raises SourceError when the file cannot be read or is in colour.
+    Where there is an alpha channel, what is transparent is 0; where all of the colour is alike, alpha is the mask.
+    Raises SourceError when the file cannot be read or is in colour. What values mean: `mask_values`.
     """
-    if _is_palette_png(path):
+    depth, colour_type = _png_header(path)
+    if colour_type == PNG_PALETTE:
         return _palette_indices(path)
     data = _bytes_of(path)
-    values = None if data is None else cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    try:
+        values = None if data is None else cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        values = None
     if values is None:
         raise SourceError(f"mask {path} cannot be decoded")
     if values.dtype != np.uint8:
         raise SourceError(f"mask {path} is {values.dtype}: expected 8 bits a pixel")
     if values.ndim == 3:
-        grey = values[..., 0]
+        grey, alpha = values[..., 0], values[..., 3] if values.shape[2] == 4 else None
         if any((values[..., c] != grey).any() for c in range(1, min(3, values.shape[2]))):
             raise SourceError(f"mask {path} is in colour: expected one channel of labels, or a palette PNG")
-        values = grey
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        return (values >= 128).astype(np.uint8)
+        values = grey if alpha is None else _without_transparent(grey, alpha)
+    elif colour_type == PNG_GREY and depth in (2, 4):
+        values = values // (255 // (2**depth - 1))  # the decoder has stretched them to 0..255
     return np.ascontiguousarray(values)
 
 
-def masks_are_binary(paths: Sequence[Path]) -> bool:
-    """Whether nine of some mask files, evenly spread, hold nothing but 0 and 255: then 255 is an object, not void."""
-    seen = False
-    for at in sorted({round(i) for i in np.linspace(0, len(paths) - 1, PROBED_MASKS)}) if paths else ():
-        try:
-            values = np.unique(read_labels(paths[at]))
-        except SourceError:
-            continue  # named when its frame is read
-        if not np.isin(values, (0, 255)).all():
-            return False
-        seen = seen or 255 in values
-    return seen
+def _without_transparent(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    if (alpha == OPAQUE).all():
+        return grey
+    return alpha if (grey == grey[0, 0]).all() else np.where(alpha > 0, grey, 0).astype(np.uint8)
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -90,15 +89,16 @@ def _bytes_of(path: Path) -> np.ndarray | None:
     return data if data.size else None
 
 
-def _is_palette_png(path: Path) -> bool:
+def _png_header(path: Path) -> tuple[int, int]:
+    """Bit depth and colour type of a PNG; (0, -1) of any other file."""
     if path.suffix.lower() != ".png":
-        return False
+        return 0, -1
     try:
         with path.open("rb") as file:
             header = file.read(PNG_COLOUR_TYPE_AT + 1)
     except OSError:
-        return False
-    return len(header) > PNG_COLOUR_TYPE_AT and header[PNG_COLOUR_TYPE_AT] == PNG_PALETTE
+        return 0, -1
+    return (header[PNG_DEPTH_AT], header[PNG_COLOUR_TYPE_AT]) if len(header) > PNG_COLOUR_TYPE_AT else (0, -1)
 
 
 def _palette_indices(path: Path) -> np.ndarray:

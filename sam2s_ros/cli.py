@@ -51,6 +51,9 @@ Points = Annotated[
 ]
 Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
 MaskTopic = Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")]
+MaskValues = Annotated[
+    str, typer.Option(help="how values of masks are read: labels (255 is void), binary (one object), or auto: from all masks")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -129,6 +132,7 @@ def track(
     point: Points = None,
     topic: Topic = "",
     mask_topic: MaskTopic = "",
+    mask_values: MaskValues = "auto",
 ) -> None:
     """Track a file, without ROS: masks as PNG, an overlay video and a summary.
 
@@ -152,7 +156,7 @@ def track(
         source=source, checkpoint=checkpoint, output=output, model=model, policy=policy,
         image_size=image_size, device=device, precision=precision, deterministic=deterministic,
         frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
-        topic=topic, mask_topic=mask_topic, say=_teller(console),
+        topic=topic, mask_topic=mask_topic, mask_values=mask_values, say=_teller(console),
     )  # fmt: skip
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from pathlib import Path
 
 import cv2
 
 from sam2s_model.errors import SourceError
-from sam2s_model.evaluation.files import LabelFiles
 from sam2s_model.evaluation.recording import Truth
-from sam2s_model.image_files import images_in
+from sam2s_model.image_files import images_in, read_labels
+from sam2s_model.mask_files import MaskFiles
 
 NS = 1_000_000_000
 
@@ -22,22 +23,42 @@ class NumberedMasks:
     numbers: of the masks, ascending
     """
 
-    def __init__(self, folder: str | Path):
-        """Raises SourceError when it has no masks, or names without a number."""
-        folder = Path(folder)
+    def __init__(self, folder: str | Path, values: str = "auto", frames: int | None = None):
+        """values: how they are read, see `mask_values.decide`
+
+        frames: of the video, where they belong by number: masks of which one has that number, and none 0, are numbered from 1
+        Raises SourceError when it has no masks, names without a number, or two of one number.
+        """
+        folder = Path(folder).expanduser()
         masks = images_in(folder)
         if not masks:
             raise SourceError(f"{folder} has no masks: expected images, named by the number of their frame")
-        self._paths = {_number(path): path for path in masks}
-        self._read = LabelFiles(folder.name, masks, masks)
+        self._paths: dict[int, Path] = {}
+        for path in masks:
+            other = self._paths.setdefault(_number(path), path)
+            if other != path:
+                raise SourceError(f"{folder} has two masks of number {_number(path)}, {other.name} and {path.name}: leave one of them")
+        self.from_one = frames is not None and frames in self._paths and 0 not in self._paths
+        if self.from_one:
+            self._paths = {number - 1: path for number, path in self._paths.items()}
+        self._files = MaskFiles(folder.name, masks, masks, values)
         self.numbers = sorted(self._paths)
+
+    def describe(self) -> str:
+        """One line: how numbers and values are read. Raises SourceError for what can be no masks."""
+        return self._files.describe() + "; numbered from 1: the first frame is 1" * self.from_one
+
+    def nearest(self, number: int, numbers: list[int]) -> int | None:
+        """The one of some ascending numbers that is nearest to one."""
+        at = bisect.bisect(numbers, number)
+        return min(numbers[max(0, at - 1) : at + 1], key=lambda other: abs(other - number), default=None)
 
     def truth(self, number: int, size: tuple[int, int]) -> Truth | None:
         """The truth of a frame of size (H, W), None where there is no mask. Raises SourceError."""
         path = self._paths.get(number)
         if path is None:
             return None
-        labels = self._read.labels(path)
+        labels = self._files.reading.labels(read_labels(path))
         (h, w), (height, width) = labels.shape, size
         if abs(w * height - h * width) > max(height, width):  # a side may be off by the rounding of one pixel
             raise SourceError(f"mask {path} is {w}x{h}: expected the proportions of its frame, {width}x{height}")

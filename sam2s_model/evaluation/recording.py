@@ -82,6 +82,10 @@ class Recording(ABC):
         self.odd, self.odd_count = [], 0
         return self._frames()
 
+    def describe_masks(self) -> str:
+        """One line: how the values of its masks are read; "" where nothing is guessed. Raises SourceError for what is no mask."""
+        return ""
+
     @abstractmethod
     def _frames(self) -> Iterator[Frame]:
         """Yield the frames from the beginning."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sam2s_model.config import NANO_CLASSES, check_options, option
 from sam2s_model.errors import ConfigError
+from sam2s_model.mask_values import HOW
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class SourceConfig:
     without: tuple[str, ...] = option((), "names of recordings that are held out")
     class_name: str = option("", "class of all its objects, where no label set says more; empty: unknown")
     label_set: str = option("", "YAML table of the class of each value in label images; empty: values are objects")
+    mask_values: str = option("auto", "how values of masks are read: auto, labels (255 is void) or binary", choices=HOW)
     teacher: str = option("", "pack that a teacher has written for these images: features, and masks where there are none")
     first_seed: int = option(1000, "scene: smaller seeds are for tests and evaluation", low=0)
     scenes: int = option(0, "scene: how many different ones; 0: ever new ones", low=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from sam2s_model.errors import ImageError, SourceError
+from sam2s_model.mask_files import describe_reading
+from sam2s_model.mask_values import MaskReading, MaskStatistics, decide
 from sam2s_ros.image_codec import decode_compressed, to_gray, to_rgb
 from sam2s_ros.sources.base import Frame, FrameSource
 
@@ -33,7 +36,7 @@ class BagSource(FrameSource):
 
     kind = "bag"
 
-    def __init__(self, spec: str, path: Path, *, topic: str = "", mask_topic: str = ""):
+    def __init__(self, spec: str, path: Path, *, topic: str = "", mask_topic: str = "", mask_values: str = "auto"):
         super().__init__(spec)
         self._path = path
         with self._opened() as reader:
@@ -44,45 +47,56 @@ class BagSource(FrameSource):
             raise SourceError(f"{spec} has no message on topic {self.topic!r}: expected at least one image")
         self.has_masks = bool(self.mask_topic)
         self.fps, self.size = self._probe()
+        if self.has_masks:
+            self._reading, self.masks_said = self._look_at_masks(mask_values)
 
     def _frames(self) -> Iterator[Frame]:
         waiting: list[Frame] = []
         masks: OrderedDict[int, np.ndarray] = OrderedDict()
         index, previous = 0, 0
+        stamps: list[int] = []  # of images, to say how far a mask without one is from the nearest
+        answered: set[int] = set()  # stamps of frames that got their mask, and of images that are left out
+        lost: list[int] = []
         for topic, stamp, message in self._messages():
             if topic == self.mask_topic:
                 mask = self._labels_of(stamp, message)
                 if mask is None:
                     continue
-                masks[stamp] = mask
+                masks[stamp] = self._reading.labels(mask)
                 while len(masks) > WAITING_MASKS:
-                    masks.popitem(last=False)
+                    lost.append(masks.popitem(last=False)[0])
             else:
                 name, position = f"{index:06d}", index
                 index += 1
                 if stamp <= previous:
+                    answered.add(stamp)
                     self._note_odd(f"frame {name} has stamp {stamp} ns, not after {previous} ns of the frame before it")
                     continue
                 image = self._rgb_of(name, message)
                 if image is None or not self._fits(name, image):
+                    answered.add(stamp)
                     continue
                 previous = stamp
+                stamps.append(stamp)
                 waiting.append(Frame(position, stamp, image, None, name))
             while waiting and (not self.has_masks or waiting[0].stamp_ns in masks or len(waiting) > WAITING_IMAGES):
-                yield self._with_mask(waiting.pop(0), masks)
+                yield self._with_mask(waiting.pop(0), masks, answered)
         for frame in waiting:
-            yield self._with_mask(frame, masks)
+            yield self._with_mask(frame, masks, answered)
+        for stamp in (s for s in (*lost, *masks) if s not in answered):
+            self._note_odd(f"mask of stamp {stamp} {_why_lost(stamp, stamps)}")
 
-    def _with_mask(self, frame: Frame, masks: OrderedDict[int, np.ndarray]) -> Frame:
+    def _with_mask(self, frame: Frame, masks: OrderedDict[int, np.ndarray], answered: set[int]) -> Frame:
         mask = masks.pop(frame.stamp_ns, None)
         if mask is not None:
+            answered.add(frame.stamp_ns)
             mask = self._fitting_mask(frame.name, mask)
         return Frame(frame.index, frame.stamp_ns, frame.image, mask, frame.name)
 
-    def _messages(self) -> Iterator[tuple[str, int, object]]:
-        """(topic, header stamp in ns, message) in the order of recording."""
+    def _messages(self, topics: tuple[str, ...] = ()) -> Iterator[tuple[str, int, object]]:
+        """(topic, header stamp in ns, message) in the order of recording. topics: none are those of images and masks"""
         with self._opened() as reader:
-            connections = [c for c in reader.connections if c.topic in (self.topic, self.mask_topic)]
+            connections = [c for c in reader.connections if c.topic in (topics or (self.topic, self.mask_topic))]
             messages = reader.messages(connections)
             while True:
                 try:
@@ -124,6 +138,21 @@ class BagSource(FrameSource):
                 reason = str(error)
         raise SourceError(f"{self.spec}: no image on topic {self.topic!r} can be decoded ({reason})")
 
+    def _look_at_masks(self, how: str) -> tuple[MaskReading, str]:
+        """How the values of all masks are read, and the line that says it. Raises SourceError."""
+        parts = []
+        for _, stamp, message in self._messages((self.mask_topic,)):
+            try:
+                parts.append(MaskStatistics.of(np.ascontiguousarray(to_gray(message))))
+            except ImageError as error:
+                parts.append(MaskStatistics.of_odd(f"the mask of stamp {stamp} cannot be decoded ({error})"))
+        seen = MaskStatistics.sum(parts)
+        try:
+            reading = decide(seen, how)
+        except SourceError as error:
+            raise SourceError(f"masks on {self.mask_topic} of {self.spec}: {error}") from error
+        return reading, f"{len(parts)} masks, {describe_reading(reading, seen)}"
+
     def _rgb_of(self, name: str, message) -> np.ndarray | None:
         try:
             return _rgb(message)
@@ -139,6 +168,17 @@ class BagSource(FrameSource):
             return None
 
 
+def _why_lost(stamp: int, stamps: list[int]) -> str:
+    """stamps: of the images, ascending"""
+    at = bisect.bisect(stamps, stamp)
+    away = min((abs(other - stamp) for other in stamps[max(0, at - 1) : at + 1]), default=None)
+    if away is None:
+        return "has no image"
+    if away == 0:
+        return f"came more than {WAITING_IMAGES} images after its image"
+    return f"belongs to no image: the nearest is {away * 1e-6:.6g} ms away"
+
+
 def _rgb(message) -> np.ndarray:
     return decode_compressed(message) if hasattr(message, "format") else to_rgb(message)
 
@@ -152,7 +192,9 @@ def _topic(spec: str, reader: Reader, wanted: str, *, besides: str = "", what: s
         for name in (wanted, "/" + wanted):
             if name in found:
                 return name
-        raise SourceError(f"{spec} has no {what} on topic {wanted!r}: its image topics are: {names}")
+        kind = next((c.msgtype for c in reader.connections if c.topic in (wanted, "/" + wanted)), "")
+        why = f" that are {' or '.join(types)}, but {kind}" if kind and kind not in types else ""
+        raise SourceError(f"{spec} has no {what} on topic {wanted!r}{why}: its image topics are: {names}")
     if len(found) == 1:
         return found[0]
     if not found:

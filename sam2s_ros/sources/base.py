@@ -42,7 +42,7 @@ class FrameSource(ABC):
     fps: frames per second of the source itself, > 0
     size: (H, W) of every frame
     length: number of frames if it is known without reading them all, otherwise None (odd frames included)
-    has_masks: whether frames may come with ground truth
+    has_masks: whether frames may come with ground truth; masks_said: one line on how it is read, "" where nothing is guessed
     label_set, class_names: name of the table in config/labels that its classes are from, and the class of each
         ground-truth label; empty when the source has no classes
     """
@@ -55,6 +55,7 @@ class FrameSource(ABC):
         self.size = (0, 0)
         self.length: int | None = None
         self.has_masks = False
+        self.masks_said = ""
         self.label_set = ""
         self.class_names: dict[int, str] = {}
         self.odd: list[str] = []
@@ -72,7 +73,7 @@ class FrameSource(ABC):
         """One line for a log: kind, size, rate and length."""
         height, width = self.size
         length = "unknown length" if self.length is None else f"{self.length} frames"
-        masks = ", with masks" if self.has_masks else ""
+        masks = ", with masks" + f" ({self.masks_said})" * bool(self.masks_said) if self.has_masks else ""
         return f"{self.kind} {self.spec}: {width}x{height}, {self.fps:g} Hz, {length}{masks}"
 
     def _note_odd(self, what: str) -> None:

@@ -13,12 +13,13 @@ BAG_SUFFIXES = (".mcap", ".db3")
 KINDS = 'a video, an image folder (or one with frames/ and masks/), a rosbag2 folder or file, or "scene:"'
 
 
-def open_source(spec: str | Path, *, topic: str = "", mask_topic: str = "") -> FrameSource:
+def open_source(spec: str | Path, *, topic: str = "", mask_topic: str = "", mask_values: str = "auto") -> FrameSource:
     """Open a video file, an image folder, a rosbag2 folder or file, or a "scene:" URI.
 
     spec: a path, or a URI like scene:?width=640&height=512&frames=120&seed=0
     topic: a bag's image topic; "" means its only image topic
     mask_topic: a bag's topic of mono8 label images with the stamps of the images; "" means none
+    mask_values: how the values of masks are read, see `mask_values.decide`
 
     Raises SourceError, one sentence that names the path and what would be right.
     """
@@ -41,12 +42,12 @@ def open_source(spec: str | Path, *, topic: str = "", mask_topic: str = "") -> F
     if bag:
         from sam2s_ros.sources.bag import BagSource
 
-        return BagSource(spec, bag, topic=topic, mask_topic=mask_topic)
+        return BagSource(spec, bag, topic=topic, mask_topic=mask_topic, mask_values=mask_values)
     if is_dir:
         _no_topic(spec, "an image folder", topic, mask_topic)
         from sam2s_ros.sources.folder import FolderSource
 
-        return FolderSource(spec, path)
+        return FolderSource(spec, path, mask_values)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise SourceError(f"{spec} is a single image: give the folder that it is in")
     if path.suffix == ".bag":

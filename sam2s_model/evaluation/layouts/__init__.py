@@ -15,10 +15,13 @@ from sam2s_model.evaluation.recording import Recording
 
 @dataclass(frozen=True)
 class Layout:
-    """matches: whether a folder looks like it; open: its recordings, may raise SourceError; looks: for error texts"""
+    """matches: whether a folder looks like it; looks: for error texts
+
+    open: its recordings, from the folder and how values of masks are read (see `mask_values.decide`); may raise SourceError
+    """
 
     matches: Callable[[Path], bool]
-    open: Callable[[Path], list]
+    open: Callable[[Path, str], list]
     looks: str
 
 
@@ -38,10 +41,10 @@ def recognise_layout(path: Path) -> str | None:
     return next((name for name, layout in LAYOUTS.items() if layout.matches(path)), None)
 
 
-def open_layout(path: Path, layout: str = "auto") -> list[Recording]:
+def open_layout(path: Path, layout: str = "auto", mask_values: str = "auto") -> list[Recording]:
     """The recordings of a folder, in natural order; their data set has the folder's name.
 
-    layout: a name of LAYOUTS, or "auto"
+    layout: a name of LAYOUTS, or "auto"; mask_values: how values of masks are read, see `mask_values.decide`
     Raises ConfigError for another name, and SourceError when the folder is not laid out so or has no recording.
     """
     if layout != "auto" and layout not in LAYOUTS:
@@ -52,7 +55,7 @@ def open_layout(path: Path, layout: str = "auto") -> list[Recording]:
         raise SourceError(f"{path} has no layout that is known: expected one of {looks}")
     if not LAYOUTS[found].matches(path):
         raise SourceError(f"{path} is not laid out as {found}: expected {LAYOUTS[found].looks}")
-    recordings = LAYOUTS[found].open(path)
+    recordings = LAYOUTS[found].open(path, mask_values)
     if not recordings:
         raise SourceError(f"{path} is laid out as {found}, but has no recording with masks: expected at least one")
     return recordings

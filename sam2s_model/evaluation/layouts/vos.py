@@ -30,22 +30,22 @@ def is_folder(path: Path) -> bool:
     return (path / "frames").is_dir() or any(path.glob("*/frames/"))
 
 
-def davis_recordings(path: Path) -> list[FileRecording]:
+def davis_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
     """The annotated sequences of a folder with JPEGImages*/ and Annotations*/. Raises SourceError."""
     rates = [re.search(r"_(\d+)fps$", folder.name) for folder in path.glob("JPEGImages*/")]
     fps = next((float(rate[1]) for rate in rates if rate), ASSUMED_FPS)
-    return [_recording(sequence, path.name, fps) for sequence in davis_sequences(path)]
+    return [_recording(sequence, path.name, fps, values) for sequence in davis_sequences(path)]
 
 
-def folder_recordings(path: Path) -> list[FileRecording]:
+def folder_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
     """The recording in a folder with frames/ and masks/, or those in its subfolders. Raises SourceError."""
-    return [_recording(s, path.name, ASSUMED_FPS) for s in frame_sequences(path) if s.masks]
+    return [_recording(s, path.name, ASSUMED_FPS, values) for s in frame_sequences(path) if s.masks]
 
 
-def _recording(sequence: Sequence, data_set: str, fps: float) -> FileRecording:
+def _recording(sequence: Sequence, data_set: str, fps: float, values: str) -> FileRecording:
     objects = [folder for folder in subfolders(sequence.masks) if folder.name.isdigit()]
     if objects:
         truth_of = ObjectFiles({int(folder.name): images_in(folder) for folder in objects})
     else:
-        truth_of = LabelFiles(sequence.name, images_in(sequence.masks), sequence.images)
+        truth_of = LabelFiles(sequence.name, images_in(sequence.masks), sequence.images, values)
     return FileRecording(sequence.name, data_set, sequence.images, truth_of, fps)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sam2s_model.errors import ConfigError
+from sam2s_model.mask_files import said_once
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets.davis import davis_recordings
 from sam2s_model.training.datasets.folder import FolderRecording, folder_recordings
@@ -11,7 +14,7 @@ from sam2s_model.training.datasets.scene import SceneRecording, numbered_scene, 
 from sam2s_model.training.datasets.values import Values
 from sam2s_model.training.pack import TeacherPack
 
-__all__ = ["FolderRecording", "SceneRecording", "Still", "numbered_scene", "open_source", "scene_config"]
+__all__ = ["FolderRecording", "SceneRecording", "Still", "mask_lines", "numbered_scene", "open_source", "scene_config"]
 
 
 def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[FolderRecording] | list[Still]:
@@ -30,6 +33,11 @@ def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[FolderRe
         opened = davis_recordings if source.kind == "davis" else folder_recordings
         found = opened(source.path, values, pack)
     return _chosen(found, source)
+
+
+def mask_lines(recordings: Iterable[object]) -> list[str]:
+    """What a user is told of how the masks of recordings are read: a line for those that are alike."""
+    return said_once([(r.name, r.masks.describe()) for r in recordings if isinstance(r, FolderRecording) and r.has_masks])
 
 
 def _chosen(found: list, source: SourceConfig) -> list:

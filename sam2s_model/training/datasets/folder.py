@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.image_files import images_in, masks_are_binary, read_labels, read_rgb
+from sam2s_model.image_files import images_in, read_rgb
+from sam2s_model.mask_files import MaskFiles
 from sam2s_model.sequences import frame_sequences
 from sam2s_model.training.clip import VOID
 from sam2s_model.training.datasets.values import Values
@@ -18,28 +19,22 @@ from sam2s_model.training.pack import TeacherPack
 class FolderRecording:
     """Frames and label images as files; a frame may have no label image.
 
-    Label images are PNGs (grey or palette): 0 none, 255 void, other values objects; when they hold nothing but 0 and
-    255 they are binary, and 255 is object 1.
+    How the values of label images are read is decided from all of them, see `mask_values.decide`.
 
-    annotated: indices of the frames with label images
+    annotated: indices of the frames with label images; masks: see `MaskFiles`
     """
 
     def __init__(
         self, name: str, images: Sequence[Path], masks: Sequence[Path], values: Values, pack: TeacherPack | None = None
     ):
-        """Raises SourceError when there are no images, or masks of which none belongs to an image."""
+        """Raises SourceError when there are no images, or for masks that `MaskFiles` refuses."""
         if not images:
             raise SourceError(f"recording {name} has no images: expected at least one")
         self.name = name
         self._images, self._pack = list(images), pack
-        self._masks = {mask.stem: mask for mask in masks}
-        if masks and not any(image.stem in self._masks for image in images):
-            first = f"{masks[0].name} and {images[0].name}"
-            raise SourceError(f"no mask of {name} has the name of an image: the first are {first}")
-        self._binary = masks_are_binary(list(masks))
-        self.classes = {value: values.row(value) for value in range(1, 2 if self._binary else VOID)}
-
-        self.annotated = [i for i, image in enumerate(self._images) if image.stem in self._masks]
+        self.masks = MaskFiles(name, images, masks, values.masks)
+        self.classes = {value: values.row(value) for value in range(1, 2 if self.masks.reading.binary else VOID)}
+        self.annotated = [i for i, image in enumerate(self._images) if image in self.masks]
 
     def __len__(self) -> int:
         return len(self._images)
@@ -54,13 +49,11 @@ class FolderRecording:
         image = read_rgb(path)
         if image is None:
             raise SourceError(f"{path} is not a readable image")
-        if path.stem not in self._masks:
-            return image, None
-        labels = read_labels(self._masks[path.stem])
-        if labels.shape != image.shape[:2]:
+        labels = self.masks.labels(path)
+        if labels is not None and labels.shape != image.shape[:2]:
             (h, w), (height, width) = labels.shape, image.shape[:2]
-            raise SourceError(f"mask {self._masks[path.stem]} is {w}x{h}: expected its image's {width}x{height}")
-        return image, (labels == VOID).astype(np.uint8) if self._binary else labels
+            raise SourceError(f"mask {self.masks.path(path)} is {w}x{h}: expected its image's {width}x{height}")
+        return image, labels
 
     def features(self, index: int) -> np.ndarray | None:
         """(C, h, w) float16 of a teacher's pack, or None."""

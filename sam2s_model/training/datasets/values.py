@@ -11,10 +11,11 @@ from sam2s_model.training.data_config import SourceConfig
 
 @dataclass(frozen=True)
 class Values:
-    """rows: value -> row of the class table; other: row of all other values, -1 unknown."""
+    """rows: value -> row of the class table; other: row of all other values, -1 unknown; masks: see `mask_values.decide`"""
 
     rows: dict[int, int]
     other: int = -1
+    masks: str = "auto"
 
     @classmethod
     def of(cls, source: SourceConfig, classes: tuple[str, ...]) -> Values:
@@ -25,13 +26,13 @@ class Values:
         """
         other = classes.index(source.class_name) if source.class_name else -1
         if not source.label_set:
-            return cls({}, other)
+            return cls({}, other, source.mask_values)
         labels = LabelSet.from_yaml(source.label_set).classes
         rows = {label.id: classes.index(label.name) for label in labels if label.name in classes}
         if not rows and other < 0:
             names = ", ".join(label.name for label in labels)
             raise ConfigError(f"{source.label_set} has the classes {names}: expected at least one of {', '.join(classes)}")
-        return cls(rows, other)
+        return cls(rows, other, source.mask_values)
 
     def row(self, value: int) -> int:
         return self.rows.get(value, self.other)

@@ -10,7 +10,7 @@ import pytest
 
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.training.data_config import SourceConfig
-from sam2s_model.training.datasets import SceneRecording, open_source, scene_config
+from sam2s_model.training.datasets import SceneRecording, open_source, scene_config, mask_lines
 from sam2s_model.training.datasets.images import select
 
 CLASSES = ("scissors", "forceps", "instrument", "object")
@@ -137,3 +137,25 @@ def test_the_shared_recordings():
     (chair,) = open_source(SourceConfig("folder", str(SHARED / "pumavos_chair")), CLASSES)
     assert len(chair) == 60 and chair.frame(0)[1].max() == 1  # a palette, whose index counts
     assert len(open_source(SourceConfig("images", str(SHARED / "laparoscopy_clip" / "endo.mp4")), CLASSES)) == 64
+
+
+def test_all_masks_say_how_values_are_read(tmp_path):
+    """A void border everywhere and an object in one mask of forty: with nine of them looked at, the border was the object."""
+    for i in range(40):
+        mask = np.zeros((20, 30), np.uint8)
+        mask[:3] = mask[-3:] = 255
+        mask[8:12, 8:12] = i == 17
+        write(tmp_path / "clip" / "frames" / f"{i:05d}.png", np.zeros((20, 30, 3), np.uint8))
+        write(tmp_path / "clip" / "masks" / f"{i:05d}.png", mask)
+    (recording,) = open_source(SourceConfig("folder", str(tmp_path)), CLASSES)
+    assert np.unique(recording.frame(17)[1]).tolist() == [0, 1, 255]
+    assert mask_lines([recording]) == ["masks of clip: 40 masks, labels: 1 is an object, 255 is void"]
+    (recording,) = open_source(SourceConfig("folder", str(tmp_path), mask_values="binary"), CLASSES)
+    assert np.unique(recording.frame(0)[1]).tolist() == [0, 1] and list(recording.classes) == [1]
+
+
+def test_masks_that_no_image_has_are_said(tmp_path):
+    make(tmp_path / "clip", "frames", "masks")
+    (tmp_path / "clip" / "masks" / "00002.png").rename(tmp_path / "clip" / "masks" / "000002.png")
+    (line,) = mask_lines(open_source(SourceConfig("folder", str(tmp_path)), CLASSES))
+    assert "1 have the name of no image, the first is 000002.png; 1 of 3 images have none" in line
