@@ -157,11 +157,15 @@ def convert(
     target: Annotated[Path, typer.Argument(help="the file to write, .pt, .pth or .safetensors")],
     half: Annotated[bool, typer.Option("--half", help="store numbers as fp16: half the size")] = False,
     force: Annotated[bool, typer.Option("--force", help="write over a file that is there")] = False,
+    base: Annotated[
+        str, typer.Option(help="checkpoint of the whole model, for a file with a part of it, such as a mask decoder")
+    ] = "",
 ) -> None:
     """Check a checkpoint strictly, and write its tensors, without anything else, in another format."""
     from sam2s_model.checkpoint.convert import convert as write
     from sam2s_model.published.catalog import resolve_checkpoint
 
-    done = write(resolve_checkpoint(source), target, half=half, force=force)
+    whole = resolve_checkpoint(base) if base else None
+    done = write(resolve_checkpoint(source), target, half=half, force=force, base=whole)
     lacking = f", without the {len(done.missing)} tensors that its source lacks" if done.missing else ""
     print(f"{target}: {done.model}, {done.tensors} tensors, {_megabytes(done.size)}{lacking}")

@@ -122,7 +122,7 @@ def prompt_from_message(msg: PromptMsg) -> Prompt:
 
 def _prompt_mask(msg: PromptMsg) -> np.ndarray:
     try:
-        return image_codec.to_gray(msg.mask) != 0
+        return image_codec.to_gray(msg.mask)
     except ImageError as error:
         raise RequestError(ErrorCode.INVALID_PROMPT, f"the prompt's mask: {error}") from error
 

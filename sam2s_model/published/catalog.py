@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam2s_model.errors import CheckpointError
+from sam2s_model.paths import expanded
 from sam2s_model.published.sha256 import verify
+from sam2s_model.published.shards import file_in
 
 META = "https://dl.fbaipublicfiles.com/segment_anything_2"
 EDGETAM = "https://github.com/facebookresearch/EdgeTAM/raw/7711e012a30a2402c4eaab637bdb00a521302c91/checkpoints"
@@ -107,7 +109,7 @@ def resolve_checkpoint(given: str | Path) -> Path:
     A file that is found by its name is compared with the sha256 that is known for it or that it had at first use.
     Raises CheckpointError that says how to get it, or that it is not the file that was published.
     """
-    path = Path(given)
+    path = expanded(given)
     if path.is_file():
         return path
     name = str(given)
@@ -121,7 +123,7 @@ def resolve_checkpoint(given: str | Path) -> Path:
         verify(found, CATALOG[name].sha256)
         return found
     if path.is_dir():
-        raise CheckpointError(f"checkpoint {name!r} is a folder: give the path of a .pt or .safetensors file")
+        return file_in(path)
     hint = "give the path of a .pt or .safetensors file, or a name of `sam2s checkpoint list`"
     entry = next((entry for entry in CATALOG.values() if entry.file == path.name), None)
     if entry is not None and path.name == name:
