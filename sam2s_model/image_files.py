@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,10 @@ import numpy as np
 from sam2s_model.errors import SourceError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+PROBED = 5  # images whose size is looked at
+MASK_WORDS = {"mask", "masks", "label", "labels", "seg", "segmentation", "gt", "groundtruth", "annotation", "annotations", "overlay"}
+KIND_WORDS = {"color", "colour", "watershed", "instance", "instances", "semantic", "binary", "vis"}
+IMAGE_WORDS = {"img", "image", "rgb", "raw"}
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
 PNG_DEPTH_AT, PNG_COLOUR_TYPE_AT = 24, 25
 PNG_GREY, PNG_PALETTE = 0, 3
@@ -65,6 +71,37 @@ def _without_transparent(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return alpha if (grey == grey[0, 0]).all() else np.where(alpha > 0, grey, 0).astype(np.uint8)
 
 
+def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The size (H, W) that most of some images have, so that one odd image, also the first, leaves out itself alone."""
+    return Counter(sizes).most_common(1)[0][0]  # of equal counts the first
+
+
+def probed_size(paths: Sequence[Path]) -> tuple[int, int] | None:
+    """The size (H, W) that most of a few images have, evenly spread; None where none of them can be read."""
+    chosen = dict.fromkeys([0, *(round(i) for i in np.linspace(0, len(paths) - 1, PROBED))]) if paths else {}
+    images = (read_rgb(paths[at]) for at in chosen)
+    sizes = [image.shape[:2] for image in images if image is not None]
+    return common_size(sizes) if sizes else None
+
+
+def frame_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each image that no other has: its stem, with the suffix where two images have one stem."""
+    counts = Counter(path.stem for path in paths)
+    return [path.stem if counts[path.stem] == 1 else path.name for path in paths]
+
+
+def without_masks(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Images, and masks that lie beside them: files that a word such as mask or label tells from an image of the same name."""
+    split = {path: [word for word in re.split(r"[^a-z0-9]+", path.stem.lower()) if word] for path in paths}
+    plain = {tuple(w for w in words if w not in IMAGE_WORDS) for words in split.values() if not MASK_WORDS.intersection(words)}
+    masks = [
+        path for path, words in split.items()
+        if MASK_WORDS.intersection(words) and tuple(w for w in words if w not in MASK_WORDS | KIND_WORDS | IMAGE_WORDS) in plain
+    ]  # fmt: skip
+    taken = set(masks)
+    return [path for path in paths if path not in taken], masks
+
+
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder, in natural order. Raises SourceError when it cannot be read."""
     try:
@@ -104,9 +141,9 @@ def _png_header(path: Path) -> tuple[int, int]:
 def _palette_indices(path: Path) -> np.ndarray:
     """OpenCV turns a palette into colours; FFmpeg keeps the indices, which are the labels."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(io.BytesIO(path.read_bytes()), format="png_pipe") as container:  # a name with % would be a pattern
             frame = next(container.decode(video=0))
             indices, _ = frame.to_ndarray(format="pal8")
-    except (av.error.FFmpegError, StopIteration, ValueError) as error:
+    except (av.error.FFmpegError, StopIteration, ValueError, OSError) as error:
         raise SourceError(f"mask {path} cannot be decoded ({error})") from error
     return np.ascontiguousarray(indices)

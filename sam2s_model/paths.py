@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 from sam2s_model.errors import ConfigError
 
@@ -16,3 +18,22 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def expanded_arguments(arguments: list[str]) -> list[str]:
+    """Those of a command line, with ~ expanded where it begins one, or what follows the first = of an option."""
+
+    def expand(text: str) -> str:
+        option, value = re.fullmatch(r"(?s)(--[\w-]+=)?(.*)", text).groups()
+        return (option or "") + (str(expanded(value)) if re.match(r"~([A-Za-z_][\w-]*)?(/|$)", value) else value)
+
+    return [expand(text) for text in arguments]
+
+
+def expanded_table(value: Any) -> Any:
+    """What a YAML file holds, with ~/ expanded where it begins a text."""
+    if isinstance(value, dict):
+        return {key: expanded_table(own) for key, own in value.items()}
+    if isinstance(value, list):
+        return [expanded_table(own) for own in value]
+    return str(expanded(value)) if isinstance(value, str) and value.startswith("~/") else value

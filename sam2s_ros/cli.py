@@ -13,6 +13,7 @@ from sam2s_model.allocator import keep_large_buffers
 from sam2s_model.bench.command import bench
 from sam2s_model.config import POLICY_NAMES
 from sam2s_model.errors import Sam2sError
+from sam2s_model.paths import expanded_arguments
 from sam2s_model.training.command import train
 from sam2s_ros.checkpoint_cli import app as checkpoint_app
 from sam2s_ros.eval_cli import app as eval_app
@@ -240,7 +241,7 @@ def main(args: list[str] | None = None) -> int:
 
     keep_large_buffers()
     try:
-        return app(args, standalone_mode=False) or 0
+        return app(expanded_arguments(sys.argv[1:] if args is None else args), standalone_mode=False) or 0
     except typer.Exit as end:
         return end.exit_code
     except Sam2sError as error:

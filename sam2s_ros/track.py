@@ -43,6 +43,8 @@ def run_track(
     source = open_source(
         options.source, topic=options.topic, mask_topic=options.mask_topic, mask_values=options.mask_values
     )
+    for note in source.notes:
+        options.say(f"{source.spec}: {note}")
     if source.masks_said:
         options.say(f"masks of {source.spec}: {source.masks_said}")
     prompts, labels = first_prompts(source, first_frame(source), options.boxes, options.points)

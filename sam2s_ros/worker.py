@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer  # another class than TimeoutError before Python 3.11
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from std_msgs.msg import Header
 
 from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
+from sam2s_model.paths import expanded
 from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.gate import seconds
@@ -337,7 +337,7 @@ def build_tracker(
         raise ConfigError(
             "device is 'auto' and no CUDA device was found: set allow_cpu to true, or device to cpu, to run on the CPU"
         )
-    prompts = PromptFile(Path(config.prompts_file)) if config.prompts_file else None
+    prompts = PromptFile(expanded(config.prompts_file)) if config.prompts_file else None
     saved = prompts.read() if config.restore else None
     checkpoint = resolve_checkpoint(config.checkpoint)
     use_deterministic_algorithms(config.deterministic)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.recording import ASSUMED_FPS, FIRST_STAMP_NS, Frame, Recording, Truth
-from sam2s_model.image_files import read_labels, read_rgb
+from sam2s_model.image_files import frame_names, probed_size, read_labels, read_rgb
 from sam2s_model.mask_files import MaskFiles, describe_reading, look_at
 from sam2s_model.mask_values import MaskReading, MaskStatistics, decide_object
 
@@ -55,8 +55,8 @@ class FileRecording(Recording):
         self.describe_masks()  # what can be no masks is refused as a whole, not frame by frame
         for sentence in self._truth_of.unused(self.images):
             self._note_odd(sentence)
-        size = None
-        for index, path in enumerate(self.images):
+        size = probed_size(self.images)
+        for index, (path, name) in enumerate(zip(self.images, frame_names(self.images))):
             image = read_rgb(path)
             if image is None:
                 self._note_odd(f"frame {path.name} cannot be decoded")
@@ -71,7 +71,7 @@ class FileRecording(Recording):
             except SourceError as error:
                 self._note_odd(str(error))
                 truth = None
-            yield Frame(index, FIRST_STAMP_NS + round(index * 1e9 / self.fps), path.stem, image, truth)
+            yield Frame(index, FIRST_STAMP_NS + round(index * 1e9 / self.fps), name, image, truth)
 
 
 class LabelFiles(TruthOf):

@@ -11,6 +11,7 @@ from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.layouts import open_layout, recognise_layout
 from sam2s_model.evaluation.numbered import NumberedMasks
 from sam2s_model.evaluation.recording import Frame, Recording, Truth
+from sam2s_model.paths import expanded
 from sam2s_ros.sources import FrameSource, open_source
 from sam2s_ros.sources import Frame as SourceFrame
 
@@ -41,7 +42,7 @@ def open_recordings(source: Source) -> list[Recording]:
 
     Raises SourceError or ConfigError, one sentence that names the path and what would be right.
     """
-    path = Path(source.spec).expanduser()
+    path = expanded(source.spec)
     if source.layout != "auto" or (path.is_dir() and recognise_layout(path)):
         for option, value in (("--truth", source.truth), ("--topic", source.topic), ("--mask-topic", source.mask_topic)):
             if value:

@@ -13,9 +13,11 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from sam2s_model.errors import ImageError, SourceError
+from sam2s_model.image_files import PROBED, common_size
 from sam2s_model.mask_files import describe_reading
 from sam2s_model.mask_values import MaskReading, MaskStatistics, decide
 from sam2s_ros.image_codec import decode_compressed, to_gray, to_rgb
+from sam2s_ros.sources.bag_help import ZSTD, what_helps
 from sam2s_ros.sources.base import Frame, FrameSource
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -38,7 +40,7 @@ class BagSource(FrameSource):
 
     def __init__(self, spec: str, path: Path, *, topic: str = "", mask_topic: str = "", mask_values: str = "auto"):
         super().__init__(spec)
-        self._path = path
+        self._path, self._cut = path, ""
         with self._opened() as reader:
             self.mask_topic = _topic(spec, reader, mask_topic, what="masks") if mask_topic else ""
             self.topic = _topic(spec, reader, topic, besides=self.mask_topic, what="images")
@@ -99,13 +101,20 @@ class BagSource(FrameSource):
             connections = [c for c in reader.connections if c.topic in (topics or (self.topic, self.mask_topic))]
             messages = reader.messages(connections)
             while True:
+                data = None
                 try:
                     connection, recorded, data = next(messages)
                     message = TYPES.deserialize_cdr(data, connection.msgtype)
                 except StopIteration:
                     return
                 except Exception as error:  # rosbags lets struct, sqlite3, zstd and its own errors through
-                    self._note_odd(f"the bag cannot be read any further ({type(error).__name__}: {error})")
+                    self._cut = f"the bag cannot be read any further ({type(error).__name__}: {error})"
+                    if data is not None and bytes(data[:4]) == ZSTD:
+                        self._cut = (
+                            "its messages are compressed (zstd), and no metadata.yaml says so: give the folder with it; it has to say "
+                            "compression_format: zstd and compression_mode: MESSAGE"
+                        )
+                    self._note_odd(self._cut)
                     return
                 stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
                 yield connection.topic, stamp or recorded, message
@@ -116,27 +125,31 @@ class BagSource(FrameSource):
             reader = Reader(self._path)
             reader.open()
         except Exception as error:  # as above: a damaged file ends in whatever its bytes lead to
-            reason = str(error) or type(error).__name__
-            raise SourceError(f"{self.spec} is not a readable rosbag2 recording ({reason.rstrip('.')})") from error
+            reason = (str(error) or type(error).__name__).rstrip(".")
+            help_ = what_helps(self._path)
+            raise SourceError(f"{self.spec} is not a readable rosbag2 recording ({reason})" + f": {help_}" * bool(help_)) from error
         try:
             yield reader
         finally:
             reader.close()
 
     def _probe(self) -> tuple[float, tuple[int, int]]:
-        """(frames per second, (H, W)): the rate from the recording times, the size from the first good image."""
+        """(frames per second, (H, W)): the rate from the recording times, the size that most of the first good images have."""
         with self._opened() as reader:
             seconds = reader.duration * 1e-9
         fps = (self.length - 1) / seconds if self.length > 1 and seconds > 0 else 1.0
         reason = "it has no image"
-        for topic, _, message in self._messages():
-            if topic == self.mask_topic:
-                continue
+        sizes: list[tuple[int, int]] = []
+        for _, _, message in self._messages((self.topic,)):
             try:
-                return fps, _rgb(message).shape[:2]
+                sizes.append(_rgb(message).shape[:2])
             except ImageError as error:
                 reason = str(error)
-        raise SourceError(f"{self.spec}: no image on topic {self.topic!r} can be decoded ({reason})")
+            if len(sizes) == PROBED:
+                break
+        if not sizes:
+            raise SourceError(f"{self.spec}: no image on topic {self.topic!r} can be decoded ({self._cut or reason})")
+        return fps, common_size(sizes)
 
     def _look_at_masks(self, how: str) -> tuple[MaskReading, str]:
         """How the values of all masks are read, and the line that says it. Raises SourceError."""

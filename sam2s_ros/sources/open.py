@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sam2s_model.errors import SourceError
 from sam2s_model.image_files import IMAGE_SUFFIXES
+from sam2s_model.paths import expanded
+from sam2s_ros.sources.bag_help import is_packed, unpack
 from sam2s_ros.sources.base import FrameSource
 
 SCENE_SCHEME = "scene:"
@@ -31,7 +33,7 @@ def open_source(spec: str | Path, *, topic: str = "", mask_topic: str = "", mask
         from sam2s_ros.sources.scene import SceneSource
 
         return SceneSource(spec)
-    path = Path(spec).expanduser()
+    path = expanded(spec)
     try:
         exists, is_dir = path.exists(), path.is_dir()
     except (OSError, ValueError) as error:
@@ -63,12 +65,19 @@ def open_source(spec: str | Path, *, topic: str = "", mask_topic: str = "", mask
 def _bag_in(spec: str, path: Path, is_dir: bool) -> Path | None:
     """What to hand to a bag reader: the file, the folder with its metadata, or the folder's only bag file."""
     if not is_dir:
+        if is_packed(path):
+            raise SourceError(f"{spec} is a file of a bag that was compressed: {unpack(path)}")
         return path if path.suffix in BAG_SUFFIXES else None
     if (path / "metadata.yaml").exists():
         return path
     files = sorted(p for suffix in BAG_SUFFIXES for p in path.glob(f"*{suffix}"))
     if len(files) > 1:
-        raise SourceError(f"{spec} has {len(files)} bag files and no metadata.yaml: give one of the files")
+        raise SourceError(
+            f"{spec} has {len(files)} bag files and no metadata.yaml: give one of the files, or make it with `ros2 bag reindex {path}`"
+        )
+    packed = next((p for p in sorted(path.iterdir()) if is_packed(p)), None) if not files else None
+    if packed is not None:
+        raise SourceError(f"{spec} has {packed.name}, which was compressed, and no metadata.yaml: unpack it with `zstd -d {packed}`")
     return files[0] if files else None
 
 

@@ -44,7 +44,7 @@ WRAPPED = {
     "two attributes deep, DDP": lambda s: {"state_dict": prefixed(s, "module.net.sam2_model.")},
     "a loss beside the model": lambda s: {"state_dict": {**prefixed(s, "model."), "criterion.weight": torch.ones(2)}},
     "a compiled part": lambda s: {"model": {k.replace("image_encoder.", "image_encoder._orig_mod."): v for k, v in s.items()}},
-    "FSDP": lambda s: {k.replace("attn.", "_fsdp_wrapped_module.attn."): v for k, v in s.items()},
+    "FSDP": lambda s: {k.replace(".attn.", "._fsdp_wrapped_module.attn."): v for k, v in s.items()},
     "DeepSpeed": lambda s: {"module": s, "global_steps": 4},
     "a wrapper of any name": lambda s: {"net": {"weights": s}, "epoch": 3},
     "an average alone": lambda s: {"ema_state_dict": s, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}},
