@@ -46,9 +46,9 @@ Scored = Annotated[str, typer.Option(help="davis: without the prompted and the l
 Frames = Annotated[int, typer.Option(min=0, help="frames of a recording at most; 0: all")]
 Only = Annotated[Optional[List[str]], typer.Option(help="name of a recording to take; repeatable; default: all")]
 Layout = Annotated[
-    str, typer.Option(help="of the folders: auto, davis, sav, endovis2017, endovis2018, cholecseg8k or folder")
+    str, typer.Option(help="of the folders: auto, davis, sav, endovis2017, endovis2018, cholecseg8k, coco, folder or labelme")
 ]
-TruthFolder = Annotated[str, typer.Option(help="folder of masks, named by a video's frame numbers or a bag's stamps")]
+TruthFolder = Annotated[str, typer.Option(help="folder of masks, or of labelme's files, named by a video's frame numbers or a bag's stamps, or a file of COCO")]
 Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
 MaskTopic = Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")]
 MaskValues = Annotated[
@@ -63,7 +63,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]
 Threads = Annotated[int, typer.Option(min=1, max=1024, help="of torch in each process; the last bits depend on it")]
 Overlay = Annotated[bool, typer.Option("--overlay", help="also write a video of each recording")]
-Masks = Annotated[bool, typer.Option("--masks", help="also write the masks, one PNG a frame; values are object ids")]
+Masks = Annotated[bool, typer.Option("--masks", help="also write the masks, one PNG a frame; values are the ids of the ground truth")]
 
 MasksBag = Annotated[
     bool, typer.Option("--masks-bag", help="also write the masks as a bag, with the overlay and the label image for viewers")

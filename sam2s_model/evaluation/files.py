@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +23,10 @@ class TruthOf(ABC):
     def describe(self) -> str:
         """One line: how the values of the masks are read; "" where nothing is guessed. Raises SourceError for what is no mask."""
         return ""
+
+    def folders(self) -> dict[int, str]:
+        """Object -> the name of its folder, where each has one, otherwise nothing."""
+        return {}
 
     def unused(self, images: Sequence[Path]) -> list[str]:
         """A sentence for each mask that belongs to none of the images."""
@@ -50,6 +54,10 @@ class FileRecording(Recording):
 
     def describe_masks(self) -> str:
         return self._truth_of.describe()
+
+    @property
+    def object_folders(self) -> dict[int, str]:
+        return self._truth_of.folders()
 
     def _frames(self) -> Iterator[Frame]:
         self.describe_masks()  # what can be no masks is refused as a whole, not frame by frame
@@ -98,9 +106,13 @@ class ObjectFiles(TruthOf):
     Of an object without a file for an annotated image nothing is known.
     """
 
-    def __init__(self, masks: Mapping[int, Sequence[Path]], stem_of: Callable[[Path], str] = lambda path: path.stem):
-        """masks: object -> its files; stem_of: the stem of the image that a mask belongs to"""
-        self._masks = {label: {stem_of(path): path for path in paths} for label, paths in masks.items()}
+    def __init__(self, masks: Mapping[int, Sequence[Path]], folders: Mapping[int, str] | None = None):
+        """masks: object -> its files, of their images' stems; folders: object -> the name of its folder"""
+        self._masks = {label: {path.stem: path for path in paths} for label, paths in masks.items()}
+        self._folders = dict(folders or {})
+
+    def folders(self) -> dict[int, str]:
+        return self._folders
 
     def __call__(self, image: Path) -> Truth | None:
         found = {label: paths[image.stem] for label, paths in self._masks.items() if image.stem in paths}

@@ -76,7 +76,7 @@ class StreamRecording(Recording):
         self._masks = NumberedMasks(source.truth, source.mask_values, frames) if source.truth else None
         name = source.spec.replace("=", "") if self._source.kind == "scene" else Path(source.spec).stem
         name = re.sub(r"[^\w.-]+", "_", name)
-        super().__init__(name, name, self._source.fps, self._source.class_names)
+        super().__init__(name, name, self._source.fps, self._source.class_names or (self._masks.classes if self._masks else {}))
         self.length = self._source.length
 
     def describe_masks(self) -> str:

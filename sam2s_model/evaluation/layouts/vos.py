@@ -1,6 +1,6 @@
 """Layouts of video object segmentation: DAVIS, YouTube-VOS, SA-V, SA-SV, and plain folders with frames/ and masks/.
 
-Masks are label images, or, as in SA-V, a folder of binary masks for each object.
+Masks are label images, or, as in SA-V, a folder of binary masks for each object, or JSON, see `json_truth`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from sam2s_model.evaluation.files import FileRecording, LabelFiles, ObjectFiles
+from sam2s_model.evaluation.json_truth import json_files, json_truth
 from sam2s_model.evaluation.recording import ASSUMED_FPS
 from sam2s_model.image_files import images_in
 from sam2s_model.sequences import Sequence, davis_sequences, frame_sequences, subfolders
@@ -45,7 +46,10 @@ def folder_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
 def _recording(sequence: Sequence, data_set: str, fps: float, values: str) -> FileRecording:
     objects = [folder for folder in subfolders(sequence.masks) if folder.name.isdigit()]
     if objects:
-        truth_of = ObjectFiles({int(folder.name): images_in(folder) for folder in objects})
+        truth_of = ObjectFiles({int(folder.name): images_in(folder) for folder in objects}, {int(f.name): f.name for f in objects})
+    elif not (masks := images_in(sequence.masks)) and (files := json_files(sequence.masks)):
+        truth = json_truth(sequence.name, files)
+        return FileRecording(sequence.name, data_set, sequence.images, truth, fps, truth.classes)
     else:
-        truth_of = LabelFiles(sequence.name, images_in(sequence.masks), sequence.images, values)
+        truth_of = LabelFiles(sequence.name, masks, sequence.images, values)
     return FileRecording(sequence.name, data_set, sequence.images, truth_of, fps)
