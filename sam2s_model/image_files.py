@@ -23,6 +23,7 @@ LOSSY_SUFFIXES = (".jpg", ".jpeg")
 PNG_DEPTH_AT, PNG_COLOUR_TYPE_AT = 24, 25
 PNG_GREY, PNG_PALETTE = 0, 3
 OPAQUE = 255
+MOST_COLOURS = 64  # of a mask in colour; what has more is a picture
 
 
 def read_rgb(path: Path) -> np.ndarray | None:
@@ -40,7 +41,7 @@ def read_rgb(path: Path) -> np.ndarray | None:
 def read_labels(path: Path) -> np.ndarray:
     """(H, W) uint8: the values of a mask file; of a palette PNG the indices, of a grey PNG of 2 or 4 bits what is stored.
 
-    Where there is an alpha channel, what is transparent is 0; where all of the colour is alike, alpha is the mask.
+    Where there is an alpha channel, what is transparent is 0; where the colours are a picture, or all alike, alpha is the mask.
     Raises SourceError when the file cannot be read or is in colour. What values mean: `mask_values`.
     """
     depth, colour_type = _png_header(path)
@@ -57,12 +58,24 @@ def read_labels(path: Path) -> np.ndarray:
         raise SourceError(f"mask {path} is {values.dtype}: expected 8 bits a pixel")
     if values.ndim == 3:
         grey, alpha = values[..., 0], values[..., 3] if values.shape[2] == 4 else None
+        if alpha is not None and _is_cut_out(values, alpha):
+            return np.ascontiguousarray(alpha)
         if any((values[..., c] != grey).any() for c in range(1, min(3, values.shape[2]))):
             raise SourceError(f"mask {path} is in colour: expected one channel of labels, or a palette PNG")
         values = grey if alpha is None else _without_transparent(grey, alpha)
     elif colour_type == PNG_GREY and depth in (2, 4):
         values = values // (255 // (2**depth - 1))  # the decoder has stretched them to 0..255
     return np.ascontiguousarray(values)
+
+
+def _is_cut_out(values: np.ndarray, alpha: np.ndarray) -> bool:
+    """Whether alpha is the mask: under it is a picture, with more colours than masks have, or a single colour; or it is all transparent."""
+    if (alpha == OPAQUE).all():
+        return False
+    opaque = values[alpha > 0][:, :3]
+    colours = len(np.unique(opaque.astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16], np.uint32)))
+    in_colour = bool((opaque != opaque[:, :1]).any())
+    return colours > MOST_COLOURS or colours == 0 or (colours == 1 and in_colour)
 
 
 def _without_transparent(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:

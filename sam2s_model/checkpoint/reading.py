@@ -96,16 +96,22 @@ def _together(contents: list[tuple[Any, str, dict[str, str]]], files: tuple[Path
 def _check_values(state: dict[str, Tensor], path: Path) -> None:
     """Raise CheckpointError where numbers are not finite, or all are 0: then a run has diverged, or a file was not written."""
     numbers = {name: value for name, value in state.items() if value.is_floating_point() and not value.is_meta}
-    bad = [name for name, value in numbers.items() if not value.float().isfinite().all()]
+    counts = {name: int((~_wide(value).isfinite()).sum()) for name, value in numbers.items()}
+    bad = [name for name, count in counts.items() if count]
     if bad:
-        first = ", ".join(f"{name} ({int((~state[name].float().isfinite()).sum())} of {state[name].numel()})" for name in bad[:NAMED])
+        first = ", ".join(f"{name} ({counts[name]} of {state[name].numel()})" for name in bad[:NAMED])
         more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise CheckpointError(
             f"{path} has values that are not finite (NaN or infinite) in {len(bad)} of {len(state)} tensors: {first}{more}; the run "
             "that wrote it has diverged: take an earlier checkpoint of it"
         )
-    if len(numbers) > FEW and not any(value.any() for value in numbers.values()):
+    if len(numbers) > FEW and not any(_wide(value).any() for value in numbers.values()):
         raise CheckpointError(f"{path} has nothing but 0 in all of its {len(numbers)} tensors: it was not written as it should have been")
+
+
+def _wide(value: Tensor) -> Tensor:
+    """Numbers of 8 bits as those that torch can look at."""
+    return value.float() if value.element_size() == 1 else value
 
 
 def _content(path: Path) -> tuple[Any, str, dict[str, str]]:

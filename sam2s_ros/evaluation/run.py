@@ -27,7 +27,7 @@ from sam2s_ros.evaluation.evaluate import evaluate
 from sam2s_ros.evaluation.live import LiveNode
 from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import Here, Processes, RayCluster, run_all
-from sam2s_ros.evaluation.sources import Source, open_recordings
+from sam2s_ros.evaluation.sources import Source, left_out, open_recordings
 from sam2s_ros.evaluation.task import Engine, Task
 
 RUN, RECORDINGS = "evaluation.json", "recordings"
@@ -115,6 +115,7 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
     """
     tasks: list[Task] = []
     opened: dict[str, Recording] = {}
+    lines = [line for source in options.sources if (line := left_out(source))]
     taken: set[str] = set()
     kinds = set()
     for source in options.sources:
@@ -144,7 +145,7 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
             rate=options.rate,
         )
         for task in tasks
-    ], checkpoint, said_once(_mask_lines([opened[task.key] for task in tasks]))
+    ], checkpoint, lines + said_once(_mask_lines([opened[task.key] for task in tasks]))
 
 
 def _mask_lines(recordings: list[Recording]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from sam2s_model.evaluation.layouts import open_layout, recognise_layout
 from sam2s_model.evaluation.numbered import NumberedMasks
 from sam2s_model.evaluation.recording import Frame, Recording, Truth
 from sam2s_model.paths import expanded
+from sam2s_model.sequences import without_masks
 from sam2s_ros.sources import FrameSource, open_source
 from sam2s_ros.sources import Frame as SourceFrame
 
@@ -55,6 +56,14 @@ def open_recordings(source: Source) -> list[Recording]:
     return found
 
 
+def left_out(source: Source) -> str:
+    """A line on the recordings of a folder that have images and no masks, or the other way round; "" where there are none."""
+    path = expanded(source.spec)
+    names = without_masks(path) if path.is_dir() else []
+    some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return f"{source.spec}: {len(names)} folders have images or masks alone, and are left out: {some}" if names else ""
+
+
 class StreamRecording(Recording):
     """A video, a bag or the procedural scene, with its own masks or with those of a folder.
 
@@ -80,7 +89,8 @@ class StreamRecording(Recording):
         self.length = self._source.length
 
     def describe_masks(self) -> str:
-        return self._masks.describe() if self._masks else self._source.masks_said
+        said = self._masks.describe() if self._masks else self._source.masks_said
+        return "; ".join(filter(None, [said, *self._source.notes]))
 
     def _frames(self) -> Iterator[Frame]:
         self.describe_masks()  # what can be no masks is refused as a whole, not frame by frame

@@ -76,6 +76,18 @@ def test_alpha(tmp_path, name):
     assert np.array_equal(read_labels(path), DISC * 255)
 
 
+def test_pictures_that_were_cut_out(tmp_path):
+    """The camera's image, transparent but for the object: alpha is the mask; a mask of several colours is still one in colour."""
+    image = np.random.default_rng(0).integers(1, 255, (H, W, 3), np.uint8)
+    grey = image[..., :1].repeat(3, axis=2)
+    for picture in (image, grey, np.full((H, W, 3), (0, 0, 200), np.uint8)):
+        assert np.array_equal(read_labels(write(tmp_path / "mask.png", np.dstack([picture, DISC * 255]))), DISC * 255)
+    two = np.where(np.arange(W)[None, :, None] < 30, (0, 0, 200), (0, 200, 0)).repeat(H, axis=0).astype(np.uint8)
+    for picture, alpha in ((two, DISC * 255), (image, np.full((H, W), 255, np.uint8))):
+        with pytest.raises(SourceError, match="is in colour"):
+            read_labels(write(tmp_path / "mask.png", np.dstack([picture, alpha])))
+
+
 def test_a_frame_without_the_object_in_a_mask_with_alpha(tmp_path):
     nothing = np.dstack([np.full((H, W), 255, np.uint8)] * 3 + [np.zeros((H, W), np.uint8)])
     assert not read_labels(write(tmp_path / "mask.png", nothing)).any()

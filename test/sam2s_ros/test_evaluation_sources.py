@@ -11,7 +11,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from sam2s_model.errors import SourceError
-from sam2s_ros.evaluation.sources import Source, open_recordings
+from sam2s_ros.evaluation.sources import Source, left_out, open_recordings
 from sam2s_ros.overlay_video import OverlayVideo
 
 H, W, COUNT = 48, 64, 5
@@ -172,3 +172,14 @@ def test_masks_of_a_video_that_are_numbered_from_1(tmp_path):
     (recording,) = open_recordings(Source(str(tmp_path / "clip.mp4"), truth=str(tmp_path / "masks")))
     check(recording)
     assert recording.odd_count == 0 and "numbered from 1: the first frame is 1" in recording.describe_masks()
+
+
+def test_recordings_without_masks_are_named(tmp_path):
+    for below in ("JPEGImages/a", "JPEGImages/b", "Annotations/a", "Annotations/c"):
+        (tmp_path / "vos" / below).mkdir(parents=True)
+    for below in ("a/frames", "a/masks", "b/frames", "c/masks", "d"):
+        (tmp_path / "set" / below).mkdir(parents=True)
+    for name in ("vos", "set"):
+        line = left_out(Source(str(tmp_path / name)))
+        assert line.endswith("2 folders have images or masks alone, and are left out: b, c")
+    assert left_out(Source(str(tmp_path / "set" / "a"))) == "" == left_out(Source("scene:?seed=1"))

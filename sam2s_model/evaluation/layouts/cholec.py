@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +49,8 @@ class _ColourMasks(TruthOf):
         for colour, label in COLOURS.items():
             labels[(colours == colour).all(2)] = label
         return Truth.of_labels(labels)
+
+    def unused(self, images: Sequence[Path]) -> list[str]:
+        known = {image.stem for image in images}
+        masks = [mask for folder in {image.parent for image in images} for mask in sorted(folder.glob(f"frame_*{MASK}.*"))]
+        return [f"mask {mask.name} has the name of no image" for mask in masks if mask.stem.removesuffix(MASK) + IMAGE not in known]
