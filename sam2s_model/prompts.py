@@ -113,16 +113,19 @@ def _mask(mask, height, width):
     mask = np.asarray(mask)
     if mask.shape != (height, width):
         raise _invalid(f"mask has shape {mask.shape}: expected the image's, ({height}, {width})")
-    if mask.dtype != bool:
-        _check_mask_values(mask)
-        mask = mask != 0
+    mask = as_mask(mask)
     if not mask.any():
         raise _invalid("the mask is empty: expected at least one pixel on the object")
     return mask
 
 
-def _check_mask_values(mask: np.ndarray) -> None:
-    """Refuse numbers of which it is not clear where the object is: logits, probabilities, grey edges, several labels."""
+def as_mask(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool of an array of bool, or of numbers of which 0 and one other occur.
+
+    Raises RequestError for numbers of which it is not clear where the object is: logits, probabilities, grey edges, several labels.
+    """
+    if mask.dtype == bool:
+        return mask
     expected = "expected bool, or 0 and 1 (0 and 255)"
     try:
         finite = bool(np.isfinite(mask).all())
@@ -133,7 +136,7 @@ def _check_mask_values(mask: np.ndarray) -> None:
     values = np.unique(mask)
     given = values[values != 0]
     if len(given) <= 1 and (given > 0).all() and (given == np.round(given)).all():
-        return
+        return mask != 0
     low, high, count = values[0], values[-1], len(values)
     if low < 0:
         hint = "logits? give mask > 0"
