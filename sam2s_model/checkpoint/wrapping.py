@@ -30,6 +30,9 @@ ROOTS = {*IMAGE_HALF, *(part.split(".")[0] for part in MEMORY_PARTS), *OF_TRANSF
 
 AVERAGE = re.compile(r"ema|average|avg|averaged|shadow|teacher|momentum|target|swa", re.IGNORECASE)
 COUNTERS = ("total_ops", "total_params", "n_averaged")  # of profilers and of torch's AveragedModel
+OWN_TENSORS = re.compile(r"(criterion|loss|losses|loss_fn|metric|metrics|total_ops|total_params|n_averaged)(\.|$)")
+"""Of a training loop, whatever the prefix of the model."""
+
 MAX_DEPTH = 3  # of wrappers in wrappers
 NAMED = 8  # keys that a refusal lists
 
@@ -112,7 +115,8 @@ def _no_state_dict(content: Any, path: Path) -> CheckpointError:
 def without_prefixes(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
     """A state dict without what stands before the names of a known model, what that was, and the names of other tensors.
 
-    Parts that others add to such a model are kept, so that they are named and refused. Without any name of a known model only a
+    Parts that others add to such a model are kept, so that they are named and refused, and so are tensors at its own level that are
+    none of a training loop's. Without any name of a known model only a
     prefix of `PREFIXES` that all names have is taken off.
     Raises CheckpointError when the model is there more than once.
     """
@@ -134,7 +138,8 @@ def without_prefixes(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Te
         beside += [prefix + name for name in own] if twice else []
         out |= {} if twice else own
     for name in (name for name, place in places.items() if not place):
-        if _is_foreign(name):
+        # what has no such prefix is beside the model; what lies at the model's own level would be a part of it
+        if _is_foreign(name) or not (main or OWN_TENSORS.match(name)):
             out[name] = state[name]
         else:
             beside.append(name)

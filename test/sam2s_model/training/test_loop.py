@@ -226,8 +226,8 @@ def test_a_run_can_start_from_an_image_half(tmp_path):
     save_file(source, tmp_path / "whole.safetensors")
     model = start_model(config(tmp_path, init=str(tmp_path / "whole.safetensors")), told.append)
     assert torch.equal(model.long_term_tpos_enc, model.maskmem_tpos_enc[-1:])
-    save_file({**half, "image_encoder.extra": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match="is not a checkpoint of sam2s_pico: 1 differences, 'image_encoder.extra'"):
+    save_file({**half, "extra": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="is not a checkpoint of sam2s_pico: 1 differences, 'extra'"):
         start_model(config(tmp_path, init=str(tmp_path / "other.safetensors")), told.append)
 
 
