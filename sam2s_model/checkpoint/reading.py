@@ -126,10 +126,9 @@ def _content(path: Path) -> tuple[Any, str, dict[str, str]]:
                 with data_classes():
                     content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # junk makes the readers raise anything: IndexError, struct.error, UnpicklingError, ...
-        if wrong := what_is_wrong(path):
-            raise CheckpointError(f"{path} is not a .{kind} checkpoint: it {wrong}") from error
+        wrong = what_is_wrong(path)
         raise CheckpointError(
-            f"{path} is not a .{kind} checkpoint that loads with weights only: {_reason(error)}"
+            f"{path} is not a .{kind} checkpoint that loads with weights only: {_reason(error)}" + f"; it {wrong}" * bool(wrong)
         ) from error
     return content, kind, metadata
 

@@ -72,7 +72,7 @@ def test_p34_refusals(tmp_path, save, capfd):
         (tmp_path / "nowhere.pt", "nowhere.pt' does not exist: give the path of a .pt or .safetensors file"),
         (tmp_path, "is a folder: give the path of a .pt or .safetensors file"),
         (written("text.pt", b"not a checkpoint"), f"{not_pt}: it was not written by torch.save"),
-        (written("empty_file.pt", b""), "is not a .pt checkpoint: it is empty: 0 bytes"),
+        (written("empty_file.pt", b""), f"{not_pt}: .*; it is empty: 0 bytes"),
         (written("bytes.pt", bytes(range(256)) * 4), not_pt),
         (written("half.pt", whole[: len(whole) // 2]), "it is cut: it has [0-9,]+ bytes, and its end is missing"),
         (written("text.safetensors", b"not a checkpoint"), "is not a .safetensors checkpoint that loads"),
