@@ -9,6 +9,7 @@ import numpy as np
 from sam2s_model.errors import ErrorCode, RequestError
 
 NEGATIVE, POSITIVE = 0, 1
+LEAST_BOX = 2.0  # px, of each side: smaller ones are fractions of the image's size, or nothing that can be seen
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Prompt:
     points: (P, 2) float, x y, or None
     point_labels: (P,) int, 1 on the object, 0 not on it
     box: (4,) float, x0 y0 x1 y1, or None
-    mask: (H, W) bool, or None
+    mask: (H, W) bool, or numbers of which 0 and one other occur; or None
     """
 
     object_id: int = 0
@@ -50,6 +51,11 @@ class Prompt:
             raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no box and no mask: give one of them")
         if mask is not None and (points is not None or box is not None):
             raise _invalid("a prompt has a mask and also points or a box: give a mask alone, or points and a box")
+        if not self.object_id and points is not None and box is None and not (labels == POSITIVE).any():
+            raise _invalid(
+                f"a new object has {len(points)} points, all of them negative (not on it): give one that is on it, or a box, or the id "
+                "of the object that is to be corrected"
+            )
         return Prompt(self.object_id, self.class_name, points, labels, box, mask)
 
 
@@ -74,6 +80,8 @@ def _points(points, labels, height, width):
             raise _invalid(
                 f"point ({x:g}, {y:g}) is outside the image: expected 0 <= x <= {width - 1} and 0 <= y <= {height - 1}"
             )
+        if 0 < x < 1 and 0 < y < 1:
+            raise _invalid(f"point ({x:g}, {y:g}) is within the first pixel: expected px of the image, not fractions of its size")
     return points, labels.astype(np.int64)
 
 
@@ -91,15 +99,51 @@ def _box(box, height, width):
         raise _invalid(f"{shown} is empty: expected x0 < x1 and y0 < y1")
     if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
         raise _invalid(f"{shown} is outside the image: expected 0 <= x <= {width} and 0 <= y <= {height}")
+    if min(x1 - x0, y1 - y0) < min(LEAST_BOX, width, height):
+        raise _invalid(
+            f"{shown} is {x1 - x0:g} x {y1 - y0:g} px: expected at least {LEAST_BOX:g} on each side; coordinates are px of the image, "
+            "not fractions of its size"
+        )
     return box
 
 
 def _mask(mask, height, width):
     if mask is None:
         return None
-    mask = np.asarray(mask) != 0
+    mask = np.asarray(mask)
     if mask.shape != (height, width):
         raise _invalid(f"mask has shape {mask.shape}: expected the image's, ({height}, {width})")
+    mask = as_mask(mask)
     if not mask.any():
         raise _invalid("the mask is empty: expected at least one pixel on the object")
     return mask
+
+
+def as_mask(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool of an array of bool, or of numbers of which 0 and one other occur.
+
+    Raises RequestError for numbers of which it is not clear where the object is: logits, probabilities, grey edges, several labels.
+    """
+    if mask.dtype == bool:
+        return mask
+    expected = "expected bool, or 0 and 1 (0 and 255)"
+    try:
+        finite = bool(np.isfinite(mask).all())
+    except TypeError:
+        raise _invalid(f"mask is {mask.dtype}: {expected}") from None
+    if not finite:
+        raise _invalid(f"the mask has values that are not finite: {expected}")
+    values = np.unique(mask)
+    given = values[values != 0]
+    if len(given) <= 1 and (given > 0).all() and (given == np.round(given)).all():
+        return mask != 0
+    low, high, count = values[0], values[-1], len(values)
+    if low < 0:
+        hint = "logits? give mask > 0"
+    elif high <= 1:
+        hint = "probabilities? give mask > 0.5"
+    elif count <= 8 and (values == np.round(values)).all():
+        hint = "labels of several objects? give mask == label"
+    else:
+        hint = f"grey edges or probabilities? give mask >= {high / 2:g}"
+    raise _invalid(f"the mask has {count} values from {low:g} to {high:g}: {expected}; {hint}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from sam2s_model.errors import ConfigError, ErrorCode, RequestError
+from sam2s_model.paths import expanded
 from sam2s_model.tracks import MAX_LABEL
 
 
@@ -42,7 +43,7 @@ class LabelSet:
         Raises ConfigError when the file is missing or is not such a table.
         """
         try:
-            table = yaml.safe_load(Path(path).read_text())
+            table = yaml.safe_load(expanded(path).read_text())
             classes = tuple(ClassLabel(int(c["id"]), str(c["name"]), tuple(int(v) for v in c["color"])) for c in table["classes"])
             return cls(str(table["name"]), classes)
         except ConfigError:

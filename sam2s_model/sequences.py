@@ -44,6 +44,20 @@ def frame_sequences(path: Path) -> list[Sequence]:
     return [Sequence(f.name, tuple(images_in(f / "frames")), f / "masks" if (f / "masks").is_dir() else None) for f in folders]
 
 
+def without_masks(path: Path) -> list[str]:
+    """Names of sequences in the layouts above that have images and no masks, or masks and no images: they are in no data set."""
+    if any(path.glob("JPEGImages*/")):
+        for resolution in RESOLUTIONS:
+            folders = [_one(path, f"{name}*", resolution) for name in ("JPEGImages", "Annotations")]
+            if all(folders):
+                images, masks = ({folder.name for folder in subfolders(own)} for own in folders)
+                return sorted(images ^ masks, key=natural_key)
+        return []
+    if (path / "frames").is_dir():
+        return []
+    return [folder.name for folder in subfolders(path) if (folder / "frames").is_dir() != (folder / "masks").is_dir()]
+
+
 def subfolders(path: Path, holding: str = "") -> list[Path]:
     """Folders in a folder, in natural order, that hold one of that name. Raises SourceError when it cannot be read."""
     try:

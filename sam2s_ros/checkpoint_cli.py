@@ -176,14 +176,18 @@ def convert(
         int, typer.Option(min=0, max=4096, help="side of the input that the file is to be used at, px; 0: the source's")
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help="write over a file that is there")] = False,
+    base: Annotated[
+        str, typer.Option(help="checkpoint of the whole model, for a file with a part of it, such as a mask decoder")
+    ] = "",
 ) -> None:
     """Check a checkpoint strictly, and write its tensors, without anything else, in another format."""
     from sam2s_model.checkpoint.convert import convert as write
     from sam2s_model.published.catalog import resolve_checkpoint
 
     done = write(
-        resolve_checkpoint(source), target, half=half, int8=int8, int8_from=int8_from, image_size=image_size, force=force
-    )
+        resolve_checkpoint(source), target, half=half, int8=int8, int8_from=int8_from, image_size=image_size, force=force,
+        base=resolve_checkpoint(base) if base else None,
+    )  # fmt: skip
     rounded = f", {done.in_eight_bits} of them in 8 bits" if done.in_eight_bits else ""
     lacking = f", without the {len(done.missing)} tensors that its source lacks" if done.missing else ""
     print(f"{target}: {done.model}, {done.tensors} tensors{rounded}, {_megabytes(done.size)}{lacking}")

@@ -13,6 +13,7 @@ from sam2s_model.allocator import keep_large_buffers
 from sam2s_model.bench.command import bench
 from sam2s_model.config import POLICY_NAMES
 from sam2s_model.errors import Sam2sError
+from sam2s_model.paths import expanded_arguments
 from sam2s_model.training.command import train
 from sam2s_ros.checkpoint_cli import app as checkpoint_app
 from sam2s_ros.eval_cli import app as eval_app
@@ -51,6 +52,9 @@ Points = Annotated[
 ]
 Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
 MaskTopic = Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")]
+MaskValues = Annotated[
+    str, typer.Option(help="how values of masks are read: labels (255 is void), binary (one object), or auto: from all masks")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -129,6 +133,7 @@ def track(
     point: Points = None,
     topic: Topic = "",
     mask_topic: MaskTopic = "",
+    mask_values: MaskValues = "auto",
 ) -> None:
     """Track a file, without ROS: masks as PNG, an overlay video and a summary.
 
@@ -152,7 +157,7 @@ def track(
         source=source, checkpoint=checkpoint, output=output, model=model, policy=policy,
         image_size=image_size, device=device, precision=precision, deterministic=deterministic,
         frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
-        topic=topic, mask_topic=mask_topic, say=_teller(console),
+        topic=topic, mask_topic=mask_topic, mask_values=mask_values, say=_teller(console),
     )  # fmt: skip
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -236,7 +241,7 @@ def main(args: list[str] | None = None) -> int:
 
     keep_large_buffers()
     try:
-        return app(args, standalone_mode=False) or 0
+        return app(expanded_arguments(sys.argv[1:] if args is None else args), standalone_mode=False) or 0
     except typer.Exit as end:
         return end.exit_code
     except Sam2sError as error:

@@ -47,11 +47,14 @@ Scored = Annotated[str, typer.Option(help="davis: without the prompted and the l
 Frames = Annotated[int, typer.Option(min=0, help="frames of a recording at most; 0: all")]
 Only = Annotated[Optional[List[str]], typer.Option(help="name of a recording to take; repeatable; default: all")]
 Layout = Annotated[
-    str, typer.Option(help="of the folders: auto, davis, sav, endovis2017, endovis2018, cholecseg8k or folder")
+    str, typer.Option(help="of the folders: auto, davis, sav, endovis2017, endovis2018, cholecseg8k, coco, folder or labelme")
 ]
-TruthFolder = Annotated[str, typer.Option(help="folder of masks, named by a video's frame numbers or a bag's stamps")]
+TruthFolder = Annotated[str, typer.Option(help="folder of masks, or of labelme's files, named by a video's frame numbers or a bag's stamps, or a file of COCO")]
 Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
 MaskTopic = Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")]
+MaskValues = Annotated[
+    str, typer.Option(help="how values of masks are read: labels (255 is void), binary (one object), or auto: from all masks")
+]
 Model = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
 Policy = Annotated[str, typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}")]
 ImageSize = Annotated[
@@ -61,7 +64,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]
 Threads = Annotated[int, typer.Option(min=1, max=1024, help="of torch in each process; the last bits depend on it")]
 Overlay = Annotated[bool, typer.Option("--overlay", help="also write a video of each recording")]
-Masks = Annotated[bool, typer.Option("--masks", help="also write the masks, one PNG a frame; values are object ids")]
+Masks = Annotated[bool, typer.Option("--masks", help="also write the masks, one PNG a frame; values are the ids of the ground truth")]
 
 MasksBag = Annotated[
     bool, typer.Option("--masks-bag", help="also write the masks as a bag, with the overlay and the label image for viewers")
@@ -85,6 +88,7 @@ def run(
     truth: TruthFolder = "",
     topic: Topic = "",
     mask_topic: MaskTopic = "",
+    mask_values: MaskValues = "auto",
     model: Model = "auto",
     policy: Policy = "auto",
     image_size: ImageSize = 0,
@@ -101,7 +105,7 @@ def run(
 
     Writes report.html, report.json and frames.csv. A killed evaluation goes on where it was with the same command.
     `sam2s eval live` plays the recordings to the real node; `sam2s eval compare A B` compares reports. The exit code is 1 when a
-    recording failed.
+    recording failed, or nothing was scored.
     """
     from sam2s_model.evaluation.protocol import Protocol
     from sam2s_ros.evaluation.run import EvalOptions
@@ -109,7 +113,7 @@ def run(
     from sam2s_ros.evaluation.task import Engine
 
     options = EvalOptions(
-        sources=tuple(Source(spec, "", layout, topic, mask_topic, truth) for spec in sources), checkpoint=checkpoint,
+        sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
         output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
         protocol=Protocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
         masks_bag=masks_bag,
@@ -136,6 +140,7 @@ def live(
     truth: TruthFolder = "",
     topic: Topic = "",
     mask_topic: MaskTopic = "",
+    mask_values: MaskValues = "auto",
     model: Model = "auto",
     policy: Policy = "auto",
     image_size: ImageSize = 0,
@@ -150,7 +155,7 @@ def live(
 
     The figures of `sam2s eval` are of the masks that were delivered. Beside them: the share of frames without masks, latencies,
     and streaming accuracy, where the newest masks at the time of a frame are scored against it. Ctrl-C ends it with the report
-    of what there is.
+    of what there is. The exit code is 1 when a recording failed, or nothing was scored.
     """
     from sam2s_model.evaluation.protocol import Protocol
     from sam2s_ros.evaluation.run import EvalOptions
@@ -158,7 +163,7 @@ def live(
     from sam2s_ros.evaluation.task import Engine
 
     options = EvalOptions(
-        sources=tuple(Source(spec, "", layout, topic, mask_topic, truth) for spec in sources), checkpoint=checkpoint,
+        sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
         output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
         protocol=Protocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
         masks_bag=masks_bag,
@@ -186,10 +191,11 @@ def _evaluated(options: EvalOptions) -> int:
             lambda done, total: progress.update(all_, completed=done, total=total),
             lambda name, done, total: progress.update(own, description=name, completed=done, total=total),
         )
-    console.print(report_table(report, options.output))
+    console.print(report_table(report, options.output), crop=False)
     if report["interrupted"]:
         raise KeyboardInterrupt
-    return FAILED if report["failed"] else 0
+    nothing = not any(own["scored_frames"] for own in report["recordings"])
+    return FAILED if report["failed"] or nothing else 0
 
 
 @app.command("compare")

@@ -9,7 +9,7 @@ from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
 from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError
-from sam2s_model.prompts import Prompt
+from sam2s_model.prompts import Prompt, as_mask
 from sam2s_model.semantics import ClassLabel, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros import image_codec
@@ -122,7 +122,7 @@ def prompt_from_message(msg: PromptMsg) -> Prompt:
 
 def _prompt_mask(msg: PromptMsg) -> np.ndarray:
     try:
-        return image_codec.to_gray(msg.mask) != 0
+        return as_mask(image_codec.to_gray(msg.mask))
     except ImageError as error:
         raise RequestError(ErrorCode.INVALID_PROMPT, f"the prompt's mask: {error}") from error
 

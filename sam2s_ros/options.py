@@ -13,6 +13,7 @@ class TrackOptions:
     """checkpoint: a path or a published name; None for the package's default for the device
     frames: at most, 0 no limit
     boxes: "x0,y0,x1,y1"; points: "x,y"; px of the first frame
+    mask_values: how values of masks are read, see `mask_values.decide`
     say: told what the user should know, one line at a time
     """
 
@@ -30,6 +31,7 @@ class TrackOptions:
     points: tuple[str, ...] = ()
     topic: str = ""
     mask_topic: str = ""
+    mask_values: str = "auto"
     say: Callable[[str], Any] = print
 
 

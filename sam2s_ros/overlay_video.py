@@ -27,7 +27,7 @@ class OverlayVideo:
         name, options = next((e for e in ENCODERS if _available(e[0])), (None, None))
         if name is None:
             raise ConfigError(f"PyAV has no video encoder: expected one of {', '.join(e[0] for e in ENCODERS)}")
-        self._container = av.open(str(path), "w")
+        self._container = av.open(f"file:{path}", "w")  # a colon in a name is no protocol
         self._stream = self._container.add_stream(name, rate=Fraction(fps).limit_denominator(1001), options=options)
         self._stream.height, self._stream.width = self._even
         self._stream.pix_fmt = "yuv420p"

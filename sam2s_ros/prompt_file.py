@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,9 @@ class PromptFile:
                 raise ValueError(f"its version is {content['version']}: expected {VERSION}")
             size, prompts = (int(content["height"]), int(content["width"])), {}
             for row in content["prompts"]:
-                prompts.setdefault(int(row["object"]), []).append(_from_json(row).validated(*size))
+                own = prompts.setdefault(int(row["object"]), [])
+                checked = replace(_from_json(row), object_id=min(1, len(own))).validated(*size)  # all but the first are corrections
+                own.append(replace(checked, object_id=0))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, cv2.error) as error:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sam2s_model.errors import ConfigError, SourceError
+from sam2s_model.evaluation.clicks import box_of
 from sam2s_model.prompts import POSITIVE, Prompt
 from sam2s_model.tracks import LABEL_NONE, LABEL_OUTSIDE
 from sam2s_ros.sources import Frame, FrameSource
@@ -66,7 +67,6 @@ def _truth_boxes(mask: np.ndarray | None, class_names: dict[int, str]) -> tuple[
     prompts = []
     for label in labels:
         ys, xs = np.nonzero(mask == label)
-        # the far corner of the last pixel, so that an object one pixel wide has a box too
-        box = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
-        prompts.append(Prompt(box=np.array(box, np.float32), class_name=class_names.get(label, "")))
+        box = box_of(xs.min(), ys.min(), xs.max() + 1, ys.max() + 1, mask.shape)  # to the far corner of the last pixel
+        prompts.append(Prompt(box=box, class_name=class_names.get(label, "")))
     return labels, prompts

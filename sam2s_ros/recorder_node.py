@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
@@ -18,6 +17,7 @@ from sensor_msgs.msg import Image
 
 from sam2s_model.config import check_options, option
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import expanded
 from sam2s_ros.messages import labels_from_message, to_ns
 from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.parameters import Parameters
@@ -68,7 +68,7 @@ class RecorderNode(Runnable, Node):
         (self._config,) = PARAMETERS.declare(self)
         config = self._config
         self._writer = RecordingWriter(
-            Path(config.output), topic=self.resolve_topic_name(config.masks), fps=config.fps, alpha=config.alpha,
+            expanded(config.output), topic=self.resolve_topic_name(config.masks), fps=config.fps, alpha=config.alpha,
             queue_size=config.queue, reserve=config.reserve << 20, failed=self._on_failure,
         )  # fmt: skip
         self._images: OrderedDict[int, tuple[Image, int]] = OrderedDict()

@@ -40,7 +40,13 @@ def run_track(
     on_frame: called after each frame with the frames done and their number, None if it is not known
     Raises a Sam2sError for bad input, before anything is written.
     """
-    source = open_source(options.source, topic=options.topic, mask_topic=options.mask_topic)
+    source = open_source(
+        options.source, topic=options.topic, mask_topic=options.mask_topic, mask_values=options.mask_values
+    )
+    for note in source.notes:
+        options.say(f"{source.spec}: {note}")
+    if source.masks_said:
+        options.say(f"masks of {source.spec}: {source.masks_said}")
     prompts, labels = first_prompts(source, first_frame(source), options.boxes, options.points)
     # torch takes seconds to import: what can be wrong with the source is said before
     from sam2s_model.checkpoint import load_model

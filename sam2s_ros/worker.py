@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer  # another class than TimeoutError before Python 3.11
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from std_msgs.msg import Header
 
 from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
+from sam2s_model.paths import expanded
 from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.gate import seconds
@@ -340,7 +340,7 @@ def build_tracker(
     keep_out_of_collections()
     if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
         raise ConfigError(NO_GPU)
-    prompts = PromptFile(Path(config.prompts_file)) if config.prompts_file else None
+    prompts = PromptFile(expanded(config.prompts_file)) if config.prompts_file else None
     saved = prompts.read() if config.restore else None
     checkpoint = resolve_checkpoint(config.checkpoint) if config.checkpoint else default_checkpoint(config.device)
     chosen = "" if config.checkpoint else explain_default(config.device)

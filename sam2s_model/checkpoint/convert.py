@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,8 +14,10 @@ from torch import Tensor
 from sam2s_model.checkpoint import eight_bit
 from sam2s_model.checkpoint.reading import CLASSES, IMAGE_SIZE, METADATA, StoredTensors, read_checkpoint
 from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise
+from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.model import check_image_size
+from sam2s_model.paths import expanded
 from sam2s_model.published.sha256 import file_sha256
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -45,6 +47,7 @@ def convert(
     int8_from: int = eight_bit.FEWEST,
     image_size: int = 0,
     force: bool = False,
+    base: str | Path | None = None,
 ) -> Conversion:
     """Check a checkpoint as `load_model` does, and write its tensors, and nothing else, as `target`.
 
@@ -52,11 +55,12 @@ def convert(
     half: store numbers as fp16; int8: the large weights in 8 bits, see `eight_bit`, and the other numbers as fp16; without
         both, numbers stay as they are, and what the source has in 8 bits becomes fp32
     int8_from: numbers of a weight that is a large one
-    image_size: side of the input that `load_model` takes for the file unless it is told another, px; 0: the source's
+    image_size: side of the input that `load_model` takes for the file unless it is told another, px; 0: the source's, or the base's
     force: write over a file that is there
+    base: of the same model, for a source that is a part of one, such as a mask decoder: its tensors take the place of the base's
     The file appears at once, complete. Raises CheckpointError, ConfigError.
     """
-    source, target = Path(source), Path(target)
+    source, target = Path(source), expanded(target)
     if half and int8:
         raise ConfigError("--half and --int8 exclude each other: give --int8 alone, which stores as fp16 what is not in 8 bits")
     if image_size:
@@ -68,6 +72,8 @@ def convert(
     if target.exists() and not force:
         raise CheckpointError(f"{target} exists: give another path, or --force to write over it")
     stored = read_checkpoint(source)
+    if base is not None:
+        stored = _over(stored, source, Path(base))
     config = recognise(stored.state, source)
     missing = check_names(known_shapes(config), stored.state, config.name, source)
     state = stored.state
@@ -106,6 +112,19 @@ def _write(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> 
         raise CheckpointError(f"{target} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _over(part: StoredTensors, source: Path, base: Path) -> StoredTensors:
+    """A part of a model over a whole one. Raises CheckpointError for a tensor that the whole one does not have in that shape."""
+    whole = read_checkpoint(base)
+    wrong = [name for name, value in part.state.items() if name not in whole.state or whole.state[name].shape != value.shape]
+    if wrong:
+        raise CheckpointError(
+            f"{source} is no part of {base}: {len(wrong)} of its {len(part.state)} tensors are not in it or have another shape: {some(wrong)}"
+        )
+    in_eight_bits = (*(name for name in whole.eight_bit if name not in part.state), *part.eight_bit)
+    image_size = part.image_size or whole.image_size
+    return replace(whole, state={**whole.state, **part.state}, eight_bit=in_eight_bits, image_size=image_size)
 
 
 def _half(name: str, value: Tensor, path: Path) -> Tensor:

@@ -13,7 +13,9 @@ from sam2s_model.checkpoint.reading import read_checkpoint
 from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise, without_weights
 from sam2s_model.config import ModelConfig
 from sam2s_model.published.catalog import CATALOG
+from sam2s_model.paths import expanded
 from sam2s_model.published.sha256 import file_sha256
+from sam2s_model.published.shards import files_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Description:
 
 def describe(path: str | Path) -> Description:
     """Read a file, recognise it and compare it with its model. Raises CheckpointError as `load_model` does."""
-    path = Path(path)
+    path = expanded(path)
     stored = read_checkpoint(path)
     config = recognise(stored.state, path)
     missing = check_names(known_shapes(config), stored.state, config.name, path)
@@ -64,7 +66,7 @@ def describe(path: str | Path) -> Description:
     return Description(
         path=str(path),
         format=stored.format,
-        size=path.stat().st_size,
+        size=sum(file.stat().st_size for file in files_of(path)),
         sha256=digest,
         metadata=stored.metadata,
         wrappers=stored.wrappers,

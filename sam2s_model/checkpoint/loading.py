@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from sam2s_model.checkpoint.reading import read_checkpoint
 from sam2s_model.checkpoint.recognition import check_state_dict, recognise, with_extras
+from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import resolve_device, resolve_dtype
 from sam2s_model.model import Sam2Model
@@ -31,7 +33,8 @@ def load_model(
         also "int8", fp32 with linear layers that multiply in 8 bits, see `Sam2Model.use_int8`
     compile: the image encoder, which takes a minute or so and is not for int8, see `Sam2Model.compile_encoder`
 
-    Every key in the file must be one of the model's, of the same shape. All keys that only tracking with memory needs
+    Every key in the file that looks like one of a known model must be one of this one's, of the same shape; of other tensors a warning
+    says that they are not used. All keys that only tracking with memory needs
     may be missing together: they are listed in ``Sam2Model.missing``, and ``has_memory`` is False. Names of the class table's
     rows that the file tells are in ``Sam2Model.class_names``.
 
@@ -45,6 +48,8 @@ def load_model(
     network = Sam2Model(config, image_size or stored.image_size)
     network.missing = check_state_dict(state, network, path)
     network.load_state_dict(state, strict=False)
+    if stored.extra:
+        warnings.warn(f"{path}: {len(stored.extra)} tensors are no part of {network.name} and are not used: {some(stored.extra)}")
     if len(stored.class_names) == config.num_classes:
         network.class_names = stored.class_names
     network = network.to(device=target, dtype=resolve_dtype(precision, target)).eval().requires_grad_(False)

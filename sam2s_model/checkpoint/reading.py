@@ -13,18 +13,20 @@ from safetensors import safe_open
 from torch import Tensor
 
 from sam2s_model.checkpoint import eight_bit
+from sam2s_model.checkpoint.adapters import refuse_adapters
+from sam2s_model.checkpoint.data_classes import data_classes
+from sam2s_model.checkpoint.file_kind import what_is_wrong
+from sam2s_model.checkpoint.recognition import recognise
+from sam2s_model.checkpoint.transformers_names import from_transformers, is_of_transformers
+from sam2s_model.checkpoint.wrapping import unwrap, without_prefixes
 from sam2s_model.errors import CheckpointError
-
-WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
-"""Under these a training loop stores the model's tensors, beside those of the optimizer and the like."""
-
-PREFIXES = ("module.", "model.", "_orig_mod.")
-"""What DistributedDataParallel, a module around the model and torch.compile put before every name."""
+from sam2s_model.paths import expanded
+from sam2s_model.published.shards import files_of
 
 CLASSES = "classes"  # in the metadata of our checkpoints: the names of the class table's rows, separated by commas
 IMAGE_SIZE = "image_size"  # there, too: side of the input that the file is to be used at, px, where that is not its model's
 METADATA = "metadata"  # beside a state dict: what a .safetensors file would have there
-MAX_DEPTH = 3  # of wrappers in wrappers
+NAMED = 4  # tensors that are not finite, of which the first are named
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class StoredTensors:
     state: {name: tensor on the CPU}, names as the model has them; format: "pt" or "safetensors"
     wrappers, prefixes: what was taken off to get there, outermost first
     beside: names of what else is in the file, which is not used; metadata: words for words
+    extra: names of tensors beside the model's, under the same key, also in `beside`
     eight_bit: names of the tensors that the file has in 8 bits, and `state` in fp32
     image_size: side of the input that the file says it is to be used at, px; 0: it does not say
     """
@@ -44,6 +47,7 @@ class StoredTensors:
     prefixes: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
+    extra: tuple[str, ...] = ()
     eight_bit: tuple[str, ...] = ()
     image_size: int = 0
 
@@ -59,17 +63,68 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_checkpoint(path: str | Path) -> StoredTensors:
-    """Read a ``.pt`` or ``.safetensors`` file: a state dict, bare or under one of `WRAPPERS`.
+    """Read a ``.pt`` or ``.safetensors`` file, or one in several files: a state dict, as it is or wrapped.
 
-    A prefix of `PREFIXES` is taken off when every name has it, and 8-bit weights become fp32, see `eight_bit`. Raises
-    CheckpointError when the file cannot be read with weights only, holds no state dict or more than one, or has 8-bit
-    weights whose scales do not fit.
+    What training loops put around it is taken off, see `wrapping`; 8-bit weights become fp32, see `eight_bit`; names that
+    transformers gives are those of the known models then. Raises CheckpointError when the file cannot be read with weights only,
+    holds no state dict or more than one, layers that must be merged first, 8-bit weights whose scales do not fit, or values that
+    are not finite.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"checkpoint {str(path)!r} is a folder: give the path of a .pt or .safetensors file")
-    if not path.is_file():
+    path = expanded(path)
+    if not path.exists():
         raise CheckpointError(f"checkpoint {str(path)!r} does not exist: give the path of a .pt or .safetensors file")
+    files = files_of(path)
+    contents = [_content(file) for file in files]
+    if len(contents) == 1:
+        ((content, kind, metadata),) = contents
+    else:
+        content, kind, metadata = _together(contents, files), contents[0][1], {}
+    content, wrappers, beside = unwrap(content, path)
+    stored, prefixes, others = without_prefixes(content, path)
+    refuse_adapters(stored, path, lambda rest: recognise(_published_names(rest), path).name)
+    state, in_eight_bits = eight_bit.restore(stored, path)
+    _check_values(state, path)
+    return StoredTensors(
+        _published_names(state), kind, wrappers, prefixes, (*beside, *others), metadata, others, in_eight_bits,
+        _image_size(metadata, path),
+    )  # fmt: skip
+
+
+def _published_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return from_transformers(state) if is_of_transformers(state) else state
+
+
+def _together(contents: list[tuple[Any, str, dict[str, str]]], files: tuple[Path, ...]) -> dict[str, Any]:
+    """The tensors of several files. Raises CheckpointError for a file that holds something else."""
+    out: dict[str, Any] = {}
+    for (content, _, _), file in zip(contents, files):
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{file} is a part of a checkpoint, and holds no tensors by name")
+        out |= content
+    return out
+
+
+def _check_values(state: dict[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError where numbers are not finite, as those of a run that has diverged."""
+    numbers = {name: value for name, value in state.items() if value.is_floating_point() and not value.is_meta}
+    counts = {name: int((~_wide(value).isfinite()).sum()) for name, value in numbers.items()}
+    bad = [name for name, count in counts.items() if count]
+    if bad:
+        first = ", ".join(f"{name} ({counts[name]} of {state[name].numel()})" for name in bad[:NAMED])
+        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        raise CheckpointError(
+            f"{path} has values that are not finite (NaN or infinite) in {len(bad)} of {len(state)} tensors: {first}{more}; the run "
+            "that wrote it has diverged: take an earlier checkpoint of it"
+        )
+
+
+def _wide(value: Tensor) -> Tensor:
+    """Numbers of 8 bits as those that torch can look at."""
+    return value.float() if value.element_size() == 1 else value
+
+
+def _content(path: Path) -> tuple[Any, str, dict[str, str]]:
+    """What a file holds, its format, and the metadata of safetensors. Raises CheckpointError."""
     kind, metadata = "pt", {}
     try:
         if _is_safetensors(path):
@@ -80,17 +135,16 @@ def read_checkpoint(path: str | Path) -> StoredTensors:
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of pickles that torch did not write: the error says it, too
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                with data_classes():
+                    content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # junk makes the readers raise anything: IndexError, struct.error, UnpicklingError, ...
+        wrong = what_is_wrong(path)
         raise CheckpointError(
-            f"{path} is not a .{kind} checkpoint that loads with weights only: {_reason(error)}"
+            f"{path} is not a .{kind} checkpoint that loads with weights only: {_reason(error)}" + f"; it {wrong}" * bool(wrong)
         ) from error
     if kind == "pt" and isinstance(content, dict) and _is_metadata(content.get(METADATA)):
         metadata = content.pop(METADATA)
-    content, wrappers, beside = _unwrap(content, path)
-    stored, prefixes = _without_prefixes(content)
-    state, in_eight_bits = eight_bit.restore(stored, path)
-    return StoredTensors(state, kind, wrappers, prefixes, beside, metadata, in_eight_bits, _image_size(metadata, path))
+    return content, kind, metadata
 
 
 def _is_metadata(content: Any) -> bool:
@@ -123,37 +177,3 @@ def _reason(error: Exception) -> str:
     if unpickler:
         return f"it was not written by torch.save ({unpickler[1].strip()})"
     return text.splitlines()[0].split(". ")[0] if text else type(error).__name__
-
-
-def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
-    wrappers: list[str] = []
-    beside: list[str] = []
-    while not _is_state_dict(content):
-        found = [name for name in WRAPPERS if isinstance(content, dict) and isinstance(content.get(name), dict)]
-        if len(found) > 1:
-            raise CheckpointError(
-                f"{path} holds more than one state dict, under {' and '.join(map(repr, found))}: "
-                "which one is meant is not said; store the right one alone"
-            )
-        if not found or len(wrappers) == MAX_DEPTH:
-            raise CheckpointError(
-                f"{path} holds no state dict: expected {{'model': {{name: tensor}}}} or {{name: tensor}}"
-            )
-        beside += [str(name) for name in content if name != found[0]]
-        wrappers += found
-        content = content[found[0]]
-    return content, tuple(wrappers), tuple(beside)
-
-
-def _is_state_dict(content: Any) -> bool:
-    if not isinstance(content, dict) or not content:
-        return False
-    return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
-
-
-def _without_prefixes(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    prefixes: list[str] = []
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
-        prefixes.append(prefix)
-    return state, tuple(prefixes)

@@ -31,6 +31,13 @@ FOREIGN = (
 )
 """Parts that others add to SAM2 and this model does not have, by the names of their tensors."""
 
+OTHER_MODELS = {
+    "image_encoder.patch_embed.proj.weight": "SAM 1 (segment_anything, MedSAM)",
+    "backbone.vision_backbone.trunk.patch_embed.proj.weight": "SAM 3",
+    "detector.backbone.vision_backbone.trunk.patch_embed.proj.weight": "SAM 3",
+}
+"""A tensor that tells another network of the family."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -47,7 +54,33 @@ def recognise(state: Mapping[str, Tensor], path: str | Path) -> ModelConfig:
         known = _known_proportions(config)
         if all(found[what] == value or what in ignored for what, value in known.items()):
             return with_extras(config, state)
+    if part := part_of(state):
+        raise CheckpointError(
+            f"{path} is a part of a model, {part}: put it over a whole one, "
+            "`sam2s checkpoint convert PART OUT.safetensors --base WHOLE`"
+        )
+    if other := next((what for name, what in OTHER_MODELS.items() if name in state), ""):
+        raise CheckpointError(f"{path} is not a checkpoint of a known model: it is one of {other}, which is another network")
     raise CheckpointError(f"{path} is not a checkpoint of a known model: {_nearest_and_differences(state)}")
+
+
+def part_of(state: Mapping[str, Tensor]) -> str:
+    """What a state dict has of a known model, in words, where it has no image encoder or only that; "" where it is no such part."""
+    fits = [config.name for config in MODELS.values() if _is_part(state, config)]
+    if not fits:
+        return ""
+    roots = sorted({name.split(".")[0] for name in state})
+    lacks = "nothing but its image encoder" if roots == ["image_encoder"] else f"without its image encoder: {', '.join(roots)}"
+    which = fits[0] if len(fits) == 1 else f"{fits[0]} or another that is alike there ({len(fits)} are)"
+    return f"{which}, {lacks} ({len(state)} tensors)"
+
+
+def _is_part(state: Mapping[str, Tensor], config: ModelConfig) -> bool:
+    encoder = [name.startswith("image_encoder.") for name in state]
+    if any(encoder) and not all(encoder):
+        return False
+    own = known_shapes(with_extras(config, state))
+    return all(own.get(name) == tuple(value.shape) for name, value in state.items())
 
 
 def with_extras(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig:

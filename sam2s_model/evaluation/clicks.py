@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sam2s_model.prompts import NEGATIVE, POSITIVE, Prompt
+from sam2s_model.prompts import LEAST_BOX, NEGATIVE, POSITIVE, Prompt
 
 
 def centre(region: np.ndarray) -> tuple[int, int]:
@@ -43,11 +43,19 @@ def correction(predicted: np.ndarray, truth: np.ndarray, void: np.ndarray | None
     return (centre(best[1]), best[2]) if best else None
 
 
+def box_of(x0: int, y0: int, x1: int, y1: int, size: tuple[int, int]) -> np.ndarray:
+    """(4,) float32 box with a side of a single pixel widened to the least that a prompt may have, within an image of size (H, W)."""
+    height, width = size
+    least = int(LEAST_BOX)
+    x0, y0 = max(0, min(x0, x1 - least, width - least)), max(0, min(y0, y1 - least, height - least))
+    return np.array([x0, y0, max(x1, min(width, x0 + least)), max(y1, min(height, y0 + least))], np.float32)
+
+
 def first_prompt(kind: str, mask: np.ndarray) -> Prompt:
     """The prompt of a new object with a (H, W) bool mask that is not empty. kind: "mask", "box" or "clicks" (the first)."""
     if kind == "mask":
         return Prompt(mask=mask)
     if kind == "box":  # right and bottom are the far edges of the last pixels
         x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-        return Prompt(box=np.array([x, y, x + width, y + height], np.float32))
+        return Prompt(box=box_of(x, y, x + width, y + height, mask.shape))
     return Prompt(points=np.array([centre(mask)], np.float32), point_labels=np.array([POSITIVE]))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import bisect
 import re
+from collections.abc import Container
 from pathlib import Path
 
 import cv2
 
 from sam2s_model.errors import SourceError
-from sam2s_model.evaluation.files import LabelFiles
+from sam2s_model.evaluation.json_truth import JsonTruth, json_files, json_truth
 from sam2s_model.evaluation.recording import Truth
-from sam2s_model.image_files import images_in
+from sam2s_model.image_files import images_in, read_labels
+from sam2s_model.mask_files import MaskFiles
+from sam2s_model.paths import expanded
 
 NS = 1_000_000_000
 
@@ -22,28 +26,81 @@ class NumberedMasks:
     numbers: of the masks, ascending
     """
 
-    def __init__(self, folder: str | Path):
-        """Raises SourceError when it has no masks, or names without a number."""
-        folder = Path(folder)
+    def __init__(self, folder: str | Path, values: str = "auto", frames: int | None = None):
+        """values: how they are read, see `mask_values.decide`
+
+        frames: of the video, where they belong by number: masks of which one has that number, and none 0, are numbered from 1
+        Raises SourceError when it has no masks, names without a number, or two of one number.
+        """
+        folder = expanded(folder)
+        self._json = _json_in(folder)
+        if self._json is not None:
+            self._names = {_number(Path(name)): name for name in self._json.names}
+            self.from_one = _from_one(self._names, frames)
+            self._names = {number - self.from_one: name for number, name in self._names.items()}
+            self.numbers = sorted(self._names)
+            self.classes = self._json.classes
+            return
         masks = images_in(folder)
         if not masks:
             raise SourceError(f"{folder} has no masks: expected images, named by the number of their frame")
-        self._paths = {_number(path): path for path in masks}
-        self._read = LabelFiles(folder.name, masks, masks)
+        self._paths: dict[int, Path] = {}
+        for path in masks:
+            other = self._paths.setdefault(_number(path), path)
+            if other != path:
+                raise SourceError(f"{folder} has two masks of number {_number(path)}, {other.name} and {path.name}: leave one of them")
+        self.from_one = _from_one(self._paths, frames)
+        self._paths = {number - self.from_one: path for number, path in self._paths.items()}
+        self.classes: dict[int, str] = {}
+        self._files = MaskFiles(folder.name, masks, masks, values)
         self.numbers = sorted(self._paths)
+
+    def describe(self) -> str:
+        """One line: how numbers and values are read. Raises SourceError for what can be no masks."""
+        return (self._json or self._files).describe() + "; numbered from 1: the first frame is 1" * self.from_one
+
+    def nearest(self, number: int, numbers: list[int]) -> int | None:
+        """The one of some ascending numbers that is nearest to one."""
+        at = bisect.bisect(numbers, number)
+        return min(numbers[max(0, at - 1) : at + 1], key=lambda other: abs(other - number), default=None)
 
     def truth(self, number: int, size: tuple[int, int]) -> Truth | None:
         """The truth of a frame of size (H, W), None where there is no mask. Raises SourceError."""
+        if self._json is not None:
+            return self._of_json(number, size)
         path = self._paths.get(number)
         if path is None:
             return None
-        labels = self._read.labels(path)
+        labels = self._files.reading.labels(read_labels(path))
         (h, w), (height, width) = labels.shape, size
         if abs(w * height - h * width) > max(height, width):  # a side may be off by the rounding of one pixel
             raise SourceError(f"mask {path} is {w}x{h}: expected the proportions of its frame, {width}x{height}")
         if labels.shape != size:
             labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
         return Truth.of_labels(labels)
+
+    def _of_json(self, number: int, size: tuple[int, int]) -> Truth | None:
+        name = self._names.get(number)
+        truth = None if name is None else self._json.of_name(name, size)
+        wrong = next((mask.shape for mask in truth.masks.values() if mask.shape != size), None) if truth else None
+        if wrong:
+            raise SourceError(f"the areas of {name} are of {wrong[1]}x{wrong[0]} px: expected its frame's {size[1]}x{size[0]}")
+        return truth
+
+
+def _json_in(path: Path) -> JsonTruth | None:
+    """The truth in a file of COCO, or in a folder that has JSON and no images; None for any other folder."""
+    if path.is_file():
+        return json_truth(path.stem, [path])
+    if not path.is_dir() or images_in(path):
+        return None
+    files = json_files(path)
+    return json_truth(path.name, files) if files else None
+
+
+def _from_one(numbers: Container[int], frames: int | None) -> bool:
+    """Whether masks are numbered from 1: one has the number of frames, and none is 0."""
+    return frames is not None and frames in numbers and 0 not in numbers
 
 
 def _number(path: Path) -> int:

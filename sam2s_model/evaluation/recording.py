@@ -82,6 +82,15 @@ class Recording(ABC):
         self.odd, self.odd_count = [], 0
         return self._frames()
 
+    @property
+    def object_folders(self) -> dict[int, str]:
+        """Object -> the name of its folder, where the masks of each object have one, otherwise nothing."""
+        return {}
+
+    def describe_masks(self) -> str:
+        """One line: how the values of its masks are read; "" where nothing is guessed. Raises SourceError for what is no mask."""
+        return ""
+
     @abstractmethod
     def _frames(self) -> Iterator[Frame]:
         """Yield the frames from the beginning."""

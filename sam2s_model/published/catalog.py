@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam2s_model.errors import CheckpointError
+from sam2s_model.paths import expanded
 from sam2s_model.published.sha256 import verify
+from sam2s_model.published.shards import file_in
 from sam2s_model.published.similar import similar_name, similar_path
 
 META = "https://dl.fbaipublicfiles.com/segment_anything_2"
@@ -132,7 +134,7 @@ def resolve_checkpoint(given: str | Path) -> Path:
     Raises CheckpointError that says how to get it, what was meant if a name or a path is similar, or that it is not the
     file that was published.
     """
-    path = Path(given)
+    path = expanded(given)
     if path.is_file():
         return path
     name = str(given)
@@ -146,7 +148,7 @@ def resolve_checkpoint(given: str | Path) -> Path:
         verify(found, CATALOG[name].sha256)
         return found
     if path.is_dir():
-        raise CheckpointError(f"checkpoint {name!r} is a folder: give the path of a .pt or .safetensors file")
+        return file_in(path)
     hint = f"give {GIVE}"
     entry = next((entry for entry in CATALOG.values() if entry.file == path.name), None)
     if entry is not None and path.name == name:

@@ -8,14 +8,16 @@ import re
 from pathlib import Path
 
 from sam2s_model.errors import CheckpointError
+from sam2s_model.published.shards import files_of
 
 
 def file_sha256(path: str | Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Hex digest of a file's bytes; of a checkpoint in several files, of all of them in order."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for part in files_of(Path(path)):
+        with open(part, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 

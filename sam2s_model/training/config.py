@@ -14,6 +14,7 @@ import yaml
 
 from sam2s_model.config import ModelConfig, check_options, option
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import expanded, expanded_table
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 
 
@@ -218,13 +219,13 @@ def read_config(kind: type, path: str | Path, overrides: Sequence[str] = ()) -> 
     Raises ConfigError that names the key and what was expected.
     """
     try:
-        table = yaml.safe_load(Path(path).read_text())
+        table = yaml.safe_load(expanded(path).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is not a readable YAML file ({_one_line(error)})") from error
     table = {} if table is None else table
     for text in overrides:
         _override(table, text)
-    return build(kind, table, "")
+    return build(kind, expanded_table(table), "")
 
 
 def build(kind: type, table: Any, where: str) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sam2s_model.config import NANO_CLASSES, check_options, option
 from sam2s_model.errors import ConfigError
-
+from sam2s_model.mask_values import HOW
 
 KINDS = ("davis", "folder", "images", "boxes", "scene", "store")
 
@@ -31,6 +31,7 @@ class SourceConfig:
     without: tuple[str, ...] = option((), "names of recordings that are held out")
     class_name: str = option("", "class of all its objects, where no label set says more; empty: unknown")
     label_set: str = option("", "YAML table of the class of each value in label images, of each box's class + 1; empty: values are objects")
+    mask_values: str = option("auto", "how values of masks are read: auto, labels (255 is void) or binary", choices=HOW)
     threshold: int = option(0, "label values from this one on are one object, lower ones none; 0: values are as they are", low=0, high=255)
     values: tuple[int, ...] = option((), "label values that are objects, others are none; empty: all")
     ignore: tuple[int, ...] = option((), "label values of pixels that are not scored")
@@ -44,6 +45,20 @@ class SourceConfig:
     every: int = option(1, "of a recording, each n-th frame that a teacher's store keeps", low=1, high=10**6)
     most: int = option(0, "store: the first entries alone, so that one that still grows gives the same clips; 0: all", low=0)
     reach: int = option(15, "store: most frames between two views of one video", low=0)
+
+
+def check_values(source: SourceConfig) -> None:
+    """Raise ConfigError for a source that says of the values in its masks what cannot be, or two things at once."""
+    for value in (*source.values, *source.ignore):
+        if not 0 <= value <= 255:
+            raise ConfigError(f"source {source.path} names the label value {value}: expected 0 to 255")
+    if source.threshold and source.values:
+        raise ConfigError(f"source {source.path} has threshold {source.threshold} and values {source.values}: expected one of them")
+    if source.mask_values == "binary" and (source.threshold or source.values or source.ignore):
+        raise ConfigError(
+            f"source {source.path} has mask_values binary, and threshold, values or ignore, which say what each value is: "
+            "expected threshold for the least value of the one object, or mask_values binary alone"
+        )
 
 
 @dataclass(frozen=True)
@@ -98,11 +113,7 @@ class DataConfig:
             if bool(source.path) == (source.kind == "scene"):
                 expected = "none" if source.path else "one"
                 raise ConfigError(f"source {source.kind} has path {source.path!r}: expected {expected}")
-            for value in (*source.values, *source.ignore):
-                if not 0 <= value <= 255:
-                    raise ConfigError(f"source {source.path} names the label value {value}: expected 0 to 255")
-            if source.threshold and source.values:
-                raise ConfigError(f"source {source.path} has threshold {source.threshold} and values {source.values}: expected one of them")
+            check_values(source)
             if source.class_name and source.class_name not in self.classes:
                 raise ConfigError(f"class_name is {source.class_name!r}: expected one of {', '.join(self.classes)}")
         if self.frames < self.length:

@@ -23,6 +23,7 @@ from sam2s_model.model import Sam2Model
 from sam2s_model.training.batches import batch, clip_numbers, opened
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig, as_table
+from sam2s_model.training.datasets import mask_lines
 from sam2s_model.training.distillation import Distillation
 from sam2s_model.training.distributed import World
 from sam2s_model.training.evaluate import Score, evaluate, open_recordings
@@ -117,6 +118,8 @@ class Trainer:
         with shown, ThreadPoolExecutor(AHEAD) as artists:
             shown.say(f"{self.model.name}, {self.learning:,} of {_size(self.model):,} numbers learn, steps {self.step} to "
                       f"{self.config.steps}, {self.world.device}, {self.world.size} process(es), in {self.folder}")  # fmt: skip
+            for line in mask_lines(r for _, found in opened(self.config.data_at(self.step)).sources for r in found):
+                shown.say(line)
             upcoming = deque(artists.submit(self._draw, self.step + i) for i in range(AHEAD))
             while self.step < self.config.steps:
                 if self._stopped(stop, began):

@@ -54,6 +54,8 @@ def start_model(config: TrainConfig, say: Callable[[str], object] = print) -> Sa
     if LONG_TERM in missing and LONG_TERM in own and PROMPTED in state:
         with torch.no_grad():
             model.long_term_tpos_enc.copy_(model.maskmem_tpos_enc[-1:])
+    if stored.extra:
+        say(f"{path}: {len(stored.extra)} tensors are no part of {model.name} and are not used, the first is {stored.extra[0]}")
     if missing:
         parts = sorted({part.rstrip(".") for part in MEMORY_PARTS for name in missing if name.startswith(part)})
         say(f"{path} lacks {', '.join(parts)}: they start from random weights")

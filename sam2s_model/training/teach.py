@@ -24,11 +24,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sam2s_model.config import NANO_CLASSES, check_options, option
 from sam2s_model.device import resolve_dtype
 from sam2s_model.errors import ConfigError, Sam2sError, SourceError
+from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.training.augment import Geometry, draw_geometry
 from sam2s_model.training.clip import VOID
 from sam2s_model.training.config import as_table, read_config
-from sam2s_model.training.data_config import AugmentConfig, SourceConfig
-from sam2s_model.training.datasets import BoxRecording, open_source
+from sam2s_model.training.data_config import AugmentConfig, SourceConfig, check_values
+from sam2s_model.training.datasets import BoxRecording, mask_lines, open_source
 from sam2s_model.training.store import StoreWriter, View, decode, encode
 from sam2s_model.training.teacher import Teacher, inside_field
 
@@ -59,6 +61,7 @@ class TeachConfig:
         check_options(self)
         for source in self.sources:
             check_options(source)
+            check_values(source)
             if source.kind in ("scene", "store"):
                 raise ConfigError(f"sources has one of kind {source.kind!r}: expected files: davis, folder, images or boxes")
         if not self.sources or not self.checkpoint:
@@ -90,13 +93,15 @@ def plan(config: TeachConfig) -> list[Job]:
 
 
 def teach(config: TeachConfig, folder: Path, stop=None) -> tuple[int, list[str]]:
-    """Write what is left of a store, with a bar; the number of entries, and what could not be read.
+    """Write what is left of a store, with a bar, after a line on how masks are read; the number of entries, and what could not be read.
 
     stop: asked before each image with the number of entries, True ends it there
     Raises ConfigError, CheckpointError and SourceError.
     """
     cv2.setNumThreads(1)
     jobs = plan(config)
+    for line in mask_lines(dict.fromkeys(job.recording for job in jobs)):
+        print(line, flush=True)
     teacher = Teacher.load(config.checkpoint, config.size, config.device)
     teacher.model.to(resolve_dtype(config.precision, teacher.model.device))
     total, unreadable = sum(job.views for job in jobs), []
@@ -187,7 +192,7 @@ def _header(config: TeachConfig, teacher: Teacher, jobs: list[Job]) -> dict:
         **{key: table[key] for key in ("size", "seed", "coarse", "fine", "proposals", "classes", "crops")},
         "sources": [_said(source) for source in config.sources],
         "precision": str(teacher.model.dtype).removeprefix("torch."),
-        "teacher": hashlib.sha256(Path(config.checkpoint).read_bytes()).hexdigest(),
+        "teacher": file_sha256(resolve_checkpoint(config.checkpoint)),
         "planned": sum(job.views for job in jobs),
         "images": hashlib.sha256(names.encode()).hexdigest(),
         "levels": [list(level.shape[1:]) for level in (seen.coarse, seen.middle, seen.fine)],

@@ -45,7 +45,7 @@ def evaluate(task: Task, on_frame: Callable[[int, int | None], Any] = lambda don
     scorer, pictures, steps_ms = Scorer(task.protocol, recording.classes), WorstFrames(), []
     total = frames_expected(recording, task.protocol)
     size = (0, 0)
-    with StepOutput(task, recording.fps, tracker.name) as output:
+    with StepOutput(task, recording.fps, tracker.name, recording.object_folders) as output:
         for step in follow(tracker, recording, task.protocol):
             pictures.add(step, scorer.add(step))
             output.write(step)

@@ -39,7 +39,7 @@ def live_result(
     """
     delivered, streaming = (Scorer(task.protocol, recording.classes) for _ in range(2))
     pictures, size = WorstFrames(), (0, 0)
-    with StepOutput(task, recording.fps, after.model) as output:
+    with StepOutput(task, recording.fps, after.model, recording.object_folders) as output:
         for frame, own, late in live_steps(recording, log, task.protocol):
             size = frame.image.shape[:2]
             if own is None:

@@ -52,12 +52,27 @@ def make_report(
         frames_read=sum(result["frames_read"] for result in results),
         live=live_report(results) if configuration["mode"] == "live" else None,
         interrupted=interrupted,
+        unscored={f"{r['data_set']}/{r['name']}": why_nothing(r, configuration["protocol"]) for r in results if not r["scored_frames"]},
         failed=failed,
         attempts=attempts,
         configuration=configuration,
         versions=versions,
         timing=_timing(results),
     )
+
+
+def why_nothing(result: dict[str, Any], protocol: dict[str, Any]) -> str:
+    """Why nothing of a recording could be scored, in one sentence. protocol: as in the report's configuration"""
+    odd, annotated, read = result["odd"], result["annotated"], result["frames_read"]
+    lost = f": {odd['count']} images or masks were left out, the first: {odd['named'][0]}" if odd["count"] else ""
+    if not annotated:
+        return f"none of its {read} frames has a mask{lost}"
+    if not result["objects"]:
+        return f"no object is seen in its {annotated} annotated frames{lost}"
+    if protocol["scored"] == "davis":
+        rule = "neither the frame an object is prompted on nor the last annotated one counts: --scored all counts both"
+        return f"{annotated} annotated frames leave none to score, since {rule}{lost}"
+    return f"its {annotated} annotated frames say nothing of its objects after their prompts{lost}"
 
 
 def _recording(result: dict[str, Any]) -> dict[str, Any]:

@@ -16,16 +16,18 @@ import numpy as np
 import torch
 
 from sam2s_model.checkpoint import file_sha256
-from sam2s_model.errors import CheckpointError, ConfigError
+from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.recording import Recording
+from sam2s_model.mask_files import said_once
 from sam2s_ros.checkpoints import checkpoint_or_default
 from sam2s_ros.dds import share_directory
 from sam2s_ros.evaluation.evaluate import evaluate
 from sam2s_ros.evaluation.live import LiveNode
 from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import Here, Processes, RayCluster, run_all
-from sam2s_ros.evaluation.sources import Source, open_recordings
+from sam2s_ros.evaluation.sources import Source, left_out, open_recordings
 from sam2s_ros.evaluation.task import Engine, Task
 
 RUN, RECORDINGS = "evaluation.json", "recordings"
@@ -70,9 +72,11 @@ def run_evaluation(
     Raises a Sam2sError for bad input, and ConfigError for a folder with recordings that were evaluated otherwise;
     KeyboardInterrupt when there is nothing to report yet; in the live mode what `LiveNode` raises.
     """
-    tasks, checkpoint = _plan(options)
+    tasks, checkpoint, said = _plan(options)
     configuration = _configuration(options, checkpoint)
     _claim(options.output, configuration)
+    for line in said:
+        options.say(line)
     results = {task.key: _finished(options.output, task) for task in tasks}
     left = [task for task in tasks if results[task.key] is None]
     if len(left) < len(tasks):
@@ -104,9 +108,14 @@ def run_evaluation(
     return report
 
 
-def _plan(options: EvalOptions) -> tuple[list[Task], Path]:
-    """A task for each recording, in the order of the sources. Raises SourceError, ConfigError, CheckpointError."""
+def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
+    """A task for each recording, in the order of the sources; the checkpoint; lines on how masks are read.
+
+    Raises SourceError, ConfigError, CheckpointError.
+    """
     tasks: list[Task] = []
+    opened: dict[str, Recording] = {}
+    lines = [line for source in options.sources if (line := left_out(source))]
     taken: set[str] = set()
     kinds = set()
     for source in options.sources:
@@ -117,6 +126,7 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path]:
         kinds.add("scene" if source.spec.startswith("scene:") else "recording")
         source = replace(source, data_set=data_set)
         tasks += [Task(source, data_set, recording.name, options.engine, options.protocol) for recording in recordings]
+        opened |= {f"{data_set}/{recording.name}": recording for recording in recordings}
     names = {task.name for task in tasks}
     for name in options.only:
         if name not in names:
@@ -136,7 +146,18 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path]:
             rate=options.rate,
         )
         for task in tasks
-    ], checkpoint
+    ], checkpoint, lines + said_once(_mask_lines([opened[task.key] for task in tasks]))
+
+
+def _mask_lines(recordings: list[Recording]) -> list[tuple[str, str]]:
+    """(name, how its masks are read) of each recording of which something is guessed; one that is refused says so when it fails."""
+    found = []
+    for recording in recordings:
+        try:
+            found.append((recording.name, recording.describe_masks()))
+        except SourceError:
+            continue
+    return [(name, said) for name, said in found if said]
 
 
 def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:

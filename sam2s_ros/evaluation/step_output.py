@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import heapq
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,22 @@ from sam2s_ros.overlay_video import OverlayVideo
 
 WORST = 3  # frames of a recording that are kept as pictures
 PICTURE_WIDTH = 480  # px
+OUTSIDE = 255  # the value of a pixel that is no object
 TRUTH_COLOUR = (255, 255, 255)
 
 
 class StepOutput:
-    """The overlay video and the masks of a recording, where they are wanted. model: of the messages in a bag"""
+    """The overlay video and the masks of a recording, where they are wanted.
 
-    def __init__(self, task: Task, fps: float, model: str):
+    Masks are PNGs with the ids of the ground truth, 0 none, as other programs that score take them; where the ground truth has a
+    folder for each object and an id that is no value of a pixel (SA-V begins with 0), a folder of masks 0 and 255 for each.
+
+    model: of the messages in a bag; folders: of `Recording.object_folders`
+    """
+
+    def __init__(self, task: Task, fps: float, model: str, folders: Mapping[int, str] | None = None):
+        self._folders = dict(folders or {})
+        self._apart = any(not 0 < label < OUTSIDE for label in self._folders)
         self._overlay, self._masks, self._fps = task.overlay, task.masks, fps
         self._bag_path, self._model, self._bag = task.masks_bag, model, None
         self._video: OverlayVideo | None = None
@@ -37,7 +47,7 @@ class StepOutput:
                 Path(file).parent.mkdir(parents=True, exist_ok=True)
             if self._masks:
                 Path(self._masks).mkdir(parents=True, exist_ok=True)
-                for old in Path(self._masks).glob("*.png"):  # a live run that was interrupted had masks of other frames
+                for old in Path(self._masks).rglob("*.png"):  # a live run that was interrupted had masks of other frames
                     old.unlink()
             if self._bag_path:
                 from sam2s_ros.evaluation.shown_bag import ShownBag
@@ -54,13 +64,33 @@ class StepOutput:
             self._bag.close()
 
     def write(self, step: Step) -> None:
-        if self._masks and not cv2.imwrite(f"{self._masks}/{step.frame.name}.png", step.tracks.label_map):
-            raise OSError(f"{self._masks}/{step.frame.name}.png could not be written")
+        if self._masks:
+            self._write_masks(step)
         if self._bag:
             self._bag.write(step)
         if self._overlay:
             self._video = self._video or OverlayVideo(Path(self._overlay), self._fps, *step.tracks.size)
             self._video.write(draw_overlay(step.frame.image, step.tracks, GENERIC))
+
+    def _write_masks(self, step: Step) -> None:
+        tracks = step.tracks
+        labels = dict(zip(tracks.object_ids.tolist(), tracks.labels.tolist()))
+        known = {label: labels[object_id] for label, object_id in step.ids.items() if object_id in labels}
+        if self._apart:
+            for label, folder in self._folders.items():
+                mask = tracks.label_map == known[label] if label in known else np.zeros(tracks.size, bool)
+                self._write_png(Path(self._masks) / folder / f"{step.frame.name}.png", mask.astype(np.uint8) * 255)
+            return
+        ids = np.zeros(256, np.uint8)  # of what is in the map, 255 outside the field among it, nothing but objects stays
+        for label, value in known.items():
+            ids[value] = label
+        self._write_png(Path(self._masks) / f"{step.frame.name}.png", ids[tracks.label_map])
+
+    @staticmethod
+    def _write_png(path: Path, pixels: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not cv2.imwrite(str(path), pixels):
+            raise OSError(f"{path} could not be written")
 
 
 class WorstFrames:

@@ -13,9 +13,11 @@ from sam2s_model.evaluation.scores import OF_OBJECTS
 
 FIGURES = {"J": "j", "F": "f", "J&F": "jf", "Dice": "dice", "CIoU": "ciou"}
 
+MOST_ODD = 10  # recordings of which the first odd entry is shown
+
 
 def report_table(report: dict[str, Any], output: Path) -> Group:
-    """report: as `run_evaluation` returns it; output: the folder it wrote to."""
+    """report: as `run_evaluation` returns it; output: the folder it wrote to. Lines are not wrapped: print without `crop`."""
     timing, live = report["timing"], report["live"]
     models = "; ".join(timing["models"]) or "nothing"
     title = f"{models} on {'; '.join(timing['devices']) or 'nothing'}, prompt: {report['protocol']}"
@@ -36,11 +38,25 @@ def report_table(report: dict[str, Any], output: Path) -> Group:
     table.add_row("mean of data sets", "", *_percents(report["overall"]), _number(timing["fps"]), _number(memory), style="bold")
     odd = sum(own["odd"]["count"] for own in report["recordings"])
     came = f"played, masks of {live['delivered']}" if live else "read, none dropped"
-    lines = [f"{report['frames_read']} frames {came}; {odd} odd images or masks left out"]
+    bare = sum(own["frames_read"] - own["annotated"] for own in report["recordings"])
+    lines = [f"{report['frames_read']} frames {came}, {bare} of them without a mask; {odd} odd images or masks left out"]
+    lines += _odd_lines(report["recordings"])
+    lines += [f"nothing was scored of {name}: {reason}" for name, reason in report["unscored"].items()]
     lines += ["interrupted: the same command goes on with what is left"] if report["interrupted"] else []
     lines += [f"failed: {name}: {reason}" for name, reason in report["failed"].items()]
     lines += [str(output / "report.html")]
-    return Group(table, *([_live_table(live)] if live else []), *(Text(line) for line in lines))
+    texts = (Text(line, no_wrap=True, overflow="ignore") for line in lines)
+    return Group(table, *([_live_table(live)] if live else []), *texts)
+
+
+def _odd_lines(recordings: list[dict[str, Any]]) -> list[str]:
+    """For the first recordings with something left out: how much, and the first of it."""
+    with_odd = [own for own in recordings if own["odd"]["count"]]
+    lines = [
+        f"{own['data_set']}/{own['name']}: {own['odd']['count']} left out, the first: {own['odd']['named'][0]}"
+        for own in with_odd[:MOST_ODD]
+    ]
+    return lines + ([f"and {len(with_odd) - MOST_ODD} more recordings, see the report"] if len(with_odd) > MOST_ODD else [])
 
 
 def _live_table(live: dict[str, Any]) -> Table:

@@ -33,7 +33,7 @@ class Frame:
 class FrameSource(ABC):
     """An iterable of Frames that can be iterated again. It keeps one frame at a time.
 
-    Odd frames: an image that cannot be decoded, is not of the first image's size, or whose stamp is not after the
+    Odd frames: an image that cannot be decoded, is not of the source's size, or whose stamp is not after the
     one before, is left out; a mask that cannot be read or is not of its image's size is left out and its frame is
     delivered without one. Each is counted in `odd_count` and named in `odd` (the first 20 of a pass).
 
@@ -42,7 +42,8 @@ class FrameSource(ABC):
     fps: frames per second of the source itself, > 0
     size: (H, W) of every frame
     length: number of frames if it is known without reading them all, otherwise None (odd frames included)
-    has_masks: whether frames may come with ground truth
+    has_masks: whether frames may come with ground truth; masks_said: one line on how it is read, "" where nothing is guessed
+    notes: sentences on what was found when it was opened, and how it is taken
     label_set, class_names: name of the table in config/labels that its classes are from, and the class of each
         ground-truth label; empty when the source has no classes
     """
@@ -55,6 +56,8 @@ class FrameSource(ABC):
         self.size = (0, 0)
         self.length: int | None = None
         self.has_masks = False
+        self.masks_said = ""
+        self.notes: list[str] = []
         self.label_set = ""
         self.class_names: dict[int, str] = {}
         self.odd: list[str] = []
@@ -72,8 +75,10 @@ class FrameSource(ABC):
         """One line for a log: kind, size, rate and length."""
         height, width = self.size
         length = "unknown length" if self.length is None else f"{self.length} frames"
-        masks = ", with masks" if self.has_masks else ""
-        return f"{self.kind} {self.spec}: {width}x{height}, {self.fps:g} Hz, {length}{masks}"
+        masks = ", with masks" + f" ({self.masks_said})" * bool(self.masks_said) if self.has_masks else ""
+        return f"{self.kind} {self.spec}: {width}x{height}, {self.fps:g} Hz, {length}{masks}" + "".join(
+            f"; {note}" for note in self.notes
+        )
 
     def _note_odd(self, what: str) -> None:
         """Count something that was left out; `what` is a sentence that names it."""

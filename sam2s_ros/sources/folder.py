@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.image_files import IMAGE_SUFFIXES, images_in, masks_are_binary, read_labels, read_rgb
+from sam2s_model.image_files import IMAGE_SUFFIXES, frame_names, images_in, probed_size, read_rgb, without_masks
+from sam2s_model.mask_files import MaskFiles
 from sam2s_ros.sources.base import FIRST_STAMP_NS, Frame, FrameSource
 
 ASSUMED_FPS = 25.0  # images have no rate of their own
@@ -18,39 +19,41 @@ class FolderSource(FrameSource):
     """Images in natural order (2 before 10), at 25 Hz.
 
     A folder with frames/ and masks/ gives ground truth: a mask belongs to the image of the same stem, and an image
-    may have none. Masks are PNGs of labels (grey or palette); when nine of them, evenly spread, hold nothing but
-    0 and 255 they are binary, and 255 becomes label 1. In lossy masks (jpg) everything from 128 on is label 1.
+    may have none. How the values of the masks are read is decided from all of them, see `mask_values.decide`.
 
-    Raises SourceError when the folder has no images, or the first one cannot be read.
+    Files that are masks beside their images, by their names, are no frames. A frame is of the size that most of a few images have.
+
+    Raises SourceError when the folder has no images, none of these few can be read, or the masks can be no masks.
     """
 
     kind = "folder"
 
-    def __init__(self, spec: str, path: Path):
+    def __init__(self, spec: str, path: Path, mask_values: str = "auto"):
         super().__init__(spec)
         paired = (path / "frames").is_dir()
         folder = path / "frames" if paired else path
-        self._images = images_in(folder)
+        self._images, beside = without_masks(images_in(folder))
         if not self._images:
             raise SourceError(f"{folder} has no images: expected files ending in {', '.join(IMAGE_SUFFIXES)}")
         masks = images_in(path / "masks") if paired and (path / "masks").is_dir() else []
-        self._masks = {mask.stem: mask for mask in masks}
-        first = read_rgb(self._images[0])
-        if first is None:
+        size = probed_size(self._images)
+        if size is None:
             raise SourceError(f"{self._images[0]} is not a readable image, and it is the first one of {spec}")
-        self.size = first.shape[:2]
+        self.size = size
+        self._names = frame_names(self._images)
+        if beside:
+            self.notes.append(f"{len(beside)} files are masks by their names, the first is {beside[0].name}: they are no frames")
+        twice = [name for name, path in zip(self._names, self._images) if name != path.stem]
+        if twice:
+            self.notes.append(f"{len(twice)} images share a name but for its suffix, such as {twice[0]} and {twice[1]}: all are frames")
         self.fps = ASSUMED_FPS
         self.length = len(self._images)
-        self.has_masks = any(image.stem in self._masks for image in self._images)
-        if masks and not self.has_masks:
-            raise SourceError(
-                f"no mask in {path / 'masks'} has the name of an image: "
-                f"the first are {masks[0].name} and {self._images[0].name}"
-            )
-        self._binary = self.has_masks and masks_are_binary(list(self._masks.values()))
+        self._masks = MaskFiles(spec, self._images, masks, mask_values)
+        self.has_masks = bool(masks)
+        self.masks_said = self._masks.describe() if masks else ""
 
     def _frames(self) -> Iterator[Frame]:
-        for index, path in enumerate(self._images):
+        for index, (path, frame_name) in enumerate(zip(self._images, self._names)):
             image = read_rgb(path)
             if image is None:
                 self._note_odd(f"frame {path.name} cannot be decoded")
@@ -58,16 +61,12 @@ class FolderSource(FrameSource):
             if not self._fits(path.name, image):
                 continue
             stamp = FIRST_STAMP_NS + round(index * 1e9 / self.fps)
-            yield Frame(index, stamp, image, self._mask_of(path), path.stem)
+            yield Frame(index, stamp, image, self._mask_of(path), frame_name)
 
     def _mask_of(self, image: Path) -> np.ndarray | None:
-        path = self._masks.get(image.stem)
-        if path is None:
-            return None
         try:
-            values = read_labels(path)
+            labels = self._masks.labels(image)
         except SourceError as error:
             self._note_odd(str(error))
             return None
-        values = (values == 255).astype(np.uint8) if self._binary else values
-        return self._fitting_mask(image.name, values)
+        return None if labels is None else self._fitting_mask(image.name, labels)

@@ -34,6 +34,18 @@ H, W = 40, 60
     (Prompt(mask=np.zeros((H, W))), "the mask is empty"),
     (Prompt(mask=np.ones((W, H))), r"mask has shape \(60, 40\): expected the image's, \(40, 60\)"),
     (Prompt(mask=np.ones((H, W)), box=[1, 1, 5, 5]), "give a mask alone"),
+    (Prompt(mask=np.where(np.eye(H, W), 5.0, -5.0)), "the mask has 2 values from -5 to 5: expected bool, or 0 and 1 .*logits. give mask > 0"),
+    (Prompt(mask=np.where(np.eye(H, W), 0.9, 0.02)), "2 values from 0.02 to 0.9: .*probabilities. give mask > 0.5"),
+    (Prompt(mask=np.eye(H, W) * 0.7), "2 values from 0 to 0.7: .*probabilities"),
+    (Prompt(mask=np.where(np.eye(H, W), 1, np.nan)), "the mask has values that are not finite: expected bool"),
+    (Prompt(mask=np.where(np.eye(H, W), 1, -np.inf)), "the mask has values that are not finite"),
+    (Prompt(mask=np.arange(H * W, dtype=np.uint8).reshape(H, W)), "256 values from 0 to 255: .*grey edges .*give mask >= 127.5"),
+    (Prompt(mask=np.eye(H, W, dtype=np.uint8) + np.eye(H, W, 3, dtype=np.uint8) * 2), "labels of several objects. give mask == label"),
+    (Prompt(mask=np.full((H, W), "a")), "mask is <U1: expected bool"),
+    (Prompt(points=[[5, 5], [9, 9]], point_labels=[0, 0]), "a new object has 2 points, all of them negative"),
+    (Prompt(points=[[0.4, 0.6]], point_labels=[1]), "within the first pixel: expected px of the image, not fractions"),
+    (Prompt(box=[0.1, 0.2, 0.5, 0.8]), "is 0.4 x 0.6 px: expected at least 2 on each side; .* not fractions of its size"),
+    (Prompt(box=[5, 5, 30, 6]), "is 25 x 1 px: expected at least 2"),
 ])  # fmt: skip
 def test_bad_prompts(prompt, words):
     with pytest.raises(RequestError, match=words) as refused:
@@ -44,7 +56,12 @@ def test_bad_prompts(prompt, words):
 def test_good_prompts_have_canonical_types():
     got = Prompt(points=[[0, 0], [59, 39]], point_labels=[1, 0], box=(0, 0, 60, 40)).validated(H, W)
     assert got.points.dtype == np.float32 and got.point_labels.tolist() == [1, 0] and got.box.tolist() == [0, 0, 60, 40]
-    assert Prompt(mask=np.eye(H, W)).validated(H, W).mask.dtype == bool
+    for mask in (np.eye(H, W), np.eye(H, W, dtype=bool), np.eye(H, W, dtype=np.uint8) * 255, np.eye(H, W, dtype=np.int64)):
+        got = Prompt(mask=mask).validated(H, W).mask
+        assert got.dtype == bool and got.sum() == H
+    negative = dict(points=[[5, 5]], point_labels=[0])
+    assert Prompt(object_id=3, **negative).validated(H, W).point_labels.tolist() == [0], "a correction"
+    assert Prompt(box=[1, 1, 9, 9], **negative).validated(H, W).box is not None
 
 
 def test_tracks_refuse_arrays_that_disagree():

@@ -92,8 +92,44 @@ def test_overlay_and_masks(whole):
         with av.open(str(whole / "overlay" / f"{key}.mp4")) as container:
             assert len(list(container.decode(video=0))) == 8
         masks = sorted((whole / "masks" / key).iterdir())
-        ids = {own["object_id"] for own in recording["objects"]}
-        assert len(masks) == 8 and all(set(np.unique(cv2.imread(str(m), cv2.IMREAD_UNCHANGED))) <= {0, 255, *ids} for m in masks)
+        ids = {own["object"] for own in recording["objects"]}
+        assert len(masks) == 8 and all(set(np.unique(cv2.imread(str(m), cv2.IMREAD_UNCHANGED))) <= {0, *ids} for m in masks)
+
+
+def square(i: int, label: int) -> np.ndarray:
+    mask = np.zeros((80, 96), np.uint8)
+    mask[8 + 36 * (label % 2) : 36 + 36 * (label % 2), 10 + 3 * i : 40 + 3 * i] = 1
+    return mask
+
+
+def test_masks_have_the_ids_of_the_ground_truth(tmp_path):
+    """Object 7 is prompted first, since object 3 appears later; another program scores the PNGs as the report does."""
+    for i in range(8):
+        labels = square(i, 7) * 7 + (square(i, 2) * 3 if i >= 2 else 0)
+        for below, pixels in (("JPEGImages/a", np.dstack([labels * 30] * 3)), ("Annotations/a", labels)):
+            (tmp_path / "vos" / below).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "vos" / below / f"{i:05d}.png"), pixels)
+    assert evaluated(tmp_path / "out", str(tmp_path / "vos"), "--masks") == 0
+    (recording,) = report(tmp_path / "out")["recordings"]
+    for own in recording["objects"]:
+        scores = []
+        for i in range(1 if own["object"] == 7 else 3, 7):
+            read = (cv2.imread(str(folder / f"{i:05d}.png"), -1) == own["object"] for folder in (tmp_path / "vos/Annotations/a", tmp_path / "out/masks/vos/a"))
+            truth, found = read
+            scores.append(np.count_nonzero(truth & found) / max(1, np.count_nonzero(truth | found)))
+        assert np.mean(scores) == pytest.approx(own["j"], abs=1e-6)
+    assert max(own["j"] for own in recording["objects"]) > 0
+
+
+def test_masks_of_objects_in_folders_that_begin_with_0(tmp_path):
+    for i in range(4):
+        for below, pixels in (("JPEGImages_24fps/v", np.dstack([square(i, 0) * 200] * 3)), *((f"Annotations_6fps/v/{k:03d}", square(i, k) * 255) for k in (0, 1))):
+            (tmp_path / "sav" / below).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "sav" / below / f"{i:05d}.png"), pixels)
+    assert evaluated(tmp_path / "out", str(tmp_path / "sav"), "--masks", "--scored", "all") == 0
+    written = sorted(p.relative_to(tmp_path / "out/masks/sav/v").as_posix() for p in (tmp_path / "out/masks").rglob("*.png"))
+    assert written == [f"{k:03d}/{i:05d}.png" for k in (0, 1) for i in range(4)]
+    assert set(np.unique(cv2.imread(str(tmp_path / "out/masks/sav/v/000/00000.png"), -1))) == {0, 255}
 
 
 def test_masks_bag(tmp_path):
@@ -245,3 +281,57 @@ def test_real_recordings(tmp_path):
     assert evaluated(tmp_path / "sparse", *video, "--scored", "all") == 0
     (recording,) = report(tmp_path / "sparse")["recordings"]
     assert (recording["frames_read"], recording["annotated"]) == (32, 2) and recording["odd"]["count"] == 0
+
+
+def changed(root: Path, change) -> Path:
+    """The folder above with masks changed: change(i, mask) -> mask, or None for no file."""
+    for path in sorted((folder(root) / "masks").iterdir()):
+        mask = change(int(path.stem), cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+        path.unlink() if mask is None else cv2.imwrite(str(path), mask)
+    return root
+
+
+NOTHING = {
+    "16 bits": (lambda i, m: m.astype(np.uint16), "none of its 6 frames has a mask: 6 images or masks were left out, the first: mask"),
+    "colour": (lambda i, m: np.dstack([m * 0, m * 0, m]), "the first: mask .*00000.png is in colour"),
+    "half the size": (lambda i, m: m[::2, ::2], "the first: the mask of frame 00000.png is 48x40, its image is 96x80"),
+    "two masks": (lambda i, m: m if i < 2 else None, "2 annotated frames leave none to score, since .*--scored all counts both"),
+    "no files but JSON that is none": (None, "the first: .*00000.json is not a file of labelme, nor of COCO"),
+    "no object": (lambda i, m: m * 0, "no object is seen in its 6 annotated frames"),
+    "no mask": (lambda i, m: None, "none of its 6 frames has a mask"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_an_evaluation_that_scored_nothing_fails_and_says_why(name, tmp_path, capsys):
+    change, expected = NOTHING[name]
+    changed(tmp_path / "clip", change or (lambda i, mask: None))
+    for i in range(6 if change is None else 0):
+        (tmp_path / "clip" / "masks" / f"{i:05d}.json").write_text("{}")
+    assert evaluated(tmp_path / "out", str(tmp_path / "clip")) == 1
+    out = capsys.readouterr().out
+    assert re.search(f"nothing was scored of clip/clip: .*{expected}", out), out
+    assert list(report(tmp_path / "out")["unscored"]) == ["clip/clip"]
+
+
+def test_what_was_left_out_is_counted_and_the_first_is_named(tmp_path, capsys):
+    clip = folder(tmp_path / "clip")
+    for path in sorted((clip / "masks").iterdir())[4:]:
+        path.rename(path.with_name("0" + path.name))
+    assert evaluated(tmp_path / "out", str(clip)) == 0
+    out = capsys.readouterr().out
+    assert "masks of clip: 6 masks, binary, 255 is object 1; 2 have the name of no image, the first is 000004.png" in out
+    assert "6 frames read, none dropped, 2 of them without a mask; 2 odd images or masks left out" in out
+    assert "clip/clip: 2 left out, the first: mask 000004.png has the name of no image" in out
+
+
+def test_masks_that_are_none_fail_their_recording(tmp_path, capsys):
+    def grey(i, mask):
+        return cv2.resize(cv2.resize(mask // 3 + np.roll(mask, 40, 0) // 4, None, fx=0.4, fy=0.4), (96, 80))
+
+    assert evaluated(tmp_path / "out", str(changed(tmp_path / "clip", grey))) == 1
+    assert re.search("clip/clip failed: masks of clip: .* only along edges", capsys.readouterr().out)
+    assert evaluated(tmp_path / "other", str(tmp_path / "clip"), "--mask-values", "binary") in (0, 1)
+    assert "binary, as asked for" in capsys.readouterr().out
+    assert evaluated(tmp_path / "third", str(tmp_path / "clip"), "--mask-values", "void") == 2
+    assert "mask_values is 'void': expected one of auto, labels, binary" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Values survive the way into messages and back; headers are carried as they are."""
 
+import array
+
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
@@ -100,6 +102,13 @@ def test_prompts_survive(prompt):
     back = messages.prompt_from_message(over_the_wire(messages.prompt_message(prompt)))
     for field in Prompt.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(back, field), getattr(prompt, field), err_msg=field)
+
+
+def test_a_prompt_mask_of_probabilities_is_refused():
+    grey = Image(encoding="mono8", height=2, width=4, step=4, data=array.array("B", [0, 3, 90, 140, 200, 250, 255, 9]))
+    with pytest.raises(RequestError, match="the mask has 8 values from 0 to 255: expected bool") as caught:
+        messages.prompt_from_message(PromptMsg(mask=grey))
+    assert caught.value.code == ErrorCode.INVALID_PROMPT
 
 
 def test_a_malformed_prompt_mask_is_refused():

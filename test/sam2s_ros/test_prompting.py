@@ -30,7 +30,16 @@ def test_ground_truth_gives_a_box_for_each_label():
     mask[:, :3] = 255
     prompts, labels = first_prompts(SOURCE, frame(mask))
     assert labels == [2, 7]
-    assert [p.box.tolist() for p in prompts] == [[30, 10, 35, 20], [63, 63, 64, 64]]
+    assert [p.box.tolist() for p in prompts] == [[30, 10, 35, 20], [62, 62, 64, 64]]
+
+
+@pytest.mark.parametrize("where", [(5, 7), (0, 0), (63, 63), (63, 0)])
+def test_an_object_of_one_pixel_has_a_box_that_can_be_prompted(where):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[where] = 3
+    (prompt,), labels = first_prompts(SOURCE, frame(mask))
+    x0, y0, x1, y1 = prompt.box
+    assert (x1 - x0, y1 - y0) == (2, 2) and x0 <= where[1] < x1 and y0 <= where[0] < y1 and labels == [3]
 
 
 def test_given_prompts_go_before_the_ground_truth():

@@ -290,7 +290,7 @@ def bad_inputs(tmp_path):
         "two": "has 2 bag files and no metadata.yaml",
         "broken_bag": "is not a readable rosbag2 recording",
         "old.bag": "is a ROS 1 bag",
-        "stems": "no mask in .* has the name of an image: the first are b.png and a.png",
+        "stems": "no mask of .* has the name of an image: the first are b.png and a.png",
     }
 
 

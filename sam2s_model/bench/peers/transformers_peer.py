@@ -18,7 +18,7 @@ from sam2s_model.bench.peers.transformers_models import (
     edgetam_config,
     sam2_config,
 )
-from sam2s_model.bench.peers.transformers_names import to_transformers
+from sam2s_model.checkpoint.transformers_names import to_transformers
 from sam2s_model.model import Sam2Model
 
 

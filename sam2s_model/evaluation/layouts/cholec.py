@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.evaluation.files import FileRecording
+from sam2s_model.evaluation.files import FileRecording, TruthOf
 from sam2s_model.evaluation.recording import VOID, Truth
 from sam2s_model.image_files import images_in, read_rgb
 from sam2s_model.sequences import subfolders
@@ -23,25 +24,33 @@ def is_cholec(path: Path) -> bool:
     return any(any(path.glob(f"{below}frame_*{MASK}.png")) for below in ("", "*/", "*/*/"))
 
 
-def cholec_recordings(path: Path) -> list[FileRecording]:
+def cholec_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
     """The clips videoNN_NNNNN of a folder, of its subfolders or of theirs. Raises SourceError."""
     clips = [folder for first in [path, *subfolders(path)] for folder in [first, *subfolders(first)]]
     found = {}
     for clip in dict.fromkeys(clips):
         images = [p for p in images_in(clip) if p.stem.startswith("frame_") and p.stem.endswith(IMAGE)]
         if images:
-            found[clip.name] = FileRecording(clip.name, path.name, images, _truth, FPS, CLASSES)
+            found[clip.name] = FileRecording(clip.name, path.name, images, _ColourMasks(), FPS, CLASSES)
     return list(found.values())
 
 
-def _truth(image: Path) -> Truth | None:
-    path = image.with_name(image.name.replace(f"{IMAGE}.", f"{MASK}."))
-    if not path.is_file():
-        return None
-    colours = read_rgb(path)
-    if colours is None:
-        raise SourceError(f"mask {path} cannot be decoded")
-    labels = np.zeros(colours.shape[:2], np.uint8)
-    for colour, label in COLOURS.items():
-        labels[(colours == colour).all(2)] = label
-    return Truth.of_labels(labels)
+class _ColourMasks(TruthOf):
+    """Masks beside their images, in the data set's colours: nothing is guessed."""
+
+    def __call__(self, image: Path) -> Truth | None:
+        path = image.with_name(image.name.replace(f"{IMAGE}.", f"{MASK}."))
+        if not path.is_file():
+            return None
+        colours = read_rgb(path)
+        if colours is None:
+            raise SourceError(f"mask {path} cannot be decoded")
+        labels = np.zeros(colours.shape[:2], np.uint8)
+        for colour, label in COLOURS.items():
+            labels[(colours == colour).all(2)] = label
+        return Truth.of_labels(labels)
+
+    def unused(self, images: Sequence[Path]) -> list[str]:
+        known = {image.stem for image in images}
+        masks = [mask for folder in {image.parent for image in images} for mask in sorted(folder.glob(f"frame_*{MASK}.*"))]
+        return [f"mask {mask.name} has the name of no image" for mask in masks if mask.stem.removesuffix(MASK) + IMAGE not in known]

@@ -31,7 +31,7 @@ def is_endovis18(path: Path) -> bool:
     return all(f.is_dir() for f in folders) and any(FLAT_NAME.match(p.stem) for p in folders[0].iterdir())
 
 
-def endovis17_recordings(path: Path) -> list[FileRecording]:
+def endovis17_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
     """left_frames/ and ground_truth/INSTRUMENT_labels/ with binary masks, or masks of parts: all parts count."""
     folders = [path] if (path / "left_frames").is_dir() else subfolders(path, "left_frames")
     found = []
@@ -45,12 +45,12 @@ def endovis17_recordings(path: Path) -> list[FileRecording]:
     return found
 
 
-def endovis18_recordings(path: Path) -> list[FileRecording]:
+def endovis18_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
     """images/seq_N_frameNNN.png and annotations/ with the same names, whose values are instrument types."""
     images, masks = (_by_sequence(path / folder) for folder in ("images", "annotations"))
     classes = dict(enumerate(TYPES_2018, start=1))
     return [
-        FileRecording(name, path.name, own, LabelFiles(name, masks[name], own), FPS, classes)
+        FileRecording(name, path.name, own, LabelFiles(name, masks[name], own, values), FPS, classes)
         for name, own in images.items()
         if name in masks
     ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sam2s_model.errors import ConfigError
+from sam2s_model.mask_files import said_once
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets.boxes import BoxRecording, box_recordings
 from sam2s_model.training.datasets.davis import davis_recordings
@@ -12,7 +15,9 @@ from sam2s_model.training.datasets.scene import SceneRecording, numbered_scene, 
 from sam2s_model.training.datasets.values import Values
 from sam2s_model.training.pack import TeacherPack
 
-__all__ = ["BoxRecording", "FolderRecording", "SceneRecording", "Still", "numbered_scene", "open_source", "scene_config"]
+__all__ = [
+    "BoxRecording", "FolderRecording", "SceneRecording", "Still", "mask_lines", "numbered_scene", "open_source", "scene_config",
+]  # fmt: skip
 
 
 def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[FolderRecording] | list[Still]:
@@ -35,6 +40,11 @@ def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[FolderRe
             found = opened(source.path, values, pack)
     found = _chosen(found, source)
     return each_by_itself(found, values, pack) if source.stills and source.kind != "images" else found
+
+
+def mask_lines(recordings: Iterable[object]) -> list[str]:
+    """What a user is told of how the masks of recordings are read: a line for those that are alike."""
+    return said_once([(r.name, r.masks.describe()) for r in recordings if isinstance(r, FolderRecording) and r.has_masks])
 
 
 def _chosen(found: list, source: SourceConfig) -> list:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ class BoxRecording(FolderRecording):
     """
 
     def __init__(self, name: str, images: list[Path], boxes: dict[str, Path], values: Values):
-        super().__init__(name, images, [], values)
+        super().__init__(name, images, [], replace(values, masks="auto"))  # those of boxes are classes, whatever masks have
         self._boxes, self._values = boxes, values
 
     def boxes(self, index: int) -> list[Box]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.image_files import images_in, masks_are_binary, read_labels, read_rgb
+from sam2s_model.image_files import images_in, read_rgb
+from sam2s_model.mask_files import MaskFiles
 from sam2s_model.sequences import frame_sequences
 from sam2s_model.training.clip import VOID
 from sam2s_model.training.datasets.values import Values
@@ -18,30 +20,24 @@ from sam2s_model.training.pack import TeacherPack
 class FolderRecording:
     """Frames and label images as files; a frame may have no label image.
 
-    Label images are PNGs (grey or palette): 0 none, 255 void, other values objects; when they hold nothing but 0 and
-    255 they are binary, and 255 is object 1. Unless the source says otherwise, see `Values`.
+    How the values of label images are read is told by the source, see `Values`, or decided from all of them, see
+    `mask_values.decide`.
 
-    annotated: indices of the frames with label images
+    annotated: indices of the frames with label images; masks: see `MaskFiles`
     """
 
     def __init__(
         self, name: str, images: Sequence[Path], masks: Sequence[Path], values: Values, pack: TeacherPack | None = None
     ):
-        """Raises SourceError when there are no images, or masks of which none belongs to an image."""
+        """Raises SourceError when there are no images, or for masks that `MaskFiles` refuses."""
         if not images:
             raise SourceError(f"recording {name} has no images: expected at least one")
         self.name = name
         self._images, self._pack = list(images), pack
-        self._masks = {mask.stem: mask for mask in masks}
-        if masks and not any(image.stem in self._masks for image in images):
-            first = f"{masks[0].name} and {images[0].name}"
-            raise SourceError(f"no mask of {name} has the name of an image: the first are {first}")
-        self._meaning = values.meaning
-        self._binary = self._meaning is None and masks_are_binary(list(masks))
-        self.classes = {value: values.row(value) for value in range(1, 2 if self._binary else VOID)}
+        self.masks = MaskFiles(name, images, masks, values.masks)
+        self.classes = {value: values.row(value) for value in range(1, 2 if self.masks.reading.binary else VOID)}
+        self.annotated = [i for i, image in enumerate(self._images) if image in self.masks]
         self._largest: list[float] | None = None
-
-        self.annotated = [i for i, image in enumerate(self._images) if image.stem in self._masks]
 
     def __len__(self) -> int:
         return len(self._images)
@@ -56,40 +52,30 @@ class FolderRecording:
         image = read_rgb(path)
         if image is None:
             raise SourceError(f"{path} is not a readable image")
-        if path.stem not in self._masks:
-            return image, None
-        labels = self._labels(path.stem)
-        if labels.shape != image.shape[:2]:
+        labels = self.masks.labels(path)
+        if labels is not None and labels.shape != image.shape[:2]:
             (h, w), (height, width) = labels.shape, image.shape[:2]
-            raise SourceError(f"mask {self._masks[path.stem]} is {w}x{h}: expected its image's {width}x{height}")
+            raise SourceError(f"mask {self.masks.path(path)} is {w}x{h}: expected its image's {width}x{height}")
         return image, labels
-
-    def _labels(self, stem: str) -> np.ndarray:
-        values = read_labels(self._masks[stem])
-        if self._meaning is not None:
-            return self._meaning[values]
-        return (values == VOID).astype(np.uint8) if self._binary else values
 
     def showing(self, least: float) -> list[int]:
         """The annotated frames with an object of at least that share of the frame. All masks are read, once."""
         if self._largest is None:
-            self._largest = [self._largest_object(self._images[i].stem) for i in self.annotated]
+            self._largest = [self._largest_object(self._images[i]) for i in self.annotated]
         return [i for i, share in zip(self.annotated, self._largest) if share > 0 and share >= least]
 
-    def _largest_object(self, stem: str) -> float:
+    def _largest_object(self, image: Path) -> float:
         try:
-            labels = self._labels(stem)
+            labels = self.masks.labels(image)
         except SourceError:
             return 0.0  # named when its frame is drawn
         return float(np.bincount(labels.ravel(), minlength=VOID)[1:VOID].max() / labels.size)
 
     def parts(self, values: Values, pack: TeacherPack | None = None) -> list[FolderRecording]:
-        """Its frames as recordings of one frame."""
-        whole = Values(values.rows, values.other, np.arange(256, dtype=np.uint8) if self._meaning is None else self._meaning)
-        if self._binary:  # of all masks together: one that is empty does not say it
-            whole.meaning[VOID] = 1
-        masks = [[self._masks[image.stem]] if image.stem in self._masks else [] for image in self._images]
-        return [FolderRecording(f"{self.name}/{i.stem}", [i], m, whole, pack) for i, m in zip(self._images, masks)]
+        """Its frames as recordings of one frame, with masks that are read as those of the whole: one alone does not say how."""
+        values = replace(values, masks=self.masks.reading)
+        masks = [[self.masks.path(image)] if image in self.masks else [] for image in self._images]
+        return [FolderRecording(f"{self.name}/{i.stem}", [i], m, values, pack) for i, m in zip(self._images, masks)]
 
     def features(self, index: int) -> np.ndarray | None:
         """(C, h, w) float16 of a teacher's pack, or None."""

@@ -14,6 +14,7 @@ from sam2s_model.errors import SourceError
 from sam2s_model.image_files import images_in, read_rgb
 from sam2s_model.sequences import subfolders
 from sam2s_model.training.pack import TeacherPack
+from sam2s_model.video_files import as_file, as_shown
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 VIDEO_STILLS = 64  # frames taken of a video, evenly spread
@@ -92,16 +93,16 @@ def _decoded(jpeg: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _video_stills(path: Path) -> list[np.ndarray]:
-    """JPEGs of evenly spread frames: a video cannot be read at any place in a bounded time."""
+    """JPEGs of evenly spread frames, as players show them: a video cannot be read at any place in a bounded time."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(as_file(path)) as container:
             count = sum(1 for _ in container.decode(video=0))
         wanted = set(np.linspace(0, count - 1, min(count, VIDEO_STILLS)).round().astype(int).tolist())
         out = []
-        with av.open(str(path)) as container:
+        with av.open(as_file(path)) as container:
             for i, frame in enumerate(container.decode(video=0)):
                 if i in wanted:
-                    image = frame.to_ndarray(format="bgr24")
+                    image = cv2.cvtColor(as_shown(frame), cv2.COLOR_RGB2BGR)
                     out.append(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
         return out
     except (av.error.FFmpegError, OSError, IndexError) as error:

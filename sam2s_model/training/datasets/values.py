@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from sam2s_model.errors import ConfigError
+from sam2s_model.mask_values import MaskReading, told_values
 from sam2s_model.semantics import LabelSet
-from sam2s_model.training.clip import VOID
 from sam2s_model.training.data_config import SourceConfig
 
 
@@ -16,13 +14,12 @@ from sam2s_model.training.data_config import SourceConfig
 class Values:
     """rows: value -> row of the class table; other: row of all other values, -1 unknown
 
-    meaning: 256 labels, what each value becomes: 0 none, 1..254 an object, 255 not scored; None: the values are the labels,
-        unless they are 0 and 255 alone, where 255 is object 1
+    masks: what the values become, where that is told; otherwise how it is found out, see `mask_values.decide`
     """
 
     rows: dict[int, int]
     other: int = -1
-    meaning: np.ndarray | None = None
+    masks: str | MaskReading = "auto"
 
     @classmethod
     def of(cls, source: SourceConfig, classes: tuple[str, ...]) -> Values:
@@ -32,28 +29,22 @@ class Values:
         set that cannot be read, or of which no name is in the table.
         """
         other = classes.index(source.class_name) if source.class_name else -1
-        meaning = _meaning(source)
+        masks = _told(source) or source.mask_values
         if not source.label_set:
-            return cls({}, other, meaning)
+            return cls({}, other, masks)
         labels = LabelSet.from_yaml(source.label_set).classes
         rows = {label.id: classes.index(label.name) for label in labels if label.name in classes}
         if not rows and other < 0:
             names = ", ".join(label.name for label in labels)
             raise ConfigError(f"{source.label_set} has the classes {names}: expected at least one of {', '.join(classes)}")
-        return cls(rows, other, meaning)
+        return cls(rows, other, masks)
 
     def row(self, value: int) -> int:
         return self.rows.get(value, self.other)
 
 
-def _meaning(source: SourceConfig) -> np.ndarray | None:
+def _told(source: SourceConfig) -> MaskReading | None:
+    """What the values become where the source says it value by value; nothing is guessed then."""
     if not (source.threshold or source.values or source.ignore):
         return None
-    values = np.arange(256, dtype=np.uint8)
-    meaning = values.copy()
-    if source.threshold:
-        meaning = (values >= source.threshold).astype(np.uint8)
-    if source.values:
-        meaning[~np.isin(values, source.values)] = 0
-    meaning[list(source.ignore)] = VOID
-    return meaning
+    return told_values(source.threshold, source.values, source.ignore)

@@ -147,8 +147,8 @@ def test_odd_frames_and_masks_are_named_and_counted(tmp_path):
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(SourceError, match="has no layout that is known: expected one of sav: JPEGImages"):
         open_layout(tmp_path)
-    with pytest.raises(ConfigError, match="layout is 'coco': expected auto or one of sav, davis"):
-        open_layout(tmp_path, "coco")
+    with pytest.raises(ConfigError, match="layout is 'voc': expected auto or one of sav, davis"):
+        open_layout(tmp_path, "voc")
     with pytest.raises(SourceError, match="is not laid out as davis: expected JPEGImages/"):
         open_layout(tmp_path, "davis")
     image(tmp_path / "one" / "frames" / "0.png", 0)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.training.data_config import DataConfig, SourceConfig
-from sam2s_model.training.datasets import SceneRecording, open_source, scene_config
+from sam2s_model.training.datasets import SceneRecording, mask_lines, open_source, scene_config
 from sam2s_model.training.datasets.images import select
 
 CLASSES = ("scissors", "forceps", "instrument", "object")
@@ -77,6 +79,26 @@ def test_stills(tmp_path):
     found = open_source(SourceConfig("images", str(tmp_path)), CLASSES)
     assert [s.name for s in found] == ["x/1", "x/2", "y/1"]
     assert not found[0].has_masks and len(found[0]) == 1 and found[0].frame(0)[1] is None
+
+
+def test_stills_of_a_video_are_as_players_show_it(tmp_path):
+    """Turned to the left by its display matrix, under a name that FFmpeg would take for a protocol's."""
+    path = tmp_path / "12:30.mp4"
+    with av.open(f"file:{path}", "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        image = np.full((48, 64, 3), 90, np.uint8)
+        image[:16, :24] = 255
+        for packet in (*stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")), *stream.encode()):
+            container.mux(packet)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = struct.pack(">9i", 0, -(1 << 16), 0, 1 << 16, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    (still,) = open_source(SourceConfig("images", str(path)), CLASSES)
+    image, labels = still.frame(0)
+    assert image.shape == (64, 48, 3) and labels is None
+    assert image[-12:, :8].mean() > 230 and image[:12, :8].mean() < 120
 
 
 def test_selections_of_overlapping_masks():
@@ -154,6 +176,8 @@ def test_a_source_says_what_label_values_mean(tmp_path, said, expected):
     labels = recording.frame(0)[1]
     assert np.unique(labels).tolist() == expected
     assert recording.showing(0.05) == [0, 1, 2] and recording.showing(0.9) == []
+    (line,) = mask_lines([recording])
+    assert line.startswith("masks of clip: 3 masks, values as told: ")
 
 
 def test_stills_in_a_folder_are_recordings_of_their_own(tmp_path):
@@ -163,6 +187,22 @@ def test_stills_in_a_folder_are_recordings_of_their_own(tmp_path):
     assert [r.name for r in found] == ["set/00000", "set/00001", "set/00002"] and [len(r) for r in found] == [1, 1, 1]
     assert np.unique(found[0].frame(0)[1]).tolist() == [0, 1] and found[0].classes[1] == CLASSES.index("object")
     assert not found[1].frame(0)[1].any() and not found[2].has_masks, "of all masks together, that they are binary"
+    assert mask_lines(found) == ["masks of set/00000 and 1 more: binary, 255 is object 1"]
+
+
+def test_what_a_source_tells_of_values_comes_before_what_is_guessed(tmp_path):
+    """Values that `auto` refuses, as 255 alone in some masks and labels alone in others, are read as the source says."""
+    make(tmp_path / "clip", "frames", "masks", values=(0, 255))
+    write(tmp_path / "clip" / "masks" / "00001.png", np.repeat(np.array([0, 3, 3], np.uint8).repeat(10)[None], 20, axis=0))
+    with pytest.raises(SourceError, match="say mask_values"):
+        open_source(SourceConfig("folder", str(tmp_path)), CLASSES)
+    for said, expected in ((dict(ignore=(255,)), [0, 3]), (dict(threshold=2), [0, 1]), (dict(values=(255,)), [0])):
+        (recording,) = open_source(SourceConfig("folder", str(tmp_path), **said), CLASSES)
+        assert np.unique(recording.frame(1)[1]).tolist() == expected
+    (recording,) = open_source(SourceConfig("folder", str(tmp_path), mask_values="labels", ignore=(3,)), CLASSES)
+    assert np.unique(recording.frame(1)[1]).tolist() == [0, 255]
+    with pytest.raises(ConfigError, match="mask_values binary, and threshold, values or ignore"):
+        DataConfig(sources=(SourceConfig("folder", "x", mask_values="binary", ignore=(3,)),))
 
 
 def boxed(tmp_path, text: str):
@@ -198,3 +238,25 @@ def test_a_folder_without_boxes_is_refused(tmp_path):
         DataConfig(sources=(SourceConfig("folder", "x", threshold=3, values=(4,)),))
     with pytest.raises(ConfigError, match="names the label value 300: expected 0 to 255"):
         DataConfig(sources=(SourceConfig("folder", "x", ignore=(300,)),))
+
+
+def test_all_masks_say_how_values_are_read(tmp_path):
+    """A void border everywhere and an object in one mask of forty: with nine of them looked at, the border was the object."""
+    for i in range(40):
+        mask = np.zeros((20, 30), np.uint8)
+        mask[:3] = mask[-3:] = 255
+        mask[8:12, 8:12] = i == 17
+        write(tmp_path / "clip" / "frames" / f"{i:05d}.png", np.zeros((20, 30, 3), np.uint8))
+        write(tmp_path / "clip" / "masks" / f"{i:05d}.png", mask)
+    (recording,) = open_source(SourceConfig("folder", str(tmp_path)), CLASSES)
+    assert np.unique(recording.frame(17)[1]).tolist() == [0, 1, 255]
+    assert mask_lines([recording]) == ["masks of clip: 40 masks, labels: 1 is an object, 255 is void"]
+    (recording,) = open_source(SourceConfig("folder", str(tmp_path), mask_values="binary"), CLASSES)
+    assert np.unique(recording.frame(0)[1]).tolist() == [0, 1] and list(recording.classes) == [1]
+
+
+def test_masks_that_no_image_has_are_said(tmp_path):
+    make(tmp_path / "clip", "frames", "masks")
+    (tmp_path / "clip" / "masks" / "00002.png").rename(tmp_path / "clip" / "masks" / "000002.png")
+    (line,) = mask_lines(open_source(SourceConfig("folder", str(tmp_path)), CLASSES))
+    assert "1 have the name of no image, the first is 000002.png; 1 of 3 images have none" in line

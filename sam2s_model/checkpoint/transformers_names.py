@@ -1,4 +1,4 @@
-"""From the published names of a state dict to those of transformers' Sam2VideoModel and EdgeTamVideoModel."""
+"""From the published names of a state dict to those of transformers' Sam2VideoModel and EdgeTamVideoModel, and back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+from sam2s_model.checkpoint.recognition import known_shapes
+from sam2s_model.config import MODELS, ModelConfig
 
 RULES = [
     (re.compile(pattern), replacement)
@@ -71,25 +74,77 @@ GAUSSIAN = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 POINTS = "sam_prompt_encoder.point_embeddings.{}.weight"
 
 
+POINT_EMBED = "prompt_encoder.point_embed.weight"
+IMAGE_CODE, PROMPT_CODE = "shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding"
+ROOTS = (
+    "vision_encoder", "prompt_encoder", "mask_decoder", "shared_image_embedding", "memory_temporal_positional_encoding",
+    "no_memory_embedding", "no_memory_positional_encoding", "no_object_pointer", "occlusion_spatial_embedding_parameter",
+    "object_pointer_proj", "temporal_positional_encoding_projection_layer",
+)  # fmt: skip
+"""What transformers' names begin with where the published ones do not."""
+
+
+def is_of_transformers(state: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith("vision_encoder.") for name in state)
+
+
+def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a state dict that transformers saved, of a whole model or of one for images.
+
+    The names are those of the known model that shares most of its tensors; what that model does not have keeps its name.
+    """
+    targets = max((_targets(config) for config in MODELS.values()), key=lambda found: _shared(found, state))
+    left, out = dict(state), {}
+    code = left.pop(IMAGE_CODE, None)
+    other = left.pop(PROMPT_CODE, None)  # the same tensor: a file may have it once
+    if code is not None or other is not None:
+        out[GAUSSIAN] = other if code is None else code
+    points = left.pop(POINT_EMBED, None)
+    if points is not None:
+        out |= {POINTS.format(i): row[None].clone() for i, row in enumerate(points)}
+    for name, (parts, _) in targets.items():
+        if all(part in left for part in parts):
+            found = [left.pop(part) for part in parts]
+            out[name] = found[0] if len(found) == 1 else torch.cat(found)
+    return {**out, **left}
+
+
+def _targets(config: ModelConfig) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Published name -> transformers' names of its parts, and its shape."""
+    special = {GAUSSIAN, *(POINTS.format(i) for i in range(4))}
+    shapes = known_shapes(config)
+    return {name: (_parts(name, config.name == "edgetam"), shape) for name, shape in shapes.items() if name not in special}
+
+
+def _shared(targets: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]], state: Mapping[str, Tensor]) -> float:
+    """The share of tensors, of those of either, that a model and a state dict have in common, by name and shape."""
+    both = sum(
+        all(part in state for part in parts) and tuple(state[parts[0]].shape[1:]) == shape[1:] for parts, shape in targets.values()
+    )
+    return both / (len(targets) + len(state) - both)
+
+
 def to_transformers(state: Mapping[str, Tensor], edgetam: bool) -> dict[str, Tensor]:
     """Rename a state dict. Every tensor is used; `load_state_dict` with strict=True shows that none is missing."""
     left = dict(state)
     gaussian = left.pop(GAUSSIAN)
     renamed = {
-        "shared_image_embedding.positional_embedding": gaussian,
-        "prompt_encoder.shared_embedding.positional_embedding": gaussian,
-        "prompt_encoder.point_embed.weight": torch.cat([left.pop(POINTS.format(i)) for i in range(4)]),
+        IMAGE_CODE: gaussian,
+        PROMPT_CODE: gaussian,
+        POINT_EMBED: torch.cat([left.pop(POINTS.format(i)) for i in range(4)]),
     }
     for name, tensor in left.items():
-        new = _rename(name, edgetam)
-        parts = {new: tensor}
-        if ".to_kv." in new:
-            key, value = tensor.chunk(2)
-            parts = {new.replace("to_kv", "k_proj"): key, new.replace("to_kv", "v_proj"): value}
-        for new, part in parts.items():
+        names = _parts(name, edgetam)
+        for new, part in zip(names, tensor.chunk(2) if len(names) == 2 else (tensor,)):
             assert new not in renamed, f"{name} becomes {new}, and so does another"
             renamed[new] = part
     return renamed
+
+
+def _parts(name: str, edgetam: bool) -> tuple[str, ...]:
+    """The names of what becomes of a tensor: one, or two of its halves."""
+    new = _rename(name, edgetam)
+    return (new.replace("to_kv", "k_proj"), new.replace("to_kv", "v_proj")) if ".to_kv." in new else (new,)
 
 
 def _rename(name: str, edgetam: bool) -> str:

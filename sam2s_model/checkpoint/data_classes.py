@@ -1,0 +1,43 @@
+"""Classes in checkpoints that hold data and can run nothing, beside those that torch knows."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import pathlib
+import types
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+CLASSES = (
+    argparse.Namespace, types.SimpleNamespace, datetime.datetime, datetime.date, datetime.timedelta, pathlib.PurePosixPath,
+    pathlib.PosixPath,
+)  # fmt: skip
+NUMPY = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
+
+
+@contextlib.contextmanager
+def data_classes() -> Iterator[None]:
+    """Let torch read numpy's scalars and arrays, options, times and paths, which training loops store beside the weights.
+
+    Releases of torch that cannot be told so refuse them, as before.
+    """
+    allow = getattr(torch.serialization, "safe_globals", None)
+    if allow is None:
+        yield
+        return
+    with allow([*CLASSES, *_of_numpy()]):
+        yield
+
+
+def _of_numpy() -> list:
+    """numpy's, under the names of numpy 1 and 2 alike."""
+    core = getattr(np, "_core", None) or np.core
+    scalar, array = core.multiarray.scalar, core.multiarray._reconstruct
+    found: list = [np.ndarray, np.dtype, *{type(np.dtype(name)) for name in NUMPY}]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        found += [(scalar, f"{module}.scalar"), (array, f"{module}._reconstruct")]
+    return found

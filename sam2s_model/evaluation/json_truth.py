@@ -1,0 +1,291 @@
+"""Ground truth as JSON: polygons of labelme, a file for each image, and COCO or YouTube-VIS, polygons or RLE, all in one file.
+
+Areas are filled and RLE is decoded by pycocotools. Objects have ids from 1 on, in the order of the file; what says which object an
+annotation is of: in labelme its label and group_id, in COCO an id of a track, and where there is none its category.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sam2s_model.errors import SourceError
+from sam2s_model.evaluation.files import TruthOf
+from sam2s_model.evaluation.recording import Truth
+from sam2s_model.image_files import natural_key, read_rgb
+
+VOID_LABELS = {"__ignore__", "ignore", "void"}
+NO_LABELS = {"_background_", "background"}
+TRACKS = ("track_id", "instance_id", "object_id", "obj_id", "tracking_id")  # of annotations, or of their attributes
+AREAS = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2, "rotation": 4, "oriented_rectangle": 4}  # shape -> least points
+MOST_OBJECTS = 254
+
+
+def json_files(folder: Path) -> list[Path]:
+    try:
+        return sorted((p for p in folder.glob("*.json") if not p.name.startswith(".")), key=lambda p: natural_key(p.name))
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be read ({error.strerror})") from error
+
+
+def is_coco(content: Any) -> bool:
+    return isinstance(content, dict) and isinstance(content.get("annotations"), list) and ("images" in content or "videos" in content)
+
+
+def json_truth(name: str, files: Sequence[Path]) -> JsonTruth:
+    """The truth in some files: one that is COCO or YouTube-VIS, or one of labelme for each image. Raises SourceError."""
+    if len(files) == 1 and is_coco(content := read_json(files[0])):
+        return CocoTruth(files[0], content)
+    return LabelmeTruth(name, files)
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise SourceError(f"{path} is not JSON ({error})") from error
+
+
+class JsonTruth(TruthOf):
+    """classes: object -> name of its class; names: of the images that are annotated, as the files have them"""
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple, int] = {}
+        self.classes: dict[int, str] = {}
+        self.names: list[str] = []
+        self._said: list[str] = []
+        self._shared = 0  # images on which several annotations are one object, since nothing tells them apart
+
+    def describe(self) -> str:
+        shared = f"{self._shared} times annotations that nothing tells apart are one object" if self._shared else ""
+        return "; ".join(filter(None, [*self._said, f"{len(self.classes)} objects", shared]))
+
+    def of_name(self, name: str, size: tuple[int, int] | None) -> Truth | None:
+        """The truth of an image that the files call so. size: (H, W), where the files do not tell it"""
+        raise NotImplementedError
+
+    def _object(self, key: tuple, class_name: str) -> int:
+        if key not in self._ids:
+            if len(self._ids) == MOST_OBJECTS:
+                raise SourceError(f"there are more than {MOST_OBJECTS} objects: expected at most as many in one recording")
+            self._ids[key] = len(self._ids) + 1
+            self.classes[self._ids[key]] = class_name
+        return self._ids[key]
+
+
+class LabelmeTruth(JsonTruth):
+    """A file for each image, of the same stem: shapes with a label, and a group_id for one of several of a label."""
+
+    def __init__(self, name: str, files: Sequence[Path]):
+        super().__init__()
+        self._files = {path.stem: path for path in files}
+        self.names = list(self._files)
+        self.name = name
+        for path in files:
+            with contextlib.suppress(SourceError):  # named when its image is read
+                keys = [(s["label"], s.get("group_id")) for s in self._shapes(path)[1] if s["label"] not in VOID_LABELS | NO_LABELS]
+                self._shared += len(keys) > len(set(keys)) and any(group is None for _, group in keys)
+                for key in keys:
+                    self._object(key, key[0])
+        self._said = [f"{len(self._files)} files of labelme"]
+
+    def __call__(self, image: Path) -> Truth | None:
+        path = self._files.get(image.stem)
+        if path is None:
+            return None
+        size = self._shapes(path)[0]
+        if size is None:
+            pixels = read_rgb(image)
+            size = None if pixels is None else pixels.shape[:2]
+        return self.of_name(image.stem, size)
+
+    def of_name(self, name: str, size: tuple[int, int] | None) -> Truth | None:
+        path = self._files.get(name)
+        if path is None:
+            return None
+        own, shapes = self._shapes(path)
+        size = own or size
+        if size is None:
+            raise SourceError(f"{path} does not say imageHeight and imageWidth, and its image cannot be read")
+        masks: dict[int, np.ndarray] = {}
+        void = np.zeros(size, bool)
+        for shape in shapes:
+            if shape["label"] in NO_LABELS:
+                continue
+            area = _labelme_area(shape, size, path)
+            if shape["label"] in VOID_LABELS:
+                void |= area
+            else:
+                label = self._object((shape["label"], shape.get("group_id")), shape["label"])
+                masks[label] = masks.get(label, False) | area
+        return Truth(masks, void if void.any() else None)
+
+    def unused(self, images: Sequence[Path]) -> list[str]:
+        stems = {image.stem for image in images}
+        return [f"{path.name} has the name of no image" for stem, path in self._files.items() if stem not in stems]
+
+    def _shapes(self, path: Path) -> tuple[tuple[int, int] | None, list[dict]]:
+        """Size (H, W) of the image, as far as it is told, and the shapes. Raises SourceError."""
+        content = read_json(path)
+        shapes = content.get("shapes") if isinstance(content, dict) else None
+        if not isinstance(shapes, list) or not all(isinstance(s, dict) and "label" in s and "points" in s for s in shapes):
+            keys = ", ".join(map(repr, list(content)[:6])) if isinstance(content, dict) and content else "nothing"
+            raise SourceError(f"{path} is not a file of labelme, nor of COCO: expected shapes with label and points, and it has {keys}")
+        height, width = content.get("imageHeight"), content.get("imageWidth")
+        return ((int(height), int(width)) if height and width else None), shapes
+
+
+def _labelme_area(shape: dict, size: tuple[int, int], path: Path) -> np.ndarray:
+    """(H, W) bool of a shape. Raises SourceError for one without an area, or with too few points."""
+    kind, points = shape.get("shape_type") or "polygon", np.array(shape["points"], np.float64).reshape(-1, 2)
+    if kind not in AREAS or len(points) < AREAS[kind]:
+        many = f"{len(points)} points" if kind in AREAS else "no area"
+        raise SourceError(f"{path}: shape {shape['label']!r} is a {kind} with {many}: expected one of {', '.join(AREAS)}")
+    if kind == "mask":
+        return _labelme_mask(shape, points, size, path)
+    if kind == "circle":
+        (x, y), edge = points[0], points[1]
+        turn = np.linspace(0, 2 * np.pi, 90, endpoint=False)
+        points = np.stack((x + np.hypot(*(edge - (x, y))) * np.cos(turn), y + np.hypot(*(edge - (x, y))) * np.sin(turn)), 1)
+    elif kind == "rectangle" and len(points) == 2:
+        (x0, y0), (x1, y1) = points
+        points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    return filled([points.ravel().tolist()], size, path)
+
+
+def _labelme_mask(shape: dict, points: np.ndarray, size: tuple[int, int], path: Path) -> np.ndarray:
+    try:
+        inside = cv2.imdecode(np.frombuffer(base64.b64decode(shape["mask"]), np.uint8), cv2.IMREAD_GRAYSCALE)
+        if inside is None:
+            raise ValueError("it is not PNG")
+    except (KeyError, TypeError, ValueError, binascii.Error, cv2.error) as error:
+        raise SourceError(f"{path}: the mask of shape {shape['label']!r} cannot be decoded ({error})") from error
+    x, y = (int(round(v)) for v in points.min(0))
+    out = np.zeros(size, bool)
+    place = out[max(0, y) : y + inside.shape[0], max(0, x) : x + inside.shape[1]]
+    place |= inside[max(0, -y) :, max(0, -x) :][: place.shape[0], : place.shape[1]] > 0
+    return out
+
+
+def filled(polygons: list[list[float]], size: tuple[int, int], where: object) -> np.ndarray:
+    """(H, W) bool of polygons x, y, x, y, ... that are one area. Raises SourceError."""
+    return decoded(polygons, size, where)
+
+
+def decoded(segmentation: Any, size: tuple[int, int], where: object) -> np.ndarray:
+    """(H, W) bool of a segmentation as COCO has it: polygons, counts, or compressed counts. Raises SourceError."""
+    mask = _pycocotools()
+    height, width = size
+    try:
+        if isinstance(segmentation, list):
+            parts = [part for part in segmentation if len(part) >= 6]
+            rle = mask.merge(mask.frPyObjects(parts, height, width)) if parts else None
+        else:
+            counts = segmentation["counts"]
+            given = tuple(int(v) for v in segmentation.get("size", size))
+            if given != size:
+                raise ValueError(f"its size is {given[1]}x{given[0]}, and its image's {width}x{height}")
+            plain = {"size": list(size), "counts": counts}
+            rle = mask.frPyObjects(plain, height, width) if isinstance(counts, list) else plain
+        return np.zeros(size, bool) if rle is None else mask.decode(rle).astype(bool)
+    except Exception as error:  # junk makes its C code raise anything, also bare exceptions
+        raise SourceError(f"{where}: a segmentation cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def _pycocotools():
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise SourceError(f"ground truth in JSON needs pycocotools ({error}): pip install pycocotools") from error
+    return mask
+
+
+class CocoTruth(JsonTruth):
+    """One file with images, annotations and categories, or with videos. Crowds are void, unless all annotations say that."""
+
+    def __init__(self, path: Path, content: dict):
+        """Raises SourceError where the file is not what it should be."""
+        super().__init__()
+        self.path = path
+        try:
+            images, annotations = _of_videos(content) if "videos" in content else (content["images"], content["annotations"])
+            self._sizes = {image["file_name"]: (int(image["height"]), int(image["width"])) for image in images}
+            names = {image["id"]: image["file_name"] for image in images}
+            categories = {c["id"]: str(c["name"]) for c in content.get("categories", [])}
+            self.names = sorted(self._sizes, key=natural_key)
+            self._annotations: dict[str, list[tuple[int, Any]]] = {name: [] for name in self.names}
+            crowds = [bool(a.get("iscrowd")) for a in annotations]
+            as_void = any(crowds) and not all(crowds)
+            tracked = 0
+            for annotation, crowd in zip(annotations, crowds):
+                category = annotation.get("category_id")
+                track = _track(annotation)
+                tracked += track is not None
+                class_name = categories.get(category, str(category))
+                label = 0 if crowd and as_void else self._object((category, track), class_name)
+                own = self._annotations[names[annotation["image_id"]]]
+                self._shared += track is None and label > 0 and any(known == label for known, _ in own)
+                own.append((label, annotation["segmentation"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SourceError(f"{path} is not a file of COCO ({type(error).__name__}: {error})") from error
+        how = "an id of a track" if tracked else "the category"
+        self._said = [f"COCO, {len(self.names)} images, {len(annotations)} annotations, {how} says which object each is of"]
+
+    def __call__(self, image: Path) -> Truth | None:
+        name = self.name_of(image)
+        return None if name is None else self.of_name(name, None)
+
+    def name_of(self, image: Path) -> str | None:
+        """What the file calls an image: the longest end of its path that is there, else the only name with its stem."""
+        for count in range(len(image.parts), 0, -1):
+            end = "/".join(image.parts[-count:])
+            if end in self._sizes:
+                return end
+        alike = [name for name in self.names if Path(name).stem == image.stem]
+        if len(alike) > 1:
+            alike = [name for name in alike if Path(name).parent.name == image.parent.name]
+        return alike[0] if len(alike) == 1 else None
+
+    def of_name(self, name: str, size: tuple[int, int] | None) -> Truth | None:
+        masks: dict[int, np.ndarray] = {}
+        void = np.zeros(self._sizes[name], bool)
+        for label, segmentation in self._annotations[name]:
+            area = decoded(segmentation, self._sizes[name], f"{self.path}, {name}")
+            if label:
+                masks[label] = masks.get(label, False) | area
+            else:
+                void |= area
+        return Truth(masks, void if void.any() else None)
+
+    def unused(self, images: Sequence[Path]) -> list[str]:
+        found = {self.name_of(image) for image in images}
+        return [f"{name} of {self.path.name} has the name of no image" for name in self.names if name not in found]
+
+
+def _track(annotation: dict) -> Any:
+    places = (annotation, annotation.get("attributes") or {})
+    return next((place[key] for place in places for key in TRACKS if place.get(key) is not None), None)
+
+
+def _of_videos(content: dict) -> tuple[list[dict], list[dict]]:
+    """Images and annotations of YouTube-VIS, where an annotation is an object with a segmentation for each frame."""
+    images, annotations = [], []
+    for video in content["videos"]:
+        size = dict(height=video["height"], width=video["width"])
+        images += [dict(id=(video["id"], i), file_name=name, **size) for i, name in enumerate(video["file_names"])]
+    for own in content["annotations"]:
+        for i, segmentation in enumerate(own["segmentations"]):
+            if segmentation is not None:
+                annotations.append(dict(image_id=(own["video_id"], i), category_id=own["category_id"], track_id=own["id"],
+                                        iscrowd=own.get("iscrowd", 0), segmentation=segmentation))  # fmt: skip
+    return images, annotations

@@ -1,0 +1,81 @@
+"""Images with their ground truth as JSON: labelme's files beside them, or a file of COCO or YouTube-VIS."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from sam2s_model.errors import SourceError
+from sam2s_model.evaluation.files import FileRecording
+from sam2s_model.evaluation.json_truth import CocoTruth, LabelmeTruth, is_coco, json_files, read_json
+from sam2s_model.evaluation.recording import ASSUMED_FPS
+from sam2s_model.image_files import images_in, natural_key
+from sam2s_model.sequences import subfolders
+
+BEGINNING = 1 << 16  # bytes that are looked at to recognise a file of COCO
+COCO_WORDS = (b'"images"', b'"annotations"', b'"videos"', b'"categories"', b'"licenses"', b'"info"')
+BESIDE = ("", "images", "frames", "JPEGImages", "train", "val", "test", "valid", "train2017", "val2017")
+
+
+def is_labelme(path: Path) -> bool:
+    return any(_pairs(folder) for folder in _folders(path))
+
+
+def labelme_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
+    """The images of a folder, or of its subfolders, each with the .json of its stem beside it. Raises SourceError."""
+    out = []
+    for folder in _folders(path):
+        if _pairs(folder):
+            truth = LabelmeTruth(folder.name, json_files(folder))
+            out.append(FileRecording(folder.name, path.name, images_in(folder), truth, ASSUMED_FPS, truth.classes))
+    return out
+
+
+def is_coco_layout(path: Path) -> bool:
+    return _coco_file(path) is not None
+
+
+def coco_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
+    """The images that a file of COCO names, in a recording for each folder that they are in. Raises SourceError."""
+    file = _coco_file(path)
+    content = read_json(file)
+    if not is_coco(content):
+        raise SourceError(f"{file} is not a file of COCO: expected images or videos, and annotations")
+    truth = CocoTruth(file, content)
+    found: dict[Path, list[Path]] = defaultdict(list)
+    lost = []
+    for name in truth.names:
+        image = next((p for base in (path, file.parent) for below in BESIDE if (p := base / below / name).is_file()), None)
+        if image is None:
+            lost.append(name)
+        else:
+            found[image.parent].append(image)
+    if not found:
+        raise SourceError(f"none of the {len(lost)} images that {file} names is in {path}: the first is {lost[0] if lost else 'none'}")
+    out = []
+    for folder, images in found.items():
+        name = path.name if len(found) == 1 else folder.name
+        out.append(FileRecording(name, path.name, sorted(images, key=lambda p: natural_key(p.name)), truth, ASSUMED_FPS, truth.classes))
+    return out
+
+
+def _coco_file(path: Path) -> Path | None:
+    """The first file that looks like COCO, in a folder or in its annotations/."""
+    for folder in (path, path / "annotations"):
+        for file in json_files(folder) if folder.is_dir() else ():
+            with file.open("rb") as opened:
+                head = opened.read(BEGINNING)
+            if b'"shapes"' not in head and sum(word in head for word in COCO_WORDS) >= 2:
+                return file
+    return None
+
+
+def _folders(path: Path) -> list[Path]:
+    frames = path / "frames"
+    return [frames] if frames.is_dir() else [path, *subfolders(path)]
+
+
+def _pairs(folder: Path) -> bool:
+    """Whether a folder has an image and a .json of its stem."""
+    stems = {file.stem for file in json_files(folder)}
+    return bool(stems) and any(image.stem in stems for image in images_in(folder))

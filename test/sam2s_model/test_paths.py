@@ -1,0 +1,41 @@
+"""A home folder in paths: on the command line, where the shell leaves it, and in YAML."""
+
+from __future__ import annotations
+
+import pytest
+
+from sam2s_model.errors import ConfigError
+from sam2s_model.paths import expanded, expanded_arguments, expanded_table
+from sam2s_model.training.config import load_config
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    ("~/x.pt", "/home/someone/x.pt"), ("--checkpoint=~/x.pt", "--checkpoint=/home/someone/x.pt"), ("~", "/home/someone"),
+    ("--output=~", "--output=/home/someone"), ("a~/b", "a~/b"), ("--box=1,2,3,4", "--box=1,2,3,4"), ("~1.5", "~1.5"),
+    ("scene:?seed=1", "scene:?seed=1"), ("--", "--"), ("two\nlines", "two\nlines"),
+])  # fmt: skip
+def test_arguments(given, expected):
+    assert expanded_arguments([given]) == [expected]
+
+
+def test_a_user_that_is_not_known():
+    with pytest.raises(ConfigError, match="~nobody-here/x: .*home"):
+        expanded("~nobody-here/x")
+
+
+def test_yaml(tmp_path):
+    table = {"a": ["~/x", {"b": "~/y"}], "topic": "~", "n": 3}
+    assert expanded_table(table) == {"a": ["/home/someone/x", {"b": "/home/someone/y"}], "topic": "~", "n": 3}
+    (tmp_path / "train.yaml").write_text(
+        "model: sam2s_pico\ninit: ~/m.pt\noutput: ~/run\nphases: [{steps: 1}]\n"
+        "data: {sources: [{kind: folder, path: ~/clips, label_set: ~/l.yaml}]}\n"
+    )
+    config = load_config(tmp_path / "train.yaml", ["evaluation.sources=[{kind: folder, path: ~/others}]"])
+    assert (config.init, config.output) == ("/home/someone/m.pt", "/home/someone/run")
+    assert config.data.sources[0].path == "/home/someone/clips" and config.data.sources[0].label_set == "/home/someone/l.yaml"
+    assert config.evaluation.sources[0].path == "/home/someone/others"
