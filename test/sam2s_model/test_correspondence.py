@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sam2s_model import scene as drawing
 from sam2s_model.checkpoint import load_model
 from sam2s_model.correspondence import FINER, Correspondence, Propagated, unit_tokens
 from sam2s_model.memory import BankLayout, Matching, MemoryBank, View
@@ -14,7 +15,6 @@ from sam2s_model.prompts import Prompt
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.tracker import Tracker
 
-BOX = [50, 30, 110, 90]
 GRID = 8  # of the model's 128 px; 2 label cells and 4 mask cells a place
 CANVAS = torch.nn.functional.normalize(torch.randn(1, 96, 24, 24, generator=torch.Generator().manual_seed(1)), dim=1)
 
@@ -143,23 +143,27 @@ def test_the_oldest_correction_gives_way_and_its_slot_is_used_again(model):
     assert scene.maps(40, picture()).shape[0] == 2 and scene.maps(40, picture())[1, 8:12, 8:12].min() > 0.9
 
 
-@pytest.mark.parametrize("prompt", [
-    dict(box=np.array(BOX, np.float32)), dict(points=np.array([[80.0, 60.0]]), point_labels=np.array([1])),
-    dict(mask=np.pad(np.ones((60, 60), bool), ((30, 38), (50, 50)))),
-], ids=["box", "click", "mask"])  # fmt: skip
-def test_an_image_half_follows_whatever_it_was_prompted_with(prompt):
+@pytest.mark.parametrize("kind", ["box", "click", "mask"])
+def test_an_image_half_follows_whatever_it_was_prompted_with(kind):
     """It has no head that tells presence: what the untrained one says of a box or a click must not count."""
-    model = load_model(resolve_checkpoint("sam2s_nano"), image_size=128, device="cpu")
-    head = [name for name in model.state_dict() if name.startswith(MEMORY_PARTS)]
-    model.missing = tuple(head)
+    model = load_model(resolve_checkpoint("sam2s_nano"), image_size=256, device="cpu")
+    model.missing = tuple(name for name in model.state_dict() if name.startswith(MEMORY_PARTS))
     model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(-9.0)
-    tracker, image = Tracker(model), np.full((128, 160, 3), 90, np.uint8)
-    image[30:90, 50:110] = (200, 190, 60)
-    tracker.step(1, image)
-    assert tracker.policy_name == "match" and tracker.prompt(0, [Prompt(**prompt)]).tracks.areas[0] > 500
-    for i in range(2, 8):
-        tracks = tracker.step(i, np.roll(image, 4 * i, axis=1))
-    assert tracks.areas[0] > 500 and tracks.scores[0] > 0.5
+    scene = drawing.Scene(drawing.SceneConfig(width=320, height=256, frames=12, seed=2))
+    first = scene[0].objects[0]
+    truth = scene[0].labels == first.label
+    y, x = (int(v.mean()) for v in np.nonzero(truth))
+    prompt = {
+        "box": Prompt(box=np.array(first.box, np.float32)),
+        "click": Prompt(points=np.array([[x, y]], np.float32), point_labels=np.array([1])),
+        "mask": Prompt(mask=truth),
+    }[kind]
+    tracker = Tracker(model)
+    tracker.step(1, np.ascontiguousarray(scene[0].image))
+    assert tracker.policy_name == "match" and tracker.prompt(0, [prompt]).tracks.areas[0] > 100
+    for i in range(1, 8):
+        tracks = tracker.step(i + 1, np.ascontiguousarray(scene[i].image))
+        assert tracks.areas[0] > 100 and tracks.scores[0] > 0.5
 
 
 def test_where_nothing_is_known_there_is_no_object(model):
