@@ -323,8 +323,9 @@ def build_tracker(
     first_id: int = 1,
     event: Callable[[str], None] = lambda sentence: None,
 ) -> Any:
-    """The tracker that the parameters describe, or the package's for the device where they name no checkpoint, warmed up. Imports torch; call it in the thread that is to own it.
+    """The tracker that the parameters describe, warmed up. Imports torch; call it in the thread that is to own it.
 
+    Where they name no checkpoint it is the package's default for the device.
     first_id: of the objects, see `Tracker`; event: told the checkpoint's sha256, what was chosen, what was restored
     Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, unreadable prompts) or CheckpointError.
     """

@@ -106,6 +106,18 @@ def test_folder_is_installed(folder: str):
     assert names and all((share_directory() / name).read_bytes() == (ROOT / name).read_bytes() for name in names)
 
 
+@pytest.mark.parametrize("name", ["sam2s_nano.safetensors", "sam2s_pico.safetensors", "sam2s_tiny.safetensors", "README.md"])
+def test_checkpoint_is_installed(name: str):
+    (installed,) = share_directory().parents[1].glob(f"lib/python*/*-packages/sam2s_model/weights/{name}")
+    assert installed.read_bytes() == (ROOT / "sam2s_model" / "weights" / name).read_bytes()
+
+
+def test_every_checkpoint_of_the_package_has_a_card():
+    weights = ROOT / "sam2s_model" / "weights"
+    card = (weights / "README.md").read_text()
+    assert all(f"## {path.stem}\n" in card for path in weights.glob("*.safetensors"))
+
+
 @pytest.mark.parametrize("node", ["pair_node", "recorder_node", "replay_node", "stereo_node", "tracker_node"])
 def test_executable_is_installed_with_this_python(node: str):
     program = share_directory().parents[1] / "lib" / "sam2s_ros" / node

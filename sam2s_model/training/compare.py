@@ -174,7 +174,9 @@ def table(rows: Sequence[Figures], default: str) -> str:
 
 
 def main(
-    checkpoint: Annotated[Optional[Path], typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")] = None,
+    checkpoint: Annotated[
+        Optional[Path], typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")
+    ] = None,
     recordings: Annotated[List[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
     only: Annotated[List[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
     long_term: Annotated[bool, typer.Option(help="scenes in which instruments leave for 30, 100 and 300 frames")] = False,

@@ -161,7 +161,9 @@ def table(columns: dict[str, Sequence[Score]]) -> str:
 
 
 def main(
-    checkpoint: Annotated[Optional[Path], typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")] = None,
+    checkpoint: Annotated[
+        Optional[Path], typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")
+    ] = None,
     recordings: Annotated[List[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
     only: Annotated[List[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
     scene: Annotated[List[int], typer.Option(help="seed of a procedural scene; repeatable")] = [],

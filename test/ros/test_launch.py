@@ -58,3 +58,16 @@ def test_the_launch_file_starts_the_node_prepares_it_and_starts_it_again(graph, 
     code, _ = launched.stop(signal.SIGINT, 30)
     assert code == 0, launched.output
     assert "process has finished cleanly" in launched.output, launched.output
+
+
+def test_a_launch_that_names_no_checkpoint_takes_the_packages(graph, start):
+    statuses = graph.collect(TrackerStatus, "/bare/tracker/status")
+    path = share_directory() / "launch" / "tracker.launch.py"
+    launched = start([sys.executable, "-c", LAUNCH, str(path), "namespace:=bare", "device:=cpu"])
+    graph.wait_until(
+        lambda: statuses and statuses[-1].state == TrackerStatus.STATE_WAITING, 90, lambda: launched.output
+    )
+    said = "using sam2s_nano, the package's default on a CPU"
+    assert f"no checkpoint was given: {said}" in launched.output and said in statuses[-1].message
+    code, _ = launched.stop(signal.SIGINT, 30)
+    assert code == 0, launched.output
