@@ -13,7 +13,7 @@ from sam2s_model.semantics import GENERIC, LabelSet
 
 FOLDER = Path(__file__).parents[2] / "config" / "labels"
 FILES = sorted(FOLDER.glob("*.yaml"))
-SIZES = dict(cholecseg8k=12, endovis2017=7, endovis2018=11, endovis2018_types=7, generic=2, scene=6)
+SIZES = dict(cholecseg8k=12, endovis2017=7, endovis2018=11, endovis2018_types=7, generic=2, m2cai16=7, scene=6)
 
 
 def read(name: str) -> LabelSet:

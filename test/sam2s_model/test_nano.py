@@ -52,10 +52,10 @@ def test_learnt_statistics_normalise_alike_in_evaluation():
 def test_it_tracks_and_names_classes(frames):
     torch.manual_seed(0)
     model = Sam2Model(NANO, image_size=64).eval().requires_grad_(False)
-    tracker = Tracker(model)
+    tracker = Tracker(model, "fifo")
     for i, image in enumerate(frames):
         tracks = tracker.step(i + 1, image)
         if i == 0:
             tracker.prompt(0, [Prompt(box=np.array([20, 30, 60, 60], np.float32)) for _ in range(2)])
-    assert tracker.policy_name == "fifo" and tracks.object_ids.tolist() == [1, 2]
+    assert tracks.object_ids.tolist() == [1, 2]
     assert tracker.outputs.class_logits.shape == (2, 8) and tracker.outputs.class_logits.any()
