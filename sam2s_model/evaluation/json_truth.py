@@ -10,6 +10,7 @@ import base64
 import binascii
 import contextlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def read_json(path: Path) -> Any:
         raise SourceError(f"{path} is not JSON ({error})") from error
 
 
-class JsonTruth(TruthOf):
+class JsonTruth(TruthOf, ABC):
     """classes: object -> name of its class; names: of the images that are annotated, as the files have them"""
 
     def __init__(self) -> None:
@@ -70,9 +71,9 @@ class JsonTruth(TruthOf):
         shared = f"{self._shared} times annotations that nothing tells apart are one object" if self._shared else ""
         return "; ".join(filter(None, [*self._said, f"{len(self.classes)} objects", shared]))
 
+    @abstractmethod
     def of_name(self, name: str, size: tuple[int, int] | None) -> Truth | None:
         """The truth of an image that the files call so. size: (H, W), where the files do not tell it"""
-        raise NotImplementedError
 
     def _object(self, key: tuple, class_name: str) -> int:
         if key not in self._ids:

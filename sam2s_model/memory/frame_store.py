@@ -131,7 +131,7 @@ class FrameStore:
         new, own = signature_of(tokens), self._signatures
         due = (time.remainder(self.matching.every) == 0) & anything
         slot = self.older_frames.argmin()  # empty ones first
-        if self.matching.diverse:
+        if self.matching.keep == "diverse":
             every = torch.cat((own, new[None]))
             likeness = (every @ every.T).fill_diagonal_(-torch.inf)
             pair = likeness.amax(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sam2s_model.config import TrackerConfig
 
@@ -12,7 +12,7 @@ class Matching:
     """Which frames are matched, and how labels follow from it. See the options `match_*` of `TrackerConfig`.
 
     newest: frames of the window, of which only places within `radius` (image sides) are looked at
-    older: further frames, one of which may be kept every `every` frames; diverse: those that are least alike, else the newest
+    older: further frames, one of which may be kept every `every` frames; keep: "diverse", those that are least alike, or "newest"
     neighbours: most similar places of each frame that vote; temperature: of their weights
     threshold: least share of votes for the object; gain: logits of the dense prompt for each share more
     map_share: part of the propagated map, beside the mask, in what is remembered
@@ -23,7 +23,7 @@ class Matching:
     newest: int = 4
     older: int = 4
     every: int = 10
-    diverse: bool = True
+    keep: str = "diverse"
     radius: float = 0.3
     neighbours: int = 2
     temperature: float = 0.05
@@ -35,17 +35,4 @@ class Matching:
 
     @classmethod
     def of(cls, options: TrackerConfig) -> Matching:
-        return cls(
-            newest=options.match_newest,
-            older=options.match_older,
-            every=options.match_every,
-            diverse=options.match_keep == "diverse",
-            radius=options.match_radius,
-            neighbours=options.match_neighbours,
-            temperature=options.match_temperature,
-            threshold=options.match_threshold,
-            gain=options.match_gain,
-            map_share=options.match_map_share,
-            missed=options.match_missed,
-            prompted=options.match_prompted,
-        )
+        return cls(**{field.name: getattr(options, f"match_{field.name}") for field in fields(cls)})

@@ -208,15 +208,15 @@ def test_a_mask_of_a_part_agrees_less_than_the_whole_with_something_beyond(model
     assert part == pytest.approx(121.6 / (121.6 + 6.4 + 1.5 * 76.8)) and whole == pytest.approx(198.4 / 256)
 
 
-@pytest.mark.parametrize("keep, kept", [(False, [40, 50, 60]), (True, [10, 20, 60])])
+@pytest.mark.parametrize("keep, kept", [("newest", [40, 50, 60]), ("diverse", [10, 20, 60])])
 def test_which_older_frames_stay(model, keep, kept):
     """Five views that differ, then the fifth again and again: diverse keeps the views, not what is seen twice."""
     views = {10: 0, 20: 16, 30: 8, 40: 8, 50: 8, 60: 8}
-    scene = Scene(model, older=3, diverse=keep)
+    scene = Scene(model, older=3, keep=keep)
     for frame in range(1, 61):
         scene.matches.store.remember(frame, torch.tensor(frame), unit_tokens(picture(views.get(frame, 4), 8)), torch.tensor(True))
     held = sorted(scene.matches.store.older_frames.tolist())
-    assert held == kept or (keep and held[:2] == kept[:2] and held[2] in (30, 40, 50, 60))
+    assert held == kept or (keep == "diverse" and held[:2] == kept[:2] and held[2] in (30, 40, 50, 60))
 
 
 def test_a_frame_in_which_nothing_is_there_is_no_older_one(model):
