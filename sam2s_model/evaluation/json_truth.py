@@ -10,7 +10,7 @@ import base64
 import binascii
 import contextlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def read_json(path: Path) -> Any:
         raise SourceError(f"{path} is not JSON ({error})") from error
 
 
-class JsonTruth(TruthOf, ABC):
+class JsonTruth(TruthOf):
     """classes: object -> name of its class; names: of the images that are annotated, as the files have them"""
 
     def __init__(self) -> None:
