@@ -37,7 +37,8 @@ def narrow(config: ModelConfig) -> Sam2Model:
 
 def follow(model: Sam2Model, frames: list[np.ndarray], policy: str, plainly: bool) -> list[torch.Tensor]:
     """Mask logits (N, 1, h, w) of each frame from the prompted one on."""
-    tracker, found = Tracker(model, policy, TrackerConfig(long_term_min_iou=0.0, object_score_gating=False)), []
+    gating = policy != "match"  # random features match so badly that no object would be there
+    tracker, found = Tracker(model, policy, TrackerConfig(long_term_min_iou=0.0, object_score_gating=gating)), []
     step, prompt = (getattr(Tracker, name).__wrapped__ if plainly else getattr(Tracker, name) for name in ("step", "prompt"))
     with torch.set_grad_enabled(plainly):
         for i, image in enumerate(frames):
