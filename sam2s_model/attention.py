@@ -37,7 +37,9 @@ def with_wide_values(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return as_it_is(q, k, F.pad(v, (0, q.shape[2] - v.shape[2])))[..., : v.shape[2]]
 
 
-def fastest(kind: Hashable, ways: tuple[Way, ...], *arguments: Tensor, seconds: Callable[[Way], float] | None = None) -> Way:
+def fastest(
+    kind: Hashable, ways: tuple[Way, ...], *arguments: Tensor, seconds: Callable[[Way], float] | None = None
+) -> Way:
     """The one of some ways to the same result that was fastest when this kind was first asked for.
 
     seconds: measures one; None: on the GPU, where the first is taken if the same bits are wanted every time, or if the call is

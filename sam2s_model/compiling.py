@@ -13,7 +13,9 @@ Result = TypeVar("Result")
 PROGRAMS = 64  # of one function in a process, for models, sizes and types; torch's own limit is 8
 
 
-def compile_for_inference(function: Callable[..., Result], *example: Any, backend: str = "inductor") -> Callable[..., Result]:
+def compile_for_inference(
+    function: Callable[..., Result], *example: Any, backend: str = "inductor"
+) -> Callable[..., Result]:
     """A function as one program for arguments like those of the example, with which it is run to compile it at once.
 
     Weights, and what each `Folding` has made of them, are inputs of the program, so that models of one kind share it. What was

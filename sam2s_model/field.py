@@ -56,8 +56,12 @@ def endoscope_field(image: np.ndarray) -> np.ndarray:
         bars = _bars(bright, circle)
         if _is_surround(peak, bright, _disc(small.shape[:2], circle, bars), _on_circle(circle), np.array([x, y])):
             left, top, right, bottom = bars
-            bars = (left * step, top * step, right * step if right < small.shape[1] else width,
-                    bottom * step if bottom < small.shape[0] else height)
+            bars = (
+                left * step,
+                top * step,
+                right * step if right < small.shape[1] else width,
+                bottom * step if bottom < small.shape[0] else height,
+            )
             return _disc((height, width), (x * step + step // 2, y * step + step // 2, radius * step), bars)
     if dark == 4 and support >= _HULL_SUPPORT:
         inside = np.zeros_like(bright)

@@ -70,7 +70,9 @@ def _image_encoder(config: ModelConfig, side: int) -> int:
     widths = [config.embed_dim * 2**i for i in range(4)]
     trunk = _repvit(config, stages, widths) if config.backbone == "repvit_m1" else _hiera(config, side, widths)
     neck = sum(_linear(n, c, config.dim) for n, c in zip(stages[2:], widths[2:]))
-    fine = _linear(stages[0], widths[0], config.decoder_width // 8) + _linear(stages[1], widths[1], config.decoder_width // 4)
+    fine = _linear(stages[0], widths[0], config.decoder_width // 8) + _linear(
+        stages[1], widths[1], config.decoder_width // 4
+    )
     return trunk + neck + fine
 
 
@@ -117,7 +119,11 @@ def _memory_attention(config: ModelConfig, places: int, keys: int, pointers: int
     dim, memory_dim, layers = config.dim, config.memory_dim, config.memory_layers
     own = 3 * _linear(places, dim, dim) + _attention(places, places, dim)
     query = _linear(places, dim, dim)
-    across = _linear(keys, memory_dim, dim) + _attention(places, keys, (dim + memory_dim) // 2) + _linear(places, memory_dim, dim)
+    across = (
+        _linear(keys, memory_dim, dim)
+        + _attention(places, keys, (dim + memory_dim) // 2)
+        + _linear(places, memory_dim, dim)
+    )
     ffn = 2 * _linear(places, dim, config.memory_ffn)
     time = _linear(pointers, dim, memory_dim) if config.pointer_time else 0
     widened = _linear(places, dim, config.decoder_dim) if config.decoder_width != dim else 0

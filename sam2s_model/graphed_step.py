@@ -168,7 +168,9 @@ class GraphedStep:
         key = segmenter.generation, len(ids), clock.shapes, frame.size
         outputs, summary, label_map = self._trackers.run(key, track)
         segmenter.know_tracked(frame.index)
-        own = Outputs(tuple(ids), *(value.clone() for value in outputs.tensors))  # the next replay overwrites the others
+        own = Outputs(
+            tuple(ids), *(value.clone() for value in outputs.tensors)
+        )  # the next replay overwrites the others
         summary, label_map = self._summary.fetch(summary), self._map.fetch(label_map)
         if following is not None:
             self._encoder.look_ahead(following)

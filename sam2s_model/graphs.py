@@ -17,7 +17,9 @@ from sam2s_model.constants import kept_alive
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-GRAPHS = 64  # at most, those last used; one takes some MB of launches, and those of a half share the memory of their tensors
+GRAPHS = (
+    64  # at most, those last used; one takes some MB of launches, and those of a half share the memory of their tensors
+)
 _capturing = Lock()  # of CUDA, in all of the process
 
 

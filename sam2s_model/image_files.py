@@ -16,7 +16,19 @@ from sam2s_model.errors import SourceError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 PROBED = 5  # images whose size is looked at
-MASK_WORDS = {"mask", "masks", "label", "labels", "seg", "segmentation", "gt", "groundtruth", "annotation", "annotations", "overlay"}
+MASK_WORDS = {
+    "mask",
+    "masks",
+    "label",
+    "labels",
+    "seg",
+    "segmentation",
+    "gt",
+    "groundtruth",
+    "annotation",
+    "annotations",
+    "overlay",
+}
 KIND_WORDS = {"color", "colour", "watershed", "instance", "instances", "semantic", "binary", "vis"}
 IMAGE_WORDS = {"img", "image", "rgb", "raw"}
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
@@ -106,7 +118,11 @@ def frame_names(paths: Sequence[Path]) -> list[str]:
 def without_masks(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Images, and masks that lie beside them: files that a word such as mask or label tells from an image of the same name."""
     split = {path: [word for word in re.split(r"[^a-z0-9]+", path.stem.lower()) if word] for path in paths}
-    plain = {tuple(w for w in words if w not in IMAGE_WORDS) for words in split.values() if not MASK_WORDS.intersection(words)}
+    plain = {
+        tuple(w for w in words if w not in IMAGE_WORDS)
+        for words in split.values()
+        if not MASK_WORDS.intersection(words)
+    }
     masks = [
         path for path, words in split.items()
         if MASK_WORDS.intersection(words) and tuple(w for w in words if w not in MASK_WORDS | KIND_WORDS | IMAGE_WORDS) in plain

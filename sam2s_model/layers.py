@@ -26,7 +26,9 @@ class LayerNorm2d(nn.Module):
             y = x.float() - x.float().mean(1, keepdim=True)
             y = y * ((y * y).mean(1, keepdim=True) + self.eps).rsqrt()
             return (y * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-        return F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+        return F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps).permute(
+            0, 3, 1, 2
+        )
 
 
 class MLP(nn.Module):

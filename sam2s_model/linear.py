@@ -78,10 +78,14 @@ def can_pack(dtype: torch.dtype) -> bool:
 def multiply_in_int8(part: nn.Module) -> None:
     """Let all linear layers of a part of a model multiply in 8 bits. Raises ConfigError when it has none, or torch cannot."""
     if "onednn" not in torch.backends.quantized.supported_engines:
-        raise ConfigError(f"precision is 'int8', but torch {torch.__version__} has no oneDNN kernels for it: expected fp32 or bf16")
+        raise ConfigError(
+            f"precision is 'int8', but torch {torch.__version__} has no oneDNN kernels for it: expected fp32 or bf16"
+        )
     layers = [module for module in part.modules() if isinstance(module, Linear)]
     if not layers:
-        raise ConfigError("precision is 'int8', but the model's image encoder has no linear layers: expected fp32 or bf16")
+        raise ConfigError(
+            "precision is 'int8', but the model's image encoder has no linear layers: expected fp32 or bf16"
+        )
     for layer in layers:
         layer.int8 = True
 
@@ -98,7 +102,9 @@ def _quantise(weight: Tensor, bias: Tensor | None = None) -> torch.ScriptObject:
     try:
         torch.backends.quantized.engine = "onednn"
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tensor type goes one day; the operator is that of torch's quantised layers
+            warnings.simplefilter(
+                "ignore"
+            )  # the tensor type goes one day; the operator is that of torch's quantised layers
             rows = torch.quantize_per_channel(weight, scale, zero, 0, torch.qint8)
             return torch.ops.quantized.linear_prepack(rows, None if bias is None else bias.float())
     finally:

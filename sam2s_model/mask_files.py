@@ -45,7 +45,9 @@ class MaskFiles:
         self.count = len(images)
         if len(self._masks) < len(masks):
             first = next(mask for mask in masks if self._masks[mask.stem] != mask)
-            raise SourceError(f"{name} has two masks of one name, {first.name} and {self._masks[first.stem].name}: leave one of them")
+            raise SourceError(
+                f"{name} has two masks of one name, {first.name} and {self._masks[first.stem].name}: leave one of them"
+            )
         if masks and len(self.unused) == len(masks):
             first = f"{masks[0].name} and {images[0].name}" if images else f"{masks[0].name}, and there are no images"
             raise SourceError(f"no mask of {name} has the name of an image: the first are {first}")
@@ -78,7 +80,9 @@ class MaskFiles:
         """One line: what there is and how it is read. Raises SourceError as `reading` does."""
         known = isinstance(self._how, MaskReading)
         said = self.reading.why if known else describe_reading(self.reading, self._seen)
-        odd = [f"{len(self.unused)} have the name of no image, the first is {self.unused[0].name}"] if self.unused else []
+        odd = (
+            [f"{len(self.unused)} have the name of no image, the first is {self.unused[0].name}"] if self.unused else []
+        )
         odd += [f"{self.bare} of {self.count} images have none"] if self.bare else []
         return "; ".join([f"{len(self.paths)} masks, {said}", *odd])
 

@@ -17,7 +17,10 @@ HOW = ("auto", "labels", "binary")
 HALF = 128  # of binary masks with grey edges, and of lossy ones, everything from here on is the object
 WHITE = 200  # the least value of the object in binary masks
 GREY = (48, 207)  # between, a lossy binary mask has next to nothing
-INSIDE, RAMP = 0.1, 0.3  # shares that tell a level of an edge: hardly any inside, and between a lower and a higher value
+INSIDE, RAMP = (
+    0.1,
+    0.3,
+)  # shares that tell a level of an edge: hardly any inside, and between a lower and a higher value
 EDGES = 8  # values that lie along edges only, from which on masks are interpolated and no labels
 MOST_GREY = 0.05  # share of a lossy binary mask's pixels above zero that may be grey
 NEIGHBOURS = np.ones((3, 3), np.uint8)
@@ -121,7 +124,9 @@ def told_values(threshold: int = 0, objects: Sequence[int] = (), ignore: Sequenc
     if objects:
         labels[~np.isin(values, objects)] = 0
     labels[list(ignore)] = VOID
-    said = [f"{threshold} and more is object 1"] * bool(threshold) + [f"{_some(sorted(objects))} are objects"] * bool(objects)
+    said = [f"{threshold} and more is object 1"] * bool(threshold) + [f"{_some(sorted(objects))} are objects"] * bool(
+        objects
+    )
     said += [f"{_some(sorted(ignore))} are void"] * bool(ignore)
     return MaskReading(0, (), f"values as told: {', '.join(said)}", labels.tobytes())
 
@@ -183,7 +188,9 @@ def _white(found: MaskStatistics, listed: tuple[int, ...]) -> MaskReading:
     framed = found.corners == found.only_void
     if framed and found.only_void > 1 and len(found.shapes) == 1:
         return MaskReading(
-            0, listed, "255 is the same border in all masks, which is void: no object (mask_values binary takes it for one)"
+            0,
+            listed,
+            "255 is the same border in all masks, which is void: no object (mask_values binary takes it for one)",
         )
     share = found.pixels[VOID] / found.pixels.sum()
     note = f"; it has all corners and {share:.0%} of the pixels: inverted?" if framed else ""
@@ -214,7 +221,9 @@ def _is_smoothed(edges: list[int], own: list[int]) -> bool:
 def _was_lossy(found: MaskStatistics, listed: tuple[int, ...]) -> bool:
     """Whether values crowd just above 0 and just below 255, as in a JPEG of a binary mask, whatever its name is now."""
     low, high = ([v for v in listed if inside(v)] for inside in (lambda v: v < GREY[0], lambda v: GREY[1] < v < VOID))
-    return len(low) > 1 and len(high) > 1 and found.pixels[low].sum() < found.pixels[HALF:].sum() and _hardly_grey(found)
+    return (
+        len(low) > 1 and len(high) > 1 and found.pixels[low].sum() < found.pixels[HALF:].sum() and _hardly_grey(found)
+    )
 
 
 def _hardly_grey(found: MaskStatistics) -> bool:

@@ -83,7 +83,9 @@ class MemoryAttentionLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, values: Tensor, keys: Tensor, mask: Tensor | None, table: Tensor, turn: KeyRotation) -> Tensor:
+    def forward(
+        self, x: Tensor, values: Tensor, keys: Tensor, mask: Tensor | None, table: Tensor, turn: KeyRotation
+    ) -> Tensor:
         y = self.norm1(x)
         x = x + self.self_attn(y, y, y, table, KeyRotation(table))
         x = x + self.cross_attn_image(self.norm2(x), keys, values, table, turn, mask)
@@ -105,13 +107,17 @@ class RotaryAttention(nn.Module):
         self.out_proj = Linear(dim, dim)
         self._folded = Folding(_one_projection)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, table: Tensor, turn: KeyRotation, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, table: Tensor, turn: KeyRotation, mask: Tensor | None = None
+    ) -> Tensor:
         """q (1 or B, HW, dim) and its rotary table, k and v (B, keys, key_dim), mask (B, 1, keys) -> (B, HW, dim)."""
         q, k = rotate_(self.q_proj(q), table), rotate_(self.k_proj(k), *turn)
         if torch.is_grad_enabled():
             return self.out_proj(attend(q, k, self.v_proj(v), mask))
         weight, bias = self._folded(*self.v_proj.parameters(), *self.out_proj.parameters())
-        return F.linear(attend_in_blocks(q, k, v, mask) if q.device.type == "cpu" else attend(q, k, v, mask), weight, bias)
+        return F.linear(
+            attend_in_blocks(q, k, v, mask) if q.device.type == "cpu" else attend(q, k, v, mask), weight, bias
+        )
 
 
 def _one_projection(value: Tensor, value_bias: Tensor, out: Tensor, out_bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,9 +127,7 @@ def _one_projection(value: Tensor, value_bias: Tensor, out: Tensor, out_bias: Te
 
 
 @constant
-def rotary_table(
-    height: int, width: int, dim: int, device=None, theta: float = 10000.0, step: float = 1.0
-) -> Tensor:
+def rotary_table(height: int, width: int, dim: int, device=None, theta: float = 10000.0, step: float = 1.0) -> Tensor:
     """(HW, dim / 2) complex, of length 1: the first half of the pairs turns with x, the second with y.
 
     step: side of a cell, in cells of the grid that is turned with a step of 1; a place is its cell's centre

@@ -53,7 +53,9 @@ MEMORY_PARTS = (
 @constant
 def _normalisation(device=None) -> tuple[Tensor, Tensor]:
     """Shift and scale, (1, 3, 1, 1), that leave 0..255 with mean 0 and deviation 1 over ImageNet, in each channel."""
-    mean, deviation = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, deviation = (
+        torch.tensor(v, device=device).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     return -mean / deviation, 1 / (255 * deviation)
 
 
@@ -140,7 +142,9 @@ class Sam2Model(nn.Module):
         Raises ConfigError for a model in int8, and where torch lacks something, such as a compiler: it says what.
         """
         if any(isinstance(module, Linear) and module.int8 for module in self.modules()):
-            raise ConfigError("compile is true, but precision is 'int8', which torch cannot compile: expected fp32, bf16 or fp16")
+            raise ConfigError(
+                "compile is true, but precision is 'int8', which torch cannot compile: expected fp32, bf16 or fp16"
+            )
         image = self.prepare_image(torch.zeros(self.image_size, self.image_size, 3, dtype=torch.uint8))
         self._compiled = compile_for_inference(Sam2Model._encode, self, image, backend=backend)
 
@@ -361,7 +365,13 @@ class Sam2Model(nn.Module):
         return torch.where(present[:, None], self.obj_ptr_proj(token), self.no_obj_ptr)
 
     def encode_memory(
-        self, features: ImageFeatures, logits: Tensor, present: Tensor, *, binarise: bool = False, exclusive: bool = False
+        self,
+        features: ImageFeatures,
+        logits: Tensor,
+        present: Tensor,
+        *,
+        binarise: bool = False,
+        exclusive: bool = False,
     ) -> Tensor:
         """Mask logits (B, 1, ., .) and presence (B,) bool -> spatial memories (B, memory_tokens, memory_dim).
 

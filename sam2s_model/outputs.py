@@ -57,7 +57,15 @@ class Outputs:
 def readings(rows: Tensor, prompted: bool = False) -> list[Reading]:
     """A summary on the host -> what it says of each object."""
     return [
-        Reading(s, iou, bool(present), prompted, similarity, bool(rejected), np.array(said, np.float32) if any(said) else None)
+        Reading(
+            s,
+            iou,
+            bool(present),
+            prompted,
+            similarity,
+            bool(rejected),
+            np.array(said, np.float32) if any(said) else None,
+        )
         for s, iou, present, similarity, rejected, *said in rows.tolist()
     ]
 

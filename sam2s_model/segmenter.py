@@ -44,7 +44,10 @@ class Segmenter:
         self.matches = None
         if self.policy.match:
             self.matches = Correspondence(self.policy.match, model, config.prompt_history, config.max_conditioning)
-        notes = (*self.policy.notes, *(part_note for part in (self.looks, self.matches) if part for part_note in part.notes))
+        notes = (
+            *self.policy.notes,
+            *(part_note for part in (self.looks, self.matches) if part for part_note in part.notes),
+        )
         self.bank = MemoryBank(bank_layout(model, self.policy, config, notes), model.device, model.dtype)
 
     @property
@@ -258,7 +261,11 @@ class Segmenter:
         found = self.model.candidates(features, frame.features)
         chosen = self.policy.choose(view, found.logits[:, 1:], found.iou[:, 1:]) + 1
         if not multimask:
-            stays = self.stability.stable(found.logits[:, 0]) if self.stability else torch.ones_like(chosen, dtype=torch.bool)
+            stays = (
+                self.stability.stable(found.logits[:, 0])
+                if self.stability
+                else torch.ones_like(chosen, dtype=torch.bool)
+            )
             chosen = torch.where(stays, 0, chosen)
         return found.taken(chosen), found.logits[:, 1:]
 

@@ -41,7 +41,10 @@ def frame_sequences(path: Path) -> list[Sequence]:
     folders = [path] if (path / "frames").is_dir() else subfolders(path, "frames")
     if not folders:
         raise SourceError(f"{path} has no folder frames, nor a folder with one: expected frames/ and masks/")
-    return [Sequence(f.name, tuple(images_in(f / "frames")), f / "masks" if (f / "masks").is_dir() else None) for f in folders]
+    return [
+        Sequence(f.name, tuple(images_in(f / "frames")), f / "masks" if (f / "masks").is_dir() else None)
+        for f in folders
+    ]
 
 
 def without_masks(path: Path) -> list[str]:

@@ -62,7 +62,9 @@ def download(
     mirror: Annotated[
         str,
         typer.Option(
-            envvar="SAM2S_MIRROR", metavar="URL", help="folder that has the files under the same names: https, http, file"
+            envvar="SAM2S_MIRROR",
+            metavar="URL",
+            help="folder that has the files under the same names: https, http, file",
         ),
     ] = "",
 ) -> None:
@@ -100,7 +102,9 @@ def download(
             print("interrupted: what has arrived is kept, and the same command goes on from there", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
     use = f"; --checkpoint {entry.name} uses it" if output is None else ""
-    console.print(f"{path}: {entry.model}, licence: {entry.licence}{use}", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"{path}: {entry.model}, licence: {entry.licence}{use}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def _must_be(model: str, path: Path) -> None:
@@ -167,10 +171,14 @@ def convert(
     target: Annotated[Path, typer.Argument(help="the file to write, .pt, .pth or .safetensors")],
     half: Annotated[bool, typer.Option("--half", help="store numbers as fp16: half the size")] = False,
     int8: Annotated[
-        bool, typer.Option("--int8", help="store weights in 8 bits, with a scale per output channel: a quarter of the size")
+        bool,
+        typer.Option("--int8", help="store weights in 8 bits, with a scale per output channel: a quarter of the size"),
     ] = False,
     int8_from: Annotated[
-        int, typer.Option(min=1, help="numbers from which a weight is stored in 8 bits; more: a larger file, closer to its source")
+        int,
+        typer.Option(
+            min=1, help="numbers from which a weight is stored in 8 bits; more: a larger file, closer to its source"
+        ),
     ] = 4096,
     image_size: Annotated[
         int, typer.Option(min=0, max=4096, help="side of the input that the file is to be used at, px; 0: the source's")

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sam2s_model.published.catalog import DEFAULT_ON_CPU, DEFAULT_ON_GPU, default_checkpoint, explain_default, resolve_checkpoint
+from sam2s_model.published.catalog import (
+    DEFAULT_ON_CPU,
+    DEFAULT_ON_GPU,
+    default_checkpoint,
+    explain_default,
+    resolve_checkpoint,
+)
 
 
 def checkpoint_or_default(given: str | Path | None, source_kind: str, device: str, say: Callable[[str], Any]) -> Path:

@@ -32,12 +32,17 @@ app.command("bench")(bench)
 
 Checkpoint = Annotated[
     Optional[Path],
-    typer.Option(help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"),
+    typer.Option(
+        help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"
+    ),
 ]
 Model = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
 Policy = Annotated[str, typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}")]
 ImageSize = Annotated[
-    int, typer.Option(min=0, max=4096, help="side of the square the network sees, px, a multiple of 32; 0: the checkpoint's own")
+    int,
+    typer.Option(
+        min=0, max=4096, help="side of the square the network sees, px, a multiple of 32; 0: the checkpoint's own"
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]
@@ -53,7 +58,10 @@ Points = Annotated[
 Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
 MaskTopic = Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")]
 MaskValues = Annotated[
-    str, typer.Option(help="how values of masks are read: labels (255 is void), binary (one object), or auto: from all masks")
+    str,
+    typer.Option(
+        help="how values of masks are read: labels (255 is void), binary (one object), or auto: from all masks"
+    ),
 ]
 
 

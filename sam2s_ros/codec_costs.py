@@ -1,6 +1,6 @@
 """What the way of an image out of its message costs, and of a label image into one, by encoding and size.
 
-    python -m sam2s_ros.codec_costs
+python -m sam2s_ros.codec_costs
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sam2s_model.errors import ConfigError, RequestError
-from sam2s_model.errors import ErrorCode as Code
+from sam2s_model.errors import ConfigError, ErrorCode as Code, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_ros.checkpoints import checkpoint_or_default
 from sam2s_ros.dds import domain_exports, free_domain, label_set_path, local_environment

@@ -38,7 +38,9 @@ Sources = Annotated[
 ]  # fmt: skip
 Checkpoint = Annotated[
     Optional[Path],
-    typer.Option(help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"),
+    typer.Option(
+        help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"
+    ),
 ]
 PromptKind = Annotated[str, typer.Option(help="what each object begins with, from the truth: mask, box or clicks")]
 Clicks = Annotated[int, typer.Option(min=1, max=50, help="how many; all but the first are corrections")]
@@ -47,27 +49,42 @@ Scored = Annotated[str, typer.Option(help="davis: without the prompted and the l
 Frames = Annotated[int, typer.Option(min=0, help="frames of a recording at most; 0: all")]
 Only = Annotated[Optional[List[str]], typer.Option(help="name of a recording to take; repeatable; default: all")]
 Layout = Annotated[
-    str, typer.Option(help="of the folders: auto, davis, sav, endovis2017, endovis2018, cholecseg8k, coco, folder or labelme")
+    str,
+    typer.Option(
+        help="of the folders: auto, davis, sav, endovis2017, endovis2018, cholecseg8k, coco, folder or labelme"
+    ),
 ]
-TruthFolder = Annotated[str, typer.Option(help="folder of masks, or of labelme's files, named by a video's frame numbers or a bag's stamps, or a file of COCO")]
+TruthFolder = Annotated[
+    str,
+    typer.Option(
+        help="folder of masks, or of labelme's files, named by a video's frame numbers or a bag's stamps, or a file of COCO"
+    ),
+]
 Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
 MaskTopic = Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")]
 MaskValues = Annotated[
-    str, typer.Option(help="how values of masks are read: labels (255 is void), binary (one object), or auto: from all masks")
+    str,
+    typer.Option(
+        help="how values of masks are read: labels (255 is void), binary (one object), or auto: from all masks"
+    ),
 ]
 Model = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
 Policy = Annotated[str, typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}")]
 ImageSize = Annotated[
-    int, typer.Option(min=0, max=4096, help="side of the network's input, px, a multiple of 32; 0: the checkpoint's own")
+    int,
+    typer.Option(min=0, max=4096, help="side of the network's input, px, a multiple of 32; 0: the checkpoint's own"),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]
 Threads = Annotated[int, typer.Option(min=1, max=1024, help="of torch in each process; the last bits depend on it")]
 Overlay = Annotated[bool, typer.Option("--overlay", help="also write a video of each recording")]
-Masks = Annotated[bool, typer.Option("--masks", help="also write the masks, one PNG a frame; values are the ids of the ground truth")]
+Masks = Annotated[
+    bool, typer.Option("--masks", help="also write the masks, one PNG a frame; values are the ids of the ground truth")
+]
 
 MasksBag = Annotated[
-    bool, typer.Option("--masks-bag", help="also write the masks as a bag, with the overlay and the label image for viewers")
+    bool,
+    typer.Option("--masks-bag", help="also write the masks as a bag, with the overlay and the label image for viewers"),
 ]
 
 
@@ -98,8 +115,12 @@ def run(
     overlay: Overlay = False,
     masks: Masks = False,
     masks_bag: MasksBag = False,
-    jobs: Annotated[int, typer.Option(min=1, max=1024, help="recordings evaluated at once, each in a process of its own")] = 1,
-    ray: Annotated[str, typer.Option(metavar="ADDRESS", help="evaluate on a Ray cluster: its address, auto, or local")] = "",
+    jobs: Annotated[
+        int, typer.Option(min=1, max=1024, help="recordings evaluated at once, each in a process of its own")
+    ] = 1,
+    ray: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="evaluate on a Ray cluster: its address, auto, or local")
+    ] = "",
 ) -> None:
     """Track every object of every recording from one prompt to the end, frame by frame, and report how well.
 
@@ -126,7 +147,8 @@ def run(
 def live(
     sources: Sources,
     rate: Annotated[
-        Optional[List[float]], typer.Option(min=0.01, max=100.0, help="speed, 1 is the recording's own; repeatable; default: 1")
+        Optional[List[float]],
+        typer.Option(min=0.01, max=100.0, help="speed, 1 is the recording's own; repeatable; default: 1"),
     ] = None,
     checkpoint: Checkpoint = None,
     output: Annotated[Path, typer.Option(help="folder for the reports, one a rate: 1x, 4x, ...")] = Path("output/live"),
@@ -146,7 +168,9 @@ def live(
     image_size: ImageSize = 0,
     device: Device = "auto",
     precision: Precision = "auto",
-    threads: Annotated[int, typer.Option(min=0, max=1024, help="of torch in the node; 0: one less than there are cores")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, max=1024, help="of torch in the node; 0: one less than there are cores")
+    ] = 0,
     overlay: Overlay = False,
     masks: Masks = False,
     masks_bag: MasksBag = False,
@@ -200,7 +224,9 @@ def _evaluated(options: EvalOptions) -> int:
 
 @app.command("compare")
 def compare(
-    reports: Annotated[List[Path], typer.Argument(metavar="A B...", help="output folders of `sam2s eval`, or their report.json")],
+    reports: Annotated[
+        List[Path], typer.Argument(metavar="A B...", help="output folders of `sam2s eval`, or their report.json")
+    ],
     output: Annotated[Optional[Path], typer.Option(help="JSON file for the differences")] = None,
     seed: Annotated[int, typer.Option(help="of the draws for the intervals")] = 0,
     draws: Annotated[int, typer.Option(min=100, max=10**6, help="for the intervals")] = 10_000,

@@ -13,8 +13,7 @@ from sam2s_model.prompts import Prompt, as_mask
 from sam2s_model.semantics import ClassLabel, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros import image_codec
-from sam2s_ros.msg import ClassLabels, TrackedMasks, TrackedObject
-from sam2s_ros.msg import Prompt as PromptMsg
+from sam2s_ros.msg import ClassLabels, Prompt as PromptMsg, TrackedMasks, TrackedObject
 
 
 def to_ns(stamp: Time) -> int:

@@ -105,12 +105,11 @@ class NodeConfig:
     """What the tracker node needs beside TrackerConfig. All times in s."""
 
     checkpoint: str = option(
-        "", "path of the checkpoint, or a name of `sam2s checkpoint list`; empty: sam2s_tiny on a GPU, sam2s_nano on a CPU"
+        "",
+        "path of the checkpoint, or a name of `sam2s checkpoint list`; empty: sam2s_tiny on a GPU, sam2s_nano on a CPU",
     )
     model: str = option("auto", "name of the model; auto recognises it from the checkpoint")
-    image_size: int = option(
-        0, "side of the square the network sees, px; 0 is the checkpoint's own", low=0, high=4096
-    )
+    image_size: int = option(0, "side of the square the network sees, px; 0 is the checkpoint's own", low=0, high=4096)
     device: str = option("auto", "auto, cpu, cuda or cuda:N; auto takes CUDA, and the CPU only with allow_cpu")
     precision: str = option(
         "auto",
@@ -118,7 +117,8 @@ class NodeConfig:
         choices=("auto", "fp32", "bf16", "fp16", "int8"),
     )
     compile: bool = option(
-        False, "whether torch compiles the image encoder at configure, for a minute or so: for a GPU, needs Triton; not for int8"
+        False,
+        "whether torch compiles the image encoder at configure, for a minute or so: for a GPU, needs Triton; not for int8",
     )
     deterministic: bool = option(
         False, "whether the same images and prompts give the same bits every time; somewhat slower on CUDA"
@@ -126,7 +126,9 @@ class NodeConfig:
     allow_cpu: bool = option(False, "whether device auto may fall back to the CPU")
     threads: int = option(0, "threads of torch on the CPU; 0 is one less than there are cores", low=0, high=1024)
     policy: str = option(
-        "auto", "which memory is used: auto: what the checkpoint follows best with; a change keeps the objects", choices=("auto", *POLICY_NAMES)
+        "auto",
+        "which memory is used: auto: what the checkpoint follows best with; a change keeps the objects",
+        choices=("auto", *POLICY_NAMES),
     )
     label_set: str = option("", "path of the YAML table of classes; empty is the generic one")
     compressed: bool = option(False, "whether `image` is a sensor_msgs/CompressedImage (jpeg, png)")
@@ -153,7 +155,9 @@ class NodeConfig:
         0.2, "masks of an image that came longer ago are late; 0 is no limit", low=0.0, high=3600.0
     )
     on_late: str = option(
-        "drop", "late masks: drop publishes nothing, flag publishes ~/masks alone, which says so", choices=("drop", "flag")
+        "drop",
+        "late masks: drop publishes nothing, flag publishes ~/masks alone, which says so",
+        choices=("drop", "flag"),
     )
     on_size_change: str = option(
         "reset",
@@ -169,7 +173,10 @@ class NodeConfig:
         1.0, "going back further than this is a jump; less is a late image, which is dropped", low=0.0, high=1e6
     )
     point_object_id: int = option(
-        0, "object of a point on ~/point or ~/click: 0 a new one, -1 that of the last point, else its id", low=-1, high=2**32 - 1
+        0,
+        "object of a point on ~/point or ~/click: 0 a new one, -1 that of the last point, else its id",
+        low=-1,
+        high=2**32 - 1,
     )
     point_class: str = option("", "class of that object, a name of the label set; empty keeps it")
     overlay_alpha: float = option(0.45, "opacity of the masks in ~/overlay", low=0.0, high=1.0)

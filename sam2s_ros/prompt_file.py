@@ -37,7 +37,9 @@ class PromptFile:
         """Replace the file: whoever reads it sees the old set or the new one. Raises OSError."""
         height, width = prompts.size
         rows = [
-            {"object": object_id, **_to_json(prompt)} for object_id, given in prompts.prompts.items() for prompt in given
+            {"object": object_id, **_to_json(prompt)}
+            for object_id, given in prompts.prompts.items()
+            for prompt in given
         ]
         part = self.path.with_name(self.path.name + ".part")
         text = json.dumps({"version": VERSION, "height": height, "width": width, "prompts": rows}, indent=1)
@@ -53,13 +55,17 @@ class PromptFile:
             size, prompts = (int(content["height"]), int(content["width"])), {}
             for row in content["prompts"]:
                 own = prompts.setdefault(int(row["object"]), [])
-                checked = replace(_from_json(row), object_id=min(1, len(own))).validated(*size)  # all but the first are corrections
+                checked = replace(_from_json(row), object_id=min(1, len(own))).validated(
+                    *size
+                )  # all but the first are corrections
                 own.append(replace(checked, object_id=0))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, cv2.error) as error:
             what = str(error) if isinstance(error, (OSError, RequestError)) else f"{type(error).__name__}: {error}"
-            raise ConfigError(f"{self.path} is not a file of saved prompts ({what}): remove it, or set restore to false")
+            raise ConfigError(
+                f"{self.path} is not a file of saved prompts ({what}): remove it, or set restore to false"
+            )
         return PromptSet(size, prompts)
 
 

@@ -48,7 +48,10 @@ class RecorderConfig:
         64, "frames that wait to be written; from half of it on, overlays are left out", low=2, high=10000
     )
     reserve: int = option(
-        64, "MiB of the disk that stay free: with less, the files are finished and the recording ends", low=4, high=1 << 20
+        64,
+        "MiB of the disk that stay free: with less, the files are finished and the recording ends",
+        low=4,
+        high=1 << 20,
     )
 
     def __post_init__(self):

@@ -123,7 +123,9 @@ class RecordingWriter:
     def _write(self, job: Job) -> None:
         free = shutil.disk_usage(self._folder).free
         if free < self._reserve:
-            raise OSError(f"the disk is full: {free >> 20} MiB are free, the last {self._reserve >> 20} are left to finish the files")
+            raise OSError(
+                f"the disk is full: {free >> 20} MiB are free, the last {self._reserve >> 20} are left to finish the files"
+            )
         masks = job.masks
         self._bag.write(job.arrived, serialize_message(masks))
         stamp = to_ns(masks.header.stamp)

@@ -65,7 +65,9 @@ class SoakClient(DemoClient):
         for client in (self._camera, self._prompts, self._state):
             self._wait(client.service_is_ready, timeout, f"service {client.srv_name}")
         ready = SetBool.Request(data=False)
-        self._wait(lambda: self._call(self._camera, ready, CALL_TIMEOUT).success, timeout, "the camera to have a subscriber")
+        self._wait(
+            lambda: self._call(self._camera, ready, CALL_TIMEOUT).success, timeout, "the camera to have a subscriber"
+        )
         time.sleep(settle)
         self.log.began, self._cpu_began = time.monotonic(), self._cpu()
         self._call(self._camera, SetBool.Request(data=True), CALL_TIMEOUT)

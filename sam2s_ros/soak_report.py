@@ -70,7 +70,13 @@ def _memory(log: SoakLog, seconds: float) -> dict[str, Any]:
     warm = float(np.median(resident[times >= log.began + after][:READINGS]))
     end = float(np.median(resident[times <= log.ended][-READINGS:]))
     series = [int(np.median(part)) for part in np.array_split(resident, min(POINTS, len(resident)))]
-    return dict(after_s=round(after, 1), warm=int(warm), end=int(end), growth_percent=round(100 * (end / warm - 1), 3), series=series)
+    return dict(
+        after_s=round(after, 1),
+        warm=int(warm),
+        end=int(end),
+        growth_percent=round(100 * (end / warm - 1), 3),
+        series=series,
+    )
 
 
 def _checks(counts: dict[str, int], drops: dict[str, int], log: SoakLog, codes: dict[str, int]) -> list[dict]:
@@ -114,13 +120,19 @@ def tables(found: dict[str, Any]) -> Group:
     table.add_row("tracker", model["name"] + (f" on {found['device']}" if model["checkpoint"] else ""))
     if model["checkpoint"]:
         table.add_row("checkpoint", f"{Path(model['checkpoint']).name}, {model['image_size']} px, {model['dtype']}")
-    table.add_row("camera", f"{width}x{height} {camera['encoding']}, {camera['rate']:g} Hz, {camera['reached']:.2f} Hz reached")
+    table.add_row(
+        "camera", f"{width}x{height} {camera['encoding']}, {camera['rate']:g} Hz, {camera['reached']:.2f} Hz reached"
+    )
     table.add_row("run", f"{found['seconds'] / 60:.1f} min, {found['objects']} object")
-    table.add_row("images sent / received / published", f"{counts['sent']} / {counts['received']} / {counts['published']}")
+    table.add_row(
+        "images sent / received / published", f"{counts['sent']} / {counts['received']} / {counts['published']}"
+    )
     table.add_row("lost between camera and node", str(counts["lost_before_node"]))
     table.add_row("replaced by a newer image", str(counts["dropped_overload"]))
     others = {name: counts[name] for name in DROPS if name != "dropped_overload" and counts[name]}
-    table.add_row("dropped by other causes", ", ".join(f"{n.removeprefix('dropped_')} {c}" for n, c in others.items()) or "none")
+    table.add_row(
+        "dropped by other causes", ", ".join(f"{n.removeprefix('dropped_')} {c}" for n, c in others.items()) or "none"
+    )
     for name, title in (("added_latency_ms", "added latency"), ("age_ms", "age when published")):
         values = found[name]
         names = [*PERCENTILES, "max"]

@@ -8,8 +8,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NoAnswer  # another class than TimeoutError before Python 3.11
+from concurrent.futures import (
+    Future,
+    TimeoutError as NoAnswer,  # another class than TimeoutError before Python 3.11
+)
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -256,7 +258,9 @@ class Worker:
         step, finished = time.monotonic() - began, self._now()
         if (tracks.stamp, tracks.size) != (frame.stamp, image.shape[:2]):
             wanted = f"{frame.stamp} and {image.shape[:2]}"
-            raise RuntimeError(f"the tracker's masks are of stamp {tracks.stamp} and size {tracks.size} instead of {wanted}")
+            raise RuntimeError(
+                f"the tracker's masks are of stamp {tracks.stamp} and size {tracks.size} instead of {wanted}"
+            )
         self._frames.append(Processed(frame.stamp, frame.header, frame.received, finished))
         self._look(tracker)
         return Result(frame, image, tracks, step, finished, self.view.model, config)
@@ -363,9 +367,7 @@ def build_tracker(
         tracker.warm_up(model.image_size, model.image_size)
     if prompts:
         tracker.save_to(prompts, saved, event)
-    event(
-        f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {file_sha256(checkpoint)}"
-    )
+    event(f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {file_sha256(checkpoint)}")
     if model.missing:
         event(f"{checkpoint} lacks {len(model.missing)} tensors, so tracking is {tracker.policy_name!r}")
     return tracker

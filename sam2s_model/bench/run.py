@@ -223,7 +223,12 @@ def _work(tracker: Tracker, case: Case, machine: Machine) -> dict[str, Any]:
     least, done = least_work(model, shape), work_done(config, shape)
     rates = machine.matmul[_precision(case, model.device)], machine.bandwidth
     work = {
-        part: dict(flops=done[part], least_flops=of_part.flops, least_bytes=of_part.bytes, floor_ms=1e3 * of_part.seconds(*rates))
+        part: dict(
+            flops=done[part],
+            least_flops=of_part.flops,
+            least_bytes=of_part.bytes,
+            floor_ms=1e3 * of_part.seconds(*rates),
+        )
         for part, of_part in least.items()
     }
     return dict(memories=memories, pointers=pointers, work=work, floor_ms=1e3 * floor_seconds(least, *rates))

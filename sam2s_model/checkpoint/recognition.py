@@ -60,7 +60,9 @@ def recognise(state: Mapping[str, Tensor], path: str | Path) -> ModelConfig:
             "`sam2s checkpoint convert PART OUT.safetensors --base WHOLE`"
         )
     if other := next((what for name, what in OTHER_MODELS.items() if name in state), ""):
-        raise CheckpointError(f"{path} is not a checkpoint of a known model: it is one of {other}, which is another network")
+        raise CheckpointError(
+            f"{path} is not a checkpoint of a known model: it is one of {other}, which is another network"
+        )
     raise CheckpointError(f"{path} is not a checkpoint of a known model: {_nearest_and_differences(state)}")
 
 
@@ -70,7 +72,11 @@ def part_of(state: Mapping[str, Tensor]) -> str:
     if not fits:
         return ""
     roots = sorted({name.split(".")[0] for name in state})
-    lacks = "nothing but its image encoder" if roots == ["image_encoder"] else f"without its image encoder: {', '.join(roots)}"
+    lacks = (
+        "nothing but its image encoder"
+        if roots == ["image_encoder"]
+        else f"without its image encoder: {', '.join(roots)}"
+    )
     which = fits[0] if len(fits) == 1 else f"{fits[0]} or another that is alike there ({len(fits)} are)"
     return f"{which}, {lacks} ({len(state)} tensors)"
 

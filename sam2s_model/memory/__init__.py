@@ -103,7 +103,9 @@ def choose_policy(name: str, has_memory: bool, model: ModelConfig) -> str:
     if name not in POLICIES:
         raise ConfigError(f"policy is {name!r}: expected auto, {', '.join(POLICIES)}")
     if name not in WITHOUT_MEMORY and not has_memory:
-        raise ConfigError(f"policy is {name!r}, but the checkpoint has no trained memory: expected 'match', 'none' or 'auto'")
+        raise ConfigError(
+            f"policy is {name!r}, but the checkpoint has no trained memory: expected 'match', 'none' or 'auto'"
+        )
     return name
 
 

@@ -148,7 +148,10 @@ class MemoryBank:
         slot = self._conditioning_slot(row, frame)
         self.spatial[row, slot] = spatial.to(self.dtype)
         self.pointers[row, slot] = pointer.to(self.dtype)
-        rings = ((self.known, self.frames, layout.recent), (self.known_pointers, self.pointer_frames, layout.recent_pointers))
+        rings = (
+            (self.known, self.frames, layout.recent),
+            (self.known_pointers, self.pointer_frames, layout.recent_pointers),
+        )
         for known, frames, ring in rings:
             known[row, slot] = frames[row, slot] = frame
             same = layout.conditioning + frame % ring if ring else slot
@@ -245,7 +248,9 @@ class MemoryBank:
         layout, n = self.layout, len(self.ids)
         old = self._stores if n else None
         device, dtype = self.device, self.dtype
-        spatial = torch.zeros(capacity, layout.spatial_slots, layout.tokens, layout.memory_dim, device=device, dtype=dtype)
+        spatial = torch.zeros(
+            capacity, layout.spatial_slots, layout.tokens, layout.memory_dim, device=device, dtype=dtype
+        )
         pointers = torch.zeros(capacity, layout.pointer_slots, layout.dim, device=device, dtype=dtype)
         logits = torch.zeros(capacity, layout.masks, *layout.logits, device=device)
         slots = (layout.spatial_slots, layout.pointer_slots)

@@ -108,11 +108,18 @@ def main(
     size: Annotated[List[int], typer.Option(help="side of the input, px; repeatable")] = [512, 1024],
     policy: Annotated[List[str], typer.Option(help="default: all; repeatable")] = list(POLICY_NAMES),
     steps: Annotated[int, typer.Option(help="also time as many steps of each policy, which take turns")] = 0,
-    precision: Annotated[str, typer.Option(help="of the steps: fp32 or bf16; keys and bytes do not depend on it")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="of the steps: fp32 or bf16; keys and bytes do not depend on it")
+    ] = "fp32",
 ) -> None:
     """Print a table of keys and bytes, and of times where they are asked for."""
     torch.manual_seed(0)
-    model = Sam2Model(ModelConfig.from_name(name)).to(resolve_dtype(precision, torch.device("cpu"))).eval().requires_grad_(False)
+    model = (
+        Sam2Model(ModelConfig.from_name(name))
+        .to(resolve_dtype(precision, torch.device("cpu")))
+        .eval()
+        .requires_grad_(False)
+    )
     cells: dict[str, list[str]] = {}
     grown = []
     for side in size:

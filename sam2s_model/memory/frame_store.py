@@ -39,7 +39,14 @@ class FrameStore:
     """
 
     def __init__(
-        self, matching: Matching, ring: int, conditioning: int, places: int, dim: int, device: torch.device, dtype: torch.dtype
+        self,
+        matching: Matching,
+        ring: int,
+        conditioning: int,
+        places: int,
+        dim: int,
+        device: torch.device,
+        dtype: torch.dtype,
     ):
         """ring: newest frames that are kept; conditioning: columns of label maps that come before those of the ring."""
         self.matching, self.ring, self.conditioning = matching, ring, conditioning

@@ -59,4 +59,6 @@ def _quantities(box: Tensor) -> Tensor:
 
 def _deviations(height: Tensor, relative: float, aspect: float) -> Tensor:
     height = height.clamp(min=1.0)
-    return torch.stack((relative * height, relative * height, torch.full_like(height, aspect), relative * height), dim=1)
+    return torch.stack(
+        (relative * height, relative * height, torch.full_like(height, aspect), relative * height), dim=1
+    )

@@ -11,7 +11,6 @@ from torch import Tensor
 from sam2s_model.memory.bank import EMPTY, MemoryBank, Rows
 from sam2s_model.memory.evidence import Evidence
 
-
 EVER = 1 << 30  # frames
 
 

@@ -7,8 +7,8 @@ This folder imports numpy and cv2 only: nothing of torch, of ROS or of the rest 
     scene.objects             # label, object id, class name and class id of each instrument
 """
 
-from sam2s_model.scene.config import SceneConfig, SceneError
 from sam2s_model.scene.catalogue import CLASS_IDS
+from sam2s_model.scene.config import SceneConfig, SceneError
 from sam2s_model.scene.scene import ObjectState, Scene, SceneFrame, SceneObject
 
 __all__ = ["CLASS_IDS", "ObjectState", "Scene", "SceneConfig", "SceneError", "SceneFrame", "SceneObject"]

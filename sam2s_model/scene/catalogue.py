@@ -65,8 +65,16 @@ class _Look:
     def clevis(self, length: float, half: float, pin: float = 0.16) -> Part:
         """The fork between shaft and jaws, with its pin."""
         canvas = Canvas((-0.35, -half - 0.15, length + 0.4, half + 0.15), self.scale)
-        outline = [(-0.25, -half * 0.85), (0.3, -half), (length, -half * 0.8), (length + 0.3, -half * 0.4),
-                   (length + 0.3, half * 0.4), (length, half * 0.8), (0.3, half), (-0.25, half * 0.85)]
+        outline = [
+            (-0.25, -half * 0.85),
+            (0.3, -half),
+            (length, -half * 0.8),
+            (length + 0.3, -half * 0.4),
+            (length + 0.3, half * 0.4),
+            (length, half * 0.8),
+            (0.3, half),
+            (-0.25, half * 0.85),
+        ]
         canvas.solid(outline, self.steel, 0.22)
         canvas.stripe(box(0.25, length * 0.8, 0.06), (40, 40, 44), 0.08)
         canvas.solid(disc(length, 0, pin), tuple(int(0.75 * c) for c in self.steel), 0.12, 0.1)
@@ -156,8 +164,19 @@ def _hook(look: _Look) -> Kit:
     sleeve.solid(outline, (222, 212, 186), 0.3)
     sleeve.stripe(box(0.1, 0.2, 0.34), (150, 140, 118), 0.04)
     wire = Canvas((-0.2, -0.4, 1.6, 1.2), look.scale)
-    outline = [(-0.15, -0.10), (1.05, -0.10), (1.28, -0.04), (1.36, 0.14), (1.32, 0.86), (1.22, 0.92), (1.13, 0.86),
-               (1.15, 0.22), (1.08, 0.11), (0.95, 0.10), (-0.15, 0.10)]
+    outline = [
+        (-0.15, -0.10),
+        (1.05, -0.10),
+        (1.28, -0.04),
+        (1.36, 0.14),
+        (1.32, 0.86),
+        (1.22, 0.92),
+        (1.13, 0.86),
+        (1.15, 0.22),
+        (1.08, 0.11),
+        (0.95, 0.10),
+        (-0.15, 0.10),
+    ]
     wire.solid(outline, look.steel, 0.1)
     wire.stripe([(1.1, 0.55), (1.4, 0.55), (1.4, 1.0), (1.1, 1.0)], (70, 52, 42))  # charred end
     shaft = look.shaft((24, 25, 28), MATTE, None, (36, 38, 42))

@@ -37,7 +37,9 @@ class SceneConfig:
     instruments: int = _option(2, "how many; 0 shows the same tissue without them", 0, MAX_INSTRUMENTS)
     classes: str = _option("", "class names of the instruments in order, comma separated; empty: chosen by the seed")
     event_period: float = _option(4.8, "s in which two instruments cross, and one leaves and returns", 0.5, 3600.0)
-    absence: float = _option(0.0, "s that the one that leaves stays away in addition; the period is longer by that", 0.0, 3600.0)
+    absence: float = _option(
+        0.0, "s that the one that leaves stays away in addition; the period is longer by that", 0.0, 3600.0
+    )
     smoke: float = _option(0.45, "density", 0.0, 1.0)
     blood: float = _option(0.4, "on tissue and instruments", 0.0, 1.0)
     camera_motion: float = _option(0.4, "pan, zoom, rotation and tremor", 0.0, 1.0)

@@ -45,8 +45,9 @@ class Rig:
         sides = [spread, -spread, math.pi, 0.5 * (math.pi + spread), -0.5 * (math.pi + spread), 0.0]
         self._ports = [math.pi / 2 + tilt + side for side in sides[:count]]
         periods = (2.3, 1.9, 2.9, 1.7, 6.1)  # s, of x, y, wrist, jaws, distance to the camera
-        self._sway = [[Sway(stream(config.seed, WOBBLE, i, n), period) for n, period in enumerate(periods)]
-                      for i in range(count)]
+        self._sway = [
+            [Sway(stream(config.seed, WOBBLE, i, n), period) for n, period in enumerate(periods)] for i in range(count)
+        ]
 
     @property
     def shaft_length(self) -> float:

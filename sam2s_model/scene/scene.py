@@ -77,8 +77,10 @@ class Scene:
         names = choose_classes(config)
         breadths = [thickness(config, i) for i in range(len(names))]
         self._rig = Rig(config, _LONGEST * max(breadths, default=0.0))
-        self._instruments = [Instrument(config, i, name, self._rig.shaft_length, breadth)
-                             for i, (name, breadth) in enumerate(zip(names, breadths))]
+        self._instruments = [
+            Instrument(config, i, name, self._rig.shaft_length, breadth)
+            for i, (name, breadth) in enumerate(zip(names, breadths))
+        ]
         self.objects = tuple(SceneObject(i, i, tool.name, tool.class_id) for i, tool in enumerate(self._instruments, 1))
         self._tissue, self._camera = Tissue(config), Camera(config)
         self._smoke, self._sensor = Smoke(config), Sensor(config)

@@ -92,7 +92,9 @@ class LiveNode:
             finally:
                 code = graph.stop("replay", timeout=REPLAY_TIMEOUT)["replay"]
         if code:
-            raise SourceError(f"the replay of {task.key} ended with exit code {code}: {tail(self._logs / 'replay.log', 1)}")
+            raise SourceError(
+                f"the replay of {task.key} ended with exit code {code}: {tail(self._logs / 'replay.log', 1)}"
+            )
         after = client.get_state().status
         return live_result(task, recording, client.log, before, after, refused=prompts.refused, interrupted=interrupted)
 

@@ -136,17 +136,21 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
     checkpoint = checkpoint_or_default(options.checkpoint, kind, options.engine.device, options.say)
     engine = replace(options.engine, checkpoint=str(checkpoint.resolve()))
     folder = options.output.resolve()
-    return [
-        replace(
-            task,
-            engine=engine,
-            overlay=str(folder / "overlay" / f"{task.key}.mp4") if options.overlay else "",
-            masks=str(folder / "masks" / task.key) if options.masks else "",
-            masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
-            rate=options.rate,
-        )
-        for task in tasks
-    ], checkpoint, lines + said_once(_mask_lines([opened[task.key] for task in tasks]))
+    return (
+        [
+            replace(
+                task,
+                engine=engine,
+                overlay=str(folder / "overlay" / f"{task.key}.mp4") if options.overlay else "",
+                masks=str(folder / "masks" / task.key) if options.masks else "",
+                masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
+                rate=options.rate,
+            )
+            for task in tasks
+        ],
+        checkpoint,
+        lines + said_once(_mask_lines([opened[task.key] for task in tasks])),
+    )
 
 
 def _mask_lines(recordings: list[Recording]) -> list[tuple[str, str]]:

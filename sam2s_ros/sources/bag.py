@@ -127,7 +127,9 @@ class BagSource(FrameSource):
         except Exception as error:  # as above: a damaged file ends in whatever its bytes lead to
             reason = (str(error) or type(error).__name__).rstrip(".")
             help_ = what_helps(self._path)
-            raise SourceError(f"{self.spec} is not a readable rosbag2 recording ({reason})" + f": {help_}" * bool(help_)) from error
+            raise SourceError(
+                f"{self.spec} is not a readable rosbag2 recording ({reason})" + f": {help_}" * bool(help_)
+            ) from error
         try:
             yield reader
         finally:

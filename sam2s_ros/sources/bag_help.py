@@ -56,13 +56,18 @@ def _of_file(file: Path, bag: Path) -> str:
     if not size:
         return f"{file.name} is empty: nothing was recorded, or nothing was written"
     if head.startswith(ZSTD):
-        return "" if is_packed(file) else f"{file.name} is compressed as a whole: rename it to {file.name}.zstd and {unpack(file)}"
+        return (
+            ""
+            if is_packed(file)
+            else f"{file.name} is compressed as a whole: rename it to {file.name}.zstd and {unpack(file)}"
+        )
     if file.suffix == ".mcap":
         if not head.startswith(MCAP):
             return f"{file.name} is not an mcap file: it begins with {head[:8].hex(' ')}"
         if tail != MCAP:
-            return f"{file.name} is cut, its end is missing: recover it with `mcap recover {file} -o recovered.mcap`" + (
-                f" or `ros2 bag reindex -s mcap {bag}`" if bag.is_dir() else ""
+            return (
+                f"{file.name} is cut, its end is missing: recover it with `mcap recover {file} -o recovered.mcap`"
+                + (f" or `ros2 bag reindex -s mcap {bag}`" if bag.is_dir() else "")
             )
     if file.suffix == ".db3":
         if not head.startswith(SQLITE):

@@ -42,10 +42,14 @@ class FolderSource(FrameSource):
         self.size = size
         self._names = frame_names(self._images)
         if beside:
-            self.notes.append(f"{len(beside)} files are masks by their names, the first is {beside[0].name}: they are no frames")
+            self.notes.append(
+                f"{len(beside)} files are masks by their names, the first is {beside[0].name}: they are no frames"
+            )
         twice = [name for name, path in zip(self._names, self._images) if name != path.stem]
         if twice:
-            self.notes.append(f"{len(twice)} images share a name but for its suffix, such as {twice[0]} and {twice[1]}: all are frames")
+            self.notes.append(
+                f"{len(twice)} images share a name but for its suffix, such as {twice[0]} and {twice[1]}: all are frames"
+            )
         self.fps = ASSUMED_FPS
         self.length = len(self._images)
         self._masks = MaskFiles(spec, self._images, masks, mask_values)

@@ -77,7 +77,9 @@ def _bag_in(spec: str, path: Path, is_dir: bool) -> Path | None:
         )
     packed = next((p for p in sorted(path.iterdir()) if is_packed(p)), None) if not files else None
     if packed is not None:
-        raise SourceError(f"{spec} has {packed.name}, which was compressed, and no metadata.yaml: unpack it with `zstd -d {packed}`")
+        raise SourceError(
+            f"{spec} has {packed.name}, which was compressed, and no metadata.yaml: unpack it with `zstd -d {packed}`"
+        )
     return files[0] if files else None
 
 

@@ -68,7 +68,10 @@ FULL = {
     Case(REAL, 512, "mask", INTERACTIVE, seed=9, bias=-2.0, real=True): ("sam2", "transformers"),
     Case("sam2.1_hiera_small", 512, "point", INTERACTIVE, seed=0, bias=0.6): ("sam2", "transformers"),
     Case("sam2.1_hiera_base_plus", 512, "mask", VOS, seed=1, bias=0.0): ("sam2", "transformers"),
-    Case("sam2.1_hiera_large", 512, "point", INTERACTIVE, seed=2, bias=0.0, frames=4, always=True): ("sam2", "transformers"),
+    Case("sam2.1_hiera_large", 512, "point", INTERACTIVE, seed=2, bias=0.0, frames=4, always=True): (
+        "sam2",
+        "transformers",
+    ),
     Case(EDGETAM, 512, "point", INTERACTIVE, seed=1, bias=0.0): ("transformers",),
     Case(EDGETAM, 512, "mask", VOS, seed=1, bias=0.0): ("transformers",),
     Case(EDGETAM, 1024, "mask", INTERACTIVE, seed=1, bias=0.0): ("transformers",),

@@ -159,7 +159,9 @@ def test_a_recorder_that_left_no_report_is_told_with_its_last_lines(tmp_path, re
 
 
 def test_keep_going_until_sigint_while_the_example_controller_looks_on(begin_demo, start, tmp_path):
-    demo = begin_demo(tmp_path / "out", "--keep-going", "--rate", "20", "--checkpoint", "sam2s_pico", "--image-size", "0")
+    demo = begin_demo(
+        tmp_path / "out", "--keep-going", "--rate", "20", "--checkpoint", "sam2s_pico", "--image-size", "0"
+    )
     demo.wait_for_output("playing at", 90)
     [domain] = re.findall("to join this graph from another shell: export (.*)", demo.output)
     robot = start(

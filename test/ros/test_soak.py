@@ -27,6 +27,10 @@ def test_p08_a_soak_gives_the_percentiles_of_all_frames_with_the_hardware(start,
         assert ascending == sorted(ascending)
     assert 5 <= latency["p50"] < age["p50"], "a step sleeps 5 ms; the age has the way from the camera in addition"
     assert found["objects"] == 1 and found["model"]["name"] == "no model, sleeps 5 ms"
-    assert found["memory"]["warm"] > 10**7 and set(found["cpu_percent_of_a_core"]) == {"camera", "tracker", "subscriber"}
+    assert found["memory"]["warm"] > 10**7 and set(found["cpu_percent_of_a_core"]) == {
+        "camera",
+        "tracker",
+        "subscriber",
+    }
     for text in (found["hardware"], "no model, sleeps 5 ms", "added latency p50 / p90 / p99 / p99.9 / max, ms"):
         assert text and text in soak.output, soak.output

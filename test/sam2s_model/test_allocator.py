@@ -26,7 +26,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def faults(how: str, **variables: str) -> tuple[str, int]:
     env = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    done = subprocess.run([sys.executable, "-c", PROGRAM, how], env=env | variables, text=True, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, how], env=env | variables, text=True, capture_output=True, check=True
+    )
     answer, pages = done.stdout.split()
     return answer, int(pages)
 
@@ -36,4 +38,6 @@ def test_pages_of_large_buffers_fault_once():
     assert faults("as it comes")[1] > 5_000, "ten buffers of ten thousand pages"
     assert faults("kept") == ("True", pytest.approx(0, abs=500))
     assert faults("as it comes", **VARIABLES)[1] < 500, "the variables do the same"
-    assert faults("kept", MALLOC_MMAP_THRESHOLD_="131072", MALLOC_TRIM_THRESHOLD_="131072")[1] > 5_000, "what is set stays"
+    assert faults("kept", MALLOC_MMAP_THRESHOLD_="131072", MALLOC_TRIM_THRESHOLD_="131072")[1] > 5_000, (
+        "what is set stays"
+    )

@@ -92,8 +92,14 @@ def test_int8_is_refused():
 @pytest.mark.parametrize(
     "problem, said",
     [
-        (RuntimeError("Cannot find a working triton installation.\nMore information"), "Cannot find a working triton installation."),
-        (RuntimeError("C++ compile error\n\nOutput:\na.h:1: fatal error: Python.h: No such file"), "a.h:1: fatal error: Python.h: No such file"),
+        (
+            RuntimeError("Cannot find a working triton installation.\nMore information"),
+            "Cannot find a working triton installation.",
+        ),
+        (
+            RuntimeError("C++ compile error\n\nOutput:\na.h:1: fatal error: Python.h: No such file"),
+            "a.h:1: fatal error: Python.h: No such file",
+        ),
         (AssertionError(), "AssertionError"),
     ],
     ids=["no triton", "no headers", "without words"],
@@ -111,7 +117,9 @@ def test_in_a_tracker_by_the_compiler_of_this_machine(frames):
     if not shutil.which("g++"):
         pytest.skip("needs g++, by which torch compiles for a CPU")
     trackers = [Tracker(build(LEAST), "fifo") for _ in range(2)]
-    with torch._inductor.config.patch({"cpp.vec_isa_ok": False}):  # without vectors: torch takes seconds to try which there are
+    with torch._inductor.config.patch(
+        {"cpp.vec_isa_ok": False}
+    ):  # without vectors: torch takes seconds to try which there are
         trackers[0].model.compile_encoder()
     for stamp, image in enumerate(frames[:3], start=1):
         for tracker in trackers:

@@ -76,7 +76,10 @@ def test_labels_move_with_the_picture(model, dx, dy):
     scene = Scene(model, older=0, neighbours=1)
     scene.prompt(0, picture(), mask(3, 2, 5, 5))
     moved, expected = scene.maps(1, picture(8 - dx, 8 - dy))[0], cells(mask(3 + dx, 2 + dy, 5 + dx, 5 + dy))
-    known = slice(2 * max(dy, 0), 16 + 2 * min(dy, 0)), slice(2 * max(dx, 0), 16 + 2 * min(dx, 0))  # what came in is not
+    known = (
+        slice(2 * max(dy, 0), 16 + 2 * min(dy, 0)),
+        slice(2 * max(dx, 0), 16 + 2 * min(dx, 0)),
+    )  # what came in is not
     torch.testing.assert_close(moved[known], expected[known], atol=0.05, rtol=0)
 
 
@@ -214,7 +217,9 @@ def test_which_older_frames_stay(model, keep, kept):
     views = {10: 0, 20: 16, 30: 8, 40: 8, 50: 8, 60: 8}
     scene = Scene(model, older=3, keep=keep)
     for frame in range(1, 61):
-        scene.matches.store.remember(frame, torch.tensor(frame), unit_tokens(picture(views.get(frame, 4), 8)), torch.tensor(True))
+        scene.matches.store.remember(
+            frame, torch.tensor(frame), unit_tokens(picture(views.get(frame, 4), 8)), torch.tensor(True)
+        )
     held = sorted(scene.matches.store.older_frames.tolist())
     assert held == kept or (keep == "diverse" and held[:2] == kept[:2] and held[2] in (30, 40, 50, 60))
 

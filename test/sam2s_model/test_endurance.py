@@ -63,13 +63,17 @@ def test_p25_memory_is_flat_over_100000_frames():
             tracker.reset()
         tracker.step(i + 1, images[i % len(images)])
         if i % TURN == 0:
-            tracker.prompt(0, [Prompt(box=np.array([5 + 2 * n, 5, 30 + 2 * n, 40], np.float32)) for n in range(counts[0])])
+            tracker.prompt(
+                0, [Prompt(box=np.array([5 + 2 * n, 5, 30 + 2 * n, 40], np.float32)) for n in range(counts[0])]
+            )
             counts.append(counts.pop(0))
         if i + 1 == settles:
             settled, bank = resident_bytes(), tracker.memory_bytes()
     assert len(tracker.object_ids) == counts[-1]
     growth = resident_bytes() / settled - 1
-    print(f"resident {settled / 1e6:.1f} MB after frame {settles}, {100 * growth:+.2f} % at frame {LONG}; memory_bytes {bank}")
+    print(
+        f"resident {settled / 1e6:.1f} MB after frame {settles}, {100 * growth:+.2f} % at frame {LONG}; memory_bytes {bank}"
+    )
     assert growth < 0.01
     assert tracker.memory_bytes() == bank
 
@@ -88,6 +92,8 @@ def test_p25_device_memory_is_flat_over_20000_frames():
         tracker.step(i + 1, images[i % len(images)])
         if i == SETTLED:
             allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
-    print(f"allocated {before} -> {allocated} -> {torch.cuda.memory_allocated()}, reserved {reserved}, memory_bytes {bank}")
+    print(
+        f"allocated {before} -> {allocated} -> {torch.cuda.memory_allocated()}, reserved {reserved}, memory_bytes {bank}"
+    )
     assert torch.cuda.memory_allocated() <= allocated and torch.cuda.memory_reserved() == reserved
     assert tracker.memory_bytes() == bank

@@ -25,7 +25,14 @@ def narrow(config: ModelConfig) -> Sam2Model:
     """The same layers, of few channels."""
     torch.manual_seed(0)
     config = replace(
-        config, embed_dim=16 * config.num_heads, dim=64, memory_dim=32, decoder_dim=0, decoder_mlp=64, decoder_heads=4, memory_ffn=64
+        config,
+        embed_dim=16 * config.num_heads,
+        dim=64,
+        memory_dim=32,
+        decoder_dim=0,
+        decoder_mlp=64,
+        decoder_heads=4,
+        memory_ffn=64,
     )
     model = Sam2Model(config, SIDE).eval().requires_grad_(False)
     model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(4.0)
@@ -39,7 +46,9 @@ def follow(model: Sam2Model, frames: list[np.ndarray], policy: str, plainly: boo
     """Mask logits (N, 1, h, w) of each frame from the prompted one on."""
     gating = policy != "match"  # random features match so badly that no object would be there
     tracker, found = Tracker(model, policy, TrackerConfig(long_term_min_iou=0.0, object_score_gating=gating)), []
-    step, prompt = (getattr(Tracker, name).__wrapped__ if plainly else getattr(Tracker, name) for name in ("step", "prompt"))
+    step, prompt = (
+        getattr(Tracker, name).__wrapped__ if plainly else getattr(Tracker, name) for name in ("step", "prompt")
+    )
     with torch.set_grad_enabled(plainly):
         for i, image in enumerate(frames):
             step(tracker, i + 1, image)
@@ -64,7 +73,9 @@ def check(model: Sam2Model, frames: list[np.ndarray], policy: str = "fifo") -> N
     assert 0 < errors[1] < 1.5 * errors[0]
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("sam2_hiera") or name.endswith("tiny")])
+@pytest.mark.parametrize(
+    "name", [name for name in MODELS if not name.startswith("sam2_hiera") or name.endswith("tiny")]
+)
 def test_of_every_configuration(name, frames):
     """SAM 2.0's other sizes have the layers of 2.1's."""
     check(narrow(MODELS[name]), frames[:6])

@@ -9,8 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sam2s_model.errors import ImageError
 from sam2s_model.field import endoscope_field
@@ -47,10 +46,20 @@ def read(path: Path, number: int = 0) -> np.ndarray:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
-@pytest.mark.parametrize(("size", "seed"), [
-    ((640, 512), 0), ((640, 512), 1), ((640, 512), 2), ((1280, 720), 3), ((512, 640), 4), ((161, 129), 5),
-    ((320, 256), 6), ((97, 64), 8), ((400, 300), 9),
-])
+@pytest.mark.parametrize(
+    ("size", "seed"),
+    [
+        ((640, 512), 0),
+        ((640, 512), 1),
+        ((640, 512), 2),
+        ((1280, 720), 3),
+        ((512, 640), 4),
+        ((161, 129), 5),
+        ((320, 256), 6),
+        ((97, 64), 8),
+        ((400, 300), 9),
+    ],
+)
 def test_agrees_with_the_exact_field(size, seed):
     scene = Scene(SceneConfig(width=size[0], height=size[1], seed=seed, frames=1000))
     field = endoscope_field(scene[100 * seed + 30].image)
@@ -59,11 +68,27 @@ def test_agrees_with_the_exact_field(size, seed):
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 30), radius=st.floats(0.42, 0.62), x=st.floats(-0.12, 0.12), y=st.floats(-0.12, 0.12),
-       smoke=st.floats(0, 1), noise=st.floats(0, 1), index=st.integers(0, 999))
+@given(
+    seed=st.integers(0, 30),
+    radius=st.floats(0.42, 0.62),
+    x=st.floats(-0.12, 0.12),
+    y=st.floats(-0.12, 0.12),
+    smoke=st.floats(0, 1),
+    noise=st.floats(0, 1),
+    index=st.integers(0, 999),
+)
 def test_offset_and_cut_circles(seed, radius, x, y, smoke, noise, index):
-    config = SceneConfig(width=200, height=160, seed=seed, frames=1000, smoke=smoke, noise=noise, field_radius=radius,
-                         field_x=x, field_y=y)
+    config = SceneConfig(
+        width=200,
+        height=160,
+        seed=seed,
+        frames=1000,
+        smoke=smoke,
+        noise=noise,
+        field_radius=radius,
+        field_x=x,
+        field_y=y,
+    )
     scene = Scene(config)
     assert iou(endoscope_field(scene[index].image), scene.field) >= 0.97
 
@@ -76,8 +101,12 @@ def test_full_frames_have_no_surround(seed):
 
 
 @settings(max_examples=40, deadline=None)
-@given(points=st.lists(st.tuples(st.integers(-40, 360), st.integers(-40, 280)), min_size=3, max_size=5),
-       dark=st.integers(0, 25), breadth=st.integers(10, 80), seed=st.integers(0, 3))
+@given(
+    points=st.lists(st.tuples(st.integers(-40, 360), st.integers(-40, 280)), min_size=3, max_size=5),
+    dark=st.integers(0, 25),
+    breadth=st.integers(10, 80),
+    seed=st.integers(0, 3),
+)
 def test_dark_instruments_in_full_frames_are_no_surround(points, dark, breadth, seed):
     image = photo(240, 320, seed)
     for start, end in zip(points, points[1:]):
@@ -168,8 +197,12 @@ def test_real_circle(number):
 
 
 def test_wrong_images_are_refused():
-    for image, words in [(np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\)"), (np.zeros((4, 4, 3)), r"float64 \(4, 4, 3\)"),
-                         (np.zeros((0, 4, 3), np.uint8), r"uint8 \(0, 4, 3\)"), ([1], "list")]:
+    for image, words in [
+        (np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\)"),
+        (np.zeros((4, 4, 3)), r"float64 \(4, 4, 3\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"uint8 \(0, 4, 3\)"),
+        ([1], "list"),
+    ]:
         with pytest.raises(ImageError, match=f"image is {words}: expected an array"):
             endoscope_field(image)
 

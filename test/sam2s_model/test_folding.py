@@ -115,7 +115,9 @@ def test_what_is_made_for_inference_serves_training():
     fold, factor = Folding(lambda weight: 2 * weight), torch.ones(3, requires_grad=True)
     with torch.inference_mode():
         fold(x)
-    (fold(x)[0, :3, 0] * factor).sum().backward()  # keeps it for the gradient, which a tensor of the inference mode refuses
+    (
+        fold(x)[0, :3, 0] * factor
+    ).sum().backward()  # keeps it for the gradient, which a tensor of the inference mode refuses
     assert torch.equal(factor.grad, 2 * x[0, :3, 0])
 
 
@@ -136,7 +138,9 @@ def test_folding_and_constants_are_made_once():
         assert place(3).is_meta
 
 
-@pytest.mark.parametrize("activation", [None, F.relu, F.gelu], ids=lambda function: getattr(function, "__name__", "none"))
+@pytest.mark.parametrize(
+    "activation", [None, F.relu, F.gelu], ids=lambda function: getattr(function, "__name__", "none")
+)
 @pytest.mark.parametrize("dtype, allowed", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)], ids=str)
 def test_a_packed_linear_layer_and_weights_that_change(dtype, allowed, activation):
     torch.manual_seed(0)

@@ -19,8 +19,8 @@ from sam2s_model.graphs import CudaGraph, Graphs
 from sam2s_model.history import Frame
 from sam2s_model.holes import fill_holes
 from sam2s_model.model import Sam2Model
-from sam2s_model.prompts import Prompt
 from sam2s_model.outputs import compose
+from sam2s_model.prompts import Prompt
 from sam2s_model.segmenter import Segmenter
 from sam2s_model.tracker import Tracker
 
@@ -119,7 +119,9 @@ def test_a_captured_step_leads_to_what_a_plain_one_does(model, frames, policy):
         if plain is not None:
             assert own.object_ids == plain.object_ids
             for mine, theirs in zip(own.tensors, plain.tensors):
-                torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3, equal_nan=True, msg=lambda m: f"frame {i}: {m}")
+                torch.testing.assert_close(
+                    mine, theirs, rtol=1e-3, atol=1e-3, equal_nan=True, msg=lambda m: f"frame {i}: {m}"
+                )
         assert (tracks.label_map != plain_tracks.label_map).mean() < 1e-3
         assert tracks.object_ids.tolist() == plain_tracks.object_ids.tolist() and tracks.stamp == plain_tracks.stamp
         assert list(tracks.states) == list(plain_tracks.states)
@@ -250,7 +252,9 @@ def test_what_cannot_be_captured_is_run_as_it_is_and_said(model, frames, caplog)
     (_, got), (_, expected) = (follow(model, frames, "fifo", g, count=26) for g in (graphed, None))
     assert [(a.label_map != b.label_map).mean() < 1e-3 for (_, a), (_, b) in zip(got, expected)] == [True] * 26
     said = [record.message for record in caplog.records]
-    assert len(said) == 2 and all("kernel by kernel: operation not permitted" in line for line in said), "once of each half"
+    assert len(said) == 2 and all("kernel by kernel: operation not permitted" in line for line in said), (
+        "once of each half"
+    )
 
 
 def test_want_of_memory_while_capturing_is_raised(model, frames):

@@ -53,7 +53,9 @@ def test_int8_is_of_the_encoder_and_the_mlps_of_the_memory_attention():
     model.use_int8()
     there = {name for name, module in model.named_modules() if isinstance(module, Linear) and module.int8}
     assert {name.split(".")[0] for name in there} == {"image_encoder", "memory_attention"}
-    assert all(name.rsplit(".", 1)[1] in ("linear1", "linear2") for name in there if name.startswith("memory_attention"))
+    assert all(
+        name.rsplit(".", 1)[1] in ("linear1", "linear2") for name in there if name.startswith("memory_attention")
+    )
 
 
 def test_int8_needs_linear_layers_and_a_cpu():

@@ -121,7 +121,10 @@ def test_masks_are_looked_at_once(tmp_path, monkeypatch):
     assert len(looked) == 10
     assert MaskFiles("clip", [Path(n) for n in images], images_in(tmp_path / "masks")).describe() == first
     mask_files.look_at.cache_clear()
-    assert MaskFiles("clip", [Path(n) for n in images], images_in(tmp_path / "masks")).describe() == first and len(looked) == 10
+    assert (
+        MaskFiles("clip", [Path(n) for n in images], images_in(tmp_path / "masks")).describe() == first
+        and len(looked) == 10
+    )
     mask_files.look_at.cache_clear()
     write(tmp_path / "masks" / "3.png", np.dstack([DISC] * 3))
     assert MaskFiles("clip", [Path(n) for n in images], images_in(tmp_path / "masks")).describe() and len(looked) == 20

@@ -60,7 +60,12 @@ def test_the_frame_is_seen_once_for_all_objects():
     """What has not met an object's memory yet is a batch of one; the result is that of each object by itself."""
     torch.manual_seed(0)
     model = MemoryAttention(2, 32, 16, ffn_dim=64).requires_grad_(False)
-    features, position, memory, place = torch.randn(1, 12, 32), torch.randn(1, 12, 32), torch.randn(3, 26, 16), torch.randn(3, 26, 16)
+    features, position, memory, place = (
+        torch.randn(1, 12, 32),
+        torch.randn(1, 12, 32),
+        torch.randn(3, 26, 16),
+        torch.randn(3, 26, 16),
+    )
     allowed = torch.rand(3, 26) > 0.3
     seen = []
     model.layers[0].self_attn.q_proj.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))

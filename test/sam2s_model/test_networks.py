@@ -78,7 +78,12 @@ def test_shapes_at_every_size(size):
     with torch.inference_mode():
         features = network.encode_image(torch.zeros(1, 3, size, size))
         assert features.coarse.shape == (1, 96, grid, grid)
-        assert features.middle.shape == (1, 24, 2 * grid, 2 * grid) and features.fine.shape == (1, 12, 4 * grid, 4 * grid)
+        assert features.middle.shape == (1, 24, 2 * grid, 2 * grid) and features.fine.shape == (
+            1,
+            12,
+            4 * grid,
+            4 * grid,
+        )
         decoded = network.decode(network.without_memory(features, 3), features, multimask=True)
         assert decoded.logits.shape == (3, 1, 4 * grid, 4 * grid) and decoded.token.shape == (3, 96)
         assert ((decoded.iou >= 0) & (decoded.iou <= 1)).all()
@@ -86,7 +91,12 @@ def test_shapes_at_every_size(size):
         memory = network.encode_memory(features, decoded.logits, present)
         assert memory.shape == (3, grid * grid, 32)
         conditioned = network.with_memory(
-            features, memory[:, None], torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, 2, 96), torch.ones(3, 2), None
+            features,
+            memory[:, None],
+            torch.zeros(3, 1, dtype=torch.long),
+            torch.zeros(3, 2, 96),
+            torch.ones(3, 2),
+            None,
         )
         assert conditioned.features.shape == (3, 96, grid, grid) and conditioned.class_logits is None
 
@@ -131,7 +141,9 @@ def test_ages_of_pointers_are_relative_to_the_span():
         memory, codes, pointers = torch.randn(1, 1, 16, 32), torch.tensor([[6]]), torch.randn(1, 2, 96)
         ages = torch.tensor([[1.0, 7.0]])
         expected = short.with_memory(features, memory, codes, pointers, ages, None).features
-        torch.testing.assert_close(long.with_memory(features, memory, codes, pointers, 2 * ages, None).features, expected)
+        torch.testing.assert_close(
+            long.with_memory(features, memory, codes, pointers, 2 * ages, None).features, expected
+        )
         assert not torch.equal(long.with_memory(features, memory, codes, pointers, ages, None).features, expected)
 
 
@@ -179,7 +191,13 @@ def test_rotary_attention_turns_the_tokens_that_have_a_place():
     # two frames of 3 tokens without a place and 4 with one, then 2 pointer tokens
     q, k, v = torch.randn(1, 9, 8), torch.randn(1, 16, 4), torch.randn(1, 16, 4)
     keys = attention.k_proj(k)
-    parts = [keys[:, :3], rotate_(keys[:, 3:7].clone(), other), keys[:, 7:10], rotate_(keys[:, 10:14].clone(), other), keys[:, 14:]]
+    parts = [
+        keys[:, :3],
+        rotate_(keys[:, 3:7].clone(), other),
+        keys[:, 7:10],
+        rotate_(keys[:, 10:14].clone(), other),
+        keys[:, 14:],
+    ]
     weights = F.softmax(rotate_(attention.q_proj(q), own) @ torch.cat(parts, 1).transpose(1, 2) / math.sqrt(8), dim=-1)
     expected = attention.out_proj(weights @ attention.v_proj(v))
     got = attention(q, k, v, own, KeyRotation(other, before=3, after=2))

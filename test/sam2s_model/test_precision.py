@@ -52,7 +52,9 @@ def test_other_precisions_give_the_masks_of_fp32_for_the_same_prompts(soapbox, p
             tracker.step(1, read_rgb(image))
             masks.append(tracker.prompt(0, [Prompt(box=box_of(mask))]).tracks.label_map == 1)
         scores.append(iou(*masks))
-    print(f"{precision} against fp32, {len(scores)} frames at 512 px: mean IoU {np.mean(scores):.4f}, worst {min(scores):.4f}")
+    print(
+        f"{precision} against fp32, {len(scores)} frames at 512 px: mean IoU {np.mean(scores):.4f}, worst {min(scores):.4f}"
+    )
     assert np.mean(scores) >= least
 
 

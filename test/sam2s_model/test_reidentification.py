@@ -111,7 +111,9 @@ def test_the_decision_is_reported_and_a_strangers_mask_is_withheld(
     model, frames, policy, min_similarity, decision, state, shown
 ):
     bias = model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias
-    config = TrackerConfig(min_similarity=min_similarity, confident_iou=0.0, min_predicted_iou=0.0, max_area_fraction=1.0)
+    config = TrackerConfig(
+        min_similarity=min_similarity, confident_iou=0.0, min_predicted_iou=0.0, max_area_fraction=1.0
+    )
     tracker = Tracker(model, policy, config)
     tracker.step(SECOND, frames[0])
     tracker.prompt(0, [Prompt(box=BOX)])

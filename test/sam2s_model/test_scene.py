@@ -9,8 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import sam2s_model.scene as package
 from sam2s_model.scene import CLASS_IDS, Scene, SceneConfig, SceneError
@@ -94,11 +93,25 @@ def test_far_frames_come_at_once(index):
 
 
 @settings(max_examples=12, deadline=None)
-@given(seed=st.integers(0, 2**63 - 1), count=st.integers(0, 6), index=st.integers(0, 10**6),
-       field=st.sampled_from(["circle", "full"]), motion=st.floats(0, 1), smoke=st.floats(0, 1))
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    count=st.integers(0, 6),
+    index=st.integers(0, 10**6),
+    field=st.sampled_from(["circle", "full"]),
+    motion=st.floats(0, 1),
+    smoke=st.floats(0, 1),
+)
 def test_labels_and_states_agree(seed, count, index, field, motion, smoke):
-    config = SceneConfig(width=96, height=80, frames=10**6 + 1, seed=seed, instruments=count, field=field,
-                         camera_motion=motion, smoke=smoke)
+    config = SceneConfig(
+        width=96,
+        height=80,
+        frames=10**6 + 1,
+        seed=seed,
+        instruments=count,
+        field=field,
+        camera_motion=motion,
+        smoke=smoke,
+    )
     scene = Scene(config)
     frame = scene[index]
     assert [(row.label, row.object_id) for row in scene.objects] == [(n, n) for n in range(1, count + 1)]
@@ -166,7 +179,7 @@ def test_masks_show_what_the_instruments_change():
             if state.visible:
                 assert (change[frame.labels == state.label] > 3).mean() > 0.97
         # shadows darken; nothing else may touch the tissue
-        tissue = (frame.labels == 0)
+        tissue = frame.labels == 0
         brighter = (frame.image.astype(int) - empty.image.astype(int)).max(axis=2) > 12
         edge = np.zeros_like(tissue)
         for dy in (-1, 0, 1):
@@ -240,20 +253,23 @@ def test_from_uri():
     assert [row.class_name for row in Scene(config).objects] == ["hook", "suction"]
 
 
-@pytest.mark.parametrize(("uri", "words"), [
-    ("scene:?colour=red", "'colour' is not an option of a scene: expected one of width, height"),
-    ("scene:?width=12", "width is 12: expected 64 to 8192"),
-    ("scene:?width=big", "width is 'big': expected a value of type int"),
-    ("scene:?smoke=nan", "smoke is nan: expected 0.0 to 1.0"),
-    ("scene:?seed", "seed has no value: expected seed=VALUE"),
-    ("scene:?seed=1&seed=2", "seed is given twice"),
-    ("scene:?seed=-1", "seed is -1: expected 0 to"),
-    ("scene:?instruments=7", "instruments is 7: expected 0 to 6"),
-    ("scene:?field=square", "field is 'square': expected one of 'circle', 'full'"),
-    ("scene:?classes=hammer,hook", "classes has 'hammer': expected names out of forceps"),
-    ("scene:?classes=hook", "classes has 1 names: expected 2"),
-    ("video.mp4", "'video.mp4' is not a scene"),
-])
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("scene:?colour=red", "'colour' is not an option of a scene: expected one of width, height"),
+        ("scene:?width=12", "width is 12: expected 64 to 8192"),
+        ("scene:?width=big", "width is 'big': expected a value of type int"),
+        ("scene:?smoke=nan", "smoke is nan: expected 0.0 to 1.0"),
+        ("scene:?seed", "seed has no value: expected seed=VALUE"),
+        ("scene:?seed=1&seed=2", "seed is given twice"),
+        ("scene:?seed=-1", "seed is -1: expected 0 to"),
+        ("scene:?instruments=7", "instruments is 7: expected 0 to 6"),
+        ("scene:?field=square", "field is 'square': expected one of 'circle', 'full'"),
+        ("scene:?classes=hammer,hook", "classes has 'hammer': expected names out of forceps"),
+        ("scene:?classes=hook", "classes has 1 names: expected 2"),
+        ("video.mp4", "'video.mp4' is not a scene"),
+    ],
+)
 def test_bad_uris(uri, words):
     with pytest.raises(SceneError, match="^" + words.replace(".", r"\.").replace("(", r"\(")):
         SceneConfig.from_uri(uri)

@@ -86,7 +86,9 @@ def test_its_keys_have_time_and_place_and_its_values_have_not(network, scene):
     assert torch.equal(values[:, :48], scene["memory"].flatten(1, 2))
     position = (keys - values)[:, :48].unflatten(1, (3, 16))
     time = network.maskmem_tpos_enc[scene["codes"][0]].squeeze()
-    torch.testing.assert_close(position[0, 1] - position[0, 0], (time[1] - time[0]).expand(16, -1), atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(
+        position[0, 1] - position[0, 0], (time[1] - time[0]).expand(16, -1), atol=1e-5, rtol=1e-3
+    )
     place = sine_position_2d(32, 4, 4).flatten(1).T
     torch.testing.assert_close(position[0, 2] - time[2], place, atol=1e-5, rtol=1e-3)
 

@@ -6,13 +6,12 @@ import array
 
 import numpy as np
 from geometry_msgs.msg import Point32
-from hypothesis import event, given, settings
-from hypothesis import strategies as st
-from sam2s_ros.msg import Prompt
+from hypothesis import event, given, settings, strategies as st
 from sensor_msgs.msg import Image
 
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_ros import messages
+from sam2s_ros.msg import Prompt
 
 HEIGHT, WIDTH = 6, 8
 numbers = st.one_of(st.floats(width=32), st.integers(-1, 9).map(float))

@@ -96,7 +96,18 @@ def test_download_then_use_by_name(cache, entry, file_server, capsys, tmp_path):
     (row,) = (line for line in capsys.readouterr().out.splitlines() if "│ ours " in line)
     assert f"known {entry.sha256[:8]}" in row and "ours.pt" in row and "MIT" in row
 
-    arguments = ["track", SCENE, "--checkpoint", "ours", "--image-size", "64", "--device", "cpu", "--output", tmp_path / "out"]
+    arguments = [
+        "track",
+        SCENE,
+        "--checkpoint",
+        "ours",
+        "--image-size",
+        "64",
+        "--device",
+        "cpu",
+        "--output",
+        tmp_path / "out",
+    ]
     assert main([*map(str, arguments)]) == 0
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["checkpoint"] == str(cache / "ours.pt")
     assert len(file_server.requests) == 1, "only `sam2s checkpoint download` uses the network"
@@ -165,7 +176,11 @@ def test_an_interrupted_download_leaves_what_has_arrived(file_server, answer, we
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130 and errors.count("\n") == 1 and errors.startswith("interrupted: what has arrived is kept")
+    assert (
+        process.returncode == 130
+        and errors.count("\n") == 1
+        and errors.startswith("interrupted: what has arrived is kept")
+    )
     assert (tmp_path / "sam2s" / "ours.pt.part").stat().st_size == 2_000_000
 
 
@@ -193,7 +208,9 @@ def test_convert(weights, cache, capsys, tmp_path):
 def test_convert_to_8_bits_and_inspect(weights, cache, capsys, tmp_path):
     target = tmp_path / "small.safetensors"
     assert sam2s("convert", weights, target, "--int8", "--image-size", "96") == 0
-    said = re.fullmatch(rf"{target}: sam2s_pico, 371 tensors, (\d+) of them in 8 bits, 2.3 MB\n", capsys.readouterr().out)
+    said = re.fullmatch(
+        rf"{target}: sam2s_pico, 371 tensors, (\d+) of them in 8 bits, 2.3 MB\n", capsys.readouterr().out
+    )
     assert sam2s("inspect", target) == 0
     shown = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in capsys.readouterr().out.splitlines() if "  " in line)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -251,6 +268,8 @@ def test_a_mismatch_as_a_shell_sees_it(resnet):
 def test_names_and_paths_for_the_other_commands(weights, cache, tmp_path):
     said = []
     assert checkpoint_or_default(weights, "video", "cpu", said.append) == weights
-    assert checkpoint_or_default("sam2s_pico", "scene", "cpu", said.append).name == "sam2s_pico.safetensors" and said == []
+    assert (
+        checkpoint_or_default("sam2s_pico", "scene", "cpu", said.append).name == "sam2s_pico.safetensors" and said == []
+    )
     with pytest.raises(CheckpointError, match="get it with `sam2s checkpoint download sam2.1_hiera_tiny`"):
         checkpoint_or_default(Path("sam2.1_hiera_tiny"), "video", "cpu", said.append)

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sam2s_ros.cli import main
 from sam2s_ros.checkpoints import checkpoint_or_default
+from sam2s_ros.cli import main
 from sam2s_ros.dds import share_directory
 from sam2s_ros.track import TrackOptions, run_track
 
@@ -194,7 +194,9 @@ def test_track_takes_the_name_of_a_packaged_checkpoint(tmp_path, capsys):
     assert main([*map(str, arguments), "--checkpoint", "sam2s_tiny"]) == 0
     assert "no --checkpoint was given" not in capsys.readouterr().out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert Path(summary["checkpoint"]).name == "sam2s_tiny.safetensors" and summary["model"].startswith("sam2_hiera_tiny/")
+    assert Path(summary["checkpoint"]).name == "sam2s_tiny.safetensors" and summary["model"].startswith(
+        "sam2_hiera_tiny/"
+    )
 
 
 @pytest.mark.parametrize("kind", ["video", "folder", "bag"])

@@ -19,7 +19,9 @@ from sam2s_ros.health import Health
 from sam2s_ros.outputs import Outputs
 
 MISSING = importlib.util.find_spec("vision_msgs") is None
-NEEDED = pytest.mark.skipif(MISSING, reason="vision_msgs is not installed: it comes with a ROS distribution, PyPI has none")
+NEEDED = pytest.mark.skipif(
+    MISSING, reason="vision_msgs is not installed: it comes with a ROS distribution, PyPI has none"
+)
 
 
 @pytest.fixture

@@ -62,7 +62,9 @@ def test_p33_report(whole):
         values = [data_set[name] for data_set in found["data_sets"]]
         assert found["overall"][name] == pytest.approx(np.mean(values)) and all(0 < v <= 1 for v in values)
     assert len(found["configuration"]["checkpoint_sha256"]) == 64 and found["versions"]["torch"]
-    assert found["timing"]["fps"] > 0 and found["timing"]["memory_bytes"] > 0 and found["timing"]["step_ms"]["count"] == 18
+    assert (
+        found["timing"]["fps"] > 0 and found["timing"]["memory_bytes"] > 0 and found["timing"]["step_ms"]["count"] == 18
+    )
 
 
 def test_frames_csv_has_what_the_figures_are_made_of(whole):
@@ -93,7 +95,9 @@ def test_overlay_and_masks(whole):
             assert len(list(container.decode(video=0))) == 8
         masks = sorted((whole / "masks" / key).iterdir())
         ids = {own["object"] for own in recording["objects"]}
-        assert len(masks) == 8 and all(set(np.unique(cv2.imread(str(m), cv2.IMREAD_UNCHANGED))) <= {0, *ids} for m in masks)
+        assert len(masks) == 8 and all(
+            set(np.unique(cv2.imread(str(m), cv2.IMREAD_UNCHANGED))) <= {0, *ids} for m in masks
+        )
 
 
 def square(i: int, label: int) -> np.ndarray:
@@ -114,7 +118,10 @@ def test_masks_have_the_ids_of_the_ground_truth(tmp_path):
     for own in recording["objects"]:
         scores = []
         for i in range(1 if own["object"] == 7 else 3, 7):
-            read = (cv2.imread(str(folder / f"{i:05d}.png"), -1) == own["object"] for folder in (tmp_path / "vos/Annotations/a", tmp_path / "out/masks/vos/a"))
+            read = (
+                cv2.imread(str(folder / f"{i:05d}.png"), -1) == own["object"]
+                for folder in (tmp_path / "vos/Annotations/a", tmp_path / "out/masks/vos/a")
+            )
             truth, found = read
             scores.append(np.count_nonzero(truth & found) / max(1, np.count_nonzero(truth | found)))
         assert np.mean(scores) == pytest.approx(own["j"], abs=1e-6)
@@ -123,11 +130,16 @@ def test_masks_have_the_ids_of_the_ground_truth(tmp_path):
 
 def test_masks_of_objects_in_folders_that_begin_with_0(tmp_path):
     for i in range(4):
-        for below, pixels in (("JPEGImages_24fps/v", np.dstack([square(i, 0) * 200] * 3)), *((f"Annotations_6fps/v/{k:03d}", square(i, k) * 255) for k in (0, 1))):
+        for below, pixels in (
+            ("JPEGImages_24fps/v", np.dstack([square(i, 0) * 200] * 3)),
+            *((f"Annotations_6fps/v/{k:03d}", square(i, k) * 255) for k in (0, 1)),
+        ):
             (tmp_path / "sav" / below).mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(tmp_path / "sav" / below / f"{i:05d}.png"), pixels)
     assert evaluated(tmp_path / "out", str(tmp_path / "sav"), "--masks", "--scored", "all") == 0
-    written = sorted(p.relative_to(tmp_path / "out/masks/sav/v").as_posix() for p in (tmp_path / "out/masks").rglob("*.png"))
+    written = sorted(
+        p.relative_to(tmp_path / "out/masks/sav/v").as_posix() for p in (tmp_path / "out/masks").rglob("*.png")
+    )
     assert written == [f"{k:03d}/{i:05d}.png" for k in (0, 1) for i in range(4)]
     assert set(np.unique(cv2.imread(str(tmp_path / "out/masks/sav/v/000/00000.png"), -1))) == {0, 255}
 
@@ -172,7 +184,18 @@ def test_another_configuration_is_refused(whole, tmp_path, capsys):
 
 def test_killed_and_resumed_it_gives_the_same_report(whole, tmp_path):
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "sam2s_ros.cli", "eval", *SCENES, "--overlay", "--masks", *SMALL, "--output", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "sam2s_ros.cli",
+        "eval",
+        *SCENES,
+        "--overlay",
+        "--masks",
+        *SMALL,
+        "--output",
+        str(output),
+    ]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (done := list(output.glob("recordings/*/*.json"))) and time.monotonic() < deadline:
@@ -222,7 +245,9 @@ def test_interrupted_it_reports_what_there_is(tmp_path):
     found = run_evaluation(options)
     assert not found["interrupted"] and found["frames_read"] == 6
     with pytest.raises(KeyboardInterrupt):  # nothing to report
-        run_evaluation(replace(options, output=tmp_path / "none"), lambda done, total: signal.raise_signal(signal.SIGINT))
+        run_evaluation(
+            replace(options, output=tmp_path / "none"), lambda done, total: signal.raise_signal(signal.SIGINT)
+        )
 
 
 def test_p33_what_cannot_be_read_is_listed_and_the_report_is_written(tmp_path, capsys):
@@ -258,7 +283,15 @@ def test_bad_input_is_one_sentence_and_code_2(arguments, expected, tmp_path, cap
 
 def test_compare(whole, tmp_path, capsys):
     assert evaluated(tmp_path / "box", *SCENES, "--prompt", "box", "--overlay", "--masks") == 0
-    command = ["eval", "compare", str(whole), str(tmp_path / "box"), str(whole), "--output", str(tmp_path / "differences.json")]
+    command = [
+        "eval",
+        "compare",
+        str(whole),
+        str(tmp_path / "box"),
+        str(whole),
+        "--output",
+        str(tmp_path / "differences.json"),
+    ]
     assert main([*command, "--draws", "500"]) == 0
     found = json.loads((tmp_path / "differences.json").read_text())["others"]
     of_box, of_itself = found[str(tmp_path / "box")], found[str(whole)]
@@ -275,7 +308,10 @@ def test_compare(whole, tmp_path, capsys):
 @pytest.mark.skipif(not (SHARED / "davinci" / "s5").is_dir(), reason=f"{SHARED}/davinci is not there")
 def test_real_recordings(tmp_path):
     sparse = SHARED / "laparoscopy_clip"
-    assert evaluated(tmp_path / "davinci", str(SHARED / "davinci"), "--only", "s5", "--frames", "4", "--prompt", "clicks") == 0
+    assert (
+        evaluated(tmp_path / "davinci", str(SHARED / "davinci"), "--only", "s5", "--frames", "4", "--prompt", "clicks")
+        == 0
+    )
     assert report(tmp_path / "davinci")["recordings"][0]["scored_frames"] == 2
     video = (str(sparse / "endo.mp4"), "--truth", str(sparse / "sparse_masks_640x360"), "--frames", "32")
     assert evaluated(tmp_path / "sparse", *video, "--scored", "all") == 0
@@ -320,7 +356,9 @@ def test_what_was_left_out_is_counted_and_the_first_is_named(tmp_path, capsys):
         path.rename(path.with_name("0" + path.name))
     assert evaluated(tmp_path / "out", str(clip)) == 0
     out = capsys.readouterr().out
-    assert "masks of clip: 6 masks, binary, 255 is object 1; 2 have the name of no image, the first is 000004.png" in out
+    assert (
+        "masks of clip: 6 masks, binary, 255 is object 1; 2 have the name of no image, the first is 000004.png" in out
+    )
     assert "6 frames read, none dropped, 2 of them without a mask; 2 odd images or masks left out" in out
     assert "clip/clip: 2 left out, the first: mask 000004.png has the name of no image" in out
 

@@ -34,7 +34,11 @@ class Direct:
     """A real tracker, asked without a graph."""
 
     def __init__(self, model):
-        self.tracker, self.log, self.index_of = Tracker(model, config=TrackerConfig(prompt_history=REMEMBERED)), LiveLog(), {}
+        self.tracker, self.log, self.index_of = (
+            Tracker(model, config=TrackerConfig(prompt_history=REMEMBERED)),
+            LiveLog(),
+            {},
+        )
 
     def step(self, index: int) -> None:
         stamp = 1000 * (1 + index)
@@ -47,7 +51,9 @@ class Direct:
             found = self.tracker.prompt(stamp, prompts)
         except RequestError as error:
             return AddPrompts.Response(success=False, error=int(error.code), message=str(error))
-        masks = masks_message(found.tracks, Header(stamp=to_time(stamp)), sequence=0, received_ns=0, finished_ns=0, model="")
+        masks = masks_message(
+            found.tracks, Header(stamp=to_time(stamp)), sequence=0, received_ns=0, finished_ns=0, model=""
+        )
         return AddPrompts.Response(success=True, object_ids=list(found.object_ids), masks=masks)
 
 

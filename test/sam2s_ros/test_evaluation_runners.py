@@ -18,7 +18,9 @@ from sam2s_ros.evaluation.runners import ATTEMPTS, Here, Processes, RayCluster, 
 from sam2s_ros.evaluation.sources import Source
 from sam2s_ros.evaluation.task import Engine, Task
 
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install sam2s_ros[ray]")
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install sam2s_ros[ray]"
+)
 
 DIES_ONCE = """
 import os, pathlib, signal
@@ -111,5 +113,7 @@ def test_ray_gives_the_same_figures(tmp_path, ray):
 
 def test_without_ray_the_option_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"--ray auto needs Ray, which is not installed: pip install 'sam2s_ros\[ray\]'"):
+    with pytest.raises(
+        ConfigError, match=r"--ray auto needs Ray, which is not installed: pip install 'sam2s_ros\[ray\]'"
+    ):
         RayCluster("auto", lambda task: {})

@@ -90,7 +90,10 @@ def test_a_bag_with_masks_in_a_folder(tmp_path):
     cv2.imwrite(str(by_ns / f"{BEGIN + 7}.png"), truth(0))
     (recording,) = open_recordings(Source(str(path), truth=str(by_ns)))
     check(recording)
-    assert recording.odd == [f"mask {BEGIN + 7} belongs to no frame: the nearest is 7e-06 ms away"] and recording.odd_count == 1
+    assert (
+        recording.odd == [f"mask {BEGIN + 7} belongs to no frame: the nearest is 7e-06 ms away"]
+        and recording.odd_count == 1
+    )
 
 
 def test_a_video_with_masks_by_frame_number(tmp_path):
@@ -115,7 +118,9 @@ def test_the_scene_has_truth_and_classes():
 
 def test_without_ground_truth_there_is_nothing_to_evaluate(tmp_path):
     path = bag(tmp_path / "operation", StoragePlugin.MCAP, False, masks=False)
-    with pytest.raises(SourceError, match="operation has no ground truth to evaluate with: expected --mask-topic, or --truth"):
+    with pytest.raises(
+        SourceError, match="operation has no ground truth to evaluate with: expected --mask-topic, or --truth"
+    ):
         open_recordings(Source(str(path)))
     (tmp_path / "set" / "frames").mkdir(parents=True)
     with pytest.raises(SourceError, match="--truth x was given, but .* is a folder with masks of its own"):
@@ -145,7 +150,9 @@ def test_a_topic_of_masks_with_other_stamps_or_of_another_kind(tmp_path):
     (recording,) = open_recordings(Source(str(path), topic="/camera", mask_topic="/truth"))
     assert all(frame.truth is None for frame in recording)
     assert recording.odd_count == COUNT and "belongs to no image: the nearest is 2 ms away" in recording.odd[0]
-    with pytest.raises(SourceError, match="no masks on topic '/packed' that are sensor_msgs/msg/Image, but sensor_msgs/msg/Comp"):
+    with pytest.raises(
+        SourceError, match="no masks on topic '/packed' that are sensor_msgs/msg/Image, but sensor_msgs/msg/Comp"
+    ):
         open_recordings(Source(str(path), topic="/camera", mask_topic="/packed"))
 
 

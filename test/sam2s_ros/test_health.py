@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.serialization import deserialize_message, serialize_message
-from sam2s_ros.msg import TrackerStatus
 
 from sam2s_ros.health import Health, Outcome, Situation, View, resident_bytes
+from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.parameters import NodeConfig
 
 S = 10**9
@@ -82,8 +82,18 @@ def used_again():
         (Health(), situation(), "WAITING", "no image so far"),
         (refused(), situation(), "WAITING", "encoding 'foo' is not supported"),
         (running(), situation(), "RUNNING", "2 objects"),
-        (Health(), situation(active=False, view=CHOSEN), "INACTIVE", "not active; using sam2s_nano, the package's default"),
-        (Health(), situation(view=CHOSEN), "WAITING", "no image so far; using sam2s_nano, the package's default on a CPU"),
+        (
+            Health(),
+            situation(active=False, view=CHOSEN),
+            "INACTIVE",
+            "not active; using sam2s_nano, the package's default",
+        ),
+        (
+            Health(),
+            situation(view=CHOSEN),
+            "WAITING",
+            "no image so far; using sam2s_nano, the package's default on a CPU",
+        ),
         (running(), situation(view=CHOSEN), "RUNNING", "2 objects; using sam2s_nano, the package's default on a CPU"),
         (running(age=0.6), situation(), "STALE_INPUT", "no usable image for 0.60 s: input_timeout is 0.5 s"),
         (running(), situation(enabled=False), "DISABLED", "~/enable"),

@@ -5,12 +5,8 @@ import array
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
-from sam2s_ros.msg import ErrorCode as ErrorCodeMsg
-from sam2s_ros.msg import Prompt as PromptMsg
-from sam2s_ros.msg import TrackedMasks, TrackedObject
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -20,6 +16,7 @@ from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import ClassLabel, LabelSet
 from sam2s_model.tracks import Return, State, Tracks
 from sam2s_ros import messages
+from sam2s_ros.msg import ErrorCode as ErrorCodeMsg, Prompt as PromptMsg, TrackedMasks, TrackedObject
 
 HEADER = Header(stamp=Time(sec=12, nanosec=345), frame_id="endoscope")
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sam2s_ros.pair_node import ExactPairs
 
@@ -47,7 +46,9 @@ def test_p01_every_stamp_of_both_sides_is_paired_whatever_the_interleaving(data,
         found += feed(pairs, (side, queues[side].pop(0)))
     assert found == [(f"L{s}", f"R{s}") for s in sorted(left & right)] and pairs.paired == len(found)
     waiting = [len(side) for side in pairs._waiting]
-    assert [len(left), len(right)] == [len(found) + gone + left_over for gone, left_over in zip(pairs.unpaired, waiting)]
+    assert [len(left), len(right)] == [
+        len(found) + gone + left_over for gone, left_over in zip(pairs.unpaired, waiting)
+    ]
 
 
 @pytest.mark.parametrize("pending", [1, 2])

@@ -49,7 +49,9 @@ def test_the_values_for_a_cpu_are_parameters_and_differ_from_the_defaults():
     table = yaml.safe_load(YAML.with_name("tracker_cpu.yaml").read_text())["/**"]["ros__parameters"]
     assert set(table) == {"device", "max_output_age", "step_timeout", "service_timeout", "hang_exit"}
     config = NodeConfig(**table)
-    assert config.device == "cpu" and all(value > getattr(NodeConfig(), name) for name, value in table.items() if name != "device")
+    assert config.device == "cpu" and all(
+        value > getattr(NodeConfig(), name) for name, value in table.items() if name != "device"
+    )
     assert {type(value) for name, value in table.items() if name != "device"} == {float}
 
 

@@ -153,7 +153,10 @@ def test_a_file_that_cannot_be_written_is_said_and_tracking_goes_on(begin):
         ('{"version": 9}', "its version is 9: expected 1"),
         ('{"version": 1, "height": 9, "width": 9, "prompts": [{"object": 1}]}', "KeyError"),
         ('{"version": 1, "height": 9, "width": 9, "prompts": [{"object": 1, "class": "", "mask": "AAAA"}]}', "not PNG"),
-        ('{"version": 1, "height": 9, "width": 9, "prompts": [{"object": 1, "class": "", "box": [5, 5, 99, 8]}]}', "outside"),
+        (
+            '{"version": 1, "height": 9, "width": 9, "prompts": [{"object": 1, "class": "", "box": [5, 5, 99, 8]}]}',
+            "outside",
+        ),
     ],
 )
 def test_p24_a_file_of_something_else_is_refused_by_name(tmp_path, text, why):

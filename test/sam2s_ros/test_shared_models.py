@@ -10,8 +10,8 @@ import weakref
 
 import pytest
 
-from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.errors import CheckpointError
+from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_ros.shared_models import shared_model
 
 OPTIONS = dict(device="cpu", image_size=64)

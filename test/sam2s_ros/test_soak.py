@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sam2s_ros.msg import TrackerStatus
 
 from sam2s_model.errors import ConfigError
 from sam2s_ros import cli, soak
 from sam2s_ros.demo_report import passed
+from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.soak import SoakOptions, size_of
 from sam2s_ros.soak_camera import picture_at
 from sam2s_ros.soak_client import SoakLog
@@ -23,10 +23,14 @@ MODEL = dict(what="", checkpoint=None)
 OPTIONS = SoakOptions(minutes=0.1, size=(64, 48), rate=30.0)
 
 
-def made(*, codes: int = 0, sent: int = 104, gaps: int = 0, unbalanced: int = 0, waiting: int = 0, **counted: int) -> dict:
+def made(
+    *, codes: int = 0, sent: int = 104, gaps: int = 0, unbalanced: int = 0, waiting: int = 0, **counted: int
+) -> dict:
     """The report of a run of 10 s with 100 masks, each 7 ms after its image arrived, which took 2 ms; 3 images replaced."""
     stamps = np.arange(1, 101) * 33 * MS
-    status = TrackerStatus(**{**dict(received=103, published=100, dropped_overload=3, waiting=waiting, objects=1), **counted})
+    status = TrackerStatus(
+        **{**dict(received=103, published=100, dropped_overload=3, waiting=waiting, objects=1), **counted}
+    )
     log = SoakLog(
         stamps=array("q", stamps), received=array("q", stamps + 2 * MS), published=array("q", stamps + 9 * MS), gaps=gaps,
         times=array("d", np.arange(0, 10, 0.1)), resident=array("q", [10**8] * 50 + [2 * 10**8] * 50), unbalanced=unbalanced,
@@ -67,7 +71,12 @@ def test_counters_that_disagree_by_one_image_are_an_exit_code(wrong, monkeypatch
 
 def test_the_report_names_the_checkpoint_or_that_there_is_none():
     found = soak._model(replace(OPTIONS, checkpoint=Path("sam2s_pico"), image_size=96, device="cpu"))
-    assert (found["what"], found["image_size"], found["dtype"], len(found["sha256"])) == ("sam2s_pico", 96, "float32", 64)
+    assert (found["what"], found["image_size"], found["dtype"], len(found["sha256"])) == (
+        "sam2s_pico",
+        96,
+        "float32",
+        64,
+    )
     assert soak._model(replace(OPTIONS, model_time=0.005))["what"].startswith("no model: each step sleeps 5 ms")
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from sam2s_model.errors import SourceError
+from sam2s_model.image_files import natural_key, read_labels
 from sam2s_ros.sources import open_source
 from sam2s_ros.sources.base import FIRST_STAMP_NS, MAX_NAMED
-from sam2s_model.image_files import natural_key, read_labels
 
 H, W = 48, 64
 

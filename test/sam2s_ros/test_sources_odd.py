@@ -67,13 +67,17 @@ def test_a_video_is_read_as_players_show_it(tmp_path, name):
     image = frames[0].image
     corners = {(y, x): image[y * 1 if y == 0 else -1, x * 1 if x == 0 else -1].mean() for y in (0, -1) for x in (0, -1)}
     assert max(corners, key=corners.get) == corner and image.flags.c_contiguous
-    assert [words in note for note in source.notes] == ([True] if words else []) and (not words or words in source.describe())
+    assert [words in note for note in source.notes] == ([True] if words else []) and (
+        not words or words in source.describe()
+    )
     if name != "mirrored":  # OpenCV turns, and mirrors nothing
         shown = cv2.VideoCapture(str(tmp_path / "clip.mp4")).read()[1][..., ::-1]
         assert shown.shape == image.shape and np.abs(shown.astype(int) - image).mean() < 2
 
 
-@pytest.mark.parametrize("name", ["12:30:00.mp4", "concat:a.mp4", "http:x.mp4", "100%03d.mp4", "a*b?.mp4", "pipe:0.mp4", "a|b.mp4", "-i.mp4"])
+@pytest.mark.parametrize(
+    "name", ["12:30:00.mp4", "concat:a.mp4", "http:x.mp4", "100%03d.mp4", "a*b?.mp4", "pipe:0.mp4", "a|b.mp4", "-i.mp4"]
+)
 def test_names_that_ffmpeg_takes_for_something_else(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     video(Path(name))
@@ -89,7 +93,13 @@ def test_a_palette_mask_with_a_pattern_in_its_name(tmp_path):
 
     header, palette = struct.pack(">IIBBBBB", 8, 8, 8, 3, 0, 0, 0), bytes(9)
     rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in labels))
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"PLTE", palette) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    png = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"PLTE", palette)
+        + chunk(b"IDAT", rows)
+        + chunk(b"IEND", b"")
+    )
     (tmp_path / "m%03d:1.png").write_bytes(png)
     assert np.array_equal(read_labels(tmp_path / "m%03d:1.png"), labels)
 
@@ -97,7 +107,10 @@ def test_a_palette_mask_with_a_pattern_in_its_name(tmp_path):
 def test_an_edit_list_cuts_frames_and_nothing_is_said_to_be_missing(tmp_path):
     """Ten frames with one key frame; the edit list begins at the fourth, as after a cut that encodes nothing anew."""
     path = video(tmp_path / "clip.mp4", 10)
-    with av.open(str(path)) as source, av.open(str(tmp_path / "cut.mp4"), "w", options={"avoid_negative_ts": "disabled"}) as cut:
+    with (
+        av.open(str(path)) as source,
+        av.open(str(tmp_path / "cut.mp4"), "w", options={"avoid_negative_ts": "disabled"}) as cut,
+    ):
         stream = source.streams.video[0]
         out = cut.add_stream_from_template(stream)
         for packet in source.demux(stream):
@@ -116,7 +129,12 @@ def write(path: Path, pixels: np.ndarray) -> None:
 
 
 BESIDE = {
-    "CholecSeg8k": ("frame_8{}_endo", "frame_8{}_endo_mask", "frame_8{}_endo_color_mask", "frame_8{}_endo_watershed_mask"),
+    "CholecSeg8k": (
+        "frame_8{}_endo",
+        "frame_8{}_endo_mask",
+        "frame_8{}_endo_color_mask",
+        "frame_8{}_endo_watershed_mask",
+    ),
     "a suffix": ("{}", "{}_seg"),
     "a prefix": ("img_{}", "mask_{}"),
     "another word for both": ("image-{}", "label-{}"),
@@ -130,7 +148,9 @@ def test_masks_beside_images_are_no_frames(tmp_path, name):
             write(tmp_path / f"{pattern.format(i)}.png", np.full((H, W, 3), 9 * i, np.uint8))
     source = open_source(tmp_path)
     assert [f.name for f in source] == [BESIDE[name][0].format(i) for i in range(4)]
-    assert source.notes == [f"{4 * (len(BESIDE[name]) - 1)} files are masks by their names, the first is {source.notes[0].split(' is ')[1]}"]
+    assert source.notes == [
+        f"{4 * (len(BESIDE[name]) - 1)} files are masks by their names, the first is {source.notes[0].split(' is ')[1]}"
+    ]
 
 
 def test_images_that_only_have_a_word_like_mask_are_frames(tmp_path):
@@ -145,10 +165,28 @@ def test_two_images_of_one_stem_do_not_overwrite_each_other(tmp_path, capsys):
             image = np.full((H, W, 3), 60, np.uint8)
             image[10:30, 10:30] = 220
             write(tmp_path / "in" / f"{i}.{suffix}", image)
-    run = ["track", str(tmp_path / "in"), "--checkpoint", "sam2s_pico", "--image-size", "64", "--device", "cpu", "--box", "10,10,30,30"]
+    run = [
+        "track",
+        str(tmp_path / "in"),
+        "--checkpoint",
+        "sam2s_pico",
+        "--image-size",
+        "64",
+        "--device",
+        "cpu",
+        "--box",
+        "10,10,30,30",
+    ]
     assert main([*run, f"--output={tmp_path / 'out'}"]) == 0
-    assert sorted(p.name for p in (tmp_path / "out" / "masks").iterdir()) == ["0.jpg.png", "0.png.png", "1.jpg.png", "1.png.png"]
-    assert "4 images share a name but for its suffix, such as 0.jpg and 0.png: all are frames" in capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "out" / "masks").iterdir()) == [
+        "0.jpg.png",
+        "0.png.png",
+        "1.jpg.png",
+        "1.png.png",
+    ]
+    assert (
+        "4 images share a name but for its suffix, such as 0.jpg and 0.png: all are frames" in capsys.readouterr().out
+    )
 
 
 def test_a_first_image_of_another_size_leaves_out_itself_alone(tmp_path):
@@ -157,7 +195,11 @@ def test_a_first_image_of_another_size_leaves_out_itself_alone(tmp_path):
         write(tmp_path / "masks" / f"{i}.png", np.eye(H, W + 8 * (i == 0), dtype=np.uint8))
     source, (recording,) = open_source(tmp_path), open_layout(tmp_path)
     for found in (source, recording):
-        assert [f.index for f in found] == [1, 2, 3, 4, 5] and found.odd_count == 1 and "frame 0.png is 72x48" in found.odd[0]
+        assert (
+            [f.index for f in found] == [1, 2, 3, 4, 5]
+            and found.odd_count == 1
+            and "frame 0.png is 72x48" in found.odd[0]
+        )
 
 
 def bag(path: Path, storage: StoragePlugin = StoragePlugin.MCAP, sizes=((H, W),) * 5, mode=None) -> Path:
@@ -211,13 +253,22 @@ def damaged(tmp_path: Path) -> dict[str, tuple[Path, str]]:
     for name in ("no_metadata", "packed", "messages"):
         (made[name] / "metadata.yaml").unlink()
     return {
-        "cut": (made["cut"], r"cut.mcap is cut, its end is missing: recover it with `mcap recover .*` or `ros2 bag reindex -s mcap"),
+        "cut": (
+            made["cut"],
+            r"cut.mcap is cut, its end is missing: recover it with `mcap recover .*` or `ros2 bag reindex -s mcap",
+        ),
         "cut, as a file": (file_of(made["cut"], ".mcap"), "mcap recover"),
         "cut sqlite": (made["cut_sqlite"], r"is cut, it has .* of .* bytes: recover it with `sqlite3 .* .recover"),
         "empty": (made["empty"], "empty.mcap is empty"),
-        "another storage": (made["storage"], "its storage is 'aries', expected sqlite3 or mcap: convert it with `ros2 bag convert`"),
+        "another storage": (
+            made["storage"],
+            "its storage is 'aries', expected sqlite3 or mcap: convert it with `ros2 bag convert`",
+        ),
         "a file that is gone": (made["lost"], "its file lost.mcap is not there: .*`ros2 bag reindex -s mcap"),
-        "metadata that was not written": (made["metadata"], "its metadata.yaml cannot be read: make it again with `ros2 bag reindex"),
+        "metadata that was not written": (
+            made["metadata"],
+            "its metadata.yaml cannot be read: make it again with `ros2 bag reindex",
+        ),
         "something else": (made["mcap_that_is_none"], "is not an mcap file: it begins with 3c 68"),
         "several files": (made["no_metadata"], "has 2 bag files and no metadata.yaml: .*`ros2 bag reindex"),
         "packed": (made["packed"], "which was compressed, and no metadata.yaml: unpack it with `zstd -d"),
@@ -250,5 +301,18 @@ def test_a_home_folder_on_the_command_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "m.safetensors").write_bytes(b"x")
     assert main(["checkpoint", "inspect", "~/m.safetensors"]) == 2
     assert f"{tmp_path}/m.safetensors is not" in capsys.readouterr().err
-    assert main(["track", "scene:?width=96&height=80&frames=2", "--checkpoint", "sam2s_pico", "--image-size", "64", "--output=~/results"]) == 0
+    assert (
+        main(
+            [
+                "track",
+                "scene:?width=96&height=80&frames=2",
+                "--checkpoint",
+                "sam2s_pico",
+                "--image-size",
+                "64",
+                "--output=~/results",
+            ]
+        )
+        == 0
+    )
     assert (tmp_path / "results" / "summary.json").is_file() and not (tmp_path / "~").exists()

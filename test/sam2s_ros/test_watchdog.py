@@ -13,4 +13,6 @@ def test_p11_it_gives_up_once_and_only_on_what_takes_too_long(times, limit, give
     dog = Watchdog(lambda: next(left), lambda: limit, lambda why, code: said.append((why, code)))
     for _ in times:
         dog.check()
-    assert said == [("a step or a request has taken 1.5 s so far (hang_exit is 1 s): the process ends", HUNG)][:gives_up]
+    assert (
+        said == [("a step or a request has taken 1.5 s so far (hang_exit is 1 s): the process ends", HUNG)][:gives_up]
+    )

@@ -7,13 +7,13 @@ import time
 
 import numpy as np
 import pytest
-from sam2s_ros.msg import TrackerStatus
 from std_msgs.msg import Header
 
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.tracks import Tracks
 from sam2s_ros import messages
 from sam2s_ros.health import Health, Outcome, Situation, View
+from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.outputs import answer_message
 from sam2s_ros.parameters import NodeConfig
 from sam2s_ros.worker import Frame, Worker

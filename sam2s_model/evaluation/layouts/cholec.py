@@ -52,5 +52,11 @@ class _ColourMasks(TruthOf):
 
     def unused(self, images: Sequence[Path]) -> list[str]:
         known = {image.stem for image in images}
-        masks = [mask for folder in {image.parent for image in images} for mask in sorted(folder.glob(f"frame_*{MASK}.*"))]
-        return [f"mask {mask.name} has the name of no image" for mask in masks if mask.stem.removesuffix(MASK) + IMAGE not in known]
+        masks = [
+            mask for folder in {image.parent for image in images} for mask in sorted(folder.glob(f"frame_*{MASK}.*"))
+        ]
+        return [
+            f"mask {mask.name} has the name of no image"
+            for mask in masks
+            if mask.stem.removesuffix(MASK) + IMAGE not in known
+        ]

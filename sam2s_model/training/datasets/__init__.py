@@ -44,7 +44,9 @@ def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[FolderRe
 
 def mask_lines(recordings: Iterable[object]) -> list[str]:
     """What a user is told of how the masks of recordings are read: a line for those that are alike."""
-    return said_once([(r.name, r.masks.describe()) for r in recordings if isinstance(r, FolderRecording) and r.has_masks])
+    return said_once(
+        [(r.name, r.masks.describe()) for r in recordings if isinstance(r, FolderRecording) and r.has_masks]
+    )
 
 
 def _chosen(found: list, source: SourceConfig) -> list:

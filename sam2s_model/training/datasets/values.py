@@ -36,7 +36,9 @@ class Values:
         rows = {label.id: classes.index(label.name) for label in labels if label.name in classes}
         if not rows and other < 0:
             names = ", ".join(label.name for label in labels)
-            raise ConfigError(f"{source.label_set} has the classes {names}: expected at least one of {', '.join(classes)}")
+            raise ConfigError(
+                f"{source.label_set} has the classes {names}: expected at least one of {', '.join(classes)}"
+            )
         return cls(rows, other, masks)
 
     def row(self, value: int) -> int:

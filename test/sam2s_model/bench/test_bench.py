@@ -25,7 +25,19 @@ from sam2s_ros.cli import main
 ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
 TINY = MODELS["sam2.1_hiera_tiny"]
-COMMAND = ["bench", "--checkpoint", "sam2s_pico", "--size", "64", "--objects", "2", "--policy", "efp", "--policy", "none"]
+COMMAND = [
+    "bench",
+    "--checkpoint",
+    "sam2s_pico",
+    "--size",
+    "64",
+    "--objects",
+    "2",
+    "--policy",
+    "efp",
+    "--policy",
+    "none",
+]
 COMMAND += ["--threads", "1", "--steps", "3"]
 
 
@@ -95,7 +107,10 @@ def test_a_compiled_case_says_so():
 def test_bad_input_is_one_sentence_and_exit_code_2(capsys):
     for options, said in (
         (["--dtype", "fp16", "--device", "cpu"], "precision is 'fp16' on a CPU"),
-        (["--model", "sam2s_pico", "--peer", "transformers"], "peer transformers has no sam2s_pico: expected one of edgetam, "),
+        (
+            ["--model", "sam2s_pico", "--peer", "transformers"],
+            "peer transformers has no sam2s_pico: expected one of edgetam, ",
+        ),
         (["--model", "sam2s_pico", "--policy", "slm", "--size", "64"], "policy is 'slm', but sam2s_pico has no "),
         (["--model", "sam3"], "model 'sam3' is not known"),
     ):

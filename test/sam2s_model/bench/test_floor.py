@@ -12,7 +12,10 @@ from sam2s_model.bench.floor import ATTENTION, ENCODER, PARTS, Shape, floor_seco
 from sam2s_model.config import MODELS
 from sam2s_model.model import Sam2Model
 
-GPU, CPU = (790e12, 4.3e12), (780e9, 30e9)  # operations and bytes a second: of an H200, and of two cores with AVX512-BF16
+GPU, CPU = (
+    (790e12, 4.3e12),
+    (780e9, 30e9),
+)  # operations and bytes a second: of an H200, and of two cores with AVX512-BF16
 TINY, BASE, LARGE, EDGETAM = "sam2.1_hiera_tiny", "sam2.1_hiera_base_plus", "sam2.1_hiera_large", "edgetam"
 FPS = {
     (TINY, 512): (7872, 5988, 3825, 2220),

@@ -118,7 +118,9 @@ def test_the_additions_of_sam2s_come_from_the_file(save, state, model):
 
 def test_a_model_of_another_name_is_refused(save, state):
     path = save({"model": state})
-    with pytest.raises(CheckpointError, match="is not a checkpoint of sam2.1_hiera_tiny: .* of another shape.*nearest is sam2s_pico"):
+    with pytest.raises(
+        CheckpointError, match="is not a checkpoint of sam2.1_hiera_tiny: .* of another shape.*nearest is sam2s_pico"
+    ):
         load_model(path, model="sam2.1_hiera_tiny", device="cpu")
 
 

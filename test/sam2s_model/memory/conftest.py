@@ -25,7 +25,16 @@ class Script:
 
     def __init__(self, policy: Policy, objects: int = 1, conditioning: int = 3):
         layout = BankLayout(
-            conditioning, policy.window + 1, policy.pointer_window + 1, 1, 2, 4, 8, (SIZE, SIZE), policy.kept, policy.notes
+            conditioning,
+            policy.window + 1,
+            policy.pointer_window + 1,
+            1,
+            2,
+            4,
+            8,
+            (SIZE, SIZE),
+            policy.kept,
+            policy.notes,
         )
         self.policy, self.bank = policy, MemoryBank(layout, torch.device("cpu"), torch.float32)
         for object_id in range(1, objects + 1):

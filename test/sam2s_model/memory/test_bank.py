@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sam2s_model.memory import BankLayout, MemoryBank
 
@@ -30,7 +29,9 @@ def test_rows_follow_their_ids(events):
             marks = torch.tensor([1000.0 * i + frame for i in bank.ids])
             # all rows at once, or one by one in another order: the same
             for rows in [slice(0, len(bank))] if which % 2 else [[row] for row in reversed(range(len(bank)))]:
-                bank.write_recent(rows, frame, marks[rows, None, None].expand(-1, 2, 4), marks[rows, None].expand(-1, 8))
+                bank.write_recent(
+                    rows, frame, marks[rows, None, None].expand(-1, 2, 4), marks[rows, None].expand(-1, 8)
+                )
                 bank.write_mask(rows, frame, marks[rows, None, None, None].expand(-1, 1, 2, 2))
             for frames in model.values():
                 frames.append(frame)
@@ -106,4 +107,8 @@ def test_the_formula_of_the_readme():
     """An object at 1024 px in bf16 with the defaults: 4 conditioning frames, a window of 6, a history of 16."""
     layout = BankLayout(4, 6 + 17, 15 + 17, 17, tokens=64 * 64, memory_dim=64, dim=256, logits=(256, 256))
     m = 64 * 64
-    assert layout.bytes_per_object(2) == 2 * ((4 + 23) * m * 64 + (4 + 32) * 256) + 4 * 17 * 16 * m + 8 * (27 + 36) == 18_631_160
+    assert (
+        layout.bytes_per_object(2)
+        == 2 * ((4 + 23) * m * 64 + (4 + 32) * 256) + 4 * 17 * 16 * m + 8 * (27 + 36)
+        == 18_631_160
+    )

@@ -21,7 +21,9 @@ def test_keys_and_bytes_of_a_full_memory(pico):
     assert list(found) == [name for name in POLICY_NAMES if name != "slm"], "pico has no second attention"
     keys = {name: cost.keys for name, cost in found.items()}
     pointers = 3 * 16  # the prompted one and the 15 newest
-    assert keys["none"] == 0 and keys["fifo"] == (1 + 6) * PLACES + pointers and keys["efp"] == (1 + 4) * PLACES + pointers
+    assert (
+        keys["none"] == 0 and keys["fifo"] == (1 + 6) * PLACES + pointers and keys["efp"] == (1 + 4) * PLACES + pointers
+    )
     kept = 4 * PLACES  # long-term frames, without pointers
     assert keys["divemem"] == keys["fifo"] + kept and keys["divemem+efp"] == keys["efp"] + kept
     assert found["efp"].object_bytes == found["fifo"].object_bytes < found["divemem"].object_bytes

@@ -51,7 +51,9 @@ def test_distractor_frames_are_like_prompted_ones_and_bounded(script, small):
     for frame in range(1, 31):
         run.track(frame, iou=0.9, candidates=FAR, box=MASK)
     assert run.held("distractors") == [18, 24, 30], "every sixth; the newest three"
-    assert run.attended(31) == {0: 6, 18: 6, 24: 6, 30: 0, 29: 1, 28: 2, 27: 3, 26: 4, 25: 5}, "30 is the newest as well"
+    assert run.attended(31) == {0: 6, 18: 6, 24: 6, 30: 0, 29: 1, 28: 2, 27: 3, 26: 4, 25: 5}, (
+        "30 is the newest as well"
+    )
     run.track(31)
     assert run.attended(32) == {0: 6, 18: 6, 24: 6, 30: 6, 31: 0, 29: 1, 28: 2, 27: 3, 26: 4, 25: 5}
     pointers = {0: 32, **{frame: 32 - frame for frame in range(17, 32)}}

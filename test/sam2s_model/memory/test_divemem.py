@@ -51,7 +51,9 @@ def test_what_is_attended_to(script, small, embedding, code):
     assert run.attended(18) == {0: 6, 3: code, 11: code, **window}
     run = play(script, policy, until=13)
     assert run.attended(14) == {0: 6, 3: code, 8: 5, 9: 4, 10: 3, 11: 2, 12: 1, 13: 0}, "8, without the object, counts"
-    assert 3 in run.pointed(18) and 3 not in play(script, DiveMem(small), until=19).pointed(20), "no pointers of their own"
+    assert 3 in run.pointed(18) and 3 not in play(script, DiveMem(small), until=19).pointed(20), (
+        "no pointers of their own"
+    )
 
 
 def test_the_window_may_be_pruned(script, small):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sam2s_model.config import MODELS
 from sam2s_model.memory import BankLayout, Fifo, MemoryBank, View
@@ -38,7 +37,9 @@ def test_selection_is_the_published_one(frames, prompted):
     prompts = sorted(p for p in prompted | {0} if p < frames)
     kept = prompts if len(prompts) <= CONDITIONING else prompts[:1] + prompts[-(CONDITIONING - 1) :]
     expected = {(p, 6) for p in kept}
-    expected |= {(frames - back, back - 1) for back in range(1, 7) if frames - back > 0 and frames - back not in prompts}
+    expected |= {
+        (frames - back, back - 1) for back in range(1, 7) if frames - back > 0 and frames - back not in prompts
+    }
     part = chosen.spatial
     assert part.allowed is None, "one object: nothing is masked"
     got = set(zip(bank.frames[0, part.columns[0]].tolist(), part.codes[0].tolist()))

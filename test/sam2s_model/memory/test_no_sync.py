@@ -33,7 +33,12 @@ class NoWaiting(TorchDispatchMode):
 
 def test_the_test_notices():
     tensor = torch.arange(4)
-    for waiting in (lambda: tensor[1].item(), lambda: bool(tensor[0] > 0), lambda: tensor[tensor > 1], lambda: tensor.nonzero()):
+    for waiting in (
+        lambda: tensor[1].item(),
+        lambda: bool(tensor[0] > 0),
+        lambda: tensor[tensor > 1],
+        lambda: tensor.nonzero(),
+    ):
         with pytest.raises(AssertionError), NoWaiting():
             waiting()
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sam2s_model.config import MODELS, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError
@@ -59,7 +58,9 @@ def test_what_every_policy_promises(script, small, name, steps, again, order):
         assert all(attended[frame] == policy.prompted_code for frame in prompted), "prompted frames are never left out"
         assert now - 1 in attended, "the newest is there"
         window = sorted((code, now - frame) for frame, code in attended.items() if code < policy.prompted_code)
-        assert len({code for code, _ in window}) == len(window) and [a for _, a in window] == sorted(a for _, a in window)
+        assert len({code for code, _ in window}) == len(window) and [a for _, a in window] == sorted(
+            a for _, a in window
+        )
         assert shuffled.attended(now, order.index(row)) == attended, "an object's row says nothing"
 
 

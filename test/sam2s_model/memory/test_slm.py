@@ -63,7 +63,9 @@ def test_a_checkpoint_with_the_second_attention_is_recognised_and_runs(model, fr
 
 
 def test_another_checkpoint_is_refused(small):
-    with pytest.raises(ConfigError, match="has no second memory attention: expected a checkpoint with memory_attention_short"):
+    with pytest.raises(
+        ConfigError, match="has no second memory attention: expected a checkpoint with memory_attention_short"
+    ):
         ShortLong(small)
 
 

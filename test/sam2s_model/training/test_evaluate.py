@@ -119,7 +119,19 @@ def test_another_prompt_is_refused(pico):
 def test_the_command_prints_a_table_and_writes_figures(tmp_path):
     app = typer.Typer()
     app.command()(main)
-    options = [str(resolve_checkpoint("sam2s_pico")), "--scene", "2", "--scene-frames", "3", "--policy", "none", "--device", "cpu", "--out", str(tmp_path / "out.json")]
+    options = [
+        str(resolve_checkpoint("sam2s_pico")),
+        "--scene",
+        "2",
+        "--scene-frames",
+        "3",
+        "--policy",
+        "none",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "out.json"),
+    ]
     result = CliRunner().invoke(app, options)
     assert result.exit_code == 0, result.output
     assert "| scene 2 | 1 |" in result.output and "sam2s_pico/none" in result.output
