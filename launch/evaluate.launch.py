@@ -13,7 +13,7 @@ from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
 from sam2s_model.config import POLICY_NAMES
-from sam2s_ros.dds import share_directory
+from sam2s_ros.processes.dds import share_directory
 
 REPORT_TIMEOUT = "120"  # s that the report may take after Ctrl-C
 # Options of `sam2s eval live` that have an argument of the same name. Those in SEVERAL take values with spaces between.

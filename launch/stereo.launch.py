@@ -14,8 +14,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_model.config import POLICY_NAMES
-from sam2s_ros.dds import environment
-from sam2s_ros.launching import parameter_files
+from sam2s_ros.processes.dds import environment
+from sam2s_ros.processes.launching import parameter_files
 
 BOOL = ["true", "false"]
 LEVELS = ["debug", "info", "warn", "error", "fatal"]

@@ -16,8 +16,8 @@ import yaml
 import sam2s_ros.msg
 import sam2s_ros.srv
 from sam2s_model import errors, prompts, tracks
-from sam2s_ros.dds import share_directory
-from sam2s_ros.eval_cli import app as eval_app
+from sam2s_ros.commands.evaluate import app as eval_app
+from sam2s_ros.processes.dds import share_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 CMAKE = (ROOT / "CMakeLists.txt").read_text()

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sam2s_model import flops
+from sam2s_model.bench import flops
+from sam2s_model.bench.flops import _attention, _linear, _repvit
 from sam2s_model.config import ModelConfig
-from sam2s_model.flops import _attention, _linear, _repvit
-from sam2s_model.model import STRIDE, Sam2Model
+from sam2s_model.network.model import STRIDE, Sam2Model
 
 ENCODER, ATTENTION, DECODER, MEMORY = "image encoder", "memory attention", "mask decoder", "memory encoder"
 PARTS = (ENCODER, ATTENTION, DECODER, MEMORY)

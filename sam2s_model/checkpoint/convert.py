@@ -16,7 +16,7 @@ from sam2s_model.checkpoint.reading import CLASSES, IMAGE_SIZE, METADATA, Stored
 from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise
 from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.errors import CheckpointError, ConfigError
-from sam2s_model.model import check_image_size
+from sam2s_model.network.model import check_image_size
 from sam2s_model.paths import expanded
 from sam2s_model.published.sha256 import file_sha256
 

@@ -10,7 +10,7 @@ from sam2s_model.checkpoint.recognition import check_state_dict, recognise, with
 from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import resolve_device, resolve_dtype
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
 
 

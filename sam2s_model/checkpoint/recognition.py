@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sam2s_model.config import MODELS, ModelConfig
 from sam2s_model.errors import CheckpointError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 
 VERSION_KEYS = ("no_object_embedding", "pointer_time")  # what 2.1 has and 2.0 has not, all of it in the memory's parts
 LONG_TERM = "long_term_tpos_enc"

@@ -13,7 +13,7 @@ from sam2s_model.checkpoint.adapters import is_adapter
 from sam2s_model.checkpoint.recognition import FOREIGN
 from sam2s_model.checkpoint.transformers_names import ROOTS as OF_TRANSFORMERS
 from sam2s_model.errors import CheckpointError
-from sam2s_model.model import MEMORY_PARTS
+from sam2s_model.network.model import MEMORY_PARTS
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
 """Under these a training loop stores the model's tensors, beside those of the optimizer and the like."""

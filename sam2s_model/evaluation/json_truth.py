@@ -21,7 +21,7 @@ import numpy as np
 from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.files import TruthOf
 from sam2s_model.evaluation.recording import Truth
-from sam2s_model.image_files import natural_key, read_rgb
+from sam2s_model.recordings.image_files import natural_key, read_rgb
 
 VOID_LABELS = {"__ignore__", "ignore", "void"}
 NO_LABELS = {"_background_", "background"}

@@ -12,9 +12,9 @@ import cv2
 from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.json_truth import JsonTruth, json_files, json_truth
 from sam2s_model.evaluation.recording import Truth
-from sam2s_model.image_files import images_in, read_labels
-from sam2s_model.mask_files import MaskFiles
 from sam2s_model.paths import expanded
+from sam2s_model.recordings.image_files import images_in, read_labels
+from sam2s_model.recordings.mask_files import MaskFiles
 
 NS = 1_000_000_000
 

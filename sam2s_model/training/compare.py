@@ -27,9 +27,9 @@ from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_model.evaluation.recording import Truth
 from sam2s_model.metrics import boundary_f, iou, j_and_f
-from sam2s_model.model import Sam2Model
-from sam2s_model.scene import SceneConfig
-from sam2s_model.tracker import Tracker
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.clip import Recording
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import SceneRecording, open_source

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sam2s_model.config import NANO_CLASSES, check_options, option
 from sam2s_model.errors import ConfigError
-from sam2s_model.mask_values import HOW
+from sam2s_model.recordings.mask_values import HOW
 
 KINDS = ("davis", "folder", "images", "boxes", "scene", "store")
 

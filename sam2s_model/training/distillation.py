@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.image_features import ImageFeatures
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.cache import ByteCache
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig

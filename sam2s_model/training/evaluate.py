@@ -22,9 +22,9 @@ from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_model.evaluation.recording import FIRST_STAMP_NS, Frame, Recording as EvaluatedRecording, Truth
 from sam2s_model.evaluation.scores import Scorer
-from sam2s_model.model import Sam2Model
-from sam2s_model.scene import SceneConfig
-from sam2s_model.tracker import Tracker
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.clip import Recording
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import SceneRecording, numbered_scene, open_source

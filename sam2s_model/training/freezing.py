@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 
 IMAGE_HALF = "image_half"
 

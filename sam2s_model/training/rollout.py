@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2s_model.image_features import ImageFeatures
-from sam2s_model.model import ABSENT_LOGIT, Sam2Model
-from sam2s_model.segmenter import PREVIOUS_LIMIT
+from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.model import ABSENT_LOGIT, Sam2Model
+from sam2s_model.tracking.segmenter import PREVIOUS_LIMIT
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig
 from sam2s_model.training.losses import FrameLosses, frame_losses

@@ -11,7 +11,7 @@ from torch import Tensor
 from sam2s_model.checkpoint import read_checkpoint, recognise
 from sam2s_model.checkpoint.recognition import CLASS_TABLE, LONG_TERM, SCORE_HEAD
 from sam2s_model.errors import CheckpointError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.training.config import TrainConfig
 

@@ -14,7 +14,7 @@ from sam2s_model.evaluation.scores import data_set_figures, overall_figures
 from sam2s_model.metrics import j_and_f
 from sam2s_ros.evaluation.html import render
 from sam2s_ros.evaluation.live_result import live_report
-from sam2s_ros.overlap import summary_ms
+from sam2s_ros.evaluation.overlap import summary_ms
 
 JSON, CSV, HTML = "report.json", "frames.csv", "report.html"
 COLUMNS = (

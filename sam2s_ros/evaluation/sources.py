@@ -12,8 +12,8 @@ from sam2s_model.evaluation.layouts import open_layout, recognise_layout
 from sam2s_model.evaluation.numbered import NumberedMasks
 from sam2s_model.evaluation.recording import Frame, Recording, Truth
 from sam2s_model.paths import expanded
-from sam2s_model.sequences import without_masks
-from sam2s_ros.sources import Frame as SourceFrame, FrameSource, open_source
+from sam2s_model.recordings.sequences import without_masks
+from sam2s_ros.replay.sources import Frame as SourceFrame, FrameSource, open_source
 
 MOST_FRAMES = 10**9  # a larger number is a stamp in ns
 

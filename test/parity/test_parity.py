@@ -22,7 +22,7 @@ from seeded import seeded_weights
 from torch import Tensor
 
 from sam2s_model.config import ModelConfig
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 
 TOLERANCE = 1e-3
 TABLE = "parity: worst relative error of each quantity"

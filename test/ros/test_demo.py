@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
-from sam2s_ros.demo import _recorded
-from sam2s_ros.graph import ChildDied
+from sam2s_ros.demo.run import _recorded
+from sam2s_ros.processes.graph import ChildDied
 
 SCENE = "scene:?width=128&height=96&frames=14&seed=2&fps=20"
 CONTROLLER = Path(__file__).parents[2] / "examples" / "controller.py"
-RUN = [sys.executable, "-m", "sam2s_ros.cli", "demo"]
+RUN = [sys.executable, "-m", "sam2s_ros.commands.cli", "demo"]
 
 
 @pytest.fixture(scope="module")

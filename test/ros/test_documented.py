@@ -11,9 +11,9 @@ import pytest
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
 
-from sam2s_ros.dds import share_directory
-from sam2s_ros.detections import Detection2DArray
-from sam2s_ros.tracker_node import TrackerNode
+from sam2s_ros.interfaces.detections import Detection2DArray
+from sam2s_ros.processes.dds import share_directory
+from sam2s_ros.tracker.node import TrackerNode
 
 DOCS = Path(__file__).parents[2] / "docs"
 NAMESPACE = "/guarded"

@@ -16,11 +16,11 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_ros import messages
-from sam2s_ros.dds import share_directory
+from sam2s_ros.commands.prompting import first_prompts
+from sam2s_ros.interfaces import messages
 from sam2s_ros.msg import Prompt, TrackedMasks, TrackedObject, TrackerStatus
-from sam2s_ros.prompting import first_prompts
-from sam2s_ros.sources import open_source
+from sam2s_ros.processes.dds import share_directory
+from sam2s_ros.replay.sources import open_source
 from sam2s_ros.srv import AddPrompts
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

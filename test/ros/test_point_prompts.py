@@ -9,7 +9,7 @@ from rcl_interfaces.srv import SetParameters
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from sam2s_ros import messages
+from sam2s_ros.interfaces import messages
 from sam2s_ros.msg import ErrorCode, Prompt, PromptResult, TrackedMasks, TrackerStatus
 from sam2s_ros.srv import AddPrompts
 

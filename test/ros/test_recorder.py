@@ -20,7 +20,7 @@ from std_msgs.msg import Header
 
 from sam2s_model.semantics import GENERIC
 from sam2s_model.tracks import State, Tracks
-from sam2s_ros import image_codec, messages
+from sam2s_ros.interfaces import image_codec, messages
 from sam2s_ros.msg import TrackedMasks
 
 H, W = 61, 80  # an odd height: the video leaves out a row
@@ -112,7 +112,7 @@ def recorder(graph, start, tmp_path, request):
         arguments = ["--ros-args", "-r", f"__ns:={name}"]
         for key, value in {"output": tmp_path / "out", **parameters}.items():
             arguments += ["-p", f"{key}:={value}"]
-        process = start([*before, sys.executable, "-m", "sam2s_ros.recorder_node", *arguments])
+        process = start([*before, sys.executable, "-m", "sam2s_ros.recorder.node", *arguments])
         process.wait_for_output("recording into")
         return process, Source(graph, name)
 
@@ -225,7 +225,7 @@ def test_nothing_to_record_leaves_complete_files(recorder, tmp_path):
     ],
 )
 def test_bad_parameter_is_one_sentence_and_code_2(start, parameters, expected):
-    process = start([sys.executable, "-m", "sam2s_ros.recorder_node", "--ros-args", *parameters])
+    process = start([sys.executable, "-m", "sam2s_ros.recorder.node", "--ros-args", *parameters])
     assert process.wait(20) == 2 and expected in process.output and "Traceback" not in process.output, process.output
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 
-from sam2s_ros.soak_report import PERCENTILES
+from sam2s_ros.soak.report import PERCENTILES
 
 
 def test_p08_a_soak_gives_the_percentiles_of_all_frames_with_the_hardware(start, tmp_path):
     output = tmp_path / "report" / "soak.json"
     arguments = "--minutes 0.05 --size 128x96 --rate 20 --model-time 0.005 --output".split()
-    soak = start([sys.executable, "-m", "sam2s_ros.cli", "soak", *arguments, str(output)], COLUMNS="160")
+    soak = start([sys.executable, "-m", "sam2s_ros.commands.cli", "soak", *arguments, str(output)], COLUMNS="160")
     assert soak.wait(110) == 0, soak.output
     found = json.loads(output.read_text())
     counts = found["counts"]

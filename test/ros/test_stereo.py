@@ -14,11 +14,11 @@ from std_srvs.srv import Trigger
 from sam2s_model.checkpoint import load_model
 from sam2s_model.prompts import Prompt as ModelPrompt
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_model.tracker import Tracker
-from sam2s_ros import image_codec, messages
+from sam2s_model.tracking.tracker import Tracker
+from sam2s_ros.commands.prompting import first_prompts
+from sam2s_ros.interfaces import image_codec, messages
 from sam2s_ros.msg import Prompt, TrackedMasksPair, TrackerStatus
-from sam2s_ros.prompting import first_prompts
-from sam2s_ros.sources import open_source
+from sam2s_ros.replay.sources import open_source
 from sam2s_ros.srv import AddPrompts, GetState
 
 SIDES = ("left", "right")
@@ -38,8 +38,8 @@ def stereo(graph, start):
     )
     parameters = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
     remaps = ["-r", "/right/image:=/other/right"]
-    trackers = start([sys.executable, "-m", "sam2s_ros.stereo_node", "--ros-args", *parameters, *remaps])
-    pairing = start([sys.executable, "-m", "sam2s_ros.pair_node"])
+    trackers = start([sys.executable, "-m", "sam2s_ros.tracker.stereo", "--ros-args", *parameters, *remaps])
+    pairing = start([sys.executable, "-m", "sam2s_ros.tracker.pair"])
     pairs = graph.collect(TrackedMasksPair, "/pair/masks")
     cameras = {"left": graph.publisher(Image, "/left/image"), "right": graph.publisher(Image, "/other/right")}
     statuses = {side: graph.collect(TrackerStatus, f"/{side}/tracker/status") for side in SIDES}

@@ -29,9 +29,10 @@ except ImportError:  # Humble
 from sam2s_model import metrics
 from sam2s_model.checkpoint import load_model
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_model.scene import Scene, SceneConfig
-from sam2s_model.tracker import Tracker
-from sam2s_ros import image_codec, messages, qos, watchdog
+from sam2s_model.recordings.scene import Scene, SceneConfig
+from sam2s_model.tracking.tracker import Tracker
+from sam2s_ros.interfaces import image_codec, messages, qos
+from sam2s_ros.tracker import watchdog
 
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
 COUNTED = ("published", "dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error",

@@ -17,11 +17,11 @@ from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from sam2s_ros import image_codec, messages, qos
-from sam2s_ros.health import Health
+from sam2s_ros.interfaces import image_codec, messages, qos
 from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
-from sam2s_ros.outputs import Outputs
 from sam2s_ros.srv import AddPrompts, GetState
+from sam2s_ros.tracker.health import Health
+from sam2s_ros.tracker.outputs import Outputs
 
 P10 = dict(deadline=200_000_000, liveliness_lease_duration=1_000_000_000)  # ns
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])

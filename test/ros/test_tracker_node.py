@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from sam2s_ros import image_codec, messages
+from sam2s_ros.interfaces import image_codec, messages
 from sam2s_ros.msg import ClassLabels, ErrorCode, Prompt, TrackedMasks, TrackedObject, TrackerStatus
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 

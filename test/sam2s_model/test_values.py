@@ -11,9 +11,9 @@ import pytest
 from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ConfigError, ErrorCode, RequestError
 from sam2s_model.metrics import iou
-from sam2s_model.presence import Reading, Sight, TrackedObject, describe_frame
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
+from sam2s_model.tracking.presence import Reading, Sight, TrackedObject, describe_frame
 from sam2s_model.tracks import State, Tracks
 
 H, W = 40, 60

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sam2s_model.bench.peers.base import Peer
 from sam2s_model.bench.peers.sam2_models import build_predictor, propagate, start_video
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 
 INTERACTIVE = {
     "binarize_mask_from_pts_for_mem_enc": True,

@@ -10,8 +10,8 @@ import numpy as np
 from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.files import FileRecording, TruthOf
 from sam2s_model.evaluation.recording import VOID, Truth
-from sam2s_model.image_files import images_in, read_rgb
-from sam2s_model.sequences import subfolders
+from sam2s_model.recordings.image_files import images_in, read_rgb
+from sam2s_model.recordings.sequences import subfolders
 
 FPS = 25.0
 IMAGE, MASK = "_endo", "_endo_color_mask"

@@ -9,8 +9,8 @@ from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.files import FileRecording
 from sam2s_model.evaluation.json_truth import CocoTruth, LabelmeTruth, is_coco, json_files, read_json
 from sam2s_model.evaluation.recording import ASSUMED_FPS
-from sam2s_model.image_files import images_in, natural_key
-from sam2s_model.sequences import subfolders
+from sam2s_model.recordings.image_files import images_in, natural_key
+from sam2s_model.recordings.sequences import subfolders
 
 BEGINNING = 1 << 16  # bytes that are looked at to recognise a file of COCO
 COCO_WORDS = (b'"images"', b'"annotations"', b'"videos"', b'"categories"', b'"licenses"', b'"info"')

@@ -11,8 +11,8 @@ from pathlib import Path
 from sam2s_model.evaluation.files import FileRecording, LabelFiles, ObjectFiles
 from sam2s_model.evaluation.json_truth import json_files, json_truth
 from sam2s_model.evaluation.recording import ASSUMED_FPS
-from sam2s_model.image_files import images_in
-from sam2s_model.sequences import Sequence, davis_sequences, frame_sequences, subfolders
+from sam2s_model.recordings.image_files import images_in
+from sam2s_model.recordings.sequences import Sequence, davis_sequences, frame_sequences, subfolders
 
 
 def is_davis(path: Path) -> bool:

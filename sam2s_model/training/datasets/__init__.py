@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.mask_files import said_once
+from sam2s_model.recordings.mask_files import said_once
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets.boxes import BoxRecording, box_recordings
 from sam2s_model.training.datasets.davis import davis_recordings

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.sequences import frame_sequences
+from sam2s_model.recordings.sequences import frame_sequences
 from sam2s_model.training.clip import VOID
 from sam2s_model.training.datasets.folder import FolderRecording
 from sam2s_model.training.datasets.values import Values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sam2s_model.scene import Scene, SceneConfig
+from sam2s_model.recordings.scene import Scene, SceneConfig
 from sam2s_model.training.data_config import SourceConfig
 
 FRAMES = 600  # of a recording, at 1.6 to 25 Hz: 24 s to six minutes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.mask_values import MaskReading, told_values
+from sam2s_model.recordings.mask_values import MaskReading, told_values
 from sam2s_model.semantics import LabelSet
 from sam2s_model.training.data_config import SourceConfig
 

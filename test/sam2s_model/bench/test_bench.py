@@ -11,6 +11,7 @@ import torch
 
 from sam2s_model.bench.floor import ATTENTION, ENCODER, PARTS
 from sam2s_model.bench.machine import describe, measure
+from sam2s_model.bench.memory_costs import step, with_full_memory
 from sam2s_model.bench.page import document
 from sam2s_model.bench.peers import NEEDED, check_peer
 from sam2s_model.bench.report import name, read
@@ -18,9 +19,8 @@ from sam2s_model.bench.run import REST, BenchOptions, cases, run
 from sam2s_model.bench.timing import PartTimer, Spread, peak_bytes
 from sam2s_model.config import MODELS
 from sam2s_model.errors import ConfigError
-from sam2s_model.memory.costs import step, with_full_memory
-from sam2s_model.model import Sam2Model
-from sam2s_ros.cli import main
+from sam2s_model.network.model import Sam2Model
+from sam2s_ros.commands.cli import main
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ import torch
 
 from sam2s_model.bench.floor import ATTENTION, ENCODER, PARTS, Shape, floor_seconds, least_work, work_done
 from sam2s_model.config import MODELS
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 
 GPU, CPU = (
     (790e12, 4.3e12),

@@ -18,7 +18,7 @@ from sam2s_model.checkpoint.recognition import known_shapes
 from sam2s_model.checkpoint.transformers_names import from_transformers, to_transformers
 from sam2s_model.config import MODELS
 from sam2s_model.errors import CheckpointError
-from sam2s_model.model import MEMORY_PARTS
+from sam2s_model.network.model import MEMORY_PARTS
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.published.sha256 import file_sha256
 

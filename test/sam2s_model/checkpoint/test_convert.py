@@ -12,7 +12,7 @@ from sam2s_model.checkpoint import load_model, read_checkpoint
 from sam2s_model.checkpoint.convert import convert
 from sam2s_model.config import PICO
 from sam2s_model.errors import CheckpointError, ConfigError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.published.sha256 import file_sha256
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import PICO
 from sam2s_model.errors import CheckpointError, ConfigError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 HALF = SHARED / "weights" / "sam2_hiera_tiny_image_part.fp16.pt"

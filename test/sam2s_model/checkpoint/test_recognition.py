@@ -13,7 +13,7 @@ from sam2s_model.checkpoint import check_state_dict, recognise
 from sam2s_model.checkpoint.recognition import SCORE_HEAD, check_names, known_shapes
 from sam2s_model.config import MODELS, PICO
 from sam2s_model.errors import CheckpointError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 
 TINY, EDGETAM = MODELS["sam2.1_hiera_tiny"], MODELS["edgetam"]
 

@@ -17,8 +17,8 @@ from sam2s_model.evaluation.scores import Scorer, data_set_figures, overall_figu
 from sam2s_model.metrics import boundary_f, dice, iou
 from sam2s_model.prompts import Prompt
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_model.scene import Scene, SceneConfig
-from sam2s_model.tracker import Tracker
+from sam2s_model.recordings.scene import Scene, SceneConfig
+from sam2s_model.tracking.tracker import Tracker
 
 CONFIG = SceneConfig(width=160, height=128, frames=6, seed=2)
 

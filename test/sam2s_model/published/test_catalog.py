@@ -61,7 +61,7 @@ def test_sizes_fit_the_models(name):
 
 
 def test_the_catalogue_needs_no_torch():
-    code = "import sys, sam2s_model.published.download, sam2s_ros.checkpoints; print('torch' in sys.modules)"
+    code = "import sys, sam2s_model.published.download, sam2s_ros.commands.checkpoints; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 

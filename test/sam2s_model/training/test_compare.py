@@ -13,7 +13,7 @@ from sam2s_model.config import NANO_CLASSES
 from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.recording import Truth
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_model.scene import SceneConfig
+from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.training import compare
 from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure, table
 from sam2s_model.training.datasets import SceneRecording

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import PICO
 from sam2s_model.errors import ConfigError
-from sam2s_model.model import Sam2Model
-from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.training.batches import batch
 from sam2s_model.training.config import LossConfig, OptimizerConfig, Phase, PromptConfig, TeacherConfig, TrainConfig
 from sam2s_model.training.data_config import DataConfig, SourceConfig

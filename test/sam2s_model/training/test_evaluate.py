@@ -15,11 +15,11 @@ from sam2s_model.checkpoint import load_model
 from sam2s_model.config import NANO, NANO_CLASSES
 from sam2s_model.errors import ConfigError
 from sam2s_model.metrics import boundary_f, iou
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_model.scene import SceneConfig
-from sam2s_model.tracker import Tracker
+from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.batches import batch
 from sam2s_model.training.data_config import NO_AUGMENTATION, DataConfig, SourceConfig
 from sam2s_model.training.datasets import SceneRecording

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import PICO, ModelConfig
 from sam2s_model.errors import CheckpointError, ConfigError, TrainingError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.training import loop
 from sam2s_model.training.config import (
     EvaluationConfig,

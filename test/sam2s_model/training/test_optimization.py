@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sam2s_model.config import PICO
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.config import OptimizerConfig, Phase, TrainConfig
 from sam2s_model.training.log import Log, plot
 from sam2s_model.training.optimization import Average, learning_rate, make_optimizer, set_learning_rate

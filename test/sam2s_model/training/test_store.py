@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sam2s_model.config import PICO
 from sam2s_model.errors import ConfigError, SourceError
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.batches import batch, clip_numbers
 from sam2s_model.training.config import (
     LossConfig,
