@@ -1,6 +1,6 @@
 """The SAM2 model as free-standing phases: encode an image, condition it on memory, decode masks, encode a memory.
 
-It keeps no state between calls: what is remembered lives in `memory/`, and `tracker.py` is the loop.
+It keeps no state between calls: what is remembered lives in `tracking/memory/`, and `tracking/tracker.py` is the loop.
 """
 
 from __future__ import annotations
