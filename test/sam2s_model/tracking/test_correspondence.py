@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -252,3 +255,45 @@ def test_bytes_are_counted(model):
     for frame in range(1, 100):
         scene.track(frame, picture(8 + frame % 3, 8), mask(3, 2, 5, 5))
     assert store.memory_bytes() == slots * (64 * 96 * 4 + 8) + 4 * 16 * 96 * 4
+
+
+def endure(model, steps: int) -> None:
+    """Objects come and go, are hidden, prompted and corrected, whatever the pictures show: nothing grows."""
+    rng, generator = random.Random(3), torch.Generator().manual_seed(3)
+    scene, next_id, settled = Scene(model, 2, every=3), 3, 0
+    scene.prompt(0, picture(), mask(1, 1, 4, 4), 0)
+    scene.prompt(0, picture(), mask(4, 4, 7, 7), 1)
+    for frame in range(1, steps):
+        features = picture(rng.randrange(17), rng.randrange(17)) + 0.1 * torch.randn(
+            1, 96, GRID, GRID, generator=generator
+        )
+        x, y = rng.randrange(5), rng.randrange(5)
+        seen = mask(x, y, x + 3, y + 3) if rng.random() > 0.1 else torch.full((1, 1, 4 * GRID, 4 * GRID), -5.0)
+        maps = scene.track(frame, features, seen)
+        assert torch.isfinite(maps).all()
+        event = rng.random()
+        if event < 0.02:
+            scene.bank.remove(rng.choice(scene.bank.ids))
+        if (event < 0.02 or event > 0.97) and len(scene.bank) < 4:
+            scene.bank.add(next_id)
+            scene.prompt(frame, features, mask(x, y, x + 3, y + 3), len(scene.bank) - 1)
+            next_id += 1
+        elif event > 0.9 and len(scene.bank):
+            scene.prompt(frame, features, mask(x, y, x + 2, y + 3), rng.randrange(len(scene.bank)))
+        if frame == steps // 4:
+            gc.collect()
+            held, settled = (scene.bank.memory_bytes(), scene.matches.store.memory_bytes()), len(gc.get_objects())
+    gc.collect()
+    assert scene.bank.memory_bytes() == held[0]
+    # slots of prompted frames are doubled when more frames are prompted at once, up to `conditioning` of each object
+    assert scene.matches.store.memory_bytes() <= 2 * held[1]
+    assert len(gc.get_objects()) < 1.01 * settled
+
+
+def test_nothing_grows_in_500_steps(model):
+    endure(model, 500)
+
+
+@pytest.mark.full
+def test_p25_nothing_grows_in_20000_steps_of_match(model):
+    endure(model, 20_000)
