@@ -15,9 +15,11 @@ from sam2s_model.bench import flops
 from sam2s_model.bench.flops import _attention, _linear, _repvit
 from sam2s_model.config import ModelConfig
 from sam2s_model.network.model import STRIDE, Sam2Model
+from sam2s_model.tracking.correspondence import FINER
 
-ENCODER, ATTENTION, DECODER, MEMORY = "image encoder", "memory attention", "mask decoder", "memory encoder"
-PARTS = (ENCODER, ATTENTION, DECODER, MEMORY)
+ENCODER, MATCHES, ATTENTION = "image encoder", "correspondences", "memory attention"
+DECODER, MEMORY = "mask decoder", "memory encoder"
+PARTS = (ENCODER, MATCHES, ATTENTION, DECODER, MEMORY)
 """Of a step, in their order. The class token is in the memory attention, the perceiver in the memory encoder."""
 
 _WEIGHTS = {
@@ -44,7 +46,8 @@ class Work:
 class Shape:
     """What a step's work depends on besides the network.
 
-    memories, pointers: that each object attends to; both 0: nothing is remembered; element_size: bytes of a number
+    memories, pointers: that each object attends to; both 0: nothing of a trained memory; element_size: bytes of a number
+    matched: frames that each place is compared with, see `tracking.correspondence`
     """
 
     image_size: int
@@ -52,6 +55,7 @@ class Shape:
     memories: int
     pointers: int
     element_size: int
+    matched: int = 0
 
 
 def floor_seconds(works: Mapping[str, Work], flops_rate: float, bandwidth: float) -> float:
@@ -83,16 +87,39 @@ def least_work(model: Sam2Model, shape: Shape) -> dict[str, Work]:
         DECODER: Work(done.mask_decoder, weights[DECODER] + n * logits + image / 3),
         MEMORY: Work(done.memory_encoder + done.perceiver, weights[MEMORY] + n * tokens * config.memory_dim * size),
     }
-    return works if keys else {part: works[part] for part in (ENCODER, DECODER)}
+    if shape.matched:
+        entries = shape.matched * places
+        read = entries * config.dim + n * entries * FINER**2  # tokens of the frames, and label maps
+        works[MATCHES] = Work(
+            _matches(config, places, shape), (read + places * config.dim + n * places * FINER**2) * size
+        )
+    return {part: works[part] for part in _parts(shape)}
 
 
 def work_done(config: ModelConfig, shape: Shape) -> dict[str, int]:
     """Operations of each part as the model does them now, see `flops`."""
     done = flops.count(config, shape.image_size, shape.memories, shape.pointers, shape.objects)
-    found = {ENCODER: done.image_encoder, DECODER: done.mask_decoder}
-    if shape.memories:
-        found |= {ATTENTION: done.memory_attention + done.class_token, MEMORY: done.memory_encoder + done.perceiver}
-    return found
+    found = {
+        ENCODER: done.image_encoder,
+        MATCHES: _matches(config, (shape.image_size // STRIDE) ** 2, shape),
+        ATTENTION: done.memory_attention + done.class_token,
+        DECODER: done.mask_decoder,
+        MEMORY: done.memory_encoder + done.perceiver,
+    }
+    return {part: found[part] for part in _parts(shape)}
+
+
+def _parts(shape: Shape) -> list[str]:
+    """Those that a step has."""
+    absent = {MATCHES} if not shape.matched else set()
+    if not (shape.memories or shape.pointers):
+        absent |= {ATTENTION, MEMORY}
+    return [part for part in PARTS if part not in absent]
+
+
+def _matches(config: ModelConfig, places: int, shape: Shape) -> int:
+    """Of each place with each of the frames, once for all objects; what is summed along the best of them is next to nothing."""
+    return _linear(places, config.dim, shape.matched * places)
 
 
 def _image_encoder(config: ModelConfig, side: int) -> int:

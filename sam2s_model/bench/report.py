@@ -15,7 +15,7 @@ from sam2s_model.bench.run import REST
 from sam2s_model.errors import ConfigError
 
 DIGITS = 4  # that are kept of a figure
-COLOURS = ("#2060a0", "#c04020", "#e0a030", "#508050", "#a0a0a0")
+COLOURS = ("#2060a0", "#8050a0", "#c04020", "#e0a030", "#508050", "#a0a0a0")
 TIMES = ("step", "ms", "p90", "p99", "max", "steps", "FPS", "each more")
 COSTS = ("step", "GFLOP", "least", "least MB", "floor ms", "reached", "peak MB")
 PARTS_ON_CUDA = (
@@ -92,7 +92,8 @@ def sheets(report: dict[str, Any]) -> list[Sheet]:
     )
     costs = (COSTS + (("kernels",) if on_cuda else ()), [[name(case), *_costs(case, on_cuda)] for case in cases])
     peers = (PEER, [[name(case), *_beside_peer(case)] for case in cases if case["peer"]])
-    parts = (("median ms", *PARTS, REST), [[name(case), *_parts(case)] for case in cases])
+    shown = [part for part in (*PARTS, REST) if any(part in case["parts"] for case in cases)]
+    parts = (("median ms", *shown), [[name(case), *_parts(case, shown)] for case in cases])
     return [times, costs, *([peers] if peers[1] else []), parts]
 
 
@@ -141,10 +142,10 @@ def _costs(case: dict[str, Any], on_cuda: bool) -> list[str]:
     return cells + ([str(case["launched"]["kernels"])] if on_cuda else [])
 
 
-def _parts(case: dict[str, Any]) -> list[str]:
+def _parts(case: dict[str, Any], shown: list[str]) -> list[str]:
     """Of each part its median, and how much of the floor that reaches."""
     cells = []
-    for part in (*PARTS, REST):
+    for part in shown:
         ms, floor = case["parts"].get(part, {}).get("median"), case["work"].get(part, {}).get("floor_ms")
         cells.append("" if ms is None else _short(ms) + (f" ({_share(floor, ms)})" if floor else ""))
     return cells

@@ -137,9 +137,10 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
         spent, _, spent_by_peer = _in_turns(tracker, peer, image, options.steps, nullcontext())
         queued = [1e3 * step(tracker, image, image) for _ in range(WARM + options.steps)][WARM:]
         plain = with_full_memory(model, case.policy, image, case.objects, cuda_graphs=False)
-        whole, parts, _ = _in_turns(plain, None, image, options.steps, PartTimer(model))
+        whole, parts, _ = _in_turns(plain, None, image, options.steps, PartTimer(model, plain.matches))
     else:
-        spent, parts, spent_by_peer = _in_turns(tracker, peer, image, options.steps, PartTimer(model))
+        timer = PartTimer(model, tracker.matches)
+        spent, parts, spent_by_peer = _in_turns(tracker, peer, image, options.steps, timer)
         whole, queued = spent, None  # there a step begins with nothing of the next
     found = dict(
         model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=model.image_size,
@@ -219,7 +220,8 @@ def _work(tracker: Tracker, case: Case, machine: Machine) -> dict[str, Any]:
     pointers, split = config.max_pointers if tracker.keys_attended else 0, config.dim // config.memory_dim
     memories, left = divmod(tracker.keys_attended - pointers * split, model.memory_tokens)
     pointers += left // split  # of memories that a policy keeps
-    shape = Shape(model.image_size, case.objects, memories, pointers, model.dtype.itemsize)
+    matched = tracker.matches.frames if tracker.matches else 0
+    shape = Shape(model.image_size, case.objects, memories, pointers, model.dtype.itemsize, matched)
     least, done = least_work(model, shape), work_done(config, shape)
     rates = machine.matmul[_precision(case, model.device)], machine.bandwidth
     work = {
@@ -231,4 +233,6 @@ def _work(tracker: Tracker, case: Case, machine: Machine) -> dict[str, Any]:
         )
         for part, of_part in least.items()
     }
-    return dict(memories=memories, pointers=pointers, work=work, floor_ms=1e3 * floor_seconds(least, *rates))
+    return dict(
+        memories=memories, pointers=pointers, matched=matched, work=work, floor_ms=1e3 * floor_seconds(least, *rates)
+    )

@@ -14,8 +14,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from sam2s_model.acceleration.allocator import give_back
-from sam2s_model.bench.floor import ATTENTION, DECODER, ENCODER, MEMORY
+from sam2s_model.bench.floor import ATTENTION, DECODER, ENCODER, MATCHES, MEMORY
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.tracking.correspondence import Correspondence
 
 OF_ATTENTION = ("flash", "fmha", "attention", "sdpa")  # in the names of kernels
 METHODS = {
@@ -25,6 +26,8 @@ METHODS = {
     MEMORY: ("encode_memory",),
 }
 """Of `Sam2Model`, in which the parts of a step are. The rest of a step is what surrounds them."""
+OF_MATCHES = ("propagate", "remember")
+"""Of `Correspondence`. What it asks of the mask decoder is the mask decoder's part."""
 
 
 @dataclass(frozen=True)
@@ -44,27 +47,31 @@ class Spread:
 
 
 class PartTimer:
-    """Within ``with PartTimer(model) as parts:``, the parts of the model's steps are timed. `take` after each step."""
+    """Within ``with PartTimer(model) as parts:``, the parts of the model's steps are timed. `take` after each step.
 
-    def __init__(self, model: Sam2Model):
+    matches: of a tracker that has them, timed as well
+    """
+
+    def __init__(self, model: Sam2Model, matches: Correspondence | None = None):
         self._model = model
+        self._methods = [(model, part, name) for part, names in METHODS.items() for name in names]
+        if matches:
+            self._methods += [(matches, MATCHES, name) for name in OF_MATCHES]
         self._on_cuda = model.device.type == "cuda"
         self._marks: list[tuple[str, object, object]] = []
 
     def __enter__(self) -> PartTimer:
-        for part, names in METHODS.items():
-            for name in names:
-                setattr(self._model, name, self._timed(part, getattr(self._model, name)))
+        for owner, part, name in self._methods:
+            setattr(owner, name, self._timed(part, getattr(owner, name)))
         return self
 
     def __exit__(self, *problem) -> None:
-        for names in METHODS.values():
-            for name in names:
-                delattr(self._model, name)
+        for owner, _, name in self._methods:
+            delattr(owner, name)
 
     def take(self) -> dict[str, float]:
         """ms of each part since the last time this was asked."""
-        spent = dict.fromkeys(METHODS, 0.0)
+        spent = dict.fromkeys((part for _, part, _ in self._methods), 0.0)
         for part, begin, end in self._marks:
             spent[part] += self._between(begin, end)
         self._marks.clear()

@@ -59,6 +59,11 @@ class Correspondence:
             Note("label_trust", (slots,)),
         )
 
+    @property
+    def frames(self) -> int:
+        """With how many each place of a frame is compared, slots that hold nothing among them."""
+        return self.store.slots
+
     # ---- before a frame is decoded
 
     def propagate(self, view: View, frame: int, coarse: Tensor) -> Propagated:

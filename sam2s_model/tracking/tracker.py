@@ -20,6 +20,7 @@ from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
+from sam2s_model.tracking.correspondence import Correspondence
 from sam2s_model.tracking.field_of_view import endoscope_field
 from sam2s_model.tracking.graphed_step import GraphedStep
 from sam2s_model.tracking.history import Frame, History
@@ -225,6 +226,11 @@ class Tracker:
     def keys_attended(self) -> int:
         """Keys of an object's memory attention on the last frame; 0 without a memory."""
         return self._segmenter.keys
+
+    @property
+    def matches(self) -> Correspondence | None:
+        """The memory by correspondences, of a policy that has one."""
+        return self._segmenter.matches
 
     def device_description(self) -> str:
         return describe_device(self.model.device)

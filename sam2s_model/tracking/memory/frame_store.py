@@ -116,6 +116,11 @@ class FrameStore:
 
     # ---- what is matched
 
+    @property
+    def slots(self) -> int:
+        """As many as `entries` has: of prompted frames, of older ones, and of the window."""
+        return len(self._prompted) + self.matching.older + self.matching.newest
+
     def entries(self, time: Tensor) -> Entries:
         """What a frame is matched with. time: 0-d int64, its index on the device."""
         window = (time - 1 - _arange(self.matching.newest, self.device)).remainder(self.ring)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sam2s_model.bench.floor import ATTENTION, ENCODER, PARTS
+from sam2s_model.bench.floor import ATTENTION, DECODER, ENCODER, MATCHES, PARTS
 from sam2s_model.bench.machine import describe, measure
 from sam2s_model.bench.memory_costs import step, with_full_memory
 from sam2s_model.bench.page import document
@@ -56,7 +56,7 @@ def test_the_command_writes_a_report_and_a_plot(report_path):
         ("efp", 2, 5, 16), ("none", 2, 0, 0)
     ]  # fmt: skip
     for case in report["cases"]:
-        parts = PARTS if case["memories"] else (ENCODER, PARTS[2])
+        parts = [part for part in PARTS if part != MATCHES] if case["memories"] else (ENCODER, DECODER)
         assert set(case["parts"]) == {*parts, REST} and set(case["work"]) == set(parts)
         assert case["step"]["steps"] == 3 and 0 < case["step"]["median"] <= case["step"]["p90"] <= case["step"]["p99"]
         assert 0 < case["floor_ms"] < case["step"]["median"], "nothing is faster than its floor"
@@ -138,8 +138,19 @@ def test_parts_are_timed_and_the_model_is_itself_again(model):
         step(tracker)
         timer.take()
         ms, parts = 1e3 * step(tracker), timer.take()
-    assert set(parts) == set(PARTS) and all(spent > 0 for spent in parts.values()) and sum(parts.values()) < ms
+    assert (
+        set(parts) == {*PARTS} - {MATCHES} and all(spent > 0 for spent in parts.values()) and sum(parts.values()) < ms
+    )
     assert not {"encode_image", "with_memory", "decode"} & set(vars(model))
+
+
+def test_correspondences_are_timed_where_a_tracker_has_them(model):
+    tracker = with_full_memory(model, "match")
+    with PartTimer(model, tracker.matches) as timer:
+        step(tracker)
+        parts = timer.take()
+    assert {part for part, spent in parts.items() if spent} == {ENCODER, MATCHES, DECODER}
+    assert not {"propagate", "remember"} & set(vars(tracker.matches))
 
 
 def test_time_is_booked_to_its_part(model, monkeypatch):
