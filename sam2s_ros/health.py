@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import resource
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
@@ -23,6 +24,7 @@ from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.parameters import NodeConfig
 
 WINDOW = 1000  # frames over which percentiles are taken
+QUIET = 1.0  # s without any image, also one that is refused, from which it is said why none comes
 
 
 class Outcome(Enum):
@@ -86,6 +88,7 @@ class Situation:
 
     now: ns, node clock; view: None while the node is not configured; note: why it is not
     busy: s that the current step or request has taken so far, None when there is none
+    silent: what the publishers of the input say about why no image comes, see `publishers`
     """
 
     now: int
@@ -94,6 +97,7 @@ class Situation:
     active: bool
     enabled: bool
     note: str = ""
+    silent: str = ""
 
 
 @dataclass
@@ -119,6 +123,7 @@ class Health:
         self._last_input: int | None = None  # node clock, ns
         self._last_output: int | None = None
         self._input_stamp = self._output_stamp = 0
+        self._heard: float | None = None  # steady clock, s, when the last image reached the node, usable or not
         self._failure = self._refusal = self._unusable = ""
         self._reported = (0, 0)  # received and dropped at the last diagnostics
 
@@ -131,6 +136,7 @@ class Health:
         """An image reached the node."""
         with self._lock:
             self._received += 1
+            self._heard = time.monotonic()
 
     def accepted(self, stamp: int, now: int) -> None:
         """The image with this header stamp goes to the worker."""
@@ -201,6 +207,8 @@ class Health:
 
     def _state(self, at: Situation, config: NodeConfig, msg: TrackerStatus) -> tuple[int, str]:
         refused = f"; last refused: {self._refusal}" if self._refusal else ""
+        quiet = self._heard is None or time.monotonic() - self._heard > QUIET
+        silent = f"; {at.silent}" if at.silent and quiet else ""
         if at.view is None:
             return TrackerStatus.STATE_UNKNOWN, f"not configured{': ' + at.note if at.note else ''}"
         chosen = f"; {at.view.chosen}" if at.view.chosen else ""
@@ -219,18 +227,19 @@ class Health:
             since = "so far" if self._last_output is None else f"since stamp {seconds(self._output_stamp)}"
             return TrackerStatus.STATE_ERROR, f"no image could be used {since}: {self._unusable}"
         if self._last_input is None:
-            return TrackerStatus.STATE_WAITING, f"no image so far{refused}{chosen}"
+            return TrackerStatus.STATE_WAITING, f"no image so far{refused}{silent}{chosen}"
         if msg.input_age > config.input_timeout:
             return (
                 TrackerStatus.STATE_STALE_INPUT,
-                f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s{refused}",
+                f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s{refused}{silent}",
             )
         return TrackerStatus.STATE_RUNNING, f"{msg.objects} object{'s' if msg.objects != 1 else ''}{chosen}"
 
-    def diagnostics(self, status: TrackerStatus, config: NodeConfig, name: str, doubt: str = "") -> DiagnosticArray:
+    def diagnostics(self, status: TrackerStatus, config: NodeConfig, name: str, doubt: str = "", source: str = "") -> DiagnosticArray:
         """/diagnostics: one entry about the input and one about the tracking.
 
-        status: what `status` just returned; name: the node's full name; doubt: what else a person should know
+        status: what `status` just returned; name: the node's full name; doubt: what else a person should know of the tracking
+        source: the same of the input
         """
         with self._lock:
             dropped = sum(count for outcome, count in self._ended.items() if outcome is not Outcome.PUBLISHED)
@@ -242,7 +251,7 @@ class Health:
             _entry(
                 f"{name}: input",
                 status,
-                _input_level(status, share, config),
+                _input_level(status, share, config, source),
                 _INPUT_FIELDS,
                 more | {"dropped_share": f"{share:.2f}"},
             ),
@@ -264,13 +273,15 @@ _TRACKING_FIELDS = (
 )  # fmt: skip
 
 
-def _input_level(status: TrackerStatus, share: float, config: NodeConfig) -> tuple[bytes, str]:
+def _input_level(status: TrackerStatus, share: float, config: NodeConfig, source: str) -> tuple[bytes, str]:
     if status.state == TrackerStatus.STATE_STALE_INPUT:
         return _STALE, status.message
     if status.state == TrackerStatus.STATE_WAITING:
         return _WARN, status.message
     if share >= config.warn_dropped and share > 0:
         return _WARN, f"{share:.0%} of the images were dropped: warn_dropped is {config.warn_dropped:.0%}"
+    if source:
+        return _WARN, source
     return _OK, "images arrive" if status.state == TrackerStatus.STATE_RUNNING else status.message
 
 

@@ -26,6 +26,7 @@ from sam2s_ros.outputs import Outputs, answer_message
 from sam2s_ros.parameters import TRACKER
 from sam2s_ros.point_prompts import PointPrompts
 from sam2s_ros.process import Runnable, run
+from sam2s_ros.publishers import PublisherWatch, type_name
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 from sam2s_ros.watchdog import Watchdog
 from sam2s_ros.worker import Frame, Worker, build_tracker
@@ -33,6 +34,11 @@ from sam2s_ros.worker import Frame, Worker, build_tracker
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
 WATCH = 0.1  # s between two looks at how long a step has taken
+# What the publishers of `image` may send, and what to do when it is not what the node subscribes to.
+IMAGE_TYPES = {
+    type_name(Image): "set the parameter compressed to false",
+    type_name(CompressedImage): "set the parameter compressed to true",
+}
 THREADS = 5  # one for each callback group, so that no callback ever waits for a free thread
 
 
@@ -55,6 +61,7 @@ class TrackerNode(Runnable, LifecycleNode):
         self._note = ""  # why it is not configured
         self._first_id = 1  # object ids go on counting over cleanup and configure
         self._image_subscription = self._image_type = None
+        self._sources, self._silent_said = PublisherWatch(self, "image", IMAGE_TYPES), ""
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # the heartbeat goes on when simulated time stands still
         self._make_interfaces()
@@ -313,7 +320,10 @@ class TrackerNode(Runnable, LifecycleNode):
         worker, outputs = self._worker, self._outputs
         view = worker.view if worker is not None else None
         return self._health.status(
-            Situation(self._now(), view, self._busy(), outputs.active, outputs.enabled, self._note), self._config
+            Situation(
+                self._now(), view, self._busy(), outputs.active, outputs.enabled, self._note, self._sources.found.silent
+            ),
+            self._config,
         )
 
     def _busy(self) -> float | None:
@@ -321,14 +331,31 @@ class TrackerNode(Runnable, LifecycleNode):
         return worker.busy() if worker is not None else None
 
     def _beat(self) -> None:
+        self._look_at_publishers()
         status = self._report()
         self._status.publish(status)
+        self._say_why_silent(status)
         if time.monotonic() >= self._next_diagnostics:
             self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate
             name, doubt = self.get_fully_qualified_name(), self._doubt()
-            self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt))
-            if doubt:
-                self._trouble(doubt)
+            source = self._sources.found.doubt
+            self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt, source))
+            for sentence in filter(None, (doubt, source)):
+                self._trouble(sentence)
+
+    def _look_at_publishers(self) -> None:
+        subscription = self._image_subscription
+        if self._worker is not None and subscription is not None:
+            self._sources.look(subscription)
+
+    def _say_why_silent(self, status: TrackerStatus) -> None:
+        """Log once why no image comes; the status has it all the time."""
+        silent = self._sources.found.silent
+        if not silent or silent not in status.message:
+            self._silent_said = ""
+        elif self._sources.settled and silent != self._silent_said:
+            self._silent_said = silent
+            self.get_logger().warning(f"no image comes: {silent}")
 
     def _doubt(self) -> str:
         """A sentence when there is another node of this name, whose masks and answers are taken for this one's."""

@@ -172,6 +172,22 @@ def test_diagnostics_thresholds_are_parameters():
     assert tracking.level == DiagnosticStatus.WARN and tracking.message == "latency p99 is 50 ms: warn_latency is 40 ms"
 
 
+def test_p43_the_reason_is_in_the_status_while_nothing_comes_at_all(monkeypatch):
+    nobody = replace(situation(), silent="nobody publishes /image")
+    stale = running(age=2)
+    assert "; nobody publishes" not in stale.status(nobody, CONFIG).message, "an image has reached the node just now"
+    monkeypatch.setattr("sam2s_ros.health.QUIET", 0.0)
+    for health in (Health(), stale):
+        msg = health.status(nobody, CONFIG)
+        assert msg.state in (TrackerStatus.STATE_WAITING, TrackerStatus.STATE_STALE_INPUT) and msg.message.endswith("; nobody publishes /image")
+    assert "nobody" not in running().status(nobody, CONFIG).message
+
+
+def test_p43_a_doubt_about_the_input_is_a_warning_of_the_input():
+    entry, tracking = running().diagnostics(running().status(situation(), CONFIG), CONFIG, "t", source="2 publishers of /image").status
+    assert (entry.level, entry.message) == (DiagnosticStatus.WARN, "2 publishers of /image") and tracking.level == DiagnosticStatus.OK
+
+
 def test_a_doubt_is_a_warning_unless_there_is_worse():
     for health, level in ((running(), DiagnosticStatus.WARN), (failed(), DiagnosticStatus.ERROR)):
         array = health.diagnostics(health.status(situation(), CONFIG), CONFIG, "t", "2 nodes are called t")
