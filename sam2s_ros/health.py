@@ -80,6 +80,7 @@ class View:
     next_id: int = 1  # of the next new object
     frames: tuple[Processed, ...] = ()  # that can be prompted, the newest last
     chosen: str = ""  # see `SavingTracker`
+    unsaved: str = ""  # the same
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from rclpy.parameter import Parameter
 
 from sam2s_model.config import POLICY_NAMES, TrackerConfig, check_options, option
 from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_ros import qos
+from sam2s_ros.unused import given_parameters
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,13 @@ class Parameters:
         """The fields by parameter name."""
         return {field.name: field for config in self.configs for field in dataclasses.fields(config)}
 
-    def declare(self, node: Node) -> tuple[Any, ...]:
+    def declare(self, node: Node, late_topics: Iterable[str] = ()) -> tuple[Any, ...]:
         """Declare all parameters and return the configurations.
 
-        Raises ConfigError when a given value has the wrong type or is out of its limits.
+        late_topics: full names of topics that are made later and whose `qos_overrides` are checked then
+        Raises ConfigError when a given value has the wrong type or is out of its limits, also one of `qos_overrides`.
         """
+        qos.check_overrides(given_parameters(node), besides=late_topics)
         for name, field in self.specs().items():
             try:
                 node.declare_parameter(name, field.default, self._descriptor(field))

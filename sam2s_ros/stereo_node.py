@@ -12,6 +12,7 @@ from functools import partial
 
 from rclpy.executors import MultiThreadedExecutor
 
+from sam2s_model.errors import ConfigError
 from sam2s_ros.process import Runnable, run
 from sam2s_ros.tracker_node import THREADS, TrackerNode
 
@@ -23,6 +24,10 @@ class StereoTracker(Runnable):
 
     def __init__(self):
         self._nodes = tuple(TrackerNode(namespace=side) for side in SIDES)
+        left, right = (node.get_parameter("prompts_file").value for node in self._nodes)
+        if left and left == right:
+            names = " and ".join(node.get_fully_qualified_name() for node in self._nodes)
+            raise ConfigError(f"prompts_file is {left} for {names}: each would overwrite what the other keeps; give each its own")
 
     @property
     def exit_code(self) -> int | None:
@@ -31,6 +36,9 @@ class StereoTracker(Runnable):
 
     def parts(self) -> tuple[TrackerNode, ...]:
         return self._nodes
+
+    def late_topics(self) -> tuple[str, ...]:
+        return tuple(topic for node in self._nodes for topic in node.late_topics())
 
     def close(self, timeout: float) -> bool:
         return all([node.close(timeout / len(self._nodes)) for node in self._nodes])

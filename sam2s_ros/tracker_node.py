@@ -28,6 +28,7 @@ from sam2s_ros.point_prompts import PointPrompts
 from sam2s_ros.process import Runnable, run
 from sam2s_ros.publishers import PublisherWatch, type_name
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
+from sam2s_ros.unused import given_parameters
 from sam2s_ros.watchdog import Watchdog
 from sam2s_ros.worker import Frame, Worker, build_tracker
 
@@ -53,7 +54,7 @@ class TrackerNode(Runnable, LifecycleNode):
 
     def __init__(self, **kwargs):
         super().__init__("tracker", **kwargs)
-        self._config, self._tracking = TRACKER.declare(self)
+        self._config, self._tracking = TRACKER.declare(self, self.late_topics())
 
         self._health, self._gate = Health(), StampGate()
         self._outputs = Outputs(self, self._health, self._now, self._trouble)
@@ -128,6 +129,7 @@ class TrackerNode(Runnable, LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._health.clear()
         try:
+            qos.check_overrides(given_parameters(self))  # of `image`; the others were checked before
             labels = LabelSet.from_yaml(self._config.label_set) if self._config.label_set else GENERIC
             build = partial(
                 self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, event=self._event
@@ -193,6 +195,9 @@ class TrackerNode(Runnable, LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         return SUCCESS if self.close(self._config.service_timeout) else FAILURE
+
+    def late_topics(self) -> tuple[str, ...]:
+        return (self.resolve_topic_name("image"),)
 
     def close(self, timeout: float) -> bool:
         """Publish nothing more and stop the worker. Return whether it stopped within `timeout` s."""
@@ -358,11 +363,14 @@ class TrackerNode(Runnable, LifecycleNode):
             self.get_logger().warning(f"no image comes: {silent}")
 
     def _doubt(self) -> str:
-        """A sentence when there is another node of this name, whose masks and answers are taken for this one's."""
+        """A sentence when there is another node of this name, whose masks and answers are taken for this one's, or when the
+        prompts of the tracked objects could not be saved."""
         own = (self.get_name(), self.get_namespace())
         count = self.get_node_names_and_namespaces().count(own)
         name = self.get_fully_qualified_name()
-        return f"{count} nodes are called {name}: give each a name or a namespace of its own" if count > 1 else ""
+        if count > 1:
+            return f"{count} nodes are called {name}: give each a name or a namespace of its own"
+        return self._worker.view.unsaved if self._worker is not None else ""
 
     def _event(self, sentence: str) -> None:
         self.get_logger().info(sentence)

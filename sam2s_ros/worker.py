@@ -295,6 +295,7 @@ class Worker:
             tracker.next_id,
             tuple(self._frames),
             getattr(tracker, "chosen", ""),
+            getattr(tracker, "unsaved", ""),
         )
 
     def _end(self, outcome: Outcome, why: str) -> None:
@@ -327,7 +328,7 @@ def build_tracker(
 
     Where they name no checkpoint it is the package's default for the device.
     first_id: of the objects, see `Tracker`; event: told the checkpoint's sha256, what was chosen, what was restored
-    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, unreadable prompts) or CheckpointError.
+    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, a file of prompts that does not serve) or CheckpointError.
     """
     import torch
 
@@ -343,6 +344,8 @@ def build_tracker(
         raise ConfigError(NO_GPU)
     prompts = PromptFile(expanded(config.prompts_file)) if config.prompts_file else None
     saved = prompts.read() if config.restore else None
+    if prompts:
+        prompts.check_writable()
     checkpoint = resolve_checkpoint(config.checkpoint) if config.checkpoint else default_checkpoint(config.device)
     chosen = "" if config.checkpoint else explain_default(config.device)
     if chosen:

@@ -132,3 +132,9 @@ def test_p29_a_signal_ends_both_and_the_graph_learns_of_it(graph, stereo):
     names = {("tracker", "/left"), ("tracker", "/right"), ("pair", "/")}
     left = lambda: names & set(graph.node.get_node_names_and_namespaces())  # noqa: E731
     graph.wait_until(lambda: not left(), 10, lambda: f"{left()} to be gone; 20 s would be the end of their leases")
+
+
+def test_p44_two_trackers_do_not_share_a_file_of_prompts(start, tmp_path):
+    process = start([sys.executable, "-m", "sam2s_ros.stereo_node", "--ros-args", "-p", f"prompts_file:={tmp_path / 'a.json'}"])
+    assert process.wait(30) == 2
+    assert f"prompts_file is {tmp_path / 'a.json'} for /left/tracker and /right/tracker" in process.output, process.output
