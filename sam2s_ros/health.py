@@ -17,6 +17,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from sam2s_model.pixels import EMPTY_CONTRAST
 from sam2s_model.tracks import Tracks
 from sam2s_ros.gate import seconds
 from sam2s_ros.messages import to_time
@@ -125,6 +126,7 @@ class Health:
         self._last_output: int | None = None
         self._input_stamp = self._output_stamp = 0
         self._heard: float | None = None  # steady clock, s, when the last image reached the node, usable or not
+        self._empty: tuple[float, int] | None = None  # since when the pictures are next to empty (steady clock, s), contrast
         self._failure = self._refusal = self._unusable = ""
         self._reported = (0, 0)  # received and dropped at the last diagnostics
 
@@ -138,6 +140,30 @@ class Health:
         with self._lock:
             self._received += 1
             self._heard = time.monotonic()
+
+    def seen(self, contrast: int) -> None:
+        """A picture was decoded, with this contrast, see `pixels.contrast`."""
+        with self._lock:
+            since = self._empty[0] if self._empty is not None else time.monotonic()
+            self._empty = (since, contrast) if contrast <= EMPTY_CONTRAST else None
+
+    def empty_picture(self, config: NodeConfig) -> str:
+        """A sentence when the pictures, which come, have been next to empty for `warn_empty`; "" otherwise."""
+        with self._lock:
+            if self._empty is None or self._quiet():
+                return ""
+            since, contrast = self._empty
+        spent = time.monotonic() - since
+        if not 0 < config.warn_empty <= spent:
+            return ""
+        return (
+            f"the picture has been next to empty for {spent:.1f} s, its values differ by {contrast} of 255 (warn_empty is "
+            f"{config.warn_empty:g} s): see to light, cap, exposure, the encoding, and significant_bits of 16-bit images"
+        )
+
+    def _quiet(self) -> bool:
+        """Whether no image has come of late. Call it under the lock."""
+        return self._heard is None or time.monotonic() - self._heard > QUIET
 
     def accepted(self, stamp: int, now: int) -> None:
         """The image with this header stamp goes to the worker."""
@@ -208,8 +234,7 @@ class Health:
 
     def _state(self, at: Situation, config: NodeConfig, msg: TrackerStatus) -> tuple[int, str]:
         refused = f"; last refused: {self._refusal}" if self._refusal else ""
-        quiet = self._heard is None or time.monotonic() - self._heard > QUIET
-        silent = f"; {at.silent}" if at.silent and quiet else ""
+        silent = f"; {at.silent}" if at.silent and self._quiet() else ""
         if at.view is None:
             return TrackerStatus.STATE_UNKNOWN, f"not configured{': ' + at.note if at.note else ''}"
         chosen = f"; {at.view.chosen}" if at.view.chosen else ""

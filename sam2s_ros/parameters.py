@@ -14,6 +14,7 @@ from rclpy.parameter import Parameter
 
 from sam2s_model.config import POLICY_NAMES, TrackerConfig, check_options, option
 from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.pixels import ENCODINGS
 from sam2s_ros import qos
 from sam2s_ros.unused import given_parameters
 
@@ -134,6 +135,12 @@ class NodeConfig:
     )
     label_set: str = option("", "path of the YAML table of classes; empty is the generic one")
     compressed: bool = option(False, "whether `image` is a sensor_msgs/CompressedImage (jpeg, png)")
+    image_encoding: str = option(
+        "", "encoding of `image`, such as rgb8, where its messages name none that says it, or a wrong one; empty: as they say"
+    )
+    significant_bits: int = option(
+        0, "significant bits of 16-bit samples, the lowest ones: 10, 12, ...; 0: found in the pictures", low=0, high=16
+    )
     prompts_file: str = option("", "path of a file in which the prompts of the tracked objects are kept; empty is none")
     restore: bool = option(False, "whether the prompts in prompts_file are applied to the first image after configure")
     autostart: bool = option(True, "whether the node configures and activates itself")
@@ -181,6 +188,10 @@ class NodeConfig:
     warn_latency: float = option(
         0.2, "99th percentile of the latency from which /diagnostics says WARN", low=0.0, high=3600.0
     )
+    warn_empty: float = option(
+        2.0, "time for which the picture is next to empty (black, one colour) from which /diagnostics says WARN; 0: never",
+        low=0.0, high=3600.0,
+    )  # fmt: skip
     warn_dropped: float = option(
         0.5, "share of images dropped since the last /diagnostics from which it says WARN", low=0.0, high=1.0
     )
@@ -189,6 +200,10 @@ class NodeConfig:
         check_options(self)
         if not re.fullmatch(r"auto|cpu|cuda|cuda:\d+", self.device):
             raise ConfigError(f"device is {self.device!r}: expected auto, cpu, cuda or cuda:N")
+        if self.image_encoding and self.image_encoding not in ENCODINGS:
+            raise ConfigError(f"image_encoding is {self.image_encoding!r}: expected one of {', '.join(ENCODINGS)}")
+        if 0 < self.significant_bits < 8:
+            raise ConfigError(f"significant_bits is {self.significant_bits}: expected 0 or 8 to 16")
         if self.restore and not self.prompts_file:
             raise ConfigError("restore is true, but prompts_file is empty: give the path of the file to restore from")
 
@@ -200,7 +215,7 @@ TRACKER = Parameters(
         {
             "policy", "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
             "max_step_errors", "max_output_age", "on_late", "on_size_change", "on_time_jump", "time_jump",
-            "point_object_id", "point_class", "overlay_alpha", "diagnostics_rate", "warn_latency", "warn_dropped",
+            "point_object_id", "point_class", "overlay_alpha", "diagnostics_rate", "warn_latency", "warn_empty", "warn_dropped",
         }
     ),
     fixed_while="the node is configured: run cleanup first",

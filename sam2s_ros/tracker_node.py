@@ -17,8 +17,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, Sam2sError, StampError
+from sam2s_model.pixels import ImageReader
 from sam2s_model.semantics import GENERIC, LabelSet
-from sam2s_ros import image_codec, messages, qos
+from sam2s_ros import messages, qos
 from sam2s_ros.gate import StampGate
 from sam2s_ros.health import Health, Outcome, Situation
 from sam2s_ros.msg import TrackerStatus
@@ -62,6 +63,7 @@ class TrackerNode(Runnable, LifecycleNode):
         self._note = ""  # why it is not configured
         self._first_id = 1  # object ids go on counting over cleanup and configure
         self._image_subscription = self._image_type = None
+        self._reader = ImageReader()
         self._sources, self._silent_said = PublisherWatch(self, "image", IMAGE_TYPES), ""
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # the heartbeat goes on when simulated time stands still
@@ -152,6 +154,8 @@ class TrackerNode(Runnable, LifecycleNode):
             self.get_logger().error(f"configure failed: {self._note}")
             return FAILURE
         self._worker, self._note, self._gate = worker, "", StampGate()
+        warn = self.get_logger().warning
+        self._reader = ImageReader(encoding=self._config.image_encoding, bits=self._config.significant_bits, say=warn)
         self._subscribe()
         self._outputs.begin(labels)
         return SUCCESS
@@ -235,7 +239,7 @@ class TrackerNode(Runnable, LifecycleNode):
             if not self._outputs.enabled:
                 self._health.ended(Outcome.DISABLED)
                 return
-            image_codec.check(msg)
+            self._reader.check(msg)
             stamp = messages.to_ns(msg.header.stamp)
             epoch = self._gate.admit(stamp, on_time_jump=self._config.on_time_jump, time_jump=self._config.time_jump)
         except ImageError as error:
@@ -245,7 +249,7 @@ class TrackerNode(Runnable, LifecycleNode):
         else:
             now = self._now()
             self._health.accepted(stamp, now)
-            worker.put(Frame(msg.header, stamp, epoch, partial(image_codec.decode, msg), now))
+            worker.put(Frame(msg.header, stamp, epoch, partial(self._reader.read, msg), now))
 
     def _refuse(self, outcome: Outcome, error: Sam2sError) -> None:
         self._health.ended(outcome, str(error))
@@ -343,7 +347,7 @@ class TrackerNode(Runnable, LifecycleNode):
         if time.monotonic() >= self._next_diagnostics:
             self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate
             name, doubt = self.get_fully_qualified_name(), self._doubt()
-            source = self._sources.found.doubt
+            source = self._sources.found.doubt or self._health.empty_picture(self._config)
             self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt, source))
             for sentence in filter(None, (doubt, source)):
                 self._trouble(sentence)

@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.paths import expanded
+from sam2s_model.pixels import contrast
 from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.gate import seconds
@@ -250,6 +251,7 @@ class Worker:
 
     def _step(self, tracker: Any, frame: Frame) -> Result:
         config, image = self.config, frame.decode()
+        self._health.seen(contrast(image))
         self._follow(tracker, frame, image, config)
         began = time.monotonic()
         tracks = tracker.step(frame.stamp, image)

@@ -16,7 +16,7 @@ from sam2s_model.errors import ImageError, SourceError
 from sam2s_model.image_files import PROBED, common_size
 from sam2s_model.mask_files import describe_reading
 from sam2s_model.mask_values import MaskReading, MaskStatistics, decide
-from sam2s_ros.image_codec import decode_compressed, to_gray, to_rgb
+from sam2s_model.pixels import ImageReader, to_gray
 from sam2s_ros.sources.bag_help import ZSTD, what_helps
 from sam2s_ros.sources.base import Frame, FrameSource
 
@@ -55,7 +55,7 @@ class BagSource(FrameSource):
     def _frames(self) -> Iterator[Frame]:
         waiting: list[Frame] = []
         masks: OrderedDict[int, np.ndarray] = OrderedDict()
-        index, previous = 0, 0
+        index, previous, reader = 0, 0, ImageReader()
         stamps: list[int] = []  # of images, to say how far a mask without one is from the nearest
         answered: set[int] = set()  # stamps of frames that got their mask, and of images that are left out
         lost: list[int] = []
@@ -74,7 +74,7 @@ class BagSource(FrameSource):
                     answered.add(stamp)
                     self._note_odd(f"frame {name} has stamp {stamp} ns, not after {previous} ns of the frame before it")
                     continue
-                image = self._rgb_of(name, message)
+                image = self._rgb_of(name, message, reader)
                 if image is None or not self._fits(name, image):
                     answered.add(stamp)
                     continue
@@ -140,15 +140,18 @@ class BagSource(FrameSource):
         fps = (self.length - 1) / seconds if self.length > 1 and seconds > 0 else 1.0
         reason = "it has no image"
         sizes: list[tuple[int, int]] = []
+        assumed: list[str] = []
+        reader = ImageReader(say=assumed.append)
         for _, _, message in self._messages((self.topic,)):
             try:
-                sizes.append(_rgb(message).shape[:2])
+                sizes.append(reader.read(message).shape[:2])
             except ImageError as error:
                 reason = str(error)
             if len(sizes) == PROBED:
                 break
         if not sizes:
             raise SourceError(f"{self.spec}: no image on topic {self.topic!r} can be decoded ({self._cut or reason})")
+        self.notes += assumed
         return fps, common_size(sizes)
 
     def _look_at_masks(self, how: str) -> tuple[MaskReading, str]:
@@ -166,9 +169,9 @@ class BagSource(FrameSource):
             raise SourceError(f"masks on {self.mask_topic} of {self.spec}: {error}") from error
         return reading, f"{len(parts)} masks, {describe_reading(reading, seen)}"
 
-    def _rgb_of(self, name: str, message) -> np.ndarray | None:
+    def _rgb_of(self, name: str, message, reader: ImageReader) -> np.ndarray | None:
         try:
-            return _rgb(message)
+            return reader.read(message)
         except ImageError as error:
             self._note_odd(f"frame {name} cannot be decoded ({error})")
             return None
@@ -190,10 +193,6 @@ def _why_lost(stamp: int, stamps: list[int]) -> str:
     if away == 0:
         return f"came more than {WAITING_IMAGES} images after its image"
     return f"belongs to no image: the nearest is {away * 1e-6:.6g} ms away"
-
-
-def _rgb(message) -> np.ndarray:
-    return decode_compressed(message) if hasattr(message, "format") else to_rgb(message)
 
 
 def _topic(spec: str, reader: Reader, wanted: str, *, besides: str = "", what: str) -> str:
