@@ -41,6 +41,10 @@ class Runnable:
         """The nodes to spin: itself, unless it is made of several."""
         return (self,)
 
+    def arguments(self, args: list[str]) -> list[str]:
+        """A command line as its nodes take it, for `run` to look for what has no effect."""
+        return args
+
     def late_topics(self) -> tuple[str, ...]:
         """Full names, after remapping, of the topics that its nodes subscribe to later than when they are made."""
         return ()
@@ -153,7 +157,7 @@ def _check_arguments(args: list[str]) -> None:
 
 def _say_what_is_unused(node: Runnable, args: list[str]) -> None:
     """Log what was given and has no effect, once."""
-    parts, late = node.parts(), node.late_topics()
+    parts, late, args = node.parts(), node.late_topics(), node.arguments(args)
     sentences = [
         *unused_variables(),
         *(unused_parameters(part, late) for part in parts),
