@@ -183,6 +183,11 @@ def narrow(samples: np.ndarray, bits: int = 0) -> np.ndarray:
     return np.minimum(samples >> (bits - 8), 255).astype(np.uint8)
 
 
+def is_video(image: Any) -> bool:
+    """Whether a compressed image is a part of a video, such as H.264: by what its format says, or by its first bytes."""
+    return _VIDEO.search(image.format) is not None or memoryview(image.data)[:4].tobytes().startswith(_VIDEO_STARTS)
+
+
 def check_compressed(image: Any) -> None:
     """Check the first bytes of a compressed image. Raises ImageError for what is not jpeg or png."""
     data = memoryview(image.data)[:8].tobytes()
@@ -191,10 +196,10 @@ def check_compressed(image: Any) -> None:
     what = f"compressed image of format {image.format!r}"
     if not data:
         raise ImageError(f"{what} is empty: expected jpeg or png data")
-    if _VIDEO.search(image.format) or data.startswith(_VIDEO_STARTS):
+    if is_video(image):
         raise ImageError(
-            f"{what} is a part of a video, which needs the parts before it: expected jpeg or png data; have the camera send one of "
-            "them, or decode the video to sensor_msgs/msg/Image in a node before this one"
+            f"{what} is a part of a video, which shows something else when a part before it was lost: expected jpeg or png data; have "
+            "the camera send one of them, or decode the video to sensor_msgs/msg/Image in a node before this one; from a bag it is read"
         )
     if "compressedDepth" in image.format:
         raise ImageError(f"{what} holds distances and not a picture: expected jpeg or png data")

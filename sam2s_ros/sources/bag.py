@@ -17,10 +17,13 @@ from sam2s_model.image_files import PROBED, common_size
 from sam2s_model.mask_files import describe_reading
 from sam2s_model.mask_values import MaskReading, MaskStatistics, decide
 from sam2s_model.pixels import ImageReader, to_gray
+from sam2s_model.video_stream import VideoReader
 from sam2s_ros.sources.bag_help import ZSTD, what_helps
 from sam2s_ros.sources.base import Frame, FrameSource
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+VIDEOS = ("foxglove_msgs/msg/CompressedVideo", "ffmpeg_image_transport_msgs/msg/FFMPEGPacket")
+VIDEO_HELPS = f"play the bag through a node that decodes it, or that sends its parts as {COMPRESSED} of format h264, and record that"
 WAITING_IMAGES = 8  # images held back for a mask that comes later in the bag
 WAITING_MASKS = 32  # masks held back for an image that comes later
 TYPES = get_typestore(Stores.ROS2_JAZZY)  # both messages are the same in every distribution since Foxy
@@ -31,7 +34,7 @@ class BagSource(FrameSource):
 
     Stamps are the header stamps, or the recording times of a bag whose headers have none; an image whose stamp is
     not after the one before is left out. An image whose mask does not follow within eight images is delivered
-    without.
+    without. Compressed images may be parts of one video, as H.264 cameras send them.
 
     Raises SourceError when the bag cannot be read or has no such topic; it names the topics there are.
     """
@@ -55,7 +58,7 @@ class BagSource(FrameSource):
     def _frames(self) -> Iterator[Frame]:
         waiting: list[Frame] = []
         masks: OrderedDict[int, np.ndarray] = OrderedDict()
-        index, previous, reader = 0, 0, ImageReader()
+        index, previous, reader = 0, 0, VideoReader()
         stamps: list[int] = []  # of images, to say how far a mask without one is from the nearest
         answered: set[int] = set()  # stamps of frames that got their mask, and of images that are left out
         lost: list[int] = []
@@ -71,6 +74,7 @@ class BagSource(FrameSource):
                 name, position = f"{index:06d}", index
                 index += 1
                 if stamp <= previous:
+                    reader.skip(message)
                     answered.add(stamp)
                     self._note_odd(f"frame {name} has stamp {stamp} ns, not after {previous} ns of the frame before it")
                     continue
@@ -141,7 +145,7 @@ class BagSource(FrameSource):
         reason = "it has no image"
         sizes: list[tuple[int, int]] = []
         assumed: list[str] = []
-        reader = ImageReader(say=assumed.append)
+        reader = VideoReader(say=assumed.append)
         for _, _, message in self._messages((self.topic,)):
             try:
                 sizes.append(reader.read(message).shape[:2])
@@ -211,5 +215,6 @@ def _topic(spec: str, reader: Reader, wanted: str, *, besides: str = "", what: s
         return found[0]
     if not found:
         others = ", ".join(sorted({c.topic for c in reader.connections})) or "none"
-        raise SourceError(f"{spec} has no image topic: its topics are: {others}")
+        videos = [f"; {c.topic} is a video ({c.msgtype}): {VIDEO_HELPS}" for c in reader.connections if c.msgtype in VIDEOS]
+        raise SourceError(f"{spec} has no image topic: its topics are: {others}{''.join(videos[:1])}")
     raise SourceError(f"{spec} has {len(found)} image topics, give one of them: {names}")

@@ -216,7 +216,7 @@ def test_p16_compressed_images_give_the_picture(extension, tolerance):
     [
         (b"", "is empty: expected jpeg or png data"),
         (b"BM not a jpeg", "starts with 42 4d 20"),
-        (b"\x00\x00\x00\x01\x67video", "is a part of a video, which needs the parts before it"),
+        (b"\x00\x00\x00\x01\x67video", "is a part of a video, which shows something else"),
         (b"\xff\xd8\xff\xe0", "does not decode"),
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "does not decode"),
     ],
