@@ -69,6 +69,14 @@ def remappings(args: Sequence[str]) -> Iterator[Remapping]:
             yield rule
 
 
+def parameter_nodes(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(name of a node, rule) of the parameters that are given to a node by its name: -p node:name:=value."""
+    for flag, value in split_arguments(args)[1]:
+        found = re.match(r"([^:=]+):(?!=)[^:=]+:=", value or "") if flag == "--param" else None
+        if found:
+            yield found[1], value or ""
+
+
 def parameter_files(args: Sequence[str]) -> list[Path]:
     return [Path(value) for flag, value in split_arguments(args)[1] if flag == "--params-file" and value]
 

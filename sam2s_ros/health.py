@@ -304,10 +304,11 @@ def _input_level(status: TrackerStatus, share: float, config: NodeConfig, source
         return _STALE, status.message
     if status.state == TrackerStatus.STATE_WAITING:
         return _WARN, status.message
+    dropped = ""
     if share >= config.warn_dropped and share > 0:
-        return _WARN, f"{share:.0%} of the images were dropped: warn_dropped is {config.warn_dropped:.0%}"
-    if source:
-        return _WARN, source
+        dropped = f"{share:.0%} of the images were dropped: warn_dropped is {config.warn_dropped:.0%}"
+    if dropped or source:
+        return _WARN, "; ".join(filter(None, (dropped, source)))
     return _OK, "images arrive" if status.state == TrackerStatus.STATE_RUNNING else status.message
 
 

@@ -19,7 +19,14 @@ from rclpy.utilities import remove_ros_args
 
 from sam2s_model.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
-from sam2s_ros.unused import check_environment, unused_files, unused_parameters, unused_remappings, unused_variables
+from sam2s_ros.unused import (
+    check_environment,
+    unused_files,
+    unused_parameters,
+    unused_remappings,
+    unused_rules,
+    unused_variables,
+)
 
 BAD_INPUT = 2  # exit code
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
@@ -158,10 +165,12 @@ def _check_arguments(args: list[str]) -> None:
 def _say_what_is_unused(node: Runnable, args: list[str]) -> None:
     """Log what was given and has no effect, once."""
     parts, late, args = node.parts(), node.late_topics(), node.arguments(args)
+    names = [part.get_fully_qualified_name() for part in parts]
     sentences = [
         *unused_variables(),
         *(unused_parameters(part, late) for part in parts),
-        *unused_files(args, [part.get_fully_qualified_name() for part in parts]),
+        *unused_files(args, names),
+        *unused_rules(args, names),
         *unused_remappings(args, parts, late),
     ]
     for sentence in filter(None, sentences):

@@ -20,10 +20,12 @@ class Publishers:
     """What is to be said of the publishers of a topic.
 
     silent: why nothing comes, should nothing come; doubt: what is wrong with them even when messages come, "" for nothing
+    unheard: whether there are some, none of which can be heard, for the reason in `silent`
     """
 
     silent: str = ""
     doubt: str = ""
+    unheard: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,11 @@ def judge(wanted: Input, found: Sequence[TopicEndpointInfo], candidates: Sequenc
         seen = sorted({one.topic_type for one in found})
         what = f"{topic} is published as {', '.join(seen)} by {_names(found)}, and {kind} is subscribed to"
         helps = next((wanted.other_kinds[one] for one in seen if one in wanted.other_kinds), "")
-        return Publishers(f"{what}: {helps or _remap(wanted, candidates)}")
+        return Publishers(f"{what}: {helps or _remap(wanted, candidates)}", unheard=True)
     checked = [(one, *qos_check_compatible(one.qos_profile, wanted.profile)) for one in same]
     fitting = [one for one, compatible, _ in checked if compatible != QoSCompatibility.ERROR]
     if not fitting:
-        return Publishers(_unheard(wanted, same, checked[0][2]))
+        return Publishers(_unheard(wanted, same, checked[0][2]), unheard=True)
     several = ""
     if len(fitting) > 1:
         several = f"{len(fitting)} publishers of {topic}, {_names(fitting)}: what they send is mixed; remap `{wanted.name}` or one of them"
@@ -103,12 +105,13 @@ class PublisherWatch:
     """Looks at the publishers of one subscription, every LOOK_EVERY s at most.
 
     name: the topic's before remapping; other_kinds: see `Input`
+    search: whether topics that would fit are looked for where nobody publishes it, as of an input that the node cannot do without
     found: what the last look says; settled: whether the look before it said the same, as it does once the nodes of a graph
         that starts have found one another
     """
 
-    def __init__(self, node: Node, name: str, other_kinds: Mapping[str, str] | None = None):
-        self._node, self._name, self._other_kinds = node, name, dict(other_kinds or {})
+    def __init__(self, node: Node, name: str, other_kinds: Mapping[str, str] | None = None, *, search: bool = True):
+        self._node, self._name, self._other_kinds, self._search = node, name, dict(other_kinds or {}), search
         self.found, self.settled = Publishers(), False
         self._next = 0.0
 
@@ -121,7 +124,7 @@ class PublisherWatch:
         wanted = Input(topic, self._name, kind, subscription.qos_profile, self._other_kinds)
         infos = self._node.get_publishers_info_by_topic(topic)
         fits = any(one.topic_type in (kind, *self._other_kinds) for one in infos)
-        found = judge(wanted, infos, () if fits else self._candidates(kind))
+        found = judge(wanted, infos, self._candidates(kind) if self._search and not fits else ())
         self.settled, self.found = found == self.found, found
         return found
 

@@ -368,13 +368,14 @@ class TrackerNode(Runnable, LifecycleNode):
 
     def _doubt(self) -> str:
         """A sentence when there is another node of this name, whose masks and answers are taken for this one's, or when the
-        prompts of the tracked objects could not be saved."""
+        prompts of the tracked objects could not be saved, or clicks are not heard."""
         own = (self.get_name(), self.get_namespace())
         count = self.get_node_names_and_namespaces().count(own)
         name = self.get_fully_qualified_name()
         if count > 1:
             return f"{count} nodes are called {name}: give each a name or a namespace of its own"
-        return self._worker.view.unsaved if self._worker is not None else ""
+        unsaved = self._worker.view.unsaved if self._worker is not None else ""
+        return unsaved or self._points.unheard()
 
     def _event(self, sentence: str) -> None:
         self.get_logger().info(sentence)

@@ -13,7 +13,7 @@ from rclpy.node import Node
 
 from sam2s_model.errors import ConfigError
 from sam2s_model.published.similar import LIKENESS
-from sam2s_ros.arguments import RENAMES, Remapping, is_for, parameter_files, remappings, sections
+from sam2s_ros.arguments import RENAMES, Remapping, is_for, parameter_files, parameter_nodes, remappings, sections
 from sam2s_ros.dds import PROFILE_VARIABLES
 
 MOST_DOMAIN = 232  # the ports of a higher one do not exist
@@ -75,6 +75,13 @@ def unused_files(args: Sequence[str], names: Sequence[str]) -> Iterator[str]:
         if not any(is_for(section, name) for section in found for name in names):
             has = f"its sections are for {', '.join(found)}" if found else "it has no section with ros__parameters"
             yield f"the parameters file {file} has nothing for {' or '.join(names)}: {has}; call one {names[0]} or /**"
+
+
+def unused_rules(args: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """A sentence for each -p node:name:=value that is for none of these nodes. names: full ones"""
+    for node, rule in parameter_nodes(args):
+        if not any(is_for(node, name) for name in names):
+            yield f"the parameter -p {rule} has no effect: no node here is called {node}, but {' and '.join(names)}"
 
 
 def unused_remappings(args: Sequence[str], nodes: Sequence[Node], late_topics: Iterable[str] = ()) -> Iterator[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PointStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sam2s_ros.msg import TrackerStatus
 from sensor_msgs.msg import CompressedImage, Image
 
+RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -22,12 +25,12 @@ def status(graph):
 
 
 @contextmanager
-def jpeg_camera(topic: str) -> Iterator[None]:
-    """Its node is in a context of its own: one participant has one type for a topic."""
+def other_node(kind: type, topic: str, profile: QoSProfile) -> Iterator[None]:
+    """A publisher in a context of its own: one participant has one type for a topic."""
     context = rclpy.Context()
     rclpy.init(context=context)
-    node = rclpy.create_node("jpeg_camera", context=context)
-    node.create_publisher(CompressedImage, topic, BEST_EFFORT)
+    node = rclpy.create_node("other_node", context=context)
+    node.create_publisher(kind, topic, profile)
     yield
     node.destroy_node()
     rclpy.shutdown(context=context)
@@ -53,8 +56,8 @@ def test_p43_status_log_and_diagnostics_say_why_no_image_comes(graph, start_trac
     wait_for("nobody publishes /silent/image", "-r image:=TOPIC")
     tracker.wait_for_output("no image comes: nobody publishes /silent/image")
 
-    with jpeg_camera("/silent/image"):
-        wait_for("sensor_msgs/msg/CompressedImage by /jpeg_camera", "set the parameter compressed to true")
+    with other_node(CompressedImage, "/silent/image", BEST_EFFORT):
+        wait_for("sensor_msgs/msg/CompressedImage by /other_node", "set the parameter compressed to true")
 
     best_effort = graph.publisher(Image, "/silent/image", BEST_EFFORT)
     wait_for("best effort where reliable is asked for", "qos_overrides./silent/image.subscription.reliability")
@@ -73,9 +76,25 @@ def test_p43_two_cameras_are_a_warning_while_images_come(graph, start_tracker, n
 
     def warned() -> bool:
         camera.send()
+        time.sleep(0.05)
         entries = [entry for report in list(reports) for entry in report.status if entry.name == "/mixed/tracker: input"]
         running = bool(statuses) and statuses[-1].state == TrackerStatus.STATE_RUNNING
         return running and any("2 publishers of" in entry.message and entry.level == DiagnosticStatus.WARN for entry in entries)
 
     graph.wait_until(warned, 40, lambda: tracker.output)
     graph.node.destroy_publisher(other)
+
+
+def test_p43_clicks_of_another_type_are_a_warning(graph, start_tracker):
+    """As RViz publishes them: a PointStamped, where ~/click is without a stamp."""
+    tracker = start_tracker(remap=("__ns:=/clicks", "~/click:=/clicks/clicked_point"), warm_up=False)
+    reports = graph.collect(DiagnosticArray, "/diagnostics")
+    with other_node(PointStamped, "/clicks/clicked_point", RELIABLE):
+
+        def warned() -> bool:
+            entries = [entry for report in list(reports) for entry in report.status if entry.name == "/clicks/tracker: tracking"]
+            said = "geometry_msgs/msg/PointStamped by /other_node, and geometry_msgs/msg/Point is subscribed to: remap `~/point` to it"
+            return any(entry.level == DiagnosticStatus.WARN and said in entry.message for entry in entries)
+
+        graph.wait_until(warned, 40, lambda: tracker.output)
+    assert "remap `~/point` to it" in tracker.output

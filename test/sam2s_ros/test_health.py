@@ -186,6 +186,9 @@ def test_p43_the_reason_is_in_the_status_while_nothing_comes_at_all(monkeypatch)
 def test_p43_a_doubt_about_the_input_is_a_warning_of_the_input():
     entry, tracking = running().diagnostics(running().status(situation(), CONFIG), CONFIG, "t", source="2 publishers of /image").status
     assert (entry.level, entry.message) == (DiagnosticStatus.WARN, "2 publishers of /image") and tracking.level == DiagnosticStatus.OK
+    health = failed()  # half of the images were dropped, which does not hide it
+    entry, _ = health.diagnostics(health.status(situation(), CONFIG), CONFIG, "t", source="2 publishers of /image").status
+    assert "50% of the images were dropped" in entry.message and entry.message.endswith("; 2 publishers of /image")
 
 
 def test_p46_a_picture_that_stays_next_to_empty_is_a_warning(monkeypatch):

@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 from sam2s_model.errors import ConfigError
 from sam2s_ros import qos
 from sam2s_ros.parameters import TRACKER
-from sam2s_ros.unused import check_environment, unused_files, unused_parameters, unused_remappings, unused_variables
+from sam2s_ros.unused import check_environment, unused_files, unused_parameters, unused_remappings, unused_rules, unused_variables
 
 
 @pytest.fixture
@@ -89,6 +89,12 @@ def test_p44_a_file_without_a_section_for_the_node_is_named(tmp_path):
     first, second = unused_files(line, ["/left/tracker", "/right/tracker"])
     assert str(other) in first and "for /left/tracker or /right/tracker: its sections are for tracker_node" in first
     assert str(none) in second and "no section with ros__parameters" in second
+
+
+def test_p44_a_parameter_for_another_node_is_named():
+    line = ["x", "--ros-args", "-p", "tracker:a:=1", "-p", "a:=b:c", "-p", "tracker_node:max_objects:=3", "-p", "/left/tracker:a:=1"]
+    (said,) = unused_rules(line, ["/tracker", "/left/tracker"])
+    assert "-p tracker_node:max_objects:=3 has no effect: no node here is called tracker_node, but /tracker and /left/tracker" in said
 
 
 def test_p44_a_remapping_of_a_name_that_is_not_there_is_named(node):
