@@ -36,7 +36,7 @@ def read_rgb(path: Path) -> np.ndarray | None:
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if image is not None and image.dtype == np.uint16:
-            image = narrow(image)
+            image = np.ascontiguousarray(narrow(image))
         elif image is not None and image.dtype != np.uint8:  # of floats OpenCV knows better what they mean
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except cv2.error:

@@ -178,9 +178,16 @@ def significant_bits(samples: np.ndarray) -> int:
 
 
 def narrow(samples: np.ndarray, bits: int = 0) -> np.ndarray:
-    """uint8 of uint16 samples: the highest eight of `bits` significant ones (0: as found), and 255 for what is beyond."""
+    """uint8 of uint16 samples: the highest eight of `bits` significant ones (0: as found), and 255 for what is beyond.
+
+    samples: contiguous in the last axis; of all 16 bits the result is a view
+    """
     bits = bits or significant_bits(samples)
-    return np.minimum(samples >> (bits - 8), 255).astype(np.uint8)
+    if bits == 16:
+        high = 0 if samples.dtype.str.startswith(">") else 1
+        return samples.view(np.uint8)[..., high::2]
+    narrowed = samples >> (bits - 8)
+    return np.minimum(narrowed, 255, out=narrowed).astype(np.uint8)
 
 
 def is_video(image: Any) -> bool:
@@ -226,7 +233,7 @@ def decode_compressed(image: Any, *, encoding: str = "", bits: int | Callable[[n
     if pixels is None:
         raise ImageError(f"compressed image of format {image.format!r} and {len(image.data)} bytes does not decode")
     if pixels.dtype == np.uint16:
-        pixels = narrow(pixels, bits(pixels) if callable(bits) else bits)
+        pixels = np.ascontiguousarray(narrow(pixels, bits(pixels) if callable(bits) else bits))
     elif pixels.dtype != np.uint8:
         raise ImageError(f"compressed image of format {image.format!r} has samples of type {pixels.dtype}: expected 8 or 16 bits")
     if pixels.ndim == 2:

@@ -110,6 +110,12 @@ def test_p44_an_environment_that_cannot_be_used_is_one_sentence_and_exit_code_2(
     assert process.wait(30) == 2 and said in process.output and len(process.output.splitlines()) == 1, process.output
 
 
+def test_p44_a_middleware_that_is_not_there_is_named(start):
+    """Where there is one alone, rcl ends the process itself, with this code, while it is imported."""
+    process = start([sys.executable, "-m", "sam2s_ros.pair_node"], RMW_IMPLEMENTATION="rmw_foo_cpp")
+    assert process.wait(30) in (2, 102) and "rmw_foo_cpp" in process.output and "Traceback" not in process.output, process.output
+
+
 @pytest.mark.parametrize("node", NODES)
 def test_p44_what_has_no_effect_is_said_at_the_start(start, tmp_path, node):
     parameters = tmp_path / "parameters.yaml"
