@@ -11,7 +11,10 @@ import numpy as np
 from sam2s_model.errors import ImageError
 from sam2s_model.pixels import ImageReader, is_video
 
-CODECS = {"h264": "h264", "h.264": "h264", "avc": "h264", "h265": "hevc", "h.265": "hevc", "hevc": "hevc", "av1": "av1", "vp8": "vp8", "vp9": "vp9"}
+CODECS = {
+    "h264": "h264", "h.264": "h264", "avc": "h264", "h265": "hevc", "h.265": "hevc", "hevc": "hevc", "av1": "av1", "vp8": "vp8",
+    "vp9": "vp9",
+}  # fmt: skip
 
 
 class VideoReader(ImageReader):
@@ -36,7 +39,8 @@ class VideoReader(ImageReader):
         try:
             frames = self._decode(message)
         except av.error.FFmpegError as error:
-            raise ImageError(f"{what} does not decode ({error.strerror}): a picture that needs no other may be missing before it") from error
+            why = f"{what} does not decode ({error.strerror}): a picture that needs no other may be missing before it"
+            raise ImageError(why) from error
         if not frames:
             raise ImageError(f"{what} gives no picture of its own: expected a video in which no picture needs later ones (no B-frames)")
         if frames[-1].pts != self._parts - 1:

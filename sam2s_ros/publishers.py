@@ -113,7 +113,7 @@ class PublisherWatch:
     def __init__(self, node: Node, name: str, other_kinds: Mapping[str, str] | None = None, *, search: bool = True):
         self._node, self._name, self._other_kinds, self._search = node, name, dict(other_kinds or {}), search
         self.found, self.settled = Publishers(), False
-        self._next = 0.0
+        self._next, self._logged = 0.0, ""
 
     def look(self, subscription: Subscription) -> Publishers:
         """Return what is to be said of the publishers now, or LOOK_EVERY s ago at most."""
@@ -127,6 +127,16 @@ class PublisherWatch:
         found = judge(wanted, infos, self._candidates(kind) if self._search and not fits else ())
         self.settled, self.found = found == self.found, found
         return found
+
+    def news(self, said: str) -> str:
+        """Why nothing comes, for a log: once, while it is a part of what a status says, and settled; "" otherwise."""
+        silent = self.found.silent
+        if not silent or silent not in said:
+            self._logged = ""
+        elif self.settled and silent != self._logged:
+            self._logged = silent
+            return silent
+        return ""
 
     def _candidates(self, kind: str) -> list[str]:
         """Topics that somebody else publishes with a type that fits."""

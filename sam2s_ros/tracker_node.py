@@ -64,7 +64,7 @@ class TrackerNode(Runnable, LifecycleNode):
         self._first_id = 1  # object ids go on counting over cleanup and configure
         self._image_subscription = self._image_type = None
         self._reader = ImageReader()
-        self._sources, self._silent_said = PublisherWatch(self, "image", IMAGE_TYPES), ""
+        self._sources = PublisherWatch(self, "image", IMAGE_TYPES)
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # the heartbeat goes on when simulated time stands still
         self._make_interfaces()
@@ -340,10 +340,13 @@ class TrackerNode(Runnable, LifecycleNode):
         return worker.busy() if worker is not None else None
 
     def _beat(self) -> None:
-        self._look_at_publishers()
+        if self._worker is not None and self._image_subscription is not None:
+            self._sources.look(self._image_subscription)
         status = self._report()
         self._status.publish(status)
-        self._say_why_silent(status)
+        silent = self._sources.news(status.message)
+        if silent:
+            self.get_logger().warning(f"no image comes: {silent}")
         if time.monotonic() >= self._next_diagnostics:
             self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate
             name, doubt = self.get_fully_qualified_name(), self._doubt()
@@ -351,20 +354,6 @@ class TrackerNode(Runnable, LifecycleNode):
             self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt, source))
             for sentence in filter(None, (doubt, source)):
                 self._trouble(sentence)
-
-    def _look_at_publishers(self) -> None:
-        subscription = self._image_subscription
-        if self._worker is not None and subscription is not None:
-            self._sources.look(subscription)
-
-    def _say_why_silent(self, status: TrackerStatus) -> None:
-        """Log once why no image comes; the status has it all the time."""
-        silent = self._sources.found.silent
-        if not silent or silent not in status.message:
-            self._silent_said = ""
-        elif self._sources.settled and silent != self._silent_said:
-            self._silent_said = silent
-            self.get_logger().warning(f"no image comes: {silent}")
 
     def _doubt(self) -> str:
         """A sentence when there is another node of this name, whose masks and answers are taken for this one's, or when the

@@ -51,7 +51,8 @@ def unused_parameters(node: Node, late_topics: Iterable[str] = ()) -> str:
         return ""
     shown = ", ".join(f"{name}{_meant(name, known)}" for name in unknown[:MOST_NAMED])
     more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
-    what = "a parameter that it does not have and that has no effect" if len(unknown) == 1 else "parameters that it does not have and that have no effect"
+    one = len(unknown) == 1
+    what = f"{'a parameter' if one else 'parameters'} that it does not have and that {'has' if one else 'have'} no effect"
     return f"{node.get_fully_qualified_name()} was given {what}: {shown}{more}"
 
 
