@@ -15,15 +15,17 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_model.config import POLICY_NAMES
-from sam2s_ros.dds import environment
-from sam2s_ros.launching import parameter_files
+from sam2s_ros.processes.dds import environment
+from sam2s_ros.processes.launching import parameter_files
 
 BOOL = ["true", "false"]
 LEVELS = ["debug", "info", "warn", "error", "fatal"]
 KEEP_OR_BOOL = ["", *BOOL]
 # Parameters of both trackers that have an argument of the same name. Empty: the parameters file decides.
 OVERRIDES = {
-    "checkpoint": dict(description="path of the checkpoint, or a name of `sam2s checkpoint list`; empty: the package's default"),
+    "checkpoint": dict(
+        description="path of the checkpoint, or a name of `sam2s checkpoint list`; empty: the package's default"
+    ),
     "device": dict(description="auto, cpu, cuda or cuda:N"),
     "allow_cpu": dict(description="whether device auto may fall back to the CPU", choices=KEEP_OR_BOOL),
     "policy": dict(description="which memory is used", choices=["", "auto", *POLICY_NAMES]),
@@ -36,9 +38,13 @@ def generate_launch_description():
         [
             DeclareLaunchArgument("left_image", default_value="left/image", description="topic of the left images"),
             DeclareLaunchArgument("right_image", default_value="right/image", description="topic of the right images"),
-            DeclareLaunchArgument("namespace", default_value="", description="namespace of the rig: its nodes and their topics"),
             DeclareLaunchArgument(
-                "tolerance", default_value="", description="greatest difference of the stamps of a pair, s; empty: the node's default"
+                "namespace", default_value="", description="namespace of the rig: its nodes and their topics"
+            ),
+            DeclareLaunchArgument(
+                "tolerance",
+                default_value="",
+                description="greatest difference of the stamps of a pair, s; empty: the node's default",
             ),
             DeclareLaunchArgument(
                 "params_file",
@@ -74,7 +80,10 @@ def _nodes(context):
     clock = {"use_sim_time": value("use_sim_time") == "true"}
     pairing = {"tolerance": float(value("tolerance"))} if value("tolerance") else {}
     common = dict(
-        package="sam2s_ros", namespace=value("namespace"), ros_arguments=["--log-level", value("log_level")], output="screen"
+        package="sam2s_ros",
+        namespace=value("namespace"),
+        ros_arguments=["--log-level", value("log_level")],
+        output="screen",
     )
     return [
         # Without a name: it would be given to both of its nodes.

@@ -11,8 +11,9 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PointStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sam2s_ros.msg import TrackerStatus
 from sensor_msgs.msg import CompressedImage, Image
+
+from sam2s_ros.msg import TrackerStatus
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -43,12 +44,18 @@ def test_p43_status_log_and_diagnostics_say_why_no_image_comes(graph, start_trac
     reports = graph.collect(DiagnosticArray, "/diagnostics")
 
     def input_report():
-        entries = [entry for report in list(reports) for entry in report.status if entry.name == "/silent/tracker: input"]
+        entries = [
+            entry for report in list(reports) for entry in report.status if entry.name == "/silent/tracker: input"
+        ]
         return entries[-1] if entries else None
 
     def said(*parts: str) -> bool:
         entry, message = input_report(), status().message
-        return entry is not None and entry.level == DiagnosticStatus.WARN and all(p in message and p in entry.message for p in parts)
+        return (
+            entry is not None
+            and entry.level == DiagnosticStatus.WARN
+            and all(p in message and p in entry.message for p in parts)
+        )
 
     def wait_for(*parts: str) -> None:
         graph.wait_until(lambda: said(*parts), 40, lambda: f"{parts}: {status().message}\n{tracker.output}")
@@ -72,14 +79,21 @@ def test_p43_two_cameras_are_a_warning_while_images_come(graph, start_tracker, n
     camera = new_camera()
     other = graph.publisher(Image, camera.topic)
     tracker = start_tracker(remap=("__ns:=/mixed", f"image:={camera.topic}"), warm_up=False)
-    statuses, reports = graph.collect(TrackerStatus, "/mixed/tracker/status"), graph.collect(DiagnosticArray, "/diagnostics")
+    statuses, reports = (
+        graph.collect(TrackerStatus, "/mixed/tracker/status"),
+        graph.collect(DiagnosticArray, "/diagnostics"),
+    )
 
     def warned() -> bool:
         camera.send()
         time.sleep(0.05)
-        entries = [entry for report in list(reports) for entry in report.status if entry.name == "/mixed/tracker: input"]
+        entries = [
+            entry for report in list(reports) for entry in report.status if entry.name == "/mixed/tracker: input"
+        ]
         running = bool(statuses) and statuses[-1].state == TrackerStatus.STATE_RUNNING
-        return running and any("2 publishers of" in entry.message and entry.level == DiagnosticStatus.WARN for entry in entries)
+        return running and any(
+            "2 publishers of" in entry.message and entry.level == DiagnosticStatus.WARN for entry in entries
+        )
 
     graph.wait_until(warned, 40, lambda: tracker.output)
     graph.node.destroy_publisher(other)
@@ -92,7 +106,12 @@ def test_p43_clicks_of_another_type_are_a_warning(graph, start_tracker):
     with other_node(PointStamped, "/clicks/clicked_point", RELIABLE):
 
         def warned() -> bool:
-            entries = [entry for report in list(reports) for entry in report.status if entry.name == "/clicks/tracker: tracking"]
+            entries = [
+                entry
+                for report in list(reports)
+                for entry in report.status
+                if entry.name == "/clicks/tracker: tracking"
+            ]
             said = "geometry_msgs/msg/PointStamped by /other_node, and geometry_msgs/msg/Point is subscribed to: remap `~/point` to it"
             return any(entry.level == DiagnosticStatus.WARN and said in entry.message for entry in entries)
 

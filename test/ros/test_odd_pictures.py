@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from sam2s_ros.msg import TrackerStatus
 from sensor_msgs.msg import Image
 
-from sam2s_ros import image_codec, messages
+from sam2s_ros.interfaces import image_codec, messages
+from sam2s_ros.msg import TrackerStatus
 
 
 def twelve_bits(pixels: np.ndarray) -> Image:
@@ -23,7 +23,10 @@ def twelve_bits(pixels: np.ndarray) -> Image:
 
 def test_p46_a_camera_of_12_bits_is_tracked_and_a_cap_is_a_warning(graph, start_tracker, own_camera):
     tracker = start_tracker(remap=("__ns:=/odd", f"image:={own_camera.topic}"), warm_up=False, warn_empty=0.5)
-    statuses, reports = graph.collect(TrackerStatus, "/odd/tracker/status"), graph.collect(DiagnosticArray, "/diagnostics")
+    statuses, reports = (
+        graph.collect(TrackerStatus, "/odd/tracker/status"),
+        graph.collect(DiagnosticArray, "/diagnostics"),
+    )
     overlays = graph.collect(Image, "/odd/tracker/overlay")
     own_camera.wait_for_subscriber()
 
@@ -45,5 +48,7 @@ def test_p46_a_camera_of_12_bits_is_tracked_and_a_cap_is_a_warning(graph, start_
     assert not any("next to empty" in message for _, message in levels())
 
     cap = np.zeros_like(picture)
-    send_until(cap, lambda: any(level == DiagnosticStatus.WARN and "next to empty" in message for level, message in levels()))
+    send_until(
+        cap, lambda: any(level == DiagnosticStatus.WARN and "next to empty" in message for level, message in levels())
+    )
     assert statuses[-1].state == TrackerStatus.STATE_RUNNING and "next to empty" in tracker.output
