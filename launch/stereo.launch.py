@@ -2,8 +2,9 @@
 
     ros2 launch sam2s_ros stereo.launch.py left_image:=/stereo/left/image_raw right_image:=/stereo/right/image_raw
 
-The nodes are /left/tracker, /right/tracker and /pair, which publishes /pair/masks. An argument that is left empty keeps the
-value of the parameters file, in which `/**:` is for both trackers and `/left/tracker:` for one of them.
+The nodes are /left/tracker, /right/tracker and /pair, which publishes /pair/masks; with namespace:=rig, or in a group with one,
+/rig/left/tracker and so on, and topics that do not begin with a slash are in it, too. An argument that is left empty keeps the
+value of the parameters file, in which `/**:` is for both trackers and `/left/tracker:` (`/rig/left/tracker:`) for one of them.
 Without a checkpoint the package's default is used: sam2s_tiny on a GPU, sam2s_nano on a CPU.
 """
 
@@ -35,8 +36,16 @@ OVERRIDES = {
 def generate_launch_description():
     return LaunchDescription(
         [
-            DeclareLaunchArgument("left_image", default_value="/left/image", description="topic of the left images"),
-            DeclareLaunchArgument("right_image", default_value="/right/image", description="topic of the right images"),
+            DeclareLaunchArgument("left_image", default_value="left/image", description="topic of the left images"),
+            DeclareLaunchArgument("right_image", default_value="right/image", description="topic of the right images"),
+            DeclareLaunchArgument(
+                "namespace", default_value="", description="namespace of the rig: its nodes and their topics"
+            ),
+            DeclareLaunchArgument(
+                "tolerance",
+                default_value="",
+                description="greatest difference of the stamps of a pair, s; empty: the node's default",
+            ),
             DeclareLaunchArgument(
                 "params_file",
                 default_value="",
@@ -69,14 +78,20 @@ def _nodes(context):
         name: text == "true" if text in BOOL else ParameterValue(text, value_type=str) for name, text in given.items()
     }
     clock = {"use_sim_time": value("use_sim_time") == "true"}
-    common = dict(package="sam2s_ros", ros_arguments=["--log-level", value("log_level")], output="screen")
+    pairing = {"tolerance": float(value("tolerance"))} if value("tolerance") else {}
+    common = dict(
+        package="sam2s_ros",
+        namespace=value("namespace"),
+        ros_arguments=["--log-level", value("log_level")],
+        output="screen",
+    )
     return [
-        # Without a name or namespace: they would be given to both of its nodes.
+        # Without a name: it would be given to both of its nodes.
         Node(
             executable="stereo_node",
             parameters=[*parameter_files(value("params_file"), value("device")), {**overrides, **clock}],
-            remappings=[("/left/image", value("left_image")), ("/right/image", value("right_image"))],
+            remappings=[("left/image", value("left_image")), ("right/image", value("right_image"))],
             **common,
         ),
-        Node(executable="pair_node", name="pair", parameters=[clock], **common),
+        Node(executable="pair_node", name="pair", parameters=[{**pairing, **clock}], **common),
     ]

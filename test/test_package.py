@@ -185,7 +185,7 @@ EVALUATE_OPTIONS = {
     "device",
 }
 EVALUATE_ARGUMENTS = EVALUATE_OPTIONS | {"source", "arguments"}
-STEREO_ARGUMENTS = (TRACKER_ARGUMENTS - {"image", "namespace", "respawn"}) | {"left_image", "right_image"}
+STEREO_ARGUMENTS = (TRACKER_ARGUMENTS - {"image", "respawn"}) | {"left_image", "right_image", "tolerance"}
 
 
 def launch_description(name: str):

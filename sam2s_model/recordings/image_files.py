@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import SourceError
+from sam2s_model.recordings.pixels import narrow
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 PROBED = 5  # images whose size is looked at
@@ -39,12 +40,17 @@ MOST_COLOURS = 64  # of a mask in colour; what has more is a picture
 
 
 def read_rgb(path: Path) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB, or None when the file is not an image. Alpha is dropped, 16 bits become 8."""
+    """(H, W, 3) uint8 RGB, or None when the file is not an image. Alpha is dropped; of 16 bits those that are significant become 8
+    (`pixels.significant_bits`)."""
     data = _bytes_of(path)
     if data is None:
         return None
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if image is not None and image.dtype == np.uint16:
+            image = np.ascontiguousarray(narrow(image))
+        elif image is not None and image.dtype != np.uint8:  # of floats OpenCV knows better what they mean
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except cv2.error:
         return None
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ from rclpy.parameter import Parameter
 
 from sam2s_model.config import POLICY_NAMES, TrackerConfig, check_options, option
 from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.recordings.pixels import ENCODINGS
+from sam2s_ros.interfaces import qos
+from sam2s_ros.processes.unused import given_parameters
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,13 @@ class Parameters:
         """The fields by parameter name."""
         return {field.name: field for config in self.configs for field in dataclasses.fields(config)}
 
-    def declare(self, node: Node) -> tuple[Any, ...]:
+    def declare(self, node: Node, late_topics: Iterable[str] = ()) -> tuple[Any, ...]:
         """Declare all parameters and return the configurations.
 
-        Raises ConfigError when a given value has the wrong type or is out of its limits.
+        late_topics: full names of topics that are made later and whose `qos_overrides` are checked then
+        Raises ConfigError when a given value has the wrong type or is out of its limits, also one of `qos_overrides`.
         """
+        qos.check_overrides(given_parameters(node), besides=late_topics)
         for name, field in self.specs().items():
             try:
                 node.declare_parameter(name, field.default, self._descriptor(field))
@@ -132,6 +137,13 @@ class NodeConfig:
     )
     label_set: str = option("", "path of the YAML table of classes; empty is the generic one")
     compressed: bool = option(False, "whether `image` is a sensor_msgs/CompressedImage (jpeg, png)")
+    image_encoding: str = option(
+        "",
+        "encoding of `image`, such as rgb8, where its messages name none that says it, or a wrong one; empty: as they say",
+    )
+    significant_bits: int = option(
+        0, "significant bits of 16-bit samples, the lowest ones: 10, 12, ...; 0: found in the pictures", low=0, high=16
+    )
     prompts_file: str = option("", "path of a file in which the prompts of the tracked objects are kept; empty is none")
     restore: bool = option(False, "whether the prompts in prompts_file are applied to the first image after configure")
     autostart: bool = option(True, "whether the node configures and activates itself")
@@ -184,6 +196,10 @@ class NodeConfig:
     warn_latency: float = option(
         0.2, "99th percentile of the latency from which /diagnostics says WARN", low=0.0, high=3600.0
     )
+    warn_empty: float = option(
+        2.0, "time for which the picture is next to empty (black, one colour) from which /diagnostics says WARN; 0: never",
+        low=0.0, high=3600.0,
+    )  # fmt: skip
     warn_dropped: float = option(
         0.5, "share of images dropped since the last /diagnostics from which it says WARN", low=0.0, high=1.0
     )
@@ -192,6 +208,10 @@ class NodeConfig:
         check_options(self)
         if not re.fullmatch(r"auto|cpu|cuda|cuda:\d+", self.device):
             raise ConfigError(f"device is {self.device!r}: expected auto, cpu, cuda or cuda:N")
+        if self.image_encoding and self.image_encoding not in ENCODINGS:
+            raise ConfigError(f"image_encoding is {self.image_encoding!r}: expected one of {', '.join(ENCODINGS)}")
+        if 0 < self.significant_bits < 8:
+            raise ConfigError(f"significant_bits is {self.significant_bits}: expected 0 or 8 to 16")
         if self.restore and not self.prompts_file:
             raise ConfigError("restore is true, but prompts_file is empty: give the path of the file to restore from")
 
@@ -203,7 +223,7 @@ TRACKER = Parameters(
         {
             "policy", "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
             "max_step_errors", "max_output_age", "on_late", "on_size_change", "on_time_jump", "time_jump",
-            "point_object_id", "point_class", "overlay_alpha", "diagnostics_rate", "warn_latency", "warn_dropped",
+            "point_object_id", "point_class", "overlay_alpha", "diagnostics_rate", "warn_latency", "warn_empty", "warn_dropped",
         }
     ),
     fixed_while="the node is configured: run cleanup first",

@@ -13,7 +13,6 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool, Trigger
 
 from sam2s_model.errors import CheckpointError
@@ -21,6 +20,7 @@ from sam2s_model.prompts import Prompt
 from sam2s_ros.interfaces.messages import prompt_message, to_ns, to_time
 from sam2s_ros.interfaces.qos import OUTPUT
 from sam2s_ros.msg import TrackedMasks, TrackerStatus
+from sam2s_ros.processes.process import initialise
 from sam2s_ros.srv import AddPrompts, GetState
 
 POLL = 0.01  # s between two looks at the graph
@@ -46,7 +46,7 @@ class DemoClient:
         self._newest_masks: TrackedMasks | None = None
 
     def __enter__(self) -> DemoClient:
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        initialise()
         self._node = node = rclpy.create_node("demo")
         node.create_subscription(TrackerStatus, "tracker/status", self._on_status, OUTPUT)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable
 
 import rclpy
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -17,6 +19,14 @@ from rclpy.utilities import remove_ros_args
 
 from sam2s_model.acceleration.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_ros.processes.unused import (
+    check_environment,
+    unused_files,
+    unused_parameters,
+    unused_remappings,
+    unused_rules,
+    unused_variables,
+)
 
 BAD_INPUT = 2  # exit code
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
@@ -37,6 +47,14 @@ class Runnable:
     def parts(self) -> tuple[Node, ...]:
         """The nodes to spin: itself, unless it is made of several."""
         return (self,)
+
+    def arguments(self, args: list[str]) -> list[str]:
+        """A command line as its nodes take it, for `run` to look for what has no effect."""
+        return args
+
+    def late_topics(self) -> tuple[str, ...]:
+        """Full names, after remapping, of the topics that its nodes subscribe to later than when they are made."""
+        return ()
 
     def close(self, timeout: float | None) -> bool:
         """End threads, finish files. Return whether that is done, in `timeout` s (None: as long as it takes).
@@ -72,12 +90,13 @@ def run(
         return 0
     try:
         _check_arguments(sys.argv if args is None else args)
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        initialise(args)
         node, executor = make_node(), make_executor()
-    except Sam2sError as error:
+    except (Sam2sError, NameValidationException, ParameterException) as error:
         print(error, file=sys.stderr)
         rclpy.try_shutdown()
         return BAD_INPUT
+    _say_what_is_unused(node, sys.argv if args is None else args)
     for part in node.parts():
         executor.add_node(part)
     leaving = threading.Event()
@@ -107,6 +126,23 @@ def run(
     _leave(code)
 
 
+def initialise(args: list[str] | None = None) -> None:
+    """Initialise ROS without signal handlers. Raises ConfigError, in a sentence, where the environment does not let it."""
+    check_environment()
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # rclpy's own, or whatever its middleware raises
+        reason = re.sub(r", at \S+:\d+$", "", str(error)) or type(error).__name__
+        helps = ""
+        if "logging" in reason or "log directory" in reason:
+            helps = (
+                ": set ROS_LOG_DIR to a folder that can be written, or add --disable-external-lib-logs after --ros-args"
+            )
+        elif os.environ.get("RMW_IMPLEMENTATION"):
+            helps = f": RMW_IMPLEMENTATION is {os.environ['RMW_IMPLEMENTATION']}; is it installed?"
+        raise ConfigError(f"ROS cannot start, {reason}{helps}") from error
+
+
 def _block_signals() -> None:
     """Let SIGINT and SIGTERM wait until `sigtimedwait` asks for them: they raise nowhere and are not lost.
 
@@ -126,6 +162,21 @@ def _check_arguments(args: list[str]) -> None:
         raise ConfigError(f"the arguments after --ros-args are not valid: {error}") from error
     if unknown:
         raise ConfigError(f"argument {unknown[0]!r} is not known: parameters are given as --ros-args -p name:=value")
+
+
+def _say_what_is_unused(node: Runnable, args: list[str]) -> None:
+    """Log what was given and has no effect, once."""
+    parts, late, args = node.parts(), node.late_topics(), node.arguments(args)
+    names = [part.get_fully_qualified_name() for part in parts]
+    sentences = [
+        *unused_variables(),
+        *(unused_parameters(part, late) for part in parts),
+        *unused_files(args, names),
+        *unused_rules(args, names),
+        *unused_remappings(args, parts, late),
+    ]
+    for sentence in filter(None, sentences):
+        parts[0].get_logger().warning(sentence)
 
 
 def _spin(executor: Executor, leaving: threading.Event) -> None:

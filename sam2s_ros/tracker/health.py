@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import resource
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,6 +17,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from sam2s_model.recordings.pixels import EMPTY_CONTRAST
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces.messages import to_time
 from sam2s_ros.interfaces.parameters import NodeConfig
@@ -23,6 +25,7 @@ from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.tracker.gate import seconds
 
 WINDOW = 1000  # frames over which percentiles are taken
+QUIET = 1.0  # s without any image, also one that is refused, from which it is said why none comes
 
 
 class Outcome(Enum):
@@ -78,6 +81,7 @@ class View:
     next_id: int = 1  # of the next new object
     frames: tuple[Processed, ...] = ()  # that can be prompted, the newest last
     chosen: str = ""  # see `SavingTracker`
+    unsaved: str = ""  # the same
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class Situation:
 
     now: ns, node clock; view: None while the node is not configured; note: why it is not
     busy: s that the current step or request has taken so far, None when there is none
+    silent: what the publishers of the input say about why no image comes, see `publishers`
     """
 
     now: int
@@ -94,6 +99,7 @@ class Situation:
     active: bool
     enabled: bool
     note: str = ""
+    silent: str = ""
 
 
 @dataclass
@@ -119,6 +125,10 @@ class Health:
         self._last_input: int | None = None  # node clock, ns
         self._last_output: int | None = None
         self._input_stamp = self._output_stamp = 0
+        self._heard: float | None = None  # steady clock, s, when the last image reached the node, usable or not
+        self._empty: tuple[float, int] | None = (
+            None  # since when the pictures are next to empty (steady clock, s), contrast
+        )
         self._failure = self._refusal = self._unusable = ""
         self._reported = (0, 0)  # received and dropped at the last diagnostics
 
@@ -131,6 +141,31 @@ class Health:
         """An image reached the node."""
         with self._lock:
             self._received += 1
+            self._heard = time.monotonic()
+
+    def seen(self, contrast: int) -> None:
+        """A picture was decoded, with this contrast, see `pixels.contrast`."""
+        with self._lock:
+            since = self._empty[0] if self._empty is not None else time.monotonic()
+            self._empty = (since, contrast) if contrast <= EMPTY_CONTRAST else None
+
+    def empty_picture(self, config: NodeConfig) -> str:
+        """A sentence when the pictures, which come, have been next to empty for `warn_empty`; "" otherwise."""
+        with self._lock:
+            if self._empty is None or self._quiet():
+                return ""
+            since, contrast = self._empty
+        spent = time.monotonic() - since
+        if not 0 < config.warn_empty <= spent:
+            return ""
+        return (
+            f"the picture has been next to empty for {spent:.1f} s, its values differ by {contrast} of 255 (warn_empty is "
+            f"{config.warn_empty:g} s): see to light, cap, exposure, the encoding, and significant_bits of 16-bit images"
+        )
+
+    def _quiet(self) -> bool:
+        """Whether no image has come of late. Call it under the lock."""
+        return self._heard is None or time.monotonic() - self._heard > QUIET
 
     def accepted(self, stamp: int, now: int) -> None:
         """The image with this header stamp goes to the worker."""
@@ -201,6 +236,7 @@ class Health:
 
     def _state(self, at: Situation, config: NodeConfig, msg: TrackerStatus) -> tuple[int, str]:
         refused = f"; last refused: {self._refusal}" if self._refusal else ""
+        silent = f"; {at.silent}" if at.silent and self._quiet() else ""
         if at.view is None:
             return TrackerStatus.STATE_UNKNOWN, f"not configured{': ' + at.note if at.note else ''}"
         chosen = f"; {at.view.chosen}" if at.view.chosen else ""
@@ -219,18 +255,21 @@ class Health:
             since = "so far" if self._last_output is None else f"since stamp {seconds(self._output_stamp)}"
             return TrackerStatus.STATE_ERROR, f"no image could be used {since}: {self._unusable}"
         if self._last_input is None:
-            return TrackerStatus.STATE_WAITING, f"no image so far{refused}{chosen}"
+            return TrackerStatus.STATE_WAITING, f"no image so far{refused}{silent}{chosen}"
         if msg.input_age > config.input_timeout:
             return (
                 TrackerStatus.STATE_STALE_INPUT,
-                f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s{refused}",
+                f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s{refused}{silent}",
             )
         return TrackerStatus.STATE_RUNNING, f"{msg.objects} object{'s' if msg.objects != 1 else ''}{chosen}"
 
-    def diagnostics(self, status: TrackerStatus, config: NodeConfig, name: str, doubt: str = "") -> DiagnosticArray:
+    def diagnostics(
+        self, status: TrackerStatus, config: NodeConfig, name: str, doubt: str = "", source: str = ""
+    ) -> DiagnosticArray:
         """/diagnostics: one entry about the input and one about the tracking.
 
-        status: what `status` just returned; name: the node's full name; doubt: what else a person should know
+        status: what `status` just returned; name: the node's full name; doubt: what else a person should know of the tracking
+        source: the same of the input
         """
         with self._lock:
             dropped = sum(count for outcome, count in self._ended.items() if outcome is not Outcome.PUBLISHED)
@@ -242,7 +281,7 @@ class Health:
             _entry(
                 f"{name}: input",
                 status,
-                _input_level(status, share, config),
+                _input_level(status, share, config, source),
                 _INPUT_FIELDS,
                 more | {"dropped_share": f"{share:.2f}"},
             ),
@@ -264,13 +303,16 @@ _TRACKING_FIELDS = (
 )  # fmt: skip
 
 
-def _input_level(status: TrackerStatus, share: float, config: NodeConfig) -> tuple[bytes, str]:
+def _input_level(status: TrackerStatus, share: float, config: NodeConfig, source: str) -> tuple[bytes, str]:
     if status.state == TrackerStatus.STATE_STALE_INPUT:
         return _STALE, status.message
     if status.state == TrackerStatus.STATE_WAITING:
         return _WARN, status.message
+    dropped = ""
     if share >= config.warn_dropped and share > 0:
-        return _WARN, f"{share:.0%} of the images were dropped: warn_dropped is {config.warn_dropped:.0%}"
+        dropped = f"{share:.0%} of the images were dropped: warn_dropped is {config.warn_dropped:.0%}"
+    if dropped or source:
+        return _WARN, "; ".join(filter(None, (dropped, source)))
     return _OK, "images arrive" if status.state == TrackerStatus.STATE_RUNNING else status.message
 
 

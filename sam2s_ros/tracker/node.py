@@ -17,11 +17,14 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, Sam2sError, StampError
+from sam2s_model.recordings.pixels import ImageReader
 from sam2s_model.semantics import GENERIC, LabelSet
-from sam2s_ros.interfaces import image_codec, messages, qos
+from sam2s_ros.interfaces import messages, qos
 from sam2s_ros.interfaces.parameters import TRACKER
+from sam2s_ros.interfaces.publishers import PublisherWatch, type_name
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.processes.process import Runnable, run
+from sam2s_ros.processes.unused import given_parameters
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 from sam2s_ros.tracker.gate import StampGate
 from sam2s_ros.tracker.health import Health, Outcome, Situation
@@ -33,6 +36,11 @@ from sam2s_ros.tracker.worker import Frame, Worker, build_tracker
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
 WATCH = 0.1  # s between two looks at how long a step has taken
+# What the publishers of `image` may send, and what to do when it is not what the node subscribes to.
+IMAGE_TYPES = {
+    type_name(Image): "set the parameter compressed to false",
+    type_name(CompressedImage): "set the parameter compressed to true",
+}
 THREADS = 5  # one for each callback group, so that no callback ever waits for a free thread
 
 
@@ -47,7 +55,7 @@ class TrackerNode(Runnable, LifecycleNode):
 
     def __init__(self, **kwargs):
         super().__init__("tracker", **kwargs)
-        self._config, self._tracking = TRACKER.declare(self)
+        self._config, self._tracking = TRACKER.declare(self, self.late_topics())
 
         self._health, self._gate = Health(), StampGate()
         self._outputs = Outputs(self, self._health, self._now, self._trouble)
@@ -55,6 +63,8 @@ class TrackerNode(Runnable, LifecycleNode):
         self._note = ""  # why it is not configured
         self._first_id = 1  # object ids go on counting over cleanup and configure
         self._image_subscription = self._image_type = None
+        self._reader = ImageReader()
+        self._sources = PublisherWatch(self, "image", IMAGE_TYPES)
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # the heartbeat goes on when simulated time stands still
         self._make_interfaces()
@@ -121,6 +131,7 @@ class TrackerNode(Runnable, LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._health.clear()
         try:
+            qos.check_overrides(given_parameters(self))  # of `image`; the others were checked before
             labels = LabelSet.from_yaml(self._config.label_set) if self._config.label_set else GENERIC
             build = partial(
                 self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, event=self._event
@@ -143,6 +154,8 @@ class TrackerNode(Runnable, LifecycleNode):
             self.get_logger().error(f"configure failed: {self._note}")
             return FAILURE
         self._worker, self._note, self._gate = worker, "", StampGate()
+        warn = self.get_logger().warning
+        self._reader = ImageReader(encoding=self._config.image_encoding, bits=self._config.significant_bits, say=warn)
         self._subscribe()
         self._outputs.begin(labels)
         return SUCCESS
@@ -187,6 +200,9 @@ class TrackerNode(Runnable, LifecycleNode):
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         return SUCCESS if self.close(self._config.service_timeout) else FAILURE
 
+    def late_topics(self) -> tuple[str, ...]:
+        return (self.resolve_topic_name("image"),)
+
     def close(self, timeout: float) -> bool:
         """Publish nothing more and stop the worker. Return whether it stopped within `timeout` s."""
         self._outputs.switch(active=False)
@@ -223,7 +239,7 @@ class TrackerNode(Runnable, LifecycleNode):
             if not self._outputs.enabled:
                 self._health.ended(Outcome.DISABLED)
                 return
-            image_codec.check(msg)
+            self._reader.check(msg)
             stamp = messages.to_ns(msg.header.stamp)
             epoch = self._gate.admit(stamp, on_time_jump=self._config.on_time_jump, time_jump=self._config.time_jump)
         except ImageError as error:
@@ -233,7 +249,7 @@ class TrackerNode(Runnable, LifecycleNode):
         else:
             now = self._now()
             self._health.accepted(stamp, now)
-            worker.put(Frame(msg.header, stamp, epoch, partial(image_codec.decode, msg), now))
+            worker.put(Frame(msg.header, stamp, epoch, partial(self._reader.read, msg), now))
 
     def _refuse(self, outcome: Outcome, error: Sam2sError) -> None:
         self._health.ended(outcome, str(error))
@@ -313,7 +329,10 @@ class TrackerNode(Runnable, LifecycleNode):
         worker, outputs = self._worker, self._outputs
         view = worker.view if worker is not None else None
         return self._health.status(
-            Situation(self._now(), view, self._busy(), outputs.active, outputs.enabled, self._note), self._config
+            Situation(
+                self._now(), view, self._busy(), outputs.active, outputs.enabled, self._note, self._sources.found.silent
+            ),
+            self._config,
         )
 
     def _busy(self) -> float | None:
@@ -321,21 +340,31 @@ class TrackerNode(Runnable, LifecycleNode):
         return worker.busy() if worker is not None else None
 
     def _beat(self) -> None:
+        if self._worker is not None and self._image_subscription is not None:
+            self._sources.look(self._image_subscription)
         status = self._report()
         self._status.publish(status)
+        silent = self._sources.news(status.message)
+        if silent:
+            self.get_logger().warning(f"no image comes: {silent}")
         if time.monotonic() >= self._next_diagnostics:
             self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate
             name, doubt = self.get_fully_qualified_name(), self._doubt()
-            self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt))
-            if doubt:
-                self._trouble(doubt)
+            source = self._sources.found.doubt or self._health.empty_picture(self._config)
+            self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt, source))
+            for sentence in filter(None, (doubt, source)):
+                self._trouble(sentence)
 
     def _doubt(self) -> str:
-        """A sentence when there is another node of this name, whose masks and answers are taken for this one's."""
+        """A sentence when there is another node of this name, whose masks and answers are taken for this one's, or when the
+        prompts of the tracked objects could not be saved, or clicks are not heard."""
         own = (self.get_name(), self.get_namespace())
         count = self.get_node_names_and_namespaces().count(own)
         name = self.get_fully_qualified_name()
-        return f"{count} nodes are called {name}: give each a name or a namespace of its own" if count > 1 else ""
+        if count > 1:
+            return f"{count} nodes are called {name}: give each a name or a namespace of its own"
+        unsaved = self._worker.view.unsaved if self._worker is not None else ""
+        return unsaved or self._points.unheard()
 
     def _event(self, sentence: str) -> None:
         self.get_logger().info(sentence)

@@ -16,6 +16,7 @@ from sam2s_model.prompts import POSITIVE, Prompt
 from sam2s_ros.interfaces import qos
 from sam2s_ros.interfaces.messages import to_ns, to_time
 from sam2s_ros.interfaces.parameters import NodeConfig
+from sam2s_ros.interfaces.publishers import PublisherWatch, type_name
 from sam2s_ros.msg import PromptResult
 from sam2s_ros.tracker.gate import seconds
 
@@ -46,8 +47,18 @@ class PointPrompts:
         options = dict(qos_overriding_options=qos.overridable())
         self._results = node.create_publisher(PromptResult, "~/prompt_result", qos.own(qos.OUTPUT), **options)
         options["callback_group"] = group
-        node.create_subscription(PointStamped, "~/point", self._on_point, qos.own(qos.OUTPUT), **options)
-        node.create_subscription(Point, "~/click", self._on_click, qos.own(qos.OUTPUT), **options)
+        self._inputs = []
+        for kind, name, callback, other, instead in (
+            (PointStamped, "~/point", self._on_point, Point, "~/click"),
+            (Point, "~/click", self._on_click, PointStamped, "~/point"),
+        ):
+            watch = PublisherWatch(node, name, {type_name(other): f"remap `{instead}` to it instead"}, search=False)
+            self._inputs.append((watch, node.create_subscription(kind, name, callback, qos.own(qos.OUTPUT), **options)))
+
+    def unheard(self) -> str:
+        """A sentence when somebody publishes points in a way that is not heard; "" otherwise."""
+        found = [watch.look(subscription) for watch, subscription in self._inputs]
+        return next((one.silent for one in found if one.unheard), "")
 
     def _on_point(self, msg: PointStamped) -> None:
         self._prompt(to_ns(msg.header.stamp), msg.point)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,23 @@ class PromptFile:
     def __init__(self, path: Path):
         self.path = path
 
+    @property
+    def _part(self) -> Path:
+        return self.path.with_name(self.path.name + ".part")
+
+    def check_writable(self) -> None:
+        """Raise ConfigError where `write` would fail now. What the file holds stays as it is."""
+        try:
+            if self.path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            self._part.write_text("")
+            self._part.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"prompts_file {self.path} cannot be written ({error.strerror}): make its folder writable, give another path, or leave "
+                "it empty to keep no prompts"
+            ) from error
+
     def write(self, prompts: PromptSet) -> None:
         """Replace the file: whoever reads it sees the old set or the new one. Raises OSError."""
         height, width = prompts.size
@@ -41,10 +59,9 @@ class PromptFile:
             for object_id, given in prompts.prompts.items()
             for prompt in given
         ]
-        part = self.path.with_name(self.path.name + ".part")
         text = json.dumps({"version": VERSION, "height": height, "width": width, "prompts": rows}, indent=1)
-        part.write_text(text + "\n")
-        os.replace(part, self.path)
+        self._part.write_text(text + "\n")
+        os.replace(self._part, self.path)
 
     def read(self) -> PromptSet | None:
         """None when there is no file. Raises ConfigError for one that is not a set of prompts."""

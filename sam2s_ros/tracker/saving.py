@@ -19,9 +19,11 @@ class SavingTracker(Tracker):
 
     Of each object it has as many as the tracker remembers, `max_conditioning`: the first and the newest.
     chosen: which checkpoint it is, in half a sentence, where the parameters name none; for the node's status
+    unsaved: why the file does not have the prompts, "" when it has
     """
 
     chosen: str = ""
+    unsaved: str = ""
     _file: PromptFile | None = None
     _saved: PromptSet | None = None
 
@@ -29,7 +31,7 @@ class SavingTracker(Tracker):
         """Keep prompts in this file. Call it when the tracker is warmed up.
 
         saved: prompts to begin with: they are applied to the first image, in the order they were given
-        event: told what was restored, or why not, and when the file cannot be written
+        event: told what was restored, or why not
         """
         self._file, self._saved, self._event = file, saved, event
         self._given: dict[int, list[Prompt]] = {}
@@ -74,7 +76,9 @@ class SavingTracker(Tracker):
         try:
             self._file.write(PromptSet(size or self.newest.size, self._given))
         except OSError as error:
-            self._event(f"the prompts were not saved to {self._file.path}: {error}")
+            self.unsaved = f"the prompts were not saved to {self._file.path}: {error}"
+        else:
+            self.unsaved = ""
 
     def _restore(self, saved: PromptSet, size: tuple[int, int]) -> None:
         """Apply the first prompts of all objects, then the second ones, and so on; all, or none."""

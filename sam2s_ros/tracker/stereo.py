@@ -1,28 +1,67 @@
-"""Two trackers in one process, /left/tracker and /right/tracker, for a stereo endoscope.
+"""Two trackers in one process, left/tracker and right/tracker, for a stereo endoscope.
 
 They are two nodes in one executor, each with its own parameters, worker thread, memory and objects. All that they share
 is the weights of the model, which they only read (`shared_models`), and torch's settings of the process: threads and
 deterministic.
+
+A namespace (-r __ns:=/rig, launch's PushRosNamespace) is that of the rig: /rig/left/tracker and /rig/right/tracker. Remappings whose names
+begin with a side are relative to it, too: -r left/image:=stereo/left/image_raw.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from rclpy.executors import MultiThreadedExecutor
 
+from sam2s_model.errors import ConfigError
+from sam2s_ros.processes.arguments import Remapping, join_arguments, split_arguments
 from sam2s_ros.processes.process import Runnable, run
 from sam2s_ros.tracker.node import THREADS, TrackerNode
 
 SIDES = ("left", "right")
 
 
-class StereoTracker(Runnable):
-    """A tracker node in each of the namespaces `SIDES`. Raises ConfigError as `TrackerNode` does."""
+def rig_arguments(args: Sequence[str]) -> tuple[str, list[str]]:
+    """The rig's namespace, "" at the root, and the arguments of ROS for both of its nodes.
 
-    def __init__(self):
-        self._nodes = tuple(TrackerNode(namespace=side) for side in SIDES)
+    args: as sys.argv
+    A rule for the namespace is taken out, since it would give both nodes the same; names that begin with a side become absolute,
+    since to a node they would begin with its own namespace.
+    """
+    ros = split_arguments(args)[1]
+    rules = [Remapping.parse(value or "") if flag == "--remap" else None for flag, value in ros]
+    spaces = [rule.target for rule in rules if rule is not None and not rule.node and rule.source == "__ns"]
+    space = f"/{spaces[0].strip('/')}".rstrip("/") if spaces else ""
+    kept: list[tuple[str, str | None]] = []
+    for (flag, value), rule in zip(ros, rules):
+        if rule is not None and rule.source.split("/")[0] in SIDES:
+            target = rule.target if rule.target[0] in "/~" else f"{space}/{rule.target}"
+            value = str(replace(rule, source=f"{space}/{rule.source}", target=target))
+        if rule is None or rule.node or rule.source != "__ns":
+            kept.append((flag, value))
+    return space, join_arguments(kept)
+
+
+class StereoTracker(Runnable):
+    """A tracker node in each of the namespaces `SIDES` of the rig's. Raises ConfigError as `TrackerNode` does.
+
+    args: as sys.argv, which is the default
+    """
+
+    def __init__(self, args: Sequence[str] | None = None):
+        space, given = rig_arguments(sys.argv if args is None else args)
+        how = dict(cli_args=given, use_global_arguments=False)
+        self._nodes = tuple(TrackerNode(namespace=f"{space}/{side}", **how) for side in SIDES)
+        left, right = (node.get_parameter("prompts_file").value for node in self._nodes)
+        if left and left == right:
+            names = " and ".join(node.get_fully_qualified_name() for node in self._nodes)
+            raise ConfigError(
+                f"prompts_file is {left} for {names}: each would overwrite what the other keeps; give each its own"
+            )
 
     @property
     def exit_code(self) -> int | None:
@@ -31,6 +70,12 @@ class StereoTracker(Runnable):
 
     def parts(self) -> tuple[TrackerNode, ...]:
         return self._nodes
+
+    def arguments(self, args: list[str]) -> list[str]:
+        return rig_arguments(args)[1]
+
+    def late_topics(self) -> tuple[str, ...]:
+        return tuple(topic for node in self._nodes for topic in node.late_topics())
 
     def close(self, timeout: float) -> bool:
         return all([node.close(timeout / len(self._nodes)) for node in self._nodes])
@@ -42,7 +87,7 @@ class StereoTracker(Runnable):
 
 def main(args: list[str] | None = None) -> int:
     """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter or argument."""
-    return run(StereoTracker, args, make_executor=partial(MultiThreadedExecutor, len(SIDES) * THREADS))
+    return run(partial(StereoTracker, args), args, make_executor=partial(MultiThreadedExecutor, len(SIDES) * THREADS))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from std_msgs.msg import Header
 from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.paths import expanded
+from sam2s_model.recordings.pixels import contrast
 from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces.parameters import NodeConfig
@@ -252,6 +253,7 @@ class Worker:
 
     def _step(self, tracker: Any, frame: Frame) -> Result:
         config, image = self.config, frame.decode()
+        self._health.seen(contrast(image))
         self._follow(tracker, frame, image, config)
         began = time.monotonic()
         tracks = tracker.step(frame.stamp, image)
@@ -299,6 +301,7 @@ class Worker:
             tracker.next_id,
             tuple(self._frames),
             getattr(tracker, "chosen", ""),
+            getattr(tracker, "unsaved", ""),
         )
 
     def _end(self, outcome: Outcome, why: str) -> None:
@@ -331,7 +334,7 @@ def build_tracker(
 
     Where they name no checkpoint it is the package's default for the device.
     first_id: of the objects, see `Tracker`; event: told the checkpoint's sha256, what was chosen, what was restored
-    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, unreadable prompts) or CheckpointError.
+    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, a file of prompts that does not serve) or CheckpointError.
     """
     import torch
 
@@ -347,6 +350,8 @@ def build_tracker(
         raise ConfigError(NO_GPU)
     prompts = PromptFile(expanded(config.prompts_file)) if config.prompts_file else None
     saved = prompts.read() if config.restore else None
+    if prompts:
+        prompts.check_writable()
     checkpoint = resolve_checkpoint(config.checkpoint) if config.checkpoint else default_checkpoint(config.device)
     chosen = "" if config.checkpoint else explain_default(config.device)
     if chosen:

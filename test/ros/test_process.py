@@ -105,3 +105,69 @@ def test_end_of_a_node(made, closing, timeout, code, said):
     assert all(text in done.stdout + done.stderr for text in said), done
     assert ("Traceback" in done.stderr) == ("Traceback" in said), done
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "variables, said",
+    [
+        (dict(ROS_DOMAIN_ID="300"), "ROS_DOMAIN_ID is '300': expected a number from 0 to 232"),
+        (
+            dict(HOME="/proc/none"),
+            "Failed to create log directory '/proc/none/.ros/log': 2: set ROS_LOG_DIR to a folder that can be written",
+        ),
+    ],
+)
+def test_p44_an_environment_that_cannot_be_used_is_one_sentence_and_exit_code_2(start, variables, said):
+    process = start([sys.executable, "-m", "sam2s_ros.tracker.pair"], **variables)
+    assert process.wait(30) == 2 and said in process.output and len(process.output.splitlines()) == 1, process.output
+
+
+def test_p44_a_middleware_that_is_not_there_is_named(start):
+    """Where there is one alone, rcl ends the process itself, with this code, while it is imported."""
+    process = start([sys.executable, "-m", "sam2s_ros.tracker.pair"], RMW_IMPLEMENTATION="rmw_foo_cpp")
+    assert process.wait(30) in (2, 102) and "rmw_foo_cpp" in process.output and "Traceback" not in process.output, (
+        process.output
+    )
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_p44_what_has_no_effect_is_said_at_the_start(start, tmp_path, node):
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text(f"{node}:\n  ros__parameters: {{autostart: true}}\n")
+    given = dict(recorder_node=f"output:={tmp_path / 'out'}", replay_node="source:=scene:?width=96&height=64")
+    line = [
+        "-p",
+        given.get(node, "autostart:=false"),
+        "-p",
+        "max_objcts:=3",
+        "-r",
+        "imge:=/camera",
+        "--params-file",
+        str(parameters),
+    ]
+    process = start([sys.executable, "-m", MODULES[node], "--ros-args", *line])
+    process.wait_for_output("the remapping imge:=/camera has no effect")
+    assert "that has no effect: max_objcts" in process.output, process.output
+    assert f"{parameters} has nothing for /{node.removesuffix('_node')}: its sections are for {node}" in process.output
+    assert process.stop()[0] == 0
+
+
+def test_p44_a_node_that_uses_all_that_it_was_given_says_nothing(graph, start, tmp_path):
+    """Also what is asked for only once it is configured: the quality of service of its images."""
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text(
+        "/**/tracker:\n  ros__parameters:\n    qos_overrides:\n      /all/camera:\n        subscription: {depth: 2}\n"
+    )
+    rules = ["__ns:=/all", "image:=camera", "~/click:=/clicks", "~/change_state:=/change", "/all/tracker/masks:=/masks"]
+    line = [
+        "--ros-args",
+        "-p",
+        "autostart:=false",
+        "--params-file",
+        str(parameters),
+        *(part for rule in rules for part in ("-r", rule)),
+    ]
+    process = start([sys.executable, "-m", "sam2s_ros.tracker.node", *line])
+    graph.wait_until(lambda: graph.node.count_publishers("/masks"), 30, lambda: process.output)
+    assert process.stop()[0] == 0
+    assert "WARN" not in process.output, process.output

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from sam2s_model.checkpoint import load_model
@@ -17,9 +20,17 @@ from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_ros.commands.prompting import first_prompts
 from sam2s_ros.interfaces import image_codec, messages
-from sam2s_ros.msg import Prompt, TrackedMasksPair, TrackerStatus
+from sam2s_ros.msg import Prompt, TrackedMasks, TrackedMasksPair, TrackerStatus
 from sam2s_ros.replay.sources import open_source
 from sam2s_ros.srv import AddPrompts, GetState
+
+MODULES = {
+    "pair_node": "sam2s_ros.tracker.pair",
+    "recorder_node": "sam2s_ros.recorder.node",
+    "replay_node": "sam2s_ros.replay.node",
+    "stereo_node": "sam2s_ros.tracker.stereo",
+    "tracker_node": "sam2s_ros.tracker.node",
+}
 
 SIDES = ("left", "right")
 SCENES = {side: f"scene:?width=192&height=160&frames=8&seed={seed}" for seed, side in enumerate(SIDES)}
@@ -138,3 +149,91 @@ def test_p29_a_signal_ends_both_and_the_graph_learns_of_it(graph, stereo):
     names = {("tracker", "/left"), ("tracker", "/right"), ("pair", "/")}
     left = lambda: names & set(graph.node.get_node_names_and_namespaces())  # noqa: E731
     graph.wait_until(lambda: not left(), 10, lambda: f"{left()} to be gone; 20 s would be the end of their leases")
+
+
+def test_p45_nothing_that_pairs_is_a_warning_that_says_why(graph, start):
+    """Nobody publishes; then stamps that are too far apart; then those of two drivers, which are paired."""
+    rules = ["-r", "__ns:=/apart", "-p", "warn_unpaired:=0.5"]
+    pairing = start([sys.executable, "-m", "sam2s_ros.tracker.pair", "--ros-args", *rules])
+    pairs, reports = (
+        graph.collect(TrackedMasksPair, "/apart/pair/masks"),
+        graph.collect(DiagnosticArray, "/diagnostics"),
+    )
+
+    def entry():
+        found = [entry for report in list(reports) for entry in report.status if entry.name == "/apart/pair: masks"]
+        return found[-1] if found else DiagnosticStatus(level=DiagnosticStatus.STALE)
+
+    def warned(*parts: str) -> bool:
+        return entry().level == DiagnosticStatus.WARN and all(part in entry().message for part in parts)
+
+    nobody = [f"no masks of {side}: nobody publishes /apart/{side}/tracker/masks" for side in SIDES]
+    graph.wait_until(lambda: warned(*nobody), 30, lambda: f"{entry()}\n{pairing.output}")
+    assert nobody[0] in pairing.output
+
+    publishers = [graph.publisher(TrackedMasks, f"/apart/{side}/tracker/masks") for side in SIDES]
+
+    def send(away: float, done) -> bool:
+        now = time.time_ns()
+        for publisher, stamp in zip(publishers, (now, now + round(away * 1e9))):
+            publisher.publish(TrackedMasks(header=Header(stamp=messages.to_time(stamp))))
+        time.sleep(0.1)
+        return done()
+
+    apart = "the nearest two stamps of both sides differ by 20 ms, and tolerance is 5 ms"
+    graph.wait_until(
+        lambda: send(0.02, lambda: warned("no pair for", apart)), 30, lambda: f"{entry()}\n{pairing.output}"
+    )
+    assert not pairs
+
+    graph.wait_until(
+        lambda: send(0.0003, lambda: pairs and entry().level == DiagnosticStatus.OK), 30, lambda: f"{entry()}"
+    )
+    stamps = [tuple(messages.to_ns(masks.header.stamp) for masks in (pair.left, pair.right)) for pair in list(pairs)]
+    assert all(right - left == 300_000 for left, right in stamps) and len({left for left, _ in stamps}) == len(stamps)
+
+
+def test_p45_rigs_in_namespaces_share_nothing(graph, start):
+    """Two rigs: names, topics and pairs of each are in its namespace, and nothing of what was given is without effect."""
+    given = dict(checkpoint=resolve_checkpoint("sam2s_pico"), device="cpu", threads=1, warm_up=False)
+    parameters = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
+    spaces = ("/one", "/two")
+    rigs = [
+        start([sys.executable, "-m", MODULES[node], "--ros-args", "-r", f"__ns:={space}", *more])
+        for space in spaces
+        for node, more in (("stereo_node", [*parameters, "-r", "left/image:=cam/left"]), ("pair_node", []))
+    ]
+    wanted = {
+        (name, f"{space}{side}")
+        for space in spaces
+        for name, side in (("tracker", "/left"), ("tracker", "/right"), ("pair", ""))
+    }
+    topics = {f"{space}/{topic}" for space in spaces for topic in ("cam/left", "right/image")}
+
+    def ready() -> bool:
+        assert all(process.running() for process in rigs), [process.output for process in rigs]
+        return wanted <= set(graph.node.get_node_names_and_namespaces()) and all(
+            map(graph.node.count_subscribers, topics)
+        )
+
+    graph.wait_until(ready, 60, lambda: [process.output for process in rigs])
+    names = [name for name in graph.node.get_node_names_and_namespaces() if name[1].startswith(spaces)]
+    assert sorted(names) == sorted(wanted), "each once"
+    for space in spaces:
+        assert (
+            graph.node.count_publishers(f"{space}/left/tracker/masks")
+            == graph.node.count_subscribers(f"{space}/left/tracker/masks")
+            == 1
+        )
+        assert graph.node.count_publishers(f"{space}/pair/masks") == 1
+    assert not any("has no effect" in process.output or "nodes are called" in process.output for process in rigs)
+
+
+def test_p44_two_trackers_do_not_share_a_file_of_prompts(start, tmp_path):
+    process = start(
+        [sys.executable, "-m", "sam2s_ros.tracker.stereo", "--ros-args", "-p", f"prompts_file:={tmp_path / 'a.json'}"]
+    )
+    assert process.wait(30) == 2
+    assert f"prompts_file is {tmp_path / 'a.json'} for /left/tracker and /right/tracker" in process.output, (
+        process.output
+    )

@@ -16,11 +16,14 @@ from sam2s_model.errors import ImageError, SourceError
 from sam2s_model.recordings.image_files import PROBED, common_size
 from sam2s_model.recordings.mask_files import describe_reading
 from sam2s_model.recordings.mask_values import MaskReading, MaskStatistics, decide
+from sam2s_model.recordings.pixels import ImageReader, to_gray
 from sam2s_model.recordings.source import Frame, FrameSource
-from sam2s_ros.interfaces.image_codec import decode_compressed, to_gray, to_rgb
+from sam2s_model.recordings.video_stream import VideoReader
 from sam2s_ros.replay.sources.bag_help import ZSTD, what_helps
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+VIDEOS = ("foxglove_msgs/msg/CompressedVideo", "ffmpeg_image_transport_msgs/msg/FFMPEGPacket")
+VIDEO_HELPS = f"play the bag through a node that decodes it, or that sends its parts as {COMPRESSED} of format h264, and record that"
 WAITING_IMAGES = 8  # images held back for a mask that comes later in the bag
 WAITING_MASKS = 32  # masks held back for an image that comes later
 TYPES = get_typestore(Stores.ROS2_JAZZY)  # both messages are the same in every distribution since Foxy
@@ -31,7 +34,7 @@ class BagSource(FrameSource):
 
     Stamps are the header stamps, or the recording times of a bag whose headers have none; an image whose stamp is
     not after the one before is left out. An image whose mask does not follow within eight images is delivered
-    without.
+    without. Compressed images may be parts of one video, as H.264 cameras send them.
 
     Raises SourceError when the bag cannot be read or has no such topic; it names the topics there are.
     """
@@ -55,7 +58,7 @@ class BagSource(FrameSource):
     def _frames(self) -> Iterator[Frame]:
         waiting: list[Frame] = []
         masks: OrderedDict[int, np.ndarray] = OrderedDict()
-        index, previous = 0, 0
+        index, previous, reader = 0, 0, VideoReader()
         stamps: list[int] = []  # of images, to say how far a mask without one is from the nearest
         answered: set[int] = set()  # stamps of frames that got their mask, and of images that are left out
         lost: list[int] = []
@@ -71,10 +74,11 @@ class BagSource(FrameSource):
                 name, position = f"{index:06d}", index
                 index += 1
                 if stamp <= previous:
+                    reader.skip(message)
                     answered.add(stamp)
                     self._note_odd(f"frame {name} has stamp {stamp} ns, not after {previous} ns of the frame before it")
                     continue
-                image = self._rgb_of(name, message)
+                image = self._rgb_of(name, message, reader)
                 if image is None or not self._fits(name, image):
                     answered.add(stamp)
                     continue
@@ -142,15 +146,18 @@ class BagSource(FrameSource):
         fps = (self.length - 1) / seconds if self.length > 1 and seconds > 0 else 1.0
         reason = "it has no image"
         sizes: list[tuple[int, int]] = []
+        assumed: list[str] = []
+        reader = VideoReader(say=assumed.append)
         for _, _, message in self._messages((self.topic,)):
             try:
-                sizes.append(_rgb(message).shape[:2])
+                sizes.append(reader.read(message).shape[:2])
             except ImageError as error:
                 reason = str(error)
             if len(sizes) == PROBED:
                 break
         if not sizes:
             raise SourceError(f"{self.spec}: no image on topic {self.topic!r} can be decoded ({self._cut or reason})")
+        self.notes += assumed
         return fps, common_size(sizes)
 
     def _look_at_masks(self, how: str) -> tuple[MaskReading, str]:
@@ -168,9 +175,9 @@ class BagSource(FrameSource):
             raise SourceError(f"masks on {self.mask_topic} of {self.spec}: {error}") from error
         return reading, f"{len(parts)} masks, {describe_reading(reading, seen)}"
 
-    def _rgb_of(self, name: str, message) -> np.ndarray | None:
+    def _rgb_of(self, name: str, message, reader: ImageReader) -> np.ndarray | None:
         try:
-            return _rgb(message)
+            return reader.read(message)
         except ImageError as error:
             self._note_odd(f"frame {name} cannot be decoded ({error})")
             return None
@@ -194,10 +201,6 @@ def _why_lost(stamp: int, stamps: list[int]) -> str:
     return f"belongs to no image: the nearest is {away * 1e-6:.6g} ms away"
 
 
-def _rgb(message) -> np.ndarray:
-    return decode_compressed(message) if hasattr(message, "format") else to_rgb(message)
-
-
 def _topic(spec: str, reader: Reader, wanted: str, *, besides: str = "", what: str) -> str:
     """The topic to read. Raises SourceError naming the image topics there are."""
     types = (IMAGE,) if what == "masks" else (IMAGE, COMPRESSED)
@@ -214,5 +217,8 @@ def _topic(spec: str, reader: Reader, wanted: str, *, besides: str = "", what: s
         return found[0]
     if not found:
         others = ", ".join(sorted({c.topic for c in reader.connections})) or "none"
-        raise SourceError(f"{spec} has no image topic: its topics are: {others}")
+        videos = [
+            f"; {c.topic} is a video ({c.msgtype}): {VIDEO_HELPS}" for c in reader.connections if c.msgtype in VIDEOS
+        ]
+        raise SourceError(f"{spec} has no image topic: its topics are: {others}{''.join(videos[:1])}")
     raise SourceError(f"{spec} has {len(found)} image topics, give one of them: {names}")

@@ -39,24 +39,31 @@ def encode(rgb, encoding, *, bigendian=False):
     """(R, bytes of a row) uint8, written from the definition of each encoding."""
     height, width = rgb.shape[:2]
     grey = rgb[..., 0]
-    if encoding.endswith("16") or encoding == "16UC1":
-        samples = {"rgb16": rgb, "bgr16": rgb[..., ::-1]}.get(encoding, grey)
+    opaque = np.full((height, width, 1), 255, np.uint8)
+    if encoding.startswith("bayer"):
+        grey = np.zeros((height, width), np.uint8)
+        for place, letter in enumerate(encoding[6:10]):
+            y, x = divmod(place, 2)
+            grey[y::2, x::2] = rgb[y::2, x::2, "rgb".index(letter)]
+    if encoding.endswith("16") or encoding.startswith("16UC"):
+        samples = {
+            "rgb16": rgb, "bgr16": rgb[..., ::-1], "16UC3": rgb[..., ::-1], "rgba16": np.dstack((rgb, opaque)),
+            "bgra16": np.dstack((rgb[..., ::-1], opaque)), "16UC4": np.dstack((rgb[..., ::-1], opaque)),
+        }.get(encoding, grey)  # fmt: skip
         return (
             np.ascontiguousarray((samples.astype(np.uint16) << 8 | 0x5A).astype(">u2" if bigendian else "<u2"))
             .view(np.uint8)
             .reshape(height, -1)
         )
-    opaque = np.full((height, width, 1), 255, np.uint8)
     if encoding.startswith("bayer"):
-        mosaic = np.zeros((height, width), np.uint8)
-        for place, letter in enumerate(encoding[6:10]):
-            y, x = divmod(place, 2)
-            mosaic[y::2, x::2] = rgb[y::2, x::2, "rgb".index(letter)]
-        return mosaic
-    if encoding in ("yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12"):
+        return grey
+    if encoding in ("yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12", "nv21", "nv24"):
         y, u, v = _yuv(rgb)
-        if encoding == "nv12":
-            return np.vstack((y, np.stack((u[::2, ::2], v[::2, ::2]), -1).reshape(height // 2, width)))
+        if encoding == "nv24":
+            return np.vstack((y, np.stack((u, v), -1).reshape(2 * height, width)))
+        if encoding in ("nv12", "nv21"):
+            pair = (u, v) if encoding == "nv12" else (v, u)
+            return np.vstack((y, np.stack([c[::2, ::2] for c in pair], -1).reshape(height // 2, width)))
         chroma = np.where(np.arange(width) % 2 == 0, u, v)
         pair = (chroma, y) if encoding in ("yuv422", "uyvy") else (y, chroma)
         return np.stack(pair, -1).reshape(height, -1)
@@ -67,6 +74,8 @@ def encode(rgb, encoding, *, bigendian=False):
         "bgra8": np.dstack((rgb[..., ::-1], opaque)),
         "mono8": grey,
         "8UC1": grey,
+        "8UC3": rgb[..., ::-1],
+        "8UC4": np.dstack((rgb[..., ::-1], opaque)),
     }
     return np.ascontiguousarray(table[encoding]).reshape(height, -1)
 
@@ -80,11 +89,22 @@ def _yuv(rgb):
     return (np.clip(np.round(c), 0, 255).astype(np.uint8) for c in (y, u, v))
 
 
+def _padded_nv24(rows, padding):
+    height, width = rows.shape[0] // 3, rows.shape[1]
+    luma = np.pad(rows[:height], ((0, 0), (0, padding)))
+    chroma = np.pad(rows[height:].reshape(height, 2 * width), ((0, 0), (0, 2 * padding)))
+    return np.vstack((luma, chroma.reshape(2 * height, width + padding)))
+
+
 @pytest.mark.parametrize("padding", [0, 5, 64])
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_p16_every_encoding_gives_the_picture(encoding, padding):
-    rgb = picture()
-    got = image_codec.to_rgb(message(encode(rgb, encoding), encoding, *rgb.shape[:2], padding=padding))
+    rgb, rows = picture(), encode(picture(), encoding)
+    if encoding == "nv24" and padding:  # its rows of chroma are twice as long, and padded at their end
+        rows = _padded_nv24(rows, padding)
+        padding = 0
+    msg = message(rows, encoding, *rgb.shape[:2], padding=padding)
+    got = image_codec.to_rgb(msg)
     assert got.shape == rgb.shape and got.dtype == np.uint8 and got.flags.c_contiguous
     if encoding in ("mono8", "8UC1", "mono16", "16UC1"):
         expected = np.repeat(rgb[..., :1], 3, 2)
@@ -94,11 +114,11 @@ def test_p16_every_encoding_gives_the_picture(encoding, padding):
     if encoding.startswith("bayer"):  # colours of neighbours mix at the edges of the quarters
         inner[[0, 1, -2, -1]] = inner[:, [0, 1, -2, -1]] = False
         inner[14:18] = inner[:, 22:26] = False
-    tolerance = 3 if encoding.startswith(("yuv", "yuy", "uyvy", "nv12")) else 0
+    tolerance = 3 if encoding.startswith(("yuv", "yuy", "uyvy", "nv")) else 0
     assert np.abs(got.astype(int) - expected)[inner].max() <= tolerance
 
 
-@pytest.mark.parametrize("encoding", ["mono16", "16UC1", "rgb16", "bgr16"])
+@pytest.mark.parametrize("encoding", [name for name, kind in ENCODINGS.items() if kind.wide])
 def test_p16_both_byte_orders_of_16_bits(encoding):
     rgb = picture()
     little, big = (
@@ -132,7 +152,7 @@ def test_rgb8_and_mono8_are_views():
     [
         (dict(encoding="rgb9"), "encoding 'rgb9' is not supported: expected one of rgb8, bgr8"),
         (dict(encoding=""), "encoding '' is not supported"),
-        (dict(encoding="8UC3"), "encoding '8UC3' is not supported"),  # its order of colours is anybody's guess
+        (dict(encoding="32FC1"), "encoding '32FC1' is not supported"),
         (dict(height=0), "image size 48x0: expected 1 to 16384"),
         (dict(width=0), "image size 0x32"),
         (dict(width=2**32 - 1), "image size 4294967295x32"),
@@ -196,6 +216,7 @@ def test_p16_compressed_images_give_the_picture(extension, tolerance):
     [
         (b"", "is empty: expected jpeg or png data"),
         (b"BM not a jpeg", "starts with 42 4d 20"),
+        (b"\x00\x00\x00\x01\x67video", "is a part of a video, which shows something else"),
         (b"\xff\xd8\xff\xe0", "does not decode"),
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "does not decode"),
     ],
@@ -245,3 +266,50 @@ def test_to_message_and_back(encoding):
 def test_to_message_refuses_what_does_not_fit(pixels, encoding):
     with pytest.raises(ImageError, match=encoding):
         image_codec.to_message(pixels, Header(), encoding)
+
+
+@pytest.mark.parametrize(
+    "form, said",
+    [
+        ("h264", "is a part of a video"),
+        ("H.265; something", "decode the video to sensor_msgs/msg/Image in a node before this one"),
+        ("16UC1; compressedDepth png", "holds distances and not a picture"),
+        ("webp", "starts with 52 49 46 46"),
+    ],
+)
+def test_p16_formats_that_are_not_read_are_named_as_what_they_are(form, said):
+    with pytest.raises(ImageError, match=f"compressed image of format '{form}'") as caught:
+        image_codec.check_compressed(compressed(b"RIFF more", form))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("wide, extension", [(False, ".png"), (True, ".png"), (False, ".jpg")])
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_p46_a_compressed_mosaic_is_a_picture_in_colour(pattern, wide, extension):
+    """As image_transport compresses bayer_*: the sensor's own samples, which look grey to who does not read the format."""
+    rgb, encoding = picture(64, 96), f"bayer_{pattern}{16 if wide else 8}"
+    mosaic = encode(rgb, encoding)
+    mosaic = mosaic.view("<u2") if wide else mosaic
+    data = cv2.imencode(extension, mosaic, [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
+    got = image_codec.decode_compressed(compressed(data.tobytes(), f"{encoding}; {extension[1:]} compressed "))
+    flat = np.ones(rgb.shape[:2], bool)
+    flat[24:40] = flat[:, 40:56] = False
+    flat[[0, -1]] = flat[:, [0, -1]] = False
+    assert got.shape == rgb.shape and np.abs(got.astype(int) - rgb)[flat].max() <= (0 if extension == ".png" else 12)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "rgb8; png compressed rgb8",
+        "rgb8; png compressed bgr8",
+        "bgr8; png compressed bgr8",
+        "png",
+        "rgb8; png compressed ",
+    ],
+)
+def test_p46_the_order_of_colours_that_the_format_names_is_heeded(form):
+    rgb = picture()
+    stored_as_bgr = rgb if "compressed rgb" in form else rgb[..., ::-1]
+    data = cv2.imencode(".png", stored_as_bgr)[1].tobytes()
+    np.testing.assert_array_equal(image_codec.decode_compressed(compressed(data, form)), rgb)

@@ -182,6 +182,55 @@ def test_diagnostics_thresholds_are_parameters():
     assert tracking.level == DiagnosticStatus.WARN and tracking.message == "latency p99 is 50 ms: warn_latency is 40 ms"
 
 
+def test_p43_the_reason_is_in_the_status_while_nothing_comes_at_all(monkeypatch):
+    nobody = replace(situation(), silent="nobody publishes /image")
+    stale = running(age=2)
+    assert "; nobody publishes" not in stale.status(nobody, CONFIG).message, "an image has reached the node just now"
+    monkeypatch.setattr("sam2s_ros.tracker.health.QUIET", 0.0)
+    for health in (Health(), stale):
+        msg = health.status(nobody, CONFIG)
+        assert msg.state in (TrackerStatus.STATE_WAITING, TrackerStatus.STATE_STALE_INPUT) and msg.message.endswith(
+            "; nobody publishes /image"
+        )
+    assert "nobody" not in running().status(nobody, CONFIG).message
+
+
+def test_p43_a_doubt_about_the_input_is_a_warning_of_the_input():
+    entry, tracking = (
+        running()
+        .diagnostics(running().status(situation(), CONFIG), CONFIG, "t", source="2 publishers of /image")
+        .status
+    )
+    assert (entry.level, entry.message) == (
+        DiagnosticStatus.WARN,
+        "2 publishers of /image",
+    ) and tracking.level == DiagnosticStatus.OK
+    health = failed()  # half of the images were dropped, which does not hide it
+    entry, _ = health.diagnostics(
+        health.status(situation(), CONFIG), CONFIG, "t", source="2 publishers of /image"
+    ).status
+    assert "50% of the images were dropped" in entry.message and entry.message.endswith("; 2 publishers of /image")
+
+
+def test_p46_a_picture_that_stays_next_to_empty_is_a_warning(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("sam2s_ros.tracker.health.time.monotonic", lambda: clock[0])
+    health, config = Health(), NodeConfig(warn_empty=2.0)
+
+    def after(seconds: float, contrast: int) -> str:
+        clock[0] += seconds
+        health.received()
+        health.seen(contrast)
+        return health.empty_picture(config)
+
+    assert after(0, 3) == after(1.9, 4) == ""
+    assert "next to empty for 2.1 s, its values differ by 2 of 255 (warn_empty is 2 s)" in after(0.2, 2)
+    assert health.empty_picture(NodeConfig(warn_empty=0.0)) == ""
+    clock[0] += 5
+    assert health.empty_picture(config) == "", "no image comes any more, which is another sentence"
+    assert after(0, 90) == after(5, 3) == "", "it has shown something meanwhile"
+
+
 def test_a_doubt_is_a_warning_unless_there_is_worse():
     for health, level in ((running(), DiagnosticStatus.WARN), (failed(), DiagnosticStatus.ERROR)):
         array = health.diagnostics(health.status(situation(), CONFIG), CONFIG, "t", "2 nodes are called t")

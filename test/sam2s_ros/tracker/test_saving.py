@@ -10,10 +10,12 @@ from sam2s_model.config import PICO, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
+from sam2s_model.semantics import GENERIC
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.tracker.prompt_file import PromptFile, PromptSet
 from sam2s_ros.tracker.saving import SavingTracker
+from sam2s_ros.tracker.worker import build_tracker
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 MASK = np.zeros((48, 64), bool)
@@ -139,11 +141,36 @@ def test_p24_the_file_does_not_grow_with_corrections(begin):
 
 
 def test_a_file_that_cannot_be_written_is_said_and_tracking_goes_on(begin):
-    tracker, said = begin(restore=False)
+    tracker, _ = begin(restore=False)
     tracker.step(1, IMAGE)
-    begin.file.path.with_name("prompts.json.part").mkdir()
-    assert tracker.prompt(0, [BOX]).object_ids and len(said) == 1 and "were not saved to" in said[0]
+    blocked = begin.file.path.with_name("prompts.json.part")
+    blocked.mkdir()
+    assert tracker.prompt(0, [BOX]).object_ids and f"the prompts were not saved to {begin.file.path}" in tracker.unsaved
     assert len(tracker.step(2, IMAGE)) == 1
+    blocked.rmdir()
+    assert tracker.prompt(0, [BOX]).object_ids and tracker.unsaved == "", "the next set has them all"
+    assert len(begin.file.read().prompts) == 2
+
+
+@pytest.mark.parametrize(
+    "place, why",
+    [("none/prompts.json", "No such file"), ("folder", "Is a directory"), ("file/prompts.json", "Not a directory")],
+)
+def test_p24_p44_a_file_that_could_not_be_written_is_refused_before_anything_is_tracked(tmp_path, place, why):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    config = NodeConfig(checkpoint="sam2s_pico", device="cpu", prompts_file=str(tmp_path / place))
+    with pytest.raises(ConfigError, match=f"prompts_file {tmp_path / place} cannot be written .{why}"):
+        build_tracker(config, TrackerConfig(), GENERIC)
+
+
+def test_looking_whether_a_file_can_be_written_leaves_it_as_it_is(begin):
+    begin.file.check_writable()
+    assert not list(begin.file.path.parent.iterdir())
+    begin.file.write(PromptSet((48, 64), {1: [BOX]}))
+    before = begin.file.path.read_bytes()
+    begin.file.check_writable()
+    assert [path.read_bytes() for path in begin.file.path.parent.iterdir()] == [before]
 
 
 @pytest.mark.parametrize(

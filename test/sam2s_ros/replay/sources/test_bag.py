@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+import av
 import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from sam2s_model.errors import SourceError
 from sam2s_ros.replay.sources import open_source
@@ -178,3 +181,39 @@ def test_stamps_that_do_not_ascend_are_left_out(tmp_path):
         assert f"frame 000002 has stamp {stamp(1)} ns, not after {stamp(1)} ns" in source.odd[0]
         assert f"frame 000003 has stamp {stamp(0)} ns, not after {stamp(1)} ns" in source.odd[1]
     assert all(np.array_equal(f.mask, truth(f.index)) for f in frames)
+
+
+def test_a_bag_of_h264_is_read_in_order_and_from_a_whole_picture_on(tmp_path):
+    """As a camera with an encoder of its own sends it: a part of a video in each compressed image."""
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = W, H, "yuv444p", Fraction(1, 30)
+    encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "4", "qp": "1"}
+    messages = []
+    for number in range(9):
+        (packet,) = encoder.encode(av.VideoFrame.from_ndarray(picture(number), format="rgb24"))
+        stamp = (number + 1) * 10**9
+        data = np.frombuffer(bytes(packet), np.uint8)
+        message = STORES.types[COMPRESSED](header=_header(stamp), format="h264", data=data)
+        messages.append(("/camera", COMPRESSED, message, stamp))
+    write_bag(tmp_path / "whole", messages)
+    source = open_source(str(tmp_path / "whole"))
+    for _ in range(2):
+        check_pictures(source, 9, tolerance=8)
+    write_bag(tmp_path / "cut", messages[1:])
+    cut = open_source(str(tmp_path / "cut"))
+    assert [frame.index for frame in cut] == [3, 4, 5, 6, 7] and len(cut.odd) == 3 and "does not decode" in cut.odd[0]
+
+
+def test_a_bag_of_another_kind_of_video_says_what_helps(tmp_path):
+    kind = "foxglove_msgs/msg/CompressedVideo"
+    store = get_typestore(Stores.ROS2_JAZZY)
+    store.register(
+        get_types_from_msg("builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n", kind)
+    )
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/video", kind, typestore=store)
+        time = store.types["builtin_interfaces/msg/Time"](sec=1, nanosec=0)
+        message = store.types[kind](timestamp=time, frame_id="", data=np.zeros(3, np.uint8), format="h264")
+        writer.write(connection, 10**9, store.serialize_cdr(message, kind))
+    with pytest.raises(SourceError, match=f"/video is a video .{kind}.: play the bag through a node that decodes it"):
+        open_source(str(tmp_path / "bag"))

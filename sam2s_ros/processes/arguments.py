@@ -1,0 +1,108 @@
+"""What stands after --ros-args on the command line of a node, and what of it is for which node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+FLAGS = {
+    "-p": "--param", "--param": "--param", "-r": "--remap", "--remap": "--remap", "--params-file": "--params-file",
+    "-e": "--enclave", "--enclave": "--enclave", "--log-level": "--log-level", "--log-config-file": "--log-config-file",
+    "--log-file-name": "--log-file-name",
+}  # fmt: skip
+RENAMES = {"__node", "__name", "__ns"}  # on the left of a remapping: the node itself
+
+
+def split_arguments(args: Sequence[str]) -> tuple[list[str], list[tuple[str, str | None]]]:
+    """Arguments as (those of the program, those of ROS).
+
+    args: as sys.argv
+    Those of ROS are (flag, value), with the long name of a flag that is known, and None as the value of one that has none.
+    """
+    own: list[str] = []
+    ros: list[tuple[str, str | None]] = []
+    inside, rest = False, iter(args)
+    for arg in rest:
+        if arg in ("--ros-args", "--"):
+            inside = arg == "--ros-args"
+        elif not inside:
+            own.append(arg)
+        elif arg in FLAGS:
+            ros.append((FLAGS[arg], next(rest, None)))
+        else:
+            ros.append((arg, None))
+    return own, ros
+
+
+def join_arguments(ros: Sequence[tuple[str, str | None]]) -> list[str]:
+    """The reverse of `split_arguments`, for ROS alone."""
+    return ["--ros-args", *(part for pair in ros for part in pair if part is not None)]
+
+
+@dataclass(frozen=True)
+class Remapping:
+    """node: name that the rule is for, "" for every node; source, target: names as they are given."""
+
+    node: str
+    source: str
+    target: str
+
+    @classmethod
+    def parse(cls, rule: str) -> Remapping | None:
+        """None for what is no rule."""
+        found = re.fullmatch(r"(?:(\w+):(?!=|//))?(.+?):=(.+)", rule)
+        return cls(found[1] or "", found[2], found[3]) if found else None
+
+    def __str__(self) -> str:
+        return f"{self.node}{':' if self.node else ''}{self.source}:={self.target}"
+
+
+def remappings(args: Sequence[str]) -> Iterator[Remapping]:
+    """The rules on a command line, in their order."""
+    for flag, value in split_arguments(args)[1]:
+        rule = Remapping.parse(value or "") if flag == "--remap" else None
+        if rule is not None:
+            yield rule
+
+
+def parameter_nodes(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(name of a node, rule) of the parameters that are given to a node by its name: -p node:name:=value."""
+    for flag, value in split_arguments(args)[1]:
+        found = re.match(r"([^:=]+):(?!=)[^:=]+:=", value or "") if flag == "--param" else None
+        if found:
+            yield found[1], value or ""
+
+
+def parameter_files(args: Sequence[str]) -> list[Path]:
+    return [Path(value) for flag, value in split_arguments(args)[1] if flag == "--params-file" and value]
+
+
+def sections(file: Path) -> list[str]:
+    """Names of the nodes that a parameters file has sections for, as it has them, joined by slashes.
+
+    Raises OSError or yaml.YAMLError for what is no such file; rcl has refused it by then.
+    """
+    found: list[str] = []
+
+    def walk(table: object, path: str) -> None:
+        for key, value in table.items() if isinstance(table, dict) else ():
+            if key == "ros__parameters":
+                found.append(path)
+            else:
+                walk(value, f"{path.rstrip('/')}/{str(key).strip('/')}" if path else str(key))
+
+    walk(yaml.safe_load(file.read_text()), "")
+    return found
+
+
+def is_for(section: str, node: str) -> bool:
+    """Whether a section of a parameters file is for a node. node: full name, "/ns/node"; * is one part of it, ** any number."""
+    parts = [part for part in section.split("/") if part]
+    pattern = "".join(
+        r"(?:/[^/]+)*" if part == "**" else "/" + ("[^/]+" if part == "*" else re.escape(part)) for part in parts
+    )
+    return re.fullmatch(pattern, node) is not None

@@ -1,0 +1,63 @@
+"""What is said of the publishers of a topic: none, of another type, of a quality of service that does not fit, several."""
+
+import pytest
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+from sam2s_ros.interfaces import qos
+from sam2s_ros.interfaces.publishers import Input, Publishers, judge
+
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+LATE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def publisher(kind=IMAGE, profile=BEST_EFFORT, name="camera", space="/"):
+    return TopicEndpointInfo(topic_type=kind, qos_profile=profile, node_name=name, node_namespace=space)
+
+
+def image(profile=qos.IMAGE_IN):
+    return Input("/rig/image", "image", IMAGE, profile, {COMPRESSED: "set the parameter compressed to true"})
+
+
+@pytest.mark.parametrize(
+    "wanted, found, candidates, said",
+    [
+        (image(), [], [], ["nobody publishes /rig/image (sensor_msgs/msg/Image)", "-r image:=TOPIC"]),
+        (image(), [], ["/a", "/b"], ["nobody publishes", "what fits is published on /a, /b"]),
+        (image(), [], [f"/t{i}" for i in range(9)], ["/t0, /t1, /t2, /t3, /t4 and 4 more"]),
+        (image(), [publisher(COMPRESSED)], [], [COMPRESSED, "by /camera", "set the parameter compressed to true"]),
+        (
+            image(),
+            [publisher("std_msgs/msg/String", name="talker", space="/x")],
+            ["/a"],
+            ["String by /x/talker", "remap `image`", "/a"],
+        ),
+        (
+            image(RELIABLE),
+            [publisher()],
+            [],
+            ["/camera", "qos_overrides./rig/image.subscription.reliability to best_effort"],
+        ),
+        (image(LATE), [publisher(profile=RELIABLE)], [], ["does not fit", "qos_overrides./rig/image.subscription.*"]),
+        (image(), [publisher(profile=RELIABLE)], [], ["published by /camera", "sam2s doctor"]),
+    ],
+)
+def test_p43_why_nothing_comes_is_said_with_what_to_change(wanted, found, candidates, said):
+    answer = judge(wanted, found, candidates)
+    assert all(part in answer.silent for part in said), answer
+    assert answer.doubt == ""
+
+
+def test_p43_several_publishers_are_named_also_while_images_come():
+    answer = judge(image(), [publisher(), publisher(name="replay"), publisher(COMPRESSED, name="other")])
+    assert (
+        answer == Publishers(answer.doubt, answer.doubt)
+        and "2 publishers of /rig/image, /camera, /replay" in answer.doubt
+    )
+
+
+def test_p43_a_publisher_that_fits_beside_one_that_does_not_is_no_reason():
+    answer = judge(image(RELIABLE), [publisher(), publisher(profile=RELIABLE, name="other")])
+    assert "published by /other" in answer.silent and answer.doubt == ""

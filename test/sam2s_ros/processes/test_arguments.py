@@ -1,0 +1,99 @@
+"""Command lines of nodes: what is for which node, and what is for none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sam2s_ros.processes.arguments import (
+    Remapping,
+    is_for,
+    join_arguments,
+    parameter_files,
+    remappings,
+    sections,
+    split_arguments,
+)
+
+LINE = [
+    "program",
+    "--ros-args",
+    "-p",
+    "a:=1",
+    "-r",
+    "image:=/cam",
+    "--params-file",
+    "/a.yaml",
+    "--",
+    "more",
+    "--ros-args",
+    "--remap",
+    "__ns:=/x",
+]
+
+
+def test_arguments_of_ros_and_of_the_program():
+    own, ros = split_arguments(LINE)
+    assert own == ["program", "more"]
+    assert ros == [
+        ("--param", "a:=1"),
+        ("--remap", "image:=/cam"),
+        ("--params-file", "/a.yaml"),
+        ("--remap", "__ns:=/x"),
+    ]
+    assert split_arguments(join_arguments(ros)) == ([], ros)
+    assert parameter_files(LINE) == [Path("/a.yaml")]
+    assert [str(rule) for rule in remappings(LINE)] == ["image:=/cam", "__ns:=/x"]
+
+
+@pytest.mark.parametrize(
+    "text, rule",
+    [
+        ("image:=/cam", Remapping("", "image", "/cam")),
+        ("tracker:~/click:=/a", Remapping("tracker", "~/click", "/a")),
+        ("rostopic://image:=cam", Remapping("", "rostopic://image", "cam")),
+        ("tracker:__ns:=/x", Remapping("tracker", "__ns", "/x")),
+        ("image=cam", None),
+    ],
+)
+def test_a_rule_is_read_as_ros_reads_it(text, rule):
+    assert Remapping.parse(text) == rule and (rule is None or str(rule) == text)
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("/**:\n  ros__parameters: {a: 1}\n", ["/**"]),
+        (
+            "tracker_node:\n  ros__parameters: {a: 1}\n/left/tracker:\n  ros__parameters: {b: 1}\n",
+            ["tracker_node", "/left/tracker"],
+        ),
+        ("rig:\n  left:\n    tracker:\n      ros__parameters: {a: 1}\n", ["rig/left/tracker"]),
+        ("a: 1\n", []),
+        ("", []),
+    ],
+)
+def test_sections_of_a_parameters_file(tmp_path, text, found):
+    file = tmp_path / "parameters.yaml"
+    file.write_text(text)
+    assert sections(file) == found
+
+
+@pytest.mark.parametrize(
+    "section, node, expected",
+    [
+        ("/**", "/rig/left/tracker", True),
+        ("**", "/tracker", True),
+        ("/*", "/tracker", True),
+        ("/*", "/left/tracker", False),
+        ("tracker", "/tracker", True),
+        ("tracker", "/left/tracker", False),
+        ("/**/tracker", "/left/tracker", True),
+        ("/**/tracker", "/tracker", True),
+        ("/*/tracker", "/left/tracker", True),
+        ("tracker_node", "/tracker", False),
+    ],
+)
+def test_sections_are_matched_with_their_wildcards(section, node, expected):
+    assert is_for(section, node) is expected
