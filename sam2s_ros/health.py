@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -227,16 +228,19 @@ class Health:
             )
         return TrackerStatus.STATE_RUNNING, f"{msg.objects} object{'s' if msg.objects != 1 else ''}{chosen}"
 
-    def diagnostics(self, status: TrackerStatus, config: NodeConfig, name: str, doubt: str = "") -> DiagnosticArray:
+    def diagnostics(
+        self, status: TrackerStatus, config: NodeConfig, name: str, doubt: str = "", more: Mapping[str, str] = {}
+    ) -> DiagnosticArray:
         """/diagnostics: one entry about the input and one about the tracking.
 
         status: what `status` just returned; name: the node's full name; doubt: what else a person should know
+        more: values for the entry about the tracking
         """
         with self._lock:
             dropped = sum(count for outcome, count in self._ended.items() if outcome is not Outcome.PUBLISHED)
             new, new_dropped = self._received - self._reported[0], dropped - self._reported[1]
             self._reported = (self._received, dropped)
-            more = {"last_refused": self._refusal}
+            refused = {"last_refused": self._refusal}
         share = new_dropped / new if new > 0 else 0.0
         entries = [
             _entry(
@@ -244,9 +248,9 @@ class Health:
                 status,
                 _input_level(status, share, config),
                 _INPUT_FIELDS,
-                more | {"dropped_share": f"{share:.2f}"},
+                refused | {"dropped_share": f"{share:.2f}"},
             ),
-            _entry(f"{name}: tracking", status, _tracking_level(status, config, doubt), _TRACKING_FIELDS, {}),
+            _entry(f"{name}: tracking", status, _tracking_level(status, config, doubt), _TRACKING_FIELDS, more),
         ]
         return DiagnosticArray(header=status.header, status=entries)
 
@@ -285,7 +289,7 @@ def _tracking_level(status: TrackerStatus, config: NodeConfig, doubt: str) -> tu
 
 
 def _entry(name, status, level, fields, more) -> DiagnosticStatus:
-    values = {name: _shown(getattr(status, name)) for name in fields} | more
+    values = {name: _shown(getattr(status, name)) for name in fields} | dict(more)
     return DiagnosticStatus(
         level=level[0],
         name=name,

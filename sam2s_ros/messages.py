@@ -157,6 +157,9 @@ def labels_from_message(msg: ClassLabels) -> LabelSet:
     if not len(msg.class_ids) == len(msg.class_names) == len(msg.colors):
         lengths = f"{len(msg.class_ids)} ids, {len(msg.class_names)} names and {len(msg.colors)} colours"
         raise ConfigError(f"label set {msg.label_set!r} has {lengths}: expected as many of each")
+    for name, c in zip(msg.class_names, msg.colors):
+        if not all(0 <= v <= 1 for v in (c.r, c.g, c.b)):  # NaN is not either
+            raise ConfigError(f"label set {msg.label_set!r}: the colour of {name!r} is {(c.r, c.g, c.b)}: expected 0 to 1")
     rows = zip(msg.class_ids, msg.class_names, msg.colors)
     return LabelSet(
         msg.label_set,

@@ -99,8 +99,11 @@ class PairNode(Runnable, Node):
 
     def _report(self) -> None:
         counts = dict(paired=self._pairs.paired, **{f"unpaired_{s}": n for s, n in zip(SIDES, self._pairs.unpaired)})
-        values = [KeyValue(key=key, value=str(value)) for key, value in counts.items()]
-        status = DiagnosticStatus(name=f"{self.get_fully_qualified_name()}: masks", message="pairing", values=values)
+        values = [KeyValue(key=key, value=str(value)) for key, value in (counts | self.failures.values()).items()]
+        doubt = self.failures.news()
+        level = DiagnosticStatus.WARN if doubt else DiagnosticStatus.OK
+        name = f"{self.get_fully_qualified_name()}: masks"
+        status = DiagnosticStatus(level=level, name=name, message=doubt or "pairing", values=values)
         report = DiagnosticArray(status=[status])
         report.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(report)

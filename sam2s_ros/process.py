@@ -8,27 +8,44 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import cached_property
 
 import rclpy
-from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.exceptions import NameValidationException, ParameterException
+from rclpy.executors import Executor, ExternalShutdownException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from sam2s_model.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_ros.callbacks import CallbackFailures, LenientExecutor, one_line
 
 BAD_INPUT = 2  # exit code
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
 POLL = 0.1  # s; how late the end of a node, or of its executor, is seen at most
 CLOSE_TIMEOUT = 1.0  # s for the node to stop what it is doing
 GRACE = 0.5  # s after that, when the process ends whatever still runs
+MOST_TRIES = 20  # of the executor, in a row, until what it raises itself ends the process
 
 
 class Runnable:
     """What `run` needs of a node. Stands before rclpy's class: `class MyNode(Runnable, Node)`."""
 
     exit_code: int | None = None  # None: it has not ended by itself
+
+    @cached_property
+    def failures(self) -> CallbackFailures:
+        """What raised in the node's callbacks."""
+        return CallbackFailures(lambda sentence: self.get_logger().error(sentence))
+
+    def create_publisher(self, kind, topic, *args, **how):
+        """As rclpy's. Raises ConfigError when the parameters qos_overrides of the topic are none of a quality of service."""
+        return _made(super().create_publisher, kind, topic, *args, **how)
+
+    def create_subscription(self, kind, topic, *args, **how):
+        """As rclpy's. Raises ConfigError likewise."""
+        return _made(super().create_subscription, kind, topic, *args, **how)
 
     def finish(self, exit_code: int = 0) -> None:
         """End the process with this code. May be called from any thread."""
@@ -46,11 +63,20 @@ class Runnable:
         return True
 
 
+def _made(create: Callable, kind: type, topic: str, *args, **how):
+    try:
+        return create(kind, topic, *args, **how)
+    except Exception as error:  # rclpy has a class of its own for each way in which a value may be wrong
+        if not how.get("qos_overriding_options"):
+            raise
+        raise ConfigError(f"the quality of service of {topic} (parameters qos_overrides): {one_line(error)}") from error
+
+
 def run(
     make_node: Callable[[], Runnable],
     args: list[str] | None = None,
     *,
-    make_executor: Callable[[], Executor] = SingleThreadedExecutor,
+    make_executor: Callable[[], Executor] = LenientExecutor,
     close_timeout: float | None = CLOSE_TIMEOUT,
 ) -> int:
     """Initialise ROS, make a node and spin it in a thread; at the end close it and end the process.
@@ -61,7 +87,8 @@ def run(
 
     Returns 2, with a sentence on stderr, for wrong arguments or when the node could not be made for a reason that it
     names, and 0 when a signal was there before. Otherwise the process ends here, with the code the node has given to
-    `finish`, 0 after a signal, or 1 when a callback raised. A callback or a step that does not end in time is not
+    `finish`, 0 after a signal, or 1 when the executor itself fails again and again. A callback that raises is counted in the
+    node's `failures`, and costs nothing else. A callback or a step that does not end in time is not
     waited for, and the interpreter is not taken apart, which takes 1 to 2 s once torch is loaded.
 
     Call it in the main thread. The signals are blocked from here on, also in child processes.
@@ -74,14 +101,16 @@ def run(
         _check_arguments(sys.argv if args is None else args)
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node, executor = make_node(), make_executor()
-    except Sam2sError as error:
+    except (Sam2sError, NameValidationException, ParameterException) as error:
         print(error, file=sys.stderr)
         rclpy.try_shutdown()
         return BAD_INPUT
     for part in node.parts():
         executor.add_node(part)
     leaving = threading.Event()
-    spinning = threading.Thread(target=_spin, args=(executor, leaving), name="executor", daemon=True)
+    spinning = threading.Thread(
+        target=_spin, args=(executor, leaving, node.parts()[0].failures.add), name="executor", daemon=True
+    )  # which forgets them when it ends: what still knew the node would keep it in the graph
     spinning.start()
 
     while spinning.is_alive() and node.exit_code is None and signal.sigtimedwait(SIGNALS, POLL) is None:
@@ -128,10 +157,25 @@ def _check_arguments(args: list[str]) -> None:
         raise ConfigError(f"argument {unknown[0]!r} is not known: parameters are given as --ros-args -p name:=value")
 
 
-def _spin(executor: Executor, leaving: threading.Event) -> None:
-    """As executor.spin(), but it ends between two callbacks: an executor that is shut down while it waits raises."""
+def _spin(executor: Executor, leaving: threading.Event, tell: Callable[[str, Exception], str]) -> None:
+    """As executor.spin(), but it ends between two callbacks: an executor that is shut down while it waits raises.
+
+    Callbacks raise nothing here. What the executor raises itself, as when something it waits for is destroyed by a
+    callback in another thread, does not come again when it waits anew; when it does, it is raised.
+    """
+    tries = 0
     while not leaving.is_set():
-        executor.spin_once(POLL)  # executor.wake() would not end it
+        try:
+            executor.spin_once(POLL)  # executor.wake() would not end it
+        except ExternalShutdownException:
+            raise
+        except Exception as error:
+            tries += 1
+            if tries == MOST_TRIES:
+                raise
+            tell("the executor's wait", error)
+        else:
+            tries = 0
 
 
 def _leave_in(seconds: float, code: int) -> None:

@@ -146,9 +146,11 @@ class RecorderNode(Runnable, Node):
         self._report()
 
     def _report(self) -> None:
-        values = [KeyValue(key=key, value=str(value)) for key, value in self._counts.items()]
-        level = DiagnosticStatus.ERROR if self._failure else DiagnosticStatus.OK
-        message = self._failure or "recording"
+        counts = self._counts | self.failures.values()
+        values = [KeyValue(key=key, value=str(value)) for key, value in counts.items()]
+        doubt = self.failures.news()
+        level = DiagnosticStatus.ERROR if self._failure else DiagnosticStatus.WARN if doubt else DiagnosticStatus.OK
+        message = self._failure or doubt or "recording"
         status = DiagnosticStatus(level=level, name="recorder: messages", message=message, values=values)
         report = DiagnosticArray(status=[status])
         report.header.stamp = self.get_clock().now().to_msg()

@@ -180,14 +180,15 @@ class ReplayNode(Runnable, Node):
         for sentence in source.odd[self._odd_named :]:
             self.get_logger().warning(f"left out: {sentence}")
         self._odd_named = len(source.odd)
+        doubt = self.failures.news()
         status = DiagnosticStatus(
             level=DiagnosticStatus.ERROR
             if player.error
             else DiagnosticStatus.WARN
-            if counters.odd
+            if counters.odd or doubt
             else DiagnosticStatus.OK,
             name=f"{self.get_name()}: source",
-            message=str(player.error) if player.error else player.state.value,
+            message=str(player.error) if player.error else doubt or player.state.value,
             hardware_id=source.kind,
             values=[KeyValue(key=key, value=str(value)) for key, value in self._values().items()],
         )
@@ -205,7 +206,7 @@ class ReplayNode(Runnable, Node):
             "source": source.spec,
             "fps": source.fps,
             "length": "" if player.expected is None else player.expected,
-        }
+        } | self.failures.values()
 
 
 class _ImageBuffer:

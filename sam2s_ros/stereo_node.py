@@ -10,8 +10,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from rclpy.executors import MultiThreadedExecutor
-
+from sam2s_ros.callbacks import LenientMultiThreadedExecutor
 from sam2s_ros.process import Runnable, run
 from sam2s_ros.tracker_node import THREADS, TrackerNode
 
@@ -42,7 +41,7 @@ class StereoTracker(Runnable):
 
 def main(args: list[str] | None = None) -> int:
     """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter or argument."""
-    return run(StereoTracker, args, make_executor=partial(MultiThreadedExecutor, len(SIDES) * THREADS))
+    return run(StereoTracker, args, make_executor=partial(LenientMultiThreadedExecutor, len(SIDES) * THREADS))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from functools import partial
+from functools import partial, wraps
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
@@ -19,6 +18,7 @@ from std_srvs.srv import SetBool, Trigger
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, Sam2sError, StampError
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_ros import image_codec, messages, qos
+from sam2s_ros.callbacks import LenientMultiThreadedExecutor, one_line
 from sam2s_ros.gate import StampGate
 from sam2s_ros.health import Health, Outcome, Situation
 from sam2s_ros.msg import TrackerStatus
@@ -34,6 +34,21 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 ERROR = TransitionCallbackReturn.ERROR
 WATCH = 0.1  # s between two looks at how long a step has taken
 THREADS = 5  # one for each callback group, so that no callback ever waits for a free thread
+
+
+def _transition(callback):
+    """A callback of the life cycle in which what raises is said: rclpy takes it for ERROR and says nothing."""
+
+    @wraps(callback)
+    def wrapped(node: TrackerNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return callback(node, state)
+        except Exception as error:  # whatever torch and rclpy raise: the node stays up and says so
+            name = callback.__name__.removeprefix("on_")
+            node.fail(name, str(error) if isinstance(error, Sam2sError) else one_line(error))
+            return FAILURE if name in ("configure", "error") else ERROR  # nothing is left of a configure that failed
+
+    return wrapped
 
 
 class TrackerNode(Runnable, LifecycleNode):
@@ -118,33 +133,34 @@ class TrackerNode(Runnable, LifecycleNode):
         if self._worker is None and self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
+    def fail(self, transition: str, why: str) -> None:
+        """Say why a transition failed, in the log and, while the node is not configured, in the status."""
+        self._note = why if transition == "configure" else f"{transition} failed: {why}"
+        self.get_logger().error(f"{transition} failed: {why}")
+
+    @_transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._health.clear()
-        try:
-            labels = LabelSet.from_yaml(self._config.label_set) if self._config.label_set else GENERIC
-            build = partial(
-                self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, event=self._event
-            )
-            worker = Worker(
-                build,
-                self._outputs.deliver,
-                health=self._health,
-                config=self._config,
-                history=self._tracking.prompt_history,
-                alive=self._outputs.alive,
-                now=self._now,
-                quarantined=self._on_quarantine,
-                event=self._event,
-                trouble=self._trouble,
-            )
-            worker.start()
-        except Exception as error:  # whatever torch raises: the node stays up and says so
-            self._note = str(error) if isinstance(error, Sam2sError) else f"{type(error).__name__}: {error}"
-            self.get_logger().error(f"configure failed: {self._note}")
-            return FAILURE
-        self._worker, self._note, self._gate = worker, "", StampGate()
+        labels = LabelSet.from_yaml(self._config.label_set) if self._config.label_set else GENERIC
         self._subscribe()
+        build = partial(
+            self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, event=self._event
+        )
+        worker = Worker(
+            build,
+            self._outputs.deliver,
+            health=self._health,
+            config=self._config,
+            history=self._tracking.prompt_history,
+            alive=self._outputs.alive,
+            now=self._now,
+            quarantined=self._on_quarantine,
+            event=self._event,
+            trouble=self._trouble,
+        )
+        worker.start()
         self._outputs.begin(labels)
+        self._worker, self._note, self._gate = worker, "", StampGate()
         return SUCCESS
 
     def _subscribe(self) -> None:
@@ -162,6 +178,7 @@ class TrackerNode(Runnable, LifecycleNode):
         self._image_subscription = self.create_subscription(kind, "image", self._on_image, profile, **options)
         self._image_type = kind
 
+    @_transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         if self._worker is None or self._worker.stopped:
             self.get_logger().error("activate failed: the tracker was stopped by a cleanup, run cleanup again")
@@ -170,6 +187,7 @@ class TrackerNode(Runnable, LifecycleNode):
         self._outputs.publish_labels()
         return super().on_activate(state)
 
+    @_transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._outputs.switch(active=False)
         self._worker.discard()
@@ -177,13 +195,16 @@ class TrackerNode(Runnable, LifecycleNode):
             return ERROR  # and so to on_error
         return super().on_deactivate(state)
 
+    @_transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         return SUCCESS if self.close(self._config.service_timeout) else FAILURE
 
+    @_transition
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.close(self._config.service_timeout)
         return SUCCESS
 
+    @_transition
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         return SUCCESS if self.close(self._config.service_timeout) else FAILURE
 
@@ -230,6 +251,8 @@ class TrackerNode(Runnable, LifecycleNode):
             self._refuse(Outcome.IMAGE, error)
         except StampError as error:
             self._refuse(Outcome.STAMP, error)
+        except Exception as error:  # of a message that is none of those that were thought of: counted as ended, as any other
+            self._refuse(Outcome.IMAGE, ImageError(self.failures.add("an image's check", error)))
         else:
             now = self._now()
             self._health.accepted(stamp, now)
@@ -326,9 +349,10 @@ class TrackerNode(Runnable, LifecycleNode):
         if time.monotonic() >= self._next_diagnostics:
             self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate
             name, doubt = self.get_fully_qualified_name(), self._doubt()
-            self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt))
             if doubt:
                 self._trouble(doubt)
+            doubt = doubt or self.failures.news()
+            self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt, self.failures.values()))
 
     def _doubt(self) -> str:
         """A sentence when there is another node of this name, whose masks and answers are taken for this one's."""
@@ -351,7 +375,7 @@ def _refused(response, error: RequestError):
 
 def main(args: list[str] | None = None) -> int:
     """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter or argument, 3 when a step did not end."""
-    return run(TrackerNode, args, make_executor=partial(MultiThreadedExecutor, THREADS))
+    return run(TrackerNode, args, make_executor=partial(LenientMultiThreadedExecutor, THREADS))
 
 
 if __name__ == "__main__":

@@ -195,7 +195,10 @@ class Worker:
 
     def _serve(self, tracker: Any) -> None:
         while not self._mailbox.closed:
-            self._alive()
+            try:
+                self._alive()
+            except Exception as error:  # of the middleware: whoever asked for liveliness learns it, and images go on
+                self._trouble(f"liveliness was not asserted: {type(error).__name__}: {error}")
             item = self._mailbox.take(ALIVE_EVERY)
             if isinstance(item, _Request):
                 self._answer(tracker, item)

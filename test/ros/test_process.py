@@ -82,7 +82,11 @@ sys.exit(run(Probe, ["probe"], close_timeout={timeout}))
         ("self.finish()", "", 1.0, 0, ["closed 1.0"]),
         ("self.create_timer(0.1, lambda: self.finish(7))", "", 1.0, 7, ["closed 1.0"]),
         ("self.finish()", "self.finish(3)", None, 3, ["closed None"]),
-        ("self.create_timer(0.1, self.fail)", "", 1.0, 1, ["Traceback", "RuntimeError: out of cheese", "closed 1.0"]),
+        # what a callback raises is said, and that is all
+        ("self.create_timer(0.1, self.fail); self.create_timer(0.5, lambda: self.finish(4))", "", 1.0, 4,
+         ["a timer (Probe.fail) failed: RuntimeError: out of cheese", "closed 1.0"]),
+        # what the executor raises is tried again, but not for ever
+        ("import rclpy; self.create_timer(0.1, lambda: rclpy.shutdown())", "", 1.0, 1, ["Traceback", "closed 1.0"]),
         ("self.finish()", "time.sleep(30)", 0.2, 0, ["closed 0.2"]),
         ("self.finish()", "time.sleep(1.0); print('written')", None, 0, ["closed None", "written"]),
         ("self.create_timer(0.1, lambda: [self.finish(5), time.sleep(30)])", "", 1.0, 5, []),
