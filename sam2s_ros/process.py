@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import cached_property
 
@@ -23,7 +24,7 @@ from sam2s_ros.callbacks import CallbackFailures, LenientExecutor, one_line
 
 BAD_INPUT = 2  # exit code
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
-POLL = 0.1  # s; how late the end of a node, or of its executor, is seen at most
+POLL = 0.1  # s; how late a signal, or the end of a node or of its executor, is seen at most
 CLOSE_TIMEOUT = 1.0  # s for the node to stop what it is doing
 GRACE = 0.5  # s after that, when the process ends whatever still runs
 MOST_TRIES = 20  # of the executor, in a row, until what it raises itself ends the process
@@ -113,8 +114,9 @@ def run(
     )  # which forgets them when it ends: what still knew the node would keep it in the graph
     spinning.start()
 
-    while spinning.is_alive() and node.exit_code is None and signal.sigtimedwait(SIGNALS, POLL) is None:
-        pass
+    # signal.sigtimedwait would do both, but when the process is stopped and continued it returns as if a signal had come.
+    while spinning.is_alive() and node.exit_code is None and not signal.sigpending() & SIGNALS:
+        time.sleep(POLL)
 
     code = 0 if spinning.is_alive() else 1  # then its traceback is on stderr
     if close_timeout is not None:
@@ -137,7 +139,7 @@ def run(
 
 
 def _block_signals() -> None:
-    """Let SIGINT and SIGTERM wait until `sigtimedwait` asks for them: they raise nowhere and are not lost.
+    """Let SIGINT and SIGTERM wait until `run` asks for them: they raise nowhere and are not lost.
 
     Threads that are made later inherit it. The installed programs have blocked them before their imports.
     """

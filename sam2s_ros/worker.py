@@ -21,6 +21,7 @@ from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError,
 from sam2s_model.paths import expanded
 from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
+from sam2s_ros.awake import AwakeClock
 from sam2s_ros.gate import seconds
 from sam2s_ros.health import Health, Outcome, Processed, View
 from sam2s_ros.mailbox import Mailbox
@@ -109,6 +110,7 @@ class Worker:
         self.quarantine = Quarantine()
         self._mailbox: Mailbox[Frame, _Request] = Mailbox()
         self._built: Future = Future()
+        self._clock = AwakeClock()
         self._step_began: float | None = None
         self._epoch: int | None = None
         self._shape: tuple[int, int, str] | None = None  # height, width and frame_id of the stream
@@ -162,9 +164,9 @@ class Worker:
         return self._mailbox.closed
 
     def busy(self) -> float | None:
-        """s the current step has taken so far; None when there is none."""
-        began = self._step_began
-        return None if began is None else time.monotonic() - began
+        """s that the process ran for the current step so far; None when there is none."""
+        began, now = self._step_began, self._clock()
+        return None if began is None else now - began
 
     def stop(self, timeout: float) -> bool:
         """Stop after the current step or request; refuse what waits. Return whether the thread ended in `timeout` s."""
@@ -210,7 +212,7 @@ class Worker:
             return  # timed out before it began
         if self.quarantine.reason and not request.cures:
             return request.future.set_exception(RequestError(ErrorCode.INTERNAL, self.quarantine.reason))
-        self._step_began = time.monotonic()
+        self._step_began = self._clock()
         try:
             try:
                 result = request.call(tracker)
@@ -232,7 +234,7 @@ class Worker:
         """Take one frame to its end, whatever happens."""
         if self.quarantine.reason:
             return self._health.ended(Outcome.ERROR, self.quarantine.reason)
-        self._step_began = time.monotonic()
+        self._step_began = self._clock()
         try:
             result = self._step(tracker, frame)
             sequence = self._deliver(result)

@@ -75,7 +75,9 @@ def change(graph, name: str, transition: Transition) -> bool:
     return graph.call(ChangeState, f"{name}/change_state", ChangeState.Request(transition=transition), 60).success
 
 
-@pytest.mark.parametrize("transition", [Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP, 99])
+@pytest.mark.parametrize(
+    "transition", [Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP, 99]
+)
 def test_p36_a_transition_that_does_not_fit_is_refused_and_the_node_tracks_on(graph, tracker, transition):
     """As of a lifecycle manager, where `autostart` did it already."""
     reports = Reports(graph, "/calls/tracker")
@@ -116,7 +118,8 @@ def test_p36_bytes_that_are_no_message_cost_themselves_alone(graph, tracker, ima
     for _ in range(5):
         publisher.publish(b"\x00\x01\x00\x00\xff\xff\xff")
         time.sleep(0.05)
-    assert graph.call(GetState, "/calls/tracker/get_tracker_state").status.state in (TrackerStatus.STATE_WAITING, TrackerStatus.STATE_RUNNING)
+    known = (TrackerStatus.STATE_WAITING, TrackerStatus.STATE_RUNNING)
+    assert graph.call(GetState, "/calls/tracker/get_tracker_state").status.state in known
     if kind is Image:
         images.first(lambda: results)
     else:

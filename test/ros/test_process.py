@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from rcl_interfaces.srv import GetParameters
 
 from sam2s_ros.dds import share_directory
 
@@ -100,3 +101,26 @@ def test_end_of_a_node(made, closing, timeout, code, said):
     assert all(text in done.stdout + done.stderr for text in said), done
     assert ("Traceback" in done.stderr) == ("Traceback" in said), done
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("node", ["pair_node", *NODES, "stereo_node"])
+def test_p37_a_program_that_is_stopped_and_continued_goes_on(graph, start, tmp_path, node):
+    """Twice, so that a signal that was waited for before the stop does not decide."""
+    given = dict(
+        recorder_node=[f"output:={tmp_path}"], replay_node=["source:=scene:?width=96&height=64", "loop:=true"],
+        tracker_node=["autostart:=false"], stereo_node=["autostart:=false"],
+    )  # fmt: skip
+    parameters = [part for parameter in given.get(node, []) for part in ("-p", parameter)]
+    process = start([sys.executable, "-m", f"sam2s_ros.{node}", "--ros-args", *parameters])
+    name = "left/tracker" if node == "stereo_node" else node.removesuffix("_node")
+    service = f"/{name}/get_parameters"
+    for _ in range(2):
+        graph.call(GetParameters, service, GetParameters.Request(names=["use_sim_time"]), 30)
+        process.popen.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+        process.popen.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+        assert process.running(), process.output
+    answer = graph.call(GetParameters, service, GetParameters.Request(names=["use_sim_time"]))
+    assert not answer.values[0].bool_value, process.output
+    assert process.stop()[0] == 0 and "Traceback" not in process.output, process.output

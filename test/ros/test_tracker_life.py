@@ -203,6 +203,25 @@ def test_p06_overload_counts_agree(graph, start_tracker, camera, hold):
     assert process.stop()[0] == 0
 
 
+def test_p37_a_stop_longer_than_hang_exit_is_no_hang(graph, start_tracker, camera, hold):
+    """Stopped in the middle of a step, which goes on afterwards as if nothing had been."""
+    limits = dict(hang_exit=2.0, step_timeout=1.5, warm_up=False)
+    process = start_tracker(remap=("__ns:=/paused", f"image:={camera.topic}"), fault=hold, **limits)
+    statuses = active(graph, process, "/paused/tracker")
+    masks = graph.collect(TrackedMasks, "/paused/tracker/masks")
+    camera.wait_for_subscriber()
+    graph.wait_until(lambda: camera.send() and time.sleep(0.1) or statuses[-1].waiting, 20)
+    process.popen.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    process.popen.send_signal(signal.SIGCONT)
+    beats = len(statuses)
+    graph.wait_until(lambda: len(statuses) > beats + 1 or not process.running(), 20)
+    hold.unlink()
+    graph.wait_until(lambda: masks or not process.running(), 20)
+    assert process.running() and not any(s.state == TrackerStatus.STATE_ERROR for s in statuses), process.output
+    assert process.stop()[0] == 0
+
+
 def test_p16_p17_compressed_images(graph, start_tracker, camera):
     process = start_tracker(remap=("__ns:=/jpeg",), compressed=True)
     active(graph, process, "/jpeg/tracker")
