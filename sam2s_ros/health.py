@@ -1,7 +1,7 @@
 """What the node knows about itself: where every image went, how long it took, how old things are.
 
-Ages are of the node's clock (simulated time included). Durations are of a steady clock, so that a paused
-simulation does not hide a slow tracker.
+Ages and durations are of steady clocks: simulated time that stands still, is missing or goes back hides neither a camera
+that has stopped nor a slow tracker.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 
 from sam2s_model.tracks import Tracks
 from sam2s_ros.gate import seconds
-from sam2s_ros.messages import to_time
+from sam2s_ros.messages import to_ns, to_time
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.parameters import NodeConfig
 
@@ -85,16 +85,19 @@ class View:
 class Situation:
     """What only the node and its worker know, at the time of a report.
 
-    now: ns, node clock; view: None while the node is not configured; note: why it is not
+    now: ns, node clock; at: s, of `steady`; view: None while the node is not configured; note: why it is not
     busy: s that the current step or request has taken so far, None when there is none
+    clock_stands: a sentence while simulated time does
     """
 
     now: int
+    at: float
     view: View | None
     busy: float | None
     active: bool
     enabled: bool
     note: str = ""
+    clock_stands: str = ""
 
 
 @dataclass
@@ -117,8 +120,8 @@ class Health:
         self._received = 0
         self._ended = dict.fromkeys(Outcome, 0)
         self._latency, self._step = _Window(), _Window()
-        self._last_input: int | None = None  # node clock, ns
-        self._last_output: int | None = None
+        self._last_input: float | None = None  # s, of `steady`
+        self._last_output: float | None = None
         self._input_stamp = self._output_stamp = 0
         self._failure = self._refusal = self._unusable = ""
         self._reported = (0, 0)  # received and dropped at the last diagnostics
@@ -133,10 +136,10 @@ class Health:
         with self._lock:
             self._received += 1
 
-    def accepted(self, stamp: int, now: int) -> None:
-        """The image with this header stamp goes to the worker."""
+    def accepted(self, stamp: int, at: float) -> None:
+        """The image with this header stamp goes to the worker. at: s, of `steady`, when it came"""
         with self._lock:
-            self._input_stamp, self._last_input = stamp, now
+            self._input_stamp, self._last_input = stamp, at
 
     def ended(self, outcome: Outcome, why: str = "", *, accepted: bool = False) -> None:
         """An image ended; every received one does, exactly once.
@@ -152,11 +155,11 @@ class Health:
                 self._refusal = why
                 self._unusable = why if accepted else self._unusable
 
-    def published(self, stamp: int, now: int, *, latency: float, step: float, late: str = "") -> None:
-        """Masks went out. latency, step: s; late: a sentence when they were flagged as too old to be acted on."""
+    def published(self, stamp: int, at: float, *, latency: float, step: float, late: str = "") -> None:
+        """Masks went out. at: s, of `steady`; latency, step: s; late: a sentence when they were flagged as too old to be acted on."""
         with self._lock:
             self._ended[Outcome.PUBLISHED] += 1
-            self._output_stamp, self._last_output = stamp, now
+            self._output_stamp, self._last_output = stamp, at
             self._latency.values.append(latency)
             self._step.values.append(step)
             self._failure, self._unusable = late, ""
@@ -174,15 +177,13 @@ class Health:
         """The heartbeat message."""
         view = at.view or View()
         with self._lock:
-            # a clock that jumped back, as that of a bag which loops, does: ages are counted from there
-            self._last_input, self._last_output = _up_to(at.now, self._last_input), _up_to(at.now, self._last_output)
             counts = Counts(self._received, dict(self._ended))
             msg = TrackerStatus(
                 header=Header(stamp=to_time(at.now)),
                 last_received_stamp=to_time(self._input_stamp),
                 last_published_stamp=to_time(self._output_stamp),
-                input_age=_age(self._last_input, at.now),
-                output_age=_age(self._last_output, at.now),
+                input_age=_age(self._last_input, at.at),
+                output_age=_age(self._last_output, at.at),
                 latency_p50=self._latency.percentile(50),
                 latency_p99=self._latency.percentile(99),
                 step_p50=self._step.percentile(50),
@@ -202,9 +203,10 @@ class Health:
 
     def _state(self, at: Situation, config: NodeConfig, msg: TrackerStatus) -> tuple[int, str]:
         refused = f"; last refused: {self._refusal}" if self._refusal else ""
+        stands = f"; {at.clock_stands}" if at.clock_stands else ""
         if at.view is None:
             return TrackerStatus.STATE_UNKNOWN, f"not configured{': ' + at.note if at.note else ''}"
-        chosen = f"; {at.view.chosen}" if at.view.chosen else ""
+        chosen = (f"; {at.view.chosen}" if at.view.chosen else "") + stands
         if not at.active:
             return TrackerStatus.STATE_INACTIVE, f"configured, not active{chosen}"
         if at.busy is not None and at.busy > config.step_timeout:
@@ -224,7 +226,7 @@ class Health:
         if msg.input_age > config.input_timeout:
             return (
                 TrackerStatus.STATE_STALE_INPUT,
-                f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s{refused}",
+                f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s{refused}{stands}",
             )
         return TrackerStatus.STATE_RUNNING, f"{msg.objects} object{'s' if msg.objects != 1 else ''}{chosen}"
 
@@ -248,7 +250,7 @@ class Health:
                 status,
                 _input_level(status, share, config),
                 _INPUT_FIELDS,
-                refused | {"dropped_share": f"{share:.2f}"},
+                refused | {"dropped_share": f"{share:.2f}", "stamp_age": _shown(_stamp_age(status))},
             ),
             _entry(f"{name}: tracking", status, _tracking_level(status, config, doubt), _TRACKING_FIELDS, more),
         ]
@@ -303,13 +305,15 @@ def _shown(value) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _up_to(now: int, then: int | None) -> int | None:
-    return None if then is None else min(then, now)
+def _stamp_age(status: TrackerStatus) -> float:
+    """s by the node's clock since the newest image was taken; -1 when there is none."""
+    stamp = to_ns(status.last_received_stamp)
+    return (to_ns(status.header.stamp) - stamp) / 1e9 if stamp else -1.0
 
 
-def _age(then: int | None, now: int) -> float:
+def _age(then: float | None, now: float) -> float:
     """s; -1 when it never happened."""
-    return -1.0 if then is None else (now - then) / 1e9
+    return -1.0 if then is None else max(0.0, now - then)
 
 
 def resident_bytes() -> int:

@@ -90,7 +90,7 @@ class PairNode(Runnable, Node):
             callback = partial(self._on_masks, number)
             self.create_subscription(TrackedMasks, f"{side}/tracker/masks", callback, qos.own(qos.OUTPUT), **options)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(REPORT_EVERY, self._report)
+        self.steady_timer(REPORT_EVERY, self._report)
 
     def _on_masks(self, side: int, msg: TrackedMasks) -> None:
         pair = self._pairs.add(side, to_ns(msg.header.stamp), msg)
@@ -100,7 +100,7 @@ class PairNode(Runnable, Node):
     def _report(self) -> None:
         counts = dict(paired=self._pairs.paired, **{f"unpaired_{s}": n for s, n in zip(SIDES, self._pairs.unpaired)})
         values = [KeyValue(key=key, value=str(value)) for key, value in (counts | self.failures.values()).items()]
-        doubt = self.failures.news()
+        doubt = self.clock_doubt() or self.failures.news()
         level = DiagnosticStatus.WARN if doubt else DiagnosticStatus.OK
         name = f"{self.get_fully_qualified_name()}: masks"
         status = DiagnosticStatus(level=level, name=name, message=doubt or "pairing", values=values)

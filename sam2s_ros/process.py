@@ -12,14 +12,18 @@ from collections.abc import Callable
 from functools import cached_property
 
 import rclpy
+from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import Executor, ExternalShutdownException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args
 
 from sam2s_model.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_ros.awake import ClockWatch, steady
 from sam2s_ros.callbacks import CallbackFailures, LenientExecutor, one_line
 
 BAD_INPUT = 2  # exit code
@@ -34,11 +38,33 @@ class Runnable:
     """What `run` needs of a node. Stands before rclpy's class: `class MyNode(Runnable, Node)`."""
 
     exit_code: int | None = None  # None: it has not ended by itself
+    _clock_stood = False
 
     @cached_property
     def failures(self) -> CallbackFailures:
         """What raised in the node's callbacks."""
         return CallbackFailures(lambda sentence: self.get_logger().error(sentence))
+
+    @cached_property
+    def _steady(self) -> Clock:
+        return Clock(clock_type=ClockType.STEADY_TIME)
+
+    @cached_property
+    def _clock_watch(self) -> ClockWatch:
+        return ClockWatch()
+
+    def steady_timer(self, period: float, callback: Callable[[], None], group: CallbackGroup | None = None) -> Timer:
+        """A timer that goes on when simulated time stands still or is missing. period: s"""
+        return self.create_timer(period, callback, callback_group=group, clock=self._steady)
+
+    def clock_doubt(self) -> str:
+        """A sentence while simulated time stands still, to be asked for at every report; otherwise ""."""
+        clock = self.get_clock()
+        doubt = self._clock_watch.look(clock.now().nanoseconds, clock.ros_time_is_active, steady())
+        if doubt and not self._clock_stood:
+            self.get_logger().warning(doubt)
+        self._clock_stood = bool(doubt)
+        return doubt
 
     def create_publisher(self, kind, topic, *args, **how):
         """As rclpy's. Raises ConfigError when the parameters qos_overrides of the topic are none of a quality of service."""

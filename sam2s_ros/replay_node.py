@@ -104,7 +104,7 @@ class ReplayNode(Runnable, Node):
         self.add_on_set_parameters_callback(self._on_set)
         self.create_service(SetBool, "~/set_paused", self._set_paused)
         self.create_service(Trigger, "~/step", self._step)
-        self.create_timer(REPORT_PERIOD, self._report)
+        self.steady_timer(REPORT_PERIOD, self._report)
         self.get_logger().info(source.describe())
         self._player.start()
 
@@ -180,7 +180,7 @@ class ReplayNode(Runnable, Node):
         for sentence in source.odd[self._odd_named :]:
             self.get_logger().warning(f"left out: {sentence}")
         self._odd_named = len(source.odd)
-        doubt = self.failures.news()
+        doubt = self.clock_doubt() or self.failures.news()
         status = DiagnosticStatus(
             level=DiagnosticStatus.ERROR
             if player.error

@@ -9,7 +9,6 @@ from functools import partial, wraps
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
@@ -18,6 +17,7 @@ from std_srvs.srv import SetBool, Trigger
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, Sam2sError, StampError
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_ros import image_codec, messages, qos
+from sam2s_ros.awake import steady
 from sam2s_ros.callbacks import LenientMultiThreadedExecutor, one_line
 from sam2s_ros.gate import StampGate
 from sam2s_ros.health import Health, Outcome, Situation
@@ -68,21 +68,21 @@ class TrackerNode(Runnable, LifecycleNode):
         self._outputs = Outputs(self, self._health, self._now, self._trouble)
         self._worker: Worker | None = None
         self._note = ""  # why it is not configured
+        self._clock_stands = ""
         self._first_id = 1  # object ids go on counting over cleanup and configure
         self._image_subscription = self._image_type = None
 
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # the heartbeat goes on when simulated time stands still
         self._make_interfaces()
         beats = MutuallyExclusiveCallbackGroup()
-        self._heartbeat = self._timer(1 / self._config.heartbeat_rate, self._beat, beats)
+        self._heartbeat = self.steady_timer(1 / self._config.heartbeat_rate, self._beat, beats)
         watchdog = Watchdog(self._busy, lambda: self._config.hang_exit, self._give_up)
-        self._watch = self._timer(WATCH, watchdog.check, beats)
+        self._watch = self.steady_timer(WATCH, watchdog.check, beats)
         # In the default group, as the lifecycle services are, so that no two transitions overlap.
         self._lost = self.create_guard_condition(self._unconfigure)
         self._next_diagnostics = 0.0
         self.add_on_set_parameters_callback(self._on_set)
         if self._config.autostart:
-            self._autostart = self._timer(0.0, self._start, self.default_callback_group)
+            self._autostart = self.steady_timer(0.0, self._start, self.default_callback_group)
 
     def _make_interfaces(self) -> None:
         self._status = self.create_publisher(
@@ -101,9 +101,6 @@ class TrackerNode(Runnable, LifecycleNode):
         ):
             self.create_service(kind, name, callback, qos_profile=qos.SERVICE, callback_group=group)
         self._points = PointPrompts(self, self._ask, lambda: self._config, requests)
-
-    def _timer(self, period: float, callback, group):
-        return self.create_timer(period, callback, callback_group=group, clock=self._steady)
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -254,9 +251,9 @@ class TrackerNode(Runnable, LifecycleNode):
         except Exception as error:  # of a message that is none of those that were thought of: counted as ended, as any other
             self._refuse(Outcome.IMAGE, ImageError(self.failures.add("an image's check", error)))
         else:
-            now = self._now()
-            self._health.accepted(stamp, now)
-            worker.put(Frame(msg.header, stamp, epoch, partial(image_codec.decode, msg), now))
+            frame = Frame(msg.header, stamp, epoch, partial(image_codec.decode, msg), self._now())
+            self._health.accepted(stamp, frame.arrived)
+            worker.put(frame)
 
     def _refuse(self, outcome: Outcome, error: Sam2sError) -> None:
         self._health.ended(outcome, str(error))
@@ -335,15 +332,17 @@ class TrackerNode(Runnable, LifecycleNode):
     def _report(self) -> TrackerStatus:
         worker, outputs = self._worker, self._outputs
         view = worker.view if worker is not None else None
-        return self._health.status(
-            Situation(self._now(), view, self._busy(), outputs.active, outputs.enabled, self._note), self._config
+        at = Situation(
+            self._now(), steady(), view, self._busy(), outputs.active, outputs.enabled, self._note, self._clock_stands
         )
+        return self._health.status(at, self._config)
 
     def _busy(self) -> float | None:
         worker = self._worker
         return worker.busy() if worker is not None else None
 
     def _beat(self) -> None:
+        self._clock_stands = self.clock_doubt()
         status = self._report()
         self._status.publish(status)
         if time.monotonic() >= self._next_diagnostics:
@@ -351,7 +350,7 @@ class TrackerNode(Runnable, LifecycleNode):
             name, doubt = self.get_fully_qualified_name(), self._doubt()
             if doubt:
                 self._trouble(doubt)
-            doubt = doubt or self.failures.news()
+            doubt = doubt or self._clock_stands or self.failures.news()
             self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt, self.failures.values()))
 
     def _doubt(self) -> str:

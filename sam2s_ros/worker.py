@@ -21,7 +21,7 @@ from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError,
 from sam2s_model.paths import expanded
 from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
-from sam2s_ros.awake import AwakeClock
+from sam2s_ros.awake import AwakeClock, steady
 from sam2s_ros.gate import seconds
 from sam2s_ros.health import Health, Outcome, Processed, View
 from sam2s_ros.mailbox import Mailbox
@@ -39,7 +39,7 @@ class Frame:
 
     stamp: ns, the header's; epoch: of the stamp gate
     decode: makes (H, W, 3) uint8 RGB of the message, raises ImageError
-    received: ns, node clock; arrived: s, steady clock
+    received: ns, node clock; arrived: s, of `steady`
     """
 
     header: Header
@@ -47,7 +47,7 @@ class Frame:
     epoch: int
     decode: Callable[[], np.ndarray]
     received: int
-    arrived: float = field(default_factory=time.monotonic)
+    arrived: float = field(default_factory=steady)
 
 
 @dataclass(frozen=True)

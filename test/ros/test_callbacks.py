@@ -150,7 +150,16 @@ def test_p36_a_clock_before_zero_ends_no_program(graph, start, start_tracker, tm
     service = f"/before_zero_{node}/{name}/set_parameters"
     request = SetParameters.Request(parameters=[Parameter(name="use_sim_time", value=ParameterValue(type=1))])
     assert graph.call(SetParameters, service, request).results[0].successful, "it answers still"
-    graph.node.destroy_publisher(clock)
+
+
+@pytest.mark.parametrize("node", ["pair_node", "replay_node"])
+def test_p38_programs_report_without_a_clock(graph, start, node):
+    given = dict(replay_node=dict(source="scene:?width=96&height=64", loop="true"))
+    arguments = [*ros_args(use_sim_time="true", **given.get(node, {})), "-r", "/clock:=/no/clock", "-r", f"__node:=timeless_{node}"]
+    process = start([sys.executable, "-m", f"sam2s_ros.{node}", *arguments])
+    reports = Reports(graph, "/" * (node == "pair_node") + f"timeless_{node}")
+    graph.wait_until(lambda: reports.warns_of("nothing is on /clock"), 30, lambda: process.output)
+    assert "use_sim_time is true, and the clock has stood at 0.000 s for" in process.output
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +179,6 @@ def test_p36_colours_that_are_none_are_left_out_and_said(graph, recorder, value)
     labels.publish(table)  # latched: it comes, whenever they find each other
     recorder.wait_for_output(f"labels on /odd/labels are left out: label set 'x{value}': the colour of 'a' is ({value}")
     assert recorder.running(), recorder.output
-    graph.node.destroy_publisher(labels)
 
 
 def test_p36_masks_that_no_tracker_of_ours_sends_are_left_out_alone(graph, recorder, images):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sam2s_ros.awake import LONGEST, AwakeClock, steady
+from sam2s_ros.awake import LONGEST, STANDS, AwakeClock, ClockWatch, steady
 
 
 def test_p37_a_clock_that_stands_while_the_process_does():
@@ -27,3 +27,14 @@ def test_ages_go_on_while_the_machine_sleeps():
     time.sleep(0.05)
     assert 0.05 <= steady() - before < 5.0
     assert steady() == pytest.approx(time.monotonic() + slept, abs=5.0)
+
+
+def test_p38_a_clock_that_stands_is_named():
+    watch, S = ClockWatch(), 10**9
+    assert watch.look(0, True, 50.0) == "" and watch.look(0, True, 50.0 + STANDS) == ""
+    assert "nothing is on /clock: set it to false" in watch.look(0, True, 51.0 + STANDS)
+    assert watch.look(7 * S, True, 60.0) == "", "it moves"
+    assert "stood at 7.000 s for 9 s: is /clock paused" in watch.look(7 * S, True, 69.0)
+    assert watch.look(3 * S, True, 70.0) == "", "back is a move, too"
+    assert watch.look(3 * S, False, 99.0) == "", "the system's clock is not watched"
+    assert watch.look(3 * S, True, 100.0) == ""
