@@ -87,7 +87,7 @@ class Situation:
 
     now: ns, node clock; at: s, of `steady`; view: None while the node is not configured; note: why it is not
     busy: s that the current step or request has taken so far, None when there is none
-    clock_stands: a sentence while simulated time does
+    seen: what a person should know of clocks and stamps, "" for nothing
     """
 
     now: int
@@ -97,7 +97,7 @@ class Situation:
     active: bool
     enabled: bool
     note: str = ""
-    clock_stands: str = ""
+    seen: str = ""
 
 
 @dataclass
@@ -203,10 +203,10 @@ class Health:
 
     def _state(self, at: Situation, config: NodeConfig, msg: TrackerStatus) -> tuple[int, str]:
         refused = f"; last refused: {self._refusal}" if self._refusal else ""
-        stands = f"; {at.clock_stands}" if at.clock_stands else ""
+        seen = f"; {at.seen}" if at.seen else ""
         if at.view is None:
             return TrackerStatus.STATE_UNKNOWN, f"not configured{': ' + at.note if at.note else ''}"
-        chosen = (f"; {at.view.chosen}" if at.view.chosen else "") + stands
+        chosen = (f"; {at.view.chosen}" if at.view.chosen else "") + seen
         if not at.active:
             return TrackerStatus.STATE_INACTIVE, f"configured, not active{chosen}"
         if at.busy is not None and at.busy > config.step_timeout:
@@ -226,7 +226,7 @@ class Health:
         if msg.input_age > config.input_timeout:
             return (
                 TrackerStatus.STATE_STALE_INPUT,
-                f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s{refused}{stands}",
+                f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s{refused}{seen}",
             )
         return TrackerStatus.STATE_RUNNING, f"{msg.objects} object{'s' if msg.objects != 1 else ''}{chosen}"
 

@@ -8,7 +8,7 @@ from geometry_msgs.msg import Point32
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
-from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError
+from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.prompts import Prompt, as_mask
 from sam2s_model.semantics import ClassLabel, LabelSet
 from sam2s_model.tracks import Tracks
@@ -20,6 +20,13 @@ from sam2s_ros.msg import Prompt as PromptMsg
 def to_ns(stamp: Time) -> int:
     """ns since the clock's zero."""
     return stamp.sec * 10**9 + stamp.nanosec
+
+
+def header_ns(header: Header) -> int:
+    """The stamp of an image in ns. Raises StampError for one that is no time, and could not be given back."""
+    if header.stamp.nanosec >= 10**9:
+        raise StampError(f"stamp has {header.stamp.nanosec} nanoseconds beside its seconds: expected less than 1000000000")
+    return to_ns(header.stamp)
 
 
 def to_time(ns: int) -> Time:

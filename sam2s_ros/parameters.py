@@ -162,7 +162,7 @@ class NodeConfig:
     )
     on_time_jump: str = option(
         "reset",
-        "stamps that jump back (a bag that loops): reset drops the objects, refuse drops the images",
+        "stamps that jump back and go on there (a bag that loops): reset drops the objects, refuse drops the images",
         choices=("reset", "refuse"),
     )
     time_jump: float = option(

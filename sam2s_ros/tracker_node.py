@@ -68,7 +68,7 @@ class TrackerNode(Runnable, LifecycleNode):
         self._outputs = Outputs(self, self._health, self._now, self._trouble)
         self._worker: Worker | None = None
         self._note = ""  # why it is not configured
-        self._clock_stands = ""
+        self._seen = self._stamps_seen = ""  # what a person should know of clocks and stamps
         self._first_id = 1  # object ids go on counting over cleanup and configure
         self._image_subscription = self._image_type = None
 
@@ -242,8 +242,9 @@ class TrackerNode(Runnable, LifecycleNode):
                 self._health.ended(Outcome.DISABLED)
                 return
             image_codec.check(msg)
-            stamp = messages.to_ns(msg.header.stamp)
-            epoch = self._gate.admit(stamp, on_time_jump=self._config.on_time_jump, time_jump=self._config.time_jump)
+            stamp, now, arrived = messages.header_ns(msg.header), self._now(), steady()
+            policy = dict(on_time_jump=self._config.on_time_jump, time_jump=self._config.time_jump)
+            epoch = self._gate.admit(stamp, now=now, at=arrived, **policy)
         except ImageError as error:
             self._refuse(Outcome.IMAGE, error)
         except StampError as error:
@@ -251,9 +252,10 @@ class TrackerNode(Runnable, LifecycleNode):
         except Exception as error:  # of a message that is none of those that were thought of: counted as ended, as any other
             self._refuse(Outcome.IMAGE, ImageError(self.failures.add("an image's check", error)))
         else:
-            frame = Frame(msg.header, stamp, epoch, partial(image_codec.decode, msg), self._now())
-            self._health.accepted(stamp, frame.arrived)
-            worker.put(frame)
+            if news := self._gate.news():
+                self._event(news)
+            self._health.accepted(stamp, arrived)
+            worker.put(Frame(msg.header, stamp, epoch, partial(image_codec.decode, msg), now, arrived))
 
     def _refuse(self, outcome: Outcome, error: Sam2sError) -> None:
         self._health.ended(outcome, str(error))
@@ -333,7 +335,7 @@ class TrackerNode(Runnable, LifecycleNode):
         worker, outputs = self._worker, self._outputs
         view = worker.view if worker is not None else None
         at = Situation(
-            self._now(), steady(), view, self._busy(), outputs.active, outputs.enabled, self._note, self._clock_stands
+            self._now(), steady(), view, self._busy(), outputs.active, outputs.enabled, self._note, self._seen
         )
         return self._health.status(at, self._config)
 
@@ -342,7 +344,7 @@ class TrackerNode(Runnable, LifecycleNode):
         return worker.busy() if worker is not None else None
 
     def _beat(self) -> None:
-        self._clock_stands = self.clock_doubt()
+        self._look()
         status = self._report()
         self._status.publish(status)
         if time.monotonic() >= self._next_diagnostics:
@@ -350,8 +352,15 @@ class TrackerNode(Runnable, LifecycleNode):
             name, doubt = self.get_fully_qualified_name(), self._doubt()
             if doubt:
                 self._trouble(doubt)
-            doubt = doubt or self._clock_stands or self.failures.news()
+            doubt = doubt or self._seen or self.failures.news()
             self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt, self.failures.values()))
+
+    def _look(self) -> None:
+        """See whether clock and stamps are as they should be; the log says what of the stamps is not when it begins."""
+        clock, stamps = self.clock_doubt(), self._gate.doubt() if self._outputs.active else ""
+        if stamps and not self._stamps_seen:
+            self.get_logger().warning(stamps)
+        self._stamps_seen, self._seen = stamps, "; ".join(filter(None, (clock, stamps)))
 
     def _doubt(self) -> str:
         """A sentence when there is another node of this name, whose masks and answers are taken for this one's."""

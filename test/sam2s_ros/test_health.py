@@ -16,9 +16,9 @@ VIEW = View(model="m/none", device="cpu (1 threads)", objects=(1, 4), revision=3
 CHOSEN = replace(VIEW, chosen="using sam2s_nano, the package's default on a CPU")
 
 
-def situation(at=10.0, view=VIEW, busy=None, active=True, enabled=True, note="", clock_stands=""):
+def situation(at=10.0, view=VIEW, busy=None, active=True, enabled=True, note="", seen=""):
     """now stands still throughout, as simulated time may."""
-    return Situation(10 * S, at, view, busy, active, enabled, note, clock_stands)
+    return Situation(10 * S, at, view, busy, active, enabled, note, seen)
 
 
 def running(age=0.1):
@@ -98,9 +98,9 @@ def used_again():
         (unusable(running()), situation(), "ERROR", "no image could be used since stamp 0.000000005: jpeg is cut"),
         (unusable(), situation(enabled=False), "DISABLED", "~/enable"),
         (used_again(), situation(), "RUNNING", "2 objects"),
-        (running(), situation(clock_stands="the clock stands"), "RUNNING", "2 objects; the clock stands"),
-        (Health(), situation(clock_stands="the clock stands"), "WAITING", "no image so far; the clock stands"),
-        (running(age=0.6), situation(clock_stands="the clock stands"), "STALE_INPUT", "is 0.5 s; the clock stands"),
+        (running(), situation(seen="the clock stands"), "RUNNING", "2 objects; the clock stands"),
+        (Health(), situation(seen="the clock stands"), "WAITING", "no image so far; the clock stands"),
+        (running(age=0.6), situation(seen="the clock stands"), "STALE_INPUT", "is 0.5 s; the clock stands"),
     ],
 )
 def test_state(health, at, state, said):
