@@ -124,6 +124,7 @@ class Health:
         self._last_output: float | None = None
         self._input_stamp = self._output_stamp = 0
         self._failure = self._refusal = self._unusable = ""
+        self._late = False  # whether the failure is only that masks came too late
         self._reported = (0, 0)  # received and dropped at the last diagnostics
 
     def clear(self) -> None:
@@ -141,16 +142,19 @@ class Health:
         with self._lock:
             self._input_stamp, self._last_input = stamp, at
 
-    def ended(self, outcome: Outcome, why: str = "", *, accepted: bool = False) -> None:
+    def ended(self, outcome: Outcome, why: str = "", *, accepted: bool = False, latency: float = -1.0, step: float = -1.0) -> None:
         """An image ended; every received one does, exactly once.
 
-        why: a sentence, for IMAGE, STAMP, ERROR and LATE
+        why: a sentence, for IMAGE, STAMP, ERROR and LATE; latency, step: s, for LATE, so that percentiles are of all masks
         accepted: whether it went to the worker before it was refused, so that the input's age does not tell of it
         """
         with self._lock:
             self._ended[outcome] += 1
             if outcome in (Outcome.ERROR, Outcome.LATE):
-                self._failure = why
+                self._failure, self._late = why, outcome is Outcome.LATE
+            if outcome is Outcome.LATE:
+                self._latency.values.append(latency)
+                self._step.values.append(step)
             elif outcome in (Outcome.IMAGE, Outcome.STAMP):
                 self._refusal = why
                 self._unusable = why if accepted else self._unusable
@@ -162,7 +166,7 @@ class Health:
             self._output_stamp, self._last_output = stamp, at
             self._latency.values.append(latency)
             self._step.values.append(step)
-            self._failure, self._unusable = late, ""
+            self._failure, self._late, self._unusable = late, bool(late), ""
 
     def mended(self) -> None:
         """What the last failure was no longer holds."""
@@ -214,20 +218,21 @@ class Health:
                 TrackerStatus.STATE_ERROR,
                 f"a step has taken {at.busy:.1f} s so far: step_timeout is {config.step_timeout:g} s",
             )
-        if self._failure:
-            return TrackerStatus.STATE_ERROR, self._failure
+        stale = ""
+        if is_stale(msg.input_age, config):
+            stale = f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s"
+        if self._failure and not (self._late and stale):  # with masks that were late, it is the camera that has stopped
+            return TrackerStatus.STATE_ERROR, self._failure + f"; {stale}" * bool(stale)
         if not at.enabled:
             return TrackerStatus.STATE_DISABLED, "switched off by ~/enable"
-        if self._unusable:
+        if self._unusable and not stale:
             since = "so far" if self._last_output is None else f"since stamp {seconds(self._output_stamp)}"
             return TrackerStatus.STATE_ERROR, f"no image could be used {since}: {self._unusable}"
         if self._last_input is None:
             return TrackerStatus.STATE_WAITING, f"no image so far{refused}{chosen}"
-        if msg.input_age > config.input_timeout:
-            return (
-                TrackerStatus.STATE_STALE_INPUT,
-                f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s{refused}{seen}",
-            )
+        if stale:
+            late = f"; {self._failure}" if self._failure else ""
+            return TrackerStatus.STATE_STALE_INPUT, f"{stale}{refused}{late}{seen}"
         return TrackerStatus.STATE_RUNNING, f"{msg.objects} object{'s' if msg.objects != 1 else ''}{chosen}"
 
     def diagnostics(
@@ -257,6 +262,11 @@ class Health:
         return DiagnosticArray(header=status.header, status=entries)
 
 
+def is_stale(input_age: float, config: NodeConfig) -> bool:
+    """Whether images came, and come no more. input_age: s, -1 when there was none"""
+    return input_age > config.input_timeout
+
+
 _OK, _WARN, _ERROR, _STALE = (getattr(DiagnosticStatus, level) for level in ("OK", "WARN", "ERROR", "STALE"))
 _INPUT_FIELDS = (
     "received",
@@ -273,6 +283,9 @@ _TRACKING_FIELDS = (
 def _input_level(status: TrackerStatus, share: float, config: NodeConfig) -> tuple[bytes, str]:
     if status.state == TrackerStatus.STATE_STALE_INPUT:
         return _STALE, status.message
+    working = (TrackerStatus.STATE_RUNNING, TrackerStatus.STATE_ERROR)
+    if status.state in working and is_stale(status.input_age, config):  # an error of the tracking hides no dead camera
+        return _STALE, f"no usable image for {status.input_age:.2f} s: input_timeout is {config.input_timeout:g} s"
     if status.state == TrackerStatus.STATE_WAITING:
         return _WARN, status.message
     if share >= config.warn_dropped and share > 0:

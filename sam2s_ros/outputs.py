@@ -71,9 +71,10 @@ class Outputs:
             if not (self.active and self.enabled):
                 self._health.ended(Outcome.DISABLED)
                 return 0
-            late = _late(steady() - result.frame.arrived, result.config)
+            age = steady() - result.frame.arrived
+            late = _late(age, result.config)
             if late and result.config.on_late == "drop":
-                self._health.ended(Outcome.LATE, f"{late} and were not published")
+                self._health.ended(Outcome.LATE, f"{late} and were not published", latency=age, step=result.step)
                 return 0
             self._sequence = sequence = self._sequence + 1
             masks = messages.masks_message(

@@ -172,6 +172,12 @@ class NodeConfig:
         0, "object of a point on ~/point or ~/click: 0 a new one, -1 that of the last point, else its id", low=-1, high=2**32 - 1
     )
     point_class: str = option("", "class of that object, a name of the label set; empty keeps it")
+    point_max_age: float = option(
+        1.0,
+        "a point with a stamp that is no image's (RViz: the time of the click): the newest image not later, at most so much older; 0 refuses it",
+        low=0.0,
+        high=3600.0,
+    )
     overlay_alpha: float = option(0.45, "opacity of the masks in ~/overlay", low=0.0, high=1.0)
     diagnostics_rate: float = option(1.0, "rate of /diagnostics, Hz; at most heartbeat_rate", low=0.01, high=100.0)
     warn_latency: float = option(
@@ -196,7 +202,7 @@ TRACKER = Parameters(
         {
             "policy", "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
             "max_step_errors", "max_output_age", "on_late", "on_size_change", "on_time_jump", "time_jump",
-            "point_object_id", "point_class", "overlay_alpha", "diagnostics_rate", "warn_latency", "warn_dropped",
+            "point_object_id", "point_class", "point_max_age", "overlay_alpha", "diagnostics_rate", "warn_latency", "warn_dropped",
         }
     ),
     fixed_while="the node is configured: run cleanup first",

@@ -100,7 +100,7 @@ class TrackerNode(Runnable, LifecycleNode):
             (GetState, "~/get_tracker_state", self._get_state, queries),  # ~/get_state is the life cycle's
         ):
             self.create_service(kind, name, callback, qos_profile=qos.SERVICE, callback_group=group)
-        self._points = PointPrompts(self, self._ask, lambda: self._config, requests)
+        self._points = PointPrompts(self, self._ask, self._stamps, lambda: self._config, requests)
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -276,6 +276,10 @@ class TrackerNode(Runnable, LifecycleNode):
         except Exception as error:
             self._trouble(f"request failed: {type(error).__name__}: {error}")
             raise RequestError(ErrorCode.INTERNAL, f"the tracker raised {type(error).__name__}: {error}") from error
+
+    def _stamps(self) -> list[int]:
+        worker = self._worker
+        return [frame.stamp for frame in worker.view.frames] if worker is not None else []
 
     def _add_prompts(self, request: AddPrompts.Request, response: AddPrompts.Response) -> AddPrompts.Response:
         try:

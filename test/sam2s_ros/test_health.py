@@ -36,13 +36,13 @@ def failed():
     return health
 
 
-def late(flagged):
-    health = running()
+def late(flagged, age=0.1):
+    health = running(age)
     health.received()
     if flagged:
         health.published(6, 10.0, latency=0.5, step=0.4, late="0.50 s after their image")
     else:
-        health.ended(Outcome.LATE, "0.50 s after their image")
+        health.ended(Outcome.LATE, "0.50 s after their image", latency=0.5, step=0.4)
     return health
 
 
@@ -93,6 +93,10 @@ def used_again():
         (failed(), situation(), "ERROR", "RuntimeError: boom"),
         (late(flagged=False), situation(), "ERROR", "0.50 s after"),
         (late(flagged=True), situation(), "ERROR", "0.50 s after"),
+        (late(flagged=False, age=3), situation(), "STALE_INPUT", "no usable image for 3.00 s: input_timeout is 0.5 s; 0.50 s after"),
+        (late(flagged=True, age=3), situation(), "STALE_INPUT", "no usable image for 3.00 s: input_timeout is 0.5 s; 0.50 s after"),
+        (failed(), situation(at=13.0), "ERROR", "RuntimeError: boom; no usable image for 3.10 s"),
+        (unusable(), situation(at=13.0), "STALE_INPUT", "no usable image for 3.10 s: input_timeout is 0.5 s; last refused: jpeg is"),
         (recovered(), situation(), "RUNNING", "2 objects"),
         (unusable(), situation(), "ERROR", "no image could be used so far: jpeg is cut short"),
         (unusable(running()), situation(), "ERROR", "no image could be used since stamp 0.000000005: jpeg is cut"),
@@ -146,6 +150,13 @@ def test_p08_percentiles_are_of_the_last_thousand():
     assert msg.latency_p50 == pytest.approx(499.5, abs=1) and msg.latency_p99 == pytest.approx(989, abs=2)
 
 
+@pytest.mark.parametrize("flagged", [False, True])
+def test_p08_percentiles_are_of_late_masks_too(flagged):
+    msg = late(flagged).status(situation(), CONFIG)
+    assert msg.latency_p50 == pytest.approx(275) and msg.latency_p99 == pytest.approx(495.5)
+    assert msg.step_p99 == pytest.approx(396.4)
+
+
 def test_clear_begins_again():
     health = failed()
     health.clear()
@@ -162,6 +173,9 @@ def test_clear_begins_again():
         (Health(), situation(view=None, note="x"), ("OK", "ERROR")),
         (failed(), situation(), ("WARN", "ERROR")),  # half of the images were dropped
         (running(), situation(busy=2.0), ("OK", "ERROR")),
+        (running(age=3), situation(busy=2.0), ("STALE", "ERROR")),  # whatever is wrong with the tracking, the camera has stopped
+        (failed(), situation(at=13.0), ("STALE", "ERROR")),
+        (late(flagged=False, age=3), situation(), ("STALE", "WARN")),  # the latency
         (Health(), situation(active=False), ("OK", "OK")),
     ],
 )
