@@ -10,20 +10,27 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PointStamped
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState
-from lifecycle_msgs.srv import GetState as GetLifecycleState
+from lifecycle_msgs.srv import ChangeState, GetState as GetLifecycleState
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from sam2s_ros.msg import ClassLabels, PromptResult, TrackedMasks, TrackedObject, TrackerStatus
-from sam2s_ros.srv import AddPrompts, GetState
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 from std_srvs.srv import SetBool, Trigger
 
-from sam2s_ros import messages
-from sam2s_ros.callbacks import _refusal
+from sam2s_ros.interfaces import messages
+from sam2s_ros.msg import ClassLabels, PromptResult, TrackedMasks, TrackedObject, TrackerStatus
+from sam2s_ros.processes.callbacks import _refusal
+from sam2s_ros.srv import AddPrompts, GetState
+
+MODULES = {
+    "pair_node": "sam2s_ros.tracker.pair",
+    "recorder_node": "sam2s_ros.recorder.node",
+    "replay_node": "sam2s_ros.replay.node",
+    "stereo_node": "sam2s_ros.tracker.stereo",
+    "tracker_node": "sam2s_ros.tracker.node",
+}
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -135,9 +142,11 @@ def test_p36_a_clock_before_zero_ends_no_program(graph, start, start_tracker, tm
     if node == "tracker_node":
         process = start_tracker(remap=(space,), autostart=False, use_sim_time=True)
     else:
-        given = dict(recorder_node=dict(output=tmp_path), replay_node=dict(source="scene:?width=96&height=64", loop="true"))
+        given = dict(
+            recorder_node=dict(output=tmp_path), replay_node=dict(source="scene:?width=96&height=64", loop="true")
+        )
         arguments = ros_args(use_sim_time="true", **given.get(node, {}))
-        process = start([sys.executable, "-m", f"sam2s_ros.{node}", *arguments, "-r", space])
+        process = start([sys.executable, "-m", MODULES[node], *arguments, "-r", space])
     clock = graph.publisher(Clock, "/clock", BEST_EFFORT)
     name = node.removesuffix("_node")
 
@@ -155,8 +164,14 @@ def test_p36_a_clock_before_zero_ends_no_program(graph, start, start_tracker, tm
 @pytest.mark.parametrize("node", ["pair_node", "replay_node"])
 def test_p38_programs_report_without_a_clock(graph, start, node):
     given = dict(replay_node=dict(source="scene:?width=96&height=64", loop="true"))
-    arguments = [*ros_args(use_sim_time="true", **given.get(node, {})), "-r", "/clock:=/no/clock", "-r", f"__node:=timeless_{node}"]
-    process = start([sys.executable, "-m", f"sam2s_ros.{node}", *arguments])
+    arguments = [
+        *ros_args(use_sim_time="true", **given.get(node, {})),
+        "-r",
+        "/clock:=/no/clock",
+        "-r",
+        f"__node:=timeless_{node}",
+    ]
+    process = start([sys.executable, "-m", MODULES[node], *arguments])
     reports = Reports(graph, "/" * (node == "pair_node") + f"timeless_{node}")
     graph.wait_until(lambda: reports.warns_of("nothing is on /clock"), 30, lambda: process.output)
     assert "use_sim_time is true, and the clock has stood at 0.000 s for" in process.output
@@ -166,7 +181,7 @@ def test_p38_programs_report_without_a_clock(graph, start, node):
 def recorder(graph, start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recording")
     arguments = ros_args(output=folder, image="/odd/image", masks="/odd/masks", labels="/odd/labels", truth='""')
-    process = start([sys.executable, "-m", "sam2s_ros.recorder_node", *arguments, "-r", "__node:=odd_recorder"])
+    process = start([sys.executable, "-m", "sam2s_ros.recorder.node", *arguments, "-r", "__node:=odd_recorder"])
     process.wait_for_output("recording into")
     process.folder = folder
     return process
@@ -241,7 +256,7 @@ def test_p36_a_transition_that_raises_is_said_in_log_and_status(graph, start_tra
     ],
 )
 def test_p36_a_wrong_quality_of_service_at_start_is_one_sentence_and_exit_code_2(start, node, name, value):
-    process = start([sys.executable, "-m", f"sam2s_ros.{node}", *ros_args(**{name: value})])
+    process = start([sys.executable, "-m", MODULES[node], *ros_args(**{name: value})])
     assert process.wait(30) == 2, process.output
     assert "(parameters qos_overrides)" in process.output and str(value) in process.output, process.output
     assert "Traceback" not in process.output

@@ -10,9 +10,14 @@ import time
 import pytest
 from rcl_interfaces.srv import GetParameters
 
-from sam2s_ros.dds import share_directory
+from sam2s_ros.processes.dds import share_directory
 
-NODES = ("recorder_node", "replay_node", "tracker_node")
+MODULES = {
+    "recorder_node": "sam2s_ros.recorder.node",
+    "replay_node": "sam2s_ros.replay.node",
+    "tracker_node": "sam2s_ros.tracker.node",
+}
+NODES = tuple(MODULES)
 PROGRAMS = share_directory().parents[1] / "lib" / "sam2s_ros"
 BOTH = 1 << signal.SIGINT - 1 | 1 << signal.SIGTERM - 1  # as in /proc/PID/status
 
@@ -34,7 +39,11 @@ def test_p29_a_signal_while_a_program_starts(graph, start, tmp_path, node, after
     graph.wait_until(lambda: blocks_signals(process.popen.pid), 20)
     time.sleep(after)
     code, took = process.stop(number)
-    assert (code, "Traceback" in process.output) == (0, False) and took < process.OUT_WITHIN, (code, took, process.output)
+    assert (code, "Traceback" in process.output) == (0, False) and took < process.OUT_WITHIN, (
+        code,
+        took,
+        process.output,
+    )
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -47,7 +56,7 @@ def test_p29_a_signal_while_a_program_starts(graph, start, tmp_path, node, after
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_exit_code_2(start, node, arguments, said):
-    process = start([sys.executable, "-m", f"sam2s_ros.{node}", *arguments])
+    process = start([sys.executable, "-m", MODULES[node], *arguments])
     assert process.wait(20) == 2, process.output
     assert said in process.output and len(process.output.splitlines()) == 1, process.output
 
@@ -56,7 +65,7 @@ NODE = """
 import os, signal, sys, threading, time
 threading.Thread(target=time.sleep, args=(30,), daemon=True).start()  # as of a library: it blocks no signal
 from rclpy.node import Node
-from sam2s_ros.process import Runnable, run
+from sam2s_ros.processes.process import Runnable, run
 
 class Probe(Runnable, Node):
     def __init__(self):
@@ -84,8 +93,13 @@ sys.exit(run(Probe, ["probe"], close_timeout={timeout}))
         ("self.create_timer(0.1, lambda: self.finish(7))", "", 1.0, 7, ["closed 1.0"]),
         ("self.finish()", "self.finish(3)", None, 3, ["closed None"]),
         # what a callback raises is said, and that is all
-        ("self.create_timer(0.1, self.fail); self.create_timer(0.5, lambda: self.finish(4))", "", 1.0, 4,
-         ["a timer (Probe.fail) failed: RuntimeError: out of cheese", "closed 1.0"]),
+        (
+            "self.create_timer(0.1, self.fail); self.create_timer(0.5, lambda: self.finish(4))",
+            "",
+            1.0,
+            4,
+            ["a timer (Probe.fail) failed: RuntimeError: out of cheese", "closed 1.0"],
+        ),
         # what the executor raises is tried again, but not for ever
         ("import rclpy; self.create_timer(0.1, lambda: rclpy.shutdown())", "", 1.0, 1, ["Traceback", "closed 1.0"]),
         ("self.finish()", "time.sleep(30)", 0.2, 0, ["closed 0.2"]),
@@ -111,7 +125,7 @@ def test_p37_a_program_that_is_stopped_and_continued_goes_on(graph, start, tmp_p
         tracker_node=["autostart:=false"], stereo_node=["autostart:=false"],
     )  # fmt: skip
     parameters = [part for parameter in given.get(node, []) for part in ("-p", parameter)]
-    process = start([sys.executable, "-m", f"sam2s_ros.{node}", "--ros-args", *parameters])
+    process = start([sys.executable, "-m", MODULES[node], "--ros-args", *parameters])
     name = "left/tracker" if node == "stereo_node" else node.removesuffix("_node")
     service = f"/{name}/get_parameters"
     for _ in range(2):

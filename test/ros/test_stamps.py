@@ -9,11 +9,11 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from sam2s_ros.msg import Prompt, TrackedMasks, TrackerStatus
-from sam2s_ros.srv import AddPrompts, GetState
 from std_srvs.srv import Trigger
 
-from sam2s_ros import messages
+from sam2s_ros.interfaces import messages
+from sam2s_ros.msg import Prompt, TrackedMasks, TrackerStatus
+from sam2s_ros.srv import AddPrompts, GetState
 
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
 
@@ -29,7 +29,9 @@ class Tracker:
         camera.first(lambda: self.masks)
 
     def masks_of(self, stamp: int) -> TrackedMasks:
-        return self.graph.wait_until(lambda: self.masks.of(stamp), 20, lambda: f"{self.process.output}\n{self.status()}")
+        return self.graph.wait_until(
+            lambda: self.masks.of(stamp), 20, lambda: f"{self.process.output}\n{self.status()}"
+        )
 
     def status(self) -> TrackerStatus:
         return self.graph.call(GetState, f"{self.name}/get_tracker_state").status
@@ -40,8 +42,12 @@ class Tracker:
 
     def wait_for_refusal(self, said: str) -> None:
         """Wait until /diagnostics name it; the log says one refusal in 5 s."""
-        refusals = lambda: [v.value for r in list(self.reports) for s in r.status for v in s.values if v.key == "last_refused"]  # noqa: E731
-        self.graph.wait_until(lambda: any(said in refusal for refusal in refusals()), 20, lambda: f"{said} in {refusals()}")
+        refusals = lambda: [
+            v.value for r in list(self.reports) for s in r.status for v in s.values if v.key == "last_refused"
+        ]  # noqa: E731
+        self.graph.wait_until(
+            lambda: any(said in refusal for refusal in refusals()), 20, lambda: f"{said} in {refusals()}"
+        )
 
     def prompt(self, *prompts, stamp: int = 0) -> AddPrompts.Response:
         request = AddPrompts.Request(stamp=messages.to_time(stamp), prompts=prompts)
