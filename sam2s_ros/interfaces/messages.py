@@ -8,7 +8,7 @@ from geometry_msgs.msg import Point32
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
-from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError
+from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.prompts import Prompt, as_mask
 from sam2s_model.semantics import ClassLabel, LabelSet
 from sam2s_model.tracks import Tracks
@@ -19,6 +19,15 @@ from sam2s_ros.msg import ClassLabels, Prompt as PromptMsg, TrackedMasks, Tracke
 def to_ns(stamp: Time) -> int:
     """ns since the clock's zero."""
     return stamp.sec * 10**9 + stamp.nanosec
+
+
+def header_ns(header: Header) -> int:
+    """The stamp of an image in ns. Raises StampError for one that is no time, and could not be given back."""
+    if header.stamp.nanosec >= 10**9:
+        raise StampError(
+            f"stamp has {header.stamp.nanosec} nanoseconds beside its seconds: expected less than 1000000000"
+        )
+    return to_ns(header.stamp)
 
 
 def to_time(ns: int) -> Time:
@@ -156,6 +165,11 @@ def labels_from_message(msg: ClassLabels) -> LabelSet:
     if not len(msg.class_ids) == len(msg.class_names) == len(msg.colors):
         lengths = f"{len(msg.class_ids)} ids, {len(msg.class_names)} names and {len(msg.colors)} colours"
         raise ConfigError(f"label set {msg.label_set!r} has {lengths}: expected as many of each")
+    for name, c in zip(msg.class_names, msg.colors):
+        if not all(0 <= v <= 1 for v in (c.r, c.g, c.b)):  # NaN is not either
+            raise ConfigError(
+                f"label set {msg.label_set!r}: the colour of {name!r} is {(c.r, c.g, c.b)}: expected 0 to 1"
+            )
     rows = zip(msg.class_ids, msg.class_names, msg.colors)
     return LabelSet(
         msg.label_set,

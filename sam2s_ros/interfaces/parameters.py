@@ -178,7 +178,7 @@ class NodeConfig:
     )
     on_time_jump: str = option(
         "reset",
-        "stamps that jump back (a bag that loops): reset drops the objects, refuse drops the images",
+        "stamps that jump back and go on there (a bag that loops): reset drops the objects, refuse drops the images",
         choices=("reset", "refuse"),
     )
     time_jump: float = option(
@@ -191,6 +191,12 @@ class NodeConfig:
         high=2**32 - 1,
     )
     point_class: str = option("", "class of that object, a name of the label set; empty keeps it")
+    point_max_age: float = option(
+        1.0,
+        "a point with a stamp that is no image's (RViz: the time of the click): the newest image not later, at most so much older; 0 refuses it",
+        low=0.0,
+        high=3600.0,
+    )
     overlay_alpha: float = option(0.45, "opacity of the masks in ~/overlay", low=0.0, high=1.0)
     diagnostics_rate: float = option(1.0, "rate of /diagnostics, Hz; at most heartbeat_rate", low=0.01, high=100.0)
     warn_latency: float = option(
@@ -223,7 +229,8 @@ TRACKER = Parameters(
         {
             "policy", "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
             "max_step_errors", "max_output_age", "on_late", "on_size_change", "on_time_jump", "time_jump",
-            "point_object_id", "point_class", "overlay_alpha", "diagnostics_rate", "warn_latency", "warn_empty", "warn_dropped",
+            "point_object_id", "point_class", "point_max_age", "overlay_alpha", "diagnostics_rate", "warn_latency",
+            "warn_empty", "warn_dropped",
         }
     ),
     fixed_while="the node is configured: run cleanup first",

@@ -8,17 +8,24 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from functools import cached_property
 
 import rclpy
+from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import NameValidationException, ParameterException
-from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args
 
 from sam2s_model.acceleration.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_ros.processes.awake import ClockWatch, steady
+from sam2s_ros.processes.callbacks import CallbackFailures, LenientExecutor, one_line
 from sam2s_ros.processes.unused import (
     check_environment,
     unused_files,
@@ -30,15 +37,51 @@ from sam2s_ros.processes.unused import (
 
 BAD_INPUT = 2  # exit code
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
-POLL = 0.1  # s; how late the end of a node, or of its executor, is seen at most
+POLL = 0.1  # s; how late a signal, or the end of a node or of its executor, is seen at most
 CLOSE_TIMEOUT = 1.0  # s for the node to stop what it is doing
 GRACE = 0.5  # s after that, when the process ends whatever still runs
+MOST_TRIES = 20  # of the executor, in a row, until what it raises itself ends the process
 
 
 class Runnable:
     """What `run` needs of a node. Stands before rclpy's class: `class MyNode(Runnable, Node)`."""
 
     exit_code: int | None = None  # None: it has not ended by itself
+    _clock_stood = False
+
+    @cached_property
+    def failures(self) -> CallbackFailures:
+        """What raised in the node's callbacks."""
+        return CallbackFailures(lambda sentence: self.get_logger().error(sentence))
+
+    @cached_property
+    def _steady(self) -> Clock:
+        return Clock(clock_type=ClockType.STEADY_TIME)
+
+    @cached_property
+    def _clock_watch(self) -> ClockWatch:
+        return ClockWatch()
+
+    def steady_timer(self, period: float, callback: Callable[[], None], group: CallbackGroup | None = None) -> Timer:
+        """A timer that goes on when simulated time stands still or is missing. period: s"""
+        return self.create_timer(period, callback, callback_group=group, clock=self._steady)
+
+    def clock_doubt(self) -> str:
+        """A sentence while simulated time stands still, to be asked for at every report; otherwise ""."""
+        clock = self.get_clock()
+        doubt = self._clock_watch.look(clock.now().nanoseconds, clock.ros_time_is_active, steady())
+        if doubt and not self._clock_stood:
+            self.get_logger().warning(doubt)
+        self._clock_stood = bool(doubt)
+        return doubt
+
+    def create_publisher(self, kind, topic, *args, **how):
+        """As rclpy's. Raises ConfigError when the parameters qos_overrides of the topic are none of a quality of service."""
+        return _made(super().create_publisher, kind, topic, *args, **how)
+
+    def create_subscription(self, kind, topic, *args, **how):
+        """As rclpy's. Raises ConfigError likewise."""
+        return _made(super().create_subscription, kind, topic, *args, **how)
 
     def finish(self, exit_code: int = 0) -> None:
         """End the process with this code. May be called from any thread."""
@@ -64,11 +107,20 @@ class Runnable:
         return True
 
 
+def _made(create: Callable, kind: type, topic: str, *args, **how):
+    try:
+        return create(kind, topic, *args, **how)
+    except Exception as error:  # rclpy has a class of its own for each way in which a value may be wrong
+        if not how.get("qos_overriding_options"):
+            raise
+        raise ConfigError(f"the quality of service of {topic} (parameters qos_overrides): {one_line(error)}") from error
+
+
 def run(
     make_node: Callable[[], Runnable],
     args: list[str] | None = None,
     *,
-    make_executor: Callable[[], Executor] = SingleThreadedExecutor,
+    make_executor: Callable[[], Executor] = LenientExecutor,
     close_timeout: float | None = CLOSE_TIMEOUT,
 ) -> int:
     """Initialise ROS, make a node and spin it in a thread; at the end close it and end the process.
@@ -79,7 +131,8 @@ def run(
 
     Returns 2, with a sentence on stderr, for wrong arguments or when the node could not be made for a reason that it
     names, and 0 when a signal was there before. Otherwise the process ends here, with the code the node has given to
-    `finish`, 0 after a signal, or 1 when a callback raised. A callback or a step that does not end in time is not
+    `finish`, 0 after a signal, or 1 when the executor itself fails again and again. A callback that raises is counted in the
+    node's `failures`, and costs nothing else. A callback or a step that does not end in time is not
     waited for, and the interpreter is not taken apart, which takes 1 to 2 s once torch is loaded.
 
     Call it in the main thread. The signals are blocked from here on, also in child processes.
@@ -100,11 +153,14 @@ def run(
     for part in node.parts():
         executor.add_node(part)
     leaving = threading.Event()
-    spinning = threading.Thread(target=_spin, args=(executor, leaving), name="executor", daemon=True)
+    spinning = threading.Thread(
+        target=_spin, args=(executor, leaving, node.parts()[0].failures.add), name="executor", daemon=True
+    )  # which forgets them when it ends: what still knew the node would keep it in the graph
     spinning.start()
 
-    while spinning.is_alive() and node.exit_code is None and signal.sigtimedwait(SIGNALS, POLL) is None:
-        pass
+    # signal.sigtimedwait would do both, but when the process is stopped and continued it returns as if a signal had come.
+    while spinning.is_alive() and node.exit_code is None and not signal.sigpending() & SIGNALS:
+        time.sleep(POLL)
 
     code = 0 if spinning.is_alive() else 1  # then its traceback is on stderr
     if close_timeout is not None:
@@ -144,7 +200,7 @@ def initialise(args: list[str] | None = None) -> None:
 
 
 def _block_signals() -> None:
-    """Let SIGINT and SIGTERM wait until `sigtimedwait` asks for them: they raise nowhere and are not lost.
+    """Let SIGINT and SIGTERM wait until `run` asks for them: they raise nowhere and are not lost.
 
     Threads that are made later inherit it. The installed programs have blocked them before their imports.
     """
@@ -179,10 +235,25 @@ def _say_what_is_unused(node: Runnable, args: list[str]) -> None:
         parts[0].get_logger().warning(sentence)
 
 
-def _spin(executor: Executor, leaving: threading.Event) -> None:
-    """As executor.spin(), but it ends between two callbacks: an executor that is shut down while it waits raises."""
+def _spin(executor: Executor, leaving: threading.Event, tell: Callable[[str, Exception], str]) -> None:
+    """As executor.spin(), but it ends between two callbacks: an executor that is shut down while it waits raises.
+
+    Callbacks raise nothing here. What the executor raises itself, as when something it waits for is destroyed by a
+    callback in another thread, does not come again when it waits anew; when it does, it is raised.
+    """
+    tries = 0
     while not leaving.is_set():
-        executor.spin_once(POLL)  # executor.wake() would not end it
+        try:
+            executor.spin_once(POLL)  # executor.wake() would not end it
+        except ExternalShutdownException:
+            raise
+        except Exception as error:
+            tries += 1
+            if tries == MOST_TRIES:
+                raise
+            tell("the executor's wait", error)
+        else:
+            tries = 0
 
 
 def _leave_in(seconds: float, code: int) -> None:

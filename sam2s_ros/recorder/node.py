@@ -22,10 +22,11 @@ from sam2s_ros.interfaces.messages import labels_from_message, to_ns
 from sam2s_ros.interfaces.parameters import Parameters
 from sam2s_ros.interfaces.qos import LATCHED
 from sam2s_ros.msg import ClassLabels, TrackedMasks
+from sam2s_ros.processes.awake import AwakeClock
 from sam2s_ros.processes.process import Runnable, run
 from sam2s_ros.recorder.writer import Job, RecordingWriter
 
-MATCH_WAIT_NS = 1_000_000_000  # ns that masks wait for their image and ground truth
+MATCH_WAIT = 1.0  # s of this process that masks wait for their image and ground truth
 POLL = 0.2  # s
 
 
@@ -43,7 +44,9 @@ class RecorderConfig:
     )
     fps: float = option(25.0, "frames per second of overlay.mp4", low=0.1, high=1000.0)
     alpha: float = option(0.45, "opacity of the masks in overlay.mp4", low=0.0, high=1.0)
-    pending: int = option(100, "images kept while their masks are awaited", low=1, high=10000)
+    pending: int = option(
+        100, "images kept while their masks are awaited, and masks while their image is", low=1, high=10000
+    )
     queue: int = option(
         64, "frames that wait to be written; from half of it on, overlays are left out", low=2, high=10000
     )
@@ -74,9 +77,14 @@ class RecorderNode(Runnable, Node):
             expanded(config.output), topic=self.resolve_topic_name(config.masks), fps=config.fps, alpha=config.alpha,
             queue_size=config.queue, reserve=config.reserve << 20, failed=self._on_failure,
         )  # fmt: skip
-        self._images: OrderedDict[int, tuple[Image, int]] = OrderedDict()
+        self._images: OrderedDict[int, Image] = OrderedDict()
         self._truths: OrderedDict[int, Image] = OrderedDict()
-        self._masks: deque[tuple[TrackedMasks, int]] = deque()
+        self._masks: deque[tuple[TrackedMasks, int, float]] = (
+            deque()
+        )  # ns of the node's clock and s of `_ran` at arrival
+        self._ran = (
+            AwakeClock()
+        )  # what comes while the process is stopped waits in the middleware, images and masks alike
         self._truth_expected = False
         self._counts = dict(
             images=0, truths=0, masks=0, matched=0, masks_without_image=0, images_given_up=0, sequence_gaps=0
@@ -92,7 +100,7 @@ class RecorderNode(Runnable, Node):
             self.create_subscription(Image, config.truth, self._on_truth, images)
         self._reports = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._failure = ""
-        self.create_timer(POLL, self._poll)
+        self.steady_timer(POLL, self._poll)
         self.get_logger().info(f"recording into {config.output}")
 
     def close(self, timeout: float | None) -> bool:
@@ -115,7 +123,7 @@ class RecorderNode(Runnable, Node):
 
     def _on_image(self, message: Image) -> None:
         self._counts["images"] += 1
-        self._images[to_ns(message.header.stamp)] = (message, self.get_clock().now().nanoseconds)
+        self._images[to_ns(message.header.stamp)] = message
         while len(self._images) > self._config.pending:
             self._images.popitem(last=False)
             self._counts["images_given_up"] += 1
@@ -134,7 +142,7 @@ class RecorderNode(Runnable, Node):
         if self._last_sequence and message.sequence > self._last_sequence + 1:
             self._counts["sequence_gaps"] += message.sequence - self._last_sequence - 1
         self._last_sequence = message.sequence
-        self._masks.append((message, self.get_clock().now().nanoseconds))
+        self._masks.append((message, self.get_clock().now().nanoseconds, self._ran()))
         self._match()
 
     def _on_labels(self, message: ClassLabels) -> None:
@@ -149,25 +157,30 @@ class RecorderNode(Runnable, Node):
         self._report()
 
     def _report(self) -> None:
-        values = [KeyValue(key=key, value=str(value)) for key, value in self._counts.items()]
-        level = DiagnosticStatus.ERROR if self._failure else DiagnosticStatus.OK
-        message = self._failure or "recording"
+        counts = self._counts | self.failures.values()
+        values = [KeyValue(key=key, value=str(value)) for key, value in counts.items()]
+        doubt = self.clock_doubt() or self.failures.news()
+        level = DiagnosticStatus.ERROR if self._failure else DiagnosticStatus.WARN if doubt else DiagnosticStatus.OK
+        message = self._failure or doubt or "recording"
         status = DiagnosticStatus(level=level, name="recorder: messages", message=message, values=values)
         report = DiagnosticArray(status=[status])
         report.header.stamp = self.get_clock().now().to_msg()
         self._reports.publish(report)
 
     def _match(self, *, last: bool = False) -> None:
-        """Hand masks on, in their order, as soon as their image and ground truth are here or have been waited for."""
-        now = self.get_clock().now().nanoseconds
+        """Hand masks on, in their order, as soon as their image and ground truth are here or have been waited for.
+
+        No more of them wait than images do, whatever the clock does.
+        """
+        now = self._ran()
         while self._masks:
-            message, arrived = self._masks[0]
+            message, arrived, since = self._masks[0]
             stamp = to_ns(message.header.stamp)
             complete = stamp in self._images and (stamp in self._truths or not self._truth_expected)
-            if not (complete or last or now - arrived > MATCH_WAIT_NS):
+            if not (complete or last or now - since > MATCH_WAIT or len(self._masks) > self._config.pending):
                 return
             self._masks.popleft()
-            image, _ = self._images.pop(stamp, (None, 0))
+            image = self._images.pop(stamp, None)
             self._counts["matched" if image is not None else "masks_without_image"] += 1
             self._writer.put(Job(message, arrived, image, self._truths.pop(stamp, None)))
 

@@ -12,10 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
-from sam2s_model.errors import ConfigError, ImageError
+from sam2s_model.errors import ConfigError
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
@@ -151,9 +152,11 @@ class RecordingWriter:
                 self._counts["with_truth"] += 1
                 line["iou"] = {str(k): {str(i): round(v, 4) for i, v in row.items()} for k, row in iou.items()}
             self._draw(job, tracks)
-        except (ImageError, ValueError) as error:
+        except (OSError, av.error.FFmpegError):
+            raise  # of the files
+        except Exception as error:  # whatever a message leads to that no tracker of ours has sent: it alone is left out
             self._counts["malformed"] += 1
-            line["error"] = str(error)
+            line["error"] = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         self._lines.write(json.dumps(line) + "\n")
 
     def _draw(self, job: Job, tracks: Tracks) -> None:

@@ -104,7 +104,7 @@ class ReplayNode(Runnable, Node):
         self.add_on_set_parameters_callback(self._on_set)
         self.create_service(SetBool, "~/set_paused", self._set_paused)
         self.create_service(Trigger, "~/step", self._step)
-        self.create_timer(REPORT_PERIOD, self._report)
+        self.steady_timer(REPORT_PERIOD, self._report)
         self.get_logger().info(source.describe())
         self._player.start()
 
@@ -180,14 +180,15 @@ class ReplayNode(Runnable, Node):
         for sentence in source.odd[self._odd_named :]:
             self.get_logger().warning(f"left out: {sentence}")
         self._odd_named = len(source.odd)
+        doubt = self.clock_doubt() or self.failures.news()
         status = DiagnosticStatus(
             level=DiagnosticStatus.ERROR
             if player.error
             else DiagnosticStatus.WARN
-            if counters.odd
+            if counters.odd or doubt
             else DiagnosticStatus.OK,
             name=f"{self.get_name()}: source",
-            message=str(player.error) if player.error else player.state.value,
+            message=str(player.error) if player.error else doubt or player.state.value,
             hardware_id=source.kind,
             values=[KeyValue(key=key, value=str(value)) for key, value in self._values().items()],
         )
@@ -205,7 +206,7 @@ class ReplayNode(Runnable, Node):
             "source": source.spec,
             "fps": source.fps,
             "length": "" if player.expected is None else player.expected,
-        }
+        } | self.failures.values()
 
 
 class _ImageBuffer:

@@ -13,10 +13,10 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from rclpy.executors import MultiThreadedExecutor
 
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracks import State, Tracks
+from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor
 from sam2s_ros.processes.process import run
 from sam2s_ros.tracker.node import THREADS, TrackerNode
 
@@ -92,7 +92,7 @@ class TimedTrackerNode(TrackerNode):
 
 def main(args: list[str] | None = None) -> int:
     """Entry point, as that of `tracker_node`."""
-    return run(TimedTrackerNode, args, make_executor=partial(MultiThreadedExecutor, THREADS))
+    return run(TimedTrackerNode, args, make_executor=partial(LenientMultiThreadedExecutor, THREADS))
 
 
 if __name__ == "__main__":

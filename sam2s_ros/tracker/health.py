@@ -1,7 +1,7 @@
 """What the node knows about itself: where every image went, how long it took, how old things are.
 
-Ages are of the node's clock (simulated time included). Durations are of a steady clock, so that a paused
-simulation does not hide a slow tracker.
+Ages and durations are of steady clocks: simulated time that stands still, is missing or goes back hides neither a camera
+that has stopped nor a slow tracker.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import resource
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -19,7 +21,7 @@ from std_msgs.msg import Header
 
 from sam2s_model.recordings.pixels import EMPTY_CONTRAST
 from sam2s_model.tracks import Tracks
-from sam2s_ros.interfaces.messages import to_time
+from sam2s_ros.interfaces.messages import to_ns, to_time
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.tracker.gate import seconds
@@ -88,17 +90,20 @@ class View:
 class Situation:
     """What only the node and its worker know, at the time of a report.
 
-    now: ns, node clock; view: None while the node is not configured; note: why it is not
+    now: ns, node clock; at: s, of `steady`; view: None while the node is not configured; note: why it is not
     busy: s that the current step or request has taken so far, None when there is none
+    seen: what a person should know of clocks and stamps, "" for nothing
     silent: what the publishers of the input say about why no image comes, see `publishers`
     """
 
     now: int
+    at: float
     view: View | None
     busy: float | None
     active: bool
     enabled: bool
     note: str = ""
+    seen: str = ""
     silent: str = ""
 
 
@@ -122,14 +127,15 @@ class Health:
         self._received = 0
         self._ended = dict.fromkeys(Outcome, 0)
         self._latency, self._step = _Window(), _Window()
-        self._last_input: int | None = None  # node clock, ns
-        self._last_output: int | None = None
+        self._last_input: float | None = None  # s, of `steady`
+        self._last_output: float | None = None
         self._input_stamp = self._output_stamp = 0
         self._heard: float | None = None  # steady clock, s, when the last image reached the node, usable or not
         self._empty: tuple[float, int] | None = (
             None  # since when the pictures are next to empty (steady clock, s), contrast
         )
         self._failure = self._refusal = self._unusable = ""
+        self._late = False  # whether the failure is only that masks came too late
         self._reported = (0, 0)  # received and dropped at the last diagnostics
 
     def clear(self) -> None:
@@ -167,33 +173,38 @@ class Health:
         """Whether no image has come of late. Call it under the lock."""
         return self._heard is None or time.monotonic() - self._heard > QUIET
 
-    def accepted(self, stamp: int, now: int) -> None:
-        """The image with this header stamp goes to the worker."""
+    def accepted(self, stamp: int, at: float) -> None:
+        """The image with this header stamp goes to the worker. at: s, of `steady`, when it came"""
         with self._lock:
-            self._input_stamp, self._last_input = stamp, now
+            self._input_stamp, self._last_input = stamp, at
 
-    def ended(self, outcome: Outcome, why: str = "", *, accepted: bool = False) -> None:
+    def ended(
+        self, outcome: Outcome, why: str = "", *, accepted: bool = False, latency: float = -1.0, step: float = -1.0
+    ) -> None:
         """An image ended; every received one does, exactly once.
 
-        why: a sentence, for IMAGE, STAMP, ERROR and LATE
+        why: a sentence, for IMAGE, STAMP, ERROR and LATE; latency, step: s, for LATE, so that percentiles are of all masks
         accepted: whether it went to the worker before it was refused, so that the input's age does not tell of it
         """
         with self._lock:
             self._ended[outcome] += 1
             if outcome in (Outcome.ERROR, Outcome.LATE):
-                self._failure = why
+                self._failure, self._late = why, outcome is Outcome.LATE
+            if outcome is Outcome.LATE:
+                self._latency.values.append(latency)
+                self._step.values.append(step)
             elif outcome in (Outcome.IMAGE, Outcome.STAMP):
                 self._refusal = why
                 self._unusable = why if accepted else self._unusable
 
-    def published(self, stamp: int, now: int, *, latency: float, step: float, late: str = "") -> None:
-        """Masks went out. latency, step: s; late: a sentence when they were flagged as too old to be acted on."""
+    def published(self, stamp: int, at: float, *, latency: float, step: float, late: str = "") -> None:
+        """Masks went out. at: s, of `steady`; latency, step: s; late: a sentence when they were flagged as too old to be acted on."""
         with self._lock:
             self._ended[Outcome.PUBLISHED] += 1
-            self._output_stamp, self._last_output = stamp, now
+            self._output_stamp, self._last_output = stamp, at
             self._latency.values.append(latency)
             self._step.values.append(step)
-            self._failure, self._unusable = late, ""
+            self._failure, self._late, self._unusable = late, bool(late), ""
 
     def mended(self) -> None:
         """What the last failure was no longer holds."""
@@ -208,15 +219,13 @@ class Health:
         """The heartbeat message."""
         view = at.view or View()
         with self._lock:
-            # a clock that jumped back, as that of a bag which loops, does: ages are counted from there
-            self._last_input, self._last_output = _up_to(at.now, self._last_input), _up_to(at.now, self._last_output)
             counts = Counts(self._received, dict(self._ended))
             msg = TrackerStatus(
                 header=Header(stamp=to_time(at.now)),
                 last_received_stamp=to_time(self._input_stamp),
                 last_published_stamp=to_time(self._output_stamp),
-                input_age=_age(self._last_input, at.now),
-                output_age=_age(self._last_output, at.now),
+                input_age=_age(self._last_input, at.at),
+                output_age=_age(self._last_output, at.at),
                 latency_p50=self._latency.percentile(50),
                 latency_p99=self._latency.percentile(99),
                 step_p50=self._step.percentile(50),
@@ -237,9 +246,10 @@ class Health:
     def _state(self, at: Situation, config: NodeConfig, msg: TrackerStatus) -> tuple[int, str]:
         refused = f"; last refused: {self._refusal}" if self._refusal else ""
         silent = f"; {at.silent}" if at.silent and self._quiet() else ""
+        seen = f"; {at.seen}" if at.seen else ""
         if at.view is None:
             return TrackerStatus.STATE_UNKNOWN, f"not configured{': ' + at.note if at.note else ''}"
-        chosen = f"; {at.view.chosen}" if at.view.chosen else ""
+        chosen = (f"; {at.view.chosen}" if at.view.chosen else "") + seen
         if not at.active:
             return TrackerStatus.STATE_INACTIVE, f"configured, not active{chosen}"
         if at.busy is not None and at.busy > config.step_timeout:
@@ -247,35 +257,43 @@ class Health:
                 TrackerStatus.STATE_ERROR,
                 f"a step has taken {at.busy:.1f} s so far: step_timeout is {config.step_timeout:g} s",
             )
-        if self._failure:
-            return TrackerStatus.STATE_ERROR, self._failure
+        stale = ""
+        if is_stale(msg.input_age, config):
+            stale = f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s"
+        if self._failure and not (self._late and stale):  # with masks that were late, it is the camera that has stopped
+            return TrackerStatus.STATE_ERROR, self._failure + f"; {stale}" * bool(stale)
         if not at.enabled:
             return TrackerStatus.STATE_DISABLED, "switched off by ~/enable"
-        if self._unusable:
+        if self._unusable and not stale:
             since = "so far" if self._last_output is None else f"since stamp {seconds(self._output_stamp)}"
             return TrackerStatus.STATE_ERROR, f"no image could be used {since}: {self._unusable}"
         if self._last_input is None:
             return TrackerStatus.STATE_WAITING, f"no image so far{refused}{silent}{chosen}"
-        if msg.input_age > config.input_timeout:
-            return (
-                TrackerStatus.STATE_STALE_INPUT,
-                f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s{refused}{silent}",
-            )
+        if stale:
+            late = f"; {self._failure}" if self._failure else ""
+            return TrackerStatus.STATE_STALE_INPUT, f"{stale}{refused}{silent}{late}{seen}"
         return TrackerStatus.STATE_RUNNING, f"{msg.objects} object{'s' if msg.objects != 1 else ''}{chosen}"
 
     def diagnostics(
-        self, status: TrackerStatus, config: NodeConfig, name: str, doubt: str = "", source: str = ""
+        self,
+        status: TrackerStatus,
+        config: NodeConfig,
+        name: str,
+        doubt: str = "",
+        *,
+        source: str = "",
+        more: Mapping[str, str] = MappingProxyType({}),
     ) -> DiagnosticArray:
         """/diagnostics: one entry about the input and one about the tracking.
 
         status: what `status` just returned; name: the node's full name; doubt: what else a person should know of the tracking
-        source: the same of the input
+        source: the same of the input; more: values for the entry about the tracking
         """
         with self._lock:
             dropped = sum(count for outcome, count in self._ended.items() if outcome is not Outcome.PUBLISHED)
             new, new_dropped = self._received - self._reported[0], dropped - self._reported[1]
             self._reported = (self._received, dropped)
-            more = {"last_refused": self._refusal}
+            refused = {"last_refused": self._refusal}
         share = new_dropped / new if new > 0 else 0.0
         entries = [
             _entry(
@@ -283,11 +301,16 @@ class Health:
                 status,
                 _input_level(status, share, config, source),
                 _INPUT_FIELDS,
-                more | {"dropped_share": f"{share:.2f}"},
+                refused | {"dropped_share": f"{share:.2f}", "stamp_age": _shown(_stamp_age(status))},
             ),
-            _entry(f"{name}: tracking", status, _tracking_level(status, config, doubt), _TRACKING_FIELDS, {}),
+            _entry(f"{name}: tracking", status, _tracking_level(status, config, doubt), _TRACKING_FIELDS, more),
         ]
         return DiagnosticArray(header=status.header, status=entries)
+
+
+def is_stale(input_age: float, config: NodeConfig) -> bool:
+    """Whether images came, and come no more. input_age: s, -1 when there was none"""
+    return input_age > config.input_timeout
 
 
 _OK, _WARN, _ERROR, _STALE = (getattr(DiagnosticStatus, level) for level in ("OK", "WARN", "ERROR", "STALE"))
@@ -306,6 +329,9 @@ _TRACKING_FIELDS = (
 def _input_level(status: TrackerStatus, share: float, config: NodeConfig, source: str) -> tuple[bytes, str]:
     if status.state == TrackerStatus.STATE_STALE_INPUT:
         return _STALE, status.message
+    working = (TrackerStatus.STATE_RUNNING, TrackerStatus.STATE_ERROR)
+    if status.state in working and is_stale(status.input_age, config):  # an error of the tracking hides no dead camera
+        return _STALE, f"no usable image for {status.input_age:.2f} s: input_timeout is {config.input_timeout:g} s"
     if status.state == TrackerStatus.STATE_WAITING:
         return _WARN, status.message
     dropped = ""
@@ -327,7 +353,7 @@ def _tracking_level(status: TrackerStatus, config: NodeConfig, doubt: str) -> tu
 
 
 def _entry(name, status, level, fields, more) -> DiagnosticStatus:
-    values = {name: _shown(getattr(status, name)) for name in fields} | more
+    values = {name: _shown(getattr(status, name)) for name in fields} | dict(more)
     return DiagnosticStatus(
         level=level[0],
         name=name,
@@ -341,13 +367,15 @@ def _shown(value) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _up_to(now: int, then: int | None) -> int | None:
-    return None if then is None else min(then, now)
+def _stamp_age(status: TrackerStatus) -> float:
+    """s by the node's clock since the newest image was taken; -1 when there is none."""
+    stamp = to_ns(status.last_received_stamp)
+    return (to_ns(status.header.stamp) - stamp) / 1e9 if stamp else -1.0
 
 
-def _age(then: int | None, now: int) -> float:
+def _age(then: float | None, now: float) -> float:
     """s; -1 when it never happened."""
-    return -1.0 if then is None else (now - then) / 1e9
+    return -1.0 if then is None else max(0.0, now - then)
 
 
 def resident_bytes() -> int:

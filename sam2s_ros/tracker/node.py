@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from functools import partial
+from functools import partial, wraps
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
@@ -23,6 +21,8 @@ from sam2s_ros.interfaces import messages, qos
 from sam2s_ros.interfaces.parameters import TRACKER
 from sam2s_ros.interfaces.publishers import PublisherWatch, type_name
 from sam2s_ros.msg import TrackerStatus
+from sam2s_ros.processes.awake import steady
+from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor, one_line
 from sam2s_ros.processes.process import Runnable, run
 from sam2s_ros.processes.unused import given_parameters
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
@@ -44,6 +44,21 @@ IMAGE_TYPES = {
 THREADS = 5  # one for each callback group, so that no callback ever waits for a free thread
 
 
+def _transition(callback):
+    """A callback of the life cycle in which what raises is said: rclpy takes it for ERROR and says nothing."""
+
+    @wraps(callback)
+    def wrapped(node: TrackerNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return callback(node, state)
+        except Exception as error:  # whatever torch and rclpy raise: the node stays up and says so
+            name = callback.__name__.removeprefix("on_")
+            node.fail(name, str(error) if isinstance(error, Sam2sError) else one_line(error))
+            return FAILURE if name in ("configure", "error") else ERROR  # nothing is left of a configure that failed
+
+    return wrapped
+
+
 class TrackerNode(Runnable, LifecycleNode):
     """Lifecycle node "tracker". See README for its topics, services and parameters.
 
@@ -61,23 +76,23 @@ class TrackerNode(Runnable, LifecycleNode):
         self._outputs = Outputs(self, self._health, self._now, self._trouble)
         self._worker: Worker | None = None
         self._note = ""  # why it is not configured
+        self._seen = self._stamps_seen = ""  # what a person should know of clocks and stamps
         self._first_id = 1  # object ids go on counting over cleanup and configure
         self._image_subscription = self._image_type = None
         self._reader = ImageReader()
         self._sources = PublisherWatch(self, "image", IMAGE_TYPES)
 
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # the heartbeat goes on when simulated time stands still
         self._make_interfaces()
         beats = MutuallyExclusiveCallbackGroup()
-        self._heartbeat = self._timer(1 / self._config.heartbeat_rate, self._beat, beats)
+        self._heartbeat = self.steady_timer(1 / self._config.heartbeat_rate, self._beat, beats)
         watchdog = Watchdog(self._busy, lambda: self._config.hang_exit, self._give_up)
-        self._watch = self._timer(WATCH, watchdog.check, beats)
+        self._watch = self.steady_timer(WATCH, watchdog.check, beats)
         # In the default group, as the lifecycle services are, so that no two transitions overlap.
         self._lost = self.create_guard_condition(self._unconfigure)
         self._next_diagnostics = 0.0
         self.add_on_set_parameters_callback(self._on_set)
         if self._config.autostart:
-            self._autostart = self._timer(0.0, self._start, self.default_callback_group)
+            self._autostart = self.steady_timer(0.0, self._start, self.default_callback_group)
 
     def _make_interfaces(self) -> None:
         self._status = self.create_publisher(
@@ -95,10 +110,7 @@ class TrackerNode(Runnable, LifecycleNode):
             (GetState, "~/get_tracker_state", self._get_state, queries),  # ~/get_state is the life cycle's
         ):
             self.create_service(kind, name, callback, qos_profile=qos.SERVICE, callback_group=group)
-        self._points = PointPrompts(self, self._ask, lambda: self._config, requests)
-
-    def _timer(self, period: float, callback, group):
-        return self.create_timer(period, callback, callback_group=group, clock=self._steady)
+        self._points = PointPrompts(self, self._ask, self._stamps, lambda: self._config, requests)
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -128,36 +140,37 @@ class TrackerNode(Runnable, LifecycleNode):
         if self._worker is None and self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
+    def fail(self, transition: str, why: str) -> None:
+        """Say why a transition failed, in the log and, while the node is not configured, in the status."""
+        self._note = why if transition == "configure" else f"{transition} failed: {why}"
+        self.get_logger().error(f"{transition} failed: {why}")
+
+    @_transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._health.clear()
-        try:
-            qos.check_overrides(given_parameters(self))  # of `image`; the others were checked before
-            labels = LabelSet.from_yaml(self._config.label_set) if self._config.label_set else GENERIC
-            build = partial(
-                self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, event=self._event
-            )
-            worker = Worker(
-                build,
-                self._outputs.deliver,
-                health=self._health,
-                config=self._config,
-                history=self._tracking.prompt_history,
-                alive=self._outputs.alive,
-                now=self._now,
-                quarantined=self._on_quarantine,
-                event=self._event,
-                trouble=self._trouble,
-            )
-            worker.start()
-        except Exception as error:  # whatever torch raises: the node stays up and says so
-            self._note = str(error) if isinstance(error, Sam2sError) else f"{type(error).__name__}: {error}"
-            self.get_logger().error(f"configure failed: {self._note}")
-            return FAILURE
-        self._worker, self._note, self._gate = worker, "", StampGate()
+        qos.check_overrides(given_parameters(self))  # of `image`; the others were checked before
+        labels = LabelSet.from_yaml(self._config.label_set) if self._config.label_set else GENERIC
+        self._subscribe()
+        build = partial(
+            self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, event=self._event
+        )
+        worker = Worker(
+            build,
+            self._outputs.deliver,
+            health=self._health,
+            config=self._config,
+            history=self._tracking.prompt_history,
+            alive=self._outputs.alive,
+            now=self._now,
+            quarantined=self._on_quarantine,
+            event=self._event,
+            trouble=self._trouble,
+        )
+        worker.start()
+        self._outputs.begin(labels)
         warn = self.get_logger().warning
         self._reader = ImageReader(encoding=self._config.image_encoding, bits=self._config.significant_bits, say=warn)
-        self._subscribe()
-        self._outputs.begin(labels)
+        self._worker, self._note, self._gate = worker, "", StampGate()
         return SUCCESS
 
     def _subscribe(self) -> None:
@@ -175,6 +188,7 @@ class TrackerNode(Runnable, LifecycleNode):
         self._image_subscription = self.create_subscription(kind, "image", self._on_image, profile, **options)
         self._image_type = kind
 
+    @_transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         if self._worker is None or self._worker.stopped:
             self.get_logger().error("activate failed: the tracker was stopped by a cleanup, run cleanup again")
@@ -183,6 +197,7 @@ class TrackerNode(Runnable, LifecycleNode):
         self._outputs.publish_labels()
         return super().on_activate(state)
 
+    @_transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._outputs.switch(active=False)
         self._worker.discard()
@@ -190,13 +205,16 @@ class TrackerNode(Runnable, LifecycleNode):
             return ERROR  # and so to on_error
         return super().on_deactivate(state)
 
+    @_transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         return SUCCESS if self.close(self._config.service_timeout) else FAILURE
 
+    @_transition
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.close(self._config.service_timeout)
         return SUCCESS
 
+    @_transition
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         return SUCCESS if self.close(self._config.service_timeout) else FAILURE
 
@@ -240,16 +258,22 @@ class TrackerNode(Runnable, LifecycleNode):
                 self._health.ended(Outcome.DISABLED)
                 return
             self._reader.check(msg)
-            stamp = messages.to_ns(msg.header.stamp)
-            epoch = self._gate.admit(stamp, on_time_jump=self._config.on_time_jump, time_jump=self._config.time_jump)
+            stamp, now, arrived = messages.header_ns(msg.header), self._now(), steady()
+            policy = dict(on_time_jump=self._config.on_time_jump, time_jump=self._config.time_jump)
+            epoch = self._gate.admit(stamp, now=now, at=arrived, **policy)
         except ImageError as error:
             self._refuse(Outcome.IMAGE, error)
         except StampError as error:
             self._refuse(Outcome.STAMP, error)
+        except (
+            Exception
+        ) as error:  # of a message that is none of those that were thought of: counted as ended, as any other
+            self._refuse(Outcome.IMAGE, ImageError(self.failures.add("an image's check", error)))
         else:
-            now = self._now()
-            self._health.accepted(stamp, now)
-            worker.put(Frame(msg.header, stamp, epoch, partial(self._reader.read, msg), now))
+            if news := self._gate.news():
+                self._event(news)
+            self._health.accepted(stamp, arrived)
+            worker.put(Frame(msg.header, stamp, epoch, partial(self._reader.read, msg), now, arrived))
 
     def _refuse(self, outcome: Outcome, error: Sam2sError) -> None:
         self._health.ended(outcome, str(error))
@@ -270,6 +294,10 @@ class TrackerNode(Runnable, LifecycleNode):
         except Exception as error:
             self._trouble(f"request failed: {type(error).__name__}: {error}")
             raise RequestError(ErrorCode.INTERNAL, f"the tracker raised {type(error).__name__}: {error}") from error
+
+    def _stamps(self) -> list[int]:
+        worker = self._worker
+        return [frame.stamp for frame in worker.view.frames] if worker is not None else []
 
     def _add_prompts(self, request: AddPrompts.Request, response: AddPrompts.Response) -> AddPrompts.Response:
         try:
@@ -328,12 +356,18 @@ class TrackerNode(Runnable, LifecycleNode):
     def _report(self) -> TrackerStatus:
         worker, outputs = self._worker, self._outputs
         view = worker.view if worker is not None else None
-        return self._health.status(
-            Situation(
-                self._now(), view, self._busy(), outputs.active, outputs.enabled, self._note, self._sources.found.silent
-            ),
-            self._config,
+        at = Situation(
+            self._now(),
+            steady(),
+            view,
+            self._busy(),
+            outputs.active,
+            outputs.enabled,
+            self._note,
+            seen=self._seen,
+            silent=self._sources.found.silent,
         )
+        return self._health.status(at, self._config)
 
     def _busy(self) -> float | None:
         worker = self._worker
@@ -342,6 +376,7 @@ class TrackerNode(Runnable, LifecycleNode):
     def _beat(self) -> None:
         if self._worker is not None and self._image_subscription is not None:
             self._sources.look(self._image_subscription)
+        self._look()
         status = self._report()
         self._status.publish(status)
         silent = self._sources.news(status.message)
@@ -351,9 +386,19 @@ class TrackerNode(Runnable, LifecycleNode):
             self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate
             name, doubt = self.get_fully_qualified_name(), self._doubt()
             source = self._sources.found.doubt or self._health.empty_picture(self._config)
-            self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt, source))
             for sentence in filter(None, (doubt, source)):
                 self._trouble(sentence)
+            doubt = doubt or self._seen or self.failures.news()
+            self._diagnostics.publish(
+                self._health.diagnostics(status, self._config, name, doubt, source=source, more=self.failures.values())
+            )
+
+    def _look(self) -> None:
+        """See whether clock and stamps are as they should be; the log says what of the stamps is not when it begins."""
+        clock, stamps = self.clock_doubt(), self._gate.doubt() if self._outputs.active else ""
+        if stamps and not self._stamps_seen:
+            self.get_logger().warning(stamps)
+        self._stamps_seen, self._seen = stamps, "; ".join(filter(None, (clock, stamps)))
 
     def _doubt(self) -> str:
         """A sentence when there is another node of this name, whose masks and answers are taken for this one's, or when the
@@ -380,7 +425,7 @@ def _refused(response, error: RequestError):
 
 def main(args: list[str] | None = None) -> int:
     """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter or argument, 3 when a step did not end."""
-    return run(TrackerNode, args, make_executor=partial(MultiThreadedExecutor, THREADS))
+    return run(TrackerNode, args, make_executor=partial(LenientMultiThreadedExecutor, THREADS))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from rclpy.node import Node
@@ -18,6 +17,7 @@ from sam2s_ros.interfaces.detections import Detection2DArray, detections_message
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.overlay import draw_overlay
+from sam2s_ros.processes.awake import steady
 from sam2s_ros.tracker.health import Health, Outcome, Processed, View
 from sam2s_ros.tracker.worker import Result
 
@@ -71,9 +71,10 @@ class Outputs:
             if not (self.active and self.enabled):
                 self._health.ended(Outcome.DISABLED)
                 return 0
-            late = _late(self._now() - result.frame.received, result.config)
+            age = steady() - result.frame.arrived
+            late = _late(age, result.config)
             if late and result.config.on_late == "drop":
-                self._health.ended(Outcome.LATE, f"{late} and were not published")
+                self._health.ended(Outcome.LATE, f"{late} and were not published", latency=age, step=result.step)
                 return 0
             self._sequence = sequence = self._sequence + 1
             masks = messages.masks_message(
@@ -93,8 +94,9 @@ class Outputs:
                     self._semantic_image.publish(image_codec.to_message(tracks.semantic_map(), header, "mono8"))
                 if self._detections is not None and _heard(self._detections):
                     self._detections.publish(detections_message(tracks, header))
-            latency = time.monotonic() - result.frame.arrived
-            self._health.published(tracks.stamp, self._now(), latency=latency, step=result.step, late=late)
+            self._health.published(
+                tracks.stamp, steady(), latency=steady() - result.frame.arrived, step=result.step, late=late
+            )
             if _heard(self._overlay):
                 self._publish_overlay(result)
         return sequence
@@ -114,12 +116,12 @@ def _heard(publisher) -> bool:
     return publisher.get_subscription_count() > 0
 
 
-def _late(age: int, config: NodeConfig) -> str:
-    """A sentence when masks of an image that came `age` ns ago are late."""
-    if not 0 < config.max_output_age < age / 1e9:
+def _late(age: float, config: NodeConfig) -> str:
+    """A sentence when masks of an image that came `age` s ago are late."""
+    if not 0 < config.max_output_age < age:
         return ""
     limit = f"max_output_age is {config.max_output_age:g} s"
-    return f"the newest masks were ready {age / 1e9:.2f} s after their image came ({limit})"
+    return f"the newest masks were ready {age:.2f} s after their image came ({limit})"
 
 
 def answer_message(tracks: Tracks, view: View) -> TrackedMasks:

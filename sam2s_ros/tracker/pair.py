@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from sam2s_model.config import check_options, option
@@ -67,8 +66,7 @@ class PairNode(Runnable, Node):
         )  # when the last masks of each side came, or it began to wait for them
         self._last_pair = time.monotonic()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # By a steady clock: it goes on when simulated time stands still.
-        self.create_timer(REPORT_EVERY, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.steady_timer(REPORT_EVERY, self._report)
 
     def _on_masks(self, side: int, msg: TrackedMasks) -> None:
         self._came[side] = time.monotonic()
@@ -78,15 +76,16 @@ class PairNode(Runnable, Node):
 
     def _report(self) -> None:
         counts = dict(paired=self._pairs.paired, **{f"unpaired_{s}": n for s, n in zip(SIDES, self._pairs.unpaired)})
-        values = [KeyValue(key=key, value=str(value)) for key, value in counts.items()]
         for watch, subscription in zip(self._watches, self._inputs):
             watch.look(subscription)
         why = self._why_unpaired()
         if why:
             self.get_logger().warning(why, throttle_duration_sec=5.0)
-        level = DiagnosticStatus.WARN if why else DiagnosticStatus.OK
+        values = [KeyValue(key=key, value=str(value)) for key, value in (counts | self.failures.values()).items()]
+        doubt = "; ".join(filter(None, (why, self.clock_doubt(), self.failures.news())))
+        level = DiagnosticStatus.WARN if doubt else DiagnosticStatus.OK
         name = f"{self.get_fully_qualified_name()}: masks"
-        status = DiagnosticStatus(level=level, name=name, message=why or "pairing", values=values)
+        status = DiagnosticStatus(level=level, name=name, message=doubt or "pairing", values=values)
         report = DiagnosticArray(status=[status])
         report.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(report)

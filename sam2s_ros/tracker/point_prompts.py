@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,11 +27,13 @@ class PointPrompts:
     """Subscribes to ~/point (PointStamped, with the image's stamp) and ~/click (Point), and answers on ~/prompt_result.
 
     ~/click is remapped to what a viewer publishes when it is clicked on (rqt_image_view: <image>_mouse_left). It has no
-    stamp, so it is of the newest image, and so is a PointStamped with stamp 0. Points are in px of the source image, on
-    the object; z is not read.
+    stamp, so it is of the newest image, and so is a PointStamped with stamp 0. A stamp that is no image's is the time of the
+    click, as RViz gives it: the newest image that is not later is taken, within point_max_age. Points are in px of the source
+    image, on the object; z is not read.
 
     ask: runs call(tracker) in the worker and returns its result and the view, or raises RequestError
-    config: the parameters point_object_id and point_class, as they are now
+    stamps: ns, of the images that can be prompted, ascending, as of now; called in the worker
+    config: the parameters point_object_id, point_class and point_max_age, as they are now
     group: that of the requests, since a callback waits for the tracker
     """
 
@@ -39,10 +41,11 @@ class PointPrompts:
         self,
         node: Node,
         ask: Callable[[Callable[[Any], Any]], tuple[Any, Any]],
+        stamps: Callable[[], Sequence[int]],
         config: Callable[[], NodeConfig],
         group: CallbackGroup,
     ):
-        self._ask, self._config = ask, config
+        self._ask, self._stamps, self._config = ask, stamps, config
         self._last_id = 0
         options = dict(qos_overriding_options=qos.overridable())
         self._results = node.create_publisher(PromptResult, "~/prompt_result", qos.own(qos.OUTPUT), **options)
@@ -78,6 +81,8 @@ class PointPrompts:
             result.success, result.object_ids = True, list(answer.object_ids)
             result.stamp_used = to_time(answer.stamp)
             result.message = f"object {self._last_id} ({name}) was prompted on the image of {seconds(answer.stamp)}"
+            if stamp and stamp != answer.stamp:
+                result.message += f", the newest not later than the click, by {(stamp - answer.stamp) / 1e9:.3f} s"
         self._results.publish(result)
 
     def _apply(self, tracker: Any, *, stamp: int, point: Point, config: NodeConfig) -> Any:
@@ -87,4 +92,10 @@ class PointPrompts:
             object_id = self._last_id if self._last_id in tracker.object_ids else 0
         place = np.array([[point.x, point.y]])
         prompt = Prompt(object_id, config.point_class, points=place, point_labels=np.array([POSITIVE]))
-        return tracker.prompt(stamp, [prompt])
+        return tracker.prompt(self._image_of(stamp, config.point_max_age), [prompt])
+
+    def _image_of(self, stamp: int, max_age: float) -> int:
+        """The stamp of the image that a click is on; its own where there is none, which the tracker refuses."""
+        stamps = self._stamps()
+        before = next((s for s in reversed(stamps) if s <= stamp), None) if stamp else None
+        return before if before is not None and stamp - before <= max_age * 1e9 else stamp

@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from rclpy.executors import MultiThreadedExecutor
-
 from sam2s_model.errors import ConfigError
 from sam2s_ros.processes.arguments import Remapping, join_arguments, split_arguments
+from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor
 from sam2s_ros.processes.process import Runnable, run
 from sam2s_ros.tracker.node import THREADS, TrackerNode
 
@@ -87,7 +86,8 @@ class StereoTracker(Runnable):
 
 def main(args: list[str] | None = None) -> int:
     """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter or argument."""
-    return run(partial(StereoTracker, args), args, make_executor=partial(MultiThreadedExecutor, len(SIDES) * THREADS))
+    make_executor = partial(LenientMultiThreadedExecutor, len(SIDES) * THREADS)
+    return run(partial(StereoTracker, args), args, make_executor=make_executor)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from sam2s_model.recordings.pixels import contrast
 from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces.parameters import NodeConfig
+from sam2s_ros.processes.awake import AwakeClock, steady
 from sam2s_ros.tracker.gate import seconds
 from sam2s_ros.tracker.health import Health, Outcome, Processed, View
 from sam2s_ros.tracker.mailbox import Mailbox
@@ -41,7 +42,7 @@ class Frame:
 
     stamp: ns, the header's; epoch: of the stamp gate
     decode: makes (H, W, 3) uint8 RGB of the message, raises ImageError
-    received: ns, node clock; arrived: s, steady clock
+    received: ns, node clock; arrived: s, of `steady`
     """
 
     header: Header
@@ -49,7 +50,7 @@ class Frame:
     epoch: int
     decode: Callable[[], np.ndarray]
     received: int
-    arrived: float = field(default_factory=time.monotonic)
+    arrived: float = field(default_factory=steady)
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class Worker:
         self.quarantine = Quarantine()
         self._mailbox: Mailbox[Frame, _Request] = Mailbox()
         self._built: Future = Future()
+        self._clock = AwakeClock()
         self._step_began: float | None = None
         self._epoch: int | None = None
         self._shape: tuple[int, int, str] | None = None  # height, width and frame_id of the stream
@@ -165,9 +167,9 @@ class Worker:
         return self._mailbox.closed
 
     def busy(self) -> float | None:
-        """s the current step has taken so far; None when there is none."""
-        began = self._step_began
-        return None if began is None else time.monotonic() - began
+        """s that the process ran for the current step so far; None when there is none."""
+        began, now = self._step_began, self._clock()
+        return None if began is None else now - began
 
     def stop(self, timeout: float) -> bool:
         """Stop after the current step or request; refuse what waits. Return whether the thread ended in `timeout` s."""
@@ -198,7 +200,10 @@ class Worker:
 
     def _serve(self, tracker: Any) -> None:
         while not self._mailbox.closed:
-            self._alive()
+            try:
+                self._alive()
+            except Exception as error:  # of the middleware: whoever asked for liveliness learns it, and images go on
+                self._trouble(f"liveliness was not asserted: {type(error).__name__}: {error}")
             item = self._mailbox.take(ALIVE_EVERY)
             if isinstance(item, _Request):
                 self._answer(tracker, item)
@@ -210,7 +215,7 @@ class Worker:
             return  # timed out before it began
         if self.quarantine.reason and not request.cures:
             return request.future.set_exception(RequestError(ErrorCode.INTERNAL, self.quarantine.reason))
-        self._step_began = time.monotonic()
+        self._step_began = self._clock()
         try:
             try:
                 result = request.call(tracker)
@@ -232,7 +237,7 @@ class Worker:
         """Take one frame to its end, whatever happens."""
         if self.quarantine.reason:
             return self._health.ended(Outcome.ERROR, self.quarantine.reason)
-        self._step_began = time.monotonic()
+        self._step_began = self._clock()
         try:
             result = self._step(tracker, frame)
             sequence = self._deliver(result)

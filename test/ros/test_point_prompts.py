@@ -44,7 +44,7 @@ class Person:
         return self._answer(self.stamped, PointStamped(header=header, point=Point(x=x, y=y)))
 
     def choose(self, **values) -> None:
-        kinds = {int: ("INTEGER", "integer_value"), str: ("STRING", "string_value")}
+        kinds = {int: ("INTEGER", "integer_value"), str: ("STRING", "string_value"), float: ("DOUBLE", "double_value")}
         request = SetParameters.Request()
         for name, value in values.items():
             kind, field = kinds[type(value)]
@@ -72,7 +72,7 @@ def person(graph, start_tracker, camera):
 def stamps(person, camera) -> list[int]:
     """Three images that the tracker has just seen; it has no objects."""
     assert person.graph.call(Trigger, f"{NAME}/reset").success
-    person.choose(point_object_id=0, point_class="")
+    person.choose(point_object_id=0, point_class="", point_max_age=1.0)
     sent = []
     for number in range(3):
         sent.append(camera.send(camera.picture(number)))
@@ -129,8 +129,22 @@ def test_p21_p22_a_bad_point_is_answered_with_the_reason(person, stamps, x, y, c
 
 
 def test_p20_a_point_on_an_image_that_was_never_seen_is_refused(person, stamps):
+    person.choose(point_max_age=0.0)
     result = person.point(20.0, 24.0, stamps[-1] + 1)
     assert (result.success, result.error) == (False, ErrorCode.UNKNOWN_STAMP) and str(stamps[-1]) in result.message
+
+
+def test_p20_a_point_with_the_time_of_the_click_is_of_the_newest_image_that_is_not_later(person, stamps):
+    """As RViz publishes them."""
+    for late, used in ((5_000_000, stamps[-1]), (500_000_000, stamps[-1]), (stamps[1] - stamps[-1] + 1, stamps[1])):
+        click = stamps[-1] + late
+        result = person.point(20.0, 24.0, click)
+        assert result.success and messages.to_ns(result.stamp_used) == used, result.message
+        assert f"the newest not later than the click, by {(click - used) / 1e9:.3f} s" in result.message
+    too_late = person.point(20.0, 24.0, stamps[-1] + 2 * 10**9)
+    assert (too_late.success, too_late.error) == (False, ErrorCode.UNKNOWN_STAMP), "point_max_age is 1 s"
+    too_early = person.point(20.0, 24.0, 5 * 10**9)
+    assert (too_early.success, too_early.error) == (False, ErrorCode.TOO_OLD)
 
 
 def test_an_object_is_renamed_while_it_is_tracked(person, stamps, camera):

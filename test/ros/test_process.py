@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from rcl_interfaces.srv import GetParameters
 
 from sam2s_ros.processes.dds import share_directory
 
@@ -91,7 +92,16 @@ sys.exit(run(Probe, ["probe"], close_timeout={timeout}))
         ("self.finish()", "", 1.0, 0, ["closed 1.0"]),
         ("self.create_timer(0.1, lambda: self.finish(7))", "", 1.0, 7, ["closed 1.0"]),
         ("self.finish()", "self.finish(3)", None, 3, ["closed None"]),
-        ("self.create_timer(0.1, self.fail)", "", 1.0, 1, ["Traceback", "RuntimeError: out of cheese", "closed 1.0"]),
+        # what a callback raises is said, and that is all
+        (
+            "self.create_timer(0.1, self.fail); self.create_timer(0.5, lambda: self.finish(4))",
+            "",
+            1.0,
+            4,
+            ["a timer (Probe.fail) failed: RuntimeError: out of cheese", "closed 1.0"],
+        ),
+        # what the executor raises is tried again, but not for ever
+        ("import rclpy; self.create_timer(0.1, lambda: rclpy.shutdown())", "", 1.0, 1, ["Traceback", "closed 1.0"]),
         ("self.finish()", "time.sleep(30)", 0.2, 0, ["closed 0.2"]),
         ("self.finish()", "time.sleep(1.0); print('written')", None, 0, ["closed None", "written"]),
         ("self.create_timer(0.1, lambda: [self.finish(5), time.sleep(30)])", "", 1.0, 5, []),
@@ -171,3 +181,26 @@ def test_p44_a_node_that_uses_all_that_it_was_given_says_nothing(graph, start, t
     graph.wait_until(lambda: graph.node.count_publishers("/masks"), 30, lambda: process.output)
     assert process.stop()[0] == 0
     assert "WARN" not in process.output, process.output
+
+
+@pytest.mark.parametrize("node", ["pair_node", *NODES, "stereo_node"])
+def test_p37_a_program_that_is_stopped_and_continued_goes_on(graph, start, tmp_path, node):
+    """Twice, so that a signal that was waited for before the stop does not decide."""
+    given = dict(
+        recorder_node=[f"output:={tmp_path}"], replay_node=["source:=scene:?width=96&height=64", "loop:=true"],
+        tracker_node=["autostart:=false"], stereo_node=["autostart:=false"],
+    )  # fmt: skip
+    parameters = [part for parameter in given.get(node, []) for part in ("-p", parameter)]
+    process = start([sys.executable, "-m", MODULES[node], "--ros-args", *parameters])
+    name = "left/tracker" if node == "stereo_node" else node.removesuffix("_node")
+    service = f"/{name}/get_parameters"
+    for _ in range(2):
+        graph.call(GetParameters, service, GetParameters.Request(names=["use_sim_time"]), 30)
+        process.popen.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+        process.popen.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+        assert process.running(), process.output
+    answer = graph.call(GetParameters, service, GetParameters.Request(names=["use_sim_time"]))
+    assert not answer.values[0].bool_value, process.output
+    assert process.stop()[0] == 0 and "Traceback" not in process.output, process.output

@@ -15,6 +15,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.serialization import deserialize_message
 from rosbags.highlevel import AnyReader
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -117,6 +118,38 @@ def recorder(graph, start, tmp_path, request):
         return process, Source(graph, name)
 
     return begin
+
+
+@pytest.mark.parametrize("clock", ["none", "jumps back"])
+def test_p38_the_recorder_waits_by_a_steady_clock(recorder, graph, clock):
+    """Masks whose image was lost hold up those that follow for a second, whatever simulated time does."""
+    process, source = recorder(use_sim_time="true", pending=20)
+    clocks = graph.publisher(Clock, "/clock") if clock == "jumps back" else None
+
+    def now(seconds: int) -> None:
+        if clocks is not None:
+            graph.wait_until(
+                lambda: (
+                    clocks.publish(Clock(clock=messages.to_time(seconds * 10**9))) or clocks.get_subscription_count()
+                )
+            )
+
+    now(1000)
+    source.mask(0)  # its image is lost
+    source.wait_for(masks=1)
+    now(10)
+    for i in range(1, 6):
+        source.image(i)
+        source.mask(i)
+        time.sleep(0.05)
+    source.wait_for(matched=5, masks_without_image=1)
+    for i in range(6, 50):  # no image comes any more: no more masks wait than `pending`
+        source.mask(i)
+        time.sleep(0.01)
+    source.wait_for(masks=50, masks_without_image=45)
+    if clock == "none":
+        graph.wait_until(lambda: "the clock has stood at 0.000 s for" in process.output, 20)
+    assert process.stop()[0] == 0 and "Traceback" not in process.output
 
 
 def test_files_hold_what_was_published(recorder, tmp_path):

@@ -129,6 +129,18 @@ def test_p07_late_masks_are_dropped_and_counted_or_flagged(faulty):
     faulty.put(max_output_age=0.0, on_late="drop")
 
 
+def test_p09_after_late_masks_a_camera_that_stops_is_stale(faulty):
+    before = faulty.status()
+    faulty.put(max_output_age=0.2, input_timeout=1.0)
+    _, status = faulty.send("slower")
+    assert status.dropped_late == before.dropped_late + 1
+    stale = faulty.wait_for(TrackerStatus.STATE_STALE_INPUT)
+    assert "s after their image came (max_output_age is 0.2 s)" in stale.message and stale.latency_p99 > 200
+    faulty.put(max_output_age=0.0, input_timeout=3600.0)
+    _, status = faulty.send()
+    assert status.state == TrackerStatus.STATE_RUNNING
+
+
 def test_p10_a_subscriber_that_asks_learns_of_missing_masks_and_of_a_hung_worker(faulty):
     alive, missed = [], []
     asked = QoSProfile(

@@ -206,6 +206,25 @@ def test_p06_overload_counts_agree(graph, start_tracker, camera, hold):
     assert process.stop()[0] == 0
 
 
+def test_p37_a_stop_longer_than_hang_exit_is_no_hang(graph, start_tracker, camera, hold):
+    """Stopped in the middle of a step, which goes on afterwards as if nothing had been."""
+    limits = dict(hang_exit=2.0, step_timeout=1.5, warm_up=False)
+    process = start_tracker(remap=("__ns:=/paused", f"image:={camera.topic}"), fault=hold, **limits)
+    statuses = active(graph, process, "/paused/tracker")
+    masks = graph.collect(TrackedMasks, "/paused/tracker/masks")
+    camera.wait_for_subscriber()
+    graph.wait_until(lambda: camera.send() and time.sleep(0.1) or statuses[-1].waiting, 20)
+    process.popen.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    process.popen.send_signal(signal.SIGCONT)
+    beats = len(statuses)
+    graph.wait_until(lambda: len(statuses) > beats + 1 or not process.running(), 20)
+    hold.unlink()
+    graph.wait_until(lambda: masks or not process.running(), 20)
+    assert process.running() and not any(s.state == TrackerStatus.STATE_ERROR for s in statuses), process.output
+    assert process.stop()[0] == 0
+
+
 def test_p16_p17_compressed_images(graph, start_tracker, camera):
     process = start_tracker(remap=("__ns:=/jpeg",), compressed=True)
     active(graph, process, "/jpeg/tracker")
@@ -226,7 +245,7 @@ def test_p16_p17_compressed_images(graph, start_tracker, camera):
     assert process.stop()[0] == 0
 
 
-def test_p19_ages_are_of_simulated_time_and_the_heartbeat_is_not(graph, start_tracker, camera):
+def test_p19_ages_are_of_a_steady_clock_and_times_of_the_nodes(graph, start_tracker, camera):
     process = start_tracker(remap=("__ns:=/sim", f"image:={camera.topic}"), use_sim_time=True)
     statuses = active(graph, process, "/sim/tracker")
     clock = graph.publisher(Clock, "/clock")
@@ -240,24 +259,52 @@ def test_p19_ages_are_of_simulated_time_and_the_heartbeat_is_not(graph, start_tr
 
         graph.wait_until(told, 20, lambda: f"{seconds} s in the status")
 
+    def stale():
+        graph.wait_until(lambda: statuses[-1].state == TrackerStatus.STATE_STALE_INPUT, 20)
+        assert 0.5 < statuses[-1].input_age < 60.0
+
+    def send(seconds):
+        """Images of simulated time, until there are masks of one."""
+        stamps = iter(range(seconds * 10**9, (seconds + 1) * 10**9, 10**7))
+
+        def seen():
+            camera.publisher.publish(camera.message(next(stamps), camera.picture(1)))
+            time.sleep(0.1)
+            return next((m for m in list(masks) if m.header.stamp.sec == seconds), None)
+
+        return graph.wait_until(seen, 8, lambda: process.output)
+
     at(100)
     masks = graph.collect(TrackedMasks, "/sim/tracker/masks")
-    camera.first(lambda: masks)
-    assert masks[0].received.sec == 100
-    time.sleep(0.8)  # longer than input_timeout, but time stands still
-    assert statuses[-1].state == TrackerStatus.STATE_RUNNING and statuses[-1].input_age == 0
-    at(103)
-    graph.wait_until(lambda: statuses[-1].state == TrackerStatus.STATE_STALE_INPUT, 20)
-    assert statuses[-1].input_age == 3.0
-
+    camera.wait_for_subscriber()
+    assert send(100).received.sec == 100
+    stale()  # though the clock stands still
+    graph.wait_until(lambda: "the clock has stood at 100.000 s for" in statuses[-1].message, 20)
+    assert "is /clock paused, or has its publisher ended?" in process.output
     at(5)  # a bag that loops
-    camera.publisher.publish(camera.message(5 * 10**9, camera.picture(1)))
-    graph.wait_until(lambda: masks.of(5 * 10**9), 20)
-    assert "stamps jumped back to 5.000000000" in process.output
-    at(7)
-    graph.wait_until(lambda: statuses[-1].state == TrackerStatus.STATE_STALE_INPUT, 20)
-    assert statuses[-1].input_age == 2.0
-    assert process.stop()[0] == 0
+    send(5)
+    assert "stamps jumped back to 5." in process.output
+    stale()
+
+
+def test_p38_without_a_clock_a_dead_camera_is_stale_and_late_masks_are_late(graph, start_tracker, camera, hold):
+    """use_sim_time was left on, and nothing publishes /clock."""
+    hold.write_text("slower 1000000")
+    remap = ("__ns:=/timeless", f"image:={camera.topic}", "/clock:=/timeless/clock")
+    process = start_tracker(
+        remap=remap, fault=hold, use_sim_time=True, max_output_age=0.2, input_timeout=1.0, warm_up=False
+    )
+    statuses = active(graph, process, "/timeless/tracker")
+    camera.wait_for_subscriber()
+    late = lambda: any(s.dropped_late for s in list(statuses))  # noqa: E731
+    graph.wait_until(lambda: camera.send() and time.sleep(0.3) or late(), 20, lambda: process.output)
+    hold.unlink()
+    masks = graph.collect(TrackedMasks, "/timeless/tracker/masks")
+    camera.first(lambda: masks)
+    graph.wait_until(lambda: statuses[-1].state == TrackerStatus.STATE_STALE_INPUT, 20, lambda: statuses[-1])
+    graph.wait_until(lambda: "the clock has stood at 0.000 s for" in statuses[-1].message, 20, lambda: statuses[-1])
+    assert "nothing is on /clock: set it to false without a simulator" in process.output
+    assert statuses[-1].input_age > 1.0
 
 
 def test_without_autostart_the_life_cycle_is_driven_from_outside(graph, start_tracker):

@@ -16,15 +16,16 @@ VIEW = View(model="m/none", device="cpu (1 threads)", objects=(1, 4), revision=3
 CHOSEN = replace(VIEW, chosen="using sam2s_nano, the package's default on a CPU")
 
 
-def situation(now=10 * S, view=VIEW, busy=None, active=True, enabled=True, note=""):
-    return Situation(now, view, busy, active, enabled, note)
+def situation(at=10.0, view=VIEW, busy=None, active=True, enabled=True, note="", seen=""):
+    """now stands still throughout, as simulated time may."""
+    return Situation(10 * S, at, view, busy, active, enabled, note, seen)
 
 
 def running(age=0.1):
     health = Health()
     health.received()
-    health.accepted(5, int(10 * S - age * S))
-    health.published(5, 10 * S, latency=0.05, step=0.04)
+    health.accepted(5, 10.0 - age)
+    health.published(5, 10.0, latency=0.05, step=0.04)
     return health
 
 
@@ -35,20 +36,20 @@ def failed():
     return health
 
 
-def late(flagged):
-    health = running()
+def late(flagged, age=0.1):
+    health = running(age)
     health.received()
     if flagged:
-        health.published(6, 10 * S, latency=0.5, step=0.4, late="0.50 s after their image")
+        health.published(6, 10.0, latency=0.5, step=0.4, late="0.50 s after their image")
     else:
-        health.ended(Outcome.LATE, "0.50 s after their image")
+        health.ended(Outcome.LATE, "0.50 s after their image", latency=0.5, step=0.4)
     return health
 
 
 def recovered():
     health = failed()
     health.received()
-    health.published(6, 10 * S, latency=0.05, step=0.04)
+    health.published(6, 10.0, latency=0.05, step=0.04)
     return health
 
 
@@ -62,7 +63,7 @@ def refused():
 def unusable(health=None):
     health = health or Health()
     health.received()
-    health.accepted(6, int(9.9 * S))
+    health.accepted(6, 9.9)
     health.ended(Outcome.IMAGE, "jpeg is cut short", accepted=True)
     return health
 
@@ -70,7 +71,7 @@ def unusable(health=None):
 def used_again():
     health = unusable()
     health.received()
-    health.published(7, 10 * S, latency=0.05, step=0.04)
+    health.published(7, 10.0, latency=0.05, step=0.04)
     return health
 
 
@@ -102,11 +103,33 @@ def used_again():
         (failed(), situation(), "ERROR", "RuntimeError: boom"),
         (late(flagged=False), situation(), "ERROR", "0.50 s after"),
         (late(flagged=True), situation(), "ERROR", "0.50 s after"),
+        (
+            late(flagged=False, age=3),
+            situation(),
+            "STALE_INPUT",
+            "no usable image for 3.00 s: input_timeout is 0.5 s; 0.50 s after",
+        ),
+        (
+            late(flagged=True, age=3),
+            situation(),
+            "STALE_INPUT",
+            "no usable image for 3.00 s: input_timeout is 0.5 s; 0.50 s after",
+        ),
+        (failed(), situation(at=13.0), "ERROR", "RuntimeError: boom; no usable image for 3.10 s"),
+        (
+            unusable(),
+            situation(at=13.0),
+            "STALE_INPUT",
+            "no usable image for 3.10 s: input_timeout is 0.5 s; last refused: jpeg is",
+        ),
         (recovered(), situation(), "RUNNING", "2 objects"),
         (unusable(), situation(), "ERROR", "no image could be used so far: jpeg is cut short"),
         (unusable(running()), situation(), "ERROR", "no image could be used since stamp 0.000000005: jpeg is cut"),
         (unusable(), situation(enabled=False), "DISABLED", "~/enable"),
         (used_again(), situation(), "RUNNING", "2 objects"),
+        (running(), situation(seen="the clock stands"), "RUNNING", "2 objects; the clock stands"),
+        (Health(), situation(seen="the clock stands"), "WAITING", "no image so far; the clock stands"),
+        (running(age=0.6), situation(seen="the clock stands"), "STALE_INPUT", "is 0.5 s; the clock stands"),
     ],
 )
 def test_state(health, at, state, said):
@@ -116,7 +139,7 @@ def test_state(health, at, state, said):
 
 
 def test_status_carries_counts_ages_and_what_the_tracker_says():
-    msg = recovered().status(situation(now=12 * S), CONFIG)
+    msg = recovered().status(situation(at=12.0), CONFIG)
     assert (msg.received, msg.published, msg.dropped_error, msg.waiting) == (3, 2, 1, 0)
     assert msg.input_age == pytest.approx(2.1) and msg.output_age == pytest.approx(2.0)
     assert msg.latency_p50 == pytest.approx(50) and msg.step_p99 == pytest.approx(40)
@@ -135,11 +158,13 @@ def test_nothing_yet_is_minus_one():
     assert {msg.input_age, msg.output_age, msg.latency_p50, msg.latency_p99, msg.step_p50, msg.step_p99} == {-1.0}
 
 
-def test_p19_after_a_jump_back_of_the_clock_ages_count_from_there():
-    health = running()  # at 10 s
-    assert health.status(situation(now=2 * S), CONFIG).input_age == 0.0
-    later = health.status(situation(now=3 * S), CONFIG)
-    assert (later.input_age, later.output_age, later.state) == (1.0, 1.0, TrackerStatus.STATE_STALE_INPUT)
+@pytest.mark.parametrize("now", [0, 2 * S, 10 * S, 1000 * S])
+def test_p38_whatever_the_clock_does_an_input_that_has_stopped_grows_old(now):
+    health = running()
+    msg = health.status(replace(situation(at=13.0), now=now), CONFIG)
+    assert (msg.input_age, msg.output_age, msg.state) == (pytest.approx(3.1), 3.0, TrackerStatus.STATE_STALE_INPUT)
+    age = dict((v.key, v.value) for v in health.diagnostics(msg, CONFIG, "tracker").status[0].values)["stamp_age"]
+    assert float(age) == pytest.approx(now / S, abs=1e-3), "by the node's clock, beside it"
 
 
 def test_p08_percentiles_are_of_the_last_thousand():
@@ -148,6 +173,13 @@ def test_p08_percentiles_are_of_the_last_thousand():
         health.published(1, 1, latency=latency, step=latency)
     msg = health.status(situation(), CONFIG)
     assert msg.latency_p50 == pytest.approx(499.5, abs=1) and msg.latency_p99 == pytest.approx(989, abs=2)
+
+
+@pytest.mark.parametrize("flagged", [False, True])
+def test_p08_percentiles_are_of_late_masks_too(flagged):
+    msg = late(flagged).status(situation(), CONFIG)
+    assert msg.latency_p50 == pytest.approx(275) and msg.latency_p99 == pytest.approx(495.5)
+    assert msg.step_p99 == pytest.approx(396.4)
 
 
 def test_clear_begins_again():
@@ -166,6 +198,13 @@ def test_clear_begins_again():
         (Health(), situation(view=None, note="x"), ("OK", "ERROR")),
         (failed(), situation(), ("WARN", "ERROR")),  # half of the images were dropped
         (running(), situation(busy=2.0), ("OK", "ERROR")),
+        (
+            running(age=3),
+            situation(busy=2.0),
+            ("STALE", "ERROR"),
+        ),  # whatever is wrong with the tracking, the camera has stopped
+        (failed(), situation(at=13.0), ("STALE", "ERROR")),
+        (late(flagged=False, age=3), situation(), ("STALE", "WARN")),  # the latency
         (Health(), situation(active=False), ("OK", "OK")),
     ],
 )

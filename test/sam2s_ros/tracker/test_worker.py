@@ -213,7 +213,7 @@ def test_a_refusal_in_the_worker_is_an_error_in_the_status_until_masks_go_out_ag
         raise ImageError("empty jpeg")
 
     def state():
-        at = Situation(now=1, view=b.worker.view, busy=None, active=True, enabled=True)
+        at = Situation(now=1, at=1.0, view=b.worker.view, busy=None, active=True, enabled=True)
         return b.health.status(at, NodeConfig(input_timeout=60.0))
 
     b = bench()
