@@ -64,7 +64,7 @@ class Source:
                 30,
                 lambda name=publisher.topic_name: f"the recorder to subscribe to {name}",
             )
-        time.sleep(0.5)
+        graph.known_to(f"{name}/recorder")  # images and ground truth are best effort: what it does not know yet is lost
 
     def counted(self) -> dict[str, int]:
         """What the recorder said last."""

@@ -253,6 +253,7 @@ def test_p21_200_calls_while_overloaded_are_all_answered(faulty):
     ]
     for client, _ in clients:
         assert client.wait_for_service(20)
+    graph.known_to(faulty.name)
     answers, calls = [], itertools.cycle(clients)
     for _ in range(200):
         client, request = next(calls)
