@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 import rclpy
 from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from sam2s_model.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_ros.shared_memory import SHM, remove_orphans
 
 BAD_INPUT = 2  # exit code
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
@@ -72,12 +74,15 @@ def run(
         return 0
     try:
         _check_arguments(sys.argv if args is None else args)
+        removed = remove_orphans()  # 64 MiB of each process that was killed; a respawned node would fill a container with them
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node, executor = make_node(), make_executor()
     except Sam2sError as error:
         print(error, file=sys.stderr)
         rclpy.try_shutdown()
         return BAD_INPUT
+    if removed.count:
+        get_logger("sam2s_ros").info(f"removed what killed processes had left in {SHM}: {removed}")
     for part in node.parts():
         executor.add_node(part)
     leaving = threading.Event()
