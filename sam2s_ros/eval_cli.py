@@ -66,6 +66,7 @@ Threads = Annotated[int, typer.Option(min=1, max=1024, help="of torch in each pr
 Overlay = Annotated[bool, typer.Option("--overlay", help="also write a video of each recording")]
 Masks = Annotated[bool, typer.Option("--masks", help="also write the masks, one PNG a frame; values are the ids of the ground truth")]
 
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="remove what another evaluation, or this one, has left there")]
 MasksBag = Annotated[
     bool, typer.Option("--masks-bag", help="also write the masks as a bag, with the overlay and the label image for viewers")
 ]
@@ -78,6 +79,7 @@ def run(
     output: Annotated[
         Path, typer.Option(help="folder for the report; one with a part of this evaluation is finished")
     ] = Path("output/eval"),
+    overwrite: Overwrite = False,
     prompt: PromptKind = "mask",
     clicks: Clicks = 3,
     start: Start = "appearance",
@@ -116,7 +118,7 @@ def run(
         sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
         output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
         protocol=Protocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
-        masks_bag=masks_bag,
+        masks_bag=masks_bag, overwrite=overwrite,
         jobs=jobs, ray=ray,
     )  # fmt: skip
     raise typer.Exit(_evaluated(options))
@@ -130,6 +132,7 @@ def live(
     ] = None,
     checkpoint: Checkpoint = None,
     output: Annotated[Path, typer.Option(help="folder for the reports, one a rate: 1x, 4x, ...")] = Path("output/live"),
+    overwrite: Overwrite = False,
     prompt: PromptKind = "mask",
     clicks: Clicks = 3,
     start: Start = "appearance",
@@ -166,7 +169,7 @@ def live(
         sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
         output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
         protocol=Protocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
-        masks_bag=masks_bag,
+        masks_bag=masks_bag, overwrite=overwrite,
     )  # fmt: skip
     codes = [_evaluated(replace(options, output=output / f"{one:g}x", rate=one)) for one in rate or [1.0]]
     raise typer.Exit(max(codes))
@@ -202,6 +205,7 @@ def _evaluated(options: EvalOptions) -> int:
 def compare(
     reports: Annotated[List[Path], typer.Argument(metavar="A B...", help="output folders of `sam2s eval`, or their report.json")],
     output: Annotated[Optional[Path], typer.Option(help="JSON file for the differences")] = None,
+    overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(help="of the draws for the intervals")] = 0,
     draws: Annotated[int, typer.Option(min=100, max=10**6, help="for the intervals")] = 10_000,
 ) -> None:
@@ -212,14 +216,16 @@ def compare(
     from sam2s_model.evaluation import compare as comparison
     from sam2s_ros.evaluation.report import read_report
     from sam2s_ros.evaluation.tables import comparison_tables
+    from sam2s_ros.results import claim_file
 
     if len(reports) < 2:
         raise ConfigError(f"there is {len(reports)} report: expected at least two to compare")
     first, *others = (read_report(path) for path in reports)
+    if output:
+        claim_file(output, overwrite=overwrite)
     found = {str(path): comparison.compare(first, other, seed, draws) for path, other in zip(reports[1:], others)}
     console = Console()
     for path, differences in found.items():
         console.print(comparison_tables(str(reports[0]), path, differences))
     if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(dict(first=str(reports[0]), others=found), indent=1) + "\n")

@@ -185,6 +185,16 @@ def is_whole(path: Path) -> bool:
         return _footer(file.read(size - FOOTER_BYTES - len(MAGIC) - start), start, offsets) == footer
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process is writing it."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 def mend(path: Path) -> int | None:
     """Give a file of `WholeMcap` that was cut its end, and keep every message that is whole in it.
 

@@ -52,6 +52,7 @@ class StepOutput:
             if self._bag_path:
                 from sam2s_ros.evaluation.shown_bag import ShownBag
 
+                Path(self._bag_path).unlink(missing_ok=True)  # as for the masks
                 self._bag = ShownBag(Path(self._bag_path), self._model)
         except OSError as error:
             raise ConfigError(f"{error.filename} cannot be written to ({error.strerror}): give another --output") from error

@@ -19,6 +19,8 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 if os.environ.get("ROS_DISTRO") == "humble":  # which does not know the line above; later ones complain about this one
     os.environ["ROS_LOCALHOST_ONLY"] = "1"
 
+sys.path.insert(0, str(Path(__file__).parent))  # the tests' helpers are modules of this folder
+
 import numpy as np
 import pytest
 import rclpy
@@ -295,3 +297,21 @@ def own_camera(new_camera) -> Camera:
 
 
 _cameras = itertools.count(1)
+
+
+@pytest.fixture
+def recorder(graph, start, tmp_path, request):
+    """Start a recorder in a namespace of its own: recorder(name=value) -> its process, and what publishes to it."""
+    from recording import Source
+
+    def begin(*before: str, kind: type | None = Image, **parameters):
+        """before: a command that starts the recorder; kind: of the images"""
+        name = f"/{request.node.name.split('[')[0]}"
+        arguments = ["--ros-args", "-r", f"__ns:={name}"]
+        for key, value in {"output": tmp_path / "out", **parameters}.items():
+            arguments += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
+        process = start([*before, sys.executable, "-m", "sam2s_ros.recorder_node", *arguments])
+        process.wait_for_output("recording into")
+        return process, Source(graph, name, kind)
+
+    return begin
