@@ -107,7 +107,7 @@ def run(
 
     Writes report.html, report.json and frames.csv. A killed evaluation goes on where it was with the same command.
     `sam2s eval live` plays the recordings to the real node; `sam2s eval compare A B` compares reports. The exit code is 1 when a
-    recording failed, or nothing was scored.
+    recording failed, images of one were left out, or nothing was scored.
     """
     from sam2s_model.evaluation.protocol import Protocol
     from sam2s_ros.evaluation.run import EvalOptions
@@ -198,7 +198,8 @@ def _evaluated(options: EvalOptions) -> int:
     if report["interrupted"]:
         raise KeyboardInterrupt
     nothing = not any(own["scored_frames"] for own in report["recordings"])
-    return FAILED if report["failed"] or nothing else 0
+    part = any(own["images_left_out"] for own in report["recordings"])
+    return FAILED if report["failed"] or nothing or part else 0
 
 
 @app.command("compare")

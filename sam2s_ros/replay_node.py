@@ -89,7 +89,7 @@ class ReplayNode(Runnable, Node):
         height, width = source.size
         self._image = _ImageBuffer(height, width, 3, "rgb8", config.frame_id)
         self._mask = _ImageBuffer(height, width, 1, "mono8", config.frame_id)
-        self._odd_named = 0
+        self._odd_named, self._notes_said = 0, len(source.notes)
         self._closing = False
         self._known: KnownToSubscribers | None = None
         self._player = Player(
@@ -193,6 +193,9 @@ class ReplayNode(Runnable, Node):
         for sentence in source.odd[self._odd_named :]:
             self.get_logger().warning(f"left out: {sentence}")
         self._odd_named = len(source.odd)
+        for note in source.notes[self._notes_said :]:
+            self.get_logger().warning(note)
+        self._notes_said = len(source.notes)
         status = DiagnosticStatus(
             level=DiagnosticStatus.ERROR
             if player.error

@@ -48,6 +48,7 @@ def run_track(
     )
     for note in source.notes:
         options.say(f"{source.spec}: {note}")
+    known = len(source.notes)
     if source.masks_said:
         options.say(f"masks of {source.spec}: {source.masks_said}")
     prompts, labels = first_prompts(source, first_frame(source), options.boxes, options.points)
@@ -92,6 +93,8 @@ def run_track(
             ],
         )
         output.close(summary)
+    for note in source.notes[known:]:
+        options.say(f"{source.spec}: {note}")
     return summary
 
 

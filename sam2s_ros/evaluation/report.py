@@ -77,7 +77,8 @@ def why_nothing(result: dict[str, Any], protocol: dict[str, Any]) -> str:
 
 def _recording(result: dict[str, Any]) -> dict[str, Any]:
     kept = ("data_set", "name", "frames_read", "annotated", "scored_frames", "size", "odd", "unprompted", "figures", "objects")
-    return {name: result[name] for name in kept}
+    since = dict(images_left_out=result.get("images_left_out", 0), notes=result.get("notes", []))  # not in older results
+    return {**{name: result[name] for name in kept}, **since}
 
 
 def _timing(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -352,6 +352,13 @@ def test_what_was_left_out_is_counted_and_the_first_is_named(tmp_path, capsys):
     assert "clip/clip: 2 left out, the first: mask 000004.png has the name of no image" in out
 
 
+def test_an_evaluation_without_some_of_the_images_fails(tmp_path, capsys):
+    assert evaluated(tmp_path / "out", str(folder(tmp_path / "clip", broken_frames=(2,)))) == 1
+    assert "clip/clip: 1 left out, the first: frame 00002.png cannot be decoded" in capsys.readouterr().out
+    (own,) = report(tmp_path / "out")["recordings"]
+    assert own["images_left_out"] == 1 and own["frames_read"] == 5 and own["scored_frames"]
+
+
 def test_masks_that_are_none_fail_their_recording(tmp_path, capsys):
     def grey(i, mask):
         return cv2.resize(cv2.resize(mask // 3 + np.roll(mask, 40, 0) // 4, None, fx=0.4, fy=0.4), (96, 80))
