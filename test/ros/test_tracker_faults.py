@@ -244,7 +244,7 @@ def test_p21_200_calls_while_overloaded_are_all_answered(faulty):
     faulty.fault.write_text("slow")
     requests = (
         (AddPrompts, "add_prompts", AddPrompts.Request(prompts=[BOX])),
-        (RemoveObjects, "remove_objects", RemoveObjects.Request(object_ids=[1])),
+        (RemoveObjects, "remove_objects", RemoveObjects.Request(object_ids=[10**6])),
         (GetState, "get_tracker_state", GetState.Request()),
     )
     clients = [
