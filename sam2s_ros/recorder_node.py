@@ -36,7 +36,7 @@ class RecorderConfig:
 
     output: str = option("", "folder for the files; required; where a recording is already, it goes to a free one beside it")
     overwrite: bool = option(False, "whether a recording that is in that folder is removed")
-    image: str = option("image", "topic of the images that are tracked")
+    image: str = option("image", "topic of the images that are tracked: Image or CompressedImage, as they are published")
     masks: str = option("tracker/masks", "topic of the tracker's TrackedMasks")
     labels: str = option("tracker/labels", "topic of the tracker's ClassLabels, for the colours")
     truth: str = option("mask", "topic of mono8 ground-truth label images with the images' stamps; empty: none")

@@ -34,7 +34,7 @@ class WholeMcap:
 
     def __init__(self, path: Path):
         self._file = path.open("xb", buffering=0)
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(self._file)
         self.messages = 0
         self._compressor = zstandard.ZstdCompressor()
         self._schemas: list[Schema] = []
@@ -188,11 +188,7 @@ def is_whole(path: Path) -> bool:
 def is_locked(path: Path) -> bool:
     """Whether a process is writing it."""
     with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+        return not _lock(file)
 
 
 def mend(path: Path) -> int | None:
@@ -201,11 +197,7 @@ def mend(path: Path) -> int | None:
     Return the number of messages, or None when it needs nothing: it is whole, or is being written. Raises OSError.
     """
     with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None
-        if is_whole(path):
+        if not _lock(file) or is_whole(path):
             return None
         part = path.with_name(f"{path.name}.mended")
         part.unlink(missing_ok=True)
@@ -253,6 +245,17 @@ def _footer(summary: bytes, start: int, offsets: int) -> bytes:
     Footer(summary_start=start, summary_offset_start=offsets, summary_crc=0).write(builder)
     without = builder.end()[:-4]
     return without + zlib.crc32(without, zlib.crc32(summary)).to_bytes(4, "little")
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Whether no other process holds the file; then this one does until it closes it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, some over the network: there nobody is protected
+        pass
+    return True
 
 
 def _write_all(file: BinaryIO, data: bytes, position: int) -> None:
