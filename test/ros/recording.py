@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rosbags.highlevel import AnyReader
-from sam2s_ros.msg import TrackedMasks
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from sam2s_model.tracks import State, Tracks
-from sam2s_ros import image_codec, messages
+from sam2s_ros.interfaces import image_codec, messages
+from sam2s_ros.msg import TrackedMasks
 
 H, W = 61, 80  # an odd height: the video leaves out a row
 T0 = 1_700_000_000_000_000_000
@@ -69,7 +69,9 @@ class Source:
         return {pair.key: int(pair.value) for pair in self.status().values}
 
     def wait_for(self, **counts: int) -> None:
-        self._graph.wait_until(lambda: counts.items() <= self.counted().items(), 30, lambda: f"{counts}, not {self.counted()}")
+        self._graph.wait_until(
+            lambda: counts.items() <= self.counted().items(), 30, lambda: f"{counts}, not {self.counted()}"
+        )
 
     @staticmethod
     def header(index: int) -> Header:

@@ -8,7 +8,7 @@ import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 
-from sam2s_ros.discovery import KnownTo, KnownToSubscribers
+from sam2s_ros.processes.discovery import KnownTo, KnownToSubscribers
 
 OTHER = """
 import sys, rclpy

@@ -16,8 +16,8 @@ from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 
-from sam2s_ros import image_codec
-from sam2s_ros.whole_mcap import is_whole
+from sam2s_ros.interfaces import image_codec
+from sam2s_ros.recorder.whole_mcap import is_whole
 
 
 def contents(folder) -> dict[str, bytes]:

@@ -19,9 +19,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from sam2s_ros import image_codec, messages
-from sam2s_ros.replay_node import FRAMES_QOS
-from sam2s_ros.sources import open_source
+from sam2s_ros.interfaces import image_codec, messages
+from sam2s_ros.replay.node import FRAMES_QOS
+from sam2s_ros.replay.sources import open_source
 
 SCENE = "scene:?width=96&height=64&frames={}&fps=20&seed=4"
 
@@ -46,7 +46,7 @@ class Replay:
         arguments = ["--ros-args", "-r", f"__ns:={self.name}"]
         for name, value in given.items():
             arguments += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-        self.process = start([sys.executable, "-m", "sam2s_ros.replay_node", *arguments])
+        self.process = start([sys.executable, "-m", "sam2s_ros.replay.node", *arguments])
 
     def wait_for(self, count: int, timeout: float = 20.0):
         self.graph.wait_until(
@@ -99,7 +99,12 @@ def test_every_frame_once_in_order_and_on_time(replay):
     assert abs(stamps[0] - time.time_ns()) < 60e9
     # absolute schedule: the whole takes 59 intervals, and errors of single frames do not add up
     seconds = (stamps[-1] - stamps[0]) * 1e-9
-    said = [{v.key: v.value for v in s.values} for report in list(reports) for s in report.status if s.name == "replay: source"]
+    said = [
+        {v.key: v.value for v in s.values}
+        for report in list(reports)
+        for s in report.status
+        if s.name == "replay: source"
+    ]
     if any(int(values["late"]) for values in said if values["source"] == SCENE.format(60)):
         assert seconds > 59 / 40  # the machine was too slow for a frame: its schedule moves, and nothing is caught up
     else:
@@ -266,6 +271,6 @@ def test_parameters_are_described_and_as_in_the_file(replay):
     values = one.call(GetParameters, "get_parameters", GetParameters.Request(names=names)).values
     kinds = {bool: 1, int: 2, float: 3, str: 4}
     assert {n: v.type for n, v in zip(names, values)} == {n: kinds[type(w)] for n, w in written.items()}
-    from sam2s_ros.replay_node import ReplayConfig
+    from sam2s_ros.replay.node import ReplayConfig
 
     assert ReplayConfig(**written) == ReplayConfig()

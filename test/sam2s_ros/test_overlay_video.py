@@ -10,7 +10,7 @@ import numpy as np
 
 from sam2s_ros import overlay_video
 from sam2s_ros.overlay_video import OverlayVideo
-from sam2s_ros.sources import open_source
+from sam2s_ros.replay.sources import open_source
 
 KILLED = """
 import os, sys
