@@ -67,12 +67,12 @@ class FileRecording(Recording):
         for index, (path, name) in enumerate(zip(self.images, frame_names(self.images))):
             image = read_rgb(path)
             if image is None:
-                self._note_odd(f"frame {path.name} cannot be decoded")
+                self._note_odd(f"frame {path.name} cannot be decoded", image=True)
                 continue
             size = size or image.shape[:2]
             if image.shape[:2] != size:
                 (h, w), (height, width) = image.shape[:2], size
-                self._note_odd(f"frame {path.name} is {w}x{h}, the first one is {width}x{height}")
+                self._note_odd(f"frame {path.name} is {w}x{h}, the first one is {width}x{height}", image=True)
                 continue
             try:
                 truth = self._fitting(self._truth_of(path), path.name, size)

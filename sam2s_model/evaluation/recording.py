@@ -63,12 +63,13 @@ class Recording(ABC):
 
     Odd frames: an image that cannot be decoded or is not of the first image's size is left out; a mask that cannot be
     read or is not of its image's size is left out and its frame is delivered without truth. Each is counted in
-    `odd_count` and named in `odd` (the first 20 of a pass).
+    `odd_count`, images in `images_left_out` as well, and named in `odd` (the first 20 of a pass).
 
     name: unique in its data set; data_set: name of what it belongs to
     fps: frames per second of the recording itself
     length: number of frames, odd ones included, or None where it is not known without reading them all
     classes: object -> name of its class; empty where nothing is known, then every object is a class of its own
+    notes: sentences on what a pass has found, and how it was taken
     """
 
     def __init__(self, name: str, data_set: str, fps: float = ASSUMED_FPS, classes: dict[int, str] | None = None):
@@ -76,10 +77,11 @@ class Recording(ABC):
         self.length: int | None = None
         self.classes = dict(classes or {})
         self.odd: list[str] = []
-        self.odd_count = 0
+        self.odd_count = self.images_left_out = 0
+        self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[Frame]:
-        self.odd, self.odd_count = [], 0
+        self.odd, self.odd_count, self.images_left_out = [], 0, 0
         return self._frames()
 
     @property
@@ -95,9 +97,10 @@ class Recording(ABC):
     def _frames(self) -> Iterator[Frame]:
         """Yield the frames from the beginning."""
 
-    def _note_odd(self, what: str) -> None:
-        """Count something that was left out; `what` is a sentence that names it."""
+    def _note_odd(self, what: str, *, image: bool = False) -> None:
+        """Count something that was left out; `what` is a sentence that names it; image: it is an image, or several"""
         self.odd_count += 1
+        self.images_left_out += image
         if len(self.odd) < MAX_NAMED:
             self.odd.append(what)
 

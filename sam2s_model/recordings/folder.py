@@ -67,7 +67,7 @@ class FolderSource(FrameSource):
         for index, (path, frame_name) in enumerate(zip(self._images, self._names)):
             image = read_rgb(path)
             if image is None:
-                self._note_odd(f"frame {path.name} cannot be decoded")
+                self._note_odd(f"frame {path.name} cannot be decoded", image=True)
                 continue
             if not self._fits(path.name, image):
                 continue

@@ -21,6 +21,7 @@ class Frame:
     image: (H, W, 3) uint8 RGB, contiguous
     mask: (H, W) uint8 ground-truth labels (0 none, 255 outside the endoscope's field), or None
     name: file stem of a folder's image, otherwise the index with six digits
+    header_ns: the header's stamp where stamps of a bag step back and stamp_ns goes on; 0: stamp_ns is it
     """
 
     index: int
@@ -28,14 +29,16 @@ class Frame:
     image: np.ndarray
     mask: np.ndarray | None
     name: str
+    header_ns: int = 0
 
 
 class FrameSource(ABC):
     """An iterable of Frames that can be iterated again. It keeps one frame at a time.
 
-    Odd frames: an image that cannot be decoded, is not of the source's size, or whose stamp is not after the
-    one before, is left out; a mask that cannot be read or is not of its image's size is left out and its frame is
-    delivered without one. Each is counted in `odd_count` and named in `odd` (the first 20 of a pass).
+    Odd frames: an image that cannot be decoded, is not of the source's size, or whose stamp repeats or comes too late,
+    is left out; a mask that cannot be read or is not of its image's size is left out and its frame is
+    delivered without one. Each is counted in `odd_count`, images in `images_left_out` as well, and named in `odd` (the
+    first 20 of a pass).
 
     kind: "video", "folder", "bag" or "scene"
     spec: what was opened, as it was written
@@ -61,10 +64,10 @@ class FrameSource(ABC):
         self.label_set = ""
         self.class_names: dict[int, str] = {}
         self.odd: list[str] = []
-        self.odd_count = 0
+        self.odd_count = self.images_left_out = 0
 
     def __iter__(self) -> Iterator[Frame]:
-        self.odd, self.odd_count = [], 0
+        self.odd, self.odd_count, self.images_left_out = [], 0, 0
         return self._frames()
 
     @abstractmethod
@@ -80,9 +83,10 @@ class FrameSource(ABC):
             f"; {note}" for note in self.notes
         )
 
-    def _note_odd(self, what: str) -> None:
-        """Count something that was left out; `what` is a sentence that names it."""
+    def _note_odd(self, what: str, *, image: bool = False) -> None:
+        """Count something that was left out; `what` is a sentence that names it; image: it is an image, or several"""
         self.odd_count += 1
+        self.images_left_out += image
         if len(self.odd) < MAX_NAMED:
             self.odd.append(what)
 
@@ -91,7 +95,7 @@ class FrameSource(ABC):
         if image.shape[:2] == self.size:
             return True
         (h, w), (height, width) = image.shape[:2], self.size
-        self._note_odd(f"frame {name} is {w}x{h}, the first one is {width}x{height}")
+        self._note_odd(f"frame {name} is {w}x{h}, the first one is {width}x{height}", image=True)
         return False
 
     def _fitting_mask(self, name: str, mask: np.ndarray) -> np.ndarray | None:

@@ -49,7 +49,7 @@ class VideoSource(FrameSource):
             skipped = [0]
             for decoded in _decoded(container, stream, skipped):
                 if isinstance(decoded, str):
-                    self._note_odd(decoded)
+                    self._note_odd(decoded, image=True)
                     index += 1
                     continue
                 time = index / self.fps if decoded.time is None else decoded.time
@@ -63,7 +63,9 @@ class VideoSource(FrameSource):
                 previous = max(previous + 1, FIRST_STAMP_NS + round((time - first_time) * 1e9))
                 yield Frame(position, previous, image, None, name)
             if self.length is not None and index + skipped[0] < self.length:
-                self._note_odd(f"the file ends early: {index} of its {self.length - skipped[0]} frames are there")
+                self._note_odd(
+                    f"the file ends early: {index} of its {self.length - skipped[0]} frames are there", image=True
+                )
 
     def _opened(self) -> av.container.InputContainer:
         try:

@@ -57,6 +57,7 @@ Points = Annotated[
 ]
 Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
 MaskTopic = Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run has left there")]
 MaskValues = Annotated[
     str,
     typer.Option(
@@ -96,7 +97,10 @@ def demo(
         typer.Option(min=0.0, max=1000.0, help="Hz; 0: the source's own; default: what the tracker follows"),
     ] = None,
     frames: Frames = 0,
-    output: Annotated[Path, typer.Option(help="folder for the results")] = Path("output/demo"),
+    output: Annotated[
+        Optional[Path], typer.Option(help="folder for the results; default: output/demo, or a free one beside it")
+    ] = None,
+    overwrite: Overwrite = False,
     box: Boxes = None,
     point: Points = None,
     topic: Topic = "",
@@ -111,13 +115,15 @@ def demo(
 
     from sam2s_ros.commands.options import DemoOptions
     from sam2s_ros.demo.report import passed, tables
-    from sam2s_ros.demo.run import run_demo
+    from sam2s_ros.demo.run import OWN_FILES, run_demo
+    from sam2s_ros.processes.results import chosen_folder
 
     console = Console()
+    output = chosen_folder(output, "output/demo", OWN_FILES, overwrite=overwrite, say=_teller(console))
     options = DemoOptions(
         source=source, checkpoint=checkpoint, output=output, model=model, policy=policy, image_size=image_size,
         device=device, precision=precision, rate=rate, frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
-        keep_going=keep_going, topic=topic, mask_topic=mask_topic, say=_teller(console),
+        keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite, say=_teller(console),
     )  # fmt: skip
     summary = run_demo(options)
     console.print(tables(summary, output))
@@ -136,7 +142,10 @@ def track(
     precision: Precision = "auto",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="give the same bits every time")] = False,
     frames: Frames = 0,
-    output: Annotated[Path, typer.Option(help="folder for the results")] = Path("output/track"),
+    output: Annotated[
+        Optional[Path], typer.Option(help="folder for the results; default: output/track, or a free one beside it")
+    ] = None,
+    overwrite: Overwrite = False,
     box: Boxes = None,
     point: Points = None,
     topic: Topic = "",
@@ -157,15 +166,17 @@ def track(
     )
 
     from sam2s_ros.commands.options import TrackOptions
-    from sam2s_ros.commands.track import run_track
+    from sam2s_ros.commands.track import OWN_FILES, run_track
     from sam2s_ros.commands.track_report import tables
+    from sam2s_ros.processes.results import chosen_folder
 
     console = Console()
+    output = chosen_folder(output, "output/track", OWN_FILES, overwrite=overwrite, say=_teller(console))
     options = TrackOptions(
         source=source, checkpoint=checkpoint, output=output, model=model, policy=policy,
         image_size=image_size, device=device, precision=precision, deterministic=deterministic,
         frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
-        topic=topic, mask_topic=mask_topic, mask_values=mask_values, say=_teller(console),
+        topic=topic, mask_topic=mask_topic, mask_values=mask_values, overwrite=overwrite, say=_teller(console),
     )  # fmt: skip
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -191,6 +202,7 @@ def soak(
     precision: Precision = "auto",
     policy: Policy = "auto",
     output: Annotated[Optional[Path], typer.Option(help="file for the report, JSON")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Run camera, tracker node and subscriber for minutes, and count: losses, latency, memory, CPU.
 
@@ -203,7 +215,8 @@ def soak(
     console = Console()
     options = SoakOptions(
         minutes=minutes, size=size_of(size), rate=rate, checkpoint=checkpoint, model_time=model_time,
-        image_size=image_size, device=device, precision=precision, policy=policy, output=output, say=_teller(console),
+        image_size=image_size, device=device, precision=precision, policy=policy, output=output, overwrite=overwrite,
+        say=_teller(console),
     )  # fmt: skip
     found = run_soak(options)
     from sam2s_ros.demo.report import passed

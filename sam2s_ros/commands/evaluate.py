@@ -82,6 +82,9 @@ Masks = Annotated[
     bool, typer.Option("--masks", help="also write the masks, one PNG a frame; values are the ids of the ground truth")
 ]
 
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="remove what another evaluation, or this one, has left there")
+]
 MasksBag = Annotated[
     bool,
     typer.Option("--masks-bag", help="also write the masks as a bag, with the overlay and the label image for viewers"),
@@ -95,6 +98,7 @@ def run(
     output: Annotated[
         Path, typer.Option(help="folder for the report; one with a part of this evaluation is finished")
     ] = Path("output/eval"),
+    overwrite: Overwrite = False,
     prompt: PromptKind = "mask",
     clicks: Clicks = 3,
     start: Start = "appearance",
@@ -126,7 +130,7 @@ def run(
 
     Writes report.html, report.json and frames.csv. A killed evaluation goes on where it was with the same command.
     `sam2s eval live` plays the recordings to the real node; `sam2s eval compare A B` compares reports. The exit code is 1 when a
-    recording failed, or nothing was scored.
+    recording failed, images of one were left out, or nothing was scored.
     """
     from sam2s_model.evaluation.protocol import Protocol
     from sam2s_ros.evaluation.run import EvalOptions
@@ -137,7 +141,7 @@ def run(
         sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
         output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
         protocol=Protocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
-        masks_bag=masks_bag,
+        masks_bag=masks_bag, overwrite=overwrite,
         jobs=jobs, ray=ray,
     )  # fmt: skip
     raise typer.Exit(_evaluated(options))
@@ -152,6 +156,7 @@ def live(
     ] = None,
     checkpoint: Checkpoint = None,
     output: Annotated[Path, typer.Option(help="folder for the reports, one a rate: 1x, 4x, ...")] = Path("output/live"),
+    overwrite: Overwrite = False,
     prompt: PromptKind = "mask",
     clicks: Clicks = 3,
     start: Start = "appearance",
@@ -190,7 +195,7 @@ def live(
         sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
         output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
         protocol=Protocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
-        masks_bag=masks_bag,
+        masks_bag=masks_bag, overwrite=overwrite,
     )  # fmt: skip
     codes = [_evaluated(replace(options, output=output / f"{one:g}x", rate=one)) for one in rate or [1.0]]
     raise typer.Exit(max(codes))
@@ -219,7 +224,8 @@ def _evaluated(options: EvalOptions) -> int:
     if report["interrupted"]:
         raise KeyboardInterrupt
     nothing = not any(own["scored_frames"] for own in report["recordings"])
-    return FAILED if report["failed"] or nothing else 0
+    part = any(own["images_left_out"] for own in report["recordings"])
+    return FAILED if report["failed"] or nothing or part else 0
 
 
 @app.command("compare")
@@ -228,6 +234,7 @@ def compare(
         List[Path], typer.Argument(metavar="A B...", help="output folders of `sam2s eval`, or their report.json")
     ],
     output: Annotated[Optional[Path], typer.Option(help="JSON file for the differences")] = None,
+    overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(help="of the draws for the intervals")] = 0,
     draws: Annotated[int, typer.Option(min=100, max=10**6, help="for the intervals")] = 10_000,
 ) -> None:
@@ -238,14 +245,16 @@ def compare(
     from sam2s_model.evaluation import compare as comparison
     from sam2s_ros.evaluation.report import read_report
     from sam2s_ros.evaluation.tables import comparison_tables
+    from sam2s_ros.processes.results import claim_file
 
     if len(reports) < 2:
         raise ConfigError(f"there is {len(reports)} report: expected at least two to compare")
     first, *others = (read_report(path) for path in reports)
+    if output:
+        claim_file(output, overwrite=overwrite)
     found = {str(path): comparison.compare(first, other, seed, draws) for path, other in zip(reports[1:], others)}
     console = Console()
     for path, differences in found.items():
         console.print(comparison_tables(str(reports[0]), path, differences))
     if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(dict(first=str(reports[0]), others=found), indent=1) + "\n")

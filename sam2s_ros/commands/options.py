@@ -14,6 +14,7 @@ class TrackOptions:
     frames: at most, 0 no limit
     boxes: "x0,y0,x1,y1"; points: "x,y"; px of the first frame
     mask_values: how values of masks are read, see `mask_values.decide`
+    overwrite: whether results that `output` has of an earlier run are replaced
     say: told what the user should know, one line at a time
     """
 
@@ -32,6 +33,7 @@ class TrackOptions:
     topic: str = ""
     mask_topic: str = ""
     mask_values: str = "auto"
+    overwrite: bool = False
     say: Callable[[str], Any] = print
 
 

@@ -25,7 +25,10 @@ from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
 from sam2s_ros.processes.dds import label_set_path
+from sam2s_ros.processes.results import claim
 from sam2s_ros.replay.sources import Frame, FrameSource, open_source
+
+OWN_FILES = ("masks/*.png", "overlay.mp4", "summary.json")
 
 
 def run_track(
@@ -45,6 +48,7 @@ def run_track(
     )
     for note in source.notes:
         options.say(f"{source.spec}: {note}")
+    known = len(source.notes)
     if source.masks_said:
         options.say(f"masks of {source.spec}: {source.masks_said}")
     prompts, labels = first_prompts(source, first_frame(source), options.boxes, options.points)
@@ -59,7 +63,7 @@ def run_track(
     model = load_model(checkpoint, options.model, options.image_size, options.device, options.precision)
     label_set = LabelSet.from_yaml(label_set_path(source.label_set)) if source.label_set else GENERIC
     tracker = Tracker(model, options.policy, label_set=label_set)
-    output = _Output(options.output, source.fps, source.size, label_set)
+    output = _Output(options.output, source.fps, source.size, label_set, overwrite=options.overwrite)
     progress = _Progress()
     began = time.monotonic()
     try:
@@ -89,6 +93,8 @@ def run_track(
             ],
         )
         output.close(summary)
+    for note in source.notes[known:]:
+        options.say(f"{source.spec}: {note}")
     return summary
 
 
@@ -149,9 +155,11 @@ class _Interrupt:
 
 
 class _Output:
-    """The folder of results. Raises ConfigError when it holds masks that another program made."""
+    """The folder of results. Raises ConfigError when it has some and may not overwrite them, or masks of another program."""
 
-    def __init__(self, folder: Path, fps: float, size: tuple[int, int], label_set: LabelSet):
+    def __init__(
+        self, folder: Path, fps: float, size: tuple[int, int], label_set: LabelSet, *, overwrite: bool = False
+    ):
         self._label_set = label_set
         self._summary = folder / "summary.json"
         self.masks = folder / "masks"
@@ -160,9 +168,7 @@ class _Output:
             old = list(self.masks.glob("*.png")) if self.masks.is_dir() else []
             if old and not _is_ours(folder):
                 raise ConfigError(f"{self.masks} has PNG files that are not of `sam2s track`: give another --output")
-            for path in old:
-                path.unlink()
-            self._summary.unlink(missing_ok=True)
+            claim(folder, OWN_FILES, overwrite=overwrite)
             self.masks.mkdir(parents=True, exist_ok=True)
             # first of all, so that a run that is killed is recognised by the next one
             self._summary.write_text(json.dumps(dict(command="track", interrupted=True)) + "\n")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sam2s_model.errors import ConfigError, ErrorCode as Code, RequestError
+from sam2s_model.errors import ErrorCode as Code, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.options import DemoOptions
@@ -17,6 +17,7 @@ from sam2s_ros.commands.prompting import first_frame, first_prompts
 from sam2s_ros.demo.report import summarise
 from sam2s_ros.processes.dds import domain_exports, free_domain, label_set_path, local_environment
 from sam2s_ros.processes.graph import ChildDied, Graph
+from sam2s_ros.processes.results import RECORDED, claim
 from sam2s_ros.replay.sources import FrameSource, open_source
 
 LOAD_TIMEOUT = 180.0  # s for the tracker to load a checkpoint and warm up
@@ -29,7 +30,7 @@ SETTLE = 0.5  # s after the ends of a topic have found one another, until both k
 RECORDER_MEMORY = 512 << 20  # bytes
 HEADROOM = 0.8  # share of the tracker's measured speed that an automatic rate uses
 RATE_PROBES = 2  # frames stepped after the prompt to measure it
-OWN_FILES = ("overlay.mp4", "masks.mcap", "frames.jsonl", "recorder.json", "summary.json")
+OWN_FILES = (*RECORDED, "summary.json")
 
 
 def run_demo(options: DemoOptions) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     prompts, labels = first_prompts(source, frame, options.boxes, options.points)
     checkpoint = checkpoint_or_default(options.checkpoint, source.kind, options.device, options.say)
     options = replace(options, checkpoint=checkpoint)
-    _prepare(options.output)
+    claim(options.output, OWN_FILES, overwrite=options.overwrite)  # of logs, only the newest stay
     environment = local_environment(free_domain())
     os.environ.update(environment)  # before rclpy is loaded: this process is part of the graph
     from sam2s_ros.processes.graph_client import DemoClient
@@ -60,16 +61,6 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     )  # fmt: skip
     (options.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     return summary
-
-
-def _prepare(output: Path) -> None:
-    """Make the folder, and remove the results that an earlier demo left in it. Logs are written over."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for name in OWN_FILES:
-            (output / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{output} cannot be written to ({error.strerror}): give another --output") from error
 
 
 def _start(graph: Graph, options: DemoOptions, source: FrameSource) -> None:

@@ -18,9 +18,9 @@ from rich.table import Table
 from sam2s_model.errors import ConfigError
 from sam2s_ros.doctor.dds_loss import Measured, measure_loss
 from sam2s_ros.processes import dds
+from sam2s_ros.processes.shared_memory import SHM, orphans
 
 MINIMUM_PYTHON = (3, 10)
-SHM = "/dev/shm"
 SHM_NEEDED = 512 << 20  # bytes: a 64 MiB segment for each process of a graph of a few, twice over
 GOOD_LOSS = 0.02  # share of images
 SET_FOR_OTHERS = "sam2s and the launch files set it; for a camera driver and other subscribers, set what stands below"
@@ -51,7 +51,7 @@ def examine(
     say: told what takes long, one line at a time
     """
     findings = [_python(), *_torch(), *_ros()]
-    findings += [_shared_memory(), _allocator(), _profile()]
+    findings += [_shared_memory(), _orphans(), _allocator(), _profile()]
     if not measure:
         return findings
     if any(f.level is Level.FAIL for f in findings if f.what.startswith("ROS")):
@@ -202,10 +202,19 @@ def _shared_memory() -> Finding:
     if usage.free < SHM_NEEDED:
         advice = (
             f"give it {SHM_NEEDED >> 20} MiB: mount -o remount,size=1g {SHM}; in a container --shm-size=1g; "
-            f"remove {SHM}/fastrtps_* when no ROS process runs"
+            "what killed processes left stands below"
         )
         return Finding(Level.WARN, what, seen, advice)
     return Finding(Level.OK, what, seen)
+
+
+def _orphans() -> Finding:
+    what = f"{SHM} of killed processes"
+    found = orphans()
+    if not found.count:
+        return Finding(Level.OK, what, "none")
+    advice = "start a node of this package, which removes what nobody holds, or fastdds shm clean"
+    return Finding(Level.WARN, what, str(found), advice)
 
 
 def _allocator() -> Finding:

@@ -62,6 +62,8 @@ def evaluate(task: Task, on_frame: Callable[[int, int | None], Any] = lambda don
         frames_read=len(steps_ms),
         size=list(size),
         odd=dict(count=recording.odd_count, named=recording.odd),
+        images_left_out=recording.images_left_out,
+        notes=recording.notes,
         model=tracker.name,
         image_size=model.image_size,
         device=tracker.device_description(),

@@ -59,6 +59,7 @@ class LiveClient(DemoClient):
         self._wait(lambda: self.replay.get("state") == "paused", timeout, "the replay to see the tracker")
         for client in (self._prompts, self._state):
             self._wait(client.service_is_ready, timeout, f"service {client.srv_name}")
+        self._wait_until_known(timeout, "tracker")
 
     def resume(self) -> None:
         self._asked_again(self._pause, SetBool.Request(data=False))

@@ -92,7 +92,10 @@ def _recording(result: dict[str, Any]) -> dict[str, Any]:
         "figures",
         "objects",
     )
-    return {name: result[name] for name in kept}
+    since = dict(
+        images_left_out=result.get("images_left_out", 0), notes=result.get("notes", [])
+    )  # not in older results
+    return {**{name: result[name] for name in kept}, **since}
 
 
 def _timing(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

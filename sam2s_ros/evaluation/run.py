@@ -29,8 +29,13 @@ from sam2s_ros.evaluation.runners import Here, Processes, RayCluster, run_all
 from sam2s_ros.evaluation.sources import Source, left_out, open_recordings
 from sam2s_ros.evaluation.task import Engine, Task
 from sam2s_ros.processes.dds import share_directory
+from sam2s_ros.processes.results import claim, present
 
 RUN, RECORDINGS = "evaluation.json", "recordings"
+# what an evaluation writes besides, and what is replaced as a whole
+OWN_FILES = (
+    "report.json", "report.html", "frames.csv", RUN, f"{RECORDINGS}/**/*.json", "overlay/**/*.mp4", "masks/**/*.png", "masks/**/*.mcap",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class EvalOptions:
     only: names of the recordings to take, empty: all
     rate: of the live mode, see `Task`; 0: offline
     jobs: processes; ray: address of a cluster, "" for none
+    overwrite: whether what `output` has of another evaluation, or of this one, is removed first
     say: told what the user should know, one line at a time
     """
 
@@ -54,6 +60,7 @@ class EvalOptions:
     rate: float = 0.0
     jobs: int = 1
     ray: str = ""
+    overwrite: bool = False
     say: Callable[[str], Any] = print
 
 
@@ -74,7 +81,7 @@ def run_evaluation(
     """
     tasks, checkpoint, said = _plan(options)
     configuration = _configuration(options, checkpoint)
-    _claim(options.output, configuration)
+    _claim(options.output, configuration, overwrite=options.overwrite)
     for line in said:
         options.say(line)
     results = {task.key: _finished(options.output, task) for task in tasks}
@@ -185,17 +192,27 @@ def _absolute(path: str) -> str:
     return path if not path or path.startswith("scene:") else str(Path(path).expanduser().resolve())
 
 
-def _claim(folder: Path, configuration: dict[str, Any]) -> None:
-    """Make the folder that of this evaluation. Raises ConfigError when it has recordings of another."""
+def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool) -> None:
+    """Make the folder that of this evaluation.
+
+    Raises ConfigError when it has results of another one, and `overwrite` is false, or results that are of none.
+    """
     path = folder / RUN
+    if overwrite and path.is_file():  # without it, masks may be those of a data set
+        claim(folder, OWN_FILES, overwrite=True)
     try:
         known = json.loads(path.read_text()) if path.is_file() else None
         if known is None and (folder / RECORDINGS).exists():
             raise ConfigError(f"{folder} has recordings but no {RUN}: it is not of `sam2s eval`, give another --output")
-        if known is not None and known != configuration and any((folder / RECORDINGS).rglob("*.json")):
+        results = [file for file in present(folder, OWN_FILES) if file != path]
+        if known is None and results:
+            raise ConfigError(
+                f"{folder} has {results[0].name} but no {RUN}: it is not of `sam2s eval`, give another --output"
+            )
+        if known is not None and known != configuration and results:
             name, (before, now) = next(iter(changed_settings(known, configuration).items()))
             other = f"{folder} has an evaluation with {name} {before!r}, and this one has {now!r}"
-            raise ConfigError(f"{other}: give another --output")
+            raise ConfigError(f"{other}: give --overwrite, or give another --output")
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(path, configuration)
     except OSError as error:

@@ -26,7 +26,7 @@ class ShownBag:
 
     def __init__(self, path: Path, model: str):
         """Raises ConfigError when the package's message definitions are not installed."""
-        self._bag, self._model = MasksBag(path, MASKS, compress=True), model
+        self._bag, self._model = MasksBag(path, MASKS), model
 
     def write(self, step: Step) -> None:
         stamp = step.frame.stamp_ns

@@ -101,9 +101,10 @@ class StreamRecording(Recording):
         self.describe_masks()  # what can be no masks is refused as a whole, not frame by frame
         left = set(self._masks.numbers) if self._masks else set()
         numbers: list[int] = []
+        known = len(self._source.notes) - len(self.notes)  # said by describe_masks
         try:
             for frame in self._source:
-                number = frame.stamp_ns if self._source.kind == "bag" else frame.index
+                number = (frame.header_ns or frame.stamp_ns) if self._source.kind == "bag" else frame.index
                 left.discard(number)
                 numbers.append(number)
                 yield Frame(frame.index, frame.stamp_ns, frame.name, frame.image, self._truth(frame, number))
@@ -112,6 +113,8 @@ class StreamRecording(Recording):
         finally:
             self.odd = [*self._source.odd, *self.odd]
             self.odd_count += self._source.odd_count
+            self.images_left_out += self._source.images_left_out
+            self.notes = self._source.notes[known:]
 
     def _nearest(self, number: int, numbers: list[int]) -> str:
         """Where the nearest frame is, for the sentence on a mask that belongs to none."""

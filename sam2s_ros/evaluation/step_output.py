@@ -54,6 +54,7 @@ class StepOutput:
             if self._bag_path:
                 from sam2s_ros.evaluation.shown_bag import ShownBag
 
+                Path(self._bag_path).unlink(missing_ok=True)  # as for the masks
                 self._bag = ShownBag(Path(self._bag_path), self._model)
         except OSError as error:
             raise ConfigError(

@@ -45,6 +45,7 @@ def report_table(report: dict[str, Any], output: Path) -> Group:
         f"{report['frames_read']} frames {came}, {bare} of them without a mask; {odd} odd images or masks left out"
     ]
     lines += _odd_lines(report["recordings"])
+    lines += [f"{own['data_set']}/{own['name']}: {note}" for own in report["recordings"] for note in own["notes"]]
     lines += [f"nothing was scored of {name}: {reason}" for name, reason in report["unscored"].items()]
     lines += ["interrupted: the same command goes on with what is left"] if report["interrupted"] else []
     lines += [f"failed: {name}: {reason}" for name, reason in report["failed"].items()]

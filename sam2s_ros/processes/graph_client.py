@@ -20,6 +20,7 @@ from sam2s_model.prompts import Prompt
 from sam2s_ros.interfaces.messages import prompt_message, to_ns, to_time
 from sam2s_ros.interfaces.qos import OUTPUT
 from sam2s_ros.msg import TrackedMasks, TrackerStatus
+from sam2s_ros.processes.discovery import KnownTo
 from sam2s_ros.processes.process import initialise
 from sam2s_ros.srv import AddPrompts, GetState
 
@@ -114,6 +115,7 @@ class DemoClient:
             timeout,
             "the recorder to subscribe to the masks",
         )
+        self._wait_until_known(timeout, "tracker", "replay")
 
     def step_frame(self, timeout: float) -> float:
         """Publish one frame and wait for its masks. Returns the tracker's time for it, s."""
@@ -184,6 +186,13 @@ class DemoClient:
                 since, last = time.monotonic(), masks
             self._check_all()
             time.sleep(POLL)
+
+    def _wait_until_known(self, timeout: float, *names: str) -> None:
+        """Until these nodes have discovered this one's clients: before, the answer of a service that is ready may be lost."""
+        for name in names:
+            known = KnownTo(self._node, name)
+            self._wait(known, timeout, f"node {name} to know this one")
+            known.destroy(self._node)
 
     def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
         deadline = time.monotonic() + timeout

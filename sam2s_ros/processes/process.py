@@ -17,6 +17,7 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import Executor, ExternalShutdownException
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.timer import Timer
@@ -26,6 +27,7 @@ from sam2s_model.acceleration.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_ros.processes.awake import ClockWatch, steady
 from sam2s_ros.processes.callbacks import CallbackFailures, LenientExecutor, one_line
+from sam2s_ros.processes.shared_memory import SHM, remove_orphans
 from sam2s_ros.processes.unused import (
     check_environment,
     unused_files,
@@ -143,6 +145,8 @@ def run(
         return 0
     try:
         _check_arguments(sys.argv if args is None else args)
+        # 64 MiB of each process that was killed; a respawned node would fill a container with them
+        removed = remove_orphans()
         initialise(args)
         node, executor = make_node(), make_executor()
     except (Sam2sError, NameValidationException, ParameterException) as error:
@@ -150,6 +154,8 @@ def run(
         rclpy.try_shutdown()
         return BAD_INPUT
     _say_what_is_unused(node, sys.argv if args is None else args)
+    if removed.count:
+        get_logger("sam2s_ros").info(f"removed what killed processes had left in {SHM}: {removed}")
     for part in node.parts():
         executor.add_node(part)
     leaving = threading.Event()

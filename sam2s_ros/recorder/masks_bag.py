@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from sam2s_model.errors import ConfigError
 from sam2s_ros.processes.dds import share_directory
+from sam2s_ros.recorder.whole_mcap import WholeMcap
 
 MASKS_TYPE = "sam2s_ros/msg/TrackedMasks"
 OWN_TYPES = ("TrackedObject", "TrackedMasks")
@@ -18,42 +17,39 @@ OWN_TYPES = ("TrackedObject", "TrackedMasks")
 class MasksBag:
     """A single mcap file of TrackedMasks messages with their definitions, so that it opens without this package.
 
-    Other topics can be beside them, of types that every ROS distribution has.
-    It is written in a folder beside it and moved to `path` when it is complete. Raises ConfigError when the
-    package's message definitions are not installed.
+    Other topics can be beside them, of types that every ROS distribution has. It opens at any time, see `WholeMcap`, and is
+    compressed: masks are hundreds of times smaller then. Raises ConfigError when the package's message definitions are not
+    installed, FileExistsError when the file exists.
     """
 
-    def __init__(self, path: Path, topic: str, *, compress: bool = False):
-        """compress: the file's chunks, with zstd, which takes time while it is written"""
-        self._path = path
-        self._folder = path.with_name(path.name + ".part")
-        self._store = store = masks_typestore()
-        if self._folder.exists():
-            shutil.rmtree(self._folder)  # left by a recording that was killed
-        self._writer = Writer(self._folder, version=9, storage_plugin=StoragePlugin.MCAP)
-        if compress:
-            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        self._writer.open()
-        self._connection = self._writer.add_connection(topic, MASKS_TYPE, typestore=store)
-        self._others: dict[str, object] = {}
+    def __init__(self, path: Path, topic: str):
+        self._store = masks_typestore()
+        self._file = WholeMcap(path)
+        self._channel = self._add(topic, MASKS_TYPE)
+        self._others: dict[str, int] = {}
         self.messages = 0
 
     def write(self, time_ns: int, message: bytes) -> None:
         """message: a serialised TrackedMasks; time_ns: when it was received."""
-        self._writer.write(self._connection, time_ns, message)
+        self._file.write(self._channel, time_ns, message)
         self.messages += 1
 
     def write_other(self, time_ns: int, topic: str, message_type: str, message: bytes) -> None:
         """message_type: of all messages on this topic, such as sensor_msgs/msg/Image"""
         if topic not in self._others:
-            self._others[topic] = self._writer.add_connection(topic, message_type, typestore=self._store)
-        self._writer.write(self._others[topic], time_ns, message)
+            self._others[topic] = self._add(topic, message_type)
+        self._file.write(self._others[topic], time_ns, message)
+
+    def flush(self) -> None:
+        """Put what has come into the file."""
+        self._file.flush()
 
     def close(self) -> None:
-        self._writer.close()
-        (file,) = self._folder.glob("*.mcap")
-        file.replace(self._path)
-        shutil.rmtree(self._folder)
+        self._file.close()
+
+    def _add(self, topic: str, message_type: str) -> int:
+        definition, _ = self._store.generate_msgdef(message_type, ros_version=2)
+        return self._file.add_channel(topic, self._file.add_schema(message_type, "ros2msg", definition.encode()))
 
 
 def masks_typestore():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from sam2s_model.config import check_options, option
 from sam2s_model.errors import ConfigError
@@ -24,6 +24,7 @@ from sam2s_ros.interfaces.qos import LATCHED
 from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.processes.awake import AwakeClock
 from sam2s_ros.processes.process import Runnable, run
+from sam2s_ros.recorder.camera import CameraSubscription
 from sam2s_ros.recorder.writer import Job, RecordingWriter
 
 MATCH_WAIT = 1.0  # s of this process that masks wait for their image and ground truth
@@ -34,8 +35,13 @@ POLL = 0.2  # s
 class RecorderConfig:
     """The node's parameters."""
 
-    output: str = option("", "folder for the files; required; made if it is not there")
-    image: str = option("image", "topic of the images that are tracked")
+    output: str = option(
+        "", "folder for the files; required; where a recording is already, it goes to a free one beside it"
+    )
+    overwrite: bool = option(False, "whether a recording that is in that folder is removed")
+    image: str = option(
+        "image", "topic of the images that are tracked: Image or CompressedImage, as they are published"
+    )
     masks: str = option("tracker/masks", "topic of the tracker's TrackedMasks")
     labels: str = option("tracker/labels", "topic of the tracker's ClassLabels, for the colours")
     truth: str = option("mask", "topic of mono8 ground-truth label images with the images' stamps; empty: none")
@@ -74,10 +80,10 @@ class RecorderNode(Runnable, Node):
         (self._config,) = PARAMETERS.declare(self)
         config = self._config
         self._writer = RecordingWriter(
-            expanded(config.output), topic=self.resolve_topic_name(config.masks), fps=config.fps, alpha=config.alpha,
+            expanded(config.output), overwrite=config.overwrite, say=self.get_logger().warning, topic=self.resolve_topic_name(config.masks), fps=config.fps, alpha=config.alpha,
             queue_size=config.queue, reserve=config.reserve << 20, failed=self._on_failure,
         )  # fmt: skip
-        self._images: OrderedDict[int, Image] = OrderedDict()
+        self._images: OrderedDict[int, Image | CompressedImage] = OrderedDict()
         self._truths: OrderedDict[int, Image] = OrderedDict()
         self._masks: deque[tuple[TrackedMasks, int, float]] = (
             deque()
@@ -93,7 +99,7 @@ class RecorderNode(Runnable, Node):
         reliability = ReliabilityPolicy.RELIABLE if config.reliable else ReliabilityPolicy.BEST_EFFORT
         images = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=reliability)
         masks = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.RELIABLE)
-        self.create_subscription(Image, config.image, self._on_image, images)
+        self._camera = CameraSubscription(self, config.image, self._on_image, images)
         self.create_subscription(TrackedMasks, config.masks, self._on_masks, masks)
         self.create_subscription(ClassLabels, config.labels, self._on_labels, LATCHED)
         if config.truth:
@@ -101,7 +107,7 @@ class RecorderNode(Runnable, Node):
         self._reports = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._failure = ""
         self.steady_timer(POLL, self._poll)
-        self.get_logger().info(f"recording into {config.output}")
+        self.get_logger().info(f"recording into {self._writer.folder}")
 
     def close(self, timeout: float | None) -> bool:
         """Write what is waiting, and finish the files; the writer has its own timeout."""
@@ -116,12 +122,12 @@ class RecorderNode(Runnable, Node):
 
     def _on_failure(self, error: Exception) -> None:
         """Called when the files cannot be written to, also from the writer's thread."""
-        self._failure = f"recording into {self._config.output} failed: {error}"
+        self._failure = f"recording into {self._writer.folder} failed: {error}"
         print(self._failure, file=sys.stderr)
         self._report()
         self.finish(1)
 
-    def _on_image(self, message: Image) -> None:
+    def _on_image(self, message: Image | CompressedImage) -> None:
         self._counts["images"] += 1
         self._images[to_ns(message.header.stamp)] = message
         while len(self._images) > self._config.pending:
@@ -153,19 +159,31 @@ class RecorderNode(Runnable, Node):
 
     def _poll(self) -> None:
         self._truth_expected = bool(self._config.truth) and self.count_publishers(self._config.truth) > 0
+        self._camera.look()
         self._match()
         self._report()
 
     def _report(self) -> None:
         counts = self._counts | self.failures.values()
         values = [KeyValue(key=key, value=str(value)) for key, value in counts.items()]
-        doubt = self.clock_doubt() or self.failures.news()
+        doubt = self.clock_doubt() or self._doubt() or self.failures.news()
         level = DiagnosticStatus.ERROR if self._failure else DiagnosticStatus.WARN if doubt else DiagnosticStatus.OK
         message = self._failure or doubt or "recording"
         status = DiagnosticStatus(level=level, name="recorder: messages", message=message, values=values)
         report = DiagnosticArray(status=[status])
         report.header.stamp = self.get_clock().now().to_msg()
         self._reports.publish(report)
+
+    def _doubt(self) -> str:
+        """What is wrong with the recording though it goes on; "" when nothing is."""
+        without, matched = self._counts["masks_without_image"], self._counts["matched"]
+        if self._camera.doubt:
+            return self._camera.doubt
+        if without > matched:
+            return (
+                f"{without} of {without + matched} masks came without an image of their stamp on {self._camera.topic}"
+            )
+        return self._writer.doubt
 
     def _match(self, *, last: bool = False) -> None:
         """Hand masks on, in their order, as soon as their image and ground truth are here or have been waited for.

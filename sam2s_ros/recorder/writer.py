@@ -11,24 +11,28 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
-from sam2s_model.errors import ConfigError
+from sam2s_model.errors import ImageError
+from sam2s_model.recordings.pixels import ImageReader
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
-from sam2s_ros.interfaces.image_codec import to_gray, to_rgb
+from sam2s_ros.interfaces.image_codec import to_gray
 from sam2s_ros.interfaces.messages import to_ns, tracks_from_message
 from sam2s_ros.msg import TrackedMasks
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
+from sam2s_ros.recorder.folder import BAG, open_folder
 from sam2s_ros.recorder.masks_bag import MasksBag
 
-FILES = ("overlay.mp4", "masks.mcap", "frames.jsonl", "recorder.json")
 CLOSE_TIMEOUT = 30.0  # s
+FLUSH_EVERY = 1.0  # s without a frame, after which what has come is put into the files
+MOST_SIZES = 16  # of images in one recording, each with a video of its own
 
 
 @dataclass(frozen=True)
@@ -37,23 +41,29 @@ class Job:
 
     masks: TrackedMasks
     arrived: int
-    image: Image | None
+    image: Image | CompressedImage | None
     truth: Image | None
 
 
 class RecordingWriter:
-    """Writes the four FILES into a folder. `labels` may be set at any time.
+    """Writes overlay.mp4, masks.mcap, frames.jsonl and, at the end, recorder.json into a folder that has no recording.
 
-    When it cannot keep up, overlays are left out first and counted; only when the queue is full is a frame lost, and
-    counted too. While there is room to finish the files it ends: what a full disk cuts off cannot be read.
-    reserve: bytes of the disk that stay free; failed: called once, from the writer's thread, with the error that ended it
+    Whatever ends the process, the first three open. Images of another size than the first have a video of their own,
+    overlay_2.mp4 and so on. `labels` may be set at any time. When it cannot keep up, overlays are left out first and counted;
+    only when the queue is full is a frame lost, and counted too. While there is room to finish the files it ends.
+
+    output: the folder, unless it has a recording, see `open_folder`; overwrite: whether that is removed
+    say: told what a user should know, one sentence at a time; reserve: bytes of the disk that stay free
+    failed: called once, from the writer's thread, with the error that ended it
     Raises ConfigError when the folder cannot be written to.
     """
 
     def __init__(
         self,
-        folder: Path,
+        output: Path,
         *,
+        overwrite: bool,
+        say: Callable[[str], Any],
         topic: str,
         fps: float,
         alpha: float,
@@ -62,17 +72,13 @@ class RecordingWriter:
         failed: Callable[[Exception], None],
     ):
         self.labels: LabelSet = GENERIC
-        self._folder, self._fps, self._alpha, self._failed = folder, fps, alpha, failed
+        self.doubt = ""  # what is wrong with the recording so far, though it goes on
+        self._fps, self._alpha, self._failed, self._say = fps, alpha, failed, say
         self._reserve = reserve
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in FILES:
-                (folder / name).unlink(missing_ok=True)
-            self._lines = (folder / "frames.jsonl").open("w")
-        except OSError as error:
-            raise ConfigError(f"{folder} cannot be written to ({error.strerror}): give another folder") from error
-        self._bag = MasksBag(folder / "masks.mcap", topic)
-        self._video: OverlayVideo | None = None
+        self.folder, self._lines = open_folder(output, overwrite=overwrite, say=say)
+        self._bag = MasksBag(self.folder / BAG, topic)
+        self._reader = ImageReader()  # one, so that 10 and 12 bit images keep their brightness
+        self._videos: dict[tuple[int, int], OverlayVideo] = {}  # by size, in the order in which they came
         self._meter = OverlapMeter()
         self._step_ms, self._arrival_ms = array("d"), array("d")
         self._counts = dict(overlays_left_out=0, lost_in_queue=0, malformed=0, with_truth=0)
@@ -87,6 +93,9 @@ class RecordingWriter:
             self._jobs.put_nowait(job)
         except queue.Full:
             self._counts["lost_in_queue"] += 1
+            self.doubt = (
+                f"{self._counts['lost_in_queue']} frames were lost: they came faster than they could be written"
+            )
 
     def close(self, counts: dict[str, int]) -> None:
         """Write what is queued, close the files and write recorder.json with the node's counts."""
@@ -97,32 +106,43 @@ class RecordingWriter:
         with ExitStack() as files:  # each is closed, whatever befalls the others
             files.callback(self._lines.close)
             files.callback(self._bag.close)
-            if self._video is not None:
-                files.callback(self._video.close)
+            for video in self._videos.values():
+                files.callback(video.close)
         report = dict(
             counts,
             **self._counts,
             messages_in_bag=self._bag.messages,
-            overlay_frames=self._video.frames if self._video else 0,
+            overlay_frames=sum(video.frames for video in self._videos.values()),
+            overlays=[dict(file=v.path.name, height=h, width=w, frames=v.frames) for (h, w), v in self._videos.items()],
             error=str(self._error) if self._error else "",
             step_ms=summary_ms(self._step_ms),
             stamp_to_arrival_ms=summary_ms(self._arrival_ms),
             iou=self._meter.pairs(),
         )
-        (self._folder / "recorder.json").write_text(json.dumps(report, indent=2) + "\n")
+        (self.folder / "recorder.json").write_text(json.dumps(report, indent=2) + "\n")
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if self._error is not None:
-                continue  # the queue is emptied so that `close` does not block
+        while True:
             try:
-                self._write(job)
-            except Exception as error:
-                self._error = error
-                self._failed(error)
+                job = self._jobs.get(timeout=FLUSH_EVERY)
+            except queue.Empty:
+                self._attempt(self._bag.flush)
+                continue
+            if job is None:
+                return
+            self._attempt(self._write, job)
+
+    def _attempt(self, act: Callable[..., None], *arguments: Any) -> None:
+        if self._error is not None:
+            return  # the queue is emptied so that `close` does not block
+        try:
+            act(*arguments)
+        except Exception as error:
+            self._error = error
+            self._failed(error)
 
     def _write(self, job: Job) -> None:
-        free = shutil.disk_usage(self._folder).free
+        free = shutil.disk_usage(self.folder).free
         if free < self._reserve:
             raise OSError(
                 f"the disk is full: {free >> 20} MiB are free, the last {self._reserve >> 20} are left to finish the files"
@@ -156,14 +176,27 @@ class RecordingWriter:
             raise  # of the files
         except Exception as error:  # whatever a message leads to that no tracker of ours has sent: it alone is left out
             self._counts["malformed"] += 1
-            line["error"] = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            line["error"] = why
+            self.doubt = f"{self._counts['malformed']} frames have no overlay, the last one since {why}"
         self._lines.write(json.dumps(line) + "\n")
 
     def _draw(self, job: Job, tracks: Tracks) -> None:
         if job.image is None or self._jobs.qsize() > self._jobs.maxsize // 2:
             self._counts["overlays_left_out"] += 1
             return
-        drawn = draw_overlay(to_rgb(job.image), tracks, self.labels, alpha=self._alpha)
-        if self._video is None:
-            self._video = OverlayVideo(self._folder / "overlay.mp4", self._fps, *drawn.shape[:2])
-        self._video.write(drawn)
+        drawn = draw_overlay(self._reader.read(job.image), tracks, self.labels, alpha=self._alpha)
+        self._video_of(drawn.shape[:2]).write(drawn)
+
+    def _video_of(self, size: tuple[int, int]) -> OverlayVideo:
+        """Raises ImageError when there are too many."""
+        if size not in self._videos:
+            height, width = size
+            number = len(self._videos) + 1
+            if number > MOST_SIZES:
+                raise ImageError(f"image of {width}x{height}: expected at most {MOST_SIZES} sizes in a recording")
+            name = "overlay.mp4" if number == 1 else f"overlay_{number}.mp4"
+            self._videos[size] = OverlayVideo(self.folder / name, self._fps, height, width)
+            if number > 1:
+                self._say(f"images of another size came, {width}x{height}: their overlay is {name}")
+        return self._videos[size]

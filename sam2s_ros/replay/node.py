@@ -25,6 +25,7 @@ from sam2s_model.config import check_options, option
 from sam2s_model.errors import SourceError
 from sam2s_ros.interfaces.messages import to_time
 from sam2s_ros.interfaces.parameters import Parameters
+from sam2s_ros.processes.discovery import KnownToSubscribers
 from sam2s_ros.processes.process import BAD_INPUT, Runnable, run
 from sam2s_ros.replay.player import Player, PlayState
 from sam2s_ros.replay.sources import Frame, open_source
@@ -88,8 +89,9 @@ class ReplayNode(Runnable, Node):
         height, width = source.size
         self._image = _ImageBuffer(height, width, 3, "rgb8", config.frame_id)
         self._mask = _ImageBuffer(height, width, 1, "mono8", config.frame_id)
-        self._odd_named = 0
+        self._odd_named, self._notes_said = 0, len(source.notes)
         self._closing = False
+        self._known: KnownToSubscribers | None = None
         self._player = Player(
             source,
             self._emit,
@@ -115,7 +117,17 @@ class ReplayNode(Runnable, Node):
     # from the player's thread
 
     def _ready(self) -> bool:
-        return self._images.get_subscription_count() >= self._config.wait_for_subscribers
+        wanted = self._config.wait_for_subscribers
+        if self._images.get_subscription_count() < wanted:
+            return False
+        if wanted and self._known is None:  # that they are seen from here does not mean that they see this node
+            self._known = KnownToSubscribers(self, self._images.topic_name)
+        if self._known is not None and not self._known():
+            return False
+        if self._known is not None and self._known.silent:
+            names = ", ".join(self._known.silent)
+            self.get_logger().info(f"{names} subscribe to the images and did not answer: they may miss the first ones")
+        return True
 
     def _emit(self, frame: Frame) -> None:
         if self._config.stamps == "source":
@@ -146,7 +158,8 @@ class ReplayNode(Runnable, Node):
                 f"the source has ended: {counters.emitted} frames published, {counters.odd} left out"
             )
             if self._config.exit_at_end:
-                self._images.wait_for_all_acked(Duration(seconds=2))
+                for publisher in filter(None, (self._images, self._masks, self._frames)):
+                    publisher.wait_for_all_acked(Duration(seconds=2))
                 self.finish()
 
     # from the executor's thread
@@ -180,6 +193,9 @@ class ReplayNode(Runnable, Node):
         for sentence in source.odd[self._odd_named :]:
             self.get_logger().warning(f"left out: {sentence}")
         self._odd_named = len(source.odd)
+        for note in source.notes[self._notes_said :]:
+            self.get_logger().warning(note)
+        self._notes_said = len(source.notes)
         doubt = self.clock_doubt() or self.failures.news()
         status = DiagnosticStatus(
             level=DiagnosticStatus.ERROR

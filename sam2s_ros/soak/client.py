@@ -64,6 +64,7 @@ class SoakClient(DemoClient):
         """Once it and the tracker have found one another; settle: s until both know it."""
         for client in (self._camera, self._prompts, self._state):
             self._wait(client.service_is_ready, timeout, f"service {client.srv_name}")
+        self._wait_until_known(timeout, "camera", "tracker")
         ready = SetBool.Request(data=False)
         self._wait(
             lambda: self._call(self._camera, ready, CALL_TIMEOUT).success, timeout, "the camera to have a subscriber"

@@ -19,6 +19,7 @@ from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.demo.run import DRAIN_TIMEOUT, GRAPH_TIMEOUT, LOAD_TIMEOUT, QUIET, SETTLE, STEP_TIMEOUT
 from sam2s_ros.processes.dds import free_domain, local_environment
 from sam2s_ros.processes.graph import Graph
+from sam2s_ros.processes.results import claim_file
 
 PICTURES, PICTURES_BYTES = 50, 128 << 20  # that the camera shows, at most
 LARGEST = 1920 * 1080  # px; ten such images are what the DDS profile's shared memory holds
@@ -30,7 +31,7 @@ class SoakOptions:
     """checkpoint: a path or a published name; None for the package's default for the device
     model_time: s that a step sleeps, in place of the model; None: the model
     size: (width, height) of the camera, px; image_size: that the network sees, 0: the checkpoint's own
-    rate: Hz; output: of the report, JSON; say: told what happens, one line at a time
+    rate: Hz; output: of the report, JSON; overwrite: whether one that is there is replaced; say: told what happens, one line at a time
     """
 
     minutes: float
@@ -43,6 +44,7 @@ class SoakOptions:
     precision: str = "auto"
     policy: str = "auto"
     output: Path | None = None
+    overwrite: bool = False
     say: Callable[[str], Any] = print
 
 
@@ -62,7 +64,7 @@ def run_soak(options: SoakOptions) -> dict[str, Any]:
     """
     model = _model(options)
     if options.output is not None:
-        _prepare(options.output)
+        claim_file(options.output, overwrite=options.overwrite)
     environment = local_environment(free_domain())
     os.environ.update(environment)  # before rclpy is loaded: this process is part of the graph
     from sam2s_ros.soak.client import SoakClient
@@ -85,15 +87,6 @@ def run_soak(options: SoakOptions) -> dict[str, Any]:
     if options.output is not None:
         options.output.write_text(json.dumps(found, indent=2) + "\n")
     return found
-
-
-def _prepare(output: Path) -> None:
-    """Find out now whether the report can be written, not after hours. Raises ConfigError."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text("")
-    except OSError as error:
-        raise ConfigError(f"{output} cannot be written to ({error.strerror}): give another --output") from error
 
 
 def _model(options: SoakOptions) -> dict[str, Any]:

@@ -19,15 +19,19 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 if os.environ.get("ROS_DISTRO") == "humble":  # which does not know the line above; later ones complain about this one
     os.environ["ROS_LOCALHOST_ONLY"] = "1"
 
+sys.path.insert(0, str(Path(__file__).parent))  # the tests' helpers are modules of this folder
+
 import numpy as np
 import pytest
 import rclpy
+from rclpy.client import Client
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sam2s_ros.interfaces import image_codec, messages
+from sam2s_ros.processes.discovery import KnownTo
 
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -96,6 +100,7 @@ class Graph:
 
     def __init__(self):
         self.node = rclpy.create_node("test_graph")
+        self._clients: dict[tuple, tuple[Client, KnownTo]] = {}
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, daemon=True)
@@ -122,16 +127,33 @@ class Graph:
     def publisher(self, kind, topic: str, profile=RELIABLE):
         return self.node.create_publisher(kind, topic, profile)
 
+    def known_to(self, *names: str, timeout: float = 30.0) -> None:
+        """Return when these nodes have discovered all that this graph has made so far: what is sent now is not lost.
+
+        That a publisher counts a subscription says only that this side has discovered the other. names: with namespaces
+        """
+        for name in names:
+            known = KnownTo(self.node, name)
+            wait_until(known, timeout, lambda name=name: f"an answer of node {name}")
+            known.destroy(self.node)
+
     def call(self, kind, name: str, request=None, timeout: float = 20.0):
-        """The response of a service; fails when it does not come in `timeout` s."""
-        client = self.node.create_client(kind, name)
-        try:
-            assert client.wait_for_service(timeout), f"service {name} did not appear within {timeout} s"
-            future = client.call_async(request if request is not None else kind.Request())
-            wait_until(future.done, timeout, lambda: f"an answer of {name}")
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+        """The response of a service; fails when it does not come in `timeout` s. The request is sent once.
+
+        It is sent when the node whose service it is (the name without its last part) knows the client. Each client is
+        kept: a new one would have to be discovered for each call.
+        """
+        name = self.node.resolve_service_name(name)
+        if (kind, name) not in self._clients:
+            client = self.node.create_client(kind, name)
+            self._clients[kind, name] = client, KnownTo(self.node, name.rpartition("/")[0])  # in this order
+        client, known = self._clients[kind, name]
+        known.forget()  # it may be a process that has been started meanwhile
+        assert client.wait_for_service(timeout), f"service {name} did not appear within {timeout} s"
+        wait_until(known, timeout, lambda: f"the node of {name} to know its client")
+        answer = client.call_async(request if request is not None else kind.Request())
+        wait_until(answer.done, timeout, lambda: f"an answer of {name}")
+        return answer.result()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -275,3 +297,21 @@ def own_camera(new_camera) -> Camera:
 
 
 _cameras = itertools.count(1)
+
+
+@pytest.fixture
+def recorder(graph, start, tmp_path, request):
+    """Start a recorder in a namespace of its own: recorder(name=value) -> its process, and what publishes to it."""
+    from recording import Source
+
+    def begin(*before: str, kind: type | None = Image, **parameters):
+        """before: a command that starts the recorder; kind: of the images"""
+        name = f"/{request.node.name.split('[')[0]}"
+        arguments = ["--ros-args", "-r", f"__ns:={name}"]
+        for key, value in {"output": tmp_path / "out", **parameters}.items():
+            arguments += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
+        process = start([*before, sys.executable, "-m", "sam2s_ros.recorder.node", *arguments])
+        process.wait_for_output("recording into")
+        return process, Source(graph, name, kind)
+
+    return begin

@@ -64,6 +64,7 @@ def person(graph, start_tracker, camera):
     made = Person(graph)
     graph.wait_until(made.ready, 20)
     graph.wait_until(lambda: graph.node.count_publishers(f"{NAME}/prompt_result"), 20)
+    graph.known_to(NAME)
     camera.first(lambda: made.masks)
     return made
 

@@ -14,110 +14,13 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.serialization import deserialize_message
+from recording import T0, H, W, frames_in
 from rosbags.highlevel import AnyReader
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
 
 from sam2s_model.semantics import GENERIC
-from sam2s_model.tracks import State, Tracks
-from sam2s_ros.interfaces import image_codec, messages
+from sam2s_ros.interfaces import messages
 from sam2s_ros.msg import TrackedMasks
-
-H, W = 61, 80  # an odd height: the video leaves out a row
-T0 = 1_700_000_000_000_000_000
-
-
-def tracks_of(index: int) -> Tracks:
-    """Two objects: a square that moves one column a frame, and one that is not visible."""
-    label_map, left = np.zeros((H, W), np.uint8), 5 + index % 50
-    label_map[10:30, left : left + 20] = 1
-    return Tracks(
-        stamp=T0 + index * 10**8, label_map=label_map, object_ids=np.array([3, 7]), labels=np.array([1, 2], np.uint8),
-        class_ids=np.array([1, 2], np.uint8), class_names=("instrument", "object"),
-        states=np.array([State.TRACKED, State.OCCLUDED], np.uint8), scores=np.array([0.9, 0.1], np.float32),
-        predicted_ious=np.array([0.8, 0.2], np.float32),
-        boxes=np.array([[left, 10, left + 20, 30], [0, 0, 0, 0]], np.int32),
-        areas=np.array([400, 0]), centroids=np.array([[left + 9.5, 19.5], [np.nan, np.nan]], np.float32), revision=1,
-    )  # fmt: skip
-
-
-def truth_of(index: int) -> np.ndarray:
-    """Label 5 is half of object 3's square; 255 is outside."""
-    truth = np.where(tracks_of(index).label_map == 1, 5, 0).astype(np.uint8)
-    truth[20:30] = 0
-    truth[:, :2] = 255
-    return truth
-
-
-class Source:
-    """Publishes what a camera, an annotator and a tracker would."""
-
-    def __init__(self, graph, name: str):
-        self.images = graph.publisher(Image, f"{name}/image")
-        self.truths = graph.publisher(Image, f"{name}/mask")
-        self.masks = graph.publisher(TrackedMasks, f"{name}/tracker/masks")
-        self.sent: list[TrackedMasks] = []
-        self._graph, self._reports = graph, graph.collect(DiagnosticArray, "/diagnostics")
-        for publisher in (self.images, self.truths, self.masks):
-            graph.wait_until(
-                publisher.get_subscription_count,
-                30,
-                lambda name=publisher.topic_name: f"the recorder to subscribe to {name}",
-            )
-        time.sleep(0.5)
-
-    def counted(self) -> dict[str, int]:
-        """What the recorder said last."""
-        told = [s for message in list(self._reports)[-1:] for s in message.status if s.name == "recorder: messages"]
-        return {pair.key: int(pair.value) for status in told for pair in status.values}
-
-    def wait_for(self, **counts: int) -> None:
-        self._graph.wait_until(
-            lambda: counts.items() <= self.counted().items(), 30, lambda: f"{counts}, not {self.counted()}"
-        )
-
-    @staticmethod
-    def header(index: int) -> Header:
-        return Header(stamp=messages.to_time(T0 + index * 10**8), frame_id="camera")
-
-    def image(self, index: int) -> None:
-        pixels = np.full((H, W, 3), (200, 40, 10 * index), np.uint8)
-        self.images.publish(image_codec.to_message(pixels, self.header(index), "rgb8"))
-
-    def truth(self, index: int) -> None:
-        self.truths.publish(image_codec.to_message(truth_of(index), self.header(index), "mono8"))
-
-    def noise(self, index: int) -> None:
-        """An image that no codec makes small, with its ground truth and masks."""
-        pixels = np.random.default_rng(index).integers(0, 256, (H, W, 3), np.uint8)
-        self.images.publish(image_codec.to_message(pixels, self.header(index), "rgb8"))
-        self.truth(index)
-        self.mask(index)
-
-    def mask(self, index: int) -> None:
-        stamp = T0 + index * 10**8
-        message = messages.masks_message(
-            tracks_of(index), self.header(index), sequence=len(self.sent) + 1, received_ns=stamp + 10**6,
-            finished_ns=stamp + 21 * 10**6, model="test/none",
-        )  # fmt: skip
-        self.masks.publish(message)
-        self.sent.append(message)
-
-
-@pytest.fixture
-def recorder(graph, start, tmp_path, request):
-    def begin(*before: str, **parameters):
-        """before: a command that starts the recorder"""
-        name = f"/{request.node.name.split('[')[0]}"
-        arguments = ["--ros-args", "-r", f"__ns:={name}"]
-        for key, value in {"output": tmp_path / "out", **parameters}.items():
-            arguments += ["-p", f"{key}:={value}"]
-        process = start([*before, sys.executable, "-m", "sam2s_ros.recorder.node", *arguments])
-        process.wait_for_output("recording into")
-        return process, Source(graph, name)
-
-    return begin
 
 
 @pytest.mark.parametrize("clock", ["none", "jumps back"])
@@ -269,14 +172,6 @@ def test_files_that_cannot_be_finished_are_one_sentence_and_code_1(recorder, tmp
     assert f"recording into {tmp_path / 'out'} failed: " in process.output and "Traceback" not in process.output
 
 
-def frames_in(folder) -> tuple[int, int, int]:
-    """How many frames the video, the bag and the list have that a recorder has left."""
-    with av.open(str(folder / "overlay.mp4")) as container:
-        pictures = sum(1 for _ in container.decode(video=0))
-    with AnyReader([folder / "masks.mcap"]) as reader:
-        return pictures, len(list(reader.messages())), len((folder / "frames.jsonl").read_text().splitlines())
-
-
 def test_a_disk_that_becomes_full_ends_the_recording_with_files_that_can_be_read(graph, recorder, tmp_path):
     """A file system of 6 MiB, in a name space of its own; the recorder is told to leave 4."""
     unshare = ("unshare", "--map-root-user", "--mount", "sh", "-c")
@@ -326,3 +221,5 @@ def test_a_file_that_may_not_grow_ends_the_recording_and_the_list_of_frames_can_
     assert "failed: [Errno 27] File too large" in process.output
     lines = [json.loads(line) for line in (tmp_path / "out" / "frames.jsonl").read_text().splitlines()]
     assert len(lines) > 20
+    with AnyReader([tmp_path / "out" / "masks.mcap"]) as reader:
+        assert len(list(reader.messages())) > 10

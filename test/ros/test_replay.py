@@ -83,6 +83,7 @@ def replay(graph, start):
 
 def test_every_frame_once_in_order_and_on_time(replay):
     one = replay(SCENE.format(60), rate=40.0, exit_at_end=True, frame_id="endoscope")
+    reports = one.graph.collect(DiagnosticArray, "/diagnostics")
     assert one.process.wait(40) == 0, one.process.output
     one.wait_for(60)
     assert len(one.images) == len(one.masks) == 60
@@ -98,8 +99,17 @@ def test_every_frame_once_in_order_and_on_time(replay):
     assert abs(stamps[0] - time.time_ns()) < 60e9
     # absolute schedule: the whole takes 59 intervals, and errors of single frames do not add up
     seconds = (stamps[-1] - stamps[0]) * 1e-9
-    assert seconds == pytest.approx(59 / 40, rel=0.03)
-    assert np.median(np.diff(stamps)) * 1e-9 == pytest.approx(1 / 40, rel=0.1)
+    said = [
+        {v.key: v.value for v in s.values}
+        for report in list(reports)
+        for s in report.status
+        if s.name == "replay: source"
+    ]
+    if any(int(values["late"]) for values in said if values["source"] == SCENE.format(60)):
+        assert seconds > 59 / 40  # the machine was too slow for a frame: its schedule moves, and nothing is caught up
+    else:
+        assert seconds == pytest.approx(59 / 40, rel=0.03)
+        assert np.median(np.diff(stamps)) * 1e-9 == pytest.approx(1 / 40, rel=0.1)
 
 
 def test_own_rate_and_source_stamps(replay):

@@ -255,7 +255,7 @@ def test_p21_200_calls_while_overloaded_are_all_answered(faulty):
     faulty.fault.write_text("slow")
     requests = (
         (AddPrompts, "add_prompts", AddPrompts.Request(prompts=[BOX])),
-        (RemoveObjects, "remove_objects", RemoveObjects.Request(object_ids=[1])),
+        (RemoveObjects, "remove_objects", RemoveObjects.Request(object_ids=[10**6])),
         (GetState, "get_tracker_state", GetState.Request()),
     )
     clients = [
@@ -264,6 +264,7 @@ def test_p21_200_calls_while_overloaded_are_all_answered(faulty):
     ]
     for client, _ in clients:
         assert client.wait_for_service(20)
+    graph.known_to(faulty.name)
     answers, calls = [], itertools.cycle(clients)
     for _ in range(200):
         client, request = next(calls)

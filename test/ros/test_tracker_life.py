@@ -189,6 +189,7 @@ def test_p06_overload_counts_agree(graph, start_tracker, camera, hold):
     active(graph, process, "/busy/tracker")
     masks = graph.collect(TrackedMasks, "/busy/tracker/masks")
     camera.wait_for_subscriber()
+    graph.known_to("/busy/tracker")
     sent = {camera.send() for _ in range(30) if time.sleep(0.02) is None}
     hold.unlink()
     sent |= {camera.send() for _ in range(30) if time.sleep(0.02) is None}
@@ -231,6 +232,7 @@ def test_p16_p17_compressed_images(graph, start_tracker, camera):
     masks = graph.collect(TrackedMasks, "/jpeg/tracker/masks")
     publisher = graph.publisher(CompressedImage, "/jpeg/image")
     graph.wait_until(publisher.get_subscription_count, 20)
+    graph.known_to("/jpeg/tracker")
     _, jpeg = cv2.imencode(".jpg", camera.picture(0))
     _, png = cv2.imencode(".png", camera.picture(0))
     sent = [jpeg.tobytes(), b"", png.tobytes(), jpeg.tobytes()[:30], b"BM", png.tobytes()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,21 +20,25 @@ from sam2s_model.recordings.pixels import ImageReader, to_gray
 from sam2s_model.recordings.source import Frame, FrameSource
 from sam2s_model.recordings.video_stream import VideoReader
 from sam2s_ros.replay.sources.bag_help import ZSTD, what_helps
+from sam2s_ros.replay.sources.bag_masks import MaskStream
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-VIDEOS = ("foxglove_msgs/msg/CompressedVideo", "ffmpeg_image_transport_msgs/msg/FFMPEGPacket")
-VIDEO_HELPS = f"play the bag through a node that decodes it, or that sends its parts as {COMPRESSED} of format h264, and record that"
-WAITING_IMAGES = 8  # images held back for a mask that comes later in the bag
-WAITING_MASKS = 32  # masks held back for an image that comes later
+VIDEOS = ("FFMPEGPacket", "CompressedVideo")  # messages whose pictures need those before them
+VIDEO_HELPS = (
+    "play the bag through a node that decodes it (`ros2 run image_transport republish`), or that sends its parts as "
+    f"{COMPRESSED} of format h264, and record that"
+)
+TIME_JUMP_NS = 10**9  # as the node's parameter time_jump: stamps that go back further are of a clock that was set
 TYPES = get_typestore(Stores.ROS2_JAZZY)  # both messages are the same in every distribution since Foxy
 
 
 class BagSource(FrameSource):
     """One topic of images (Image or CompressedImage), and optionally one of masks with the same stamps.
 
-    Stamps are the header stamps, or the recording times of a bag whose headers have none; an image whose stamp is
-    not after the one before is left out. An image whose mask does not follow within eight images is delivered
-    without. Compressed images may be parts of one video, as H.264 cameras send them.
+    Stamps are the header stamps, or the recording times of a bag whose headers have none. An image whose stamp repeats, or
+    is at most a second before the one before, is left out; where stamps step back further, as when a clock is set, they are
+    counted on from there. Masks may be anywhere in the bag, as far as they are in the order of the images. Compressed images
+    may be parts of one video, as H.264 cameras send them.
 
     Raises SourceError when the bag cannot be read or has no such topic; it names the topics there are.
     """
@@ -52,52 +56,45 @@ class BagSource(FrameSource):
             raise SourceError(f"{spec} has no message on topic {self.topic!r}: expected at least one image")
         self.has_masks = bool(self.mask_topic)
         self.fps, self.size = self._probe()
+        self._mask_stamps: Counter[int] = Counter()  # how many masks have it
         if self.has_masks:
             self._reading, self.masks_said = self._look_at_masks(mask_values)
 
     def _frames(self) -> Iterator[Frame]:
-        waiting: list[Frame] = []
-        masks: OrderedDict[int, np.ndarray] = OrderedDict()
-        index, previous, reader = 0, 0, VideoReader()
+        masks = MaskStream(self._messages((self.mask_topic,)) if self.has_masks else iter(()), self._mask_stamps)
+        reader = VideoReader()
+        index, offset, header = 0, 0, 0  # offset: from the headers' stamps to those of the frames, ns
         stamps: list[int] = []  # of images, to say how far a mask without one is from the nearest
-        answered: set[int] = set()  # stamps of frames that got their mask, and of images that are left out
-        lost: list[int] = []
-        for topic, stamp, message in self._messages():
-            if topic == self.mask_topic:
-                mask = self._labels_of(stamp, message)
-                if mask is None:
-                    continue
-                masks[stamp] = self._reading.labels(mask)
-                while len(masks) > WAITING_MASKS:
-                    lost.append(masks.popitem(last=False)[0])
-            else:
-                name, position = f"{index:06d}", index
-                index += 1
-                if stamp <= previous:
+        for _, stamp, message in self._messages((self.topic,)):
+            name, position = f"{index:06d}", index
+            index += 1
+            mask = masks.take(stamp)
+            if header and stamp <= header:
+                if header - stamp <= TIME_JUMP_NS:
                     reader.skip(message)
-                    answered.add(stamp)
-                    self._note_odd(f"frame {name} has stamp {stamp} ns, not after {previous} ns of the frame before it")
+                    self._note_odd(
+                        f"frame {name} has stamp {stamp} ns, not after {header} ns of the frame before it", image=True
+                    )
                     continue
-                image = self._rgb_of(name, message, reader)
-                if image is None or not self._fits(name, image):
-                    answered.add(stamp)
-                    continue
-                previous = stamp
-                stamps.append(stamp)
-                waiting.append(Frame(position, stamp, image, None, name))
-            while waiting and (not self.has_masks or waiting[0].stamp_ns in masks or len(waiting) > WAITING_IMAGES):
-                yield self._with_mask(waiting.pop(0), masks, answered)
-        for frame in waiting:
-            yield self._with_mask(frame, masks, answered)
-        for stamp in (s for s in (*lost, *masks) if s not in answered):
+                offset = header + offset + round(1e9 / self.fps) - stamp
+                self._note(
+                    f"stamps step back by {(header - stamp) * 1e-9:.6g} s at frame {name}: from there they are counted on"
+                )
+            header = stamp
+            image = self._rgb_of(name, message, reader)
+            if image is None or not self._fits(name, image):
+                continue
+            bisect.insort(stamps, stamp)
+            labels = self._labels_of(stamp, mask) if mask is not None else None
+            if labels is not None:
+                labels = self._fitting_mask(name, self._reading.labels(labels))
+            yield Frame(position, stamp + offset, image, labels, name, stamp if offset else 0)
+        for stamp in masks.rest():
             self._note_odd(f"mask of stamp {stamp} {_why_lost(stamp, stamps)}")
 
-    def _with_mask(self, frame: Frame, masks: OrderedDict[int, np.ndarray], answered: set[int]) -> Frame:
-        mask = masks.pop(frame.stamp_ns, None)
-        if mask is not None:
-            answered.add(frame.stamp_ns)
-            mask = self._fitting_mask(frame.name, mask)
-        return Frame(frame.index, frame.stamp_ns, frame.image, mask, frame.name)
+    def _note(self, what: str) -> None:
+        if what not in self.notes:  # of an earlier pass
+            self.notes.append(what)
 
     def _messages(self, topics: tuple[str, ...] = ()) -> Iterator[tuple[str, int, object]]:
         """(topic, header stamp in ns, message) in the order of recording. topics: none are those of images and masks"""
@@ -118,7 +115,7 @@ class BagSource(FrameSource):
                             "its messages are compressed (zstd), and no metadata.yaml says so: give the folder with it; it has to say "
                             "compression_format: zstd and compression_mode: MESSAGE"
                         )
-                    self._note_odd(self._cut)
+                    self._note_odd(self._cut, image=topics != (self.mask_topic,))
                     return
                 stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
                 yield connection.topic, stamp or recorded, message
@@ -163,7 +160,9 @@ class BagSource(FrameSource):
     def _look_at_masks(self, how: str) -> tuple[MaskReading, str]:
         """How the values of all masks are read, and the line that says it. Raises SourceError."""
         parts = []
+        self._mask_stamps.clear()
         for _, stamp, message in self._messages((self.mask_topic,)):
+            self._mask_stamps[stamp] += 1
             try:
                 parts.append(MaskStatistics.of(np.ascontiguousarray(to_gray(message))))
             except ImageError as error:
@@ -179,7 +178,7 @@ class BagSource(FrameSource):
         try:
             return reader.read(message)
         except ImageError as error:
-            self._note_odd(f"frame {name} cannot be decoded ({error})")
+            self._note_odd(f"frame {name} cannot be decoded ({error})", image=True)
             return None
 
     def _labels_of(self, stamp: int, message) -> np.ndarray | None:
@@ -197,7 +196,7 @@ def _why_lost(stamp: int, stamps: list[int]) -> str:
     if away is None:
         return "has no image"
     if away == 0:
-        return f"came more than {WAITING_IMAGES} images after its image"
+        return "comes in another order than its image"
     return f"belongs to no image: the nearest is {away * 1e-6:.6g} ms away"
 
 
@@ -217,8 +216,7 @@ def _topic(spec: str, reader: Reader, wanted: str, *, besides: str = "", what: s
         return found[0]
     if not found:
         others = ", ".join(sorted({c.topic for c in reader.connections})) or "none"
-        videos = [
-            f"; {c.topic} is a video ({c.msgtype}): {VIDEO_HELPS}" for c in reader.connections if c.msgtype in VIDEOS
-        ]
-        raise SourceError(f"{spec} has no image topic: its topics are: {others}{''.join(videos[:1])}")
+        videos = sorted((c.topic, c.msgtype) for c in reader.connections if c.msgtype.rpartition("/")[2] in VIDEOS)
+        what = "".join(f"; {topic} is a video of {kind}: {VIDEO_HELPS}" for topic, kind in videos[:1])
+        raise SourceError(f"{spec} has no image topic: its topics are: {others}{what}")
     raise SourceError(f"{spec} has {len(found)} image topics, give one of them: {names}")

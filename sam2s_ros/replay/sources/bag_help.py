@@ -31,6 +31,9 @@ def what_helps(path: Path) -> str:
         files = [path / Path(name).name for name in names]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return f"its metadata.yaml cannot be read: make it again with `ros2 bag reindex {path}`"
+    kind = next((known for known, suffix in STORAGES.items() if files and files[0].suffix == suffix), "")
+    if not storage and kind:
+        return f"its metadata.yaml does not say how it is stored: write `storage_identifier: {kind}` there"
     if storage not in STORAGES:
         known = " or ".join(STORAGES)
         return f"its storage is {storage!r}, expected {known}: convert it with `ros2 bag convert` where that storage is installed"

@@ -12,6 +12,7 @@ from sam2s_ros.replay.sources.bag_help import is_packed, unpack
 
 SCENE_SCHEME = "scene:"
 BAG_SUFFIXES = (".mcap", ".db3")
+ROS1 = ".bag"  # and .bag.active while it is recorded, or when its recorder was killed
 KINDS = 'a video, an image folder (or one with frames/ and masks/), a rosbag2 folder or file, or "scene:"'
 
 
@@ -46,16 +47,17 @@ def open_source(spec: str | Path, *, topic: str = "", mask_topic: str = "", mask
 
         return BagSource(spec, bag, topic=topic, mask_topic=mask_topic, mask_values=mask_values)
     if is_dir:
+        ros1 = _only_ros1(path)
+        if ros1 is not None:
+            raise SourceError(f"{spec} has no images, but {ros1.name}, a ROS 1 bag{_from_ros1(ros1)}")
         _no_topic(spec, "an image folder", topic, mask_topic)
         from sam2s_model.recordings.folder import FolderSource
 
         return FolderSource(spec, path, mask_values)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise SourceError(f"{spec} is a single image: give the folder that it is in")
-    if path.suffix == ".bag":
-        raise SourceError(
-            f"{spec} is a ROS 1 bag: convert it to rosbag2 ({' or '.join(BAG_SUFFIXES)}) with rosbags-convert"
-        )
+    if ROS1 in path.suffixes[-2:]:
+        raise SourceError(f"{spec} is a ROS 1 bag{_from_ros1(path)}")
     _no_topic(spec, "a video", topic, mask_topic)
     from sam2s_model.recordings.video import VideoSource
 
@@ -81,6 +83,22 @@ def _bag_in(spec: str, path: Path, is_dir: bool) -> Path | None:
             f"{spec} has {packed.name}, which was compressed, and no metadata.yaml: unpack it with `zstd -d {packed}`"
         )
     return files[0] if files else None
+
+
+def _only_ros1(path: Path) -> Path | None:
+    """A ROS 1 bag in a folder that has neither images nor folders, or None."""
+    inner = sorted(path.iterdir())
+    if any(p.is_dir() or p.suffix.lower() in IMAGE_SUFFIXES for p in inner):
+        return None
+    return next((p for p in inner if ROS1 in p.suffixes[-2:]), None)
+
+
+def _from_ros1(path: Path) -> str:
+    """What to do about it, as the end of a sentence."""
+    mend = f" that was not closed: mend it with `rosbag reindex {path}`, then" if path.suffix == ".active" else ":"
+    return (
+        f"{mend} convert it to rosbag2 ({' or '.join(BAG_SUFFIXES)}) with `rosbags-convert --src {path} --dst FOLDER`"
+    )
 
 
 def _no_topic(spec: str, what: str, topic: str, mask_topic: str) -> None:

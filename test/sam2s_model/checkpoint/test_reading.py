@@ -7,7 +7,6 @@ import pickle
 import struct
 import warnings
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file

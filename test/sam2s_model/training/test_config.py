@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.training.config import Phase, TrainConfig, as_table, build, load_config
+from sam2s_model.training.config import Phase, TrainConfig, as_table, load_config
 
 FOLDER = Path(__file__).resolve().parents[3] / "config" / "train"
 

@@ -116,6 +116,7 @@ def test_track_writes_masks_video_and_summary(checkpoint, tmp_path):
         assert float(container.streams.video[0].average_rate) == 20.0
 
     again = [*arguments, "--model", "sam2s_pico", "--frames", 2, "--box", "10,10,50,50", "--point", "70,30"]
+    again.append("--overwrite")
     assert main([str(part) for part in again]) == 0
     assert sorted(m.name for m in (out / "masks").iterdir()) == ["000000.png", "000001.png"]
     summary = json.loads((out / "summary.json").read_text())
@@ -220,6 +221,44 @@ def test_masks_of_others_are_not_removed(checkpoint, tmp_path, capsys):
     assert main(["track", SCENE, *map(str, options(checkpoint, tmp_path))]) == 2
     assert "not of `sam2s track`: give another --output" in capsys.readouterr().err
     assert (tmp_path / "masks" / "000000.png").read_bytes() == b"precious"
+
+
+def test_p41_track_writes_over_nothing_without_overwrite(checkpoint, tmp_path, monkeypatch, capsys):
+    arguments = ["track", SCENE, *map(str, options(checkpoint, tmp_path / "out")), "--frames", "2"]
+    assert main(arguments) == 0
+    first = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert (
+        "has results already (masks/000000.png, masks/000001.png, overlay.mp4, ...): give another --output, or --overwrite"
+        in (capsys.readouterr().err)
+    )
+    assert first == {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert main([*arguments[:-1], "1", "--overwrite"]) == 0
+    assert [p.name for p in sorted((tmp_path / "out" / "masks").iterdir())] == ["000000.png"]
+
+    monkeypatch.chdir(tmp_path)  # the default is another folder each time
+    at = arguments.index("--output")
+    for name in ("track", "track_2", "track_3"):
+        assert main([*arguments[:at], *arguments[at + 2 :]]) == 0
+        assert (tmp_path / "output" / name / "summary.json").is_file()
+        assert (f"these go to output/{name}" in capsys.readouterr().out) == (name != "track")
+
+
+@pytest.mark.parametrize("file", ["masks.mcap", "overlay_2.mp4", "summary.json"])
+def test_p41_demo_writes_over_nothing_without_overwrite(checkpoint, tmp_path, capsys, file):
+    (tmp_path / file).write_text("precious")
+    assert main(["demo", "--source", SCENE, *map(str, options(checkpoint, tmp_path))]) == 2
+    assert f"has results already ({file}): give another --output, or --overwrite" in capsys.readouterr().err
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(file, "precious")]
+
+
+def test_p41_soak_writes_over_nothing_without_overwrite(tmp_path, capsys):
+    report = tmp_path / "soak.json"
+    report.write_text("precious")
+    assert main(["soak", "--minutes", "0.01", "--model-time", "0.005", "--output", str(report)]) == 2
+    assert "soak.json exists already (8 bytes): give another --output, or --overwrite" in capsys.readouterr().err
+    assert report.read_text() == "precious"
 
 
 CASES = {

@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,37 @@ def test_another_configuration_is_refused(whole, tmp_path, capsys):
     (tmp_path / "recordings").mkdir()
     assert evaluated(tmp_path, *SCENES) == 2
     assert "has recordings but no evaluation.json: it is not of `sam2s eval`" in capsys.readouterr().err
+
+
+def test_p41_eval_replaces_another_evaluation_with_overwrite_alone(whole, tmp_path, capsys):
+    output = tmp_path / "out"
+    shutil.copytree(whole, output)
+    before = {p: p.read_bytes() for p in output.rglob("*") if p.is_file()}
+    assert evaluated(output, SCENES[0], "--frames", "3") == 2
+    assert "give --overwrite" in capsys.readouterr().err
+    assert before == {p: p.read_bytes() for p in output.rglob("*") if p.is_file()}
+    assert evaluated(output, SCENES[0], "--frames", "3", "--overwrite") == 0
+    assert {p.name for p in output.rglob("*.json")} >= {"report.json", "evaluation.json"}
+    assert (
+        len(report(output)["recordings"]) == 1 and not list(output.rglob("*.png")) and not list(output.rglob("*.mp4"))
+    )
+
+    data_set = tmp_path / "data"
+    (data_set / "masks").mkdir(parents=True)
+    (data_set / "masks" / "0.png").write_bytes(b"precious")
+    assert evaluated(data_set, SCENES[0], "--overwrite") == 2
+    assert (data_set / "masks" / "0.png").read_bytes() == b"precious"
+
+
+def test_p41_a_comparison_is_not_written_over(whole, tmp_path, capsys):
+    (tmp_path / "a.json").write_text("precious")
+    command = ["eval", "compare", str(whole), str(whole), "--output", str(tmp_path / "a.json")]
+    assert (
+        main(command) == 2
+        and "a.json exists already (8 bytes): give another --output, or --overwrite" in capsys.readouterr().err
+    )
+    assert (tmp_path / "a.json").read_text() == "precious"
+    assert main([*command, "--overwrite"]) == 0 and "others" in json.loads((tmp_path / "a.json").read_text())
 
 
 def test_killed_and_resumed_it_gives_the_same_report(whole, tmp_path):
@@ -361,6 +393,13 @@ def test_what_was_left_out_is_counted_and_the_first_is_named(tmp_path, capsys):
     )
     assert "6 frames read, none dropped, 2 of them without a mask; 2 odd images or masks left out" in out
     assert "clip/clip: 2 left out, the first: mask 000004.png has the name of no image" in out
+
+
+def test_an_evaluation_without_some_of_the_images_fails(tmp_path, capsys):
+    assert evaluated(tmp_path / "out", str(folder(tmp_path / "clip", broken_frames=(2,)))) == 1
+    assert "clip/clip: 1 left out, the first: frame 00002.png cannot be decoded" in capsys.readouterr().out
+    (own,) = report(tmp_path / "out")["recordings"]
+    assert own["images_left_out"] == 1 and own["frames_read"] == 5 and own["scored_frames"]
 
 
 def test_masks_that_are_none_fail_their_recording(tmp_path, capsys):

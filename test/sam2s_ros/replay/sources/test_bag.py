@@ -118,7 +118,9 @@ def test_bag_of_compressed_images(tmp_path):
     check_pictures(open_source(tmp_path / "bag"), 4)
 
 
-@pytest.mark.parametrize("mask_delay", [-30_000_000, 1, 170_000_000], ids=["before", "after", "three images later"])
+@pytest.mark.parametrize(
+    "mask_delay", [-30_000_000, 1, 170_000_000, 10**10], ids=["before", "after", "three images later", "at the end"]
+)
 def test_bag_with_masks(tmp_path, mask_delay):
     messages = []
     for i in range(12):
@@ -215,5 +217,43 @@ def test_a_bag_of_another_kind_of_video_says_what_helps(tmp_path):
         time = store.types["builtin_interfaces/msg/Time"](sec=1, nanosec=0)
         message = store.types[kind](timestamp=time, frame_id="", data=np.zeros(3, np.uint8), format="h264")
         writer.write(connection, 10**9, store.serialize_cdr(message, kind))
-    with pytest.raises(SourceError, match=f"/video is a video .{kind}.: play the bag through a node that decodes it"):
+    with pytest.raises(SourceError, match=f"/video is a video of {kind}: play the bag through a node that decodes it"):
         open_source(str(tmp_path / "bag"))
+
+
+JUMPS = {
+    "a clock that was set back": [i - 200 * (i > 3) for i in range(12)],
+    "a first stamp in the future": [10**9, *range(1, 12)],
+    "one wild stamp": [i + 1000 * (i == 5) for i in range(12)],
+    "a bag that was recorded in a loop": [i % 6 + 100 for i in range(12)],
+}
+
+
+@pytest.mark.parametrize("name", JUMPS)
+def test_stamps_that_step_back_far_are_counted_on(tmp_path, name):
+    """As when a clock is set: every image is there, with its mask, at the bag's rate."""
+    messages = []
+    for i, at in enumerate(JUMPS[name]):
+        at = T0 + at * (500_000_000 if "loop" in name else 50_000_000)
+        messages.append(("/camera", IMAGE, image_message(picture(i), at), stamp(i)))
+        messages.append(("/truth", IMAGE, image_message(truth(i), at, "mono8"), stamp(i) + 1))
+    write_bag(tmp_path / "bag", messages)
+    source = open_source(tmp_path / "bag", topic="/camera", mask_topic="/truth")
+    for _ in range(2):
+        frames = check_pictures(source, 12)
+        assert all(np.array_equal(f.mask, truth(f.index)) for f in frames) and source.odd_count == 0
+        (note,) = source.notes
+        assert "stamps step back by" in note and "from there they are counted on" in note
+    changed = [f for f in frames if f.header_ns]
+    assert changed and all(f.header_ns != f.stamp_ns for f in changed)
+
+
+def test_masks_that_no_image_has_are_named_and_counted(tmp_path):
+    messages = [("/camera", IMAGE, image_message(picture(i), stamp(i)), stamp(i)) for i in range(6)]
+    for i in (-3, 0, 2, 3, 70, 71):  # two of them after the last image
+        messages.append(("/truth", IMAGE, image_message(truth(abs(i) % 6), stamp(i), "mono8"), stamp(i)))
+    write_bag(tmp_path / "bag", messages)
+    source = open_source(tmp_path / "bag", topic="/camera", mask_topic="/truth")
+    assert [f.mask is not None for f in source] == [i in (0, 2, 3) for i in range(6)]
+    assert (source.odd_count, source.images_left_out) == (3, 0)
+    assert f"mask of stamp {stamp(-3)} belongs to no image: the nearest is 150 ms away" in source.odd[0]

@@ -41,7 +41,7 @@ def video(path: Path, count: int = 6, size=(H, W)) -> Path:
 def turned(path: Path, *matrix: int) -> Path:
     """The video with another display matrix (a, b, c, d) in its track's header."""
     data = bytearray(path.read_bytes())
-    at = data.index(b"tkhd") + 4 + 4 + 20 + 16
+    at = data.rindex(b"tkhd") + 4 + 4 + 20 + 16  # the last: the first is of the fragments that it was written in
     a, b, c, d = matrix
     data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
@@ -252,7 +252,39 @@ def damaged(tmp_path: Path) -> dict[str, tuple[Path, str]]:
     copy.write_bytes(file_of(made["no_metadata"], ".mcap").read_bytes())
     for name in ("no_metadata", "packed", "messages"):
         (made[name] / "metadata.yaml").unlink()
+    unsaid = bag(tmp_path / "unsaid")
+    (unsaid / "metadata.yaml").write_text(
+        re.sub("storage_identifier: mcap", "storage_identifier: ''", (unsaid / "metadata.yaml").read_text())
+    )
+    (tmp_path / "ros1").mkdir()
+    for name in ("operation.bag", "operation.bag.active"):
+        (tmp_path / "ros1" / name).write_bytes(b"#ROSBAG V2.0\n" + bytes(100))
+    with Writer(tmp_path / "h264", version=9, storage_plugin=mcap) as writer:
+        topic = writer.add_connection(
+            "/image/ffmpeg",
+            "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
+            msgdef="uint8[] data\n",
+            rihs01="RIHS01_" + "0" * 64,
+        )
+        writer.write(topic, 1, b"\0\1\0\0\0\0\0\0")
     return {
+        "a storage that is not said": (
+            unsaid,
+            "its metadata.yaml does not say how it is stored: write `storage_identifier: mcap`",
+        ),
+        "ROS 1": (
+            tmp_path / "ros1",
+            "has no images, but operation.bag, a ROS 1 bag: convert it to rosbag2 .* `rosbags-convert",
+        ),
+        "ROS 1, as a file": (tmp_path / "ros1" / "operation.bag", "is a ROS 1 bag: convert it"),
+        "ROS 1, killed": (
+            tmp_path / "ros1" / "operation.bag.active",
+            "ROS 1 bag that was not closed: mend it with `rosbag reindex",
+        ),
+        "a video in messages": (
+            tmp_path / "h264",
+            "/image/ffmpeg is a video of ffmpeg_image_transport_msgs/msg/FFMPEGPacket: play",
+        ),
         "cut": (
             made["cut"],
             r"cut.mcap is cut, its end is missing: recover it with `mcap recover .*` or `ros2 bag reindex -s mcap",
