@@ -83,7 +83,6 @@ def test_a_node_removes_what_one_that_was_killed_has_left_and_leaves_those_that_
     time.sleep(shared_memory.YOUNG)
     killed.kill()
     killed.wait()
-    assert orphaned <= set(os.listdir(shared_memory.SHM))
     other, _ = started()
     try:
         left = set(os.listdir(shared_memory.SHM))
