@@ -258,7 +258,7 @@ def test_p36_a_transition_that_raises_is_said_in_log_and_status(graph, start_tra
 def test_p36_a_wrong_quality_of_service_at_start_is_one_sentence_and_exit_code_2(start, node, name, value):
     process = start([sys.executable, "-m", MODULES[node], *ros_args(**{name: value})])
     assert process.wait(30) == 2, process.output
-    assert "(parameters qos_overrides)" in process.output and str(value) in process.output, process.output
+    assert "parameter qos_overrides" in process.output and str(value) in process.output, process.output
     assert "Traceback" not in process.output
 
 

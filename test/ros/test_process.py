@@ -13,11 +13,13 @@ from rcl_interfaces.srv import GetParameters
 from sam2s_ros.processes.dds import share_directory
 
 MODULES = {
+    "pair_node": "sam2s_ros.tracker.pair",
+    "stereo_node": "sam2s_ros.tracker.stereo",
     "recorder_node": "sam2s_ros.recorder.node",
     "replay_node": "sam2s_ros.replay.node",
     "tracker_node": "sam2s_ros.tracker.node",
 }
-NODES = tuple(MODULES)
+NODES = ("recorder_node", "replay_node", "tracker_node")
 PROGRAMS = share_directory().parents[1] / "lib" / "sam2s_ros"
 BOTH = 1 << signal.SIGINT - 1 | 1 << signal.SIGTERM - 1  # as in /proc/PID/status
 

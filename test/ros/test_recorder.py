@@ -62,6 +62,8 @@ def test_files_hold_what_was_published(recorder, tmp_path):
             source.mask(i)
         source.image(i)
         source.truth(i)
+        if i == 0:  # masks wait for a ground truth only once there was one
+            source.wait_for(truths=1)
         if not i % 2:
             source.mask(i)
         time.sleep(0.05)
