@@ -230,12 +230,12 @@ def test_p36_masks_that_no_tracker_of_ours_sends_are_left_out_alone(graph, recor
     [
         ("qos_overrides./image.subscription.reliability", "relaible", "relaible"),
         ("qos_overrides./image.subscription.depth", "deep", "qos_overrides./image.subscription.depth"),
-        ("qos_overrides./image.subscription.depth", -1, "the quality of service of image"),
+        ("qos_overrides./image.subscription.depth", -1, "depth is -1: expected a whole number"),
     ],
 )
 def test_p36_a_transition_that_raises_is_said_in_log_and_status(graph, start_tracker, name, value, said):
     process = start_tracker(remap=("__node:=unsound",), **{name: value})
-    process.wait_for_output("configure failed: the quality of service of image (parameters qos_overrides): ", 60)
+    process.wait_for_output("configure failed: parameter qos_overrides./image.subscription.", 60)
     status = graph.call(GetState, "/unsound/get_tracker_state").status
     assert said in process.output and said in status.message and "Traceback" not in process.output
     assert status.state == TrackerStatus.STATE_UNKNOWN and "qos_overrides" in status.message

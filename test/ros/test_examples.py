@@ -15,6 +15,7 @@ from geometry_msgs.msg import TwistStamped
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_ros.commands.prompting import first_prompts
@@ -141,7 +142,10 @@ def test_the_controller_moves_only_while_the_mask_can_be_relied_on(graph, start,
         return graph.wait_until(lambda: commands and stands_still() != moving, 20, lambda: robot.output) is not None
 
     hour = 3600 * 10**9
-    send(frames[0].image, camera.stamp - hour)  # another size and an old stamp: the tracker begins anew
+    assert graph.call(
+        Trigger, "/steered/tracker/reset"
+    ).success  # otherwise one image of an hour ago is taken for a stray
+    send(frames[0].image, camera.stamp - hour)
     asked = AddPrompts.Request(prompts=[Prompt(box=prompt.box.tolist())])
     answer = graph.call(AddPrompts, "/steered/tracker/add_prompts", asked)
     assert list(answer.object_ids) == [1], answer.message
