@@ -20,7 +20,7 @@ from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_model.evaluation.recording import FIRST_STAMP_NS, Frame, Recording as EvaluatedRecording, Truth
+from sam2s_model.recordings.recording import FIRST_STAMP_NS, Frame, Recording as EvaluatedRecording, Truth
 from sam2s_model.evaluation.scores import Scorer
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.recordings.scene import SceneConfig

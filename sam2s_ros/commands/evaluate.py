@@ -130,7 +130,7 @@ def run(
     """
     from sam2s_model.evaluation.protocol import Protocol
     from sam2s_ros.evaluation.run import EvalOptions
-    from sam2s_ros.evaluation.sources import Source
+    from sam2s_model.recordings.open import Source
     from sam2s_ros.evaluation.task import Engine
 
     options = EvalOptions(
@@ -183,7 +183,7 @@ def live(
     """
     from sam2s_model.evaluation.protocol import Protocol
     from sam2s_ros.evaluation.run import EvalOptions
-    from sam2s_ros.evaluation.sources import Source
+    from sam2s_model.recordings.open import Source
     from sam2s_ros.evaluation.task import Engine
 
     options = EvalOptions(

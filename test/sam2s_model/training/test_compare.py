@@ -11,7 +11,7 @@ import pytest
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import NANO_CLASSES
 from sam2s_model.errors import ConfigError
-from sam2s_model.evaluation.recording import Truth
+from sam2s_model.recordings.recording import Truth
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.training import compare

@@ -6,6 +6,7 @@ import bisect
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from sam2s_model.errors import ImageError, SourceError
+from sam2s_model.recordings.bag_help import ZSTD, what_helps
 from sam2s_model.recordings.image_files import PROBED, common_size
 from sam2s_model.recordings.mask_files import describe_reading
 from sam2s_model.recordings.mask_values import MaskReading, MaskStatistics, decide
-from sam2s_model.recordings.source import Frame, FrameSource
+from sam2s_model.recordings.recording import Frame, Recording, Truth
 from sam2s_ros.interfaces.image_codec import decode_compressed, to_gray, to_rgb
-from sam2s_ros.replay.sources.bag_help import ZSTD, what_helps
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 WAITING_IMAGES = 8  # images held back for a mask that comes later in the bag
@@ -26,7 +27,7 @@ WAITING_MASKS = 32  # masks held back for an image that comes later
 TYPES = get_typestore(Stores.ROS2_JAZZY)  # both messages are the same in every distribution since Foxy
 
 
-class BagSource(FrameSource):
+class BagRecording(Recording):
     """One topic of images (Image or CompressedImage), and optionally one of masks with the same stamps.
 
     Stamps are the header stamps, or the recording times of a bag whose headers have none; an image whose stamp is
@@ -38,9 +39,18 @@ class BagSource(FrameSource):
 
     kind = "bag"
 
-    def __init__(self, spec: str, path: Path, *, topic: str = "", mask_topic: str = "", mask_values: str = "auto"):
-        super().__init__(spec)
-        self._path, self._cut = path, ""
+    def __init__(
+        self,
+        name: str,
+        spec: str,
+        path: Path,
+        *,
+        topic: str = "",
+        mask_topic: str = "",
+        mask_values: str = "auto",
+    ):
+        super().__init__(name, spec=spec)
+        self._path, self._cut, self._said = path, "", ""
         with self._opened() as reader:
             self.mask_topic = _topic(spec, reader, mask_topic, what="masks") if mask_topic else ""
             self.topic = _topic(spec, reader, topic, besides=self.mask_topic, what="images")
@@ -48,9 +58,12 @@ class BagSource(FrameSource):
         if not self.length:
             raise SourceError(f"{spec} has no message on topic {self.topic!r}: expected at least one image")
         self.has_masks = bool(self.mask_topic)
-        self.fps, self.size = self._probe()
+        self.fps, self._size = self._probe()
         if self.has_masks:
-            self._reading, self.masks_said = self._look_at_masks(mask_values)
+            self._reading, self._said = self._look_at_masks(mask_values)
+
+    def _masks_said(self) -> str:
+        return self._said
 
     def _frames(self) -> Iterator[Frame]:
         waiting: list[Frame] = []
@@ -75,12 +88,12 @@ class BagSource(FrameSource):
                     self._note_odd(f"frame {name} has stamp {stamp} ns, not after {previous} ns of the frame before it")
                     continue
                 image = self._rgb_of(name, message)
-                if image is None or not self._fits(name, image):
+                if image is None or not self._fits(name, image, self.size):
                     answered.add(stamp)
                     continue
                 previous = stamp
                 stamps.append(stamp)
-                waiting.append(Frame(position, stamp, image, None, name))
+                waiting.append(Frame(position, stamp, name, image, None))
             while waiting and (not self.has_masks or waiting[0].stamp_ns in masks or len(waiting) > WAITING_IMAGES):
                 yield self._with_mask(waiting.pop(0), masks, answered)
         for frame in waiting:
@@ -90,10 +103,10 @@ class BagSource(FrameSource):
 
     def _with_mask(self, frame: Frame, masks: OrderedDict[int, np.ndarray], answered: set[int]) -> Frame:
         mask = masks.pop(frame.stamp_ns, None)
-        if mask is not None:
-            answered.add(frame.stamp_ns)
-            mask = self._fitting_mask(frame.name, mask)
-        return Frame(frame.index, frame.stamp_ns, frame.image, mask, frame.name)
+        if mask is None:
+            return frame
+        answered.add(frame.stamp_ns)
+        return replace(frame, truth=self._fitting(Truth.of_labels(mask), frame.name, self.size))
 
     def _messages(self, topics: tuple[str, ...] = ()) -> Iterator[tuple[str, int, object]]:
         """(topic, header stamp in ns, message) in the order of recording. topics: none are those of images and masks"""
@@ -139,7 +152,8 @@ class BagSource(FrameSource):
         """(frames per second, (H, W)): the rate from the recording times, the size that most of the first good images have."""
         with self._opened() as reader:
             seconds = reader.duration * 1e-9
-        fps = (self.length - 1) / seconds if self.length > 1 and seconds > 0 else 1.0
+        count = self.length or 0
+        fps = (count - 1) / seconds if count > 1 and seconds > 0 else 1.0
         reason = "it has no image"
         sizes: list[tuple[int, int]] = []
         for _, _, message in self._messages((self.topic,)):

@@ -9,7 +9,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from sam2s_model.errors import SourceError
-from sam2s_ros.replay.sources import open_source
+from sam2s_model.recordings.open import open_recording
 
 H, W = 48, 64
 
@@ -91,20 +91,20 @@ def test_bag_of_images(tmp_path, storage, encoding):
     text = STORES.types[STRING](data="other")
     messages = [("/camera/image", IMAGE, image_message(picture(i), stamp(i), encoding), stamp(i) + 7) for i in range(6)]
     write_bag(tmp_path / "bag", [*messages, ("/chatter", STRING, text, stamp(6))], storage)
-    source = open_source(tmp_path / "bag")
+    source = open_recording(tmp_path / "bag")
     assert (source.kind, source.size, source.length, source.topic) == ("bag", (H, W), 6, "/camera/image")
     frames = check_pictures(source, 6)
     assert [f.stamp_ns for f in frames] == [stamp(i) for i in range(6)]
     (file,) = (p for p in (tmp_path / "bag").iterdir() if p.suffix in (".mcap", ".db3"))
-    assert len(list(open_source(file))) == 6
+    assert len(list(open_recording(file))) == 6
     (tmp_path / "bag" / "metadata.yaml").unlink()
-    assert len(list(open_source(tmp_path / "bag"))) == 6
+    assert len(list(open_recording(tmp_path / "bag"))) == 6
 
 
 def test_rate_of_a_bag(tmp_path):
     messages = [("/camera", IMAGE, image_message(picture(i), stamp(i)), stamp(i)) for i in range(11)]
     write_bag(tmp_path / "bag", messages)
-    assert open_source(tmp_path / "bag").fps == pytest.approx(20.0, rel=1e-3)
+    assert open_recording(tmp_path / "bag").fps == pytest.approx(20.0, rel=1e-3)
 
 
 def test_bag_of_compressed_images(tmp_path):
@@ -112,7 +112,7 @@ def test_bag_of_compressed_images(tmp_path):
         ("/camera/compressed", COMPRESSED, compressed_message(picture(i), stamp(i)), stamp(i)) for i in range(4)
     ]
     write_bag(tmp_path / "bag", messages)
-    check_pictures(open_source(tmp_path / "bag"), 4)
+    check_pictures(open_recording(tmp_path / "bag"), 4)
 
 
 @pytest.mark.parametrize("mask_delay", [-30_000_000, 1, 170_000_000], ids=["before", "after", "three images later"])
@@ -123,27 +123,27 @@ def test_bag_with_masks(tmp_path, mask_delay):
         if i != 5:
             messages.append(("/truth", IMAGE, image_message(truth(i), stamp(i), "mono8"), stamp(i) + mask_delay))
     write_bag(tmp_path / "bag", sorted(messages, key=lambda m: m[3]))
-    source = open_source(tmp_path / "bag", topic="camera", mask_topic="/truth")
+    source = open_recording(tmp_path / "bag", topic="camera", mask_topic="/truth")
     frames = check_pictures(source, 12)
-    assert [f.mask is None for f in frames] == [i == 5 for i in range(12)]
-    assert all(np.array_equal(f.mask, truth(f.index)) for f in frames if f.index != 5)
+    assert [f.truth is None for f in frames] == [i == 5 for i in range(12)]
+    assert all(np.array_equal(f.truth.labels, truth(f.index)) for f in frames if f.index != 5)
 
 
 def test_bag_with_two_cameras_needs_a_topic(tmp_path):
     messages = [(f"/{side}", IMAGE, image_message(picture(0), stamp(0)), stamp(0)) for side in ("left", "right")]
     write_bag(tmp_path / "bag", messages)
     with pytest.raises(SourceError, match="2 image topics, give one of them: /left, /right"):
-        open_source(tmp_path / "bag")
+        open_recording(tmp_path / "bag")
     with pytest.raises(SourceError, match="no images on topic '/middle': its image topics are: /left, /right"):
-        open_source(tmp_path / "bag", topic="/middle")
-    assert open_source(tmp_path / "bag", topic="left").topic == "/left"
-    assert open_source(tmp_path / "bag", mask_topic="left").topic == "/right"
+        open_recording(tmp_path / "bag", topic="/middle")
+    assert open_recording(tmp_path / "bag", topic="left").topic == "/left"
+    assert open_recording(tmp_path / "bag", mask_topic="left").topic == "/right"
 
 
 def test_bag_without_images(tmp_path):
     write_bag(tmp_path / "bag", [("/chatter", STRING, STORES.types[STRING](data="x"), 1)])
     with pytest.raises(SourceError, match="has no image topic: its topics are: /chatter"):
-        open_source(tmp_path / "bag")
+        open_recording(tmp_path / "bag")
 
 
 def test_odd_images_in_a_bag(tmp_path):
@@ -151,14 +151,14 @@ def test_odd_images_in_a_bag(tmp_path):
     messages = [["/camera", IMAGE, image_message(p, stamp(i)), stamp(i)] for i, p in enumerate(pictures)]
     messages[2][2].encoding = "32FC1"
     write_bag(tmp_path / "bag", messages)
-    source = open_source(tmp_path / "bag")
+    source = open_recording(tmp_path / "bag")
     assert [f.index for f in source] == [0, 3]
     assert "64x50" in source.odd[0] and "32FC1" in source.odd[1]
 
 
 def test_header_without_stamp_takes_the_recording_time(tmp_path):
     write_bag(tmp_path / "bag", [("/camera", IMAGE, image_message(picture(i), 0), stamp(i)) for i in range(3)])
-    assert [f.stamp_ns for f in open_source(tmp_path / "bag")] == [stamp(i) for i in range(3)]
+    assert [f.stamp_ns for f in open_recording(tmp_path / "bag")] == [stamp(i) for i in range(3)]
 
 
 def test_stamps_that_do_not_ascend_are_left_out(tmp_path):
@@ -170,11 +170,11 @@ def test_stamps_that_do_not_ascend_are_left_out(tmp_path):
         messages.append(("/truth", IMAGE, image_message(truth(i), at, "mono8"), stamp(i) + 1))
     write_bag(tmp_path / "bag", messages)
     for options in ({}, {"mask_topic": "/truth"}):
-        source = open_source(tmp_path / "bag", topic="/camera", **options)
+        source = open_recording(tmp_path / "bag", topic="/camera", **options)
         frames = list(source)
         assert [f.index for f in frames] == [0, 1, 4, 5]
         assert [f.stamp_ns for f in frames] == [stamp(i) for i in range(4)]
         assert source.odd_count == 2
         assert f"frame 000002 has stamp {stamp(1)} ns, not after {stamp(1)} ns" in source.odd[0]
         assert f"frame 000003 has stamp {stamp(0)} ns, not after {stamp(1)} ns" in source.odd[1]
-    assert all(np.array_equal(f.mask, truth(f.index)) for f in frames)
+    assert all(np.array_equal(f.truth.labels, truth(f.index)) for f in frames)
