@@ -56,13 +56,15 @@ class FileRecording(IndexedRecording):
     def _names(self) -> list[str]:
         return frame_names(self.images)
 
-    @cached_property
-    def annotated(self) -> Sequence[int]:
-        return [i for i, image in enumerate(self.images) if self._truth_of and image in self._truth_of]
+    def is_annotated(self, index: int) -> bool:
+        return self._truth_of is not None and self.images[index] in self._truth_of
 
     @property
     def binary(self) -> bool:
         return self._truth_of is not None and self._truth_of.binary
+
+    def stem(self, index: int) -> str:
+        return self.images[index].stem
 
     @property
     def object_folders(self) -> dict[int, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -255,14 +255,17 @@ class IndexedRecording(Recording):
     def frame(self, index: int) -> Frame:
         """Any frame, of whatever size it is. Raises SourceError for an image or a mask that cannot be read, or that do not fit."""
 
-    @property
     @abstractmethod
-    def annotated(self) -> Sequence[int]:
-        """The indices of the frames that have ground truth, ascending."""
+    def is_annotated(self, index: int) -> bool:
+        """Whether a frame has ground truth, which is not read."""
 
     @abstractmethod
     def truth(self, index: int) -> Truth | None:
         """The ground truth of a frame, without its image. Raises SourceError for a mask that cannot be read."""
+
+    def stem(self, index: int) -> str:
+        """What a frame's file is called, without its suffix, otherwise the index with six digits."""
+        return f"{index:06d}"
 
     @property
     def binary(self) -> bool:

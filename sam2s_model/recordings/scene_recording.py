@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -36,9 +36,8 @@ class SceneRecording(IndexedRecording):
         except SceneError as error:
             raise SourceError(f"{spec}: {error}") from error
 
-    @property
-    def annotated(self) -> Sequence[int]:
-        return range(self.length)
+    def is_annotated(self, index: int) -> bool:
+        return True
 
     def truth(self, index: int) -> Truth:
         return Truth.of_labels(self._scene[index].labels)

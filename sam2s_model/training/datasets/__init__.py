@@ -1,26 +1,27 @@
-"""Recordings of every kind, behind one interface: `clip.Recording`, with a teacher's features where there is a pack."""
+"""Recordings of every kind as training reads them, with a teacher's features where there is a pack."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.recordings.layouts import layout_named
 from sam2s_model.recordings.mask_files import said_once
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets.boxes import BoxRecording, box_recordings
-from sam2s_model.training.datasets.davis import davis_recordings
-from sam2s_model.training.datasets.folder import FolderRecording, each_by_itself, folder_recordings
 from sam2s_model.training.datasets.images import Still, stills
-from sam2s_model.training.datasets.scene import SceneRecording, numbered_scene, scene_config
+from sam2s_model.training.datasets.recording import TrainingRecording
+from sam2s_model.training.datasets.scenes import numbered_scene, scene_config, scene_recording
 from sam2s_model.training.datasets.values import Values
 from sam2s_model.training.pack import TeacherPack
 
 __all__ = [
-    "BoxRecording", "FolderRecording", "SceneRecording", "Still", "mask_lines", "numbered_scene", "open_source", "scene_config",
+    "BoxRecording", "Still", "TrainingRecording", "mask_lines", "numbered_scene", "open_source", "scene_config", "scene_recording",
 ]  # fmt: skip
 
 
-def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[FolderRecording] | list[Still]:
+def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[TrainingRecording] | list[Still]:
     """The recordings of a source, but for those held out; a scene has none, see `numbered_scene`, nor has a store.
 
     classes: rows of the class table
@@ -30,23 +31,24 @@ def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[FolderRe
         return []
     pack = TeacherPack.load(source.teacher) if source.teacher else None
     if source.kind == "images":
-        found = stills(source.path, pack, classes.index(source.class_name) if source.class_name else -1)
+        row = classes.index(source.class_name) if source.class_name else -1
+        return _chosen(stills(source.path, pack, row), source)
+    path, values = Path(source.path), Values.of(source, classes)
+    if source.kind == "boxes":
+        found = box_recordings(path, values)
     else:
-        values = Values.of(source, classes)
-        if source.kind == "boxes":
-            found = box_recordings(source.path, values)
-        else:
-            opened = davis_recordings if source.kind == "davis" else folder_recordings
-            found = opened(source.path, values, pack)
+        plain = source.kind == "davis" and not (path / "JPEGImages").is_dir()
+        opened = layout_named("folder" if plain else source.kind).open(path, values.masks)
+        found = [TrainingRecording(recording, values.rows_of(recording), pack) for recording in opened]
     found = _chosen(found, source)
-    return each_by_itself(found, values, pack) if source.stills and source.kind != "images" else found
+    return [part for recording in found for part in recording.parts()] if source.stills else found
 
 
 def mask_lines(recordings: Iterable[object]) -> list[str]:
     """What a user is told of how the masks of recordings are read: a line for those that are alike."""
-    return said_once(
-        [(r.name, r.masks.describe()) for r in recordings if isinstance(r, FolderRecording) and r.has_masks]
-    )
+    annotated = [r for r in recordings if isinstance(r, TrainingRecording) and r.has_masks]
+    lines = [(recording.name, recording.describe_masks()) for recording in annotated]
+    return said_once([(name, said) for name, said in lines if said])
 
 
 def _chosen(found: list, source: SourceConfig) -> list:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import numpy as np
 
 from sam2s_model.errors import SourceError
 from sam2s_model.recordings.image_files import images_in, read_rgb
+from sam2s_model.recordings.recording import FIRST_STAMP_NS, Frame, Truth
 from sam2s_model.recordings.sequences import subfolders
 from sam2s_model.recordings.video_files import as_file, as_shown
+from sam2s_model.training.datasets.recording import FRAME_NS
 from sam2s_model.training.pack import TeacherPack
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
@@ -44,6 +47,13 @@ class Still:
             return image, None
         rng = np.random.default_rng((zlib.crc32(self.name.encode()), index))
         return image, select(rng, self._pack.masks(self.name), image.shape[:2])
+
+    def frames(self) -> Iterator[Frame]:
+        """All selections, as the evaluation reads them. Raises SourceError."""
+        for index in range(len(self)):
+            image, labels = self.frame(index)
+            truth = None if labels is None else Truth.of_labels(labels)
+            yield Frame(index, FIRST_STAMP_NS + index * FRAME_NS, str(index), image, truth)
 
     def showing(self, least: float) -> list[int]:
         """The selections, all of which show something that the teacher found."""
