@@ -9,7 +9,7 @@ from pathlib import Path
 from sam2s_model.errors import SourceError
 from sam2s_model.paths import expanded
 from sam2s_model.recordings.bag_help import is_packed, unpack
-from sam2s_model.recordings.image_files import IMAGE_SUFFIXES
+from sam2s_model.recordings.image_files import IMAGE_SUFFIXES, images_in
 from sam2s_model.recordings.layouts import open_layout, recognise_layout
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.recordings.sequences import without_masks
@@ -95,6 +95,7 @@ def left_out(source: Source) -> str:
 def open_recording(spec: str | Path, *, topic: str = "", mask_topic: str = "", mask_values: str = "auto") -> Recording:
     """Open a video file, an image folder, a rosbag2 folder or file, or a "scene:" URI. Arguments are as of `Source`.
 
+    A folder may also be of a data set in one of LAYOUTS: then it is its only recording, or FOLDER#NAME is the one of that name.
     Raises SourceError, one sentence that names the path and what would be right.
     """
     spec = str(spec)
@@ -112,6 +113,10 @@ def open_recording(spec: str | Path, *, topic: str = "", mask_topic: str = "", m
     except (OSError, ValueError) as error:
         raise SourceError(f"{spec} cannot be looked at ({error})") from error
     if not exists:
+        folder, _, only = spec.rpartition("#")
+        if folder and expanded(folder).is_dir():
+            _no_topic(spec, "of a data set", topic, mask_topic)
+            return _in_data_set(spec, expanded(folder), only, mask_values)
         raise SourceError(f"{spec} does not exist: expected {KINDS}")
     bag = _bag_in(spec, path, is_dir)
     if bag:
@@ -122,6 +127,8 @@ def open_recording(spec: str | Path, *, topic: str = "", mask_topic: str = "", m
         _no_topic(spec, "an image folder", topic, mask_topic)
         from sam2s_model.recordings.files import ImageFolder
 
+        if not (path / "frames").is_dir() and not images_in(path) and recognise_layout(path):
+            return _in_data_set(spec, path, "", mask_values)
         return ImageFolder(name, spec, path, mask_values)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise SourceError(f"{spec} is a single image: give the folder that it is in")
@@ -133,6 +140,18 @@ def open_recording(spec: str | Path, *, topic: str = "", mask_topic: str = "", m
     from sam2s_model.recordings.video import VideoRecording
 
     return VideoRecording(name, spec, path)
+
+
+def _in_data_set(spec: str, path: Path, only: str, mask_values: str) -> Recording:
+    """The recording of a data set that has a name, or "" for its only one. Raises SourceError as `open_layout`, naming those there are."""
+    found = {recording.name: recording for recording in open_layout(path, "auto", mask_values)}
+    if only not in found and (only or len(found) > 1):
+        some = ", ".join([*list(found)[:8], *["..."] * (len(found) > 8)])
+        raise SourceError(f"{path} has the recordings {some}: give one of them as {path}#NAME")
+    recording = found[only] if only else next(iter(found.values()))
+    recording.spec = spec
+    recording.describe()  # where no image can be read, or masks can be no masks, it raises
+    return recording
 
 
 def _name_of(spec: str) -> str:

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from sam2s_model.config import POLICY_NAMES
+from sam2s_model.recordings.layouts import LAYOUTS
 
 if TYPE_CHECKING:  # torch is imported inside the commands
     from sam2s_ros.evaluation.run import EvalOptions
@@ -51,7 +52,7 @@ Only = Annotated[Optional[List[str]], typer.Option(help="name of a recording to 
 Layout = Annotated[
     str,
     typer.Option(
-        help="of the folders: auto, davis, sav, endovis2017, endovis2018, cholecseg8k, coco, folder or labelme"
+        help=f"of the folders: auto, {', '.join(LAYOUTS)}"
     ),
 ]
 TruthFolder = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,23 @@ def test_training_knows_the_classes_of_a_layout_and_follows_it_as_the_evaluation
     for ours, theirs in zip(trained.frames(), evaluated):
         assert np.array_equal(ours.image, theirs.image) and np.array_equal(ours.truth.labels, theirs.truth.labels)
     assert np.array_equal(trained.frame(1)[1], columns(0, 1, 2, 4))
+
+
+def test_a_recording_of_a_data_set_is_played_and_tracked_as_any_other(tmp_path):
+    for name in ("camel", "goat"):
+        write(tmp_path / "set" / "JPEGImages" / "480p" / name / "0.png", np.full((H, W, 3), 90, np.uint8))
+        write(tmp_path / "set" / "Annotations" / "480p" / name / "0.png", columns(0, 3))
+    recording = open_recording(f"{tmp_path}/set#goat")
+    (frame,) = recording
+    assert (recording.name, recording.spec, recording.size) == ("goat", f"{tmp_path}/set#goat", (H, W))
+    assert recording.has_masks and np.array_equal(frame.truth.labels, columns(0, 3))
+    for spec in (f"{tmp_path}/set", f"{tmp_path}/set#ox"):
+        with pytest.raises(SourceError, match="set has the recordings camel, goat: give one of them as .*set#NAME"):
+            open_recording(spec)
+    with pytest.raises(SourceError, match="topics are for bags only"):
+        open_recording(f"{tmp_path}/set#goat", topic="/camera")
+    shutil.rmtree(tmp_path / "set" / "Annotations" / "480p" / "camel")
+    assert open_recording(tmp_path / "set").name == "goat", "the only one that is annotated"
 
 
 def test_names_of_layouts_are_told_without_reading_images():
