@@ -88,7 +88,7 @@ class BagRecording(Recording):
                     self._note_odd(f"frame {name} has stamp {stamp} ns, not after {previous} ns of the frame before it")
                     continue
                 image = self._rgb_of(name, message)
-                if image is None or not self._fits(name, image, self.size):
+                if image is None or not self._fits(name, image):
                     answered.add(stamp)
                     continue
                 previous = stamp
@@ -213,7 +213,7 @@ def _rgb(message) -> np.ndarray:
 
 
 def _topic(spec: str, reader: Reader, wanted: str, *, besides: str = "", what: str) -> str:
-    """The topic to read. Raises SourceError naming the image topics there are."""
+    """Return the topic to read. Raises SourceError naming the image topics there are."""
     types = (IMAGE,) if what == "masks" else (IMAGE, COMPRESSED)
     found = sorted({c.topic for c in reader.connections if c.msgtype in types and c.topic != besides})
     names = ", ".join(found) if found else "none"

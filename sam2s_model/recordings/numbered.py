@@ -77,7 +77,7 @@ class NumberedMasks:
         return f": the nearest is {abs(number - nearest) * 1e-6:.6g} ms away"
 
     def truth(self, number: int, size: tuple[int, int]) -> Truth | None:
-        """The truth of a frame of size (H, W), None where there is no mask. Raises SourceError."""
+        """Return the truth of a frame of size (H, W), None where there is no mask. Raises SourceError."""
         if self._json is not None:
             return self._of_json(number, size)
         path = self._paths.get(number)
@@ -103,7 +103,7 @@ class NumberedMasks:
 
 
 def _json_in(path: Path) -> JsonTruth | None:
-    """The truth in a file of COCO, or in a folder that has JSON and no images; None for any other folder."""
+    """Return the truth in a file of COCO, or in a folder that has JSON and no images; None for any other folder."""
     if path.is_file():
         return json_truth(path.stem, [path])
     if not path.is_dir() or images_in(path):
@@ -118,7 +118,7 @@ def _from_one(numbers: Container[int], frames: int | None) -> bool:
 
 
 def _number(path: Path) -> int:
-    """The last number in a name; of two that are joined by . or _ seconds and nanoseconds."""
+    """Return the last number in a name; of two that are joined by . or _ seconds and nanoseconds."""
     found = re.search(r"(?:(\d+)[._](?=\d{9}$))?(\d+)$", path.stem)
     if not found:
         raise SourceError(

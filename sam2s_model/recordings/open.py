@@ -45,7 +45,7 @@ class Source:
 
 
 def open_recordings(source: Source) -> list[Recording]:
-    """The recordings of a source, at least one, all with ground truth.
+    """Return the recordings of a source, at least one, all with ground truth.
 
     Raises SourceError or ConfigError, one sentence that names the path and what would be right.
     """
@@ -68,7 +68,7 @@ def open_recordings(source: Source) -> list[Recording]:
 
 
 def _with_truth(source: Source) -> Recording:
-    """A recording with the masks that the source gives, or its own. Raises SourceError when it has neither."""
+    """Return a recording with the masks that the source gives, or its own. Raises SourceError when it has neither."""
     recording = open_recording(
         source.spec, topic=source.topic, mask_topic=source.mask_topic, mask_values=source.mask_values
     )
@@ -85,7 +85,7 @@ def _with_truth(source: Source) -> Recording:
 
 
 def left_out(source: Source) -> str:
-    """A line on the recordings of a folder that have images and no masks, or the other way round; "" where there are none."""
+    """Return a line on the recordings of a folder that have images and no masks, or the other way round; "" where there are none."""
     path = expanded(source.spec)
     names = without_masks(path) if path.is_dir() else []
     some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
@@ -143,7 +143,7 @@ def open_recording(spec: str | Path, *, topic: str = "", mask_topic: str = "", m
 
 
 def _in_data_set(spec: str, path: Path, only: str, mask_values: str) -> Recording:
-    """The recording of a data set that has a name, or "" for its only one. Raises SourceError as `open_layout`, naming those there are."""
+    """Return the recording of a data set that has a name, or "" for its only one. Raises SourceError as `open_layout`, naming those there are."""
     found = {recording.name: recording for recording in open_layout(path, "auto", mask_values)}
     if only not in found and (only or len(found) > 1):
         some = ", ".join([*list(found)[:8], *["..."] * (len(found) > 8)])
@@ -160,7 +160,7 @@ def _name_of(spec: str) -> str:
 
 
 def _bag_in(spec: str, path: Path, is_dir: bool) -> Path | None:
-    """What to hand to a bag reader: the file, the folder with its metadata, or the folder's only bag file."""
+    """Find what to hand to a bag reader: the file, the folder with its metadata, or the folder's only bag file."""
     if not is_dir:
         if is_packed(path):
             raise SourceError(f"{spec} is a file of a bag that was compressed: {unpack(path)}")

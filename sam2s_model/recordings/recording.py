@@ -71,13 +71,17 @@ class Truth:
     def labels(self) -> np.ndarray:
         """(H, W) uint8: 0 none, 255 void, other values objects; where masks overlap, the object with the larger number.
 
-        Raises SourceError for an object that no value can stand for, and where there is no mask that says the size.
+        Raises SourceError for an object that no value can stand for, for masks of several sizes, and where none says the size.
         """
         if self._labels is not None:
             return self._labels
         size = next((mask.shape for mask in (self.void, *self.masks.values()) if mask is not None), self._size)
         if size is None:
             raise SourceError("the ground truth of a frame has no mask: expected one at least, for its size")
+        if other := self.other_size(size):
+            raise SourceError(
+                f"masks of one frame are {size[1]}x{size[0]} and {other[1]}x{other[0]}: expected one size"
+            )
         labels = np.zeros(size, np.uint8)
         for label, mask in sorted(self.masks.items()):
             if not 0 < label < VOID:
@@ -93,8 +97,8 @@ class Truth:
             return self.masks[label]
         return np.zeros(size, bool) if self.complete else None
 
-    def other_size(self, size: tuple[int, int]) -> tuple[int, ...] | None:
-        """The size of the first mask that is not of the size (H, W); None where all are."""
+    def other_size(self, size: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return the size of the first mask that is not of the size (H, W); None where all are."""
         given = [self._labels] if self._labels is not None else [*self.masks.values(), self.void]
         return next((mask.shape for mask in given if mask is not None and mask.shape != size), None)
 
@@ -175,7 +179,7 @@ class Recording(ABC):
         self.classes = self.classes or dict(masks.classes)
 
     def _numbered_frames(self, masks: NumberedMasks) -> Iterator[Frame]:
-        """The frames with the truth of masks by number; a mask that belongs to no frame is odd."""
+        """Return the frames with the truth of masks by number; a mask that belongs to no frame is odd."""
         masks.describe()  # what can be no masks is refused as a whole, not frame by frame
         left, numbers = set(masks.numbers), []
         for frame in self._frames():
@@ -228,8 +232,9 @@ class Recording(ABC):
         if len(self.odd) < MAX_NAMED:
             self.odd.append(what)
 
-    def _fits(self, name: str, image: np.ndarray, size: tuple[int, int]) -> bool:
-        """Whether an image has a size (H, W); notes it when it has not."""
+    def _fits(self, name: str, image: np.ndarray, size: tuple[int, int] | None = None) -> bool:
+        """Whether an image has a size (H, W), by default the recording's; notes it when it has not."""
+        size = size or self.size
         if image.shape[:2] == size:
             return True
         (h, w), (height, width) = image.shape[:2], size
@@ -237,7 +242,7 @@ class Recording(ABC):
         return False
 
     def _fitting(self, truth: Truth | None, name: str, size: tuple[int, int]) -> Truth | None:
-        """The truth if its masks have the image's size (H, W), otherwise None; notes it when they have not."""
+        """Return the truth if its masks have the image's size (H, W), otherwise None; notes it when they have not."""
         wrong = truth.other_size(size) if truth else None
         if wrong is None:
             return truth
@@ -261,10 +266,10 @@ class IndexedRecording(Recording):
 
     @abstractmethod
     def truth(self, index: int) -> Truth | None:
-        """The ground truth of a frame, without its image. Raises SourceError for a mask that cannot be read."""
+        """Return the ground truth of a frame, without its image. Raises SourceError for a mask that cannot be read."""
 
     def stem(self, index: int) -> str:
-        """What a frame's file is called, without its suffix, otherwise the index with six digits."""
+        """Say what a frame's file is called, without its suffix, otherwise the index with six digits."""
         return f"{index:06d}"
 
     @property

@@ -29,7 +29,7 @@ class TruthOf(ABC):
         """Whether an image has ground truth, which is not read."""
 
     def place(self, image: Path) -> str:
-        """What an image's ground truth is called in a sentence."""
+        """Say what an image's ground truth is called in a sentence."""
         return f"the ground truth of {image}"
 
     def describe(self) -> str:
@@ -45,7 +45,7 @@ class TruthOf(ABC):
         return {}
 
     def unused(self, images: Sequence[Path]) -> list[str]:
-        """A sentence for each mask that belongs to none of the images."""
+        """Return a sentence for each mask that belongs to none of the images."""
         return []
 
 

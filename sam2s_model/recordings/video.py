@@ -55,7 +55,7 @@ class VideoRecording(Recording):
                 name, position = f"{index:06d}", index
                 index += 1
                 image = as_shown(decoded)
-                if not self._fits(name, image, self.size):
+                if not self._fits(name, image):
                     continue
                 # a file may repeat a time; the next nanosecond keeps the order strict
                 previous = max(previous + 1, FIRST_STAMP_NS + round((time - first_time) * 1e9))

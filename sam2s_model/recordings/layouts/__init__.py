@@ -29,12 +29,12 @@ LAYOUTS = {  # name -> the module here that has it, in the order in which they a
 
 
 def layout_named(name: str) -> Layout:
-    """Raises KeyError for a name that is not in LAYOUTS."""
+    """Return the layout of a name. Raises KeyError for a name that is not in LAYOUTS."""
     return import_module(f"{__name__}.{LAYOUTS[name]}").LAYOUTS[name]
 
 
 def recognise_layout(path: Path) -> str | None:
-    """The layout of a folder, or None."""
+    """Return the layout of a folder, or None."""
     found = next((name for name in LAYOUTS if layout_named(name).matches(path)), None)
     if found == "folder" and not any(path.glob("masks/")) and not any(path.glob("*/masks/")):
         return (
@@ -44,7 +44,7 @@ def recognise_layout(path: Path) -> str | None:
 
 
 def open_layout(path: Path, layout: str = "auto", mask_values: str = "auto") -> Sequence[FileRecording]:
-    """The recordings of a folder that have masks, in natural order; their data set has the folder's name.
+    """Return the recordings of a folder that have masks, in natural order; their data set has the folder's name.
 
     layout: a name of LAYOUTS, or "auto"; mask_values: how values of masks are read, see `mask_values.decide`
     Raises ConfigError for another name, and SourceError when the folder is not laid out so or has no recording.

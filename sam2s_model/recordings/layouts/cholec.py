@@ -28,7 +28,7 @@ def is_cholec(path: Path) -> bool:
 
 
 def cholec_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
-    """The clips videoNN_NNNNN of a folder, of its subfolders or of theirs. Raises SourceError."""
+    """Return the clips videoNN_NNNNN of a folder, of its subfolders or of theirs. Raises SourceError."""
     clips = [folder for first in [path, *subfolders(path)] for folder in [first, *subfolders(first)]]
     found = {}
     for clip in dict.fromkeys(clips):

@@ -24,7 +24,7 @@ def is_labelme(path: Path) -> bool:
 
 
 def labelme_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
-    """The images of a folder, or of its subfolders, each with the .json of its stem beside it. Raises SourceError."""
+    """Return the images of a folder, or of its subfolders, each with the .json of its stem beside it. Raises SourceError."""
     out = []
     for folder in _folders(path):
         if _pairs(folder):
@@ -38,7 +38,7 @@ def is_coco_layout(path: Path) -> bool:
 
 
 def coco_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
-    """The images that a file of COCO names, in a recording for each folder that they are in. Raises SourceError."""
+    """Return the images that a file of COCO names, in a recording for each folder that they are in. Raises SourceError."""
     file = _coco_file(path)
     content = read_json(file)
     if not is_coco(content):
@@ -70,7 +70,7 @@ def coco_recordings(path: Path, values: str | MaskReading = "auto") -> list[File
 
 
 def _coco_file(path: Path) -> Path | None:
-    """The first file that looks like COCO, in a folder or in its annotations/."""
+    """Return the first file that looks like COCO, in a folder or in its annotations/."""
     for folder in (path, path / "annotations"):
         for file in json_files(folder) if folder.is_dir() else ():
             with file.open("rb") as opened:

@@ -35,14 +35,14 @@ def is_folder(path: Path) -> bool:
 
 
 def davis_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
-    """The annotated sequences of a folder with JPEGImages*/ and Annotations*/. Raises SourceError."""
+    """Return the annotated sequences of a folder with JPEGImages*/ and Annotations*/. Raises SourceError."""
     rates = [re.search(r"_(\d+)fps$", folder.name) for folder in path.glob("JPEGImages*/")]
     fps = next((float(rate[1]) for rate in rates if rate), ASSUMED_FPS)
     return [_recording(sequence, path.name, fps, values) for sequence in davis_sequences(path)]
 
 
 def folder_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
-    """The recording in a folder with frames/ and masks/, or those in its subfolders, also without masks. Raises SourceError."""
+    """Return the recording in a folder with frames/ and masks/, or those in its subfolders, also without masks. Raises SourceError."""
     return [_recording(s, path.name, ASSUMED_FPS, values) for s in frame_sequences(path)]
 
 
@@ -52,7 +52,7 @@ def _recording(sequence: Sequence, data_set: str, fps: float, values: str | Mask
 
 
 def _truth_in(folder: Path, sequence: Sequence, values: str | MaskReading) -> tuple[TruthOf, dict[int, str]]:
-    """The truth in a folder of masks, and the classes of its objects. Raises SourceError."""
+    """Return the truth in a folder of masks, and the classes of its objects. Raises SourceError."""
     folders = {int(own.name): own for own in subfolders(folder) if own.name.isdigit()}
     if folders:
         masks = {label: images_in(own) for label, own in folders.items()}

@@ -22,7 +22,7 @@ __all__ = [
 
 
 def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[TrainingRecording] | list[Still]:
-    """The recordings of a source, but for those held out; a scene has none, see `numbered_scene`, nor has a store.
+    """Return the recordings of a source, but for those held out; a scene has none, see `numbered_scene`, nor has a store.
 
     classes: rows of the class table
     Raises ConfigError when nothing is left or a name is not there, and SourceError for what cannot be read.
@@ -45,7 +45,7 @@ def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[Training
 
 
 def mask_lines(recordings: Iterable[object]) -> list[str]:
-    """What a user is told of how the masks of recordings are read: a line for those that are alike."""
+    """Say what a user is told of how the masks of recordings are read: a line for those that are alike."""
     annotated = [r for r in recordings if isinstance(r, TrainingRecording) and r.has_masks]
     lines = [(recording.name, recording.describe_masks()) for recording in annotated]
     return said_once([(name, said) for name, said in lines if said])

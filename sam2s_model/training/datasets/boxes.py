@@ -38,7 +38,7 @@ class BoxRecording(TrainingRecording):
         self._boxes = boxes
 
     def boxes(self, index: int) -> list[Box]:
-        """The boxes of a frame; none where it has no file. Raises SourceError for a line that is not a box."""
+        """Return the boxes of a frame; none where it has no file. Raises SourceError for a line that is not a box."""
         path = self._boxes.get(self.recording.stem(self._frames[index]))
         return [] if path is None else read_boxes(path)
 
@@ -47,7 +47,7 @@ class BoxRecording(TrainingRecording):
 
 
 def read_boxes(path: Path) -> list[Box]:
-    """The boxes of a text file of lines "class x y width height". Raises SourceError."""
+    """Return the boxes of a text file of lines "class x y width height". Raises SourceError."""
     found = []
     try:
         lines = path.read_text().splitlines()
@@ -71,7 +71,7 @@ def read_boxes(path: Path) -> list[Box]:
 
 
 def box_recordings(path: Path, values: Values) -> list[TrainingRecording]:
-    """The recording in a folder with frames/ and boxes/, or those in its subfolders. Raises SourceError without any boxes."""
+    """Return the recording in a folder with frames/ and boxes/, or those in its subfolders. Raises SourceError without any boxes."""
     found: list[TrainingRecording] = []
     for sequence in frame_sequences(path):
         folder = sequence.images[0].parents[1] / "boxes" if sequence.images else path

@@ -56,7 +56,7 @@ class Still:
             yield Frame(index, FIRST_STAMP_NS + index * FRAME_NS, str(index), image, truth)
 
     def showing(self, least: float) -> list[int]:
-        """The selections, all of which show something that the teacher found."""
+        """Return the selections, all of which show something that the teacher found."""
         return list(range(len(self))) if self.has_masks else []
 
     def features(self, index: int) -> np.ndarray | None:
@@ -65,7 +65,7 @@ class Still:
 
 
 def select(rng: np.random.Generator, masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A label image (H, W) of up to four of some masks (K, h, w) bool, the smaller in front of the larger."""
+    """Return a label image (H, W) of up to four of some masks (K, h, w) bool, the smaller in front of the larger."""
     count = int(rng.integers(1, MOST_MASKS + 1))
     chosen = [masks[i] for i in rng.permutation(len(masks))[:count]]
     labels, kept = np.zeros(masks.shape[1:], np.uint8), 0
@@ -78,7 +78,7 @@ def select(rng: np.random.Generator, masks: np.ndarray, size: tuple[int, int]) -
 
 
 def stills(path: str | Path, pack: TeacherPack | None = None, row: int = -1) -> list[Still]:
-    """The images of a folder, of its folder frames/, of its subfolders, or of a video; names are FOLDER/STEM.
+    """Return the images of a folder, of its folder frames/, of its subfolders, or of a video; names are FOLDER/STEM.
 
     Raises SourceError when there are none.
     """

@@ -58,7 +58,7 @@ class TrainingRecording:
             yield replace(self.recording.frame(index), index=at, stamp_ns=FIRST_STAMP_NS + at * FRAME_NS)
 
     def showing(self, least: float) -> list[int]:
-        """The annotated frames with an object of at least that share of the frame. All masks are read, once."""
+        """Return the annotated frames with an object of at least that share of the frame. All masks are read, once."""
         if self._largest is None:
             self._largest = [self._largest_object(self._frames[i]) for i in self.annotated]
         return [i for i, share in zip(self.annotated, self._largest) if share > 0 and share >= least]

@@ -21,7 +21,7 @@ def scene_recording(config: SceneConfig, classes: tuple[str, ...] = ()) -> Train
 
 
 def numbered_scene(source: SourceConfig, number: int, height: int, classes: tuple[str, ...] = ()) -> TrainingRecording:
-    """The scene of a source with seed `first_seed` + number, always the same at a height (px) that the source may say."""
+    """Return the scene of a source with seed `first_seed` + number, always the same at a height (px) that the source may say."""
     look = np.random.default_rng((number, 2))
     return scene_recording(
         scene_config(look, source.first_seed + number, source.height or height, source.frames or FRAMES), classes
@@ -29,7 +29,7 @@ def numbered_scene(source: SourceConfig, number: int, height: int, classes: tupl
 
 
 def scene_config(rng: np.random.Generator, seed: int, height: int, frames: int = FRAMES) -> SceneConfig:
-    """A scene of any look, proportions, field and motion. height: px; seed: of the scene, 1000 and more for training."""
+    """Return a scene of any look, proportions, field and motion. height: px; seed: of the scene, 1000 and more for training."""
     return SceneConfig(
         width=int(rng.choice([1.0, 1.25, 1.78]) * height),
         height=height,

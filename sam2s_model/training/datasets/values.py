@@ -58,7 +58,7 @@ class Values:
 
 
 def _told(source: SourceConfig) -> MaskReading | None:
-    """What the values become where the source says it value by value; nothing is guessed then."""
+    """Say what the values become where the source says it value by value; nothing is guessed then."""
     if not (source.threshold or source.values or source.ignore):
         return None
     return told_values(source.threshold, source.values, source.ignore)

@@ -46,6 +46,8 @@ def test_masks_become_a_label_image():
     assert not Truth({}, size=(H, W)).labels.any()
     with pytest.raises(SourceError, match="object 0 has no value in a label image: expected 1 to 254"):
         Truth({0: masks[1]}).labels  # noqa: B018
+    with pytest.raises(SourceError, match="masks of one frame are 32x20 and 20x32: expected one size"):
+        Truth({1: masks[1], 2: masks[1].T}).labels  # noqa: B018
     with pytest.raises(SourceError, match="has no mask: expected one at least"):
         Truth({}).labels  # noqa: B018
 
