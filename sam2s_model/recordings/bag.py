@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rosbags.rosbag2 import Reader
@@ -108,7 +109,7 @@ class BagRecording(Recording):
         answered.add(frame.stamp_ns)
         return replace(frame, truth=self._fitting(Truth.of_labels(mask), frame.name, self.size))
 
-    def _messages(self, topics: tuple[str, ...] = ()) -> Iterator[tuple[str, int, object]]:
+    def _messages(self, topics: tuple[str, ...] = ()) -> Iterator[tuple[str, int, Any]]:
         """(topic, header stamp in ns, message) in the order of recording. topics: none are those of images and masks"""
         with self._opened() as reader:
             connections = [c for c in reader.connections if c.topic in (topics or (self.topic, self.mask_topic))]

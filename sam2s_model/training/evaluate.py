@@ -85,6 +85,7 @@ def open_recordings(
     Raises ConfigError and SourceError as `open_source` does.
     """
     found: list[TrainingRecording | Still] = []
+    own: list[TrainingRecording | Still]
     for source in sources:
         if source.kind == "scene":
             count = source.scenes or 1

@@ -15,6 +15,7 @@ from sam2s_model.errors import ConfigError, SourceError
 if TYPE_CHECKING:  # the command line lists names, and is fast
     from sam2s_model.recordings.files import FileRecording
     from sam2s_model.recordings.layouts.layout import Layout
+    from sam2s_model.recordings.mask_values import MaskReading
 
 LAYOUTS = {  # name -> the module here that has it, in the order in which they are tried
     "sav": "vos",
@@ -43,6 +44,17 @@ def recognise_layout(path: Path) -> str | None:
     return found
 
 
+def layout_recordings(path: Path, name: str, mask_values: str | MaskReading = "auto") -> Sequence[FileRecording]:
+    """Return the recordings of a folder in the layout of a name, also those without masks.
+
+    Raises SourceError when it is not laid out so.
+    """
+    known = layout_named(name)
+    if not known.matches(path):
+        raise SourceError(f"{path} is not laid out as {name}: expected {known.looks}")
+    return known.open(path, mask_values)
+
+
 def open_layout(path: Path, layout: str = "auto", mask_values: str = "auto") -> Sequence[FileRecording]:
     """Return the recordings of a folder that have masks, in natural order; their data set has the folder's name.
 
@@ -55,10 +67,7 @@ def open_layout(path: Path, layout: str = "auto", mask_values: str = "auto") -> 
     if found is None:
         looks = "; ".join(f"{name}: {layout_named(name).looks}" for name in LAYOUTS)
         raise SourceError(f"{path} has no layout that is known: expected one of {looks}")
-    known = layout_named(found)
-    if not known.matches(path):
-        raise SourceError(f"{path} is not laid out as {found}: expected {known.looks}")
-    recordings = [recording for recording in known.open(path, mask_values) if recording.has_masks]
+    recordings = [recording for recording in layout_recordings(path, found, mask_values) if recording.has_masks]
     if not recordings:
         raise SourceError(f"{path} is laid out as {found}, but has no recording with masks: expected at least one")
     return recordings

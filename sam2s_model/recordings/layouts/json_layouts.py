@@ -40,6 +40,8 @@ def is_coco_layout(path: Path) -> bool:
 def coco_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
     """Return the images that a file of COCO names, in a recording for each folder that they are in. Raises SourceError."""
     file = _coco_file(path)
+    if file is None:
+        raise SourceError(f"{path} has no file of COCO: expected one in it, or in its folder annotations")
     content = read_json(file)
     if not is_coco(content):
         raise SourceError(f"{file} is not a file of COCO: expected images or videos, and annotations")

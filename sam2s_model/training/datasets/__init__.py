@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.recordings.layouts import layout_named
+from sam2s_model.recordings.files import FileRecording
+from sam2s_model.recordings.layouts import layout_named, layout_recordings
 from sam2s_model.recordings.mask_files import said_once
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets.boxes import BoxRecording, box_recordings
@@ -37,9 +38,7 @@ def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[Training
     if source.kind == "boxes":
         found = box_recordings(path, values)
     else:
-        plain = source.kind == "davis" and not (path / "JPEGImages").is_dir()
-        opened = layout_named("folder" if plain else source.kind).open(path, values.masks)
-        found = [TrainingRecording(recording, values.rows_of(recording), pack) for recording in opened]
+        found = [TrainingRecording(r, values.rows_of(r), pack) for r in _in_layout(source.kind, path, values)]
     found = _chosen(found, source)
     return [part for recording in found for part in recording.parts()] if source.stills else found
 
@@ -49,6 +48,15 @@ def mask_lines(recordings: Iterable[object]) -> list[str]:
     annotated = [r for r in recordings if isinstance(r, TrainingRecording) and r.has_masks]
     lines = [(recording.name, recording.describe_masks()) for recording in annotated]
     return said_once([(name, said) for name, said in lines if said])
+
+
+def _in_layout(kind: str, path: Path, values: Values) -> Sequence[FileRecording]:
+    if kind not in ("davis", "folder"):
+        return layout_recordings(path, kind, values.masks)
+    plain = kind == "folder" or not (path / "JPEGImages").is_dir()
+    return layout_named("folder" if plain else "davis").open(
+        path, values.masks
+    )  # which say more exactly what is missing
 
 
 def _chosen(found: list, source: SourceConfig) -> list:

@@ -30,6 +30,8 @@ class BoxRecording(TrainingRecording):
     classes: of the class table, of each value
     """
 
+    recording: FileRecording
+
     def __init__(
         self, recording: FileRecording, boxes: Mapping[str, Path], classes: Mapping[int, int], only: int | None = None
     ):

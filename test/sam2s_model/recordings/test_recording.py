@@ -98,6 +98,9 @@ def test_every_layout_is_one_that_training_reads(tmp_path):
     assert all(layout_named(name).looks for name in LAYOUTS)
     for name in LAYOUTS:
         SourceConfig(name, "x")
+    for name in set(LAYOUTS) - {"davis", "folder"}:
+        with pytest.raises(SourceError, match=f"is not laid out as {name}: expected .*"):
+            open_source(SourceConfig(name, str(tmp_path)), ("object",))
     with pytest.raises(ConfigError, match="kind is 'other': expected one of .*endovis2018.*images"):
         DataConfig(sources=(SourceConfig("other", "x"),))
 
