@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol as Interface
@@ -12,9 +12,9 @@ import numpy as np
 
 from sam2s_model.evaluation.clicks import correction, first_prompt
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_model.evaluation.recording import Frame, Recording, Truth
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.lookahead import with_next
+from sam2s_model.recordings.recording import Frame, Truth
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.tracks import Tracks
 
@@ -51,7 +51,7 @@ class Prompted(Interface):
     tracks: Tracks
 
 
-def follow(tracker: Tracker, recording: Recording, protocol: Protocol) -> Iterator[Step]:
+def follow(tracker: Tracker, recording: Iterable[Frame], protocol: Protocol) -> Iterator[Step]:
     """Track a recording from its first frame to its last, or to `protocol.frames`.
 
     Objects beyond the tracker's `max_objects` are never prompted. Raises what the tracker raises.

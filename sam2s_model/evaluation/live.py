@@ -17,7 +17,7 @@ import numpy as np
 
 from sam2s_model.evaluation.follow import Step
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_model.evaluation.recording import Frame, Recording, Truth
+from sam2s_model.recordings.recording import Frame, Recording, Truth
 from sam2s_model.tracks import Tracks
 
 

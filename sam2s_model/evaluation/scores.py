@@ -22,7 +22,7 @@ import numpy as np
 from sam2s_model import metrics
 from sam2s_model.evaluation.follow import Step
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_model.evaluation.recording import Frame
+from sam2s_model.recordings.recording import Frame
 
 SINGLE = "#"  # begins the name of a class that is a single object
 OF_OBJECTS = ("j", "f", "jf", "dice")

@@ -10,13 +10,11 @@ import av
 
 from sam2s_model.errors import SourceError
 from sam2s_model.recordings.image_files import PROBED, common_size
-from sam2s_model.recordings.source import FIRST_STAMP_NS, Frame, FrameSource
+from sam2s_model.recordings.recording import ASSUMED_FPS, FIRST_STAMP_NS, Frame, Recording
 from sam2s_model.recordings.video_files import as_file, as_shown, orientation, shown_size
 
-ASSUMED_FPS = 25.0  # for a file that names no rate
 
-
-class VideoSource(FrameSource):
+class VideoRecording(Recording):
     """The first video stream of a file, as players show it: turned and mirrored as the file says, and cut as its edit list says.
 
     Stamps are its presentation times, counted from 1 s.
@@ -26,8 +24,8 @@ class VideoSource(FrameSource):
 
     kind = "video"
 
-    def __init__(self, spec: str, path: Path):
-        super().__init__(spec)
+    def __init__(self, name: str, spec: str, path: Path):
+        super().__init__(name, spec=spec)
         self._path = path
         with self._opened() as container:
             stream = _video_stream(spec, container)
@@ -36,7 +34,7 @@ class VideoSource(FrameSource):
             few = list(islice((f for f in _decoded(container, stream) if not isinstance(f, str)), PROBED))
         if not few:
             raise SourceError(f"{spec} is not a readable video: none of its frames can be decoded")
-        self.size = common_size([shown_size(frame) for frame in few])
+        self._size = common_size([shown_size(frame) for frame in few])
         if turned := orientation(few[0]):
             self.notes.append(f"the file says that it is shown {turned}: so are its frames, boxes and masks")
 
@@ -61,7 +59,7 @@ class VideoSource(FrameSource):
                     continue
                 # a file may repeat a time; the next nanosecond keeps the order strict
                 previous = max(previous + 1, FIRST_STAMP_NS + round((time - first_time) * 1e9))
-                yield Frame(position, previous, image, None, name)
+                yield Frame(position, previous, name, image, None)
             if self.length is not None and index + skipped[0] < self.length:
                 self._note_odd(
                     f"the file ends early: {index} of its {self.length - skipped[0]} frames are there", image=True

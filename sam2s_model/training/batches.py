@@ -16,9 +16,10 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import ConfigError, SourceError
+from sam2s_model.recordings.mask_values import VOID
 from sam2s_model.training.augment import Geometry, Look, draw_geometry
 from sam2s_model.training.cache import ByteCache
-from sam2s_model.training.clip import VOID, Clip
+from sam2s_model.training.clip import Clip
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 from sam2s_model.training.datasets import Still, numbered_scene, open_source
 from sam2s_model.training.sampling import draw_indices

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-
-VOID = 255  # label of pixels that are not scored: outside the endoscope's field, or unclear
 
 
 @dataclass(frozen=True)
@@ -36,19 +33,3 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self.images)
-
-
-class Recording(Protocol):
-    """One video, read lazily. A label is the same object through the whole recording.
-
-    name: for logs and tables; classes: label -> row of the class table, or -1 unknown
-    """
-
-    name: str
-    classes: dict[int, int]
-
-    def __len__(self) -> int:
-        """Frames."""
-
-    def frame(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Image (H, W, 3) uint8 RGB, and labels (H, W) uint8 as in `Clip`, or None where the frame has no masks."""

@@ -25,15 +25,13 @@ from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_model.evaluation.recording import Truth
 from sam2s_model.metrics import boundary_f, iou, j_and_f
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.tracking.tracker import Tracker
-from sam2s_model.training.clip import Recording
 from sam2s_model.training.data_config import SourceConfig
-from sam2s_model.training.datasets import SceneRecording, open_source
-from sam2s_model.training.evaluate import AnnotatedRecording
+from sam2s_model.training.datasets import Still, TrainingRecording, open_source, scene_recording
 
 FOUND = 0.5  # IoU from which a mask is on an object
 GONE = 15  # frames without an object after which it is said to return
@@ -107,7 +105,7 @@ class Ledger:
 
 def measure(
     model: Sam2Model,
-    recordings: Sequence[Recording],
+    recordings: Sequence[TrainingRecording | Still],
     policy: str,
     config: TrackerConfig = TrackerConfig(),
     frames: int = 0,
@@ -121,7 +119,7 @@ def measure(
     for recording in recordings:
         tracker = Tracker(model, policy, config)
         own: dict[int, Ledger] = {}
-        for step in follow(tracker, AnnotatedRecording(recording), Protocol(prompt="mask", frames=frames)):
+        for step in follow(tracker, recording.frames(), Protocol(prompt="mask", frames=frames)):
             tracked = [label for label in step.ids if label not in step.prompted]
             if not tracked:
                 continue
@@ -147,7 +145,7 @@ def measure(
     )
 
 
-def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) -> Iterator[Recording]:
+def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) -> Iterator[TrainingRecording]:
     """Scenes with two instruments of one class and much smoke, one of which leaves for 30, 100 or 300 frames, twice."""
     for seed in seeds:
         for absence in ABSENCES:
@@ -162,7 +160,7 @@ def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) 
                 smoke=0.9,
                 absence=extra,
             )
-            recording = SceneRecording(config, NANO_CLASSES)
+            recording = scene_recording(config, NANO_CLASSES)
             recording.name = f"{recording.name}, {absence} frames away"
             yield recording
 
@@ -203,7 +201,7 @@ def main(
     out: Annotated[Optional[Path], typer.Option(help="JSON file for the figures")] = None,
 ) -> None:
     """Print tables of all memory policies, from the ground truth of each object's first frame."""
-    groups: dict[str, list[Recording]] = {}
+    groups: dict[str, list[TrainingRecording | Still]] = {}
     for path in recordings:
         found = [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
         if not found:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from sam2s_model.config import NANO_CLASSES, check_options, option
 from sam2s_model.errors import ConfigError
+from sam2s_model.recordings.layouts import LAYOUTS
 from sam2s_model.recordings.mask_values import HOW
 
-KINDS = ("davis", "folder", "images", "boxes", "scene", "store")
+KINDS = (*LAYOUTS, "images", "boxes", "scene", "store")
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class SourceConfig:
 
     davis: sequences in DAVIS's or YouTube-VOS's layout, or folders with frames/ and masks/
     folder: a folder with frames/ and masks/, or several of them in one
+    sav, endovis2017, ...: data sets in the other layouts that `sam2s eval` reads, see recordings/layouts
     images: single images in a folder, a folder of folders, or frames of a video; without masks, or with a teacher's
     boxes: as folder, with boxes/ in place of masks/: text files of a line for each box, "class x y width height", class from 0,
         centre and sides as shares of the image (YOLO's). A teacher's store makes masks of them; otherwise they are not used
@@ -24,7 +26,7 @@ class SourceConfig:
     store: what sam2s_model.training.teach has written: views of images with all that a teacher says of them
     """
 
-    kind: str = option("folder", "davis, folder, images, boxes, scene or store", choices=KINDS)
+    kind: str = option("folder", f"{', '.join(KINDS[:-1])} or {KINDS[-1]}", choices=KINDS)
     path: str = option("", "of the data, relative to the folder that the command runs in; not for scene")
     weight: float = option(1.0, "how often it is drawn, beside the other sources", low=0.0)
     only: tuple[str, ...] = option((), "names of the recordings to take; empty: all")

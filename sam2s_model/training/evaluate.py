@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, List, Optional
@@ -20,17 +20,14 @@ from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_model.evaluation.recording import FIRST_STAMP_NS, Frame, Recording as EvaluatedRecording, Truth
 from sam2s_model.evaluation.scores import Scorer
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.tracking.tracker import Tracker
-from sam2s_model.training.clip import Recording
 from sam2s_model.training.data_config import SourceConfig
-from sam2s_model.training.datasets import SceneRecording, numbered_scene, open_source
+from sam2s_model.training.datasets import Still, TrainingRecording, numbered_scene, open_source, scene_recording
 
 PROMPTS = ("mask", "box")
-FRAME_NS = 40_000_000
 SCENE_HEIGHT = 256  # px, of a scene whose source says none
 
 
@@ -58,7 +55,7 @@ class Score:
 
 def evaluate(
     model: Sam2Model,
-    recordings: Sequence[Recording],
+    recordings: Sequence[TrainingRecording | Still],
     prompt: str = "mask",
     policy: str = "auto",
     config: TrackerConfig = TrackerConfig(),
@@ -81,13 +78,14 @@ def evaluate(
 
 def open_recordings(
     sources: Sequence[SourceConfig], classes: tuple[str, ...] = NANO_CLASSES, most: int = 0
-) -> list[Recording]:
+) -> list[TrainingRecording | Still]:
     """What can be evaluated of some sources: recordings with masks, and the numbered scenes that training draws from.
 
     most: of each source, 0: all; a scene without a number of scenes counts as one
     Raises ConfigError and SourceError as `open_source` does.
     """
-    found: list[Recording] = []
+    found: list[TrainingRecording | Still] = []
+    own: list[TrainingRecording | Still]
     for source in sources:
         if source.kind == "scene":
             count = source.scenes or 1
@@ -98,24 +96,10 @@ def open_recordings(
     return found
 
 
-class AnnotatedRecording(EvaluatedRecording):
-    """A recording of the training data, as the evaluation reads them."""
-
-    def __init__(self, recording: Recording):
-        super().__init__(recording.name, "training")
-        self._recording, self.length = recording, len(recording)
-
-    def _frames(self) -> Iterator[Frame]:
-        for index in range(self.length):
-            image, labels = self._recording.frame(index)
-            truth = None if labels is None else Truth.of_labels(labels)
-            yield Frame(index, FIRST_STAMP_NS + index * FRAME_NS, str(index), np.ascontiguousarray(image), truth)
-
-
-def _score(tracker: Tracker, recording: Recording, protocol: Protocol, classes: Sequence[str]) -> Score:
+def _score(tracker: Tracker, recording: TrainingRecording | Still, protocol: Protocol, classes: Sequence[str]) -> Score:
     scorer = Scorer(protocol, {})
     said: list[tuple[int, int]] = []  # label, row
-    for step in follow(tracker, AnnotatedRecording(recording), protocol):
+    for step in follow(tracker, recording.frames(), protocol):
         scorer.add(step)
         outputs = tracker.outputs
         if outputs is None or not outputs.class_logits.shape[1]:
@@ -179,10 +163,10 @@ def main(
     out: Annotated[Optional[Path], typer.Option(help="JSON file for the figures")] = None,
 ) -> None:
     """Print a table of J&F, from the ground truth of the first frame."""
-    found: list[Recording] = []
+    found: list[TrainingRecording | Still] = []
     for path in recordings:
         found += [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
-    found += [SceneRecording(SceneConfig(frames=scene_frames, seed=seed), NANO_CLASSES) for seed in scene]
+    found += [scene_recording(SceneConfig(frames=scene_frames, seed=seed), NANO_CLASSES) for seed in scene]
     if not found:
         raise ConfigError("there is nothing to evaluate on: give --recordings or --scene")
     model = load_model(checkpoint or default_checkpoint(device), image_size=image_size, device=device)

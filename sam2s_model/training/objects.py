@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2s_model.training.clip import VOID, Clip
+from sam2s_model.recordings.mask_values import VOID
+from sam2s_model.training.clip import Clip
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.recordings.mask_values import VOID
 from sam2s_model.training.augment import Look
-from sam2s_model.training.clip import VOID, Clip
+from sam2s_model.training.clip import Clip
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 from sam2s_model.training.datasets.images import select
 from sam2s_model.training.store import TeacherStore

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import sys
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, List, Optional
@@ -26,11 +25,11 @@ from sam2s_model.device import resolve_dtype
 from sam2s_model.errors import ConfigError, Sam2sError, SourceError
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.published.sha256 import file_sha256
+from sam2s_model.recordings.mask_values import VOID
 from sam2s_model.training.augment import Geometry, draw_geometry
-from sam2s_model.training.clip import VOID
 from sam2s_model.training.config import as_table, read_config
 from sam2s_model.training.data_config import AugmentConfig, SourceConfig, check_values
-from sam2s_model.training.datasets import BoxRecording, mask_lines, open_source
+from sam2s_model.training.datasets import BoxRecording, Still, TrainingRecording, mask_lines, open_source
 from sam2s_model.training.store import StoreWriter, View, decode, encode
 from sam2s_model.training.teacher import Teacher, inside_field
 
@@ -76,7 +75,7 @@ class TeachConfig:
 class Job:
     """One image: its recording, the frame's number there, and how many views are made of it."""
 
-    recording: object
+    recording: TrainingRecording | Still
     name: str
     frame: int
     views: int

@@ -19,7 +19,7 @@ def checkpoint_or_default(given: str | Path | None, source_kind: str, device: st
     """The checkpoint to use: the one given, otherwise the package's default for the device.
 
     given: a path, or a name of the catalogue, see `resolve_checkpoint`; None: not given
-    source_kind: `FrameSource.kind` of what it will be used on; device: "auto", "cpu", "cuda" or "cuda:N"
+    source_kind: `Recording.kind` of what it will be used on; device: "auto", "cpu", "cuda" or "cuda:N"
     say: told in one line that the package's own is used, and that there is a better one for a source like this
     Raises CheckpointError when there is no such file, or none was given and the package has none.
     """

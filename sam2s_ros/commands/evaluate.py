@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from sam2s_model.config import POLICY_NAMES
+from sam2s_model.recordings.layouts import LAYOUTS
 
 if TYPE_CHECKING:  # torch is imported inside the commands
     from sam2s_ros.evaluation.run import EvalOptions
@@ -50,9 +51,7 @@ Frames = Annotated[int, typer.Option(min=0, help="frames of a recording at most;
 Only = Annotated[Optional[List[str]], typer.Option(help="name of a recording to take; repeatable; default: all")]
 Layout = Annotated[
     str,
-    typer.Option(
-        help="of the folders: auto, davis, sav, endovis2017, endovis2018, cholecseg8k, coco, folder or labelme"
-    ),
+    typer.Option(help=f"of the folders: auto, {', '.join(LAYOUTS)}"),
 ]
 TruthFolder = Annotated[
     str,
@@ -133,8 +132,8 @@ def run(
     recording failed, images of one were left out, or nothing was scored.
     """
     from sam2s_model.evaluation.protocol import Protocol
+    from sam2s_model.recordings.open import Source
     from sam2s_ros.evaluation.run import EvalOptions
-    from sam2s_ros.evaluation.sources import Source
     from sam2s_ros.evaluation.task import Engine
 
     options = EvalOptions(
@@ -187,8 +186,8 @@ def live(
     of what there is. The exit code is 1 when a recording failed, or nothing was scored.
     """
     from sam2s_model.evaluation.protocol import Protocol
+    from sam2s_model.recordings.open import Source
     from sam2s_ros.evaluation.run import EvalOptions
-    from sam2s_ros.evaluation.sources import Source
     from sam2s_ros.evaluation.task import Engine
 
     options = EvalOptions(

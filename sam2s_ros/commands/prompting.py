@@ -9,8 +9,7 @@ import numpy as np
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.evaluation.clicks import box_of
 from sam2s_model.prompts import POSITIVE, Prompt
-from sam2s_model.tracks import LABEL_NONE, LABEL_OUTSIDE
-from sam2s_ros.replay.sources import Frame, FrameSource
+from sam2s_model.recordings.recording import Frame, Recording, Truth
 
 
 def parse_numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]:
@@ -25,7 +24,7 @@ def parse_numbers(text: str, count: int, option: str, form: str) -> tuple[float,
 
 
 def first_prompts(
-    source: FrameSource, frame: Frame, boxes: Sequence[str] = (), points: Sequence[str] = ()
+    source: Recording, frame: Frame, boxes: Sequence[str] = (), points: Sequence[str] = ()
 ) -> tuple[list[Prompt], list[int]]:
     """What to track from the first frame on, one object a prompt, and the ground-truth label of each (0: not known).
 
@@ -42,9 +41,9 @@ def first_prompts(
         prompts.append(Prompt(points=point, point_labels=np.array([POSITIVE])))
     labels = [0] * len(prompts)
     if not prompts:
-        labels, prompts = _truth_boxes(frame.mask, source.class_names)
+        labels, prompts = _truth_boxes(frame.truth, source.classes)
     if not prompts:
-        reason = "has no masks" if frame.mask is None else "shows no object"
+        reason = "has no masks" if frame.truth is None else "shows no object"
         raise SourceError(
             f"the first frame of {source.spec} {reason}, so nothing says what to track: "
             "give --box x0,y0,x1,y1 or --point x,y"
@@ -52,7 +51,7 @@ def first_prompts(
     return [prompt.validated(height, width) for prompt in prompts], labels
 
 
-def first_frame(source: FrameSource) -> Frame:
+def first_frame(source: Recording) -> Frame:
     """Raises SourceError when the source has no readable frame."""
     frame = next(iter(source), None)
     if frame is None:
@@ -60,13 +59,11 @@ def first_frame(source: FrameSource) -> Frame:
     return frame
 
 
-def _truth_boxes(mask: np.ndarray | None, class_names: dict[int, str]) -> tuple[list[int], list[Prompt]]:
-    if mask is None:
-        return [], []
-    labels = [int(v) for v in np.unique(mask) if v not in (LABEL_NONE, LABEL_OUTSIDE)]
+def _truth_boxes(truth: Truth | None, class_names: dict[int, str]) -> tuple[list[int], list[Prompt]]:
+    shown = {label: mask for label, mask in sorted(truth.masks.items()) if mask.any()} if truth else {}
     prompts = []
-    for label in labels:
-        ys, xs = np.nonzero(mask == label)
+    for label, mask in shown.items():
+        ys, xs = np.nonzero(mask)
         box = box_of(xs.min(), ys.min(), xs.max() + 1, ys.max() + 1, mask.shape)  # to the far corner of the last pixel
         prompts.append(Prompt(box=box, class_name=class_names.get(label, "")))
-    return labels, prompts
+    return list(shown), prompts

@@ -16,6 +16,8 @@ import cv2
 from sam2s_model.errors import ConfigError
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.lookahead import with_next
+from sam2s_model.recordings.open import open_recording
+from sam2s_model.recordings.recording import Frame, Recording
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
@@ -26,7 +28,6 @@ from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
 from sam2s_ros.processes.dds import label_set_path
 from sam2s_ros.processes.results import claim
-from sam2s_ros.replay.sources import Frame, FrameSource, open_source
 
 OWN_FILES = ("masks/*.png", "overlay.mp4", "summary.json")
 
@@ -43,7 +44,7 @@ def run_track(
     on_frame: called after each frame with the frames done and their number, None if it is not known
     Raises a Sam2sError for bad input, before anything is written.
     """
-    source = open_source(
+    source = open_recording(
         options.source, topic=options.topic, mask_topic=options.mask_topic, mask_values=options.mask_values
     )
     for note in source.notes:
@@ -109,7 +110,7 @@ class _Progress:
 
 
 def _follow(
-    source: FrameSource,
+    source: Recording,
     tracker,
     prompts: list[Prompt],
     output: _Output,
@@ -127,8 +128,10 @@ def _follow(
             if not progress.ids:
                 result = tracker.prompt(0, prompts)
                 progress.ids, tracks = [int(i) for i in result.object_ids], result.tracks
-            elif frame.mask is not None:  # the prompted frame is not scored
-                progress.meter.add(frame.mask, tracks.label_map, tracks.object_ids.tolist(), tracks.labels.tolist())
+            elif frame.truth is not None:  # the prompted frame is not scored
+                progress.meter.add(
+                    frame.truth.labels, tracks.label_map, tracks.object_ids.tolist(), tracks.labels.tolist()
+                )
             output.write(frame, tracks)
             on_frame(output.frames, total)
             if interrupt.came:

@@ -11,6 +11,8 @@ from typing import Any
 
 from sam2s_model.errors import ErrorCode as Code, RequestError
 from sam2s_model.prompts import Prompt
+from sam2s_model.recordings.open import open_recording
+from sam2s_model.recordings.recording import Recording
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.options import DemoOptions
 from sam2s_ros.commands.prompting import first_frame, first_prompts
@@ -18,7 +20,6 @@ from sam2s_ros.demo.report import summarise
 from sam2s_ros.processes.dds import domain_exports, free_domain, label_set_path, local_environment
 from sam2s_ros.processes.graph import ChildDied, Graph
 from sam2s_ros.processes.results import RECORDED, claim
-from sam2s_ros.replay.sources import FrameSource, open_source
 
 LOAD_TIMEOUT = 180.0  # s for the tracker to load a checkpoint and warm up
 GRAPH_TIMEOUT = 30.0  # s for the processes to find one another
@@ -39,7 +40,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     Raises a Sam2sError for bad input, before anything is started where that can be; ChildDied when a process of the
     graph ends by itself; TimeoutError when one of them does not answer.
     """
-    source = open_source(options.source, topic=options.topic, mask_topic=options.mask_topic)
+    source = open_recording(options.source, topic=options.topic, mask_topic=options.mask_topic)
     frame = first_frame(source)
     prompts, labels = first_prompts(source, frame, options.boxes, options.points)
     checkpoint = checkpoint_or_default(options.checkpoint, source.kind, options.device, options.say)
@@ -63,7 +64,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     return summary
 
 
-def _start(graph: Graph, options: DemoOptions, source: FrameSource) -> None:
+def _start(graph: Graph, options: DemoOptions, source: Recording) -> None:
     graph.start(
         "tracker",
         "sam2s_ros.tracker.node",
@@ -93,13 +94,13 @@ def _start(graph: Graph, options: DemoOptions, source: FrameSource) -> None:
     )  # fmt: skip
 
 
-def _images_kept(source: FrameSource) -> int:
+def _images_kept(source: Recording) -> int:
     """Images that the recorder keeps for their masks: as many as a slow tracker is behind, in half a GiB."""
     height, width = source.size
     return max(32, min(600, RECORDER_MEMORY // (height * width * 3)))
 
 
-def _conduct(client, options: DemoOptions, source: FrameSource, prompts: list[Prompt]) -> dict[str, Any]:
+def _conduct(client, options: DemoOptions, source: Recording, prompts: list[Prompt]) -> dict[str, Any]:
     """Prompt the first frame, play the rest, wait until all is through. Returns what the summary needs."""
     options.say(f"source: {source.describe()}")
     options.say("starting replay, tracker and recorder")
@@ -147,7 +148,7 @@ def _conduct(client, options: DemoOptions, source: FrameSource, prompts: list[Pr
     )
 
 
-def _measured_rate(client, source: FrameSource, options: DemoOptions) -> float:
+def _measured_rate(client, source: Recording, options: DemoOptions) -> float:
     """Step a few frames with the objects in place; the rate that the tracker follows, at most the source's own."""
     step_s = 0.0
     for _ in range(RATE_PROBES):

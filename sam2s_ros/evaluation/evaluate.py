@@ -15,13 +15,13 @@ from sam2s_model.device import use_deterministic_algorithms
 from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_model.evaluation.recording import Recording
 from sam2s_model.evaluation.scores import Scorer
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.recordings.open import open_recordings
+from sam2s_model.recordings.recording import Recording
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.tracks import MAX_LABEL
 from sam2s_ros.evaluation.overlap import summary_ms
-from sam2s_ros.evaluation.sources import open_recordings
 from sam2s_ros.evaluation.step_output import StepOutput, WorstFrames
 from sam2s_ros.evaluation.task import Engine, Task
 
@@ -63,7 +63,7 @@ def evaluate(task: Task, on_frame: Callable[[int, int | None], Any] = lambda don
         size=list(size),
         odd=dict(count=recording.odd_count, named=recording.odd),
         images_left_out=recording.images_left_out,
-        notes=recording.notes,
+        notes=recording.pass_notes,
         model=tracker.name,
         image_size=model.image_size,
         device=tracker.device_description(),

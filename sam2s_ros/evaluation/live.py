@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sam2s_model.errors import Sam2sError, SourceError
-from sam2s_model.evaluation.files import FileRecording
 from sam2s_model.evaluation.live import prompt_frames
-from sam2s_model.evaluation.recording import Recording
+from sam2s_model.recordings.files import FileRecording
+from sam2s_model.recordings.recording import Recording
 from sam2s_model.tracks import MAX_LABEL
 from sam2s_ros.demo.run import DRAIN_TIMEOUT, GRAPH_TIMEOUT, LOAD_TIMEOUT, QUIET, SETTLE, STEP_TIMEOUT
 from sam2s_ros.evaluation.evaluate import frames_expected, recording_of
@@ -41,7 +41,8 @@ class LiveNode:
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Raises ChildDied when the tracker ends by itself, TimeoutError when a process does not answer, and CheckpointError
-        when the tracker cannot be configured. A recording that Ctrl-C ends has a result of the frames so far."""
+        when the tracker cannot be configured. A recording that Ctrl-C ends has a result of the frames so far.
+        """
         environment = local_environment(free_domain())
         os.environ.update(environment)  # before rclpy is loaded: this process is part of the graph
         from sam2s_ros.evaluation.live_client import LiveClient

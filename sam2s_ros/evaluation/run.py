@@ -19,14 +19,14 @@ from sam2s_model.checkpoint import file_sha256
 from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_model.evaluation.recording import Recording
 from sam2s_model.recordings.mask_files import said_once
+from sam2s_model.recordings.open import Source, left_out, open_recordings
+from sam2s_model.recordings.recording import Recording
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.evaluation.evaluate import evaluate
 from sam2s_ros.evaluation.live import LiveNode
 from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import Here, Processes, RayCluster, run_all
-from sam2s_ros.evaluation.sources import Source, left_out, open_recordings
 from sam2s_ros.evaluation.task import Engine, Task
 from sam2s_ros.processes.dds import share_directory
 from sam2s_ros.processes.results import claim, present

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_ros.evaluation.sources import Source
+from sam2s_model.recordings.open import Source
 
 
 @dataclass(frozen=True)

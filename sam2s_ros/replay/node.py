@@ -23,12 +23,13 @@ from std_srvs.srv import SetBool, Trigger
 
 from sam2s_model.config import check_options, option
 from sam2s_model.errors import SourceError
+from sam2s_model.recordings.open import open_recording
+from sam2s_model.recordings.recording import Frame
 from sam2s_ros.interfaces.messages import to_time
 from sam2s_ros.interfaces.parameters import Parameters
 from sam2s_ros.processes.discovery import KnownToSubscribers
 from sam2s_ros.processes.process import BAD_INPUT, Runnable, run
 from sam2s_ros.replay.player import Player, PlayState
-from sam2s_ros.replay.sources import Frame, open_source
 
 QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
 CLOCK_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -80,7 +81,7 @@ class ReplayNode(Runnable, Node):
         super().__init__("replay")
         (self._config,) = PARAMETERS.declare(self)
         config = self._config
-        source = open_source(config.source, topic=config.topic, mask_topic=config.mask_topic)
+        source = open_recording(config.source, topic=config.topic, mask_topic=config.mask_topic)
         self._images = self.create_publisher(Image, "image", QOS)
         self._masks = self.create_publisher(Image, "mask", QOS) if source.has_masks else None
         self._frames = self.create_publisher(Header, "~/frame", FRAMES_QOS)
@@ -137,8 +138,8 @@ class ReplayNode(Runnable, Node):
             stamp = self.get_clock().now().to_msg()
         self._frames.publish(Header(stamp=stamp, frame_id=str(frame.index)))
         self._images.publish(self._image.filled(frame.image, stamp))
-        if self._masks is not None and frame.mask is not None:
-            self._masks.publish(self._mask.filled(frame.mask, stamp))
+        if self._masks is not None and frame.truth is not None:
+            self._masks.publish(self._mask.filled(frame.truth.labels, stamp))
 
     def _publish_clock(self, stamp_ns: int) -> None:
         if self._clock_out is not None and stamp_ns > 0:

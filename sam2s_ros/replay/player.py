@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sam2s_model.errors import SourceError
-from sam2s_ros.replay.sources import Frame, FrameSource
+from sam2s_model.recordings.recording import Frame, Recording
 
 TICK = 0.01  # s between two calls of `tick`
 LONGEST_GAP = 10.0  # s; a longer gap between two stamps of a source is played as one frame interval
@@ -26,7 +26,8 @@ class PlayState(str, Enum):
 @dataclass
 class Counters:
     """emitted: frames handed on. late: how often the source was slower than the schedule by a frame or more.
-    passes: times that the source was begun. odd: images and masks left out, all passes."""
+    passes: times that the source was begun. odd: images and masks left out, all passes.
+    """
 
     emitted: int = 0
     late: int = 0
@@ -51,7 +52,7 @@ class Player:
 
     def __init__(
         self,
-        source: FrameSource,
+        source: Recording,
         emit: Callable[[Frame], None],
         *,
         tick: Callable[[int], None] | None = None,

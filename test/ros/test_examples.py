@@ -18,11 +18,11 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.recordings.open import open_recording
 from sam2s_ros.commands.prompting import first_prompts
 from sam2s_ros.interfaces import messages
 from sam2s_ros.msg import Prompt, TrackedMasks, TrackedObject, TrackerStatus
 from sam2s_ros.processes.dds import share_directory
-from sam2s_ros.replay.sources import open_source
 from sam2s_ros.srv import AddPrompts
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -109,7 +109,7 @@ def test_the_cpp_node_compiles(include):
 
 
 def test_the_controller_moves_only_while_the_mask_can_be_relied_on(graph, start, start_tracker, own_camera):
-    camera, source = own_camera, open_source("scene:?width=192&height=160&frames=4&seed=1")
+    camera, source = own_camera, open_recording("scene:?width=192&height=160&frames=4&seed=1")
     frames = list(source)
     [prompt, *_], _ = first_prompts(source, frames[0])
     tracker = start_tracker(

@@ -19,9 +19,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
+from sam2s_model.recordings.open import open_recording
 from sam2s_ros.interfaces import image_codec, messages
 from sam2s_ros.replay.node import FRAMES_QOS
-from sam2s_ros.replay.sources import open_source
 
 SCENE = "scene:?width=96&height=64&frames={}&fps=20&seed=4"
 
@@ -88,9 +88,9 @@ def test_every_frame_once_in_order_and_on_time(replay):
     one.wait_for(60)
     assert len(one.images) == len(one.masks) == 60
     assert "60 frames published, 0 left out" in one.process.output
-    for drawn, image, mask in zip(open_source(SCENE.format(60)), one.images, one.masks):
+    for drawn, image, mask in zip(open_recording(SCENE.format(60)), one.images, one.masks):
         assert np.array_equal(image_codec.to_rgb(image), drawn.image), drawn.index
-        assert np.array_equal(image_codec.to_gray(mask), drawn.mask), drawn.index
+        assert np.array_equal(image_codec.to_gray(mask), drawn.truth.labels), drawn.index
         assert image.header == mask.header and image.header.frame_id == "endoscope"
     one.graph.wait_until(lambda: len(one.frames) == 60)
     assert [(f.frame_id, f.stamp) for f in one.frames] == [(str(i), m.header.stamp) for i, m in enumerate(one.images)]
@@ -115,7 +115,7 @@ def test_every_frame_once_in_order_and_on_time(replay):
 def test_own_rate_and_source_stamps(replay):
     one = replay(SCENE.format(20), stamps="source")
     one.wait_for(20)
-    assert one.stamps() == [f.stamp_ns for f in open_source(SCENE.format(20))]
+    assert one.stamps() == [f.stamp_ns for f in open_recording(SCENE.format(20))]
     assert one.arrivals[-1] - one.arrivals[0] == pytest.approx(19 / 20, rel=0.15)
     time.sleep(0.3)
     assert len(one.images) == 20 and one.process.running()
@@ -147,7 +147,7 @@ def test_pause_step_resume(replay):
     one.call(SetBool, "set_paused", SetBool.Request(data=False))
     one.wait_for(30)
     assert np.all(np.diff(one.stamps()) > 0)
-    expected = [f.image for f in open_source(SCENE.format(30))]
+    expected = [f.image for f in open_recording(SCENE.format(30))]
     assert all(np.array_equal(image_codec.to_rgb(m), image) for m, image in zip(one.images, expected))
 
 

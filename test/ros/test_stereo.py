@@ -17,11 +17,11 @@ from std_srvs.srv import Trigger
 from sam2s_model.checkpoint import load_model
 from sam2s_model.prompts import Prompt as ModelPrompt
 from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.recordings.open import open_recording
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_ros.commands.prompting import first_prompts
 from sam2s_ros.interfaces import image_codec, messages
 from sam2s_ros.msg import Prompt, TrackedMasks, TrackedMasksPair, TrackerStatus
-from sam2s_ros.replay.sources import open_source
 from sam2s_ros.srv import AddPrompts, GetState
 
 MODULES = {
@@ -74,8 +74,8 @@ def test_p01_p31_two_trackers_share_nothing_and_their_masks_are_paired(graph, st
     trackers, pairing, cameras, pairs = stereo
     torch.set_num_threads(1)  # as the trackers do: another number rounds in another way
     alone = {side: Tracker(load_model(resolve_checkpoint("sam2s_pico"), device="cpu")) for side in SIDES}
-    frames = {side: list(open_source(scene)) for side, scene in SCENES.items()}
-    boxes = {side: first_prompts(open_source(SCENES[side]), frames[side][0])[0][0].box for side in SIDES}
+    frames = {side: list(open_recording(scene)) for side, scene in SCENES.items()}
+    boxes = {side: first_prompts(open_recording(SCENES[side]), frames[side][0])[0][0].box for side in SIDES}
 
     def picture(side: str, number: int) -> np.ndarray:
         return frames[side][number % len(frames[side])].image

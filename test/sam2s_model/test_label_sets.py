@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sam2s_model.evaluation.layouts.cholec import COLOURS
-from sam2s_model.evaluation.layouts.endovis import TYPES_2018
+from sam2s_model.recordings.layouts.cholec import COLOURS
+from sam2s_model.recordings.layouts.endovis import TYPES_2018
 from sam2s_model.recordings.scene.catalogue import CLASS_IDS
 from sam2s_model.semantics import GENERIC, LabelSet
 

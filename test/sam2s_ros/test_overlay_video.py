@@ -8,9 +8,9 @@ import sys
 import av
 import numpy as np
 
+from sam2s_model.recordings.open import open_recording
 from sam2s_ros import overlay_video
 from sam2s_ros.overlay_video import OverlayVideo
-from sam2s_ros.replay.sources import open_source
 
 KILLED = """
 import os, sys
@@ -35,7 +35,7 @@ def test_p42_a_video_that_was_not_closed_opens_up_to_its_last_pictures(tmp_path)
     found = brightness(path)
     assert 100 - round(25 * overlay_video.FRAGMENT) - 1 <= len(found) <= 100
     assert np.abs(np.array(found) - 2 * np.arange(len(found))).max() < 8
-    assert len(list(open_source(str(path)))) == len(found)
+    assert len(list(open_recording(str(path)))) == len(found)
 
 
 def test_a_closed_one_has_all_pictures_its_length_and_key_frames_to_jump_to(tmp_path, monkeypatch):
@@ -45,7 +45,7 @@ def test_a_closed_one_has_all_pictures_its_length_and_key_frames_to_jump_to(tmp_
         for number in range(120):
             video.write(np.full((96, 128, 3), 2 * number, np.uint8))
         video.close()
-        assert len(brightness(tmp_path / name)) == 120 and len(list(open_source(str(tmp_path / name)))) == 120
+        assert len(brightness(tmp_path / name)) == 120 and len(list(open_recording(str(tmp_path / name)))) == 120
         with av.open(str(tmp_path / name)) as container:
             assert container.duration == 4_800_000
             assert sum(packet.is_keyframe for packet in container.demux(video=0)) >= 2

@@ -1,27 +1,29 @@
-"""Recordings of every kind, behind one interface: `clip.Recording`, with a teacher's features where there is a pack."""
+"""Recordings of every kind as training reads them, with a teacher's features where there is a pack."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.recordings.files import FileRecording
+from sam2s_model.recordings.layouts import layout_named, layout_recordings
 from sam2s_model.recordings.mask_files import said_once
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets.boxes import BoxRecording, box_recordings
-from sam2s_model.training.datasets.davis import davis_recordings
-from sam2s_model.training.datasets.folder import FolderRecording, each_by_itself, folder_recordings
 from sam2s_model.training.datasets.images import Still, stills
-from sam2s_model.training.datasets.scene import SceneRecording, numbered_scene, scene_config
+from sam2s_model.training.datasets.recording import TrainingRecording
+from sam2s_model.training.datasets.scenes import numbered_scene, scene_config, scene_recording
 from sam2s_model.training.datasets.values import Values
 from sam2s_model.training.pack import TeacherPack
 
 __all__ = [
-    "BoxRecording", "FolderRecording", "SceneRecording", "Still", "mask_lines", "numbered_scene", "open_source", "scene_config",
+    "BoxRecording", "Still", "TrainingRecording", "mask_lines", "numbered_scene", "open_source", "scene_config", "scene_recording",
 ]  # fmt: skip
 
 
-def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[FolderRecording] | list[Still]:
-    """The recordings of a source, but for those held out; a scene has none, see `numbered_scene`, nor has a store.
+def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[TrainingRecording] | list[Still]:
+    """Return the recordings of a source, but for those held out; a scene has none, see `numbered_scene`, nor has a store.
 
     classes: rows of the class table
     Raises ConfigError when nothing is left or a name is not there, and SourceError for what cannot be read.
@@ -30,23 +32,31 @@ def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[FolderRe
         return []
     pack = TeacherPack.load(source.teacher) if source.teacher else None
     if source.kind == "images":
-        found = stills(source.path, pack, classes.index(source.class_name) if source.class_name else -1)
+        row = classes.index(source.class_name) if source.class_name else -1
+        return _chosen(stills(source.path, pack, row), source)
+    path, values = Path(source.path), Values.of(source, classes)
+    if source.kind == "boxes":
+        found = box_recordings(path, values)
     else:
-        values = Values.of(source, classes)
-        if source.kind == "boxes":
-            found = box_recordings(source.path, values)
-        else:
-            opened = davis_recordings if source.kind == "davis" else folder_recordings
-            found = opened(source.path, values, pack)
+        found = [TrainingRecording(r, values.rows_of(r), pack) for r in _in_layout(source.kind, path, values)]
     found = _chosen(found, source)
-    return each_by_itself(found, values, pack) if source.stills and source.kind != "images" else found
+    return [part for recording in found for part in recording.parts()] if source.stills else found
 
 
 def mask_lines(recordings: Iterable[object]) -> list[str]:
-    """What a user is told of how the masks of recordings are read: a line for those that are alike."""
-    return said_once(
-        [(r.name, r.masks.describe()) for r in recordings if isinstance(r, FolderRecording) and r.has_masks]
-    )
+    """Say what a user is told of how the masks of recordings are read: a line for those that are alike."""
+    annotated = [r for r in recordings if isinstance(r, TrainingRecording) and r.has_masks]
+    lines = [(recording.name, recording.describe_masks()) for recording in annotated]
+    return said_once([(name, said) for name, said in lines if said])
+
+
+def _in_layout(kind: str, path: Path, values: Values) -> Sequence[FileRecording]:
+    if kind not in ("davis", "folder"):
+        return layout_recordings(path, kind, values.masks)
+    plain = kind == "folder" or not (path / "JPEGImages").is_dir()
+    return layout_named("folder" if plain else "davis").open(
+        path, values.masks
+    )  # which say more exactly what is missing
 
 
 def _chosen(found: list, source: SourceConfig) -> list:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sam2s_model.errors import SourceError
+from sam2s_model.recordings.files import FileRecording
+from sam2s_model.recordings.mask_values import VOID
 from sam2s_model.recordings.sequences import frame_sequences
-from sam2s_model.training.clip import VOID
-from sam2s_model.training.datasets.folder import FolderRecording
+from sam2s_model.training.datasets.recording import TrainingRecording
 from sam2s_model.training.datasets.values import Values
 
 
@@ -22,29 +24,32 @@ class Box:
     corners: np.ndarray
 
 
-class BoxRecording(FolderRecording):
+class BoxRecording(TrainingRecording):
     """Frames whose objects are known by their boxes alone. A teacher can make masks of them; here they have none.
 
-    rows: of the class table, of each value
+    classes: of the class table, of each value
     """
 
-    def __init__(self, name: str, images: list[Path], boxes: dict[str, Path], values: Values):
-        super().__init__(
-            name, images, [], replace(values, masks="auto")
-        )  # those of boxes are classes, whatever masks have
-        self._boxes, self._values = boxes, values
+    recording: FileRecording
+
+    def __init__(
+        self, recording: FileRecording, boxes: Mapping[str, Path], classes: Mapping[int, int], only: int | None = None
+    ):
+        """boxes: the files of images by their stems"""
+        super().__init__(recording, classes, only=only)
+        self._boxes = boxes
 
     def boxes(self, index: int) -> list[Box]:
-        """The boxes of a frame; none where it has no file. Raises SourceError for a line that is not a box."""
-        path = self._boxes.get(self._images[index].stem)
+        """Return the boxes of a frame; none where it has no file. Raises SourceError for a line that is not a box."""
+        path = self._boxes.get(self.recording.stem(self._frames[index]))
         return [] if path is None else read_boxes(path)
 
-    def parts(self, values: Values, pack=None) -> list[BoxRecording]:
-        return [BoxRecording(f"{self.name}/{image.stem}", [image], self._boxes, self._values) for image in self._images]
+    def parts(self) -> list[TrainingRecording]:
+        return [BoxRecording(self.recording, self._boxes, self.classes, index) for index in self._frames]
 
 
 def read_boxes(path: Path) -> list[Box]:
-    """The boxes of a text file of lines "class x y width height". Raises SourceError."""
+    """Return the boxes of a text file of lines "class x y width height". Raises SourceError."""
     found = []
     try:
         lines = path.read_text().splitlines()
@@ -67,15 +72,16 @@ def read_boxes(path: Path) -> list[Box]:
     return found
 
 
-def box_recordings(path: str | Path, values: Values) -> list[BoxRecording]:
-    """The recording in a folder with frames/ and boxes/, or those in its subfolders. Raises SourceError without any boxes."""
-    found = []
-    for sequence in frame_sequences(Path(path)):
-        folder = sequence.images[0].parents[1] / "boxes" if sequence.images else Path(path)
+def box_recordings(path: Path, values: Values) -> list[TrainingRecording]:
+    """Return the recording in a folder with frames/ and boxes/, or those in its subfolders. Raises SourceError without any boxes."""
+    found: list[TrainingRecording] = []
+    for sequence in frame_sequences(path):
+        folder = sequence.images[0].parents[1] / "boxes" if sequence.images else path
         boxes = {file.stem: file for file in sorted(folder.glob("*.txt"))}
         if not any(image.stem in boxes for image in sequence.images):
             raise SourceError(
                 f"{folder} has no boxes of an image beside it: expected text files named as the images are"
             )
-        found.append(BoxRecording(sequence.name, list(sequence.images), boxes, values))
+        recording = FileRecording(sequence.name, path.name, sequence.images, None)
+        found.append(BoxRecording(recording, boxes, values.rows_of(recording)))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import numpy as np
 
 from sam2s_model.errors import SourceError
 from sam2s_model.recordings.image_files import images_in, read_rgb
+from sam2s_model.recordings.recording import FIRST_STAMP_NS, Frame, Truth
 from sam2s_model.recordings.sequences import subfolders
 from sam2s_model.recordings.video_files import as_file, as_shown
+from sam2s_model.training.datasets.recording import FRAME_NS
 from sam2s_model.training.pack import TeacherPack
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
@@ -45,8 +48,15 @@ class Still:
         rng = np.random.default_rng((zlib.crc32(self.name.encode()), index))
         return image, select(rng, self._pack.masks(self.name), image.shape[:2])
 
+    def frames(self) -> Iterator[Frame]:
+        """All selections, as the evaluation reads them. Raises SourceError."""
+        for index in range(len(self)):
+            image, labels = self.frame(index)
+            truth = None if labels is None else Truth.of_labels(labels)
+            yield Frame(index, FIRST_STAMP_NS + index * FRAME_NS, str(index), image, truth)
+
     def showing(self, least: float) -> list[int]:
-        """The selections, all of which show something that the teacher found."""
+        """Return the selections, all of which show something that the teacher found."""
         return list(range(len(self))) if self.has_masks else []
 
     def features(self, index: int) -> np.ndarray | None:
@@ -55,7 +65,7 @@ class Still:
 
 
 def select(rng: np.random.Generator, masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A label image (H, W) of up to four of some masks (K, h, w) bool, the smaller in front of the larger."""
+    """Return a label image (H, W) of up to four of some masks (K, h, w) bool, the smaller in front of the larger."""
     count = int(rng.integers(1, MOST_MASKS + 1))
     chosen = [masks[i] for i in rng.permutation(len(masks))[:count]]
     labels, kept = np.zeros(masks.shape[1:], np.uint8), 0
@@ -68,7 +78,7 @@ def select(rng: np.random.Generator, masks: np.ndarray, size: tuple[int, int]) -
 
 
 def stills(path: str | Path, pack: TeacherPack | None = None, row: int = -1) -> list[Still]:
-    """The images of a folder, of its folder frames/, of its subfolders, or of a video; names are FOLDER/STEM.
+    """Return the images of a folder, of its folder frames/, of its subfolders, or of a video; names are FOLDER/STEM.
 
     Raises SourceError when there are none.
     """

@@ -15,8 +15,8 @@ from sam2s_model.evaluation.live import (
     prompt_frames,
 )
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_model.evaluation.recording import FIRST_STAMP_NS, Frame, Recording, Truth
 from sam2s_model.evaluation.scores import Scorer
+from sam2s_model.recordings.recording import FIRST_STAMP_NS, Frame, Recording, Truth
 from sam2s_model.tracks import Tracks
 
 SIZE = (16, 40)

@@ -12,11 +12,11 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.clicks import centre, correction
 from sam2s_model.evaluation.follow import Step, follow
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_model.evaluation.recording import FIRST_STAMP_NS, Frame, Recording, Truth
 from sam2s_model.evaluation.scores import Scorer, data_set_figures, overall_figures
 from sam2s_model.metrics import boundary_f, dice, iou
 from sam2s_model.prompts import Prompt
 from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.recordings.recording import FIRST_STAMP_NS, Frame, Recording, Truth
 from sam2s_model.recordings.scene import Scene, SceneConfig
 from sam2s_model.tracking.tracker import Tracker
 

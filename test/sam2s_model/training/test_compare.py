@@ -11,12 +11,12 @@ import pytest
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import NANO_CLASSES
 from sam2s_model.errors import ConfigError
-from sam2s_model.evaluation.recording import Truth
 from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.training import compare
 from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure, table
-from sam2s_model.training.datasets import SceneRecording
+from sam2s_model.training.datasets import scene_recording
 
 ONE, TWO = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
 ONE[2:10, 2:10] = 1
@@ -62,7 +62,7 @@ def pico():
 
 
 def test_figures_of_a_small_scene(pico):
-    scene = SceneRecording(SceneConfig(width=96, height=80, frames=12, seed=2), NANO_CLASSES)
+    scene = scene_recording(SceneConfig(width=96, height=80, frames=12, seed=2), NANO_CLASSES)
     fifo, efp, none = (measure(pico, [scene], policy) for policy in ("fifo", "efp", "none"))
     tokens, split = 16, 3  # 4 x 4 places; a pointer of 96 is three tokens of 32
     # frames 1 to 11 have 1 prompted frame and 0 to 6 others, or 0 to 4, and 1 to 11 pointers; half of them is frame 6

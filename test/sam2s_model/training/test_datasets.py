@@ -12,7 +12,7 @@ import pytest
 
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.training.data_config import DataConfig, SourceConfig
-from sam2s_model.training.datasets import SceneRecording, mask_lines, open_source, scene_config
+from sam2s_model.training.datasets import mask_lines, open_source, scene_config, scene_recording
 from sam2s_model.training.datasets.images import select
 
 CLASSES = ("scissors", "forceps", "instrument", "object")
@@ -116,11 +116,11 @@ def test_selections_of_overlapping_masks():
 def test_scenes_have_classes_void_and_are_the_same_again():
     config = scene_config(np.random.default_rng(3), 1003, 64)
     names = ("scissors", "hook", "suction", "forceps", "bipolar", "needle_driver")
-    first, second = (SceneRecording(config, names) for _ in range(2))
+    first, second = (scene_recording(config, names) for _ in range(2))
     image, labels = first.frame(40)
     assert (image == second.frame(40)[0]).all() and (labels == second.frame(40)[1]).all()
     assert len(first) > 100 and first.classes == second.classes and min(first.classes.values()) >= 0
-    assert SceneRecording(config, ("scalpel",)).classes == {label: -1 for label in first.classes}
+    assert scene_recording(config, ("scalpel",)).classes == {label: -1 for label in first.classes}
 
 
 @pytest.mark.parametrize(

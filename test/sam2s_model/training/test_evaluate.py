@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -18,29 +19,29 @@ from sam2s_model.metrics import boundary_f, iou
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.recordings.scene_recording import SceneRecording
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.batches import batch
 from sam2s_model.training.data_config import NO_AUGMENTATION, DataConfig, SourceConfig
-from sam2s_model.training.datasets import SceneRecording
+from sam2s_model.training.datasets import TrainingRecording, scene_recording
 from sam2s_model.training.evaluate import Score, evaluate, main, open_recordings, table
 
 CONFIG = SceneConfig(width=160, height=128, frames=8, seed=2)
 
 
-class Changed:
-    """A recording with other labels: some frames have none, an object appears late."""
+class Changed(SceneRecording):
+    """A scene with other labels: some frames have none, an object appears late."""
 
-    def __init__(self, recording, change):
-        self._recording, self._change = recording, change
-        self.name, self.classes = "changed", recording.classes
-
-    def __len__(self):
-        return len(self._recording)
+    def __init__(self, config, change):
+        super().__init__(config, "changed")
+        self._change = change
 
     def frame(self, index):
-        image, labels = self._recording.frame(index)
-        return image, self._change(index, labels.copy())
+        frame = super().frame(index)
+        labels = self._change(index, frame.truth.labels.copy())
+        return replace(frame, truth=None if labels is None else Truth.of_labels(labels))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def pico():
 
 @pytest.mark.parametrize("prompt", ["mask", "box"])
 def test_scores_are_those_of_a_tracker_run_by_hand(pico, prompt):
-    recording = SceneRecording(CONFIG)
+    recording = scene_recording(CONFIG)
     (score,) = evaluate(pico, [recording], prompt, "fifo")
     tracker, j, f = Tracker(pico, "fifo"), [], []
     for index in range(8):
@@ -77,7 +78,7 @@ def test_objects_that_appear_late_are_prompted_then_and_frames_without_masks_are
         labels[(labels == 2) & (index < 3)] = 0
         return None if index == 4 else labels
 
-    (score,) = evaluate(pico, [Changed(SceneRecording(CONFIG), change)], "mask", "fifo")
+    (score,) = evaluate(pico, [TrainingRecording(Changed(CONFIG, change), {})], "mask", "fifo")
     assert score.objects == 2 and score.frames == 5 and np.isfinite(score.jf)
 
 
@@ -85,7 +86,7 @@ def test_a_class_token_is_scored():
     torch.manual_seed(0)
     model = Sam2Model(NANO, image_size=64).eval().requires_grad_(False)
     model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(9.0)
-    recording = SceneRecording(CONFIG, NANO_CLASSES)
+    recording = scene_recording(CONFIG, NANO_CLASSES)
     (score,) = evaluate(model, [recording], policy="fifo", most_frames=4)
     assert sum(score.said.values()) == pytest.approx(1) and score.frames == 2
     right = sum(score.said.get(NANO_CLASSES[row], 0) for row in recording.classes.values())

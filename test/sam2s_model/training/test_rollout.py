@@ -12,8 +12,9 @@ from sam2s_model.config import PICO, TrackerConfig
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.network.prompt_encoder import NEGATIVE, POSITIVE
 from sam2s_model.prompts import Prompt
+from sam2s_model.recordings.mask_values import VOID
 from sam2s_model.tracking.tracker import Tracker
-from sam2s_model.training.clip import VOID, Clip
+from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import LossConfig, PromptConfig, RolloutConfig, TrainConfig
 from sam2s_model.training.distillation import Answer
 from sam2s_model.training.objects import Truth, choose_objects

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from sam2s_model.errors import ConfigError, RequestError, SourceError
+from sam2s_model.recordings.open import open_recording
+from sam2s_model.recordings.recording import Frame, Truth
 from sam2s_ros.commands.prompting import first_frame, first_prompts
-from sam2s_ros.replay.sources import Frame, open_source
 
-SOURCE = open_source("scene:?width=64&height=64&frames=1")
+SOURCE = open_recording("scene:?width=64&height=64&frames=1")
 
 
 def frame(mask: np.ndarray | None = None) -> Frame:
-    return Frame(0, 1, np.zeros((64, 64, 3), np.uint8), mask, "0")
+    truth = None if mask is None else Truth.of_labels(mask)
+    return Frame(0, 1, "0", np.zeros((64, 64, 3), np.uint8), truth)
 
 
 def test_boxes_and_points_are_one_object_each():

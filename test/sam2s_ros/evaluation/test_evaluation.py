@@ -22,9 +22,9 @@ import pytest
 from rosbags.highlevel import AnyReader
 
 from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.recordings.open import Source
 from sam2s_ros.commands.cli import main
 from sam2s_ros.evaluation.run import EvalOptions, run_evaluation
-from sam2s_ros.evaluation.sources import Source
 from sam2s_ros.evaluation.task import Engine
 
 SCENES = [f"scene:?width=96&height=80&frames=8&seed={seed}" for seed in (2, 3, 4)]

@@ -14,16 +14,15 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.evaluation.live import Delivery, LiveLog, PackedTruth
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_model.evaluation.recording import Truth
 from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.recordings.open import Source, open_recording, open_recordings
+from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import Scene, SceneConfig
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_ros.evaluation.live import _replay_parameters
 from sam2s_ros.evaluation.live_client import LivePrompts
-from sam2s_ros.evaluation.sources import Source, open_recordings
 from sam2s_ros.evaluation.task import Engine, Task
 from sam2s_ros.interfaces.messages import masks_message, to_time
-from sam2s_ros.replay.sources import open_source
 from sam2s_ros.srv import AddPrompts
 
 SCENE = Scene(SceneConfig(width=96, height=80, frames=6, seed=2))
@@ -138,7 +137,7 @@ def test_files_are_played_under_the_numbers_of_their_frames(tmp_path: Path):
     task = Task(source, "set", "seq_2", Engine(""), Protocol(), rate=4.0)
     parameters = _replay_parameters(task, recording, tmp_path)
     assert parameters["rate"] == 4 * recording.fps == 8.0
-    played = {frame.index: frame.image for frame in open_source(parameters["source"])}
+    played = {frame.index: frame.image for frame in open_recording(parameters["source"])}
     expected = {frame.index: frame.image for frame in recording}
     assert played.keys() == expected.keys() == set(range(12)) - {3}
     assert all(np.array_equal(played[i], expected[i]) for i in played)

@@ -13,9 +13,9 @@ import pytest
 
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.recordings.open import Source
 from sam2s_ros.commands.cli import main
 from sam2s_ros.evaluation.runners import ATTEMPTS, Here, Processes, RayCluster, run_all
-from sam2s_ros.evaluation.sources import Source
 from sam2s_ros.evaluation.task import Engine, Task
 
 needs_ray = pytest.mark.skipif(

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from sam2s_model.errors import SourceError
+from sam2s_model.recordings.recording import Frame, Recording
 from sam2s_ros.replay.player import Player, PlayState
-from sam2s_ros.replay.sources import Frame, FrameSource
 
 
-class Numbers(FrameSource):
+class Numbers(Recording):
     """A source whose frames are numbers. gaps: s between stamps; slow: s that each frame takes to decode."""
 
     kind = "folder"
 
     def __init__(self, count: int, *, gaps=None, slow=None, fails_at: int | None = None):
         super().__init__("numbers")
-        self.fps, self.size, self.length = 50.0, (2, 2), count
+        self.fps, self._size, self.length = 50.0, (2, 2), count
         self._gaps = gaps or [0.02] * count
         self._slow = slow or {}
         self._fails_at = fails_at
@@ -31,7 +31,7 @@ class Numbers(FrameSource):
             if i == self._fails_at:
                 raise SourceError("the disk is gone")
             time.sleep(self._slow.get(i, 0.0))
-            yield Frame(i, stamp, np.zeros((2, 2, 3), np.uint8), None, str(i))
+            yield Frame(i, stamp, str(i), np.zeros((2, 2, 3), np.uint8), None)
             stamp += round(self._gaps[i] * 1e9)
 
 
@@ -170,7 +170,7 @@ def test_ticks_lie_between_the_frames(play):
     log = play(Numbers(4, gaps=[0.5] * 4), rate=10.0, tick=ticks.append)
     log.until_over()
     assert ticks == sorted(ticks) and len(ticks) > 15
-    assert 10**9 <= ticks[0] and ticks[-1] <= 10**9 + 3 * 500_000_000
+    assert ticks[0] >= 10**9 and ticks[-1] <= 10**9 + 3 * 500_000_000
     assert max(np.diff(ticks)) < 200_000_000  # the source's time passes five times as fast as ours
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -12,7 +14,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from sam2s_model.errors import SourceError
-from sam2s_ros.replay.sources import open_source
+from sam2s_model.recordings.open import Source, open_recording, open_recordings
 
 H, W = 48, 64
 
@@ -94,20 +96,20 @@ def test_bag_of_images(tmp_path, storage, encoding):
     text = STORES.types[STRING](data="other")
     messages = [("/camera/image", IMAGE, image_message(picture(i), stamp(i), encoding), stamp(i) + 7) for i in range(6)]
     write_bag(tmp_path / "bag", [*messages, ("/chatter", STRING, text, stamp(6))], storage)
-    source = open_source(tmp_path / "bag")
+    source = open_recording(tmp_path / "bag")
     assert (source.kind, source.size, source.length, source.topic) == ("bag", (H, W), 6, "/camera/image")
     frames = check_pictures(source, 6)
     assert [f.stamp_ns for f in frames] == [stamp(i) for i in range(6)]
     (file,) = (p for p in (tmp_path / "bag").iterdir() if p.suffix in (".mcap", ".db3"))
-    assert len(list(open_source(file))) == 6
+    assert len(list(open_recording(file))) == 6
     (tmp_path / "bag" / "metadata.yaml").unlink()
-    assert len(list(open_source(tmp_path / "bag"))) == 6
+    assert len(list(open_recording(tmp_path / "bag"))) == 6
 
 
 def test_rate_of_a_bag(tmp_path):
     messages = [("/camera", IMAGE, image_message(picture(i), stamp(i)), stamp(i)) for i in range(11)]
     write_bag(tmp_path / "bag", messages)
-    assert open_source(tmp_path / "bag").fps == pytest.approx(20.0, rel=1e-3)
+    assert open_recording(tmp_path / "bag").fps == pytest.approx(20.0, rel=1e-3)
 
 
 def test_bag_of_compressed_images(tmp_path):
@@ -115,7 +117,7 @@ def test_bag_of_compressed_images(tmp_path):
         ("/camera/compressed", COMPRESSED, compressed_message(picture(i), stamp(i)), stamp(i)) for i in range(4)
     ]
     write_bag(tmp_path / "bag", messages)
-    check_pictures(open_source(tmp_path / "bag"), 4)
+    check_pictures(open_recording(tmp_path / "bag"), 4)
 
 
 @pytest.mark.parametrize(
@@ -128,27 +130,27 @@ def test_bag_with_masks(tmp_path, mask_delay):
         if i != 5:
             messages.append(("/truth", IMAGE, image_message(truth(i), stamp(i), "mono8"), stamp(i) + mask_delay))
     write_bag(tmp_path / "bag", sorted(messages, key=lambda m: m[3]))
-    source = open_source(tmp_path / "bag", topic="camera", mask_topic="/truth")
+    source = open_recording(tmp_path / "bag", topic="camera", mask_topic="/truth")
     frames = check_pictures(source, 12)
-    assert [f.mask is None for f in frames] == [i == 5 for i in range(12)]
-    assert all(np.array_equal(f.mask, truth(f.index)) for f in frames if f.index != 5)
+    assert [f.truth is None for f in frames] == [i == 5 for i in range(12)]
+    assert all(np.array_equal(f.truth.labels, truth(f.index)) for f in frames if f.index != 5)
 
 
 def test_bag_with_two_cameras_needs_a_topic(tmp_path):
     messages = [(f"/{side}", IMAGE, image_message(picture(0), stamp(0)), stamp(0)) for side in ("left", "right")]
     write_bag(tmp_path / "bag", messages)
     with pytest.raises(SourceError, match="2 image topics, give one of them: /left, /right"):
-        open_source(tmp_path / "bag")
+        open_recording(tmp_path / "bag")
     with pytest.raises(SourceError, match="no images on topic '/middle': its image topics are: /left, /right"):
-        open_source(tmp_path / "bag", topic="/middle")
-    assert open_source(tmp_path / "bag", topic="left").topic == "/left"
-    assert open_source(tmp_path / "bag", mask_topic="left").topic == "/right"
+        open_recording(tmp_path / "bag", topic="/middle")
+    assert open_recording(tmp_path / "bag", topic="left").topic == "/left"
+    assert open_recording(tmp_path / "bag", mask_topic="left").topic == "/right"
 
 
 def test_bag_without_images(tmp_path):
     write_bag(tmp_path / "bag", [("/chatter", STRING, STORES.types[STRING](data="x"), 1)])
     with pytest.raises(SourceError, match="has no image topic: its topics are: /chatter"):
-        open_source(tmp_path / "bag")
+        open_recording(tmp_path / "bag")
 
 
 def test_odd_images_in_a_bag(tmp_path):
@@ -156,14 +158,14 @@ def test_odd_images_in_a_bag(tmp_path):
     messages = [["/camera", IMAGE, image_message(p, stamp(i)), stamp(i)] for i, p in enumerate(pictures)]
     messages[2][2].encoding = "32FC1"
     write_bag(tmp_path / "bag", messages)
-    source = open_source(tmp_path / "bag")
+    source = open_recording(tmp_path / "bag")
     assert [f.index for f in source] == [0, 3]
     assert "64x50" in source.odd[0] and "32FC1" in source.odd[1]
 
 
 def test_header_without_stamp_takes_the_recording_time(tmp_path):
     write_bag(tmp_path / "bag", [("/camera", IMAGE, image_message(picture(i), 0), stamp(i)) for i in range(3)])
-    assert [f.stamp_ns for f in open_source(tmp_path / "bag")] == [stamp(i) for i in range(3)]
+    assert [f.stamp_ns for f in open_recording(tmp_path / "bag")] == [stamp(i) for i in range(3)]
 
 
 def test_stamps_that_do_not_ascend_are_left_out(tmp_path):
@@ -175,14 +177,14 @@ def test_stamps_that_do_not_ascend_are_left_out(tmp_path):
         messages.append(("/truth", IMAGE, image_message(truth(i), at, "mono8"), stamp(i) + 1))
     write_bag(tmp_path / "bag", messages)
     for options in ({}, {"mask_topic": "/truth"}):
-        source = open_source(tmp_path / "bag", topic="/camera", **options)
+        source = open_recording(tmp_path / "bag", topic="/camera", **options)
         frames = list(source)
         assert [f.index for f in frames] == [0, 1, 4, 5]
         assert [f.stamp_ns for f in frames] == [stamp(i) for i in range(4)]
         assert source.odd_count == 2
         assert f"frame 000002 has stamp {stamp(1)} ns, not after {stamp(1)} ns" in source.odd[0]
         assert f"frame 000003 has stamp {stamp(0)} ns, not after {stamp(1)} ns" in source.odd[1]
-    assert all(np.array_equal(f.mask, truth(f.index)) for f in frames)
+    assert all(np.array_equal(f.truth.labels, truth(f.index)) for f in frames)
 
 
 def test_a_bag_of_h264_is_read_in_order_and_from_a_whole_picture_on(tmp_path):
@@ -198,11 +200,11 @@ def test_a_bag_of_h264_is_read_in_order_and_from_a_whole_picture_on(tmp_path):
         message = STORES.types[COMPRESSED](header=_header(stamp), format="h264", data=data)
         messages.append(("/camera", COMPRESSED, message, stamp))
     write_bag(tmp_path / "whole", messages)
-    source = open_source(str(tmp_path / "whole"))
+    source = open_recording(str(tmp_path / "whole"))
     for _ in range(2):
         check_pictures(source, 9, tolerance=8)
     write_bag(tmp_path / "cut", messages[1:])
-    cut = open_source(str(tmp_path / "cut"))
+    cut = open_recording(str(tmp_path / "cut"))
     assert [frame.index for frame in cut] == [3, 4, 5, 6, 7] and len(cut.odd) == 3 and "does not decode" in cut.odd[0]
 
 
@@ -218,7 +220,7 @@ def test_a_bag_of_another_kind_of_video_says_what_helps(tmp_path):
         message = store.types[kind](timestamp=time, frame_id="", data=np.zeros(3, np.uint8), format="h264")
         writer.write(connection, 10**9, store.serialize_cdr(message, kind))
     with pytest.raises(SourceError, match=f"/video is a video of {kind}: play the bag through a node that decodes it"):
-        open_source(str(tmp_path / "bag"))
+        open_recording(str(tmp_path / "bag"))
 
 
 JUMPS = {
@@ -238,10 +240,10 @@ def test_stamps_that_step_back_far_are_counted_on(tmp_path, name):
         messages.append(("/camera", IMAGE, image_message(picture(i), at), stamp(i)))
         messages.append(("/truth", IMAGE, image_message(truth(i), at, "mono8"), stamp(i) + 1))
     write_bag(tmp_path / "bag", messages)
-    source = open_source(tmp_path / "bag", topic="/camera", mask_topic="/truth")
+    source = open_recording(tmp_path / "bag", topic="/camera", mask_topic="/truth")
     for _ in range(2):
         frames = check_pictures(source, 12)
-        assert all(np.array_equal(f.mask, truth(f.index)) for f in frames) and source.odd_count == 0
+        assert all(np.array_equal(f.truth.labels, truth(f.index)) for f in frames) and source.odd_count == 0
         (note,) = source.notes
         assert "stamps step back by" in note and "from there they are counted on" in note
     changed = [f for f in frames if f.header_ns]
@@ -253,7 +255,54 @@ def test_masks_that_no_image_has_are_named_and_counted(tmp_path):
     for i in (-3, 0, 2, 3, 70, 71):  # two of them after the last image
         messages.append(("/truth", IMAGE, image_message(truth(abs(i) % 6), stamp(i), "mono8"), stamp(i)))
     write_bag(tmp_path / "bag", messages)
-    source = open_source(tmp_path / "bag", topic="/camera", mask_topic="/truth")
-    assert [f.mask is not None for f in source] == [i in (0, 2, 3) for i in range(6)]
+    source = open_recording(tmp_path / "bag", topic="/camera", mask_topic="/truth")
+    assert [f.truth is not None for f in source] == [i in (0, 2, 3) for i in range(6)]
     assert (source.odd_count, source.images_left_out) == (3, 0)
     assert f"mask of stamp {stamp(-3)} belongs to no image: the nearest is 150 ms away" in source.odd[0]
+
+
+def test_masks_of_a_folder_go_by_the_stamps_of_headers_where_those_step_back(tmp_path):
+    stamps = [stamp(i - 200 * (i > 3)) for i in range(6)]
+    write_bag(
+        tmp_path / "bag",
+        [("/camera", IMAGE, image_message(picture(i), at), stamp(i)) for i, at in enumerate(stamps)],
+    )
+    (tmp_path / "masks").mkdir()
+    for i, at in enumerate(stamps):
+        cv2.imwrite(str(tmp_path / "masks" / f"{at}.png"), truth(i))
+    cv2.imwrite(str(tmp_path / "masks" / f"{stamps[4] - 2_000_000}.png"), truth(4))
+    (source,) = open_recordings(Source(str(tmp_path / "bag"), truth=str(tmp_path / "masks")))
+    for _ in range(2):
+        assert all(np.array_equal(f.truth.labels, truth(f.index)) for f in check_pictures(source, 6))
+        assert source.odd == [f"mask {stamps[4] - 2_000_000} belongs to no frame: the nearest is 2 ms away"]
+        assert source.notes == source.pass_notes and len(source.notes) == 1 and source.images_left_out == 0
+
+
+WITHOUT_ROS = """
+import sys
+
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"rclpy", "rosbag2_py", "builtin_interfaces", "sensor_msgs", "std_msgs", "sam2s_ros", "torch"}:
+            raise AssertionError(f"{name} is imported")
+
+sys.meta_path.insert(0, Forbidden())
+from sam2s_model.recordings.open import open_recording
+
+source = open_recording(sys.argv[1], topic="/camera", mask_topic="/truth")
+print(sum(frame.truth is not None for frame in source), source.odd_count)
+"""
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["raw", "compressed"])
+def test_a_bag_is_read_without_ros(tmp_path, compressed):
+    messages = []
+    for i in range(4):
+        kind = COMPRESSED if compressed else IMAGE
+        message = compressed_message(picture(i), stamp(i)) if compressed else image_message(picture(i), stamp(i))
+        messages.append(("/camera", kind, message, stamp(i)))
+        messages.append(("/truth", IMAGE, image_message(truth(i), stamp(i), "mono8"), stamp(i) + 1))
+    write_bag(tmp_path / "bag", messages)
+    command = [sys.executable, "-c", WITHOUT_ROS, str(tmp_path / "bag")]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (found.returncode, found.stdout.split()) == (0, ["4", "0"]), found.stderr

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.evaluation.files import FileRecording, TruthOf
-from sam2s_model.evaluation.recording import VOID, Truth
+from sam2s_model.recordings.files import FileRecording
 from sam2s_model.recordings.image_files import images_in, read_rgb
+from sam2s_model.recordings.layouts.layout import Layout
+from sam2s_model.recordings.mask_values import VOID, MaskReading
+from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.sequences import subfolders
+from sam2s_model.recordings.truth_files import TruthOf
 
 FPS = 25.0
 IMAGE, MASK = "_endo", "_endo_color_mask"
@@ -24,8 +27,8 @@ def is_cholec(path: Path) -> bool:
     return any(any(path.glob(f"{below}frame_*{MASK}.png")) for below in ("", "*/", "*/*/"))
 
 
-def cholec_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
-    """The clips videoNN_NNNNN of a folder, of its subfolders or of theirs. Raises SourceError."""
+def cholec_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
+    """Return the clips videoNN_NNNNN of a folder, of its subfolders or of theirs. Raises SourceError."""
     clips = [folder for first in [path, *subfolders(path)] for folder in [first, *subfolders(first)]]
     found = {}
     for clip in dict.fromkeys(clips):
@@ -39,7 +42,7 @@ class _ColourMasks(TruthOf):
     """Masks beside their images, in the data set's colours: nothing is guessed."""
 
     def __call__(self, image: Path) -> Truth | None:
-        path = image.with_name(image.name.replace(f"{IMAGE}.", f"{MASK}."))
+        path = self._mask(image)
         if not path.is_file():
             return None
         colours = read_rgb(path)
@@ -49,6 +52,16 @@ class _ColourMasks(TruthOf):
         for colour, label in COLOURS.items():
             labels[(colours == colour).all(2)] = label
         return Truth.of_labels(labels)
+
+    def __contains__(self, image: Path) -> bool:
+        return self._mask(image).is_file()
+
+    def place(self, image: Path) -> str:
+        return f"mask {self._mask(image)}"
+
+    @staticmethod
+    def _mask(image: Path) -> Path:
+        return image.with_name(image.name.replace(f"{IMAGE}.", f"{MASK}."))
 
     def unused(self, images: Sequence[Path]) -> list[str]:
         known = {image.stem for image in images}
@@ -60,3 +73,10 @@ class _ColourMasks(TruthOf):
             for mask in masks
             if mask.stem.removesuffix(MASK) + IMAGE not in known
         ]
+
+
+LAYOUTS = {
+    "cholecseg8k": Layout(
+        is_cholec, cholec_recordings, "videoNN/videoNN_NNNNN/frame_N_endo.png with _endo_color_mask.png"
+    ),
+}

@@ -4,41 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from sam2s_model.recordings.scene import Scene, SceneConfig
+from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.recordings.scene_recording import SceneRecording
 from sam2s_model.training.data_config import SourceConfig
+from sam2s_model.training.datasets.recording import TrainingRecording
 
 FRAMES = 600  # of a recording, at 1.6 to 25 Hz: 24 s to six minutes
 FRAME_DISTANCES = (1, 2, 4, 8, 16)  # of a clip's consecutive frames, in frames at 25 Hz
 
 
-class SceneRecording:
-    """One scene. classes: its instruments' rows where the class table has their names, otherwise -1."""
-
-    def __init__(self, config: SceneConfig, classes: tuple[str, ...] = ()):
-        self.name = f"scene {config.seed}"
-        self._scene = Scene(config)
-        names = {row.label: row.class_name for row in self._scene.objects}
-        self.classes = {label: classes.index(name) if name in classes else -1 for label, name in names.items()}
-
-    def __len__(self) -> int:
-        return len(self._scene)
-
-    def frame(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image (H, W, 3) uint8 RGB and labels (H, W) uint8, 255 outside the endoscope's field."""
-        drawn = self._scene[index]
-        return drawn.image, drawn.labels
+def scene_recording(config: SceneConfig, classes: tuple[str, ...] = ()) -> TrainingRecording:
+    """One scene, whose instruments have the rows of their names where the class table has them, otherwise -1."""
+    scene = SceneRecording(config)
+    rows = {label: classes.index(name) if name in classes else -1 for label, name in scene.classes.items()}
+    return TrainingRecording(scene, rows)
 
 
-def numbered_scene(source: SourceConfig, number: int, height: int, classes: tuple[str, ...] = ()) -> SceneRecording:
-    """The scene of a source with seed `first_seed` + number, always the same at a height (px) that the source may say."""
+def numbered_scene(source: SourceConfig, number: int, height: int, classes: tuple[str, ...] = ()) -> TrainingRecording:
+    """Return the scene of a source with seed `first_seed` + number, always the same at a height (px) that the source may say."""
     look = np.random.default_rng((number, 2))
-    return SceneRecording(
+    return scene_recording(
         scene_config(look, source.first_seed + number, source.height or height, source.frames or FRAMES), classes
     )
 
 
 def scene_config(rng: np.random.Generator, seed: int, height: int, frames: int = FRAMES) -> SceneConfig:
-    """A scene of any look, proportions, field and motion. height: px; seed: of the scene, 1000 and more for training."""
+    """Return a scene of any look, proportions, field and motion. height: px; seed: of the scene, 1000 and more for training."""
     return SceneConfig(
         width=int(rng.choice([1.0, 1.25, 1.78]) * height),
         height=height,

@@ -7,20 +7,21 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from sam2s_model.errors import ImageError, SourceError
+from sam2s_model.recordings.bag_help import ZSTD, what_helps
+from sam2s_model.recordings.bag_masks import MaskStream
 from sam2s_model.recordings.image_files import PROBED, common_size
 from sam2s_model.recordings.mask_files import describe_reading
 from sam2s_model.recordings.mask_values import MaskReading, MaskStatistics, decide
 from sam2s_model.recordings.pixels import ImageReader, to_gray
-from sam2s_model.recordings.source import Frame, FrameSource
+from sam2s_model.recordings.recording import Frame, Recording, Truth
 from sam2s_model.recordings.video_stream import VideoReader
-from sam2s_ros.replay.sources.bag_help import ZSTD, what_helps
-from sam2s_ros.replay.sources.bag_masks import MaskStream
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 VIDEOS = ("FFMPEGPacket", "CompressedVideo")  # messages whose pictures need those before them
@@ -32,7 +33,7 @@ TIME_JUMP_NS = 10**9  # as the node's parameter time_jump: stamps that go back f
 TYPES = get_typestore(Stores.ROS2_JAZZY)  # both messages are the same in every distribution since Foxy
 
 
-class BagSource(FrameSource):
+class BagRecording(Recording):
     """One topic of images (Image or CompressedImage), and optionally one of masks with the same stamps.
 
     Stamps are the header stamps, or the recording times of a bag whose headers have none. An image whose stamp repeats, or
@@ -45,9 +46,18 @@ class BagSource(FrameSource):
 
     kind = "bag"
 
-    def __init__(self, spec: str, path: Path, *, topic: str = "", mask_topic: str = "", mask_values: str = "auto"):
-        super().__init__(spec)
-        self._path, self._cut = path, ""
+    def __init__(
+        self,
+        name: str,
+        spec: str,
+        path: Path,
+        *,
+        topic: str = "",
+        mask_topic: str = "",
+        mask_values: str = "auto",
+    ):
+        super().__init__(name, spec=spec)
+        self._path, self._cut, self._said = path, "", ""
         with self._opened() as reader:
             self.mask_topic = _topic(spec, reader, mask_topic, what="masks") if mask_topic else ""
             self.topic = _topic(spec, reader, topic, besides=self.mask_topic, what="images")
@@ -55,13 +65,16 @@ class BagSource(FrameSource):
         if not self.length:
             raise SourceError(f"{spec} has no message on topic {self.topic!r}: expected at least one image")
         self.has_masks = bool(self.mask_topic)
-        self.fps, self.size = self._probe()
+        self.fps, self._size = self._probe()
         self._mask_stamps: Counter[int] = Counter()  # how many masks have it
         if self.has_masks:
-            self._reading, self.masks_said = self._look_at_masks(mask_values)
+            self._reading, self._said = self._look_at_masks(mask_values)
+
+    def _masks_said(self) -> str:
+        return self._said
 
     def _frames(self) -> Iterator[Frame]:
-        masks = MaskStream(self._messages((self.mask_topic,)) if self.has_masks else iter(()), self._mask_stamps)
+        masks = MaskStream(self._messages((self.mask_topic,)) if self.mask_topic else iter(()), self._mask_stamps)
         reader = VideoReader()
         index, offset, header = 0, 0, 0  # offset: from the headers' stamps to those of the frames, ns
         stamps: list[int] = []  # of images, to say how far a mask without one is from the nearest
@@ -77,7 +90,7 @@ class BagSource(FrameSource):
                     )
                     continue
                 offset = header + offset + round(1e9 / self.fps) - stamp
-                self._note(
+                self._note_of_pass(
                     f"stamps step back by {(header - stamp) * 1e-9:.6g} s at frame {name}: from there they are counted on"
                 )
             header = stamp
@@ -85,18 +98,12 @@ class BagSource(FrameSource):
             if image is None or not self._fits(name, image):
                 continue
             bisect.insort(stamps, stamp)
-            labels = self._labels_of(stamp, mask) if mask is not None else None
-            if labels is not None:
-                labels = self._fitting_mask(name, self._reading.labels(labels))
-            yield Frame(position, stamp + offset, image, labels, name, stamp if offset else 0)
+            truth = self._fitting(self._truth_of(stamp, mask), name, self.size) if mask is not None else None
+            yield Frame(position, stamp + offset, name, image, truth, stamp if offset else 0)
         for stamp in masks.rest():
             self._note_odd(f"mask of stamp {stamp} {_why_lost(stamp, stamps)}")
 
-    def _note(self, what: str) -> None:
-        if what not in self.notes:  # of an earlier pass
-            self.notes.append(what)
-
-    def _messages(self, topics: tuple[str, ...] = ()) -> Iterator[tuple[str, int, object]]:
+    def _messages(self, topics: tuple[str, ...] = ()) -> Iterator[tuple[str, int, Any]]:
         """(topic, header stamp in ns, message) in the order of recording. topics: none are those of images and masks"""
         with self._opened() as reader:
             connections = [c for c in reader.connections if c.topic in (topics or (self.topic, self.mask_topic))]
@@ -140,7 +147,8 @@ class BagSource(FrameSource):
         """(frames per second, (H, W)): the rate from the recording times, the size that most of the first good images have."""
         with self._opened() as reader:
             seconds = reader.duration * 1e-9
-        fps = (self.length - 1) / seconds if self.length > 1 and seconds > 0 else 1.0
+        count = self.length or 0
+        fps = (count - 1) / seconds if count > 1 and seconds > 0 else 1.0
         reason = "it has no image"
         sizes: list[tuple[int, int]] = []
         assumed: list[str] = []
@@ -181,9 +189,9 @@ class BagSource(FrameSource):
             self._note_odd(f"frame {name} cannot be decoded ({error})", image=True)
             return None
 
-    def _labels_of(self, stamp: int, message) -> np.ndarray | None:
+    def _truth_of(self, stamp: int, message: Any) -> Truth | None:
         try:
-            return to_gray(message)
+            return Truth.of_labels(self._reading.labels(to_gray(message)))
         except ImageError as error:
             self._note_odd(f"the mask of stamp {stamp} cannot be decoded ({error})")
             return None
@@ -201,7 +209,7 @@ def _why_lost(stamp: int, stamps: list[int]) -> str:
 
 
 def _topic(spec: str, reader: Reader, wanted: str, *, besides: str = "", what: str) -> str:
-    """The topic to read. Raises SourceError naming the image topics there are."""
+    """Return the topic to read. Raises SourceError naming the image topics there are."""
     types = (IMAGE,) if what == "masks" else (IMAGE, COMPRESSED)
     found = sorted({c.topic for c in reader.connections if c.msgtype in types and c.topic != besides})
     names = ", ".join(found) if found else "none"

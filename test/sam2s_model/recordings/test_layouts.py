@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sam2s_model.errors import ConfigError, SourceError
-from sam2s_model.evaluation.layouts import open_layout, recognise_layout
-from sam2s_model.evaluation.numbered import NumberedMasks
-from sam2s_model.evaluation.recording import Truth
+from sam2s_model.recordings.layouts import open_layout, recognise_layout
+from sam2s_model.recordings.numbered import NumberedMasks
+from sam2s_model.recordings.recording import Truth
 
 H, W = 20, 32
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import cv2
 
 from sam2s_model.errors import SourceError
-from sam2s_model.evaluation.json_truth import JsonTruth, json_files, json_truth
-from sam2s_model.evaluation.recording import Truth
 from sam2s_model.paths import expanded
 from sam2s_model.recordings.image_files import images_in, read_labels
+from sam2s_model.recordings.json_truth import JsonTruth, json_files, json_truth
 from sam2s_model.recordings.mask_files import MaskFiles
+from sam2s_model.recordings.recording import Truth
 
 NS = 1_000_000_000
+MOST_FRAMES = 10**9  # a larger number is a stamp in ns
 
 
 class NumberedMasks:
@@ -26,20 +27,22 @@ class NumberedMasks:
     numbers: of the masks, ascending
     """
 
-    def __init__(self, folder: str | Path, values: str = "auto", frames: int | None = None):
+    def __init__(self, folder: str | Path, values: str = "auto", frames: int | None = None, *, by_stamp: bool = False):
         """values: how they are read, see `mask_values.decide`
 
         frames: of the video, where they belong by number: masks of which one has that number, and none 0, are numbered from 1
+        by_stamp: whether numbers are stamps in ns, which a bag's are
         Raises SourceError when it has no masks, names without a number, or two of one number.
         """
         folder = expanded(folder)
+        self.by_stamp = by_stamp
         self._json = _json_in(folder)
+        self.classes: dict[int, str] = self._json.classes if self._json else {}
         if self._json is not None:
             self._names = {_number(Path(name)): name for name in self._json.names}
             self.from_one = _from_one(self._names, frames)
             self._names = {number - self.from_one: name for number, name in self._names.items()}
             self.numbers = sorted(self._names)
-            self.classes = self._json.classes
             return
         masks = images_in(folder)
         if not masks:
@@ -53,7 +56,6 @@ class NumberedMasks:
                 )
         self.from_one = _from_one(self._paths, frames)
         self._paths = {number - self.from_one: path for number, path in self._paths.items()}
-        self.classes: dict[int, str] = {}
         self._files = MaskFiles(folder.name, masks, masks, values)
         self.numbers = sorted(self._paths)
 
@@ -61,13 +63,21 @@ class NumberedMasks:
         """One line: how numbers and values are read. Raises SourceError for what can be no masks."""
         return (self._json or self._files).describe() + "; numbered from 1: the first frame is 1" * self.from_one
 
-    def nearest(self, number: int, numbers: list[int]) -> int | None:
-        """The one of some ascending numbers that is nearest to one."""
+    def nearest_said(self, number: int, numbers: list[int]) -> str:
+        """Where the nearest frame is, for the sentence on a mask that belongs to none. numbers: of all frames, ascending"""
         at = bisect.bisect(numbers, number)
-        return min(numbers[max(0, at - 1) : at + 1], key=lambda other: abs(other - number), default=None)
+        nearest = min(numbers[max(0, at - 1) : at + 1], key=lambda other: abs(other - number), default=None)
+        if nearest is None:
+            return ""
+        if not self.by_stamp:
+            by_name = ", a mask is named by its frame's number" if number > MOST_FRAMES else ""
+            return f": the nearest is {nearest}{by_name}"
+        if number < MOST_FRAMES:
+            return f": it is named by a number, and a bag's masks are by their frame's stamp in ns, such as {nearest}"
+        return f": the nearest is {abs(number - nearest) * 1e-6:.6g} ms away"
 
     def truth(self, number: int, size: tuple[int, int]) -> Truth | None:
-        """The truth of a frame of size (H, W), None where there is no mask. Raises SourceError."""
+        """Return the truth of a frame of size (H, W), None where there is no mask. Raises SourceError."""
         if self._json is not None:
             return self._of_json(number, size)
         path = self._paths.get(number)
@@ -93,7 +103,7 @@ class NumberedMasks:
 
 
 def _json_in(path: Path) -> JsonTruth | None:
-    """The truth in a file of COCO, or in a folder that has JSON and no images; None for any other folder."""
+    """Return the truth in a file of COCO, or in a folder that has JSON and no images; None for any other folder."""
     if path.is_file():
         return json_truth(path.stem, [path])
     if not path.is_dir() or images_in(path):
@@ -108,7 +118,7 @@ def _from_one(numbers: Container[int], frames: int | None) -> bool:
 
 
 def _number(path: Path) -> int:
-    """The last number in a name; of two that are joined by . or _ seconds and nanoseconds."""
+    """Return the last number in a name; of two that are joined by . or _ seconds and nanoseconds."""
     found = re.search(r"(?:(\d+)[._](?=\d{9}$))?(\d+)$", path.stem)
     if not found:
         raise SourceError(

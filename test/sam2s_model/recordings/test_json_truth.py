@@ -12,9 +12,9 @@ import pytest
 from pycocotools import mask as coco
 
 from sam2s_model.errors import SourceError
-from sam2s_model.evaluation.json_truth import decoded
-from sam2s_model.evaluation.layouts import open_layout, recognise_layout
-from sam2s_model.evaluation.numbered import NumberedMasks
+from sam2s_model.recordings.json_truth import decoded
+from sam2s_model.recordings.layouts import open_layout, recognise_layout
+from sam2s_model.recordings.numbered import NumberedMasks
 
 H, W = 40, 60
 BOX = [[10, 8], [30, 8], [30, 24], [10, 24]]

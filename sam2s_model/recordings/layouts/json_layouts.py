@@ -6,10 +6,12 @@ from collections import defaultdict
 from pathlib import Path
 
 from sam2s_model.errors import SourceError
-from sam2s_model.evaluation.files import FileRecording
-from sam2s_model.evaluation.json_truth import CocoTruth, LabelmeTruth, is_coco, json_files, read_json
-from sam2s_model.evaluation.recording import ASSUMED_FPS
+from sam2s_model.recordings.files import FileRecording
 from sam2s_model.recordings.image_files import images_in, natural_key
+from sam2s_model.recordings.json_truth import CocoTruth, LabelmeTruth, is_coco, json_files, read_json
+from sam2s_model.recordings.layouts.layout import Layout
+from sam2s_model.recordings.mask_values import MaskReading
+from sam2s_model.recordings.recording import ASSUMED_FPS
 from sam2s_model.recordings.sequences import subfolders
 
 BEGINNING = 1 << 16  # bytes that are looked at to recognise a file of COCO
@@ -21,8 +23,8 @@ def is_labelme(path: Path) -> bool:
     return any(_pairs(folder) for folder in _folders(path))
 
 
-def labelme_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
-    """The images of a folder, or of its subfolders, each with the .json of its stem beside it. Raises SourceError."""
+def labelme_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
+    """Return the images of a folder, or of its subfolders, each with the .json of its stem beside it. Raises SourceError."""
     out = []
     for folder in _folders(path):
         if _pairs(folder):
@@ -35,9 +37,11 @@ def is_coco_layout(path: Path) -> bool:
     return _coco_file(path) is not None
 
 
-def coco_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
-    """The images that a file of COCO names, in a recording for each folder that they are in. Raises SourceError."""
+def coco_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
+    """Return the images that a file of COCO names, in a recording for each folder that they are in. Raises SourceError."""
     file = _coco_file(path)
+    if file is None:
+        raise SourceError(f"{path} has no file of COCO: expected one in it, or in its folder annotations")
     content = read_json(file)
     if not is_coco(content):
         raise SourceError(f"{file} is not a file of COCO: expected images or videos, and annotations")
@@ -68,7 +72,7 @@ def coco_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
 
 
 def _coco_file(path: Path) -> Path | None:
-    """The first file that looks like COCO, in a folder or in its annotations/."""
+    """Return the first file that looks like COCO, in a folder or in its annotations/."""
     for folder in (path, path / "annotations"):
         for file in json_files(folder) if folder.is_dir() else ():
             with file.open("rb") as opened:
@@ -87,3 +91,11 @@ def _pairs(folder: Path) -> bool:
     """Whether a folder has an image and a .json of its stem."""
     stems = {file.stem for file in json_files(folder)}
     return bool(stems) and any(image.stem in stems for image in images_in(folder))
+
+
+LAYOUTS = {
+    "coco": Layout(is_coco_layout, coco_recordings, "[annotations/]FILE.json as COCO or YouTube-VIS, and its images"),
+    "labelme": Layout(
+        is_labelme, labelme_recordings, "[NAME/] or frames/ with images, and labelme's .json of the same names"
+    ),
+}

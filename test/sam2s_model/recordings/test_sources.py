@@ -13,8 +13,8 @@ import pytest
 
 from sam2s_model.errors import SourceError
 from sam2s_model.recordings.image_files import natural_key, read_labels
-from sam2s_model.recordings.source import FIRST_STAMP_NS, MAX_NAMED
-from sam2s_ros.replay.sources import open_source
+from sam2s_model.recordings.open import open_recording
+from sam2s_model.recordings.recording import FIRST_STAMP_NS, MAX_NAMED
 
 H, W = 48, 64
 
@@ -64,7 +64,7 @@ def folder(tmp_path):
 
 def test_folder_in_natural_order(folder):
     (folder / "notes.txt").write_text("not an image")
-    source = open_source(folder)
+    source = open_recording(folder)
     assert (source.kind, source.fps, source.size, source.length, source.has_masks) == (
         "folder",
         25.0,
@@ -79,11 +79,11 @@ def test_folder_in_natural_order(folder):
         FIRST_STAMP_NS + 40_000_000,
         FIRST_STAMP_NS + 80_000_000,
     ]
-    assert all(f.mask is None for f in frames) and source.odd_count == 0
+    assert all(f.truth is None for f in frames) and source.odd_count == 0
 
 
 def test_source_can_be_iterated_again(folder):
-    source = open_source(folder)
+    source = open_recording(folder)
     first = check_pictures(source, 12)
     again = check_pictures(source, 12)
     assert [f.stamp_ns for f in first] == [f.stamp_ns for f in again]
@@ -112,11 +112,11 @@ def test_folder_with_masks(tmp_path):
     (tmp_path / "masks").mkdir()
     for i in (0, 2):
         cv2.imwrite(str(tmp_path / "masks" / f"{i}.png"), truth(i))
-    source = open_source(tmp_path)
+    source = open_recording(tmp_path)
     assert source.has_masks
     frames = list(source)
-    assert np.array_equal(frames[0].mask, truth(0)) and np.array_equal(frames[2].mask, truth(2))
-    assert frames[1].mask is None and source.odd_count == 0
+    assert np.array_equal(frames[0].truth.labels, truth(0)) and np.array_equal(frames[2].truth.labels, truth(2))
+    assert frames[1].truth is None and source.odd_count == 0
 
 
 def test_binary_masks_become_label_one(tmp_path):
@@ -124,9 +124,9 @@ def test_binary_masks_become_label_one(tmp_path):
         save(tmp_path / "frames" / f"{i}.png", picture(i))
         (tmp_path / "masks").mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / "masks" / f"{i}.png"), (truth(i) == 1).astype(np.uint8) * 255 * (i != 0))
-    frames = list(open_source(tmp_path))
-    assert not frames[0].mask.any()
-    assert np.array_equal(frames[2].mask, (truth(2) == 1).astype(np.uint8))
+    frames = list(open_recording(tmp_path))
+    assert not frames[0].truth.labels.any()
+    assert np.array_equal(frames[2].truth.labels, (truth(2) == 1).astype(np.uint8))
 
 
 def test_label_masks_keep_255_as_outside(tmp_path):
@@ -137,8 +137,13 @@ def test_label_masks_keep_255_as_outside(tmp_path):
         mask[:, :4] = 255
         (tmp_path / "masks").mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / "masks" / f"{i}.png"), mask)
-    frames = list(open_source(tmp_path))
-    assert set(np.unique(frames[0].mask)) == {0, 255} and set(np.unique(frames[1].mask)) == {0, 1, 2, 255}
+    frames = list(open_recording(tmp_path))
+    assert set(np.unique(frames[0].truth.labels)) == {0, 255} and set(np.unique(frames[1].truth.labels)) == {
+        0,
+        1,
+        2,
+        255,
+    }
 
 
 def test_palette_png_gives_indices(tmp_path):
@@ -168,7 +173,7 @@ def test_odd_frames_are_named_and_counted(folder):
     save(folder / "frame3.png", picture(3, H + 2, W))
     (folder / "frame5.png").write_bytes(b"not a png")
     (folder / "frame7.png").write_bytes(b"")
-    source = open_source(folder)
+    source = open_recording(folder)
     assert [f.index for f in source] == [0, 1, 2, 4, 6, 8, 9, 10, 11]
     assert source.odd_count == 3
     assert "frame3.png is 64x50, the first one is 64x48" in source.odd[0]
@@ -178,7 +183,7 @@ def test_odd_frames_are_named_and_counted(folder):
 def test_names_of_odd_frames_are_bounded(folder):
     for i in range(100, 150):
         (folder / f"frame{i}.png").write_bytes(b"x")
-    source = open_source(folder)
+    source = open_recording(folder)
     assert len(list(source)) == 12 and source.odd_count == 50 and len(source.odd) == MAX_NAMED
 
 
@@ -189,9 +194,9 @@ def test_odd_mask_leaves_its_frame(tmp_path):
     cv2.imwrite(str(tmp_path / "masks" / "0.png"), truth(0))
     cv2.imwrite(str(tmp_path / "masks" / "1.png"), truth(1)[:-1])
     save(tmp_path / "masks" / "2.png", picture(2))
-    source = open_source(tmp_path)
+    source = open_recording(tmp_path)
     frames = list(source)
-    assert len(frames) == 3 and frames[1].mask is None and frames[2].mask is None
+    assert len(frames) == 3 and frames[1].truth is None and frames[2].truth is None
     assert "the mask of frame 1.png is 64x47, its image is 64x48" in source.odd[0]
     assert "is in colour" in source.odd[1]
 
@@ -213,7 +218,7 @@ def write_video(
 
 def test_video(tmp_path):
     write_video(tmp_path / "a.mp4", 8)
-    source = open_source(tmp_path / "a.mp4")
+    source = open_recording(tmp_path / "a.mp4")
     assert (source.kind, source.fps, source.size, source.length) == ("video", 10.0, (H, W), 8)
     frames = check_pictures(source, 8, tolerance=12)
     assert [f.stamp_ns for f in frames] == [FIRST_STAMP_NS + i * 100_000_000 for i in range(8)]
@@ -224,7 +229,7 @@ def test_truncated_video_ends_early_and_says_so(tmp_path):
     write_video(tmp_path / "a.mp4", 30, movflags="faststart")
     data = (tmp_path / "a.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 3 // 4])
-    source = open_source(tmp_path / "cut.mp4")
+    source = open_recording(tmp_path / "cut.mp4")
     assert 0 < len(list(source)) < 30
     assert source.odd_count >= 1 and ("ends early" in source.odd[-1] or "cannot be decoded" in source.odd[-1])
 
@@ -237,7 +242,7 @@ def test_damaged_packet_is_named(tmp_path):
     assert len(at) == 10
     data[at[4] + 12 : at[4] + 32] = bytes(20)  # the image header
     (tmp_path / "damaged.avi").write_bytes(data)
-    source = open_source(tmp_path / "damaged.avi")
+    source = open_recording(tmp_path / "damaged.avi")
     frames = list(source)
     assert [f.name for f in frames] == [f"{i:06d}" for i in range(10) if i != 4]
     assert source.odd_count == 1 and "packet 4 cannot be decoded" in source.odd[0]
@@ -247,11 +252,11 @@ def test_damaged_packet_is_named(tmp_path):
 
 
 def test_scene():
-    source = open_source("scene:?width=96&height=80&frames=4&seed=3&fps=20")
+    source = open_recording("scene:?width=96&height=80&frames=4&seed=3&fps=20")
     assert (source.kind, source.size, source.fps, source.length, source.has_masks) == ("scene", (80, 96), 20.0, 4, True)
     frames = list(source)
     assert [f.stamp_ns for f in frames] == [FIRST_STAMP_NS + i * 50_000_000 for i in range(4)]
-    assert all(f.mask.shape == (80, 96) and f.image.flags.c_contiguous for f in frames)
+    assert all(f.truth.labels.shape == (80, 96) and f.image.flags.c_contiguous for f in frames)
     assert all(np.array_equal(a.image, b.image) for a, b in zip(frames, source))
 
 
@@ -297,7 +302,7 @@ def bad_inputs(tmp_path):
 def test_bad_input_is_one_sentence(tmp_path):
     for name, expected in bad_inputs(tmp_path).items():
         with pytest.raises(SourceError, match=expected) as caught:
-            open_source(tmp_path / name)
+            open_recording(tmp_path / name)
         assert "\n" not in str(caught.value) and name.split("/")[-1] in str(caught.value), name
 
 
@@ -313,16 +318,16 @@ def test_bad_input_is_one_sentence(tmp_path):
 )
 def test_bad_uri_is_one_sentence(uri, expected):
     with pytest.raises(SourceError, match=expected):
-        open_source(uri)
+        open_recording(uri)
 
 
 def test_topic_is_for_bags_only(folder):
     with pytest.raises(SourceError, match="topics are for bags only"):
-        open_source(folder, topic="/camera")
+        open_recording(folder, topic="/camera")
 
 
 def test_sources_do_not_import_ros():
-    code = "import sys; from sam2s_ros.replay.sources import open_source; open_source('scene:?frames=1');"
+    code = "import sys; from sam2s_model.recordings.open import open_recording; open_recording('scene:?frames=1');"
     code += "print({'rclpy', 'torch'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"

@@ -16,11 +16,11 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_typestore
 
 from sam2s_model.errors import SourceError
-from sam2s_model.evaluation.layouts import open_layout
 from sam2s_model.recordings.image_files import read_labels
+from sam2s_model.recordings.layouts import open_layout
+from sam2s_model.recordings.open import open_recording
 from sam2s_ros.commands.cli import main
 from sam2s_ros.overlay_video import OverlayVideo
-from sam2s_ros.replay.sources import open_source
 
 H, W, ONE = 48, 64, 1 << 16
 STORES = get_typestore(Stores.ROS2_JAZZY)
@@ -60,7 +60,7 @@ TURNS = {
 @pytest.mark.parametrize("name", TURNS)
 def test_a_video_is_read_as_players_show_it(tmp_path, name):
     matrix, corner, words = TURNS[name]
-    source = open_source(turned(video(tmp_path / "clip.mp4"), *matrix))
+    source = open_recording(turned(video(tmp_path / "clip.mp4"), *matrix))
     frames = list(source)
     size = (W, H) if "to the" in name else (H, W)
     assert source.size == size and source.odd_count == 0 and len(frames) == 6
@@ -81,7 +81,7 @@ def test_a_video_is_read_as_players_show_it(tmp_path, name):
 def test_names_that_ffmpeg_takes_for_something_else(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     video(Path(name))
-    assert os.listdir() == [name] and len(list(open_source(name))) == 6
+    assert os.listdir() == [name] and len(list(open_recording(name))) == 6
 
 
 def test_a_palette_mask_with_a_pattern_in_its_name(tmp_path):
@@ -118,7 +118,7 @@ def test_an_edit_list_cuts_frames_and_nothing_is_said_to_be_missing(tmp_path):
                 shift = 3 * round(1 / (25 * stream.time_base))
                 packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, out
                 cut.mux(packet)
-    found = open_source(tmp_path / "cut.mp4")
+    found = open_recording(tmp_path / "cut.mp4")
     frames = list(found)
     assert len(frames) == 7 and found.odd_count == 0, found.odd
 
@@ -146,7 +146,7 @@ def test_masks_beside_images_are_no_frames(tmp_path, name):
     for i in range(4):
         for pattern in BESIDE[name]:
             write(tmp_path / f"{pattern.format(i)}.png", np.full((H, W, 3), 9 * i, np.uint8))
-    source = open_source(tmp_path)
+    source = open_recording(tmp_path)
     assert [f.name for f in source] == [BESIDE[name][0].format(i) for i in range(4)]
     assert source.notes == [
         f"{4 * (len(BESIDE[name]) - 1)} files are masks by their names, the first is {source.notes[0].split(' is ')[1]}"
@@ -156,7 +156,7 @@ def test_masks_beside_images_are_no_frames(tmp_path, name):
 def test_images_that_only_have_a_word_like_mask_are_frames(tmp_path):
     for i in range(3):
         write(tmp_path / f"mask_{i}.png", np.zeros((H, W, 3), np.uint8))
-    assert len(list(open_source(tmp_path))) == 3 and not open_source(tmp_path).notes
+    assert len(list(open_recording(tmp_path))) == 3 and not open_recording(tmp_path).notes
 
 
 def test_two_images_of_one_stem_do_not_overwrite_each_other(tmp_path, capsys):
@@ -193,7 +193,7 @@ def test_a_first_image_of_another_size_leaves_out_itself_alone(tmp_path):
     for i in range(6):
         write(tmp_path / "frames" / f"{i}.png", np.zeros((H, W + 8 * (i == 0), 3), np.uint8))
         write(tmp_path / "masks" / f"{i}.png", np.eye(H, W + 8 * (i == 0), dtype=np.uint8))
-    source, (recording,) = open_source(tmp_path), open_layout(tmp_path)
+    source, (recording,) = open_recording(tmp_path), open_layout(tmp_path)
     for found in (source, recording):
         assert (
             [f.index for f in found] == [1, 2, 3, 4, 5]
@@ -223,7 +223,7 @@ def file_of(path: Path, suffix: str) -> Path:
 
 
 def test_a_bag_whose_first_image_is_of_another_size(tmp_path):
-    source = open_source(bag(tmp_path / "bag", sizes=((H // 2, W // 2), *((H, W),) * 4)))
+    source = open_recording(bag(tmp_path / "bag", sizes=((H // 2, W // 2), *((H, W),) * 4)))
     assert [f.index for f in source] == [1, 2, 3, 4] and "is 32x24" in source.odd[0]
 
 
@@ -312,7 +312,7 @@ def damaged(tmp_path: Path) -> dict[str, tuple[Path, str]]:
 def test_bags_that_cannot_be_read_are_refused_with_the_command_that_helps(tmp_path):
     for name, (path, expected) in damaged(tmp_path).items():
         with pytest.raises(SourceError, match=expected) as caught:
-            list(open_source(path))
+            list(open_recording(path))
         assert "\n" not in str(caught.value), name
 
 
@@ -324,7 +324,7 @@ def test_an_mcap_without_an_index_is_read(tmp_path):
     assert footer[0] == 2
     start = struct.unpack("<Q", footer[9:17])[0]
     path.write_bytes(data[:start] + footer[:9] + bytes(20) + footer[29:])
-    assert len(list(open_source(path))) == 5
+    assert len(list(open_recording(path))) == 5
 
 
 def test_a_home_folder_on_the_command_line(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from sam2s_model.errors import SourceError
-from sam2s_ros.evaluation.sources import Source, left_out, open_recordings
+from sam2s_model.recordings.open import Source, left_out, open_recordings
 from sam2s_ros.overlay_video import OverlayVideo
 
 H, W, COUNT = 48, 64, 5

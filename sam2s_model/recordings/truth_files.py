@@ -1,103 +1,94 @@
-"""Recordings whose images and masks are files."""
+"""The ground truth of images that are files: label images, or a file for each object."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from sam2s_model.errors import SourceError
-from sam2s_model.evaluation.recording import ASSUMED_FPS, FIRST_STAMP_NS, Frame, Recording, Truth
-from sam2s_model.recordings.image_files import frame_names, probed_size, read_labels, read_rgb
+from sam2s_model.recordings.image_files import read_labels
 from sam2s_model.recordings.mask_files import MaskFiles, describe_reading, look_at
 from sam2s_model.recordings.mask_values import MaskReading, MaskStatistics, decide_object
+from sam2s_model.recordings.recording import Truth
 
 
 class TruthOf(ABC):
     """The ground truth of image files, called with a path: None where it has none. Raises SourceError when it cannot be read."""
 
+    @property
+    def binary(self) -> bool:
+        """Whether object 1 is the only one, whatever values masks have. Raises SourceError as `describe`."""
+        return False
+
     @abstractmethod
     def __call__(self, image: Path) -> Truth | None: ...
+
+    @abstractmethod
+    def __contains__(self, image: Path) -> bool:
+        """Whether an image has ground truth, which is not read."""
+
+    def place(self, image: Path) -> str:
+        """Say what an image's ground truth is called in a sentence."""
+        return f"the ground truth of {image}"
 
     def describe(self) -> str:
         """One line: how the values of the masks are read; "" where nothing is guessed. Raises SourceError for what is no mask."""
         return ""
+
+    def why(self) -> str:
+        """How the values of the masks are read, without how many there are."""
+        return self.describe()
 
     def folders(self) -> dict[int, str]:
         """Object -> the name of its folder, where each has one, otherwise nothing."""
         return {}
 
     def unused(self, images: Sequence[Path]) -> list[str]:
-        """A sentence for each mask that belongs to none of the images."""
+        """Return a sentence for each mask that belongs to none of the images."""
         return []
-
-
-class FileRecording(Recording):
-    """Images as files, in the order given. images: their paths"""
-
-    def __init__(
-        self,
-        name: str,
-        data_set: str,
-        images: Sequence[Path],
-        truth_of: TruthOf,
-        fps: float = ASSUMED_FPS,
-        classes: dict[int, str] | None = None,
-    ):
-        """Raises SourceError when there are no images."""
-        if not images:
-            raise SourceError(f"recording {name} has no images: expected at least one")
-        super().__init__(name, data_set, fps, classes)
-        self.images, self._truth_of = list(images), truth_of
-        self.length = len(self.images)
-
-    def describe_masks(self) -> str:
-        return self._truth_of.describe()
-
-    @property
-    def object_folders(self) -> dict[int, str]:
-        return self._truth_of.folders()
-
-    def _frames(self) -> Iterator[Frame]:
-        self.describe_masks()  # what can be no masks is refused as a whole, not frame by frame
-        for sentence in self._truth_of.unused(self.images):
-            self._note_odd(sentence)
-        size = probed_size(self.images)
-        for index, (path, name) in enumerate(zip(self.images, frame_names(self.images))):
-            image = read_rgb(path)
-            if image is None:
-                self._note_odd(f"frame {path.name} cannot be decoded", image=True)
-                continue
-            size = size or image.shape[:2]
-            if image.shape[:2] != size:
-                (h, w), (height, width) = image.shape[:2], size
-                self._note_odd(f"frame {path.name} is {w}x{h}, the first one is {width}x{height}", image=True)
-                continue
-            try:
-                truth = self._fitting(self._truth_of(path), path.name, size)
-            except SourceError as error:
-                self._note_odd(str(error))
-                truth = None
-            yield Frame(index, FIRST_STAMP_NS + round(index * 1e9 / self.fps), name, image, truth)
 
 
 class LabelFiles(TruthOf):
     """Label images by the stem of their image. How their values are read is decided from all of them, see `mask_values.decide`."""
 
-    def __init__(self, name: str, masks: Sequence[Path], images: Sequence[Path], values: str = "auto"):
-        """Raises SourceError as `MaskFiles` does."""
-        self._files = MaskFiles(name, images, masks, values)
+    def __init__(
+        self,
+        name: str,
+        masks: Sequence[Path],
+        images: Sequence[Path],
+        values: str | MaskReading = "auto",
+        unused_is_odd: bool = True,
+    ):
+        """unused_is_odd: whether masks that belong to no image are named one by one; `describe` counts them all the same
+
+        Raises SourceError as `MaskFiles` does.
+        """
+        self._files, self._unused_is_odd = MaskFiles(name, images, masks, values), unused_is_odd
+
+    @property
+    def binary(self) -> bool:
+        return self._files.reading.binary
 
     def __call__(self, image: Path) -> Truth | None:
         labels = self._files.labels(image)
         return None if labels is None else Truth.of_labels(labels)
 
+    def __contains__(self, image: Path) -> bool:
+        return image in self._files
+
+    def place(self, image: Path) -> str:
+        return f"mask {self._files.path(image)}"
+
+    def why(self) -> str:
+        return self._files.reading.why
+
     def describe(self) -> str:
         return self._files.describe()
 
     def unused(self, images: Sequence[Path]) -> list[str]:
-        return [f"mask {mask.name} has the name of no image" for mask in self._files.unused]
+        lost = self._files.unused if self._unused_is_odd else []
+        return [f"mask {mask.name} has the name of no image" for mask in lost]
 
 
 class ObjectFiles(TruthOf):
@@ -120,6 +111,12 @@ class ObjectFiles(TruthOf):
             return None
         masks = {label: self._reading.labels(read_labels(path)) > 0 for label, path in found.items()}
         return Truth(masks, complete=False)
+
+    def __contains__(self, image: Path) -> bool:
+        return any(image.stem in paths for paths in self._masks.values())
+
+    def why(self) -> str:
+        return self._reading.why
 
     @cached_property
     def _seen(self) -> MaskStatistics:

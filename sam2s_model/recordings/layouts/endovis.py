@@ -10,9 +10,12 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from sam2s_model.evaluation.files import FileRecording, LabelFiles, ObjectFiles
+from sam2s_model.recordings.files import FileRecording
 from sam2s_model.recordings.image_files import images_in
+from sam2s_model.recordings.layouts.layout import Layout
+from sam2s_model.recordings.mask_values import MaskReading
 from sam2s_model.recordings.sequences import subfolders
+from sam2s_model.recordings.truth_files import LabelFiles, ObjectFiles
 
 FPS = 2.0  # both were sampled so
 TYPES_2018 = (
@@ -31,7 +34,7 @@ def is_endovis18(path: Path) -> bool:
     return all(f.is_dir() for f in folders) and any(FLAT_NAME.match(p.stem) for p in folders[0].iterdir())
 
 
-def endovis17_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
+def endovis17_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
     """left_frames/ and ground_truth/INSTRUMENT_labels/ with binary masks, or masks of parts: all parts count."""
     folders = [path] if (path / "left_frames").is_dir() else subfolders(path, "left_frames")
     found = []
@@ -45,7 +48,7 @@ def endovis17_recordings(path: Path, values: str = "auto") -> list[FileRecording
     return found
 
 
-def endovis18_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
+def endovis18_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
     """images/seq_N_frameNNN.png and annotations/ with the same names, whose values are instrument types."""
     images, masks = (_by_sequence(path / folder) for folder in ("images", "annotations"))
     classes = dict(enumerate(TYPES_2018, start=1))
@@ -68,3 +71,13 @@ def _instrument(folder: str) -> str:
     """ "Left_Prograsp_Forceps_labels" is a "prograsp forceps"."""
     words = folder.removesuffix("_labels").split("_")
     return " ".join(word.lower() for word in words if word not in ("Left", "Right"))
+
+
+LAYOUTS = {
+    "endovis2017": Layout(
+        is_endovis17, endovis17_recordings, "[NAME/]left_frames, [NAME/]ground_truth/INSTRUMENT_labels"
+    ),
+    "endovis2018": Layout(
+        is_endovis18, endovis18_recordings, "images/seq_N_frameNNN.png, annotations/ with the same names"
+    ),
+}

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.evaluation.files import TruthOf
-from sam2s_model.evaluation.recording import Truth
 from sam2s_model.recordings.image_files import natural_key, read_rgb
+from sam2s_model.recordings.recording import Truth
+from sam2s_model.recordings.truth_files import TruthOf
 
 VOID_LABELS = {"__ignore__", "ignore", "void"}
 NO_LABELS = {"_background_", "background"}
@@ -148,7 +148,10 @@ class LabelmeTruth(JsonTruth):
             else:
                 label = self._object((shape["label"], shape.get("group_id")), shape["label"])
                 masks[label] = masks.get(label, False) | area
-        return Truth(masks, void if void.any() else None)
+        return Truth(masks, void if void.any() else None, size=void.shape)
+
+    def __contains__(self, image: Path) -> bool:
+        return image.stem in self._files
 
     def unused(self, images: Sequence[Path]) -> list[str]:
         stems = {image.stem for image in images}
@@ -297,7 +300,10 @@ class CocoTruth(JsonTruth):
                 masks[label] = masks.get(label, False) | area
             else:
                 void |= area
-        return Truth(masks, void if void.any() else None)
+        return Truth(masks, void if void.any() else None, size=void.shape)
+
+    def __contains__(self, image: Path) -> bool:
+        return self.name_of(image) is not None
 
     def unused(self, images: Sequence[Path]) -> list[str]:
         found = {self.name_of(image) for image in images}

@@ -1,0 +1,89 @@
+"""A recording as training reads it: label images, rows of the class table, and what a teacher's pack says of its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sam2s_model.errors import SourceError
+from sam2s_model.recordings.files import FileRecording
+from sam2s_model.recordings.mask_values import VOID
+from sam2s_model.recordings.recording import FIRST_STAMP_NS, Frame, IndexedRecording
+from sam2s_model.training.pack import TeacherPack
+
+FRAME_NS = 40_000_000  # from one frame to the next when it is tracked, whatever its rate: figures are compared that were taken so
+
+
+class TrainingRecording:
+    """Frames of a recording, read when they are asked for. A label is the same object through the whole recording.
+
+    Nothing is left out here: what cannot be read is raised, so that the caller names it and draws something else.
+
+    name: for logs and tables; classes: label -> row of the class table, or -1 unknown
+    annotated: indices of the frames with label images
+    """
+
+    def __init__(
+        self,
+        recording: IndexedRecording,
+        classes: Mapping[int, int],
+        pack: TeacherPack | None = None,
+        only: int | None = None,
+    ):
+        """only: the one frame that is taken, which its name then says; None: all of them"""
+        self.recording, self.classes, self._pack, self._only = recording, dict(classes), pack, only
+        frames = range(recording.length) if only is None else [only]
+        self.name = recording.name if only is None else f"{recording.name}/{recording.stem(only)}"
+        self.annotated = [at for at, index in enumerate(frames) if recording.is_annotated(index)]
+        self._frames: Sequence[int] = frames
+        self._largest: list[float] | None = None
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @property
+    def has_masks(self) -> bool:
+        return bool(self.annotated)
+
+    def frame(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image (H, W, 3) uint8 RGB and labels (H, W) uint8 as in `Clip`, or None where it has no masks. Raises SourceError."""
+        frame = self.recording.frame(self._frames[index])
+        return frame.image, None if frame.truth is None else frame.truth.labels
+
+    def frames(self) -> Iterator[Frame]:
+        """All frames in order, as the evaluation reads them. Raises SourceError."""
+        for at, index in enumerate(self._frames):
+            yield replace(self.recording.frame(index), index=at, stamp_ns=FIRST_STAMP_NS + at * FRAME_NS)
+
+    def showing(self, least: float) -> list[int]:
+        """Return the annotated frames with an object of at least that share of the frame. All masks are read, once."""
+        if self._largest is None:
+            self._largest = [self._largest_object(self._frames[i]) for i in self.annotated]
+        return [i for i, share in zip(self.annotated, self._largest) if share > 0 and share >= least]
+
+    def _largest_object(self, index: int) -> float:
+        try:
+            truth = self.recording.truth(index)
+        except SourceError:
+            return 0.0  # named when its frame is drawn
+        if truth is None:
+            return 0.0
+        return float(np.bincount(truth.labels.ravel(), minlength=VOID)[1:VOID].max() / truth.labels.size)
+
+    def parts(self) -> list[TrainingRecording]:
+        """Its frames as recordings of one frame, whose masks are read as those of the whole: one alone does not say how."""
+        return [TrainingRecording(self.recording, self.classes, self._pack, index) for index in self._frames]
+
+    def features(self, index: int) -> np.ndarray | None:
+        """(C, h, w) float16 of a teacher's pack, or None."""
+        if self._pack is None:
+            return None
+        return self._pack.features(f"{self.recording.name}/{self.recording.stem(self._frames[index])}")
+
+    def describe_masks(self) -> str:
+        """One line: what there is and how it is read; "" where nothing is guessed. Raises SourceError for what is no mask."""
+        if self._only is None or not isinstance(self.recording, FileRecording):
+            return self.recording.masks_said
+        return f"1 masks, {self.recording.masks_why()}"
