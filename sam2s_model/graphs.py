@@ -5,11 +5,15 @@ A graph repeats what was launched while it was captured, on the same addresses.
 
 from __future__ import annotations
 
+import gc
 import logging
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from threading import Lock
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from threading import RLock
 from typing import Any, Generic, Protocol, TypeVar
+from weakref import finalize
 
 import torch
 
@@ -18,7 +22,7 @@ from sam2s_model.constants import kept_alive
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 GRAPHS = 64  # at most, those last used; one takes some MB of launches, and those of a half share the memory of their tensors
-_capturing = Lock()  # of CUDA, in all of the process
+_capturing = RLock()  # of CUDA, in all of the process
 
 
 class Captured(Protocol[Result]):
@@ -35,9 +39,10 @@ class CudaGraph(Generic[Result]):
     def __init__(self, function: Callable[[], Result], pool: Any, stream: torch.cuda.Stream):
         self._graph = torch.cuda.CUDAGraph()
         problem: BaseException | None = None
+        before = torch.cuda.current_stream(stream.device)
         try:
             # another thread may use CUDA for itself meanwhile, only not capture
-            with _capturing, kept_alive() as self._constants:
+            with capturing(), kept_alive() as self._constants:
                 with torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"):
                     try:
                         self.result = function()
@@ -45,24 +50,95 @@ class CudaGraph(Generic[Result]):
                         problem = raised
                         raise
         except RuntimeError:
-            if problem is not None:  # and not what the end of the capture says of it
-                raise problem from None
-            raise
+            if problem is None:
+                raise
+        finally:
+            if torch.cuda.current_stream(stream.device) != before:  # torch leaves it only where nothing failed
+                torch.cuda.set_stream(before)
+                with suppress(RuntimeError):
+                    before.wait_stream(stream)
+        try:
+            if problem is not None:
+                raise problem  # what the end of the capture said of it is forgotten
+        finally:
+            problem = None  # its traceback holds this frame: what was half captured is not to wait for a collection
 
     def replay(self) -> None:
         self._graph.replay()
 
 
+@contextmanager
+def capturing() -> Iterator[None]:
+    """Hold off other captures, and garbage collections: a graph that dies of one would invalidate what is captured.
+
+    Also for what no other thread may do during a capture, such as emptying the allocator's cache.
+    """
+    with _capturing:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
+
+
 Capture = Callable[[Callable[[], Any]], Captured]
 
 
+class CudaCapture:
+    """Captures graphs that share one pool of memory: no two of them may run at a time.
+
+    After a capture that failed nothing more is captured in the process: on many versions of torch its allocator, which all
+    share, believes from then on that a capture goes on.
+    """
+
+    refused = ""  # why, of the process
+
+    def __init__(self, device: torch.device):
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = _lent_stream(self, device)
+        self._anchor: CudaGraph[None] | None = None
+
+    def __call__(self, function: Callable[[], Result]) -> CudaGraph[Result]:
+        """Raises RuntimeError where nothing can be captured, torch.OutOfMemoryError, and what the function raises."""
+        if CudaCapture.refused:
+            raise RuntimeError(f"an earlier capture failed: {CudaCapture.refused}")
+        try:
+            self._keep_pool()
+            return CudaGraph(function, self._pool, self._stream)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as problem:
+            CudaCapture.refused = str(problem)
+            raise
+
+    def _keep_pool(self) -> None:
+        """Capture a graph of nothing, which stays: torch before 2.12 cannot capture into a pool again that lost all its graphs."""
+        if self._anchor is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that it is empty
+                self._anchor = CudaGraph(lambda: None, self._pool, self._stream)
+
+
 def as_cuda_graphs(device: torch.device) -> Capture:
-    """Captures graphs that share one pool of memory: no two of them may run at a time."""
-    pool = torch.cuda.graph_pool_handle()
-    # CUDA has few streams of a kind, given out again and again. Of this kind none is worked in, so that no other thread's work
-    # is captured.
-    stream = torch.cuda.Stream(device, priority=-1)
-    return lambda function: CudaGraph(function, pool, stream)
+    """What captures on a device, into a pool of its own."""
+    return CudaCapture(device)
+
+
+_free_streams: dict[torch.device, list[torch.cuda.Stream]] = {}
+
+
+def _lent_stream(owner: object, device: torch.device) -> torch.cuda.Stream:
+    """A stream to capture in, which nobody else has while its owner lives.
+
+    CUDA has few of a kind, 32, and torch gives them out again and again. Of this kind none is worked in, so that no other
+    thread's work is captured; and two that are captured in the same stream share the workspace of their matrix products.
+    """
+    free = _free_streams.setdefault(device, [])
+    stream = free.pop() if free else torch.cuda.Stream(device, priority=-1)
+    finalize(owner, free.append, stream).atexit = False
+    return stream
 
 
 class Graphs:

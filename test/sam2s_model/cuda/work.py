@@ -50,7 +50,7 @@ class Stream:
         taken = machine().given.setdefault(priority, [])
         if len(taken) < STREAMS:
             made = super().__new__(cls)
-            made.knows, made.freed, made.priority = {}, [], priority
+            made.knows, made.freed, made.priority, made.device = {}, [], priority, torch.device("cuda:0")
             taken.append(made)
             return made
         taken.append(taken.pop(0))

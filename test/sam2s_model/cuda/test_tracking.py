@@ -1,0 +1,149 @@
+"""Tracking on the stand-in of a CUDA device: what the graphs, streams and buffers of a tracker rest on, and what it does when one fails."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+import torch
+from stand_in import cuda, on_cuda
+from work import Graph
+
+from sam2s_model import graphs
+from sam2s_model.config import PICO, TrackerConfig
+from sam2s_model.graphs import CudaCapture, as_cuda_graphs
+from sam2s_model.model import Sam2Model
+from sam2s_model.prompts import Prompt
+from sam2s_model.tracker import Tracker
+
+BOX = np.array([20, 30, 60, 60], np.float32)
+
+
+@pytest.fixture(params=[pytest.param(True, id="old torch"), pytest.param(False, id="new torch")])
+def device(request, monkeypatch):
+    monkeypatch.setattr(graphs, "_free_streams", {})
+    monkeypatch.setattr(CudaCapture, "refused", "")
+    with cuda(request.param) as device:
+        yield device
+        assert not device.faults
+
+
+@pytest.fixture
+def network(device) -> Sam2Model:
+    torch.manual_seed(0)
+    return on_cuda(Sam2Model(PICO, 64).eval().requires_grad_(False))
+
+
+def images(height: int = 72, width: int = 96, count: int = 3) -> list[np.ndarray]:
+    return [np.random.default_rng(i).integers(0, 255, (height, width, 3), dtype=np.uint8) for i in range(count)]
+
+
+def run(tracker: Tracker, frames: list[np.ndarray], steps: int, first: int = 1, queued: bool = False) -> list:
+    """Track through frames, again and again, with a prompt on the very first; returns the logits."""
+    found = []
+    for i in range(steps):
+        following = frames[(i + 1) % len(frames)] if queued else None
+        tracker.step(first + i, frames[i % len(frames)], following)
+        if first == 1 and i == 0:
+            tracker.prompt(0, [Prompt(box=BOX)])
+        found.append(tracker.outputs.logits.cpu())
+    return found
+
+
+def refused(tracker: Tracker) -> str:
+    return tracker._graphed._trackers.refused or tracker._graphed._encoder._graphs.refused
+
+
+@pytest.mark.parametrize("change", ["image size", "policy"])
+def test_captures_go_on_after_all_graphs_of_a_pool_are_gone(network, change):
+    """C1: a warm-up at the model's size and a camera of another one; another policy."""
+    tracker = Tracker(network, "fifo")
+    if change == "image size":
+        tracker.warm_up(64, 64)
+        tracker.warm_up(80, 80)
+    run(tracker, images(), 4)
+    if change == "policy":
+        tracker.set_policy("efp")
+        run(tracker, images(), 3, first=10)
+    assert not refused(tracker) and tracker._graphed.captured == 2
+
+
+def failing(part: str, monkeypatch) -> list[bool]:
+    """Let one half ask the device for a value while it is captured; the list says whether."""
+    own, asks = getattr(Sam2Model, part), [True]
+
+    def asking(self, *arguments, **options):
+        made = own(self, *arguments, **options)
+        if asks[0] and torch.cuda.is_current_stream_capturing():
+            next(iter(vars(made).values())).sum().item()
+        return made
+
+    monkeypatch.setattr(Sam2Model, part, asking)
+    return asks
+
+
+@pytest.mark.parametrize("half", ["encode_image", "decode"])
+def test_a_capture_that_fails_changes_nothing_of_the_step(device, network, half, monkeypatch, caplog):
+    """C2: the stream is what it was, the frame is tracked as without graphs, and nothing else is captured in the process."""
+    expected = run(Tracker(network, "fifo", TrackerConfig(cuda_graphs=False)), images(), 5)
+    failing(half, monkeypatch)
+    before = torch.cuda.current_stream()
+    tracker = Tracker(network, "fifo")
+    got = run(tracker, images(), 5)
+    assert torch.cuda.current_stream() is before
+    for i, (mine, theirs) in enumerate(zip(got, expected)):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4, msg=lambda m: f"frame {i}: {m}")
+    assert "the host waits" in refused(tracker) and "kernel by kernel" in caplog.text
+    other = Tracker(network, "fifo")
+    run(other, images(), 3)
+    assert "an earlier capture failed" in refused(other) and other._graphed.captured == 0
+    assert device.stuck == device.old
+
+
+def test_no_garbage_is_collected_while_a_graph_is_captured(device):
+    """L2: a graph in a cycle, which a collection would end in the middle of the capture of another."""
+    capture, x = as_cuda_graphs(torch.device("cuda:0")), torch.ones(3, device="cuda:0")
+    held = [capture(lambda: x + 1)]
+
+    def function():
+        cycle: list = [held.pop()]
+        cycle.append(cycle)
+        del cycle
+        return [[] for _ in range(1000)] and x * 2
+
+    thresholds = gc.get_threshold()
+    gc.set_threshold(10)
+    try:
+        graph = capture(function)
+    finally:
+        gc.set_threshold(*thresholds)
+    graph.replay()
+    assert graph.result.tolist() == [2.0] * 3 and gc.isenabled()
+
+
+def test_a_capture_that_fails_leaves_no_cycle_behind(device):
+    """L2: what was half captured goes at once, and not in a collection later."""
+    capture, x = as_cuda_graphs(torch.device("cuda:0")), torch.ones(3, device="cuda:0")
+    capture(lambda: x)
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            capture(lambda: x.sum().item())
+        except RuntimeError as problem:
+            said = str(problem)
+        assert "the host waits" in said
+        assert sum(type(known) is Graph for known in gc.get_objects()) == 1, "the anchor alone"
+    finally:
+        gc.enable()
+
+
+def test_no_two_trackers_capture_in_one_stream(device):
+    """L5: torch gives the same 32 streams again and again; those of trackers that ended are given first."""
+    captures = [as_cuda_graphs(torch.device("cuda:0")) for _ in range(6)]
+    assert len({capture._stream for capture in captures}) == 6
+    for _ in range(40):
+        captures[0] = None  # it ends, and the next takes its place
+        captures[0] = as_cuda_graphs(torch.device("cuda:0"))
+        assert len({capture._stream for capture in captures}) == 6
