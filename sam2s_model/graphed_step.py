@@ -3,7 +3,8 @@
 What differs from one frame to the next, image and time, is written to fixed places first, and shapes are those of the
 frames to come: while an object has fewer memories than there is room for, the others are masked. A graph serves as long
 as the number of objects, the greatest number of prompted frames and whether memories are missing stay what they are;
-each combination is captured once, the second time that it comes. Prompts and late corrections are not captured.
+each combination is captured once, the second time that it comes. Prompts and late corrections are not captured, nor is
+the tracking half where the same bits are wanted every time (`torch.use_deterministic_algorithms`).
 """
 
 from __future__ import annotations
@@ -166,7 +167,9 @@ class GraphedStep:
             return outputs, segmenter.summary(outputs), label_map
 
         key = segmenter.generation, len(ids), clock.shapes, frame.size
-        outputs, summary, label_map = self._trackers.run(key, track)
+        # Deterministic writes to an index make the host ask for the greatest one, which no capture permits.
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        outputs, summary, label_map = track() if deterministic else self._trackers.run(key, track)
         segmenter.know_tracked(frame.index)
         own = Outputs(tuple(ids), *(value.clone() for value in outputs.tensors))  # the next replay overwrites the others
         summary, label_map = self._summary.fetch(summary), self._map.fetch(label_map)

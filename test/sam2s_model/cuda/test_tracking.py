@@ -12,6 +12,7 @@ from work import Graph
 
 from sam2s_model import graphs
 from sam2s_model.config import PICO, TrackerConfig
+from sam2s_model.device import use_deterministic_algorithms
 from sam2s_model.graphs import CudaCapture, as_cuda_graphs
 from sam2s_model.model import Sam2Model
 from sam2s_model.prompts import Prompt
@@ -147,3 +148,23 @@ def test_no_two_trackers_capture_in_one_stream(device):
         captures[0] = None  # it ends, and the next takes its place
         captures[0] = as_cuda_graphs(torch.device("cuda:0"))
         assert len({capture._stream for capture in captures}) == 6
+
+
+@pytest.fixture
+def deterministic(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that what follows is undone
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    use_deterministic_algorithms(True)
+    yield
+    use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("policy", ["fifo", "distractor", "match"])
+def test_the_same_bits_are_had_every_time(deterministic, device, network, policy):
+    """C3, C4: the tracking half, which no capture permits then, is launched kernel by kernel; the image's is a graph."""
+    both = []
+    for _ in range(2):
+        tracker = Tracker(network, policy)
+        both.append(run(tracker, images(), 6))
+        assert not refused(tracker) and tracker._graphed.captured == 1
+    assert all(torch.equal(a, b) for a, b in zip(*both))
