@@ -121,7 +121,7 @@ def _torch() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
-        bf16 = torch.cuda.is_bf16_supported()
+        bf16 = properties.major >= 8  # torch's own question is of the current device, and takes emulation for support
         memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         seen = f"cuda:{index} {properties.name}, {memory}, {'with' if bf16 else 'without'} bf16"
         if free < 2 << 30:
