@@ -83,6 +83,15 @@ def capturing() -> Iterator[None]:
                 gc.enable()
 
 
+def empty_cache() -> None:
+    """Give back the GPU memory that torch keeps and does not use. Where it cannot, that is logged, and nothing raised."""
+    with capturing():
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError as problem:  # torch before 2.8, once a capture has failed
+            log.warning("cached GPU memory cannot be given back: %s", problem)
+
+
 Capture = Callable[[Callable[[], Any]], Captured]
 
 
