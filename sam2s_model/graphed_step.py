@@ -176,7 +176,7 @@ class GraphedStep:
         if following is not None:
             self._encoder.look_ahead(following)
         if self._model.device.type == "cuda":
-            torch.cuda.current_stream(self._model.device).synchronize()  # the one place where a step waits
+            torch.cuda.current_stream(self._model.device).synchronize()  # the one place where a step waits; the stream is the tracker's
         return own, readings(summary), label_map.numpy().copy()
 
     def forget(self) -> None:

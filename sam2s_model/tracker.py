@@ -61,6 +61,8 @@ class Tracker:
         self.config = config
         self.label_set = label_set
         self.revision = 0
+        # Its own, so that it neither waits for other trackers of the process nor they for it.
+        self.stream = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
         self._segmenter = Segmenter(model, self.policy_name, config)
         self._graphed = GraphedStep(model) if config.cuda_graphs and model.device.type == "cuda" else None
         self._history = History(config.prompt_history)

@@ -359,9 +359,6 @@ def cuda(old: bool = True) -> Iterator[Machine]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.multiple(torch.cuda, **patches))
         stack.enter_context(mock.patch.object(torch._C, "_host_emptyCache", lambda: None, create=True))
-        lifts = torch._C._only_lift_cpu_tensors()
-        torch._C._set_only_lift_cpu_tensors(True)  # `torch.tensor` is then seen, too
-        stack.callback(torch._C._set_only_lift_cpu_tensors, lifts)
         work.switch(device)
         stack.callback(work.switch, None)
         _forget_what_is_kept()
@@ -372,5 +369,10 @@ def cuda(old: bool = True) -> Iterator[Machine]:
 @contextmanager
 def joined() -> Iterator[None]:
     """For a thread of its own, inside `cuda`."""
-    with _Dispatch():
-        yield
+    lifts = torch._C._only_lift_cpu_tensors()
+    torch._C._set_only_lift_cpu_tensors(True)  # `torch.tensor` is then seen, too
+    try:
+        with _Dispatch():
+            yield
+    finally:
+        torch._C._set_only_lift_cpu_tensors(lifts)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from stand_in import cuda, on_cuda
+from stand_in import cuda, joined, on_cuda
 from work import Graph
 
 from sam2s_model import graphs
 from sam2s_model.config import PICO, TrackerConfig
+from sam2s_model.constants import constant
 from sam2s_model.device import use_deterministic_algorithms
+from sam2s_model.folding import Folding
 from sam2s_model.graphs import CudaCapture, as_cuda_graphs
 from sam2s_model.model import Sam2Model
 from sam2s_model.prompts import Prompt
@@ -168,3 +171,64 @@ def test_the_same_bits_are_had_every_time(deterministic, device, network, policy
         both.append(run(tracker, images(), 6))
         assert not refused(tracker) and tracker._graphed.captured == 1
     assert all(torch.equal(a, b) for a, b in zip(*both))
+
+
+@pytest.mark.parametrize("half", ["encode_image", "decode"])
+def test_two_trackers_of_one_model_neither_race_nor_wait_for_each_other(device, network, half, monkeypatch):
+    """L3, L4: while one is in the middle of its first step, another, in a thread of its own, does all of one."""
+    own, met = getattr(Sam2Model, half), []
+    first, second = Tracker(network, "fifo"), Tracker(network, "fifo")
+    with ThreadPoolExecutor(1) as thread:
+
+        def other() -> tuple[dict, list]:
+            with joined():
+                found = run(second, images(), 1)  # a capture would wait for all
+                return dict(device.host), found
+
+        def meeting(self, *arguments, **options):
+            made = own(self, *arguments, **options)
+            if not met:
+                stream = torch.cuda.current_stream()
+                met.extend((stream, stream.knows[stream]))
+                met.extend(thread.submit(other).result())
+            return made
+
+        monkeypatch.setattr(Sam2Model, half, meeting)
+        expected = run(first, images(), 1)
+        stream, launched, known, found = met
+    assert first.stream is not second.stream
+    assert second.stream in known and known.get(stream, 0) < launched, "it waited for the other's work"
+    for mine, theirs in zip(found, expected):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_caller_does_with_the_outputs_comes_after_the_tracker_and_before_its_next_work(device, network):
+    """L4: the tracker's stream is not the caller's, whose work it neither overtakes nor lets overtake."""
+    tracker = Tracker(network, "fifo")
+    for i in range(4):
+        tracker.step(i + 1, images()[0])
+        tracker.prompt(0, [Prompt(box=BOX)])
+        with torch.inference_mode():
+            tracker.outputs.logits.mul_(1)
+        tracker.remove([tracker.object_ids[0]])
+    assert torch.cuda.current_stream() is not tracker.stream
+
+
+def test_what_is_made_while_it_is_captured_is_of_that_graph_alone(device):
+    """L3: and not kept for others, who would read it before the graph has run."""
+    made = []
+
+    @constant
+    def ones(n, device=None):
+        made.append(n)
+        return torch.ones(n, device=device)
+
+    double = Folding(lambda weight: weight * 2)
+    capture, weight = as_cuda_graphs(torch.device("cuda:0")), torch.ones(3, device="cuda:0")
+    graph = capture(lambda: ones(3, device=weight.device) + double(weight))
+    assert ones(3, device=weight.device).tolist() == [1.0] * 3 and double(weight).tolist() == [2.0] * 3
+    assert made == [3, 3]
+    graph.replay()
+    assert graph.result.tolist() == [3.0] * 3
+    for _ in range(2):
+        assert capture(lambda: ones(3, device=weight.device) + double(weight)) and made == [3, 3]

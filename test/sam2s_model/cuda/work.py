@@ -159,6 +159,7 @@ class Machine:
         self.stuck = False  # the allocator believes that a capture goes on
         self.allocated, self.most, self.limit = 0, 0, None
         self.lock = threading.RLock()
+        self.done: Clock = {}  # what some thread has waited for
         self._of_thread = threading.local()
         self._default: Stream | None = None
 
@@ -201,10 +202,11 @@ class Machine:
         """The host waits, unless it knows that it need not."""
         if self.capturing:
             self.forbid(f"the host waits ({why})")
-        if any(self.host.get(stream, 0) < count for stream, count in clock.items()):
+        if any(self.done.get(stream, 0) < count for stream, count in clock.items()):
             self.counts["waits"] += 1
             self.waited.append(f"{why}: {place()}")
-            learn(self.host, clock)
+            learn(self.done, clock)
+        learn(self.host, clock)
 
     def forbid(self, why: str) -> None:
         """What CUDA refuses while a stream is captured."""
@@ -219,7 +221,7 @@ class Machine:
         """Something is launched in this thread's stream."""
         with self.lock:
             stream, writes = self.stream, set(writes)
-            learn(stream.knows, self.host)
+            learn(stream.knows, self.done)
             now = stream.knows[stream] = stream.knows.get(stream, 0) + 1
             for memory in {*reads, *writes}:
                 for other, at in memory.users(memory in writes):
@@ -241,7 +243,7 @@ class Machine:
     def touch(self, memory: Memory, writes: bool) -> None:
         """The host reads or writes its own memory."""
         for stream, at in memory.users(writes):
-            if self.host.get(stream, 0) < at:
+            if self.done.get(stream, 0) < at:
                 self.fault(f"the host {'writes to' if writes else 'reads'} a buffer that is being copied")
 
     def allocate(self, size: int) -> None:
@@ -255,10 +257,11 @@ class Machine:
             raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp")
 
     def synchronize(self, device=None) -> None:
+        everything: Clock = {}
         for streams in self.given.values():
             for stream in streams:
-                learn(self.host, self.so_far(stream))
-        self.wait(self.host, "device")
+                learn(everything, self.so_far(stream))
+        self.wait(everything, "device")
 
 
 class Graph:
