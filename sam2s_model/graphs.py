@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from threading import RLock
@@ -154,12 +155,16 @@ class Graphs:
     """Functions of fixed places: run as they are the first time that their key comes, from a graph ever after.
 
     refused: why nothing is captured any more, in words; "" as long as it is
+    patience: how often a function is run as it is before `run` captures it; `prepare` may do so earlier
+    seconds: that the last captures took, each of which holds up everything on the device
     """
 
     def __init__(self, capture: Capture, most: int = GRAPHS):
         self.refused = ""
+        self.patience = 1
+        self.seconds: deque[float] = deque(maxlen=most)
         self._capture, self._most = capture, most
-        self._graphs: OrderedDict[Hashable, Captured | None] = OrderedDict()
+        self._graphs: OrderedDict[Hashable, Captured | int] = OrderedDict()  # or how often it was run as it is
 
     def run(self, key: Hashable, function: Callable[[], Result]) -> Result:
         """What the function returns. It must depend, and leave on the host, nothing that its key does not tell.
@@ -168,27 +173,46 @@ class Graphs:
         """
         if self.refused:
             return function()
-        if key not in self._graphs:
+        known = self._graphs.get(key, 0)
+        if isinstance(known, int) and known < self.patience:
             result = function()  # so that what is only made once is there when it is captured
-            self._graphs[key] = None
+            self._graphs[key] = known + 1
+            self._graphs.move_to_end(key)
             if len(self._graphs) > self._most:
                 self._graphs.popitem(last=False)
             return result
         self._graphs.move_to_end(key)
-        if self._graphs[key] is None:
-            try:
-                self._graphs[key] = self._capture(function)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as problem:
-                self.refused = str(problem)
-                log.warning("a step cannot be captured as a CUDA graph, and is launched kernel by kernel: %s", problem)
-                return function()
-        self._graphs[key].replay()
-        return self._graphs[key].result
+        if isinstance(known, int) and not self._keep(key, function):
+            return function()
+        graph = self._graphs[key]
+        graph.replay()
+        return graph.result
+
+    def wants(self, key: Hashable) -> bool:
+        """Whether a function has been run as it is, and could be captured now."""
+        return not self.refused and isinstance(self._graphs.get(key), int)
+
+    def prepare(self, key: Hashable, function: Callable[[], Any]) -> None:
+        """Capture a function that `wants` to be, without running it. Raises torch.OutOfMemoryError, and what the function raises."""
+        self._keep(key, function)
 
     def clear(self) -> None:
         self._graphs.clear()
 
     def __len__(self) -> int:
-        return sum(graph is not None for graph in self._graphs.values())
+        return sum(not isinstance(graph, int) for graph in self._graphs.values())
+
+    def _keep(self, key: Hashable, function: Callable[[], Any]) -> bool:
+        """Capture it. Returns False, and says why, where that cannot be."""
+        began = time.perf_counter()
+        try:
+            self._graphs[key] = self._capture(function)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as problem:
+            self.refused = str(problem)
+            log.warning("a step cannot be captured as a CUDA graph, and is launched kernel by kernel: %s", problem)
+            return False
+        self.seconds.append(time.perf_counter() - began)
+        log.info("captured a CUDA graph in %.0f ms", 1e3 * self.seconds[-1])
+        return True

@@ -335,6 +335,10 @@ def _limit(fraction: float, device=None) -> None:
     machine().limit = int(fraction * TOTAL) if fraction < 1 else None
 
 
+def _be_strict(mode: str) -> None:
+    machine().strict = mode == "error"
+
+
 TOTAL = 1 << 32  # bytes of the device
 PROPERTIES = SimpleNamespace(name="stand-in", major=8, minor=0, total_memory=TOTAL, multi_processor_count=1)
 
@@ -354,6 +358,7 @@ def cuda(old: bool = True) -> Iterator[Machine]:
         memory_allocated=lambda device=None: device_now().allocated, memory_reserved=lambda device=None: device_now().allocated,
         max_memory_allocated=lambda device=None: device_now().most, reset_peak_memory_stats=lambda device=None: None,
         mem_get_info=lambda device=None: (TOTAL - device_now().allocated, TOTAL), set_per_process_memory_fraction=_limit,
+        set_sync_debug_mode=_be_strict, set_device=lambda device: None,
     )  # fmt: skip
     device_now = machine
     with ExitStack() as stack:

@@ -11,7 +11,7 @@ import torch
 from stand_in import cuda, joined, on_cuda
 from work import Graph
 
-from sam2s_model import graphs
+from sam2s_model import graphed_step, graphs
 from sam2s_model.config import PICO, TrackerConfig
 from sam2s_model.constants import constant
 from sam2s_model.device import use_deterministic_algorithms
@@ -31,6 +31,9 @@ def device(request, monkeypatch):
     with cuda(request.param) as device:
         yield device
         assert not device.faults
+
+
+once = pytest.mark.parametrize("device", [pytest.param(True, id="old torch")], indirect=True)  # where the allocator does not matter
 
 
 @pytest.fixture
@@ -55,10 +58,6 @@ def run(tracker: Tracker, frames: list[np.ndarray], steps: int, first: int = 1, 
     return found
 
 
-def refused(tracker: Tracker) -> str:
-    return tracker._graphed._trackers.refused or tracker._graphed._encoder._graphs.refused
-
-
 @pytest.mark.parametrize("change", ["image size", "policy"])
 def test_captures_go_on_after_all_graphs_of_a_pool_are_gone(network, change):
     """C1: a warm-up at the model's size and a camera of another one; another policy."""
@@ -70,7 +69,7 @@ def test_captures_go_on_after_all_graphs_of_a_pool_are_gone(network, change):
     if change == "policy":
         tracker.set_policy("efp")
         run(tracker, images(), 3, first=10)
-    assert not refused(tracker) and tracker._graphed.captured == 2
+    assert not tracker.refused and tracker.captured == 2
 
 
 def failing(part: str, monkeypatch) -> list[bool]:
@@ -98,10 +97,10 @@ def test_a_capture_that_fails_changes_nothing_of_the_step(device, network, half,
     assert torch.cuda.current_stream() is before
     for i, (mine, theirs) in enumerate(zip(got, expected)):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4, msg=lambda m: f"frame {i}: {m}")
-    assert "the host waits" in refused(tracker) and "kernel by kernel" in caplog.text
+    assert "the host waits" in tracker.refused and "kernel by kernel" in caplog.text
     other = Tracker(network, "fifo")
     run(other, images(), 3)
-    assert "an earlier capture failed" in refused(other) and other._graphed.captured == 0
+    assert "an earlier capture failed" in other.refused and other.captured == 0
     assert device.stuck == device.old
 
 
@@ -143,6 +142,7 @@ def test_a_capture_that_fails_leaves_no_cycle_behind(device):
         gc.enable()
 
 
+@once
 def test_no_two_trackers_capture_in_one_stream(device):
     """L5: torch gives the same 32 streams again and again; those of trackers that ended are given first."""
     captures = [as_cuda_graphs(torch.device("cuda:0")) for _ in range(6)]
@@ -162,6 +162,7 @@ def deterministic(monkeypatch):
     use_deterministic_algorithms(False)
 
 
+@once
 @pytest.mark.parametrize("policy", ["fifo", "distractor", "match"])
 def test_the_same_bits_are_had_every_time(deterministic, device, network, policy):
     """C3, C4: the tracking half, which no capture permits then, is launched kernel by kernel; the image's is a graph."""
@@ -169,10 +170,11 @@ def test_the_same_bits_are_had_every_time(deterministic, device, network, policy
     for _ in range(2):
         tracker = Tracker(network, policy)
         both.append(run(tracker, images(), 6))
-        assert not refused(tracker) and tracker._graphed.captured == 1
+        assert not tracker.refused and tracker.captured == 1
     assert all(torch.equal(a, b) for a, b in zip(*both))
 
 
+@once
 @pytest.mark.parametrize("half", ["encode_image", "decode"])
 def test_two_trackers_of_one_model_neither_race_nor_wait_for_each_other(device, network, half, monkeypatch):
     """L3, L4: while one is in the middle of its first step, another, in a thread of its own, does all of one."""
@@ -202,6 +204,7 @@ def test_two_trackers_of_one_model_neither_race_nor_wait_for_each_other(device, 
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
+@once
 def test_what_a_caller_does_with_the_outputs_comes_after_the_tracker_and_before_its_next_work(device, network):
     """L4: the tracker's stream is not the caller's, whose work it neither overtakes nor lets overtake."""
     tracker = Tracker(network, "fifo")
@@ -214,6 +217,7 @@ def test_what_a_caller_does_with_the_outputs_comes_after_the_tracker_and_before_
     assert torch.cuda.current_stream() is not tracker.stream
 
 
+@once
 def test_what_is_made_while_it_is_captured_is_of_that_graph_alone(device):
     """L3: and not kept for others, who would read it before the graph has run."""
     made = []
@@ -232,3 +236,35 @@ def test_what_is_made_while_it_is_captured_is_of_that_graph_alone(device):
     assert graph.result.tolist() == [3.0] * 3
     for _ in range(2):
         assert capture(lambda: ones(3, device=weight.device) + double(weight)) and made == [3, 3]
+
+
+@once
+def test_captures_are_made_between_steps_where_somebody_is_idle(network):
+    """L6: steps go on one by one until `prepare` is called, which leaves everything as it was but for the graphs."""
+    for policy in ("match", "fifo"):
+        expected = run(Tracker(network, policy, TrackerConfig(cuda_graphs=False)), images(), 12)
+        tracker, found, captured = Tracker(network, policy), [], []
+        for i in range(12):
+            tracker.step(i + 1, images()[i % 3])
+            if i == 0:
+                tracker.prompt(0, [Prompt(box=BOX)])
+            found.append(tracker.outputs.logits.cpu())
+            if i in (0, 1, 6, 7):
+                tracker.prepare()
+            captured.append(tracker.captured)
+        assert captured == [1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2] and len(tracker.capture_seconds) == 2
+        for i, (mine, theirs) in enumerate(zip(found, expected)):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4, msg=lambda m: f"{policy}, frame {i}: {m}")
+
+
+@once
+def test_a_step_captures_by_itself_where_nobody_is_idle(network, monkeypatch):
+    monkeypatch.setattr(graphed_step, "PATIENCE", 3)
+    tracker = Tracker(network, "fifo")
+    run(tracker, images(), 1)
+    tracker.prepare()  # the image's; the tracking was not run yet
+    captured = []
+    for i in range(2, 8):
+        tracker.step(i, images()[0])
+        captured.append(tracker.captured)
+    assert captured == [1, 1, 1, 2, 2, 2]

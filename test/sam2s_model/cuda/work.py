@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 STREAMS = 32  # that torch has of each priority; then it gives the first again
 IN_CAPTURE = "operation not permitted when stream is capturing"
+WAITED_FOR_ON_PURPOSE = ("synchronize", "event", "device")
 OF_PROJECT = f"{os.sep}sam2s_model{os.sep}"
 OF_TESTS = f"{os.sep}test{os.sep}"
 
@@ -158,6 +159,7 @@ class Machine:
         self.capture = None  # the graph that is captured, of any thread
         self.stuck = False  # the allocator believes that a capture goes on
         self.allocated, self.most, self.limit = 0, 0, None
+        self.strict = False  # torch.cuda.set_sync_debug_mode("error")
         self.lock = threading.RLock()
         self.done: Clock = {}  # what some thread has waited for
         self._of_thread = threading.local()
@@ -202,6 +204,8 @@ class Machine:
         """The host waits, unless it knows that it need not."""
         if self.capturing:
             self.forbid(f"the host waits ({why})")
+        if self.strict and why not in WAITED_FOR_ON_PURPOSE:
+            raise RuntimeError(f"called a synchronizing CUDA operation: {why} ({place()})")
         if any(self.done.get(stream, 0) < count for stream, count in clock.items()):
             self.counts["waits"] += 1
             self.waited.append(f"{why}: {place()}")
