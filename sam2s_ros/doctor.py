@@ -32,6 +32,9 @@ class Level(str, Enum):
     FAIL = "FAIL"  # not usable
 
 
+COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
+
+
 @dataclass(frozen=True)
 class Finding:
     """what: looked at; seen: what there is; advice: what to do, "" when nothing."""
@@ -74,12 +77,11 @@ def exports(findings: list[Finding]) -> str:
 
 def table(findings: list[Finding]) -> Table:
     """The findings for a terminal."""
-    colours = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
     shown = Table(title="sam2s doctor", title_justify="left", show_lines=True)
     for column in ("", "what", "seen", "what to do"):
         shown.add_column(column, overflow="fold")
     for finding in findings:
-        level = f"[{colours[finding.level]}]{finding.level.value}[/]"
+        level = f"[{COLOURS[finding.level]}]{finding.level.value}[/]"
         shown.add_row(level, finding.what, finding.seen.replace("[", "\\["), finding.advice.replace("[", "\\["))
     return shown
 

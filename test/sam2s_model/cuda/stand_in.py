@@ -126,7 +126,7 @@ class _Dispatch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs, rule = dict(kwargs or {}), _rule(func)
-        target = kwargs.get("device")
+        target = kwargs.get("device") or next((a for a in args if isinstance(a, torch.device)), None)
         if target is not None and torch.device(target).type in ("cuda", "meta"):  # "meta": see `_lend_device_guard`
             target = DEVICE
         given: list[torch.Tensor] = []
@@ -364,6 +364,9 @@ def cuda(old: bool = True) -> Iterator[Machine]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.multiple(torch.cuda, **patches))
         stack.enter_context(mock.patch.object(torch._C, "_host_emptyCache", lambda: None, create=True))
+        overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
+        torch.__future__.set_overwrite_module_params_on_conversion(True)  # `Module.to` makes new parameters, of this class
+        stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrites)
         work.switch(device)
         stack.callback(work.switch, None)
         _forget_what_is_kept()
