@@ -87,8 +87,8 @@ def test_a_prompt_launches_no_more(record_property, case):
         "a mask": [Prompt(mask=mask)],
     }
     with cuda() as device:
-        tracker = tracker_of(name, policy)
-        stamp = 0
+        tracker, stamp = tracker_of(name, policy), 0
+        tracker.warm_up(*IMAGE.shape[:2])  # what is made once is not a prompt's
         for request, prompts in requests.items():
             for _ in range(8):
                 stamp += 1
