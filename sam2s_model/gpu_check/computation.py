@@ -9,15 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sam2s_model.attention import attend
+from sam2s_model.acceleration.attention import attend
 from sam2s_model.gpu_check.part import WARN, Check, Setting, exact_products, judged, moved, tensors_of
-from sam2s_model.holes import fill_holes
-from sam2s_model.memory import kalman
-from sam2s_model.memory.evidence import boxes, signature
-from sam2s_model.model import Sam2Model
-from sam2s_model.outputs import compose
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.tracking.holes import fill_holes
+from sam2s_model.tracking.memory import kalman
+from sam2s_model.tracking.memory.evidence import boxes, signature
+from sam2s_model.tracking.outputs import compose
 
-KERNELS = {"flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
+KERNELS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
 KINDS = {  # heads' widths of queries and keys, and of values; whether some keys are masked
     "memory, values as they are": (256, 64, False),
     "memory, values padded": (256, 256, False),
@@ -40,9 +44,19 @@ def the_device(setting: Setting) -> Iterator[Check]:
     yield judged(native, "bf16", "native", "native" if native else "emulated", "set precision to fp16", WARN)
     dtype = torch.bfloat16 if native else torch.float16
     for name, (width, values, masked) in KINDS.items():
-        takes = [kernel for kernel, backend in KERNELS.items() if _runs(setting.device, dtype, width, values, masked, backend)]
+        takes = [
+            kernel
+            for kernel, backend in KERNELS.items()
+            if _runs(setting.device, dtype, width, values, masked, backend)
+        ]
         advice = "install a torch with flash or memory-efficient attention: without, all scores are in memory at once"
-        yield judged(bool(takes), f"attention ({width}, {values}), {name}", "a kernel besides math", ", ".join(takes) or "math only", advice)
+        yield judged(
+            bool(takes),
+            f"attention ({width}, {values}), {name}",
+            "a kernel besides math",
+            ", ".join(takes) or "math only",
+            advice,
+        )
 
 
 def _runs(device: torch.device, dtype: torch.dtype, width: int, values: int, masked: bool, backend: SDPBackend) -> bool:
@@ -75,7 +89,10 @@ def networks_in_fp32(setting: Setting) -> Iterator[Check]:
             scale = 1 + plain.abs().max().item()
             worst, mean = ((got - plain).abs().max().item() / scale, (got - plain).abs().mean().item() / scale)
             yield judged(
-                worst <= 2e-4 and mean <= 1e-5, f"{name}: {part}, fp32", "max 2e-4, mean 1e-5 of the CPU's", f"max {worst:.1e}, mean {mean:.1e}"
+                worst <= 2e-4 and mean <= 1e-5,
+                f"{name}: {part}, fp32",
+                "max 2e-4, mean 1e-5 of the CPU's",
+                f"max {worst:.1e}, mean {mean:.1e}",
             )
 
 
@@ -135,13 +152,20 @@ def attention(setting: Setting) -> Iterator[Check]:
         ways = {"as a tracker attends": lambda: attend(q, k, v, mask)}
         bias = None if mask is None else mask[:, None]
         padded = F.pad(v, (0, 192))
-        ways["values padded"] = lambda: F.scaled_dot_product_attention(q[:, None], k[:, None], padded[:, None], bias)[:, 0, :, :64]
+        ways["values padded"] = lambda: F.scaled_dot_product_attention(q[:, None], k[:, None], padded[:, None], bias)[
+            :, 0, :, :64
+        ]
         for way, run in ways.items():
             with torch.inference_mode():
                 got = run().cpu().float()
             worst = (got - expected).abs().max().item() / v.abs().max().item()
             good = bool(got.isfinite().all()) and worst <= 2e-2
-            yield judged(good, f"attention{', masked' if masked else ''}, {way}", "within 2e-2 of the greatest value, no NaN", f"{worst:.1e}")
+            yield judged(
+                good,
+                f"attention{', masked' if masked else ''}, {way}",
+                "within 2e-2 of the greatest value, no NaN",
+                f"{worst:.1e}",
+            )
 
 
 def small_operations(setting: Setting) -> Iterator[Check]:
@@ -157,7 +181,10 @@ def small_operations(setting: Setting) -> Iterator[Check]:
     }
     close = {
         "image signature": (signature, (features,)),
-        "box of the Kalman filter": (lambda b: kalman.box(kalman.update(*kalman.predict(*kalman.start(b)), b + 1)[0]), (box,)),
+        "box of the Kalman filter": (
+            lambda b: kalman.box(kalman.update(*kalman.predict(*kalman.start(b)), b + 1)[0]),
+            (box,),
+        ),
     }
     with torch.inference_mode():
         for name, (function, inputs) in exact.items():
@@ -165,10 +192,13 @@ def small_operations(setting: Setting) -> Iterator[Check]:
             yield judged(same, name, "the CPU's bits", "the same" if same else "others")
         for name, (function, inputs) in close.items():
             plain = function(*inputs)
-            error = (plain - function(*moved(inputs, setting.device)).cpu()).abs().max().item() / (1 + plain.abs().max().item())
+            error = (plain - function(*moved(inputs, setting.device)).cpu()).abs().max().item() / (
+                1 + plain.abs().max().item()
+            )
             yield judged(error <= 1e-5, name, "within 1e-5 of the CPU's", f"{error:.1e}")
-        maps = [compose(*moved((logits, present, labels), device), (240, 320)).cpu() for device in (torch.device("cpu"), setting.device)]
+        maps = [
+            compose(*moved((logits, present, labels), device), (240, 320)).cpu()
+            for device in (torch.device("cpu"), setting.device)
+        ]
         share = (maps[0] != maps[1]).float().mean().item()
         yield judged(share <= 1e-4, "label map", "at most 1e-4 of the pixels differ, at ties", f"{share:.1e}")
-
-

@@ -13,7 +13,7 @@ import torch
 from sam2s_model.config import TrackerConfig
 from sam2s_model.gpu_check.part import WARN, Check, Setting, judged, some_boxes
 from sam2s_model.gpu_check.rollouts import GRAPHS_HELP, agreement, follow
-from sam2s_model.tracker import Tracker
+from sam2s_model.tracking.tracker import Tracker
 
 
 def two_threads(setting: Setting) -> Iterator[Check]:
@@ -61,7 +61,9 @@ def want_of_memory(setting: Setting) -> Iterator[Check]:
     newest = tracker.newest.stamp
     _, total = torch.cuda.mem_get_info(setting.device)
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(max(1e-6, torch.cuda.memory_allocated(setting.device) / total), setting.device)
+    torch.cuda.set_per_process_memory_fraction(
+        max(1e-6, torch.cuda.memory_allocated(setting.device) / total), setting.device
+    )
     try:
         tracker.reset()
         tracker.step(newest + 1, np.zeros((2160, 3840, 3), np.uint8))  # whose image alone does not fit
@@ -87,7 +89,13 @@ def long_streams(setting: Setting) -> Iterator[Check]:
             if i == 0:
                 tracker.prompt(0, some_boxes(images[0], objects))
             if i + 1 in (setting.long // 10, setting.long // 4, setting.long):
-                used.append((torch.cuda.memory_allocated(setting.device), torch.cuda.memory_reserved(setting.device), *_of_process()))
+                used.append(
+                    (
+                        torch.cuda.memory_allocated(setting.device),
+                        torch.cuda.memory_reserved(setting.device),
+                        *_of_process(),
+                    )
+                )
         first, last = used[0], used[-1]
         said = f"{first[0] >> 20} and {last[0] >> 20} MiB allocated, {first[1] >> 20} and {last[1] >> 20} reserved, {last[2]} threads, {last[3]} files"
         yield judged(

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import MODELS
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
-from sam2s_model.scene import Scene, SceneConfig
+from sam2s_model.recordings.scene import Scene, SceneConfig
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 REPORT = "report it with the JSON file"
@@ -139,5 +139,7 @@ def some_boxes(image: np.ndarray, count: int) -> list[Prompt]:
     """Prompts of as many different boxes, each a third of the image wide."""
     height, width = image.shape[:2]
     steps = [k / max(1, count - 1) for k in range(count)]
-    corners = [(0.1 + 0.5 * s, 0.15 + 0.4 * (k % 3) / 2, 0.4 + 0.5 * s, 0.5 + 0.4 * (k % 3) / 2) for k, s in enumerate(steps)]
+    corners = [
+        (0.1 + 0.5 * s, 0.15 + 0.4 * (k % 3) / 2, 0.4 + 0.5 * s, 0.5 + 0.4 * (k % 3) / 2) for k, s in enumerate(steps)
+    ]
     return [Prompt(box=np.array(c, np.float32) * np.array([width, height] * 2, np.float32)) for c in corners]

@@ -13,9 +13,9 @@ from torch import Tensor
 from sam2s_model.config import POLICY_NAMES, TrackerConfig
 from sam2s_model.device import use_deterministic_algorithms
 from sam2s_model.gpu_check.part import FAIL, OK, WARN, Check, Setting, exact_products, iou, judged
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracker import Tracker
+from sam2s_model.tracking.tracker import Tracker
 
 POLICIES = [name for name in POLICY_NAMES if name != "slm"]  # which needs a model of its own
 FRAME = 33_000_000  # ns
@@ -31,10 +31,14 @@ class Answer:
     states: list
 
 
-def follow(tracker: Tracker, images: list[np.ndarray], frames: int, queued: bool = False, prompts: bool = True) -> list[Answer]:
+def follow(
+    tracker: Tracker, images: list[np.ndarray], frames: int, queued: bool = False, prompts: bool = True
+) -> list[Answer]:
     """A stream with two objects, of which one is corrected twice, once late, and the other named and, towards the end, removed."""
     height, width = images[0].shape[:2]
-    box, other = (np.array(b, np.float32) * [width, height, width, height] for b in ((0.2, 0.2, 0.6, 0.7), (0.5, 0.4, 0.9, 0.9)))
+    box, other = (
+        np.array(b, np.float32) * [width, height, width, height] for b in ((0.2, 0.2, 0.6, 0.7), (0.5, 0.4, 0.9, 0.9))
+    )
     click = dict(points=np.array([[0.4 * width, 0.4 * height]], np.float32), point_labels=np.array([1]))
     found, newest, ids = [], tracker.newest.stamp if tracker.newest else 0, []
     for i in range(frames):
@@ -51,7 +55,9 @@ def follow(tracker: Tracker, images: list[np.ndarray], frames: int, queued: bool
                 tracker.prompt(tracks.stamp - 2 * FRAME, [Prompt(object_id=ids[1], **click)])
                 tracks = tracker.newest
             if i == 14:
-                tracks = tracker.prompt(0, [Prompt(object_id=ids[1], class_name=tracker.label_set.classes[1].name)]).tracks
+                tracks = tracker.prompt(
+                    0, [Prompt(object_id=ids[1], class_name=tracker.label_set.classes[1].name)]
+                ).tracks
             if i == max(15, frames - 3):
                 tracks = tracker.remove(ids[:1])
         logits = tracker.outputs.logits.float().cpu() if tracker.outputs is not None else None
@@ -96,13 +102,17 @@ def _as_graphs(setting: Setting, model: Sam2Model, policy: str, queued: bool) ->
         got = follow(tracker, images, setting.frames, queued)
     what = f"{policy}: graphs{' with look-ahead' if queued else ''} and single launches, {str(model.dtype)[6:]}"
     if tracker.refused or tracker.captured < 4:
-        return Check(FAIL, what, "at least 4 graphs, none refused", f"{tracker.captured} graphs; {tracker.refused}", GRAPHS_HELP)
+        return Check(
+            FAIL, what, "at least 4 graphs, none refused", f"{tracker.captured} graphs; {tracker.refused}", GRAPHS_HELP
+        )
     worst, _, states = agreement(got, expected)
     pairs = [(a.logits, b.logits) for a, b in zip(got, expected) if a.logits is not None and b.logits is not None]
     error = max((a - b).abs().max().item() if a.shape == b.shape else torch.inf for a, b in pairs)
     good = (error <= 1e-3 if exact else worst >= 0.999) and states == 1
     wanted = "logits within 1e-3" if exact else "IoU 0.999"
-    return judged(good, what, f"{wanted}, states equal", f"logits {error:.1e}, IoU {worst:.4f}, states {states:.0%}", GRAPHS_HELP)
+    return judged(
+        good, what, f"{wanted}, states equal", f"logits {error:.1e}, IoU {worst:.4f}, states {states:.0%}", GRAPHS_HELP
+    )
 
 
 def captured_again(setting: Setting) -> Iterator[Check]:
@@ -110,7 +120,10 @@ def captured_again(setting: Setting) -> Iterator[Check]:
     model = setting.model()
     tracker = Tracker(model)
     tracker.warm_up(model.image_size, model.image_size)
-    for change, images in (("a warm-up, then 720p", setting.images(3, 720, 1280)), ("another image size", setting.images(3))):
+    for change, images in (
+        ("a warm-up, then 720p", setting.images(3, 720, 1280)),
+        ("another image size", setting.images(3)),
+    ):
         follow(tracker, images, 5)
         yield judged(not tracker.refused, change, "captured", tracker.refused or "captured", GRAPHS_HELP)
         tracker.reset()
@@ -132,7 +145,13 @@ def a_capture_that_fails(setting: Setting) -> Iterator[Check]:
             tracker = Tracker(model, "fifo")
             got = follow(tracker, images, 8)
     after = torch.cuda.current_stream(setting.device)
-    yield judged(bool(tracker.refused), "a capture that asks for a value", "refused", tracker.refused or "captured", REPORT_CAPTURE)
+    yield judged(
+        bool(tracker.refused),
+        "a capture that asks for a value",
+        "refused",
+        tracker.refused or "captured",
+        REPORT_CAPTURE,
+    )
     yield judged(after == before, "the stream after it", "as before", "as before" if after == before else "another")
     worst, _, _ = agreement(got, expected)
     yield judged(worst >= 0.999, "the frames after it", "as single launches lead to, IoU 0.999", f"IoU {worst:.4f}")
@@ -200,6 +219,12 @@ def waits(setting: Setting) -> Iterator[Check]:
             yield Check(OK, f"{policy}: a graphed step", "asks for nothing", "asks for nothing")
         except RuntimeError as problem:
             said = str(problem).splitlines()[0]
-            yield Check(WARN, f"{policy}: a graphed step", "asks for nothing", said, "steps are slower than need be: report it with the JSON file")
+            yield Check(
+                WARN,
+                f"{policy}: a graphed step",
+                "asks for nothing",
+                said,
+                "steps are slower than need be: report it with the JSON file",
+            )
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -11,9 +11,9 @@ import torch
 from sam2s_model.errors import ConfigError
 from sam2s_model.gpu_check import parts
 from sam2s_model.gpu_check.part import Part
-from sam2s_ros.cli import main
-from sam2s_ros.doctor import Level
-from sam2s_ros.doctor_gpu import examine_gpu, table, write_json
+from sam2s_ros.commands.cli import main
+from sam2s_ros.doctor.checks import Level
+from sam2s_ros.doctor.gpu import examine_gpu, table, write_json
 
 CHECK = dict(level="OK", what="what", expected="1", got="1", advice="")
 SCRIPTS = {  # number of a part: what its process does
@@ -30,7 +30,10 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
-    listed = [Part(number, f"part {number}", list, alone=number == 2, limit=5.0 if number == 4 else 60.0) for number in SCRIPTS]
+    listed = [
+        Part(number, f"part {number}", list, alone=number == 2, limit=5.0 if number == 4 else 60.0)
+        for number in SCRIPTS
+    ]
     monkeypatch.setattr(parts, "PARTS", tuple(listed))
 
 
@@ -46,7 +49,9 @@ def test_each_part_ends_in_what_it_found(gpu, tmp_path):
     assert all(f.advice for f in found if f.level is not Level.OK) and table(found).row_count == 5
     write_json(tmp_path / "found.json", found)
     written = json.loads((tmp_path / "found.json").read_text())
-    assert written["machine"]["gpus"] == ["a GPU"] and [check["level"] for check in written["checks"]] == [f.level.value for f in found]
+    assert written["machine"]["gpus"] == ["a GPU"] and [check["level"] for check in written["checks"]] == [
+        f.level.value for f in found
+    ]
 
 
 def test_some_parts_alone(gpu):

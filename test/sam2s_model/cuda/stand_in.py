@@ -31,19 +31,41 @@ import work
 from torch.utils._python_dispatch import TorchDispatchMode
 from work import Event, Graph, Machine, Memory, Stream, machine, place
 
-from sam2s_model import attention
+from sam2s_model.acceleration import attention
 
 CUDA, META = 1, 14  # numbers of c10::DeviceType
 DEVICE, HOST = torch.device("cuda:0"), torch.device("cpu")
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 ATTENTION = "scaled_dot_product_attention"
-NO_KERNEL = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted", "lift_fresh", "detach_"}
+NO_KERNEL = {
+    "empty",
+    "empty_like",
+    "new_empty",
+    "empty_strided",
+    "new_empty_strided",
+    "empty_permuted",
+    "lift_fresh",
+    "detach_",
+}
 COPIES = {"_to_copy", "copy_"}
 INDEXING = {"index", "index_put_", "_index_put_impl_", "index_put"}
 ASKS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "unique_dim", "unique_consecutive"}
-SORTS_INDICES = {"index_put_", "_index_put_impl_", "index_put", "index_copy_", "index_copy", "scatter_", "scatter", "scatter_add_", "scatter_add"}
+SORTS_INDICES = {
+    "index_put_",
+    "_index_put_impl_",
+    "index_put",
+    "index_copy_",
+    "index_copy",
+    "scatter_",
+    "scatter",
+    "scatter_add_",
+    "scatter_add",
+}
 """In deterministic mode these sort their indices, after the host has asked for the greatest one."""
-NOT_DETERMINISTIC = {"median.dim": "median CUDA with indices output", "nanmedian.dim": "median CUDA with indices output"}
+NOT_DETERMINISTIC = {
+    "median.dim": "median CUDA with indices output",
+    "nanmedian.dim": "median CUDA with indices output",
+}
 PRODUCTS = {"addmm", "mm", "bmm", "baddbmm", "_addmm_activation", "addmv", "mv"}
 
 
@@ -53,7 +75,12 @@ class OnDevice(torch.Tensor):
     @staticmethod
     def __new__(cls, values: torch.Tensor, device: torch.device, memory: Memory) -> OnDevice:
         made = torch.Tensor._make_wrapper_subclass(
-            cls, values.shape, strides=values.stride(), storage_offset=values.storage_offset(), dtype=values.dtype, device=device
+            cls,
+            values.shape,
+            strides=values.stride(),
+            storage_offset=values.storage_offset(),
+            dtype=values.dtype,
+            device=device,
         )
         made.values_, made.memory_ = values, memory
         return made
@@ -62,7 +89,9 @@ class OnDevice(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
-        raise AssertionError(f"{func} is called on a tensor of the device outside of `cuda()`, or in a thread that is not in it")
+        raise AssertionError(
+            f"{func} is called on a tensor of the device outside of `cuda()`, or in a thread that is not in it"
+        )
 
     def data_ptr(self) -> int:
         return self.values_.data_ptr()
@@ -167,7 +196,9 @@ class _Dispatch(TorchDispatchMode):
         if masks and name != "index" and args[2].numel() == 1:
             masks = False  # it becomes masked_fill
         if crossing and name not in COPIES | INDEXING:
-            raise RuntimeError(f"Expected all tensors to be on the same device, but found cuda:0 and cpu: {rule.full} ({place()})")
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, but found cuda:0 and cpu: {rule.full} ({place()})"
+            )
         to_host = here == HOST
         free = kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])
         if name == "copy_" and crossing:
@@ -200,7 +231,16 @@ class _Dispatch(TorchDispatchMode):
             if capture:
                 capture.calls += []  # a view is one still
             return out
-        self._record(func, rule, plain, options, of_device + [t for t in crossing if isinstance(t, OnDevice)], made, capture, copies)
+        self._record(
+            func,
+            rule,
+            plain,
+            options,
+            of_device + [t for t in crossing if isinstance(t, OnDevice)],
+            made,
+            capture,
+            copies,
+        )
         if copies:
             now.counts["copies"] += 1
             now.copied.append(f"{name} {[tuple(t.shape) for t in crossing]}{' (waits)' if waits else ''}: {place()}")
@@ -213,7 +253,9 @@ class _Dispatch(TorchDispatchMode):
         now = machine()
         if torch.are_deterministic_algorithms_enabled():
             if rule.full in NOT_DETERMINISTIC:
-                raise RuntimeError(f"{NOT_DETERMINISTIC[rule.full]} does not have a deterministic implementation ({place()})")
+                raise RuntimeError(
+                    f"{NOT_DETERMINISTIC[rule.full]} does not have a deterministic implementation ({place()})"
+                )
             if rule.name in PRODUCTS and not os.environ.get("CUBLAS_WORKSPACE_CONFIG"):
                 raise RuntimeError("Deterministic behavior was enabled, but CUBLAS_WORKSPACE_CONFIG is not set")
             if now.capturing and rule.name in SORTS_INDICES:
@@ -282,7 +324,11 @@ def on_cuda(module: torch.nn.Module, dtype: torch.dtype | None = None) -> torch.
     for part in module.modules():
         for name, value in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
             wanted = dtype if dtype and value.is_floating_point() else value.dtype
-            moved = torch.zeros(value.shape, device=DEVICE, dtype=wanted) if value.is_meta else value.detach().to(DEVICE, wanted)
+            moved = (
+                torch.zeros(value.shape, device=DEVICE, dtype=wanted)
+                if value.is_meta
+                else value.detach().to(DEVICE, wanted)
+            )
             if isinstance(value, torch.nn.Parameter):
                 part._parameters[name] = torch.nn.Parameter(moved, requires_grad=False)
             else:
@@ -317,7 +363,11 @@ class _InStream:
 
 def _forget_what_is_kept() -> None:
     """What the project makes once for a device is of the device before: constants, and ways of attention that were measured."""
-    for kept in [known for known in gc.get_objects() if type(known) is type(_rule) and known.__module__ == "sam2s_model.constants"]:
+    for kept in [
+        known
+        for known in gc.get_objects()
+        if type(known) is type(_rule) and known.__module__ == "sam2s_model.acceleration.constants"
+    ]:
         kept.cache_clear()
     attention._fastest.clear()
 
@@ -365,7 +415,9 @@ def cuda(old: bool = True) -> Iterator[Machine]:
         stack.enter_context(mock.patch.multiple(torch.cuda, **patches))
         stack.enter_context(mock.patch.object(torch._C, "_host_emptyCache", lambda: None, create=True))
         overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
-        torch.__future__.set_overwrite_module_params_on_conversion(True)  # `Module.to` makes new parameters, of this class
+        torch.__future__.set_overwrite_module_params_on_conversion(
+            True
+        )  # `Module.to` makes new parameters, of this class
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrites)
         work.switch(device)
         stack.callback(work.switch, None)

@@ -16,9 +16,9 @@ import torch
 from stand_in import cuda, on_cuda
 
 from sam2s_model.config import MODELS, PICO, TrackerConfig
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracker import Tracker
+from sam2s_model.tracking.tracker import Tracker
 
 FILE = Path(__file__).with_name("counts.json")
 COUNTED = ("kernels", "launches", "copies", "waits")
@@ -42,13 +42,20 @@ def at_most(record_property, title: str, name: str, found: dict[str, int]) -> No
     """Fail when one of the counts is above its figure."""
     figures = json.loads(FILE.read_text())
     known = figures[title].get(name, dict.fromkeys(COUNTED, 1 << 30))
-    record_property("table", (title, "  ".join(COUNTED), name, "  ".join(f"{found.get(k, 0):>{len(k)}}" for k in COUNTED)))
+    record_property(
+        "table", (title, "  ".join(COUNTED), name, "  ".join(f"{found.get(k, 0):>{len(k)}}" for k in COUNTED))
+    )
     if os.environ.get("LOWER_COUNTS"):
         figures[title][name] = {key: min(known[key], found.get(key, 0)) for key in COUNTED}
-        tables = [f'"{t}": {{\n ' + ",\n ".join(f'"{n}": {json.dumps(v)}' for n, v in rows.items()) + "\n}" for t, rows in figures.items()]
+        tables = [
+            f'"{t}": {{\n ' + ",\n ".join(f'"{n}": {json.dumps(v)}' for n, v in rows.items()) + "\n}"
+            for t, rows in figures.items()
+        ]
         FILE.write_text("{" + ",\n".join(tables) + "}\n")
         return
-    above = {key: f"{found.get(key, 0)}, expected at most {known[key]}" for key in COUNTED if found.get(key, 0) > known[key]}
+    above = {
+        key: f"{found.get(key, 0)}, expected at most {known[key]}" for key in COUNTED if found.get(key, 0) > known[key]
+    }
     assert name in figures[title] and not above, f"{title}, {name}: {above}"
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from stand_in import cuda, joined
 
-from sam2s_model import graphs
+from sam2s_model.acceleration import graphs
+from sam2s_model.acceleration.graphs import CudaCapture
 from sam2s_model.config import PICO
 from sam2s_model.errors import ConfigError
 from sam2s_model.gpu_check import computation, living, rollouts, speed
 from sam2s_model.gpu_check.part import FAIL, OK, Setting
 from sam2s_model.gpu_check.parts import PARTS
-from sam2s_model.graphs import CudaCapture
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 
 SMALL = replace(PICO, stages=(1, 1, 2, 1), global_blocks=(3,), memory_layers=1, image_size=64)
 
@@ -64,7 +64,10 @@ def test_numbers_are_those_of_the_list():
 def test_half_precision_is_judged(setting):
     """The small model's random weights amplify what a trained one's do not: what is checked is that all parts are."""
     found = run(3, setting)
-    assert {check.what.split(" (")[0] for check in found if "bfloat16" in check.what} >= {"small: image encoder", "small: memory encoder"}
+    assert {check.what.split(" (")[0] for check in found if "bfloat16" in check.what} >= {
+        "small: image encoder",
+        "small: memory encoder",
+    }
     assert all("relative L2" in check.expected for check in found)
 
 

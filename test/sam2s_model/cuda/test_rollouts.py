@@ -13,19 +13,29 @@ import pytest
 import torch
 from stand_in import cuda, on_cuda
 
-from sam2s_model import graphs
+from sam2s_model.acceleration import graphs
+from sam2s_model.acceleration.graphs import CudaCapture
 from sam2s_model.config import MODELS, PICO, POLICY_NAMES, TrackerConfig
-from sam2s_model.graphs import CudaCapture
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracker import Tracker
+from sam2s_model.tracking.tracker import Tracker
 
 SIDE = 64
 SMALL = replace(PICO, stages=(1, 1, 2, 1), global_blocks=(3,), memory_layers=1)
 BOX, OTHER = np.array([20, 30, 60, 60], np.float32), np.array([50, 10, 90, 50], np.float32)
 CLICK = dict(points=np.array([[40, 40]], np.float32), point_labels=np.array([1]))
-FOLLOWING = {"fifo": "efp", "match": "fifo", "none": "match", "slm": "fifo"}  # a policy that takes over; "distractor" from others
-LIKE_OTHERS = {"sam2_hiera_small", "sam2_hiera_base_plus", "sam2_hiera_large", "sam2.1_hiera_large"}  # more of the same layers
+FOLLOWING = {
+    "fifo": "efp",
+    "match": "fifo",
+    "none": "match",
+    "slm": "fifo",
+}  # a policy that takes over; "distractor" from others
+LIKE_OTHERS = {
+    "sam2_hiera_small",
+    "sam2_hiera_base_plus",
+    "sam2_hiera_large",
+    "sam2.1_hiera_large",
+}  # more of the same layers
 OPTIONS = dict(long_term_min_iou=0.0, lost_after=0.1, min_similarity=-1.0, prompt_history=6)
 
 
@@ -54,7 +64,9 @@ def life(tracker: Tracker, frames: list[np.ndarray], queued: bool, following: st
             tracker.prompt(0, [Prompt(mask=mask), Prompt(box=OTHER)])
             shown = tracks.stamp
         if i == 5:
-            tracker.prompt(shown, [Prompt(object_id=2, **CLICK), Prompt(object_id=1, class_name=tracker.label_set.classes[1].name)])
+            tracker.prompt(
+                shown, [Prompt(object_id=2, **CLICK), Prompt(object_id=1, class_name=tracker.label_set.classes[1].name)]
+            )
         if i == 6:
             tracker.remove([1])
         if i == 8:
@@ -89,7 +101,9 @@ def test_every_policy(policy):
         assert (my_map != label_map).mean() < 1e-3
 
 
-@pytest.mark.parametrize("option", [dict(non_overlap_memory=True), dict(fill_holes=0, reidentification=False), dict(field_of_view="auto")])
+@pytest.mark.parametrize(
+    "option", [dict(non_overlap_memory=True), dict(fill_holes=0, reidentification=False), dict(field_of_view="auto")]
+)
 def test_options(option):
     with cuda() as device:
         tracker = Tracker(network_of("fifo"), "fifo", TrackerConfig(**OPTIONS, **option))
@@ -116,7 +130,9 @@ def test_other_precisions_and_sizes(precision, policy):
         assert not tracker.refused and not device.faults
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.full if name in LIKE_OTHERS else ()) for name in MODELS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.full if name in LIKE_OTHERS else ()) for name in MODELS]
+)
 def test_every_model(name):
     """Captured, and with one wait a step, for whose memory is trained and for whose is not."""
     with torch.device("meta"):

@@ -19,7 +19,11 @@ def device():
 def test_devices_do_not_mix(device):
     ours = torch.ones(3, device="cuda:0")
     assert (ours.device.type, (ours * 2 + 1).tolist()) == ("cuda", [3.0, 3.0, 3.0])
-    for mixes in (lambda: ours + torch.ones(3), lambda: torch.where(torch.ones(3) > 0, ours, 0), lambda: torch.cat((ours, torch.ones(3)))):
+    for mixes in (
+        lambda: ours + torch.ones(3),
+        lambda: torch.where(torch.ones(3) > 0, ours, 0),
+        lambda: torch.cat((ours, torch.ones(3))),
+    ):
         with pytest.raises(RuntimeError, match="same device.*cuda:0 and cpu"):
             mixes()
     with pytest.raises(TypeError, match="Use Tensor.cpu"):
@@ -29,8 +33,20 @@ def test_devices_do_not_mix(device):
 
 def test_what_the_host_asks_for_is_a_wait(device):
     x = torch.arange(4.0, device="cuda:0")
-    asks = (lambda: x.sum().item(), lambda: bool((x > 1).any()), lambda: x.nonzero(), lambda: x[x > 1], lambda: x.cpu(), lambda: x[[0, 1]])
-    for waits in (*asks, lambda: torch.tensor([1.0], device="cuda:0"), lambda: torch.ones(2).to("cuda:0"), lambda: x[0].__setitem__((), 5)):
+    asks = (
+        lambda: x.sum().item(),
+        lambda: bool((x > 1).any()),
+        lambda: x.nonzero(),
+        lambda: x[x > 1],
+        lambda: x.cpu(),
+        lambda: x[[0, 1]],
+    )
+    for waits in (
+        *asks,
+        lambda: torch.tensor([1.0], device="cuda:0"),
+        lambda: torch.ones(2).to("cuda:0"),
+        lambda: x[0].__setitem__((), 5),
+    ):
         before = device.counts.copy()
         waits()
         assert (device.counts - before)["waits"] == 1, device.waited
@@ -114,7 +130,13 @@ def test_a_graph_repeats_what_was_captured_which_itself_does_nothing(device):
 
 @pytest.mark.parametrize(
     "asks",
-    [lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: x.to("cpu"), lambda x: torch.tensor([1.0], device="cuda:0") + x, lambda x: x[[0]]],
+    [
+        lambda x: x.sum().item(),
+        lambda x: x[x > 0],
+        lambda x: x.to("cpu"),
+        lambda x: torch.tensor([1.0], device="cuda:0") + x,
+        lambda x: x[[0]],
+    ],
 )
 def test_a_capture_refuses_what_waits(asks):
     with cuda(old=True) as device:
@@ -169,7 +191,11 @@ def test_a_graph_does_not_keep_what_it_reads(device):
 
 def test_deterministic_mode_refuses_as_cuda_does(device, monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    x, other, rows = torch.ones(3, 2, device="cuda:0"), torch.ones(1, 2, device="cuda:0"), torch.tensor([1], device="cuda:0")
+    x, other, rows = (
+        torch.ones(3, 2, device="cuda:0"),
+        torch.ones(1, 2, device="cuda:0"),
+        torch.tensor([1], device="cuda:0"),
+    )
     torch.use_deterministic_algorithms(True)
     try:
         x.index_copy_(0, rows, other)

@@ -11,15 +11,16 @@ import torch
 from stand_in import cuda, joined, on_cuda
 from work import Graph
 
-from sam2s_model import graphed_step, graphs
+from sam2s_model.acceleration import graphs
+from sam2s_model.acceleration.constants import constant
+from sam2s_model.acceleration.folding import Folding
+from sam2s_model.acceleration.graphs import CudaCapture, as_cuda_graphs
 from sam2s_model.config import PICO, TrackerConfig
-from sam2s_model.constants import constant
 from sam2s_model.device import use_deterministic_algorithms
-from sam2s_model.folding import Folding
-from sam2s_model.graphs import CudaCapture, as_cuda_graphs
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracker import Tracker
+from sam2s_model.tracking import graphed_step
+from sam2s_model.tracking.tracker import Tracker
 
 BOX = np.array([20, 30, 60, 60], np.float32)
 
@@ -33,7 +34,9 @@ def device(request, monkeypatch):
         assert not device.faults
 
 
-once = pytest.mark.parametrize("device", [pytest.param(True, id="old torch")], indirect=True)  # where the allocator does not matter
+once = pytest.mark.parametrize(
+    "device", [pytest.param(True, id="old torch")], indirect=True
+)  # where the allocator does not matter
 
 
 @pytest.fixture
