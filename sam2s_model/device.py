@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import TypeVar
 
@@ -37,15 +37,34 @@ def resolve_device(name: str) -> torch.device:
 
 
 def for_inference(method: Method) -> Method:
-    """For a method of what has a `model`: without gradients, and the model's GPU is the current one meanwhile."""
+    """For a method of what has a `model` and, on a GPU, a `stream`: without gradients, on that GPU, in that stream.
+
+    What its caller has launched before is done first, and what its caller launches afterwards comes after it.
+    """
 
     @wraps(method)
     def call(self, *arguments, **options):
         device = self.model.device
-        with torch.inference_mode(), torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        with torch.inference_mode(), in_stream(self.stream, device) if device.type == "cuda" else nullcontext():
             return method(self, *arguments, **options)
 
     return call
+
+
+@contextmanager
+def in_stream(stream: torch.cuda.Stream, device: torch.device) -> Iterator[None]:
+    """What is launched inside runs in a stream of a GPU, between what the stream outside has run before and what it runs after."""
+    with torch.cuda.device(device):
+        outside = torch.cuda.current_stream(device)
+        if outside == stream:
+            yield
+            return
+        stream.wait_stream(outside)
+        try:
+            with torch.cuda.stream(stream):
+                yield
+        finally:
+            outside.wait_stream(stream)
 
 
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:

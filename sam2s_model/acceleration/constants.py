@@ -25,20 +25,46 @@ def kept_alive() -> Iterator[list]:
         _asked_for.reset(token)
 
 
+class _NotKept(Exception):
+    """What is made while a graph is captured is not there until the graph runs, and may be overwritten after it."""
+
+
+def is_capturing(device: torch.device) -> bool:
+    """Whether what this thread launches is captured: what is made then has its values when the graph runs, and is that graph's own."""
+    return device.type == "cuda" and not torch.compiler.is_compiling() and torch.cuda.is_current_stream_capturing()
+
+
+def finish(device: torch.device) -> None:
+    """Wait until what this thread has launched is done, so that it is there for the work of all other streams and threads, too."""
+    if device.type == "cuda" and not torch.compiler.is_compiling():
+        torch.cuda.current_stream(device).synchronize()
+
+
 def constant(make: Callable[..., Made]) -> Callable[..., Made]:
     """Keep what a function makes of its arguments, one of which is `device`; nobody may write to it.
 
     What was made in a frame serves training, too: it is no tensor of the inference mode.
     """
 
-    @lru_cache(KEPT)
-    def kept(*arguments, device: torch.device, **options) -> Made:
+    def made_of(*arguments, device: torch.device, **options) -> Made:
         with torch.inference_mode(False), torch.no_grad():
             return make(*arguments, device=device, **options)
 
+    @lru_cache(KEPT)
+    def kept(*arguments, device: torch.device, **options) -> Made:
+        if is_capturing(device):
+            raise _NotKept
+        made = made_of(*arguments, device=device, **options)
+        finish(device)
+        return made
+
     @wraps(make)
     def known(*arguments, device: torch.device | str | None = None, **options) -> Made:
-        made = kept(*arguments, device=torch.device(device or torch.get_default_device()), **options)
+        device = torch.device(device or torch.get_default_device())
+        try:
+            made = kept(*arguments, device=device, **options)
+        except _NotKept:
+            made = made_of(*arguments, device=device, **options)
         if (held := _asked_for.get()) is not None:
             held.append(made)
         return made

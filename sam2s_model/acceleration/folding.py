@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sam2s_model.acceleration.constants import finish, is_capturing
+
 
 class Folding:
     """Keeps what a function made of some weights, and makes it anew when they were replaced or written to.
 
     So it follows `load_state_dict`, `to` and an optimiser; only what is written through `Tensor.data` goes unseen. Threads may
-    share one: at worst two of them make equal values. A compiled program reads what was kept when it was compiled: it follows
-    nothing.
+    share one: at worst two of them make equal values, which are there for any stream of a GPU once they are kept. A compiled
+    program reads what was kept when it was compiled: it follows nothing.
     """
 
     def __init__(self, make: Callable[..., Any]):
@@ -33,7 +35,11 @@ class Folding:
             # The weights are held because their addresses tell them: a new tensor could be given the place of a freed one.
             with torch.inference_mode(False), torch.no_grad():  # so that it serves training, too
                 held = tuple(weight.detach() for weight in weights)
-                self._kept = kept = state, held, self._make(*held, **options)
+                kept = state, held, self._make(*held, **options)
+            if is_capturing(weights[0].device):
+                return kept[2]
+            finish(weights[0].device)
+            self._kept = kept
         return kept[2]
 
     def __deepcopy__(self, memo: dict) -> Folding:

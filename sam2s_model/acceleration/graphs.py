@@ -5,11 +5,16 @@ A graph repeats what was launched while it was captured, on the same addresses.
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from threading import Lock
+import time
+import warnings
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from threading import RLock
 from typing import Any, Generic, Protocol, TypeVar
+from weakref import finalize
 
 import torch
 
@@ -20,7 +25,7 @@ Result = TypeVar("Result")
 GRAPHS = (
     64  # at most, those last used; one takes some MB of launches, and those of a half share the memory of their tensors
 )
-_capturing = Lock()  # of CUDA, in all of the process
+_capturing = RLock()  # of CUDA, in all of the process
 
 
 class Captured(Protocol[Result]):
@@ -37,9 +42,10 @@ class CudaGraph(Generic[Result]):
     def __init__(self, function: Callable[[], Result], pool: Any, stream: torch.cuda.Stream):
         self._graph = torch.cuda.CUDAGraph()
         problem: BaseException | None = None
+        before = torch.cuda.current_stream(stream.device)
         try:
             # another thread may use CUDA for itself meanwhile, only not capture
-            with _capturing, kept_alive() as self._constants:
+            with capturing(), kept_alive() as self._constants:
                 with torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"):
                     try:
                         self.result = function()
@@ -47,36 +53,120 @@ class CudaGraph(Generic[Result]):
                         problem = raised
                         raise
         except RuntimeError:
-            if problem is not None:  # and not what the end of the capture says of it
-                raise problem from None
-            raise
+            if problem is None:
+                raise
+        finally:
+            if torch.cuda.current_stream(stream.device) != before:  # torch leaves it only where nothing failed
+                torch.cuda.set_stream(before)
+                with suppress(RuntimeError):
+                    before.wait_stream(stream)
+        try:
+            if problem is not None:
+                raise problem  # what the end of the capture said of it is forgotten
+        finally:
+            problem = None  # its traceback holds this frame: what was half captured is not to wait for a collection
 
     def replay(self) -> None:
         self._graph.replay()
 
 
+@contextmanager
+def capturing() -> Iterator[None]:
+    """Hold off other captures, and garbage collections: a graph that dies of one would invalidate what is captured.
+
+    Also for what no other thread may do during a capture, such as emptying the allocator's cache.
+    """
+    with _capturing:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
+
+
+def empty_cache() -> None:
+    """Give back the GPU memory that torch keeps and does not use. Where it cannot, that is logged, and nothing raised."""
+    with capturing():
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError as problem:  # torch before 2.8, once a capture has failed
+            log.warning("cached GPU memory cannot be given back: %s", problem)
+
+
 Capture = Callable[[Callable[[], Any]], Captured]
 
 
+class CudaCapture:
+    """Captures graphs that share one pool of memory: no two of them may run at a time.
+
+    After a capture that failed nothing more is captured in the process: on many versions of torch its allocator, which all
+    share, believes from then on that a capture goes on.
+    """
+
+    refused = ""  # why, of the process
+
+    def __init__(self, device: torch.device):
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = _lent_stream(self, device)
+        self._anchor: CudaGraph[None] | None = None
+
+    def __call__(self, function: Callable[[], Result]) -> CudaGraph[Result]:
+        """Raises RuntimeError where nothing can be captured, torch.OutOfMemoryError, and what the function raises."""
+        if CudaCapture.refused:
+            raise RuntimeError(f"an earlier capture failed: {CudaCapture.refused}")
+        try:
+            self._keep_pool()
+            return CudaGraph(function, self._pool, self._stream)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as problem:
+            CudaCapture.refused = str(problem)
+            raise
+
+    def _keep_pool(self) -> None:
+        """Capture a graph of nothing, which stays: torch before 2.12 cannot capture into a pool again that lost all its graphs."""
+        if self._anchor is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that it is empty
+                self._anchor = CudaGraph(lambda: None, self._pool, self._stream)
+
+
 def as_cuda_graphs(device: torch.device) -> Capture:
-    """Captures graphs that share one pool of memory: no two of them may run at a time."""
-    pool = torch.cuda.graph_pool_handle()
-    # CUDA has few streams of a kind, given out again and again. Of this kind none is worked in, so that no other thread's work
-    # is captured.
-    stream = torch.cuda.Stream(device, priority=-1)
-    return lambda function: CudaGraph(function, pool, stream)
+    """What captures on a device, into a pool of its own."""
+    return CudaCapture(device)
+
+
+_free_streams: dict[torch.device, list[torch.cuda.Stream]] = {}
+
+
+def _lent_stream(owner: object, device: torch.device) -> torch.cuda.Stream:
+    """A stream to capture in, which nobody else has while its owner lives.
+
+    CUDA has few of a kind, 32, and torch gives them out again and again. Of this kind none is worked in, so that no other
+    thread's work is captured; and two that are captured in the same stream share the workspace of their matrix products.
+    """
+    free = _free_streams.setdefault(device, [])
+    stream = free.pop() if free else torch.cuda.Stream(device, priority=-1)
+    finalize(owner, free.append, stream).atexit = False
+    return stream
 
 
 class Graphs:
     """Functions of fixed places: run as they are the first time that their key comes, from a graph ever after.
 
     refused: why nothing is captured any more, in words; "" as long as it is
+    patience: how often a function is run as it is before `run` captures it; `prepare` may do so earlier
+    seconds: that the last captures took, each of which holds up everything on the device
     """
 
     def __init__(self, capture: Capture, most: int = GRAPHS):
         self.refused = ""
+        self.patience = 1
+        self.seconds: deque[float] = deque(maxlen=most)
         self._capture, self._most = capture, most
-        self._graphs: OrderedDict[Hashable, Captured | None] = OrderedDict()
+        self._graphs: OrderedDict[Hashable, Captured | int] = OrderedDict()  # or how often it was run as it is
 
     def run(self, key: Hashable, function: Callable[[], Result]) -> Result:
         """What the function returns. It must depend, and leave on the host, nothing that its key does not tell.
@@ -85,27 +175,46 @@ class Graphs:
         """
         if self.refused:
             return function()
-        if key not in self._graphs:
+        known = self._graphs.get(key, 0)
+        if isinstance(known, int) and known < self.patience:
             result = function()  # so that what is only made once is there when it is captured
-            self._graphs[key] = None
+            self._graphs[key] = known + 1
+            self._graphs.move_to_end(key)
             if len(self._graphs) > self._most:
                 self._graphs.popitem(last=False)
             return result
         self._graphs.move_to_end(key)
-        if self._graphs[key] is None:
-            try:
-                self._graphs[key] = self._capture(function)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as problem:
-                self.refused = str(problem)
-                log.warning("a step cannot be captured as a CUDA graph, and is launched kernel by kernel: %s", problem)
-                return function()
-        self._graphs[key].replay()
-        return self._graphs[key].result
+        if isinstance(known, int) and not self._keep(key, function):
+            return function()
+        graph = self._graphs[key]
+        graph.replay()
+        return graph.result
+
+    def wants(self, key: Hashable) -> bool:
+        """Whether a function has been run as it is, and could be captured now."""
+        return not self.refused and isinstance(self._graphs.get(key), int)
+
+    def prepare(self, key: Hashable, function: Callable[[], Any]) -> None:
+        """Capture a function that `wants` to be, without running it. Raises torch.OutOfMemoryError, and what the function raises."""
+        self._keep(key, function)
 
     def clear(self) -> None:
         self._graphs.clear()
 
     def __len__(self) -> int:
-        return sum(graph is not None for graph in self._graphs.values())
+        return sum(not isinstance(graph, int) for graph in self._graphs.values())
+
+    def _keep(self, key: Hashable, function: Callable[[], Any]) -> bool:
+        """Capture it. Returns False, and says why, where that cannot be."""
+        began = time.perf_counter()
+        try:
+            self._graphs[key] = self._capture(function)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as problem:
+            self.refused = str(problem)
+            log.warning("a step cannot be captured as a CUDA graph, and is launched kernel by kernel: %s", problem)
+            return False
+        self.seconds.append(time.perf_counter() - began)
+        log.info("captured a CUDA graph in %.0f ms", 1e3 * self.seconds[-1])
+        return True

@@ -3,12 +3,13 @@
 What differs from one frame to the next, image and time, is written to fixed places first, and shapes are those of the
 frames to come: while an object has fewer memories than there is room for, the others are masked. A graph serves as long
 as the number of objects, the greatest number of prompted frames and whether memories are missing stay what they are;
-each combination is captured once, the second time that it comes. Prompts and late corrections are not captured.
+each combination is captured once, the second time that it comes. Prompts and late corrections are not captured, nor is
+the tracking half where the same bits are wanted every time (`torch.use_deterministic_algorithms`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -25,6 +26,10 @@ from sam2s_model.tracking.holes import fill_holes
 from sam2s_model.tracking.outputs import Outputs, compose, readings
 from sam2s_model.tracking.presence import Reading
 from sam2s_model.tracking.segmenter import Segmenter
+
+PATIENCE = (
+    30  # steps that are launched kernel by kernel, and then one stops for the capture after all: nobody was ever idle
+)
 
 
 class GraphedEncoder:
@@ -45,6 +50,22 @@ class GraphedEncoder:
 
     def __len__(self) -> int:
         return len(self._graphs)
+
+    @property
+    def refused(self) -> str:
+        return self._graphs.refused
+
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        return tuple(self._graphs.seconds)
+
+    @property
+    def patience(self) -> int:
+        return self._graphs.patience
+
+    @patience.setter
+    def patience(self, times: int) -> None:
+        self._graphs.patience = times
 
     def encode(self, image: np.ndarray) -> ImageFeatures:
         """(H, W, 3) uint8 -> features, at the same place every time, valid until the next call."""
@@ -67,6 +88,12 @@ class GraphedEncoder:
         except RuntimeError:
             self._begun = None
 
+    def prepare(self) -> None:
+        """Capture what the next image is encoded with, if one like it was encoded before."""
+        if self._image is not None and self._graphs.wants(tuple(self._image.shape)):
+            with self._beside():
+                self._graphs.prepare(tuple(self._image.shape), self._encode)
+
     def _begin(self, image: np.ndarray) -> None:
         self._begun = None
         with self._beside():
@@ -75,10 +102,11 @@ class GraphedEncoder:
                 self._image = torch.empty(image.shape, dtype=torch.uint8, device=self._model.device)
             self._buffers.reverse()
             self._buffers[0].send(as_tensor(image), self._image)
-            features = self._graphs.run(
-                image.shape, lambda: self._model.encode_image(self._model.prepare_image(self._image))
-            )
+            features = self._graphs.run(image.shape, self._encode)
         self._begun = image, features
+
+    def _encode(self) -> ImageFeatures:
+        return self._model.encode_image(self._model.prepare_image(self._image))
 
     @contextmanager
     def _beside(self) -> Iterator[None]:
@@ -151,11 +179,31 @@ class GraphedStep:
         following: the image that is to be encoded next, where it is known: it is begun with meanwhile
         Returns the outputs, the reading of each object and the label image (H, W) uint8.
         """
-        bank = segmenter.bank
-        ids = list(bank.ids)
+        ids = list(segmenter.bank.ids)
         self._time[0].fill_(frame.index)
         self._time[1].fill_(frame.stamp)
         self._set_labels(labels)
+        key, track = self._tracking(segmenter, frame, ids, holes)
+        # Deterministic writes to an index make the host ask for the greatest one, which no capture permits.
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        outputs, summary, label_map = track() if deterministic else self._trackers.run(key, track)
+        segmenter.know_tracked(frame.index)
+        own = Outputs(
+            tuple(ids), *(value.clone() for value in outputs.tensors)
+        )  # the next replay overwrites the others
+        summary, label_map = self._summary.fetch(summary), self._map.fetch(label_map)
+        if following is not None:
+            self._encoder.look_ahead(following)
+        if self._model.device.type == "cuda":
+            torch.cuda.current_stream(
+                self._model.device
+            ).synchronize()  # the one place where a step waits; the stream is the tracker's
+        return own, readings(summary), label_map.numpy().copy()
+
+    def _tracking(
+        self, segmenter: Segmenter, frame: Frame, ids: list[int], holes: int
+    ) -> tuple[Hashable, Callable[[], tuple[Outputs, Tensor, Tensor]]]:
+        """What tracks all objects into a frame, and the key that tells it: outputs, summary and label image, on the device."""
         clock = segmenter.clock(frame.index, self._time)
         at_place = replace(frame, features=self._features)
 
@@ -165,18 +213,22 @@ class GraphedStep:
             label_map = compose(mask_logits, outputs.present, self._labels[: len(ids)], frame.size)
             return outputs, segmenter.summary(outputs), label_map
 
-        key = segmenter.generation, len(ids), clock.shapes, frame.size
-        outputs, summary, label_map = self._trackers.run(key, track)
-        segmenter.know_tracked(frame.index)
-        own = Outputs(
-            tuple(ids), *(value.clone() for value in outputs.tensors)
-        )  # the next replay overwrites the others
-        summary, label_map = self._summary.fetch(summary), self._map.fetch(label_map)
-        if following is not None:
-            self._encoder.look_ahead(following)
-        if self._model.device.type == "cuda":
-            torch.cuda.current_stream(self._model.device).synchronize()  # the one place where a step waits
-        return own, readings(summary), label_map.numpy().copy()
+        return (segmenter.generation, len(ids), clock.shapes, frame.size), track
+
+    def prepare(self, segmenter: Segmenter, newest: Frame, holes: int) -> None:
+        """Capture now what the next step would stop for: what was run as it is, and could be captured. Nothing is tracked by it.
+
+        Who calls this when nothing waits has steps that go on being launched kernel by kernel meanwhile, `PATIENCE` times at most.
+        """
+        self._encoder.patience = self._trackers.patience = PATIENCE
+        self._encoder.prepare()
+        ids = list(segmenter.bank.ids)
+        if not ids or torch.are_deterministic_algorithms_enabled():
+            return
+        key, track = self._tracking(segmenter, replace(newest, index=newest.index + 1), ids, holes)
+        if self._trackers.wants(key):
+            with _unnoticed(segmenter):
+                self._trackers.prepare(key, track)
 
     def forget(self) -> None:
         """Drop the graphs of the tracking: its segmenter is another from now on."""
@@ -187,7 +239,33 @@ class GraphedStep:
         """Graphs that there are."""
         return len(self._encoder) + len(self._trackers)
 
+    @property
+    def refused(self) -> str:
+        """Why a half is not captured any more; "" as long as both are."""
+        return self._encoder.refused or self._trackers.refused
+
+    @property
+    def capture_seconds(self) -> tuple[float, ...]:
+        """s that the last captures took, of the image half and then of the tracking."""
+        return (*self._encoder.seconds, *self._trackers.seconds)
+
     def _set_labels(self, labels: Sequence[int]) -> None:
         if list(labels) != self._labels_set:
             self._labels[: len(labels)] = torch.tensor(labels, dtype=torch.uint8)
             self._labels_set = list(labels)
+
+
+@contextmanager
+def _unnoticed(segmenter: Segmenter) -> Iterator[None]:
+    """What the host notes inside is forgotten: a step that is captured has not happened."""
+    bank, store = segmenter.bank, segmenter.matches.store if segmenter.matches else None
+    noted = [(array, array.copy()) for array in (bank.known, bank.known_pointers, bank.mask_frames)]
+    newest, keys = store.newest if store else 0, segmenter.keys
+    try:
+        yield
+    finally:
+        for array, before in noted:
+            array[:] = before
+        segmenter.keys = keys
+        if store:
+            store.newest = newest

@@ -231,13 +231,22 @@ def soak(
 def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="do not measure the loss of images over DDS")] = False,
     seconds: Annotated[float, typer.Option(min=1.0, max=60.0, help="length of each measurement")] = 5.0,
+    gpu: Annotated[
+        bool,
+        typer.Option("--gpu", help="check instead that the GPU computes what the CPU does, and how fast; 3 minutes"),
+    ] = False,
+    device: Annotated[str, typer.Option(help="of --gpu: cuda or cuda:N")] = "cuda:0",
+    only: Annotated[Optional[List[int]], typer.Option(help="of --gpu: number of a part; may be repeated")] = None,
+    output: Annotated[Path, typer.Option(help="of --gpu: JSON file of all checks")] = Path("doctor_gpu.json"),
 ) -> None:
-    """Look at this machine: Python, torch, ROS, DDS; say what to do about each finding.
+    """Look at this machine: Python, torch, ROS, DDS; say what to do about each finding. Or, with --gpu, at its GPU alone.
 
-    The exit code is 0 when all is usable, otherwise 1.
+    The exit code is 0 when all is usable, otherwise 1; with --gpu and no CUDA device 2.
     """
     from rich.console import Console
 
+    if gpu:
+        return _doctor_gpu(Console(), device, only or [], output)
     from sam2s_ros.doctor.checks import examine, exports, table, usable
 
     console = Console()
@@ -245,6 +254,22 @@ def doctor(
     console.print(table(findings))
     print(exports(findings))  # as it is, so that it can be copied
     if not usable(findings):
+        raise typer.Exit(FAILED)
+
+
+def _doctor_gpu(console, device: str, only: list[int], output: Path) -> None:
+    from sam2s_model.gpu_check.parts import BY_HAND
+    from sam2s_ros.doctor.checks import Level
+    from sam2s_ros.doctor.gpu import examine_gpu, table, write_json
+
+    found = examine_gpu(device, only, say=_teller(console))
+    console.print(table(found))
+    write_json(output, found)
+    for f in found:
+        if f.detail:
+            _teller(console)(f"\n{f.part}:\n{f.detail}")
+    _teller(console)(f"written: {output}\n{BY_HAND}")
+    if any(f.level is Level.FAIL for f in found):
         raise typer.Exit(FAILED)
 
 

@@ -32,6 +32,9 @@ class Level(str, Enum):
     FAIL = "FAIL"  # not usable
 
 
+COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
+
+
 @dataclass(frozen=True)
 class Finding:
     """what: looked at; seen: what there is; advice: what to do, "" when nothing."""
@@ -74,12 +77,11 @@ def exports(findings: list[Finding]) -> str:
 
 def table(findings: list[Finding]) -> Table:
     """The findings for a terminal."""
-    colours = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
     shown = Table(title="sam2s doctor", title_justify="left", show_lines=True)
     for column in ("", "what", "seen", "what to do"):
         shown.add_column(column, overflow="fold")
     for finding in findings:
-        level = f"[{colours[finding.level]}]{finding.level.value}[/]"
+        level = f"[{COLOURS[finding.level]}]{finding.level.value}[/]"
         shown.add_row(level, finding.what, finding.seen.replace("[", "\\["), finding.advice.replace("[", "\\["))
     return shown
 
@@ -121,7 +123,7 @@ def _torch() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
-        bf16 = torch.cuda.is_bf16_supported()
+        bf16 = properties.major >= 8  # torch's own question is of the current device, and takes emulation for support
         memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         seen = f"cuda:{index} {properties.name}, {memory}, {'with' if bf16 else 'without'} bf16"
         if free < 2 << 30:

@@ -69,6 +69,11 @@ class Mailbox(Generic[Frame, Request]):
             return left, frame
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing waits."""
+        return self._frame is None and not self._requests
+
+    @property
     def closed(self) -> bool:
         return self._closed
 

@@ -55,9 +55,11 @@ def lacks_memory(error: Exception) -> bool:
 
 
 def free_memory(error: Exception | None = None) -> None:
-    """Give back what caches hold, and what the functions held that raised."""
+    """Give back what caches hold, and what the functions held that raised. Raises nothing: handlers of errors call it."""
     if error is not None:
         traceback.clear_frames(error.__traceback__)
     gc.collect()
     if "torch" in sys.modules:
-        sys.modules["torch"].cuda.empty_cache()
+        from sam2s_model.acceleration.graphs import empty_cache
+
+        empty_cache()

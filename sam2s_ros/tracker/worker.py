@@ -194,6 +194,7 @@ class Worker:
             self._built.set_exception(error)
             return
         self._built.set_result(None)
+        self._prepares = hasattr(tracker, "prepare")
         self._serve(tracker)
         del tracker
         free_memory()
@@ -209,6 +210,18 @@ class Worker:
                 self._answer(tracker, item)
             elif item is not None:
                 self._process(tracker, item)
+                self._prepare(tracker)
+
+    def _prepare(self, tracker: Any) -> None:
+        """While nothing waits, let the tracker do what a later step would stop for."""
+        if self._prepares and self._mailbox.idle and not self.quarantine.reason:
+            try:
+                tracker.prepare()
+            except Exception as error:
+                self._prepares = False
+                self._trouble(f"what steps stop for is left to them from here on: {type(error).__name__}: {error}")
+                if lacks_memory(error):
+                    free_memory(error)
 
     def _answer(self, tracker: Any, request: _Request) -> None:
         if not request.future.set_running_or_notify_cancel():

@@ -61,7 +61,7 @@ class DistractorAware(Policy):
 
     def remember(self, view: View, evidence: Evidence) -> None:
         seen = evidence.present & (evidence.area > 0)
-        median = view.note("areas").nanmedian(1).values  # NaN as long as there is none, and then nothing is like it
+        median = _median(view.note("areas"))  # NaN as long as there is none, and then nothing is like it
         usual = (evidence.area - median).abs() <= self.area_tolerance * median
         due = view.time(evidence.frame) - view.note("last_added") > self.interval
         distracted = self._alternative_iou(evidence) <= self.max_box_iou
@@ -88,6 +88,13 @@ class DistractorAware(Policy):
         largest = more.flatten(2).sum(2).argmax(1)
         together = taken[:, 0] | more.take_along_dim(largest[:, None, None, None], dim=1)[:, 0]
         return box_iou(boxes(taken[:, 0]), boxes(together))
+
+
+def _median(values: Tensor) -> Tensor:
+    """(N, K), NaN where there is none -> (N,): the lower median of those there are. torch's own has no deterministic form on CUDA."""
+    ordered = values.sort(dim=1).values  # NaN comes last
+    middle = (values.isfinite().sum(1, keepdim=True) - 1).clamp(min=0) // 2
+    return ordered.gather(1, middle)[:, 0]
 
 
 def _opened(masks: Tensor) -> Tensor:

@@ -84,3 +84,18 @@ def test_exports_are_what_is_not_set(monkeypatch):
     for name, value in dds.environment().items():
         monkeypatch.setenv(name, value)
     assert exports([doctor._profile(), doctor._allocator()]) == ""
+
+
+def test_bf16_that_would_be_emulated_is_said_of_each_gpu(monkeypatch):
+    """Of its own architecture: torch's `is_bf16_supported` asks the current GPU, and counts emulation."""
+    import torch
+
+    gpus = [namedtuple("GPU", "name major minor")("A100", 8, 0), namedtuple("GPU", "name major minor")("T4", 7, 5)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", gpus.__getitem__)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (8 << 30, 16 << 30))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    _, ampere, turing = doctor._torch()
+    assert ampere.level is Level.OK and ampere.seen.endswith("with bf16")
+    assert turing.level is Level.WARN and turing.seen.endswith("without bf16") and "fp16" in turing.advice

@@ -58,3 +58,19 @@ def test_p26_what_the_failed_functions_held_is_freed_before_the_next_image():
     assert held[0]() is not None, "the traceback has it"
     free_memory(caught.value)
     assert held[0]() is None
+
+
+def test_a_cache_that_cannot_be_emptied_is_said_and_fails_nothing(monkeypatch, caplog):
+    import torch
+
+    from sam2s_model.acceleration import graphs
+
+    def refuses():
+        assert graphs._capturing._is_owned(), "no capture goes on meanwhile"
+        raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", refuses)
+    quarantine = Quarantine()
+    assert "lacked memory" not in quarantine.failed(torch.OutOfMemoryError("CUDA out of memory"), 5)
+    assert "cannot be given back: captures_underway" in caplog.text
+    assert "lacked memory" in quarantine.failed(torch.OutOfMemoryError("CUDA out of memory"), 5) and quarantine.lost

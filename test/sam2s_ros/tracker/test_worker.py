@@ -471,3 +471,32 @@ def test_p29_stop_has_a_time_limit_and_refuses_what_waits():
     held.set()
     assert b.worker.stop(5) is True
     assert b.health.counts().waiting == 0
+
+
+def test_a_tracker_prepares_its_next_steps_while_nothing_waits(bench, monkeypatch):
+    prepared, begun, go = [], threading.Event(), threading.Event()
+
+    def prepare(tracker):
+        assert threading.get_ident() == tracker.thread
+        prepared.append(tracker.stamps[-1])
+        if len(prepared) == 2:
+            raise RuntimeError("CUDA error")
+
+    def before_step():
+        begun.set()
+        assert go.wait(5)
+
+    monkeypatch.setattr(EchoTracker, "prepare", prepare, raising=False)
+    b = bench(before_step)
+    b.put(frame(1))
+    assert begun.wait(5)
+    b.put(frame(2))  # it waits while the first is tracked
+    go.set()
+    b.settle()
+    for number in (3, 4, 5):
+        b.run(frame(number))
+        deadline = time.monotonic() + 5
+        while len(prepared) < min(2, number - 1) and time.monotonic() < deadline:
+            time.sleep(0.001)
+    assert prepared == [2, 3], "not while the second waited, and not after it had failed"
+    assert [line for line in b.troubles if "left to them from here on: RuntimeError: CUDA error" in line]

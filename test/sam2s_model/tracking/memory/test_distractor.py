@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sam2s_model.tracking.memory import DistractorAware
+from sam2s_model.tracking.memory.distractor import _median
 
 MASK = (4, 4, 8, 8)  # 16 px
 
@@ -71,3 +72,9 @@ def test_frames_without_the_object_are_not_remembered_but_for_the_newest(script,
     for frame in range(1, 10):
         run.track(frame, logit=-1.0 if frame in (4, 5, 9) else 5.0)
     assert run.attended(10) == {0: 6, 9: 0, 8: 1, 7: 2, 6: 3, 3: 4, 2: 5}
+
+
+def test_the_median_of_the_areas_there_are_is_torchs():
+    nan = float("nan")
+    values = torch.tensor([[nan] * 4, [3, nan, nan, nan], [5, 1, nan, nan], [9, nan, 2, 4], [4, 3, 2, 1.0]])
+    torch.testing.assert_close(_median(values), values.nanmedian(1).values, rtol=0, atol=0, equal_nan=True)

@@ -1,0 +1,8 @@
+"""Of the tests on the stand-in of a CUDA device, whose modules are in this folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,109 @@
+"""How much a step and a prompt launch, copy and wait for, at most: figures that may only fall.
+
+They are in counts.json. Where less is needed now, `LOWER_COUNTS=1 pytest <this file>` writes the new figures down; it raises none.
+Kernels do not depend on sizes nor on the number of objects, so that small images do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stand_in import cuda, on_cuda
+
+from sam2s_model.config import MODELS, PICO, TrackerConfig
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.prompts import Prompt
+from sam2s_model.tracking.tracker import Tracker
+
+FILE = Path(__file__).with_name("counts.json")
+COUNTED = ("kernels", "launches", "copies", "waits")
+SIDE = 64
+BOX = np.array([20, 30, 60, 60], np.float32)
+IMAGE = np.random.default_rng(0).integers(0, 255, (72, 80, 3), dtype=np.uint8)
+STEPS = {
+    "tiny fifo": ("sam2.1_hiera_tiny", "fifo", 1),
+    "tiny fifo, 8 objects": ("sam2.1_hiera_tiny", "fifo", 8),
+    "tiny match": ("sam2.1_hiera_tiny", "match", 1),
+    "base+ fifo": ("sam2.1_hiera_base_plus", "fifo", 1),
+    "edgetam fifo": ("edgetam", "fifo", 1),
+    "nano match": ("sam2s_nano", "match", 1),
+    "nano match, 8 objects": ("sam2s_nano", "match", 8),
+    "nano divemem": ("sam2s_nano", "divemem", 1),
+}
+PROMPTS = {"fifo": ("sam2s_pico", "fifo"), "match": ("sam2s_pico", "match"), "divemem": ("sam2s_pico", "divemem")}
+
+
+def at_most(record_property, title: str, name: str, found: dict[str, int]) -> None:
+    """Fail when one of the counts is above its figure."""
+    figures = json.loads(FILE.read_text())
+    known = figures[title].get(name, dict.fromkeys(COUNTED, 1 << 30))
+    record_property(
+        "table", (title, "  ".join(COUNTED), name, "  ".join(f"{found.get(k, 0):>{len(k)}}" for k in COUNTED))
+    )
+    if os.environ.get("LOWER_COUNTS"):
+        figures[title][name] = {key: min(known[key], found.get(key, 0)) for key in COUNTED}
+        tables = [
+            f'"{t}": {{\n ' + ",\n ".join(f'"{n}": {json.dumps(v)}' for n, v in rows.items()) + "\n}"
+            for t, rows in figures.items()
+        ]
+        FILE.write_text("{" + ",\n".join(tables) + "}\n")
+        return
+    above = {
+        key: f"{found.get(key, 0)}, expected at most {known[key]}" for key in COUNTED if found.get(key, 0) > known[key]
+    }
+    assert name in figures[title] and not above, f"{title}, {name}: {above}"
+
+
+def tracker_of(name: str, policy: str, **config) -> Tracker:
+    with torch.device("meta"):
+        model = Sam2Model(MODELS[name], SIDE).eval().requires_grad_(False)
+    return Tracker(on_cuda(model, torch.bfloat16), policy, TrackerConfig(**config))
+
+
+@pytest.mark.parametrize("case", STEPS)
+def test_a_step_launches_no_more(record_property, case):
+    """With graphs, and a memory that is full."""
+    name, policy, objects = STEPS[case]
+    with cuda() as device:
+        tracker = tracker_of(name, policy)
+        tracker.step(1, IMAGE)
+        tracker.prompt(0, [Prompt(box=BOX)] * objects)
+        for stamp in range(2, 21):
+            before = device.counts.copy()
+            tracker.step(stamp, IMAGE)
+        at_most(record_property, "a step", case, device.counts - before)
+        del tracker
+
+
+@pytest.mark.parametrize("case", PROMPTS)
+def test_a_prompt_launches_no_more(record_property, case):
+    """The first object, another, a correction, one of five frames ago, a mask, and a removal."""
+    name, policy = PROMPTS[case]
+    mask = np.zeros(IMAGE.shape[:2], bool)
+    mask[10:30, 20:50] = True
+    requests = {
+        "first object": [Prompt(box=BOX)],
+        "second object": [Prompt(box=BOX + 8)],
+        "correction": [Prompt(object_id=1, points=BOX[None, :2], point_labels=np.array([1]))],
+        "five frames late": [Prompt(object_id=2, box=BOX)],
+        "a mask": [Prompt(mask=mask)],
+    }
+    with cuda() as device:
+        tracker, stamp = tracker_of(name, policy), 0
+        tracker.warm_up(*IMAGE.shape[:2])  # what is made once is not a prompt's
+        for request, prompts in requests.items():
+            for _ in range(8):
+                stamp += 1
+                tracker.step(stamp, IMAGE)
+            before = device.counts.copy()
+            tracker.prompt(stamp - 5 if "late" in request else 0, prompts)
+            at_most(record_property, "a prompt", f"{case}: {request}", device.counts - before)
+        before = device.counts.copy()
+        tracker.remove([1])
+        at_most(record_property, "a prompt", f"{case}: removal", device.counts - before)
+        del tracker

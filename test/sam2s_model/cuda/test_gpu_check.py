@@ -1,0 +1,121 @@
+"""`sam2s doctor --gpu` on the stand-in, as far as it goes: each part runs to its end, finds nothing wrong there, and finds what is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from stand_in import cuda, joined
+
+from sam2s_model.acceleration import graphs
+from sam2s_model.acceleration.graphs import CudaCapture
+from sam2s_model.config import PICO
+from sam2s_model.errors import ConfigError
+from sam2s_model.gpu_check import computation, living, rollouts, speed
+from sam2s_model.gpu_check.part import FAIL, OK, Setting
+from sam2s_model.gpu_check.parts import PARTS
+from sam2s_model.network.model import Sam2Model
+
+SMALL = replace(PICO, stages=(1, 1, 2, 1), global_blocks=(3,), memory_layers=1, image_size=64)
+
+
+def small(side: int) -> Sam2Model:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = Sam2Model(SMALL, side).eval().requires_grad_(False)
+    model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(4.0)
+    return model
+
+
+class Small(Setting):
+    def images(self, count: int = 12, height: int = 72, width: int = 96) -> list[np.ndarray]:
+        size = min(height, 96), min(width, 128)
+        return [np.random.default_rng(i).integers(0, 255, (*size, 3), dtype=np.uint8) for i in range(min(count, 3))]
+
+
+@pytest.fixture
+def setting(monkeypatch):
+    monkeypatch.setattr(graphs, "_free_streams", {})
+    monkeypatch.setattr(CudaCapture, "refused", "")
+    monkeypatch.setattr(rollouts, "POLICIES", ["match"])
+    with cuda(old=False) as device:
+        yield Small(torch.device("cuda:0"), {"small": small}, side=64, frames=13, long=40, timed=3)
+        assert not device.faults
+
+
+def run(number: int, setting: Setting) -> list:
+    (part,) = (part for part in PARTS if part.number == number)
+    return list(part.run(setting))
+
+
+@pytest.mark.parametrize("number", [1, 2, 4, 5, 6, 7, 8, 10, 13, 14, 16])
+def test_a_part_finds_nothing_wrong(setting, number):
+    found = run(number, setting)
+    assert found and all(check.level == OK for check in found), [check for check in found if check.level != OK]
+    assert all(check.expected and check.got for check in found)
+
+
+def test_numbers_are_those_of_the_list():
+    assert [part.number for part in PARTS] == list(range(1, 17))
+
+
+def test_half_precision_is_judged(setting):
+    """The small model's random weights amplify what a trained one's do not: what is checked is that all parts are."""
+    found = run(3, setting)
+    assert {check.what.split(" (")[0] for check in found if "bfloat16" in check.what} >= {
+        "small: image encoder",
+        "small: memory encoder",
+    }
+    assert all("relative L2" in check.expected for check in found)
+
+
+def test_a_capture_that_fails_is_got_over(setting):
+    found = run(9, setting)
+    assert [check.level for check in found[:3]] == [OK] * 3, found
+    assert CudaCapture.refused
+
+
+def test_waits_of_a_graphed_step_are_none(setting, monkeypatch):
+    monkeypatch.setattr(rollouts, "follow", lambda tracker, images, frames: own(tracker, images, 8))
+    found = run(11, setting)
+    assert all(check.level == OK for check in found), found
+
+
+own = rollouts.follow
+
+
+def test_two_threads(setting, monkeypatch):
+    caught = living._caught
+
+    def on_the_stand_in(run, problems):
+        with joined():
+            caught(run, problems)
+
+    monkeypatch.setattr(living, "_caught", on_the_stand_in)
+    found = run(12, replace(setting, frames=3))
+    assert all(check.level == OK for check in found), found
+
+
+def test_speed_is_told_whatever_it_is(setting, monkeypatch):
+    def no_compiler(self):
+        raise ConfigError("no compiler here")
+
+    monkeypatch.setattr(Sam2Model, "compile_encoder", no_compiler)
+    monkeypatch.setattr(speed, "WARM", 4)
+    found = run(15, setting)
+    assert sum("FPS" in check.got for check in found) == 6 and all(check.level != FAIL for check in found)
+
+
+def test_another_result_is_found(setting, monkeypatch):
+    """A part fails where the device computes something else."""
+    encode = Sam2Model.encode_image
+
+    def wrong(self, image):
+        features = encode(self, image)
+        return replace(features, coarse=features.coarse * 1.01) if self.device.type == "cuda" else features
+
+    monkeypatch.setattr(Sam2Model, "encode_image", wrong)
+    levels = {check.what: check.level for check in computation.networks_in_fp32(setting)}
+    assert levels["small: image encoder (0), fp32"] == FAIL and levels["small: mask decoder (0), fp32"] == OK
