@@ -28,7 +28,7 @@ def kept_alive() -> Iterator[list]:
 def constant(make: Callable[..., Made]) -> Callable[..., Made]:
     """Keep what a function makes of its arguments, one of which is `device`; nobody may write to it.
 
-    What was made in a frame serves training, too: it is no tensor of the inference mode.
+    What was made in a frame serves training, too: it is no tensor of the inference mode. A compiled program makes its own.
     """
 
     @lru_cache(KEPT)
@@ -38,6 +38,8 @@ def constant(make: Callable[..., Made]) -> Callable[..., Made]:
 
     @wraps(make)
     def known(*arguments, device: torch.device | str | None = None, **options) -> Made:
+        if torch.compiler.is_compiling():  # the program makes it: what is kept would be a tensor of the compiler's
+            return make(*arguments, device=device, **options)
         made = kept(*arguments, device=torch.device(device or torch.get_default_device()), **options)
         if (held := _asked_for.get()) is not None:
             held.append(made)

@@ -57,6 +57,12 @@ def _normalisation(device=None) -> tuple[Tensor, Tensor]:
     return -mean / deviation, 1 / (255 * deviation)
 
 
+@constant
+def _place_tokens(dim: int, height: int, width: int, dtype: torch.dtype, device=None) -> Tensor:
+    """(HW, dim): `sine_position_2d` as tokens."""
+    return sine_position_2d(dim, height, width, device=device).flatten(1).T.to(dtype)
+
+
 @dataclass(frozen=True)
 class Conditioned:
     """features: (B, decoder_width, h, w), for the decoder; class_logits: (B, K), or None for a model without classes."""
@@ -268,7 +274,7 @@ class Sam2Model(nn.Module):
         h, w = features.grid
         return attention(
             features.coarse.flatten(2).transpose(1, 2),
-            sine_position_2d(self.config.dim, h, w, device=values.device).flatten(1).T[None].to(self.dtype),
+            _place_tokens(self.config.dim, h, w, self.dtype, device=values.device)[None],
             values,
             position,
             allowed,
@@ -282,7 +288,7 @@ class Sam2Model(nn.Module):
     def _memory_place(self, height: int, width: int) -> Tensor:  # -> (memory_tokens, memory_dim)
         if self.config.latents_2d:
             return self.spatial_perceiver.position(self.device).to(self.dtype)
-        return sine_position_2d(self.config.memory_dim, height, width, device=self.device).flatten(1).T.to(self.dtype)
+        return _place_tokens(self.config.memory_dim, height, width, self.dtype, device=self.device)
 
     def _latent_step(self, height: int) -> float:
         return height / math.isqrt(self.config.latents_2d) if self.config.latents_in_place else 1.0
