@@ -27,6 +27,8 @@ def serves(x: Tensor) -> bool:
 def _tried(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether each kernel can be made for a GPU and run there."""
     try:
+        from sam2s_model import triton_kernels  # noqa: F401, before anything is launched that needs it
+
         x, one = torch.zeros(1, 16, 16, device=device, dtype=dtype), torch.ones(16, device=device, dtype=dtype)
         rotate_(x, torch.zeros(16, 8, 2, device=device))
         add_norm(x, x, one, one, 1e-6)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2s_model.layers import LayerNorm2d
+from sam2s_model.layers import LayerNorm2d, norm_gelu
 from sam2s_model.linear import Linear
 
 
@@ -37,7 +37,10 @@ class MaskDownsampler(nn.Module):
         self.encoder = nn.Sequential(*layers, nn.Conv2d(4**4, dim, kernel_size=1))
 
     def forward(self, mask: Tensor) -> Tensor:
-        return self.encoder(mask)
+        *stages, last = self.encoder
+        for convolution, norm in zip(stages[::3], stages[1::3]):
+            mask = norm_gelu(convolution(mask), norm)
+        return last(mask)
 
 
 class Fuser(nn.Module):

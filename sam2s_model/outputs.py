@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2s_model import kernels
 from sam2s_model.model import ABSENT_LOGIT
 from sam2s_model.presence import Reading
 
@@ -73,6 +74,8 @@ def compose(logits: Tensor, present: Tensor, labels: Tensor, size: tuple[int, in
     logits: (N, 1, h, w); present: (N,) bool; labels: (N,) uint8; size: (H, W)
     Returns (H, W) uint8, 0 where there is none.
     """
+    if kernels.serves(logits):
+        return kernels.compose(logits, present, labels, *size, ABSENT_LOGIT)
     full = F.interpolate(logits, size=size, mode="bilinear")[:, 0]
     best, owner = gate(full, present).max(0)
     return torch.where(best > 0, labels[owner], 0)
