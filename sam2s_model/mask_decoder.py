@@ -163,7 +163,8 @@ class MaskDecoder(nn.Module):
         for weight, bias in made[:-1]:
             x = torch.baddbmm(bias, x, weight).relu_()
         x = torch.baddbmm(made[-1][1], x, made[-1][0])
-        return x[0, :, 0], x[1, :, : self.num_masks], x[2:].transpose(0, 1)
+        width = networks[-1].layers[-1].out_features
+        return x[0, :, 0], x[1, :, : self.num_masks], x[2:, :, :width].transpose(0, 1)
 
     def _upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor]) -> Tensor:
         up1, norm, _, up2, act2 = self.output_upscaling
