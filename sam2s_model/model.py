@@ -150,6 +150,13 @@ class Sam2Model(nn.Module):
         image = self.prepare_image(torch.zeros(self.image_size, self.image_size, 3, dtype=torch.uint8))
         self._compiled = compile_for_inference(Sam2Model._encode, self, image, backend=backend)
 
+    def encode_with(self, encode: Callable[[Sam2Model, Tensor], tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Let something else encode images without gradients, until the image size changes.
+
+        encode: the model and a prepared image (1, 3, S, S) -> coarse, middle and fine features, see `ImageFeatures`
+        """
+        self._compiled = encode
+
     @property
     def name(self) -> str:
         return self.config.name
