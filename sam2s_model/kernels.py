@@ -35,6 +35,11 @@ def _tried(device: torch.device, dtype: torch.dtype) -> bool:
         norm_gelu(x[:, :, :, None], one, one, 1e-6, True)
         masks = torch.zeros(1, 1, 16, 16, device=device)
         fill_holes(masks, 2, 0.1)
+        stamp, rows, notes = (torch.zeros(shape, device=device, dtype=torch.int64) for shape in ((), 1, 1))
+        looks, iou = torch.zeros(1, 16, device=device), torch.zeros(1, device=device)
+        present = iou > 0
+        judge(x[:, :, :, None].view(1, 16, 4, 4), masks, present, rows, stamp, looks, notes, notes.clone(), 1, 0.5)
+        learn(looks, masks, iou, present, rows, stamp, looks.clone(), notes, notes.clone(), 0.5, 2)
         compose(masks, masks[:, 0, 0, 0] > 0, torch.ones(1, device=device, dtype=torch.uint8), 32, 32, -1.0)
     except Exception as problem:  # of Triton, of the compilers that it starts, of a driver that is too old
         log.warning("torch's own kernels are launched one by one, since Triton cannot serve %s: %s", device, problem)
@@ -157,6 +162,86 @@ def compose(logits: Tensor, present: Tensor, labels: Tensor, height: int, width:
 @compose.register_fake
 def _(logits: Tensor, present: Tensor, labels: Tensor, height: int, width: int, absent: float) -> Tensor:
     return labels.new_empty(height, width)
+
+
+@torch.library.custom_op(
+    "sam2s::judge",
+    mutates_args=(),
+    schema="(Tensor features, Tensor logits, Tensor present, Tensor index, Tensor stamp, Tensor prototype, Tensor taught, "
+    "Tensor last_visible, int lost_after, float least) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def judge(
+    features: Tensor,
+    logits: Tensor,
+    present: Tensor,
+    index: Tensor,
+    stamp: Tensor,
+    prototype: Tensor,
+    taught: Tensor,
+    last_visible: Tensor,
+    lost_after: int,
+    least: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """As `Reidentification.judge`: features (1, dim, h, w), logits (N, 1, c h, c w), present (N,), index (N,) of rows of the notes.
+
+    stamp: 0-d int64; lost_after: ns; least: similarity
+    Returns looks (N, dim), similarity (N,), and of each object whether it was asked, rejected, and is still present.
+    """
+    from sam2s_model import triton_kernels as kernels
+
+    features, logits = _places_in_a_row(features), logits.contiguous()
+    (_, channels, height, width), n = features.shape, len(logits)
+    looks, similarity = prototype.new_empty(n, channels), prototype.new_empty(n)
+    asked, rejected, remains = (torch.empty_like(present) for _ in range(3))
+    to_place = features.stride(3) if width > 1 else features.stride(2)
+    kernels.judge[(n,)](
+        features, logits, present.view(torch.uint8), index, stamp, prototype, taught, last_visible, looks, similarity,
+        asked.view(torch.uint8), rejected.view(torch.uint8), remains.view(torch.uint8), height * width, width, logits.shape[3],
+        features.stride(1), to_place, lost_after, least, float("nan"), logits.shape[3] // width, channels, _power(channels),
+        max(1, TILE // _power(channels)),
+    )  # fmt: skip
+    return looks, similarity, asked, rejected, remains
+
+
+@judge.register_fake
+def _(features, logits, present, index, stamp, prototype, taught, last_visible, lost_after, least):
+    n = len(logits)
+    of_objects = (torch.empty_like(present) for _ in range(3))
+    return prototype.new_empty(n, features.shape[1]), prototype.new_empty(n), *of_objects
+
+
+@torch.library.custom_op(
+    "sam2s::learn",
+    mutates_args=("prototype", "taught", "last_visible"),
+    schema="(Tensor looks, Tensor logits, Tensor iou, Tensor present, Tensor index, Tensor stamp, Tensor(a!) prototype, "
+    "Tensor(b!) taught, Tensor(c!) last_visible, float least, int memory) -> ()",
+)
+def learn(
+    looks: Tensor,
+    logits: Tensor,
+    iou: Tensor,
+    present: Tensor,
+    index: Tensor,
+    stamp: Tensor,
+    prototype: Tensor,
+    taught: Tensor,
+    last_visible: Tensor,
+    least: float,
+    memory: int,
+) -> None:
+    """As `Reidentification.learn`: the notes, of all rows, are written to. least: predicted IoU; memory: frames."""
+    from sam2s_model import triton_kernels as kernels
+
+    channels, logits = looks.shape[1], logits.contiguous()
+    kernels.learn[(len(looks),)](
+        looks, logits, iou, present.view(torch.uint8), index, stamp, prototype, taught, last_visible, logits[0].numel(), least,
+        memory, channels, _power(channels), TILE,
+    )  # fmt: skip
+
+
+@learn.register_fake
+def _(looks, logits, iou, present, index, stamp, prototype, taught, last_visible, least, memory) -> None:
+    pass
 
 
 def _power(n: int) -> int:

@@ -118,7 +118,7 @@ class Segmenter:
         present, verdict = self._present(decoded, told=self._tells_presence), None
         if self.looks:
             verdict = self.looks.judge(view, frame.features.coarse, decoded.logits, present, stamp)
-            present = present & ~verdict.rejected
+            present = verdict.present
         outputs = self._outputs(object_ids, decoded, conditioned, present, verdict=verdict)
         self._learn_looks(view, frame, outputs, stamp, verdict)
         if self.policy.uses_memory:

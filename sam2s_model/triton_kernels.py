@@ -150,3 +150,74 @@ def compose(
         label = tl.where(value > best, tl.load(labels + i).to(tl.int32), label)  # of equals the first
         best = tl.maximum(best, value)
     tl.store(out + pixel, label.to(tl.uint8), mask=inside)
+
+
+@triton.jit
+def judge(
+    features, logits, present, index, stamp, prototype, taught, last_visible, looks, similarity, asked, rejected, remains,
+    places, columns, width, to_channel, to_place, lost_after, least, nan,
+    CELL: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """See `kernels.judge`. A program takes one object; CELL: cells of the mask along each side of a place."""
+    i = tl.program_id(0)
+    channel = tl.arange(0, WIDTH)
+    there = channel < CHANNELS
+    mask = logits + i.to(tl.int64) * places * CELL * CELL
+    summed, total = tl.zeros((WIDTH,), tl.float32), tl.zeros((WIDTH,), tl.float32)
+    area = tl.zeros((BLOCK,), tl.float32)
+    for begin in range(0, places, BLOCK):
+        place = begin + tl.arange(0, BLOCK)
+        inside = place < places
+        corner = (place // columns) * CELL * width + (place % columns) * CELL
+        share = tl.zeros((BLOCK,), tl.float32)
+        for dy in tl.static_range(CELL):
+            for dx in tl.static_range(CELL):
+                value = tl.load(mask + corner + dy * width + dx, mask=inside, other=0.0)
+                share += (value > 0).to(tl.float32) / (CELL * CELL)
+        at = features + place[:, None].to(tl.int64) * to_place + channel[None, :].to(tl.int64) * to_channel
+        values = tl.load(at, mask=inside[:, None] & there[None, :], other=0.0).to(tl.float32)
+        summed += tl.sum(values * share[:, None], 0)
+        total += tl.sum(values, 0)
+        area += share
+    # what is summed of features without their mean, since both are linear
+    look = summed - total / places * tl.sum(area, 0)
+    look = look / tl.maximum(tl.sqrt(tl.sum(look * look, 0)), 1e-12)
+    tl.store(looks + i * CHANNELS + channel, look, mask=there)
+    row = tl.load(index + i)
+    known = tl.load(prototype + row * CHANNELS + channel, mask=there, other=0.0)
+    lengths = tl.maximum(tl.sqrt(tl.sum(look * look, 0)), 1e-8) * tl.maximum(tl.sqrt(tl.sum(known * known, 0)), 1e-8)
+    cosine = tl.sum(look * known, 0) / lengths
+    lost = tl.load(stamp) - tl.load(last_visible + row) > lost_after
+    here = tl.load(present + i) != 0
+    compared = lost & here & (tl.load(taught + row) > 0)
+    tl.store(asked + i, compared.to(tl.uint8))
+    tl.store(similarity + i, tl.where(compared, cosine, nan))
+    other = compared & ((cosine >= least) == 0)
+    tl.store(rejected + i, other.to(tl.uint8))
+    tl.store(remains + i, (here & (other == 0)).to(tl.uint8))
+
+
+@triton.jit
+def learn(
+    looks, logits, iou, present, index, stamp, prototype, taught, last_visible, pixels, least, memory,
+    CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """See `kernels.learn`. A program takes one object."""
+    i = tl.program_id(0)
+    row = tl.load(index + i)
+    channel = tl.arange(0, WIDTH)
+    there = channel < CHANNELS
+    found = tl.zeros((BLOCK,), tl.int32)
+    for begin in range(0, pixels, BLOCK):
+        pixel = begin + tl.arange(0, BLOCK)
+        found += (tl.load(logits + i.to(tl.int64) * pixels + pixel, mask=pixel < pixels, other=0.0) > 0).to(tl.int32)
+    seen = (tl.load(present + i) != 0) & (tl.sum(found, 0) > 0)
+    sure = seen & (tl.load(iou + i) >= least)
+    frames = tl.load(taught + row)
+    known = tl.load(prototype + row * CHANNELS + channel, mask=there, other=0.0)
+    step = (tl.load(looks + i * CHANNELS + channel, mask=there, other=0.0) - known) / tl.minimum(frames + 1, memory).to(tl.float32)
+    if sure:
+        tl.store(prototype + row * CHANNELS + channel, known + step, mask=there)
+        tl.store(taught + row, frames + 1)
+    if seen:
+        tl.store(last_visible + row, tl.load(stamp))

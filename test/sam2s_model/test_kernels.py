@@ -10,10 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from sam2s_model import kernels
+from sam2s_model.config import TrackerConfig
 from sam2s_model.holes import fill_holes
 from sam2s_model.layers import LayerNorm2d, norm_gelu
+from sam2s_model.memory import BankLayout, MemoryBank, View
 from sam2s_model.memory_attention import rotary_table, rotate_
 from sam2s_model.outputs import compose
+from sam2s_model.reidentification import Reidentification, looks
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -96,3 +99,35 @@ def test_compose(size, ours):
     ours()
     made = compose(logits, present, labels, size)
     assert (made != expected).sum() <= 1 and set(made.unique().tolist()) == {0, 3, 7, 200}  # two may be equal but for rounding
+
+
+@pytest.mark.parametrize("cell", [1, 4])
+def test_judge_and_learn(cell, ours, monkeypatch):
+    """Twelve objects: some lost, some absent, some never seen, and one that is what it was; rows in another order."""
+    torch.manual_seed(0)
+    judge, rows = Reidentification(TrackerConfig(), 20), torch.randperm(12).tolist()
+    features, logits = torch.randn(1, 20, 6, 5), torch.randn(12, 1, 6 * cell, 5 * cell) - 0.5
+    logits[3] = -1
+    present, iou = torch.rand(12) > 0.2, torch.rand(12)
+    results = []
+    for served in (False, True):
+        bank = MemoryBank(BankLayout(0, 0, 0, 1, 1, 1, 20, (2, 2), notes=judge.notes), torch.device(DEVICE), torch.float32)
+        for object_id in range(12):
+            bank.add(object_id)
+        torch.manual_seed(1)
+        bank.notes["prototype"][:12] = F.normalize(torch.randn(12, 20), dim=1)
+        bank.notes["prototype"][rows[0]] = looks(features, logits)[0]
+        bank.notes["prototype_frames"][:12] = torch.randint(0, 300, (12,)) * (torch.rand(12) > 0.2)
+        bank.notes["prototype_frames"][rows[0]], present[0] = 7, True
+        bank.notes["last_visible"][:12] = torch.randint(0, 10**10, (12,))
+        bank.notes["last_visible"][rows[0]] = 0
+        monkeypatch.setattr(kernels, "serves", lambda x, served=served: served)
+        view = View(bank, rows)
+        verdict = judge.judge(view, features, logits, present, 10**10)
+        judge.learn(view, verdict.looks, logits, iou, verdict.present, 10**10)
+        told = verdict.asked, verdict.rejected, verdict.accepted, verdict.present, verdict.similarity, verdict.looks
+        results.append([*told, *(bank.notes[note.name].clone() for note in judge.notes)])
+        monkeypatch.setattr(kernels, "serves", lambda x: False)
+    for own, plain in zip(*results[::-1]):
+        torch.testing.assert_close(own, plain, atol=1e-5, rtol=1e-5, equal_nan=True)
+    assert results[0][0].any() and results[0][1].any() and results[0][2].any() and not results[0][3].all()
