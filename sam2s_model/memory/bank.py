@@ -167,7 +167,7 @@ class MemoryBank:
             raise ValueError(f"there are no masks of frame {frame}: {self.mask_frames[rows].tolist()} are remembered")
         if self.clock is None:
             return self.logits[rows, frame % self.layout.masks][:, None]
-        return self.logits[rows].index_select(1, self.time(frame).remainder(self.layout.masks)[None])
+        return self.logits[rows].index_select(1, self.clock.slot(frame, self.layout.masks))
 
     def has_mask(self, rows: Rows, frame: int) -> bool:
         """Whether each of the objects has a mask on the frame."""
@@ -214,12 +214,14 @@ class MemoryBank:
         if self.clock is None:
             store[rows, first + frame % ring] = values.to(store.dtype)
         else:
-            store[rows].index_copy_(1, (first + self.time(frame) % ring)[None], values[:, None].to(store.dtype))
+            store[rows].index_copy_(1, self.clock.slot(frame, ring, first), values[:, None].to(store.dtype))
 
     # ---- what policies keep
 
     def drop_kept(self, rows: Rows, frame: int) -> None:
         """Forget what policies kept of a frame and of later ones, since it is about to be decided anew."""
+        if not self.layout.kept_slots:
+            return
         for frames, kept in ((self.frames, self.layout.kept_columns), (self.pointer_frames, self.layout.kept_pointers)):
             held = frames[rows, kept]
             frames[rows, kept] = torch.where(held >= self.time(frame), EMPTY, held)

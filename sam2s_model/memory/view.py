@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2s_model.constants import constant
 from sam2s_model.memory.bank import EMPTY, MemoryBank, Rows
 from sam2s_model.memory.evidence import Evidence
 
@@ -28,8 +29,24 @@ class View:
     def index(self) -> Tensor:
         """(N,) the rows as a tensor."""
         if isinstance(self.rows, slice):
-            return torch.arange(self.rows.start, self.rows.stop, device=self.bank.device)
+            return _numbers(self.rows.start, self.rows.stop, device=self.bank.device)
         return torch.tensor(self.rows, device=self.bank.device)
+
+    @property
+    def complete(self) -> bool:
+        """Whether this is a step that may be captured, of objects whose windows are full and that have as many prompted frames.
+
+        Those are then in the first slots, and each frame of a window is where its age says: nothing is to be looked for.
+        """
+        return self.bank.clock is not None and self.bank.clock.complete
+
+    def ages(self, window: int) -> Tensor:
+        """(N, window) int64: 1 .. window."""
+        return _numbers(1, window + 1, device=self.bank.device).expand(len(self), -1)
+
+    def places(self, now: int, window: int, ring: int) -> Tensor:
+        """(N, window): the slot of a ring of each of the frames that are 1 .. window old."""
+        return (self.time(now) - self.ages(window)[:1]).remainder(ring).expand(len(self), -1)
 
     # ---- reading
 
@@ -149,6 +166,11 @@ class View:
         """Slots within a kind -> columns of its spatial memories and of its pointers."""
         column = self.layout.columns(name).start + slot
         return column, column - self.layout.kept_columns.start + self.layout.kept_pointers.start
+
+
+@constant
+def _numbers(first: int, end: int, device=None) -> Tensor:
+    return torch.arange(first, end, device=device)
 
 
 def _count(frames: np.ndarray, now: int, window: int | None = None) -> np.ndarray:
