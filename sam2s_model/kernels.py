@@ -40,6 +40,7 @@ def _tried(device: torch.device, dtype: torch.dtype) -> bool:
         present = iou > 0
         judge(x[:, :, :, None].view(1, 16, 4, 4), masks, present, rows, stamp, looks, notes, notes.clone(), 1, 0.5)
         learn(looks, masks, iou, present, rows, stamp, looks.clone(), notes, notes.clone(), 0.5, 2)
+        mask_to_remember(masks, 32, 32, False, dtype)
         compose(masks, masks[:, 0, 0, 0] > 0, torch.ones(1, device=device, dtype=torch.uint8), 32, 32, -1.0)
     except Exception as problem:  # of Triton, of the compilers that it starts, of a driver that is too old
         log.warning("torch's own kernels are launched one by one, since Triton cannot serve %s: %s", device, problem)
@@ -99,11 +100,11 @@ def _(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[T
     "sam2s::norm_gelu", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor bias, float eps, bool gelu) -> Tensor"
 )
 def norm_gelu(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gelu: bool) -> Tensor:
-    """The normalisation of (B, C, H, W) over the channels, and a GELU after it where that is asked for."""
+    """The normalisation of (B, C, H, W) over the channels, and a GELU after it where that is asked for; channels are last in memory."""
     from sam2s_model import triton_kernels as kernels
 
     x = _places_in_a_row(x)
-    out, (batch, channels, height, width) = torch.empty_like(x), x.shape
+    out, (batch, channels, height, width) = torch.empty_like(x, memory_format=torch.channels_last), x.shape
     together = max(1, TILE // _power(channels) // 2)
     kernels.norm_gelu[(-(-height * width // together), batch)](
         x, weight, bias, out, height * width, x.stride(0), x.stride(1), x.stride(3) if width > 1 else x.stride(2), eps,
@@ -114,7 +115,7 @@ def norm_gelu(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gelu: bool) -
 
 @norm_gelu.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gelu: bool) -> Tensor:
-    return torch.empty_like(_places_in_a_row(x))
+    return torch.empty_like(x, memory_format=torch.channels_last)
 
 
 def _places_in_a_row(x: Tensor) -> Tensor:
@@ -162,6 +163,29 @@ def compose(logits: Tensor, present: Tensor, labels: Tensor, height: int, width:
 @compose.register_fake
 def _(logits: Tensor, present: Tensor, labels: Tensor, height: int, width: int, absent: float) -> Tensor:
     return labels.new_empty(height, width)
+
+
+@torch.library.custom_op(
+    "sam2s::mask_to_remember",
+    mutates_args=(),
+    schema="(Tensor logits, int height, int width, bool binarise, ScalarType dtype) -> Tensor",
+)
+def mask_to_remember(logits: Tensor, height: int, width: int, binarise: bool, dtype: torch.dtype) -> Tensor:
+    """Mask logits (N, 1, h, w) at a size of (height, width), bilinear, as the memory encoder sees them: -10 to 10."""
+    from sam2s_model import triton_kernels as kernels
+
+    logits = logits.contiguous()
+    out = torch.empty(len(logits), 1, height, width, dtype=dtype, device=logits.device)
+    block = TILE // 8
+    kernels.mask_to_remember[(-(-height * width // block), len(logits))](
+        logits, out, *logits.shape[2:], height, width, binarise, block
+    )
+    return out
+
+
+@mask_to_remember.register_fake
+def _(logits: Tensor, height: int, width: int, binarise: bool, dtype: torch.dtype) -> Tensor:
+    return logits.new_empty(len(logits), 1, height, width, dtype=dtype)
 
 
 @torch.library.custom_op(

@@ -69,5 +69,5 @@ class ConvNextBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)
-        y = self.gamma * self.pwconv2(self.pwconv1(y, F.gelu))
-        return x + y.permute(0, 3, 1, 2)
+        y = self.pwconv2(self.pwconv1(y, F.gelu))
+        return torch.addcmul(x, y.permute(0, 3, 1, 2), self.gamma[:, None, None])

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2s_model import kernels
 from sam2s_model.compiling import compile_for_inference
 from sam2s_model.config import ModelConfig
 from sam2s_model.constants import constant
@@ -191,7 +192,7 @@ class Sam2Model(nn.Module):
 
     def prepare_image(self, image: Tensor) -> Tensor:
         """(H, W, 3) uint8 RGB, on any device -> (1, 3, S, S), normalised, the aspect ratio not kept (as published)."""
-        x = image.to(self.device).permute(2, 0, 1)[None].float().contiguous()
+        x = image.to(self.device).permute(2, 0, 1)[None].to(torch.float32, memory_format=torch.contiguous_format)
         if x.shape[-2:] != (self.image_size, self.image_size):
             x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", antialias=True)
         shift, scale = _normalisation(device=x.device)
@@ -381,14 +382,18 @@ class Sam2Model(nn.Module):
         binarise: remember the mask without its doubts; exclusive: the B objects share no pixel
         """
         size = (self.image_size, self.image_size)
-        logits = F.interpolate(logits.float(), size=size, mode="bilinear") if logits.shape[-2:] != size else logits
-        if exclusive:
-            logits = torch.where(logits == logits.amax(0, keepdim=True), logits, logits.clamp(max=-10))
-        mask = (logits > 0).float() if binarise else logits.sigmoid()
-        memory = self.memory_encoder(features.coarse, (mask * 20 - 10).to(self.dtype))
+        if not exclusive and kernels.serves(logits):
+            mask = kernels.mask_to_remember(logits.float(), *size, binarise, self.dtype)
+        else:
+            logits = F.interpolate(logits.float(), size=size, mode="bilinear") if logits.shape[-2:] != size else logits
+            if exclusive:
+                logits = torch.where(logits == logits.amax(0, keepdim=True), logits, logits.clamp(max=-10))
+            mask = (logits > 0).float() if binarise else logits.sigmoid()
+            mask = (mask * 20 - 10).to(self.dtype)
+        memory = self.memory_encoder(features.coarse, mask)
         memory = memory.flatten(2).transpose(1, 2)
         if self.config.no_object_embedding:
-            memory = memory + (~present)[:, None, None] * self.no_obj_embed_spatial
+            memory = torch.where(present[:, None, None], memory, memory + self.no_obj_embed_spatial)
         if self.config.latents_2d:
             memory = self.spatial_perceiver(memory, features.grid)
         return memory

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2s_model import kernels
+from sam2s_model.constants import constant
 from sam2s_model.model import ABSENT_LOGIT
 from sam2s_model.presence import Reading
 
@@ -63,9 +64,15 @@ def readings(rows: Tensor, prompted: bool = False) -> list[Reading]:
     ]
 
 
+@constant
+def _absent(dtype: torch.dtype, device=None) -> Tensor:
+    return torch.full((), ABSENT_LOGIT, dtype=dtype, device=device)
+
+
 def gate(logits: Tensor, present: Tensor) -> Tensor:
     """Mask logits (N, ...) with those of absent objects set to -1024, as published."""
-    return torch.where(present.reshape(-1, *[1] * (logits.dim() - 1)), logits, ABSENT_LOGIT)
+    present = present.reshape(-1, *[1] * (logits.dim() - 1))
+    return torch.where(present, logits, _absent(logits.dtype, device=logits.device))
 
 
 def compose(logits: Tensor, present: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:

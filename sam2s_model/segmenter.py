@@ -216,6 +216,8 @@ class Segmenter:
         if not self._tells_presence or of_a_person:
             score = outputs.iou
         columns = (score, outputs.iou, outputs.present.float(), outputs.similarity, outputs.rejected.float())
+        if not outputs.class_logits.shape[1]:
+            return torch.stack(columns, dim=1)
         asked = (outputs.class_logits != 0).any(1, keepdim=True)  # whether there was a memory
         classes = outputs.class_logits.softmax(1) * asked
         return torch.cat((torch.stack(columns, dim=1), classes), dim=1)

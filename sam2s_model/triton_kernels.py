@@ -46,7 +46,7 @@ def norm_gelu(
     x, weight, bias, out, places, to_image, to_channel, to_place, eps,
     CHANNELS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, GELU: tl.constexpr,
 ):  # fmt: skip
-    """See `kernels.norm_gelu`. A program takes ROWS places of one image; out lies as x."""
+    """See `kernels.norm_gelu`. A program takes ROWS places of one image; in out, channels are last."""
     place, channel = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDTH)
     there = channel < CHANNELS
     inside = (place < places)[:, None] & there[None, :]
@@ -61,7 +61,8 @@ def norm_gelu(
     if GELU:
         result = result.to(out.dtype.element_ty).to(tl.float32)  # as torch rounds between the two
         result = 0.5 * result * (1 + tl.erf(result * 0.7071067811865476))
-    tl.store(out + at, result.to(out.dtype.element_ty), mask=inside)
+    to = out + tl.program_id(1).to(tl.int64) * places * CHANNELS + place[:, None].to(tl.int64) * CHANNELS + channel[None, :]
+    tl.store(to, result.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -125,31 +126,47 @@ def fill_holes(logits, out, numbers, sizes, height, width, area, filled, BLOCK: 
 
 
 @triton.jit
-def compose(
-    logits, present, labels, out, objects, height, width, out_height, out_width, absent, BLOCK: tl.constexpr
-):  # fmt: skip
-    """See `outputs.compose`: masks at the size of the image, bilinear, and the label of the greatest above 0."""
-    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = pixel < out_height * out_width
+def _bilinear(mask, pixel, inside, height, width, out_height, out_width):
+    """A mask's logits at some pixels of an image of another size, as torch samples without aligned corners."""
     row, column = pixel // out_width, pixel % out_width
     y = tl.maximum((row.to(tl.float32) + 0.5) * (height * 1.0 / out_height) - 0.5, 0.0)
     x = tl.maximum((column.to(tl.float32) + 0.5) * (width * 1.0 / out_width) - 0.5, 0.0)
     top, left = y.to(tl.int32), x.to(tl.int32)
     down, right = y - top.to(tl.float32), x - left.to(tl.float32)
     bottom, beyond = tl.minimum(top + 1, height - 1), tl.minimum(left + 1, width - 1)
+    upper = tl.load(mask + top * width + left, mask=inside, other=0.0) * (1 - right)
+    upper += tl.load(mask + top * width + beyond, mask=inside, other=0.0) * right
+    lower = tl.load(mask + bottom * width + left, mask=inside, other=0.0) * (1 - right)
+    lower += tl.load(mask + bottom * width + beyond, mask=inside, other=0.0) * right
+    return upper * (1 - down) + lower * down
+
+
+@triton.jit
+def compose(
+    logits, present, labels, out, objects, height, width, out_height, out_width, absent, BLOCK: tl.constexpr
+):  # fmt: skip
+    """See `outputs.compose`: masks at the size of the image, and the label of the greatest above 0."""
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = pixel < out_height * out_width
     best = tl.full((BLOCK,), 0.0, tl.float32)
     label = tl.zeros((BLOCK,), tl.int32)
     for i in range(0, objects):
-        mask = logits + i * height * width
-        upper = tl.load(mask + top * width + left, mask=inside, other=0.0) * (1 - right)
-        upper += tl.load(mask + top * width + beyond, mask=inside, other=0.0) * right
-        lower = tl.load(mask + bottom * width + left, mask=inside, other=0.0) * (1 - right)
-        lower += tl.load(mask + bottom * width + beyond, mask=inside, other=0.0) * right
-        value = upper * (1 - down) + lower * down
+        value = _bilinear(logits + i * height * width, pixel, inside, height, width, out_height, out_width)
         value = tl.where(tl.load(present + i) != 0, value, absent)
         label = tl.where(value > best, tl.load(labels + i).to(tl.int32), label)  # of equals the first
         best = tl.maximum(best, value)
     tl.store(out + pixel, label.to(tl.uint8), mask=inside)
+
+
+@triton.jit
+def mask_to_remember(logits, out, height, width, out_height, out_width, BINARISE: tl.constexpr, BLOCK: tl.constexpr):
+    """See `kernels.mask_to_remember`."""
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    pixels, i = out_height * out_width, tl.program_id(1).to(tl.int64)
+    inside = pixel < pixels
+    value = _bilinear(logits + i * height * width, pixel, inside, height, width, out_height, out_width)
+    share = tl.where(value > 0, 1.0, 0.0) if BINARISE else 1 / (1 + tl.exp(-value))
+    tl.store(out + i * pixels + pixel, (share * 20 - 10).to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit

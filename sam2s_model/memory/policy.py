@@ -143,8 +143,8 @@ class Policy:
     def prompted_frames(self, view: View, now: int) -> Part:
         """All prompted frames before `now`."""
         if view.complete:
-            columns = view.ages(view.most_prompted(now)) - 1
-            return Part(columns, torch.full_like(columns, self.prompted_code), None)
+            columns = view.numbers(0, view.most_prompted(now))
+            return Part(columns, view.codes(self.prompted_code, columns.shape[1]), None)
         frames = view.frames("conditioning")
         past = (frames != EMPTY) & (frames < view.time(now))
         columns, allowed = view.first(past, view.count_prompted(now), view.most_prompted(now))
@@ -159,7 +159,7 @@ class Policy:
         """The newest frames, at most `window` old; their codes are their ages."""
         if view.complete:
             ring = view.layout.columns("recent")
-            return Part(view.places(now, window, view.layout.recent) + ring.start, view.ages(window) - 1, None)
+            return Part(view.places(now, window, view.layout.recent) + ring.start, view.numbers(0, window), None)
         frames = view.frames("recent")
         age = view.time(now) - frames
         inside = (frames != EMPTY) & (age > 0) & (age <= window)
@@ -205,9 +205,9 @@ class Policy:
         if view.complete:
             most, window = view.most_prompted(now), self.pointer_window
             newest = view.places(now, window, layout.recent_pointers) + layout.conditioning
-            columns = torch.cat((view.ages(most) - 1, newest), dim=1)
+            columns = torch.cat((view.numbers(0, most), newest), dim=1)
             ages = view.time(now) - view.bank.pointer_frames[view.rows, :most]
-            return Part(columns, torch.cat((ages, view.ages(window)), dim=1).float(), None)
+            return Part(columns, torch.cat((ages, view.numbers(1, window + 1)), dim=1).float(), None)
         frames = view.pointer_frames()
         age = view.time(now) - frames
         prompted = torch.arange(frames.shape[1], device=frames.device) < layout.conditioning

@@ -40,13 +40,17 @@ class View:
         """
         return self.bank.clock is not None and self.bank.clock.complete
 
-    def ages(self, window: int) -> Tensor:
-        """(N, window) int64: 1 .. window."""
-        return _numbers(1, window + 1, device=self.bank.device).expand(len(self), -1)
+    def numbers(self, first: int, end: int) -> Tensor:
+        """(N, end - first) int64: first .. end - 1."""
+        return _numbers(first, end, device=self.bank.device).expand(len(self), -1)
+
+    def codes(self, code: int, count: int) -> Tensor:
+        """(N, count) int64: one code for all."""
+        return _codes(code, count, device=self.bank.device).expand(len(self), -1)
 
     def places(self, now: int, window: int, ring: int) -> Tensor:
         """(N, window): the slot of a ring of each of the frames that are 1 .. window old."""
-        return (self.time(now) - self.ages(window)[:1]).remainder(ring).expand(len(self), -1)
+        return (self.time(now) - _numbers(1, window + 1, device=self.bank.device)).remainder(ring).expand(len(self), -1)
 
     # ---- reading
 
@@ -171,6 +175,11 @@ class View:
 @constant
 def _numbers(first: int, end: int, device=None) -> Tensor:
     return torch.arange(first, end, device=device)
+
+
+@constant
+def _codes(code: int, count: int, device=None) -> Tensor:
+    return torch.full((count,), code, device=device)
 
 
 def _count(frames: np.ndarray, now: int, window: int | None = None) -> np.ndarray:

@@ -76,7 +76,7 @@ def test_norm_gelu(channels, layout, ours):
     torch.testing.assert_close(norm(x), expected, atol=1e-5, rtol=1e-5)
     made = norm_gelu(x, norm)
     torch.testing.assert_close(made, F.gelu(expected), atol=1e-5, rtol=1e-5)
-    assert made.is_contiguous(memory_format=layout)
+    assert made.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("area", [1, 4, 8])
@@ -99,6 +99,16 @@ def test_compose(size, ours):
     ours()
     made = compose(logits, present, labels, size)
     assert (made != expected).sum() <= 1 and set(made.unique().tolist()) == {0, 3, 7, 200}  # two may be equal but for rounding
+
+
+@pytest.mark.parametrize("binarise", [False, True])
+def test_mask_to_remember(binarise):
+    torch.manual_seed(0)
+    logits = torch.randn(2, 1, 12, 16) * 5
+    full = F.interpolate(logits, size=(30, 33), mode="bilinear")
+    expected = (full > 0).float() if binarise else full.sigmoid()
+    made = kernels.mask_to_remember(logits, 30, 33, binarise, torch.float32)
+    torch.testing.assert_close(made, expected * 20 - 10, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("cell", [1, 4])
