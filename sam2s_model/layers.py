@@ -79,6 +79,12 @@ def sine_position_2d(dim: int, height: int, width: int, device=None, temperature
     return torch.cat((rows, columns), dim=2).permute(2, 0, 1)
 
 
+@constant
+def place_tokens(dim: int, height: int, width: int, dtype: torch.dtype, device=None) -> Tensor:
+    """(HW, dim): `sine_position_2d` as tokens."""
+    return sine_position_2d(dim, height, width, device=device).flatten(1).T.to(dtype)
+
+
 def gelu(x: Tensor) -> Tensor:
     """On (B, C, H, W), channels last in memory: seen as (B, H, W, C), for which torch's CPU kernel is twice as fast."""
     return F.gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2s_model import kernels
 from sam2s_model.layers import LayerNorm2d, norm_gelu
 from sam2s_model.linear import Linear
 
@@ -24,6 +25,21 @@ class MemoryEncoder(nn.Module):
         """features (1, dim, h, w), mask (B, 1, 16h, 16w), already scaled to -10..10 -> (B, memory_dim, h, w)."""
         x = self.pix_feat_proj(features) + self.mask_downsampler(mask)
         return self.out_proj(self.fuser(x))
+
+
+def mask_to_remember(logits: Tensor, side: int, dtype: torch.dtype, *, binarise: bool, exclusive: bool) -> Tensor:
+    """Mask logits (B, 1, ., .) -> (B, 1, side, side), -10 to 10, as the memory encoder sees them.
+
+    binarise: the mask without its doubts; exclusive: the B objects share no pixel
+    """
+    if not exclusive and kernels.serves(logits):
+        return kernels.mask_to_remember(logits.float(), side, side, binarise, dtype)
+    size = (side, side)
+    logits = F.interpolate(logits.float(), size=size, mode="bilinear") if logits.shape[-2:] != size else logits
+    if exclusive:
+        logits = torch.where(logits == logits.amax(0, keepdim=True), logits, logits.clamp(max=-10))
+    mask = (logits > 0).float() if binarise else logits.sigmoid()
+    return (mask * 20 - 10).to(dtype)
 
 
 class MaskDownsampler(nn.Module):

@@ -13,18 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2s_model import kernels
 from sam2s_model.compiling import compile_for_inference
 from sam2s_model.config import ModelConfig
 from sam2s_model.constants import constant
 from sam2s_model.errors import ConfigError
 from sam2s_model.image_encoder import FpnNeck, Hiera, ImageEncoder, RepViT
 from sam2s_model.image_features import ImageFeatures
-from sam2s_model.layers import MLP, sine_position_1d, sine_position_2d
+from sam2s_model.layers import MLP, place_tokens, sine_position_1d
 from sam2s_model.linear import Linear, multiply_in_int8
 from sam2s_model.mask_decoder import Candidates, Decoded, MaskDecoder, Stability
 from sam2s_model.memory_attention import MemoryAttention
-from sam2s_model.memory_encoder import Fuser, MemoryEncoder
+from sam2s_model.memory_encoder import Fuser, MemoryEncoder, mask_to_remember
 from sam2s_model.perceiver import SpatialPerceiver
 from sam2s_model.prompt_encoder import PromptEncoder
 from sam2s_model.temporal_semantics import TemporalSemantics
@@ -56,12 +55,6 @@ def _normalisation(device=None) -> tuple[Tensor, Tensor]:
     """Shift and scale, (1, 3, 1, 1), that leave 0..255 with mean 0 and deviation 1 over ImageNet, in each channel."""
     mean, deviation = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     return -mean / deviation, 1 / (255 * deviation)
-
-
-@constant
-def _place_tokens(dim: int, height: int, width: int, dtype: torch.dtype, device=None) -> Tensor:
-    """(HW, dim): `sine_position_2d` as tokens."""
-    return sine_position_2d(dim, height, width, device=device).flatten(1).T.to(dtype)
 
 
 @dataclass(frozen=True)
@@ -152,10 +145,7 @@ class Sam2Model(nn.Module):
         self._compiled = compile_for_inference(Sam2Model._encode, self, image, backend=backend)
 
     def encode_with(self, encode: Callable[[Sam2Model, Tensor], tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Let something else encode images without gradients, until the image size changes.
-
-        encode: the model and a prepared image (1, 3, S, S) -> coarse, middle and fine features, see `ImageFeatures`
-        """
+        """Let something else encode prepared images without gradients, to coarse, middle and fine features, at this image size."""
         self._compiled = encode
 
     @property
@@ -204,8 +194,7 @@ class Sam2Model(nn.Module):
             quarter, eighth, coarse = self.image_encoder(image)
             heads = self._heads
             return ImageFeatures(coarse, heads[1](eighth), heads[0](quarter))
-        encode = self._compiled or Sam2Model._encode
-        return ImageFeatures(*encode(self, image))
+        return ImageFeatures(*(self._compiled or Sam2Model._encode)(self, image))
 
     def _encode(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # coarse, middle and fine, without gradients
         maps, neck = self.image_encoder.trunk(image), self.image_encoder.neck
@@ -282,7 +271,7 @@ class Sam2Model(nn.Module):
         h, w = features.grid
         return attention(
             features.coarse.flatten(2).transpose(1, 2),
-            _place_tokens(self.config.dim, h, w, self.dtype, device=values.device)[None],
+            place_tokens(self.config.dim, h, w, self.dtype, device=values.device)[None],
             values,
             position,
             allowed,
@@ -296,7 +285,7 @@ class Sam2Model(nn.Module):
     def _memory_place(self, height: int, width: int) -> Tensor:  # -> (memory_tokens, memory_dim)
         if self.config.latents_2d:
             return self.spatial_perceiver.position(self.device).to(self.dtype)
-        return _place_tokens(self.config.memory_dim, height, width, self.dtype, device=self.device)
+        return place_tokens(self.config.memory_dim, height, width, self.dtype, device=self.device)
 
     def _latent_step(self, height: int) -> float:
         return height / math.isqrt(self.config.latents_2d) if self.config.latents_in_place else 1.0
@@ -381,15 +370,7 @@ class Sam2Model(nn.Module):
 
         binarise: remember the mask without its doubts; exclusive: the B objects share no pixel
         """
-        size = (self.image_size, self.image_size)
-        if not exclusive and kernels.serves(logits):
-            mask = kernels.mask_to_remember(logits.float(), *size, binarise, self.dtype)
-        else:
-            logits = F.interpolate(logits.float(), size=size, mode="bilinear") if logits.shape[-2:] != size else logits
-            if exclusive:
-                logits = torch.where(logits == logits.amax(0, keepdim=True), logits, logits.clamp(max=-10))
-            mask = (logits > 0).float() if binarise else logits.sigmoid()
-            mask = (mask * 20 - 10).to(self.dtype)
+        mask = mask_to_remember(logits, self.image_size, self.dtype, binarise=binarise, exclusive=exclusive)
         memory = self.memory_encoder(features.coarse, mask)
         memory = memory.flatten(2).transpose(1, 2)
         if self.config.no_object_embedding:

@@ -39,16 +39,19 @@ class Outputs:
 
     def merged(self, newer: Outputs) -> Outputs:
         """These outputs with those of some objects replaced or added; rows ascend by id."""
-        kept = [row for row, object_id in enumerate(self.object_ids) if object_id not in newer.object_ids]
-        ids = [self.object_ids[row] for row in kept] + list(newer.object_ids)
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-        joined = (torch.cat((old[kept], new))[order] for old, new in zip(self.tensors, newer.tensors))
-        return Outputs(tuple(ids[i] for i in order), *joined)
+        ids = sorted({*self.object_ids, *newer.object_ids})
+        sources = [(newer if i in newer.object_ids else self) for i in ids]
+        rows = [source.object_ids.index(i) for source, i in zip(sources, ids)]
+        # rows by their numbers: a list of them would be copied to the device for each tensor, which waits for it
+        parts = zip(*([t[row : row + 1] for t in source.tensors] for source, row in zip(sources, rows)))
+        return Outputs(tuple(ids), *(torch.cat(part) for part in parts))
 
     def only(self, object_ids: Sequence[int]) -> Outputs:
-        """The outputs of some of the objects."""
+        """The outputs of some of the objects, at least one."""
         rows = [self.object_ids.index(object_id) for object_id in object_ids]
-        return Outputs(tuple(object_ids), *(t[rows] for t in self.tensors))
+        if rows == list(range(len(self.object_ids))):
+            return self
+        return Outputs(tuple(object_ids), *(torch.cat([t[row : row + 1] for row in rows]) for t in self.tensors))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

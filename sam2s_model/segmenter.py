@@ -16,9 +16,10 @@ from torch import Tensor
 from sam2s_model.config import TrackerConfig
 from sam2s_model.constants import constant
 from sam2s_model.correspondence import Correspondence, Propagated
+from sam2s_model.device import upload
 from sam2s_model.history import Frame
 from sam2s_model.mask_decoder import Decoded, Stability
-from sam2s_model.memory import BankLayout, Clock, Evidence, MemoryBank, Note, Policy, View, create_policy
+from sam2s_model.memory import BankLayout, Clock, Evidence, MemoryBank, Note, Policy, Rows, View, create_policy
 from sam2s_model.model import STRIDE, Conditioned, Sam2Model
 from sam2s_model.outputs import Outputs, gate, readings
 from sam2s_model.presence import Reading
@@ -143,8 +144,8 @@ class Segmenter:
 
         On a frame on which it was tracked this is a correction: from memory, with the mask there as dense prompt.
         """
-        row = self.bank.row(object_id)
-        view = View(self.bank, [row])
+        row, rows = self.bank.row(object_id), self.bank.rows([object_id])
+        view = View(self.bank, rows)
         conditioned = self._condition(frame, view)
         if prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
@@ -152,7 +153,7 @@ class Segmenter:
             scored = self._present(decoded, told=self.model.has_object_score)
             present = mask.flatten(1).any(1)  # a person's mask is there
         else:
-            decoded = self._decode_points(conditioned.features, frame, row, prompt)
+            decoded = self._decode_points(conditioned.features, frame, rows, prompt)
             scored = present = self._present(decoded, told=self.model.has_object_score)
         outputs = self._outputs((object_id,), decoded, conditioned, present, scored)
         self._learn_looks(view, frame, outputs, frame.stamp)
@@ -160,14 +161,14 @@ class Segmenter:
             memory = self.model.encode_memory(
                 frame.features, outputs.logits, present, binarise=self.config.binarise_prompted
             )
-            self.bank.drop_kept([row], frame.index)
+            self.bank.drop_kept(rows, frame.index)
             slot = self.bank.write_conditioning(row, frame.index, memory[0], outputs.pointers[0])
             self.policy.prompted(view, _evidence(frame, outputs, memory))
             if self.matches:
                 self.matches.prompted(view, slot, frame.index, frame.features.coarse, outputs.logits)
         elif self.matches:
             self._match_prompted(row, frame, outputs.logits)
-        self.bank.write_mask([row], frame.index, outputs.logits)
+        self.bank.write_mask(rows, frame.index, outputs.logits)
         return outputs
 
     def take_over(self, other: Segmenter, newest: Frame | None) -> None:
@@ -185,8 +186,8 @@ class Segmenter:
         if self.matches and not matched:
             self.matches.start(view, newest.index, newest.features.coarse, logits)
         if self.matches and not self.policy.uses_memory:
-            for row in range(len(self.bank)):
-                self._match_prompted(row, newest, logits[row : row + 1])
+            for row, mask in enumerate(logits.split(1)):
+                self._match_prompted(row, newest, mask)
 
     def _condition_on(self, newest: Frame, logits: Tensor) -> None:
         """Take all objects' masks on a frame for prompts."""
@@ -201,9 +202,9 @@ class Segmenter:
     def _match_prompted(self, row: int, frame: Frame, logits: Tensor) -> None:
         """Remember the labels of a prompted frame where nothing else is remembered. logits: (1, 1, h, w)"""
         layout = self.bank.layout
-        nothing = logits.new_zeros(layout.tokens, layout.memory_dim), logits.new_zeros(layout.dim)
+        nothing = (logits.new_zeros(shape) for shape in ((layout.tokens, layout.memory_dim), layout.dim))
         slot = self.bank.write_conditioning(row, frame.index, *nothing)
-        self.matches.prompted(View(self.bank, [row]), slot, frame.index, frame.features.coarse, logits)
+        self.matches.prompted(View(self.bank, slice(row, row + 1)), slot, frame.index, frame.features.coarse, logits)
 
     def readings(self, outputs: Outputs, prompted: Prompt | None = None) -> list[Reading]:
         """The outputs on the host, which waits for the device here."""
@@ -283,11 +284,11 @@ class Segmenter:
             stability=self.stability,
         )
 
-    def _decode_points(self, features: Tensor, frame: Frame, row: int, prompt: Prompt) -> Decoded:
+    def _decode_points(self, features: Tensor, frame: Frame, rows: Rows, prompt: Prompt) -> Decoded:
         points, labels = self._encoded_points(prompt, frame.size)
         previous = None
-        if self.bank.has_mask([row], frame.index):
-            previous = self.bank.mask([row], frame.index).clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
+        if self.bank.has_mask(rows, frame.index):
+            previous = self.bank.mask(rows, frame.index).clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
         return self.model.decode(
             features,
             frame.features,
@@ -306,14 +307,12 @@ class Segmenter:
         if prompt.points is not None:
             points = np.concatenate((points, prompt.points))
             labels = np.concatenate((labels, prompt.point_labels))
-        height, width = size
-        scaled = points * np.array([self.model.image_size / width, self.model.image_size / height], np.float32)
-        device = self.model.device
-        return torch.from_numpy(scaled)[None].to(device), torch.from_numpy(labels)[None].to(device)
+        scaled = points * (self.model.image_size / np.array(size[::-1])).astype(np.float32)
+        return upload(scaled[None], self.model.device), upload(labels[None], self.model.device)
 
     def _model_sized(self, mask: np.ndarray) -> Tensor:
         """(H, W) bool -> (1, 1, S, S), 0 and 1."""
-        full = torch.from_numpy(mask).to(self.model.device)[None, None].float()
+        full = upload(mask[None, None], self.model.device).float()
         size = (self.model.image_size, self.model.image_size)
         return (F.interpolate(full, size=size, mode="bilinear", antialias=True) >= 0.5).float()
 

@@ -20,7 +20,7 @@ from sam2s_model.memory.layout import BankLayout, Note
 EMPTY = -1  # frame index of a slot that holds nothing
 
 Rows = slice | list[int]
-"""Which objects: all of them as `slice(0, len(bank))`, which copies nothing, or a list of rows."""
+"""Which objects: rows that follow one another as a slice, which copies nothing and waits for no device, or a list of rows."""
 
 
 class MemoryBank:
@@ -61,7 +61,9 @@ class MemoryBank:
 
     def rows(self, object_ids: Sequence[int]) -> Rows:
         """The rows of some objects, in their order."""
-        return slice(0, len(self)) if list(object_ids) == self.ids else [self.row(i) for i in object_ids]
+        rows = [self.row(i) for i in object_ids]
+        follow = bool(rows) and rows == list(range(rows[0], rows[0] + len(rows)))
+        return slice(rows[0], rows[0] + len(rows)) if follow else rows
 
     def add(self, object_id: int) -> int:
         """Give an object an empty row."""
@@ -70,7 +72,7 @@ class MemoryBank:
         self.ids.append(object_id)
         for frames in (self.known, self.known_pointers, self.mask_frames, self.frames, self.pointer_frames):
             frames[row] = EMPTY
-        self.start_notes([row], self.layout.notes)
+        self.start_notes(slice(row, row + 1), self.layout.notes)
         return row
 
     def reserve(self, rows: int) -> None:
@@ -96,7 +98,7 @@ class MemoryBank:
     def save(self, object_ids: Sequence[int]) -> Saved:
         """A copy of who is in the bank and of these objects' rows, for `restore`."""
         rows = [self.row(i) for i in object_ids]
-        copies = [s[rows].copy() if isinstance(s, np.ndarray) else s[rows].clone() for s in self._stores]
+        copies = [[s[row].copy() if isinstance(s, np.ndarray) else s[row].clone() for row in rows] for s in self._stores]
         return Saved(list(self.ids), rows, copies)
 
     def restore(self, saved: Saved) -> None:
