@@ -3,7 +3,7 @@
 What differs from one frame to the next, image and time, is written to fixed places first, and shapes are those of the
 frames to come: while an object has fewer memories than there is room for, the others are masked. A graph serves as long
 as the number of objects, the greatest number of prompted frames and whether memories are missing stay what they are;
-each combination is captured once, the second time that it comes. Prompts and late corrections are not captured.
+each combination is captured once, the second time that it comes, and so is what a late prompt tracks again. Prompts are not captured.
 """
 
 from __future__ import annotations
@@ -175,6 +175,18 @@ class GraphedStep:
         if self._model.device.type == "cuda":
             torch.cuda.current_stream(self._model.device).synchronize()  # the one place where a step waits
         return own, readings(summary), label_map.numpy().copy()
+
+    def track_again(self, segmenter: Segmenter, frame: Frame, object_ids: Sequence[int]) -> Outputs:
+        """Track some objects, whose rows follow one another, into an earlier frame: after a prompt that came late."""
+        rows = segmenter.bank.rows(object_ids)
+        self._time[0].fill_(frame.index)
+        self._time[1].fill_(frame.stamp)
+        clock = segmenter.clock(frame.index, self._time, rows)
+        at_place = replace(frame, features=self._features.copy_(frame.features))
+        key = "again", segmenter.generation, rows.start, rows.stop, clock.shapes
+        outputs = self._trackers.run(key, lambda: segmenter.track(at_place, object_ids, clock))
+        segmenter.know_tracked(frame.index, rows)
+        return Outputs(tuple(object_ids), *(value.clone() for value in outputs.tensors))
 
     def forget(self) -> None:
         """Drop the graphs of the tracking: its segmenter is another from now on."""

@@ -20,6 +20,7 @@ from sam2s_model.device import upload
 from sam2s_model.history import Frame
 from sam2s_model.mask_decoder import Decoded, Stability
 from sam2s_model.memory import BankLayout, Clock, Evidence, MemoryBank, Note, Policy, Rows, View, create_policy
+from sam2s_model.memory.view import EVER
 from sam2s_model.model import STRIDE, Conditioned, Sam2Model
 from sam2s_model.outputs import Outputs, gate, readings
 from sam2s_model.presence import Reading
@@ -53,11 +54,11 @@ class Segmenter:
         """Counts allocations: what was captured with another one writes to memory that is no longer used."""
         return self.bank.generation, self.matches.store.generation if self.matches else 0
 
-    def know_tracked(self, frame: int) -> None:
-        """Know on the host what a step of all objects has written: for a step that was replayed."""
-        self.bank.know_tracked(slice(0, len(self.bank)), frame)
+    def know_tracked(self, frame: int, rows: Rows | None = None) -> None:
+        """Know on the host what a step of some objects, None: of all, has written: for a step that was replayed."""
+        self.bank.know_tracked(rows or slice(0, len(self.bank)), frame)
         if self.matches:
-            self.matches.store.newest = frame
+            self.matches.store.newest = max(self.matches.store.newest, frame)
 
     def forget(self, frame: int) -> None:
         """Empty what a step that failed may have written of its frame, which no other frame needs."""
@@ -89,7 +90,7 @@ class Segmenter:
     def track(self, frame: Frame, object_ids: Sequence[int], clock: Clock | None = None) -> Outputs:
         """Decode objects on a frame from what is remembered of the frames before, and remember it.
 
-        clock: of a step of all objects that may be captured, and replayed for later frames
+        clock: of a step that may be captured, and replayed for other frames
         """
         self.bank.clock = clock
         try:
@@ -97,14 +98,14 @@ class Segmenter:
         finally:
             self.bank.clock = None
 
-    def clock(self, index: int, time: Tensor) -> Clock:
-        """What a step of all objects, that may be captured, is told of the frame `index`.
+    def clock(self, index: int, time: Tensor, rows: Rows | None = None) -> Clock:
+        """What a step of some objects, None: of all, that may be captured, is told of the frame `index`.
 
         time: (2,) int64, where its index and stamp will be
         """
-        view = View(self.bank, slice(0, len(self.bank)))
+        view = View(self.bank, rows or slice(0, len(self.bank)))
         most = view.most_prompted(index)
-        wanted = ((view.count_prompted(index), most),)
+        wanted = ((view.count_prompted(index), most), (view.count_prompted(EVER), most))  # nor is any prompted later
         if self.policy.uses_memory:
             window, pointers = self.policy.window, self.policy.pointer_window
             wanted += (view.count_recent(index, window), window), (view.count_pointers(index, pointers), pointers)
@@ -337,8 +338,7 @@ class Segmenter:
         """scored: presence that decides about the pointer, where it is not the mask's."""
         pointers = self.model.pointer(decoded.token, present if scored is None else scored)
         logits = gate(decoded.logits, present)
-        class_logits = conditioned.class_logits
-        if class_logits is None:
+        if (class_logits := conditioned.class_logits) is None:
             class_logits = logits.new_zeros(len(logits), self.model.config.num_classes)
         return Outputs(
             tuple(object_ids),

@@ -282,7 +282,7 @@ class Tracker:
         for following in later:  # all of it is queued before the first result is waited for
             free = [i for i in object_ids if not (i in following.readings and following.readings[i].prompted)]
             free = [i for i in free if i in there]
-            tracked.append((free, self._segmenter.track(following, free) if free else None))
+            tracked.append((free, self._track_again(following, free) if free else None))
             there = {*following.readings, *free}
         self._read(later, tracked)
         maps = self._label_maps(later)
@@ -293,6 +293,14 @@ class Tracker:
         if newest:
             newest = self._outputs.merged(newest) if self._outputs else newest
             self._outputs = newest.only(self.object_ids)
+
+    def _track_again(self, frame: Frame, object_ids: list[int]) -> Outputs:
+        """Track some objects into a frame that was tracked before: captured, as steps are, where their rows follow one another."""
+        segmenter = self._segmenter
+        captured = self._graphed and not (segmenter.matches or torch.are_deterministic_algorithms_enabled())
+        if captured and isinstance(segmenter.bank.rows(object_ids), slice):
+            return self._graphed.track_again(segmenter, frame, object_ids)
+        return segmenter.track(frame, object_ids)
 
     def _read(self, frames: Sequence[Frame], tracked: Sequence[tuple[list[int], Outputs | None]]) -> None:
         """Take down what was said of the objects that were tracked into some frames, waiting for the device once."""
