@@ -48,7 +48,7 @@ TEST_THREADS := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1)
 READY := $(VENV)/ready-$(ROS)
 BUILD := build/make-$(ROS)
 
-.PHONY: help setup build test test-full demo benchmarks clean
+.PHONY: help setup build lint test test-full demo benchmarks clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,9 @@ build: setup $(BUILD)/build.ninja  ## generate and compile the interfaces, insta
 	@$(RUN) cmake --build $(BUILD) --target install > $(BUILD)/build.log 2>&1 \
 	  || { tail -n 40 $(BUILD)/build.log; echo 'make: the build failed, see $(BUILD)/build.log' >&2; exit 1; }
 	@echo 'built: $(BIN)/sam2s'
+
+lint: setup  ## check format, imports, style and types
+	@$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy
 
 # One thread for torch: more of them wait for one another actively, and on a busy machine small tensors took 15 times as long.
 # Real graphs come last, one at a time, as they do things within seconds. 2: interrupted, or nothing could be collected.
@@ -100,7 +103,7 @@ $(READY): $(wildcard requirements/*.txt)
 	  $(BIN)/python -c 'import numpy; print("numpy==" + numpy.__version__)' > $(NUMPY_OF_ROS); fi
 	@echo 'setup: dependencies (torch is large: some minutes)'
 	@$(PIP) -c requirements/constraints.txt $(ROS_OPTIONS) \
-	  -r requirements/build.txt -r requirements/runtime.txt -r requirements/test.txt
+	  -r requirements/build.txt -r requirements/runtime.txt -r requirements/test.txt -r requirements/lint.txt
 	@# The parity tests say that they skip where these cannot be had.
 	@$(PIP) -c requirements/constraints.txt $(if $(SOURCED),-c $(NUMPY_OF_ROS)) -r requirements/oracles.txt \
 	  && SAM2_BUILD_CUDA=0 $(PIP) --no-deps --no-build-isolation -r requirements/oracles-without-dependencies.txt \
