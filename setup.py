@@ -139,7 +139,7 @@ setup(
     setup_requires=requirements("build") + ([] if ROS_SOURCED else requirements(f"ros-{ROS_DISTRO}-build")),
     install_requires=requirements("runtime") + ([] if ROS_SOURCED else requirements(f"ros-{ROS_DISTRO}")),
     extras_require={"test": requirements("test"), "lint": requirements("lint"), "ray": requirements("ray")},
-    entry_points={"console_scripts": ["sam2s = sam2s_ros.cli:main"]},
+    entry_points={"console_scripts": ["sam2s = sam2s_ros.commands.cli:main"]},
     cmdclass={"build_ext": CMakeBuild},
     distclass=BinaryDistribution,
 )

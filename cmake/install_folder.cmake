@@ -13,7 +13,7 @@ endfunction()
 
 # install_python_main(<program> <module> <destination> <template>)
 #   Installs an executable that calls main() of a Python module, run by the Python that CMake found.
-#   template: main.py.in, or node.py.in for what sam2s_ros/process.py runs; of scripts/
+#   template: main.py.in, or node.py.in for what sam2s_ros/processes/process.py runs; of scripts/
 function(install_python_main program module destination template)
   set(PYTHON_MODULE ${module})
   configure_file(scripts/${template} scripts/${program} @ONLY)

@@ -13,13 +13,15 @@ from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
 from sam2s_model.config import POLICY_NAMES
-from sam2s_ros.dds import share_directory
+from sam2s_ros.processes.dds import share_directory
 
 REPORT_TIMEOUT = "120"  # s that the report may take after Ctrl-C
 # Options of `sam2s eval live` that have an argument of the same name. Those in SEVERAL take values with spaces between.
 OPTIONS = {
     "rate": dict(description="speed, 1 is the recording's own; several: a report for each"),
-    "checkpoint": dict(description="path of the checkpoint, or a name of `sam2s checkpoint list`; empty: the package's default"),
+    "checkpoint": dict(
+        description="path of the checkpoint, or a name of `sam2s checkpoint list`; empty: the package's default"
+    ),
     "output": dict(description="folder for the reports, one a rate"),
     "topic": dict(description="image topic of a bag"),
     "mask_topic": dict(description="topic of a bag with mono8 ground-truth label images"),

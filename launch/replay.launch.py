@@ -19,7 +19,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from sam2s_ros.dds import share_directory
+from sam2s_ros.processes.dds import share_directory
 
 KEEP_OR_BOOL = ["", "true", "false"]
 # Parameters of the replay node that have an argument of the same name, with types. Empty: the parameters file decides.

@@ -14,15 +14,17 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_model.config import POLICY_NAMES
-from sam2s_ros.dds import environment
-from sam2s_ros.launching import parameter_files
+from sam2s_ros.processes.dds import environment
+from sam2s_ros.processes.launching import parameter_files
 
 BOOL = ["true", "false"]
 LEVELS = ["debug", "info", "warn", "error", "fatal"]
 KEEP_OR_BOOL = ["", *BOOL]
 # Parameters of the node that have an argument of the same name. Empty: the parameters file decides.
 OVERRIDES = {
-    "checkpoint": dict(description="path of the checkpoint, or a name of `sam2s checkpoint list`; empty: the package's default"),
+    "checkpoint": dict(
+        description="path of the checkpoint, or a name of `sam2s checkpoint list`; empty: the package's default"
+    ),
     "device": dict(description="auto, cpu, cuda or cuda:N"),
     "allow_cpu": dict(description="whether device auto may fall back to the CPU", choices=KEEP_OR_BOOL),
     "policy": dict(description="which memory is used", choices=["", "auto", *POLICY_NAMES]),

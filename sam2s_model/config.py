@@ -188,54 +188,94 @@ class TrackerConfig:
     """How the tracker runs a model. Defaults are the published ones where there are any."""
 
     max_objects: int = option(16, "most objects tracked at once", low=1, high=254)
-    max_conditioning: int = option(4, "prompted frames kept for each object; the first is never evicted", low=2, high=32)
+    max_conditioning: int = option(
+        4, "prompted frames kept for each object; the first is never evicted", low=2, high=32
+    )
     prompt_history: int = option(16, "newest frames that can still be prompted, by their stamp", low=1, high=256)
     multimask_prompts: bool = option(True, "no or one point: choose among three candidate masks by predicted IoU")
     multimask_tracking: bool = option(True, "tracking: choose among three candidate masks by predicted IoU")
     stability: bool = option(True, "a single mask that is not stable gives way to the best of the three candidates")
-    stability_delta: float = option(0.05, "a mask is stable when its area hardly changes between -delta and +delta", low=0.0, high=10.0)
+    stability_delta: float = option(
+        0.05, "a mask is stable when its area hardly changes between -delta and +delta", low=0.0, high=10.0
+    )
     stability_threshold: float = option(0.98, "least ratio of the two areas of a stable mask", low=0.0, high=1.0)
-    object_score_gating: bool = option(True, "an object with a score of at most 0.5 has no mask and the pointer of absence")
+    object_score_gating: bool = option(
+        True, "an object with a score of at most 0.5 has no mask and the pointer of absence"
+    )
     binarise_prompted: bool = option(True, "the mask of a prompted frame is remembered without its doubts")
     non_overlap_memory: bool = option(False, "objects share no pixel in memory either; then they influence each other")
-    fill_holes: int = option(8, "holes up to this area are filled, in pixels of the low-resolution mask; 0 fills none", low=0, high=32)
+    fill_holes: int = option(
+        8, "holes up to this area are filled, in pixels of the low-resolution mask; 0 fills none", low=0, high=32
+    )
     pruning: str = option(
         "policy",
         "what the short window is thinned by before it is attended to: policy: what the policy's name says",
         choices=("policy", "none", "efp", "tsms"),
     )
     long_term_frames: int = option(4, "divemem: long-term frames kept for each object", low=1, high=32)
-    long_term_buffer: int = option(5, "divemem: candidates of which the least similar becomes a long-term frame", low=1, high=64)
+    long_term_buffer: int = option(
+        5, "divemem: candidates of which the least similar becomes a long-term frame", low=1, high=64
+    )
     long_term_min_iou: float = option(0.95, "divemem: a candidate's predicted IoU is greater", low=0.0, high=1.0)
     long_term_consecutive: bool = option(False, "divemem: a frame that is no candidate empties the buffer")
     match_newest: int = option(4, "match: newest frames that labels are propagated from", low=1, high=16)
     match_older: int = option(4, "match: older frames kept for that besides the prompted ones", low=0, high=64)
     match_every: int = option(10, "match: one frame in so many may be kept as an older one", low=1, high=10_000)
     match_keep: str = option(
-        "diverse", "match: which older frames stay: diverse: those that are least alike, newest", choices=("diverse", "newest")
+        "diverse",
+        "match: which older frames stay: diverse: those that are least alike, newest",
+        choices=("diverse", "newest"),
     )
     match_neighbours: int = option(2, "match: most similar places of each frame that vote", low=1, high=16)
     match_temperature: float = option(0.05, "match: of the votes' weights, in cosines", low=0.001, high=1.0)
-    match_radius: float = option(0.3, "match: how far places of the newest frames may be away, image sides", low=0.01, high=2.0)
-    match_threshold: float = option(0.4, "match: share of the votes from which a place is taken for the object's", low=0.05, high=0.95)
-    match_gain: float = option(10.0, "match: logits of the mask decoder's prompt for each share of the votes", low=0.1, high=100.0)
-    match_map_share: float = option(0.5, "match: part of the propagated labels, beside the mask, in what is remembered", low=0.0, high=1.0)
-    match_prompted: float = option(1.25, "match: weight of a prompted frame, where a tracked one has at most 1", low=0.1, high=100.0)
-    match_missed: float = option(1.1, "match: what a mask misses of the labels counts so many times what it has beyond", low=0.1, high=10.0)
-    min_predicted_iou: float = option(0.4, "a mask of which the model expects a lower IoU is SUSPECT", low=0.0, high=1.0)
+    match_radius: float = option(
+        0.3, "match: how far places of the newest frames may be away, image sides", low=0.01, high=2.0
+    )
+    match_threshold: float = option(
+        0.4, "match: share of the votes from which a place is taken for the object's", low=0.05, high=0.95
+    )
+    match_gain: float = option(
+        10.0, "match: logits of the mask decoder's prompt for each share of the votes", low=0.1, high=100.0
+    )
+    match_map_share: float = option(
+        0.5, "match: part of the propagated labels, beside the mask, in what is remembered", low=0.0, high=1.0
+    )
+    match_prompted: float = option(
+        1.25, "match: weight of a prompted frame, where a tracked one has at most 1", low=0.1, high=100.0
+    )
+    match_missed: float = option(
+        1.1, "match: what a mask misses of the labels counts so many times what it has beyond", low=0.1, high=10.0
+    )
+    min_predicted_iou: float = option(
+        0.4, "a mask of which the model expects a lower IoU is SUSPECT", low=0.0, high=1.0
+    )
     lost_after: float = option(2.0, "s without being visible until OCCLUDED becomes LOST", low=0.0, high=3600.0)
     max_area_fraction: float = option(0.6, "a mask over more of the image than this is SUSPECT", low=0.0, high=1.0)
-    min_area_ratio: float = option(0.05, "a mask with less than this part of the object's usual area is SUSPECT", low=0.0, high=1.0)
-    max_jump: float = option(0.35, "a centroid that moves further in one frame, in image diagonals, is SUSPECT", low=0.0, high=1.0)
+    min_area_ratio: float = option(
+        0.05, "a mask with less than this part of the object's usual area is SUSPECT", low=0.0, high=1.0
+    )
+    max_jump: float = option(
+        0.35, "a centroid that moves further in one frame, in image diagonals, is SUSPECT", low=0.0, high=1.0
+    )
     confirm_frames: int = option(1, "plausible masks in a row until an object is TRACKED again", low=1, high=100)
-    hysteresis: float = option(0.05, "until then, score and predicted IoU must be above their limits by this", low=0.0, high=0.5)
-    reidentification: bool = option(True, "what appears of a LOST object is compared with it; the mask of another is withheld")
-    min_similarity: float = option(0.3, "least cosine of its looks with those of its confident frames", low=-1.0, high=1.0)
-    confident_iou: float = option(0.8, "least predicted IoU of a frame that the looks are learnt from", low=0.0, high=1.0)
+    hysteresis: float = option(
+        0.05, "until then, score and predicted IoU must be above their limits by this", low=0.0, high=0.5
+    )
+    reidentification: bool = option(
+        True, "what appears of a LOST object is compared with it; the mask of another is withheld"
+    )
+    min_similarity: float = option(
+        0.3, "least cosine of its looks with those of its confident frames", low=-1.0, high=1.0
+    )
+    confident_iou: float = option(
+        0.8, "least predicted IoU of a frame that the looks are learnt from", low=0.0, high=1.0
+    )
     min_class_score: float = option(
         0.5, "least score from which the class head names an object that no prompt gave a class", low=0.0, high=1.0
     )
-    cuda_graphs: bool = option(True, "on a GPU, launch a step's kernels as captured graphs; off: one by one, to compare")
+    cuda_graphs: bool = option(
+        True, "on a GPU, launch a step's kernels as captured graphs; off: one by one, to compare"
+    )
     field_of_view: str = option(
         "full", "pixels marked 255: full marks none, auto finds the endoscope's circle", choices=("full", "auto")
     )

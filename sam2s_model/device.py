@@ -30,7 +30,9 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(index or 0) >= count:
-        raise ConfigError(f"device is {name!r} but torch {torch.__version__} sees {count} CUDA devices: use cpu or see `sam2s doctor`")
+        raise ConfigError(
+            f"device is {name!r} but torch {torch.__version__} sees {count} CUDA devices: use cpu or see `sam2s doctor`"
+        )
     return torch.device("cuda", int(index or 0))
 
 

@@ -159,7 +159,12 @@ class Presence:
         return _share(self.false, self.absent)
 
     def __add__(self, other: Presence) -> Presence:
-        sums = (self.hits + other.hits, self.misses + other.misses, self.false + other.false, self.absent + other.absent)
+        sums = (
+            self.hits + other.hits,
+            self.misses + other.misses,
+            self.false + other.false,
+            self.absent + other.absent,
+        )
         return Presence(*sums)
 
 

@@ -81,7 +81,9 @@ def _points(points, labels, height, width):
                 f"point ({x:g}, {y:g}) is outside the image: expected 0 <= x <= {width - 1} and 0 <= y <= {height - 1}"
             )
         if 0 < x < 1 and 0 < y < 1:
-            raise _invalid(f"point ({x:g}, {y:g}) is within the first pixel: expected px of the image, not fractions of its size")
+            raise _invalid(
+                f"point ({x:g}, {y:g}) is within the first pixel: expected px of the image, not fractions of its size"
+            )
     return points, labels.astype(np.int64)
 
 

@@ -31,7 +31,9 @@ class LabelSet:
     def __post_init__(self):
         ids = [c.id for c in self.classes]
         if not ids or ids != sorted(set(ids)) or ids[0] < 1 or ids[-1] > MAX_LABEL:
-            raise ConfigError(f"label set {self.name!r} has class ids {ids}: expected at least one, ascending, in 1..{MAX_LABEL}")
+            raise ConfigError(
+                f"label set {self.name!r} has class ids {ids}: expected at least one, ascending, in 1..{MAX_LABEL}"
+            )
         names = [c.name for c in self.classes]
         if len(set(names)) != len(names) or "" in names:
             raise ConfigError(f"label set {self.name!r} has class names {names}: expected each once and none empty")
@@ -44,7 +46,9 @@ class LabelSet:
         """
         try:
             table = yaml.safe_load(expanded(path).read_text())
-            classes = tuple(ClassLabel(int(c["id"]), str(c["name"]), tuple(int(v) for v in c["color"])) for c in table["classes"])
+            classes = tuple(
+                ClassLabel(int(c["id"]), str(c["name"]), tuple(int(v) for v in c["color"])) for c in table["classes"]
+            )
             return cls(str(table["name"]), classes)
         except ConfigError:
             raise
@@ -59,7 +63,9 @@ class LabelSet:
             if label.name == name:
                 return label
         known = ", ".join(c.name for c in self.classes)
-        raise RequestError(ErrorCode.UNKNOWN_CLASS, f"class {name!r} is not in label set {self.name!r}: expected one of {known}")
+        raise RequestError(
+            ErrorCode.UNKNOWN_CLASS, f"class {name!r} is not in label set {self.name!r}: expected one of {known}"
+        )
 
 
 GENERIC = LabelSet("generic", (ClassLabel(1, "instrument", (0, 200, 120)), ClassLabel(2, "object", (230, 160, 0))))

@@ -90,7 +90,9 @@ class Tracks:
         if len(self.class_names) != n:
             raise ValueError(f"Tracks.class_names has {len(self.class_names)} entries: expected {n}")
         if self.label_map.ndim != 2 or self.label_map.dtype != np.uint8:
-            raise ValueError(f"Tracks.label_map is {self.label_map.dtype} {self.label_map.shape}: expected uint8 (H, W)")
+            raise ValueError(
+                f"Tracks.label_map is {self.label_map.dtype} {self.label_map.shape}: expected uint8 (H, W)"
+            )
         if np.any(np.diff(self.object_ids) <= 0) or np.any(self.object_ids < 1):
             raise ValueError(f"Tracks.object_ids {self.object_ids} are not ascending from 1")
         if len(set(self.labels.tolist())) != n or np.any((self.labels < 1) | (self.labels > MAX_LABEL)):

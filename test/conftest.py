@@ -23,9 +23,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_terminal_summary(terminalreporter) -> None:
     """Tables of what tests of all processes have recorded as "table": title, header, name of a row, row."""
-    ended = [report for reports in terminalreporter.stats.values() for report in reports if getattr(report, "when", "") == "call"]
+    ended = [
+        report
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", "") == "call"
+    ]
     tables: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for title, header, name, row in (value for report in ended for key, value in report.user_properties if key == "table"):
+    for title, header, name, row in (
+        value for report in ended for key, value in report.user_properties if key == "table"
+    ):
         tables.setdefault((title, header), []).append((name, row))
     for (title, header), rows in tables.items():
         width = max(len(name) for name, _ in rows) + 2

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from sam2s_ros.msg import TrackerStatus
 
 from sam2s_model.errors import ErrorCode
 from sam2s_model.tracks import State
-from sam2s_ros.image_codec import ENCODINGS
-from sam2s_ros.parameters_doc import document
+from sam2s_ros.interfaces.image_codec import ENCODINGS
+from sam2s_ros.interfaces.parameters_doc import document
+from sam2s_ros.msg import TrackerStatus
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -22,7 +22,9 @@ def first_cells(text: str) -> list[str]:
 
 
 def test_the_parameters_are_those_of_the_dataclasses():
-    assert (ROOT / "docs" / "parameters.md").read_text() == document(), "run python -m sam2s_ros.parameters_doc > docs/parameters.md"
+    assert (ROOT / "docs" / "parameters.md").read_text() == document(), (
+        "run python -m sam2s_ros.interfaces.parameters_doc > docs/parameters.md"
+    )
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *DOCS], ids=lambda path: path.name)

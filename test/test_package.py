@@ -16,8 +16,8 @@ import yaml
 import sam2s_ros.msg
 import sam2s_ros.srv
 from sam2s_model import errors, prompts, tracks
-from sam2s_ros.dds import share_directory
-from sam2s_ros.eval_cli import app as eval_app
+from sam2s_ros.commands.evaluate import app as eval_app
+from sam2s_ros.processes.dds import share_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 CMAKE = (ROOT / "CMakeLists.txt").read_text()
@@ -106,7 +106,9 @@ def test_folder_is_installed(folder: str):
     assert names and all((share_directory() / name).read_bytes() == (ROOT / name).read_bytes() for name in names)
 
 
-@pytest.mark.parametrize("name", ["sam2s_nano.safetensors", "sam2s_pico.safetensors", "sam2s_tiny.safetensors", "README.md"])
+@pytest.mark.parametrize(
+    "name", ["sam2s_nano.safetensors", "sam2s_pico.safetensors", "sam2s_tiny.safetensors", "README.md"]
+)
 def test_checkpoint_is_installed(name: str):
     (installed,) = share_directory().parents[1].glob(f"lib/python*/*-packages/sam2s_model/weights/{name}")
     assert installed.read_bytes() == (ROOT / "sam2s_model" / "weights" / name).read_bytes()
@@ -130,7 +132,9 @@ def test_dds_profile_holds_large_images():
     root = ElementTree.parse(share_directory() / PROFILE).getroot()
     transports = {t.findtext("dds:type", None, name): t for t in root.iterfind(".//dds:transport_descriptor", name)}
     assert set(transports) == {"SHM", "UDPv4"}
-    segment, message = (int(transports["SHM"].findtext(f"dds:{x}", None, name)) for x in ("segment_size", "maxMessageSize"))
+    segment, message = (
+        int(transports["SHM"].findtext(f"dds:{x}", None, name)) for x in ("segment_size", "maxMessageSize")
+    )
     assert message > IMAGE_BYTES and segment >= 10 * IMAGE_BYTES
     participant = root.find(".//dds:participant[@is_default_profile='true']/dds:rtps", name)
     used = [e.text for e in participant.iterfind("dds:userTransports/dds:transport_id", name)]
@@ -139,15 +143,46 @@ def test_dds_profile_holds_large_images():
 
 
 TRACKER_ARGUMENTS = {
-    "image", "params_file", "namespace", "checkpoint", "device", "allow_cpu", "policy", "autostart", "use_sim_time",
-    "log_level", "respawn",
+    "image",
+    "params_file",
+    "namespace",
+    "checkpoint",
+    "device",
+    "allow_cpu",
+    "policy",
+    "autostart",
+    "use_sim_time",
+    "log_level",
+    "respawn",
 }
 REPLAY_ARGUMENTS = TRACKER_ARGUMENTS | {
-    "replay_params_file", "source", "topic", "mask_topic", "rate", "loop", "start_paused", "max_frames",
-    "wait_for_subscribers", "exit_at_end", "stamps", "frame_id", "publish_clock",
+    "replay_params_file",
+    "source",
+    "topic",
+    "mask_topic",
+    "rate",
+    "loop",
+    "start_paused",
+    "max_frames",
+    "wait_for_subscribers",
+    "exit_at_end",
+    "stamps",
+    "frame_id",
+    "publish_clock",
 }
 EVALUATE_OPTIONS = {
-    "rate", "checkpoint", "output", "topic", "mask_topic", "truth", "only", "frames", "prompt", "policy", "image_size", "device",
+    "rate",
+    "checkpoint",
+    "output",
+    "topic",
+    "mask_topic",
+    "truth",
+    "only",
+    "frames",
+    "prompt",
+    "policy",
+    "image_size",
+    "device",
 }
 EVALUATE_ARGUMENTS = EVALUATE_OPTIONS | {"source", "arguments"}
 STEREO_ARGUMENTS = (TRACKER_ARGUMENTS - {"image", "namespace", "respawn"}) | {"left_image", "right_image"}

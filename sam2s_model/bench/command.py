@@ -15,7 +15,9 @@ def bench(
     context: typer.Context,
     model: Annotated[
         Optional[List[str]],
-        typer.Option(help="name of a model, with random weights; repeatable; default: sam2.1_hiera_tiny, or the checkpoints"),
+        typer.Option(
+            help="name of a model, with random weights; repeatable; default: sam2.1_hiera_tiny, or the checkpoints"
+        ),
     ] = None,
     checkpoint: Annotated[
         Optional[List[Path]], typer.Option(help="a file, or a name of `sam2s checkpoint list`; repeatable")
@@ -24,17 +26,29 @@ def bench(
         List[int], typer.Option(min=0, max=4096, help="side of the network's input, px; repeatable; 0: its own")
     ] = [0],
     objects: Annotated[List[int], typer.Option(min=1, max=16, help="tracked at once; repeatable")] = [1],
-    dtype: Annotated[List[str], typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU); repeatable")] = ["auto"],
-    policy: Annotated[List[str], typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}; repeatable")] = ["auto"],
-    compiled: Annotated[bool, typer.Option("--compile", help="compile the image encoder, as the tracker's parameter compile does")] = False,
+    dtype: Annotated[
+        List[str], typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU); repeatable")
+    ] = ["auto"],
+    policy: Annotated[List[str], typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}; repeatable")] = [
+        "auto"
+    ],
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="compile the image encoder, as the tracker's parameter compile does")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     threads: Annotated[int, typer.Option(min=0, max=1024, help="of torch; 0: as many as it takes by itself")] = 0,
-    steps: Annotated[int, typer.Option(min=1, max=10**6, help="timed of each combination, when the memory is full")] = 20,
+    steps: Annotated[
+        int, typer.Option(min=1, max=10**6, help="timed of each combination, when the memory is full")
+    ] = 20,
     peer: Annotated[
         str, typer.Option(help="transformers, sam2 or sam2-compiled: also run it, in turns with ours, and print ratios")
     ] = "",
-    machine: Annotated[bool, typer.Option("--machine", help="only measure how fast this machine multiplies and copies")] = False,
-    output: Annotated[Optional[Path], typer.Option(help="JSON file for the figures; a plot of that name is put beside it")] = None,
+    machine: Annotated[
+        bool, typer.Option("--machine", help="only measure how fast this machine multiplies and copies")
+    ] = False,
+    output: Annotated[
+        Optional[Path], typer.Option(help="JSON file for the figures; a plot of that name is put beside it")
+    ] = None,
 ) -> None:
     """Time steps of the tracker, all combinations of the options, beside the least that they could take on this machine.
 

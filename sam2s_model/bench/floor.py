@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sam2s_model import flops
+from sam2s_model.bench import flops
+from sam2s_model.bench.flops import _attention, _linear, _repvit
 from sam2s_model.config import ModelConfig
-from sam2s_model.flops import _attention, _linear, _repvit
-from sam2s_model.model import STRIDE, Sam2Model
+from sam2s_model.network.model import STRIDE, Sam2Model
 
 ENCODER, ATTENTION, DECODER, MEMORY = "image encoder", "memory attention", "mask decoder", "memory encoder"
 PARTS = (ENCODER, ATTENTION, DECODER, MEMORY)
@@ -69,12 +69,17 @@ def least_work(model: Sam2Model, shape: Shape) -> dict[str, Work]:
     keys = shape.memories * tokens + shape.pointers * split
     weights = {part: size * count for part, count in _weights(model).items()}
     done = flops.count(config, shape.image_size, shape.memories, shape.pointers, n)
-    remembered = keys * (config.memory_layers * config.dim + config.memory_dim) * size  # keys of each layer, and the values
+    remembered = (
+        keys * (config.memory_layers * config.dim + config.memory_dim) * size
+    )  # keys of each layer, and the values
     logits = 4 * STRIDE * places  # fp32, at a quarter of the image's size
     image = 3 * shape.image_size**2  # the camera's; the label map is a third of it
     works = {
         ENCODER: Work(_image_encoder(config, side), weights[ENCODER] + image),
-        ATTENTION: Work(_memory_attention(config, places, keys, tokens + split, n) + done.class_token, weights[ATTENTION] + n * remembered),
+        ATTENTION: Work(
+            _memory_attention(config, places, keys, tokens + split, n) + done.class_token,
+            weights[ATTENTION] + n * remembered,
+        ),
         DECODER: Work(done.mask_decoder, weights[DECODER] + n * logits + image / 3),
         MEMORY: Work(done.memory_encoder + done.perceiver, weights[MEMORY] + n * tokens * config.memory_dim * size),
     }
@@ -128,7 +133,11 @@ def _memory_attention(config: ModelConfig, places: int, keys: int, new: int, obj
     """new: keys that were not there on the frame before."""
     dim, memory_dim, layers = config.dim, config.memory_dim, config.memory_layers
     own = 4 * _linear(places, dim, dim) + _attention(places, places, dim)  # with the query that meets the memories
-    across = _linear(new, memory_dim, dim) + _attention(places, keys, (dim + memory_dim) // 2) + _linear(places, memory_dim, dim)
+    across = (
+        _linear(new, memory_dim, dim)
+        + _attention(places, keys, (dim + memory_dim) // 2)
+        + _linear(places, memory_dim, dim)
+    )
     ffn = 2 * _linear(places, dim, config.memory_ffn)
     widened = _linear(places, dim, config.decoder_dim) if config.decoder_width != dim else 0
     return own + objects * ((layers - 1) * own + layers * (across + ffn) + widened)

@@ -14,8 +14,18 @@ import torch
 from sam2s_model.device import resolve_dtype
 
 BUDGET = 0.3  # s for each rate of each size
-SIDES = {"cpu": (512, 1536), "cuda": (4096, 8192)}  # of matrices; small ones are done before something else takes a core
-FEATURES = ("avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "bf16", "i8mm")  # that decide how fast a CPU multiplies
+SIDES = {
+    "cpu": (512, 1536),
+    "cuda": (4096, 8192),
+}  # of matrices; small ones are done before something else takes a core
+FEATURES = (
+    "avx512_bf16",
+    "avx512_vnni",
+    "amx_bf16",
+    "amx_int8",
+    "bf16",
+    "i8mm",
+)  # that decide how fast a CPU multiplies
 COPIED = 256 * 2**20  # bytes, more than caches hold
 
 
@@ -34,7 +44,9 @@ class Machine:
 
 def measure(device: torch.device, precisions: Sequence[str]) -> Machine:
     """Some seconds. The best of several times counts, so that what else the machine does hardly matters."""
-    matmul = {precision: max(_matmul(side, precision, device) for side in SIDES[device.type]) for precision in precisions}
+    matmul = {
+        precision: max(_matmul(side, precision, device) for side in SIDES[device.type]) for precision in precisions
+    }
     source = torch.ones(COPIED // 4, device=device)
     target = torch.empty_like(source)
     bandwidth = 2 * COPIED / _best(lambda: target.copy_(source), device)

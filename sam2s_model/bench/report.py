@@ -18,7 +18,9 @@ DIGITS = 4  # that are kept of a figure
 COLOURS = ("#2060a0", "#c04020", "#e0a030", "#508050", "#a0a0a0")
 TIMES = ("step", "ms", "p90", "p99", "max", "steps", "FPS", "each more")
 COSTS = ("step", "GFLOP", "least", "least MB", "floor ms", "reached", "peak MB")
-PARTS_ON_CUDA = "The parts are those of steps whose kernels are launched one by one, which takes longer than a captured step."
+PARTS_ON_CUDA = (
+    "The parts are those of steps whose kernels are launched one by one, which takes longer than a captured step."
+)
 QUEUED = ("queued ms", "queued FPS")
 QUEUED_MEANS = "Queued: the next image is there already, and its encoding is begun while this one is tracked."
 PEER = ("step", "ours ms", "peer", "ms", "p90", "p99", "ratio")
@@ -40,7 +42,9 @@ def read(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text())
         assert {"machine", "timed", "cases"} <= report.keys()
     except (OSError, ValueError, AttributeError, AssertionError) as error:
-        raise ConfigError(f"{path} is not a report of `sam2s bench`: {error or 'it has no machine, timed or cases'}") from error
+        raise ConfigError(
+            f"{path} is not a report of `sam2s bench`: {error or 'it has no machine, timed or cases'}"
+        ) from error
     return report
 
 
@@ -68,7 +72,9 @@ def tables(report: dict[str, Any]) -> Group:
 
 def timed_lines(report: dict[str, Any]) -> list[str]:
     """What was timed, of ours and of each peer."""
-    peers = {f"{peer['name']} {peer['version']} ({peer['how']})": None for case in report["cases"] if (peer := case["peer"])}
+    peers = {
+        f"{peer['name']} {peer['version']} ({peer['how']})": None for case in report["cases"] if (peer := case["peer"])
+    }
     lines = [f"Timed: {report['timed']}.", *(f"Timed of {peer}: {report['timed_peer']}." for peer in peers)]
     if report["device"] != "cuda":
         return lines
@@ -92,7 +98,11 @@ def sheets(report: dict[str, Any]) -> list[Sheet]:
 
 def _times(case: dict[str, Any]) -> list[str]:
     step = case["step"]
-    return [*(_short(step[key]) for key in ("median", "p90", "p99", "max")), str(step["steps"]), _short(1e3 / step["median"])]
+    return [
+        *(_short(step[key]) for key in ("median", "p90", "p99", "max")),
+        str(step["steps"]),
+        _short(1e3 / step["median"]),
+    ]
 
 
 def _queued(case: dict[str, Any], on_cuda: bool) -> list[str]:
@@ -105,7 +115,9 @@ def _each_more(case: dict[str, Any], cases: list[dict[str, Any]]) -> str:
     def kind(of: dict[str, Any]) -> list:
         return [of[key] for key in ("model", "weights", "size", "precision", "policy")]
 
-    one = next((other["step"]["median"] for other in cases if other["objects"] == 1 and kind(other) == kind(case)), None)
+    one = next(
+        (other["step"]["median"] for other in cases if other["objects"] == 1 and kind(other) == kind(case)), None
+    )
     if one is None or case["objects"] == 1:
         return ""
     return _share((case["step"]["median"] - one) / (case["objects"] - 1), one)
@@ -118,9 +130,14 @@ def _beside_peer(case: dict[str, Any]) -> list[str]:
 
 
 def _costs(case: dict[str, Any], on_cuda: bool) -> list[str]:
-    done, least, moved = (sum(part[key] for part in case["work"].values()) for key in ("flops", "least_flops", "least_bytes"))
+    done, least, moved = (
+        sum(part[key] for part in case["work"].values()) for key in ("flops", "least_flops", "least_bytes")
+    )
     cells = [_short(done / 1e9), _short(least / 1e9), _short(moved / 1e6), _short(case["floor_ms"])]
-    cells += [_share(case["floor_ms"], case["step"]["median"]), _short(case["peak_bytes"] / 1e6) if case["peak_bytes"] else ""]
+    cells += [
+        _share(case["floor_ms"], case["step"]["median"]),
+        _short(case["peak_bytes"] / 1e6) if case["peak_bytes"] else "",
+    ]
     return cells + ([str(case["launched"]["kernels"])] if on_cuda else [])
 
 

@@ -17,17 +17,17 @@ import torch
 
 from sam2s_model.bench.floor import Shape, floor_seconds, least_work, work_done
 from sam2s_model.bench.machine import Machine, measure, wait_for
+from sam2s_model.bench.memory_costs import boxes, step, with_full_memory
 from sam2s_model.bench.peers import Peer, check_peer, make_peer
 from sam2s_model.bench.timing import PartTimer, Spread, launched, peak_bytes
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import PRECISIONS, resolve_device, resolve_dtype
-from sam2s_model.memory import choose_policy, create_policy
-from sam2s_model.memory.costs import boxes, step, with_full_memory
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_model.scene import Scene, SceneConfig
-from sam2s_model.tracker import Tracker
+from sam2s_model.recordings.scene import Scene, SceneConfig
+from sam2s_model.tracking.memory import choose_policy, create_policy
+from sam2s_model.tracking.tracker import Tracker
 
 WARM = 4  # steps more when the memory is full: on CUDA, the second is captured
 RANDOM = "random"
@@ -223,7 +223,12 @@ def _work(tracker: Tracker, case: Case, machine: Machine) -> dict[str, Any]:
     least, done = least_work(model, shape), work_done(config, shape)
     rates = machine.matmul[_precision(case, model.device)], machine.bandwidth
     work = {
-        part: dict(flops=done[part], least_flops=of_part.flops, least_bytes=of_part.bytes, floor_ms=1e3 * of_part.seconds(*rates))
+        part: dict(
+            flops=done[part],
+            least_flops=of_part.flops,
+            least_bytes=of_part.bytes,
+            floor_ms=1e3 * of_part.seconds(*rates),
+        )
         for part, of_part in least.items()
     }
     return dict(memories=memories, pointers=pointers, work=work, floor_ms=1e3 * floor_seconds(least, *rates))

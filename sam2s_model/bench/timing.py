@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from sam2s_model.allocator import give_back
+from sam2s_model.acceleration.allocator import give_back
 from sam2s_model.bench.floor import ATTENTION, DECODER, ENCODER, MEMORY
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 
 OF_ATTENTION = ("flash", "fmha", "attention", "sdpa")  # in the names of kernels
 METHODS = {

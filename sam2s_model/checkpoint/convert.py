@@ -16,7 +16,7 @@ from sam2s_model.checkpoint.reading import CLASSES, IMAGE_SIZE, METADATA, Stored
 from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise
 from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.errors import CheckpointError, ConfigError
-from sam2s_model.model import check_image_size
+from sam2s_model.network.model import check_image_size
 from sam2s_model.paths import expanded
 from sam2s_model.published.sha256 import file_sha256
 
@@ -62,7 +62,9 @@ def convert(
     """
     source, target = Path(source), expanded(target)
     if half and int8:
-        raise ConfigError("--half and --int8 exclude each other: give --int8 alone, which stores as fp16 what is not in 8 bits")
+        raise ConfigError(
+            "--half and --int8 exclude each other: give --int8 alone, which stores as fp16 what is not in 8 bits"
+        )
     if image_size:
         check_image_size(image_size)
     if target.suffix not in SUFFIXES:
@@ -85,7 +87,9 @@ def convert(
         state = {name: value if name in kept else _half(name, value, source) for name, value in state.items()}
     metadata = _metadata(stored, config.name, source) | ({IMAGE_SIZE: str(image_size)} if image_size else {})
     if in_eight_bits:
-        metadata["changed"] = f"{len(in_eight_bits)} weights rounded to 8 bits, one scale per output channel; the others fp16"
+        metadata["changed"] = (
+            f"{len(in_eight_bits)} weights rounded to 8 bits, one scale per output channel; the others fp16"
+        )
     _write(state, target, metadata)
     return Conversion(config.name, target.stat().st_size, len(stored.state), len(in_eight_bits), missing)
 
@@ -117,7 +121,9 @@ def _write(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> 
 def _over(part: StoredTensors, source: Path, base: Path) -> StoredTensors:
     """A part of a model over a whole one. Raises CheckpointError for a tensor that the whole one does not have in that shape."""
     whole = read_checkpoint(base)
-    wrong = [name for name, value in part.state.items() if name not in whole.state or whole.state[name].shape != value.shape]
+    wrong = [
+        name for name, value in part.state.items() if name not in whole.state or whole.state[name].shape != value.shape
+    ]
     if wrong:
         raise CheckpointError(
             f"{source} is no part of {base}: {len(wrong)} of its {len(part.state)} tensors are not in it or have another shape: {some(wrong)}"

@@ -16,7 +16,20 @@ CLASSES = (
     argparse.Namespace, types.SimpleNamespace, datetime.datetime, datetime.date, datetime.timedelta, pathlib.PurePosixPath,
     pathlib.PosixPath,
 )  # fmt: skip
-NUMPY = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
+NUMPY = (
+    "float64",
+    "float32",
+    "float16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint64",
+    "uint32",
+    "uint16",
+    "uint8",
+    "bool",
+)
 
 
 @contextlib.contextmanager

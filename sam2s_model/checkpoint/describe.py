@@ -12,8 +12,8 @@ from typing import Any
 from sam2s_model.checkpoint.reading import read_checkpoint
 from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise, without_weights
 from sam2s_model.config import ModelConfig
-from sam2s_model.published.catalog import CATALOG
 from sam2s_model.paths import expanded
+from sam2s_model.published.catalog import CATALOG
 from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.published.shards import files_of
 

@@ -30,7 +30,9 @@ CLIPPING = (0.8, 0.84, 0.88, 0.92, 0.96, 1.0)
 """Parts of a channel's largest magnitude at which it may be clipped: the finer steps can be worth more than the few outliers."""
 
 
-def store(state: Mapping[str, Tensor], config: ModelConfig, path: str | Path, fewest: int = FEWEST) -> dict[str, Tensor]:
+def store(
+    state: Mapping[str, Tensor], config: ModelConfig, path: str | Path, fewest: int = FEWEST
+) -> dict[str, Tensor]:
     """Return a state dict as it is stored: int8 and scales for the large weights, the other tensors as they are.
 
     state: of a model of `config`, some of its tensors may be missing; path: of the file it is from, for the error
@@ -62,7 +64,9 @@ def restore(stored: Mapping[str, Tensor], path: str | Path) -> tuple[dict[str, T
     if alone is not None:
         weight = alone.removesuffix(SCALE)
         found = f"is {str(stored[weight].dtype).removeprefix('torch.')}" if weight in stored else "is not there"
-        raise CheckpointError(f"{path} is broken: {alone} is the scale of 8-bit weights, and {weight} {found}, not int8")
+        raise CheckpointError(
+            f"{path} is broken: {alone} is the scale of 8-bit weights, and {weight} {found}, not int8"
+        )
     state = {
         name: value.float() * stored[name + SCALE] if value.dtype == torch.int8 else value
         for name, value in stored.items()

@@ -9,7 +9,14 @@ from pathlib import Path
 BEGINNING = 4096  # bytes that are looked at
 ZIP, ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
 ZIP_TAIL = 1 << 16  # bytes from the end in which a zip archive's directory ends
-ARCHIVES = {b"\x1f\x8b": "gzip", b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd"}
+ARCHIVES = {
+    b"\x1f\x8b": "gzip",
+    b"7z\xbc\xaf": "7z",
+    b"Rar!": "rar",
+    b"\xfd7zXZ": "xz",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
 
 
 def what_is_wrong(path: Path) -> str:
@@ -44,7 +51,11 @@ def _what_is_cut(path: Path, head: bytes, size: int) -> str:
     if head.startswith(ZIP):  # a .pt file, whose directory stands at its end
         with open(path, "rb") as file:
             file.seek(max(0, size - ZIP_TAIL))
-            return "" if ZIP_END in file.read() else f"is cut: it has {size:,} bytes, and its end is missing; download or copy it again"
+            return (
+                ""
+                if ZIP_END in file.read()
+                else f"is cut: it has {size:,} bytes, and its end is missing; download or copy it again"
+            )
     length = int.from_bytes(head[:8], "little")
     if head[8:9] != b"{" or length > 1 << 28:
         return ""

@@ -11,7 +11,7 @@ from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import resolve_device, resolve_dtype
 from sam2s_model.errors import ConfigError
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
 
 
@@ -52,16 +52,20 @@ def load_model(
     network.missing = check_state_dict(state, network, path)
     network.load_state_dict(state, strict=False)
     if stored.extra:
-        warnings.warn(f"{path}: {len(stored.extra)} tensors are no part of {network.name} and are not used: {some(stored.extra)}")
+        warnings.warn(
+            f"{path}: {len(stored.extra)} tensors are no part of {network.name} and are not used: {some(stored.extra)}"
+        )
     if len(stored.class_names) == config.num_classes:
         network.class_names = stored.class_names
     network = network.to(device=target, dtype=resolve_dtype(precision, target)).eval().requires_grad_(False)
     if precision == "int8":
         network.use_int8()
     if compile and encoder:
-        raise ConfigError(f"compile is true, and encoder is {str(encoder)!r}, which is compiled already: choose one of them")
+        raise ConfigError(
+            f"compile is true, and encoder is {str(encoder)!r}, which is compiled already: choose one of them"
+        )
     if encoder:
-        from sam2s_model.exporting import use_exported_encoder  # imports torch's compiler
+        from sam2s_model.acceleration.exporting import use_exported_encoder  # imports torch's compiler
 
         use_exported_encoder(network, encoder)
     if compile:

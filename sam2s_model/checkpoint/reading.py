@@ -24,7 +24,9 @@ from sam2s_model.paths import expanded
 from sam2s_model.published.shards import files_of
 
 CLASSES = "classes"  # in the metadata of our checkpoints: the names of the class table's rows, separated by commas
-IMAGE_SIZE = "image_size"  # there, too: side of the input that the file is to be used at, px, where that is not its model's
+IMAGE_SIZE = (
+    "image_size"  # there, too: side of the input that the file is to be used at, px, where that is not its model's
+)
 METADATA = "metadata"  # beside a state dict: what a .safetensors file would have there
 NAMED = 4  # tensors that are not finite, of which the first are named
 
@@ -140,7 +142,8 @@ def _content(path: Path) -> tuple[Any, str, dict[str, str]]:
     except Exception as error:  # junk makes the readers raise anything: IndexError, struct.error, UnpicklingError, ...
         wrong = what_is_wrong(path)
         raise CheckpointError(
-            f"{path} is not a .{kind} checkpoint that loads with weights only: {_reason(error)}" + f"; it {wrong}" * bool(wrong)
+            f"{path} is not a .{kind} checkpoint that loads with weights only: {_reason(error)}"
+            + f"; it {wrong}" * bool(wrong)
         ) from error
     if kind == "pt" and isinstance(content, dict) and _is_metadata(content.get(METADATA)):
         metadata = content.pop(METADATA)
@@ -154,7 +157,9 @@ def _is_metadata(content: Any) -> bool:
 def _image_size(metadata: dict[str, str], path: Path) -> int:
     text = metadata.get(IMAGE_SIZE, "0")
     if not re.fullmatch(r"\d{1,5}", text) or int(text) % 32:
-        raise CheckpointError(f"{path} is broken: its metadata says that image_size is {text!r}, expected a multiple of 32, px")
+        raise CheckpointError(
+            f"{path} is broken: its metadata says that image_size is {text!r}, expected a multiple of 32, px"
+        )
     return int(text)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sam2s_model.config import MODELS, ModelConfig
 from sam2s_model.errors import CheckpointError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 
 VERSION_KEYS = ("no_object_embedding", "pointer_time")  # what 2.1 has and 2.0 has not, all of it in the memory's parts
 LONG_TERM = "long_term_tpos_enc"
@@ -60,7 +60,9 @@ def recognise(state: Mapping[str, Tensor], path: str | Path) -> ModelConfig:
             "`sam2s checkpoint convert PART OUT.safetensors --base WHOLE`"
         )
     if other := next((what for name, what in OTHER_MODELS.items() if name in state), ""):
-        raise CheckpointError(f"{path} is not a checkpoint of a known model: it is one of {other}, which is another network")
+        raise CheckpointError(
+            f"{path} is not a checkpoint of a known model: it is one of {other}, which is another network"
+        )
     raise CheckpointError(f"{path} is not a checkpoint of a known model: {_nearest_and_differences(state)}")
 
 
@@ -70,7 +72,11 @@ def part_of(state: Mapping[str, Tensor]) -> str:
     if not fits:
         return ""
     roots = sorted({name.split(".")[0] for name in state})
-    lacks = "nothing but its image encoder" if roots == ["image_encoder"] else f"without its image encoder: {', '.join(roots)}"
+    lacks = (
+        "nothing but its image encoder"
+        if roots == ["image_encoder"]
+        else f"without its image encoder: {', '.join(roots)}"
+    )
     which = fits[0] if len(fits) == 1 else f"{fits[0]} or another that is alike there ({len(fits)} are)"
     return f"{which}, {lacks} ({len(state)} tensors)"
 

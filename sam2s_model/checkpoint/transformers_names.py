@@ -75,7 +75,10 @@ POINTS = "sam_prompt_encoder.point_embeddings.{}.weight"
 
 
 POINT_EMBED = "prompt_encoder.point_embed.weight"
-IMAGE_CODE, PROMPT_CODE = "shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding"
+IMAGE_CODE, PROMPT_CODE = (
+    "shared_image_embedding.positional_embedding",
+    "prompt_encoder.shared_embedding.positional_embedding",
+)
 ROOTS = (
     "vision_encoder", "prompt_encoder", "mask_decoder", "shared_image_embedding", "memory_temporal_positional_encoding",
     "no_memory_embedding", "no_memory_positional_encoding", "no_object_pointer", "occlusion_spatial_embedding_parameter",
@@ -113,13 +116,16 @@ def _targets(config: ModelConfig) -> dict[str, tuple[tuple[str, ...], tuple[int,
     """Published name -> transformers' names of its parts, and its shape."""
     special = {GAUSSIAN, *(POINTS.format(i) for i in range(4))}
     shapes = known_shapes(config)
-    return {name: (_parts(name, config.name == "edgetam"), shape) for name, shape in shapes.items() if name not in special}
+    return {
+        name: (_parts(name, config.name == "edgetam"), shape) for name, shape in shapes.items() if name not in special
+    }
 
 
 def _shared(targets: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]], state: Mapping[str, Tensor]) -> float:
     """The share of tensors, of those of either, that a model and a state dict have in common, by name and shape."""
     both = sum(
-        all(part in state for part in parts) and tuple(state[parts[0]].shape[1:]) == shape[1:] for parts, shape in targets.values()
+        all(part in state for part in parts) and tuple(state[parts[0]].shape[1:]) == shape[1:]
+        for parts, shape in targets.values()
     )
     return both / (len(targets) + len(state) - both)
 

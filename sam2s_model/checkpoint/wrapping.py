@@ -13,7 +13,7 @@ from sam2s_model.checkpoint.adapters import is_adapter
 from sam2s_model.checkpoint.recognition import FOREIGN
 from sam2s_model.checkpoint.transformers_names import ROOTS as OF_TRANSFORMERS
 from sam2s_model.errors import CheckpointError
-from sam2s_model.model import MEMORY_PARTS
+from sam2s_model.network.model import MEMORY_PARTS
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
 """Under these a training loop stores the model's tensors, beside those of the optimizer and the like."""
@@ -21,7 +21,14 @@ WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
 PREFIXES = ("module.", "model.", "_orig_mod.")
 """What DistributedDataParallel, a module around the model and torch.compile put before every name."""
 
-TRANSPARENT = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "base_model")
+TRANSPARENT = (
+    "module",
+    "_orig_mod",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+    "_forward_module",
+    "base_model",
+)
 """Parts of names that wrappers of modules put in, wherever they stand; no model here has one."""
 
 IMAGE_HALF = ("image_encoder", "sam_prompt_encoder", "sam_mask_decoder", "decoder_proj", "no_mem_embed")
@@ -95,7 +102,9 @@ def _has_model(value: Any, depth: int = MAX_DEPTH) -> bool:
 
 
 def _holds_tensors(value: dict, depth: int = MAX_DEPTH) -> bool:
-    return depth > 0 and any(isinstance(v, Tensor) or isinstance(v, dict) and _holds_tensors(v, depth - 1) for v in value.values())
+    return depth > 0 and any(
+        isinstance(v, Tensor) or isinstance(v, dict) and _holds_tensors(v, depth - 1) for v in value.values()
+    )
 
 
 def _is_state_dict(content: Any) -> bool:
@@ -108,11 +117,19 @@ def _no_state_dict(content: Any, path: Path) -> CheckpointError:
     there = f"a {type(content).__name__}"
     if isinstance(content, dict):
         names = [repr(name) for name in content]
-        there = f"the keys {', '.join(names[:NAMED])}" + f" and {len(names) - NAMED} more" * (len(names) > NAMED) if names else "nothing"
-    return CheckpointError(f"{path} holds no state dict: expected {{'model': {{name: tensor}}}} or {{name: tensor}}, and it has {there}")
+        there = (
+            f"the keys {', '.join(names[:NAMED])}" + f" and {len(names) - NAMED} more" * (len(names) > NAMED)
+            if names
+            else "nothing"
+        )
+    return CheckpointError(
+        f"{path} holds no state dict: expected {{'model': {{name: tensor}}}} or {{name: tensor}}, and it has {there}"
+    )
 
 
-def without_prefixes(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
+def without_prefixes(
+    state: dict[str, Tensor], path: Path
+) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
     """A state dict without what stands before the names of a known model, what that was, and the names of other tensors.
 
     Parts that others add to such a model are kept, so that they are named and refused, and so are tensors at its own level that are
@@ -156,7 +173,9 @@ def _main_copy(copies: dict[str, dict[str, Tensor]], path: Path) -> str:
     most = max(map(len, copies.values()))
     whole = [prefix for prefix, own in copies.items() if 2 * len(own) > most]
     first = max(whole, key=lambda prefix: len(copies[prefix]))
-    whole = [p for p in whole if p == first or any(name in copies[first] for name in copies[p])]  # others are other parts of it
+    whole = [
+        p for p in whole if p == first or any(name in copies[first] for name in copies[p])
+    ]  # others are other parts of it
     if len(whole) > 1:
         whole = [prefix for prefix in whole if not AVERAGE.search(prefix)] or whole
     if len(whole) > 1:

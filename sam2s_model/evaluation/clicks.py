@@ -25,7 +25,9 @@ def centre(region: np.ndarray) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def correction(predicted: np.ndarray, truth: np.ndarray, void: np.ndarray | None = None) -> tuple[tuple[int, int], int] | None:
+def correction(
+    predicted: np.ndarray, truth: np.ndarray, void: np.ndarray | None = None
+) -> tuple[tuple[int, int], int] | None:
     """Where the next click goes, and its label: POSITIVE where the object was missed, NEGATIVE where there is none.
 
     predicted, truth, void: (H, W) bool. The region is the largest connected one (8 neighbours) of either kind; a missed one

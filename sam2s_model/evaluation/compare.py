@@ -71,7 +71,9 @@ def _weights(of_recording: np.ndarray, data_sets: Sequence[str]) -> np.ndarray:
     return 1 / sizes / len(set(names.tolist()))
 
 
-def _drawn(differences: np.ndarray, of_recording: np.ndarray, data_sets: Sequence[str], seed: int, draws: int) -> np.ndarray:
+def _drawn(
+    differences: np.ndarray, of_recording: np.ndarray, data_sets: Sequence[str], seed: int, draws: int
+) -> np.ndarray:
     """(draws, figures): the overall difference of recordings that were drawn with replacement in each data set."""
     rng = np.random.default_rng(seed)
     sums = np.stack([differences[of_recording == i].sum(0) for i in range(len(data_sets))])
@@ -88,7 +90,8 @@ def _means(values: np.ndarray) -> dict[str, dict[str, float]]:
     """values: (2, K, figures)"""
     first, other = values.mean(1)
     return {
-        name: dict(first=float(a), other=float(b), difference=float(b - a)) for name, a, b in zip(OF_OBJECTS, first, other)
+        name: dict(first=float(a), other=float(b), difference=float(b - a))
+        for name, a, b in zip(OF_OBJECTS, first, other)
     }
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.recording import ASSUMED_FPS, FIRST_STAMP_NS, Frame, Recording, Truth
-from sam2s_model.image_files import frame_names, probed_size, read_labels, read_rgb
-from sam2s_model.mask_files import MaskFiles, describe_reading, look_at
-from sam2s_model.mask_values import MaskReading, MaskStatistics, decide_object
+from sam2s_model.recordings.image_files import frame_names, probed_size, read_labels, read_rgb
+from sam2s_model.recordings.mask_files import MaskFiles, describe_reading, look_at
+from sam2s_model.recordings.mask_values import MaskReading, MaskStatistics, decide_object
 
 
 class TruthOf(ABC):

@@ -13,9 +13,9 @@ import numpy as np
 from sam2s_model.evaluation.clicks import correction, first_prompt
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_model.evaluation.recording import Frame, Recording, Truth
-from sam2s_model.lookahead import with_next
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracker import Tracker
+from sam2s_model.recordings.lookahead import with_next
+from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.tracks import Tracks
 
 

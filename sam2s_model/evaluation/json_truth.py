@@ -21,24 +21,37 @@ import numpy as np
 from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.files import TruthOf
 from sam2s_model.evaluation.recording import Truth
-from sam2s_model.image_files import natural_key, read_rgb
+from sam2s_model.recordings.image_files import natural_key, read_rgb
 
 VOID_LABELS = {"__ignore__", "ignore", "void"}
 NO_LABELS = {"_background_", "background"}
 TRACKS = ("track_id", "instance_id", "object_id", "obj_id", "tracking_id")  # of annotations, or of their attributes
-AREAS = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2, "rotation": 4, "oriented_rectangle": 4}  # shape -> least points
+AREAS = {
+    "polygon": 3,
+    "rectangle": 2,
+    "circle": 2,
+    "mask": 2,
+    "rotation": 4,
+    "oriented_rectangle": 4,
+}  # shape -> least points
 MOST_OBJECTS = 254
 
 
 def json_files(folder: Path) -> list[Path]:
     try:
-        return sorted((p for p in folder.glob("*.json") if not p.name.startswith(".")), key=lambda p: natural_key(p.name))
+        return sorted(
+            (p for p in folder.glob("*.json") if not p.name.startswith(".")), key=lambda p: natural_key(p.name)
+        )
     except OSError as error:
         raise SourceError(f"{folder} cannot be read ({error.strerror})") from error
 
 
 def is_coco(content: Any) -> bool:
-    return isinstance(content, dict) and isinstance(content.get("annotations"), list) and ("images" in content or "videos" in content)
+    return (
+        isinstance(content, dict)
+        and isinstance(content.get("annotations"), list)
+        and ("images" in content or "videos" in content)
+    )
 
 
 def json_truth(name: str, files: Sequence[Path]) -> JsonTruth:
@@ -78,7 +91,9 @@ class JsonTruth(TruthOf):
     def _object(self, key: tuple, class_name: str) -> int:
         if key not in self._ids:
             if len(self._ids) == MOST_OBJECTS:
-                raise SourceError(f"there are more than {MOST_OBJECTS} objects: expected at most as many in one recording")
+                raise SourceError(
+                    f"there are more than {MOST_OBJECTS} objects: expected at most as many in one recording"
+                )
             self._ids[key] = len(self._ids) + 1
             self.classes[self._ids[key]] = class_name
         return self._ids[key]
@@ -94,7 +109,11 @@ class LabelmeTruth(JsonTruth):
         self.name = name
         for path in files:
             with contextlib.suppress(SourceError):  # named when its image is read
-                keys = [(s["label"], s.get("group_id")) for s in self._shapes(path)[1] if s["label"] not in VOID_LABELS | NO_LABELS]
+                keys = [
+                    (s["label"], s.get("group_id"))
+                    for s in self._shapes(path)[1]
+                    if s["label"] not in VOID_LABELS | NO_LABELS
+                ]
                 self._shared += len(keys) > len(set(keys)) and any(group is None for _, group in keys)
                 for key in keys:
                     self._object(key, key[0])
@@ -139,9 +158,13 @@ class LabelmeTruth(JsonTruth):
         """Size (H, W) of the image, as far as it is told, and the shapes. Raises SourceError."""
         content = read_json(path)
         shapes = content.get("shapes") if isinstance(content, dict) else None
-        if not isinstance(shapes, list) or not all(isinstance(s, dict) and "label" in s and "points" in s for s in shapes):
+        if not isinstance(shapes, list) or not all(
+            isinstance(s, dict) and "label" in s and "points" in s for s in shapes
+        ):
             keys = ", ".join(map(repr, list(content)[:6])) if isinstance(content, dict) and content else "nothing"
-            raise SourceError(f"{path} is not a file of labelme, nor of COCO: expected shapes with label and points, and it has {keys}")
+            raise SourceError(
+                f"{path} is not a file of labelme, nor of COCO: expected shapes with label and points, and it has {keys}"
+            )
         height, width = content.get("imageHeight"), content.get("imageWidth")
         return ((int(height), int(width)) if height and width else None), shapes
 
@@ -151,13 +174,17 @@ def _labelme_area(shape: dict, size: tuple[int, int], path: Path) -> np.ndarray:
     kind, points = shape.get("shape_type") or "polygon", np.array(shape["points"], np.float64).reshape(-1, 2)
     if kind not in AREAS or len(points) < AREAS[kind]:
         many = f"{len(points)} points" if kind in AREAS else "no area"
-        raise SourceError(f"{path}: shape {shape['label']!r} is a {kind} with {many}: expected one of {', '.join(AREAS)}")
+        raise SourceError(
+            f"{path}: shape {shape['label']!r} is a {kind} with {many}: expected one of {', '.join(AREAS)}"
+        )
     if kind == "mask":
         return _labelme_mask(shape, points, size, path)
     if kind == "circle":
         (x, y), edge = points[0], points[1]
         turn = np.linspace(0, 2 * np.pi, 90, endpoint=False)
-        points = np.stack((x + np.hypot(*(edge - (x, y))) * np.cos(turn), y + np.hypot(*(edge - (x, y))) * np.sin(turn)), 1)
+        points = np.stack(
+            (x + np.hypot(*(edge - (x, y))) * np.cos(turn), y + np.hypot(*(edge - (x, y))) * np.sin(turn)), 1
+        )
     elif kind == "rectangle" and len(points) == 2:
         (x0, y0), (x1, y1) = points
         points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
@@ -219,7 +246,9 @@ class CocoTruth(JsonTruth):
         super().__init__()
         self.path = path
         try:
-            images, annotations = _of_videos(content) if "videos" in content else (content["images"], content["annotations"])
+            images, annotations = (
+                _of_videos(content) if "videos" in content else (content["images"], content["annotations"])
+            )
             self._sizes = {image["file_name"]: (int(image["height"]), int(image["width"])) for image in images}
             names = {image["id"]: image["file_name"] for image in images}
             categories = {c["id"]: str(c["name"]) for c in content.get("categories", [])}
@@ -240,7 +269,9 @@ class CocoTruth(JsonTruth):
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(f"{path} is not a file of COCO ({type(error).__name__}: {error})") from error
         how = "an id of a track" if tracked else "the category"
-        self._said = [f"COCO, {len(self.names)} images, {len(annotations)} annotations, {how} says which object each is of"]
+        self._said = [
+            f"COCO, {len(self.names)} images, {len(annotations)} annotations, {how} says which object each is of"
+        ]
 
     def __call__(self, image: Path) -> Truth | None:
         name = self.name_of(image)

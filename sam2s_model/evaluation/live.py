@@ -74,7 +74,9 @@ def newest_arrived(times: Sequence[int], deliveries: Sequence[Delivery]) -> list
     return [newest[end - 1] if end else None for end in ends]
 
 
-def live_steps(recording: Recording, log: LiveLog, protocol: Protocol) -> Iterator[tuple[Frame, Step | None, Step | None]]:
+def live_steps(
+    recording: Recording, log: LiveLog, protocol: Protocol
+) -> Iterator[tuple[Frame, Step | None, Step | None]]:
     """(frame, delivered, streaming) of each frame that was shown, in order.
 
     delivered: with the frame's own masks and the objects that they know; None for a frame that was dropped

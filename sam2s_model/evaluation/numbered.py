@@ -12,9 +12,9 @@ import cv2
 from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.json_truth import JsonTruth, json_files, json_truth
 from sam2s_model.evaluation.recording import Truth
-from sam2s_model.image_files import images_in, read_labels
-from sam2s_model.mask_files import MaskFiles
 from sam2s_model.paths import expanded
+from sam2s_model.recordings.image_files import images_in, read_labels
+from sam2s_model.recordings.mask_files import MaskFiles
 
 NS = 1_000_000_000
 
@@ -48,7 +48,9 @@ class NumberedMasks:
         for path in masks:
             other = self._paths.setdefault(_number(path), path)
             if other != path:
-                raise SourceError(f"{folder} has two masks of number {_number(path)}, {other.name} and {path.name}: leave one of them")
+                raise SourceError(
+                    f"{folder} has two masks of number {_number(path)}, {other.name} and {path.name}: leave one of them"
+                )
         self.from_one = _from_one(self._paths, frames)
         self._paths = {number - self.from_one: path for number, path in self._paths.items()}
         self.classes: dict[int, str] = {}
@@ -84,7 +86,9 @@ class NumberedMasks:
         truth = None if name is None else self._json.of_name(name, size)
         wrong = next((mask.shape for mask in truth.masks.values() if mask.shape != size), None) if truth else None
         if wrong:
-            raise SourceError(f"the areas of {name} are of {wrong[1]}x{wrong[0]} px: expected its frame's {size[1]}x{size[0]}")
+            raise SourceError(
+                f"the areas of {name} are of {wrong[1]}x{wrong[0]} px: expected its frame's {size[1]}x{size[0]}"
+            )
         return truth
 
 
@@ -107,5 +111,7 @@ def _number(path: Path) -> int:
     """The last number in a name; of two that are joined by . or _ seconds and nanoseconds."""
     found = re.search(r"(?:(\d+)[._](?=\d{9}$))?(\d+)$", path.stem)
     if not found:
-        raise SourceError(f"mask {path} has no number in its name: expected the number of its frame, or its stamp in ns")
+        raise SourceError(
+            f"mask {path} has no number in its name: expected the number of its frame, or its stamp in ns"
+        )
     return int(found[2]) + NS * int(found[1] or 0)

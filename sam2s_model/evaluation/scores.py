@@ -27,7 +27,14 @@ from sam2s_model.evaluation.recording import Frame
 SINGLE = "#"  # begins the name of a class that is a single object
 OF_OBJECTS = ("j", "f", "jf", "dice")
 OF_CLASSES = ("ciou", "mciou", "miou")
-OF_TRACKS = ("presence_precision", "presence_recall", "presence_f1", "false_presence", "id_switches", "frames_to_recover")
+OF_TRACKS = (
+    "presence_precision",
+    "presence_recall",
+    "presence_f1",
+    "false_presence",
+    "id_switches",
+    "frames_to_recover",
+)
 FIGURES = (*OF_OBJECTS, *OF_CLASSES, *OF_TRACKS)
 
 
@@ -119,7 +126,9 @@ class Scorer:
         return dict(
             figures=figures(self.rows, list(self._areas.values()), self.ids),
             objects=[
-                dict(object=label, class_name=self._classes.get(label, ""), object_id=object_id, **self._of_object(label))
+                dict(
+                    object=label, class_name=self._classes.get(label, ""), object_id=object_id, **self._of_object(label)
+                )
                 for label, object_id in self.ids.items()
             ],
             unprompted=sorted(self._seen - set(self.ids)),
@@ -134,7 +143,9 @@ class Scorer:
         found = figures(rows, [], {label: self.ids[label]})
         return dict(frames=sum(row.scored for row in rows), **{name: found[name] for name in (*OF_OBJECTS, *OF_TRACKS)})
 
-    def _class_areas(self, step: Step, expected: dict[int, np.ndarray], void: np.ndarray | None) -> dict[str, list[int]]:
+    def _class_areas(
+        self, step: Step, expected: dict[int, np.ndarray], void: np.ndarray | None
+    ) -> dict[str, list[int]]:
         names: dict[str, list[int]] = {}
         for label in expected:
             names.setdefault(self._classes.get(label, f"{SINGLE}{label}"), []).append(label)
@@ -159,7 +170,9 @@ def figures(rows: Sequence[Row], areas: Sequence[dict[str, list[int]]], ids: dic
         **out,
         **presence_figures(counted),
         "presence": asdict(counted),
-        "id_switches": sum(metrics.id_switches([ids[label], *(r.track or -1 for r in own)]) for label, own in by_object.items()),
+        "id_switches": sum(
+            metrics.id_switches([ids[label], *(r.track or -1 for r in own)]) for label, own in by_object.items()
+        ),
         "frames_to_recover": _mean(lengths),
         "recoveries": lengths,
         "never_recovered": sum(still for _, still in losses),
@@ -172,7 +185,9 @@ def class_figures(areas: Sequence[dict[str, list[int]]]) -> dict[str, float | No
     table = np.array([[of_frame.get(name, [0, 0, 0]) for name in names] for of_frame in areas], np.int64)
     table = table.reshape(len(areas), len(names), 3)
     found = dict(
-        ciou=_mean(metrics.challenge_iou(table).tolist()), mciou=metrics.mean_class_iou(table), miou=metrics.mean_iou(table)
+        ciou=_mean(metrics.challenge_iou(table).tolist()),
+        mciou=metrics.mean_class_iou(table),
+        miou=metrics.mean_iou(table),
     )
     return {name: None if value is None or math.isnan(value) else value for name, value in found.items()}
 

@@ -121,7 +121,9 @@ def _is_cuda(device: str) -> bool:
 def published(name: str) -> Published:
     """An entry of the catalogue. Raises CheckpointError that lists the names."""
     if name in packaged_checkpoints():
-        raise CheckpointError(f"checkpoint {name!r} is in the package: there is nothing to download, its name is used as it is")
+        raise CheckpointError(
+            f"checkpoint {name!r} is in the package: there is nothing to download, its name is used as it is"
+        )
     if name not in CATALOG:
         raise CheckpointError(f"no checkpoint {name!r} is published: expected one of {', '.join(CATALOG)}")
     return CATALOG[name]
@@ -153,7 +155,11 @@ def resolve_checkpoint(given: str | Path) -> Path:
     entry = next((entry for entry in CATALOG.values() if entry.file == path.name), None)
     if entry is not None and path.name == name:
         hint = f"{how_to_get(entry)}, and pass the name {entry.name}"
-    elif meant := similar_path(path) if len(path.parts) > 1 else similar_name(name, [*packaged, *CATALOG]) or similar_path(path):
+    elif (
+        meant := similar_path(path)
+        if len(path.parts) > 1
+        else similar_name(name, [*packaged, *CATALOG]) or similar_path(path)
+    ):
         hint = f"did you mean {meant!r}? Otherwise {hint}"
     raise CheckpointError(f"checkpoint {name!r} does not exist: {hint}")
 

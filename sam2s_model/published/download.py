@@ -75,7 +75,9 @@ def source_url(entry: Published, mirror: str = "") -> str:
         return url
     if parts.scheme not in schemes or not (parts.hostname or parts.scheme == "file"):
         what = f"mirror {mirror!r}" if mirror else f"address {url!r}"
-        raise CheckpointError(f"{what} is not one to download from: expected {', '.join(s + '://...' for s in schemes)}")
+        raise CheckpointError(
+            f"{what} is not one to download from: expected {', '.join(s + '://...' for s in schemes)}"
+        )
     return url
 
 

@@ -32,7 +32,9 @@ def file_in(folder: Path) -> Path:
     if shard is not None:
         return shard
     if any((folder / name).is_file() for name in ADAPTER):
-        raise CheckpointError(f"checkpoint {str(folder)!r} is a folder with LoRA layers alone, as PEFT saves them: {MERGE}")
+        raise CheckpointError(
+            f"checkpoint {str(folder)!r} is a folder with LoRA layers alone, as PEFT saves them: {MERGE}"
+        )
     for pattern, advice in FOREIGN_FOLDERS.items():
         if any(folder.glob(pattern)):
             raise CheckpointError(f"checkpoint {str(folder)!r} is a folder of {advice}")
@@ -51,7 +53,9 @@ def files_of(path: Path) -> tuple[Path, ...]:
             names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
             files = tuple(path.with_name(name) for name in names)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path} is not an index of a checkpoint's parts ({type(error).__name__}: {error})") from error
+            raise CheckpointError(
+                f"{path} is not an index of a checkpoint's parts ({type(error).__name__}: {error})"
+            ) from error
     elif shard := SHARD.match(path.name):
         count, digits = int(shard["count"]), len(shard["number"])
         names = [f"{shard['stem']}-{i:0{digits}}-of-{shard['count']}{shard['suffix']}" for i in range(count + 1)]
@@ -61,5 +65,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
         return (path,)
     lost = [file.name for file in files if not file.is_file()]
     if lost:
-        raise CheckpointError(f"{path} is a part of a checkpoint of {len(files)} files, and {len(lost)} are not there: {lost[0]} is the first")
+        raise CheckpointError(
+            f"{path} is a part of a checkpoint of {len(files)} files, and {len(lost)} are not there: {lost[0]} is the first"
+        )
     return files

@@ -66,7 +66,9 @@ class _SafeRedirects(HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
         if after != "https" and not before == after == "http":
-            raise DownloadError(f"{req.full_url} leads to {newurl}: a download does not follow from {before} to {after}")
+            raise DownloadError(
+                f"{req.full_url} leads to {newurl}: a download does not follow from {before} to {after}"
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -123,13 +123,15 @@ class Look:
     def _draw_spots(rng: np.random.Generator, frames: int) -> np.ndarray:
         """(T, N, 6): x, y, long and short half axis (in sides), angle (degrees), brightness of each spot."""
         count = int(rng.integers(*SPOTS))
-        spots = np.column_stack([
-            rng.uniform(0, 1, (count, 2)),
-            rng.uniform(0.006, 0.05, count),
-            rng.uniform(0.003, 0.015, count),
-            rng.uniform(0, 180, count),
-            rng.uniform(90, 255, count),
-        ])
+        spots = np.column_stack(
+            [
+                rng.uniform(0, 1, (count, 2)),
+                rng.uniform(0.006, 0.05, count),
+                rng.uniform(0.003, 0.015, count),
+                rng.uniform(0, 180, count),
+                rng.uniform(90, 255, count),
+            ]
+        )
         moved = np.repeat(spots[None], frames, axis=0)
         moved[:, :, :2] += np.cumsum(rng.normal(0, 0.01, (frames, count, 2)), axis=0)
         moved[:, :, 5] *= rng.uniform(0.5, 1, (frames, count))

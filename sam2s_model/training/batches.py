@@ -123,7 +123,13 @@ def _draw_source(data: Data, rng: np.random.Generator, length: int) -> tuple[Sou
 
 
 def draw_clip(
-    data: Data, config: DataConfig, rng: np.random.Generator, seed: int, step: int, length: int, chosen: tuple | None = None
+    data: Data,
+    config: DataConfig,
+    rng: np.random.Generator,
+    seed: int,
+    step: int,
+    length: int,
+    chosen: tuple | None = None,
 ) -> Clip:
     """One clip. A source is drawn by its weight, then one of its recordings, its frames, and how they are changed.
 
@@ -171,10 +177,14 @@ def _draw_readable(data: Data, config, source, recordings, rng, *rest, **more) -
         except SourceError as error:
             problem = error
             data.unreadable[str(error)] = None
-    raise SourceError(f"{MOST_UNREADABLE} files in a row of {source.path} cannot be read, the last: {problem}") from problem
+    raise SourceError(
+        f"{MOST_UNREADABLE} files in a row of {source.path} cannot be read, the last: {problem}"
+    ) from problem
 
 
-def _draw_shown(data: Data, config: DataConfig, source, recordings, rng, *rest) -> tuple[_Raw, tuple[float, float] | None]:
+def _draw_shown(
+    data: Data, config: DataConfig, source, recordings, rng, *rest
+) -> tuple[_Raw, tuple[float, float] | None]:
     """Frames of which the first is one of those that show an object, for sources in which they are rare."""
     for least in (config.min_area, 0.0):
         for which in rng.permutation(len(recordings)):
@@ -186,7 +196,15 @@ def _draw_shown(data: Data, config: DataConfig, source, recordings, rng, *rest) 
 
 
 def _draw_raw(
-    data, config: DataConfig, source: SourceConfig, recordings, rng, seed: int, step: int, length: int, shown: Sequence[int] = ()
+    data,
+    config: DataConfig,
+    source: SourceConfig,
+    recordings,
+    rng,
+    seed: int,
+    step: int,
+    length: int,
+    shown: Sequence[int] = (),
 ) -> _Raw:
     """shown: where the first frame has to be one of some"""
     if source.kind == "scene":

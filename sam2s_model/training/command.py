@@ -13,7 +13,9 @@ def train(
     config: Annotated[Path, typer.Argument(help="a YAML file, such as those in config/train")],
     set_: Annotated[
         Optional[List[str]],
-        typer.Option("--set", metavar="KEY=VALUE", help="change the configuration, such as optimizer.lr=1e-4; repeatable"),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="change the configuration, such as optimizer.lr=1e-4; repeatable"
+        ),
     ] = None,
     output: Annotated[Optional[Path], typer.Option(help="folder of the run; a run in it is resumed")] = None,
 ) -> None:

@@ -27,9 +27,9 @@ from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_model.evaluation.recording import Truth
 from sam2s_model.metrics import boundary_f, iou, j_and_f
-from sam2s_model.model import Sam2Model
-from sam2s_model.scene import SceneConfig
-from sam2s_model.tracker import Tracker
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.clip import Recording
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import SceneRecording, open_source
@@ -106,7 +106,11 @@ class Ledger:
 
 
 def measure(
-    model: Sam2Model, recordings: Sequence[Recording], policy: str, config: TrackerConfig = TrackerConfig(), frames: int = 0
+    model: Sam2Model,
+    recordings: Sequence[Recording],
+    policy: str,
+    config: TrackerConfig = TrackerConfig(),
+    frames: int = 0,
 ) -> Figures:
     """Follow every object of every recording from its mask on the first frame that shows it. frames: at most, 0: all.
 
@@ -150,7 +154,13 @@ def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) 
             extra = max(0, absence - BY_ITSELF) / SceneConfig.fps
             period = round((SceneConfig.event_period + extra) * SceneConfig.fps)
             config = SceneConfig(
-                width=width, height=height, frames=2 * period, seed=seed, classes="forceps,forceps", smoke=0.9, absence=extra
+                width=width,
+                height=height,
+                frames=2 * period,
+                seed=seed,
+                classes="forceps,forceps",
+                smoke=0.9,
+                absence=extra,
             )
             recording = SceneRecording(config, NANO_CLASSES)
             recording.name = f"{recording.name}, {absence} frames away"
@@ -179,10 +189,14 @@ def main(
     ] = None,
     recordings: Annotated[List[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
     only: Annotated[List[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
-    long_term: Annotated[bool, typer.Option(help="scenes in which instruments leave for 30, 100 and 300 frames")] = False,
+    long_term: Annotated[
+        bool, typer.Option(help="scenes in which instruments leave for 30, 100 and 300 frames")
+    ] = False,
     seed: Annotated[List[int], typer.Option(help="of the long-term scenes; repeatable")] = [1],
     policy: Annotated[List[str], typer.Option(help="default: all that the checkpoint can run; repeatable")] = [],
-    option: Annotated[List[str], typer.Option(metavar="NAME=VALUE", help="of TrackerConfig, such as max_objects=4; repeatable")] = [],
+    option: Annotated[
+        List[str], typer.Option(metavar="NAME=VALUE", help="of TrackerConfig, such as max_objects=4; repeatable")
+    ] = [],
     frames: Annotated[int, typer.Option(help="most frames of a recording; 0: all")] = 0,
     image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
@@ -213,7 +227,10 @@ def main(
                 progress.update(task, description=f"{title}, {name}")
                 rows.append(measure(model, group, name, config, frames))
                 progress.advance(task, len(group))
-            print(f"\n{title}: {', '.join(r.name for r in group)}\n\n{table(rows, Tracker(model).policy_name)}", flush=True)
+            print(
+                f"\n{title}: {', '.join(r.name for r in group)}\n\n{table(rows, Tracker(model).policy_name)}",
+                flush=True,
+            )
             report["groups"][title] = dict(recordings=[r.name for r in group], policies=[asdict(row) for row in rows])
             if out:
                 out.write_text(json.dumps(report, indent=1) + "\n")

@@ -29,7 +29,9 @@ class Phase:
     image_share: float = option(-1.0, "share of batches that are single images", low=-1.0, high=1.0)
     sampling: str = option("", "which frames make a clip", choices=("", "vanilla", "tsms", "divemem"))
     lr: float = option(1.0, "factor of the learning rate", low=0.0, high=1000.0)
-    learn_statistics: bool = option(False, "batch normalisation learns its statistics: for a convolutional encoder from scratch")
+    learn_statistics: bool = option(
+        False, "batch normalisation learns its statistics: for a convolutional encoder from scratch"
+    )
     learn_encoder: bool = option(True, "the image encoder learns, too; without it a step takes half as long")
 
     def __post_init__(self):
@@ -40,14 +42,22 @@ class Phase:
 class OptimizerConfig:
     """AdamW. The rate rises over `warmup` steps, then falls to lr * final along a cosine over the whole run."""
 
-    lr: float = option(1e-5, "highest learning rate; 1e-5 is SAM2S's, for weights that are trained already", low=0.0, high=1.0)
+    lr: float = option(
+        1e-5, "highest learning rate; 1e-5 is SAM2S's, for weights that are trained already", low=0.0, high=1.0
+    )
     final: float = option(0.1, "learning rate at the end, as a part of lr", low=0.0, high=1.0)
     encoder_lr: float = option(1.0, "factor for the image encoder", low=0.0, high=100.0)
     warmup: int = option(100, "steps", low=0)
-    weight_decay: float = option(0.1, "of matrices and convolutions; vectors and embeddings have none", low=0.0, high=10.0)
+    weight_decay: float = option(
+        0.1, "of matrices and convolutions; vectors and embeddings have none", low=0.0, high=10.0
+    )
     clip: float = option(0.1, "longest gradient; 0.1 is SAM2's, 1 is better from scratch", low=1e-6)
-    ema: float = option(0.999, "decay of the average of the weights that becomes the checkpoint; 0: no average", low=0.0, high=0.99999)
-    accumulate: int = option(1, "parts that a batch is split into, one after the other, to need less memory", low=1, high=1024)
+    ema: float = option(
+        0.999, "decay of the average of the weights that becomes the checkpoint; 0: no average", low=0.0, high=0.99999
+    )
+    accumulate: int = option(
+        1, "parts that a batch is split into, one after the other, to need less memory", low=1, high=1024
+    )
 
     def __post_init__(self):
         check_options(self)
@@ -58,7 +68,9 @@ class LossConfig:
     """Weights of the losses; the defaults are the published ones (SAM2S, arXiv 2511.16618 sec. 4)."""
 
     arl: float = option(20.0, "ambiguity-resilient learning: focal loss against softened masks", low=0.0)
-    arl_sigma: float = option(1.0, "of the 5x5 Gaussian that softens, px; 0: hard masks, SAM2's own focal loss", low=0.0, high=10.0)
+    arl_sigma: float = option(
+        1.0, "of the 5x5 Gaussian that softens, px; 0: hard masks, SAM2's own focal loss", low=0.0, high=10.0
+    )
     focal_alpha: float = option(0.25, "weight of the object against the rest; negative: none", low=-1.0, high=1.0)
     focal_gamma: float = option(2.0, "how much less sure pixels count", low=0.0, high=10.0)
     dice: float = option(1.0, "overlap", low=0.0)
@@ -66,11 +78,19 @@ class LossConfig:
     occlusion: float = option(1.0, "object score against presence", low=0.0)
     tsl: float = option(0.1, "temporal semantic learning: class token against class table", low=0.0)
     features: float = option(1.0, "distillation: features against a teacher's, where there is one", low=0.0)
-    masks: float = option(1.0, "distillation: masks against a teacher's for the same prompts, where there is one", low=0.0)
-    correspondence: float = option(0.0, "distillation: affinities between views of one scene (data.views) against a teacher's", low=0.0)
+    masks: float = option(
+        1.0, "distillation: masks against a teacher's for the same prompts, where there is one", low=0.0
+    )
+    correspondence: float = option(
+        0.0, "distillation: affinities between views of one scene (data.views) against a teacher's", low=0.0
+    )
     temperature: float = option(0.07, "of those affinities", low=0.001, high=10.0)
-    entropy: float = option(10.0, "weight of the cross-entropy that a run from scratch starts with, in place of arl", low=0.0)
-    entropy_steps: int = option(0, "steps over which it gives way to arl: with that alone masks stay empty for long", low=0)
+    entropy: float = option(
+        10.0, "weight of the cross-entropy that a run from scratch starts with, in place of arl", low=0.0
+    )
+    entropy_steps: int = option(
+        0, "steps over which it gives way to arl: with that alone masks stay empty for long", low=0
+    )
     stride: int = option(1, "masks are compared at the image's side divided by this", choices=(1, 2, 4))
 
     def __post_init__(self):
@@ -87,15 +107,28 @@ class PromptConfig:
     box_jitter: float = option(0.1, "most that an edge of a box is off, in sides of the box", low=0.0, high=1.0)
     clicks: int = option(3, "corrective clicks on a corrected frame; 7 is published", low=0, high=16)
     corrected_frames: int = option(2, "most corrected frames of a clip, the first one included", low=0, high=64)
-    correct: float = option(0.5, "probability that a step has corrections; published with 1 for points and boxes", low=0.0, high=1.0)
-    click_from_truth: float = option(0.1, "probability that clicks are on the object, not on an error", low=0.0, high=1.0)
-    hard: float = option(0.0, "probability that corrections are clicks where student and teacher disagree, and both answer", low=0.0, high=1.0)
-    images_without_mask: bool = option(True, "single images are prompted with boxes and points only: a mask is its own answer")
+    correct: float = option(
+        0.5, "probability that a step has corrections; published with 1 for points and boxes", low=0.0, high=1.0
+    )
+    click_from_truth: float = option(
+        0.1, "probability that clicks are on the object, not on an error", low=0.0, high=1.0
+    )
+    hard: float = option(
+        0.0,
+        "probability that corrections are clicks where student and teacher disagree, and both answer",
+        low=0.0,
+        high=1.0,
+    )
+    images_without_mask: bool = option(
+        True, "single images are prompted with boxes and points only: a mask is its own answer"
+    )
 
     def __post_init__(self):
         check_options(self)
         if not self.mask + self.box + self.point > 0 or (self.images_without_mask and not self.box + self.point > 0):
-            raise ConfigError(f"mask, box, point are {self.mask}, {self.box}, {self.point}: expected odds that are not all 0")
+            raise ConfigError(
+                f"mask, box, point are {self.mask}, {self.box}, {self.point}: expected odds that are not all 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -103,8 +136,12 @@ class RolloutConfig:
     """How clips are run through."""
 
     max_objects: int = option(3, "most objects of a clip; of more, some are drawn", low=1, high=254)
-    forced_presence: bool = option(False, "memories are told whether the object is there; published: the model's own answer")
-    short_only: float = option(0.3, "probability that a DiveMem clip's long-term frames are remembered as short-term ones", low=0.0, high=1.0)
+    forced_presence: bool = option(
+        False, "memories are told whether the object is there; published: the model's own answer"
+    )
+    short_only: float = option(
+        0.3, "probability that a DiveMem clip's long-term frames are remembered as short-term ones", low=0.0, high=1.0
+    )
     longest_gap: int = option(300, "DiveMem: the age of the conditional frame is drawn up to this, frames", low=1)
 
     def __post_init__(self):
@@ -120,7 +157,9 @@ class TeacherConfig:
 
     checkpoint: str = option("", "its file; empty: no teacher")
     size: int = option(0, "side of its input, px; 0: that of the clips", low=0, high=4096)
-    cache_mb: int = option(4096, "memory for what it said of clips that come again, see `data.pool`", low=0, high=1_000_000)
+    cache_mb: int = option(
+        4096, "memory for what it said of clips that come again, see `data.pool`", low=0, high=1_000_000
+    )
 
     def __post_init__(self):
         check_options(self)
@@ -145,15 +184,22 @@ class TrainConfig:
     """A training run. Raises ConfigError for a value out of its limits."""
 
     model: str = option("sam2s_nano", "name of the configuration; auto: that of init")
-    init: str = option("", "checkpoint to start from, complete or an image half; package: the package's sam2s_nano; empty: random weights")
+    init: str = option(
+        "",
+        "checkpoint to start from, complete or an image half; package: the package's sam2s_nano; empty: random weights",
+    )
     decoder_from: str = option("", "without init: checkpoint that prompt encoder and mask decoder are taken from")
     long_term: bool = option(True, "the model gets SAM2S's embedding of long-term memories, if it has none")
     class_token: bool = option(True, "the model gets SAM2S's class token, if it has none, for the classes of data")
     output: str = option("output/train", "folder of the run; a run in it is resumed")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    precision: str = option("auto", "of the computation: auto (bf16 on CUDA), bf16 or fp32", choices=("auto", "bf16", "fp32"))
+    precision: str = option(
+        "auto", "of the computation: auto (bf16 on CUDA), bf16 or fp32", choices=("auto", "bf16", "fp32")
+    )
     seed: int = option(0, "of weights, clips and prompts", low=0)
-    freeze: tuple[str, ...] = option((), "beginnings of names of weights that stay as they are; image_half: all that memory does not need")
+    freeze: tuple[str, ...] = option(
+        (), "beginnings of names of weights that stay as they are; image_half: all that memory does not need"
+    )
     save_every: int = option(200, "steps from one saved state to the next, all that a kill can cost", low=1)
     log_every: int = option(10, "steps from one line of the log to the next", low=1)
     max_minutes: float = option(0.0, "stop and save after that long, 0: no limit; the same command goes on", low=0.0)

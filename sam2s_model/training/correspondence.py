@@ -18,7 +18,9 @@ from sam2s_model.training.clip import Clip
 
 def related(clips: Sequence[Clip]) -> list[tuple[int, int]]:
     """Pairs of clips, one after the other, that show one scene."""
-    return [(i, i + 1) for i in range(len(clips) - 1) if clips[i].scene is not None and clips[i].scene == clips[i + 1].scene]
+    return [
+        (i, i + 1) for i in range(len(clips) - 1) if clips[i].scene is not None and clips[i].scene == clips[i + 1].scene
+    ]
 
 
 def unit_tokens(coarse: Tensor) -> Tensor:

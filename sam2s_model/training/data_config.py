@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sam2s_model.config import NANO_CLASSES, check_options, option
 from sam2s_model.errors import ConfigError
-from sam2s_model.mask_values import HOW
+from sam2s_model.recordings.mask_values import HOW
 
 KINDS = ("davis", "folder", "images", "boxes", "scene", "store")
 
@@ -30,20 +30,28 @@ class SourceConfig:
     only: tuple[str, ...] = option((), "names of the recordings to take; empty: all")
     without: tuple[str, ...] = option((), "names of recordings that are held out")
     class_name: str = option("", "class of all its objects, where no label set says more; empty: unknown")
-    label_set: str = option("", "YAML table of the class of each value in label images, of each box's class + 1; empty: values are objects")
+    label_set: str = option(
+        "", "YAML table of the class of each value in label images, of each box's class + 1; empty: values are objects"
+    )
     mask_values: str = option("auto", "how values of masks are read: auto, labels (255 is void) or binary", choices=HOW)
-    threshold: int = option(0, "label values from this one on are one object, lower ones none; 0: values are as they are", low=0, high=255)
+    threshold: int = option(
+        0, "label values from this one on are one object, lower ones none; 0: values are as they are", low=0, high=255
+    )
     values: tuple[int, ...] = option((), "label values that are objects, others are none; empty: all")
     ignore: tuple[int, ...] = option((), "label values of pixels that are not scored")
     stills: bool = option(False, "davis, folder, boxes: the frames are single images, not a video")
-    teacher: str = option("", "pack that a teacher has written for these images: features, and masks where there are none")
+    teacher: str = option(
+        "", "pack that a teacher has written for these images: features, and masks where there are none"
+    )
     first_seed: int = option(1000, "scene: smaller seeds are for tests and evaluation", low=0)
     scenes: int = option(0, "scene: how many different ones; 0: ever new ones", low=0)
     height: int = option(0, "scene: px that it is drawn at; 0: the side of the clip", low=0, high=4096)
     frames: int = option(0, "scene: length of each; 0: 600", low=0, high=10**9)
     views: int = option(1, "views of each image that a teacher's store keeps: the whole, then crops", low=1, high=64)
     every: int = option(1, "of a recording, each n-th frame that a teacher's store keeps", low=1, high=10**6)
-    most: int = option(0, "store: the first entries alone, so that one that still grows gives the same clips; 0: all", low=0)
+    most: int = option(
+        0, "store: the first entries alone, so that one that still grows gives the same clips; 0: all", low=0
+    )
     reach: int = option(15, "store: most frames between two views of one video", low=0)
 
 
@@ -53,7 +61,9 @@ def check_values(source: SourceConfig) -> None:
         if not 0 <= value <= 255:
             raise ConfigError(f"source {source.path} names the label value {value}: expected 0 to 255")
     if source.threshold and source.values:
-        raise ConfigError(f"source {source.path} has threshold {source.threshold} and values {source.values}: expected one of them")
+        raise ConfigError(
+            f"source {source.path} has threshold {source.threshold} and values {source.values}: expected one of them"
+        )
     if source.mask_values == "binary" and (source.threshold or source.values or source.ignore):
         raise ConfigError(
             f"source {source.path} has mask_values binary, and threshold, values or ignore, which say what each value is: "
@@ -75,7 +85,9 @@ class AugmentConfig:
     highlights: float = option(0.2, "probability of specular highlights", low=0.0, high=1.0)
     jitter: float = option(0.01, "movement from frame to frame, in image sides", low=0.0, high=0.5)
     still_motion: float = option(0.06, "the same for a still that stands in for a video", low=0.0, high=0.5)
-    noise: float = option(0.0, "most standard deviation of noise, of the range of values; drawn for a clip", low=0.0, high=0.5)
+    noise: float = option(
+        0.0, "most standard deviation of noise, of the range of values; drawn for a clip", low=0.0, high=0.5
+    )
 
     def __post_init__(self):
         check_options(self)
@@ -93,16 +105,27 @@ class DataConfig:
     size: int = option(512, "side of the square images, px", low=32, high=4096)
     length: int = option(8, "frames of a clip", low=1, high=64)
     frames: int = option(32, "images in a batch: frames // length clips, or as many single images", low=1, high=4096)
-    views: int = option(1, "of a batch of single images, how many in a row are of one image or video, where a source is a store", low=1, high=64)
-    image_share: float = option(0.2, "share of batches that are single images; 0.2 is images:video 1:4", low=0.0, high=1.0)
+    views: int = option(
+        1,
+        "of a batch of single images, how many in a row are of one image or video, where a source is a store",
+        low=1,
+        high=64,
+    )
+    image_share: float = option(
+        0.2, "share of batches that are single images; 0.2 is images:video 1:4", low=0.0, high=1.0
+    )
     sampling: str = option("divemem", "which frames make a clip", choices=("vanilla", "tsms", "divemem"))
     stride: int = option(1, "vanilla: most frames from one to the next", low=1, high=64)
     reverse: float = option(0.5, "probability of a clip that runs backwards", low=0.0, high=1.0)
     min_area: float = option(0.003, "least share of the first frame that an object must cover", low=0.0, high=1.0)
     pool: int = option(0, "different batches of single images; after them they come again. 0: ever new ones", low=0)
     scene_pool: int = option(64, "drawn scene clips to choose from at a step", low=1, high=100_000)
-    scene_fresh: float = option(0.5, "new scene clips in the pool at each step; others are seen again", low=0.0, high=1000.0)
-    cache_mb: int = option(1024, "memory for frames and scene clips that are ready; more is only faster", low=0, high=1_000_000)
+    scene_fresh: float = option(
+        0.5, "new scene clips in the pool at each step; others are seen again", low=0.0, high=1000.0
+    )
+    cache_mb: int = option(
+        1024, "memory for frames and scene clips that are ready; more is only faster", low=0, high=1_000_000
+    )
     workers: int = option(1, "threads that draw the clips of a batch; the clips do not depend on it", low=1, high=256)
     augment: AugmentConfig = AugmentConfig()
 

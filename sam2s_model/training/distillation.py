@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.image_features import ImageFeatures
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.cache import ByteCache
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig
@@ -102,7 +102,9 @@ class Distillation(nn.Module):
         """Compare affinities of views of one scene with the teacher's; the sum, see `pairs`."""
         found = related(clips) if self._affinity and seen is not None else []
         with torch.autocast(encoded.coarse.device.type, enabled=False):
-            return affinity_loss(encoded.coarse.float(), encoded.coarse if seen is None else seen.coarse, found, self._temperature)
+            return affinity_loss(
+                encoded.coarse.float(), encoded.coarse if seen is None else seen.coarse, found, self._temperature
+            )
 
     def feature_loss(
         self, model: Sam2Model, clips: Sequence[Clip], encoded: ImageFeatures, seen: ImageFeatures | None
@@ -142,7 +144,9 @@ class Distillation(nn.Module):
             best = masks[torch.arange(len(masks), device=masks.device), found.iou[:, part].argmax(1)]
             return masks if alike else best[:, None], best
 
-        return lambda points, labels: Answer(*(x.clone() for x in ask(points, labels)))  # plain tensors, that autograd accepts
+        return lambda points, labels: Answer(
+            *(x.clone() for x in ask(points, labels))
+        )  # plain tensors, that autograd accepts
 
 
 def off(said: Tensor, target: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """How well a checkpoint tracks: J and F on recordings, from a prompt on each object's first frame.
 
-    python -m sam2s_model.training.evaluate CHECKPOINT --recordings FOLDER --scene 1 --scene 2
+python -m sam2s_model.training.evaluate CHECKPOINT --recordings FOLDER --scene 1 --scene 2
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import Protocol
-from sam2s_model.evaluation.recording import FIRST_STAMP_NS, Frame, Truth
-from sam2s_model.evaluation.recording import Recording as EvaluatedRecording
+from sam2s_model.evaluation.recording import FIRST_STAMP_NS, Frame, Recording as EvaluatedRecording, Truth
 from sam2s_model.evaluation.scores import Scorer
-from sam2s_model.model import Sam2Model
-from sam2s_model.scene import SceneConfig
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.clip import Recording
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import SceneRecording, numbered_scene, open_source
-from sam2s_model.tracker import Tracker
 
 PROMPTS = ("mask", "box")
 FRAME_NS = 40_000_000
@@ -151,7 +150,9 @@ def table(columns: dict[str, Sequence[Score]]) -> str:
         frames = next(score.frames for score in rows if score)
         cells = [f"{100 * s.jf:.1f} (J {100 * s.j:.1f}, F {100 * s.f:.1f})" if s else "" for s in rows]
         lines.append(f"| {name} | {frames} | {' | '.join(cells)} |")
-    means = [f"**{100 * np.nanmean([s.jf for s in scores]):.1f}**" if len(scores) else "" for scores in columns.values()]
+    means = [
+        f"**{100 * np.nanmean([s.jf for s in scores]):.1f}**" if len(scores) else "" for scores in columns.values()
+    ]
     lines.append(f"| mean | | {' | '.join(means)} |")
     accuracy = [[s.class_accuracy for s in scores if s.class_accuracy is not None] for scores in columns.values()]
     if any(accuracy):

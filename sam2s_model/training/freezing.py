@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 
 IMAGE_HALF = "image_half"
 
@@ -25,7 +25,9 @@ def freeze(model: Sam2Model, names: Sequence[str]) -> int:
         found = {key for key, _ in model.named_parameters() if _begins(key, name)}
         if not found:
             tops = sorted({key.split(".")[0] for key, _ in model.named_parameters()})
-            raise ConfigError(f"freeze names {name!r}: expected image_half or the beginning of a weight's name: {', '.join(tops)}")
+            raise ConfigError(
+                f"freeze names {name!r}: expected image_half or the beginning of a weight's name: {', '.join(tops)}"
+            )
         chosen |= found
     for key, parameter in model.named_parameters():
         parameter.requires_grad_(key not in chosen)

@@ -89,7 +89,10 @@ def plot(log: Log, path: Path) -> str:
         axis(ticker.LogFormatter(minor_thresholds=(2, 0.5)))
     seen = [(line["step"], 100 * line["iou_seen"]) for line in lines if line.get("iou_seen") is not None]
     scored = [(line["step"], line["jf"]) for line in lines if line.get("jf") is not None]
-    for points, style in ((seen, dict(color="#90b0d0", label="IoU in training")), (scored, dict(color="#c04020", marker="o", label="J&F"))):
+    for points, style in (
+        (seen, dict(color="#90b0d0", label="IoU in training")),
+        (scored, dict(color="#c04020", marker="o", label="J&F")),
+    ):
         if points:
             right.plot(*zip(*points), **style)
     right.set(title="masks, %", xlabel="step", ylim=(0, 100))

@@ -19,7 +19,7 @@ import yaml
 from sam2s_model.checkpoint.reading import CLASSES
 from sam2s_model.device import resolve_device, resolve_dtype
 from sam2s_model.errors import ConfigError, TrainingError
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.batches import batch, clip_numbers, opened
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig, as_table
@@ -156,7 +156,12 @@ class Trainer:
         plan = draw_plan(np.random.default_rng((config.seed, step, PROMPTS)), config.prompts, length)
         numbers = clip_numbers(data, clips, (world.rank, world.size))
         parts = [
-            (part, choose_objects(part, part_numbers, (config.seed, step, OBJECTS), config.rollout.max_objects, data.min_area))
+            (
+                part,
+                choose_objects(
+                    part, part_numbers, (config.seed, step, OBJECTS), config.rollout.max_objects, data.min_area
+                ),
+            )
             for part, part_numbers in _split(clips, numbers, config.optimizer.accumulate)
         ]
         each = events(plan, length, config.prompts.clicks)
@@ -193,7 +198,11 @@ class Trainer:
             apart = self.distillation.correspondence_loss(clips, encoded, seen)
             found = None
             if events(plan, len(clips[0]), config.prompts.clicks) and len(objects):
-                teacher = self.distillation.masks(seen, objects, len(clips[0]), model.image_size) if config.loss.masks else None
+                teacher = (
+                    self.distillation.masks(seen, objects, len(clips[0]), model.image_size)
+                    if config.loss.masks
+                    else None
+                )
                 found = Rollout(model, clips, encoded, objects, plan, held, config, teacher).run()
         loss = config.loss.features * unlike / max(1.0, counted.frames)
         loss = loss + config.loss.correspondence * apart / max(1.0, counted.related)
@@ -221,7 +230,9 @@ class Trainer:
         else:
             self.bad += 1
             if self.bad >= BAD_STEPS:
-                raise TrainingError(f"the gradient was no number in {self.bad} steps in a row, at step {self.step}: lower optimizer.lr")
+                raise TrainingError(
+                    f"the gradient was no number in {self.bad} steps in a row, at step {self.step}: lower optimizer.lr"
+                )
         numbers = dict(zip(names, sums))
         return {**numbers, "weighted": weighted, "features": features, "correspondence": correspondence, "gradient": length,
                 "steps": 1.0, **dataclasses.asdict(counted)}  # fmt: skip
@@ -265,7 +276,9 @@ class Trainer:
         line = {"step": self.step, "seconds": round(self.seconds, 1), "lr": learning_rate(self.config, self.step - 1)}
         taught = {"features": sums["features"] / max(1.0, sums["frames"])}
         taught["correspondence"] = sums["correspondence"] / max(1.0, sums["related"])
-        line["loss"] = sums["weighted"] / pairs + sum(getattr(self.config.loss, name) * value for name, value in taught.items())
+        line["loss"] = sums["weighted"] / pairs + sum(
+            getattr(self.config.loss, name) * value for name, value in taught.items()
+        )
         for name in ("arl", "entropy", "dice", "iou", "occlusion", "tsl", "masks"):
             line[name] = sums[name] / pairs
         line |= taught
@@ -286,12 +299,20 @@ class Trainer:
         if self.world.rank == 0:
             found = open_recordings(options.sources, self.config.data.classes, options.recordings)
             self._scores = tuple(
-                evaluate(self.averaged_model(), found, options.prompt, classes=self.config.data.classes, most_frames=options.frames)
+                evaluate(
+                    self.averaged_model(),
+                    found,
+                    options.prompt,
+                    classes=self.config.data.classes,
+                    most_frames=options.frames,
+                )
             )
             jf = {score.name: round(100 * score.jf, 2) for score in self._scores}
             mean = float(np.nanmean(list(jf.values())))
             self._log.write({"step": self.step, "seconds": round(self.seconds, 1), "jf": round(mean, 2), "jf_each": jf})
-            shown.say(f"step {self.step}: J&F {mean:.1f}, " + ", ".join(f"{name} {value:.1f}" for name, value in jf.items()))
+            shown.say(
+                f"step {self.step}: J&F {mean:.1f}, " + ", ".join(f"{name} {value:.1f}" for name, value in jf.items())
+            )
             self._plot(shown)
         self.world.wait()
 

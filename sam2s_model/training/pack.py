@@ -36,7 +36,9 @@ class TeacherPack:
     index: dict[str, int]
 
     @classmethod
-    def of(cls, names, features: np.ndarray, mean: np.ndarray, basis: np.ndarray, masks: list[np.ndarray]) -> TeacherPack:
+    def of(
+        cls, names, features: np.ndarray, mean: np.ndarray, basis: np.ndarray, masks: list[np.ndarray]
+    ) -> TeacherPack:
         """features: (N, C, h, w) float, already in the basis; masks: N of (K, side, side) bool."""
         scale = (np.abs(features).max((0, 2, 3)) / 127 + 1e-12).astype(np.float32)
         quantised = np.round(features / scale[:, None, None]).astype(np.int8)

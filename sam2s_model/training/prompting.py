@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, POSITIVE
+from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, POSITIVE
 from sam2s_model.training.config import PromptConfig
 
 KINDS = ("mask", "box", "point")

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2s_model.image_features import ImageFeatures
-from sam2s_model.model import ABSENT_LOGIT, Sam2Model
-from sam2s_model.segmenter import PREVIOUS_LIMIT
+from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.model import ABSENT_LOGIT, Sam2Model
+from sam2s_model.tracking.segmenter import PREVIOUS_LIMIT
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig
 from sam2s_model.training.losses import FrameLosses, frame_losses
@@ -85,7 +85,14 @@ class Rollout:
         config: TrainConfig,
         teacher=None,
     ):
-        self.model, self.objects, self.plan, self.roles, self.config, self.teacher = model, objects, plan, roles, config, teacher
+        self.model, self.objects, self.plan, self.roles, self.config, self.teacher = (
+            model,
+            objects,
+            plan,
+            roles,
+            config,
+            teacher,
+        )
         self.length = len(clips[0])
         self.truth = Truth(clips, objects, config.loss.stride, model.device)
         self.rows = torch.tensor(objects.rows, device=model.device)
@@ -175,12 +182,16 @@ class Rollout:
             total = losses if total is None else total + losses
         return total, answer
 
-    def _disagree(self, plain, features, answer: Answer, told, points: Tensor, labels: Tensor) -> tuple[FrameLosses, Answer]:
+    def _disagree(
+        self, plain, features, answer: Answer, told, points: Tensor, labels: Tensor
+    ) -> tuple[FrameLosses, Answer]:
         """Click where student and teacher differ on the first frame; all points so far are the prompt of both, no mask is."""
         total = None
         for _ in range(self.config.prompts.clicks):
             drawn = []
-            for rng, mine, theirs in zip(self.objects.draws, self._shown(answer.logits[:, 0]), self._shown(told.best - 0.5)):
+            for rng, mine, theirs in zip(
+                self.objects.draws, self._shown(answer.logits[:, 0]), self._shown(told.best - 0.5)
+            ):
                 drawn.append(draw_correction(rng, mine, theirs, np.ones_like(mine)))
             clicks = torch.from_numpy(np.stack([place for place, _ in drawn]))[:, None].to(points.device)
             kinds = torch.tensor([label for _, label in drawn], device=points.device)[:, None]
@@ -237,7 +248,9 @@ def condition(
     code = {"conditional": prompted, "long": config.num_memories if config.long_term_embedding else prompted}
     seen = [m for m in memories if m.role != "short" or now - m.frame <= window]
     codes = torch.tensor([code.get(m.role, now - m.frame - 1) for m in seen], device=gaps.device)
-    pointed = [m for m in memories if m.role == "conditional" or (m.role == "short" and now - m.frame < config.max_pointers)]
+    pointed = [
+        m for m in memories if m.role == "conditional" or (m.role == "short" and now - m.frame < config.max_pointers)
+    ]
     unseen = [1.0 if m.frame == 0 else 0.0 for m in pointed]
     ages = torch.tensor([float(now - m.frame) for m in pointed], device=gaps.device)
     ages = ages[None] + gaps[:, None] * torch.tensor(unseen, device=gaps.device)

@@ -11,14 +11,16 @@ from torch import Tensor
 from sam2s_model.checkpoint import read_checkpoint, recognise
 from sam2s_model.checkpoint.recognition import CLASS_TABLE, LONG_TERM, SCORE_HEAD
 from sam2s_model.errors import CheckpointError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.training.config import TrainConfig
 
 PROMPT_HALF = ("sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
 FINE = ("sam_mask_decoder.conv_s0.", "sam_mask_decoder.conv_s1.")  # of it, what depends on the width of the features
 DECODER_INPUT = 0.25  # standard deviation of the features that SAM2's decoders were trained with
-PACKAGE = "package"  # as `init`: the checkpoint of the package that has a memory and was trained here, on every machine alike
+PACKAGE = (
+    "package"  # as `init`: the checkpoint of the package that has a memory and was trained here, on every machine alike
+)
 PACKAGED = "sam2s_nano"
 PROMPTED = "maskmem_tpos_enc"  # its last row is the temporal code of prompted frames
 
@@ -49,13 +51,17 @@ def start_model(config: TrainConfig, say: Callable[[str], object] = print) -> Sa
     needed = [name for name in missing if not name.startswith(MEMORY_PARTS)]
     if wrong or needed:
         first = f"{wrong[0]!r} is not in it or has another shape" if wrong else f"{needed[0]!r} is missing"
-        raise CheckpointError(f"{path} is not a checkpoint of {model.name}: {len(wrong) + len(needed)} differences, {first}")
+        raise CheckpointError(
+            f"{path} is not a checkpoint of {model.name}: {len(wrong) + len(needed)} differences, {first}"
+        )
     model.load_state_dict(state, strict=False)
     if LONG_TERM in missing and LONG_TERM in own and PROMPTED in state:
         with torch.no_grad():
             model.long_term_tpos_enc.copy_(model.maskmem_tpos_enc[-1:])
     if stored.extra:
-        say(f"{path}: {len(stored.extra)} tensors are no part of {model.name} and are not used, the first is {stored.extra[0]}")
+        say(
+            f"{path}: {len(stored.extra)} tensors are no part of {model.name} and are not used, the first is {stored.extra[0]}"
+        )
     if missing:
         parts = sorted({part.rstrip(".") for part in MEMORY_PARTS for name in missing if name.startswith(part)})
         say(f"{path} lacks {', '.join(parts)}: they start from random weights")

@@ -40,7 +40,9 @@ def load_state(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         before, now = _flat(as_table(build(TrainConfig, state["config"], ""))), _flat(as_table(config))
     except Exception as error:  # what was not written by `save_state` makes the reader raise anything
-        raise TrainingError(f"{path} is not the state of a run ({type(error).__name__}): give another output folder") from error
+        raise TrainingError(
+            f"{path} is not the state of a run ({type(error).__name__}): give another output folder"
+        ) from error
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE):
             raise ConfigError(

@@ -203,7 +203,11 @@ class TeacherStore:
             packed = zlib.decompress(self._blob(i, self.entries[i].masks))
         except zlib.error as error:
             raise SourceError(f"the masks of entry {i} of {self.folder} cannot be decoded ({error})") from error
-        return np.unpackbits(np.frombuffer(packed, np.uint8), count=count * side * side).reshape(count, side, side).astype(bool)
+        return (
+            np.unpackbits(np.frombuffer(packed, np.uint8), count=count * side * side)
+            .reshape(count, side, side)
+            .astype(bool)
+        )
 
     def _blob(self, i: int, place: tuple[int, int]) -> bytes:
         first, length = place
@@ -239,7 +243,9 @@ def _header(path: Path) -> dict[str, Any]:
 def _same_header(path: Path, before: dict, now: dict) -> None:
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
-            raise ConfigError(f"{path} is of a store with {key} = {before.get(key)!r}, not {now.get(key)!r}: give another folder")
+            raise ConfigError(
+                f"{path} is of a store with {key} = {before.get(key)!r}, not {now.get(key)!r}: give another folder"
+            )
 
 
 def _entries(folder: Path) -> list[Entry]:
@@ -264,6 +270,8 @@ def _open_at(path: Path, length: int):
     file = open(path, "ab")
     if file.tell() < length:
         file.close()
-        raise SourceError(f"{path} has {path.stat().st_size} bytes, {length} belong to entries that are written: begin anew")
+        raise SourceError(
+            f"{path} has {path.stat().st_size} bytes, {length} belong to entries that are written: begin anew"
+        )
     file.truncate(length)
     return file

@@ -25,7 +25,9 @@ def draw_views(
     store = TeacherStore.load(source.path)
     usable = min(len(store), source.most or len(store))
     if not usable or store.size != config.size:
-        raise ConfigError(f"store {source.path} has {usable} views of {store.size} px: expected some, of size = {config.size}")
+        raise ConfigError(
+            f"store {source.path} has {usable} views of {store.size} px: expected some, of size = {config.size}"
+        )
     first = int(rng.integers(usable))
     entry = store.entries[first]
     others = [

@@ -47,7 +47,9 @@ class TeachConfig:
 
     checkpoint: str = option("", "the teacher: any model of the family; an image half is enough")
     size: int = option(384, "side of the square views, px", low=64, high=4096)
-    precision: str = option("auto", "of the teacher: auto (bf16 on CUDA), bf16 or fp32", choices=("auto", "bf16", "fp32"))
+    precision: str = option(
+        "auto", "of the teacher: auto (bf16 on CUDA), bf16 or fp32", choices=("auto", "bf16", "fp32")
+    )
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     seed: int = option(0, "of the views, and of their order", low=0)
     coarse: int = option(5, "clicks along a side of the grid for proposals", low=1, high=64)
@@ -63,7 +65,9 @@ class TeachConfig:
             check_options(source)
             check_values(source)
             if source.kind in ("scene", "store"):
-                raise ConfigError(f"sources has one of kind {source.kind!r}: expected files: davis, folder, images or boxes")
+                raise ConfigError(
+                    f"sources has one of kind {source.kind!r}: expected files: davis, folder, images or boxes"
+                )
         if not self.sources or not self.checkpoint:
             raise ConfigError(f"{len(self.sources)} sources and checkpoint {self.checkpoint!r}: expected both")
 
@@ -130,7 +134,12 @@ def _write(writer: StoreWriter, teacher: Teacher, config: TeachConfig, job: Job)
     first = writer.views[job.name, job.frame]
     for view in range(job.views):
         geometry = WHOLE if view == 0 else _crop(config, job, view)
-        jpeg = encode(".jpg", cv2.cvtColor(geometry.warp(0, image, config.size), cv2.COLOR_RGB2BGR), cv2.IMWRITE_JPEG_QUALITY, QUALITY)
+        jpeg = encode(
+            ".jpg",
+            cv2.cvtColor(geometry.warp(0, image, config.size), cv2.COLOR_RGB2BGR),
+            cv2.IMWRITE_JPEG_QUALITY,
+            QUALITY,
+        )
         if 0 < view < first:
             continue
         shown = decode(jpeg)
@@ -208,13 +217,17 @@ def _said(source: SourceConfig) -> dict:
 def main(
     config: Annotated[Path, typer.Argument(help="a YAML file, such as those in config/teach")],
     store: Annotated[Path, typer.Argument(help="folder to write; one that is not complete is gone on with")],
-    set_: Annotated[Optional[List[str]], typer.Option("--set", metavar="KEY=VALUE", help="change the configuration; repeatable")] = None,
+    set_: Annotated[
+        Optional[List[str]], typer.Option("--set", metavar="KEY=VALUE", help="change the configuration; repeatable")
+    ] = None,
 ) -> None:
     """Write what a teacher says of images: features on three levels, and masks."""
     count, unreadable = teach(read_config(TeachConfig, config, set_ or ()), store)
     for problem in unreadable:
         print(f"left out: {problem}")
-    print(f"{store}: {count} entries, {sum(f.stat().st_size for f in store.iterdir()) / 1e9:.2f} GB, {len(unreadable)} images left out")
+    print(
+        f"{store}: {count} entries, {sum(f.stat().st_size for f in store.iterdir()) / 1e9:.2f} GB, {len(unreadable)} images left out"
+    )
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from sam2s_model.checkpoint import load_model
 from sam2s_model.errors import ConfigError, Sam2sError
-from sam2s_model.field import endoscope_field
-from sam2s_model.image_files import read_rgb
-from sam2s_model.image_features import ImageFeatures
-from sam2s_model.model import Sam2Model
-from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, POSITIVE
+from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, POSITIVE
+from sam2s_model.recordings.image_files import read_rgb
+from sam2s_model.tracking.field_of_view import endoscope_field
 from sam2s_model.training.datasets.images import stills
 from sam2s_model.training.pack import TeacherPack
 
@@ -203,7 +203,9 @@ def principal_directions(features: Tensor, channels: int) -> tuple[Tensor, Tenso
 def main(
     checkpoint: Annotated[Path, typer.Argument(help="the teacher: any model of the family; an image half is enough")],
     pack: Annotated[Path, typer.Argument(help="the file to write")],
-    images: Annotated[List[Path], typer.Option(help="folder of images, of frames/ or of folders, or a video; repeatable")],
+    images: Annotated[
+        List[Path], typer.Option(help="folder of images, of frames/ or of folders, or a video; repeatable")
+    ],
     every: Annotated[int, typer.Option(help="take every n-th image", min=1)] = 1,
     size: Annotated[int, typer.Option(help="side of the teacher's input, px")] = 1024,
     channels: Annotated[int, typer.Option(help="of the features that are kept", min=1, max=256)] = 32,

@@ -17,13 +17,13 @@ from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_model.evaluation.recording import Recording
 from sam2s_model.evaluation.scores import Scorer
-from sam2s_model.model import Sam2Model
-from sam2s_model.tracker import Tracker
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.tracks import MAX_LABEL
+from sam2s_ros.evaluation.overlap import summary_ms
 from sam2s_ros.evaluation.sources import open_recordings
 from sam2s_ros.evaluation.step_output import StepOutput, WorstFrames
 from sam2s_ros.evaluation.task import Engine, Task
-from sam2s_ros.overlap import summary_ms
 
 WARM_UP = 2  # steps that are not timed: the first has no object, the second is slower
 

@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 
 from sam2s_model.metrics import j_and_f
-from sam2s_ros.overlap import summary_ms
+from sam2s_ros.evaluation.overlap import summary_ms
 
 TEMPLATE = "report.html.jinja"
 WIDTH, HEIGHT = 600, 120  # of a chart, in its own units

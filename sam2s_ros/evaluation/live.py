@@ -14,13 +14,13 @@ from sam2s_model.evaluation.files import FileRecording
 from sam2s_model.evaluation.live import prompt_frames
 from sam2s_model.evaluation.recording import Recording
 from sam2s_model.tracks import MAX_LABEL
-from sam2s_ros.dds import free_domain, local_environment
-from sam2s_ros.demo import DRAIN_TIMEOUT, GRAPH_TIMEOUT, LOAD_TIMEOUT, QUIET, SETTLE, STEP_TIMEOUT
+from sam2s_ros.demo.run import DRAIN_TIMEOUT, GRAPH_TIMEOUT, LOAD_TIMEOUT, QUIET, SETTLE, STEP_TIMEOUT
 from sam2s_ros.evaluation.evaluate import frames_expected, recording_of
 from sam2s_ros.evaluation.live_result import live_result
 from sam2s_ros.evaluation.runners import Outcome
 from sam2s_ros.evaluation.task import Engine, Task
-from sam2s_ros.graph import ChildDied, Graph, tail
+from sam2s_ros.processes.dds import free_domain, local_environment
+from sam2s_ros.processes.graph import ChildDied, Graph, tail
 
 if TYPE_CHECKING:  # loads rclpy, which is done when its environment is there
     from sam2s_ros.evaluation.live_client import LiveClient, LivePrompts
@@ -47,7 +47,7 @@ class LiveNode:
         from sam2s_ros.evaluation.live_client import LiveClient
 
         with Graph(self._logs, environment) as graph:
-            graph.start("tracker", "sam2s_ros.tracker_node", _tracker_parameters(tasks[0].engine))
+            graph.start("tracker", "sam2s_ros.tracker.node", _tracker_parameters(tasks[0].engine))
             with LiveClient(graph.check) as client:
                 status = self._activated(client)
                 self._say(f"tracker is active: {status.model} on {status.device}")
@@ -78,7 +78,7 @@ class LiveNode:
         with TemporaryDirectory() as folder:
             client.begin()
             client.reset()
-            graph.start("replay", "sam2s_ros.replay_node", _replay_parameters(task, recording, Path(folder)))
+            graph.start("replay", "sam2s_ros.replay.node", _replay_parameters(task, recording, Path(folder)))
             try:
                 client.wait_for_replay(GRAPH_TIMEOUT)
                 time.sleep(SETTLE)
@@ -92,7 +92,9 @@ class LiveNode:
             finally:
                 code = graph.stop("replay", timeout=REPLAY_TIMEOUT)["replay"]
         if code:
-            raise SourceError(f"the replay of {task.key} ended with exit code {code}: {tail(self._logs / 'replay.log', 1)}")
+            raise SourceError(
+                f"the replay of {task.key} ended with exit code {code}: {tail(self._logs / 'replay.log', 1)}"
+            )
         after = client.get_state().status
         return live_result(task, recording, client.log, before, after, refused=prompts.refused, interrupted=interrupted)
 

@@ -17,13 +17,13 @@ from sam2s_model.evaluation.follow import appeared, prompt_objects
 from sam2s_model.evaluation.live import Delivery, GivenPrompt, LiveLog, PackedTruth
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracker import PromptResult
+from sam2s_model.tracking.tracker import PromptResult
 from sam2s_model.tracks import Tracks
-from sam2s_ros.demo import GRAPH_TIMEOUT
-from sam2s_ros.demo_client import POLL, DemoClient
-from sam2s_ros.messages import to_ns, tracks_from_message
+from sam2s_ros.demo.run import GRAPH_TIMEOUT
+from sam2s_ros.interfaces.messages import to_ns, tracks_from_message
 from sam2s_ros.msg import TrackedMasks
-from sam2s_ros.replay_node import FRAMES_QOS
+from sam2s_ros.processes.graph_client import POLL, DemoClient
+from sam2s_ros.replay.node import FRAMES_QOS
 
 # Deeper than the tracker's own: what this process does besides must not cost masks.
 MASKS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)

@@ -9,9 +9,9 @@ from sam2s_model.config import ModelConfig
 from sam2s_model.evaluation.live import LiveLog, live_steps
 from sam2s_model.evaluation.recording import Recording
 from sam2s_model.evaluation.scores import Scorer, data_set_figures, overall_figures
+from sam2s_ros.evaluation.overlap import summary_ms
 from sam2s_ros.evaluation.step_output import StepOutput, WorstFrames
 from sam2s_ros.evaluation.task import Task
-from sam2s_ros.overlap import summary_ms
 
 if TYPE_CHECKING:  # reports are made without ROS
     from sam2s_ros.msg import TrackerStatus

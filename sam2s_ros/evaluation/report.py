@@ -14,7 +14,7 @@ from sam2s_model.evaluation.scores import data_set_figures, overall_figures
 from sam2s_model.metrics import j_and_f
 from sam2s_ros.evaluation.html import render
 from sam2s_ros.evaluation.live_result import live_report
-from sam2s_ros.overlap import summary_ms
+from sam2s_ros.evaluation.overlap import summary_ms
 
 JSON, CSV, HTML = "report.json", "frames.csv", "report.html"
 COLUMNS = (
@@ -52,7 +52,11 @@ def make_report(
         frames_read=sum(result["frames_read"] for result in results),
         live=live_report(results) if configuration["mode"] == "live" else None,
         interrupted=interrupted,
-        unscored={f"{r['data_set']}/{r['name']}": why_nothing(r, configuration["protocol"]) for r in results if not r["scored_frames"]},
+        unscored={
+            f"{r['data_set']}/{r['name']}": why_nothing(r, configuration["protocol"])
+            for r in results
+            if not r["scored_frames"]
+        },
         failed=failed,
         attempts=attempts,
         configuration=configuration,
@@ -76,7 +80,18 @@ def why_nothing(result: dict[str, Any], protocol: dict[str, Any]) -> str:
 
 
 def _recording(result: dict[str, Any]) -> dict[str, Any]:
-    kept = ("data_set", "name", "frames_read", "annotated", "scored_frames", "size", "odd", "unprompted", "figures", "objects")
+    kept = (
+        "data_set",
+        "name",
+        "frames_read",
+        "annotated",
+        "scored_frames",
+        "size",
+        "odd",
+        "unprompted",
+        "figures",
+        "objects",
+    )
     return {name: result[name] for name in kept}
 
 

@@ -20,15 +20,15 @@ from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_model.evaluation.recording import Recording
-from sam2s_model.mask_files import said_once
-from sam2s_ros.checkpoints import checkpoint_or_default
-from sam2s_ros.dds import share_directory
+from sam2s_model.recordings.mask_files import said_once
+from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.evaluation.evaluate import evaluate
 from sam2s_ros.evaluation.live import LiveNode
 from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import Here, Processes, RayCluster, run_all
 from sam2s_ros.evaluation.sources import Source, left_out, open_recordings
 from sam2s_ros.evaluation.task import Engine, Task
+from sam2s_ros.processes.dds import share_directory
 
 RUN, RECORDINGS = "evaluation.json", "recordings"
 
@@ -136,17 +136,21 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
     checkpoint = checkpoint_or_default(options.checkpoint, kind, options.engine.device, options.say)
     engine = replace(options.engine, checkpoint=str(checkpoint.resolve()))
     folder = options.output.resolve()
-    return [
-        replace(
-            task,
-            engine=engine,
-            overlay=str(folder / "overlay" / f"{task.key}.mp4") if options.overlay else "",
-            masks=str(folder / "masks" / task.key) if options.masks else "",
-            masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
-            rate=options.rate,
-        )
-        for task in tasks
-    ], checkpoint, lines + said_once(_mask_lines([opened[task.key] for task in tasks]))
+    return (
+        [
+            replace(
+                task,
+                engine=engine,
+                overlay=str(folder / "overlay" / f"{task.key}.mp4") if options.overlay else "",
+                masks=str(folder / "masks" / task.key) if options.masks else "",
+                masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
+                rate=options.rate,
+            )
+            for task in tasks
+        ],
+        checkpoint,
+        lines + said_once(_mask_lines([opened[task.key] for task in tasks])),
+    )
 
 
 def _mask_lines(recordings: list[Recording]) -> list[tuple[str, str]]:

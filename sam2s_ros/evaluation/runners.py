@@ -75,7 +75,9 @@ class RayCluster:
         try:
             import ray
         except ImportError as error:
-            raise ConfigError(f"--ray {address} needs Ray, which is not installed: pip install 'sam2s_ros[ray]'") from error
+            raise ConfigError(
+                f"--ray {address} needs Ray, which is not installed: pip install 'sam2s_ros[ray]'"
+            ) from error
         self._ray, self._evaluate = ray, evaluate
         if not ray.is_initialized():
             try:

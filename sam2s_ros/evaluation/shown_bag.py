@@ -11,9 +11,9 @@ from std_msgs.msg import Header
 
 from sam2s_model.evaluation.follow import Step
 from sam2s_model.semantics import GENERIC
-from sam2s_ros.masks_bag import MasksBag
-from sam2s_ros.messages import masks_message, to_time
+from sam2s_ros.interfaces.messages import masks_message, to_time
 from sam2s_ros.overlay import draw_overlay
+from sam2s_ros.recorder.masks_bag import MasksBag
 
 MASKS, LABEL_IMAGE, OVERLAY = "/tracker/masks", "/tracker/label_image", "/tracker/overlay/compressed"
 

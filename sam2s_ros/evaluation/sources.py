@@ -12,9 +12,8 @@ from sam2s_model.evaluation.layouts import open_layout, recognise_layout
 from sam2s_model.evaluation.numbered import NumberedMasks
 from sam2s_model.evaluation.recording import Frame, Recording, Truth
 from sam2s_model.paths import expanded
-from sam2s_model.sequences import without_masks
-from sam2s_ros.sources import FrameSource, open_source
-from sam2s_ros.sources import Frame as SourceFrame
+from sam2s_model.recordings.sequences import without_masks
+from sam2s_ros.replay.sources import Frame as SourceFrame, FrameSource, open_source
 
 MOST_FRAMES = 10**9  # a larger number is a stamp in ns
 
@@ -45,7 +44,11 @@ def open_recordings(source: Source) -> list[Recording]:
     """
     path = expanded(source.spec)
     if source.layout != "auto" or (path.is_dir() and recognise_layout(path)):
-        for option, value in (("--truth", source.truth), ("--topic", source.topic), ("--mask-topic", source.mask_topic)):
+        for option, value in (
+            ("--truth", source.truth),
+            ("--topic", source.topic),
+            ("--mask-topic", source.mask_topic),
+        ):
             if value:
                 raise SourceError(f"{option} {value} was given, but {source.spec} is a folder with masks of its own")
         found = open_layout(path, source.layout, source.mask_values)
@@ -85,7 +88,9 @@ class StreamRecording(Recording):
         self._masks = NumberedMasks(source.truth, source.mask_values, frames) if source.truth else None
         name = source.spec.replace("=", "") if self._source.kind == "scene" else Path(source.spec).stem
         name = re.sub(r"[^\w.-]+", "_", name)
-        super().__init__(name, name, self._source.fps, self._source.class_names or (self._masks.classes if self._masks else {}))
+        super().__init__(
+            name, name, self._source.fps, self._source.class_names or (self._masks.classes if self._masks else {})
+        )
         self.length = self._source.length
 
     def describe_masks(self) -> str:
@@ -114,7 +119,9 @@ class StreamRecording(Recording):
         if nearest is None:
             return ""
         if self._source.kind != "bag":
-            return f": the nearest is {nearest}" + (", a mask is named by its frame's number" if number > MOST_FRAMES else "")
+            return f": the nearest is {nearest}" + (
+                ", a mask is named by its frame's number" if number > MOST_FRAMES else ""
+            )
         if number < MOST_FRAMES:
             return f": it is named by a number, and a bag's masks are by their frame's stamp in ns, such as {nearest}"
         return f": the nearest is {abs(number - nearest) * 1e-6:.6g} ms away"

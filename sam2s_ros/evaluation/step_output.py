@@ -47,14 +47,18 @@ class StepOutput:
                 Path(file).parent.mkdir(parents=True, exist_ok=True)
             if self._masks:
                 Path(self._masks).mkdir(parents=True, exist_ok=True)
-                for old in Path(self._masks).rglob("*.png"):  # a live run that was interrupted had masks of other frames
+                for old in Path(self._masks).rglob(
+                    "*.png"
+                ):  # a live run that was interrupted had masks of other frames
                     old.unlink()
             if self._bag_path:
                 from sam2s_ros.evaluation.shown_bag import ShownBag
 
                 self._bag = ShownBag(Path(self._bag_path), self._model)
         except OSError as error:
-            raise ConfigError(f"{error.filename} cannot be written to ({error.strerror}): give another --output") from error
+            raise ConfigError(
+                f"{error.filename} cannot be written to ({error.strerror}): give another --output"
+            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,7 +85,9 @@ class StepOutput:
                 mask = tracks.label_map == known[label] if label in known else np.zeros(tracks.size, bool)
                 self._write_png(Path(self._masks) / folder / f"{step.frame.name}.png", mask.astype(np.uint8) * 255)
             return
-        ids = np.zeros(256, np.uint8)  # of what is in the map, 255 outside the field among it, nothing but objects stays
+        ids = np.zeros(
+            256, np.uint8
+        )  # of what is in the map, 255 outside the field among it, nothing but objects stays
         for label, value in known.items():
             ids[value] = label
         self._write_png(Path(self._masks) / f"{step.frame.name}.png", ids[tracks.label_map])

@@ -35,11 +35,15 @@ def report_table(report: dict[str, Any], output: Path) -> Group:
                 table.add_row(f"  {own['name']}", str(own["scored_frames"]), *_percents(own["figures"]), *shown)
         table.add_section()
     memory = timing["memory_bytes"] / 1e6 if timing["memory_bytes"] else None
-    table.add_row("mean of data sets", "", *_percents(report["overall"]), _number(timing["fps"]), _number(memory), style="bold")
+    table.add_row(
+        "mean of data sets", "", *_percents(report["overall"]), _number(timing["fps"]), _number(memory), style="bold"
+    )
     odd = sum(own["odd"]["count"] for own in report["recordings"])
     came = f"played, masks of {live['delivered']}" if live else "read, none dropped"
     bare = sum(own["frames_read"] - own["annotated"] for own in report["recordings"])
-    lines = [f"{report['frames_read']} frames {came}, {bare} of them without a mask; {odd} odd images or masks left out"]
+    lines = [
+        f"{report['frames_read']} frames {came}, {bare} of them without a mask; {odd} odd images or masks left out"
+    ]
     lines += _odd_lines(report["recordings"])
     lines += [f"nothing was scored of {name}: {reason}" for name, reason in report["unscored"].items()]
     lines += ["interrupted: the same command goes on with what is left"] if report["interrupted"] else []
@@ -56,12 +60,16 @@ def _odd_lines(recordings: list[dict[str, Any]]) -> list[str]:
         f"{own['data_set']}/{own['name']}: {own['odd']['count']} left out, the first: {own['odd']['named'][0]}"
         for own in with_odd[:MOST_ODD]
     ]
-    return lines + ([f"and {len(with_odd) - MOST_ODD} more recordings, see the report"] if len(with_odd) > MOST_ODD else [])
+    return lines + (
+        [f"and {len(with_odd) - MOST_ODD} more recordings, see the report"] if len(with_odd) > MOST_ODD else []
+    )
 
 
 def _live_table(live: dict[str, Any]) -> Table:
     """live: of a report, see `live_report`"""
-    table = Table(title="live; latency from the publication of an image to the arrival of its masks, ms", title_justify="left")
+    table = Table(
+        title="live; latency from the publication of an image to the arrival of its masks, ms", title_justify="left"
+    )
     table.add_column("recording", overflow="fold")
     for name in ("dropped %", "p50", "p90", "p99", "streaming J&F"):
         table.add_column(name, justify="right")
@@ -80,7 +88,9 @@ def comparison_tables(first: str, other: str, found: dict[str, Any]) -> Group:
         if FIGURES[name] in OF_OBJECTS:
             table.add_column(name, justify="right")
     for row in found["recordings"]:
-        table.add_row(f"{row['data_set']}/{row['name']}", *(f"{100 * row[name]['difference']:+.1f}" for name in OF_OBJECTS))
+        table.add_row(
+            f"{row['data_set']}/{row['name']}", *(f"{100 * row[name]['difference']:+.1f}" for name in OF_OBJECTS)
+        )
     table.add_section()
     alone = len(found["recordings"]) == len({row["data_set"] for row in found["recordings"]})
     form = "{difference:+.1f}" if alone else "{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
@@ -92,7 +102,9 @@ def comparison_tables(first: str, other: str, found: dict[str, Any]) -> Group:
     lines += [f"different in {', '.join(changed)}" if changed else "same configuration"]
     lost = found["left_out"]
     if lost["first"] or lost["other"]:
-        lines.append(f"left out: {lost['first']} objects that only the first has, {lost['other']} that only the other has")
+        lines.append(
+            f"left out: {lost['first']} objects that only the first has, {lost['other']} that only the other has"
+        )
     return Group(table, *(Text(line) for line in lines))
 
 

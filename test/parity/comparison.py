@@ -7,9 +7,8 @@ from dataclasses import astuple, dataclass, fields
 from functools import reduce
 
 import torch
-from torch import Tensor
-
 from oracle import Answer, unbounded
+from torch import Tensor
 
 ABSENT = -1024.0  # logit of an object that is not there, everywhere
 LEAST_ERROR = 1e-6  # of fp32: what margins are at least measured in

@@ -86,9 +86,7 @@ class ExactPredictor(SAM2VideoPredictor):
     def _use_mask_as_output(self, *args, **kwargs):
         result = super()._use_mask_as_output(*args, **kwargs)
         decoding = self.decodings[-1]  # of the pointer: the mask is the prompt, and its decoded one is dropped
-        self.decodings[-1] = replace(
-            decoding, iou=result[2].item(), distances={"object": decoding.distances["object"]}
-        )
+        self.decodings[-1] = replace(decoding, iou=result[2].item(), distances={"object": decoding.distances["object"]})
         return result
 
     def _encode_new_memory(self, *args, **kwargs):

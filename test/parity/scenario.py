@@ -8,10 +8,10 @@ import numpy as np
 from oracle import Answer, Click, Oracle, Settings
 
 from sam2s_model.config import TrackerConfig
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
-from sam2s_model.scene import Scene, SceneConfig
-from sam2s_model.tracker import Tracker
+from sam2s_model.recordings.scene import Scene, SceneConfig
+from sam2s_model.tracking.tracker import Tracker
 
 FRAMES = 24  # at frame 22 the first object has its full memory: 6 frames and 15 pointers besides the prompted ones
 FIRST, SECOND = 1, 2

@@ -22,7 +22,7 @@ from seeded import seeded_weights
 from torch import Tensor
 
 from sam2s_model.config import ModelConfig
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 
 TOLERANCE = 1e-3
 TABLE = "parity: worst relative error of each quantity"
@@ -68,7 +68,10 @@ FULL = {
     Case(REAL, 512, "mask", INTERACTIVE, seed=9, bias=-2.0, real=True): ("sam2", "transformers"),
     Case("sam2.1_hiera_small", 512, "point", INTERACTIVE, seed=0, bias=0.6): ("sam2", "transformers"),
     Case("sam2.1_hiera_base_plus", 512, "mask", VOS, seed=1, bias=0.0): ("sam2", "transformers"),
-    Case("sam2.1_hiera_large", 512, "point", INTERACTIVE, seed=2, bias=0.0, frames=4, always=True): ("sam2", "transformers"),
+    Case("sam2.1_hiera_large", 512, "point", INTERACTIVE, seed=2, bias=0.0, frames=4, always=True): (
+        "sam2",
+        "transformers",
+    ),
     Case(EDGETAM, 512, "point", INTERACTIVE, seed=1, bias=0.0): ("transformers",),
     Case(EDGETAM, 512, "mask", VOS, seed=1, bias=0.0): ("transformers",),
     Case(EDGETAM, 1024, "mask", INTERACTIVE, seed=1, bias=0.0): ("transformers",),

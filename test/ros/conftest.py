@@ -27,7 +27,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from sam2s_ros import image_codec, messages
+from sam2s_ros.interfaces import image_codec, messages
 
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -170,7 +170,7 @@ def checkpoint(tmp_path_factory) -> str:
     import torch
 
     from sam2s_model.config import PICO
-    from sam2s_model.model import Sam2Model
+    from sam2s_model.network.model import Sam2Model
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("checkpoint") / "random.pt"
@@ -206,7 +206,7 @@ def start_tracker(start, checkpoint):
         remaps = [part for rule in remap for part in ("-r", rule)]
         arguments = [*ros_args(**{**given, **parameters}), *remaps]
         if fault is None:
-            return start([sys.executable, "-m", "sam2s_ros.tracker_node", *arguments])
+            return start([sys.executable, "-m", "sam2s_ros.tracker.node", *arguments])
         return start([sys.executable, str(Path(__file__).with_name("faulty_tracker.py")), *arguments], FAULT=str(fault))
 
     return begin

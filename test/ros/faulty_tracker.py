@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sam2s_model.model import Sam2Model
-from sam2s_model.tracker import Tracker
-from sam2s_ros import tracker_node
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.tracking.tracker import Tracker
+from sam2s_ros.tracker import node as tracker_node
 
 FILE = Path(os.environ["FAULT"])
 step, encode = Tracker.step, Sam2Model.encode_image

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
-from sam2s_ros.demo import _recorded
-from sam2s_ros.graph import ChildDied
+from sam2s_ros.demo.run import _recorded
+from sam2s_ros.processes.graph import ChildDied
 
 SCENE = "scene:?width=128&height=96&frames=14&seed=2&fps=20"
 CONTROLLER = Path(__file__).parents[2] / "examples" / "controller.py"
-RUN = [sys.executable, "-m", "sam2s_ros.cli", "demo"]
+RUN = [sys.executable, "-m", "sam2s_ros.commands.cli", "demo"]
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,9 @@ def test_a_recorder_that_left_no_report_is_told_with_its_last_lines(tmp_path, re
 
 
 def test_keep_going_until_sigint_while_the_example_controller_looks_on(begin_demo, start, tmp_path):
-    demo = begin_demo(tmp_path / "out", "--keep-going", "--rate", "20", "--checkpoint", "sam2s_pico", "--image-size", "0")
+    demo = begin_demo(
+        tmp_path / "out", "--keep-going", "--rate", "20", "--checkpoint", "sam2s_pico", "--image-size", "0"
+    )
     demo.wait_for_output("playing at", 90)
     [domain] = re.findall("to join this graph from another shell: export (.*)", demo.output)
     robot = start(

@@ -11,9 +11,9 @@ import pytest
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
 
-from sam2s_ros.dds import share_directory
-from sam2s_ros.detections import Detection2DArray
-from sam2s_ros.tracker_node import TrackerNode
+from sam2s_ros.interfaces.detections import Detection2DArray
+from sam2s_ros.processes.dds import share_directory
+from sam2s_ros.tracker.node import TrackerNode
 
 DOCS = Path(__file__).parents[2] / "docs"
 NAMESPACE = "/guarded"
@@ -23,7 +23,9 @@ NOT_OURS = {"/parameter_events", "/rosout"}  # every node has them; not in docs
 @pytest.fixture(scope="module")
 def node(checkpoint):
     """The node, configured, in this process: what it has can be asked of it without waiting for discovery."""
-    given = dict(checkpoint=checkpoint, model="sam2s_pico", device="cpu", image_size=64, autostart=False, use_sim_time=True)
+    given = dict(
+        checkpoint=checkpoint, model="sam2s_pico", device="cpu", image_size=64, autostart=False, use_sim_time=True
+    )
     overrides = [Parameter(name, value=value) for name, value in given.items()]
     made = TrackerNode(namespace=NAMESPACE, parameter_overrides=overrides)
     made.trigger_configure()
@@ -65,7 +67,9 @@ def rows(name: str, heading: str = "") -> list[list[str]]:
     """The cells of the table rows in a file of docs/, from a heading to the next one."""
     text = (DOCS / name).read_text()
     part = text[text.index(heading) + len(heading) :].split("\n## ")[0]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("| `")]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("| `")
+    ]
     assert cells
     return cells
 
@@ -74,7 +78,9 @@ def test_docs_list_the_topics_with_their_types(node):
     optional = set() if Detection2DArray is not None else {"~/detections"}
     for heading, which in (("\n## In\n", "subscriber"), ("\n## Out\n", "publisher")):
         found = dict(getattr(node, f"get_{which}_names_and_types_by_node")("tracker", NAMESPACE))
-        listed = {cells[0].strip("`"): cells[1] for cells in rows("topics.md", heading) if cells[0].strip("`") not in optional}
+        listed = {
+            cells[0].strip("`"): cells[1] for cells in rows("topics.md", heading) if cells[0].strip("`") not in optional
+        }
         assert {full_name(name) for name in listed} == set(found) - NOT_OURS
         for name, kind in listed.items():
             package, _, message = re.search(r"`(\w+)(/)(\w+)`", kind).groups()
@@ -84,7 +90,11 @@ def test_docs_list_the_topics_with_their_types(node):
 def test_docs_list_the_services_with_their_types(node):
     found = dict(node.get_service_names_and_types_by_node("tracker", NAMESPACE))
     ours = {name: kind for name, kind in found.items() if kind[0].startswith(("sam2s_ros/", "std_srvs/"))}
-    listed = {full_name(cells[0].strip("`")): cells[1].strip("`") for cells in rows("services.md", "# Services") if "~" in cells[0]}
+    listed = {
+        full_name(cells[0].strip("`")): cells[1].strip("`")
+        for cells in rows("services.md", "# Services")
+        if "~" in cells[0]
+    }
     assert {name: [kind.replace("/", "/srv/")] for name, kind in listed.items()} == ours
 
 

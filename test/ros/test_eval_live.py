@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2s_ros.cli import main
+from sam2s_ros.commands.cli import main
 
 WHOLE = "scene:?width=96&height=80&frames=10&seed=2&fps=4"
 LONG = "scene:?width=96&height=80&frames=100&seed=3&fps=5"
@@ -25,7 +25,18 @@ def rows(output: Path) -> dict[tuple[str, str, str], dict[str, str]]:
 @pytest.fixture(scope="module")
 def interrupted(start, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("live")
-    command = [sys.executable, "-m", "sam2s_ros.cli", "eval", "live", WHOLE, LONG, *SMALL, "--output", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "sam2s_ros.commands.cli",
+        "eval",
+        "live",
+        WHOLE,
+        LONG,
+        *SMALL,
+        "--output",
+        str(output),
+    ]
     process = start([*command, "--overlay", "--masks", "--threads", "1"], COLUMNS="160")
     process.wait_for_output("frames100_seed3_fps5 at 1x, the first masks came", 120)
     code, seconds = process.stop(signal.SIGINT, 30)

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from geometry_msgs.msg import TwistStamped
 from rclpy.time import Time
-from sam2s_ros.msg import Prompt, TrackedMasks, TrackedObject, TrackerStatus
-from sam2s_ros.srv import AddPrompts
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_ros import messages
-from sam2s_ros.dds import share_directory
-from sam2s_ros.prompting import first_prompts
-from sam2s_ros.sources import open_source
+from sam2s_ros.commands.prompting import first_prompts
+from sam2s_ros.interfaces import messages
+from sam2s_ros.msg import Prompt, TrackedMasks, TrackedObject, TrackerStatus
+from sam2s_ros.processes.dds import share_directory
+from sam2s_ros.replay.sources import open_source
+from sam2s_ros.srv import AddPrompts
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRACKED = TrackedObject.STATE_TRACKED
@@ -73,7 +73,10 @@ def include() -> list[str]:
     """Compiler options for the headers of all packages that are installed where this one is, and of ROS."""
     if shutil.which("c++") is None:
         pytest.skip("there is no C++ compiler")
-    prefixes = [share_directory().parents[1], *map(Path, filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":")))]
+    prefixes = [
+        share_directory().parents[1],
+        *map(Path, filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":"))),
+    ]
     folders = dict.fromkeys(folder for prefix in prefixes for folder in prefix.glob("include/*") if folder.is_dir())
     found = [f"-isystem{folder}" for folder in folders]  # so that only the examples' own warnings count
     if not any((folder / "sam2s_ros" / "msg" / "tracked_masks.hpp").is_file() for folder in folders):
@@ -85,7 +88,9 @@ def test_the_cpp_example_decides_alike(include, tmp_path):
     source, program = Path(__file__).with_name("target_cases.cpp"), tmp_path / "target_cases"
     built = subprocess.run(["c++", *include, str(source), "-o", str(program)], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
-    given = "".join(f"{object_id} {state} {late} {stamp} {now} {age}\n" for object_id, state, late, stamp, now, age, *_ in CASES)
+    given = "".join(
+        f"{object_id} {state} {late} {stamp} {now} {age}\n" for object_id, state, late, stamp, now, age, *_ in CASES
+    )
     answers = subprocess.run([program], input=given, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(answers) == len(CASES)
     for answer, (*_, moves, said) in zip(answers, CASES):
@@ -106,7 +111,10 @@ def test_the_controller_moves_only_while_the_mask_can_be_relied_on(graph, start,
     frames = list(source)
     [prompt, *_], _ = first_prompts(source, frames[0])
     tracker = start_tracker(
-        remap=("__ns:=/steered", f"image:={camera.topic}"), checkpoint=resolve_checkpoint("sam2s_pico"), model="auto", image_size=0
+        remap=("__ns:=/steered", f"image:={camera.topic}"),
+        checkpoint=resolve_checkpoint("sam2s_pico"),
+        model="auto",
+        image_size=0,
     )
     remaps = ("masks:=/steered/tracker/masks", "command:=/robot/servo")
     arguments = ["--ros-args", "-p", "max_age:=60.0", *(part for rule in remaps for part in ("-r", rule))]

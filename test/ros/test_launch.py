@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from sam2s_ros.msg import TrackedMasks, TrackerStatus
 
-from sam2s_ros.dds import MALLOC_VARIABLES, PROFILE_VARIABLES, share_directory
+from sam2s_ros.msg import TrackedMasks, TrackerStatus
+from sam2s_ros.processes.dds import MALLOC_VARIABLES, PROFILE_VARIABLES, share_directory
 
 pytest.importorskip("launch_ros", reason="launch_ros is not installed: it comes with a ROS distribution, PyPI has none")
 

@@ -6,12 +6,12 @@ import pytest
 from geometry_msgs.msg import Point, PointStamped
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from sam2s_ros.msg import ErrorCode, Prompt, PromptResult, TrackedMasks, TrackerStatus
-from sam2s_ros.srv import AddPrompts
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from sam2s_ros import messages
+from sam2s_ros.interfaces import messages
+from sam2s_ros.msg import ErrorCode, Prompt, PromptResult, TrackedMasks, TrackerStatus
+from sam2s_ros.srv import AddPrompts
 
 NAME = "/clicks/tracker"
 CLICK = "/viewer_mouse_left"  # as rqt_image_view calls it
@@ -57,7 +57,9 @@ class Person:
 def person(graph, start_tracker, camera):
     process = start_tracker(remap=("__ns:=/clicks", "image:=/image", f"~/click:={CLICK}"))
     statuses = graph.collect(TrackerStatus, f"{NAME}/status")
-    graph.wait_until(lambda: statuses and statuses[-1].state == TrackerStatus.STATE_WAITING or not process.running(), 60)
+    graph.wait_until(
+        lambda: statuses and statuses[-1].state == TrackerStatus.STATE_WAITING or not process.running(), 60
+    )
     assert process.running(), process.output
     made = Person(graph)
     graph.wait_until(made.ready, 20)

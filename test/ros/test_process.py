@@ -9,9 +9,14 @@ import time
 
 import pytest
 
-from sam2s_ros.dds import share_directory
+from sam2s_ros.processes.dds import share_directory
 
-NODES = ("recorder_node", "replay_node", "tracker_node")
+MODULES = {
+    "recorder_node": "sam2s_ros.recorder.node",
+    "replay_node": "sam2s_ros.replay.node",
+    "tracker_node": "sam2s_ros.tracker.node",
+}
+NODES = tuple(MODULES)
 PROGRAMS = share_directory().parents[1] / "lib" / "sam2s_ros"
 BOTH = 1 << signal.SIGINT - 1 | 1 << signal.SIGTERM - 1  # as in /proc/PID/status
 
@@ -33,7 +38,11 @@ def test_p29_a_signal_while_a_program_starts(graph, start, tmp_path, node, after
     graph.wait_until(lambda: blocks_signals(process.popen.pid), 20)
     time.sleep(after)
     code, took = process.stop(number)
-    assert (code, "Traceback" in process.output) == (0, False) and took < process.OUT_WITHIN, (code, took, process.output)
+    assert (code, "Traceback" in process.output) == (0, False) and took < process.OUT_WITHIN, (
+        code,
+        took,
+        process.output,
+    )
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -46,7 +55,7 @@ def test_p29_a_signal_while_a_program_starts(graph, start, tmp_path, node, after
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_exit_code_2(start, node, arguments, said):
-    process = start([sys.executable, "-m", f"sam2s_ros.{node}", *arguments])
+    process = start([sys.executable, "-m", MODULES[node], *arguments])
     assert process.wait(20) == 2, process.output
     assert said in process.output and len(process.output.splitlines()) == 1, process.output
 
@@ -55,7 +64,7 @@ NODE = """
 import os, signal, sys, threading, time
 threading.Thread(target=time.sleep, args=(30,), daemon=True).start()  # as of a library: it blocks no signal
 from rclpy.node import Node
-from sam2s_ros.process import Runnable, run
+from sam2s_ros.processes.process import Runnable, run
 
 class Probe(Runnable, Node):
     def __init__(self):

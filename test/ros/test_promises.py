@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sam2s_ros.parameters import TRACKER
+from sam2s_ros.interfaces.parameters import TRACKER
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBERS = range(1, 36)

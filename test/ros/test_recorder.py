@@ -15,13 +15,13 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.serialization import deserialize_message
 from rosbags.highlevel import AnyReader
-from sam2s_ros.msg import TrackedMasks
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sam2s_model.semantics import GENERIC
 from sam2s_model.tracks import State, Tracks
-from sam2s_ros import image_codec, messages
+from sam2s_ros.interfaces import image_codec, messages
+from sam2s_ros.msg import TrackedMasks
 
 H, W = 61, 80  # an odd height: the video leaves out a row
 T0 = 1_700_000_000_000_000_000
@@ -72,7 +72,9 @@ class Source:
         return {pair.key: int(pair.value) for status in told for pair in status.values}
 
     def wait_for(self, **counts: int) -> None:
-        self._graph.wait_until(lambda: counts.items() <= self.counted().items(), 30, lambda: f"{counts}, not {self.counted()}")
+        self._graph.wait_until(
+            lambda: counts.items() <= self.counted().items(), 30, lambda: f"{counts}, not {self.counted()}"
+        )
 
     @staticmethod
     def header(index: int) -> Header:
@@ -110,7 +112,7 @@ def recorder(graph, start, tmp_path, request):
         arguments = ["--ros-args", "-r", f"__ns:={name}"]
         for key, value in {"output": tmp_path / "out", **parameters}.items():
             arguments += ["-p", f"{key}:={value}"]
-        process = start([*before, sys.executable, "-m", "sam2s_ros.recorder_node", *arguments])
+        process = start([*before, sys.executable, "-m", "sam2s_ros.recorder.node", *arguments])
         process.wait_for_output("recording into")
         return process, Source(graph, name)
 
@@ -223,7 +225,7 @@ def test_nothing_to_record_leaves_complete_files(recorder, tmp_path):
     ],
 )
 def test_bad_parameter_is_one_sentence_and_code_2(start, parameters, expected):
-    process = start([sys.executable, "-m", "sam2s_ros.recorder_node", "--ros-args", *parameters])
+    process = start([sys.executable, "-m", "sam2s_ros.recorder.node", "--ros-args", *parameters])
     assert process.wait(20) == 2 and expected in process.output and "Traceback" not in process.output, process.output
 
 
@@ -245,17 +247,26 @@ def frames_in(folder) -> tuple[int, int, int]:
 def test_a_disk_that_becomes_full_ends_the_recording_with_files_that_can_be_read(graph, recorder, tmp_path):
     """A file system of 6 MiB, in a name space of its own; the recorder is told to leave 4."""
     unshare = ("unshare", "--map-root-user", "--mount", "sh", "-c")
-    if shutil.which("unshare") is None or subprocess.run([*unshare, "mount -t tmpfs none /mnt"], capture_output=True).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*unshare, "mount -t tmpfs none /mnt"], capture_output=True).returncode
+    ):
         pytest.skip("no file system can be mounted here without privileges: unshare --map-root-user --mount")
     (tmp_path / "disk").mkdir()
     diagnostics = graph.collect(DiagnosticArray, "/diagnostics")
-    script = 'mount -t tmpfs -o size=6m none "$1" && { d=$1; shift; "$@"; code=$?; cp -r "$d/out" "$d.copy"; exit $code; }'
-    process, source = recorder(*unshare, script, "sh", str(tmp_path / "disk"), output=tmp_path / "disk" / "out", reserve=4)
+    script = (
+        'mount -t tmpfs -o size=6m none "$1" && { d=$1; shift; "$@"; code=$?; cp -r "$d/out" "$d.copy"; exit $code; }'
+    )
+    process, source = recorder(
+        *unshare, script, "sh", str(tmp_path / "disk"), output=tmp_path / "disk" / "out", reserve=4
+    )
     index = 0
     while process.running() and index < 4000:
         index += 1
         source.noise(index)
-        time.sleep(0.005 if source.counted().get("matched") else 0.2)  # at first slowly: a flood whose images come too late has no overlays
+        time.sleep(
+            0.005 if source.counted().get("matched") else 0.2
+        )  # at first slowly: a flood whose images come too late has no overlays
     assert process.wait(20) == 1 and "Traceback" not in process.output, process.output
     failed = f"recording into {tmp_path / 'disk' / 'out'} failed: the disk is full: 3 MiB are free, the last 4 are left"
     assert process.output.count(failed) == 1, process.output
@@ -263,7 +274,11 @@ def test_a_disk_that_becomes_full_ends_the_recording_with_files_that_can_be_read
     assert told and told[-1].message.startswith(failed)
     report = json.loads((tmp_path / "disk.copy" / "recorder.json").read_text())
     written = report["messages_in_bag"]
-    assert written > 20 and report["error"] and frames_in(tmp_path / "disk.copy") == (report["overlay_frames"], written, written)
+    assert (
+        written > 20
+        and report["error"]
+        and frames_in(tmp_path / "disk.copy") == (report["overlay_frames"], written, written)
+    )
 
 
 def test_a_file_that_may_not_grow_ends_the_recording_and_the_list_of_frames_can_be_read(recorder, tmp_path):

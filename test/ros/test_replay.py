@@ -19,9 +19,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from sam2s_ros import image_codec, messages
-from sam2s_ros.replay_node import FRAMES_QOS
-from sam2s_ros.sources import open_source
+from sam2s_ros.interfaces import image_codec, messages
+from sam2s_ros.replay.node import FRAMES_QOS
+from sam2s_ros.replay.sources import open_source
 
 SCENE = "scene:?width=96&height=64&frames={}&fps=20&seed=4"
 
@@ -46,7 +46,7 @@ class Replay:
         arguments = ["--ros-args", "-r", f"__ns:={self.name}"]
         for name, value in given.items():
             arguments += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-        self.process = start([sys.executable, "-m", "sam2s_ros.replay_node", *arguments])
+        self.process = start([sys.executable, "-m", "sam2s_ros.replay.node", *arguments])
 
     def wait_for(self, count: int, timeout: float = 20.0):
         self.graph.wait_until(
@@ -261,6 +261,6 @@ def test_parameters_are_described_and_as_in_the_file(replay):
     values = one.call(GetParameters, "get_parameters", GetParameters.Request(names=names)).values
     kinds = {bool: 1, int: 2, float: 3, str: 4}
     assert {n: v.type for n, v in zip(names, values)} == {n: kinds[type(w)] for n, w in written.items()}
-    from sam2s_ros.replay_node import ReplayConfig
+    from sam2s_ros.replay.node import ReplayConfig
 
     assert ReplayConfig(**written) == ReplayConfig()

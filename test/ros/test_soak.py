@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 
-from sam2s_ros.soak_report import PERCENTILES
+from sam2s_ros.soak.report import PERCENTILES
 
 
 def test_p08_a_soak_gives_the_percentiles_of_all_frames_with_the_hardware(start, tmp_path):
     output = tmp_path / "report" / "soak.json"
     arguments = "--minutes 0.05 --size 128x96 --rate 20 --model-time 0.005 --output".split()
-    soak = start([sys.executable, "-m", "sam2s_ros.cli", "soak", *arguments, str(output)], COLUMNS="160")
+    soak = start([sys.executable, "-m", "sam2s_ros.commands.cli", "soak", *arguments, str(output)], COLUMNS="160")
     assert soak.wait(110) == 0, soak.output
     found = json.loads(output.read_text())
     counts = found["counts"]
@@ -27,6 +27,10 @@ def test_p08_a_soak_gives_the_percentiles_of_all_frames_with_the_hardware(start,
         assert ascending == sorted(ascending)
     assert 5 <= latency["p50"] < age["p50"], "a step sleeps 5 ms; the age has the way from the camera in addition"
     assert found["objects"] == 1 and found["model"]["name"] == "no model, sleeps 5 ms"
-    assert found["memory"]["warm"] > 10**7 and set(found["cpu_percent_of_a_core"]) == {"camera", "tracker", "subscriber"}
+    assert found["memory"]["warm"] > 10**7 and set(found["cpu_percent_of_a_core"]) == {
+        "camera",
+        "tracker",
+        "subscriber",
+    }
     for text in (found["hardware"], "no model, sleeps 5 ms", "added latency p50 / p90 / p99 / p99.9 / max, ms"):
         assert text and text in soak.output, soak.output

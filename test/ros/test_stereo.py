@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 from rclpy.qos import ReliabilityPolicy
-from sam2s_ros.msg import Prompt, TrackedMasksPair, TrackerStatus
-from sam2s_ros.srv import AddPrompts, GetState
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from sam2s_model.checkpoint import load_model
 from sam2s_model.prompts import Prompt as ModelPrompt
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_model.tracker import Tracker
-from sam2s_ros import image_codec, messages
-from sam2s_ros.prompting import first_prompts
-from sam2s_ros.sources import open_source
+from sam2s_model.tracking.tracker import Tracker
+from sam2s_ros.commands.prompting import first_prompts
+from sam2s_ros.interfaces import image_codec, messages
+from sam2s_ros.msg import Prompt, TrackedMasksPair, TrackerStatus
+from sam2s_ros.replay.sources import open_source
+from sam2s_ros.srv import AddPrompts, GetState
 
 SIDES = ("left", "right")
 SCENES = {side: f"scene:?width=192&height=160&frames=8&seed={seed}" for seed, side in enumerate(SIDES)}
@@ -33,11 +33,13 @@ def stereo(graph, start):
         service_timeout=10.0, max_output_age=0.0, hang_exit=0.0,
     )  # fmt: skip
     # Both images go to one process at once: as best effort one of them may be lost on a busy machine, and this is not about that.
-    given.update({f"qos_overrides.{topic}.subscription.reliability": "reliable" for topic in ("/left/image", "/other/right")})
+    given.update(
+        {f"qos_overrides.{topic}.subscription.reliability": "reliable" for topic in ("/left/image", "/other/right")}
+    )
     parameters = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
     remaps = ["-r", "/right/image:=/other/right"]
-    trackers = start([sys.executable, "-m", "sam2s_ros.stereo_node", "--ros-args", *parameters, *remaps])
-    pairing = start([sys.executable, "-m", "sam2s_ros.pair_node"])
+    trackers = start([sys.executable, "-m", "sam2s_ros.tracker.stereo", "--ros-args", *parameters, *remaps])
+    pairing = start([sys.executable, "-m", "sam2s_ros.tracker.pair"])
     pairs = graph.collect(TrackedMasksPair, "/pair/masks")
     cameras = {"left": graph.publisher(Image, "/left/image"), "right": graph.publisher(Image, "/other/right")}
     statuses = {side: graph.collect(TrackerStatus, f"/{side}/tracker/status") for side in SIDES}
@@ -128,7 +130,11 @@ def test_p01_p31_two_trackers_share_nothing_and_their_masks_are_paired(graph, st
 def test_p29_a_signal_ends_both_and_the_graph_learns_of_it(graph, stereo):
     for process in stereo[:2]:
         code, took = process.stop()
-        assert code == 0 and took < process.OUT_WITHIN and "Traceback" not in process.output, (code, took, process.output)
+        assert code == 0 and took < process.OUT_WITHIN and "Traceback" not in process.output, (
+            code,
+            took,
+            process.output,
+        )
     names = {("tracker", "/left"), ("tracker", "/right"), ("pair", "/")}
     left = lambda: names & set(graph.node.get_node_names_and_namespaces())  # noqa: E731
     graph.wait_until(lambda: not left(), 10, lambda: f"{left()} to be gone; 20 s would be the end of their leases")

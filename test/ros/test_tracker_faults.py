@@ -10,16 +10,16 @@ import time
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState
-from lifecycle_msgs.srv import GetState as GetLifecycleState
+from lifecycle_msgs.srv import ChangeState, GetState as GetLifecycleState
 from rcl_interfaces.srv import SetParameters
 from rclpy.duration import Duration
 from rclpy.parameter import Parameter
 from rclpy.qos import LivelinessPolicy, QoSProfile
-from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
-from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
+
+from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
+from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -29,9 +29,10 @@ except ImportError:  # Humble
 from sam2s_model import metrics
 from sam2s_model.checkpoint import load_model
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_model.scene import Scene, SceneConfig
-from sam2s_model.tracker import Tracker
-from sam2s_ros import image_codec, messages, qos, watchdog
+from sam2s_model.recordings.scene import Scene, SceneConfig
+from sam2s_model.tracking.tracker import Tracker
+from sam2s_ros.interfaces import image_codec, messages, qos
+from sam2s_ros.tracker import watchdog
 
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
 COUNTED = ("published", "dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error",
@@ -96,9 +97,7 @@ class Faulty:
 
     def put(self, **parameters) -> None:
         values = [Parameter(name, value=value).to_parameter_msg() for name, value in parameters.items()]
-        answer = self.graph.call(
-            SetParameters, f"{self.name}/set_parameters", SetParameters.Request(parameters=values)
-        )
+        answer = self.graph.call(SetParameters, f"{self.name}/set_parameters", SetParameters.Request(parameters=values))
         assert all(result.successful for result in answer.results), answer
 
 
@@ -259,7 +258,9 @@ def test_p21_200_calls_while_overloaded_are_all_answered(faulty):
         answers.append(client.call_async(request))
         faulty.camera.send()
         time.sleep(0.005)
-    graph.wait_until(lambda: all(a.done() for a in answers), 60, lambda: f"{sum(not a.done() for a in answers)} answers")
+    graph.wait_until(
+        lambda: all(a.done() for a in answers), 60, lambda: f"{sum(not a.done() for a in answers)} answers"
+    )
     faulty.fault.unlink()
     prompted, removed, states = (answers[i::3] for i in range(3))
     assert {a.result().error for a in prompted} == {ErrorCode.NONE, ErrorCode.TOO_MANY_OBJECTS}

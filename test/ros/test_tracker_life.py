@@ -9,20 +9,19 @@ import cv2
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState
-from lifecycle_msgs.srv import GetState as GetLifecycleState
+from lifecycle_msgs.srv import ChangeState, GetState as GetLifecycleState
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
-from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
-from sam2s_ros.srv import AddPrompts, GetState
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from sam2s_ros import image_codec, messages, qos
-from sam2s_ros.health import Health
-from sam2s_ros.outputs import Outputs
+from sam2s_ros.interfaces import image_codec, messages, qos
+from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
+from sam2s_ros.srv import AddPrompts, GetState
+from sam2s_ros.tracker.health import Health
+from sam2s_ros.tracker.outputs import Outputs
 
 P10 = dict(deadline=200_000_000, liveliness_lease_duration=1_000_000_000)  # ns
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
@@ -121,7 +120,9 @@ def hold(tmp_path):
 
 def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera, hold):
     """A step that does not end: the status says so, services answer at once, a signal ends the process."""
-    process = start_tracker(remap=("__ns:=/slow", f"image:={camera.topic}"), fault=hold, step_timeout=0.3, warm_up=False)
+    process = start_tracker(
+        remap=("__ns:=/slow", f"image:={camera.topic}"), fault=hold, step_timeout=0.3, warm_up=False
+    )
     statuses = active(graph, process, "/slow/tracker")
     camera.first(lambda: statuses[-1].received)
     hung = graph.wait_until(lambda: next((s for s in list(statuses) if s.state == TrackerStatus.STATE_ERROR), None), 20)
@@ -175,7 +176,9 @@ def test_a_qos_override_is_of_one_topic():
         Outputs(node, Health(), time.time_ns, print)
         depths = [node.get_parameter(depth(name)).value for name in ("masks", "label_image", "overlay", "labels")]
         assert depths == [2, 5, 5, 1] and qos.OUTPUT.depth == 5
-        policies = {name: node.get_parameter(f"qos_overrides./own/tracker/masks.publisher.{name}").value for name in P10}
+        policies = {
+            name: node.get_parameter(f"qos_overrides./own/tracker/masks.publisher.{name}").value for name in P10
+        }
         assert policies == P10
     finally:
         node.destroy_node()

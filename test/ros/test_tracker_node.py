@@ -10,18 +10,17 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Point32
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState
-from lifecycle_msgs.srv import GetState as GetLifecycleState
+from lifecycle_msgs.srv import ChangeState, GetState as GetLifecycleState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sam2s_ros.msg import ClassLabels, ErrorCode, Prompt, TrackedMasks, TrackedObject, TrackerStatus
-from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from sam2s_ros import image_codec, messages
+from sam2s_ros.interfaces import image_codec, messages
+from sam2s_ros.msg import ClassLabels, ErrorCode, Prompt, TrackedMasks, TrackedObject, TrackerStatus
+from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 
 DROPS = ("dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error", "dropped_late")
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
@@ -291,7 +290,9 @@ def test_p02_zero_duplicate_and_older_stamps_are_refused_and_counted(fresh, came
     for stamp in (0, newest, newest - 10**6):
         camera.publisher.publish(camera.message(stamp, camera.picture(0)))
         before.received += 1
-        fresh.graph.wait_until(lambda: fresh.status().received == before.received, 20, lambda: f"{stamp} to be received")
+        fresh.graph.wait_until(
+            lambda: fresh.status().received == before.received, 20, lambda: f"{stamp} to be received"
+        )
     after = fresh.settled()
     assert after.dropped_stamp == before.dropped_stamp + 3 and after.published == before.published
 
@@ -338,7 +339,9 @@ def test_p09_stale_input_and_a_heartbeat_that_goes_on(fresh, camera):
     told = list(fresh.statuses)[count:]
     between = np.diff([messages.to_ns(status.header.stamp) * 1e-9 for status in told])
     assert np.median(between) == pytest.approx(0.1, abs=0.03)  # in median, as the machine may pause
-    assert np.diff([status.input_age for status in told]) == pytest.approx(between, abs=0.02)  # the age goes with the clock
+    assert np.diff([status.input_age for status in told]) == pytest.approx(
+        between, abs=0.02
+    )  # the age goes with the clock
     fresh.graph.wait_until(
         lambda: any(
             e.name == "/tracker: input" and e.level == DiagnosticStatus.STALE

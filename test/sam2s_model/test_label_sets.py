@@ -8,7 +8,7 @@ import pytest
 
 from sam2s_model.evaluation.layouts.cholec import COLOURS
 from sam2s_model.evaluation.layouts.endovis import TYPES_2018
-from sam2s_model.scene.catalogue import CLASS_IDS
+from sam2s_model.recordings.scene.catalogue import CLASS_IDS
 from sam2s_model.semantics import GENERIC, LabelSet
 
 FOLDER = Path(__file__).parents[2] / "config" / "labels"

@@ -9,8 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sam2s_model import metrics
@@ -29,7 +28,7 @@ def outline(mask: np.ndarray) -> list[tuple[int, int]]:
             if (y, x) == (height - 1, width - 1):
                 continue
             east, south, both = (get(y, x) ^ get(*other) for other in ((y, x + 1), (y + 1, x), (y + 1, x + 1)))
-            if (east if y == height - 1 else south if x == width - 1 else east or south or both):
+            if east if y == height - 1 else south if x == width - 1 else east or south or both:
                 points.append((y, x))
     return points
 
@@ -96,7 +95,9 @@ def test_f_on_a_real_outline():
     if not paths:
         pytest.skip("no DAVIS sequences beside the repository")
     first, second = (cv2.imread(str(p), cv2.IMREAD_GRAYSCALE)[100:300, 250:450] > 0 for p in paths)
-    assert 0.3 < boundary_f(second, first) < 1 and boundary_f(second, first) == pytest.approx(by_definition(second, first))
+    assert 0.3 < boundary_f(second, first) < 1 and boundary_f(second, first) == pytest.approx(
+        by_definition(second, first)
+    )
 
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -114,8 +115,12 @@ def mask_triples(draw):
 def test_j_f_and_dice_of_any_masks(masks):
     predicted, truth, void = masks
     own, other = ({tuple(p) for p in np.argwhere(m & ~void)} for m in (predicted, truth))
-    assert iou(predicted, truth, void) == pytest.approx(len(own & other) / len(own | other) if own | other else 1.0, abs=1e-12)
-    assert dice(predicted, truth, void) == pytest.approx(2 * len(own & other) / (len(own) + len(other)) if own or other else 1.0)
+    assert iou(predicted, truth, void) == pytest.approx(
+        len(own & other) / len(own | other) if own | other else 1.0, abs=1e-12
+    )
+    assert dice(predicted, truth, void) == pytest.approx(
+        2 * len(own & other) / (len(own) + len(other)) if own or other else 1.0
+    )
     expected = by_definition(predicted & ~void, truth & ~void)
     assert boundary_f(predicted, truth, void) == pytest.approx(expected, abs=1e-12)
     assert boundary_f(truth, predicted, void) == pytest.approx(expected, abs=1e-12)
@@ -179,12 +184,16 @@ def test_class_figures_frame_by_frame(seed):
         in_frame.append(np.mean(challenge) if challenge else np.nan)
     assert np.allclose(challenge_iou(table), in_frame, atol=1e-12, equal_nan=True)
     assert mean_class_iou(table) == pytest.approx(np.mean([np.mean(v) for v in of_class.values() if v]), abs=1e-12)
-    assert mean_iou(table) == pytest.approx(np.mean([both / either for both, either in sums.values() if either]), abs=1e-12)
+    assert mean_iou(table) == pytest.approx(
+        np.mean([both / either for both, either in sums.values() if either]), abs=1e-12
+    )
 
 
 def test_class_figures_without_anything_are_not_numbers():
     nothing = np.zeros((3, 2, 3), np.int64)
-    assert np.isnan(challenge_iou(nothing)).all() and math.isnan(mean_class_iou(nothing)) and math.isnan(mean_iou(nothing))
+    assert (
+        np.isnan(challenge_iou(nothing)).all() and math.isnan(mean_class_iou(nothing)) and math.isnan(mean_iou(nothing))
+    )
     with pytest.raises(ValueError, match="expected the same"):
         areas(np.zeros((1, 3, 4), bool), np.zeros((2, 3, 4), bool))
 
@@ -196,7 +205,10 @@ def test_void_pixels_belong_to_no_class():
 
 
 def test_davis_scores_neither_the_first_nor_the_last_frame():
-    assert metrics.davis_scored([0, 30, 60, 180]) == [30, 60] and metrics.davis_scored([4]) == metrics.davis_scored([]) == []
+    assert (
+        metrics.davis_scored([0, 30, 60, 180]) == [30, 60]
+        and metrics.davis_scored([4]) == metrics.davis_scored([]) == []
+    )
     assert metrics.j_and_f(0.5, 1.0) == 0.75
 
 

@@ -37,5 +37,8 @@ def test_yaml(tmp_path):
     )
     config = load_config(tmp_path / "train.yaml", ["evaluation.sources=[{kind: folder, path: ~/others}]"])
     assert (config.init, config.output) == ("/home/someone/m.pt", "/home/someone/run")
-    assert config.data.sources[0].path == "/home/someone/clips" and config.data.sources[0].label_set == "/home/someone/l.yaml"
+    assert (
+        config.data.sources[0].path == "/home/someone/clips"
+        and config.data.sources[0].label_set == "/home/someone/l.yaml"
+    )
     assert config.evaluation.sources[0].path == "/home/someone/others"

@@ -11,9 +11,9 @@ import pytest
 from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ConfigError, ErrorCode, RequestError
 from sam2s_model.metrics import iou
-from sam2s_model.presence import Reading, Sight, TrackedObject, describe_frame
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
+from sam2s_model.tracking.presence import Reading, Sight, TrackedObject, describe_frame
 from sam2s_model.tracks import State, Tracks
 
 H, W = 40, 60
@@ -56,7 +56,12 @@ def test_bad_prompts(prompt, words):
 def test_good_prompts_have_canonical_types():
     got = Prompt(points=[[0, 0], [59, 39]], point_labels=[1, 0], box=(0, 0, 60, 40)).validated(H, W)
     assert got.points.dtype == np.float32 and got.point_labels.tolist() == [1, 0] and got.box.tolist() == [0, 0, 60, 40]
-    for mask in (np.eye(H, W), np.eye(H, W, dtype=bool), np.eye(H, W, dtype=np.uint8) * 255, np.eye(H, W, dtype=np.int64)):
+    for mask in (
+        np.eye(H, W),
+        np.eye(H, W, dtype=bool),
+        np.eye(H, W, dtype=np.uint8) * 255,
+        np.eye(H, W, dtype=np.int64),
+    ):
         got = Prompt(mask=mask).validated(H, W).mask
         assert got.dtype == bool and got.sum() == H
     negative = dict(points=[[5, 5]], point_labels=[0])
@@ -133,7 +138,9 @@ def states_of(readings, area=60, **options) -> list[State]:
         label_map = np.zeros((H, W), np.uint8)
         label_map[8 : 8 + (size[0] if size else area) // 10, 5:15] = 3
         before = {7: sight}
-        tracks, sights = describe_frame(frame, label_map, None, [KNOWN], {7: Reading(score, iou, True)}, before, config, 0)
+        tracks, sights = describe_frame(
+            frame, label_map, None, [KNOWN], {7: Reading(score, iou, True)}, before, config, 0
+        )
         sight = sights[7]
         states.append(State(tracks.states[0]))
     return states
@@ -171,7 +178,9 @@ def test_label_sets(tmp_path):
         assert LabelSet.from_yaml(path).name == path.stem
     assert LabelSet.from_yaml(root / "generic.yaml") == GENERIC
     assert GENERIC.by_name("").id == 1 and GENERIC.by_name("object").id == 2
-    with pytest.raises(RequestError, match="class 'x' is not in label set 'generic': expected one of instrument, object"):
+    with pytest.raises(
+        RequestError, match="class 'x' is not in label set 'generic': expected one of instrument, object"
+    ):
         GENERIC.by_name("x")
     for text in ["name: a", "{", "name: a\nclasses: [{id: 1}]", "name: a\nclasses: []",
                  "name: a\nclasses: [{id: 255, name: b, color: [0, 0, 0]}]"]:  # fmt: skip

@@ -11,7 +11,7 @@ import importlib.util
 from sam2s_model.bench.peers.base import Peer
 from sam2s_model.config import MODELS, ModelConfig
 from sam2s_model.errors import ConfigError
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 
 SAM2 = (
     ("sam2", "hydra", "iopath"),

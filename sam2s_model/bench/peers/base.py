@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2s_model.device import as_tensor
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 
 
 class Peer(ABC):

@@ -16,13 +16,17 @@ SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 VIDEO_LENGTH = 10**6  # frames that a video is said to have: a stream is long, and pointer ages are divided by 15
 
 
-def build_predictor(name: str, image_size: int, device: torch.device, options: Mapping[str, Any], vos_optimized: bool = False):
+def build_predictor(
+    name: str, image_size: int, device: torch.device, options: Mapping[str, Any], vos_optimized: bool = False
+):
     """A predictor without weights. name: as in `sam2s_model.config`; options: of its configuration."""
     version, size = name.split("_hiera_")
     return build_sam2_video_predictor(
         f"configs/{version}/{version}_hiera_{SIZES[size]}.yaml",
         device=str(device),
-        hydra_overrides_extra=[f"++model.{key}={value}" for key, value in {"image_size": image_size, **options}.items()],
+        hydra_overrides_extra=[
+            f"++model.{key}={value}" for key, value in {"image_size": image_size, **options}.items()
+        ],
         apply_postprocessing=False,
         vos_optimized=vos_optimized,
     )

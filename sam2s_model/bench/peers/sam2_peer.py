@@ -11,8 +11,7 @@ from torch import Tensor
 
 from sam2s_model.bench.peers.base import Peer
 from sam2s_model.bench.peers.sam2_models import build_predictor, propagate, start_video
-from sam2s_model.model import Sam2Model
-
+from sam2s_model.network.model import Sam2Model
 
 INTERACTIVE = {
     "binarize_mask_from_pts_for_mem_enc": True,
@@ -32,7 +31,9 @@ class Sam2Peer(Peer):
         self._predictor = built.requires_grad_(False)
         self._predictor.load_state_dict(weights, strict=True)
         lower = model.dtype != torch.float32
-        self._autocast = torch.autocast(model.device.type, dtype=model.dtype if lower else torch.bfloat16, enabled=lower)
+        self._autocast = torch.autocast(
+            model.device.type, dtype=model.dtype if lower else torch.bfloat16, enabled=lower
+        )
         numbers = f"autocast to {str(model.dtype).removeprefix('torch.')}" if lower else "float32"
         self.how = f"{numbers}, sdpa attention, {'compiled' if compiled else 'eager'}, no holes filled"
         self._images: list[Tensor] = []

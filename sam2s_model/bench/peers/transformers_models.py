@@ -5,9 +5,10 @@ EdgeTamVideoModel takes its backbone from timm, without weights.
 
 from __future__ import annotations
 
+from transformers.utils import is_timm_available, is_torchvision_available
+
 from sam2s_model.bench.peers.stand_in import torchvision_stand_in
 from sam2s_model.config import ModelConfig
-from transformers.utils import is_timm_available, is_torchvision_available
 
 # transformers finds timm only where it finds torchvision, and remembers both: the former is to stay, the latter is not.
 with torchvision_stand_in():

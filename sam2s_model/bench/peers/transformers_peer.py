@@ -19,7 +19,7 @@ from sam2s_model.bench.peers.transformers_models import (
     sam2_config,
 )
 from sam2s_model.checkpoint.transformers_names import to_transformers
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 
 
 class TransformersPeer(Peer):

@@ -8,7 +8,12 @@ from pathlib import Path
 
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.evaluation.layouts.cholec import cholec_recordings, is_cholec
-from sam2s_model.evaluation.layouts.endovis import endovis17_recordings, endovis18_recordings, is_endovis17, is_endovis18
+from sam2s_model.evaluation.layouts.endovis import (
+    endovis17_recordings,
+    endovis18_recordings,
+    is_endovis17,
+    is_endovis18,
+)
 from sam2s_model.evaluation.layouts.json_layouts import coco_recordings, is_coco_layout, is_labelme, labelme_recordings
 from sam2s_model.evaluation.layouts.vos import davis_recordings, folder_recordings, is_davis, is_folder, is_sav
 from sam2s_model.evaluation.recording import Recording
@@ -29,12 +34,22 @@ class Layout:
 LAYOUTS: dict[str, Layout] = {
     "sav": Layout(is_sav, davis_recordings, "JPEGImages*/NAME, Annotations*/NAME/OBJECT"),
     "davis": Layout(is_davis, davis_recordings, "JPEGImages/[480p/]NAME, Annotations/[480p/]NAME"),
-    "endovis2017": Layout(is_endovis17, endovis17_recordings, "[NAME/]left_frames, [NAME/]ground_truth/INSTRUMENT_labels"),
-    "endovis2018": Layout(is_endovis18, endovis18_recordings, "images/seq_N_frameNNN.png, annotations/ with the same names"),
-    "cholecseg8k": Layout(is_cholec, cholec_recordings, "videoNN/videoNN_NNNNN/frame_N_endo.png with _endo_color_mask.png"),
+    "endovis2017": Layout(
+        is_endovis17, endovis17_recordings, "[NAME/]left_frames, [NAME/]ground_truth/INSTRUMENT_labels"
+    ),
+    "endovis2018": Layout(
+        is_endovis18, endovis18_recordings, "images/seq_N_frameNNN.png, annotations/ with the same names"
+    ),
+    "cholecseg8k": Layout(
+        is_cholec, cholec_recordings, "videoNN/videoNN_NNNNN/frame_N_endo.png with _endo_color_mask.png"
+    ),
     "coco": Layout(is_coco_layout, coco_recordings, "[annotations/]FILE.json as COCO or YouTube-VIS, and its images"),
-    "folder": Layout(is_folder, folder_recordings, "[NAME/]frames, [NAME/]masks with label images, with OBJECT/, or with JSON"),
-    "labelme": Layout(is_labelme, labelme_recordings, "[NAME/] or frames/ with images, and labelme's .json of the same names"),
+    "folder": Layout(
+        is_folder, folder_recordings, "[NAME/]frames, [NAME/]masks with label images, with OBJECT/, or with JSON"
+    ),
+    "labelme": Layout(
+        is_labelme, labelme_recordings, "[NAME/] or frames/ with images, and labelme's .json of the same names"
+    ),
 }
 """In the order in which they are tried."""
 

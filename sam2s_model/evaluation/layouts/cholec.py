@@ -10,8 +10,8 @@ import numpy as np
 from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.files import FileRecording, TruthOf
 from sam2s_model.evaluation.recording import VOID, Truth
-from sam2s_model.image_files import images_in, read_rgb
-from sam2s_model.sequences import subfolders
+from sam2s_model.recordings.image_files import images_in, read_rgb
+from sam2s_model.recordings.sequences import subfolders
 
 FPS = 25.0
 IMAGE, MASK = "_endo", "_endo_color_mask"
@@ -52,5 +52,11 @@ class _ColourMasks(TruthOf):
 
     def unused(self, images: Sequence[Path]) -> list[str]:
         known = {image.stem for image in images}
-        masks = [mask for folder in {image.parent for image in images} for mask in sorted(folder.glob(f"frame_*{MASK}.*"))]
-        return [f"mask {mask.name} has the name of no image" for mask in masks if mask.stem.removesuffix(MASK) + IMAGE not in known]
+        masks = [
+            mask for folder in {image.parent for image in images} for mask in sorted(folder.glob(f"frame_*{MASK}.*"))
+        ]
+        return [
+            f"mask {mask.name} has the name of no image"
+            for mask in masks
+            if mask.stem.removesuffix(MASK) + IMAGE not in known
+        ]

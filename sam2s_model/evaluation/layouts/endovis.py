@@ -11,8 +11,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from sam2s_model.evaluation.files import FileRecording, LabelFiles, ObjectFiles
-from sam2s_model.image_files import images_in
-from sam2s_model.sequences import subfolders
+from sam2s_model.recordings.image_files import images_in
+from sam2s_model.recordings.sequences import subfolders
 
 FPS = 2.0  # both were sampled so
 TYPES_2018 = (

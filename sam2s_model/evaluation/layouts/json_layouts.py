@@ -9,8 +9,8 @@ from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.files import FileRecording
 from sam2s_model.evaluation.json_truth import CocoTruth, LabelmeTruth, is_coco, json_files, read_json
 from sam2s_model.evaluation.recording import ASSUMED_FPS
-from sam2s_model.image_files import images_in, natural_key
-from sam2s_model.sequences import subfolders
+from sam2s_model.recordings.image_files import images_in, natural_key
+from sam2s_model.recordings.sequences import subfolders
 
 BEGINNING = 1 << 16  # bytes that are looked at to recognise a file of COCO
 COCO_WORDS = (b'"images"', b'"annotations"', b'"videos"', b'"categories"', b'"licenses"', b'"info"')
@@ -45,17 +45,25 @@ def coco_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
     found: dict[Path, list[Path]] = defaultdict(list)
     lost = []
     for name in truth.names:
-        image = next((p for base in (path, file.parent) for below in BESIDE if (p := base / below / name).is_file()), None)
+        image = next(
+            (p for base in (path, file.parent) for below in BESIDE if (p := base / below / name).is_file()), None
+        )
         if image is None:
             lost.append(name)
         else:
             found[image.parent].append(image)
     if not found:
-        raise SourceError(f"none of the {len(lost)} images that {file} names is in {path}: the first is {lost[0] if lost else 'none'}")
+        raise SourceError(
+            f"none of the {len(lost)} images that {file} names is in {path}: the first is {lost[0] if lost else 'none'}"
+        )
     out = []
     for folder, images in found.items():
         name = path.name if len(found) == 1 else folder.name
-        out.append(FileRecording(name, path.name, sorted(images, key=lambda p: natural_key(p.name)), truth, ASSUMED_FPS, truth.classes))
+        out.append(
+            FileRecording(
+                name, path.name, sorted(images, key=lambda p: natural_key(p.name)), truth, ASSUMED_FPS, truth.classes
+            )
+        )
     return out
 
 

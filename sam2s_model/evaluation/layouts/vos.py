@@ -11,8 +11,8 @@ from pathlib import Path
 from sam2s_model.evaluation.files import FileRecording, LabelFiles, ObjectFiles
 from sam2s_model.evaluation.json_truth import json_files, json_truth
 from sam2s_model.evaluation.recording import ASSUMED_FPS
-from sam2s_model.image_files import images_in
-from sam2s_model.sequences import Sequence, davis_sequences, frame_sequences, subfolders
+from sam2s_model.recordings.image_files import images_in
+from sam2s_model.recordings.sequences import Sequence, davis_sequences, frame_sequences, subfolders
 
 
 def is_davis(path: Path) -> bool:
@@ -46,7 +46,9 @@ def folder_recordings(path: Path, values: str = "auto") -> list[FileRecording]:
 def _recording(sequence: Sequence, data_set: str, fps: float, values: str) -> FileRecording:
     objects = [folder for folder in subfolders(sequence.masks) if folder.name.isdigit()]
     if objects:
-        truth_of = ObjectFiles({int(folder.name): images_in(folder) for folder in objects}, {int(f.name): f.name for f in objects})
+        truth_of = ObjectFiles(
+            {int(folder.name): images_in(folder) for folder in objects}, {int(f.name): f.name for f in objects}
+        )
     elif not (masks := images_in(sequence.masks)) and (files := json_files(sequence.masks)):
         truth = json_truth(sequence.name, files)
         return FileRecording(sequence.name, data_set, sequence.images, truth, fps, truth.classes)

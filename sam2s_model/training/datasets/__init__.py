@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.mask_files import said_once
+from sam2s_model.recordings.mask_files import said_once
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets.boxes import BoxRecording, box_recordings
 from sam2s_model.training.datasets.davis import davis_recordings
@@ -44,7 +44,9 @@ def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[FolderRe
 
 def mask_lines(recordings: Iterable[object]) -> list[str]:
     """What a user is told of how the masks of recordings are read: a line for those that are alike."""
-    return said_once([(r.name, r.masks.describe()) for r in recordings if isinstance(r, FolderRecording) and r.has_masks])
+    return said_once(
+        [(r.name, r.masks.describe()) for r in recordings if isinstance(r, FolderRecording) and r.has_masks]
+    )
 
 
 def _chosen(found: list, source: SourceConfig) -> list:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.sequences import frame_sequences
+from sam2s_model.recordings.sequences import frame_sequences
 from sam2s_model.training.clip import VOID
 from sam2s_model.training.datasets.folder import FolderRecording
 from sam2s_model.training.datasets.values import Values
@@ -29,7 +29,9 @@ class BoxRecording(FolderRecording):
     """
 
     def __init__(self, name: str, images: list[Path], boxes: dict[str, Path], values: Values):
-        super().__init__(name, images, [], replace(values, masks="auto"))  # those of boxes are classes, whatever masks have
+        super().__init__(
+            name, images, [], replace(values, masks="auto")
+        )  # those of boxes are classes, whatever masks have
         self._boxes, self._values = boxes, values
 
     def boxes(self, index: int) -> list[Box]:
@@ -58,7 +60,9 @@ def read_boxes(path: Path) -> list[Box]:
             raise SourceError(f"line {number} of {path} is {line!r}: expected class, x, y, width, height") from error
         corners = np.array([[x - width / 2, y - height / 2], [x + width / 2, y + height / 2]], np.float32).clip(0, 1)
         if not 0 <= kind < VOID - 1 or not (corners[1] > corners[0]).all():
-            raise SourceError(f"line {number} of {path} is {line!r}: expected a class of 0 to {VOID - 2} and a box in the image")
+            raise SourceError(
+                f"line {number} of {path} is {line!r}: expected a class of 0 to {VOID - 2} and a box in the image"
+            )
         found.append(Box(kind + 1, corners))
     return found
 
@@ -70,6 +74,8 @@ def box_recordings(path: str | Path, values: Values) -> list[BoxRecording]:
         folder = sequence.images[0].parents[1] / "boxes" if sequence.images else Path(path)
         boxes = {file.stem: file for file in sorted(folder.glob("*.txt"))}
         if not any(image.stem in boxes for image in sequence.images):
-            raise SourceError(f"{folder} has no boxes of an image beside it: expected text files named as the images are")
+            raise SourceError(
+                f"{folder} has no boxes of an image beside it: expected text files named as the images are"
+            )
         found.append(BoxRecording(sequence.name, list(sequence.images), boxes, values))
     return found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sam2s_model.image_files import images_in
-from sam2s_model.sequences import davis_sequences
+from sam2s_model.recordings.image_files import images_in
+from sam2s_model.recordings.sequences import davis_sequences
 from sam2s_model.training.datasets.folder import FolderRecording, folder_recordings
 from sam2s_model.training.datasets.values import Values
 from sam2s_model.training.pack import TeacherPack

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.image_files import images_in, read_rgb
-from sam2s_model.mask_files import MaskFiles
-from sam2s_model.sequences import frame_sequences
+from sam2s_model.recordings.image_files import images_in, read_rgb
+from sam2s_model.recordings.mask_files import MaskFiles
+from sam2s_model.recordings.sequences import frame_sequences
 from sam2s_model.training.clip import VOID
 from sam2s_model.training.datasets.values import Values
 from sam2s_model.training.pack import TeacherPack

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.image_files import images_in, read_rgb
-from sam2s_model.sequences import subfolders
+from sam2s_model.recordings.image_files import images_in, read_rgb
+from sam2s_model.recordings.sequences import subfolders
+from sam2s_model.recordings.video_files import as_file, as_shown
 from sam2s_model.training.pack import TeacherPack
-from sam2s_model.video_files import as_file, as_shown
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 VIDEO_STILLS = 64  # frames taken of a video, evenly spread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sam2s_model.scene import Scene, SceneConfig
+from sam2s_model.recordings.scene import Scene, SceneConfig
 from sam2s_model.training.data_config import SourceConfig
 
 FRAMES = 600  # of a recording, at 1.6 to 25 Hz: 24 s to six minutes
@@ -32,7 +32,9 @@ class SceneRecording:
 def numbered_scene(source: SourceConfig, number: int, height: int, classes: tuple[str, ...] = ()) -> SceneRecording:
     """The scene of a source with seed `first_seed` + number, always the same at a height (px) that the source may say."""
     look = np.random.default_rng((number, 2))
-    return SceneRecording(scene_config(look, source.first_seed + number, source.height or height, source.frames or FRAMES), classes)
+    return SceneRecording(
+        scene_config(look, source.first_seed + number, source.height or height, source.frames or FRAMES), classes
+    )
 
 
 def scene_config(rng: np.random.Generator, seed: int, height: int, frames: int = FRAMES) -> SceneConfig:

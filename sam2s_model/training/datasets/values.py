@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.mask_values import MaskReading, told_values
+from sam2s_model.recordings.mask_values import MaskReading, told_values
 from sam2s_model.semantics import LabelSet
 from sam2s_model.training.data_config import SourceConfig
 
@@ -36,7 +36,9 @@ class Values:
         rows = {label.id: classes.index(label.name) for label in labels if label.name in classes}
         if not rows and other < 0:
             names = ", ".join(label.name for label in labels)
-            raise ConfigError(f"{source.label_set} has the classes {names}: expected at least one of {', '.join(classes)}")
+            raise ConfigError(
+                f"{source.label_set} has the classes {names}: expected at least one of {', '.join(classes)}"
+            )
         return cls(rows, other, masks)
 
     def row(self, value: int) -> int:

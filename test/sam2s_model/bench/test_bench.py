@@ -11,6 +11,7 @@ import torch
 
 from sam2s_model.bench.floor import ATTENTION, ENCODER, PARTS
 from sam2s_model.bench.machine import describe, measure
+from sam2s_model.bench.memory_costs import step, with_full_memory
 from sam2s_model.bench.page import document
 from sam2s_model.bench.peers import NEEDED, check_peer
 from sam2s_model.bench.report import name, read
@@ -18,14 +19,25 @@ from sam2s_model.bench.run import REST, BenchOptions, cases, run
 from sam2s_model.bench.timing import PartTimer, Spread, peak_bytes
 from sam2s_model.config import MODELS
 from sam2s_model.errors import ConfigError
-from sam2s_model.memory.costs import step, with_full_memory
-from sam2s_model.model import Sam2Model
-from sam2s_ros.cli import main
+from sam2s_model.network.model import Sam2Model
+from sam2s_ros.commands.cli import main
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
 TINY = MODELS["sam2.1_hiera_tiny"]
-COMMAND = ["bench", "--checkpoint", "sam2s_pico", "--size", "64", "--objects", "2", "--policy", "efp", "--policy", "none"]
+COMMAND = [
+    "bench",
+    "--checkpoint",
+    "sam2s_pico",
+    "--size",
+    "64",
+    "--objects",
+    "2",
+    "--policy",
+    "efp",
+    "--policy",
+    "none",
+]
 COMMAND += ["--threads", "1", "--steps", "3"]
 
 
@@ -95,7 +107,10 @@ def test_a_compiled_case_says_so():
 def test_bad_input_is_one_sentence_and_exit_code_2(capsys):
     for options, said in (
         (["--dtype", "fp16", "--device", "cpu"], "precision is 'fp16' on a CPU"),
-        (["--model", "sam2s_pico", "--peer", "transformers"], "peer transformers has no sam2s_pico: expected one of edgetam, "),
+        (
+            ["--model", "sam2s_pico", "--peer", "transformers"],
+            "peer transformers has no sam2s_pico: expected one of edgetam, ",
+        ),
         (["--model", "sam2s_pico", "--policy", "slm", "--size", "64"], "policy is 'slm', but sam2s_pico has no "),
         (["--model", "sam3"], "model 'sam3' is not known"),
     ):

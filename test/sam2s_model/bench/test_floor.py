@@ -10,9 +10,12 @@ import torch
 
 from sam2s_model.bench.floor import ATTENTION, ENCODER, PARTS, Shape, floor_seconds, least_work, work_done
 from sam2s_model.config import MODELS
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 
-GPU, CPU = (790e12, 4.3e12), (780e9, 30e9)  # operations and bytes a second: of an H200, and of two cores with AVX512-BF16
+GPU, CPU = (
+    (790e12, 4.3e12),
+    (780e9, 30e9),
+)  # operations and bytes a second: of an H200, and of two cores with AVX512-BF16
 TINY, BASE, LARGE, EDGETAM = "sam2.1_hiera_tiny", "sam2.1_hiera_base_plus", "sam2.1_hiera_large", "edgetam"
 FPS = {
     (TINY, 512): (7872, 5988, 3825, 2220),

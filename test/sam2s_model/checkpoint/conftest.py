@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sam2s_model.config import PICO
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 
 
 @pytest.fixture(scope="session")

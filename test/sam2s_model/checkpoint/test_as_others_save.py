@@ -18,7 +18,7 @@ from sam2s_model.checkpoint.recognition import known_shapes
 from sam2s_model.checkpoint.transformers_names import from_transformers, to_transformers
 from sam2s_model.config import MODELS
 from sam2s_model.errors import CheckpointError
-from sam2s_model.model import MEMORY_PARTS
+from sam2s_model.network.model import MEMORY_PARTS
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.published.sha256 import file_sha256
 
@@ -43,20 +43,34 @@ WRAPPED = {
     "an attribute of a Lightning module": lambda s: {"state_dict": prefixed(s, "sam2.")},
     "two attributes deep, DDP": lambda s: {"state_dict": prefixed(s, "module.net.sam2_model.")},
     "a loss beside the model": lambda s: {"state_dict": {**prefixed(s, "model."), "criterion.weight": torch.ones(2)}},
-    "a compiled part": lambda s: {"model": {k.replace("image_encoder.", "image_encoder._orig_mod."): v for k, v in s.items()}},
+    "a compiled part": lambda s: {
+        "model": {k.replace("image_encoder.", "image_encoder._orig_mod."): v for k, v in s.items()}
+    },
     "FSDP": lambda s: {k.replace(".attn.", "._fsdp_wrapped_module.attn."): v for k, v in s.items()},
     "DeepSpeed": lambda s: {"module": s, "global_steps": 4},
     "a wrapper of any name": lambda s: {"net": {"weights": s}, "epoch": 3},
     "an average alone": lambda s: {"ema_state_dict": s, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}},
     "an average beside it": lambda s: {"net": s, "net_ema": {k: v + 1 for k, v in s.items()}},
-    "an average beside it, by prefix": lambda s: {"state_dict": {**prefixed(s, "model."), **prefixed(s, "model_ema.module.")}},
+    "an average beside it, by prefix": lambda s: {
+        "state_dict": {**prefixed(s, "model."), **prefixed(s, "model_ema.module.")}
+    },
     "torch's AveragedModel": lambda s: {**prefixed(s, "module."), "n_averaged": torch.tensor(3)},
-    "counters of a profiler": lambda s: {**s, "total_ops": torch.zeros(1), "image_encoder.trunk.total_params": torch.zeros(1)},
+    "counters of a profiler": lambda s: {
+        **s,
+        "total_ops": torch.zeros(1),
+        "image_encoder.trunk.total_params": torch.zeros(1),
+    },
     "numbers among the tensors": lambda s: {**s, "epoch": 3, "best": 0.5},
-    "numpy's numbers and options": lambda s: {"model": s, "best": np.float64(0.9), "args": argparse.Namespace(lr=np.float32(1))},
+    "numpy's numbers and options": lambda s: {
+        "model": s,
+        "best": np.float64(0.9),
+        "args": argparse.Namespace(lr=np.float32(1)),
+    },
     "each part by itself": nested,
     "a settings dictionary named model": lambda s: {"model": {"dim": 256}, "state_dict": s},
-    "parts under prefixes of their own": lambda s: {("enc." if k.startswith("image") else "rest.") + k: v for k, v in s.items()},
+    "parts under prefixes of their own": lambda s: {
+        ("enc." if k.startswith("image") else "rest.") + k: v for k, v in s.items()
+    },
 }
 
 
@@ -69,13 +83,20 @@ def test_wrapped_in_any_way_it_loads(state, save, how):
 def test_what_is_beside_the_model_is_named(state, save):
     path = save({"state_dict": {**prefixed(state, "model."), "criterion.weight": torch.ones(2)}, "epoch": 3})
     found = describe(path)
-    assert found.beside == ("epoch", "criterion.weight") and found.prefixes == ("model.",) and found.wrappers == ("state_dict",)
+    assert (
+        found.beside == ("epoch", "criterion.weight")
+        and found.prefixes == ("model.",)
+        and found.wrappers == ("state_dict",)
+    )
     with pytest.warns(UserWarning, match="1 tensors are no part of sam2s_pico and are not used: criterion.weight"):
         load_model(path, device="cpu")
 
 
 REFUSED = {
-    "two models": (lambda s: {**prefixed(s, "student."), **prefixed(s, "other.")}, "holds the model 2 times, with the prefixes"),
+    "two models": (
+        lambda s: {**prefixed(s, "student."), **prefixed(s, "other.")},
+        "holds the model 2 times, with the prefixes",
+    ),
     "two wrappers": (lambda s: {"net": s, "net2": s}, "more than one state dict, under 'net' and 'net2'"),
     "no tensors": (lambda s: {"epoch": 3, "config": {"a": 1}}, "holds no state dict: .* the keys 'epoch', 'config'"),
 }
@@ -93,8 +114,16 @@ def test_weights_that_are_not_finite_are_refused_by_name(state, save, value):
     name = "sam_mask_decoder.output_upscaling.3.bias"
     bad = {**state, name: state[name].clone()}
     bad[name][1] = value
-    for read in (read_checkpoint, describe, lambda path: load_model(path, device="cpu"), lambda path: convert(path, path.with_name("b.pt"))):
-        with pytest.raises(CheckpointError, match=f"not finite .* in 1 of {len(state)} tensors: {name} \\(1 of {state[name].numel()}\\)"):
+    for read in (
+        read_checkpoint,
+        describe,
+        lambda path: load_model(path, device="cpu"),
+        lambda path: convert(path, path.with_name("b.pt")),
+    ):
+        with pytest.raises(
+            CheckpointError,
+            match=f"not finite .* in 1 of {len(state)} tensors: {name} \\(1 of {state[name].numel()}\\)",
+        ):
             read(save({"model": bad}))
     with pytest.raises(CheckpointError, match="and [0-9]+ more; the run that wrote it has diverged"):
         read_checkpoint(save({k: torch.full_like(v, value) for k, v in state.items()}))
@@ -115,7 +144,9 @@ def lora(state, prefix: str = "", base: str = ".base_layer", of: str = ".lora_{}
 def test_lora_is_named_with_how_to_merge_it(state, save, tmp_path):
     layers = r"LoRA layers \([0-9]+ tensors under image_encoder.trunk.blocks.N.attn.qkv"
     for saved in (lora(state), lora(state, "base_model.model."), lora(state, "base_model.model.sam2.")):
-        with pytest.raises(CheckpointError, match=f"is sam2s_pico with {layers}.*: merge them into the weights .*merge_and_unload"):
+        with pytest.raises(
+            CheckpointError, match=f"is sam2s_pico with {layers}.*: merge them into the weights .*merge_and_unload"
+        ):
             read_checkpoint(save(saved))
     alone = {name: value for name, value in lora(state, "base_model.model.", of=".lora_{}").items() if "lora_" in name}
     save_file(alone, tmp_path / "adapter_model.safetensors")
@@ -138,12 +169,18 @@ def test_names_of_transformers_there_and_back(name):
 
 def test_files_and_folders_that_transformers_saved(state, tmp_path):
     theirs = {k: v.clone() for k, v in to_transformers(state, edgetam=False).items()}
-    once = {k: v for k, v in theirs.items() if k != "shared_image_embedding.positional_embedding"}  # saved once, since it is shared
+    once = {
+        k: v for k, v in theirs.items() if k != "shared_image_embedding.positional_embedding"
+    }  # saved once, since it is shared
     save_file(once, tmp_path / "model.safetensors")
     assert describe(tmp_path / "model.safetensors").model == "sam2s_pico"
     assert resolve_checkpoint(tmp_path) == tmp_path / "model.safetensors"
     assert load_model(tmp_path, device="cpu").has_memory
-    half = {k: v for k, v in theirs.items() if not any(part in k for part in ("memory", "object_pointer", "occlusion", "temporal"))}
+    half = {
+        k: v
+        for k, v in theirs.items()
+        if not any(part in k for part in ("memory", "object_pointer", "occlusion", "temporal"))
+    }
     half["no_memory_embedding"] = theirs["no_memory_embedding"]
     save_file({f"model.{k}": v for k, v in half.items()}, tmp_path / "half.safetensors")
     found = read_checkpoint(tmp_path / "half.safetensors").state
@@ -159,7 +196,9 @@ def test_a_checkpoint_in_several_files(state, tmp_path):
     index.write_text(json.dumps({"weight_map": {name: file for file, own in parts.items() for name in own}}))
     for path in (index, tmp_path, tmp_path / "model-00002-of-00002.safetensors"):
         assert set(read_checkpoint(path).state) == set(state)
-    assert resolve_checkpoint(tmp_path) == index and describe(index).size == sum((tmp_path / f).stat().st_size for f in parts)
+    assert resolve_checkpoint(tmp_path) == index and describe(index).size == sum(
+        (tmp_path / f).stat().st_size for f in parts
+    )
     before = file_sha256(index)
     first = tmp_path / "model-00001-of-00002.safetensors"
     first.write_bytes(first.read_bytes()[:-1] + b"\1")
@@ -172,7 +211,9 @@ def test_a_checkpoint_in_several_files(state, tmp_path):
 def test_a_decoder_alone_is_named_and_put_over_a_base(state, save, tmp_path):
     decoder = {name: value + 1 for name, value in state.items() if name.startswith("sam_mask_decoder.")}
     part = save({"model": decoder}, "decoder.pt")
-    with pytest.raises(CheckpointError, match="part of a model, sam2s_pico, without its image encoder: sam_mask_decoder .*--base WHOLE"):
+    with pytest.raises(
+        CheckpointError, match="part of a model, sam2s_pico, without its image encoder: sam_mask_decoder .*--base WHOLE"
+    ):
         describe(part)
     whole, out = save(state, "whole.pt"), tmp_path / "out.safetensors"
     assert convert(part, out, base=whole).model == "sam2s_pico"
@@ -214,7 +255,9 @@ def test_folders_of_others_are_named(tmp_path, pattern, expected):
 
 
 def test_another_network_is_named(save):
-    path = save({"image_encoder.patch_embed.proj.weight": torch.ones(3), "mask_decoder.iou_token.weight": torch.ones(3)})
+    path = save(
+        {"image_encoder.patch_embed.proj.weight": torch.ones(3), "mask_decoder.iou_token.weight": torch.ones(3)}
+    )
     with pytest.raises(CheckpointError, match="it is one of SAM 1"):
         describe(path)
 

@@ -12,7 +12,7 @@ from sam2s_model.checkpoint import load_model, read_checkpoint
 from sam2s_model.checkpoint.convert import convert
 from sam2s_model.config import PICO
 from sam2s_model.errors import CheckpointError, ConfigError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.published.sha256 import file_sha256
 
 
@@ -53,7 +53,9 @@ def test_in_8_bits(save, state, tmp_path, suffix):
     assert target.stat().st_size < 0.3 * source.stat().st_size
     stored = read_checkpoint(target)
     assert len(stored.eight_bit) == done.in_eight_bits and stored.image_size == 96
-    assert stored.metadata["changed"].startswith(f"{done.in_eight_bits} weights rounded to 8 bits, one scale per output channel")
+    assert stored.metadata["changed"].startswith(
+        f"{done.in_eight_bits} weights rounded to 8 bits, one scale per output channel"
+    )
     assert stored.metadata["source_sha256"] == file_sha256(source)
     for name, value in state.items():
         found = stored.state[name]
@@ -85,13 +87,19 @@ def test_a_part_over_a_whole_one_in_8_bits(save, state, tmp_path):
     done = convert(tmp_path / "part.pt", again, base=whole, int8=True)
     found = read_checkpoint(again)
     assert len(found.eight_bit) == done.in_eight_bits > 50 and found.metadata["source"] == "part.pt"
-    assert all((found.state[name] - value).norm() <= 0.01 * value.norm() for name, value in part.items() if name in found.eight_bit)
+    assert all(
+        (found.state[name] - value).norm() <= 0.01 * value.norm()
+        for name, value in part.items()
+        if name in found.eight_bit
+    )
 
 
 def test_names_of_classes_go_along(save, state, tmp_path):
     config = dataclasses.replace(PICO, num_classes=2)
     torch.manual_seed(0)
-    torch.save({"model": {**Sam2Model(config).state_dict(), **state}, "metadata": {"classes": "a,b"}}, tmp_path / "a.pt")
+    torch.save(
+        {"model": {**Sam2Model(config).state_dict(), **state}, "metadata": {"classes": "a,b"}}, tmp_path / "a.pt"
+    )
     convert(tmp_path / "a.pt", tmp_path / "b.safetensors", half=True)
     convert(tmp_path / "b.safetensors", tmp_path / "c.pth", int8=True)
     assert load_model(tmp_path / "c.pth", device="cpu").class_names == ("a", "b")
@@ -121,10 +129,22 @@ def test_refusals(save, state, tmp_path):
         (source, "no/b.pt", {}, "there is no folder .*/no: give the path of a file"),
         (tmp_path / "nowhere.pt", "b.pt", {}, "nowhere.pt' does not exist"),
         (save({**state, "more": torch.zeros(1)}, "more.pt"), "b.pt", {}, "1 unexpected: more"),
-        (save(large, "large.pt"), "b.pt", {"half": True}, r"no_obj_ptr has values up to 1e\+06, and fp16 ends at 65504"),
+        (
+            save(large, "large.pt"),
+            "b.pt",
+            {"half": True},
+            r"no_obj_ptr has values up to 1e\+06, and fp16 ends at 65504",
+        ),
     ]
     infinite = {**state, "memory_attention.layers.0.linear1.weight": torch.full((384, 96), torch.inf)}
-    cases.append((save(infinite, "infinite.pt"), "b.pt", {"int8": True}, r"not finite \(NaN or infinite\) in 1 of .*linear1.weight"))
+    cases.append(
+        (
+            save(infinite, "infinite.pt"),
+            "b.pt",
+            {"int8": True},
+            r"not finite \(NaN or infinite\) in 1 of .*linear1.weight",
+        )
+    )
     cases.append((save(large, "large.pt"), "b.pt", {"int8": True}, "no_obj_ptr has values up to"))
     for options, words in (
         (dict(half=True, int8=True), "--half and --int8 exclude each other"),

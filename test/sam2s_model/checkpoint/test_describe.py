@@ -14,7 +14,7 @@ from sam2s_model.checkpoint.describe import describe
 from sam2s_model.checkpoint.recognition import known_shapes
 from sam2s_model.config import MODELS, PICO
 from sam2s_model.errors import CheckpointError
-from sam2s_model.model import MEMORY_PARTS
+from sam2s_model.network.model import MEMORY_PARTS
 from sam2s_model.published.catalog import CATALOG
 from sam2s_model.published.sha256 import file_sha256
 

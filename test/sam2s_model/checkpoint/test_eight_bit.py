@@ -23,12 +23,17 @@ def plain(weight: torch.Tensor, axis: int) -> torch.Tensor:
 @pytest.mark.parametrize("shape, axis", [((48, 96), 0), ((32, 8, 3, 3), 0), ((16, 32, 2, 2), 1)])
 def test_rounding_is_per_channel_and_better_than_the_plain_one(shape, axis):
     torch.manual_seed(0)
-    gains = torch.logspace(-4, 2, shape[axis]).movedim(0, -1).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    gains = (
+        torch.logspace(-4, 2, shape[axis]).movedim(0, -1).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    )
     weight = torch.randn(shape) ** 3 * gains  # with outliers, and channels a million times as large as others
     values, scale = quantise(weight, axis)
     assert values.dtype == torch.int8 and values.shape == weight.shape and scale.dtype == torch.float32
     assert scale.shape == gains.shape and values.abs().max() <= 127
-    errors, others = ((found - weight).square().transpose(0, axis).flatten(1).sum(1) for found in (values * scale, plain(weight, axis)))
+    errors, others = (
+        (found - weight).square().transpose(0, axis).flatten(1).sum(1)
+        for found in (values * scale, plain(weight, axis))
+    )
     assert (errors <= others * (1 + 1e-5)).all() and errors.sum() < others.sum()
     size = weight.square().transpose(0, axis).flatten(1).sum(1)
     assert (errors < 2e-3 * size).all()
@@ -55,7 +60,11 @@ def test_output_channels_of_each_kind_of_layer():
     assert axes["sam_mask_decoder.output_upscaling.0.weight"] == 1, "a transposed convolution has them second"
     assert "image_encoder.trunk.patch_embed.proj.weight" not in axes, "it takes pixels"
     assert "image_encoder.trunk.body.stem.conv1.c.weight" not in channel_axes(MODELS["edgetam"])
-    embeddings = ("image_encoder.trunk.pos_embed", "sam_mask_decoder.mask_tokens.weight", "sam_mask_decoder.transformer.norm_final_attn.weight")
+    embeddings = (
+        "image_encoder.trunk.pos_embed",
+        "sam_mask_decoder.mask_tokens.weight",
+        "sam_mask_decoder.transformer.norm_final_attn.weight",
+    )
     assert not axes.keys() & set(embeddings)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import PICO
 from sam2s_model.errors import CheckpointError, ConfigError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 HALF = SHARED / "weights" / "sam2_hiera_tiny_image_part.fp16.pt"
@@ -118,7 +118,9 @@ def test_the_additions_of_sam2s_come_from_the_file(save, state, model):
 
 def test_a_model_of_another_name_is_refused(save, state):
     path = save({"model": state})
-    with pytest.raises(CheckpointError, match="is not a checkpoint of sam2.1_hiera_tiny: .* of another shape.*nearest is sam2s_pico"):
+    with pytest.raises(
+        CheckpointError, match="is not a checkpoint of sam2.1_hiera_tiny: .* of another shape.*nearest is sam2s_pico"
+    ):
         load_model(path, model="sam2.1_hiera_tiny", device="cpu")
 
 

@@ -19,7 +19,9 @@ TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.zeros((), dty
 
 
 def same(state) -> bool:
-    return list(state) == list(TENSORS) and all((state[k] == v).all() and state[k].dtype == v.dtype for k, v in TENSORS.items())
+    return list(state) == list(TENSORS) and all(
+        (state[k] == v).all() and state[k].dtype == v.dtype for k, v in TENSORS.items()
+    )
 
 
 @pytest.mark.parametrize("content, wrappers, prefixes, beside", [
@@ -49,7 +51,11 @@ def test_a_prefix_that_not_all_names_have_stays(save):
 def test_safetensors_under_any_name(tmp_path, name):
     save_file(TENSORS, tmp_path / name, metadata={"model": "x"})
     stored = read_checkpoint(tmp_path / name)
-    assert same(dict(sorted(stored.state.items()))) and stored.format == "safetensors" and stored.metadata == {"model": "x"}
+    assert (
+        same(dict(sorted(stored.state.items())))
+        and stored.format == "safetensors"
+        and stored.metadata == {"model": "x"}
+    )
 
 
 def test_metadata_lie_beside_the_state_dict_of_a_pt_file(save):
@@ -87,9 +93,15 @@ def test_p34_refusals(tmp_path, save, capfd):
         (written("bytes.pt", bytes(range(256)) * 4), not_pt),
         (written("half.pt", whole[: len(whole) // 2]), "it is cut: it has [0-9,]+ bytes, and its end is missing"),
         (written("text.safetensors", b"not a checkpoint"), "is not a .safetensors checkpoint that loads"),
-        (written("half.safetensors", (tmp_path / "whole.safetensors").read_bytes()[:-4]), "it is cut: it has .* of .* bytes"),
+        (
+            written("half.safetensors", (tmp_path / "whole.safetensors").read_bytes()[:-4]),
+            "it is cut: it has .* of .* bytes",
+        ),
         (written("short.safetensors", struct.pack("<Q", len(header)) + header), "it is cut: it has .* of .* bytes"),
-        (written("code.pt", pickle.dumps(_Trap(), protocol=2)), f"{not_pt}: it names .*print, and what a file names is never run"),
+        (
+            written("code.pt", pickle.dumps(_Trap(), protocol=2)),
+            f"{not_pt}: it names .*print, and what a file names is never run",
+        ),
         (save({"model": TENSORS, "config": _Trap()}, "config.pt"), "it names .*print, and what"),
         (save([1, 2], "list.pt"), not_state),
         (save({}, "empty.pt"), not_state),
@@ -100,10 +112,16 @@ def test_p34_refusals(tmp_path, save, capfd):
         (save(torch.zeros(3), "tensor.pt"), not_state),
         (save(loop, "loop.pt"), not_state),
         *(
-            (tmp_path / f"size{size}.safetensors", f"its metadata says that image_size is '{size}', expected a multiple of 32, px")
+            (
+                tmp_path / f"size{size}.safetensors",
+                f"its metadata says that image_size is '{size}', expected a multiple of 32, px",
+            )
             for size in ("x", "-32", "100", "512.0")
         ),
-        (save({"model": TENSORS, "state_dict": TENSORS}, "two.pt"), "more than one state dict, under 'model' and 'state_dict'"),
+        (
+            save({"model": TENSORS, "state_dict": TENSORS}, "two.pt"),
+            "more than one state dict, under 'model' and 'state_dict'",
+        ),
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -7,14 +7,13 @@ import re
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sam2s_model.checkpoint import check_state_dict, recognise
 from sam2s_model.checkpoint.recognition import SCORE_HEAD, check_names, known_shapes
 from sam2s_model.config import MODELS, PICO
 from sam2s_model.errors import CheckpointError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 
 TINY, EDGETAM = MODELS["sam2.1_hiera_tiny"], MODELS["edgetam"]
 
@@ -101,7 +100,9 @@ def test_long_lists_are_counted_and_cut():
 
 
 def test_something_else():
-    with pytest.raises(CheckpointError, match=r"none of its 1 tensors, such as conv.weight \(3,\), is of one \(known: sam2_"):
+    with pytest.raises(
+        CheckpointError, match=r"none of its 1 tensors, such as conv.weight \(3,\), is of one \(known: sam2_"
+    ):
         recognise({"conv.weight": torch.zeros(3)}, "x.pt")
 
 
@@ -138,7 +139,9 @@ def test_adapters_are_named_and_refused(names, words):
 
 def test_a_text_branch_is_named_and_refused():
     state = {**tensors(TINY), "cross_modal_fusion.a": torch.empty(1), "language_model.b.c": torch.empty(1)}
-    with pytest.raises(CheckpointError, match=r"a text branch such as ReSurgSAM2's \(2 tensors under cross_modal_fusion., lang"):
+    with pytest.raises(
+        CheckpointError, match=r"a text branch such as ReSurgSAM2's \(2 tensors under cross_modal_fusion., lang"
+    ):
         compare(TINY, state)
 
 
@@ -157,7 +160,9 @@ def test_lora_that_renames_is_refused_too():
         compare(recognise(state, "x.pt"), state)
 
 
-@pytest.mark.parametrize("key", ["no_mem_embed", "image_encoder.trunk.patch_embed.proj.weight", "temporal_semantics.class_embeddings"])
+@pytest.mark.parametrize(
+    "key", ["no_mem_embed", "image_encoder.trunk.patch_embed.proj.weight", "temporal_semantics.class_embeddings"]
+)
 def test_a_scalar_where_a_table_belongs(key):
     with pytest.raises(CheckpointError, match=r"\(\) instead of|unexpected: temporal_semantics"):
         state = {**tensors(TINY), key: torch.zeros(())}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sam2s_model.evaluation.clicks import centre, correction, first_prompt
 from sam2s_model.prompts import NEGATIVE, POSITIVE
 
-MASKS = st.tuples(st.integers(1, 8), st.integers(1, 8)).flatmap(lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape)))
+MASKS = st.tuples(st.integers(1, 8), st.integers(1, 8)).flatmap(
+    lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))
+)
 
 
 def depth(region: np.ndarray, x: int, y: int) -> float:
@@ -60,4 +61,6 @@ def test_first_prompts():
     mask[4:9, 10:21] = True
     assert first_prompt("box", mask).box.tolist() == [10, 4, 21, 9]
     assert first_prompt("mask", mask).mask is mask
-    assert first_prompt("clicks", mask).points[0, 1] == 6 and first_prompt("clicks", mask).point_labels.tolist() == [POSITIVE]
+    assert first_prompt("clicks", mask).points[0, 1] == 6 and first_prompt("clicks", mask).point_labels.tolist() == [
+        POSITIVE
+    ]

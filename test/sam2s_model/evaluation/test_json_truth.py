@@ -38,7 +38,11 @@ def images(folder: Path, count: int = 4) -> None:
 
 def labelme(path: Path, *shapes: dict, **more) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"version": "5.4.1", "shapes": list(shapes), "imageHeight": H, "imageWidth": W, "imageData": None, **more}))
+    path.write_text(
+        json.dumps(
+            {"version": "5.4.1", "shapes": list(shapes), "imageHeight": H, "imageWidth": W, "imageData": None, **more}
+        )
+    )
 
 
 def shape(label: str, points=BOX, kind: str = "polygon", **more) -> dict:
@@ -54,12 +58,18 @@ def agree(mask: np.ndarray, expected: np.ndarray) -> bool:
 def test_labelme_in_a_folder_of_masks_or_beside_the_images(tmp_path, where):
     images(tmp_path / "clip" / "frames")
     for i in range(3):
-        labelme(tmp_path / "clip" / where / f"{i:05d}.json", shape("scissors", shifted(i)), *[shape("forceps", [[40, 30], [50, 38]], "rectangle")] * (i == 1))
+        labelme(
+            tmp_path / "clip" / where / f"{i:05d}.json",
+            shape("scissors", shifted(i)),
+            *[shape("forceps", [[40, 30], [50, 38]], "rectangle")] * (i == 1),
+        )
     (recording,) = open_layout(tmp_path / "clip")
     frames = list(recording)
     assert recording.classes == {1: "scissors", 2: "forceps"} and recording.odd_count == 0
     assert [f.truth is None for f in frames] == [False, False, False, True]
-    assert all(agree(f.truth.masks[1], box_mask(i)) for i, f in enumerate(frames[:3])) and set(frames[1].truth.masks) == {1, 2}
+    assert all(agree(f.truth.masks[1], box_mask(i)) for i, f in enumerate(frames[:3])) and set(
+        frames[1].truth.masks
+    ) == {1, 2}
     assert frames[0].truth.mask(2, (H, W)).sum() == 0, "an image with a file is annotated as a whole"
     assert "3 files of labelme; 2 objects" in recording.describe_masks()
 
@@ -94,11 +104,26 @@ def test_shapes_with_an_area(tmp_path, name):
 
 def test_groups_void_and_background_of_labelme(tmp_path):
     images(tmp_path / "frames", 2)
-    labelme(tmp_path / "masks" / "00000.json", shape("tool", group_id=1), shape("tool", shifted(25), group_id=2), shape("__ignore__", [[0, 30], [9, 30], [9, 39], [0, 39]]))
-    labelme(tmp_path / "masks" / "00001.json", shape("tool", shifted(5), group_id=2), shape("_background_"), shape("gauze"), shape("gauze", shifted(25)))
+    labelme(
+        tmp_path / "masks" / "00000.json",
+        shape("tool", group_id=1),
+        shape("tool", shifted(25), group_id=2),
+        shape("__ignore__", [[0, 30], [9, 30], [9, 39], [0, 39]]),
+    )
+    labelme(
+        tmp_path / "masks" / "00001.json",
+        shape("tool", shifted(5), group_id=2),
+        shape("_background_"),
+        shape("gauze"),
+        shape("gauze", shifted(25)),
+    )
     (recording,) = open_layout(tmp_path)
     first, second = recording
-    assert recording.classes == {1: "tool", 2: "tool", 3: "gauze"} and set(first.truth.masks) == {1, 2} and set(second.truth.masks) == {2, 3}
+    assert (
+        recording.classes == {1: "tool", 2: "tool", 3: "gauze"}
+        and set(first.truth.masks) == {1, 2}
+        and set(second.truth.masks) == {2, 3}
+    )
     assert first.truth.void[33:37, 2:7].all() and second.truth.void is None
     assert second.truth.masks[3].sum() > 1.8 * box_mask().sum(), "both parts"
     assert "1 times annotations that nothing tells apart are one object" in recording.describe_masks()
@@ -118,7 +143,11 @@ def test_files_that_are_none_are_odd_and_named(tmp_path, content, expected):
     (recording,) = open_layout(tmp_path)
     frames = list(recording)
     assert [f.truth is None for f in frames] == [False, True]
-    assert recording.odd_count == 2 and "7.json has the name of no image" in recording.odd[0] and expected in recording.odd[1]
+    assert (
+        recording.odd_count == 2
+        and "7.json has the name of no image" in recording.odd[0]
+        and expected in recording.odd[1]
+    )
 
 
 def rle(mask: np.ndarray, compressed: bool) -> dict:
@@ -135,7 +164,10 @@ def test_rle_gives_what_was_encoded(compressed):
     assert np.array_equal(decoded(rle(box_mask(), compressed), (H, W), "x"), box_mask())
 
 
-@pytest.mark.parametrize("segmentation", [{"counts": [1, 2], "size": [9, 9]}, {"size": [H, W]}, {"counts": 5, "size": [H, W]}, None, [["a"] * 6]])
+@pytest.mark.parametrize(
+    "segmentation",
+    [{"counts": [1, 2], "size": [9, 9]}, {"size": [H, W]}, {"counts": 5, "size": [H, W]}, None, [["a"] * 6]],
+)
 def test_segmentations_that_are_none_are_named(segmentation):
     with pytest.raises(SourceError, match="x.json: a segmentation cannot be decoded"):
         decoded(segmentation, (H, W), "x.json")
@@ -174,8 +206,12 @@ def test_coco_with_polygons_and_rle(tmp_path, place):
     frames = list(recording)
     assert recording.classes == {1: "scissors", 2: "forceps"} and recording.odd_count == 0
     assert agree(frames[0].truth.masks[1], box_mask())
-    assert np.array_equal(frames[1].truth.masks[1], box_mask(5)) and np.array_equal(frames[1].truth.masks[2], box_mask(25))
-    assert np.array_equal(frames[2].truth.void, box_mask(9)) and not frames[3].truth.masks, "an image that is listed is annotated"
+    assert np.array_equal(frames[1].truth.masks[1], box_mask(5)) and np.array_equal(
+        frames[1].truth.masks[2], box_mask(25)
+    )
+    assert np.array_equal(frames[2].truth.void, box_mask(9)) and not frames[3].truth.masks, (
+        "an image that is listed is annotated"
+    )
     assert "4 images, 4 annotations, the category says which object" in recording.describe_masks()
 
 
@@ -186,7 +222,9 @@ def test_tracks_of_coco_are_objects(tmp_path):
         {"image_id": 10 + i, "segmentation": rle(box_mask(20 * k), True), "iscrowd": 1, "attributes": {"track_id": k}} for i in range(2) for k in range(2)
     ], 2)  # fmt: skip
     first, second = open_layout(tmp_path)[0]
-    assert set(first.truth.masks) == set(second.truth.masks) == {1, 2} and np.array_equal(second.truth.masks[2], box_mask(20))
+    assert set(first.truth.masks) == set(second.truth.masks) == {1, 2} and np.array_equal(
+        second.truth.masks[2], box_mask(20)
+    )
 
 
 def test_several_recordings_in_one_file(tmp_path):
@@ -194,7 +232,10 @@ def test_several_recordings_in_one_file(tmp_path):
         images(tmp_path / "images" / name, 2)
     path = coco_file(tmp_path / "train.json", [{"image_id": 10, "segmentation": rle(box_mask(), True)}], 2, "a/")
     content = json.loads(path.read_text())
-    content["images"] += [{**image, "id": image["id"] + 50, "file_name": image["file_name"].replace("a/", "b/")} for image in content["images"]]
+    content["images"] += [
+        {**image, "id": image["id"] + 50, "file_name": image["file_name"].replace("a/", "b/")}
+        for image in content["images"]
+    ]
     content["images"].append({"id": 99, "file_name": "gone.png", "height": H, "width": W})
     path.write_text(json.dumps(content))
     first, second = open_layout(tmp_path)
@@ -217,9 +258,15 @@ def test_youtube_vis(tmp_path):
 
 
 def test_json_by_the_numbers_of_a_video(tmp_path):
-    path = coco_file(tmp_path / "video.json", [{"image_id": 12, "segmentation": rle(box_mask(), True)}], prefix="frame_")
+    path = coco_file(
+        tmp_path / "video.json", [{"image_id": 12, "segmentation": rle(box_mask(), True)}], prefix="frame_"
+    )
     masks = NumberedMasks(path)
-    assert masks.numbers == [0, 1, 2, 3] and np.array_equal(masks.truth(2, (H, W)).masks[1], box_mask()) and masks.truth(9, (H, W)) is None
+    assert (
+        masks.numbers == [0, 1, 2, 3]
+        and np.array_equal(masks.truth(2, (H, W)).masks[1], box_mask())
+        and masks.truth(9, (H, W)) is None
+    )
     with pytest.raises(SourceError, match="are of 60x40 px: expected its frame's 80x80"):
         masks.truth(2, (80, 80))
     for i in range(1, 4):

@@ -138,9 +138,19 @@ def test_odd_frames_and_masks_are_named_and_counted(tmp_path):
     (recording,) = open_layout(tmp_path)
     for _ in range(2):  # each pass counts anew
         frames = list(recording)
-        assert [f.index for f in frames] == [0, 3, 4, 5] and [f.truth is not None for f in frames] == [True, False, False, True]
+        assert [f.index for f in frames] == [0, 3, 4, 5] and [f.truth is not None for f in frames] == [
+            True,
+            False,
+            False,
+            True,
+        ]
         assert recording.odd_count == 4
-        texts = ("1.png cannot be", "2.png is 33x20, the first one is 32x20", "3.png is 32x19, its image is 32x20", "4.png cannot be")
+        texts = (
+            "1.png cannot be",
+            "2.png is 33x20, the first one is 32x20",
+            "3.png is 32x19, its image is 32x20",
+            "4.png cannot be",
+        )
         assert all(text in odd for text, odd in zip(texts, recording.odd)), recording.odd
 
 

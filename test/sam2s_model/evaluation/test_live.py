@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2s_model.evaluation.live import Delivery, GivenPrompt, LiveLog, PackedTruth, live_steps, newest_arrived, prompt_frames
+from sam2s_model.evaluation.live import (
+    Delivery,
+    GivenPrompt,
+    LiveLog,
+    PackedTruth,
+    live_steps,
+    newest_arrived,
+    prompt_frames,
+)
 from sam2s_model.evaluation.protocol import Protocol
 from sam2s_model.evaluation.recording import FIRST_STAMP_NS, Frame, Recording, Truth
 from sam2s_model.evaluation.scores import Scorer
@@ -58,11 +66,16 @@ def delivery(index: int, arrived: int, known: bool = True) -> Delivery:
 
 def log(*deliveries: Delivery, prompt: int = 0) -> LiveLog:
     return LiveLog(
-        {i: shown(i) for i in range(6)}, list(deliveries), [GivenPrompt(1, ID, prompt, 1100, 1400)], {prompt: tracks(prompt)}
+        {i: shown(i) for i in range(6)},
+        list(deliveries),
+        [GivenPrompt(1, ID, prompt, 1100, 1400)],
+        {prompt: tracks(prompt)},
     )
 
 
-def scored(record: LiveLog, protocol: Protocol = Protocol(), recording: Recording | None = None) -> tuple[dict, dict, Scorer]:
+def scored(
+    record: LiveLog, protocol: Protocol = Protocol(), recording: Recording | None = None
+) -> tuple[dict, dict, Scorer]:
     """frame -> J, of delivered and of streaming masks; the scorer of the delivered ones"""
     delivered, streaming = Scorer(protocol, {}), Scorer(protocol, {})
     for frame, own, late in live_steps(recording or Moving(), record, protocol):
@@ -97,7 +110,9 @@ def test_streaming_by_hand():
 
 def test_delivered_masks_are_scored_where_they_came():
     delivered, streaming, scorer = scored(log(*CAME))
-    assert delivered == {1: 1.0, 3: 1.0, 4: 1.0} and set(streaming) == {1, 2, 3, 4}, "the prompted and the last do not count"
+    assert delivered == {1: 1.0, 3: 1.0, 4: 1.0} and set(streaming) == {1, 2, 3, 4}, (
+        "the prompted and the last do not count"
+    )
     assert scorer.result()["annotated"] == 6 and scorer.result()["scored_frames"] == 3
     delivered, _, _ = scored(log(*CAME), Protocol(scored="all"))
     assert delivered == {0: 1.0, 1: 1.0, 3: 1.0, 4: 1.0}, "the answer to the prompt counts for its own frame"

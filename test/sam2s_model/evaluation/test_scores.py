@@ -17,8 +17,8 @@ from sam2s_model.evaluation.scores import Scorer, data_set_figures, overall_figu
 from sam2s_model.metrics import boundary_f, dice, iou
 from sam2s_model.prompts import Prompt
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_model.scene import Scene, SceneConfig
-from sam2s_model.tracker import Tracker
+from sam2s_model.recordings.scene import Scene, SceneConfig
+from sam2s_model.tracking.tracker import Tracker
 
 CONFIG = SceneConfig(width=160, height=128, frames=6, seed=2)
 
@@ -111,7 +111,10 @@ def test_protocols(pico):
     assert len(steps) == 3 and [row["frame"] for row in result["rows"] if row["scored"]] == [1]
     with pytest.raises(ConfigError, match="prompt is 'scribble': expected one of 'mask', 'box', 'clicks'"):
         Protocol(prompt="scribble")
-    assert [Protocol(prompt="clicks", clicks=n).name for n in (1, 3)] == ["1 click", "3 clicks"] and Protocol().name == "mask"
+    assert [Protocol(prompt="clicks", clicks=n).name for n in (1, 3)] == [
+        "1 click",
+        "3 clicks",
+    ] and Protocol().name == "mask"
 
 
 SIZE = (8, 8)
@@ -175,6 +178,8 @@ def test_data_sets_and_overall():
     both = data_set_figures([one, two], ["a", "b"])
     assert both["j"] == pytest.approx(np.mean([0.75, 0.5] * 2)) and both["id_switches"] == 8
     assert both["ciou"] == pytest.approx(np.mean([1, 0, 1, 1, 1, 1, 0.5, 1]))
-    assert data_set_figures([one, one], ["a", "b"])["mciou"] == one["figures"]["mciou"], "object 1 of a is not that of b"
+    assert data_set_figures([one, one], ["a", "b"])["mciou"] == one["figures"]["mciou"], (
+        "object 1 of a is not that of b"
+    )
     whole = overall_figures([{**both, "j": 0.2}, {**both, "j": 0.6}, {**both, "j": None}])
     assert whole["j"] == pytest.approx(0.4) and whole["id_switches"] == 24

@@ -55,16 +55,20 @@ def test_sizes_fit_the_models(name):
     from sam2s_model.checkpoint.recognition import without_weights
 
     numbers = sum(value.numel() for value in without_weights(MODELS[name]).state_dict().values())
-    assert 4 * numbers < CATALOG[name].size < 4 * numbers + 400 * len(without_weights(MODELS[name]).state_dict()) + 200_000
+    assert (
+        4 * numbers < CATALOG[name].size < 4 * numbers + 400 * len(without_weights(MODELS[name]).state_dict()) + 200_000
+    )
 
 
 def test_the_catalogue_needs_no_torch():
-    code = "import sys, sam2s_model.published.download, sam2s_ros.checkpoints; print('torch' in sys.modules)"
+    code = "import sys, sam2s_model.published.download, sam2s_ros.commands.checkpoints; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
 def test_p34_nothing_else_can_download():
-    clients = re.compile(r"^\s*(import|from) (urllib\.request|http\.client|requests|httpx|aiohttp|huggingface_hub)\b", re.M)
+    clients = re.compile(
+        r"^\s*(import|from) (urllib\.request|http\.client|requests|httpx|aiohttp|huggingface_hub)\b", re.M
+    )
     folder = Path(sam2s_model.__file__).parent
     sources = [*folder.rglob("*.py"), *folder.parent.joinpath("sam2s_ros").rglob("*.py")]
     assert len(sources) > 50
@@ -111,7 +115,9 @@ def test_the_default_is_the_devices(monkeypatch, device, cuda, name, kind):
 
 def test_a_package_without_the_default_says_so(monkeypatch):
     monkeypatch.setattr(catalog, "packaged_checkpoints", dict)
-    with pytest.raises(CheckpointError, match="no checkpoint was given, and sam2s_nano is not in the package: give the path"):
+    with pytest.raises(
+        CheckpointError, match="no checkpoint was given, and sam2s_nano is not in the package: give the path"
+    ):
         default_checkpoint("cpu")
 
 
@@ -138,7 +144,9 @@ def test_a_name_is_compared_with_the_known_sha256(cache, monkeypatch):
     (cache / "ours.pt").write_bytes(b"weights")
     assert resolve_checkpoint("ours") == cache / "ours.pt"
     (cache / "ours.pt").write_bytes(b"others")
-    with pytest.raises(CheckpointError, match=f"sha256 {hashlib.sha256(b'others').hexdigest()}, not {digest} that is known"):
+    with pytest.raises(
+        CheckpointError, match=f"sha256 {hashlib.sha256(b'others').hexdigest()}, not {digest} that is known"
+    ):
         resolve_checkpoint("ours")
 
 

@@ -96,7 +96,9 @@ def test_a_cut_in_chunks_is_noticed_and_resumed(server, entry, answer, tmp_path)
 
 def test_what_is_left_of_an_earlier_download_is_resumed(server, entry, answer, tmp_path):
     server.plan = [answer(cut=700_000), *[answer(status=503)] * 3]
-    with pytest.raises(DownloadError, match=r"answered 503 .*; 3 attempts in a row brought nothing; 0.7 of 1.5 MB are in"):
+    with pytest.raises(
+        DownloadError, match=r"answered 503 .*; 3 attempts in a row brought nothing; 0.7 of 1.5 MB are in"
+    ):
         get(entry, tmp_path, attempts=3)
     assert files(tmp_path) == {PART, NOTE} and (tmp_path / PART).stat().st_size == 700_000
     said = []
@@ -414,5 +416,7 @@ def test_a_killed_download_is_resumed(server, entry, tmp_path):
 
 def test_surgsam2_says_where_it_is():
     for name in ("sam2.1_hiera_s_endo18", "sam2_hiera_s_endo18"):
-        with pytest.raises(CheckpointError, match="cannot be downloaded from here: get .*Surgical-SAM-2 and put it into"):
+        with pytest.raises(
+            CheckpointError, match="cannot be downloaded from here: get .*Surgical-SAM-2 and put it into"
+        ):
             download(CATALOG[name])

@@ -94,7 +94,9 @@ def test_scenes_bring_their_classes_and_void():
 
 
 def test_a_scene_clip_is_seen_again_until_the_pool_has_moved_on():
-    config = dataclasses.replace(SMALL, scene_pool=1, scene_fresh=0.5, augment=NO_AUGMENTATION, frames=4, image_share=0.0)
+    config = dataclasses.replace(
+        SMALL, scene_pool=1, scene_fresh=0.5, augment=NO_AUGMENTATION, frames=4, image_share=0.0
+    )
     clips = [batch(config, 0, step)[0] for step in range(4)]
     assert same([clips[0]], [clips[1]]) and same([clips[2]], [clips[3]]) and not same([clips[0]], [clips[2]])
 
@@ -111,7 +113,9 @@ def test_a_pool_of_single_images_comes_again(recording):
 
 @pytest.mark.parametrize("how", ["divemem", "vanilla", "tsms"])
 def test_first_frames_show_an_object_however_rare_it_is(rare, how):
-    config = dataclasses.replace(SMALL, sources=(rare,), sampling=how, frames=32, image_share=0.0, augment=NO_AUGMENTATION)
+    config = dataclasses.replace(
+        SMALL, sources=(rare,), sampling=how, frames=32, image_share=0.0, augment=NO_AUGMENTATION
+    )
     clips = [clip for step in range(3) for clip in batch(config, 0, step)]
     assert len(clips) == 24 and all((clip.labels[0] == 1).any() for clip in clips)
     assert len({int(clip.images[0, 0, 0, 0]) for clip in clips}) > 3, "not always the same frame"
@@ -136,7 +140,11 @@ def test_what_cannot_be_read_is_left_out_the_same_way_each_time(recording, tmp_p
     config = dataclasses.replace(SMALL, sources=(recording,), augment=NO_AUGMENTATION)
     clips = [batch(config, 0, step) for step in range(8)]
     problems = list(opened(config).unreadable)
-    assert len(problems) == 2 and any("3.png cannot be decoded" in p for p in problems) and any("7.png is not" in p for p in problems)
+    assert (
+        len(problems) == 2
+        and any("3.png cannot be decoded" in p for p in problems)
+        and any("7.png is not" in p for p in problems)
+    )
     late = dataclasses.replace(config, cache_mb=3)  # opened anew: nothing is known of the files yet
     assert same(batch(late, 0, 7), clips[7])
 
@@ -144,7 +152,9 @@ def test_what_cannot_be_read_is_left_out_the_same_way_each_time(recording, tmp_p
 def test_when_nothing_can_be_read_that_is_an_error(recording, tmp_path):
     for path in (tmp_path / "clip" / "frames").iterdir():
         path.write_bytes(b"damaged")
-    with pytest.raises(SourceError, match="100 files in a row of .* cannot be read, the last: .* is not a readable image"):
+    with pytest.raises(
+        SourceError, match="100 files in a row of .* cannot be read, the last: .* is not a readable image"
+    ):
         batch(dataclasses.replace(SMALL, sources=(recording,)), 0, 0)
 
 

@@ -13,7 +13,7 @@ from sam2s_model.config import NANO_CLASSES
 from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.recording import Truth
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_model.scene import SceneConfig
+from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.training import compare
 from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure, table
 from sam2s_model.training.datasets import SceneRecording
@@ -51,7 +51,9 @@ def test_switches_and_recoveries(steps, switches, recoveries):
 def test_outside_the_field_nothing_counts():
     labels = ONE.copy()
     labels[:, :6] = 255
-    assert counted([(ONE == 1, labels, 1)]).jf == [1.0] and counted([((ONE == 1) & (labels == 1), labels, 1)]).jf == [1.0]
+    assert counted([(ONE == 1, labels, 1)]).jf == [1.0] and counted([((ONE == 1) & (labels == 1), labels, 1)]).jf == [
+        1.0
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,9 @@ def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):
                 cv2.imwrite(str(folder / f"{index:05}.png"), picture)
     folders = [tmp_path / "one", tmp_path / "two"]
     out = tmp_path / "figures.json"
-    compare.main(resolve_checkpoint("sam2s_pico"), folders, policy=["efp", "none"], image_size=64, device="cpu", out=out)
+    compare.main(
+        resolve_checkpoint("sam2s_pico"), folders, policy=["efp", "none"], image_size=64, device="cpu", out=out
+    )
     printed = capsys.readouterr().out
     assert printed.count("| efp |") == printed.count("| none |") == 2 and "\none: clip\n" in printed
     groups = json.loads(out.read_text())["groups"]

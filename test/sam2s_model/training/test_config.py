@@ -86,7 +86,9 @@ def test_unreadable_files_are_refused(tmp_path):
 
 
 def test_phases_follow_each_other_and_change_the_data():
-    config = TrainConfig(phases=(Phase(steps=3, size=64, length=1), Phase(steps=2, frames=16, image_share=0.5, sampling="tsms")))
+    config = TrainConfig(
+        phases=(Phase(steps=3, size=64, length=1), Phase(steps=2, frames=16, image_share=0.5, sampling="tsms"))
+    )
     assert config.steps == 5
     assert [config.data_at(step).size for step in range(6)] == [64, 64, 64, 512, 512, 512]
     assert config.data_at(0).length == 1 and config.data_at(4).length == 8

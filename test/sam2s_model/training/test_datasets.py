@@ -67,7 +67,9 @@ def test_a_label_set_says_the_classes(tmp_path):
     labels.write_text(
         "name: lab\nclasses:\n  - {id: 1, name: forceps, color: [1, 2, 3]}\n  - {id: 2, name: hand, color: [1, 2, 3]}\n"
     )
-    (recording,) = open_source(SourceConfig("folder", str(tmp_path), class_name="object", label_set=str(labels)), CLASSES)
+    (recording,) = open_source(
+        SourceConfig("folder", str(tmp_path), class_name="object", label_set=str(labels)), CLASSES
+    )
     assert [recording.classes[v] for v in (1, 2, 3)] == [1, 3, 3]
     with pytest.raises(ConfigError, match="has the classes forceps, hand: expected at least one of scissors"):
         open_source(SourceConfig("folder", str(tmp_path), label_set=str(labels)), ("scissors",))
@@ -128,7 +130,11 @@ def test_scenes_have_classes_void_and_are_the_same_again():
         (SourceConfig("folder", "{}"), SourceError, "no folder frames"),
         (SourceConfig("davis", "{}/half"), SourceError, "no Annotations"),
         (SourceConfig("images", "{}/half/JPEGImages"), SourceError, "has no images"),
-        (SourceConfig("folder", "{}/good", only=("other",)), ConfigError, "has no recording 'other': expected one of clip"),
+        (
+            SourceConfig("folder", "{}/good", only=("other",)),
+            ConfigError,
+            "has no recording 'other': expected one of clip",
+        ),
         (SourceConfig("folder", "{}/good", without=("clip",)), ConfigError, "is left: expected at least one of clip"),
         (SourceConfig("images", "{}/good/clip", teacher="{}/nothing"), SourceError, "not a readable teacher's pack"),
     ],
@@ -193,7 +199,9 @@ def test_stills_in_a_folder_are_recordings_of_their_own(tmp_path):
 def test_what_a_source_tells_of_values_comes_before_what_is_guessed(tmp_path):
     """Values that `auto` refuses, as 255 alone in some masks and labels alone in others, are read as the source says."""
     make(tmp_path / "clip", "frames", "masks", values=(0, 255))
-    write(tmp_path / "clip" / "masks" / "00001.png", np.repeat(np.array([0, 3, 3], np.uint8).repeat(10)[None], 20, axis=0))
+    write(
+        tmp_path / "clip" / "masks" / "00001.png", np.repeat(np.array([0, 3, 3], np.uint8).repeat(10)[None], 20, axis=0)
+    )
     with pytest.raises(SourceError, match="say mask_values"):
         open_source(SourceConfig("folder", str(tmp_path)), CLASSES)
     for said, expected in ((dict(ignore=(255,)), [0, 3]), (dict(threshold=2), [0, 1]), (dict(values=(255,)), [0])):
@@ -210,20 +218,31 @@ def boxed(tmp_path, text: str):
     (tmp_path / "op" / "boxes").mkdir()
     (tmp_path / "op" / "boxes" / "00001.txt").write_text(text)
     table = tmp_path / "labels.yaml"
-    table.write_text("name: x\nclasses: [{id: 1, name: forceps, color: [0, 0, 0]}, {id: 3, name: scissors, color: [0, 0, 0]}]\n")
+    table.write_text(
+        "name: x\nclasses: [{id: 1, name: forceps, color: [0, 0, 0]}, {id: 3, name: scissors, color: [0, 0, 0]}]\n"
+    )
     return open_source(SourceConfig("boxes", str(tmp_path), label_set=str(table)), CLASSES)
 
 
 def test_boxes_are_read_with_their_classes(tmp_path):
     (recording,) = boxed(tmp_path, "2 0.5 0.25 0.5 0.5\n\n0 0.1 0.9 0.4 0.1\n")
-    assert recording.name == "op" and not recording.has_masks and recording.boxes(0) == [] and recording.frame(1)[1] is None
+    assert (
+        recording.name == "op"
+        and not recording.has_masks
+        and recording.boxes(0) == []
+        and recording.frame(1)[1] is None
+    )
     first, second = recording.boxes(1)
     np.testing.assert_allclose(first.corners, [[0.25, 0.0], [0.75, 0.5]])
-    np.testing.assert_allclose(second.corners, [[0.0, 0.85], [0.3, 0.95]], atol=1e-6)  # what is beyond the image is cut off
+    np.testing.assert_allclose(
+        second.corners, [[0.0, 0.85], [0.3, 0.95]], atol=1e-6
+    )  # what is beyond the image is cut off
     assert [CLASSES[recording.classes[box.value]] for box in (first, second)] == ["scissors", "forceps"]
 
 
-@pytest.mark.parametrize("line", ["0 0.5 0.5 0.1", "tool 0.5 0.5 0.1 0.1", "0 0.5 0.5 0 0.1", "254 0.5 0.5 0.1 0.1", "0 a 0 0 0"])
+@pytest.mark.parametrize(
+    "line", ["0 0.5 0.5 0.1", "tool 0.5 0.5 0.1 0.1", "0 0.5 0.5 0 0.1", "254 0.5 0.5 0.1 0.1", "0 a 0 0 0"]
+)
 def test_what_is_no_box_is_named(tmp_path, line):
     (recording,) = boxed(tmp_path, f"1 0.5 0.5 0.1 0.1\n{line}\n")
     with pytest.raises(SourceError, match="line 2 of .*00001.txt is .*: expected a?"):

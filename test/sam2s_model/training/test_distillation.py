@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import PICO
 from sam2s_model.errors import ConfigError
-from sam2s_model.model import Sam2Model
-from sam2s_model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.training.batches import batch
 from sam2s_model.training.config import LossConfig, OptimizerConfig, Phase, PromptConfig, TeacherConfig, TrainConfig
 from sam2s_model.training.data_config import DataConfig, SourceConfig
@@ -136,13 +136,17 @@ def test_masks_are_the_teachers_for_the_same_prompts(tmp_path, teacher):
         features = alone.encode(torch.from_numpy(clips[owner].images[:1]))
         expected = alone.decode(features, points[row : row + 1] / 64, labels[row : row + 1])[0].sigmoid()
         torch.testing.assert_close(got.best[row : row + 1], expected.clone(), atol=1e-4, rtol=1e-3)
-    assert got.masks.shape[1] == 1 and ask(points[:, :1], labels[:, :1] * 0 + 1).masks.shape[1] == 3, "a click has three answers"
+    assert got.masks.shape[1] == 1 and ask(points[:, :1], labels[:, :1] * 0 + 1).masks.shape[1] == 3, (
+        "a click has three answers"
+    )
 
 
 def test_packed_features_teach_where_there_are_some(tmp_path):
     clips = batch(DATA, 0, 0)
     rng = np.random.default_rng(0)
-    pack = TeacherPack.of(["a"], rng.normal(size=(1, 6, 4, 4)), np.zeros(8), np.zeros((6, 8)), [np.zeros((0, 4, 4), bool)])
+    pack = TeacherPack.of(
+        ["a"], rng.normal(size=(1, 6, 4, 4)), np.zeros(8), np.zeros((6, 8)), [np.zeros((0, 4, 4), bool)]
+    )
     pack.save(tmp_path / "pack.safetensors")
     source = dataclasses.replace(SCENE, teacher=str(tmp_path / "pack.safetensors"))
     asked = config(tmp_path, data=dataclasses.replace(DATA, sources=(source,)))

@@ -15,11 +15,11 @@ from sam2s_model.checkpoint import load_model
 from sam2s_model.config import NANO, NANO_CLASSES
 from sam2s_model.errors import ConfigError
 from sam2s_model.metrics import boundary_f, iou
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.published.catalog import resolve_checkpoint
-from sam2s_model.scene import SceneConfig
-from sam2s_model.tracker import Tracker
+from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.batches import batch
 from sam2s_model.training.data_config import NO_AUGMENTATION, DataConfig, SourceConfig
 from sam2s_model.training.datasets import SceneRecording
@@ -119,7 +119,19 @@ def test_another_prompt_is_refused(pico):
 def test_the_command_prints_a_table_and_writes_figures(tmp_path):
     app = typer.Typer()
     app.command()(main)
-    options = [str(resolve_checkpoint("sam2s_pico")), "--scene", "2", "--scene-frames", "3", "--policy", "none", "--device", "cpu", "--out", str(tmp_path / "out.json")]
+    options = [
+        str(resolve_checkpoint("sam2s_pico")),
+        "--scene",
+        "2",
+        "--scene-frames",
+        "3",
+        "--policy",
+        "none",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "out.json"),
+    ]
     result = CliRunner().invoke(app, options)
     assert result.exit_code == 0, result.output
     assert "| scene 2 | 1 |" in result.output and "sam2s_pico/none" in result.output

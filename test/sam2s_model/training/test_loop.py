@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import PICO, ModelConfig
 from sam2s_model.errors import CheckpointError, ConfigError, TrainingError
-from sam2s_model.model import MEMORY_PARTS, Sam2Model
+from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.training import loop
 from sam2s_model.training.config import (
     EvaluationConfig,
@@ -98,7 +98,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(whole, tmp_path):
 def test_a_killed_process_loses_nothing_that_was_saved(whole, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_table(config(tmp_path / "run"))))
     command = [sys.executable, "-m", "sam2s_model.training", str(tmp_path / "config.yaml")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
     options = dict(cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     process = subprocess.Popen(command, **options)
     limit = time.monotonic() + 120
@@ -128,11 +132,15 @@ def test_a_run_goes_on_when_the_program_has_learnt_new_options(tmp_path):
     torch.save(stored, tmp_path / "state.pt")
     assert load_state(tmp_path, asked)["step"] == 7
     with pytest.raises(ConfigError, match="holds a run with loss.correspondence = 0.0, not 1.0"):
-        load_state(tmp_path, dataclasses.replace(asked, loss=LossConfig(stride=2, entropy_steps=10, correspondence=1.0)))
+        load_state(
+            tmp_path, dataclasses.replace(asked, loss=LossConfig(stride=2, entropy_steps=10, correspondence=1.0))
+        )
 
 
 def test_a_folder_with_another_run_is_refused(whole):
-    with pytest.raises(ConfigError, match=r"holds a run with optimizer.lr = 0.001, not 0.1: give another output folder"):
+    with pytest.raises(
+        ConfigError, match=r"holds a run with optimizer.lr = 0.001, not 0.1: give another output folder"
+    ):
         train(config(whole, optimizer=dataclasses.replace(CONFIG.optimizer, lr=0.1)), quiet=True)
     (whole.parent / "broken").mkdir()
     (whole.parent / "broken" / "state.pt").write_bytes(b"no state")
@@ -150,13 +158,16 @@ def test_two_processes_do_what_one_does_with_the_same_batch(whole, tmp_path):
     command = [sys.executable, "-m", "sam2s_model.training", str(tmp_path / "config.yaml")]
     options = dict(cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     processes = [
-        subprocess.Popen(command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **options) for rank in range(2)
+        subprocess.Popen(command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **options)
+        for rank in range(2)
     ]
     said = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     assert [line["step"] for line in lines(tmp_path / "run")] == [4, 8, 12, 16, 20]
     for one, two in zip(lines(whole), lines(tmp_path / "run")):
-        assert {k: v for k, v in two.items() if v is not None} == pytest.approx({k: v for k, v in one.items() if v is not None}, rel=2e-2, abs=1e-3)
+        assert {k: v for k, v in two.items() if v is not None} == pytest.approx(
+            {k: v for k, v in one.items() if v is not None}, rel=2e-2, abs=1e-3
+        )
     first, last = lines(whole)[0], lines(tmp_path / "run")[0]
     assert last["loss"] == pytest.approx(first["loss"], rel=1e-4)
     assert_same_weights(whole, tmp_path / "run", atol=3e-3, rtol=1e-2)
@@ -170,7 +181,9 @@ def test_a_batch_in_parts_is_the_same_batch(whole, tmp_path):
 
 @pytest.mark.parametrize("names", [("image_half",), ("image_encoder", "sam_prompt_encoder.mask_downscaling")])
 def test_frozen_weights_stay_bit_equal_and_all_others_learn(tmp_path, names):
-    frozen = config(tmp_path, freeze=names, phases=(Phase(steps=4),), data=dataclasses.replace(CONFIG.data, image_share=0.0))
+    frozen = config(
+        tmp_path, freeze=names, phases=(Phase(steps=4),), data=dataclasses.replace(CONFIG.data, image_share=0.0)
+    )
     before = start_model(frozen, lambda text: None).state_dict()
     trainer = loop.Trainer(frozen, loop.World(), quiet=True)
     trainer.run()
@@ -182,7 +195,9 @@ def test_frozen_weights_stay_bit_equal_and_all_others_learn(tmp_path, names):
             assert any(name.startswith(part) for name in changed), part
     else:
         assert not any(name.startswith(names) for name in changed)
-        assert any(name.startswith("sam_prompt_encoder.") for name in changed) and any(n.startswith("sam_mask_decoder.") for n in changed)
+        assert any(name.startswith("sam_prompt_encoder.") for name in changed) and any(
+            n.startswith("sam_mask_decoder.") for n in changed
+        )
 
 
 def test_a_phase_can_leave_the_image_encoder_as_it_is(tmp_path):
@@ -192,7 +207,9 @@ def test_a_phase_can_leave_the_image_encoder_as_it_is(tmp_path):
     after = load_file(tmp_path / "model.safetensors")
     fine = ("image_encoder.", "sam_mask_decoder.conv_s0", "sam_mask_decoder.conv_s1")
     assert all(torch.equal(after[k], v) for k, v in before.items() if k.startswith(fine))
-    assert all(not torch.equal(after[k], v) for k, v in before.items() if k.startswith("memory_attention.layers.0.self"))
+    assert all(
+        not torch.equal(after[k], v) for k, v in before.items() if k.startswith("memory_attention.layers.0.self")
+    )
 
 
 def test_a_run_can_take_the_decoder_of_another_model(tmp_path):
@@ -202,7 +219,9 @@ def test_a_run_can_take_the_decoder_of_another_model(tmp_path):
     asked = config(tmp_path, model="sam2s_nano", decoder_from=str(tmp_path / "tiny.safetensors"))
     state = start_model(asked).state_dict()
     same = {k for k, v in state.items() if k in given and given[k].shape == v.shape and torch.equal(v, given[k])}
-    decoder = {k for k in state if k.startswith(("sam_prompt_encoder.", "sam_mask_decoder.transformer.", "no_mem_embed"))}
+    decoder = {
+        k for k in state if k.startswith(("sam_prompt_encoder.", "sam_mask_decoder.transformer.", "no_mem_embed"))
+    }
     assert decoder and decoder <= same and "sam_mask_decoder.conv_s0.weight" not in same
     assert (state["memory_attention.norm.weight"] < 0.5).all()
     with pytest.raises(CheckpointError, match="does not fit sam2s_pico"):
@@ -215,17 +234,31 @@ def test_the_package_as_a_start_is_the_same_with_a_gpu(tmp_path, monkeypatch):
 
 
 def test_what_to_freeze_must_be_there(tmp_path):
-    with pytest.raises(ConfigError, match="freeze names 'decoder': expected image_half or the beginning of a weight's name"):
+    with pytest.raises(
+        ConfigError, match="freeze names 'decoder': expected image_half or the beginning of a weight's name"
+    ):
         train(config(tmp_path, freeze=("decoder",)), quiet=True)
     with pytest.raises(ConfigError, match="expected that something is left to learn"):
-        train(config(tmp_path, freeze=tuple({n.split(".")[0] for n, _ in Sam2Model(CONFIG.model_config()).named_parameters()})), quiet=True)
+        train(
+            config(
+                tmp_path,
+                freeze=tuple({n.split(".")[0] for n, _ in Sam2Model(CONFIG.model_config()).named_parameters()}),
+            ),
+            quiet=True,
+        )
 
 
 def test_batch_statistics_are_learnt_only_where_a_phase_says_so(tmp_path):
     small = dict(model="sam2s_nano", data=dataclasses.replace(CONFIG.data, frames=2, length=1, scene_pool=1))
     for learns in (True, False):
-        trainer = loop.Trainer(config(tmp_path / str(learns), phases=(Phase(steps=1, learn_statistics=learns),), **small), loop.World(), quiet=True)
-        before = {name: value.clone() for name, value in trainer.model.state_dict().items() if name.endswith("running_mean")}
+        trainer = loop.Trainer(
+            config(tmp_path / str(learns), phases=(Phase(steps=1, learn_statistics=learns),), **small),
+            loop.World(),
+            quiet=True,
+        )
+        before = {
+            name: value.clone() for name, value in trainer.model.state_dict().items() if name.endswith("running_mean")
+        }
         trainer.run()
         moved = any(not torch.equal(trainer.model.state_dict()[name], value) for name, value in before.items())
         assert before and moved == learns
@@ -257,7 +290,9 @@ def test_evaluation_is_in_the_log_and_in_the_outcome(tmp_path):
     options = EvaluationConfig(sources=(SCENE,), every=2, frames=4)
     outcome = train(config(tmp_path, phases=(Phase(steps=3),), evaluation=options), quiet=True)
     told = [line for line in lines(tmp_path) if "jf" in line]
-    assert [line["step"] for line in told] == [2, 3] and [score.name for score in outcome.scores] == list(told[0]["jf_each"])
+    assert [line["step"] for line in told] == [2, 3] and [score.name for score in outcome.scores] == list(
+        told[0]["jf_each"]
+    )
     assert len(outcome.scores) == 2
 
 

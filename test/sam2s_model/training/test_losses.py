@@ -19,7 +19,9 @@ VALID[1, :, 10:] = False
 P = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
 
 
-def losses(logits=LOGITS, truth=TRUTH, valid=VALID, config=LossConfig(), iou=None, score=(1.0, -2.0), **more) -> FrameLosses:
+def losses(
+    logits=LOGITS, truth=TRUTH, valid=VALID, config=LossConfig(), iou=None, score=(1.0, -2.0), **more
+) -> FrameLosses:
     iou = np.full(logits.shape[:2], 0.25, np.float32) if iou is None else iou
     return frame_losses(*map(torch.tensor, (logits, iou, score, truth, valid)), config, **more)
 

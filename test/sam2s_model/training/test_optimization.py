@@ -8,19 +8,18 @@ import pytest
 import torch
 
 from sam2s_model.config import PICO
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.config import OptimizerConfig, Phase, TrainConfig
 from sam2s_model.training.log import Log, plot
 from sam2s_model.training.optimization import Average, learning_rate, make_optimizer, set_learning_rate
 
 CONFIG = TrainConfig(
-    phases=(Phase(steps=60), Phase(steps=40, lr=0.5)), optimizer=OptimizerConfig(lr=1e-2, final=0.1, warmup=10, encoder_lr=0.2)
+    phases=(Phase(steps=60), Phase(steps=40, lr=0.5)),
+    optimizer=OptimizerConfig(lr=1e-2, final=0.1, warmup=10, encoder_lr=0.2),
 )
 
 
-@pytest.mark.parametrize(
-    "step, expected", [(0, 0.1 * 1.0), (4, 0.5), (10, 1.0), (50, 0.55), (60, None), (99, None)]
-)
+@pytest.mark.parametrize("step, expected", [(0, 0.1 * 1.0), (4, 0.5), (10, 1.0), (50, 0.55), (60, None), (99, None)])
 def test_the_rate_rises_then_follows_a_cosine_times_the_phases_factor(step, expected):
     cosine = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / 100))
     factor = min(1, (step + 1) / 10) * cosine * (1 if step < 60 else 0.5)
@@ -37,7 +36,12 @@ def test_vectors_and_embeddings_do_not_decay_and_the_encoder_has_its_own_rate():
     found = {names[id(p)]: group for group in optimizer.param_groups for p in group["params"]}
     assert "no_mem_embed" not in found and len(found) == len(names) - 1
     assert found["memory_attention.layers.0.linear1.weight"]["weight_decay"] == 0.1
-    for name in ("memory_attention.layers.0.linear1.bias", "maskmem_tpos_enc", "sam_mask_decoder.mask_tokens.weight", "no_obj_ptr"):
+    for name in (
+        "memory_attention.layers.0.linear1.bias",
+        "maskmem_tpos_enc",
+        "sam_mask_decoder.mask_tokens.weight",
+        "no_obj_ptr",
+    ):
         assert found[name]["weight_decay"] == 0, name
     set_learning_rate(optimizer, 1e-3)
     assert found["image_encoder.neck.convs.0.conv.weight"]["lr"] == pytest.approx(2e-4)

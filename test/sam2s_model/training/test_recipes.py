@@ -62,13 +62,19 @@ def shrunk(recipe: TrainConfig, folder: Path, clip: Path) -> TrainConfig:
 
     def smaller(phase: Phase) -> Phase:
         return dataclasses.replace(
-            phase, steps=steps, size=phase.size and SIZE, length=min(phase.length, LENGTH), frames=phase.frames and FRAMES
+            phase,
+            steps=steps,
+            size=phase.size and SIZE,
+            length=min(phase.length, LENGTH),
+            frames=phase.frames and FRAMES,
         )
 
     sources = []
     for source in recipe.data.sources:
         if source.kind == "store":
-            source = dataclasses.replace(source, path=small_store(folder / Path(source.path).name, clip, recipe.teacher.checkpoint))
+            source = dataclasses.replace(
+                source, path=small_store(folder / Path(source.path).name, clip, recipe.teacher.checkpoint)
+            )
         elif source.path.startswith("data/"):
             source = dataclasses.replace(source, path=str(clip))
         elif source.kind == "scene":

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from sam2s_model.config import PICO, TrackerConfig
-from sam2s_model.model import Sam2Model
-from sam2s_model.prompt_encoder import NEGATIVE, POSITIVE
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.network.prompt_encoder import NEGATIVE, POSITIVE
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracker import Tracker
+from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.clip import VOID, Clip
 from sam2s_model.training.config import LossConfig, PromptConfig, RolloutConfig, TrainConfig
 from sam2s_model.training.distillation import Answer
@@ -171,7 +171,9 @@ def test_long_term_frames_have_their_own_code_and_no_pointers(sam, monkeypatch):
 def test_the_window_is_as_long_as_the_trackers(sam, monkeypatch):
     seen = []
     real = sam.with_memory
-    monkeypatch.setattr(sam, "with_memory", lambda f, m, codes, *more: (seen.append(codes[0].tolist()), real(f, m, codes, *more))[1])
+    monkeypatch.setattr(
+        sam, "with_memory", lambda f, m, codes, *more: (seen.append(codes[0].tolist()), real(f, m, codes, *more))[1]
+    )
     roll(sam, [clip(length=9)], Plan("mask", (), False), ("conditional",) + ("short",) * 8).run()
     assert seen[-1] == [6, 5, 4, 3, 2, 1, 0] and seen[2] == [6, 1, 0]
 
@@ -179,7 +181,9 @@ def test_the_window_is_as_long_as_the_trackers(sam, monkeypatch):
 def test_a_corrected_frame_is_remembered_as_prompted(sam, monkeypatch):
     seen = []
     real = sam.with_memory
-    monkeypatch.setattr(sam, "with_memory", lambda f, m, codes, *more: (seen.append(codes[0].tolist()), real(f, m, codes, *more))[1])
+    monkeypatch.setattr(
+        sam, "with_memory", lambda f, m, codes, *more: (seen.append(codes[0].tolist()), real(f, m, codes, *more))[1]
+    )
     roll(sam, [clip(length=4)], Plan("mask", (2,), False)).run()
     assert seen == [[6], [6, 0], [6, 1, 6]]
 
@@ -188,7 +192,9 @@ def test_models_without_the_long_term_embedding_take_the_prompted_code(monkeypat
     torch.manual_seed(0)
     model, seen = Sam2Model(PICO, SIZE), []
     real = model.with_memory
-    monkeypatch.setattr(model, "with_memory", lambda f, m, codes, *more: (seen.append(codes[0].tolist()), real(f, m, codes, *more))[1])
+    monkeypatch.setattr(
+        model, "with_memory", lambda f, m, codes, *more: (seen.append(codes[0].tolist()), real(f, m, codes, *more))[1]
+    )
     roll(model, [clip()], Plan("mask", (), False), DIVE).run()
     assert seen[-1] == [6, 6, 6]
 
@@ -198,7 +204,11 @@ def test_presence_in_memory_is_the_models_own_or_the_truth(sam, monkeypatch):
         sam.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(-4.0)
     seen = []
     real = sam.encode_memory
-    monkeypatch.setattr(sam, "encode_memory", lambda f, logits, present, **more: (seen.append(present.tolist()), real(f, logits, present, **more))[1])
+    monkeypatch.setattr(
+        sam,
+        "encode_memory",
+        lambda f, logits, present, **more: (seen.append(present.tolist()), real(f, logits, present, **more))[1],
+    )
     roll(sam, [clip(length=3)], Plan("mask", (), False)).run()
     forced = dataclasses.replace(CONFIG, rollout=RolloutConfig(forced_presence=True))
     roll(sam, [clip(length=3)], Plan("mask", (), False), config=forced).run()
@@ -215,7 +225,9 @@ def test_objects_too_small_to_prompt_are_left_out_and_many_are_drawn_from():
     chosen = [choose_objects([source], [0], (0, step), 3, 0.003) for step in range(40)]
     assert all(len(objects) == 3 and list(objects.labels) == sorted(set(objects.labels)) for objects in chosen)
     assert {label for objects in chosen for label in objects.labels} == {1, 2, 3, 4, 5, 6}
-    assert all(row == (5 if label == 1 else -1) for objects in chosen for label, row in zip(objects.labels, objects.rows))
+    assert all(
+        row == (5 if label == 1 else -1) for objects in chosen for label, row in zip(objects.labels, objects.rows)
+    )
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])

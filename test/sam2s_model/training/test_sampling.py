@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sam2s_model.errors import ConfigError
 from sam2s_model.training.sampling import divemem, draw_indices, roles, tsms, vanilla
@@ -20,7 +19,9 @@ from sam2s_model.training.sampling import divemem, draw_indices, roles, tsms, va
     st.integers(0, 9),
 )
 def test_indices_are_frames_and_a_function_of_the_seed(how, frames, length, stride, seed):
-    first, second = (draw_indices(np.random.default_rng(seed), how, frames, length, stride, reverse=0.5) for _ in range(2))
+    first, second = (
+        draw_indices(np.random.default_rng(seed), how, frames, length, stride, reverse=0.5) for _ in range(2)
+    )
     assert first == second and len(first) == length and all(0 <= i < frames for i in first)
     if frames >= length:
         assert len(set(first)) == length

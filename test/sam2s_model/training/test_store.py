@@ -14,9 +14,17 @@ from safetensors.torch import load_file, save_file
 
 from sam2s_model.config import PICO
 from sam2s_model.errors import ConfigError, SourceError
-from sam2s_model.model import Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.batches import batch, clip_numbers
-from sam2s_model.training.config import LossConfig, OptimizerConfig, Phase, PromptConfig, RolloutConfig, TeacherConfig, TrainConfig
+from sam2s_model.training.config import (
+    LossConfig,
+    OptimizerConfig,
+    Phase,
+    PromptConfig,
+    RolloutConfig,
+    TeacherConfig,
+    TrainConfig,
+)
 from sam2s_model.training.data_config import NO_AUGMENTATION, AugmentConfig, DataConfig, SourceConfig
 from sam2s_model.training.loop import train
 from sam2s_model.training.store import BLOBS, ENTRIES, TeacherStore
@@ -120,7 +128,9 @@ def test_a_file_that_cannot_be_read_is_left_out_and_named(taught, tmp_path):
     for i in range(3):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((50, 50, 3), 60 * i, np.uint8))
     (tmp_path / "1.png").write_bytes(b"damaged")
-    count, left_out = teach(dataclasses.replace(taught, sources=(SourceConfig("images", str(tmp_path)),)), tmp_path / "store")
+    count, left_out = teach(
+        dataclasses.replace(taught, sources=(SourceConfig("images", str(tmp_path)),)), tmp_path / "store"
+    )
     assert count == 2 and len(left_out) == 1 and "1.png is not a readable image" in left_out[0]
 
 
@@ -132,11 +142,15 @@ def test_a_store_of_something_else_is_refused(taught, store, tmp_path):
     with pytest.raises(ConfigError, match="kind 'scene': expected files"):
         dataclasses.replace(taught, sources=(SourceConfig("scene"),))
     with pytest.raises(ConfigError, match="expected some, of size = 96"):
-        batch(DataConfig(sources=(SourceConfig("store", str(store)),), size=96, length=1, frames=2, image_share=1.0), 0, 0)
+        batch(
+            DataConfig(sources=(SourceConfig("store", str(store)),), size=96, length=1, frames=2, image_share=1.0), 0, 0
+        )
 
 
 def views(store: Path, **changes) -> DataConfig:
-    known = dict(sources=(SourceConfig("store", str(store)),), size=SIZE, length=1, frames=8, views=2, augment=NO_AUGMENTATION)
+    known = dict(
+        sources=(SourceConfig("store", str(store)),), size=SIZE, length=1, frames=8, views=2, augment=NO_AUGMENTATION
+    )
     return DataConfig(**{**known, **changes})
 
 

@@ -1,0 +1,1 @@
+"""How the same numbers come sooner: kernels, folding, compilation, CUDA graphs, memory allocation."""

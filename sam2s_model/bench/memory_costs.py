@@ -1,0 +1,144 @@
+"""What each memory policy costs when its memory is full: keys of memory attention a frame, and bytes of an object.
+
+    python -m sam2s_model.bench.memory_costs sam2.1_hiera_tiny --size 512 --size 1024
+
+Neither depends on weights, so that any model by name can be asked about: its weights are random.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, List
+
+import numpy as np
+import torch
+import typer
+
+from sam2s_model.config import POLICY_NAMES, ModelConfig, TrackerConfig
+from sam2s_model.device import resolve_dtype
+from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.prompts import Prompt
+from sam2s_model.tracking.tracker import Tracker
+
+BF16 = 2  # bytes of a number, as a memory bank has them on CUDA
+EAGER = dict(long_term_min_iou=0.0, long_term_buffer=1)  # every frame may be kept: the kept slots are full soon
+
+
+@dataclass(frozen=True)
+class Cost:
+    """keys: of an object's memory attention; object_bytes: of its row of the bank, in bf16"""
+
+    policy: str
+    keys: int
+    object_bytes: int
+
+
+def costs(model: Sam2Model, policies: Sequence[str] = POLICY_NAMES) -> Iterator[Cost]:
+    """Of every one of the policies that the model can run, on an object that was prompted once."""
+    for policy, tracker in _that_can_run(model, policies):
+        yield Cost(policy, tracker.keys_attended, tracker.bytes_per_object(BF16))
+
+
+def with_full_memory(
+    model: Sam2Model, policy: str, image: np.ndarray | None = None, objects: int = 1, cuda_graphs: bool = True
+) -> Tracker:
+    """A tracker that has followed objects until their memory is full. Raises ConfigError when the model cannot run the policy.
+
+    image: (S, S, 3) uint8 RGB, which it has seen again and again; None: a black one
+    """
+    side = model.image_size
+    tracker = Tracker(model, policy, TrackerConfig(**EAGER, cuda_graphs=cuda_graphs))
+    tracker.step(1, np.zeros((side, side, 3), np.uint8) if image is None else image)
+    tracker.prompt(0, [Prompt(box=box) for box in boxes(side, objects)])
+    for _ in range(steps_to_fill(model)):
+        step(tracker, image)
+    return tracker
+
+
+def boxes(side: int, objects: int) -> list[np.ndarray]:
+    """A box x0 y0 x1 y1 in a square image for each object, all of one size."""
+    corners = side * (0.25 + 0.4 * np.arange(objects) / objects)
+    return [np.array([corner, corner, corner + side / 4, corner + side / 4], np.float32) for corner in corners]
+
+
+def steps_to_fill(model: Sam2Model) -> int:
+    """Frames after the prompted one until there is no room for another memory."""
+    return model.config.max_pointers + 1
+
+
+def step(tracker: Tracker, image: np.ndarray | None = None, following: np.ndarray | None = None) -> float:
+    """Track one more image, None: a black one; the s it took. following: see `Tracker.step`"""
+    if image is None:
+        image = np.zeros((*tracker.newest.size, 3), np.uint8)
+    began = time.perf_counter()
+    tracker.step(tracker.newest.stamp + 1, image, following)
+    return time.perf_counter() - began
+
+
+def step_ms(model: Sam2Model, policies: Sequence[str], steps: int) -> dict[str, float]:
+    """Median time of a step with each policy. They take turns, so that what else the machine does befalls all alike."""
+    trackers = dict(_that_can_run(model, policies))
+    spent = {policy: [] for policy in trackers}
+    for _ in range(steps):
+        for policy, tracker in trackers.items():
+            spent[policy].append(step(tracker))
+    return {policy: 1e3 * float(np.median(seconds)) for policy, seconds in spent.items()}
+
+
+def _that_can_run(model: Sam2Model, policies: Sequence[str]) -> Iterator[tuple[str, Tracker]]:
+    for policy in policies:
+        try:
+            yield policy, with_full_memory(model, policy)
+        except ConfigError:
+            continue
+
+
+def published_growth(model: Sam2Model) -> int:
+    """Bytes that the published SAM2 keeps of every frame and object for ever: a bf16 memory and fp32 mask logits."""
+    h, w = model.grid
+    return 2 * h * w * model.config.memory_dim + 4 * 16 * h * w
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="of a model")] = "sam2.1_hiera_tiny",
+    size: Annotated[List[int], typer.Option(help="side of the input, px; repeatable")] = [512, 1024],
+    policy: Annotated[List[str], typer.Option(help="default: all; repeatable")] = list(POLICY_NAMES),
+    steps: Annotated[int, typer.Option(help="also time as many steps of each policy, which take turns")] = 0,
+    precision: Annotated[
+        str, typer.Option(help="of the steps: fp32 or bf16; keys and bytes do not depend on it")
+    ] = "fp32",
+) -> None:
+    """Print a table of keys and bytes, and of times where they are asked for."""
+    torch.manual_seed(0)
+    model = (
+        Sam2Model(ModelConfig.from_name(name))
+        .to(resolve_dtype(precision, torch.device("cpu")))
+        .eval()
+        .requires_grad_(False)
+    )
+    cells: dict[str, list[str]] = {}
+    grown = []
+    for side in size:
+        model.set_image_size(side)
+        for cost in costs(model, policy):
+            cells.setdefault(cost.policy, []).append(f"{cost.keys} | {cost.object_bytes / 1e6:.2f}")
+        for name, ms in (step_ms(model, policy, steps) if steps else {}).items():
+            cells[name][-1] += f" | {ms:.0f}"
+        grown.append(f"{published_growth(model) / 1024:.0f} KiB at {side} px")
+    titles = [f"keys at {side} px | MB an object" + " | ms a step" * bool(steps) for side in size]
+    print(f"| policy | {' | '.join(titles)} |\n" + "|---" * (1 + (3 if steps else 2) * len(size)) + "|")
+    for name, own in cells.items():
+        print(f"| {name} | {' | '.join(own)} |")
+    print(f"\nThe published SAM2 keeps, of every frame and object for ever, {', '.join(grown)}.")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except Sam2sError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

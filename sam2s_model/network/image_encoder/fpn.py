@@ -1,0 +1,55 @@
+"""The feature pyramid over an image encoder's stages (SAM2, arXiv 2408.00714 sec. 4 and its app. D.1)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam2s_model.acceleration.folding import Folding
+
+
+class FpnNeck(nn.Module):
+    """1x1 convolutions to one width; only the 1/16 level receives the level below it (nearest, in fp32)."""
+
+    def __init__(self, dim: int, channels: list[int]):
+        super().__init__()
+        # convs[0] is the deepest level, and each holds its layer under the name "conv": the published key names.
+        self.convs = nn.ModuleList(nn.Sequential(OrderedDict(conv=nn.Conv2d(c, dim, 1))) for c in reversed(channels))
+        self._folded = (Folding(_one_convolution), Folding(_one_convolution))
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Maps at 1/4, 1/8, 1/16, 1/32 -> maps of `dim` channels at 1/4, 1/8, 1/16."""
+        quarter, eighth = (self.convs[i](m) for i, m in zip((3, 2), maps))
+        return [quarter, eighth, self.coarse(maps)]
+
+    def coarse(self, maps: list[Tensor]) -> Tensor:
+        """The last of `forward`'s maps alone."""
+        sixteenth, deepest = self.convs[1](maps[2]), self.convs[0](maps[3])
+        from_below = F.interpolate(deepest.float(), scale_factor=2.0, mode="nearest")
+        return (sixteenth.float() + from_below).to(sixteenth.dtype)
+
+    def fine(self, maps: list[Tensor], heads: tuple[nn.Conv2d, nn.Conv2d]) -> list[Tensor]:
+        """Two 1x1 convolutions of `forward`'s first two maps, which nobody else sees: each is one with its lateral."""
+        made = zip(self._folded, maps, (self.convs[3].conv, self.convs[2].conv), heads)
+        return [F.conv2d(m, *fold(*lateral.parameters(), *head.parameters())) for fold, m, lateral, head in made]
+
+
+def _one_convolution(lateral: Tensor, lateral_bias: Tensor, head: Tensor, head_bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights and biases of a 1x1 convolution and of the one after it -> those of both."""
+    first, second = lateral.float().flatten(1), head.float().flatten(1)
+    weight = (second @ first)[:, :, None, None].to(head.dtype)
+    return weight, (second @ lateral_bias.float() + head_bias.float()).to(head.dtype)
+
+
+class ImageEncoder(nn.Module):
+    """trunk: an image to four maps; neck: four maps to three of equal width."""
+
+    def __init__(self, trunk: nn.Module, neck: FpnNeck):
+        super().__init__()
+        self.trunk = trunk
+        self.neck = neck
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return self.neck(self.trunk(image))

@@ -1,0 +1,181 @@
+"""Hiera, SAM2's hierarchical vision transformer (arXiv 2306.00989; windows and positions as in SAM2, 2408.00714 sec. 4)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam2s_model.acceleration.attention import attend_in_blocks
+from sam2s_model.acceleration.folding import Folding
+from sam2s_model.acceleration.linear import Linear
+from sam2s_model.network.layers import MLP, add_norm
+
+
+class Hiera(nn.Module):
+    """Four stages at 1/4, 1/8, 1/16 and 1/32 of the image; channels and heads double from stage to stage.
+
+    stages: number of blocks of each stage
+    window_spec: window side of each stage, in tokens; the first block of a stage still has the previous stage's
+    global_blocks: indices of the blocks that attend everywhere
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        stages: tuple[int, ...],
+        window_spec: tuple[int, ...],
+        global_blocks: tuple[int, ...],
+        background_size: tuple[int, int],
+    ):
+        super().__init__()
+        self.patch_embed = PatchEmbed(embed_dim)
+        self.pos_embed = nn.Parameter(torch.zeros(1, embed_dim, *background_size))
+        self.pos_embed_window = nn.Parameter(torch.zeros(1, embed_dim, window_spec[0], window_spec[0]))
+        self._position = Folding(_position)
+        self.blocks = nn.ModuleList()
+        self.stage_ends = [sum(stages[: i + 1]) - 1 for i in range(len(stages))]
+        self.channels = [embed_dim * 2**i for i in range(len(stages))]
+        for stage, depth in enumerate(stages):
+            for i in range(depth):
+                starts_stage = stage > 0 and i == 0
+                source = stage - 1 if starts_stage else stage
+                self.blocks.append(
+                    HieraBlock(
+                        dim=self.channels[source],
+                        dim_out=self.channels[stage],
+                        num_heads=num_heads * 2**stage,
+                        window=0 if len(self.blocks) in global_blocks else window_spec[source],
+                        pool=starts_stage,
+                    )
+                )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, H, W), H and W multiples of 32 -> four maps (B, C_i, H / 2^(i+2), W / 2^(i+2))."""
+        x = self.patch_embed(image)
+        x = x + self.position(x.shape[1], x.shape[2]).to(x.dtype)
+        maps = []
+        y = self.blocks[0].norm1(x)
+        for i, block in enumerate(self.blocks):
+            x, mlp = block(x, y)
+            if i + 1 < len(self.blocks):
+                x, y = add_norm(x, mlp, self.blocks[i + 1].norm1)
+            else:
+                x = x + mlp
+            if i in self.stage_ends:
+                maps.append(x.permute(0, 3, 1, 2))
+        return maps
+
+    def position(self, height: int, width: int) -> Tensor:
+        """(1, H, W, C) fp32: a coarse embedding of the whole image plus one of the place in the window."""
+        make = _position if torch.is_grad_enabled() else self._position
+        return make(self.pos_embed, self.pos_embed_window, height=height, width=width)
+
+
+def _position(coarse: Tensor, window: Tensor, *, height: int, width: int) -> Tensor:
+    stretched = F.interpolate(coarse.float(), size=(height, width), mode="bicubic")
+    side = window.shape[-1]
+    # cropped because a grid need not be a whole number of windows
+    tiled = window.float().tile(1, 1, -(-height // side), -(-width // side))[:, :, :height, :width]
+    return (stretched + tiled).permute(0, 2, 3, 1).contiguous()
+
+
+class PatchEmbed(nn.Module):
+    """(B, 3, H, W) -> (B, H / 4, W / 4, C)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, kernel_size=7, stride=4, padding=3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.proj(image).permute(0, 2, 3, 1).contiguous()
+
+
+class HieraBlock(nn.Module):
+    """Windowed attention and MLP on (B, H, W, C); a block that starts a stage halves the grid by max-pooling its queries."""
+
+    def __init__(self, dim: int, dim_out: int, num_heads: int, window: int, pool: bool):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = HieraAttention(dim, dim_out, num_heads, window, pool)
+        self.norm2 = nn.LayerNorm(dim_out, eps=1e-6)
+        self.mlp = MLP(dim_out, 4 * dim_out, dim_out, 2, F.gelu)
+        if dim != dim_out:
+            self.proj = Linear(dim, dim_out)
+        self.pool = pool
+
+    def forward(self, x: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
+        """x, and x as `norm1` makes it -> the result, in two parts that are still to be added."""
+        shortcut = max_pool(self.proj(normed)) if self.pool else x
+        x, y = add_norm(shortcut, self.attn(normed), self.norm2)
+        return x, self.mlp(y)
+
+
+class HieraAttention(nn.Module):
+    """Self-attention on (B, H, W, C) within windows, or everywhere where `window` is 0."""
+
+    def __init__(self, dim: int, dim_out: int, num_heads: int, window: int, pool: bool):
+        super().__init__()
+        self.qkv = Linear(dim, 3 * dim_out)
+        self.proj = Linear(dim_out, dim_out)
+        self.num_heads = num_heads
+        self.window = window
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv, bias, width = self.qkv(x), self.qkv.bias, self.proj.in_features
+        pooled = max_pool(qkv[..., :width]) if self.pool else None
+        size = (qkv if pooled is None else pooled).shape[1:3]
+        if not self.window:
+            parts = qkv.chunk(3, dim=-1) if pooled is None else (pooled, *qkv[..., width:].chunk(2, dim=-1))
+            q, k, v = (t.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in parts)
+            return self.proj(attend(q, k, v).transpose(1, 2).flatten(2).unflatten(1, size))
+        # A window that reaches over the edge has zeros there, of which a projection makes its bias: no token is projected for it.
+        if pooled is None:
+            side = self.window
+            (q, k, v), padded = partition(qkv, side, self.num_heads, 3, bias)
+        else:
+            side = self.window // 2
+            (q,), padded = partition(pooled, side, self.num_heads)
+            (k, v), _ = partition(qkv[..., width:], self.window, self.num_heads, 2, bias[width:])
+        x = unpartition(attend(q, k, v), side, padded)[:, : size[0], : size[1]]
+        # contiguous, since torch makes a batch of products of the rows of a view, with a copy of the weights for each
+        return self.proj(x.contiguous())
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """(B, heads, Q, d), (B, heads, K, d) and (B, heads, K, d) -> (B, heads, Q, d)."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+        return attend_in_blocks(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """2x2 on (B, H, W, C)."""
+    return F.max_pool2d(x.permute(0, 3, 1, 2), kernel_size=2, stride=2).permute(0, 2, 3, 1)
+
+
+def partition(
+    x: Tensor, side: int, heads: int, parts: int = 1, filling: Tensor | None = None
+) -> tuple[Tensor, tuple[int, int]]:
+    """(B, H, W, parts * C) -> (parts, B * windows, heads, side * side, C / heads), and (H, W) with padding at the right and bottom.
+
+    filling: (parts * C,), of the padding, None: zeros
+    """
+    batch, height, width, channels = x.shape
+    padded = (height + -height % side, width + -width % side)
+    if padded != (height, width):
+        inner = x
+        x = x.new_zeros(batch, *padded, channels) if filling is None else filling.expand(batch, *padded, -1).clone()
+        x[:, :height, :width] = inner
+    x = x.unflatten(3, (parts, heads, -1)).unflatten(2, (-1, side)).unflatten(1, (-1, side))
+    x = x.permute(5, 0, 1, 3, 6, 2, 4, 7)  # (B, rows, side, columns, side, parts, heads, d) before
+    return x.reshape(parts, -1, heads, side * side, channels // (parts * heads)), padded
+
+
+def unpartition(windows: Tensor, side: int, padded: tuple[int, int]) -> Tensor:
+    """The inverse of `partition` for one part, still padded: (B, H, W, C)."""
+    rows, columns = padded[0] // side, padded[1] // side
+    x = windows.unflatten(2, (side, side)).unflatten(0, (-1, rows, columns))  # (B, rows, columns, heads, side, side, d)
+    return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, *padded, windows.shape[1] * windows.shape[3])

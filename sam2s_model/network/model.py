@@ -1,0 +1,410 @@
+"""The SAM2 model as free-standing phases: encode an image, condition it on memory, decode masks, encode a memory.
+
+It keeps no state between calls: what is remembered lives in `memory/`, and `tracker.py` is the loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam2s_model.acceleration.compiling import compile_for_inference
+from sam2s_model.acceleration.constants import constant
+from sam2s_model.acceleration.linear import Linear, multiply_in_int8
+from sam2s_model.config import ModelConfig
+from sam2s_model.errors import ConfigError
+from sam2s_model.network.image_encoder import FpnNeck, Hiera, ImageEncoder, RepViT
+from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.layers import MLP, place_tokens, sine_position_1d
+from sam2s_model.network.mask_decoder import Candidates, Decoded, MaskDecoder, Stability
+from sam2s_model.network.memory_attention import MemoryAttention
+from sam2s_model.network.memory_encoder import Fuser, MemoryEncoder, mask_to_remember
+from sam2s_model.network.perceiver import SpatialPerceiver
+from sam2s_model.network.prompt_encoder import PromptEncoder
+from sam2s_model.network.temporal_semantics import TemporalSemantics
+
+STRIDE = 16  # of the features that masks are decoded from
+ABSENT_LOGIT = -1024.0  # mask logit of an object that is not there
+MEMORY_PARTS = (
+    "maskmem_tpos_enc",
+    "long_term_tpos_enc",
+    "no_mem_pos_enc",
+    "no_obj_ptr",
+    "no_obj_embed_spatial",
+    "mask_downsample.",
+    "memory_attention.",
+    "memory_attention_short.",
+    "memory_encoder.",
+    "memory_fusion.",
+    "obj_ptr_proj.",
+    "obj_ptr_tpos_proj.",
+    "sam_mask_decoder.pred_obj_score_head.",
+    "spatial_perceiver.",
+    "temporal_semantics.",
+)
+"""State-dict keys (or their beginnings) that only tracking with memory needs: all others make masks from prompts."""
+
+
+@constant
+def _normalisation(device=None) -> tuple[Tensor, Tensor]:
+    """Shift and scale, (1, 3, 1, 1), that leave 0..255 with mean 0 and deviation 1 over ImageNet, in each channel."""
+    mean, deviation = (
+        torch.tensor(v, device=device).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    return -mean / deviation, 1 / (255 * deviation)
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """features: (B, decoder_width, h, w), for the decoder; class_logits: (B, K), or None for a model without classes."""
+
+    features: Tensor
+    class_logits: Tensor | None
+
+
+def check_image_size(image_size: int) -> None:
+    """Raise ConfigError for a side that no model of the family can take."""
+    if image_size < 64 or image_size % 32:
+        raise ConfigError(f"image_size is {image_size}: expected a multiple of 32, at least 64, or 0")
+
+
+class Sam2Model(nn.Module):
+    """A member of the SAM2 family for square inputs of `image_size` px (a multiple of 32; 0: the one it was trained at).
+
+    missing: state-dict keys that the loaded checkpoint did not hold; empty for a complete one
+    class_names: of the class table's rows; empty where the checkpoint does not say them
+    """
+
+    def __init__(self, config: ModelConfig, image_size: int = 0):
+        super().__init__()
+        self.config = config
+        self.missing: tuple[str, ...] = ()
+        self.class_names: tuple[str, ...] = ()
+        dim, memory_dim, inner = config.dim, config.memory_dim, config.decoder_width
+        trunk = _trunk(config)
+        self.image_encoder = ImageEncoder(trunk, FpnNeck(dim, trunk.channels))
+        self.sam_prompt_encoder = PromptEncoder(inner, config.empty_points)
+        self.sam_mask_decoder = MaskDecoder(inner, config.decoder_heads, config.decoder_mlp, features_dim=dim)
+        if inner != dim:
+            self.decoder_proj = nn.Conv2d(dim, inner, kernel_size=1)
+        self.memory_attention = MemoryAttention(config.memory_layers, dim, memory_dim, config.memory_ffn)
+        self.memory_encoder = MemoryEncoder(dim, memory_dim)
+        self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
+        self.obj_ptr_proj = MLP(inner, dim, dim, 3)
+        self.maskmem_tpos_enc = _embedding(config.num_memories, 1, 1, memory_dim)
+        self.no_mem_embed = _embedding(1, 1, inner)
+        self.no_mem_pos_enc = _embedding(1, 1, dim)
+        self.no_obj_ptr = _embedding(1, dim)
+        if config.no_object_embedding:
+            self.no_obj_embed_spatial = _embedding(1, memory_dim)
+        if config.pointer_time:
+            self.obj_ptr_tpos_proj = nn.Linear(dim, memory_dim)
+        if config.latents_1d or config.latents_2d:
+            self.spatial_perceiver = SpatialPerceiver(memory_dim, config.latents_1d, config.latents_2d)
+        if config.long_term_embedding:
+            self.long_term_tpos_enc = _embedding(1, 1, 1, memory_dim)
+        if config.short_attention:
+            self.memory_attention_short = MemoryAttention(config.memory_layers, dim, memory_dim, config.memory_ffn)
+            self.memory_fusion = Fuser(dim)
+        if config.num_classes:
+            self.temporal_semantics = TemporalSemantics(dim, memory_dim, config.num_classes)
+        self.set_image_size(image_size or config.image_size)
+
+    def set_image_size(self, image_size: int) -> None:
+        """Take square inputs of another size from now on; no weight depends on it. Raises ConfigError.
+
+        An image encoder that was compiled, which was for one size, is not from now on.
+        """
+        check_image_size(image_size)
+        self.image_size = image_size
+        self._compiled: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None
+
+    def use_int8(self) -> None:
+        """On a CPU, let the large linear layers multiply in 8 bits: the image encoder's, and the memory attention's MLPs.
+
+        Raises ConfigError for an encoder without linear layers, or when torch cannot.
+        """
+        multiply_in_int8(self.image_encoder)
+        for layer in self.memory_attention.layers:
+            multiply_in_int8(nn.ModuleList((layer.linear1, layer.linear2)))
+
+    @torch.inference_mode()
+    def compile_encoder(self, backend: str = "inductor") -> None:
+        """Let torch.compile make one program of the image encoder, for this image size; it takes a minute or so.
+
+        Call it last: the program does not follow what is written to the weights later. With gradients, the encoder is as ever.
+        backend: of torch.compile; the others than "inductor" are no faster, and are there sooner
+        Raises ConfigError for a model in int8, and where torch lacks something, such as a compiler: it says what.
+        """
+        if any(isinstance(module, Linear) and module.int8 for module in self.modules()):
+            raise ConfigError(
+                "compile is true, but precision is 'int8', which torch cannot compile: expected fp32, bf16 or fp16"
+            )
+        image = self.prepare_image(torch.zeros(self.image_size, self.image_size, 3, dtype=torch.uint8))
+        self._compiled = compile_for_inference(Sam2Model._encode, self, image, backend=backend)
+
+    def encode_with(self, encode: Callable[[Sam2Model, Tensor], tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Let something else encode prepared images without gradients, to coarse, middle and fine features, at this image size."""
+        self._compiled = encode
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def device(self) -> torch.device:
+        return self.no_mem_embed.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.no_mem_embed.dtype
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) of the features."""
+        return self.image_size // STRIDE, self.image_size // STRIDE
+
+    @property
+    def memory_tokens(self) -> int:
+        """Tokens of one spatial memory: its places, or the latents of EdgeTAM's perceiver."""
+        return self.config.latents_1d + self.config.latents_2d or self.grid[0] * self.grid[1]
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether everything that tracking with memory needs was loaded."""
+        return not any(key.startswith(MEMORY_PARTS) for key in self.missing)
+
+    @property
+    def has_object_score(self) -> bool:
+        """Whether the head that tells presence was loaded."""
+        return not any(key.startswith("sam_mask_decoder.pred_obj_score_head.") for key in self.missing)
+
+    def prepare_image(self, image: Tensor) -> Tensor:
+        """(H, W, 3) uint8 RGB, on any device -> (1, 3, S, S), normalised, the aspect ratio not kept (as published)."""
+        x = image.to(self.device).permute(2, 0, 1)[None].to(torch.float32, memory_format=torch.contiguous_format)
+        if x.shape[-2:] != (self.image_size, self.image_size):
+            x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", antialias=True)
+        shift, scale = _normalisation(device=x.device)
+        return torch.addcmul(shift, x, scale).to(self.dtype)
+
+    def encode_image(self, image: Tensor) -> ImageFeatures:
+        """(1, 3, S, S), from `prepare_image` -> the frame's features."""
+        if torch.is_grad_enabled():
+            quarter, eighth, coarse = self.image_encoder(image)
+            heads = self._heads
+            return ImageFeatures(coarse, heads[1](eighth), heads[0](quarter))
+        return ImageFeatures(*(self._compiled or Sam2Model._encode)(self, image))
+
+    def _encode(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # coarse, middle and fine, without gradients
+        maps, neck = self.image_encoder.trunk(image), self.image_encoder.neck
+        fine, middle = neck.fine(maps, self._heads)
+        return neck.coarse(maps), middle, fine
+
+    @property
+    def _heads(self) -> tuple[nn.Conv2d, nn.Conv2d]:
+        return self.sam_mask_decoder.conv_s0, self.sam_mask_decoder.conv_s1
+
+    def for_decoder(self, coarse: Tensor) -> Tensor:
+        """(B, dim, h, w) -> (B, decoder_width, h, w)."""
+        return self.decoder_proj(coarse) if self.config.decoder_width != self.config.dim else coarse
+
+    def without_memory(self, features: ImageFeatures, batch: int) -> Tensor:
+        """(B, decoder_width, h, w): features for the decoder of objects of which nothing is remembered."""
+        plain = self.for_decoder(features.coarse)
+        return (plain + self.no_mem_embed.reshape(1, -1, 1, 1)).expand(batch, -1, -1, -1)
+
+    def with_memory(
+        self,
+        features: ImageFeatures,
+        memory: Tensor,
+        codes: Tensor,
+        pointers: Tensor,
+        ages: Tensor,
+        allowed: Tensor | None,
+        short: tuple[Tensor, Tensor] | None = None,
+    ) -> Conditioned:
+        """Condition a frame on each object's memories (SAM2, sec. 4), and read its class from them (SAM2S, TSL).
+
+        memory: (B, F, memory_tokens, memory_dim), spatial memories of F frames
+        codes: (B, F) int, temporal code of each: 0 newest .. num_memories - 2 oldest, num_memories - 1 prompted,
+            num_memories long-term, which only a model with `long_term_embedding` has
+        pointers: (B, P, dim), object pointers; ages: (B, P), frames since each, as a float
+        allowed: (B, F + P) bool, False where an object has nothing; None when nothing is missing
+        short: memories and codes for the second attention, of a model with `short_attention`; the sum of both is fused
+        """
+        batch, frames, area, memory_dim = memory.shape
+        split = pointers.shape[-1] // memory_dim  # a pointer is that many tokens
+        tokens = pointers.reshape(batch, -1, memory_dim).to(self.dtype)
+        token_position = self._pointer_position(ages).repeat_interleave(split, dim=1)
+        if allowed is not None:
+            allowed = torch.cat(
+                (allowed[:, :frames].repeat_interleave(area, 1), allowed[:, frames:].repeat_interleave(split, 1)), dim=1
+            )
+        values, position = self._placed(memory, codes, features.grid)
+        values, position = torch.cat((values, tokens), dim=1), torch.cat((position, token_position), dim=1)
+        conditioned = self._attend(self.memory_attention, features, values, position, allowed, tokens.shape[1])
+        if short is not None:
+            newest = self._attend(self.memory_attention_short, features, *self._placed(*short, features.grid), None, 0)
+            both = (conditioned + newest).transpose(1, 2).unflatten(2, features.grid)
+            conditioned = self.memory_fusion(both).flatten(2).transpose(1, 2)
+        class_logits = None
+        if self.config.num_classes:
+            class_logits = self.temporal_semantics(values + position, values, allowed, conditioned)
+        return Conditioned(self.for_decoder(conditioned.transpose(1, 2).unflatten(2, features.grid)), class_logits)
+
+    def _placed(self, memory: Tensor, codes: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Memories (B, F, tokens, memory_dim) and codes (B, F) -> tokens and their positions, (B, F tokens, memory_dim)."""
+        position = self._memory_place(*grid)[None, None] + self._memory_time()[codes][:, :, None]
+        return memory.flatten(1, 2).to(self.dtype), position.flatten(1, 2)
+
+    def _attend(
+        self,
+        attention: MemoryAttention,
+        features: ImageFeatures,
+        values: Tensor,
+        position: Tensor,
+        allowed: Tensor | None,
+        pointer_tokens: int,
+    ) -> Tensor:
+        """(B, hw, dim): the frame's features after a memory attention to tokens (B, M, memory_dim)."""
+        h, w = features.grid
+        return attention(
+            features.coarse.flatten(2).transpose(1, 2),
+            place_tokens(self.config.dim, h, w, self.dtype, device=values.device)[None],
+            values,
+            position,
+            allowed,
+            (h, w),
+            pointer_tokens=pointer_tokens,
+            memory_side=math.isqrt(self.config.latents_2d),
+            unplaced=self.config.latents_1d,
+            memory_step=self._latent_step(h),
+        )
+
+    def _memory_place(self, height: int, width: int) -> Tensor:  # -> (memory_tokens, memory_dim)
+        if self.config.latents_2d:
+            return self.spatial_perceiver.position(self.device).to(self.dtype)
+        return place_tokens(self.config.memory_dim, height, width, self.dtype, device=self.device)
+
+    def _latent_step(self, height: int) -> float:
+        return height / math.isqrt(self.config.latents_2d) if self.config.latents_in_place else 1.0
+
+    def _memory_time(self) -> Tensor:  # -> (codes, memory_dim)
+        known = self.maskmem_tpos_enc
+        if self.config.long_term_embedding:
+            known = torch.cat((known, self.long_term_tpos_enc))
+        return known.flatten(0, 2)
+
+    def _pointer_position(self, ages: Tensor) -> Tensor:  # (B, P) -> (B, P, memory_dim)
+        if not self.config.pointer_time:
+            return torch.zeros(*ages.shape, self.config.memory_dim, device=ages.device, dtype=self.dtype)
+        code = sine_position_1d(ages / self.config.pointer_span, self.config.dim)
+        return self.obj_ptr_tpos_proj(code.to(self.dtype))
+
+    def decode(
+        self,
+        conditioned: Tensor,
+        features: ImageFeatures,
+        *,
+        points: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        mask_logits: Tensor | None = None,
+        multimask: bool,
+        stability: Stability | None = None,
+    ) -> Decoded:
+        """Decode one mask for each object.
+
+        conditioned: (B, decoder_width, h, w); points: (B, P, 2), px of the model input, x y; point_labels: (B, P), see
+        `prompt_encoder`; mask_logits: (B, 1, ., .); multimask: choose among the three ambiguous masks by predicted IoU
+        stability: when the single mask gives way to one of the three, None: never
+        """
+        batch = len(conditioned)
+        prompt = self.sam_prompt_encoder
+        sparse = prompt.no_points(batch) if points is None else prompt.points(points, point_labels, self.image_size)
+        return self.sam_mask_decoder(
+            conditioned,
+            features.high_res,
+            prompt.grid_position(*features.grid),
+            sparse,
+            prompt.mask(mask_logits, batch, features.grid),
+            multimask,
+            stability,
+        )
+
+    def candidates(
+        self,
+        conditioned: Tensor,
+        features: ImageFeatures,
+        points: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        mask_logits: Tensor | None = None,
+    ) -> Candidates:
+        """All four masks of each object; arguments as those of `decode`."""
+        prompt, batch = self.sam_prompt_encoder, len(conditioned)
+        sparse = prompt.no_points(batch) if points is None else prompt.points(points, point_labels, self.image_size)
+        dense = prompt.mask(mask_logits, batch, features.grid)
+        place = prompt.grid_position(*features.grid)
+        return self.sam_mask_decoder.candidates(conditioned, features.high_res, place, sparse, dense)
+
+    def decode_given_mask(self, features: ImageFeatures, mask: Tensor) -> Decoded:
+        """Take (B, 1, S, S) masks of 0 and 1 as the output; the decoder only makes their pointer tokens.
+
+        As published, it sees the plain features, and its own object score decides about the pointer, not the mask.
+        """
+        batch = len(mask)
+        small = F.interpolate(mask.float() * 20 - 10, scale_factor=0.25, mode="bilinear", antialias=True)
+        prompt = self.mask_downsample(mask.to(self.dtype))
+        plain = self.for_decoder(features.coarse).expand(batch, -1, -1, -1)
+        decoded = self.decode(plain, features, mask_logits=prompt, multimask=False)
+        return Decoded(small, torch.ones_like(decoded.iou), decoded.token, decoded.object_logit)
+
+    def pointer(self, token: Tensor, present: Tensor) -> Tensor:
+        """Output token (B, decoder_width) and presence (B,) bool -> object pointer (B, dim)."""
+        return torch.where(present[:, None], self.obj_ptr_proj(token), self.no_obj_ptr)
+
+    def encode_memory(
+        self,
+        features: ImageFeatures,
+        logits: Tensor,
+        present: Tensor,
+        *,
+        binarise: bool = False,
+        exclusive: bool = False,
+    ) -> Tensor:
+        """Mask logits (B, 1, ., .) and presence (B,) bool -> spatial memories (B, memory_tokens, memory_dim).
+
+        binarise: remember the mask without its doubts; exclusive: the B objects share no pixel
+        """
+        mask = mask_to_remember(logits, self.image_size, self.dtype, binarise=binarise, exclusive=exclusive)
+        memory = self.memory_encoder(features.coarse, mask)
+        memory = memory.flatten(2).transpose(1, 2)
+        if self.config.no_object_embedding:
+            memory = torch.where(present[:, None, None], memory, memory + self.no_obj_embed_spatial)
+        if self.config.latents_2d:
+            memory = self.spatial_perceiver(memory, features.grid)
+        return memory
+
+
+def _trunk(config: ModelConfig) -> Hiera | RepViT:
+    """Raises ConfigError."""
+    if config.backbone == "repvit_m1":
+        return RepViT(config.embed_dim, config.stages)
+    if config.backbone != "hiera":
+        raise ConfigError(f"backbone is {config.backbone!r}: expected 'hiera' or 'repvit_m1'")
+    return Hiera(
+        config.embed_dim,
+        config.num_heads,
+        config.stages,
+        config.window_spec,
+        config.global_blocks,
+        config.background_size,
+    )
+
+
+def _embedding(*shape: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(*shape), std=0.02))

@@ -1,0 +1,178 @@
+"""Image and mask files as arrays, for replay and for training alike."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from sam2s_model.errors import SourceError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+PROBED = 5  # images whose size is looked at
+MASK_WORDS = {
+    "mask",
+    "masks",
+    "label",
+    "labels",
+    "seg",
+    "segmentation",
+    "gt",
+    "groundtruth",
+    "annotation",
+    "annotations",
+    "overlay",
+}
+KIND_WORDS = {"color", "colour", "watershed", "instance", "instances", "semantic", "binary", "vis"}
+IMAGE_WORDS = {"img", "image", "rgb", "raw"}
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
+PNG_DEPTH_AT, PNG_COLOUR_TYPE_AT = 24, 25
+PNG_GREY, PNG_PALETTE = 0, 3
+OPAQUE = 255
+MOST_COLOURS = 64  # of a mask in colour; what has more is a picture
+
+
+def read_rgb(path: Path) -> np.ndarray | None:
+    """(H, W, 3) uint8 RGB, or None when the file is not an image. Alpha is dropped, 16 bits become 8."""
+    data = _bytes_of(path)
+    if data is None:
+        return None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """(H, W) uint8: the values of a mask file; of a palette PNG the indices, of a grey PNG of 2 or 4 bits what is stored.
+
+    Where there is an alpha channel, what is transparent is 0; where the colours are a picture, or all alike, alpha is the mask.
+    Raises SourceError when the file cannot be read or is in colour. What values mean: `mask_values`.
+    """
+    depth, colour_type = _png_header(path)
+    if colour_type == PNG_PALETTE:
+        return _palette_indices(path)
+    data = _bytes_of(path)
+    try:
+        values = None if data is None else cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        values = None
+    if values is None:
+        raise SourceError(f"mask {path} cannot be decoded")
+    if values.dtype != np.uint8:
+        raise SourceError(f"mask {path} is {values.dtype}: expected 8 bits a pixel")
+    if values.ndim == 3:
+        grey, alpha = values[..., 0], values[..., 3] if values.shape[2] == 4 else None
+        if alpha is not None and _is_cut_out(values, alpha):
+            return np.ascontiguousarray(alpha)
+        if any((values[..., c] != grey).any() for c in range(1, min(3, values.shape[2]))):
+            raise SourceError(f"mask {path} is in colour: expected one channel of labels, or a palette PNG")
+        values = grey if alpha is None else _without_transparent(grey, alpha)
+    elif colour_type == PNG_GREY and depth in (2, 4):
+        values = values // (255 // (2**depth - 1))  # the decoder has stretched them to 0..255
+    return np.ascontiguousarray(values)
+
+
+def _is_cut_out(values: np.ndarray, alpha: np.ndarray) -> bool:
+    """Whether alpha is the mask: under it is a picture, with more colours than masks have, or a single colour; or it is all transparent."""
+    if (alpha == OPAQUE).all():
+        return False
+    opaque = values[alpha > 0][:, :3]
+    colours = len(np.unique(opaque.astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16], np.uint32)))
+    in_colour = bool((opaque != opaque[:, :1]).any())
+    return colours > MOST_COLOURS or colours == 0 or (colours == 1 and in_colour)
+
+
+def _without_transparent(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    if (alpha == OPAQUE).all():
+        return grey
+    return alpha if (grey == grey[0, 0]).all() else np.where(alpha > 0, grey, 0).astype(np.uint8)
+
+
+def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The size (H, W) that most of some images have, so that one odd image, also the first, leaves out itself alone."""
+    return Counter(sizes).most_common(1)[0][0]  # of equal counts the first
+
+
+def probed_size(paths: Sequence[Path]) -> tuple[int, int] | None:
+    """The size (H, W) that most of a few images have, evenly spread; None where none of them can be read."""
+    chosen = dict.fromkeys([0, *(round(i) for i in np.linspace(0, len(paths) - 1, PROBED))]) if paths else {}
+    images = (read_rgb(paths[at]) for at in chosen)
+    sizes = [image.shape[:2] for image in images if image is not None]
+    return common_size(sizes) if sizes else None
+
+
+def frame_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each image that no other has: its stem, with the suffix where two images have one stem."""
+    counts = Counter(path.stem for path in paths)
+    return [path.stem if counts[path.stem] == 1 else path.name for path in paths]
+
+
+def without_masks(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Images, and masks that lie beside them: files that a word such as mask or label tells from an image of the same name."""
+    split = {path: [word for word in re.split(r"[^a-z0-9]+", path.stem.lower()) if word] for path in paths}
+    plain = {
+        tuple(w for w in words if w not in IMAGE_WORDS)
+        for words in split.values()
+        if not MASK_WORDS.intersection(words)
+    }
+    masks = [
+        path for path, words in split.items()
+        if MASK_WORDS.intersection(words) and tuple(w for w in words if w not in MASK_WORDS | KIND_WORDS | IMAGE_WORDS) in plain
+    ]  # fmt: skip
+    taken = set(masks)
+    return [path for path in paths if path not in taken], masks
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder, in natural order. Raises SourceError when it cannot be read."""
+    try:
+        found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be read ({error.strerror})") from error
+    return sorted(found, key=lambda p: natural_key(p.name))
+
+
+def natural_key(name: str) -> list:
+    """Sort key in which frame2 comes before frame10."""
+    parts = re.split("([0-9]+)", name)  # text, digits, text, ...
+    return [(1, 0, part.lower()) if at % 2 == 0 else (0, int(part), "") for at, part in enumerate(parts) if part]
+
+
+def _bytes_of(path: Path) -> np.ndarray | None:
+    """The file's bytes, or None when it is empty or cannot be read. OpenCV's own reader prints to stderr instead."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    return data if data.size else None
+
+
+def _png_header(path: Path) -> tuple[int, int]:
+    """Bit depth and colour type of a PNG; (0, -1) of any other file."""
+    if path.suffix.lower() != ".png":
+        return 0, -1
+    try:
+        with path.open("rb") as file:
+            header = file.read(PNG_COLOUR_TYPE_AT + 1)
+    except OSError:
+        return 0, -1
+    return (header[PNG_DEPTH_AT], header[PNG_COLOUR_TYPE_AT]) if len(header) > PNG_COLOUR_TYPE_AT else (0, -1)
+
+
+def _palette_indices(path: Path) -> np.ndarray:
+    """OpenCV turns a palette into colours; FFmpeg keeps the indices, which are the labels."""
+    try:
+        with av.open(io.BytesIO(path.read_bytes()), format="png_pipe") as container:  # a name with % would be a pattern
+            frame = next(container.decode(video=0))
+            indices, _ = frame.to_ndarray(format="pal8")
+    except (av.error.FFmpegError, StopIteration, ValueError, OSError) as error:
+        raise SourceError(f"mask {path} cannot be decoded ({error})") from error
+    return np.ascontiguousarray(indices)

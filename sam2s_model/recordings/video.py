@@ -1,0 +1,105 @@
+"""A video file, decoded with PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import av
+
+from sam2s_model.errors import SourceError
+from sam2s_model.recordings.image_files import PROBED, common_size
+from sam2s_model.recordings.source import FIRST_STAMP_NS, Frame, FrameSource
+from sam2s_model.recordings.video_files import as_file, as_shown, orientation, shown_size
+
+ASSUMED_FPS = 25.0  # for a file that names no rate
+
+
+class VideoSource(FrameSource):
+    """The first video stream of a file, as players show it: turned and mirrored as the file says, and cut as its edit list says.
+
+    Stamps are its presentation times, counted from 1 s.
+
+    Raises SourceError when no frame of it can be decoded.
+    """
+
+    kind = "video"
+
+    def __init__(self, spec: str, path: Path):
+        super().__init__(spec)
+        self._path = path
+        with self._opened() as container:
+            stream = _video_stream(spec, container)
+            self.fps = float(stream.average_rate or stream.guessed_rate or ASSUMED_FPS)
+            self.length = stream.frames or None
+            few = list(islice((f for f in _decoded(container, stream) if not isinstance(f, str)), PROBED))
+        if not few:
+            raise SourceError(f"{spec} is not a readable video: none of its frames can be decoded")
+        self.size = common_size([shown_size(frame) for frame in few])
+        if turned := orientation(few[0]):
+            self.notes.append(f"the file says that it is shown {turned}: so are its frames, boxes and masks")
+
+    def _frames(self) -> Iterator[Frame]:
+        with self._opened() as container:
+            stream = _video_stream(self.spec, container)
+            first_time = None
+            previous = FIRST_STAMP_NS - 1
+            index = 0
+            skipped = [0]
+            for decoded in _decoded(container, stream, skipped):
+                if isinstance(decoded, str):
+                    self._note_odd(decoded)
+                    index += 1
+                    continue
+                time = index / self.fps if decoded.time is None else decoded.time
+                first_time = time if first_time is None else first_time
+                name, position = f"{index:06d}", index
+                index += 1
+                image = as_shown(decoded)
+                if not self._fits(name, image):
+                    continue
+                # a file may repeat a time; the next nanosecond keeps the order strict
+                previous = max(previous + 1, FIRST_STAMP_NS + round((time - first_time) * 1e9))
+                yield Frame(position, previous, image, None, name)
+            if self.length is not None and index + skipped[0] < self.length:
+                self._note_odd(f"the file ends early: {index} of its {self.length - skipped[0]} frames are there")
+
+    def _opened(self) -> av.container.InputContainer:
+        try:
+            return av.open(as_file(self._path))
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise SourceError(f"{self.spec} is not a readable video ({reason})") from error
+
+
+def _video_stream(spec: str, container: av.container.InputContainer):
+    if not container.streams.video:
+        raise SourceError(f"{spec} has no video stream: expected a video file")
+    stream = container.streams.video[0]
+    stream.thread_type = "SLICE"  # with frame threads, a damaged packet takes good frames with it
+    return stream
+
+
+def _decoded(container, stream, skipped: list[int] | None = None) -> Iterator[av.VideoFrame | str]:
+    """Frames of a stream; for a packet that cannot be decoded, a sentence that names it.
+
+    skipped: its first element counts packets that the file's edit list cuts away
+    """
+    packets = container.demux(stream)
+    number = 0
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError as error:
+            yield f"the file ends early, after packet {number} ({error.strerror})"
+            return
+        if packet is None:
+            return
+        if skipped is not None and packet.is_discard:
+            skipped[0] += 1
+        try:
+            yield from packet.decode()
+        except av.error.FFmpegError as error:
+            yield f"packet {number} cannot be decoded ({error.strerror})"
+        number += 1

@@ -1,0 +1,232 @@
+"""Where does each place of this frame come from? Labels go along the most similar features, and prompt the mask decoder.
+
+The steps are those of `memory.match`: `propagate` before a frame is decoded, `decode` and `remember` after it. All objects
+are one batch: the affinity does not know them, only what is summed with it does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2s_model.acceleration.constants import constant
+from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.mask_decoder import Candidates, Decoded
+from sam2s_model.network.model import STRIDE, Sam2Model
+from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
+from sam2s_model.tracking.memory import FrameStore, Note, View
+from sam2s_model.tracking.memory.bank import EMPTY
+from sam2s_model.tracking.memory.evidence import boxes
+from sam2s_model.tracking.memory.matching import Matching
+
+FINER = 2  # label cells along each side of a place: a thin tool covers less than a place
+LEAST_BELIEF = 0.2  # in the mask of an object that is there: its agreement with its map, times its predicted IoU
+LEAST_TRUST = 0.05  # of a frame on which an object was not found: it is hardly listened to, and not forgotten
+
+
+@dataclass(frozen=True)
+class Propagated:
+    """Of N objects on one frame.
+
+    tokens: (places, dim), the frame's; maps: (N, 1, FINER h, FINER w) fp32 in 0..1, how much of the votes are for the object
+    soft: the same at the size of mask logits, (N, 1, 4h, 4w); inside: (N, 4h, 4w) bool, where it is above the threshold
+    """
+
+    tokens: Tensor
+    maps: Tensor
+    soft: Tensor
+    inside: Tensor
+
+
+class Correspondence:
+    """Keeps frames in a `FrameStore`, and the objects' label maps of them in the bank, as notes.
+
+    history: newest frames that can still be prompted; conditioning: most prompted frames of an object
+    """
+
+    def __init__(self, matching: Matching, model: Sam2Model, history: int, conditioning: int):
+        self.matching, self.model, self.conditioning = matching, model, conditioning
+        h, w = self.grid = model.grid
+        ring = matching.newest + history + 1
+        self.store = FrameStore(matching, ring, conditioning, h * w, model.config.dim, model.device, model.dtype)
+        slots = conditioning + ring + matching.older
+        self.notes = (
+            Note("labels", (slots, h * w, FINER * FINER), None),
+            Note("label_frames", (slots,), torch.int64, EMPTY),
+            Note("label_trust", (slots,)),
+        )
+
+    # ---- before a frame is decoded
+
+    def propagate(self, view: View, frame: int, coarse: Tensor) -> Propagated:
+        """Labels of all rows of a view on a frame, from what is remembered of earlier ones. coarse: (1, dim, h, w)"""
+        tokens = unit_tokens(coarse).to(self.model.dtype)
+        time = view.time(frame)
+        entries = self.store.entries(time)
+        columns, trust = self._labels_of(view, entries.frames, entries.columns, time)
+        weights, places = self._neighbours(tokens, entries.tokens)
+        labels = view.bank.notes["labels"][view.index[:, None], columns].float()  # (N, E, places, cells)
+        # a value that is masked may be anything
+        labels = torch.where(trust[..., None, None] > 0, labels * trust[..., None, None], 0.0)
+        table = labels.permute(1, 2, 0, 3).flatten(2).flatten(0, 1)  # (E places, N cells)
+        votes = F.embedding_bag(places, table, per_sample_weights=weights.flatten(1), mode="sum")
+        asked = weights.sum(2) @ trust.T  # (places, N)
+        share = votes.unflatten(1, (len(view), -1)) / asked.clamp(min=1e-12)[..., None]
+        maps = _unpatched(share.transpose(0, 1), self.grid)
+        soft = F.interpolate(maps, size=(4 * self.grid[0], 4 * self.grid[1]), mode="bilinear")
+        return Propagated(tokens, maps, soft, soft[:, 0] > self.matching.threshold)
+
+    def _labels_of(self, view: View, frames: Tensor, columns: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each object's label map of each of E frames is, (N, E), and how far to trust it, 0 where there is none."""
+        held = view.bank.notes["label_frames"][view.rows]  # (N, slots)
+        n, prompted = len(held), len(frames) - len(columns)
+        # a prompted frame is in whichever slot the object has for it
+        same = held[:, None, : self.conditioning] == frames[None, :prompted, None]
+        own = torch.where(same.any(2), same.to(torch.uint8).argmax(2), 0)
+        columns = torch.cat((own, columns.expand(n, -1)), dim=1)
+        known = (held.gather(1, columns) == frames) & (frames != EMPTY) & (frames < time)
+        # ... and not again as one of the newest or of the older ones
+        twice = (frames[prompted:, None] == frames[:prompted]) & same.any(2)[:, None]
+        known = known & ~F.pad(twice.any(2), (prompted, 0))
+        trust = view.bank.notes["label_trust"][view.rows].gather(1, columns)
+        return columns, torch.where(known, trust, 0.0).nan_to_num()
+
+    def _neighbours(self, tokens: Tensor, remembered: Tensor) -> tuple[Tensor, Tensor]:
+        """The most similar places of each frame: weights (places, E, k) fp32, and places counted over all frames (places, E k)."""
+        frames, area, _ = remembered.shape
+        similarity = (tokens @ remembered.flatten(0, 1).T).view(area, frames, area)
+        newest = similarity[:, frames - self.matching.newest :]
+        newest += _far(*self.grid, self.matching.radius, device=tokens.device)[:, None].to(newest.dtype)
+        best, places = similarity.topk(self.matching.neighbours, dim=2, sorted=False)
+        weights = ((best.float() - 1) / self.matching.temperature).exp().nan_to_num()  # what is no number has no say
+        offset = torch.arange(frames, device=places.device)[:, None] * area
+        return weights, (places + offset).flatten(1)
+
+    # ---- masks
+
+    def prompts(self, found: Propagated) -> tuple[Tensor, Tensor, Tensor]:
+        """Box corners (N, 2, 2), px of the model input, x y, their labels (N, 2), and the dense prompt (N, 1, 4h, 4w)."""
+        scale = STRIDE // 4  # px of a cell
+        corners = boxes(found.inside).view(-1, 2, 2) * scale
+        labels = _box_labels(device=corners.device).expand(len(corners), -1)
+        return corners, labels, (found.soft - self.matching.threshold) * self.matching.gain
+
+    def decode(
+        self, conditioned: Tensor, features: ImageFeatures, found: Propagated, own: Candidates | None = None
+    ) -> Decoded:
+        """The mask of each object that agrees most with its map and that the mask decoder expects most of.
+
+        conditioned: (N, decoder_width, h, w), for the decoder; own: masks that were decoded from a trained memory, which are
+        chosen from as well. An object is there where its map has a mask that agrees with it, or where the memory says so.
+        """
+        corners, labels, dense = self.prompts(found)
+        made = self.model.candidates(conditioned, features, corners, labels, dense)
+        if own is not None:
+            made = own.joined(made)
+        belief, chosen = (self.agreement(found, made.logits) * made.iou).max(1)
+        decoded = made.taken(chosen)
+        there = torch.logit(self.score(found, belief), eps=1e-4)
+        return replace(decoded, object_logit=there if own is None else torch.maximum(own.object_logit, there))
+
+    def agreement(self, found: Propagated, logits: Tensor) -> Tensor:
+        """(N, K) 0..1: of masks, logits (N, K, 4h, 4w), with the propagated maps.
+
+        That is their soft intersection over union, in which what a mask misses counts `missed` times: the mask of a part
+        agrees with the map where it is, and the rest of the object would be forgotten within a few frames.
+        """
+        masks = (logits > 0).float()
+        common = (masks * found.soft).flatten(2).sum(2)
+        beyond, missed = masks.flatten(2).sum(2) - common, found.soft.flatten(2).sum(2) - common
+        return common / (common + beyond + self.matching.missed * missed).clamp(min=1)
+
+    @staticmethod
+    def score(found: Propagated, belief: Tensor) -> Tensor:
+        """(N,) 0..1, that an object is there: 0.5 at the least belief in its mask, (N,), see `LEAST_BELIEF`; 0 without a map."""
+        score = (belief / (2 * LEAST_BELIEF)).clamp(max=1)
+        return torch.where(found.inside.flatten(1).any(1), score, 0.0)
+
+    # ---- after a frame was decoded
+
+    def start(self, view: View, frame: int, coarse: Tensor, logits: Tensor) -> None:
+        """Begin with masks that were found without correspondences. logits: (N, 1, 4h, 4w)"""
+        masks = (logits > 0).float()
+        found = Propagated(unit_tokens(coarse), self._small(masks), masks, masks[:, 0] > 0)
+        self.remember(view, frame, found, logits, logits.new_ones(len(view)), found.inside.flatten(1).any(1))
+
+    def remember(self, view: View, frame: int, found: Propagated, logits: Tensor, iou: Tensor, present: Tensor) -> None:
+        """Keep a tracked frame. logits: (N, 1, 4h, 4w); iou: (N,), predicted; present: (N,) bool
+
+        It is trusted as far as its mask agrees with its map, times the IoU that the mask decoder expects.
+        """
+        matching, time = self.matching, view.time(frame)
+        trust = self.agreement(found, logits)[:, 0] * iou
+        self.store.remember(frame, time, found.tokens, present.any())
+        mask = self._small((logits > 0).float() * present[:, None, None, None])
+        labels = _patched(matching.map_share * found.maps + (1 - matching.map_share) * mask)
+        trust = torch.where(present, trust.clamp(min=LEAST_TRUST), LEAST_TRUST)
+        slot = self.conditioning + time.remainder(self.store.ring)[None]
+        self._write(view, slot, time, labels, trust, None)
+        older = torch.arange(matching.older, device=slot.device) + self.conditioning + self.store.ring
+        self._write(view, older, time, labels, trust, self.store.older_frames == time)
+
+    def prompted(self, view: View, column: int, frame: int, coarse: Tensor, logits: Tensor) -> None:
+        """Keep a frame that one object was prompted on, in the column of its conditioning slot. logits: (1, 1, 4h, 4w)"""
+        rows = range(len(view.bank))
+        needed = view.bank.known[list(rows), : self.conditioning].ravel().tolist()
+        tokens = unit_tokens(coarse)
+        self.store.prompted(frame, tokens, needed)
+        labels, time = _patched(self._small((logits > 0).float())), view.time(frame)
+        trust = labels.new_full((len(view),), self.matching.prompted)
+        self._write(view, torch.full((1,), column, device=labels.device), time, labels, trust, None)
+        older = torch.arange(self.matching.older, device=labels.device) + self.conditioning + self.store.ring
+        self._write(view, older, time, labels, trust, self.store.older_frames == time)
+
+    def _write(
+        self, view: View, columns: Tensor, time: Tensor, labels: Tensor, trust: Tensor, where: Tensor | None
+    ) -> None:
+        """Write what N objects are on a frame to some columns, (K,), those that are asked for, (K,) bool; None: all."""
+        n, k = len(view), len(columns)
+        values = (labels[:, None], time.expand(n, 1), trust[:, None])
+        for name, value in zip(("labels", "label_frames", "label_trust"), values):
+            store = view.bank.notes[name]
+            place = view.index[:, None], columns[None]
+            value = value.to(store.dtype).expand(n, k, *store.shape[2:])
+            if where is not None:
+                value = torch.where(where.view(1, k, *[1] * (value.dim() - 2)), value, store[place])
+            store.index_put_(place, value)
+
+    def _small(self, masks: Tensor) -> Tensor:
+        """(N, 1, 4h, 4w) -> (N, 1, FINER h, FINER w)"""
+        return F.avg_pool2d(masks, 4 // FINER)
+
+
+def unit_tokens(coarse: Tensor) -> Tensor:
+    """(1, dim, h, w) features -> (h w, dim) fp32, without the frame's mean, each of length one."""
+    tokens = coarse.float().flatten(2)[0]
+    return F.normalize(tokens - tokens.mean(1, keepdim=True), dim=0).T
+
+
+def _patched(maps: Tensor) -> Tensor:
+    """(N, 1, FINER h, FINER w) -> (N, h w, FINER^2): the cells of each place."""
+    return F.pixel_unshuffle(maps, FINER).flatten(2).transpose(1, 2)
+
+
+def _unpatched(cells: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The inverse of `_patched`."""
+    return F.pixel_shuffle(cells.transpose(1, 2).unflatten(2, grid), FINER)
+
+
+@constant
+def _far(height: int, width: int, radius: float, device=None) -> Tensor:
+    """(places, places): 0 between places of a grid that are at most `radius` sides apart, -9 between the others."""
+    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+    place = torch.stack((y, x), -1).flatten(0, 1).float()
+    return torch.where(torch.cdist(place, place) > radius * max(height, width), -9.0, 0.0)
+
+
+@constant
+def _box_labels(device=None) -> Tensor:  # -> (2,)
+    return torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=device)

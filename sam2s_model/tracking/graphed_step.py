@@ -1,0 +1,205 @@
+"""A step in two halves, which are CUDA graphs: encode the image; track, and compose the label image.
+
+What differs from one frame to the next, image and time, is written to fixed places first, and shapes are those of the
+frames to come: while an object has fewer memories than there is room for, the others are masked. A graph serves as long
+as the number of objects, the greatest number of prompted frames and whether memories are missing stay what they are;
+each combination is captured once, the second time that it comes, and so is what a late prompt tracks again. Prompts are not captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam2s_model.acceleration.graphs import Capture, Graphs, as_cuda_graphs
+from sam2s_model.device import as_tensor
+from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.tracking.history import Frame
+from sam2s_model.tracking.holes import fill_holes
+from sam2s_model.tracking.outputs import Outputs, compose, readings
+from sam2s_model.tracking.presence import Reading
+from sam2s_model.tracking.segmenter import Segmenter
+
+
+class GraphedEncoder:
+    """Encodes images in a stream of work of its own, so that one can be begun while the frame before it is still tracked.
+
+    On a CPU everything is done when it is called for.
+    """
+
+    def __init__(self, model: Sam2Model, capture: Capture):
+        self._model = model
+        self._graphs = Graphs(capture)
+        self._stream = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
+        self._read = torch.cuda.Event() if self._stream else None  # the features of the image before
+        self._buffers = [Buffer(model.device), Buffer(model.device)]  # one may still be copied from
+        self._image: Tensor | None = None
+        self._features: ImageFeatures | None = None
+        self._begun: tuple[np.ndarray, ImageFeatures] | None = None
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def encode(self, image: np.ndarray) -> ImageFeatures:
+        """(H, W, 3) uint8 -> features, at the same place every time, valid until the next call."""
+        if self._begun is None or self._begun[0] is not image:
+            self._mark_read()
+            self._begin(image)
+        (_, features), self._begun = self._begun, None
+        if self._stream:
+            torch.cuda.current_stream(self._model.device).wait_stream(self._stream)
+        if self._features is None:
+            self._features = features.place()
+        self._features.copy_(features)
+        self._mark_read()
+        return self._features
+
+    def look_ahead(self, image: np.ndarray) -> None:
+        """Begin with the image that `encode` will be given next: that very array. What fails is left to `encode`."""
+        try:
+            self._begin(image)
+        except RuntimeError:
+            self._begun = None
+
+    def _begin(self, image: np.ndarray) -> None:
+        self._begun = None
+        with self._beside():
+            if self._image is None or self._image.shape != image.shape:
+                self._graphs.clear()
+                self._image = torch.empty(image.shape, dtype=torch.uint8, device=self._model.device)
+            self._buffers.reverse()
+            self._buffers[0].send(as_tensor(image), self._image)
+            features = self._graphs.run(
+                image.shape, lambda: self._model.encode_image(self._model.prepare_image(self._image))
+            )
+        self._begun = image, features
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """What is launched inside runs in this encoder's stream, once the features there were have been read."""
+        if self._stream is None:
+            yield
+            return
+        self._stream.wait_event(self._read)
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def _mark_read(self) -> None:
+        if self._stream:
+            self._read.record(torch.cuda.current_stream(self._model.device))
+
+
+class Buffer:
+    """Memory of the host that a GPU copies from, or into, by itself; made anew where another shape comes."""
+
+    def __init__(self, device: torch.device):
+        self._on_cuda = device.type == "cuda"
+        self._host = torch.empty(0)
+        self._copied = torch.cuda.Event() if self._on_cuda else None
+
+    def send(self, values: Tensor, to: Tensor) -> None:
+        """Copy values of the host to the device; they may change afterwards."""
+        host = self._like(to)
+        if self._copied:
+            self._copied.synchronize()  # what was sent before has gone
+        to.copy_(host.copy_(values), non_blocking=True)
+        if self._copied:
+            self._copied.record()
+
+    def fetch(self, values: Tensor) -> Tensor:
+        """Copy values of the device, which are here when it was waited for, and until the next call."""
+        return self._like(values).copy_(values, non_blocking=True)
+
+    def _like(self, like: Tensor) -> Tensor:
+        if self._host.shape != like.shape or self._host.dtype != like.dtype:
+            self._host = torch.empty(like.shape, dtype=like.dtype, pin_memory=self._on_cuda)
+        return self._host
+
+
+class GraphedStep:
+    """The two halves of a step of the newest frame, for all objects.
+
+    capture: makes what captures a half, on a device; each has its own, since they may run at the same time
+    """
+
+    def __init__(self, model: Sam2Model, capture: Callable[[torch.device], Capture] = as_cuda_graphs):
+        self._model = model
+        self._encoder, self._trackers = GraphedEncoder(model, capture(model.device)), Graphs(capture(model.device))
+        self._time = torch.zeros(2, dtype=torch.int64, device=model.device)
+        self._labels = torch.zeros(255, dtype=torch.uint8, device=model.device)
+        self._labels_set: list[int] = []
+        self._summary, self._map = Buffer(model.device), Buffer(model.device)
+        self._features: ImageFeatures | None = None  # of the image that was encoded last
+
+    def encode(self, image: np.ndarray) -> ImageFeatures:
+        """(H, W, 3) uint8 on the host -> features, valid until the next call."""
+        self._features = self._encoder.encode(image)
+        return self._features
+
+    def track(
+        self, segmenter: Segmenter, frame: Frame, labels: Sequence[int], holes: int, following: np.ndarray | None = None
+    ) -> tuple[Outputs, list[Reading], np.ndarray]:
+        """Track all objects into the frame that was encoded last.
+
+        labels: of the objects, in the order of the bank's rows; holes: see `fill_holes`
+        following: the image that is to be encoded next, where it is known: it is begun with meanwhile
+        Returns the outputs, the reading of each object and the label image (H, W) uint8.
+        """
+        bank = segmenter.bank
+        ids = list(bank.ids)
+        self._time[0].fill_(frame.index)
+        self._time[1].fill_(frame.stamp)
+        self._set_labels(labels)
+        clock = segmenter.clock(frame.index, self._time)
+        at_place = replace(frame, features=self._features)
+
+        def track() -> tuple[Outputs, Tensor, Tensor]:
+            outputs = segmenter.track(at_place, ids, clock)
+            mask_logits = fill_holes(outputs.logits, holes)
+            label_map = compose(mask_logits, outputs.present, self._labels[: len(ids)], frame.size)
+            return outputs, segmenter.summary(outputs), label_map
+
+        key = segmenter.generation, len(ids), clock.shapes, frame.size
+        outputs, summary, label_map = self._trackers.run(key, track)
+        segmenter.know_tracked(frame.index)
+        own = Outputs(
+            tuple(ids), *(value.clone() for value in outputs.tensors)
+        )  # the next replay overwrites the others
+        summary, label_map = self._summary.fetch(summary), self._map.fetch(label_map)
+        if following is not None:
+            self._encoder.look_ahead(following)
+        if self._model.device.type == "cuda":
+            torch.cuda.current_stream(self._model.device).synchronize()  # the one place where a step waits
+        return own, readings(summary), label_map.numpy().copy()
+
+    def track_again(self, segmenter: Segmenter, frame: Frame, object_ids: Sequence[int]) -> Outputs:
+        """Track some objects, whose rows follow one another, into an earlier frame: after a prompt that came late."""
+        rows = segmenter.bank.rows(object_ids)
+        self._time[0].fill_(frame.index)
+        self._time[1].fill_(frame.stamp)
+        clock = segmenter.clock(frame.index, self._time, rows)
+        at_place = replace(frame, features=self._features.copy_(frame.features))
+        key = "again", segmenter.generation, rows.start, rows.stop, clock.shapes
+        outputs = self._trackers.run(key, lambda: segmenter.track(at_place, object_ids, clock))
+        segmenter.know_tracked(frame.index, rows)
+        return Outputs(tuple(object_ids), *(value.clone() for value in outputs.tensors))
+
+    def forget(self) -> None:
+        """Drop the graphs of the tracking: its segmenter is another from now on."""
+        self._trackers.clear()
+
+    @property
+    def captured(self) -> int:
+        """Graphs that there are."""
+        return len(self._encoder) + len(self._trackers)
+
+    def _set_labels(self, labels: Sequence[int]) -> None:
+        if list(labels) != self._labels_set:
+            self._labels[: len(labels)] = torch.tensor(labels, dtype=torch.uint8)
+            self._labels_set = list(labels)

@@ -1,0 +1,106 @@
+"""The newest frames: what a prompt on a picture of a moment ago needs, and no more.
+
+Their features live in slots that are allocated once: tensors made anew for every frame, and kept for sixteen, leave
+holes between them that a process grows by.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sam2s_model.errors import ErrorCode, RequestError
+from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.tracking.presence import Reading, Sight
+from sam2s_model.tracks import Tracks
+
+
+@dataclass
+class Frame:
+    """A processed frame.
+
+    index: counts processed frames; stamp: ns; size: (H, W) of the image
+    view: (H, W) bool, the endoscope's field, or None where none is asked for
+    readings, sights: what the model said and what was seen of each object that was tracked then
+    before: the sights of the frame before
+    """
+
+    index: int
+    stamp: int
+    size: tuple[int, int]
+    features: ImageFeatures
+    view: np.ndarray | None = None
+    readings: dict[int, Reading] = field(default_factory=dict)
+    sights: dict[int, Sight] = field(default_factory=dict)
+    before: dict[int, Sight] = field(default_factory=dict)
+    tracks: Tracks | None = None
+
+    def saved(self) -> Frame:
+        """A copy that later changes of this frame do not reach."""
+        return replace(self, readings=dict(self.readings), sights=dict(self.sights), before=dict(self.before))
+
+    def restore(self, saved: Frame) -> None:
+        """Be as at `saved`."""
+        self.readings, self.sights, self.before, self.tracks = saved.readings, saved.sights, saved.before, saved.tracks
+
+
+class History:
+    """The newest `length` frames, oldest first."""
+
+    def __init__(self, length: int):
+        self._frames: deque[Frame] = deque(maxlen=length)
+        self._slots: list[ImageFeatures] = []
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @property
+    def newest(self) -> Frame | None:
+        return self._frames[-1] if self._frames else None
+
+    def hold(self, index: int, features: ImageFeatures) -> ImageFeatures:
+        """Copy a frame's features to where they stay until `length` more frames have been appended.
+
+        There is a slot more than frames, so that a step that fails has overwritten none of theirs.
+        """
+        if not self._slots or self._slots[0].coarse.shape != features.coarse.shape:
+            self._slots = [features.place() for _ in range(self._frames.maxlen + 1)]
+        return self._slots[index % len(self._slots)].copy_(features)
+
+    def append(self, frame: Frame) -> None:
+        self._frames.append(frame)
+
+    def clear(self) -> None:
+        self._frames.clear()
+
+    def find(self, stamp: int) -> Frame:
+        """The frame of a stamp in ns; 0 means the newest. Raises RequestError (NO_IMAGE, TOO_OLD, UNKNOWN_STAMP)."""
+        if not self._frames:
+            raise RequestError(ErrorCode.NO_IMAGE, "no image has been processed yet: wait for the first one")
+        if not stamp:
+            return self._frames[-1]
+        for frame in reversed(self._frames):
+            if frame.stamp == stamp:
+                return frame
+        oldest, newest = self._frames[0].stamp, self._frames[-1].stamp
+        if stamp < oldest:
+            raise RequestError(
+                ErrorCode.TOO_OLD,
+                f"stamp {stamp} ns is too old: expected at least {oldest} ns, the oldest of the {len(self)} images that "
+                f"are remembered (prompt_history is {self._frames.maxlen})",
+            )
+        nearest = min(self._frames, key=lambda frame: abs(frame.stamp - stamp)).stamp
+        raise RequestError(
+            ErrorCode.UNKNOWN_STAMP,
+            f"stamp {stamp} ns is not of a processed image: expected {nearest} ns, the nearest, or 0 for the newest, {newest} ns",
+        )
+
+    def since(self, frame: Frame) -> list[Frame]:
+        """This frame and all later ones."""
+        return [f for f in self._frames if f.index >= frame.index]
+
+    def memory_bytes(self) -> int:
+        """Device bytes of the slots, `length` + 1 from the first frame on, `ImageFeatures.memory_bytes` each."""
+        return sum(slot.memory_bytes for slot in self._slots)

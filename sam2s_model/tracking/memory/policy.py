@@ -1,0 +1,226 @@
+"""What every memory policy is: a small object without tensors that says what to attend to and what to keep.
+
+A policy fills in up to four methods. `select` is asked before a frame is decoded, `choose` when there are several masks
+to choose from, `remember` after each tracked frame and `prompted` after each prompt. All are batched over the objects,
+work on the device and never wait for it: each object's decision is data, the shapes are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from sam2s_model.config import ModelConfig
+from sam2s_model.tracking.memory.bank import EMPTY
+from sam2s_model.tracking.memory.evidence import Evidence
+from sam2s_model.tracking.memory.layout import Note
+from sam2s_model.tracking.memory.matching import Matching
+from sam2s_model.tracking.memory.view import View
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some spatial memories of each of N objects.
+
+    columns, codes: (N, K), where they are in the bank and which temporal code each gets, see `Sam2Model.with_memory`
+    allowed: (N, K) bool, False where an object has fewer; None where the host knows that none has
+    """
+
+    columns: Tensor
+    codes: Tensor
+    allowed: Tensor | None
+
+    def taken(self, places: Tensor) -> Part:
+        """Of each object's K memories the ones at places (N, k)."""
+        allowed = None if self.allowed is None else self.allowed.gather(1, places)
+        return Part(self.columns.gather(1, places), self.codes.gather(1, places), allowed)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What N objects attend to on a frame.
+
+    spatial: memories; short: those that a second, short-term attention sees, for models that have one
+    pointer_columns: (N, P), ages: (N, P) frames since each, as a float; pointer_allowed: as in `Part`
+    """
+
+    spatial: Part
+    pointer_columns: Tensor
+    ages: Tensor
+    pointer_allowed: Tensor | None
+    short: Part | None = None
+
+    @property
+    def allowed(self) -> Tensor | None:
+        """(N, K + P) bool, of memories and then pointers; None when all are allowed."""
+        parts = (self.spatial.allowed, self.pointer_allowed)
+        if parts == (None, None):
+            return None
+        columns = (self.spatial.columns, self.pointer_columns)
+        full = [torch.ones_like(c, dtype=torch.bool) if a is None else a for a, c in zip(parts, columns)]
+        return torch.cat(full, dim=1)
+
+
+class Pruning(Protocol):
+    """Which memories of the short window are left out when a frame is attended to. Nothing is evicted by it."""
+
+    def most_frames(self, window: int) -> int:
+        """Most memories of a window of that many frames that are left."""
+
+    def prune(self, view: View, window: Part, prompted: Part) -> Part:
+        """What is left of a window, with the prompted frames to compare with."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The common part: all prompted frames, the short window, and their pointers.
+
+    config: of the model; pruning: of the short window, None to attend to all of it
+    match: how labels are propagated by correspondence, None where they are not
+    """
+
+    config: ModelConfig
+    pruning: Pruning | None = None
+    match: Matching | None = None
+
+    uses_memory: ClassVar[bool] = True
+    uses_candidates: ClassVar[bool] = False  # `choose` takes one of the candidate masks, and `Evidence` has them
+
+    @property
+    def window(self) -> int:
+        """Age, in frames, of the oldest memory of the short window."""
+        return self.config.num_memories - 1
+
+    @property
+    def pointer_window(self) -> int:
+        """Age, in frames, of the oldest pointer that is attended to, but for those of prompted frames."""
+        return self.config.max_pointers - 1
+
+    @property
+    def prompted_code(self) -> int:
+        return self.config.num_memories - 1
+
+    @property
+    def long_term_code(self) -> int:
+        """A model without an embedding of long-term memories gives them the one of prompted frames (ReSurgSAM2)."""
+        return self.config.num_memories if self.config.long_term_embedding else self.prompted_code
+
+    @property
+    def kept(self) -> tuple[tuple[str, int], ...]:
+        """Name and number of the slots that the policy fills by itself."""
+        return ()
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What the policy notes of each object."""
+        return ()
+
+    @property
+    def most_frames(self) -> int:
+        """Most spatial memories besides the prompted ones that are attended to on a frame."""
+        return self.pruning.most_frames(self.window) if self.pruning else self.window
+
+    def select(self, view: View, now: int) -> Selection:
+        """What to attend to on frame `now`."""
+        prompted = self.prompted_frames(view, now)
+        return self.selection(view, now, prompted, self.pruned_window(view, now, prompted))
+
+    def choose(self, view: View, candidates: Tensor, predicted_iou: Tensor) -> Tensor:
+        """(N,): which of the masks, logits (N, K, h, w), is each object's. Only asked of policies with `uses_candidates`."""
+        return predicted_iou.argmax(1)
+
+    def remember(self, view: View, evidence: Evidence) -> None:
+        """Decide what else to keep of a tracked frame, which is in the ring of the newest already."""
+
+    def prompted(self, view: View, evidence: Evidence) -> None:
+        """Take note of a prompted frame, which is in a conditioning slot already."""
+
+    # ---- what policies are made of
+
+    def prompted_frames(self, view: View, now: int) -> Part:
+        """All prompted frames before `now`."""
+        if view.complete:
+            columns = view.numbers(0, view.most_prompted(now))
+            return Part(columns, view.codes(self.prompted_code, columns.shape[1]), None)
+        frames = view.frames("conditioning")
+        past = (frames != EMPTY) & (frames < view.time(now))
+        columns, allowed = view.first(past, view.count_prompted(now), view.most_prompted(now))
+        return Part(columns, torch.full_like(columns, self.prompted_code), allowed)
+
+    def pruned_window(self, view: View, now: int, prompted: Part) -> Part:
+        """The short window, or what its pruning leaves of it."""
+        part = self.short_window(view, now, self.window)
+        return self.pruning.prune(view, part, prompted) if self.pruning else part
+
+    def short_window(self, view: View, now: int, window: int) -> Part:
+        """The newest frames, at most `window` old; their codes are their ages."""
+        if view.complete:
+            ring = view.layout.columns("recent")
+            return Part(view.places(now, window, view.layout.recent) + ring.start, view.numbers(0, window), None)
+        frames = view.frames("recent")
+        age = view.time(now) - frames
+        inside = (frames != EMPTY) & (age > 0) & (age <= window)
+        columns, allowed = view.first(inside, view.count_recent(now, window), window)
+        codes = (age.gather(1, columns) - 1).clamp(0, window - 1)
+        return Part(columns + view.layout.columns("recent").start, codes, allowed)
+
+    def kept_frames(self, view: View, name: str, order: Tensor, most: int, codes: Tensor | int) -> Part:
+        """Kept slots of a kind, for each object those with the greatest order (N, slots), where it is not negative.
+
+        most: how many at most; codes: one, or (most,) by their place in the order
+        """
+        values, slots = order.topk(min(most, order.shape[1]), dim=1)
+        if isinstance(codes, int):
+            codes = torch.full((slots.shape[1],), codes, device=slots.device)
+        return Part(slots + view.layout.columns(name).start, codes[: slots.shape[1]].expand_as(slots), values >= 0)
+
+    def newest_and_kept(self, view: View, now: int, name: str) -> tuple[Part, Part]:
+        """A window of the frame before, whatever it shows, and of the newest older ones of a kind, coded by their order."""
+        newest = self.short_window(view, now, 1)
+        frames = view.frames(name)
+        order = torch.where(view.time(now) - frames > 1, frames, EMPTY)
+        most = min(self.window - 1, max(0, view.most_tracked(now) - 1))  # the host's bound
+        codes = torch.arange(1, self.window, device=order.device)
+        return newest, self.kept_frames(view, name, order, most, codes)
+
+    def selection(self, view: View, now: int, *parts: Part, pointed: Part | None = None) -> Selection:
+        """Some memories, with the pointers of the prompted and of the newest frames.
+
+        pointed: kept memories whose pointers are attended to as well, once they are older than those
+        """
+        layout, pointers = view.layout, self._pointers(view, now)
+        if pointed is not None:
+            ages = view.time(now) - view.bank.frames[view.index[:, None], pointed.columns]
+            places = pointed.columns - layout.kept_columns.start + layout.kept_pointers.start
+            older = pointed.allowed & (ages > self.pointer_window)
+            pointers = _joined((pointers, Part(places, ages.float(), older)))
+        return Selection(_joined(parts), pointers.columns, pointers.codes, pointers.allowed)
+
+    def _pointers(self, view: View, now: int) -> Part:
+        """Pointers of the prompted and of the newest frames, coded by their ages, as floats."""
+        layout = view.layout
+        if view.complete:
+            most, window = view.most_prompted(now), self.pointer_window
+            newest = view.places(now, window, layout.recent_pointers) + layout.conditioning
+            columns = torch.cat((view.numbers(0, most), newest), dim=1)
+            ages = view.time(now) - view.bank.pointer_frames[view.rows, :most]
+            return Part(columns, torch.cat((ages, view.numbers(1, window + 1)), dim=1).float(), None)
+        frames = view.pointer_frames()
+        age = view.time(now) - frames
+        prompted = torch.arange(frames.shape[1], device=frames.device) < layout.conditioning
+        past = (frames != EMPTY) & (age > 0) & (prompted | (age <= self.pointer_window))
+        counts = view.count_prompted(now) + view.count_pointers(now, self.pointer_window)
+        columns, allowed = view.first(past, counts, view.most_prompted(now) + self.pointer_window)
+        ages = torch.where(past, age, 0).gather(1, columns).float()
+        return Part(columns, ages, allowed)
+
+
+def _joined(parts: tuple[Part, ...]) -> Part:
+    columns, codes = torch.cat([p.columns for p in parts], 1), torch.cat([p.codes for p in parts], 1)
+    if all(p.allowed is None for p in parts):
+        return Part(columns, codes, None)
+    full = [torch.ones_like(p.columns, dtype=torch.bool) if p.allowed is None else p.allowed for p in parts]
+    return Part(columns, codes, torch.cat(full, 1))

@@ -1,0 +1,58 @@
+"""Split-half pruning: TSMS-SAM2: the older half of the memories is compared with the first, the newer with the last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2s_model.tracking.memory.policy import Part
+from sam2s_model.tracking.memory.view import View
+
+
+@dataclass(frozen=True)
+class SplitHalfPruning:
+    """Leave out one memory of each half, the one that is most like the memory at its end.
+
+    With M = [first prompted, oldest .. newest], once len(M) + spare > full, M is split at len(M) // 2. The first half is
+    compared with M[0], the second with M[-1]; both of these stay. Likeness is the cosine over places of each channel,
+    summed over channels. The published index of the second half is off by one, so that the frame before the most similar
+    one goes; here it is the most similar one. Every prompted frame is protected, and only the first is compared with.
+
+    full, spare: 7 and 2 as published: a window of 5 or more is pruned
+    """
+
+    full: int = 7
+    spare: int = 2
+
+    def most_frames(self, window: int) -> int:
+        return max(min(window, self.full - self.spare - 1), window - 2)
+
+    def prune(self, view: View, window: Part, prompted: Part) -> Part:
+        size = window.columns.shape[1]
+        if 1 + size + self.spare <= self.full:
+            return window
+        allowed = window.allowed if window.allowed is not None else torch.ones_like(window.columns, dtype=torch.bool)
+        order = torch.where(allowed, window.codes, -1).argsort(dim=1, descending=True, stable=True)  # oldest first
+        window, allowed = Part(window.columns, window.codes, allowed).taken(order), allowed.gather(1, order)
+        count = allowed.sum(1, keepdim=True)  # (N, 1): of the window
+        place, last = torch.arange(size, device=order.device).expand_as(order), count - 1
+        half = (1 + count) // 2 - 1  # where the second half begins, in the window
+        memories = view.memories(window.columns).float()
+        to_first = _likeness(memories, view.memories(prompted.columns[:, :1]).float())
+        to_last = _likeness(memories, memories.take_along_dim(last[..., None, None], dim=1))
+        likest = [
+            to_first.masked_fill(place >= half, -torch.inf).argmax(1, keepdim=True),
+            to_last.masked_fill((place < half) | (place >= last), -torch.inf).argmax(1, keepdim=True),
+        ]
+        dropped = (place == likest[0]) | (place == likest[1])
+        allowed = allowed & ~(dropped & (1 + count + self.spare > self.full))
+        kept = torch.where(allowed, place, size + place).topk(self.most_frames(size), dim=1, largest=False).indices
+        return Part(window.columns, window.codes, allowed).taken(kept)
+
+
+def _likeness(memories: Tensor, other: Tensor) -> Tensor:
+    """(N, K, tokens, C) and (N, 1, tokens, C) -> (N, K)."""
+    return F.cosine_similarity(memories, other, dim=2).sum(2)

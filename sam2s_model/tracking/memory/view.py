@@ -1,0 +1,193 @@
+"""Some objects' rows of the bank, as a policy sees them: batched over the objects, on the device, without waiting for it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam2s_model.acceleration.constants import constant
+from sam2s_model.tracking.memory.bank import EMPTY, MemoryBank, Rows
+from sam2s_model.tracking.memory.evidence import Evidence
+
+EVER = 1 << 30  # frames
+
+
+class View:
+    """N rows of a bank. What is read is a copy, so that it stays what it was when something is written."""
+
+    def __init__(self, bank: MemoryBank, rows: Rows):
+        self.bank, self.rows, self.layout = bank, rows, bank.layout
+
+    def __len__(self) -> int:
+        return len(self.bank.known[self.rows])
+
+    @cached_property
+    def index(self) -> Tensor:
+        """(N,) the rows as a tensor."""
+        if isinstance(self.rows, slice):
+            return _numbers(self.rows.start, self.rows.stop, device=self.bank.device)
+        return torch.tensor(self.rows, device=self.bank.device)
+
+    @property
+    def complete(self) -> bool:
+        """Whether this is a step that may be captured, of objects whose windows are full and that have as many prompted frames.
+
+        Those are then in the first slots, and each frame of a window is where its age says: nothing is to be looked for.
+        """
+        return self.bank.clock is not None and self.bank.clock.complete
+
+    def numbers(self, first: int, end: int) -> Tensor:
+        """(N, end - first) int64: first .. end - 1."""
+        return _numbers(first, end, device=self.bank.device).expand(len(self), -1)
+
+    def codes(self, code: int, count: int) -> Tensor:
+        """(N, count) int64: one code for all."""
+        return _codes(code, count, device=self.bank.device).expand(len(self), -1)
+
+    def places(self, now: int, window: int, ring: int) -> Tensor:
+        """(N, window): the slot of a ring of each of the frames that are 1 .. window old."""
+        return (self.time(now) - _numbers(1, window + 1, device=self.bank.device)).remainder(ring).expand(len(self), -1)
+
+    # ---- reading
+
+    def frames(self, name: str) -> Tensor:
+        """(N, slots): the frame in each slot of a kind, see `BankLayout.columns`, or EMPTY."""
+        return self.bank.frames[self.rows, self.layout.columns(name)].clone()
+
+    def pointer_frames(self) -> Tensor:
+        """(N, conditioning + recent_pointers): the frame of each prompted and each recent pointer, or EMPTY."""
+        return self.bank.pointer_frames[self.rows, : self.layout.kept_pointers.start].clone()
+
+    def note(self, name: str) -> Tensor:
+        """(N, ...): what the policy noted."""
+        return self.bank.notes[name][self.rows].clone()
+
+    def memories(self, columns: Tensor) -> Tensor:
+        """(N, K) columns of spatial memories -> (N, K, tokens, memory_dim)."""
+        return self.bank.spatial[self.index[:, None], columns]
+
+    def pointers(self, columns: Tensor) -> Tensor:
+        """(N, K) columns of pointers -> (N, K, dim)."""
+        return self.bank.pointers[self.index[:, None], columns]
+
+    def time(self, frame: int) -> Tensor:
+        """0-d int64: a frame's index on the device."""
+        return self.bank.time(frame)
+
+    def first(self, allowed: Tensor, counts: np.ndarray, most: int) -> tuple[Tensor, Tensor | None]:
+        """(N, slots) bool, and how many are True for each object -> the columns of those, (N, greatest count), and which count.
+
+        Columns ascend. Where all objects have as many, all count: None. most: of any object at any time; a step that may
+        be captured takes as many columns, so that its shapes are those of the frames to come.
+        """
+        clock = self.bank.clock
+        if clock is None:
+            most = int(counts.max(initial=0))
+        full = (counts == most).all() if clock is None else clock.complete
+        slots = allowed.shape[1]
+        order = torch.arange(slots, device=allowed.device) + torch.where(allowed, 0, slots)
+        columns = order.topk(most, dim=1, largest=False).indices
+        return columns, None if full else allowed.gather(1, columns)
+
+    # ---- what the host knows: numbers of slots that hold a frame before `now`, for each object
+
+    def count_prompted(self, now: int) -> np.ndarray:
+        """(N,): prompted frames."""
+        return _count(self.bank.known[self.rows, : self.layout.conditioning], now)
+
+    def most_prompted(self, now: int) -> int:
+        """The greatest of those numbers."""
+        return self.bank.clock.prompted if self.bank.clock is not None else int(self.count_prompted(now).max(initial=0))
+
+    def count_recent(self, now: int, window: int) -> np.ndarray:
+        """(N,): spatial memories in the ring that are at most `window` frames old."""
+        return _count(self.bank.known[self.rows, self.layout.conditioning :], now, window)
+
+    def count_pointers(self, now: int, window: int) -> np.ndarray:
+        """(N,): pointers in the ring that are at most `window` frames old."""
+        return _count(self.bank.known_pointers[self.rows, self.layout.conditioning :], now, window)
+
+    def most_tracked(self, now: int) -> int:
+        """Most frames that any of the objects was tracked on, after its first prompted one and before `now`.
+
+        Enough for all that is kept when the step may be captured, and serve later frames.
+        """
+        if self.bank.clock is not None:
+            return EVER
+        prompted = self.bank.known[self.rows, : self.layout.conditioning]
+        first = np.where((prompted == EMPTY) | (prompted >= now), now - 1, prompted).min(initial=now - 1)
+        return int(now - 1 - first)
+
+    def first_prompted(self) -> np.ndarray:
+        """(N,): each object's first prompted frame; it has one."""
+        prompted = self.bank.known[self.rows, : self.layout.conditioning]
+        return np.where(prompted == EMPTY, np.iinfo(np.int64).max, prompted).min(1)
+
+    # ---- writing
+
+    def write_note(self, name: str, value: Tensor) -> None:
+        """value: (N, ...)."""
+        self.bank.notes[name][self.rows] = value.to(self.bank.notes[name].dtype)
+
+    def keep(self, name: str, slot: Tensor, accepted: Tensor, evidence: Evidence) -> None:
+        """Keep a frame in one slot of a kind: slot (N,), within its kind, and for which objects, accepted (N,) bool."""
+        bank, (column, pointer) = self.bank, self._places(name, slot)
+        time = self.time(evidence.frame).expand_as(slot)
+        _overwrite(bank.frames, self.index, column, time, accepted)
+        _overwrite(bank.pointer_frames, self.index, pointer, time, accepted)
+        _overwrite(bank.spatial, self.index, column, evidence.spatial, accepted)
+        _overwrite(bank.pointers, self.index, pointer, evidence.pointers, accepted)
+
+    def move(self, source: tuple[str, Tensor], target: tuple[str, Tensor], accepted: Tensor) -> None:
+        """Copy one kept slot of each accepted object over another; each is a kind and the slot (N,) within it."""
+        (column, pointer), (to_column, to_pointer) = self._places(*source), self._places(*target)
+        bank = self.bank
+        for store, here, there in (
+            (bank.frames, column, to_column),
+            (bank.pointer_frames, pointer, to_pointer),
+            (bank.spatial, column, to_column),
+            (bank.pointers, pointer, to_pointer),
+        ):
+            _overwrite(store, self.index, there, store[self.index, here], accepted)
+
+    def write_note_slot(self, name: str, slot: Tensor, value: Tensor, accepted: Tensor) -> None:
+        """Write one entry (N, ...) of a note whose first dimension is a slot, slot (N,), for the accepted objects."""
+        _overwrite(self.bank.notes[name], self.index, slot, value, accepted)
+
+    def empty(self, name: str, dropped: Tensor) -> None:
+        """Forget kept slots of a kind: dropped (N, slots) bool."""
+        columns = self.layout.columns(name)
+        offset = self.layout.kept_pointers.start - self.layout.kept_columns.start
+        pointers = slice(columns.start + offset, columns.stop + offset)
+        for frames, place in ((self.bank.frames, columns), (self.bank.pointer_frames, pointers)):
+            frames[self.rows, place] = frames[self.rows, place].masked_fill(dropped, EMPTY)
+
+    def _places(self, name: str, slot: Tensor) -> tuple[Tensor, Tensor]:
+        """Slots within a kind -> columns of its spatial memories and of its pointers."""
+        column = self.layout.columns(name).start + slot
+        return column, column - self.layout.kept_columns.start + self.layout.kept_pointers.start
+
+
+@constant
+def _numbers(first: int, end: int, device=None) -> Tensor:
+    return torch.arange(first, end, device=device)
+
+
+@constant
+def _codes(code: int, count: int, device=None) -> Tensor:
+    return torch.full((count,), code, device=device)
+
+
+def _count(frames: np.ndarray, now: int, window: int | None = None) -> np.ndarray:
+    age = now - frames
+    there = (frames != EMPTY) & (age > 0)
+    return (there if window is None else there & (age <= window)).sum(1)
+
+
+def _overwrite(store: Tensor, rows: Tensor, columns: Tensor, values: Tensor, accepted: Tensor) -> None:
+    """store[rows, columns] = values (N, ...), where accepted (N,)."""
+    accepted = accepted.reshape(-1, *[1] * (values.dim() - 1))
+    store[rows, columns] = torch.where(accepted, values.to(store.dtype), store[rows, columns])

@@ -1,0 +1,104 @@
+"""Is what comes back the object that went? Its looks are compared with those of its confident frames, on the device.
+
+The idea is in SurgicalSAM's prototypes and in ReMeDI-SAM3's re-identification: masked average pooling of image features
+and a cosine. Here the mean feature of the whole image is taken off first, since all places of an endoscope's picture
+are alike in what they have in common, and the cosine of two instruments would be close to 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2s_model.acceleration import kernels
+from sam2s_model.config import TrackerConfig
+from sam2s_model.tracking.memory import Note, View
+
+MEMORY = 200  # frames after which a prototype forgets as fast as it learns
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of N objects on one frame.
+
+    asked: (N,) bool, whether an object was LOST and something appeared; similarity: (N,) cosine, NaN where not asked
+    accepted: (N,) bool, it is the same object; False where not asked
+    rejected: (N,) bool, it was asked and is another; present: (N,) bool, as given, but for those
+    looks: (N, dim), of the masks that were judged
+    """
+
+    asked: Tensor
+    similarity: Tensor
+    rejected: Tensor
+    present: Tensor
+    looks: Tensor
+
+    @property
+    def accepted(self) -> Tensor:
+        return self.asked & ~self.rejected
+
+
+class Reidentification:
+    """Keeps a prototype of each object in the bank. It allows what it has no prototype to compare with.
+
+    dim: of the image features
+    """
+
+    def __init__(self, config: TrackerConfig, dim: int):
+        self.config = config
+        self.notes = (
+            Note("prototype", (dim,)),
+            Note("prototype_frames", (), torch.int64),
+            Note("last_visible", (), torch.int64),  # ns
+        )
+
+    def judge(self, view: View, features: Tensor, logits: Tensor, present: Tensor, stamp: int | Tensor) -> Verdict:
+        """Compare what appears of lost objects. features: (1, dim, h, w); logits: (N, 1, ., .); present: (N,) bool; ns."""
+        limit = round(self.config.lost_after * 1e9)
+        if kernels.serves(logits) and _whole_cells(features, logits):
+            notes = (view.bank.notes[note.name] for note in self.notes)
+            told = features, logits, present, view.index, _on_device(stamp, view), *notes
+            appears, similarity, asked, rejected, remains = kernels.judge(*told, limit, self.config.min_similarity)
+            return Verdict(asked, similarity, rejected, remains, appears)
+        lost = stamp - view.note("last_visible") > limit
+        asked = lost & present & (view.note("prototype_frames") > 0)
+        appears = looks(features, logits)
+        similarity = F.cosine_similarity(appears, view.note("prototype"), dim=1)
+        rejected = asked & ~(similarity >= self.config.min_similarity)
+        return Verdict(asked, torch.where(asked, similarity, torch.nan), rejected, present & ~rejected, appears)
+
+    def learn(
+        self, view: View, looks: Tensor, logits: Tensor, iou: Tensor, present: Tensor, stamp: int | Tensor
+    ) -> None:
+        """Add a frame's looks (N, dim) to the prototypes of the objects that are surely there. iou: (N,), predicted."""
+        if kernels.serves(logits):
+            notes = (view.bank.notes[note.name] for note in self.notes)
+            told = looks, logits, iou, present, view.index, _on_device(stamp, view), *notes
+            return kernels.learn(*told, self.config.confident_iou, MEMORY)
+        seen = present & (logits > 0).flatten(1).any(1)
+        confident = seen & (iou >= self.config.confident_iou)
+        frames, prototype = view.note("prototype_frames"), view.note("prototype")
+        step = (looks - prototype) / (frames + 1).clamp(max=MEMORY)[:, None]
+        view.write_note("prototype", torch.where(confident[:, None], prototype + step, prototype))
+        view.write_note("prototype_frames", frames + confident)
+        view.write_note("last_visible", torch.where(seen, stamp, view.note("last_visible")))
+
+
+def _on_device(stamp: int | Tensor, view: View) -> Tensor:
+    return stamp if isinstance(stamp, Tensor) else torch.full((), stamp, dtype=torch.int64, device=view.bank.device)
+
+
+def _whole_cells(features: Tensor, logits: Tensor) -> bool:
+    """Whether masks have as many cells along each side of each place of the features."""
+    (h, w), (rows, columns) = features.shape[-2:], logits.shape[-2:]
+    return rows % h == 0 and columns == w * (rows // h)
+
+
+def looks(features: Tensor, logits: Tensor) -> Tensor:
+    """(1, dim, h, w) and mask logits (N, 1, ., .) -> (N, dim) of length 1: what differs inside from the whole image."""
+    inside = F.adaptive_avg_pool2d((logits > 0).float(), features.shape[-2:])
+    features = features.float() - features.float().mean((2, 3), keepdim=True)
+    return F.normalize(torch.einsum("nhw,chw->nc", inside[:, 0], features[0]), dim=1)

@@ -1,0 +1,280 @@
+"""The command line `sam2s`. torch and ROS are imported inside the commands, so that --help is fast."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, List, Optional
+from xml.etree import ElementTree
+
+import typer
+
+from sam2s_model.acceleration.allocator import keep_large_buffers
+from sam2s_model.bench.command import bench
+from sam2s_model.config import POLICY_NAMES
+from sam2s_model.errors import Sam2sError
+from sam2s_model.paths import expanded_arguments
+from sam2s_model.training.command import train
+from sam2s_ros.commands.checkpoint import app as checkpoint_app
+from sam2s_ros.commands.evaluate import app as eval_app
+from sam2s_ros.commands.export import app as export_app
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+DEFAULT_SOURCE = "scene:?width=640&height=512&frames=120&seed=0"
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    help="Track surgical instruments with SAM2 models.",
+)  # fmt: skip
+app.add_typer(checkpoint_app, name="checkpoint")
+app.add_typer(eval_app, name="eval")
+app.add_typer(export_app, name="export")
+app.command("train")(train)
+app.command("bench")(bench)
+
+Checkpoint = Annotated[
+    Optional[Path],
+    typer.Option(
+        help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"
+    ),
+]
+Model = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
+Policy = Annotated[str, typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}")]
+ImageSize = Annotated[
+    int,
+    typer.Option(
+        min=0, max=4096, help="side of the square the network sees, px, a multiple of 32; 0: the checkpoint's own"
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]
+Frames = Annotated[int, typer.Option(min=0, help="frames at most; 0: all")]
+Boxes = Annotated[
+    Optional[List[str]],
+    typer.Option("--box", metavar="X0,Y0,X1,Y1", help="an object of the first frame, in px; repeatable"),
+]
+Points = Annotated[
+    Optional[List[str]],
+    typer.Option("--point", metavar="X,Y", help="a point on an object of the first frame; repeatable"),
+]
+Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
+MaskTopic = Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")]
+MaskValues = Annotated[
+    str,
+    typer.Option(
+        help="how values of masks are read: labels (255 is void), binary (one object), or auto: from all masks"
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from sam2s_ros.processes.dds import share_directory
+
+        print(ElementTree.parse(share_directory() / "package.xml").getroot().findtext("version"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    source: Annotated[str, typer.Option(help='a video, image folder or bag, or "scene:?..."')] = DEFAULT_SOURCE,
+    checkpoint: Checkpoint = None,
+    model: Model = "auto",
+    policy: Policy = "auto",
+    image_size: ImageSize = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    rate: Annotated[
+        Optional[float],
+        typer.Option(min=0.0, max=1000.0, help="Hz; 0: the source's own; default: what the tracker follows"),
+    ] = None,
+    frames: Frames = 0,
+    output: Annotated[Path, typer.Option(help="folder for the results")] = Path("output/demo"),
+    box: Boxes = None,
+    point: Points = None,
+    topic: Topic = "",
+    mask_topic: MaskTopic = "",
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="play again and again until Ctrl-C")] = False,
+) -> None:
+    """Replay a source as a camera, track it and record it: real processes, over DDS.
+
+    The first frame is prompted with --box and --point, or with the boxes of the source's ground truth.
+    """
+    from rich.console import Console
+
+    from sam2s_ros.commands.options import DemoOptions
+    from sam2s_ros.demo.report import passed, tables
+    from sam2s_ros.demo.run import run_demo
+
+    console = Console()
+    options = DemoOptions(
+        source=source, checkpoint=checkpoint, output=output, model=model, policy=policy, image_size=image_size,
+        device=device, precision=precision, rate=rate, frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
+        keep_going=keep_going, topic=topic, mask_topic=mask_topic, say=_teller(console),
+    )  # fmt: skip
+    summary = run_demo(options)
+    console.print(tables(summary, output))
+    if not passed(summary):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def track(
+    source: Annotated[str, typer.Argument(help='a video, image folder or bag, or "scene:?..."')],
+    checkpoint: Checkpoint = None,
+    model: Model = "auto",
+    policy: Policy = "auto",
+    image_size: ImageSize = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="give the same bits every time")] = False,
+    frames: Frames = 0,
+    output: Annotated[Path, typer.Option(help="folder for the results")] = Path("output/track"),
+    box: Boxes = None,
+    point: Points = None,
+    topic: Topic = "",
+    mask_topic: MaskTopic = "",
+    mask_values: MaskValues = "auto",
+) -> None:
+    """Track a file, without ROS: masks as PNG, an overlay video and a summary.
+
+    The first frame is prompted with --box and --point, or with the boxes of the source's ground truth.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from sam2s_ros.commands.options import TrackOptions
+    from sam2s_ros.commands.track import run_track
+    from sam2s_ros.commands.track_report import tables
+
+    console = Console()
+    options = TrackOptions(
+        source=source, checkpoint=checkpoint, output=output, model=model, policy=policy,
+        image_size=image_size, device=device, precision=precision, deterministic=deterministic,
+        frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
+        topic=topic, mask_topic=mask_topic, mask_values=mask_values, say=_teller(console),
+    )  # fmt: skip
+    columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=None)
+        summary = run_track(options, lambda done, total: progress.update(bar, completed=done, total=total))
+    console.print(tables(summary, output))
+    if summary["interrupted"]:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.01, help="length of the measurement")] = 20.0,
+    size: Annotated[str, typer.Option(help="of the camera, px")] = "640x480",
+    rate: Annotated[float, typer.Option(min=0.1, max=1000.0, help="of the camera, Hz")] = 30.0,
+    checkpoint: Checkpoint = None,
+    model_time: Annotated[
+        Optional[float],
+        typer.Option(min=0.0, max=10.0, help="s that a step sleeps, in place of the model: what the node alone costs"),
+    ] = None,
+    image_size: ImageSize = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    policy: Policy = "auto",
+    output: Annotated[Optional[Path], typer.Option(help="file for the report, JSON")] = None,
+) -> None:
+    """Run camera, tracker node and subscriber for minutes, and count: losses, latency, memory, CPU.
+
+    One object of the procedural scene is tracked. The exit code is 0 when all counters agree to the frame, otherwise 1.
+    """
+    from rich.console import Console
+
+    from sam2s_ros.soak.run import SoakOptions, run_soak, size_of
+
+    console = Console()
+    options = SoakOptions(
+        minutes=minutes, size=size_of(size), rate=rate, checkpoint=checkpoint, model_time=model_time,
+        image_size=image_size, device=device, precision=precision, policy=policy, output=output, say=_teller(console),
+    )  # fmt: skip
+    found = run_soak(options)
+    from sam2s_ros.demo.report import passed
+    from sam2s_ros.soak.report import tables
+
+    console.print(tables(found))
+    if not passed(found):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def doctor(
+    quick: Annotated[bool, typer.Option("--quick", help="do not measure the loss of images over DDS")] = False,
+    seconds: Annotated[float, typer.Option(min=1.0, max=60.0, help="length of each measurement")] = 5.0,
+) -> None:
+    """Look at this machine: Python, torch, ROS, DDS; say what to do about each finding.
+
+    The exit code is 0 when all is usable, otherwise 1.
+    """
+    from rich.console import Console
+
+    from sam2s_ros.doctor.checks import examine, exports, table, usable
+
+    console = Console()
+    findings = examine(measure=not quick, seconds=seconds, say=_teller(console))
+    console.print(table(findings))
+    print(exports(findings))  # as it is, so that it can be copied
+    if not usable(findings):
+        raise typer.Exit(FAILED)
+
+
+def _teller(console):
+    """Prints a line as it is: no colours for numbers, and [ ] are no markup."""
+    return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point. Returns the exit code.
+
+    2: bad input, said in one sentence on stderr; 1: it failed, or the figures do not agree; 130: SIGINT
+    """
+    from sam2s_ros.processes.graph import ChildDied
+
+    keep_large_buffers()
+    try:
+        return app(expanded_arguments(sys.argv[1:] if args is None else args), standalone_mode=False) or 0
+    except typer.Exit as end:
+        return end.exit_code
+    except Sam2sError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except ChildDied as error:
+        refused = error.code == BAD_INPUT  # the process has said why in one sentence
+        print(error.last_line if refused else error, file=sys.stderr)
+        return BAD_INPUT if refused else FAILED
+    except TimeoutError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(
+            error, "show"
+        ):  # of click: an option that is not known, or out of range
+            error.show()
+            return error.exit_code
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

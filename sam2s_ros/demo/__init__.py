@@ -1,0 +1,1 @@
+"""`sam2s demo`: the main job as real processes."""

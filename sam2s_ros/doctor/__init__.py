@@ -1,0 +1,1 @@
+"""`sam2s doctor`: what this machine has, and what is missing."""

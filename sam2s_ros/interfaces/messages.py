@@ -1,0 +1,163 @@
+"""`Tracks`, prompts and label sets to messages and back."""
+
+from __future__ import annotations
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point32
+from sensor_msgs.msg import RegionOfInterest
+from std_msgs.msg import ColorRGBA, Header
+
+from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError
+from sam2s_model.prompts import Prompt, as_mask
+from sam2s_model.semantics import ClassLabel, LabelSet
+from sam2s_model.tracks import Tracks
+from sam2s_ros.interfaces import image_codec
+from sam2s_ros.msg import ClassLabels, Prompt as PromptMsg, TrackedMasks, TrackedObject
+
+
+def to_ns(stamp: Time) -> int:
+    """ns since the clock's zero."""
+    return stamp.sec * 10**9 + stamp.nanosec
+
+
+def to_time(ns: int) -> Time:
+    """Inverse of `to_ns`."""
+    return Time(sec=ns // 10**9, nanosec=ns % 10**9)
+
+
+def masks_message(
+    tracks: Tracks, header: Header, *, sequence: int, received_ns: int, finished_ns: int, model: str, late: bool = False
+) -> TrackedMasks:
+    """TrackedMasks of one frame.
+
+    header: the source image's; it is used as it is, here and in the label image
+    received_ns, finished_ns: node clock; late: they are too old to be acted on
+    """
+    return TrackedMasks(
+        header=header,
+        sequence=sequence,
+        objects=object_messages(tracks),
+        label_image=image_codec.to_message(tracks.label_map, header, "mono8"),
+        received=to_time(received_ns),
+        finished=to_time(finished_ns),
+        prompt_revision=tracks.revision,
+        model=model,
+        late=late,
+    )
+
+
+def object_messages(tracks: Tracks) -> list[TrackedObject]:
+    """One TrackedObject for each object, in the order of `tracks`."""
+    return [
+        TrackedObject(
+            object_id=int(tracks.object_ids[i]),
+            label=int(tracks.labels[i]),
+            class_id=int(tracks.class_ids[i]),
+            class_name=tracks.class_names[i],
+            class_score=float(tracks.class_scores[i]),
+            state=int(tracks.states[i]),
+            score=float(tracks.scores[i]),
+            predicted_iou=float(tracks.predicted_ious[i]),
+            bounding_box=_region(tracks.boxes[i]),
+            area=int(tracks.areas[i]),
+            centroid_x=float(tracks.centroids[i, 0]),
+            centroid_y=float(tracks.centroids[i, 1]),
+            return_decision=int(tracks.returns[i]),
+            return_similarity=float(tracks.similarities[i]),
+        )
+        for i in range(len(tracks))
+    ]
+
+
+def _region(box: np.ndarray) -> RegionOfInterest:
+    x0, y0, x1, y1 = (int(v) for v in box)
+    return RegionOfInterest(x_offset=x0, y_offset=y0, width=x1 - x0, height=y1 - y0)
+
+
+def tracks_from_message(msg: TrackedMasks) -> Tracks:
+    """Inverse of `masks_message`. The label map is a view of the message's data.
+
+    Raises ImageError for a malformed label image, ValueError for objects that contradict each other.
+    """
+    objects = msg.objects
+    boxes = [
+        (b.x_offset, b.y_offset, b.x_offset + b.width, b.y_offset + b.height) for b in (o.bounding_box for o in objects)
+    ]
+    return Tracks(
+        stamp=to_ns(msg.header.stamp),
+        label_map=image_codec.to_gray(msg.label_image),
+        object_ids=np.array([o.object_id for o in objects], np.int64),
+        labels=np.array([o.label for o in objects], np.uint8),
+        class_ids=np.array([o.class_id for o in objects], np.uint8),
+        class_names=tuple(o.class_name for o in objects),
+        states=np.array([o.state for o in objects], np.uint8),
+        scores=np.array([o.score for o in objects], np.float32),
+        predicted_ious=np.array([o.predicted_iou for o in objects], np.float32),
+        boxes=np.array(boxes, np.int32).reshape(-1, 4),
+        areas=np.array([o.area for o in objects], np.int64),
+        centroids=np.array([(o.centroid_x, o.centroid_y) for o in objects], np.float32).reshape(-1, 2),
+        revision=msg.prompt_revision,
+        returns=np.array([o.return_decision for o in objects], np.uint8),
+        similarities=np.array([o.return_similarity for o in objects], np.float32),
+        class_scores=np.array([o.class_score for o in objects], np.float32),
+    )
+
+
+def prompt_from_message(msg: PromptMsg) -> Prompt:
+    """A prompt as the tracker takes it; only the tracker knows whether it fits the image.
+
+    Raises RequestError (INVALID_PROMPT) for a mask image that is malformed.
+    """
+    return Prompt(
+        object_id=msg.object_id,
+        class_name=msg.class_name,
+        points=np.array([(p.x, p.y) for p in msg.points], np.float32).reshape(-1, 2) if msg.points else None,
+        point_labels=np.array(msg.point_labels, np.int64) if len(msg.point_labels) else None,
+        box=np.array(msg.box, np.float32) if len(msg.box) else None,
+        mask=_prompt_mask(msg) if msg.mask.width else None,
+    )
+
+
+def _prompt_mask(msg: PromptMsg) -> np.ndarray:
+    try:
+        return as_mask(image_codec.to_gray(msg.mask))
+    except ImageError as error:
+        raise RequestError(ErrorCode.INVALID_PROMPT, f"the prompt's mask: {error}") from error
+
+
+def prompt_message(prompt: Prompt) -> PromptMsg:
+    """Inverse of `prompt_from_message`, for clients."""
+    msg = PromptMsg(object_id=prompt.object_id, class_name=prompt.class_name)
+    if prompt.points is not None:
+        msg.points = [Point32(x=float(x), y=float(y)) for x, y in prompt.points]
+    if prompt.point_labels is not None:
+        msg.point_labels = [int(v) for v in prompt.point_labels]
+    if prompt.box is not None:
+        msg.box = [float(v) for v in prompt.box]
+    if prompt.mask is not None:
+        msg.mask = image_codec.to_message(np.asarray(prompt.mask, np.uint8) * 255, Header(), "mono8")
+    return msg
+
+
+def labels_message(labels: LabelSet, stamp_ns: int) -> ClassLabels:
+    """The table of classes. stamp_ns: node clock, when it took effect."""
+    return ClassLabels(
+        header=Header(stamp=to_time(stamp_ns)),
+        label_set=labels.name,
+        class_ids=[c.id for c in labels.classes],
+        class_names=[c.name for c in labels.classes],
+        colors=[ColorRGBA(r=c.color[0] / 255, g=c.color[1] / 255, b=c.color[2] / 255, a=1.0) for c in labels.classes],
+    )
+
+
+def labels_from_message(msg: ClassLabels) -> LabelSet:
+    """Inverse of `labels_message`. Raises ConfigError for a table that is not one."""
+    if not len(msg.class_ids) == len(msg.class_names) == len(msg.colors):
+        lengths = f"{len(msg.class_ids)} ids, {len(msg.class_names)} names and {len(msg.colors)} colours"
+        raise ConfigError(f"label set {msg.label_set!r} has {lengths}: expected as many of each")
+    rows = zip(msg.class_ids, msg.class_names, msg.colors)
+    return LabelSet(
+        msg.label_set,
+        tuple(ClassLabel(int(i), name, (round(c.r * 255), round(c.g * 255), round(c.b * 255))) for i, name, c in rows),
+    )

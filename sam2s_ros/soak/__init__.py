@@ -1,0 +1,1 @@
+"""`sam2s soak`: the node under load for hours, counted to the frame."""

@@ -1,0 +1,152 @@
+"""`sam2s soak`: a camera, the tracker node and a subscriber in three processes, for minutes or hours, counted to the frame."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sam2s_model.errors import ConfigError
+from sam2s_model.recordings.scene import Scene, SceneConfig, SceneFrame
+from sam2s_ros.commands.checkpoints import checkpoint_or_default
+from sam2s_ros.demo.run import DRAIN_TIMEOUT, GRAPH_TIMEOUT, LOAD_TIMEOUT, QUIET, SETTLE, STEP_TIMEOUT
+from sam2s_ros.processes.dds import free_domain, local_environment
+from sam2s_ros.processes.graph import Graph
+
+PICTURES, PICTURES_BYTES = 50, 128 << 20  # that the camera shows, at most
+LARGEST = 1920 * 1080  # px; ten such images are what the DDS profile's shared memory holds
+PROGRESS_EVERY = 30.0  # s
+
+
+@dataclass(frozen=True)
+class SoakOptions:
+    """checkpoint: a path or a published name; None for the package's default for the device
+    model_time: s that a step sleeps, in place of the model; None: the model
+    size: (width, height) of the camera, px; image_size: that the network sees, 0: the checkpoint's own
+    rate: Hz; output: of the report, JSON; say: told what happens, one line at a time
+    """
+
+    minutes: float
+    size: tuple[int, int]
+    rate: float
+    checkpoint: Path | None = None
+    model_time: float | None = None
+    image_size: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    policy: str = "auto"
+    output: Path | None = None
+    say: Callable[[str], Any] = print
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """(width, height) of "640x480". Raises ConfigError."""
+    width, x, height = text.partition("x")
+    if not (x and width.isdigit() and height.isdigit()) or int(width) * int(height) > LARGEST:
+        raise ConfigError(f"size is {text!r}: expected WIDTHxHEIGHT in px, as 640x480, at most 1920x1080")
+    return int(width), int(height)
+
+
+def run_soak(options: SoakOptions) -> dict[str, Any]:
+    """Run the graph and return the report, which is also written to `options.output`.
+
+    Raises a Sam2sError for bad input; ChildDied when a process of the graph ends by itself; TimeoutError when one of them
+    does not answer.
+    """
+    model = _model(options)
+    if options.output is not None:
+        _prepare(options.output)
+    environment = local_environment(free_domain())
+    os.environ.update(environment)  # before rclpy is loaded: this process is part of the graph
+    from sam2s_ros.soak.client import SoakClient
+    from sam2s_ros.soak.report import report
+
+    with tempfile.TemporaryDirectory(prefix="sam2s_soak_") as folder, Graph(Path(folder), environment) as graph:
+        _start_tracker(graph, options, model["checkpoint"])
+        frames = _draw(options)
+        np.save(Path(folder, "pictures.npy"), np.stack([frame.image[..., ::-1] for frame in frames]))
+        pictures = dict(pictures=str(Path(folder, "pictures.npy")), rate=options.rate)
+        graph.start("camera", "sam2s_ros.soak.camera", pictures)
+        pids = dict(camera=graph.pid("camera"), tracker=graph.pid("tracker"), subscriber=os.getpid())
+        with SoakClient(graph.check, pids) as client:
+            status = client.wait_until_active(LOAD_TIMEOUT)
+            options.say(f"tracker is active: {status.model} on {status.device}")
+            _conduct(client, options, frames)
+            client.stop_watching()
+            codes = graph.stop(timeout=5.0)
+    found = report(options, model, client.log, codes)
+    if options.output is not None:
+        options.output.write_text(json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def _prepare(output: Path) -> None:
+    """Find out now whether the report can be written, not after hours. Raises ConfigError."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text("")
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written to ({error.strerror}): give another --output") from error
+
+
+def _model(options: SoakOptions) -> dict[str, Any]:
+    """What the tracker runs, for the report."""
+    if options.model_time is not None:
+        what = f"no model: each step sleeps {options.model_time * 1e3:g} ms and gives a constant mask"
+        return dict(what=what, checkpoint=None)
+    from sam2s_model.checkpoint.describe import describe
+    from sam2s_model.device import resolve_device, resolve_dtype
+
+    path = checkpoint_or_default(options.checkpoint, "scene", options.device, options.say)
+    found = describe(path)
+    dtype = resolve_dtype(options.precision, resolve_device(options.device))
+    return dict(
+        what=found.model, checkpoint=str(path), sha256=found.sha256, image_size=options.image_size or found.image_size,
+        dtype=str(dtype).removeprefix("torch."),
+    )  # fmt: skip
+
+
+def _start_tracker(graph: Graph, options: SoakOptions, checkpoint: str | None) -> None:
+    parameters = dict(
+        step_timeout=STEP_TIMEOUT, service_timeout=STEP_TIMEOUT, hang_exit=STEP_TIMEOUT, input_timeout=STEP_TIMEOUT,
+        max_output_age=0.0,  # masks of a slow tracker are measured, not dropped
+    )  # fmt: skip
+    if options.model_time is not None:
+        return graph.start("tracker", "sam2s_ros.soak.timed_tracker", dict(parameters, model_time=options.model_time))
+    parameters.update(
+        checkpoint=checkpoint, image_size=options.image_size, device=options.device, precision=options.precision,
+        policy=options.policy, allow_cpu=True,
+    )  # fmt: skip
+    graph.start("tracker", "sam2s_ros.tracker.node", parameters)
+
+
+def _draw(options: SoakOptions) -> list[SceneFrame]:
+    """The camera's pictures, each with an object."""
+    width, height = options.size
+    count = max(2, min(PICTURES, PICTURES_BYTES // (width * height * 3)))
+    options.say(f"drawing {count} pictures of {width}x{height}")
+    scene = Scene(SceneConfig(width=width, height=height, frames=count, fps=options.rate, seed=0))
+    return [frame for frame in scene if any(state.box for state in frame.objects)]
+
+
+def _conduct(client, options: SoakOptions, frames: list[SceneFrame]) -> None:
+    """Start the camera, prompt one object on a picture that was tracked, measure, stop the camera, wait for the rest."""
+    client.start_camera(GRAPH_TIMEOUT, settle=SETTLE)
+    end = time.monotonic() + options.minutes * 60
+    client.wait_for_masks(STEP_TIMEOUT)
+    boxes = [next(state.box for state in frame.objects if state.box) for frame in frames]
+    client.prompt(options.rate, boxes, STEP_TIMEOUT)
+    options.say(f"one object is prompted, measuring for {options.minutes:g} min")
+    while (left := end - time.monotonic()) > 0:
+        client.wait(min(left, PROGRESS_EVERY))
+        options.say(client.progress())
+    client.stop_camera()
+    client.wait_until_quiet(QUIET, DRAIN_TIMEOUT)
+    client.finish()

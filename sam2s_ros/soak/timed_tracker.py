@@ -1,0 +1,99 @@
+"""The tracker node without a model, for measurements of what the node itself costs: a step sleeps and gives a constant mask.
+
+Everything else is the real node. It says so wherever a tracker is named: `model` of ~/status and ~/masks.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from rclpy.executors import MultiThreadedExecutor
+
+from sam2s_model.prompts import Prompt
+from sam2s_model.tracks import State, Tracks
+from sam2s_ros.processes.process import run
+from sam2s_ros.tracker.node import THREADS, TrackerNode
+
+
+class Answer(NamedTuple):
+    """As `PromptResult`, which would bring torch with it."""
+
+    stamp: int
+    object_ids: tuple[int, ...]
+    tracks: Tracks
+
+
+class TimedTracker:
+    """What the worker needs of a tracker. An object's mask is the middle of the image; there is one object at most.
+
+    seconds: that a step sleeps
+    """
+
+    memory_bytes = staticmethod(lambda: 0)
+
+    def __init__(self, seconds: float, first_id: int = 1):
+        self.name = f"no model, sleeps {seconds * 1e3:g} ms"
+        self.newest: Tracks | None = None
+        self.revision, self.next_id, self.object_ids = 0, first_id, ()
+        self._seconds = seconds
+
+    def device_description(self) -> str:
+        return "none"
+
+    def step(self, stamp: int, image: np.ndarray) -> Tracks:
+        time.sleep(self._seconds)
+        size = image.shape[:2]
+        if self.newest is None or self.newest.size != size or self.newest.revision != self.revision:
+            self.newest = self._tracks(stamp, *size)
+        self.newest = replace(self.newest, stamp=stamp)
+        return self.newest
+
+    def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> Answer:
+        """Begin the one object anew, whatever the prompts are."""
+        self.object_ids, self.next_id = (self.next_id,), self.next_id + 1
+        self.revision += 1
+        newest = self.newest = self._tracks(self.newest.stamp, *self.newest.size)
+        return Answer(newest.stamp, self.object_ids * len(prompts), newest)
+
+    def reset(self) -> None:
+        self.object_ids, self.revision = (), self.revision + 1
+
+    def _tracks(self, stamp: int, height: int, width: int) -> Tracks:
+        if not self.object_ids:
+            return Tracks.empty(stamp, height, width, self.revision)
+        x0, y0, x1, y1 = box = width // 4, height // 4, 3 * width // 4, 3 * height // 4
+        label_map = np.zeros((height, width), np.uint8)
+        label_map[y0:y1, x0:x1] = 1
+        one = np.ones(1, np.float32)
+        return Tracks(
+            stamp=stamp, label_map=label_map, object_ids=np.array(self.object_ids), labels=np.ones(1, np.uint8),
+            class_ids=np.ones(1, np.uint8), class_names=("object",), states=np.array([State.TRACKED], np.uint8),
+            scores=one, predicted_ious=one, boxes=np.array([box], np.int32), areas=np.array([(x1 - x0) * (y1 - y0)]),
+            centroids=np.array([[(x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2]], np.float32), revision=self.revision,
+        )  # fmt: skip
+
+
+class TimedTrackerNode(TrackerNode):
+    """The tracker node with a `TimedTracker`, of the parameter model_time, s."""
+
+    def __init__(self):
+        super().__init__()
+        self._seconds = self.declare_parameter("model_time", 0.005).value
+
+    def build_tracker(self, config, tracking, labels, *, first_id, event) -> TimedTracker:
+        return TimedTracker(self._seconds, first_id)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point, as that of `tracker_node`."""
+    return run(TimedTrackerNode, args, make_executor=partial(MultiThreadedExecutor, THREADS))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

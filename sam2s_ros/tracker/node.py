@@ -1,0 +1,358 @@
+"""The tracker as a ROS 2 lifecycle node: wiring between topics, services and the worker. No pixel is touched here."""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import CompressedImage, Image
+from std_srvs.srv import SetBool, Trigger
+
+from sam2s_model.errors import ErrorCode, ImageError, RequestError, Sam2sError, StampError
+from sam2s_model.semantics import GENERIC, LabelSet
+from sam2s_ros.interfaces import image_codec, messages, qos
+from sam2s_ros.interfaces.parameters import TRACKER
+from sam2s_ros.msg import TrackerStatus
+from sam2s_ros.processes.process import Runnable, run
+from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
+from sam2s_ros.tracker.gate import StampGate
+from sam2s_ros.tracker.health import Health, Outcome, Situation
+from sam2s_ros.tracker.outputs import Outputs, answer_message
+from sam2s_ros.tracker.point_prompts import PointPrompts
+from sam2s_ros.tracker.watchdog import Watchdog
+from sam2s_ros.tracker.worker import Frame, Worker, build_tracker
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+ERROR = TransitionCallbackReturn.ERROR
+WATCH = 0.1  # s between two looks at how long a step has taken
+THREADS = 5  # one for each callback group, so that no callback ever waits for a free thread
+
+
+class TrackerNode(Runnable, LifecycleNode):
+    """Lifecycle node "tracker". See README for its topics, services and parameters.
+
+    build_tracker: makes the tracker at configure
+    Raises ConfigError when a given parameter has the wrong type or is out of range.
+    """
+
+    build_tracker = staticmethod(build_tracker)
+
+    def __init__(self, **kwargs):
+        super().__init__("tracker", **kwargs)
+        self._config, self._tracking = TRACKER.declare(self)
+
+        self._health, self._gate = Health(), StampGate()
+        self._outputs = Outputs(self, self._health, self._now, self._trouble)
+        self._worker: Worker | None = None
+        self._note = ""  # why it is not configured
+        self._first_id = 1  # object ids go on counting over cleanup and configure
+        self._image_subscription = self._image_type = None
+
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # the heartbeat goes on when simulated time stands still
+        self._make_interfaces()
+        beats = MutuallyExclusiveCallbackGroup()
+        self._heartbeat = self._timer(1 / self._config.heartbeat_rate, self._beat, beats)
+        watchdog = Watchdog(self._busy, lambda: self._config.hang_exit, self._give_up)
+        self._watch = self._timer(WATCH, watchdog.check, beats)
+        # In the default group, as the lifecycle services are, so that no two transitions overlap.
+        self._lost = self.create_guard_condition(self._unconfigure)
+        self._next_diagnostics = 0.0
+        self.add_on_set_parameters_callback(self._on_set)
+        if self._config.autostart:
+            self._autostart = self._timer(0.0, self._start, self.default_callback_group)
+
+    def _make_interfaces(self) -> None:
+        self._status = self.create_publisher(
+            TrackerStatus, "~/status", qos.own(qos.OUTPUT), qos_overriding_options=qos.overridable()
+        )
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # A request may wait for the tracker; queries must not wait behind it, nor images behind either.
+        requests, queries = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        self._images = MutuallyExclusiveCallbackGroup()
+        for kind, name, callback, group in (
+            (AddPrompts, "~/add_prompts", self._add_prompts, requests),
+            (RemoveObjects, "~/remove_objects", self._remove_objects, requests),
+            (Trigger, "~/reset", self._reset, requests),
+            (SetBool, "~/enable", self._enable, queries),
+            (GetState, "~/get_tracker_state", self._get_state, queries),  # ~/get_state is the life cycle's
+        ):
+            self.create_service(kind, name, callback, qos_profile=qos.SERVICE, callback_group=group)
+        self._points = PointPrompts(self, self._ask, lambda: self._config, requests)
+
+    def _timer(self, period: float, callback, group):
+        return self.create_timer(period, callback, callback_group=group, clock=self._steady)
+
+    def _now(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    # Parameters
+
+    def _on_set(self, changed):
+        result, configs = TRACKER.check_change(self, changed, fixed=self._worker is not None)
+        if configs is not None:
+            if self._worker is not None and configs[0].policy != self._config.policy:
+                policy = configs[0].policy
+                try:
+                    self._worker.request(lambda tracker: tracker.set_policy(policy), self._config.service_timeout)
+                except Exception as error:  # the checkpoint has no such memory, or there is no room for it
+                    return SetParametersResult(successful=False, reason=str(error))
+            if configs[0].heartbeat_rate != self._config.heartbeat_rate:
+                self._heartbeat.timer_period_ns = int(1e9 / configs[0].heartbeat_rate)
+            self._config, self._tracking = configs
+            if self._worker is not None:
+                self._worker.config = self._config
+        return result
+
+    # Life cycle
+
+    def _start(self) -> None:
+        self._autostart.cancel()
+        if self._worker is None and self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._health.clear()
+        try:
+            labels = LabelSet.from_yaml(self._config.label_set) if self._config.label_set else GENERIC
+            build = partial(
+                self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, event=self._event
+            )
+            worker = Worker(
+                build,
+                self._outputs.deliver,
+                health=self._health,
+                config=self._config,
+                history=self._tracking.prompt_history,
+                alive=self._outputs.alive,
+                now=self._now,
+                quarantined=self._on_quarantine,
+                event=self._event,
+                trouble=self._trouble,
+            )
+            worker.start()
+        except Exception as error:  # whatever torch raises: the node stays up and says so
+            self._note = str(error) if isinstance(error, Sam2sError) else f"{type(error).__name__}: {error}"
+            self.get_logger().error(f"configure failed: {self._note}")
+            return FAILURE
+        self._worker, self._note, self._gate = worker, "", StampGate()
+        self._subscribe()
+        self._outputs.begin(labels)
+        return SUCCESS
+
+    def _subscribe(self) -> None:
+        """Made once and gated afterwards: it is replaced only when the type of the images changes."""
+        kind = CompressedImage if self._config.compressed else Image
+        if kind is self._image_type:
+            return
+        if self._image_subscription is not None:
+            self.destroy_subscription(self._image_subscription)
+        # Without events, which share the condition of the data: from the arrival of an image until a thread takes it, the
+        # executor would ask again and again, and keep that thread from Python's lock.
+        events = SubscriptionEventCallbacks(use_default_callbacks=False)
+        options = dict(callback_group=self._images, qos_overriding_options=qos.overridable(), event_callbacks=events)
+        profile = qos.own(qos.IMAGE_IN)
+        self._image_subscription = self.create_subscription(kind, "image", self._on_image, profile, **options)
+        self._image_type = kind
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if self._worker is None or self._worker.stopped:
+            self.get_logger().error("activate failed: the tracker was stopped by a cleanup, run cleanup again")
+            return FAILURE
+        self._outputs.switch(active=True)
+        self._outputs.publish_labels()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._outputs.switch(active=False)
+        self._worker.discard()
+        if self._worker.quarantine.lost:
+            return ERROR  # and so to on_error
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return SUCCESS if self.close(self._config.service_timeout) else FAILURE
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close(self._config.service_timeout)
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return SUCCESS if self.close(self._config.service_timeout) else FAILURE
+
+    def close(self, timeout: float) -> bool:
+        """Publish nothing more and stop the worker. Return whether it stopped within `timeout` s."""
+        self._outputs.switch(active=False)
+        if self._worker is not None and not self._worker.stop(timeout):
+            self.get_logger().error(f"the tracker did not stop within {timeout:g} s")
+            return False
+        if self._worker is not None:
+            self._first_id = self._worker.view.next_id
+            self._note = self._worker.quarantine.reason if self._worker.quarantine.lost else self._note
+        self._worker = None
+        return True
+
+    def _on_quarantine(self, reason: str) -> None:
+        self.get_logger().error(reason)
+        self._lost.trigger()
+
+    def _unconfigure(self) -> None:
+        """Let go of a tracker that only another one can replace."""
+        if self._worker is not None and self._worker.quarantine.lost:
+            (self.trigger_deactivate if self._outputs.active else self.trigger_cleanup)()
+
+    def _give_up(self, why: str, exit_code: int) -> None:
+        self.get_logger().fatal(why)
+        self.finish(exit_code)
+
+    # Images in, masks out
+
+    def _on_image(self, msg: Image | CompressedImage) -> None:
+        worker = self._worker
+        if not self._outputs.active or worker is None:
+            return
+        self._health.received()
+        try:
+            if not self._outputs.enabled:
+                self._health.ended(Outcome.DISABLED)
+                return
+            image_codec.check(msg)
+            stamp = messages.to_ns(msg.header.stamp)
+            epoch = self._gate.admit(stamp, on_time_jump=self._config.on_time_jump, time_jump=self._config.time_jump)
+        except ImageError as error:
+            self._refuse(Outcome.IMAGE, error)
+        except StampError as error:
+            self._refuse(Outcome.STAMP, error)
+        else:
+            now = self._now()
+            self._health.accepted(stamp, now)
+            worker.put(Frame(msg.header, stamp, epoch, partial(image_codec.decode, msg), now))
+
+    def _refuse(self, outcome: Outcome, error: Sam2sError) -> None:
+        self._health.ended(outcome, str(error))
+        self._trouble(f"image refused: {error}")
+
+    # Services
+
+    def _ask(self, call, **how):
+        """Run call(tracker) in the worker; raise RequestError in every case in which it was not done."""
+        if not self._outputs.active or self._worker is None:
+            raise RequestError(
+                ErrorCode.NOT_ACTIVE, f"the node is not active: {self._note or 'configure and activate it first'}"
+            )
+        try:
+            return self._worker.request(call, self._config.service_timeout, **how)
+        except RequestError:
+            raise
+        except Exception as error:
+            self._trouble(f"request failed: {type(error).__name__}: {error}")
+            raise RequestError(ErrorCode.INTERNAL, f"the tracker raised {type(error).__name__}: {error}") from error
+
+    def _add_prompts(self, request: AddPrompts.Request, response: AddPrompts.Response) -> AddPrompts.Response:
+        try:
+            prompts = [messages.prompt_from_message(prompt) for prompt in request.prompts]
+            stamp = messages.to_ns(request.stamp)
+            answer, view = self._ask(lambda tracker: tracker.prompt(stamp, prompts))
+        except RequestError as error:
+            return _refused(response, error)
+        response.success = True
+        response.stamp_used = messages.to_time(answer.stamp)
+        response.object_ids = list(answer.object_ids)
+        response.masks = answer_message(answer.tracks, view)
+        return response
+
+    def _remove_objects(
+        self, request: RemoveObjects.Request, response: RemoveObjects.Response
+    ) -> RemoveObjects.Response:
+        ids = tuple(int(i) for i in request.object_ids)
+        try:
+            _, view = self._ask(lambda tracker: tracker.remove(ids))
+        except RequestError as error:
+            return _refused(response, error)
+        response.success, response.remaining = True, list(view.objects)
+        return response
+
+    def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def reset(tracker, worker=self._worker, gate=self._gate):
+            tracker.reset()
+            worker.forget_stream()
+            gate.restart()
+
+        try:
+            self._ask(reset, cures=True)
+        except RequestError as error:
+            response.message = f"{error.code.name}: {error}"
+        else:
+            response.success, response.message = True, "all objects were dropped"
+        return response
+
+    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._outputs.switch(enabled=request.data)
+        if self._worker is not None and not request.data:
+            self._worker.discard()
+        response.success, response.message = True, "enabled" if request.data else "disabled: images are dropped"
+        return response
+
+    def _get_state(self, request: GetState.Request, response: GetState.Response) -> GetState.Response:
+        response.status = self._report()
+        response.labels = self._outputs.labels_message()
+        newest = self._worker.view.newest if self._worker is not None else None
+        response.objects = messages.object_messages(newest) if newest is not None else []
+        return response
+
+    # Health
+
+    def _report(self) -> TrackerStatus:
+        worker, outputs = self._worker, self._outputs
+        view = worker.view if worker is not None else None
+        return self._health.status(
+            Situation(self._now(), view, self._busy(), outputs.active, outputs.enabled, self._note), self._config
+        )
+
+    def _busy(self) -> float | None:
+        worker = self._worker
+        return worker.busy() if worker is not None else None
+
+    def _beat(self) -> None:
+        status = self._report()
+        self._status.publish(status)
+        if time.monotonic() >= self._next_diagnostics:
+            self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate
+            name, doubt = self.get_fully_qualified_name(), self._doubt()
+            self._diagnostics.publish(self._health.diagnostics(status, self._config, name, doubt))
+            if doubt:
+                self._trouble(doubt)
+
+    def _doubt(self) -> str:
+        """A sentence when there is another node of this name, whose masks and answers are taken for this one's."""
+        own = (self.get_name(), self.get_namespace())
+        count = self.get_node_names_and_namespaces().count(own)
+        name = self.get_fully_qualified_name()
+        return f"{count} nodes are called {name}: give each a name or a namespace of its own" if count > 1 else ""
+
+    def _event(self, sentence: str) -> None:
+        self.get_logger().info(sentence)
+
+    def _trouble(self, sentence: str) -> None:
+        self.get_logger().warning(sentence, throttle_duration_sec=5.0)
+
+
+def _refused(response, error: RequestError):
+    response.success, response.error, response.message = False, int(error.code), str(error)
+    return response
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter or argument, 3 when a step did not end."""
+    return run(TrackerNode, args, make_executor=partial(MultiThreadedExecutor, THREADS))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""What the tracker publishes for a frame, and the switch that stops it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from rclpy.node import Node
+from rclpy.qos import QoSPolicyKind
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from sam2s_model.semantics import GENERIC, LabelSet
+from sam2s_model.tracks import Tracks
+from sam2s_ros.interfaces import image_codec, messages, qos
+from sam2s_ros.interfaces.detections import Detection2DArray, detections_message
+from sam2s_ros.interfaces.parameters import NodeConfig
+from sam2s_ros.msg import ClassLabels, TrackedMasks
+from sam2s_ros.overlay import draw_overlay
+from sam2s_ros.tracker.health import Health, Outcome, Processed, View
+from sam2s_ros.tracker.worker import Result
+
+
+class Outputs:
+    """The publishers of masks, images and labels. The worker delivers and is alive; any thread may switch.
+
+    active: whether the life cycle lets anything be published; enabled: as set by ~/enable
+    now: ns, the node's clock; trouble: told when an overlay cannot be drawn
+    """
+
+    def __init__(self, node: Node, health: Health, now: Callable[[], int], trouble: Callable[[str], None]):
+        def publisher(kind, topic, profile, *more):
+            return node.create_publisher(kind, topic, qos.own(profile), qos_overriding_options=qos.overridable(*more))
+
+        deadline, lease = QoSPolicyKind.DEADLINE, QoSPolicyKind.LIVELINESS_LEASE_DURATION
+        self._masks = publisher(TrackedMasks, "~/masks", qos.MASKS, deadline, lease)
+        self.alive = self._masks.assert_liveliness
+        self._label_image = publisher(Image, "~/label_image", qos.OUTPUT)
+        self._semantic_image = publisher(Image, "~/semantic_image", qos.OUTPUT)
+        self._overlay = publisher(Image, "~/overlay", qos.OUTPUT)
+        self._class_labels = publisher(ClassLabels, "~/labels", qos.LATCHED)
+        self._detections = publisher(Detection2DArray, "~/detections", qos.OUTPUT) if Detection2DArray else None
+        if self._detections is None:
+            node.get_logger().debug("vision_msgs is not installed: no ~/detections")
+        self._health, self._now, self._trouble = health, now, trouble
+        self._lock = threading.Lock()  # held while publishing and while switching, so that off means off
+        self._sequence = self._labels_since = 0
+        self.active, self.enabled = False, True
+        self.labels = GENERIC
+
+    def begin(self, labels: LabelSet) -> None:
+        """Count from 1 again, with this table of classes: the node was configured."""
+        self._sequence, self.enabled, self.labels = 0, True, labels
+        self._labels_since = self._now()
+
+    def publish_labels(self) -> None:
+        """Publish the latched table of classes: the node was activated."""
+        self._class_labels.publish(self.labels_message())
+
+    def switch(self, *, active: bool | None = None, enabled: bool | None = None) -> None:
+        """Once this returns with either of them False, nothing is published."""
+        with self._lock:
+            self.active = self.active if active is None else active
+            self.enabled = self.enabled if enabled is None else enabled
+
+    def deliver(self, result: Result) -> int:
+        """Publish all topics of one frame, with its header, or account for it as dropped. Return its sequence, or 0."""
+        header, tracks = result.frame.header, result.tracks
+        with self._lock:
+            if not (self.active and self.enabled):
+                self._health.ended(Outcome.DISABLED)
+                return 0
+            late = _late(self._now() - result.frame.received, result.config)
+            if late and result.config.on_late == "drop":
+                self._health.ended(Outcome.LATE, f"{late} and were not published")
+                return 0
+            self._sequence = sequence = self._sequence + 1
+            masks = messages.masks_message(
+                tracks,
+                header,
+                sequence=sequence,
+                received_ns=result.frame.received,
+                finished_ns=result.finished,
+                model=result.model,
+                late=bool(late),
+            )
+            self._masks.publish(masks)
+            if not late:  # which these could not say
+                if _heard(self._label_image):
+                    self._label_image.publish(masks.label_image)
+                if _heard(self._semantic_image):
+                    self._semantic_image.publish(image_codec.to_message(tracks.semantic_map(), header, "mono8"))
+                if self._detections is not None and _heard(self._detections):
+                    self._detections.publish(detections_message(tracks, header))
+            latency = time.monotonic() - result.frame.arrived
+            self._health.published(tracks.stamp, self._now(), latency=latency, step=result.step, late=late)
+            if _heard(self._overlay):
+                self._publish_overlay(result)
+        return sequence
+
+    def _publish_overlay(self, result: Result) -> None:
+        try:
+            drawn = draw_overlay(result.image, result.tracks, self.labels, alpha=result.config.overlay_alpha)
+            self._overlay.publish(image_codec.to_message(drawn, result.frame.header, "rgb8"))
+        except Exception as error:  # the masks are out and counted: a picture for people must not undo that
+            self._trouble(f"overlay not drawn: {type(error).__name__}: {error}")
+
+    def labels_message(self) -> ClassLabels:
+        return messages.labels_message(self.labels, self._labels_since)
+
+
+def _heard(publisher) -> bool:
+    return publisher.get_subscription_count() > 0
+
+
+def _late(age: int, config: NodeConfig) -> str:
+    """A sentence when masks of an image that came `age` ns ago are late."""
+    if not 0 < config.max_output_age < age / 1e9:
+        return ""
+    limit = f"max_output_age is {config.max_output_age:g} s"
+    return f"the newest masks were ready {age / 1e9:.2f} s after their image came ({limit})"
+
+
+def answer_message(tracks: Tracks, view: View) -> TrackedMasks:
+    """The masks in a service's answer. view: as of right after the request.
+
+    The header is that of the frame of `tracks`; where the view does not know the frame, it has only the stamp. The
+    sequence is that of the frame's message on ~/masks, 0 when it was not published.
+    """
+    unknown = Processed(tracks.stamp, Header(stamp=messages.to_time(tracks.stamp)), 0, 0)
+    frame = next((frame for frame in reversed(view.frames) if frame.stamp == tracks.stamp), unknown)
+    return messages.masks_message(
+        tracks,
+        frame.header,
+        sequence=frame.sequence,
+        received_ns=frame.received,
+        finished_ns=frame.finished,
+        model=view.model,
+    )

@@ -1,0 +1,79 @@
+"""Prompts by clicking: points on topics instead of a service, for people at a screen, and the answer on a topic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Point, PointStamped
+from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
+
+from sam2s_model.errors import RequestError
+from sam2s_model.prompts import POSITIVE, Prompt
+from sam2s_ros.interfaces import qos
+from sam2s_ros.interfaces.messages import to_ns, to_time
+from sam2s_ros.interfaces.parameters import NodeConfig
+from sam2s_ros.msg import PromptResult
+from sam2s_ros.tracker.gate import seconds
+
+LAST_USED = -1
+
+
+class PointPrompts:
+    """Subscribes to ~/point (PointStamped, with the image's stamp) and ~/click (Point), and answers on ~/prompt_result.
+
+    ~/click is remapped to what a viewer publishes when it is clicked on (rqt_image_view: <image>_mouse_left). It has no
+    stamp, so it is of the newest image, and so is a PointStamped with stamp 0. Points are in px of the source image, on
+    the object; z is not read.
+
+    ask: runs call(tracker) in the worker and returns its result and the view, or raises RequestError
+    config: the parameters point_object_id and point_class, as they are now
+    group: that of the requests, since a callback waits for the tracker
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        ask: Callable[[Callable[[Any], Any]], tuple[Any, Any]],
+        config: Callable[[], NodeConfig],
+        group: CallbackGroup,
+    ):
+        self._ask, self._config = ask, config
+        self._last_id = 0
+        options = dict(qos_overriding_options=qos.overridable())
+        self._results = node.create_publisher(PromptResult, "~/prompt_result", qos.own(qos.OUTPUT), **options)
+        options["callback_group"] = group
+        node.create_subscription(PointStamped, "~/point", self._on_point, qos.own(qos.OUTPUT), **options)
+        node.create_subscription(Point, "~/click", self._on_click, qos.own(qos.OUTPUT), **options)
+
+    def _on_point(self, msg: PointStamped) -> None:
+        self._prompt(to_ns(msg.header.stamp), msg.point)
+
+    def _on_click(self, msg: Point) -> None:
+        self._prompt(0, msg)
+
+    def _prompt(self, stamp: int, point: Point) -> None:
+        result = PromptResult(point=point)
+        try:
+            answer, _ = self._ask(partial(self._apply, stamp=stamp, point=point, config=self._config()))
+        except RequestError as error:
+            result.error, result.message = int(error.code), str(error)
+        else:
+            [self._last_id] = answer.object_ids
+            name = answer.tracks.class_names[answer.tracks.index(self._last_id)]
+            result.success, result.object_ids = True, list(answer.object_ids)
+            result.stamp_used = to_time(answer.stamp)
+            result.message = f"object {self._last_id} ({name}) was prompted on the image of {seconds(answer.stamp)}"
+        self._results.publish(result)
+
+    def _apply(self, tracker: Any, *, stamp: int, point: Point, config: NodeConfig) -> Any:
+        """In the worker: whether the last object is tracked still is known there only."""
+        object_id = config.point_object_id
+        if object_id == LAST_USED:
+            object_id = self._last_id if self._last_id in tracker.object_ids else 0
+        place = np.array([[point.x, point.y]])
+        prompt = Prompt(object_id, config.point_class, points=place, point_labels=np.array([POSITIVE]))
+        return tracker.prompt(stamp, [prompt])

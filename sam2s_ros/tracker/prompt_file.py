@@ -1,0 +1,90 @@
+"""The prompts of the objects that are tracked, as a file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sam2s_model.errors import ConfigError, RequestError
+from sam2s_model.prompts import Prompt
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """size: (H, W) of the images, px; prompts: of each object in the order they were given, by the id it had then."""
+
+    size: tuple[int, int]
+    prompts: Mapping[int, Sequence[Prompt]]
+
+
+class PromptFile:
+    """A JSON file with one PromptSet. Coordinates as in `Prompt`; masks are PNG in base64."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def write(self, prompts: PromptSet) -> None:
+        """Replace the file: whoever reads it sees the old set or the new one. Raises OSError."""
+        height, width = prompts.size
+        rows = [
+            {"object": object_id, **_to_json(prompt)}
+            for object_id, given in prompts.prompts.items()
+            for prompt in given
+        ]
+        part = self.path.with_name(self.path.name + ".part")
+        text = json.dumps({"version": VERSION, "height": height, "width": width, "prompts": rows}, indent=1)
+        part.write_text(text + "\n")
+        os.replace(part, self.path)
+
+    def read(self) -> PromptSet | None:
+        """None when there is no file. Raises ConfigError for one that is not a set of prompts."""
+        try:
+            content = json.loads(self.path.read_text())
+            if content["version"] != VERSION:
+                raise ValueError(f"its version is {content['version']}: expected {VERSION}")
+            size, prompts = (int(content["height"]), int(content["width"])), {}
+            for row in content["prompts"]:
+                own = prompts.setdefault(int(row["object"]), [])
+                checked = replace(_from_json(row), object_id=min(1, len(own))).validated(
+                    *size
+                )  # all but the first are corrections
+                own.append(replace(checked, object_id=0))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, cv2.error) as error:
+            what = str(error) if isinstance(error, (OSError, RequestError)) else f"{type(error).__name__}: {error}"
+            raise ConfigError(
+                f"{self.path} is not a file of saved prompts ({what}): remove it, or set restore to false"
+            )
+        return PromptSet(size, prompts)
+
+
+def _to_json(prompt: Prompt) -> dict[str, Any]:
+    row: dict[str, Any] = {"class": prompt.class_name}
+    for name in ("points", "point_labels", "box"):
+        value = getattr(prompt, name)
+        if value is not None:
+            row[name] = np.asarray(value).tolist()
+    if prompt.mask is not None:
+        _, png = cv2.imencode(".png", np.asarray(prompt.mask, np.uint8) * 255)
+        row["mask"] = base64.b64encode(png.tobytes()).decode()
+    return row
+
+
+def _from_json(row: Mapping[str, Any]) -> Prompt:
+    mask = row.get("mask")
+    if mask is not None:
+        mask = cv2.imdecode(np.frombuffer(base64.b64decode(mask), np.uint8), cv2.IMREAD_GRAYSCALE)
+        if mask is None:
+            raise ValueError("a mask is not PNG")
+    return Prompt(0, row["class"], row.get("points"), row.get("point_labels"), row.get("box"), mask)

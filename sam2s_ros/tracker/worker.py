@@ -1,0 +1,374 @@
+"""The one thread that owns torch: frames and requests in, tracks out."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import (
+    Future,
+    TimeoutError as NoAnswer,  # another class than TimeoutError before Python 3.11
+)
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from std_msgs.msg import Header
+
+from sam2s_model.config import TrackerConfig
+from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
+from sam2s_model.paths import expanded
+from sam2s_model.semantics import LabelSet
+from sam2s_model.tracks import Tracks
+from sam2s_ros.interfaces.parameters import NodeConfig
+from sam2s_ros.tracker.gate import seconds
+from sam2s_ros.tracker.health import Health, Outcome, Processed, View
+from sam2s_ros.tracker.mailbox import Mailbox
+from sam2s_ros.tracker.prompt_file import PromptFile
+from sam2s_ros.tracker.quarantine import Quarantine, free_memory, lacks_memory
+from sam2s_ros.tracker.shared_models import shared_model
+
+ALIVE_EVERY = 0.1  # s; leases of the masks' liveliness must be longer
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image on its way to the tracker.
+
+    stamp: ns, the header's; epoch: of the stamp gate
+    decode: makes (H, W, 3) uint8 RGB of the message, raises ImageError
+    received: ns, node clock; arrived: s, steady clock
+    """
+
+    header: Header
+    stamp: int
+    epoch: int
+    decode: Callable[[], np.ndarray]
+    received: int
+    arrived: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A processed frame.
+
+    image: (H, W, 3) uint8 RGB, the one that was segmented; step: s in the tracker; finished: ns, node clock
+    config: as of when the frame was begun, so that a change of a parameter takes effect between frames
+    """
+
+    frame: Frame
+    image: np.ndarray
+    tracks: Tracks
+    step: float
+    finished: int
+    model: str
+    config: NodeConfig
+
+
+@dataclass(frozen=True)
+class _Request:
+    call: Callable[[Any], Any]
+    future: Future
+    cures: bool
+
+
+class Worker:
+    """Builds a tracker in a thread of its own and runs it there until `stop`.
+
+    build: makes the tracker (see `sam2s_model.tracking.tracker.Tracker`), called in the thread
+    deliver: takes a processed frame to its end, called in the thread; returns its sequence, 0 when it was not published
+    alive: called in the thread between steps, every ALIVE_EVERY s at least: the worker does not hang
+    health: told how each other frame ended and why; now: ns, the node's clock
+    quarantined: told, in the thread, why images are tried no more from here on
+    event: told of a reset; trouble: told of a frame that was refused or failed, perhaps of every one
+    config: replaced by the owner when a parameter changes; read before each frame
+    history: frames that the tracker can be prompted on
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], Any],
+        deliver: Callable[[Result], int],
+        *,
+        health: Health,
+        config: NodeConfig,
+        history: int = 1,
+        alive: Callable[[], None] = lambda: None,
+        now: Callable[[], int] = time.time_ns,
+        quarantined: Callable[[str], None] = lambda reason: None,
+        event: Callable[[str], None],
+        trouble: Callable[[str], None],
+    ):
+        self.config = config
+        self.view = View()
+        self._frames: deque[Processed] = deque(maxlen=history)
+        self._build, self._deliver, self._alive = build, deliver, alive
+        self._health, self._now = health, now
+        self._quarantined, self._event, self._trouble = quarantined, event, trouble
+        self.quarantine = Quarantine()
+        self._mailbox: Mailbox[Frame, _Request] = Mailbox()
+        self._built: Future = Future()
+        self._step_began: float | None = None
+        self._epoch: int | None = None
+        self._shape: tuple[int, int, str] | None = None  # height, width and frame_id of the stream
+        self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread and wait until the tracker is built. Raises what `build` raises."""
+        self._thread.start()
+        self._built.result()
+
+    def put(self, frame: Frame) -> None:
+        """Leave a frame; the one that was waiting is dropped."""
+        if self._mailbox.put(frame) is not None:
+            self._health.ended(Outcome.DISABLED if self._mailbox.closed else Outcome.OVERLOAD)
+
+    def discard(self) -> None:
+        """Drop the waiting frame: the node was deactivated or disabled."""
+        if self._mailbox.discard() is not None:
+            self._health.ended(Outcome.DISABLED)
+
+    def request(self, call: Callable[[Any], Any], timeout: float, *, cures: bool = False) -> tuple[Any, View]:
+        """Run `call(tracker)` in the thread, before the next frame. Return its result and the view right after.
+
+        timeout: s; cures: whether it is let in during a quarantine, and ends it
+        Raises RequestError (TIMEOUT, NOT_ACTIVE, INTERNAL in quarantine) and what `call` raises. A call that timed out
+        before it began never begins.
+        """
+        busy = self.busy()
+        if busy is not None and busy > self.config.step_timeout:
+            spent = f"{busy:.1f} s (step_timeout is {self.config.step_timeout:g} s)"
+            raise RequestError(
+                ErrorCode.TIMEOUT, f"the tracker has worked on one image for {spent}: nothing was changed"
+            )
+        future: Future = Future()
+        if not self._mailbox.ask(_Request(call, future, cures)):
+            raise RequestError(ErrorCode.NOT_ACTIVE, "the tracker is stopped: configure and activate the node first")
+        try:
+            return future.result(timeout)
+        except NoAnswer:
+            if future.cancel():
+                ending = "nothing was changed"
+            else:
+                ending = "it has begun and may still take effect"
+            raise RequestError(
+                ErrorCode.TIMEOUT, f"no answer within {timeout:g} s (service_timeout): {ending}"
+            ) from None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called: no frame and no request is taken any more, though the thread may still run."""
+        return self._mailbox.closed
+
+    def busy(self) -> float | None:
+        """s the current step has taken so far; None when there is none."""
+        began = self._step_began
+        return None if began is None else time.monotonic() - began
+
+    def stop(self, timeout: float) -> bool:
+        """Stop after the current step or request; refuse what waits. Return whether the thread ended in `timeout` s."""
+        left, frame = self._mailbox.close()
+        for request in left:
+            if request.future.set_running_or_notify_cancel():
+                request.future.set_exception(
+                    RequestError(ErrorCode.NOT_ACTIVE, "the tracker was stopped before it answered")
+                )
+        if frame is not None:
+            self._health.ended(Outcome.DISABLED)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        keep_out_of_collections()
+        try:
+            tracker = self._build()
+            self._look(tracker)
+        except BaseException as error:
+            self._built.set_exception(error)
+            return
+        self._built.set_result(None)
+        self._serve(tracker)
+        del tracker
+        free_memory()
+
+    def _serve(self, tracker: Any) -> None:
+        while not self._mailbox.closed:
+            self._alive()
+            item = self._mailbox.take(ALIVE_EVERY)
+            if isinstance(item, _Request):
+                self._answer(tracker, item)
+            elif item is not None:
+                self._process(tracker, item)
+
+    def _answer(self, tracker: Any, request: _Request) -> None:
+        if not request.future.set_running_or_notify_cancel():
+            return  # timed out before it began
+        if self.quarantine.reason and not request.cures:
+            return request.future.set_exception(RequestError(ErrorCode.INTERNAL, self.quarantine.reason))
+        self._step_began = time.monotonic()
+        try:
+            try:
+                result = request.call(tracker)
+            finally:
+                self._look(tracker)  # a call that raised may have used up ids
+        except Exception as error:
+            if lacks_memory(error):
+                free_memory(error)
+            request.future.set_exception(error)
+        else:
+            if request.cures:
+                self.quarantine.over()
+                self._health.mended()
+            request.future.set_result((result, self.view))
+        finally:
+            self._step_began = None
+
+    def _process(self, tracker: Any, frame: Frame) -> None:
+        """Take one frame to its end, whatever happens."""
+        if self.quarantine.reason:
+            return self._health.ended(Outcome.ERROR, self.quarantine.reason)
+        self._step_began = time.monotonic()
+        try:
+            result = self._step(tracker, frame)
+            sequence = self._deliver(result)
+            self._frames[-1] = replace(self._frames[-1], sequence=sequence)
+            self.view = replace(self.view, frames=tuple(self._frames))
+        except ImageError as error:
+            self._end(Outcome.IMAGE, str(error))
+        except StampError as error:
+            self._end(Outcome.STAMP, str(error))
+        except Exception as error:
+            self._end(Outcome.ERROR, self.quarantine.failed(error, self.config.max_step_errors))
+            if self.quarantine.reason:
+                self._quarantined(self.quarantine.reason)
+        else:
+            self.quarantine.over()
+        finally:
+            self._step_began = None
+
+    def _step(self, tracker: Any, frame: Frame) -> Result:
+        config, image = self.config, frame.decode()
+        self._follow(tracker, frame, image, config)
+        began = time.monotonic()
+        tracks = tracker.step(frame.stamp, image)
+        step, finished = time.monotonic() - began, self._now()
+        if (tracks.stamp, tracks.size) != (frame.stamp, image.shape[:2]):
+            wanted = f"{frame.stamp} and {image.shape[:2]}"
+            raise RuntimeError(
+                f"the tracker's masks are of stamp {tracks.stamp} and size {tracks.size} instead of {wanted}"
+            )
+        self._frames.append(Processed(frame.stamp, frame.header, frame.received, finished))
+        self._look(tracker)
+        return Result(frame, image, tracks, step, finished, self.view.model, config)
+
+    def _follow(self, tracker: Any, frame: Frame, image: np.ndarray, config: NodeConfig) -> None:
+        """Begin anew when the stream is another than before. Raises ImageError when that is refused."""
+        shape = (*image.shape[:2], frame.header.frame_id)
+        why = ""
+        if self._shape is not None and shape != self._shape:
+            why = "the image is {1}x{0} of frame_id {2!r}".format(*shape) + " instead of {1}x{0} of {2!r}".format(
+                *self._shape
+            )
+            if config.on_size_change == "refuse":
+                raise ImageError(f"{why}: on_size_change is refuse; call ~/reset to go on with it")
+        elif self._epoch is not None and frame.epoch != self._epoch:
+            why = f"stamps jumped back to {seconds(frame.stamp)}"
+        if why:
+            tracker.reset()
+            self._frames.clear()
+            self._event(f"{why}: all objects were dropped, prompt again")
+        self._shape, self._epoch = shape, frame.epoch
+
+    def forget_stream(self) -> None:
+        """Take the next frame as the first of its stream. For calls in the thread, with a reset."""
+        self._shape = self._epoch = None
+        self._frames.clear()
+
+    def _look(self, tracker: Any) -> None:
+        self.view = View(
+            tracker.name,
+            tracker.device_description(),
+            tuple(tracker.object_ids),
+            tracker.revision,
+            tracker.memory_bytes(),
+            tracker.newest,
+            tracker.next_id,
+            tuple(self._frames),
+            getattr(tracker, "chosen", ""),
+        )
+
+    def _end(self, outcome: Outcome, why: str) -> None:
+        self._health.ended(outcome, why, accepted=True)
+        self._trouble(why if outcome is Outcome.ERROR else f"image refused: {why}")
+
+
+def keep_out_of_collections() -> None:
+    """What there is stays until the process ends: the modules of torch and ROS. A garbage collection would go through all of
+    it, 0.3 s in which no thread runs and images are lost. What a tracker is made of afterwards is collected as ever."""
+    gc.collect()  # what is garbage by now would stay, too: the tracker before, if somebody held it until it had ended
+    gc.freeze()
+
+
+NO_GPU = (
+    "device is 'auto' and no CUDA device was found: to run on the CPU, start it with `ros2 launch sam2s_ros tracker.launch.py "
+    "device:=cpu` or `ros2 run sam2s_ros tracker_node --ros-args -p device:=cpu`, or set allow_cpu to true"
+)
+
+
+def build_tracker(
+    config: NodeConfig,
+    tracking: TrackerConfig,
+    labels: LabelSet,
+    *,
+    first_id: int = 1,
+    event: Callable[[str], None] = lambda sentence: None,
+) -> Any:
+    """The tracker that the parameters describe, warmed up. Imports torch; call it in the thread that is to own it.
+
+    Where they name no checkpoint it is the package's default for the device.
+    first_id: of the objects, see `Tracker`; event: told the checkpoint's sha256, what was chosen, what was restored
+    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, unreadable prompts) or CheckpointError.
+    """
+    import torch
+
+    from sam2s_model.checkpoint import file_sha256
+    from sam2s_model.device import use_deterministic_algorithms
+    from sam2s_model.published.catalog import default_checkpoint, explain_default, resolve_checkpoint
+    from sam2s_ros.tracker.saving import SavingTracker
+
+    if config.compile:
+        import torch._inductor.compile_fx  # noqa: F401  the compiler's modules are large, too
+    keep_out_of_collections()
+    if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
+        raise ConfigError(NO_GPU)
+    prompts = PromptFile(expanded(config.prompts_file)) if config.prompts_file else None
+    saved = prompts.read() if config.restore else None
+    checkpoint = resolve_checkpoint(config.checkpoint) if config.checkpoint else default_checkpoint(config.device)
+    chosen = "" if config.checkpoint else explain_default(config.device)
+    if chosen:
+        event(f"no checkpoint was given: {chosen}")
+    use_deterministic_algorithms(config.deterministic)
+    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) - 1))
+    model = shared_model(
+        checkpoint,
+        model=config.model,
+        image_size=config.image_size,
+        device=config.device,
+        precision=config.precision,
+        compile=config.compile,
+        encoder=expanded(config.encoder) if config.encoder else "",
+    )
+    tracker = SavingTracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
+    tracker.chosen = chosen
+    if config.warm_up:
+        tracker.warm_up(model.image_size, model.image_size)
+    if prompts:
+        tracker.save_to(prompts, saved, event)
+    event(f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {file_sha256(checkpoint)}")
+    if model.missing:
+        event(f"{checkpoint} lacks {len(model.missing)} tensors, so tracking is {tracker.policy_name!r}")
+    return tracker

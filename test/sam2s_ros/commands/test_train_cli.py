@@ -1,0 +1,33 @@
+"""`sam2s train`: a run from the command line, and one sentence for what is wrong."""
+
+from __future__ import annotations
+
+import json
+
+from sam2s_ros.commands.cli import main
+
+SMALL = """
+model: sam2s_pico
+device: cpu
+log_every: 1
+phases: [{steps: 2}]
+data: {size: 64, length: 2, frames: 2, scene_pool: 1, sources: [{kind: scene, height: 64, frames: 6, scenes: 1}]}
+prompts: {clicks: 0}
+"""
+
+
+def test_a_run(tmp_path, capsys):
+    (tmp_path / "small.yaml").write_text(SMALL)
+    command = ["train", str(tmp_path / "small.yaml"), "--output", str(tmp_path / "run"), "--set", "seed=3"]
+    assert main(command) == 0
+    assert [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()] == [1, 2]
+    assert "model.safetensors: 2 steps" in capsys.readouterr().out
+    assert (tmp_path / "run" / "config.yaml").read_text().count("seed: 3") == 1
+
+
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, capsys):
+    (tmp_path / "small.yaml").write_text(SMALL)
+    assert main(["train", str(tmp_path / "small.yaml"), "--set", "optimizer.speed=1"]) == 2
+    assert capsys.readouterr().err.startswith("optimizer.speed is not known: expected one of lr, ")
+    assert main(["train", str(tmp_path / "nothing.yaml")]) == 2
+    assert "nothing.yaml is not a readable YAML file" in capsys.readouterr().err

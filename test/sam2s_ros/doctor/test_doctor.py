@@ -1,0 +1,86 @@
+"""The doctor on this machine, and its judgement of what it may find on others."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+
+import pytest
+
+from sam2s_ros.doctor import checks as doctor
+from sam2s_ros.doctor.checks import Finding, Level, examine, exports, usable
+from sam2s_ros.doctor.dds_loss import Measured
+from sam2s_ros.processes import dds
+
+
+def by_name(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.what: finding for finding in findings}
+
+
+def test_this_machine_is_usable():
+    findings = examine(measure=False)
+    assert usable(findings), findings
+    found = by_name(findings)
+    assert {"Python", "torch", "CUDA", "ROS", "ROS interfaces", "DDS profile"} <= set(found)
+    assert all(f.advice for f in findings if f.level is not Level.OK)
+    assert doctor.table(findings).row_count == len(findings)
+
+
+@pytest.mark.parametrize(
+    ("measured", "profile", "level"),
+    [
+        (Measured(150, 150, 2.0), True, Level.OK),
+        (Measured(150, 149, 2.0), False, Level.OK),
+        (Measured(150, 120, 9.0), True, Level.WARN),
+        (Measured(150, 11, 27.0), False, Level.WARN),
+        (Measured(150, 11, 27.0), True, Level.FAIL),
+        (Measured(150, 0, None), True, Level.FAIL),
+    ],
+)
+def test_loss_is_judged(measured, profile, level):
+    finding = doctor._judged("dds", measured, profile)
+    assert finding.level is level and f"{measured.received} of {measured.sent} arrived" in finding.seen
+    assert bool(finding.advice) == (level is not Level.OK)
+
+
+def test_interfaces_are_those_of_the_share_folder(monkeypatch, tmp_path):
+    share = dds.share_directory()
+    count = {kind: len(list((share / kind).glob(f"*.{kind}"))) for kind in ("msg", "srv")}
+    finding = doctor._interfaces()
+    assert finding.level is Level.OK
+    assert finding.seen == f"{count['msg']} messages and {count['srv']} services of sam2s_ros"
+
+    monkeypatch.setattr(dds, "share_directory", lambda: tmp_path)
+    finding = doctor._interfaces()
+    assert finding.level is Level.FAIL and "has no *.msg files" in finding.seen
+    for name in ("msg/TrackedMasks.msg", "msg/Newer.msg", "srv/GetState.srv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    finding = doctor._interfaces()
+    assert finding.level is Level.FAIL and finding.seen == "Newer missing" and finding.advice
+
+
+def test_little_shared_memory_is_found(monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(64 << 20, 0, 64 << 20))
+    finding = doctor._shared_memory()
+    assert finding.level is Level.WARN and "64 of 64 MiB" in finding.seen and "--shm-size" in finding.advice
+
+
+def test_a_profile_that_is_not_there_is_found(monkeypatch):
+    monkeypatch.setenv(dds.PROFILE_VARIABLES[0], "/no/profile.xml")
+    finding = doctor._profile()
+    assert finding.level is Level.FAIL and "/no/profile.xml does not exist" in finding.seen
+    assert not usable([finding])
+
+
+def test_exports_are_what_is_not_set(monkeypatch):
+    for name in (*dds.PROFILE_VARIABLES, *dds.MALLOC_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MALLOC_TOP_PAD_", dds.MALLOC_VARIABLES["MALLOC_TOP_PAD_"])
+    lines = exports([doctor._profile(), doctor._allocator()]).splitlines()
+    names = [line.split()[1].split("=")[0] for line in lines]
+    assert names == [*dds.PROFILE_VARIABLES, "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX"]
+    for name, value in dds.environment().items():
+        monkeypatch.setenv(name, value)
+    assert exports([doctor._profile(), doctor._allocator()]) == ""

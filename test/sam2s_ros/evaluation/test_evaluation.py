@@ -1,0 +1,375 @@
+"""`sam2s eval` end to end: figures, files, refusals, a run that is killed, processes that die."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from rosbags.highlevel import AnyReader
+
+from sam2s_model.evaluation.protocol import Protocol
+from sam2s_ros.commands.cli import main
+from sam2s_ros.evaluation.run import EvalOptions, run_evaluation
+from sam2s_ros.evaluation.sources import Source
+from sam2s_ros.evaluation.task import Engine
+
+SCENES = [f"scene:?width=96&height=80&frames=8&seed={seed}" for seed in (2, 3, 4)]
+SMALL = ("--checkpoint", "sam2s_pico", "--image-size", "64", "--device", "cpu")
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+
+
+def evaluated(output: Path, *arguments: str) -> int:
+    return main(["eval", *SMALL, *arguments, "--output", str(output)])
+
+
+def report(output: Path) -> dict:
+    return json.loads((output / "report.json").read_text())
+
+
+def without_times(output: Path) -> tuple[dict, str]:
+    found = report(output)
+    del found["timing"]
+    return found, (output / "frames.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbed."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    assert evaluated(output, *SCENES, "--overlay", "--masks") == 0
+    return output
+
+
+def test_p33_report(whole):
+    found = report(whole)
+    assert found["frames_read"] == 24 and found["failed"] == found["attempts"] == {} and found["protocol"] == "mask"
+    assert [r["frames_read"] for r in found["recordings"]] == [8, 8, 8]
+    assert [r["scored_frames"] for r in found["recordings"]] == [6, 6, 6]
+    for name in ("j", "f", "jf", "dice", "ciou"):
+        values = [data_set[name] for data_set in found["data_sets"]]
+        assert found["overall"][name] == pytest.approx(np.mean(values)) and all(0 < v <= 1 for v in values)
+    assert len(found["configuration"]["checkpoint_sha256"]) == 64 and found["versions"]["torch"]
+    assert (
+        found["timing"]["fps"] > 0 and found["timing"]["memory_bytes"] > 0 and found["timing"]["step_ms"]["count"] == 18
+    )
+
+
+def test_frames_csv_has_what_the_figures_are_made_of(whole):
+    rows = list(csv.DictReader((whole / "frames.csv").open()))
+    for recording in report(whole)["recordings"]:
+        for own in recording["objects"]:
+            key = (recording["name"], str(own["object"]), "1")
+            mine = [r for r in rows if (r["recording"], r["object"], r["scored"]) == key]
+            assert len(mine) == own["frames"] and mine[0]["class"] == own["class_name"]
+            for name in ("j", "f", "jf", "dice"):
+                assert np.mean([float(r[name]) for r in mine]) == pytest.approx(own[name])
+
+
+def test_html_needs_nothing_else(whole):
+    page = (whole / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page) and "http" not in page.replace("http-equiv", "")
+    objects = sum(len(r["objects"]) for r in report(whole)["recordings"])
+    assert page.count("data:image/jpeg;base64,") == 9 and page.count("<polyline") == objects
+    assert "width=device-width" in page and report(whole)["configuration"]["checkpoint_sha256"] in page
+    picture = np.frombuffer(base64.b64decode(re.search(r"base64,([^\"]+)", page)[1]), np.uint8)
+    assert cv2.imdecode(picture, cv2.IMREAD_COLOR).shape == (80, 96, 3)
+
+
+def test_overlay_and_masks(whole):
+    for recording in report(whole)["recordings"]:
+        key = f"{recording['data_set']}/{recording['name']}"
+        with av.open(str(whole / "overlay" / f"{key}.mp4")) as container:
+            assert len(list(container.decode(video=0))) == 8
+        masks = sorted((whole / "masks" / key).iterdir())
+        ids = {own["object"] for own in recording["objects"]}
+        assert len(masks) == 8 and all(
+            set(np.unique(cv2.imread(str(m), cv2.IMREAD_UNCHANGED))) <= {0, *ids} for m in masks
+        )
+
+
+def square(i: int, label: int) -> np.ndarray:
+    mask = np.zeros((80, 96), np.uint8)
+    mask[8 + 36 * (label % 2) : 36 + 36 * (label % 2), 10 + 3 * i : 40 + 3 * i] = 1
+    return mask
+
+
+def test_masks_have_the_ids_of_the_ground_truth(tmp_path):
+    """Object 7 is prompted first, since object 3 appears later; another program scores the PNGs as the report does."""
+    for i in range(8):
+        labels = square(i, 7) * 7 + (square(i, 2) * 3 if i >= 2 else 0)
+        for below, pixels in (("JPEGImages/a", np.dstack([labels * 30] * 3)), ("Annotations/a", labels)):
+            (tmp_path / "vos" / below).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "vos" / below / f"{i:05d}.png"), pixels)
+    assert evaluated(tmp_path / "out", str(tmp_path / "vos"), "--masks") == 0
+    (recording,) = report(tmp_path / "out")["recordings"]
+    for own in recording["objects"]:
+        scores = []
+        for i in range(1 if own["object"] == 7 else 3, 7):
+            read = (
+                cv2.imread(str(folder / f"{i:05d}.png"), -1) == own["object"]
+                for folder in (tmp_path / "vos/Annotations/a", tmp_path / "out/masks/vos/a")
+            )
+            truth, found = read
+            scores.append(np.count_nonzero(truth & found) / max(1, np.count_nonzero(truth | found)))
+        assert np.mean(scores) == pytest.approx(own["j"], abs=1e-6)
+    assert max(own["j"] for own in recording["objects"]) > 0
+
+
+def test_masks_of_objects_in_folders_that_begin_with_0(tmp_path):
+    for i in range(4):
+        for below, pixels in (
+            ("JPEGImages_24fps/v", np.dstack([square(i, 0) * 200] * 3)),
+            *((f"Annotations_6fps/v/{k:03d}", square(i, k) * 255) for k in (0, 1)),
+        ):
+            (tmp_path / "sav" / below).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "sav" / below / f"{i:05d}.png"), pixels)
+    assert evaluated(tmp_path / "out", str(tmp_path / "sav"), "--masks", "--scored", "all") == 0
+    written = sorted(
+        p.relative_to(tmp_path / "out/masks/sav/v").as_posix() for p in (tmp_path / "out/masks").rglob("*.png")
+    )
+    assert written == [f"{k:03d}/{i:05d}.png" for k in (0, 1) for i in range(4)]
+    assert set(np.unique(cv2.imread(str(tmp_path / "out/masks/sav/v/000/00000.png"), -1))) == {0, 255}
+
+
+def test_masks_bag(tmp_path):
+    assert evaluated(tmp_path / "out", SCENES[0], "--frames", "3", "--masks-bag") == 0
+    (path,) = (tmp_path / "out" / "masks").rglob("*.mcap")
+    found: dict[str, list] = {}
+    with AnyReader([path]) as reader:
+        for connection, stamp, raw in reader.messages():
+            message = reader.deserialize(raw, connection.msgtype)
+            header = message.header.stamp
+            assert header.sec * 10**9 + header.nanosec == stamp
+            found.setdefault(connection.topic, []).append(message)
+    assert {topic: len(messages) for topic, messages in found.items()} == {
+        "/tracker/masks": 3, "/tracker/label_image": 3, "/tracker/overlay/compressed": 3,
+    }  # fmt: skip
+    for masks, image in zip(found["/tracker/masks"], found["/tracker/label_image"]):
+        assert image.encoding == "mono8" and np.array_equal(image.data, masks.label_image.data)
+        assert len(masks.objects) == 2 and {o.label for o in masks.objects} >= set(np.unique(image.data)) - {0, 255}
+    overlay = cv2.imdecode(found["/tracker/overlay/compressed"][0].data, cv2.IMREAD_COLOR)
+    assert overlay.shape == (80, 96, 3)
+    assert [m.header.stamp for m in found["/tracker/masks"]][1].nanosec == 40_000_000, "the recording's own times"
+
+
+def test_a_finished_evaluation_is_not_done_again(whole, capsys):
+    before = {p: p.stat().st_mtime_ns for p in (whole / "recordings").rglob("*.json")}
+    assert evaluated(whole, *SCENES, "--overlay", "--masks") == 0
+    assert "3 of 3 recordings are there already" in capsys.readouterr().out
+    assert before == {p: p.stat().st_mtime_ns for p in (whole / "recordings").rglob("*.json")}
+
+
+def test_another_configuration_is_refused(whole, tmp_path, capsys):
+    prompt, threads = "with protocol.prompt 'mask', and this one has 'box'", "with threads 1, and this one has 2"
+    for change, text in ((["--prompt", "box"], prompt), (["--threads", "2"], threads)):
+        assert evaluated(whole, *SCENES, "--overlay", "--masks", *change) == 2
+        assert text in (error := capsys.readouterr().err) and error.endswith("give another --output\n")
+    (tmp_path / "recordings").mkdir()
+    assert evaluated(tmp_path, *SCENES) == 2
+    assert "has recordings but no evaluation.json: it is not of `sam2s eval`" in capsys.readouterr().err
+
+
+def test_killed_and_resumed_it_gives_the_same_report(whole, tmp_path):
+    output = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "sam2s_ros.commands.cli",
+        "eval",
+        *SCENES,
+        "--overlay",
+        "--masks",
+        *SMALL,
+        "--output",
+        str(output),
+    ]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (done := list(output.glob("recordings/*/*.json"))) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 1 <= len(done) < 3 and not (output / "report.json").exists()
+    written = done[0].stat().st_mtime_ns
+    assert evaluated(output, *SCENES, "--overlay", "--masks") == 0
+    assert without_times(output) == without_times(whole)
+    assert done[0].stat().st_mtime_ns == written
+
+
+def test_processes_give_the_same_report(whole, tmp_path):
+    output = tmp_path / "out"
+    assert evaluated(output, *SCENES, "--overlay", "--masks", "--jobs", "2") == 0
+    assert without_times(output) == without_times(whole)
+
+
+def folder(root: Path, count: int = 6, broken_frames=()) -> Path:
+    """A bright square that moves, with binary masks."""
+    for kind in ("frames", "masks"):
+        (root / kind).mkdir(parents=True)
+    for i in range(count):
+        image, mask = np.full((80, 96, 3), 60, np.uint8), np.zeros((80, 96), np.uint8)
+        image[20:50, 10 + 4 * i : 40 + 4 * i], mask[20:50, 10 + 4 * i : 40 + 4 * i] = 220, 255
+        cv2.imwrite(str(root / "frames" / f"{i:05d}.png"), image)
+        cv2.imwrite(str(root / "masks" / f"{i:05d}.png"), mask)
+    for i in broken_frames:
+        (root / "frames" / f"{i:05d}.png").write_bytes(b"no image")
+    return root
+
+
+def test_interrupted_it_reports_what_there_is(tmp_path):
+    """Ctrl-C after the first recording; then the same options go on."""
+    options = EvalOptions(
+        tuple(map(Source, SCENES[:2])), Path("sam2s_pico"), tmp_path / "out", Engine("", "sam2s_pico", image_size=64, device="cpu"),
+        Protocol(frames=3), say=lambda line: None,
+    )  # fmt: skip
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    found = run_evaluation(options, interrupt)
+    assert found["interrupted"] and found["frames_read"] == 3 and report(tmp_path / "out") == found
+    found = run_evaluation(options)
+    assert not found["interrupted"] and found["frames_read"] == 6
+    with pytest.raises(KeyboardInterrupt):  # nothing to report
+        run_evaluation(
+            replace(options, output=tmp_path / "none"), lambda done, total: signal.raise_signal(signal.SIGINT)
+        )
+
+
+def test_p33_what_cannot_be_read_is_listed_and_the_report_is_written(tmp_path, capsys):
+    folder(tmp_path / "set" / "good", broken_frames=(2,))
+    folder(tmp_path / "set" / "empty", broken_frames=range(6))
+    assert evaluated(tmp_path / "out", str(tmp_path / "set")) == 1
+    found = report(tmp_path / "out")
+    assert [r["name"] for r in found["recordings"]] == ["good"] and found["recordings"][0]["frames_read"] == 5
+    assert found["recordings"][0]["odd"] == dict(count=1, named=["frame 00002.png cannot be decoded"])
+    assert list(found["failed"]) == ["set/empty"] and "no readable frame" in found["failed"]["set/empty"]
+    out = capsys.readouterr().out
+    assert "failed: set/empty" in out and "1 odd images or masks left out" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["/no/where"], "/no/where does not exist"),
+        ([SCENES[0], "--prompt", "scribble"], "prompt is 'scribble': expected one of 'mask', 'box', 'clicks'"),
+        ([SCENES[0], "--only", "other"], "there is no recording 'other': expected one of scene_width96"),
+        ([SCENES[0], "--layout", "davis"], "is not laid out as davis"),
+        ([SCENES[0], "--checkpoint", "/no/model.pt"], "'/no/model.pt' does not exist"),
+        ([SCENES[0], "--policy", "best"], "policy is 'best'"),
+        ([SCENES[0], "--truth", "masks"], "masks cannot be read"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_code_2(arguments, expected, tmp_path, capsys):
+    assert evaluated(tmp_path / "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert expected in error and len(error.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("recordings")), "so that the corrected command can use the folder"
+
+
+def test_compare(whole, tmp_path, capsys):
+    assert evaluated(tmp_path / "box", *SCENES, "--prompt", "box", "--overlay", "--masks") == 0
+    command = [
+        "eval",
+        "compare",
+        str(whole),
+        str(tmp_path / "box"),
+        str(whole),
+        "--output",
+        str(tmp_path / "differences.json"),
+    ]
+    assert main([*command, "--draws", "500"]) == 0
+    found = json.loads((tmp_path / "differences.json").read_text())["others"]
+    of_box, of_itself = found[str(tmp_path / "box")], found[str(whole)]
+    expected = report(tmp_path / "box")["overall"]["jf"] - report(whole)["overall"]["jf"]
+    assert of_box["overall"]["jf"]["difference"] == pytest.approx(expected)
+    assert of_itself["overall"]["jf"]["difference"] == 0 and list(of_box["configurations"]) == ["protocol.prompt"]
+    out = capsys.readouterr().out
+    assert "no interval: each data set has one recording" in out and "same configuration" in out
+    assert main(["eval", "compare", str(whole)]) == 2 and main(["eval", "compare", str(whole), str(tmp_path)]) == 2
+    errors = capsys.readouterr().err
+    assert "there is 1 report: expected at least two" in errors and "is not a report of `sam2s eval`" in errors
+
+
+@pytest.mark.skipif(not (SHARED / "davinci" / "s5").is_dir(), reason=f"{SHARED}/davinci is not there")
+def test_real_recordings(tmp_path):
+    sparse = SHARED / "laparoscopy_clip"
+    assert (
+        evaluated(tmp_path / "davinci", str(SHARED / "davinci"), "--only", "s5", "--frames", "4", "--prompt", "clicks")
+        == 0
+    )
+    assert report(tmp_path / "davinci")["recordings"][0]["scored_frames"] == 2
+    video = (str(sparse / "endo.mp4"), "--truth", str(sparse / "sparse_masks_640x360"), "--frames", "32")
+    assert evaluated(tmp_path / "sparse", *video, "--scored", "all") == 0
+    (recording,) = report(tmp_path / "sparse")["recordings"]
+    assert (recording["frames_read"], recording["annotated"]) == (32, 2) and recording["odd"]["count"] == 0
+
+
+def changed(root: Path, change) -> Path:
+    """The folder above with masks changed: change(i, mask) -> mask, or None for no file."""
+    for path in sorted((folder(root) / "masks").iterdir()):
+        mask = change(int(path.stem), cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+        path.unlink() if mask is None else cv2.imwrite(str(path), mask)
+    return root
+
+
+NOTHING = {
+    "16 bits": (lambda i, m: m.astype(np.uint16), "none of its 6 frames has a mask: 6 images or masks were left out, the first: mask"),
+    "colour": (lambda i, m: np.dstack([m * 0, m * 0, m]), "the first: mask .*00000.png is in colour"),
+    "half the size": (lambda i, m: m[::2, ::2], "the first: the mask of frame 00000.png is 48x40, its image is 96x80"),
+    "two masks": (lambda i, m: m if i < 2 else None, "2 annotated frames leave none to score, since .*--scored all counts both"),
+    "no files but JSON that is none": (None, "the first: .*00000.json is not a file of labelme, nor of COCO"),
+    "no object": (lambda i, m: m * 0, "no object is seen in its 6 annotated frames"),
+    "no mask": (lambda i, m: None, "none of its 6 frames has a mask"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_an_evaluation_that_scored_nothing_fails_and_says_why(name, tmp_path, capsys):
+    change, expected = NOTHING[name]
+    changed(tmp_path / "clip", change or (lambda i, mask: None))
+    for i in range(6 if change is None else 0):
+        (tmp_path / "clip" / "masks" / f"{i:05d}.json").write_text("{}")
+    assert evaluated(tmp_path / "out", str(tmp_path / "clip")) == 1
+    out = capsys.readouterr().out
+    assert re.search(f"nothing was scored of clip/clip: .*{expected}", out), out
+    assert list(report(tmp_path / "out")["unscored"]) == ["clip/clip"]
+
+
+def test_what_was_left_out_is_counted_and_the_first_is_named(tmp_path, capsys):
+    clip = folder(tmp_path / "clip")
+    for path in sorted((clip / "masks").iterdir())[4:]:
+        path.rename(path.with_name("0" + path.name))
+    assert evaluated(tmp_path / "out", str(clip)) == 0
+    out = capsys.readouterr().out
+    assert (
+        "masks of clip: 6 masks, binary, 255 is object 1; 2 have the name of no image, the first is 000004.png" in out
+    )
+    assert "6 frames read, none dropped, 2 of them without a mask; 2 odd images or masks left out" in out
+    assert "clip/clip: 2 left out, the first: mask 000004.png has the name of no image" in out
+
+
+def test_masks_that_are_none_fail_their_recording(tmp_path, capsys):
+    def grey(i, mask):
+        return cv2.resize(cv2.resize(mask // 3 + np.roll(mask, 40, 0) // 4, None, fx=0.4, fy=0.4), (96, 80))
+
+    assert evaluated(tmp_path / "out", str(changed(tmp_path / "clip", grey))) == 1
+    assert re.search("clip/clip failed: masks of clip: .* only along edges", capsys.readouterr().out)
+    assert evaluated(tmp_path / "other", str(tmp_path / "clip"), "--mask-values", "binary") in (0, 1)
+    assert "binary, as asked for" in capsys.readouterr().out
+    assert evaluated(tmp_path / "third", str(tmp_path / "clip"), "--mask-values", "void") == 2
+    assert "mask_values is 'void': expected one of auto, labels, binary" in capsys.readouterr().err

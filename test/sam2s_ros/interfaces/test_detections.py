@@ -1,0 +1,74 @@
+"""Detections for those who read vision_msgs: what of a frame's tracks they tell, and that nothing happens without it."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+
+import numpy as np
+import pytest
+import rclpy
+from rclpy.logging import LoggingSeverity
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message, serialize_message
+from std_msgs.msg import Header
+
+from sam2s_model.tracks import State, Tracks
+from sam2s_ros.interfaces.detections import Detection2DArray, detections_message
+from sam2s_ros.tracker.health import Health
+from sam2s_ros.tracker.outputs import Outputs
+
+MISSING = importlib.util.find_spec("vision_msgs") is None
+NEEDED = pytest.mark.skipif(
+    MISSING, reason="vision_msgs is not installed: it comes with a ROS distribution, PyPI has none"
+)
+
+
+@pytest.fixture
+def outputs_node(capfd):
+    """A node with the tracker's outputs, in a context of its own."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = Node("tracker", context=context, enable_rosout=False)
+    node.get_logger().set_level(LoggingSeverity.DEBUG)
+    Outputs(node, Health(), time.time_ns, print)
+    yield node
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_the_topic_is_there_exactly_where_the_message_is(outputs_node, capfd):
+    topics = {name for name, _ in outputs_node.get_publisher_names_and_types_by_node("tracker", "/")}
+    assert ("/tracker/detections" in topics) != MISSING and "/tracker/masks" in topics
+    assert (Detection2DArray is None) == MISSING
+    assert ("vision_msgs is not installed: no ~/detections" in capfd.readouterr().err) == MISSING
+
+
+def tracks_of(*states: State) -> Tracks:
+    n, label_map = len(states), np.zeros((20, 30), np.uint8)
+    label_map[2:8, 3:13] = 1
+    return Tracks(
+        stamp=5, label_map=label_map, object_ids=np.arange(7, 7 + n), labels=np.arange(1, 1 + n, dtype=np.uint8),
+        class_ids=np.full(n, 2, np.uint8), class_names=("grasper",) * n, states=np.array(states, np.uint8),
+        scores=np.full(n, 0.75, np.float32), predicted_ious=np.full(n, 0.5, np.float32),
+        boxes=np.array([[3, 2, 13, 8]] * n, np.int32), areas=np.full(n, 60), centroids=np.full((n, 2), 7.5, np.float32),
+    )  # fmt: skip
+
+
+@NEEDED
+def test_tracked_objects_are_detections_with_the_header():
+    header = Header(frame_id="endoscope")
+    header.stamp.sec = 12
+    made = detections_message(tracks_of(State.TRACKED, State.SUSPECT, State.OCCLUDED, State.LOST), header)
+    msg = deserialize_message(serialize_message(made), Detection2DArray)
+    [found] = msg.detections
+    assert msg.header == header == found.header and found.id == "7"
+    assert (found.bbox.center.position.x, found.bbox.center.position.y) == (7.5, 4.5)
+    assert (found.bbox.size_x, found.bbox.size_y) == (10.0, 6.0)
+    [result] = found.results
+    assert (result.hypothesis.class_id, result.hypothesis.score) == ("grasper", 0.75)
+
+
+@NEEDED
+def test_a_frame_without_tracked_objects_is_an_empty_message():
+    assert detections_message(tracks_of(State.LOST), Header()).detections == []

@@ -1,0 +1,180 @@
+"""Bags of both storages as a source, written here with `rosbags`."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from sam2s_model.errors import SourceError
+from sam2s_ros.replay.sources import open_source
+
+H, W = 48, 64
+
+
+def picture(index: int, height: int = H, width: int = W) -> np.ndarray:
+    """(H, W, 3) uint8 RGB whose red says which one it is; green and blue differ, so that a swap of channels shows."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0], image[..., 1], image[..., 2] = 10 + 8 * index, 30, 200
+    return image
+
+
+def truth(index: int) -> np.ndarray:
+    mask = np.zeros((H, W), np.uint8)
+    mask[5:20, index : index + 10] = 1
+    mask[30:40, 20:30] = 2
+    return mask
+
+
+def check_pictures(source, count: int, tolerance: int = 0) -> list:
+    frames = list(source)
+    assert [f.index for f in frames] == list(range(count))
+    stamps = [f.stamp_ns for f in frames]
+    assert stamps == sorted(set(stamps)) and stamps[0] > 0
+    for frame in frames:
+        assert (
+            frame.image.shape == (*source.size, 3) and frame.image.dtype == np.uint8 and frame.image.flags.c_contiguous
+        )
+        difference = frame.image.astype(int) - picture(frame.index)
+        assert np.abs(difference).max() <= tolerance, frame.name
+    return frames
+
+
+STORES = get_typestore(Stores.ROS2_JAZZY)
+
+
+def image_message(rgb: np.ndarray, stamp_ns: int, encoding: str = "rgb8"):
+    header = _header(stamp_ns)
+    pixels = rgb[..., ::-1] if encoding == "bgr8" else rgb
+    channels = 1 if pixels.ndim == 2 else 3
+    return STORES.types["sensor_msgs/msg/Image"](
+        header=header, height=rgb.shape[0], width=rgb.shape[1], encoding=encoding, is_bigendian=0,
+        step=rgb.shape[1] * channels, data=np.ascontiguousarray(pixels).reshape(-1),
+    )  # fmt: skip
+
+
+def compressed_message(rgb: np.ndarray, stamp_ns: int):
+    _, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    return STORES.types["sensor_msgs/msg/CompressedImage"](
+        header=_header(stamp_ns), format="png", data=data.reshape(-1)
+    )
+
+
+def _header(stamp_ns: int):
+    time = STORES.types["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+    return STORES.types["std_msgs/msg/Header"](stamp=time, frame_id="camera")
+
+
+def write_bag(path, messages, storage=StoragePlugin.MCAP) -> None:
+    """messages: (topic, type, message, recording time in ns)"""
+    with Writer(path, version=9, storage_plugin=storage) as writer:
+        connections = {}
+        for topic, kind, message, at in messages:
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=STORES)
+            writer.write(connections[topic], at, STORES.serialize_cdr(message, kind))
+
+
+IMAGE, COMPRESSED, STRING = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "std_msgs/msg/String"
+T0 = 1_700_000_000_000_000_000
+
+
+def stamp(index: int) -> int:
+    return T0 + index * 50_000_000
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3], ids=["mcap", "sqlite3"])
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8"])
+def test_bag_of_images(tmp_path, storage, encoding):
+    text = STORES.types[STRING](data="other")
+    messages = [("/camera/image", IMAGE, image_message(picture(i), stamp(i), encoding), stamp(i) + 7) for i in range(6)]
+    write_bag(tmp_path / "bag", [*messages, ("/chatter", STRING, text, stamp(6))], storage)
+    source = open_source(tmp_path / "bag")
+    assert (source.kind, source.size, source.length, source.topic) == ("bag", (H, W), 6, "/camera/image")
+    frames = check_pictures(source, 6)
+    assert [f.stamp_ns for f in frames] == [stamp(i) for i in range(6)]
+    (file,) = (p for p in (tmp_path / "bag").iterdir() if p.suffix in (".mcap", ".db3"))
+    assert len(list(open_source(file))) == 6
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    assert len(list(open_source(tmp_path / "bag"))) == 6
+
+
+def test_rate_of_a_bag(tmp_path):
+    messages = [("/camera", IMAGE, image_message(picture(i), stamp(i)), stamp(i)) for i in range(11)]
+    write_bag(tmp_path / "bag", messages)
+    assert open_source(tmp_path / "bag").fps == pytest.approx(20.0, rel=1e-3)
+
+
+def test_bag_of_compressed_images(tmp_path):
+    messages = [
+        ("/camera/compressed", COMPRESSED, compressed_message(picture(i), stamp(i)), stamp(i)) for i in range(4)
+    ]
+    write_bag(tmp_path / "bag", messages)
+    check_pictures(open_source(tmp_path / "bag"), 4)
+
+
+@pytest.mark.parametrize("mask_delay", [-30_000_000, 1, 170_000_000], ids=["before", "after", "three images later"])
+def test_bag_with_masks(tmp_path, mask_delay):
+    messages = []
+    for i in range(12):
+        messages.append(("/camera", IMAGE, image_message(picture(i), stamp(i)), stamp(i)))
+        if i != 5:
+            messages.append(("/truth", IMAGE, image_message(truth(i), stamp(i), "mono8"), stamp(i) + mask_delay))
+    write_bag(tmp_path / "bag", sorted(messages, key=lambda m: m[3]))
+    source = open_source(tmp_path / "bag", topic="camera", mask_topic="/truth")
+    frames = check_pictures(source, 12)
+    assert [f.mask is None for f in frames] == [i == 5 for i in range(12)]
+    assert all(np.array_equal(f.mask, truth(f.index)) for f in frames if f.index != 5)
+
+
+def test_bag_with_two_cameras_needs_a_topic(tmp_path):
+    messages = [(f"/{side}", IMAGE, image_message(picture(0), stamp(0)), stamp(0)) for side in ("left", "right")]
+    write_bag(tmp_path / "bag", messages)
+    with pytest.raises(SourceError, match="2 image topics, give one of them: /left, /right"):
+        open_source(tmp_path / "bag")
+    with pytest.raises(SourceError, match="no images on topic '/middle': its image topics are: /left, /right"):
+        open_source(tmp_path / "bag", topic="/middle")
+    assert open_source(tmp_path / "bag", topic="left").topic == "/left"
+    assert open_source(tmp_path / "bag", mask_topic="left").topic == "/right"
+
+
+def test_bag_without_images(tmp_path):
+    write_bag(tmp_path / "bag", [("/chatter", STRING, STORES.types[STRING](data="x"), 1)])
+    with pytest.raises(SourceError, match="has no image topic: its topics are: /chatter"):
+        open_source(tmp_path / "bag")
+
+
+def test_odd_images_in_a_bag(tmp_path):
+    pictures = [picture(0), picture(1, H + 2), picture(2), picture(3)]
+    messages = [["/camera", IMAGE, image_message(p, stamp(i)), stamp(i)] for i, p in enumerate(pictures)]
+    messages[2][2].encoding = "32FC1"
+    write_bag(tmp_path / "bag", messages)
+    source = open_source(tmp_path / "bag")
+    assert [f.index for f in source] == [0, 3]
+    assert "64x50" in source.odd[0] and "32FC1" in source.odd[1]
+
+
+def test_header_without_stamp_takes_the_recording_time(tmp_path):
+    write_bag(tmp_path / "bag", [("/camera", IMAGE, image_message(picture(i), 0), stamp(i)) for i in range(3)])
+    assert [f.stamp_ns for f in open_source(tmp_path / "bag")] == [stamp(i) for i in range(3)]
+
+
+def test_stamps_that_do_not_ascend_are_left_out(tmp_path):
+    """The header stamps are 0, 1, 1, 0, 2, 3 intervals; masks go with the stamps that stay."""
+    stamps = [stamp(i) for i in (0, 1, 1, 0, 2, 3)]
+    messages = []
+    for i, at in enumerate(stamps):
+        messages.append(("/camera", IMAGE, image_message(picture(i), at), stamp(i)))
+        messages.append(("/truth", IMAGE, image_message(truth(i), at, "mono8"), stamp(i) + 1))
+    write_bag(tmp_path / "bag", messages)
+    for options in ({}, {"mask_topic": "/truth"}):
+        source = open_source(tmp_path / "bag", topic="/camera", **options)
+        frames = list(source)
+        assert [f.index for f in frames] == [0, 1, 4, 5]
+        assert [f.stamp_ns for f in frames] == [stamp(i) for i in range(4)]
+        assert source.odd_count == 2
+        assert f"frame 000002 has stamp {stamp(1)} ns, not after {stamp(1)} ns" in source.odd[0]
+        assert f"frame 000003 has stamp {stamp(0)} ns, not after {stamp(1)} ns" in source.odd[1]
+    assert all(np.array_equal(f.mask, truth(f.index)) for f in frames)

@@ -1,0 +1,200 @@
+"""What the status says in every situation, and that its counters agree."""
+
+from dataclasses import replace
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.serialization import deserialize_message, serialize_message
+
+from sam2s_ros.interfaces.parameters import NodeConfig
+from sam2s_ros.msg import TrackerStatus
+from sam2s_ros.tracker.health import Health, Outcome, Situation, View, resident_bytes
+
+S = 10**9
+CONFIG = NodeConfig(input_timeout=0.5, step_timeout=1.0, warn_latency=0.2, warn_dropped=0.5)
+VIEW = View(model="m/none", device="cpu (1 threads)", objects=(1, 4), revision=3, memory_bytes=99)
+CHOSEN = replace(VIEW, chosen="using sam2s_nano, the package's default on a CPU")
+
+
+def situation(now=10 * S, view=VIEW, busy=None, active=True, enabled=True, note=""):
+    return Situation(now, view, busy, active, enabled, note)
+
+
+def running(age=0.1):
+    health = Health()
+    health.received()
+    health.accepted(5, int(10 * S - age * S))
+    health.published(5, 10 * S, latency=0.05, step=0.04)
+    return health
+
+
+def failed():
+    health = running()
+    health.received()
+    health.ended(Outcome.ERROR, "RuntimeError: boom")
+    return health
+
+
+def late(flagged):
+    health = running()
+    health.received()
+    if flagged:
+        health.published(6, 10 * S, latency=0.5, step=0.4, late="0.50 s after their image")
+    else:
+        health.ended(Outcome.LATE, "0.50 s after their image")
+    return health
+
+
+def recovered():
+    health = failed()
+    health.received()
+    health.published(6, 10 * S, latency=0.05, step=0.04)
+    return health
+
+
+def refused():
+    health = Health()
+    health.received()
+    health.ended(Outcome.IMAGE, "encoding 'foo' is not supported")
+    return health
+
+
+def unusable(health=None):
+    health = health or Health()
+    health.received()
+    health.accepted(6, int(9.9 * S))
+    health.ended(Outcome.IMAGE, "jpeg is cut short", accepted=True)
+    return health
+
+
+def used_again():
+    health = unusable()
+    health.received()
+    health.published(7, 10 * S, latency=0.05, step=0.04)
+    return health
+
+
+@pytest.mark.parametrize(
+    "health, at, state, said",
+    [
+        (Health(), situation(view=None, note="no such file"), "UNKNOWN", "not configured: no such file"),
+        (Health(), situation(active=False), "INACTIVE", "not active"),
+        (Health(), situation(), "WAITING", "no image so far"),
+        (refused(), situation(), "WAITING", "encoding 'foo' is not supported"),
+        (running(), situation(), "RUNNING", "2 objects"),
+        (
+            Health(),
+            situation(active=False, view=CHOSEN),
+            "INACTIVE",
+            "not active; using sam2s_nano, the package's default",
+        ),
+        (
+            Health(),
+            situation(view=CHOSEN),
+            "WAITING",
+            "no image so far; using sam2s_nano, the package's default on a CPU",
+        ),
+        (running(), situation(view=CHOSEN), "RUNNING", "2 objects; using sam2s_nano, the package's default on a CPU"),
+        (running(age=0.6), situation(), "STALE_INPUT", "no usable image for 0.60 s: input_timeout is 0.5 s"),
+        (running(), situation(enabled=False), "DISABLED", "~/enable"),
+        (running(), situation(busy=0.9), "RUNNING", "2 objects"),
+        (running(age=3), situation(busy=1.1), "ERROR", "1.1 s so far: step_timeout is 1 s"),
+        (failed(), situation(), "ERROR", "RuntimeError: boom"),
+        (late(flagged=False), situation(), "ERROR", "0.50 s after"),
+        (late(flagged=True), situation(), "ERROR", "0.50 s after"),
+        (recovered(), situation(), "RUNNING", "2 objects"),
+        (unusable(), situation(), "ERROR", "no image could be used so far: jpeg is cut short"),
+        (unusable(running()), situation(), "ERROR", "no image could be used since stamp 0.000000005: jpeg is cut"),
+        (unusable(), situation(enabled=False), "DISABLED", "~/enable"),
+        (used_again(), situation(), "RUNNING", "2 objects"),
+    ],
+)
+def test_state(health, at, state, said):
+    msg = health.status(at, CONFIG)
+    assert msg.state == getattr(TrackerStatus, f"STATE_{state}") and said in msg.message
+    assert deserialize_message(serialize_message(msg), TrackerStatus).message == msg.message
+
+
+def test_status_carries_counts_ages_and_what_the_tracker_says():
+    msg = recovered().status(situation(now=12 * S), CONFIG)
+    assert (msg.received, msg.published, msg.dropped_error, msg.waiting) == (3, 2, 1, 0)
+    assert msg.input_age == pytest.approx(2.1) and msg.output_age == pytest.approx(2.0)
+    assert msg.latency_p50 == pytest.approx(50) and msg.step_p99 == pytest.approx(40)
+    assert (msg.objects, msg.prompt_revision, msg.model, msg.device, msg.memory_bytes) == (
+        2,
+        3,
+        "m/none",
+        "cpu (1 threads)",
+        99,
+    )
+    assert msg.last_received_stamp.nanosec == 5 and msg.last_published_stamp.nanosec == 6
+
+
+def test_nothing_yet_is_minus_one():
+    msg = Health().status(situation(), CONFIG)
+    assert {msg.input_age, msg.output_age, msg.latency_p50, msg.latency_p99, msg.step_p50, msg.step_p99} == {-1.0}
+
+
+def test_p19_after_a_jump_back_of_the_clock_ages_count_from_there():
+    health = running()  # at 10 s
+    assert health.status(situation(now=2 * S), CONFIG).input_age == 0.0
+    later = health.status(situation(now=3 * S), CONFIG)
+    assert (later.input_age, later.output_age, later.state) == (1.0, 1.0, TrackerStatus.STATE_STALE_INPUT)
+
+
+def test_p08_percentiles_are_of_the_last_thousand():
+    health = Health()
+    for latency in [9.0] * 500 + [0.001 * i for i in range(1000)]:
+        health.published(1, 1, latency=latency, step=latency)
+    msg = health.status(situation(), CONFIG)
+    assert msg.latency_p50 == pytest.approx(499.5, abs=1) and msg.latency_p99 == pytest.approx(989, abs=2)
+
+
+def test_clear_begins_again():
+    health = failed()
+    health.clear()
+    msg = health.status(situation(), CONFIG)
+    assert (msg.received, msg.dropped_error, msg.state) == (0, 0, TrackerStatus.STATE_WAITING)
+
+
+@pytest.mark.parametrize(
+    "health, at, levels",
+    [
+        (running(), situation(), ("OK", "OK")),
+        (running(age=2), situation(), ("STALE", "OK")),
+        (Health(), situation(), ("WARN", "OK")),
+        (Health(), situation(view=None, note="x"), ("OK", "ERROR")),
+        (failed(), situation(), ("WARN", "ERROR")),  # half of the images were dropped
+        (running(), situation(busy=2.0), ("OK", "ERROR")),
+        (Health(), situation(active=False), ("OK", "OK")),
+    ],
+)
+def test_diagnostics_levels(health, at, levels):
+    array = health.diagnostics(health.status(at, CONFIG), CONFIG, "/left/tracker")
+    assert tuple(entry.level for entry in array.status) == tuple(getattr(DiagnosticStatus, level) for level in levels)
+    assert [entry.name for entry in array.status] == ["/left/tracker: input", "/left/tracker: tracking"]
+
+
+def test_diagnostics_thresholds_are_parameters():
+    health = running()  # p99 is 50 ms
+    strict = NodeConfig(warn_latency=0.04)
+    tracking = health.diagnostics(health.status(situation(), strict), strict, "t").status[1]
+    assert tracking.level == DiagnosticStatus.WARN and tracking.message == "latency p99 is 50 ms: warn_latency is 40 ms"
+
+
+def test_a_doubt_is_a_warning_unless_there_is_worse():
+    for health, level in ((running(), DiagnosticStatus.WARN), (failed(), DiagnosticStatus.ERROR)):
+        array = health.diagnostics(health.status(situation(), CONFIG), CONFIG, "t", "2 nodes are called t")
+        assert array.status[1].level == level
+
+
+def test_dropped_share_is_since_the_last_diagnostics():
+    health = refused()
+    first, second = (health.diagnostics(health.status(situation(), CONFIG), CONFIG, "t").status[0] for _ in range(2))
+    assert {v.key: v.value for v in first.values}["dropped_share"] == "1.00"
+    assert {v.key: v.value for v in first.values}["last_refused"] == "encoding 'foo' is not supported"
+    assert {v.key: v.value for v in second.values}["dropped_share"] == "0.00"
+
+
+def test_resident_bytes_is_that_of_a_python_process():
+    assert 10**7 < resident_bytes() < 10**11

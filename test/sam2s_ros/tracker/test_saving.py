@@ -1,0 +1,172 @@
+"""Prompts come back from their file as they were given, on the first image, and never unasked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sam2s_model.config import PICO, TrackerConfig
+from sam2s_model.errors import ConfigError
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.prompts import Prompt
+from sam2s_model.tracking.tracker import Tracker
+from sam2s_ros.interfaces.parameters import NodeConfig
+from sam2s_ros.tracker.prompt_file import PromptFile, PromptSet
+from sam2s_ros.tracker.saving import SavingTracker
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+MASK = np.zeros((48, 64), bool)
+MASK[10:30, 20:40] = True
+BOX = Prompt(class_name="object", box=np.array([10.0, 12.0, 34.0, 36.0], np.float32))
+CLICK = Prompt(points=np.array([[20.5, 30.0]], np.float32), point_labels=np.array([0]))
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return Sam2Model(PICO, 64).eval()
+
+
+@pytest.fixture
+def begin(model, tmp_path):
+    """Makes trackers that keep their prompts in one file: begin(restore) -> tracker, what it said."""
+    file = PromptFile(tmp_path / "prompts.json")
+
+    def make(restore, **config):
+        tracker, said = SavingTracker(model, config=TrackerConfig(**config)), []
+        tracker.warm_up(64, 64)
+        tracker.save_to(file, file.read() if restore else None, said.append)
+        return tracker, said
+
+    make.file = file
+    return make
+
+
+def test_p24_prompts_are_saved_and_restored_on_the_first_image(begin):
+    tracker, _ = begin(restore=True)
+    tracker.step(1, IMAGE)
+    first, second, third = tracker.prompt(0, [BOX, Prompt(mask=MASK), BOX]).object_ids
+    tracker.step(2, IMAGE)
+    corrected = tracker.prompt(0, [Prompt(object_id=first, points=CLICK.points, point_labels=CLICK.point_labels)])
+    tracker.remove([third])
+    saved = begin.file.read()
+    assert saved.size == (48, 64) and {i: len(given) for i, given in saved.prompts.items()} == {first: 2, second: 1}
+    np.testing.assert_array_equal(saved.prompts[second][0].mask, MASK)
+    np.testing.assert_array_equal(saved.prompts[first][0].box, BOX.box)
+    assert saved.prompts[first][0].class_name == "object"
+
+    again, said = begin(restore=True)
+    tracks = again.step(7, IMAGE)
+    assert len(tracks) == 2 and set(tracks.class_names) == {"object", "instrument"} and tracks.stamp == 7
+    assert len(said) == 1 and "2 objects were restored from" in said[0]
+    # the same prompts on the same image, so the same masks as on the frame that was corrected
+    plain, _ = begin(restore=False)
+    plain.step(7, IMAGE)
+    a, b = plain.prompt(0, [BOX, Prompt(mask=MASK)]).object_ids
+    plain.prompt(0, [Prompt(object_id=a, points=CLICK.points, point_labels=CLICK.point_labels)])
+    np.testing.assert_array_equal(tracks.label_map, plain.newest.label_map)
+    assert len(again.step(8, IMAGE)) == 2 and len(said) == 1 and len(corrected.object_ids) == 1
+
+
+def test_p24_an_object_that_was_renamed_is_restored_by_its_new_name(begin):
+    tracker, _ = begin(restore=False)
+    tracker.step(1, IMAGE)
+    [object_id] = tracker.prompt(0, [BOX]).object_ids
+    tracker.prompt(0, [Prompt(object_id=object_id, class_name="instrument")])
+    [saved] = begin.file.read().prompts[object_id]
+    assert saved.class_name == "instrument" and saved.box is not None
+    again, said = begin(restore=True)
+    assert again.step(7, IMAGE).class_names == ("instrument",) and "1 objects were restored" in said[0]
+
+
+def test_p24_nothing_is_restored_unasked_or_after_a_reset(begin):
+    tracker, _ = begin(restore=False)
+    tracker.step(1, IMAGE)
+    tracker.prompt(0, [BOX])
+    again, said = begin(restore=False)
+    assert len(again.step(1, IMAGE)) == 0 and said == []
+    again, said = begin(restore=True)
+    again.reset()
+    assert len(again.step(1, IMAGE)) == 0 and said == []
+    tracker.reset()
+    assert begin.file.read() == PromptSet((48, 64), {}), "and a reset forgets them"
+
+
+@pytest.mark.parametrize(
+    "config, image, why",
+    [
+        ({}, IMAGE[:40], "they are of images of 64x48, this one is 64x40"),
+        (dict(max_objects=1), IMAGE, "the request would make 2 objects"),
+    ],
+)
+def test_p24_all_or_none_are_restored(begin, config, image, why):
+    tracker, _ = begin(restore=False)
+    tracker.step(1, IMAGE)
+    tracker.prompt(0, [BOX, BOX])
+    again, said = begin(restore=True, **config)
+    assert len(again.step(1, image)) == 0 and len(said) == 1 and "were not restored" in said[0] and why in said[0]
+
+
+def test_p24_what_is_raised_while_restoring_fails_the_step_and_is_said(begin, monkeypatch):
+    tracker, _ = begin(restore=False)
+    tracker.step(1, IMAGE)
+    [object_id] = tracker.prompt(0, [BOX]).object_ids
+    tracker.prompt(0, [Prompt(object_id=object_id, points=CLICK.points, point_labels=CLICK.point_labels)])
+    again, said = begin(restore=True)
+    prompt = Tracker.prompt
+
+    def fails_the_second_time(tracker, stamp, prompts):
+        if prompts[0].object_id:
+            raise torch.OutOfMemoryError("injected")
+        return prompt(tracker, stamp, prompts)
+
+    monkeypatch.setattr(Tracker, "prompt", fails_the_second_time)
+    with pytest.raises(torch.OutOfMemoryError):
+        again.step(1, IMAGE)
+    assert again.object_ids == () and len(said) == 1 and "were not restored: injected" in said[0]
+    assert len(again.step(2, IMAGE)) == 0
+
+
+def test_p24_the_file_does_not_grow_with_corrections(begin):
+    tracker, _ = begin(restore=False, max_conditioning=3)
+    tracker.step(1, IMAGE)
+    [object_id] = tracker.prompt(0, [BOX]).object_ids
+    for x in range(5, 15):
+        tracker.prompt(0, [Prompt(object_id=object_id, points=[(x, 5)], point_labels=[1])])
+    kept = begin.file.read().prompts[object_id]
+    assert [None if p.points is None else p.points[0, 0] for p in kept] == [None, 13, 14]
+
+
+def test_a_file_that_cannot_be_written_is_said_and_tracking_goes_on(begin):
+    tracker, said = begin(restore=False)
+    tracker.step(1, IMAGE)
+    begin.file.path.with_name("prompts.json.part").mkdir()
+    assert tracker.prompt(0, [BOX]).object_ids and len(said) == 1 and "were not saved to" in said[0]
+    assert len(tracker.step(2, IMAGE)) == 1
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("nonsense", "JSONDecodeError"),
+        ('{"version": 9}', "its version is 9: expected 1"),
+        ('{"version": 1, "height": 9, "width": 9, "prompts": [{"object": 1}]}', "KeyError"),
+        ('{"version": 1, "height": 9, "width": 9, "prompts": [{"object": 1, "class": "", "mask": "AAAA"}]}', "not PNG"),
+        (
+            '{"version": 1, "height": 9, "width": 9, "prompts": [{"object": 1, "class": "", "box": [5, 5, 99, 8]}]}',
+            "outside",
+        ),
+    ],
+)
+def test_p24_a_file_of_something_else_is_refused_by_name(tmp_path, text, why):
+    path = tmp_path / "prompts.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="is not a file of saved prompts") as caught:
+        PromptFile(path).read()
+    assert why in str(caught.value)
+
+
+def test_p24_restore_needs_a_file():
+    with pytest.raises(ConfigError, match="prompts_file is empty"):
+        NodeConfig(restore=True)
