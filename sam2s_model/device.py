@@ -101,6 +101,15 @@ def use_deterministic_algorithms(wanted: bool) -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def upload(values: np.ndarray, device: torch.device) -> Tensor:
+    """A copy of an array on a device; a GPU takes it by itself, and nobody waits for it."""
+    if device.type == "cpu":
+        return torch.from_numpy(values.copy())
+    there = torch.from_numpy(values)
+    pinned = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
+    return pinned.copy_(there).to(device, non_blocking=True)
+
+
 def as_tensor(image: np.ndarray) -> Tensor:
     """A tensor that shares the image's memory where torch can: not with reversed axes, nor with read-only arrays."""
     shares = image.flags.writeable and all(stride >= 0 for stride in image.strides)

@@ -16,15 +16,35 @@ SCORES = 8 << 20  # bytes of those of several objects, or of windows and heads, 
 _fastest: dict[Hashable, Way] = {}  # of each kind of attention on a GPU, once it was measured
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """q (1 or B, Q, dim), k (B, K, dim), v (B, K, value_dim), mask (B, 1, K) bool -> (B, Q, value_dim), by torch's kernels."""
-    q = q.expand(len(k), -1, -1)
+class Values:
+    """Values (B, K, value_dim) that several attentions look at: what is made of them is made once."""
+
+    def __init__(self, plain: Tensor):
+        self.plain = plain
+        self._wide: Tensor | None = None
+
+    def wide(self, width: int) -> Tensor:
+        """With zeros after them, (B, K, width)."""
+        if self._wide is None or self._wide.shape[2] != width:
+            self._wide = F.pad(self.plain, (0, width - self.plain.shape[2]))
+        return self._wide
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor | Values, mask: Tensor | None = None) -> Tensor:
+    """q (1 or B, Q, dim), k (B, K, dim), v (B, K, value_dim), mask (B, 1, K) -> (B, Q, value_dim), by torch's kernels.
+
+    mask: bool, or what is added to the scores
+    """
+    values = v if isinstance(v, Values) else Values(v)
+    q, v = q.expand(len(k), -1, -1), values.plain
     if mask is not None:
         return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], mask[:, None])[:, 0]
-    if q.device.type != "cuda" or torch.is_grad_enabled() or q.shape[2] == v.shape[2]:
+    if q.device.type != "cuda" or torch.is_grad_enabled() or q.shape[2] == v.shape[2] or torch.compiler.is_compiling():
         return as_it_is(q, k, v)
     kind = q.device, q.dtype, *q.shape, k.shape[1].bit_length(), v.shape[2]
-    return fastest(kind, (as_it_is, with_wide_values), q, k, v)(q, k, v)
+    if fastest(kind, (as_it_is, with_wide_values), q, k, v) is with_wide_values:
+        return as_it_is(q, k, values.wide(q.shape[2]))[..., : v.shape[2]]
+    return as_it_is(q, k, v)
 
 
 def as_it_is(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -67,6 +87,11 @@ def _seconds_on_gpu(way: Way, *arguments: Tensor, calls: int = 5) -> float:
     return begin.elapsed_time(end) / 1e3
 
 
+def as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask as what is added to scores."""
+    return torch.where(mask, 0.0, -torch.inf).to(dtype)
+
+
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """As `attend`, without gradients, by matrix products of some queries of some of the B at a time.
 
@@ -75,7 +100,7 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     """
     out = v.new_empty(len(k), q.shape[1], v.shape[2])
     scaled = (q * q.shape[2] ** -0.5).expand(len(k), -1, -1)
-    bias = None if mask is None else torch.where(mask, 0.0, -torch.inf).to(q.dtype)
+    bias = as_bias(mask, q.dtype) if mask is not None and mask.dtype == torch.bool else mask
     size = QUERIES * 4 // q.element_size()
     together = max(1, SCORES // (min(size, q.shape[1]) * k.shape[1] * q.element_size()))
     for first in range(0, len(k), together):

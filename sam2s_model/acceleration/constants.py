@@ -43,7 +43,7 @@ def finish(device: torch.device) -> None:
 def constant(make: Callable[..., Made]) -> Callable[..., Made]:
     """Keep what a function makes of its arguments, one of which is `device`; nobody may write to it.
 
-    What was made in a frame serves training, too: it is no tensor of the inference mode.
+    What was made in a frame serves training, too: it is no tensor of the inference mode. A compiled program makes its own.
     """
 
     def made_of(*arguments, device: torch.device, **options) -> Made:
@@ -60,6 +60,8 @@ def constant(make: Callable[..., Made]) -> Callable[..., Made]:
 
     @wraps(make)
     def known(*arguments, device: torch.device | str | None = None, **options) -> Made:
+        if torch.compiler.is_compiling():  # the program makes it: what is kept would be a tensor of the compiler's
+            return make(*arguments, device=device, **options)
         device = torch.device(device or torch.get_default_device())
         try:
             made = kept(*arguments, device=device, **options)

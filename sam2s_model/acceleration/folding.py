@@ -26,6 +26,8 @@ class Folding:
     def __call__(self, *weights: Tensor, **options: Any) -> Any:
         """`make(*weights, **options)`, weights without their gradients."""
         if torch.compiler.is_compiling():
+            if self._kept is None:  # the program makes it of the weights, on every call
+                return self._make(*weights, **options)
             return self._kept[
                 2
             ]  # an input of the program, as weights are; `compile_for_inference` sees to it that it is there

@@ -43,6 +43,37 @@ class Linear(nn.Linear):
         return y if activation is None else activation(y)
 
 
+class Joined:
+    """Linear layers that see the same input, as one product: of their weights, one below the other. For inference.
+
+    It holds no weights: the layers, all with a bias or none, are given on every call, and keep their names.
+    """
+
+    def __init__(self) -> None:
+        self._folded, self._packed = Folding(_below_one_another), Folding(_packed_below_one_another)
+
+    def __call__(self, x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
+        """(..., d_in) -> (..., d_out) of each layer, parts of one tensor."""
+        return self.product(x, *layers).split([layer.out_features for layer in layers], dim=-1)
+
+    def product(self, x: Tensor, *layers: nn.Linear) -> Tensor:
+        """(..., d_in) -> (..., sum of all d_out)"""
+        weights = [layer.weight for layer in layers] + [layer.bias for layer in layers if layer.bias is not None]
+        if multiplies_packed(x, weights[0]):
+            return multiply_packed(x, *self._packed(*weights, layers=len(layers)))
+        return F.linear(x, *self._folded(*weights, layers=len(layers)))
+
+
+def _below_one_another(*weights: Tensor, layers: int) -> tuple[Tensor, Tensor | None]:
+    """Weights of some layers, then their biases -> weight and bias of all."""
+    return torch.cat(weights[:layers]), torch.cat(weights[layers:]) if len(weights) > layers else None
+
+
+def _packed_below_one_another(*weights: Tensor, layers: int) -> tuple[Tensor, Tensor | None]:
+    weight, bias = _below_one_another(*weights, layers=layers)
+    return pack(weight), bias
+
+
 def _as_it_lies(x: Tensor, weight: Tensor) -> bool:
     """Whether this is inference on a CPU in the weights' own type: the operators of packed weights cast nothing.
 

@@ -10,6 +10,7 @@ from sam2s_model.checkpoint.recognition import check_state_dict, recognise, with
 from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import resolve_device, resolve_dtype
+from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
 
@@ -21,6 +22,7 @@ def load_model(
     device: str = "auto",
     precision: str = "auto",
     compile: bool = False,
+    encoder: str | Path = "",
 ) -> Sam2Model:
     """Build a model and fill it from a checkpoint, ready for inference.
 
@@ -32,6 +34,7 @@ def load_model(
     device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto" (bf16 on CUDA, fp32 on CPU), "fp32", "bf16" or "fp16"; on a CPU
         also "int8", fp32 with linear layers that multiply in 8 bits, see `Sam2Model.use_int8`
     compile: the image encoder, which takes a minute or so and is not for int8, see `Sam2Model.compile_encoder`
+    encoder: a file that `sam2s export encoder` has made of this checkpoint's image encoder, see `exporting`; empty: torch runs it
 
     Every key in the file that looks like one of a known model must be one of this one's, of the same shape; of other tensors a warning
     says that they are not used. All keys that only tracking with memory needs
@@ -57,6 +60,14 @@ def load_model(
     network = network.to(device=target, dtype=resolve_dtype(precision, target)).eval().requires_grad_(False)
     if precision == "int8":
         network.use_int8()
+    if compile and encoder:
+        raise ConfigError(
+            f"compile is true, and encoder is {str(encoder)!r}, which is compiled already: choose one of them"
+        )
+    if encoder:
+        from sam2s_model.acceleration.exporting import use_exported_encoder  # imports torch's compiler
+
+        use_exported_encoder(network, encoder)
     if compile:
         network.compile_encoder()
     return network

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2s_model.acceleration import kernels
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.linear import Linear
 
@@ -22,6 +23,8 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if kernels.serves(x):
+            return kernels.norm_gelu(x, self.weight, self.bias, self.eps, False)
         if len(self.weight) < 16:  # too short for the kernel, which takes each place by itself
             y = x.float() - x.float().mean(1, keepdim=True)
             y = y * ((y * y).mean(1, keepdim=True) + self.eps).rsqrt()
@@ -29,6 +32,21 @@ class LayerNorm2d(nn.Module):
         return F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps).permute(
             0, 3, 1, 2
         )
+
+
+def norm_gelu(x: Tensor, norm: LayerNorm2d) -> Tensor:
+    """(B, C, H, W), normalised, then a GELU."""
+    if kernels.serves(x):
+        return kernels.norm_gelu(x, norm.weight, norm.bias, norm.eps, True)
+    return F.gelu(norm(x))
+
+
+def add_norm(x: Tensor, y: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """The sum of x (1 or B, ..., C) and y (B, ..., C), and that sum normalised."""
+    if kernels.serves(y):
+        return kernels.add_norm(x, y, norm.weight, norm.bias, norm.eps)
+    x = x + y
+    return x, norm(x)
 
 
 class MLP(nn.Module):
@@ -55,12 +73,18 @@ def sine_position_2d(dim: int, height: int, width: int, device=None, temperature
 
     def axis(length: int) -> Tensor:  # -> (length, dim / 2)
         place = torch.arange(1, length + 1, device=device, dtype=torch.float32) / (length + 1e-6) * 2 * math.pi
-        angle = place[:, None] / _frequencies(dim // 2, temperature, device)
+        angle = place[:, None] / _frequencies(dim // 2, temperature, device=device)
         return torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=2).flatten(1)
 
     rows = axis(height)[:, None].expand(-1, width, -1)
     columns = axis(width)[None].expand(height, -1, -1)
     return torch.cat((rows, columns), dim=2).permute(2, 0, 1)
+
+
+@constant
+def place_tokens(dim: int, height: int, width: int, dtype: torch.dtype, device=None) -> Tensor:
+    """(HW, dim): `sine_position_2d` as tokens."""
+    return sine_position_2d(dim, height, width, device=device).flatten(1).T.to(dtype)
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -70,10 +94,11 @@ def gelu(x: Tensor) -> Tensor:
 
 def sine_position_1d(position: Tensor, dim: int, temperature: float = 10000.0) -> Tensor:
     """(...,) -> (..., dim): all sines, then all cosines, of a position that is already scaled."""
-    angle = position[..., None].float() / _frequencies(dim // 2, temperature, position.device)
+    angle = position[..., None].float() / _frequencies(dim // 2, temperature, device=position.device)
     return torch.cat((angle.sin(), angle.cos()), dim=-1)
 
 
-def _frequencies(dim: int, temperature: float, device) -> Tensor:
+@constant
+def _frequencies(dim: int, temperature: float, device=None) -> Tensor:
     index = torch.arange(dim, device=device, dtype=torch.float32)
     return temperature ** (2 * (index // 2) / dim)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2s_model.network.layers import MLP, LayerNorm2d
+from sam2s_model.acceleration.folding import Folding
+from sam2s_model.network.layers import MLP, LayerNorm2d, norm_gelu
 from sam2s_model.network.two_way_transformer import TwoWayTransformer
 
 
@@ -91,6 +93,7 @@ class MaskDecoder(nn.Module):
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, dim // 8, 3) for _ in range(self.num_masks))
         self.iou_prediction_head = MLP(dim, dim, self.num_masks, 3)
         self.pred_obj_score_head = MLP(dim, dim, 1, 3)
+        self._own_tokens, self._of_tokens = Folding(_below_one_another), Folding(_side_by_side)
 
     def forward(
         self,
@@ -110,16 +113,17 @@ class MaskDecoder(nn.Module):
         stability: where token 0 is taken but its mask is not stable, fall back to the best of 1..3; None: never
         """
         tokens, ious, object_logit, kernels, upscaled = self._read(features, high_res, position, sparse, dense)
-        candidate, rows = ious[:, 1:].argmax(dim=1) + 1, torch.arange(len(ious), device=ious.device)
-        chosen = candidate if multimask else torch.zeros_like(candidate)
-        token = tokens[rows, chosen]  # as published, a fall-back keeps token 0 for the object pointer
-        logits = torch.einsum("bc,bchw->bhw", kernels[rows, chosen], upscaled).float()
-        if stability is not None and not multimask:
-            fallback = torch.einsum("bc,bchw->bhw", kernels[rows, candidate], upscaled).float()
+        best, candidate = ious[:, 1:].max(dim=1)
+        iou, token, kernel = best, _taken(tokens[:, 1:], candidate), _taken(kernels[:, 1:], candidate)
+        if multimask:
+            return Decoded(_masks(kernel, upscaled)[:, None], iou, token, object_logit)
+        token, logits, iou = tokens[:, 0], _masks(kernels[:, 0], upscaled), ious[:, 0]
+        # as published, a fall-back keeps token 0 for the object pointer
+        if stability is not None:
             stable = stability.stable(logits)
-            logits = torch.where(stable[:, None, None], logits, fallback)
-            chosen = torch.where(stable, chosen, candidate)
-        return Decoded(logits[:, None], ious[rows, chosen], token, object_logit)
+            logits = torch.where(stable[:, None, None], logits, _masks(kernel, upscaled))
+            iou = torch.where(stable, iou, best)
+        return Decoded(logits[:, None], iou, token, object_logit)
 
     def candidates(
         self, features: Tensor, high_res: tuple[Tensor, Tensor], position: Tensor, sparse: Tensor, dense: Tensor
@@ -132,19 +136,66 @@ class MaskDecoder(nn.Module):
     def _read(self, features, high_res, position, sparse, dense) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Mask tokens (B, 4, dim), their IoUs (B, 4), object logit (B,), kernels (B, 4, c) for upscaled (B, c, 4h, 4w)."""
         batch, _, height, width = features.shape
-        own = torch.cat((self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight))
+        own = self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight
+        own = torch.cat(own) if torch.is_grad_enabled() else self._own_tokens(*own)
         tokens = torch.cat((own.expand(batch, -1, -1), sparse), dim=1)
-        image, place = (x.flatten(2).transpose(1, 2).contiguous() for x in (features + dense, position))
-        tokens, image = self.transformer(image, place, tokens)
-        object_logit = self.pred_obj_score_head(tokens[:, 0])[:, 0].float()
-        ious = self.iou_prediction_head(tokens[:, 1]).float().sigmoid()
-        tokens = tokens[:, 2 : 2 + self.num_masks]
-        # The four small networks all run; picking one network an object would need a gather of weights or a host sync.
-        kernels = torch.stack([mlp(tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
+        image = (features + dense).flatten(2).transpose(1, 2).contiguous()
+        tokens, image = self.transformer(image, position.flatten(2).transpose(1, 2), tokens)
+        tokens = tokens[:, : 2 + self.num_masks]
+        object_logit, ious, kernels = self._said(tokens) if torch.is_grad_enabled() else self._said_at_once(tokens)
+        object_logit, ious, tokens = object_logit.float(), ious.float().sigmoid(), tokens[:, 2:]
         upscaled = self._upscale(image.transpose(1, 2).unflatten(2, (height, width)), high_res)
         return tokens, ious, object_logit, kernels, upscaled
 
+    def _said(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, 2 + masks, dim) -> object logit (B,), logits of the IoUs (B, masks), kernels (B, masks, c)."""
+        object_logit, ious = self.pred_obj_score_head(tokens[:, 0])[:, 0], self.iou_prediction_head(tokens[:, 1])
+        # The four small networks all run; picking one network an object would need a gather of weights or a host sync.
+        kernels = [mlp(tokens[:, 2 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)]
+        return object_logit, ious, torch.stack(kernels, dim=1)
+
+    def _said_at_once(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_said`, for inference: the small networks, one a token, are a batch of one."""
+        networks = [self.pred_obj_score_head, self.iou_prediction_head, *self.output_hypernetworks_mlps]
+        layers = [layer for network in networks for layer in network.layers]
+        made = self._of_tokens(*(p for layer in layers for p in (layer.weight, layer.bias)), networks=len(networks))
+        x = tokens.transpose(0, 1)
+        for weight, bias in made[:-1]:
+            x = torch.baddbmm(bias, x, weight).relu_()
+        x = torch.baddbmm(made[-1][1], x, made[-1][0])
+        width = networks[-1].layers[-1].out_features
+        return x[0, :, 0], x[1, :, : self.num_masks], x[2:, :, :width].transpose(0, 1)
+
     def _upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor]) -> Tensor:
-        up1, norm, act1, up2, act2 = self.output_upscaling
+        up1, norm, _, up2, act2 = self.output_upscaling
         fine, middle = high_res
-        return act2(up2(act1(norm(up1(image) + middle))) + fine)
+        return act2(up2(norm_gelu(up1(image) + middle, norm)) + fine)
+
+
+def _masks(kernels: Tensor, upscaled: Tensor) -> Tensor:
+    """(B, c) and (B, c, h, w) -> mask logits (B, h, w) fp32."""
+    return torch.einsum("bc,bchw->bhw", kernels, upscaled).float()
+
+
+def _taken(values: Tensor, chosen: Tensor) -> Tensor:
+    """(B, K, C) and (B,), which of the K of each -> (B, C)"""
+    return values.gather(1, chosen[:, None, None].expand(-1, 1, values.shape[2]))[:, 0]
+
+
+def _side_by_side(*parameters: Tensor, networks: int) -> list[tuple[Tensor, Tensor]]:
+    """Weights and biases of the layers of some networks, one after the other -> of each layer those of all networks.
+
+    That is (networks, d_in, d_out) and (networks, 1, d_out), for products of batches; zeros fill up to the widest output.
+    """
+    made = []
+    for i in range(len(parameters) // networks // 2):
+        of_layer = [parameters[n * len(parameters) // networks + 2 * i :][:2] for n in range(networks)]
+        widest = max(len(bias) for _, bias in of_layer)
+        weights = [F.pad(weight.T, (0, widest - len(bias))) for weight, bias in of_layer]
+        biases = [F.pad(bias, (0, widest - len(bias))) for _, bias in of_layer]
+        made.append((torch.stack(weights), torch.stack(biases)[:, None]))
+    return made
+
+
+def _below_one_another(*tokens: Tensor) -> Tensor:
+    return torch.cat(tokens)

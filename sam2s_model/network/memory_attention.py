@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2s_model.acceleration.attention import attend, attend_in_blocks
+from sam2s_model.acceleration import kernels
+from sam2s_model.acceleration.attention import Values, as_bias, attend, attend_in_blocks
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.folding import Folding
-from sam2s_model.acceleration.linear import Linear
+from sam2s_model.acceleration.linear import Joined, Linear
+from sam2s_model.network.layers import add_norm
+
+KEYS = 512 << 20  # bytes of the keys of all layers, at most, that are there at a time
 
 
 class MemoryAttention(nn.Module):
@@ -21,6 +26,7 @@ class MemoryAttention(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(MemoryAttentionLayer(dim, memory_dim, ffn_dim) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
+        self._joined = Joined()
 
     def forward(
         self,
@@ -46,22 +52,49 @@ class MemoryAttention(nn.Module):
         memory_step: places of the features' grid from one token of that square to the next
         Returns (B, HW, dim).
         """
-        x = features + 0.1 * position  # of the frame, until the first layer has seen the objects' memories
         own = rotary_table(*grid, features.shape[-1], device=features.device)
         other = own
         if memory_side:
             other = rotary_table(memory_side, memory_side, features.shape[-1], device=features.device, step=memory_step)
         mask = None if allowed is None else allowed[:, None, :]
         turn = KeyRotation(other, unplaced, pointer_tokens)
+        x = torch.add(
+            features, position, alpha=0.1
+        )  # of the frame, until the first layer has seen the objects' memories
+        if not torch.is_grad_enabled():
+            return self._condition(x, memory, memory + memory_position, mask, own, turn)
         for layer in self.layers:
             x = layer(x, memory, memory + memory_position, mask, own, turn)
         return self.norm(x)
+
+    def _condition(
+        self, x: Tensor, values: Tensor, keys: Tensor, mask: Tensor | None, table: Tensor, turn: KeyRotation
+    ) -> Tensor:
+        """As the loop over the layers, for inference: what the layers have in common is made once."""
+        bias = None if mask is None else as_bias(mask, x.dtype)
+        values, norms = Values(values), [*(layer.norm1 for layer in self.layers[1:]), self.norm]
+        y = self.layers[0].norm1(x)
+        for layer, turned, norm in zip(self.layers, self._keys(keys, turn), norms):
+            x, y = add_norm(*layer.condition(x, y, values, turned, bias, table), norm)
+        return y
+
+    def _keys(self, memory: Tensor, turn: KeyRotation) -> Iterator[Tensor]:
+        """(B, M, memory_dim) -> the keys of each layer's memories, (B, M, dim), projected and turned.
+
+        Together they are one product; not on a CPU, in whose caches those of one layer have room.
+        """
+        projections = [layer.cross_attn_image.k_proj for layer in self.layers]
+        size = memory.shape[0] * memory.shape[1] * sum(p.out_features for p in projections) * memory.element_size()
+        if memory.device.type == "cpu" or size > KEYS:
+            yield from (rotate_(project(memory), *turn) for project in projections)
+        else:
+            yield from rotate_(self._joined.product(memory, *projections), *turn).chunk(len(projections), dim=-1)
 
 
 class KeyRotation(NamedTuple):
     """How keys are turned: n x (before + HW) + after of them.
 
-    table: (HW, dim / 2), see `rotary_table`
+    table: (HW, dim / 2, 2), see `rotary_table`
     before, after: number of keys before each HW, and at the end of all, that stay as they are
     """
 
@@ -91,6 +124,17 @@ class MemoryAttentionLayer(nn.Module):
         x = x + self.cross_attn_image(self.norm2(x), keys, values, table, turn, mask)
         return x + self.linear2(self.linear1(self.norm3(x), F.relu))
 
+    def condition(
+        self, x: Tensor, y: Tensor, values: Values, keys: Tensor, bias: Tensor | None, table: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `forward`, for inference: x, and y, which is x normalised -> the result, in two parts that are still to be added.
+
+        keys: (B, M, dim), projected and turned; bias: (B, 1, M), of the scores
+        """
+        x, y = add_norm(x, self.self_attn.of_itself(y, table), self.norm2)
+        x, y = add_norm(x, self.cross_attn_image.read(y, keys, values, table, bias), self.norm3)
+        return x, self.linear2(self.linear1(y, F.relu))
+
 
 class RotaryAttention(nn.Module):
     """Single-head attention with axial rotary position on queries and keys.
@@ -105,7 +149,7 @@ class RotaryAttention(nn.Module):
         self.k_proj = Linear(key_dim, dim)
         self.v_proj = Linear(key_dim, dim)
         self.out_proj = Linear(dim, dim)
-        self._folded = Folding(_one_projection)
+        self._folded, self._joined = Folding(_one_projection), Joined()
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, table: Tensor, turn: KeyRotation, mask: Tensor | None = None
@@ -114,10 +158,22 @@ class RotaryAttention(nn.Module):
         q, k = rotate_(self.q_proj(q), table), rotate_(self.k_proj(k), *turn)
         if torch.is_grad_enabled():
             return self.out_proj(attend(q, k, self.v_proj(v), mask))
+        return self._projected(q, k, v, mask)
+
+    def of_itself(self, x: Tensor, table: Tensor) -> Tensor:
+        """x (B, HW, dim), each place looks at all, for inference -> (B, HW, dim)"""
+        q, k = rotate_(self._joined.product(x, self.q_proj, self.k_proj), table).chunk(2, dim=-1)
+        return self._projected(q, k, x)
+
+    def read(self, q: Tensor, k: Tensor, v: Values, table: Tensor, bias: Tensor | None) -> Tensor:
+        """q (1 or B, HW, dim), k (B, keys, dim), projected and turned, bias (B, 1, keys), for inference -> (B, HW, dim)"""
+        return self._projected(rotate_(self.q_proj(q), table), k, v, bias)
+
+    def _projected(self, q: Tensor, k: Tensor, v: Tensor | Values, mask: Tensor | None = None) -> Tensor:
         weight, bias = self._folded(*self.v_proj.parameters(), *self.out_proj.parameters())
-        return F.linear(
-            attend_in_blocks(q, k, v, mask) if q.device.type == "cpu" else attend(q, k, v, mask), weight, bias
-        )
+        if q.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.linear(attend(q, k, v, mask), weight, bias)
+        return F.linear(attend_in_blocks(q, k, v.plain if isinstance(v, Values) else v, mask), weight, bias)
 
 
 def _one_projection(value: Tensor, value_bias: Tensor, out: Tensor, out_bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +184,7 @@ def _one_projection(value: Tensor, value_bias: Tensor, out: Tensor, out_bias: Te
 
 @constant
 def rotary_table(height: int, width: int, dim: int, device=None, theta: float = 10000.0, step: float = 1.0) -> Tensor:
-    """(HW, dim / 2) complex, of length 1: the first half of the pairs turns with x, the second with y.
+    """(HW, dim / 2, 2) fp32, cosines and sines: the first half of the pairs turns with x, the second with y.
 
     step: side of a cell, in cells of the grid that is turned with a step of 1; a place is its cell's centre
     """
@@ -136,17 +192,28 @@ def rotary_table(height: int, width: int, dim: int, device=None, theta: float = 
     place = torch.arange(height * width, device=device)
     x, y = (((cell + 0.5) * step - 0.5).float() for cell in (place % width, place // width))
     angle = torch.cat((x[:, None] * frequency, y[:, None] * frequency), dim=1)
-    return torch.polar(torch.ones_like(angle), angle)
+    return torch.stack((angle.cos(), angle.sin()), dim=2)
 
 
 def rotate_(x: Tensor, table: Tensor, before: int = 0, after: int = 0) -> Tensor:
-    """Turn neighbouring channel pairs of (B, n x (before + HW) + after, dim), in place, by the table of (HW, dim / 2) complex.
+    """Turn neighbouring channel pairs of (B, n x (before + HW) + after, parts x dim) by the table (HW, dim / 2, 2), in place.
 
-    It is the same for each of the n frames; the first `before` tokens of a frame, and the last `after` of all, stay as they are.
+    It is the same for each of the n frames and of the parts; the first `before` tokens of a frame, and the last `after` of all,
+    stay as they are. Returns x; a compiler is given the same in real numbers, since few know others, as a new tensor.
     """
-    frames = x[:, : x.shape[1] - after].unflatten(1, (-1, before + len(table)))[:, :, before:]
-    pairs = torch.view_as_complex(frames.float().unflatten(3, (-1, 2)))  # in fp32 those of x itself
-    pairs *= table
+    if kernels.serves(x):
+        return kernels.rotate_(x, table, before, after)
+    end = x.shape[1] - after
+    frames = x[:, :end].unflatten(1, (-1, before + len(table)))
+    placed = frames[:, :, before:]
+    pairs = placed.float().unflatten(3, (-1, table.shape[1], 2))  # in fp32 those of x itself
+    if torch.compiler.is_compiling():
+        cosine, sine = table[:, None].unbind(-1)
+        even, odd = pairs.unbind(-1)
+        turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1).flatten(3).to(x.dtype)
+        return torch.cat((torch.cat((frames[:, :, :before], turned), dim=2).flatten(1, 2), x[:, end:]), dim=1)
+    turned = torch.view_as_complex(pairs)
+    turned *= torch.view_as_complex(table)[:, None]
     if x.dtype != torch.float32:
-        frames.copy_(torch.view_as_real(pairs).flatten(3))
+        placed.copy_(torch.view_as_real(turned).flatten(3))
     return x

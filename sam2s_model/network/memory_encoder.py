@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2s_model.acceleration import kernels
 from sam2s_model.acceleration.linear import Linear
-from sam2s_model.network.layers import LayerNorm2d
+from sam2s_model.network.layers import LayerNorm2d, norm_gelu
 
 
 class MemoryEncoder(nn.Module):
@@ -26,6 +27,21 @@ class MemoryEncoder(nn.Module):
         return self.out_proj(self.fuser(x))
 
 
+def mask_to_remember(logits: Tensor, side: int, dtype: torch.dtype, *, binarise: bool, exclusive: bool) -> Tensor:
+    """Mask logits (B, 1, ., .) -> (B, 1, side, side), -10 to 10, as the memory encoder sees them.
+
+    binarise: the mask without its doubts; exclusive: the B objects share no pixel
+    """
+    if not exclusive and kernels.serves(logits):
+        return kernels.mask_to_remember(logits.float(), side, side, binarise, dtype)
+    size = (side, side)
+    logits = F.interpolate(logits.float(), size=size, mode="bilinear") if logits.shape[-2:] != size else logits
+    if exclusive:
+        logits = torch.where(logits == logits.amax(0, keepdim=True), logits, logits.clamp(max=-10))
+    mask = (logits > 0).float() if binarise else logits.sigmoid()
+    return (mask * 20 - 10).to(dtype)
+
+
 class MaskDownsampler(nn.Module):
     """A mask to features at 1/16: four strided convolutions, 1-4-16-64-256 channels, and a 1x1."""
 
@@ -37,7 +53,10 @@ class MaskDownsampler(nn.Module):
         self.encoder = nn.Sequential(*layers, nn.Conv2d(4**4, dim, kernel_size=1))
 
     def forward(self, mask: Tensor) -> Tensor:
-        return self.encoder(mask)
+        *stages, last = self.encoder
+        for convolution, norm in zip(stages[::3], stages[1::3]):
+            mask = norm_gelu(convolution(mask), norm)
+        return last(mask)
 
 
 class Fuser(nn.Module):
@@ -66,5 +85,5 @@ class ConvNextBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)
-        y = self.gamma * self.pwconv2(self.pwconv1(y, F.gelu))
-        return x + y.permute(0, 3, 1, 2)
+        y = self.pwconv2(self.pwconv1(y, F.gelu))
+        return torch.addcmul(x, y.permute(0, 3, 1, 2), self.gamma[:, None, None])

@@ -20,10 +20,10 @@ from sam2s_model.config import ModelConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.image_encoder import FpnNeck, Hiera, ImageEncoder, RepViT
 from sam2s_model.network.image_features import ImageFeatures
-from sam2s_model.network.layers import MLP, sine_position_1d, sine_position_2d
+from sam2s_model.network.layers import MLP, place_tokens, sine_position_1d
 from sam2s_model.network.mask_decoder import Candidates, Decoded, MaskDecoder, Stability
 from sam2s_model.network.memory_attention import MemoryAttention
-from sam2s_model.network.memory_encoder import Fuser, MemoryEncoder
+from sam2s_model.network.memory_encoder import Fuser, MemoryEncoder, mask_to_remember
 from sam2s_model.network.perceiver import SpatialPerceiver
 from sam2s_model.network.prompt_encoder import PromptEncoder
 from sam2s_model.network.temporal_semantics import TemporalSemantics
@@ -148,6 +148,10 @@ class Sam2Model(nn.Module):
         image = self.prepare_image(torch.zeros(self.image_size, self.image_size, 3, dtype=torch.uint8))
         self._compiled = compile_for_inference(Sam2Model._encode, self, image, backend=backend)
 
+    def encode_with(self, encode: Callable[[Sam2Model, Tensor], tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Let something else encode prepared images without gradients, to coarse, middle and fine features, at this image size."""
+        self._compiled = encode
+
     @property
     def name(self) -> str:
         return self.config.name
@@ -182,7 +186,7 @@ class Sam2Model(nn.Module):
 
     def prepare_image(self, image: Tensor) -> Tensor:
         """(H, W, 3) uint8 RGB, on any device -> (1, 3, S, S), normalised, the aspect ratio not kept (as published)."""
-        x = image.to(self.device).permute(2, 0, 1)[None].float().contiguous()
+        x = image.to(self.device).permute(2, 0, 1)[None].to(torch.float32, memory_format=torch.contiguous_format)
         if x.shape[-2:] != (self.image_size, self.image_size):
             x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", antialias=True)
         shift, scale = _normalisation(device=x.device)
@@ -194,8 +198,7 @@ class Sam2Model(nn.Module):
             quarter, eighth, coarse = self.image_encoder(image)
             heads = self._heads
             return ImageFeatures(coarse, heads[1](eighth), heads[0](quarter))
-        encode = self._compiled or Sam2Model._encode
-        return ImageFeatures(*encode(self, image))
+        return ImageFeatures(*(self._compiled or Sam2Model._encode)(self, image))
 
     def _encode(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # coarse, middle and fine, without gradients
         maps, neck = self.image_encoder.trunk(image), self.image_encoder.neck
@@ -272,7 +275,7 @@ class Sam2Model(nn.Module):
         h, w = features.grid
         return attention(
             features.coarse.flatten(2).transpose(1, 2),
-            sine_position_2d(self.config.dim, h, w, device=values.device).flatten(1).T[None].to(self.dtype),
+            place_tokens(self.config.dim, h, w, self.dtype, device=values.device)[None],
             values,
             position,
             allowed,
@@ -286,7 +289,7 @@ class Sam2Model(nn.Module):
     def _memory_place(self, height: int, width: int) -> Tensor:  # -> (memory_tokens, memory_dim)
         if self.config.latents_2d:
             return self.spatial_perceiver.position(self.device).to(self.dtype)
-        return sine_position_2d(self.config.memory_dim, height, width, device=self.device).flatten(1).T.to(self.dtype)
+        return place_tokens(self.config.memory_dim, height, width, self.dtype, device=self.device)
 
     def _latent_step(self, height: int) -> float:
         return height / math.isqrt(self.config.latents_2d) if self.config.latents_in_place else 1.0
@@ -377,15 +380,11 @@ class Sam2Model(nn.Module):
 
         binarise: remember the mask without its doubts; exclusive: the B objects share no pixel
         """
-        size = (self.image_size, self.image_size)
-        logits = F.interpolate(logits.float(), size=size, mode="bilinear") if logits.shape[-2:] != size else logits
-        if exclusive:
-            logits = torch.where(logits == logits.amax(0, keepdim=True), logits, logits.clamp(max=-10))
-        mask = (logits > 0).float() if binarise else logits.sigmoid()
-        memory = self.memory_encoder(features.coarse, (mask * 20 - 10).to(self.dtype))
+        mask = mask_to_remember(logits, self.image_size, self.dtype, binarise=binarise, exclusive=exclusive)
+        memory = self.memory_encoder(features.coarse, mask)
         memory = memory.flatten(2).transpose(1, 2)
         if self.config.no_object_embedding:
-            memory = memory + (~present)[:, None, None] * self.no_obj_embed_spatial
+            memory = torch.where(present[:, None, None], memory, memory + self.no_obj_embed_spatial)
         if self.config.latents_2d:
             memory = self.spatial_perceiver(memory, features.grid)
         return memory

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2s_model.acceleration.constants import constant
+from sam2s_model.acceleration.linear import Joined
 from sam2s_model.errors import ConfigError
-from sam2s_model.network.layers import sine_position_2d
+from sam2s_model.network.layers import add_norm, place_tokens, sine_position_2d
 
 
 class SpatialPerceiver(nn.Module):
@@ -33,7 +35,7 @@ class SpatialPerceiver(nn.Module):
     def forward(self, memory: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, hw, dim) on a grid of (h, w) -> (B, latents_1d + latents_2d, dim), the global latents first."""
         batch, _, dim = memory.shape
-        position = sine_position_2d(dim, *grid, device=memory.device).flatten(1).T.to(memory.dtype)
+        position = _place_of_both(dim, *grid, memory.dtype, device=memory.device)
         windows = self.windows(memory, grid)
         everywhere = self.latents.expand(batch, -1, -1)
         somewhere = self.latents_2d.repeat(batch, 1)[:, None]  # (B * latents_2d, 1, dim)
@@ -72,14 +74,14 @@ class PerceiverLayer(nn.Module):
         self.self_ff = feed_forward(dim)
 
     def forward(self, latents: Tensor, tokens: Tensor, position: Tensor | None) -> Tensor:
-        latents = latents + self.attn(latents, tokens, position)
-        latents = latents + self.ff(latents)
-        latents = latents + self.self_attn(latents)
-        return latents + self.self_ff(latents)
+        x, y = add_norm(latents, self.attn(latents, tokens, position), self.ff[0])
+        x, y = add_norm(x, self.ff[1:](y), self.self_attn.norm)
+        x, y = add_norm(x, self.self_attn(y), self.self_ff[0])
+        return x + self.self_ff[1:](y)
 
 
 class CrossAttention(nn.Module):
-    """Single-head attention; the tokens' position (N, dim) is added to keys and to values, after their projection."""
+    """Single-head attention; the tokens' position (N, 2 dim) is added to keys and values, after their projection."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -91,14 +93,12 @@ class CrossAttention(nn.Module):
 
     def forward(self, latents: Tensor, tokens: Tensor, position: Tensor | None) -> Tensor:
         q = self.to_q(self.norm_latents(latents))
-        k, v = self.to_kv(self.norm_x(tokens)).chunk(2, dim=-1)
-        if position is not None:
-            k, v = k + position, v + position
-        return self.to_out(attend(q, k, v))
+        both = self.to_kv(self.norm_x(tokens))
+        return self.to_out(attend(q, *(both if position is None else both + position).chunk(2, dim=-1)))
 
 
 class SelfAttention(nn.Module):
-    """Single-head attention among the latents."""
+    """Single-head attention among the latents, which `norm` has normalised."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -106,10 +106,18 @@ class SelfAttention(nn.Module):
         self.to_q = nn.Linear(dim, dim, bias=False)
         self.to_kv = nn.Linear(dim, 2 * dim, bias=False)
         self.to_out = nn.Linear(dim, dim, bias=False)
+        self._joined = Joined()
 
-    def forward(self, latents: Tensor) -> Tensor:
-        x = self.norm(latents)
-        return self.to_out(attend(self.to_q(x), *self.to_kv(x).chunk(2, dim=-1)))
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return self.to_out(attend(self.to_q(x), *self.to_kv(x).chunk(2, dim=-1)))
+        return self.to_out(attend(*self._joined.product(x, self.to_q, self.to_kv).chunk(3, dim=-1)))
+
+
+@constant
+def _place_of_both(dim: int, height: int, width: int, dtype: torch.dtype, device=None) -> Tensor:
+    """(HW, 2 dim): the place of each token, for its key and for its value."""
+    return place_tokens(dim, height, width, dtype, device=device).repeat(1, 2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class PromptEncoder(nn.Module):
     def grid_position(self, height: int, width: int) -> Tensor:
         """(1, dim, h, w): the position of each feature, in the code that the points have."""
         matrix = self.pe_layer.positional_encoding_gaussian_matrix
-        return self._grid_position(matrix, height=height, width=width).to(self.no_mask_embed.weight.dtype)
+        return self._grid_position(matrix, height=height, width=width, dtype=self.no_mask_embed.weight.dtype)
 
 
 class RandomFourierPosition(nn.Module):
@@ -88,8 +88,8 @@ def _fourier(place: Tensor, matrix: Tensor) -> Tensor:
     return torch.cat((angle.sin(), angle.cos()), dim=-1)
 
 
-def _grid_position(matrix: Tensor, *, height: int, width: int) -> Tensor:
+def _grid_position(matrix: Tensor, *, height: int, width: int, dtype: torch.dtype) -> Tensor:
     y = (torch.arange(height, device=matrix.device, dtype=torch.float32) + 0.5) / height
     x = (torch.arange(width, device=matrix.device, dtype=torch.float32) + 0.5) / width
     place = torch.stack((x[None].expand(height, -1), y[:, None].expand(-1, width)), dim=-1)
-    return _fourier(place, matrix).permute(2, 0, 1)[None]
+    return _fourier(place, matrix).to(dtype).permute(2, 0, 1)[None]

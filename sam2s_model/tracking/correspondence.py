@@ -185,7 +185,7 @@ class Correspondence:
         self.store.prompted(frame, tokens, needed)
         labels, time = _patched(self._small((logits > 0).float())), view.time(frame)
         trust = labels.new_full((len(view),), self.matching.prompted)
-        self._write(view, torch.tensor([column], device=labels.device), time, labels, trust, None)
+        self._write(view, torch.full((1,), column, device=labels.device), time, labels, trust, None)
         older = torch.arange(self.matching.older, device=labels.device) + self.conditioning + self.store.ring
         self._write(view, older, time, labels, trust, self.store.older_frames == time)
 

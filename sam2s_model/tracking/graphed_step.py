@@ -3,8 +3,8 @@
 What differs from one frame to the next, image and time, is written to fixed places first, and shapes are those of the
 frames to come: while an object has fewer memories than there is room for, the others are masked. A graph serves as long
 as the number of objects, the greatest number of prompted frames and whether memories are missing stay what they are;
-each combination is captured once, the second time that it comes. Prompts and late corrections are not captured, nor is
-the tracking half where the same bits are wanted every time (`torch.use_deterministic_algorithms`).
+each combination is captured once, the second time that it comes, and so is what a late prompt tracks again. Prompts are not
+captured, nor is the tracking half where the same bits are wanted every time (`torch.use_deterministic_algorithms`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -184,9 +185,7 @@ class GraphedStep:
         self._time[1].fill_(frame.stamp)
         self._set_labels(labels)
         key, track = self._tracking(segmenter, frame, ids, holes)
-        # Deterministic writes to an index make the host ask for the greatest one, which no capture permits.
-        deterministic = torch.are_deterministic_algorithms_enabled()
-        outputs, summary, label_map = track() if deterministic else self._trackers.run(key, track)
+        outputs, summary, label_map = self._run(key, track)
         segmenter.know_tracked(frame.index)
         own = Outputs(
             tuple(ids), *(value.clone() for value in outputs.tensors)
@@ -229,6 +228,23 @@ class GraphedStep:
         if self._trackers.wants(key):
             with _unnoticed(segmenter):
                 self._trackers.prepare(key, track)
+
+    def track_again(self, segmenter: Segmenter, frame: Frame, object_ids: Sequence[int]) -> Outputs:
+        """Track some objects, whose rows follow one another, into an earlier frame: after a prompt that came late."""
+        rows = segmenter.bank.rows(object_ids)
+        self._time[0].fill_(frame.index)
+        self._time[1].fill_(frame.stamp)
+        clock = segmenter.clock(frame.index, self._time, rows)
+        at_place = replace(frame, features=self._features.copy_(frame.features))
+        key = "again", segmenter.generation, rows.start, rows.stop, clock.shapes
+        outputs = self._run(key, lambda: segmenter.track(at_place, object_ids, clock))
+        segmenter.know_tracked(frame.index, rows)
+        return Outputs(tuple(object_ids), *(value.clone() for value in outputs.tensors))
+
+    def _run(self, key: Hashable, track: Callable[[], Any]) -> Any:
+        """Replay what was captured of it; deterministic writes to an index make the host ask for the greatest one, which no
+        capture permits."""
+        return track() if torch.are_deterministic_algorithms_enabled() else self._trackers.run(key, track)
 
     def forget(self) -> None:
         """Drop the graphs of the tracking: its segmenter is another from now on."""

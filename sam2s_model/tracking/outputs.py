@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2s_model.acceleration import kernels
+from sam2s_model.acceleration.constants import constant
 from sam2s_model.network.model import ABSENT_LOGIT
 from sam2s_model.tracking.presence import Reading
 
@@ -37,16 +39,19 @@ class Outputs:
 
     def merged(self, newer: Outputs) -> Outputs:
         """These outputs with those of some objects replaced or added; rows ascend by id."""
-        kept = [row for row, object_id in enumerate(self.object_ids) if object_id not in newer.object_ids]
-        ids = [self.object_ids[row] for row in kept] + list(newer.object_ids)
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-        joined = (torch.cat((old[kept], new))[order] for old, new in zip(self.tensors, newer.tensors))
-        return Outputs(tuple(ids[i] for i in order), *joined)
+        ids = sorted({*self.object_ids, *newer.object_ids})
+        sources = [(newer if i in newer.object_ids else self) for i in ids]
+        rows = [source.object_ids.index(i) for source, i in zip(sources, ids)]
+        # rows by their numbers: a list of them would be copied to the device for each tensor, which waits for it
+        parts = zip(*([t[row : row + 1] for t in source.tensors] for source, row in zip(sources, rows)))
+        return Outputs(tuple(ids), *(torch.cat(part) for part in parts))
 
     def only(self, object_ids: Sequence[int]) -> Outputs:
-        """The outputs of some of the objects."""
+        """The outputs of some of the objects, at least one."""
         rows = [self.object_ids.index(object_id) for object_id in object_ids]
-        return Outputs(tuple(object_ids), *(t[rows] for t in self.tensors))
+        if rows == list(range(len(self.object_ids))):
+            return self
+        return Outputs(tuple(object_ids), *(torch.cat([t[row : row + 1] for row in rows]) for t in self.tensors))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -70,9 +75,15 @@ def readings(rows: Tensor, prompted: bool = False) -> list[Reading]:
     ]
 
 
+@constant
+def _absent(dtype: torch.dtype, device=None) -> Tensor:
+    return torch.full((), ABSENT_LOGIT, dtype=dtype, device=device)
+
+
 def gate(logits: Tensor, present: Tensor) -> Tensor:
     """Mask logits (N, ...) with those of absent objects set to -1024, as published."""
-    return torch.where(present.reshape(-1, *[1] * (logits.dim() - 1)), logits, ABSENT_LOGIT)
+    present = present.reshape(-1, *[1] * (logits.dim() - 1))
+    return torch.where(present, logits, _absent(logits.dtype, device=logits.device))
 
 
 def compose(logits: Tensor, present: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -81,6 +92,8 @@ def compose(logits: Tensor, present: Tensor, labels: Tensor, size: tuple[int, in
     logits: (N, 1, h, w); present: (N,) bool; labels: (N,) uint8; size: (H, W)
     Returns (H, W) uint8, 0 where there is none.
     """
+    if kernels.serves(logits):
+        return kernels.compose(logits, present, labels, *size, ABSENT_LOGIT)
     full = F.interpolate(logits, size=size, mode="bilinear")[:, 0]
     best, owner = gate(full, present).max(0)
     return torch.where(best > 0, labels[owner], 0)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2s_model.acceleration import kernels
 from sam2s_model.config import TrackerConfig
 from sam2s_model.tracking.memory import Note, View
 
@@ -25,17 +26,19 @@ class Verdict:
 
     asked: (N,) bool, whether an object was LOST and something appeared; similarity: (N,) cosine, NaN where not asked
     accepted: (N,) bool, it is the same object; False where not asked
+    rejected: (N,) bool, it was asked and is another; present: (N,) bool, as given, but for those
     looks: (N, dim), of the masks that were judged
     """
 
     asked: Tensor
     similarity: Tensor
-    accepted: Tensor
+    rejected: Tensor
+    present: Tensor
     looks: Tensor
 
     @property
-    def rejected(self) -> Tensor:
-        return self.asked & ~self.accepted
+    def accepted(self) -> Tensor:
+        return self.asked & ~self.rejected
 
 
 class Reidentification:
@@ -54,17 +57,27 @@ class Reidentification:
 
     def judge(self, view: View, features: Tensor, logits: Tensor, present: Tensor, stamp: int | Tensor) -> Verdict:
         """Compare what appears of lost objects. features: (1, dim, h, w); logits: (N, 1, ., .); present: (N,) bool; ns."""
-        lost = stamp - view.note("last_visible") > round(self.config.lost_after * 1e9)
+        limit = round(self.config.lost_after * 1e9)
+        if kernels.serves(logits) and _whole_cells(features, logits):
+            notes = (view.bank.notes[note.name] for note in self.notes)
+            told = features, logits, present, view.index, _on_device(stamp, view), *notes
+            appears, similarity, asked, rejected, remains = kernels.judge(*told, limit, self.config.min_similarity)
+            return Verdict(asked, similarity, rejected, remains, appears)
+        lost = stamp - view.note("last_visible") > limit
         asked = lost & present & (view.note("prototype_frames") > 0)
         appears = looks(features, logits)
         similarity = F.cosine_similarity(appears, view.note("prototype"), dim=1)
-        accepted = asked & (similarity >= self.config.min_similarity)
-        return Verdict(asked, torch.where(asked, similarity, torch.nan), accepted, appears)
+        rejected = asked & ~(similarity >= self.config.min_similarity)
+        return Verdict(asked, torch.where(asked, similarity, torch.nan), rejected, present & ~rejected, appears)
 
     def learn(
         self, view: View, looks: Tensor, logits: Tensor, iou: Tensor, present: Tensor, stamp: int | Tensor
     ) -> None:
         """Add a frame's looks (N, dim) to the prototypes of the objects that are surely there. iou: (N,), predicted."""
+        if kernels.serves(logits):
+            notes = (view.bank.notes[note.name] for note in self.notes)
+            told = looks, logits, iou, present, view.index, _on_device(stamp, view), *notes
+            return kernels.learn(*told, self.config.confident_iou, MEMORY)
         seen = present & (logits > 0).flatten(1).any(1)
         confident = seen & (iou >= self.config.confident_iou)
         frames, prototype = view.note("prototype_frames"), view.note("prototype")
@@ -72,6 +85,16 @@ class Reidentification:
         view.write_note("prototype", torch.where(confident[:, None], prototype + step, prototype))
         view.write_note("prototype_frames", frames + confident)
         view.write_note("last_visible", torch.where(seen, stamp, view.note("last_visible")))
+
+
+def _on_device(stamp: int | Tensor, view: View) -> Tensor:
+    return stamp if isinstance(stamp, Tensor) else torch.full((), stamp, dtype=torch.int64, device=view.bank.device)
+
+
+def _whole_cells(features: Tensor, logits: Tensor) -> bool:
+    """Whether masks have as many cells along each side of each place of the features."""
+    (h, w), (rows, columns) = features.shape[-2:], logits.shape[-2:]
+    return rows % h == 0 and columns == w * (rows // h)
 
 
 def looks(features: Tensor, logits: Tensor) -> Tensor:

@@ -15,13 +15,15 @@ from torch import Tensor
 
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.config import TrackerConfig
+from sam2s_model.device import upload
 from sam2s_model.network.mask_decoder import Decoded, Stability
 from sam2s_model.network.model import STRIDE, Conditioned, Sam2Model
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.correspondence import Correspondence, Propagated
 from sam2s_model.tracking.history import Frame
-from sam2s_model.tracking.memory import BankLayout, Clock, Evidence, MemoryBank, Note, Policy, View, create_policy
+from sam2s_model.tracking.memory import BankLayout, Clock, Evidence, MemoryBank, Note, Policy, Rows, View, create_policy
+from sam2s_model.tracking.memory.view import EVER
 from sam2s_model.tracking.outputs import Outputs, gate, readings
 from sam2s_model.tracking.presence import Reading
 from sam2s_model.tracking.reidentification import Reidentification, Verdict, looks
@@ -55,11 +57,11 @@ class Segmenter:
         """Counts allocations: what was captured with another one writes to memory that is no longer used."""
         return self.bank.generation, self.matches.store.generation if self.matches else 0
 
-    def know_tracked(self, frame: int) -> None:
-        """Know on the host what a step of all objects has written: for a step that was replayed."""
-        self.bank.know_tracked(slice(0, len(self.bank)), frame)
+    def know_tracked(self, frame: int, rows: Rows | None = None) -> None:
+        """Know on the host what a step of some objects, None: of all, has written: for a step that was replayed."""
+        self.bank.know_tracked(rows or slice(0, len(self.bank)), frame)
         if self.matches:
-            self.matches.store.newest = frame
+            self.matches.store.newest = max(self.matches.store.newest, frame)
 
     def forget(self, frame: int) -> None:
         """Empty what a step that failed may have written of its frame, which no other frame needs."""
@@ -91,7 +93,7 @@ class Segmenter:
     def track(self, frame: Frame, object_ids: Sequence[int], clock: Clock | None = None) -> Outputs:
         """Decode objects on a frame from what is remembered of the frames before, and remember it.
 
-        clock: of a step of all objects that may be captured, and replayed for later frames
+        clock: of a step that may be captured, and replayed for other frames
         """
         self.bank.clock = clock
         try:
@@ -99,14 +101,14 @@ class Segmenter:
         finally:
             self.bank.clock = None
 
-    def clock(self, index: int, time: Tensor) -> Clock:
-        """What a step of all objects, that may be captured, is told of the frame `index`.
+    def clock(self, index: int, time: Tensor, rows: Rows | None = None) -> Clock:
+        """What a step of some objects, None: of all, that may be captured, is told of the frame `index`.
 
         time: (2,) int64, where its index and stamp will be
         """
-        view = View(self.bank, slice(0, len(self.bank)))
+        view = View(self.bank, rows or slice(0, len(self.bank)))
         most = view.most_prompted(index)
-        wanted = ((view.count_prompted(index), most),)
+        wanted = ((view.count_prompted(index), most), (view.count_prompted(EVER), most))  # nor is any prompted later
         if self.policy.uses_memory:
             window, pointers = self.policy.window, self.policy.pointer_window
             wanted += (view.count_recent(index, window), window), (view.count_pointers(index, pointers), pointers)
@@ -121,7 +123,7 @@ class Segmenter:
         present, verdict = self._present(decoded, told=self._tells_presence), None
         if self.looks:
             verdict = self.looks.judge(view, frame.features.coarse, decoded.logits, present, stamp)
-            present = present & ~verdict.rejected
+            present = verdict.present
         outputs = self._outputs(object_ids, decoded, conditioned, present, verdict=verdict)
         self._learn_looks(view, frame, outputs, stamp, verdict)
         if self.policy.uses_memory:
@@ -146,8 +148,8 @@ class Segmenter:
 
         On a frame on which it was tracked this is a correction: from memory, with the mask there as dense prompt.
         """
-        row = self.bank.row(object_id)
-        view = View(self.bank, [row])
+        row, rows = self.bank.row(object_id), self.bank.rows([object_id])
+        view = View(self.bank, rows)
         conditioned = self._condition(frame, view)
         if prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
@@ -155,7 +157,7 @@ class Segmenter:
             scored = self._present(decoded, told=self.model.has_object_score)
             present = mask.flatten(1).any(1)  # a person's mask is there
         else:
-            decoded = self._decode_points(conditioned.features, frame, row, prompt)
+            decoded = self._decode_points(conditioned.features, frame, rows, prompt)
             scored = present = self._present(decoded, told=self.model.has_object_score)
         outputs = self._outputs((object_id,), decoded, conditioned, present, scored)
         self._learn_looks(view, frame, outputs, frame.stamp)
@@ -163,14 +165,14 @@ class Segmenter:
             memory = self.model.encode_memory(
                 frame.features, outputs.logits, present, binarise=self.config.binarise_prompted
             )
-            self.bank.drop_kept([row], frame.index)
+            self.bank.drop_kept(rows, frame.index)
             slot = self.bank.write_conditioning(row, frame.index, memory[0], outputs.pointers[0])
             self.policy.prompted(view, _evidence(frame, outputs, memory))
             if self.matches:
                 self.matches.prompted(view, slot, frame.index, frame.features.coarse, outputs.logits)
         elif self.matches:
             self._match_prompted(row, frame, outputs.logits)
-        self.bank.write_mask([row], frame.index, outputs.logits)
+        self.bank.write_mask(rows, frame.index, outputs.logits)
         return outputs
 
     def take_over(self, other: Segmenter, newest: Frame | None) -> None:
@@ -188,8 +190,8 @@ class Segmenter:
         if self.matches and not matched:
             self.matches.start(view, newest.index, newest.features.coarse, logits)
         if self.matches and not self.policy.uses_memory:
-            for row in range(len(self.bank)):
-                self._match_prompted(row, newest, logits[row : row + 1])
+            for row, mask in enumerate(logits.split(1)):
+                self._match_prompted(row, newest, mask)
 
     def _condition_on(self, newest: Frame, logits: Tensor) -> None:
         """Take all objects' masks on a frame for prompts."""
@@ -204,9 +206,9 @@ class Segmenter:
     def _match_prompted(self, row: int, frame: Frame, logits: Tensor) -> None:
         """Remember the labels of a prompted frame where nothing else is remembered. logits: (1, 1, h, w)"""
         layout = self.bank.layout
-        nothing = logits.new_zeros(layout.tokens, layout.memory_dim), logits.new_zeros(layout.dim)
+        nothing = (logits.new_zeros(shape) for shape in ((layout.tokens, layout.memory_dim), layout.dim))
         slot = self.bank.write_conditioning(row, frame.index, *nothing)
-        self.matches.prompted(View(self.bank, [row]), slot, frame.index, frame.features.coarse, logits)
+        self.matches.prompted(View(self.bank, slice(row, row + 1)), slot, frame.index, frame.features.coarse, logits)
 
     def readings(self, outputs: Outputs, prompted: Prompt | None = None) -> list[Reading]:
         """The outputs on the host, which waits for the device here."""
@@ -219,6 +221,8 @@ class Segmenter:
         if not self._tells_presence or of_a_person:
             score = outputs.iou
         columns = (score, outputs.iou, outputs.present.float(), outputs.similarity, outputs.rejected.float())
+        if not outputs.class_logits.shape[1]:
+            return torch.stack(columns, dim=1)
         asked = (outputs.class_logits != 0).any(1, keepdim=True)  # whether there was a memory
         classes = outputs.class_logits.softmax(1) * asked
         return torch.cat((torch.stack(columns, dim=1), classes), dim=1)
@@ -288,11 +292,11 @@ class Segmenter:
             stability=self.stability,
         )
 
-    def _decode_points(self, features: Tensor, frame: Frame, row: int, prompt: Prompt) -> Decoded:
+    def _decode_points(self, features: Tensor, frame: Frame, rows: Rows, prompt: Prompt) -> Decoded:
         points, labels = self._encoded_points(prompt, frame.size)
         previous = None
-        if self.bank.has_mask([row], frame.index):
-            previous = self.bank.mask([row], frame.index).clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
+        if self.bank.has_mask(rows, frame.index):
+            previous = self.bank.mask(rows, frame.index).clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
         return self.model.decode(
             features,
             frame.features,
@@ -311,14 +315,12 @@ class Segmenter:
         if prompt.points is not None:
             points = np.concatenate((points, prompt.points))
             labels = np.concatenate((labels, prompt.point_labels))
-        height, width = size
-        scaled = points * np.array([self.model.image_size / width, self.model.image_size / height], np.float32)
-        device = self.model.device
-        return torch.from_numpy(scaled)[None].to(device), torch.from_numpy(labels)[None].to(device)
+        scaled = points * (self.model.image_size / np.array(size[::-1])).astype(np.float32)
+        return upload(scaled[None], self.model.device), upload(labels[None], self.model.device)
 
     def _model_sized(self, mask: np.ndarray) -> Tensor:
         """(H, W) bool -> (1, 1, S, S), 0 and 1."""
-        full = torch.from_numpy(mask).to(self.model.device)[None, None].float()
+        full = upload(mask[None, None], self.model.device).float()
         size = (self.model.image_size, self.model.image_size)
         return (F.interpolate(full, size=size, mode="bilinear", antialias=True) >= 0.5).float()
 
@@ -343,8 +345,7 @@ class Segmenter:
         """scored: presence that decides about the pointer, where it is not the mask's."""
         pointers = self.model.pointer(decoded.token, present if scored is None else scored)
         logits = gate(decoded.logits, present)
-        class_logits = conditioned.class_logits
-        if class_logits is None:
+        if (class_logits := conditioned.class_logits) is None:
             class_logits = logits.new_zeros(len(logits), self.model.config.num_classes)
         return Outputs(
             tuple(object_ids),

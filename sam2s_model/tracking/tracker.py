@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sam2s_model.config import TrackerConfig
-from sam2s_model.device import as_tensor, describe_device, for_inference
+from sam2s_model.device import as_tensor, describe_device, for_inference, upload
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
@@ -26,7 +27,7 @@ from sam2s_model.tracking.graphed_step import GraphedStep
 from sam2s_model.tracking.history import Frame, History
 from sam2s_model.tracking.holes import fill_holes
 from sam2s_model.tracking.memory import choose_policy
-from sam2s_model.tracking.outputs import Outputs, compose
+from sam2s_model.tracking.outputs import Outputs, compose, readings
 from sam2s_model.tracking.presence import TrackedObject, describe_frame
 from sam2s_model.tracking.segmenter import Segmenter
 from sam2s_model.tracks import MAX_LABEL, Tracks
@@ -308,24 +309,60 @@ class Tracker:
         """Track objects that were prompted on a frame through all later ones; what was prompted there stays."""
         if self.config.non_overlap_memory and object_ids:  # then no object is on its own
             object_ids = self._segmenter.bank.ids
-        for previous, following in zip([frame, *later], later):
+        if not later:
+            return
+        there, tracked = set(frame.readings), []
+        for following in later:  # all of it is queued before the first result is waited for
             free = [i for i in object_ids if not (i in following.readings and following.readings[i].prompted)]
-            free = [i for i in free if i in previous.readings]
-            outputs = self._track(following, free, previous)
-            self._describe(following)
-            if following is later[-1] and outputs:
-                outputs = self._outputs.merged(outputs) if self._outputs else outputs
-                self._outputs = outputs.only(self.object_ids)
+            free = [i for i in free if i in there]
+            tracked.append((free, self._track_again(following, free) if free else None))
+            there = {*following.readings, *free}
+        self._read(later, tracked)
+        maps = self._label_maps(later)
+        for previous, following, label_map in zip([frame, *later], later, maps):
+            following.before = previous.sights
+            self._describe(following, label_map)
+        newest = tracked[-1][1]
+        if newest:
+            newest = self._outputs.merged(newest) if self._outputs else newest
+            self._outputs = newest.only(self.object_ids)
+
+    def _track_again(self, frame: Frame, object_ids: list[int]) -> Outputs:
+        """Track some objects into a frame that was tracked before: captured, as steps are, where their rows follow one another."""
+        segmenter = self._segmenter
+        captured = self._graphed and not (segmenter.matches or torch.are_deterministic_algorithms_enabled())
+        if captured and isinstance(segmenter.bank.rows(object_ids), slice):
+            return self._graphed.track_again(segmenter, frame, object_ids)
+        return segmenter.track(frame, object_ids)
+
+    def _read(self, frames: Sequence[Frame], tracked: Sequence[tuple[list[int], Outputs | None]]) -> None:
+        """Take down what was said of the objects that were tracked into some frames, waiting for the device once."""
+        summaries = [self._segmenter.summary(outputs) for _, outputs in tracked if outputs]
+        if not summaries:
+            return
+        rows = iter(readings(torch.cat(summaries).cpu()))
+        for frame, (ids, outputs) in zip(frames, tracked):
+            if outputs:
+                frame.readings.update((i, next(rows)) for i in ids)
+
+    def _label_maps(self, frames: Sequence[Frame]) -> list[np.ndarray]:
+        """The label images of some frames of one size, waiting for the device once."""
+        of_frames = [[i for i in self._segmenter.bank.ids if i in frame.readings] for frame in frames]
+        composed = [self._composed(frame, ids) for frame, ids in zip(frames, of_frames) if ids]
+        rows = iter(torch.stack(composed).cpu().numpy() if composed else ())
+        return [next(rows).copy() if ids else np.zeros(frame.size, np.uint8) for frame, ids in zip(frames, of_frames)]
 
     def _label_map(self, frame: Frame, object_ids: Sequence[int]) -> np.ndarray:
         """(H, W) uint8, composed of the masks that are remembered of a frame."""
-        if not object_ids:
-            return np.zeros(frame.size, np.uint8)
+        return self._composed(frame, object_ids).cpu().numpy() if object_ids else np.zeros(frame.size, np.uint8)
+
+    def _composed(self, frame: Frame, object_ids: Sequence[int]) -> Tensor:
+        """The same on the device, for at least one object."""
         bank = self._segmenter.bank
         logits = fill_holes(bank.mask(bank.rows(object_ids), frame.index), self.config.fill_holes)
-        present = torch.tensor([frame.readings[i].present for i in object_ids], device=logits.device)
-        labels = torch.tensor([self._objects[i].label for i in object_ids], dtype=torch.uint8, device=logits.device)
-        return compose(logits, present, labels, frame.size).cpu().numpy()
+        told = [[frame.readings[i].present for i in object_ids], [self._objects[i].label for i in object_ids]]
+        present, labels = upload(np.array(told, np.uint8), logits.device)
+        return compose(logits, present.view(torch.bool), labels, frame.size)
 
     def _describe(self, frame: Frame, label_map: np.ndarray | None = None) -> None:
         """What is to be said of a frame; label_map: of all its objects, where that is known."""

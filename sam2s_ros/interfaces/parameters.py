@@ -125,6 +125,10 @@ class NodeConfig:
         False,
         "whether torch compiles the image encoder at configure, for a minute or so: for a GPU, needs Triton; not for int8",
     )
+    encoder: str = option(
+        "",
+        "file that `sam2s export encoder` made of the checkpoint's image encoder, for this device; empty: torch runs it",
+    )
     deterministic: bool = option(
         False, "whether the same images and prompts give the same bits every time; somewhat slower on CUDA"
     )

@@ -383,6 +383,7 @@ def build_tracker(
         device=config.device,
         precision=config.precision,
         compile=config.compile,
+        encoder=expanded(config.encoder) if config.encoder else "",
     )
     tracker = SavingTracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
     tracker.chosen = chosen

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sam2s_model.acceleration.attention import attend_in_blocks
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import Linear
-from sam2s_model.network.layers import MLP
+from sam2s_model.network.layers import MLP, add_norm
 
 
 class Hiera(nn.Module):
@@ -56,8 +56,13 @@ class Hiera(nn.Module):
         x = self.patch_embed(image)
         x = x + self.position(x.shape[1], x.shape[2]).to(x.dtype)
         maps = []
+        y = self.blocks[0].norm1(x)
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            x, mlp = block(x, y)
+            if i + 1 < len(self.blocks):
+                x, y = add_norm(x, mlp, self.blocks[i + 1].norm1)
+            else:
+                x = x + mlp
             if i in self.stage_ends:
                 maps.append(x.permute(0, 3, 1, 2))
         return maps
@@ -100,12 +105,11 @@ class HieraBlock(nn.Module):
             self.proj = Linear(dim, dim_out)
         self.pool = pool
 
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut, x = x, self.norm1(x)
-        if self.pool:
-            shortcut = max_pool(self.proj(x))
-        x = shortcut + self.attn(x)
-        return x + self.mlp(self.norm2(x))
+    def forward(self, x: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
+        """x, and x as `norm1` makes it -> the result, in two parts that are still to be added."""
+        shortcut = max_pool(self.proj(normed)) if self.pool else x
+        x, y = add_norm(shortcut, self.attn(normed), self.norm2)
+        return x, self.mlp(y)
 
 
 class HieraAttention(nn.Module):

@@ -20,7 +20,7 @@ from sam2s_model.tracking.memory.layout import BankLayout, Note
 EMPTY = -1  # frame index of a slot that holds nothing
 
 Rows = slice | list[int]
-"""Which objects: all of them as `slice(0, len(bank))`, which copies nothing, or a list of rows."""
+"""Which objects: rows that follow one another as a slice, which copies nothing and waits for no device, or a list of rows."""
 
 
 class MemoryBank:
@@ -61,7 +61,9 @@ class MemoryBank:
 
     def rows(self, object_ids: Sequence[int]) -> Rows:
         """The rows of some objects, in their order."""
-        return slice(0, len(self)) if list(object_ids) == self.ids else [self.row(i) for i in object_ids]
+        rows = [self.row(i) for i in object_ids]
+        follow = bool(rows) and rows == list(range(rows[0], rows[0] + len(rows)))
+        return slice(rows[0], rows[0] + len(rows)) if follow else rows
 
     def add(self, object_id: int) -> int:
         """Give an object an empty row."""
@@ -70,7 +72,7 @@ class MemoryBank:
         self.ids.append(object_id)
         for frames in (self.known, self.known_pointers, self.mask_frames, self.frames, self.pointer_frames):
             frames[row] = EMPTY
-        self.start_notes([row], self.layout.notes)
+        self.start_notes(slice(row, row + 1), self.layout.notes)
         return row
 
     def reserve(self, rows: int) -> None:
@@ -96,7 +98,9 @@ class MemoryBank:
     def save(self, object_ids: Sequence[int]) -> Saved:
         """A copy of who is in the bank and of these objects' rows, for `restore`."""
         rows = [self.row(i) for i in object_ids]
-        copies = [s[rows].copy() if isinstance(s, np.ndarray) else s[rows].clone() for s in self._stores]
+        copies = [
+            [s[row].copy() if isinstance(s, np.ndarray) else s[row].clone() for row in rows] for s in self._stores
+        ]
         return Saved(list(self.ids), rows, copies)
 
     def restore(self, saved: Saved) -> None:
@@ -170,7 +174,7 @@ class MemoryBank:
             raise ValueError(f"there are no masks of frame {frame}: {self.mask_frames[rows].tolist()} are remembered")
         if self.clock is None:
             return self.logits[rows, frame % self.layout.masks][:, None]
-        return self.logits[rows].index_select(1, self.time(frame).remainder(self.layout.masks)[None])
+        return self.logits[rows].index_select(1, self.clock.slot(frame, self.layout.masks))
 
     def has_mask(self, rows: Rows, frame: int) -> bool:
         """Whether each of the objects has a mask on the frame."""
@@ -217,12 +221,14 @@ class MemoryBank:
         if self.clock is None:
             store[rows, first + frame % ring] = values.to(store.dtype)
         else:
-            store[rows].index_copy_(1, (first + self.time(frame) % ring)[None], values[:, None].to(store.dtype))
+            store[rows].index_copy_(1, self.clock.slot(frame, ring, first), values[:, None].to(store.dtype))
 
     # ---- what policies keep
 
     def drop_kept(self, rows: Rows, frame: int) -> None:
         """Forget what policies kept of a frame and of later ones, since it is about to be decided anew."""
+        if not self.layout.kept_slots:
+            return
         for frames, kept in ((self.frames, self.layout.kept_columns), (self.pointer_frames, self.layout.kept_pointers)):
             held = frames[rows, kept]
             frames[rows, kept] = torch.where(held >= self.time(frame), EMPTY, held)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -21,10 +21,19 @@ class Clock:
     index: int
     prompted: int
     complete: bool
+    _slots: dict[tuple[int, int, int], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def of(self, index: int) -> Tensor:
         """A frame's index on the device, given as many frames before or after this one as it is at capture."""
         return self.frame if index == self.index else self.frame + (index - self.index)
+
+    def slot(self, index: int, ring: int, first: int = 0) -> Tensor:
+        """(1,): a frame's slot of a ring that begins with slot `first`; made once a step."""
+        key = index, ring, first
+        if key not in self._slots:
+            slot = self.of(index).remainder(ring)[None]
+            self._slots[key] = slot + first if first else slot
+        return self._slots[key]
 
     @property
     def shapes(self) -> tuple[int, bool]:

@@ -142,6 +142,9 @@ class Policy:
 
     def prompted_frames(self, view: View, now: int) -> Part:
         """All prompted frames before `now`."""
+        if view.complete:
+            columns = view.numbers(0, view.most_prompted(now))
+            return Part(columns, view.codes(self.prompted_code, columns.shape[1]), None)
         frames = view.frames("conditioning")
         past = (frames != EMPTY) & (frames < view.time(now))
         columns, allowed = view.first(past, view.count_prompted(now), view.most_prompted(now))
@@ -154,6 +157,9 @@ class Policy:
 
     def short_window(self, view: View, now: int, window: int) -> Part:
         """The newest frames, at most `window` old; their codes are their ages."""
+        if view.complete:
+            ring = view.layout.columns("recent")
+            return Part(view.places(now, window, view.layout.recent) + ring.start, view.numbers(0, window), None)
         frames = view.frames("recent")
         age = view.time(now) - frames
         inside = (frames != EMPTY) & (age > 0) & (age <= window)
@@ -185,20 +191,31 @@ class Policy:
 
         pointed: kept memories whose pointers are attended to as well, once they are older than those
         """
-        layout, frames = view.layout, view.pointer_frames()
-        age = view.time(now) - frames
-        prompted = torch.arange(frames.shape[1], device=frames.device) < layout.conditioning
-        past = (frames != EMPTY) & (age > 0) & (prompted | (age <= self.pointer_window))
-        counts = view.count_prompted(now) + view.count_pointers(now, self.pointer_window)
-        columns, allowed = view.first(past, counts, view.most_prompted(now) + self.pointer_window)
-        ages = torch.where(past, age, 0).gather(1, columns).float()
-        pointers = Part(columns, ages, allowed)  # coded by their ages
+        layout, pointers = view.layout, self._pointers(view, now)
         if pointed is not None:
             ages = view.time(now) - view.bank.frames[view.index[:, None], pointed.columns]
             places = pointed.columns - layout.kept_columns.start + layout.kept_pointers.start
             older = pointed.allowed & (ages > self.pointer_window)
             pointers = _joined((pointers, Part(places, ages.float(), older)))
         return Selection(_joined(parts), pointers.columns, pointers.codes, pointers.allowed)
+
+    def _pointers(self, view: View, now: int) -> Part:
+        """Pointers of the prompted and of the newest frames, coded by their ages, as floats."""
+        layout = view.layout
+        if view.complete:
+            most, window = view.most_prompted(now), self.pointer_window
+            newest = view.places(now, window, layout.recent_pointers) + layout.conditioning
+            columns = torch.cat((view.numbers(0, most), newest), dim=1)
+            ages = view.time(now) - view.bank.pointer_frames[view.rows, :most]
+            return Part(columns, torch.cat((ages, view.numbers(1, window + 1)), dim=1).float(), None)
+        frames = view.pointer_frames()
+        age = view.time(now) - frames
+        prompted = torch.arange(frames.shape[1], device=frames.device) < layout.conditioning
+        past = (frames != EMPTY) & (age > 0) & (prompted | (age <= self.pointer_window))
+        counts = view.count_prompted(now) + view.count_pointers(now, self.pointer_window)
+        columns, allowed = view.first(past, counts, view.most_prompted(now) + self.pointer_window)
+        ages = torch.where(past, age, 0).gather(1, columns).float()
+        return Part(columns, ages, allowed)
 
 
 def _joined(parts: tuple[Part, ...]) -> Part:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2s_model.acceleration.constants import constant
 from sam2s_model.tracking.memory.bank import EMPTY, MemoryBank, Rows
 from sam2s_model.tracking.memory.evidence import Evidence
 
@@ -27,8 +28,28 @@ class View:
     def index(self) -> Tensor:
         """(N,) the rows as a tensor."""
         if isinstance(self.rows, slice):
-            return torch.arange(self.rows.start, self.rows.stop, device=self.bank.device)
+            return _numbers(self.rows.start, self.rows.stop, device=self.bank.device)
         return torch.tensor(self.rows, device=self.bank.device)
+
+    @property
+    def complete(self) -> bool:
+        """Whether this is a step that may be captured, of objects whose windows are full and that have as many prompted frames.
+
+        Those are then in the first slots, and each frame of a window is where its age says: nothing is to be looked for.
+        """
+        return self.bank.clock is not None and self.bank.clock.complete
+
+    def numbers(self, first: int, end: int) -> Tensor:
+        """(N, end - first) int64: first .. end - 1."""
+        return _numbers(first, end, device=self.bank.device).expand(len(self), -1)
+
+    def codes(self, code: int, count: int) -> Tensor:
+        """(N, count) int64: one code for all."""
+        return _codes(code, count, device=self.bank.device).expand(len(self), -1)
+
+    def places(self, now: int, window: int, ring: int) -> Tensor:
+        """(N, window): the slot of a ring of each of the frames that are 1 .. window old."""
+        return (self.time(now) - _numbers(1, window + 1, device=self.bank.device)).remainder(ring).expand(len(self), -1)
 
     # ---- reading
 
@@ -148,6 +169,16 @@ class View:
         """Slots within a kind -> columns of its spatial memories and of its pointers."""
         column = self.layout.columns(name).start + slot
         return column, column - self.layout.kept_columns.start + self.layout.kept_pointers.start
+
+
+@constant
+def _numbers(first: int, end: int, device=None) -> Tensor:
+    return torch.arange(first, end, device=device)
+
+
+@constant
+def _codes(code: int, count: int, device=None) -> Tensor:
+    return torch.full((count,), code, device=device)
 
 
 def _count(frames: np.ndarray, now: int, window: int | None = None) -> np.ndarray:

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.folding import Folding
-from sam2s_model.acceleration.linear import Linear
+from sam2s_model.acceleration.linear import Joined, Linear
 from sam2s_model.config import NANO, PICO
 from sam2s_model.network.image_encoder.hiera import HieraAttention, max_pool, partition, unpartition
 from sam2s_model.network.image_encoder.repvit import StoredBatchNorm
 from sam2s_model.network.layers import LayerNorm2d
+from sam2s_model.network.mask_decoder import MaskDecoder
 from sam2s_model.network.memory_attention import KeyRotation, RotaryAttention, rotary_table
 from sam2s_model.network.model import Sam2Model
 
@@ -98,6 +99,42 @@ def test_layer_norm_of_few_channels_is_that_of_many(channels):
     norm.weight.data.uniform_(0.5, 2), norm.bias.data.normal_()
     expected = F.layer_norm(x.permute(0, 2, 3, 1), (channels,), norm.weight, norm.bias, norm.eps).permute(0, 3, 1, 2)
     torch.testing.assert_close(norm(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dim", [16, 64])
+def test_the_decoder_whose_products_are_joined(dim):
+    """Of 16 channels the kernels of masks are narrower than the head of the IoUs, beside which they are made."""
+    torch.manual_seed(0)
+    decoder = MaskDecoder(dim, heads=2, mlp_dim=32).requires_grad_(False)
+    high_res = torch.randn(1, dim // 8, 16, 16), torch.randn(1, dim // 4, 8, 8)
+    given = (
+        torch.randn(3, dim, 4, 4),
+        high_res,
+        torch.randn(1, dim, 4, 4),
+        torch.randn(3, 2, dim),
+        torch.randn(3, dim, 4, 4),
+    )
+    with torch.enable_grad():
+        plain = decoder.candidates(*given)
+    with torch.no_grad():
+        fast = decoder.candidates(*given)
+        for multimask in (True, False):
+            assert decoder(*given, multimask).logits.shape == (3, 1, 16, 16)
+    for name in ("logits", "iou", "tokens", "object_logit"):
+        torch.testing.assert_close(getattr(fast, name), getattr(plain, name), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_of_one_input_are_one_product(dtype, bias):
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(16, width, bias).to(dtype).requires_grad_(False) for width in (8, 24, 3)]
+    x, joined = torch.randn(2, 5, 16).to(dtype), Joined()
+    with torch.no_grad():
+        for _ in range(2):
+            for own, layer in zip(joined(x, *layers), layers, strict=True):
+                torch.testing.assert_close(own, layer(x), atol=1e-5 if dtype == torch.float32 else 0.02, rtol=0.01)
+            layers[1].weight.mul_(2)  # which it follows
 
 
 def test_what_is_made_for_inference_serves_training():

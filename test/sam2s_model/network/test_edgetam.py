@@ -113,7 +113,7 @@ def test_positions_are_added_to_keys_and_values():
     q = attention.to_q(attention.norm_latents(latents))
     weights = F.softmax(q @ (k + position).transpose(1, 2) / 8**0.5, dim=-1)
     expected = attention.to_out(weights @ (v + position))
-    torch.testing.assert_close(attention(latents, tokens, position), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(attention(latents, tokens, position.repeat(1, 2)), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [512, 256, 224, 96])

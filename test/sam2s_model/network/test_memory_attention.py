@@ -56,7 +56,7 @@ def test_the_fastest_way_is_measured_once():
     assert fastest(object(), ways[::-1], seconds=lambda way: 1.0) is with_wide_values, "the first of equals"
 
 
-def test_the_frame_is_seen_once_for_all_objects():
+def test_the_frame_is_seen_once_for_all_objects(monkeypatch):
     """What has not met an object's memory yet is a batch of one; the result is that of each object by itself."""
     torch.manual_seed(0)
     model = MemoryAttention(2, 32, 16, ffn_dim=64).requires_grad_(False)
@@ -67,9 +67,12 @@ def test_the_frame_is_seen_once_for_all_objects():
         torch.randn(3, 26, 16),
     )
     allowed = torch.rand(3, 26) > 0.3
-    seen = []
-    model.layers[0].self_attn.q_proj.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
-    together = model(features, position, memory, place, allowed, (3, 4), 2)
+    seen, first = [], model.layers[0].self_attn
+    monkeypatch.setattr(
+        first, "_projected", lambda q, *rest: seen.append(len(q)) or RotaryAttention._projected(first, q, *rest)
+    )
+    with torch.no_grad():
+        together = model(features, position, memory, place, allowed, (3, 4), 2)
     assert seen == [1]
     for i in range(3):
         alone = model(features, position, memory[i : i + 1], place[i : i + 1], allowed[i : i + 1], (3, 4), 2)

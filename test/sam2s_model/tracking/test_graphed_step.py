@@ -127,6 +127,35 @@ def test_a_captured_step_leads_to_what_a_plain_one_does(model, frames, policy):
         assert list(tracks.states) == list(plain_tracks.states)
 
 
+@pytest.mark.parametrize("policy", ["fifo", "divemem", "none"])
+def test_late_prompts_replay_captured_steps(model, frames, policy):
+    """Five frames late, twice: a new object, then another whose later prompt stays; both beside an object that is left alone."""
+    told = []
+    for graphed in (None, GraphedStep(model, lambda _: Recorded)):
+        tracker, captured = Tracker(model, policy, TrackerConfig(long_term_min_iou=0.0)), []
+        tracker._graphed = graphed
+        for i in range(24):
+            tracker.step(i + 1, frames[i % len(frames)])
+            if i == 1:
+                tracker.prompt(0, [Prompt(box=BOX)])
+            if i == 8:
+                tracker.prompt(i - 4, [Prompt(box=OTHER)])
+            if i in (10, 21):
+                tracker.prompt(0, [Prompt(object_id=2, **CLICK)])
+            if i == 22:
+                tracker.prompt(i - 4, [Prompt(object_id=2, box=OTHER)])
+            captured.append(graphed and graphed.captured)
+            told.append((tracker.outputs, tracker.newest))
+    assert captured[8] == captured[7] + 1, "the second of five frames is captured, and the others replay it"
+    for (plain, plain_tracks), (own, tracks) in zip(told[:24], told[24:]):
+        assert (own is None) == (plain is None)
+        for mine, theirs in zip(own.tensors if own else (), plain.tensors if plain else ()):
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3, equal_nan=True)
+        assert (tracks.label_map != plain_tracks.label_map).mean() < 1e-3 and list(tracks.states) == list(
+            plain_tracks.states
+        )
+
+
 def test_nothing_is_captured_anew_while_objects_and_prompts_stay_what_they_are(model, frames):
     graphed = GraphedStep(model, lambda _: Recorded)
     tracker = Tracker(model, "fifo")

@@ -1,0 +1,214 @@
+"""The image encoder as a file: a library of machine code, or ONNX for other runtimes. And the tracking half as torch.export takes it.
+
+An encoder has one input size, one type and one kind of device, and holds the weights that it was made with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sam2s_model.errors import ConfigError
+from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.tracking.outputs import gate
+
+KINDS = {"aoti": ".pt2", "onnx": ".onnx"}
+"""What an encoder can be exported to, and how its file's name ends."""
+NEEDS = {"aoti": (), "onnx": ("onnx", "onnxscript")}
+OUTPUTS = ("coarse", "middle", "fine")
+ALLOWED = {
+    torch.float32: 1e-3,
+    torch.bfloat16: 0.05,
+    torch.float16: 0.02,
+}  # difference from torch, as a share of the greatest feature
+
+
+@dataclass(frozen=True)
+class EncoderFile:
+    """What an exported encoder was made for, as written beside it in JSON.
+
+    device: "cpu", or "sm_90" for a GPU of that kind; weights: sha256 of them; torch: version it was made with
+    difference: greatest one from torch's own features, as a share of the greatest of these; None where it was not run
+    """
+
+    model: str
+    image_size: int
+    precision: str
+    device: str
+    weights: str
+    torch: str
+    difference: float | None = None
+
+    @classmethod
+    def of(cls, model: Sam2Model) -> EncoderFile:
+        precision = str(model.dtype).removeprefix("torch.")
+        return cls(model.name, model.image_size, precision, _kind_of(model.device), _digest(model), torch.__version__)
+
+
+def beside(path: Path) -> Path:
+    """The file that says what an exported encoder was made for."""
+    return path.with_name(f"{path.name}.json")
+
+
+@torch.no_grad()
+def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> EncoderFile:
+    """Write the image encoder to a file, for the model's image size, type and device, and run it beside torch.
+
+    to: "aoti", a library of machine code that `use_exported_encoder` loads; or "onnx", with an input "image" (1, 3, S, S), as of
+        `Sam2Model.prepare_image`, and outputs "coarse", "middle" and "fine", see `ImageFeatures`
+    Raises ConfigError for another kind or ending, in int8, where torch lacks something, or when the features differ.
+    """
+    path = Path(path)
+    if to not in KINDS:
+        raise ConfigError(f"an encoder cannot be exported to {to!r}: expected {' or '.join(KINDS)}")
+    if path.suffix != KINDS[to]:
+        raise ConfigError(f"the encoder's file is {str(path)!r}: expected a name that ends with {KINDS[to]}")
+    if missing := [name for name in NEEDS[to] if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"an export to {to} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+    if any(getattr(module, "int8", False) for module in model.modules()):
+        raise ConfigError("precision is 'int8', which cannot be exported: expected fp32, bf16 or fp16")
+    image = _example(model)
+    expected = model._encode(image)
+    program = torch.export.export(EncoderProgram(model), (image,), strict=True)
+    try:
+        if to == "aoti":
+            torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+            made = torch._inductor.aoti_load_package(str(path))(image)
+        else:
+            torch.onnx.export(
+                program, (image,), str(path), input_names=["image"], output_names=list(OUTPUTS), dynamo=True
+            )
+            made = _run_onnx(path, image)
+    except Exception as error:  # of torch's compiler, of Triton, of the compilers that they start
+        raise ConfigError(f"torch {torch.__version__} cannot export the encoder to {to}: {error}") from error
+    difference = None if made is None else max(_difference(own, plain) for own, plain in zip(made, expected))
+    if difference is not None and not difference <= ALLOWED[model.dtype]:
+        path.unlink()
+        limit = ALLOWED[model.dtype]
+        raise ConfigError(
+            f"the exported encoder's features differ from torch's by {difference:.1e} of the greatest: limit {limit:.0e}"
+        )
+    described = EncoderFile(**{**asdict(EncoderFile.of(model)), "difference": difference})
+    beside(path).write_text(json.dumps(asdict(described), indent=1) + "\n")
+    return described
+
+
+def use_exported_encoder(model: Sam2Model, path: str | Path) -> None:
+    """Let a model encode images with a file of `export_encoder(..., to="aoti")`.
+
+    Raises ConfigError when the file cannot be read, or was made for another model, size, type, device or other weights.
+    """
+    path = Path(path)
+    try:
+        stored = json.loads(beside(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"encoder {str(path)!r}: {beside(path).name}, which says what it was made for, cannot be read: {error}"
+        ) from error
+    own = asdict(EncoderFile.of(model))
+    for name in ("model", "image_size", "precision", "device", "weights"):
+        if stored.get(name) != own[name]:
+            raise ConfigError(
+                f"encoder {str(path)!r} was made for {name} {stored.get(name)!r}, but this is {own[name]!r}: export it anew"
+            )
+    try:
+        run = torch._inductor.aoti_load_package(str(path))
+        run(_example(model))
+    except Exception as error:
+        made_with = f"made with torch {stored.get('torch')}, this is {torch.__version__}"
+        raise ConfigError(f"encoder {str(path)!r} cannot be run ({made_with}): {error}") from error
+    model.encode_with(lambda _, image: tuple(run(image)))
+
+
+class EncoderProgram(nn.Module):
+    """A prepared image (1, 3, S, S) to coarse, middle and fine features, see `ImageFeatures`."""
+
+    def __init__(self, model: Sam2Model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.model._encode(image)
+
+
+class TrackingProgram(nn.Module):
+    """All of a tracked frame but its image encoder, with what is remembered as inputs and outputs. It keeps nothing itself.
+
+    For N objects, each with memories of F frames and P pointers: which those are, and where the new ones go, the caller decides.
+    """
+
+    def __init__(self, model: Sam2Model, multimask: bool = True):
+        super().__init__()
+        self.model, self.multimask = model, multimask
+
+    def forward(
+        self,
+        coarse: Tensor,
+        middle: Tensor,
+        fine: Tensor,
+        memory: Tensor,
+        codes: Tensor,
+        pointers: Tensor,
+        ages: Tensor,
+        allowed: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The frame's features, and arguments as of `Sam2Model.with_memory`.
+
+        Returns mask logits (N, 1, 4h, 4w), IoUs (N,), object logits (N,), and what is to be remembered: spatial memories
+        (N, tokens, memory_dim) and pointers (N, dim); then class logits (N, K), where the model has classes.
+        """
+        model, features = self.model, ImageFeatures(coarse, middle, fine)
+        conditioned = model.with_memory(features, memory, codes, pointers, ages, allowed)
+        decoded = model.decode(conditioned.features, features, multimask=self.multimask)
+        present = decoded.object_logit > 0
+        logits = gate(decoded.logits, present)
+        remembered = model.encode_memory(features, logits, present), model.pointer(decoded.token, present)
+        classes = () if conditioned.class_logits is None else (conditioned.class_logits,)
+        return logits, decoded.iou, decoded.object_logit, *remembered, *classes
+
+
+def _example(model: Sam2Model) -> Tensor:
+    """A prepared image of noise, the same every time."""
+    noise = torch.randint(0, 256, (model.image_size, model.image_size, 3), generator=torch.Generator().manual_seed(0))
+    return model.prepare_image(noise.to(torch.uint8))
+
+
+def _run_onnx(path: Path, image: Tensor) -> Sequence[Tensor] | None:
+    """The features by onnxruntime on the CPU; None where it is not there, or has no such numbers."""
+    if importlib.util.find_spec("onnxruntime") is None or image.dtype == torch.bfloat16:
+        return None
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    made = session.run(list(OUTPUTS), {"image": image.cpu().numpy()})
+    return [torch.from_numpy(features).to(image.device) for features in made]
+
+
+def _difference(own: Tensor, plain: Tensor) -> float:
+    return float((own.float() - plain.float()).abs().max() / plain.float().abs().max())
+
+
+def _kind_of(device: torch.device) -> str:
+    return "cpu" if device.type == "cpu" else "sm_{}{}".format(*torch.cuda.get_device_capability(device))
+
+
+def _digest(model: Sam2Model) -> str:
+    digest = hashlib.sha256()
+    parts = {"image_encoder": model.image_encoder, "heads": nn.ModuleList(model._heads)}
+    for name, part in parts.items():
+        for key, value in part.state_dict().items():
+            digest.update(f"{name}.{key} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(
+                value.contiguous().view(torch.uint8).cpu().numpy().tobytes()
+                if value.dim()
+                else str(value.item()).encode()
+            )
+    return digest.hexdigest()

@@ -1,0 +1,286 @@
+"""Kernels of our own for CUDA, in Triton, each in place of a chain of small ones of torch: a launch takes longer than they do.
+
+Each is an operator of torch, so that compilers and exporters take it as one. Where there is no Triton, or it has no code for the
+GPU, `serves` says so, and the caller goes on with torch's own operators.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+TILE = 4096  # numbers that a program holds at a time
+
+
+def serves(x: Tensor) -> bool:
+    """Whether the kernels are there for this tensor: on CUDA, for inference, not while another compiler makes its own of it."""
+    if x.device.type != "cuda" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return _tried(x.device, x.dtype)
+
+
+@lru_cache
+def _tried(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether each kernel can be made for a GPU and run there."""
+    try:
+        from sam2s_model.acceleration import triton_kernels  # noqa: F401, before anything is launched that needs it
+
+        x, one = torch.zeros(1, 16, 16, device=device, dtype=dtype), torch.ones(16, device=device, dtype=dtype)
+        rotate_(x, torch.zeros(16, 8, 2, device=device))
+        add_norm(x, x, one, one, 1e-6)
+        norm_gelu(x[:, :, :, None], one, one, 1e-6, True)
+        masks = torch.zeros(1, 1, 16, 16, device=device)
+        fill_holes(masks, 2, 0.1)
+        stamp, rows, notes = (torch.zeros(shape, device=device, dtype=torch.int64) for shape in ((), 1, 1))
+        looks, iou = torch.zeros(1, 16, device=device), torch.zeros(1, device=device)
+        present = iou > 0
+        judge(x[:, :, :, None].view(1, 16, 4, 4), masks, present, rows, stamp, looks, notes, notes.clone(), 1, 0.5)
+        learn(looks, masks, iou, present, rows, stamp, looks.clone(), notes, notes.clone(), 0.5, 2)
+        mask_to_remember(masks, 32, 32, False, dtype)
+        compose(masks, masks[:, 0, 0, 0] > 0, torch.ones(1, device=device, dtype=torch.uint8), 32, 32, -1.0)
+    except Exception as problem:  # of Triton, of the compilers that it starts, of a driver that is too old
+        log.warning("torch's own kernels are launched one by one, since Triton cannot serve %s: %s", device, problem)
+        return False
+    return True
+
+
+@torch.library.custom_op(
+    "sam2s::rotate_", mutates_args=("x",), schema="(Tensor(a!) x, Tensor table, int before, int after) -> ()"
+)
+def _rotate_(x: Tensor, table: Tensor, before: int, after: int) -> None:
+    from sam2s_model.acceleration import triton_kernels as kernels
+
+    objects, tokens, width = x.shape
+    pairs = table.shape[1]
+    padded, rows = _power(pairs), max(1, TILE // 4 // _power(pairs))
+    grid = -(-tokens // rows), width // (2 * pairs), objects
+    period, turned = before + len(table), tokens - after
+    kernels.rotate[grid](x, table, tokens, period, before, turned, x.stride(0), x.stride(1), pairs, padded, rows)
+
+
+@_rotate_.register_fake
+def _(x: Tensor, table: Tensor, before: int, after: int) -> None:
+    pass
+
+
+def rotate_(x: Tensor, table: Tensor, before: int = 0, after: int = 0) -> Tensor:
+    """As `memory_attention.rotate_`, whose arguments it takes."""
+    _rotate_(x, table, before, after)
+    return x
+
+
+@torch.library.custom_op(
+    "sam2s::add_norm",
+    mutates_args=(),
+    schema="(Tensor x, Tensor y, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor)",
+)
+def add_norm(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x (1 or B, ..., C) + y (B, ..., C), and its normalisation over the channels."""
+    from sam2s_model.acceleration import triton_kernels as kernels
+
+    x, y = x.contiguous(), y.contiguous()
+    channels = y.shape[-1]
+    total, normed, rows = torch.empty_like(y), torch.empty_like(y), y.numel() // channels
+    together = max(1, TILE // _power(channels) // 4)
+    shared = x.numel() // channels
+    kernels.add_norm[(-(-rows // together),)](
+        x, y, weight, bias, total, normed, rows, shared, eps, channels, _power(channels), together
+    )
+    return total, normed
+
+
+@add_norm.register_fake
+def _(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    return y.new_empty(y.shape), y.new_empty(y.shape)
+
+
+@torch.library.custom_op(
+    "sam2s::norm_gelu", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor bias, float eps, bool gelu) -> Tensor"
+)
+def norm_gelu(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gelu: bool) -> Tensor:
+    """The normalisation of (B, C, H, W) over the channels, and a GELU after it where that is asked for; channels are last in memory."""
+    from sam2s_model.acceleration import triton_kernels as kernels
+
+    x = _places_in_a_row(x)
+    out, (batch, channels, height, width) = torch.empty_like(x, memory_format=torch.channels_last), x.shape
+    together = max(1, TILE // _power(channels) // 2)
+    kernels.norm_gelu[(-(-height * width // together), batch)](
+        x, weight, bias, out, height * width, x.stride(0), x.stride(1), x.stride(3) if width > 1 else x.stride(2), eps,
+        channels, _power(channels), together, gelu,
+    )  # fmt: skip
+    return out
+
+
+@norm_gelu.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gelu: bool) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.channels_last)
+
+
+def _places_in_a_row(x: Tensor) -> Tensor:
+    """(B, C, H, W) whose places are as far apart at the end of a line as within it, and which is dense."""
+    dense = x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
+    return x if dense else x.contiguous()
+
+
+@torch.library.custom_op(
+    "sam2s::fill_holes", mutates_args=(), schema="(Tensor logits, int area, float filled) -> Tensor"
+)
+def fill_holes(logits: Tensor, area: int, filled: float) -> Tensor:
+    """As `holes.fill_holes` for an area of at least 1; the logit that holes get is given."""
+    from sam2s_model.acceleration import triton_kernels as kernels
+
+    logits = logits.contiguous()
+    n, _, height, width = logits.shape
+    out = torch.empty_like(logits)
+    scratch = torch.empty(n * (3 * height * width + 1), dtype=torch.int32, device=logits.device)
+    numbers, sizes = scratch.split((2 * n * height * width, n * (height * width + 1)))
+    kernels.fill_holes[(n,)](logits, out, numbers, sizes, height, width, area, filled, TILE, num_warps=32)
+    return out
+
+
+@fill_holes.register_fake
+def _(logits: Tensor, area: int, filled: float) -> Tensor:
+    return logits.new_empty(logits.shape)
+
+
+@torch.library.custom_op(
+    "sam2s::compose",
+    mutates_args=(),
+    schema="(Tensor logits, Tensor present, Tensor labels, int height, int width, float absent) -> Tensor",
+)
+def compose(logits: Tensor, present: Tensor, labels: Tensor, height: int, width: int, absent: float) -> Tensor:
+    """As `outputs.compose`, for an image of (height, width) px. absent: the logits of an object that is not there."""
+    from sam2s_model.acceleration import triton_kernels as kernels
+
+    logits, out = logits.contiguous(), torch.empty(height, width, dtype=torch.uint8, device=logits.device)
+    block = TILE // 8
+    kernels.compose[(-(-height * width // block),)](
+        logits,
+        present.view(torch.uint8),
+        labels,
+        out,
+        *logits.shape[:1],
+        *logits.shape[2:],
+        height,
+        width,
+        absent,
+        block,
+    )
+    return out
+
+
+@compose.register_fake
+def _(logits: Tensor, present: Tensor, labels: Tensor, height: int, width: int, absent: float) -> Tensor:
+    return labels.new_empty(height, width)
+
+
+@torch.library.custom_op(
+    "sam2s::mask_to_remember",
+    mutates_args=(),
+    schema="(Tensor logits, int height, int width, bool binarise, ScalarType dtype) -> Tensor",
+)
+def mask_to_remember(logits: Tensor, height: int, width: int, binarise: bool, dtype: torch.dtype) -> Tensor:
+    """Mask logits (N, 1, h, w) at a size of (height, width), bilinear, as the memory encoder sees them: -10 to 10."""
+    from sam2s_model.acceleration import triton_kernels as kernels
+
+    logits = logits.contiguous()
+    out = torch.empty(len(logits), 1, height, width, dtype=dtype, device=logits.device)
+    block = TILE // 8
+    kernels.mask_to_remember[(-(-height * width // block), len(logits))](
+        logits, out, *logits.shape[2:], height, width, binarise, block
+    )
+    return out
+
+
+@mask_to_remember.register_fake
+def _(logits: Tensor, height: int, width: int, binarise: bool, dtype: torch.dtype) -> Tensor:
+    return logits.new_empty(len(logits), 1, height, width, dtype=dtype)
+
+
+@torch.library.custom_op(
+    "sam2s::judge",
+    mutates_args=(),
+    schema="(Tensor features, Tensor logits, Tensor present, Tensor index, Tensor stamp, Tensor prototype, Tensor taught, "
+    "Tensor last_visible, int lost_after, float least) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def judge(
+    features: Tensor,
+    logits: Tensor,
+    present: Tensor,
+    index: Tensor,
+    stamp: Tensor,
+    prototype: Tensor,
+    taught: Tensor,
+    last_visible: Tensor,
+    lost_after: int,
+    least: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """As `Reidentification.judge`: features (1, dim, h, w), logits (N, 1, c h, c w), present (N,), index (N,) of rows of the notes.
+
+    stamp: 0-d int64; lost_after: ns; least: similarity
+    Returns looks (N, dim), similarity (N,), and of each object whether it was asked, rejected, and is still present.
+    """
+    from sam2s_model.acceleration import triton_kernels as kernels
+
+    features, logits = _places_in_a_row(features), logits.contiguous()
+    (_, channels, height, width), n = features.shape, len(logits)
+    looks, similarity = prototype.new_empty(n, channels), prototype.new_empty(n)
+    asked, rejected, remains = (torch.empty_like(present) for _ in range(3))
+    to_place = features.stride(3) if width > 1 else features.stride(2)
+    kernels.judge[(n,)](
+        features, logits, present.view(torch.uint8), index, stamp, prototype, taught, last_visible, looks, similarity,
+        asked.view(torch.uint8), rejected.view(torch.uint8), remains.view(torch.uint8), height * width, width, logits.shape[3],
+        features.stride(1), to_place, lost_after, least, float("nan"), logits.shape[3] // width, channels, _power(channels),
+        max(1, TILE // _power(channels)),
+    )  # fmt: skip
+    return looks, similarity, asked, rejected, remains
+
+
+@judge.register_fake
+def _(features, logits, present, index, stamp, prototype, taught, last_visible, lost_after, least):
+    n = len(logits)
+    of_objects = (torch.empty_like(present) for _ in range(3))
+    return prototype.new_empty(n, features.shape[1]), prototype.new_empty(n), *of_objects
+
+
+@torch.library.custom_op(
+    "sam2s::learn",
+    mutates_args=("prototype", "taught", "last_visible"),
+    schema="(Tensor looks, Tensor logits, Tensor iou, Tensor present, Tensor index, Tensor stamp, Tensor(a!) prototype, "
+    "Tensor(b!) taught, Tensor(c!) last_visible, float least, int memory) -> ()",
+)
+def learn(
+    looks: Tensor,
+    logits: Tensor,
+    iou: Tensor,
+    present: Tensor,
+    index: Tensor,
+    stamp: Tensor,
+    prototype: Tensor,
+    taught: Tensor,
+    last_visible: Tensor,
+    least: float,
+    memory: int,
+) -> None:
+    """As `Reidentification.learn`: the notes, of all rows, are written to. least: predicted IoU; memory: frames."""
+    from sam2s_model.acceleration import triton_kernels as kernels
+
+    channels, logits = looks.shape[1], logits.contiguous()
+    kernels.learn[(len(looks),)](
+        looks, logits, iou, present.view(torch.uint8), index, stamp, prototype, taught, last_visible, logits[0].numel(), least,
+        memory, channels, _power(channels), TILE,
+    )  # fmt: skip
+
+
+@learn.register_fake
+def _(looks, logits, iou, present, index, stamp, prototype, taught, last_visible, least, memory) -> None:
+    pass
+
+
+def _power(n: int) -> int:
+    """The least power of two that is not below n."""
+    return 1 << (n - 1).bit_length()

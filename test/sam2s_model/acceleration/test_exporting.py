@@ -1,0 +1,108 @@
+"""What torch.export takes: the image encoder, and the tracking half with the bank as inputs and outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+
+from sam2s_model.acceleration.exporting import (
+    EncoderProgram,
+    TrackingProgram,
+    beside,
+    export_encoder,
+    use_exported_encoder,
+)
+from sam2s_model.config import NANO, PICO, ModelConfig
+from sam2s_model.errors import ConfigError
+from sam2s_model.network.model import Sam2Model
+
+SMALL = dict(embed_dim=8, dim=16, memory_dim=16, decoder_mlp=16, decoder_heads=2, memory_layers=2, memory_ffn=16)
+HIERA = dataclasses.replace(PICO, stages=(1, 1, 1, 1), global_blocks=(3,), window_spec=(4, 4, 6, 4), **SMALL)
+REPVIT = dataclasses.replace(NANO, stages=(0, 0, 1, 0), decoder_dim=0, **SMALL)  # with latents and a class head
+
+
+def build(config: ModelConfig) -> Sam2Model:
+    torch.manual_seed(0)
+    return Sam2Model(config, 64).eval().requires_grad_(False)
+
+
+def remembered(model: Sam2Model, objects: int = 2) -> tuple[torch.Tensor, ...]:
+    config = model.config
+    features = model.encode_image(torch.randn(1, 3, 64, 64)).tensors
+    memory = torch.randn(objects, 3, model.memory_tokens, config.memory_dim)
+    codes, ages = torch.tensor([[6, 0, 1]] * objects), torch.tensor([[9.0, 1, 2, 3]] * objects)
+    return *features, memory, codes, torch.randn(objects, 4, config.dim), ages
+
+
+@pytest.mark.parametrize("config, warm", [(HIERA, False), (REPVIT, True)], ids=["hiera, cold", "repvit, warm"])
+@torch.no_grad()
+def test_both_halves_as_programs_without_complex_numbers(config, warm):
+    model = build(config)
+    other = build(config)
+    arguments = remembered(other)
+    image = torch.randn(1, 3, 64, 64)
+    if warm:
+        TrackingProgram(model)(*remembered(model)), model.encode_image(image)
+    allowed = torch.ones(2, 7, dtype=torch.bool)
+    allowed[1, 2] = False
+    tracked = (
+        (TrackingProgram(model, multimask=False), (*arguments, allowed))
+        if warm
+        else (TrackingProgram(model), arguments)
+    )
+    for program, given in ((EncoderProgram(model), (image,)), tracked):
+        exported = torch.export.export(program, given, strict=True)
+        for node in exported.graph.nodes:
+            value = node.meta.get("val")
+            assert not (isinstance(value, torch.Tensor) and value.is_complex()), node
+        program.model = other
+        for own, plain in zip(exported.module()(*given), program(*given), strict=True):
+            torch.testing.assert_close(own, plain, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_an_encoder_of_machine_code(tmp_path):
+    if not shutil.which("g++"):
+        pytest.skip("needs g++, by which torch compiles for a CPU")
+    model, path = build(dataclasses.replace(HIERA, stages=(1, 1, 1, 1))), tmp_path / "encoder.pt2"
+    image = torch.randn(1, 3, 64, 64)
+    expected = model.encode_image(image).tensors
+    with torch._inductor.config.patch(
+        {"cpp.vec_isa_ok": False}
+    ):  # without vectors: torch takes seconds to try which there are
+        described = export_encoder(model, path)
+    assert described.device == "cpu" and described.image_size == 64 and described.difference < 1e-4
+    use_exported_encoder(model, path)
+    for own, plain in zip(model.encode_image(image).tensors, expected):
+        torch.testing.assert_close(own, plain, atol=1e-4, rtol=1e-4)
+
+    other = build(HIERA)
+    other.image_encoder.trunk.patch_embed.proj.bias.add_(1)
+    with pytest.raises(ConfigError, match="made for weights"):
+        use_exported_encoder(other, path)
+    model.set_image_size(96)
+    with pytest.raises(ConfigError, match="made for image_size 64, but this is 96"):
+        use_exported_encoder(model, path)
+    beside(path).write_text(json.dumps({**json.loads(beside(path).read_text()), "device": "sm_90"}))
+    with pytest.raises(ConfigError, match="made for device 'sm_90', but this is 'cpu'"):
+        use_exported_encoder(build(HIERA), path)
+    beside(path).unlink()
+    with pytest.raises(ConfigError, match="encoder.pt2.json, which says what it was made for, cannot be read"):
+        use_exported_encoder(model, path)
+
+
+@pytest.mark.parametrize(
+    "to, name, said",
+    [
+        ("trt", "encoder.pt2", "expected aoti or onnx"),
+        ("aoti", "encoder.onnx", "ends with .pt2"),
+        ("onnx", "encoder.pt2", "ends with .onnx"),
+    ],
+)
+def test_what_cannot_be_exported(to, name, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        export_encoder(build(REPVIT), tmp_path / name, to)

@@ -1,0 +1,156 @@
+"""The kernels of our own against torch's operators: on a GPU, or in Triton's interpreter, which runs their code on a CPU."""
+
+from __future__ import annotations
+
+import os
+from unittest import mock
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sam2s_model.acceleration import kernels
+from sam2s_model.config import TrackerConfig
+from sam2s_model.network.layers import LayerNorm2d, norm_gelu
+from sam2s_model.network.memory_attention import rotary_table, rotate_
+from sam2s_model.tracking.holes import fill_holes
+from sam2s_model.tracking.memory import BankLayout, MemoryBank, View
+from sam2s_model.tracking.outputs import compose
+from sam2s_model.tracking.reidentification import Reidentification, looks
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+with mock.patch.dict(
+    os.environ, {} if ON_GPU else {"TRITON_INTERPRET": "1"}
+):  # asked for when Triton's own functions are imported
+    pytest.importorskip(
+        "triton", reason="needs Triton, which comes with torch for CUDA (for the interpreter: pip install triton)"
+    )
+    from sam2s_model.acceleration import triton_kernels  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def on_the_device(monkeypatch):
+    if not ON_GPU:
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with torch.device(DEVICE), torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def ours(monkeypatch):
+    """Torch's operators; when it is called, the kernels from there on."""
+    monkeypatch.setattr(kernels, "serves", lambda x: False)
+    return lambda: monkeypatch.setattr(kernels, "serves", lambda x: True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("parts, before, after", [(1, 0, 0), (2, 0, 5), (3, 2, 5)])
+def test_rotate(dtype, parts, before, after, ours):
+    torch.manual_seed(0)
+    table = rotary_table(3, 4, 24)  # 12 pairs, which are no power of two
+    x = torch.randn(2, 2 * (before + 12) + after, parts * 24 + 8).to(dtype)[..., : parts * 24]  # part of a wider tensor
+    expected = rotate_(x.clone(), table, before, after)
+    kernels.rotate_(x, table, before, after)
+    torch.testing.assert_close(
+        x, expected, atol=1e-6, rtol=1e-6 if dtype == torch.float32 else 0.008
+    )  # see `test_add_norm`
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shared", [1, 3])
+def test_add_norm(dtype, shared):
+    torch.manual_seed(0)
+    x, y = torch.randn(shared, 7, 24).to(dtype), torch.randn(3, 7, 24).to(dtype)
+    weight, bias = torch.randn(24).to(dtype), torch.randn(24).to(dtype)
+    total, normed = kernels.add_norm(x, y, weight, bias, 1e-5)
+    rounding = 1e-6 if dtype == torch.float32 else 0.008  # the interpreter cuts off where a GPU rounds
+    torch.testing.assert_close(total, x + y, atol=0.0, rtol=rounding)
+    expected = F.layer_norm(x + y, (24,), weight, bias, 1e-5)
+    torch.testing.assert_close(normed, expected, atol=10 * rounding, rtol=rounding)
+
+
+@pytest.mark.parametrize("channels", [4, 20])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_norm_gelu(channels, layout, ours):
+    torch.manual_seed(0)
+    x = torch.randn(2, channels, 5, 6).to(memory_format=layout)
+    norm = LayerNorm2d(channels).requires_grad_(False)
+    norm.weight.normal_(), norm.bias.normal_()
+    expected = F.layer_norm(x.permute(0, 2, 3, 1), (channels,), norm.weight, norm.bias, norm.eps).permute(0, 3, 1, 2)
+    ours()
+    torch.testing.assert_close(norm(x), expected, atol=1e-5, rtol=1e-5)
+    made = norm_gelu(x, norm)
+    torch.testing.assert_close(made, F.gelu(expected), atol=1e-5, rtol=1e-5)
+    assert made.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("area", [1, 4, 8])
+def test_fill_holes(area, ours):
+    """Random masks have regions of every size and shape, at the border, too."""
+    torch.manual_seed(area)
+    logits = F.interpolate(torch.randn(3, 1, 30, 41), scale_factor=(1, 1)) + 0.4
+    expected = fill_holes(logits, area)
+    assert (expected != logits).any()
+    ours()
+    assert torch.equal(fill_holes(logits, area), expected)
+
+
+@pytest.mark.parametrize("size", [(33, 50), (12, 16), (7, 9)])
+def test_compose(size, ours):
+    torch.manual_seed(0)
+    logits, present = torch.randn(4, 1, 12, 16), torch.tensor([True, True, False, True])
+    labels = torch.tensor([3, 7, 9, 200], dtype=torch.uint8)
+    expected = compose(logits, present, labels, size)
+    ours()
+    made = compose(logits, present, labels, size)
+    assert (made != expected).sum() <= 1 and set(made.unique().tolist()) == {
+        0,
+        3,
+        7,
+        200,
+    }  # two may be equal but for rounding
+
+
+@pytest.mark.parametrize("binarise", [False, True])
+def test_mask_to_remember(binarise):
+    torch.manual_seed(0)
+    logits = torch.randn(2, 1, 12, 16) * 5
+    full = F.interpolate(logits, size=(30, 33), mode="bilinear")
+    expected = (full > 0).float() if binarise else full.sigmoid()
+    made = kernels.mask_to_remember(logits, 30, 33, binarise, torch.float32)
+    torch.testing.assert_close(made, expected * 20 - 10, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cell", [1, 4])
+def test_judge_and_learn(cell, ours, monkeypatch):
+    """Twelve objects: some lost, some absent, some never seen, and one that is what it was; rows in another order."""
+    torch.manual_seed(0)
+    judge, rows = Reidentification(TrackerConfig(), 20), torch.randperm(12).tolist()
+    features, logits = torch.randn(1, 20, 6, 5), torch.randn(12, 1, 6 * cell, 5 * cell) - 0.5
+    logits[3] = -1
+    present, iou = torch.rand(12) > 0.2, torch.rand(12)
+    results = []
+    for served in (False, True):
+        bank = MemoryBank(
+            BankLayout(0, 0, 0, 1, 1, 1, 20, (2, 2), notes=judge.notes), torch.device(DEVICE), torch.float32
+        )
+        for object_id in range(12):
+            bank.add(object_id)
+        torch.manual_seed(1)
+        bank.notes["prototype"][:12] = F.normalize(torch.randn(12, 20), dim=1)
+        bank.notes["prototype"][rows[0]] = looks(features, logits)[0]
+        bank.notes["prototype_frames"][:12] = torch.randint(0, 300, (12,)) * (torch.rand(12) > 0.2)
+        bank.notes["prototype_frames"][rows[0]], present[0] = 7, True
+        bank.notes["last_visible"][:12] = torch.randint(0, 10**10, (12,))
+        bank.notes["last_visible"][rows[0]] = 0
+        monkeypatch.setattr(kernels, "serves", lambda x, served=served: served)
+        view = View(bank, rows)
+        verdict = judge.judge(view, features, logits, present, 10**10)
+        judge.learn(view, verdict.looks, logits, iou, verdict.present, 10**10)
+        told = verdict.asked, verdict.rejected, verdict.accepted, verdict.present, verdict.similarity, verdict.looks
+        results.append([*told, *(bank.notes[note.name].clone() for note in judge.notes)])
+        monkeypatch.setattr(kernels, "serves", lambda x: False)
+    for own, plain in zip(*results[::-1]):
+        torch.testing.assert_close(own, plain, atol=1e-5, rtol=1e-5, equal_nan=True)
+    assert results[0][0].any() and results[0][1].any() and results[0][2].any() and not results[0][3].all()
