@@ -1,0 +1,102 @@
+"""A browser's side of the console without a browser: the same messages, over a real WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+
+import aiohttp
+import numpy as np
+
+from sam2s_ros.console.protocol import read_frame
+from sam2s_ros.console.runs import decode_runs
+
+
+class Page:
+    """Use as an async context. frames: the newest, as (header, jpeg, label map); states, refusals, answers: as they came.
+
+    acks: whether frames are answered, so that the next may come; headers: sent when it connects, cookies and origin too
+    """
+
+    def __init__(self, address: str, *, acks: bool = True, query: str = "", headers: dict[str, str] | None = None):
+        self._address, self._acks, self._query = address.rstrip("/"), acks, query
+        self._headers = {"Origin": self._address, **(headers or {})}
+        self.frames: deque = deque(maxlen=200)
+        self.states: deque = deque(maxlen=200)
+        self.refusals: list[str] = []
+        self._answers: dict[int, asyncio.Future] = {}
+        self._next = 1
+        self.camera = ""
+
+    async def __aenter__(self) -> Page:
+        self._session = aiohttp.ClientSession()
+        try:
+            self.socket = await self._session.ws_connect(
+                f"{self._address}/socket{self._query}", headers=self._headers, max_msg_size=0
+            )
+        except BaseException:
+            await self._session.close()
+            raise
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._reader.cancel()
+        await self.socket.close()
+        await self._session.close()
+
+    async def _read(self) -> None:
+        async for message in self.socket:
+            if message.type is aiohttp.WSMsgType.BINARY:
+                header, jpeg, lengths, labels = read_frame(message.data)
+                width, height = header["mask"]
+                self.frames.append((header, jpeg, decode_runs(lengths, labels, height, width)))
+                if self._acks:
+                    await self.send(type="ack", count=header["count"], shown=1.0)
+            else:
+                self._take(json.loads(message.data))
+
+    def _take(self, fields: dict) -> None:
+        if fields["type"] == "answer":
+            self._answers.pop(fields["request"]).set_result(fields)
+        elif fields["type"] == "refused":
+            self.refusals.append(fields["message"])
+        else:
+            self.states.append(fields)
+            self.camera = fields["camera"]
+
+    async def send(self, **fields: object) -> None:
+        await self.socket.send_str(json.dumps(fields))
+
+    async def ask(self, kind: str, timeout: float = 30.0, **fields: object) -> dict:
+        """The answer to a request."""
+        request, self._next = self._next, self._next + 1
+        self._answers[request] = asyncio.get_running_loop().create_future()
+        await self.send(type=kind, request=request, **{"camera": self.camera, **fields})
+        return await asyncio.wait_for(self._answers[request], timeout)
+
+    async def until(self, condition, timeout: float = 30.0, what: str = "it"):
+        """The condition's first true value; raises AssertionError after `timeout` s."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while not (value := condition(self)):
+            assert asyncio.get_running_loop().time() < deadline, f"waited {timeout} s for {what}; {self.refusals}"
+            await asyncio.sleep(0.01)
+        return value
+
+    @property
+    def header(self) -> dict:
+        return self.frames[-1][0] if self.frames else {}
+
+    @property
+    def state(self) -> dict:
+        return self.states[-1] if self.states else {}
+
+    def label_at(self, x: float, y: float) -> int:
+        """The label of the newest frame at px of the image."""
+        header, _, label_map = self.frames[-1]
+        step = -(-header["width"] // header["mask"][0])
+        return int(label_map[round(y / step), round(x / step)])
+
+    def label_map_of(self, stamp: str) -> np.ndarray:
+        return next(label_map for header, _, label_map in reversed(self.frames) if header["stamp"] == stamp)
