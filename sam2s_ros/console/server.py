@@ -45,6 +45,7 @@ def listen(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
+        bound.listen(64)  # from here on a browser is let wait, not refused
     except (OSError, OverflowError) as error:
         bound.close()
         raise ConfigError(f"the console cannot listen on {host}:{port} ({error}): give another host or port") from error
@@ -143,7 +144,7 @@ class Server:
         except ConsoleError as error:
             response = _sentence(403, str(error))
         except web.HTTPException as error:
-            response = error
+            response = _sentence(error.status, error.reason)
         if not response.prepared:
             response.headers.update(HEADERS)
         return response

@@ -18,8 +18,9 @@ from sam2s_ros.console.undo import Remedy, Undo
 
 LANE = 200  # changes of state that are kept of an object
 LANES = 64  # objects whose lane is kept: those that are gone stay for a while
-SILENCE = 1.0  # s without masks after which a picture is shown without any
+SILENCE = 1.0  # s for which images get no masks, of a tracker that is not running, until they are shown without
 STATUS_AGE = 1.0  # s without a heartbeat after which the tracker is called silent
+PROCESSING = ("WAITING", "RUNNING", "STALE_INPUT")  # states of a node that gives masks when images come
 GONE = "GONE"  # a state of a node, beside those of TrackerStatus
 
 
@@ -47,7 +48,8 @@ class Session:
         self._lock = threading.RLock()
         self._frames, self._undo = Frames(history), Undo()
         self._bare: Frame | None = None  # an image without masks, when none come
-        self._masks_at = self._status_at = -1e9
+        self._unmasked_since: float | None = None  # since when images come without masks
+        self._status_at = -1e9
         self._sequence = 0
         self._status: dict[str, Any] = {}
         self._classes: list[dict[str, Any]] = []
@@ -62,15 +64,18 @@ class Session:
             newest = self._frames.newest
             if frame.sequence <= self._sequence or (newest is not None and frame.stamp < newest.stamp):
                 self._forget(keep_names=frame.sequence > self._sequence)
-            self._sequence, self._masks_at, self._bare = frame.sequence, self._clock(), None
+            self._sequence, self._bare, self._unmasked_since = frame.sequence, None, None
             self._frames.add(frame)
             self._note_states(frame)
         self._changed()
 
     def on_image(self, frame: Frame) -> None:
-        """An image of which no masks are known: shown only while none come at all."""
+        """Take an image of which no masks are known. It is shown only while none come, of a tracker that is off."""
         with self._lock:
-            if self._clock() - self._masks_at <= SILENCE:
+            now = self._clock()
+            self._unmasked_since = now if self._unmasked_since is None else self._unmasked_since
+            processing = self.alive and self._status.get("state") in PROCESSING  # then masks come, late as they may be
+            if processing or now - self._unmasked_since < SILENCE:
                 return
             self._bare = frame
         self._changed()
@@ -79,6 +84,8 @@ class Session:
         """The node's heartbeat, as plain values."""
         with self._lock:
             self._status, self._status_at = dict(status), self._clock()
+            if status.get("state") in PROCESSING:
+                self._bare = self._unmasked_since = None
             self.revision += 1
         self._changed()
 
@@ -167,6 +174,9 @@ class Session:
         assert frame.label_map is not None
         with self._lock:
             self._frames.change(stamp, frame.label_map, frame.objects)
+            newest = self._frames.newest
+            if newest is not None and newest.stamp == stamp:
+                self._note_states(newest)
         self._changed()
 
     def removed(self, before: Frame | None, object_ids: tuple[int, ...]) -> None:

@@ -1,9 +1,11 @@
-"""A browser's side of the console without a browser: the same messages, over a real WebSocket."""
+"""The console as a process, and a browser's side of the console without one: the same messages, over a real WebSocket."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
+import sys
 from collections import deque
 
 import aiohttp
@@ -11,6 +13,28 @@ import numpy as np
 
 from sam2s_ros.console.protocol import read_frame
 from sam2s_ros.console.runs import decode_runs
+
+
+class Console:
+    """The console's process, and where its page is. start: the fixture"""
+
+    def __init__(self, start, **parameters):
+        self.process = start(self.command(**parameters))
+        self.process.wait_for_output("console: http", 60)
+        self.address = re.search(r"console: (https?://[^/\s]+)", self.process.output)[1]
+
+    @staticmethod
+    def command(**parameters) -> list[str]:
+        rules = [part for name, value in parameters.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
+        return [sys.executable, "-m", "sam2s_ros.console.node", "--ros-args", "-p", "port:=0", *rules]
+
+    def page(self, **options) -> Page:
+        return Page(self.address, **options)
+
+    def actions(self) -> list[dict]:
+        """What was logged of actions."""
+        found = [json.loads(text) for text in re.findall(r"(\{\"time\".*\})", self.process.output)]
+        return [record for record in found if record["action"] not in ("connect", "disconnect")]
 
 
 class Page:
@@ -80,7 +104,7 @@ class Page:
         """The condition's first true value; raises AssertionError after `timeout` s."""
         deadline = asyncio.get_running_loop().time() + timeout
         while not (value := condition(self)):
-            assert asyncio.get_running_loop().time() < deadline, f"waited {timeout} s for {what}; {self.refusals}"
+            assert asyncio.get_running_loop().time() < deadline, f"waited {timeout} s for {what}; {self.refusals}; {self.header}; {self.state}"
             await asyncio.sleep(0.01)
         return value
 
