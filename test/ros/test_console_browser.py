@@ -27,9 +27,10 @@ from console_page import Console  # noqa: E402
 from sam2s_ros.msg import TrackedMasks, TrackerStatus  # noqa: E402
 from sam2s_ros.replay.sources.open import open_source  # noqa: E402
 
-SCENE = "scene:?width=640&height=512&frames=40&seed=0"
+WIDTH, HEIGHT = 320, 256  # px; larger images are lost where a process of the graph has no DDS profile, as this one
+SCENE = f"scene:?width={WIDTH}&height={HEIGHT}&frames=40&seed=0"
 NAME = "/in_browser/tracker"
-WAIT = 60_000  # ms; the machine of the tests does more than this
+WAIT = 60.0  # s; the machine of the tests does more than this
 # sam2s is the page's own object, see static/main.js
 SHOWN = "sam2s.view.frame?.header"
 PLACE = """([x, y]) => {
@@ -44,6 +45,9 @@ class Screen:
 
     def __init__(self, page, camera, frames):
         self.page, self.camera, self.frames, self.next = page, camera, frames, 0
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
 
     def see(self, image: np.ndarray | None = None) -> str:
         """Send the next image of the scene (or this one), and wait until the page shows it. Returns its stamp."""
@@ -52,14 +56,20 @@ class Screen:
         for _ in range(20):  # the console, or the tracker, may just have found the camera
             stamp = str(self.camera.send(image))
             try:
-                self.until(f"{SHOWN}?.stamp === '{stamp}' && {SHOWN}.tracked", timeout=3000)
+                self.until(f"{SHOWN}?.stamp === '{stamp}' && {SHOWN}.tracked", timeout=5.0)
                 return stamp
-            except playwright.TimeoutError:
+            except TimeoutError:
                 continue
-        raise AssertionError("no image arrived on the page")
+        raise AssertionError(f"no image arrived on the page: {self.get('sam2s.state')}")
 
     def until(self, condition: str, timeout: float = WAIT) -> None:
-        self.page.wait_for_function(condition, timeout=timeout)
+        """Wait until a condition holds, s. Asked from here: the page's own rules forbid it to run a text as a program."""
+        deadline = time.monotonic() + timeout
+        while not self.page.evaluate(condition):
+            if time.monotonic() > deadline:
+                said = self.page.evaluate("[sam2s.state, sam2s.view.frame?.header, document.body.innerText]")
+                raise TimeoutError(f"waited {timeout} s for {condition}: {said}; {self.errors}")
+            self.page.wait_for_timeout(20)
 
     def get(self, expression: str):
         return self.page.evaluate(expression)
@@ -76,6 +86,12 @@ class Screen:
         self.page.mouse.move(*self.at((x0 + x1) / 2, (y0 + y1) / 2))
         self.page.mouse.move(*self.at(x1, y1))
         self.page.mouse.up()
+
+    def mask(self) -> np.ndarray:
+        """(H, W) bool: where the newest picture shows any object."""
+        labels = self.get("[sam2s.view.frame.labels.length, Array.from(sam2s.view.frame.labels).join('')]")
+        assert labels[0] == HEIGHT * WIDTH, "labels below 10, one digit each"
+        return (np.frombuffer(labels[1].encode(), np.uint8) > ord("0")).reshape(HEIGHT, WIDTH)
 
     def object_at(self, x: float, y: float) -> str:
         """An expression: id of the object there, or 0."""
@@ -108,7 +124,7 @@ def labels_of(mask: np.ndarray) -> list[int]:
 
 def start_nano(start_tracker):
     return start_tracker(
-        remap=("__ns:=/in_browser", "image:=/seen_in_browser"), checkpoint="sam2s_nano", model="auto", image_size=256,
+        remap=("__ns:=/in_browser", "image:=/image"), checkpoint="sam2s_nano", model="auto", image_size=256,
         prompt_history=8, input_timeout=600.0, lost_after=2.0,
     )  # fmt: skip
 
@@ -139,17 +155,10 @@ def console(start, tracker):
 
 
 @pytest.fixture(scope="module")
-def screen(browser, console, graph):
-    from conftest import Camera
-
+def screen(browser, console, camera):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    made = Screen(page, camera, list(open_source(SCENE)))
     page.goto(console.address)
-    frames = list(open_source(SCENE))
-    made = Screen(page, Camera(graph, "/seen_in_browser"), frames)
-    made.errors = errors
     return made
 
 
@@ -179,8 +188,8 @@ def test_a_person_clicks_corrects_names_freezes_and_removes(screen):
 
     # A click off it takes a part of the mask away.
     screen.see()
-    label_map = np.array(screen.get("Array.from(sam2s.view.frame.labels)"), np.uint8).reshape(512, 640)
-    rows, columns = np.nonzero(label_map)
+    before = screen.mask()
+    rows, columns = np.nonzero(before)
     far = int(((columns - x) ** 2 + (rows - y) ** 2).argmax())
     off_x, off_y = int(columns[far]), int(rows[far])
     screen.click(off_x, off_y, button="right")
@@ -188,7 +197,9 @@ def test_a_person_clicks_corrects_names_freezes_and_removes(screen):
 
     # Taken back: the mask of before.
     page.keyboard.press("u")
-    screen.until(f"{screen.object_at(off_x, off_y)} === {first}")
+    screen.until(f"sam2s.state.undo === 'start of object {first}'")
+    restored = screen.mask()
+    assert (restored & before).sum() > 0.85 * (restored | before).sum(), "as well as the model gives a mask back"
 
     # A box starts another object.
     page.keyboard.press("n")
@@ -198,8 +209,11 @@ def test_a_person_clicks_corrects_names_freezes_and_removes(screen):
     screen.drag(*box_of(truth, second_label))
     screen.until(f"{SHOWN}.objects.length === 2")
     second = max(screen.ids)
-    x2, y2 = inside(truth, second_label)
-    assert screen.get(screen.object_at(x2, y2)) == second
+    screenshot(screen, "box")
+    x0, y0, x1, y1 = box_of(truth, second_label)
+    left, top, right, bottom = screen.get(f"{SHOWN}.objects.find((object) => object.id === {second}).box")
+    shared = max(0, min(x1, right) - max(x0, left)) * max(0, min(y1, bottom) - max(y0, top))
+    assert shared > 0.3 * (x1 - x0) * (y1 - y0), (left, top, right, bottom)
 
     # Names and classes.
     row = page.locator(f"#objects li[data-id='{second}']")
@@ -224,8 +238,7 @@ def test_a_person_clicks_corrects_names_freezes_and_removes(screen):
     screen.until(f"{SHOWN}.stamp === '{frozen}'")
     page.keyboard.press("p")
     page.keyboard.press("n")
-    dark_x, dark_y = 320, 20
-    screen.click(dark_x, dark_y)  # tissue, as a third object
+    screen.click(WIDTH // 2, 20)  # tissue, as a third object
     screen.until(f"{SHOWN}.objects.length === 3 && {SHOWN}.frozen")
     assert screen.get(f"{SHOWN}.stamp") == frozen
     screenshot(screen, "frozen")
@@ -245,7 +258,7 @@ def test_a_person_clicks_corrects_names_freezes_and_removes(screen):
 
 def test_the_alarm_cannot_be_missed(screen):
     page = screen.page
-    grey = np.full((512, 640, 3), 110, np.uint8)
+    grey = np.full((HEIGHT, WIDTH, 3), 110, np.uint8)
     for _ in range(12):
         screen.see(grey)
         if page.locator("#alarm").is_visible():
@@ -266,7 +279,7 @@ def test_everything_by_keys(screen):
     page.locator("#stage").focus()
     x, y = inside(screen.frames[screen.next - 1].mask, labels_of(screen.frames[screen.next - 1].mask)[0])
     page.keyboard.press("p")
-    for key, distance in (("ArrowRight", x - 320), ("ArrowDown", y - 256)):
+    for key, distance in (("ArrowRight", x - WIDTH // 2), ("ArrowDown", y - HEIGHT // 2)):
         key = key if distance > 0 else {"ArrowRight": "ArrowLeft", "ArrowDown": "ArrowUp"}[key]
         for _ in range(abs(distance) // 10):
             page.keyboard.press(f"Shift+{key}")
@@ -298,7 +311,7 @@ def test_it_goes_on_when_the_node_was_killed_and_started_again(screen, tracker, 
     assert "The tracker is gone" in page.locator("#alarm").inner_text()
     screenshot(screen, "gone")
     start_nano(start_tracker)
-    screen.until("['WAITING', 'RUNNING'].includes(sam2s.state.node.state)", timeout=120_000)
+    screen.until("['WAITING', 'RUNNING'].includes(sam2s.state.node.state)", timeout=120.0)
     screen.see()
     screen.until("document.getElementById('alarm').hidden")
     truth = screen.frames[screen.next - 1].mask

@@ -61,7 +61,7 @@ export class Panel {
     const remove = make("button", { textContent: "✕", title: "stop tracking it (press twice)" });
     const choice = make("select", { title: "class" });
     const facts = make("span", { className: "facts" });
-    row.append(color, name, state, remove, make("span", {}), facts, choice);
+    row.append(color, name, state, remove, facts, choice);
     row.parts = { color, name, state, remove, class: choice, facts };
     choice.append(...(this.page.state?.classes ?? []).map((own) => new Option(own.name, own.name)));
     row.onclick = (event) => {
