@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -145,10 +146,8 @@ class Browser:
     async def _write(self) -> None:
         try:
             while not self._socket.closed:
-                try:
+                with contextlib.suppress(asyncio.TimeoutError):  # ages go on when nothing comes
                     await asyncio.wait_for(self._news.wait(), STATE_EVERY)
-                except asyncio.TimeoutError:
-                    pass  # ages go on when nothing comes
                 self._news.clear()
                 await self._send_state()
                 await self._send_frame()
@@ -169,7 +168,7 @@ class Browser:
         await self._patiently(self._socket.send_str(json.dumps(state)))
 
     async def _send_frame(self) -> None:
-        """The newest frame, or the one that is asked for, unless it is there already or another is under way."""
+        """Send the newest frame, or the one asked for, unless it is there already or another is under way."""
         link = self._house.links().get(self._camera)
         if link is None or self._acked < self._count:
             return

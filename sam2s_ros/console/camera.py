@@ -155,7 +155,7 @@ class TrackerLink:
         self.session.on_classes(
             [
                 {"id": int(i), "name": name, "color": "#" + "".join(f"{round(v * 255):02x}" for v in (c.r, c.g, c.b))}
-                for i, name, c in zip(message.class_ids, message.class_names, message.colors)
+                for i, name, c in zip(message.class_ids, message.class_names, message.colors, strict=False)
             ]
         )
 
@@ -202,7 +202,7 @@ class TrackerLink:
         return str(answer.message)
 
     async def _ask(self, client: Any, request: Any) -> Any:
-        """The answer of a service. Raises RequestError (NOT_ACTIVE, TIMEOUT) when there is none."""
+        """Return the answer of a service. Raises RequestError (NOT_ACTIVE, TIMEOUT) when there is none."""
         if not client.service_is_ready():
             raise RequestError(ErrorCode.NOT_ACTIVE, f"{client.srv_name} is not there: is {self._name} running?")
         loop = asyncio.get_running_loop()

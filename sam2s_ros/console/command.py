@@ -22,5 +22,5 @@ def run_console(**parameters: Any) -> int:
 
 
 def _yaml(value: Any) -> str:
-    """A value as ROS reads it from a command line: YAML, of which JSON is a part, so that "7" stays a text."""
+    """Write a value as ROS reads it from a command line: YAML, of which JSON is a part, so that "7" stays a text."""
     return json.dumps(value)

@@ -122,7 +122,7 @@ class Pictures:
         self._jpegs: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
     def picture(self, camera: str, frame: Frame) -> Picture:
-        """Raises ImageError when the image cannot be decoded."""
+        """Encode a frame. Raises ImageError when the image cannot be decoded."""
         key = camera, frame.stamp
         jpeg = self._jpegs.get(key)
         if jpeg is None:
@@ -147,5 +147,5 @@ class Pictures:
 
 
 def mask_step(size: Sequence[int], side: int) -> int:
-    """px of the image for one of the label image that is sent."""
+    """Return the px of the image for one of the label image that is sent."""
     return -(-max(size) // side)

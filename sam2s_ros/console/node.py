@@ -135,7 +135,7 @@ class ConsoleNode(Runnable, Node):
             self.finish(1)
 
     def _log(self, record: dict[str, Any]) -> None:
-        """Called in the server's thread."""
+        """Log an action; called in the server's thread."""
         record = {"time": self.get_clock().now().nanoseconds, **record}
         line = json.dumps(record)
         self.get_logger().info(line)

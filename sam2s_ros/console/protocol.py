@@ -1,8 +1,8 @@
-"""What the page and the console say to each other. `static/protocol.js` is the other half; this is where it is written down.
+"""What the page and the console say to each other, written down once. `static/protocol.js` is the other half.
 
-One WebSocket, `/socket`. Text messages are JSON objects with a `type`, binary messages are frames. Stamps are strings of
-decimal ns, since a number of JavaScript has 53 bits. Coordinates are px of the source image, the centre of the first pixel is
-(0, 0).
+One WebSocket, `/socket`. Text messages are JSON objects with a `type`, binary messages are frames. Stamps are strings
+of decimal ns, since a number of JavaScript has 53 bits. Coordinates are px of the source image, the centre of the first
+pixel is (0, 0).
 
 From the console, binary: a frame, little endian.
 
@@ -13,8 +13,8 @@ From the console, binary: a frame, little endian.
     JPEG of the input, at its own size or smaller
     u16[R] lengths, u8[R] labels: the label image of `mask` size, see `runs`
 
-`age` is that of the image when the frame was sent, by the tracker's clock. The next frame is sent once the page has answered
-`ack` with this one's `count`, and it is the newest one then: nothing queues, so that a slow browser is never behind.
+`age` is that of the image when the frame was sent, by the tracker's clock. The next frame is sent once the page has
+answered `ack` with this one's `count`, and it is the newest one then: nothing queues, a slow browser is never behind.
 
 From the console, text:
     state    of one camera, some times a second: see `Session.state`
@@ -32,7 +32,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -135,12 +135,12 @@ class Describe:
     color: str
 
 
-Request = Union[Prompt, Remove, Undo, Reset, Enable, Describe]  # change something: not for those who may only look
-Command = Union[Hello, Ack, Watch, Show, Request]
+Request = Prompt | Remove | Undo | Reset | Enable | Describe  # change something: not for those who may only look
+Command = Hello | Ack | Watch | Show | Request
 
 
 def frame_message(header: Mapping[str, Any], jpeg: bytes, label_map: np.ndarray) -> bytes:
-    """The binary message of a frame. label_map: (h, w) uint8 of the size that header["mask"] says"""
+    """Build the binary message of a frame. label_map: (h, w) uint8 of the size that header["mask"] says"""
     lengths, labels = encode_runs(label_map)
     text = json.dumps(header, allow_nan=False).encode()
     prefix = PREFIX.pack(FRAME, VERSION, 0, len(text), len(jpeg), len(labels))
@@ -148,7 +148,10 @@ def frame_message(header: Mapping[str, Any], jpeg: bytes, label_map: np.ndarray)
 
 
 def read_frame(data: bytes) -> tuple[dict[str, Any], bytes, np.ndarray, np.ndarray]:
-    """Inverse of `frame_message`: header, JPEG, lengths and labels of the runs. Raises ConsoleError for another message."""
+    """Inverse of `frame_message`: header, JPEG, lengths and labels of the runs.
+
+    Raises ConsoleError for another message.
+    """
     if len(data) < PREFIX.size:
         raise ConsoleError(f"a frame has {len(data)} bytes: expected at least {PREFIX.size}")
     kind, version, _, header, jpeg, runs = PREFIX.unpack_from(data)
@@ -157,12 +160,12 @@ def read_frame(data: bytes) -> tuple[dict[str, Any], bytes, np.ndarray, np.ndarr
     ends = np.cumsum([PREFIX.size, header, jpeg, 2 * runs, runs])
     if ends[-1] != len(data):
         raise ConsoleError(f"a frame has {len(data)} bytes: its prefix says {ends[-1]}")
-    parts = [data[a:b] for a, b in zip(ends, ends[1:])]
+    parts = [data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
     return json.loads(parts[0]), parts[1], np.frombuffer(parts[2], "<u2"), np.frombuffer(parts[3], np.uint8)
 
 
 def read_command(text: str) -> Command:
-    """The command that a page has sent. Raises ConsoleError naming the value and what would be right."""
+    """Read the command that a page has sent. Raises ConsoleError naming the value and what would be right."""
     try:
         fields = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -170,10 +173,9 @@ def read_command(text: str) -> Command:
     if not isinstance(fields, dict):
         raise ConsoleError(f"a message is {_shown(fields)}: expected an object with a type")
     kind = fields.get("type")
-    read = _READERS.get(kind) if isinstance(kind, str) else None
-    if read is None:
+    if not isinstance(kind, str) or kind not in _READERS:
         raise ConsoleError(f"message of type {_shown(kind)}: expected one of {', '.join(_READERS)}")
-    return read(_Fields(kind, fields))
+    return _READERS[kind](_Fields(kind, fields))
 
 
 class _Fields:
@@ -282,7 +284,7 @@ def _no_constant(name: str) -> float:
 
 
 def _shown(value: Any) -> str:
-    """A value as it may stand in a log or an answer: printable, and not longer than a line."""
+    """Write a value as it may stand in a log or an answer: printable, and not longer than a line."""
     try:
         text = ascii(value)
     except (ValueError, RecursionError):  # a number of thousands of digits; a list in a list in a list ...

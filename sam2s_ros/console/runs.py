@@ -10,7 +10,7 @@ LONGEST = 65535  # px of one run; a longer one is several
 
 
 def encode_runs(label_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The runs of equal labels, row after row, across the ends of rows.
+    """Find the runs of equal labels, row after row, across the ends of rows.
 
     label_map: (h, w) uint8, at least one pixel
     Returns lengths (R,) uint16, 1..65535, which sum to h w, and labels (R,) uint8.

@@ -122,7 +122,7 @@ class Access:
 
 
 def _host_name(header: str) -> str:
-    """The name in a Host header, without the port; "" when it is none."""
+    """Take the name from a Host header, without the port; "" when it is none."""
     try:
         return (urlsplit(f"//{header}").hostname or "").lower()
     except ValueError:

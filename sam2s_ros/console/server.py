@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -39,7 +40,7 @@ CLOSE_TIMEOUT = 0.5  # s that browsers have to close at the end
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. port: 0 for a free one. Raises ConfigError when the address cannot be had."""
+    """Bind a socket and listen. port: 0 for a free one. Raises ConfigError when the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -97,19 +98,15 @@ class Server:
         """There may be something new to show. May be called from any thread, before, while and after it serves."""
         loop = self._loop
         if loop is not None:
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 loop.call_soon_threadsafe(self._wake)
-            except RuntimeError:
-                pass  # the loop has just been closed
 
     def stop(self) -> None:
         """End `serve` soon. May be called from any thread."""
         loop = self._loop
         if loop is not None:
-            try:
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._stopping.set)
-            except RuntimeError:
-                pass
 
     async def serve(self, bound: socket.socket, encrypted: ssl.SSLContext | None = None) -> None:
         """Serve on a socket of `listen` until `stop`."""

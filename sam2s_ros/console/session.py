@@ -81,7 +81,7 @@ class Session:
         self._changed()
 
     def on_status(self, status: Mapping[str, Any]) -> None:
-        """The node's heartbeat, as plain values."""
+        """Take the node's heartbeat, as plain values."""
         with self._lock:
             self._status, self._status_at = dict(status), self._clock()
             if status.get("state") in PROCESSING:
@@ -90,7 +90,7 @@ class Session:
         self._changed()
 
     def on_classes(self, classes: list[dict[str, Any]]) -> None:
-        """The table of classes: id, name, color (#rrggbb) of each."""
+        """Take the table of classes: id, name, color (#rrggbb) of each."""
         with self._lock:
             self._classes = classes
             self.revision += 1
@@ -125,7 +125,7 @@ class Session:
     # What the server shows
 
     def frame(self, stamp: int = 0) -> Frame | None:
-        """The frame of a stamp, while it can be prompted; 0: the newest, without masks where none come."""
+        """Return the frame of a stamp, while it can be prompted; 0: the newest, without masks where none come."""
         with self._lock:
             if stamp:
                 return self._frames.get(stamp)
@@ -137,7 +137,7 @@ class Session:
         return self._clock() - self._status_at <= STATUS_AGE
 
     def state(self) -> dict[str, Any]:
-        """The text message `state`.
+        """Write the text message `state`.
 
         node: state (name, or GONE without a heartbeat), message, ages, counters, device; objects that are tracked
         history: stamps that can be prompted; lanes: of each object [ms, state] at each change, 0 is removed
@@ -159,12 +159,12 @@ class Session:
     # What people do
 
     def before(self, stamp: int) -> Frame | None:
-        """A picture as it is before a request; 0: the newest."""
+        """Return a picture as it is before a request; 0: the newest."""
         with self._lock:
             return self._frames.get(stamp) if stamp else self._frames.newest
 
     def prompted(self, before: Frame | None, object_id: int, *, new: bool, renamed_only: bool) -> None:
-        """A prompt was taken."""
+        """Note that a prompt was taken."""
         with self._lock:
             self._undo.prompted(before, object_id, new=new, renamed_only=renamed_only)
             self.revision += 1
@@ -207,7 +207,7 @@ class Session:
         self._changed()
 
     def remedy(self) -> Remedy:
-        """What takes the last action back. Raises RequestError; that action is then forgotten."""
+        """Say what takes the last action back. Raises RequestError; that action is then forgotten."""
         with self._lock:
             try:
                 return self._undo.remedy(self._frames.stamps)
@@ -217,7 +217,7 @@ class Session:
                 raise
 
     def taken_back(self, new_id: int = 0) -> None:
-        """The last action was taken back, or cannot be. new_id: of an object that was removed"""
+        """Note that the last action was taken back, or cannot be. new_id: of an object that was removed"""
         with self._lock:
             self._undo.done(new_id)
             self.revision += 1

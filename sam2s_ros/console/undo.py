@@ -1,7 +1,8 @@
 """Taking back what people did: for each action what it changed, and what puts it right again.
 
-A correction starts from the mask that is there, so that the earlier clicks given once more would not lead back: the mask from
-before the action does, on the picture on which it was made. That picture must still be one that can be prompted.
+A correction starts from the mask that is there, so that the earlier clicks given once more would not lead back: the
+mask from before the action does, on the picture on which it was made. That picture must still be one that can be
+prompted.
 """
 
 from __future__ import annotations
@@ -81,14 +82,14 @@ class Undo:
         self._actions.extend(_with_mask("removed", frame, object_id) for object_id in object_ids)
 
     def next(self) -> str:
-        """What `remedy` would take back; "" for nothing."""
+        """Name what `remedy` would take back; "" for nothing."""
         if not self._actions:
             return ""
         action = self._actions[-1]
         return f"{WORDS[action.kind]} of object {action.object_id}"
 
     def remedy(self, stamps: list[int]) -> Remedy:
-        """What takes the last action back. stamps: of the pictures that can be prompted, oldest first
+        """Say what takes the last action back. stamps: of the pictures that can be prompted, oldest first
 
         Raises RequestError (EMPTY_REQUEST, TOO_OLD, INVALID_PROMPT) when there is none or it cannot be taken back.
         """

@@ -1,4 +1,4 @@
-"""The console as a process, and a browser's side of the console without one: the same messages, over a real WebSocket."""
+"""The console as a process, and a browser's side of it without one: the same messages, over a real WebSocket."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Console:
 class Page:
     """Use as an async context. frames: the newest, as (header, jpeg, label map); states, refusals, answers: as they came.
 
-    acks: whether frames are answered, so that the next may come; headers: sent when it connects, cookies and origin too
+    acks: whether frames are answered, so that the next may come; headers: sent when it connects, cookies too
     """
 
     def __init__(self, address: str, *, acks: bool = True, query: str = "", headers: dict[str, str] | None = None):
@@ -104,7 +104,9 @@ class Page:
         """The condition's first true value; raises AssertionError after `timeout` s."""
         deadline = asyncio.get_running_loop().time() + timeout
         while not (value := condition(self)):
-            assert asyncio.get_running_loop().time() < deadline, f"waited {timeout} s for {what}; {self.refusals}; {self.header}; {self.state}"
+            assert asyncio.get_running_loop().time() < deadline, (
+                f"waited {timeout} s for {what}; {self.refusals}; {self.header}; {self.state}"
+            )
             await asyncio.sleep(0.01)
         return value
 

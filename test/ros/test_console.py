@@ -14,7 +14,6 @@ pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sa
 from console_page import Console  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
-from sam2s_ros.interfaces import messages  # noqa: E402
 from sam2s_ros.msg import TrackedMasks, TrackerStatus  # noqa: E402
 
 NAMESPACE = "/looked_at"
@@ -97,7 +96,9 @@ def test_click_correct_rename_undo_remove(seen, console, camera):
             answer = await page.ask("prompt", stamp=stamp, object=0, points=[[20, 24, 1]])
             assert answer["ok"], answer
             [first] = answer["objects"]
-            await page.until(lambda p: [o["id"] for o in p.header.get("objects", [])] == [first], what="its masks at once")
+            await page.until(
+                lambda p: [o["id"] for o in p.header.get("objects", [])] == [first], what="its masks at once"
+            )
             assert page.header["stamp"] == stamp, "though no other image has come"
             before = page.frames[-1][2].copy()
             assert page.label_at(20, 24), "the mask contains the click"
@@ -216,7 +217,9 @@ def test_a_page_that_reads_nothing_holds_up_nobody(seen, console, camera, tracke
     asyncio.run(work())
 
 
-def test_the_page_goes_on_when_the_node_was_killed_and_started_again(graph, seen, console, camera, tracker, start_tracker):
+def test_the_page_goes_on_when_the_node_was_killed_and_started_again(
+    graph, seen, console, camera, tracker, start_tracker
+):
     async def work():
         async with console.page() as page:
             await page.until(lambda p: p.state)

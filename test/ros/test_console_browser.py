@@ -1,7 +1,7 @@
 """The page in a real Chromium, on a real tracker (sam2s_nano) that follows the procedural scene.
 
-Chromium is the system's (Debian: `apt-get install chromium`), driven by playwright. SAM2S_SCREENSHOTS names a folder that the
-screenshots are kept in.
+Chromium is the system's (Debian: `apt-get install chromium`), driven by playwright. SAM2S_SCREENSHOTS names a folder
+that the screenshots are kept in.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Screen:
         raise AssertionError(f"no image arrived on the page: {self.get('sam2s.state')}")
 
     def until(self, condition: str, timeout: float = WAIT) -> None:
-        """Wait until a condition holds, s. Asked from here: the page's own rules forbid it to run a text as a program."""
+        """Wait until a condition holds. Asked from here: the page's own rules forbid it to run a text as a program."""
         deadline = time.monotonic() + timeout
         while not self.page.evaluate(condition):
             if time.monotonic() > deadline:

@@ -75,6 +75,7 @@ class Page {
     });
     $("empty").hidden = true;
     this.freeze.onFrame(parts.header);
+    this.panel.show();
     this.note();
   }
 

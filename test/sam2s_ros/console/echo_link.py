@@ -1,4 +1,4 @@
-"""A tracker at the boundary of the server: an object is the square around the click, and nothing is learnt from anything."""
+"""A tracker at the boundary of the server: an object is the square around the click."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ plain = st.recursive(
     max_leaves=12,
 )
 names = st.sampled_from([
-    "request", "camera", "stamp", "object", "class", "points", "box", "objects", "name", "color", "on", "count", "shown",
+    "request", "camera", "stamp", "object", "class", "points", "box", "objects", "name", "color", "on", "count",
+    "shown",
 ])  # fmt: skip
 messages = st.builds(
     lambda kind, fields: json.dumps({"type": kind, **fields}),
@@ -70,7 +71,7 @@ def test_a_message_is_read(fields, expected):
     (json.dumps(dict(PROMPT, stamp="1", points=[[1, 2, 1]] * 65)), "expected a list of at most 64"),
     (json.dumps(dict(PROMPT, stamp="1", box=[1, 2, 3])), "expected x0, y0, x1, y1, or nothing"),
     (json.dumps(dict(type="remove", request=1, camera="", objects=[])), "expected at least one id"),
-    (json.dumps(dict(type="remove", request=1, camera="", objects=[0])), "expected a whole number from 1 to 4294967295"),
+    (json.dumps(dict(type="remove", request=1, camera="", objects=[0])), "a whole number from 1 to 4294967295"),
     (json.dumps(dict(type="describe", request=1, camera="", object=1, color="red")), "expected #rrggbb"),
     (json.dumps(dict(type="enable", request=1, camera="", on=1)), "on of enable is 1: expected true or false"),
 ])  # fmt: skip

@@ -58,7 +58,8 @@ def test_tokens_are_long_and_stand_in_no_representation():
 
 
 @pytest.mark.parametrize("access, header, right", [
-    (OPEN, "127.0.0.1:8765", True), (OPEN, "localhost:8765", True), (OPEN, "[::1]:8765", True), (OPEN, "LOCALHOST", True),
+    (OPEN, "127.0.0.1:8765", True), (OPEN, "localhost:8765", True), (OPEN, "[::1]:8765", True),
+    (OPEN, "LOCALHOST", True),
     (OPEN, "evil.example:8765", False), (OPEN, "10.0.0.4:8765", False), (OPEN, "", False), (OPEN, "[", False),
     (OPEN, "127.0.0.1.evil.example", False),
     (GUARDED, "10.0.0.4:8765", True), (GUARDED, "robot.lab:8765", True), (GUARDED, "evil.example", False),

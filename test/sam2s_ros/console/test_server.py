@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import tracemalloc
@@ -103,11 +104,10 @@ def test_no_more_browsers_than_allowed(serving):
                 assert refusal.value.status == 503
                 await second.close()
             while True:  # until there is room again
-                try:
+                with contextlib.suppress(aiohttp.WSServerHandshakeError):
                     async with connect(session, address):
                         return
-                except aiohttp.WSServerHandshakeError:
-                    await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)
 
     asyncio.run(asyncio.wait_for(work(), 30))
 
@@ -120,9 +120,13 @@ def test_one_frame_is_in_flight_and_the_newest_follows(serving, link):
             for _ in range(20):
                 newest = link.step()
             await next_of(socket, "state")
-            await socket.send_str(json.dumps({"type": "ack", "count": 10**6, "shown": 1}))  # of a frame that was not sent
+            await socket.send_str(
+                json.dumps({"type": "ack", "count": 10**6, "shown": 1})
+            )  # of a frame that was not sent
             header = await next_of(socket, "frame")
-            assert (header["count"], header["stamp"]) == (first["count"] + 1, str(newest.stamp)), "the 19 before are not sent"
+            assert (header["count"], header["stamp"]) == (first["count"] + 1, str(newest.stamp)), (
+                "the 19 before are not sent"
+            )
 
     asyncio.run(work())
 
@@ -178,7 +182,8 @@ def test_a_browser_that_reads_nothing_is_let_go(serving, link):
             reader, writer = await asyncio.open_connection(host, int(port), limit=64)
             writer.write(
                 f"GET /socket HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: {address}\r\nUpgrade: websocket\r\n"
-                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
             )
             ping = b"\x81\x80\x00\x00\x00\x00"  # an empty text message, which is refused in words
             while not any(record["action"] == "disconnect" for record in log):
@@ -209,7 +214,22 @@ def test_every_action_is_logged_with_who_and_what(serving, link):
     assert answer["ok"] and record["answer"] == answer["message"]
 
 
-KINDS = ["prompt", "remove", "undo", "reset", "enable", "describe", "ack", "watch", "show", "hello", "frame", "", 5, None]
+KINDS = [
+    "prompt",
+    "remove",
+    "undo",
+    "reset",
+    "enable",
+    "describe",
+    "ack",
+    "watch",
+    "show",
+    "hello",
+    "frame",
+    "",
+    5,
+    None,
+]
 values = (
     st.none() | st.booleans() | st.integers(-5, 300) | st.floats() | st.text(max_size=8)
     | st.sampled_from(["/echo", "0", "1", "99999999999", "#112233"])

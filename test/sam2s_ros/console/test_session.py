@@ -50,7 +50,7 @@ def test_the_newest_frames_can_be_prompted(session):
 
 @pytest.mark.parametrize("stamp, sequence, kept", [(60, 1, False), (5, 9, True)])
 def test_another_stream_forgets_what_was_of_the_one_before(session, stamp, sequence, kept):
-    """A sequence that goes back is another node, whose ids are other objects'; a stamp that goes back a bag that loops."""
+    """A sequence that goes back is another node, whose ids are other objects'; a stamp that goes back, a bag."""
     session.on_masks(frame(50, 5, {1: 1}))
     from sam2s_ros.console.session import Description
 
@@ -136,7 +136,11 @@ def test_each_action_is_taken_back_from_the_last_to_the_first(link):
     assert do(link, kind="undo")["ok"] and link.places == {again: began[first]}
     assert do(link, kind="undo")["ok"] and link.places == {} and link.session.frame().objects == ()
     answer = do(link, kind="undo")
-    assert (answer["ok"], answer["error"], answer["message"]) == (False, "EMPTY_REQUEST", "there is nothing to take back")
+    assert (answer["ok"], answer["error"], answer["message"]) == (
+        False,
+        "EMPTY_REQUEST",
+        "there is nothing to take back",
+    )
 
 
 def test_a_correction_of_long_ago_cannot_be_taken_back_and_is_not_in_the_way(link):
