@@ -38,9 +38,9 @@ class Console:
 
 
 class Page:
-    """Use as an async context. frames: the newest, as (header, jpeg, label map); states, refusals, answers: as they came.
+    acks: whether frames are answered, so that the next may come; headers: sent when it connects
 
-    acks: whether frames are answered, so that the next may come; headers: sent when it connects, cookies too
+    acks: whether frames are answered, so that the next may come; headers: sent when it connects
     """
 
     def __init__(self, address: str, *, acks: bool = True, query: str = "", headers: dict[str, str] | None = None):

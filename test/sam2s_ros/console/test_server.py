@@ -24,6 +24,17 @@ def connect(session, address, **more):
     return session.ws_connect(f"{address}/socket", **{"headers": {"Origin": address}, **more})
 
 
+@contextlib.asynccontextmanager
+async def opened(serving, **how):
+    """A socket, and the log of actions."""
+    async with (
+        serving(**how) as (address, log),
+        aiohttp.ClientSession() as session,
+        connect(session, address) as socket,
+    ):
+        yield socket, log
+
+
 async def next_of(socket, kind):
     while True:
         message = await socket.receive(timeout=20)
@@ -136,20 +147,18 @@ def test_rates_are_limited_and_what_is_refused_says_why(serving, link):
 
     async def work():
         link.step()
-        async with serving(limits=limits) as (address, log), aiohttp.ClientSession() as session:
-            async with connect(session, address) as socket:
-                state = await next_of(socket, "state")
-                for request in range(20):
-                    await socket.send_str(json.dumps({"type": "reset", "request": request, "camera": state["camera"]}))
-                answers = [await next_of(socket, "answer") for _ in range(20)]
-                refused = [a for a in answers if not a["ok"]]
-                assert len(refused) >= 10 and "at most 5 a second" in refused[0]["message"]
-                assert sum(record["action"] == "reset" for record in log) == 20 - len(refused)
-        async with serving(limits=Limits(messages=5.0)) as (address, _), aiohttp.ClientSession() as session:
-            async with connect(session, address) as socket:
-                for _ in range(40):
-                    await socket.send_str('{"type": "show", "stamp": "0"}')
-                assert "at most 5 a second" in (await next_of(socket, "refused"))["message"]
+        async with opened(serving, limits=limits) as (socket, log):
+            state = await next_of(socket, "state")
+            for request in range(20):
+                await socket.send_str(json.dumps({"type": "reset", "request": request, "camera": state["camera"]}))
+            answers = [await next_of(socket, "answer") for _ in range(20)]
+            refused = [a for a in answers if not a["ok"]]
+            assert len(refused) >= 10 and "at most 5 a second" in refused[0]["message"]
+            assert sum(record["action"] == "reset" for record in log) == 20 - len(refused)
+        async with opened(serving, limits=Limits(messages=5.0)) as (socket, _):
+            for _ in range(40):
+                await socket.send_str('{"type": "show", "stamp": "0"}')
+            assert "at most 5 a second" in (await next_of(socket, "refused"))["message"]
 
     asyncio.run(work())
 
@@ -157,16 +166,15 @@ def test_rates_are_limited_and_what_is_refused_says_why(serving, link):
 @pytest.mark.parametrize("message, code", [("x" * 20_000, 1009), ("{}", 1008)])
 def test_a_message_that_is_too_large_or_too_many_bad_ones_end_the_connection(serving, message, code):
     async def work():
-        async with serving(limits=Limits(messages=1e6)) as (address, _), aiohttp.ClientSession() as session:
-            async with connect(session, address) as socket:
-                try:
-                    for _ in range(1 if code == 1009 else 1100):
-                        await socket.send_str(message)
-                except ConnectionError:
-                    pass
-                async for _ in socket:
-                    pass
-                assert socket.close_code == code
+        async with opened(serving, limits=Limits(messages=1e6)) as (socket, _):
+            try:
+                for _ in range(1 if code == 1009 else 1100):
+                    await socket.send_str(message)
+            except ConnectionError:
+                pass
+            async for _ in socket:
+                pass
+            assert socket.close_code == code
 
     asyncio.run(work())
 
@@ -258,16 +266,15 @@ def bombard(serving, link, caplog, batches: int, size: int) -> None:
 
     async def fire(messages):
         nonlocal sent
-        async with serving(limits=limits) as (address, log), aiohttp.ClientSession() as session:
-            async with connect(session, address) as socket:
-                for message in messages:
-                    link.step()
-                    await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
-                    sent += 1
-                request = 2**50
-                await socket.send_str(json.dumps({"type": "undo", "request": request, "camera": "/nowhere"}))
-                while (await next_of(socket, "answer"))["request"] != request:
-                    pass  # it is alive, and has taken all before
+        async with opened(serving, limits=limits) as (socket, log):
+            for message in messages:
+                link.step()
+                await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
+                sent += 1
+            request = 2**50
+            await socket.send_str(json.dumps({"type": "undo", "request": request, "camera": "/nowhere"}))
+            while (await next_of(socket, "answer"))["request"] != request:
+                pass  # it is alive, and has taken all before
 
     @settings(max_examples=batches, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(wild, min_size=size, max_size=size))
@@ -293,4 +300,4 @@ def test_any_messages_at_all(serving, link, caplog):
 
 @pytest.mark.full
 def test_ten_thousand_messages(serving, link, caplog):
-    bombard(serving, link, caplog, batches=50, size=100)
+    bombard(serving, link, caplog, batches=50, size=100)  # twice
