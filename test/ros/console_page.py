@@ -38,7 +38,7 @@ class Console:
 
 
 class Page:
-    acks: whether frames are answered, so that the next may come; headers: sent when it connects
+    """Use as an async context. frames: the newest, as (header, jpeg, label map); states, refusals: as they came.
 
     acks: whether frames are answered, so that the next may come; headers: sent when it connects
     """
