@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections import deque
+from pathlib import Path
 
 import aiohttp
 import numpy as np
@@ -52,6 +53,8 @@ class Page:
         self._answers: dict[int, asyncio.Future] = {}
         self._next = 1
         self.camera = ""
+        self.bytes = 0  # of frames
+        self.ages: list[float] = []  # ms, of the images when they were sent
 
     async def __aenter__(self) -> Page:
         self._session = aiohttp.ClientSession()
@@ -75,6 +78,8 @@ class Page:
             if message.type is aiohttp.WSMsgType.BINARY:
                 header, jpeg, lengths, labels = read_frame(message.data)
                 width, height = header["mask"]
+                self.bytes += len(message.data)
+                self.ages.append(header["age"])
                 self.frames.append((header, jpeg, decode_runs(lengths, labels, height, width)))
                 if self._acks:
                     await self.send(type="ack", count=header["count"], shown=1.0)
@@ -126,3 +131,25 @@ class Page:
 
     def label_map_of(self, stamp: str) -> np.ndarray:
         return next(label_map for header, _, label_map in reversed(self.frames) if header["stamp"] == stamp)
+
+
+STOPPED = """
+import asyncio, os, signal, sys
+sys.path.insert(0, sys.argv[2])
+from console_page import Page
+
+async def look():
+    async with Page(sys.argv[1]) as page:
+        await page.until(lambda p: p.frames)
+        print("stopping", flush=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+asyncio.run(look())
+"""
+
+
+def stopped_page(start, address: str):
+    """A page in a process of its own that has stopped (SIGSTOP) with its connection open."""
+    process = start([sys.executable, "-c", STOPPED, address, str(Path(__file__).parent)])
+    process.wait_for_output("stopping", 60)
+    return process

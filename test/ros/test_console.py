@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sam2s_ros[console]'")
-from console_page import Console  # noqa: E402
+from console_page import Console, stopped_page  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from sam2s_ros.msg import TrackedMasks, TrackerStatus  # noqa: E402
@@ -215,6 +215,23 @@ def test_a_page_that_reads_nothing_holds_up_nobody(seen, console, camera, tracke
                 assert stopped.header["stamp"] == newest, "the newest, and nothing in between"
 
     asyncio.run(work())
+
+
+def test_a_browser_that_is_stopped_holds_up_nobody(start, seen, console, camera, tracker, graph):
+    stopped = stopped_page(start, console.address)
+
+    async def work():
+        async with console.page() as first, console.page() as second:
+            for number in range(30):
+                stamp = camera.send(camera.picture(number))
+                for page in (first, second):
+                    await page.until(lambda p, s=str(stamp): p.header.get("stamp") == s, 20, "each picture")
+
+    before = len(tracker.masks)
+    asyncio.run(work())
+    graph.wait_until(lambda: len(tracker.masks) >= before + 30, 20, lambda: "masks of each picture")
+    assert stopped.running()
+    stopped.popen.kill()
 
 
 def test_the_page_goes_on_when_the_node_was_killed_and_started_again(

@@ -158,6 +158,7 @@ def console(start, tracker):
 def screen(browser, console, camera):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     made = Screen(page, camera, list(open_source(SCENE)))
+    made.console = console
     page.goto(console.address)
     return made
 
@@ -174,6 +175,9 @@ def test_a_person_clicks_corrects_names_freezes_and_removes(screen):
     page = screen.page
     screen.see()
     screen.until("sam2s.state?.classes.length > 0")
+
+    page.locator("#who").fill("Ada")
+    page.locator("#who").press("Tab")
 
     # A click on an instrument: its mask contains the click.
     truth = screen.frames[screen.next - 1].mask
@@ -248,12 +252,19 @@ def test_a_person_clicks_corrects_names_freezes_and_removes(screen):
     screen.see()
     assert screen.ids == [first, second, third], "on the newest, too"
 
+    # Who did it stays known when the page is loaded again.
+    page.reload()
+    screen.until(f"{SHOWN}?.objects.length === 3")
+
     # Removed by the second press.
     page.locator(f"#objects li[data-id='{third}'] button").click()
     assert third in screen.ids
     page.locator(f"#objects li[data-id='{third}'] button").click()
     screen.until(f"{SHOWN}.objects.length === 2")
     assert screen.errors == []
+    actions = screen.console.actions()
+    assert {action["action"] for action in actions} >= {"prompt", "undo", "describe", "remove"}
+    assert {action["who"].split(" at ")[0] for action in actions} == {"operator Ada"}
 
 
 def test_the_alarm_cannot_be_missed(screen):

@@ -108,7 +108,10 @@ class Page {
 
   onConnection(open) {
     this.connected = open;
-    if (open) this.say("connected");
+    if (open) {
+      this.connection.send({ type: "hello", name: $("who").value });
+      this.say("connected");
+    }
     this.tick();
   }
 
@@ -130,7 +133,7 @@ class Page {
     this.chosen = this.view.chosen = 0;
     this.view.clicks = [];
     this.freeze.leave();
-    this.connection.hello = [{ type: "hello", name: $("who").value }, { type: "watch", camera }];
+    this.connection.hello = [{ type: "watch", camera }];
   }
 
   // What people do

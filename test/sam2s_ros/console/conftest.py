@@ -28,16 +28,18 @@ def serving(link):
     from sam2s_ros.console.server import Server, listen
 
     @contextlib.asynccontextmanager
-    async def serve(access: Access | None = None, limits: Limits | None = None):
+    async def serve(access: Access | None = None, limits: Limits | None = None, others: tuple[EchoLink, ...] = ()):
         log: list[dict] = []
+        links = {own.session.name: own for own in (link, *others)}
         server = Server(
-            lambda: {link.session.name: link},
+            lambda: links,
             access=access or Access(),
             limits=limits or Limits(),
             pictures=Pictures(),
             log=log.append,
         )
-        link.changed = server.changed
+        for own in links.values():
+            own.changed = server.changed
         bound = listen("127.0.0.1", 0)
         task = asyncio.create_task(server.serve(bound))
         await asyncio.sleep(0)

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sam2s_ros[console]'")
 
+from echo_link import EchoLink  # noqa: E402
+
 from sam2s_ros.console.protocol import read_frame  # noqa: E402
 from sam2s_ros.console.safety import Access, Limits  # noqa: E402
 
@@ -138,6 +140,26 @@ def test_one_frame_is_in_flight_and_the_newest_follows(serving, link):
             assert (header["count"], header["stamp"]) == (first["count"] + 1, str(newest.stamp)), (
                 "the 19 before are not sent"
             )
+
+    asyncio.run(work())
+
+
+def test_each_camera_has_its_frames_and_its_objects(serving, link):
+    other = EchoLink("/other")
+
+    async def work():
+        mine, its = link.step(), other.step()
+        async with opened(serving, others=(other,)) as (socket, _):
+            assert [name for name, _ in (await next_of(socket, "state"))["cameras"]] == ["/echo", "/other"]
+            header = await next_of(socket, "frame")
+            assert (header["camera"], header["stamp"]) == ("/echo", str(mine.stamp))
+            await socket.send_str(json.dumps({"type": "watch", "camera": "/other"}))
+            await socket.send_str(json.dumps({"type": "ack", "count": header["count"], "shown": 1}))
+            header = await next_of(socket, "frame")
+            assert (header["camera"], header["stamp"]) == ("/other", str(its.stamp))
+            asked = {"type": "prompt", "request": 1, "camera": "/other", "stamp": header["stamp"], "object": 0}
+            await socket.send_str(json.dumps({**asked, "points": [[20, 24, 1]]}))
+            assert (await next_of(socket, "answer"))["ok"] and len(other.places) == 1 and not link.places
 
     asyncio.run(work())
 
