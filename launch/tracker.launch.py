@@ -2,6 +2,7 @@
 
     ros2 launch sam2s_ros tracker.launch.py image:=/camera/image_raw
     ros2 launch sam2s_ros tracker.launch.py device:=cpu                    # without a GPU
+    ros2 launch sam2s_ros tracker.launch.py console:=true                  # and the page http://127.0.0.1:8765
 
 An argument that is left empty keeps the value of the parameters file. Without a checkpoint the package's default is used:
 sam2s_tiny on a GPU, sam2s_nano on a CPU.
@@ -10,7 +11,7 @@ sam2s_tiny on a GPU, sam2s_nano on a CPU.
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_model.config import POLICY_NAMES
@@ -50,8 +51,18 @@ def generate_launch_description():
             DeclareLaunchArgument(
                 "respawn", default_value="false", choices=BOOL, description="start the node again when it ends"
             ),
+            DeclareLaunchArgument(
+                "console", default_value="false", choices=BOOL, description="start the page to see, click and correct"
+            ),
+            DeclareLaunchArgument(
+                "console_host",
+                default_value="127.0.0.1",
+                description="address of the page; another one asks for a token",
+            ),
+            DeclareLaunchArgument("console_port", default_value="8765", description="port of the page"),
             OpaqueFunction(function=_environment),
             OpaqueFunction(function=_tracker),
+            OpaqueFunction(function=_console),
         ]
     )
 
@@ -86,5 +97,32 @@ def _tracker(context):
             output="screen",
             respawn=value("respawn") == "true",
             respawn_delay=1.0,
+        )
+    ]
+
+
+def _console(context):
+    """The page, in a process of its own. It finds the tracker by itself."""
+
+    def value(name):
+        return LaunchConfiguration(name).perform(context)
+
+    if value("console") != "true":
+        return []
+    return [
+        Node(
+            package="sam2s_ros",
+            executable="console_node",
+            name="console",
+            namespace=value("namespace"),
+            parameters=[
+                {
+                    "host": ParameterValue(value("console_host"), value_type=str),
+                    "port": ParameterValue(value("console_port"), value_type=int),
+                    "use_sim_time": value("use_sim_time") == "true",
+                }
+            ],
+            ros_arguments=["--log-level", value("log_level")],
+            output="screen",
         )
     ]

@@ -62,5 +62,9 @@ class RequestError(Sam2sError):
         return type(self), (self.code, str(self))  # so that it comes back from another process
 
 
+class ConsoleError(Sam2sError):
+    """What a browser asks of the console is malformed or not allowed."""
+
+
 class TrainingError(Sam2sError):
     """A training run cannot go on: its state is unreadable, or its loss is no number."""

@@ -120,7 +120,9 @@ def test_every_checkpoint_of_the_package_has_a_card():
     assert all(f"## {path.stem}\n" in card for path in weights.glob("*.safetensors"))
 
 
-@pytest.mark.parametrize("node", ["pair_node", "recorder_node", "replay_node", "stereo_node", "tracker_node"])
+@pytest.mark.parametrize(
+    "node", ["console_node", "pair_node", "recorder_node", "replay_node", "stereo_node", "tracker_node"]
+)
 def test_executable_is_installed_with_this_python(node: str):
     program = share_directory().parents[1] / "lib" / "sam2s_ros" / node
     shebang = program.read_text().splitlines()[0]
@@ -154,6 +156,9 @@ TRACKER_ARGUMENTS = {
     "use_sim_time",
     "log_level",
     "respawn",
+    "console",
+    "console_host",
+    "console_port",
 }
 REPLAY_ARGUMENTS = TRACKER_ARGUMENTS | {
     "replay_params_file",
@@ -185,7 +190,12 @@ EVALUATE_OPTIONS = {
     "device",
 }
 EVALUATE_ARGUMENTS = EVALUATE_OPTIONS | {"source", "arguments"}
-STEREO_ARGUMENTS = (TRACKER_ARGUMENTS - {"image", "respawn"}) | {"left_image", "right_image", "tolerance"}
+CONSOLE_ARGUMENTS = {"console", "console_host", "console_port"}
+STEREO_ARGUMENTS = (TRACKER_ARGUMENTS - CONSOLE_ARGUMENTS - {"image", "respawn"}) | {
+    "left_image",
+    "right_image",
+    "tolerance",
+}
 
 
 def launch_description(name: str):

@@ -275,6 +275,39 @@ def _doctor_gpu(console, device: str, only: list[int], output: Path) -> None:
         raise typer.Exit(FAILED)
 
 
+@app.command()
+def console(
+    host: Annotated[
+        str, typer.Option(help="address to listen on; another than this machine's own asks for a token")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 8765,
+    tracker: Annotated[
+        Optional[List[str]], typer.Option(help="name of a tracker node; repeatable; default: all that are found")
+    ] = None,
+    image: Annotated[str, typer.Option(help="topic of the images; default: what the tracker is subscribed to")] = "",
+    read_only: Annotated[bool, typer.Option("--read-only", help="everybody may only look")] = False,
+    token: Annotated[bool, typer.Option("--token", help="ask for a token on this machine's own address, too")] = False,
+    name: Annotated[
+        Optional[List[str]], typer.Option(help="further name that the page is opened under; repeatable")
+    ] = None,
+    certificate: Annotated[Optional[Path], typer.Option(help="PEM file: serve over TLS")] = None,
+    key: Annotated[Optional[Path], typer.Option(help="PEM file with its key, where it is another file")] = None,
+    log: Annotated[Optional[Path], typer.Option(help="file to which each action is added, JSON lines")] = None,
+) -> None:
+    """Serve a page in the browser: see what a running tracker does, click, correct. Until Ctrl-C.
+
+    It joins the graph of this ROS_DOMAIN_ID and finds the trackers by itself.
+    """
+    from sam2s_ros.console.command import run_console
+
+    code = run_console(
+        host=host, port=port, trackers=" ".join(tracker or ()), image=image, read_only=read_only, require_token=token,
+        names=" ".join(name or ()), certificate=str(certificate or ""), key=str(key or ""), action_log=str(log or ""),
+    )  # fmt: skip
+    if code:
+        raise typer.Exit(code)
+
+
 def _teller(console):
     """Prints a line as it is: no colours for numbers, and [ ] are no markup."""
     return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)

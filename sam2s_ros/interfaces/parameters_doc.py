@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 
+from sam2s_ros.console import node as console_node
 from sam2s_ros.interfaces.parameters import TRACKER, Parameters
 from sam2s_ros.recorder import node as recorder_node
 from sam2s_ros.replay import node as replay_node
@@ -26,6 +27,7 @@ NODES = {
     "replay_node": ("Defaults as a file: [config/replay.yaml](../config/replay.yaml). *live*: may change at any time.",
                     replay_node.PARAMETERS),
     "recorder_node": ("Set at the start.", recorder_node.PARAMETERS),
+    "console_node": ("Set at the start. `sam2s console` has most of them as options.", console_node.PARAMETERS),
 }  # fmt: skip
 
 

@@ -1,0 +1,259 @@
+"""One tracker over ROS: its masks, images and heartbeat into a session, and requests to its services."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import GetParameters
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from std_srvs.srv import SetBool, Trigger
+
+from sam2s_model.errors import ErrorCode, ImageError, RequestError
+from sam2s_model.prompts import Prompt
+from sam2s_ros.console.frames import Frame, Seen
+from sam2s_ros.console.link import Points
+from sam2s_ros.console.session import Session
+from sam2s_ros.interfaces import image_codec, qos
+from sam2s_ros.interfaces.messages import prompt_message, to_ns, to_time
+from sam2s_ros.msg import ClassLabels, TrackedMasks, TrackedObject, TrackerStatus
+from sam2s_ros.srv import AddPrompts, RemoveObjects
+
+# Best effort: the tracker never waits for a console, nor resends to it.
+NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+IMAGE_KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+STATES = {
+    getattr(TrackerStatus, name): name.removeprefix("STATE_")
+    for name in dir(TrackerStatus)
+    if name.startswith("STATE_")
+}
+COUNTERS = (
+    "received", "published", "dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error",
+    "dropped_late", "objects", "memory_bytes", "process_bytes", "prompt_revision",
+)  # fmt: skip
+TIMES = ("input_age", "output_age", "latency_p50", "latency_p99", "step_p50", "step_p99")
+
+
+class TrackerLink:
+    """A `Link`. Callbacks run in the node's executor, the requests in the server's loop.
+
+    name: of the tracker's node, with its namespace; image: topic, "" for the one that the tracker is subscribed to
+    image_memory: bytes of images that are kept until their masks come
+    timeout: s for the answer of a service
+    """
+
+    def __init__(
+        self, node: Node, name: str, changed: Callable[[], None], *, image: str, image_memory: int, timeout: float
+    ):
+        self.session = Session(name, changed=changed)
+        self._node, self._name, self._timeout, self._image_memory = node, name, timeout, image_memory
+        self._image_topic, self._follow = image, not image
+        self._images: OrderedDict[int, Image | CompressedImage] = OrderedDict()
+        self._image_bytes = 0
+        self._image_subscription: Any = None
+        self._subscribed: tuple[str, type] | None = None
+        node.create_subscription(TrackedMasks, f"{name}/masks", self._on_masks, qos.own(NEWEST))
+        node.create_subscription(TrackerStatus, f"{name}/status", self._on_status, qos.own(NEWEST))
+        node.create_subscription(ClassLabels, f"{name}/labels", self._on_labels, qos.own(qos.LATCHED))
+        self._prompts = node.create_client(AddPrompts, f"{name}/add_prompts")
+        self._removals = node.create_client(RemoveObjects, f"{name}/remove_objects")
+        self._resets = node.create_client(Trigger, f"{name}/reset")
+        self._switch = node.create_client(SetBool, f"{name}/enable")
+        self._parameters = node.create_client(GetParameters, f"{name}/get_parameters")
+        self._asked_history = False
+
+    def now(self) -> int:
+        return self._node.get_clock().now().nanoseconds
+
+    # What the tracker says
+
+    def look(self) -> None:
+        """Find the images, and the tracker's prompt_history. Called again and again."""
+        if self._follow:
+            found = self._tracked_topic()
+        else:
+            kinds = dict(self._node.get_topic_names_and_types()).get(self._image_topic, [])
+            kind = next((IMAGE_KINDS[k] for k in kinds if k in IMAGE_KINDS), None)
+            found = (self._image_topic, kind) if kind else None
+        if found is not None and found != self._subscribed:
+            self._subscribe(*found)
+        if not self.session.alive:
+            self._asked_history = False  # it may be another one when it is back
+        elif not self._asked_history and self._parameters.service_is_ready():
+            self._asked_history = True
+            request = GetParameters.Request(names=["prompt_history"])
+            self._parameters.call_async(request).add_done_callback(self._on_history)
+
+    def _tracked_topic(self) -> tuple[str, type] | None:
+        namespace, _, name = self._name.rpartition("/")
+        try:
+            topics = self._node.get_subscriber_names_and_types_by_node(name, namespace or "/")
+        except Exception:  # rclpy's NodeNameNonExistentError, of another module by version: it is not there now
+            return None
+        for topic, kinds in topics:
+            for kind in kinds:
+                if kind in IMAGE_KINDS:
+                    return topic, IMAGE_KINDS[kind]
+        return None
+
+    def _subscribe(self, topic: str, kind: type) -> None:
+        if self._image_subscription is not None:
+            self._node.destroy_subscription(self._image_subscription)
+        events = SubscriptionEventCallbacks(use_default_callbacks=False)  # see TrackerNode._subscribe
+        self._image_subscription = self._node.create_subscription(
+            kind, topic, self._on_image, qos.own(qos.IMAGE_IN), event_callbacks=events
+        )
+        self._subscribed = topic, kind
+        self._node.get_logger().info(f"{self._name}: images of {topic}")
+
+    def _on_history(self, future: Any) -> None:
+        answer = future.result()
+        if answer is not None and answer.values and answer.values[0].type == ParameterType.PARAMETER_INTEGER:
+            self.session.set_history(answer.values[0].integer_value)
+        else:
+            self._asked_history = False
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        stamp = to_ns(message.header.stamp)
+        replaced = self._images.pop(stamp, None)
+        self._images[stamp] = message
+        self._image_bytes += len(message.data) - (len(replaced.data) if replaced is not None else 0)
+        while self._image_bytes > self._image_memory and len(self._images) > 1:
+            _, oldest = self._images.popitem(last=False)
+            self._image_bytes -= len(oldest.data)
+        if isinstance(message, Image):  # of a compressed one the size is not known without decoding it
+            self.session.on_image(Frame(stamp, (message.height, message.width), partial(image_codec.decode, message)))
+
+    def _on_masks(self, message: TrackedMasks) -> None:
+        stamp = to_ns(message.header.stamp)
+        image = self._images.get(stamp)
+        while self._images and next(iter(self._images)) <= stamp:  # masks come in the order of stamps
+            _, passed = self._images.popitem(last=False)
+            self._image_bytes -= len(passed.data)
+        self.session.on_masks(_frame(message, partial(_decoded, image, message)))
+
+    def _on_status(self, message: TrackerStatus) -> None:
+        values: dict[str, Any] = {name: round(float(getattr(message, name)), 4) for name in TIMES}
+        values |= {name: int(getattr(message, name)) for name in COUNTERS}
+        self.session.on_status(
+            {
+                "state": STATES.get(message.state, str(message.state)), "message": message.message,
+                "model": message.model, "device": message.device, **values,
+            }
+        )  # fmt: skip
+
+    def _on_labels(self, message: ClassLabels) -> None:
+        self.session.on_classes(
+            [
+                {"id": int(i), "name": name, "color": "#" + "".join(f"{round(v * 255):02x}" for v in (c.r, c.g, c.b))}
+                for i, name, c in zip(message.class_ids, message.class_names, message.colors, strict=False)
+            ]
+        )
+
+    # What people ask for
+
+    async def prompt(
+        self,
+        stamp: int,
+        object_id: int,
+        class_name: str = "",
+        *,
+        points: Points = (),
+        box: tuple[float, ...] = (),
+        mask: np.ndarray | None = None,
+    ) -> int:
+        prompt = Prompt(
+            object_id,
+            class_name,
+            points=np.array([p[:2] for p in points], np.float32) if points else None,
+            point_labels=np.array([p[2] for p in points], np.int64) if points else None,
+            box=np.array(box, np.float32) if box else None,
+            mask=mask,
+        )
+        request = AddPrompts.Request(stamp=to_time(stamp), prompts=[prompt_message(prompt)])
+        answer = await self._ask(self._prompts, request)
+        _check(answer.success, answer.error, answer.message)
+        used = to_ns(answer.stamp_used)
+        if answer.masks.label_image.width:
+            self.session.answered(used, _frame(answer.masks, partial(_decoded, None, answer.masks)))
+        return int(answer.object_ids[0])
+
+    async def remove(self, object_ids: tuple[int, ...]) -> None:
+        answer = await self._ask(self._removals, RemoveObjects.Request(object_ids=list(object_ids)))
+        _check(answer.success, answer.error, answer.message)
+
+    async def reset(self) -> str:
+        answer = await self._ask(self._resets, Trigger.Request())
+        _check(answer.success, ErrorCode.INTERNAL, answer.message)
+        return str(answer.message)
+
+    async def enable(self, on: bool) -> str:
+        answer = await self._ask(self._switch, SetBool.Request(data=on))
+        _check(answer.success, ErrorCode.INTERNAL, answer.message)
+        return str(answer.message)
+
+    async def _ask(self, client: Any, request: Any) -> Any:
+        """Return the answer of a service. Raises RequestError (NOT_ACTIVE, TIMEOUT) when there is none."""
+        if not client.service_is_ready():
+            raise RequestError(ErrorCode.NOT_ACTIVE, f"{client.srv_name} is not there: is {self._name} running?")
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+        future = client.call_async(request)
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
+        try:
+            await asyncio.wait_for(done.wait(), self._timeout)
+        except asyncio.TimeoutError:
+            client.remove_pending_request(future)
+            raise RequestError(
+                ErrorCode.TIMEOUT, f"{client.srv_name} has not answered within {self._timeout:g} s"
+            ) from None
+        return future.result()
+
+
+def _check(success: bool, error: int, message: str) -> None:
+    if not success:
+        code = ErrorCode(error) if error in set(ErrorCode) else ErrorCode.INTERNAL
+        raise RequestError(code, message)
+
+
+def _frame(message: TrackedMasks, image: Callable[[], np.ndarray]) -> Frame:
+    label_image = message.label_image
+    return Frame(
+        stamp=to_ns(message.header.stamp),
+        size=(label_image.height, label_image.width),
+        image=image,
+        sequence=message.sequence,
+        label_map=image_codec.to_gray(label_image),
+        objects=tuple(_seen(found) for found in message.objects),
+        late=message.late,
+    )
+
+
+def _seen(found: TrackedObject) -> Seen:
+    box = found.bounding_box
+    return Seen(
+        id=int(found.object_id),
+        label=int(found.label),
+        class_id=int(found.class_id),
+        class_name=found.class_name,
+        class_score=round(float(found.class_score), 4) if math.isfinite(found.class_score) else None,
+        state=int(found.state),
+        score=float(found.score) if math.isfinite(found.score) else 0.0,
+        box=(box.x_offset, box.y_offset, box.x_offset + box.width, box.y_offset + box.height),
+        area=int(found.area),
+    )
+
+
+def _decoded(image: Image | CompressedImage | None, masks: TrackedMasks) -> np.ndarray:
+    if image is None:
+        raise ImageError(f"the image of the masks {masks.sequence} did not reach the console")
+    return image_codec.decode(image)

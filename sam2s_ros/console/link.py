@@ -1,0 +1,41 @@
+"""What the server needs of a tracker: `camera.TrackerLink` is the one over ROS."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from sam2s_ros.console.session import Session
+
+Points = tuple[tuple[float, float, int], ...]
+
+
+class Link(Protocol):
+    """One tracker. Each call raises RequestError, with the tracker's own sentence, when nothing was done."""
+
+    session: Session
+
+    async def prompt(
+        self,
+        stamp: int,
+        object_id: int,
+        class_name: str = "",
+        *,
+        points: Points = (),
+        box: tuple[float, ...] = (),
+        mask: np.ndarray | None = None,
+    ) -> int:
+        """Start (0) or correct an object on the image of a stamp. Its masks go to the session. Returns the id."""
+
+    async def remove(self, object_ids: tuple[int, ...]) -> None:
+        """Stop tracking objects."""
+
+    async def reset(self) -> str:
+        """Drop all objects and images. Returns the tracker's sentence."""
+
+    async def enable(self, on: bool) -> str:
+        """Switch the tracker on or off. Returns its sentence."""
+
+    def now(self) -> int:
+        """ns, of the clock that stamps are compared with."""

@@ -1,0 +1,92 @@
+// Staying on one picture, and going through those that can still be prompted.
+
+const $ = (id) => document.getElementById(id);
+
+export class Freeze {
+  constructor(page) {
+    this.page = page;
+    this.stamp = ""; // of the frozen picture; "": live
+    this.held = false; // frozen only while somebody draws
+    $("freeze").onclick = () => this.toggle();
+    $("live").onclick = () => this.toggle();
+    $("earlier").onclick = () => this.step(-1);
+    $("later").onclick = () => this.step(1);
+    $("scrubber").oninput = () => this.show(this.history[$("scrubber").value]);
+  }
+
+  get history() {
+    return this.page.state?.history ?? [];
+  }
+
+  /** Whether the frozen picture can no longer be prompted. */
+  get expired() {
+    return Boolean(this.stamp) && !this.held && this.history.length > 0 && !this.history.includes(this.stamp);
+  }
+
+  toggle() {
+    if (this.stamp) {
+      this.leave();
+      this.page.connection.send({ type: "show", stamp: "0" });
+    } else if (this.page.view.frame) {
+      this.show(this.page.view.frame.header.stamp);
+    }
+  }
+
+  /** Keep the picture for as long as a press lasts. */
+  hold(on) {
+    const header = this.page.view.frame?.header;
+    if (on && !this.stamp && header?.tracked) {
+      this.held = true;
+      this.stamp = header.stamp;
+      this.page.connection.send({ type: "show", stamp: header.stamp });
+    } else if (!on && this.held) {
+      this.leave();
+      this.page.connection.send({ type: "show", stamp: "0" });
+    }
+  }
+
+  show(stamp) {
+    if (!stamp) return;
+    this.held = false;
+    this.stamp = stamp;
+    this.page.view.clicks = [];
+    this.page.connection.send({ type: "show", stamp });
+    this.onState();
+  }
+
+  step(by) {
+    if (!this.stamp) {
+      this.toggle();
+      return;
+    }
+    const at = this.history.indexOf(this.stamp);
+    const next = at < 0 ? 0 : Math.max(0, Math.min(this.history.length - 1, at + by));
+    this.show(this.history[next]);
+  }
+
+  /** Live, as after the choice of another camera. */
+  leave() {
+    this.stamp = "";
+    this.held = false;
+    this.onState();
+  }
+
+  onFrame(header) {
+    $("stage").dataset.stamp = header.stamp;
+  }
+
+  onState() {
+    const frozen = Boolean(this.stamp) && !this.held;
+    $("scrub").hidden = !frozen;
+    $("stage").classList.toggle("frozen", frozen);
+    $("freeze").classList.toggle("on", frozen);
+    if (!frozen) return;
+    const at = this.history.indexOf(this.stamp);
+    $("scrubber").max = Math.max(0, this.history.length - 1);
+    if (at >= 0) $("scrubber").value = at;
+    const newest = this.history[this.history.length - 1];
+    const behind = newest ? Number(BigInt(newest) - BigInt(this.stamp)) / 1e9 : 0;
+    $("scrub_text").textContent = `${behind.toFixed(2)} s ago, ${at < 0 ? "too old" : `${at + 1} of ${this.history.length}`}`;
+    this.page.note();
+  }
+}

@@ -1,0 +1,268 @@
+// The page: what comes from the console goes to the parts, what people do goes to the console.
+
+import { Alarm } from "./alarm.js";
+import { instanceColor } from "./colors.js";
+import { Freeze } from "./freeze.js";
+import { bindKeys } from "./keys.js";
+import { drawLanes } from "./lanes.js";
+import { Panel } from "./panel.js";
+import { Connection } from "./protocol.js";
+import { showStatus } from "./status.js";
+import { Tools } from "./tools.js";
+import { View } from "./view.js";
+
+const $ = (id) => document.getElementById(id);
+const MESSAGE_FOR = 8000; // ms
+
+class Page {
+  constructor() {
+    this.state = null; // newest `state` message
+    this.stateAt = 0;
+    this.camera = "";
+    this.chosen = 0;
+    this.connected = false;
+    this.frames = 0;
+    this.ages = []; // ms, of the newest frames when they were on the screen
+    this.bytes = 0;
+    this.view = new View();
+    this.view.color = (id) => this.description(id).color || instanceColor(id);
+    this.view.name = (object) => this.title(object);
+    this.tools = new Tools(this);
+    this.panel = new Panel(this);
+    this.freeze = new Freeze(this);
+    this.alarm = new Alarm(this);
+    this.connection = new Connection({
+      frame: (parts) => this.onFrame(parts),
+      message: (message) => this.onMessage(message),
+      connection: (open) => this.onConnection(open),
+    });
+    bindKeys(this);
+    this.bind();
+    setInterval(() => this.tick(), 250);
+  }
+
+  bind() {
+    $("undo").onclick = () => this.undo();
+    $("enable").onclick = () => this.act("enable", { on: this.state?.node?.state === "DISABLED" });
+    $("reset").onclick = () => this.sure($("reset"), () => this.act("reset", {}));
+    $("opacity").oninput = () => this.setOpacity($("opacity").value / 100);
+    $("contours").onchange = () => this.setContours($("contours").checked);
+    $("help_open").onclick = () => $("help").showModal();
+    $("who").value = localStorage.getItem("sam2s_name") ?? "";
+    $("who").onchange = () => {
+      localStorage.setItem("sam2s_name", $("who").value);
+      this.connection.send({ type: "hello", name: $("who").value });
+    };
+  }
+
+  // From the console
+
+  async onFrame(parts) {
+    const arrived = performance.now();
+    try {
+      const wanted = !this.freeze.stamp || parts.header.stamp === this.freeze.stamp; // one may have been under way
+      if (wanted && (parts.header.camera === this.camera || !this.camera)) await this.view.show(parts);
+    } catch (error) {
+      this.say(`a picture could not be shown: ${error.message}`, true);
+    }
+    // Asked for once it is on the screen: a page in the background draws nothing, and so gets nothing.
+    requestAnimationFrame(() => {
+      const shown = performance.now() - arrived;
+      this.frames++;
+      if (parts.header.age !== null && !parts.header.frozen) this.ages = [...this.ages.slice(-599), parts.header.age + shown];
+      this.bytes += parts.jpeg.size;
+      this.connection.send({ type: "ack", count: parts.header.count, shown });
+    });
+    $("empty").hidden = true;
+    this.freeze.onFrame(parts.header);
+    this.panel.show();
+    this.note();
+  }
+
+  onMessage(message) {
+    if (message.type === "refused") {
+      this.say(message.message, true);
+      return;
+    }
+    if (message.type !== "state") return;
+    this.state = message;
+    this.stateAt = performance.now();
+    if (message.camera !== this.camera) this.forget(message.camera);
+    this.showCameras();
+    this.panel.show();
+    this.freeze.onState();
+    this.alarm.check();
+    drawLanes($("lanes"), message.lanes, message.newest, (id) => this.view.color(id));
+    showStatus(this);
+    const may = message.may === "operator";
+    $("may").hidden = may;
+    for (const element of document.querySelectorAll("#undo, #enable, #reset, [data-tool]:not([data-tool=pick]), #new_object")) {
+      element.disabled = !may;
+    }
+    $("undo").disabled ||= !message.undo;
+    $("undo").title = message.undo ? `take back: ${message.undo}` : "nothing to take back";
+    const off = message.node?.state === "DISABLED";
+    $("enable").firstChild.data = off ? "On " : "Off ";
+    $("enable").classList.toggle("on", off);
+  }
+
+  onConnection(open) {
+    this.connected = open;
+    if (open) {
+      this.connection.send({ type: "hello", name: $("who").value });
+      this.say("connected");
+    }
+    this.tick();
+  }
+
+  tick() {
+    // What does not come any more must not look as if it did.
+    const silent = !this.connected || performance.now() - this.stateAt > 2000;
+    const node = this.state?.node?.state ?? "GONE";
+    $("stage").classList.toggle("stale", silent || !["RUNNING", "DISABLED"].includes(node));
+    const chip = $("node_state");
+    chip.textContent = silent ? "NO CONNECTION" : node;
+    chip.title = this.state?.node?.message ?? "";
+    chip.className = `chip ${silent || node !== "RUNNING" ? "bad" : "good"}`;
+    this.alarm.check(silent);
+    this.note();
+  }
+
+  forget(camera) {
+    this.camera = camera;
+    this.chosen = this.view.chosen = 0;
+    this.view.clicks = [];
+    this.freeze.leave();
+    this.connection.hello = [{ type: "watch", camera }];
+  }
+
+  // What people do
+
+  watch(camera) {
+    if (camera === this.camera) return;
+    this.forget(camera);
+    this.connection.send({ type: "watch", camera });
+  }
+
+  async act(type, fields) {
+    const answer = await this.connection.ask(type, { camera: this.camera, ...fields });
+    this.say(answer.message, !answer.ok);
+    return answer;
+  }
+
+  /** Prompt on the picture that is on the screen. */
+  async prompt(fields) {
+    if (!this.view.frame) return;
+    const header = this.view.frame.header;
+    const object = this.chosen && header.objects.some((own) => own.id === this.chosen) ? this.chosen : 0;
+    const name = object ? "" : $("next_class").value;
+    this.view.clicks.push(...(fields.points ?? []));
+    this.view.drawMarks();
+    this.say(object ? `correcting object ${object} ...` : "starting an object ...");
+    const answer = await this.act("prompt", { stamp: header.stamp, object, class: name, ...fields });
+    if (answer.ok) this.choose(answer.objects[0], false);
+    else this.view.clicks = [];
+    this.view.drawMarks();
+  }
+
+  async undo() {
+    this.view.clicks.pop();
+    const answer = await this.act("undo", {});
+    if (answer.ok && answer.objects?.length) this.choose(answer.objects[0]);
+  }
+
+  remove(id, button) {
+    this.sure(button, () => this.act("remove", { objects: [id] }));
+  }
+
+  reclass(id, name) {
+    this.act("prompt", { stamp: "0", object: id, class: name });
+  }
+
+  describe(id, change) {
+    this.act("describe", { object: id, ...this.description(id), ...change });
+  }
+
+  choose(id, clear = true) {
+    if (clear && id !== this.chosen) this.view.clicks = [];
+    this.chosen = this.view.chosen = id;
+    this.view.drawMasks();
+    this.view.drawMarks();
+    this.panel.show();
+  }
+
+  setOpacity(value) {
+    this.view.opacity = Math.max(0, Math.min(1, value));
+    $("opacity").value = 100 * this.view.opacity;
+    this.view.drawMasks();
+  }
+
+  setContours(on) {
+    this.view.contours = $("contours").checked = on;
+    this.view.drawMasks();
+  }
+
+  // Helpers
+
+  description(id) {
+    return this.state?.names[id] ?? { name: "", color: "" };
+  }
+
+  title(object) {
+    const name = this.description(object.id).name;
+    return name ? `${object.id} ${name}` : `${object.id} ${object.class}`;
+  }
+
+  /** Do it on the second press within 3 s. */
+  sure(button, act) {
+    if (button?.classList.contains("sure")) {
+      button.classList.remove("sure");
+      act();
+      return;
+    }
+    button?.classList.add("sure");
+    this.say("once more, to be sure", true);
+    setTimeout(() => button?.classList.remove("sure"), 3000);
+  }
+
+  say(sentence, bad = false) {
+    const line = $("message");
+    line.textContent = sentence;
+    line.classList.toggle("bad", bad);
+    clearTimeout(this.quiet);
+    this.quiet = setTimeout(() => (line.textContent = ""), MESSAGE_FOR);
+  }
+
+  /** What must be said over the picture itself. */
+  note() {
+    const header = this.view.frame?.header;
+    let text = "";
+    if (header && !header.tracked) text = "Input without masks: nothing is tracked";
+    else if (header?.late) text = "These masks came too late to act on";
+    else if (this.freeze.expired) text = "This picture is too old to be prompted: go live, or raise prompt_history";
+    else if (this.freeze.stamp) text = "Frozen";
+    $("note").textContent = text;
+    $("note").hidden = !text;
+  }
+
+  showCameras() {
+    const names = this.state.cameras;
+    const key = JSON.stringify([names, this.camera]);
+    if (key === this.shownCameras) return;
+    this.shownCameras = key;
+    $("cameras").replaceChildren(...names.map(([name, alive]) => {
+      const button = document.createElement("button");
+      button.textContent = name;
+      button.className = `${name === this.camera ? "on" : ""} ${alive ? "" : "gone"}`;
+      button.onclick = () => this.watch(name);
+      return button;
+    }));
+  }
+
+  nextCamera() {
+    const names = (this.state?.cameras ?? []).map(([name]) => name);
+    if (names.length > 1) this.watch(names[(names.indexOf(this.camera) + 1) % names.length]);
+  }
+}
+
+globalThis.sam2s = new Page(); // for those who measure it, or drive it by a script

@@ -1,0 +1,333 @@
+"""The web server: who is let in, what is answered, and what a hostile or a stopped browser can do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import tracemalloc
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sam2s_ros[console]'")
+
+from echo_link import EchoLink  # noqa: E402
+
+from sam2s_ros.console.protocol import read_frame  # noqa: E402
+from sam2s_ros.console.safety import Access, Limits  # noqa: E402
+
+OPERATOR, VIEWER = "operator-token-123", "viewer-token-12345"
+TOKENS = Access("127.0.0.1", (), OPERATOR, VIEWER)
+
+
+def connect(session, address, **more):
+    return session.ws_connect(f"{address}/socket", **{"headers": {"Origin": address}, **more})
+
+
+@contextlib.asynccontextmanager
+async def opened(serving, **how):
+    """A socket, and the log of actions."""
+    async with (
+        serving(**how) as (address, log),
+        aiohttp.ClientSession() as session,
+        connect(session, address) as socket,
+    ):
+        yield socket, log
+
+
+async def next_of(socket, kind):
+    while True:
+        message = await socket.receive(timeout=20)
+        assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), message
+        if message.type is aiohttp.WSMsgType.BINARY:
+            if kind == "frame":
+                return read_frame(message.data)[0]
+        elif json.loads(message.data)["type"] == kind:
+            return json.loads(message.data)
+
+
+def test_the_page_and_its_files_are_served_and_nothing_else(serving):
+    async def work():
+        async with serving() as (address, _), aiohttp.ClientSession() as session:
+            async with session.get(address) as page:
+                text = await page.text()
+                assert page.status == 200 and page.content_type == "text/html"
+                assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+                assert page.headers["X-Content-Type-Options"] == "nosniff"
+            assert "https://" not in text and "http://" not in text, "nothing comes from a network"
+            for name in ("main.js", "style.css", "protocol.js", "icon.svg"):
+                async with session.get(f"{address}/{name}") as file:
+                    assert file.status == 200 and (await file.read())
+            from yarl import URL
+
+            for path in ("/../server.py", "/%2e%2e/server.py", "/..%2fserver.py", "/static/main.js", "//etc/passwd",
+                         "/etc/passwd", "/main.js/", "/server.py", "/main.js%00", "/%2fetc%2fpasswd"):  # fmt: skip
+                async with session.get(URL(address + path, encoded=True)) as file:
+                    assert file.status in (400, 404), path
+            async with session.post(address) as posted:
+                assert posted.status == 405 and "Content-Security-Policy" in posted.headers
+
+    asyncio.run(work())
+
+
+def test_host_and_origin_are_checked(serving):
+    async def work():
+        async with serving() as (address, _), aiohttp.ClientSession() as session:
+            async with session.get(address, headers={"Host": "evil.example"}) as page:
+                assert page.status == 403 and "Host is 'evil.example'" in await page.text()
+            for headers in ({}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+                with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+                    await connect(session, address, headers=headers)
+                assert refusal.value.status == 403
+            async with connect(session, address) as socket:
+                assert (await next_of(socket, "state"))["may"] == "operator"
+
+    asyncio.run(work())
+
+
+def test_a_token_opens_the_page_as_its_role_and_stays_out_of_the_address(serving):
+    async def work():
+        async with serving(TOKENS) as (address, _):
+            for token, may in ((OPERATOR, "operator"), (VIEWER, "viewer")):
+                jar = aiohttp.CookieJar(unsafe=True)  # for an address instead of a name
+                async with aiohttp.ClientSession(cookie_jar=jar) as session:
+                    for path in ("/", "/main.js", "/socket", "/?token=wrong"):
+                        async with session.get(address + path, headers={"Origin": address}) as refused:
+                            assert refused.status == 403 and "token" in await refused.text()
+                    async with session.get(f"{address}/?token={token}", allow_redirects=False) as entered:
+                        cookie = entered.headers["Set-Cookie"]
+                        assert (entered.status, entered.headers["Location"]) == (303, "/")
+                        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+                    async with session.get(address) as page:
+                        assert page.status == 200
+                    async with connect(session, address) as socket:
+                        assert (await next_of(socket, "state"))["may"] == may
+
+    asyncio.run(work())
+
+
+def test_no_more_browsers_than_allowed(serving):
+    async def work():
+        async with serving(limits=Limits(clients=2)) as (address, _), aiohttp.ClientSession() as session:
+            async with connect(session, address), connect(session, address) as second:
+                with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+                    await connect(session, address)
+                assert refusal.value.status == 503
+                await second.close()
+            while True:  # until there is room again
+                with contextlib.suppress(aiohttp.WSServerHandshakeError):
+                    async with connect(session, address):
+                        return
+                await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+
+
+def test_one_frame_is_in_flight_and_the_newest_follows(serving, link):
+    async def work():
+        link.step()
+        async with serving() as (address, _), aiohttp.ClientSession() as session, connect(session, address) as socket:
+            first = await next_of(socket, "frame")
+            for _ in range(20):
+                newest = link.step()
+            await next_of(socket, "state")
+            await socket.send_str(
+                json.dumps({"type": "ack", "count": 10**6, "shown": 1})
+            )  # of a frame that was not sent
+            header = await next_of(socket, "frame")
+            assert (header["count"], header["stamp"]) == (first["count"] + 1, str(newest.stamp)), (
+                "the 19 before are not sent"
+            )
+
+    asyncio.run(work())
+
+
+def test_each_camera_has_its_frames_and_its_objects(serving, link):
+    other = EchoLink("/other")
+
+    async def work():
+        mine, its = link.step(), other.step()
+        async with opened(serving, others=(other,)) as (socket, _):
+            assert [name for name, _ in (await next_of(socket, "state"))["cameras"]] == ["/echo", "/other"]
+            header = await next_of(socket, "frame")
+            assert (header["camera"], header["stamp"]) == ("/echo", str(mine.stamp))
+            await socket.send_str(json.dumps({"type": "watch", "camera": "/other"}))
+            await socket.send_str(json.dumps({"type": "ack", "count": header["count"], "shown": 1}))
+            header = await next_of(socket, "frame")
+            assert (header["camera"], header["stamp"]) == ("/other", str(its.stamp))
+            asked = {"type": "prompt", "request": 1, "camera": "/other", "stamp": header["stamp"], "object": 0}
+            await socket.send_str(json.dumps({**asked, "points": [[20, 24, 1]]}))
+            assert (await next_of(socket, "answer"))["ok"] and len(other.places) == 1 and not link.places
+
+    asyncio.run(work())
+
+
+def test_rates_are_limited_and_what_is_refused_says_why(serving, link):
+    limits = Limits(messages=1000.0, actions=5.0, burst=1.0)
+
+    async def work():
+        link.step()
+        async with opened(serving, limits=limits) as (socket, log):
+            state = await next_of(socket, "state")
+            for request in range(20):
+                await socket.send_str(json.dumps({"type": "reset", "request": request, "camera": state["camera"]}))
+            answers = [await next_of(socket, "answer") for _ in range(20)]
+            refused = [a for a in answers if not a["ok"]]
+            assert len(refused) >= 10 and "at most 5 a second" in refused[0]["message"]
+            assert sum(record["action"] == "reset" for record in log) == 20 - len(refused)
+        async with opened(serving, limits=Limits(messages=5.0)) as (socket, _):
+            for _ in range(40):
+                await socket.send_str('{"type": "show", "stamp": "0"}')
+            assert "at most 5 a second" in (await next_of(socket, "refused"))["message"]
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("message, code", [("x" * 20_000, 1009), ("{}", 1008)])
+def test_a_message_that_is_too_large_or_too_many_bad_ones_end_the_connection(serving, message, code):
+    async def work():
+        async with opened(serving, limits=Limits(messages=1e6)) as (socket, _):
+            try:
+                for _ in range(1 if code == 1009 else 1100):
+                    await socket.send_str(message)
+            except ConnectionError:
+                pass
+            async for _ in socket:
+                pass
+            assert socket.close_code == code
+
+    asyncio.run(work())
+
+
+def test_a_browser_that_reads_nothing_is_let_go(serving, link):
+    """Answers that nobody reads fill the connection; it ends after `patience`, and the others do not notice."""
+    limits = Limits(patience=0.5, messages=1e6, actions=1e6)
+
+    async def work():
+        link.step()
+        async with serving(limits=limits) as (address, log):
+            host, port = address.removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port), limit=64)
+            writer.write(
+                f"GET /socket HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: {address}\r\nUpgrade: websocket\r\n"
+                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+            )
+            ping = b"\x81\x80\x00\x00\x00\x00"  # an empty text message, which is refused in words
+            while not any(record["action"] == "disconnect" for record in log):
+                writer.write(ping * 50)
+                await asyncio.sleep(0.005)
+                link.step()
+            writer.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_every_action_is_logged_with_who_and_what(serving, link):
+    async def work():
+        link.step()
+        async with serving() as (address, log), aiohttp.ClientSession() as session, connect(session, address) as socket:
+            state = await next_of(socket, "state")
+            await socket.send_str(json.dumps({"type": "hello", "name": "Ada"}))
+            wanted = {"type": "prompt", "request": 1, "camera": state["camera"], "stamp": "0", "object": 0}
+            await socket.send_str(json.dumps({**wanted, "points": [[20, 24, 1]]}))
+            answer = await next_of(socket, "answer")
+            return answer, log
+
+    answer, log = asyncio.run(work())
+    connected, record, left = log
+    assert connected["action"] == "connect" and left["action"] == "disconnect"
+    assert record["who"].startswith("operator Ada at 127.0.0.1 #1")
+    assert (record["action"], record["points"], record["ok"]) == ("prompt", ((20.0, 24.0, 1),), True)
+    assert answer["ok"] and record["answer"] == answer["message"]
+
+
+KINDS = [
+    "prompt",
+    "remove",
+    "undo",
+    "reset",
+    "enable",
+    "describe",
+    "ack",
+    "watch",
+    "show",
+    "hello",
+    "frame",
+    "",
+    5,
+    None,
+]
+values = (
+    st.none() | st.booleans() | st.integers(-5, 300) | st.floats() | st.text(max_size=8)
+    | st.sampled_from(["/echo", "0", "1", "99999999999", "#112233"])
+    | st.lists(st.integers(-5, 70), max_size=4) | st.just([[20, 24, 1]]) | st.just([2, 2, 30, 40])
+)  # fmt: skip
+fields = st.dictionaries(
+    st.sampled_from(["request", "camera", "stamp", "object", "class", "points", "box", "objects", "name", "color", "on",
+                     "count", "shown", "x"]),
+    values, max_size=7,
+)  # fmt: skip
+wild = st.one_of(
+    st.builds(lambda kind, own: json.dumps({"type": kind, **own}), st.sampled_from(KINDS), fields),
+    st.builds(
+        lambda kind, own: json.dumps({"request": 1, "camera": "/echo", "stamp": "0", "object": 0, "type": kind, **own}),
+        st.sampled_from(KINDS), fields,
+    ),
+    st.text(max_size=40),
+    st.binary(max_size=40),
+)  # fmt: skip
+
+
+def bombard(serving, link, caplog, batches: int, size: int) -> None:
+    """Send 2 x `batches` x `size` messages of any kind. Nothing may crash, print a traceback, or grow."""
+    limits = Limits(messages=1e9, actions=1e9)
+    sent = 0
+
+    async def fire(address, log, messages):
+        nonlocal sent
+        async with aiohttp.ClientSession() as session, connect(session, address) as socket:
+            for message in messages:
+                link.step()
+                await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
+                sent += 1
+            request = 2**50
+            await socket.send_str(json.dumps({"type": "undo", "request": request, "camera": "/nowhere"}))
+            while (await next_of(socket, "answer"))["request"] != request:
+                pass  # it is alive, and has taken all before
+        log.clear()
+
+    @settings(max_examples=batches, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(wild, min_size=size, max_size=size))
+    def run(messages):
+        loop.run_until_complete(fire(*served, messages))
+
+    def traced() -> int:
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        server = serving(limits=limits)
+        served = loop.run_until_complete(server.__aenter__())
+        tracemalloc.start()
+        run()
+        before = traced()
+        run()
+        after = traced()
+        tracemalloc.stop()
+        loop.run_until_complete(server.__aexit__(None, None, None))
+    assert sent >= 2 * batches * size
+    print(f"{sent} messages; {before} bytes of memory after the first half, {after} after the second")
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")], caplog.text
+    assert after - before < 1 << 20, f"{before} bytes before, {after} after"
+
+
+def test_any_messages_at_all(serving, link, caplog):
+    bombard(serving, link, caplog, batches=5, size=40)
+
+
+@pytest.mark.full
+def test_ten_thousand_messages(serving, link, caplog):
+    bombard(serving, link, caplog, batches=50, size=100)
