@@ -178,7 +178,8 @@ MODELS = {**_published(), EDGETAM.name: EDGETAM, PICO.name: PICO, NANO.name: NAN
 
 
 POLICY_NAMES = (
-    "fifo", "efp", "divemem", "divemem+efp", "tsms", "samurai", "distractor", "occlusion", "slm", "match", "fifo+match", "none"
+    "fifo", "efp", "divemem", "divemem+efp", "tsms", "samurai", "distractor", "occlusion", "refine", "sam3", "slm",
+    "match", "fifo+match", "none",
 )  # fmt: skip
 """Names of `memory.POLICIES`, for those who do not need torch to know them."""
 
