@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from sam2s_model.checkpoint.reading import read_checkpoint
-from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise, without_weights
+from sam2s_model.checkpoint.recognition import (
+    check_names,
+    known_shapes,
+    recognise,
+    without_additions,
+    without_weights,
+)
 from sam2s_model.config import ModelConfig
 from sam2s_model.paths import expanded
 from sam2s_model.published.catalog import CATALOG
@@ -29,6 +35,7 @@ class Description:
     parameters: numbers in the file that are the model's parameters; dtypes: {name: tensors}, as they are stored
     in_eight_bits: tensors with 8-bit weights, see `eight_bit`
     memory: whether it can track with memory; missing: tensors of the model that the file lacks
+    not_read: see `StoredTensors`; left_out: groups of tensors that no part of the model has
     """
 
     path: str
@@ -50,16 +57,25 @@ class Description:
     long_term_embedding: bool
     classes: int
     missing: tuple[str, ...]
+    not_read: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
 
-def describe(path: str | Path) -> Description:
-    """Read a file, recognise it and compare it with its model. Raises CheckpointError as `load_model` does."""
+def describe(path: str | Path, allow_extra: bool = False) -> Description:
+    """Read a file, recognise it and compare it with its model. Raises CheckpointError as `load_model` does.
+
+    allow_extra: leave out what the model does not have, and say what it was
+    """
     path = expanded(path)
     stored = read_checkpoint(path)
     config = recognise(stored.state, path)
+    left_out: tuple[str, ...] = ()
+    if allow_extra:
+        state, left_out = without_additions(stored.state, config)
+        stored = dataclasses.replace(stored, state=state)
     missing = check_names(known_shapes(config), stored.state, config.name, path)
     parameters = dict(without_weights(config).named_parameters())
     digest, in_eight_bits = file_sha256(path), frozenset(stored.eight_bit)
@@ -88,6 +104,8 @@ def describe(path: str | Path) -> Description:
         long_term_embedding=config.long_term_embedding,
         classes=config.num_classes,
         missing=missing,
+        not_read=stored.not_read,
+        left_out=left_out,
     )
 
 
