@@ -19,7 +19,7 @@ from sam2s_model.checkpoint.recognition import (
 )
 from sam2s_model.config import ModelConfig
 from sam2s_model.paths import expanded
-from sam2s_model.published.catalog import CATALOG
+from sam2s_model.published.catalog import CATALOG, published_as
 from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.published.shards import files_of
 
@@ -78,6 +78,7 @@ def describe(path: str | Path, allow_extra: bool = False) -> Description:
         stored = dataclasses.replace(stored, state=state)
     missing = check_names(known_shapes(config), stored.state, config.name, path)
     parameters = dict(without_weights(config).named_parameters())
+    entry = published_as(path)
     digest, in_eight_bits = file_sha256(path), frozenset(stored.eight_bit)
     return Description(
         path=str(path),
@@ -90,7 +91,7 @@ def describe(path: str | Path, allow_extra: bool = False) -> Description:
         beside=stored.beside,
         model=config.name,
         meaning=_meaning(config, digest, memory=not missing) + "; with 8-bit weights" * bool(in_eight_bits),
-        image_size=stored.image_size or config.image_size,
+        image_size=stored.image_size or (entry.image_size if entry else 0) or config.image_size,
         tensors=len(stored.state),
         parameters=sum(stored.state[name].numel() for name in parameters if name in stored.state),
         dtypes=dict(
