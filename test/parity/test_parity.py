@@ -26,7 +26,7 @@ from sam2s_model.network.model import Sam2Model
 TOLERANCE = 1e-3
 TABLE = "parity: worst relative error of each quantity"
 LEAST_MARGIN = 5.0
-PACKAGES = {"sam2": ("sam2",), "transformers": ("transformers", "timm")}
+PACKAGES = {"sam2": ("sam2",), "transformers": ("transformers", "timm"), "efficienttam": ("sam2", "transformers")}
 IMAGE_HALF = Path(__file__).parents[3] / "shared" / "weights" / "sam2_hiera_tiny_image_part.fp16.pt"
 
 
@@ -58,6 +58,7 @@ QUICK = {
     Case(TINY, 256, "point", INTERACTIVE, seed=0, bias=0.0): ("sam2", "transformers"),
     Case(REAL, 256, "point", VOS, seed=9, bias=-2.8, real=True): ("sam2",),
     Case(EDGETAM, 256, "mask", VOS, seed=1, bias=0.0): ("transformers",),
+    Case("efficienttam_ti", 256, "point", VOS, seed=1, bias=5.2): ("efficienttam",),
     Case(SAM3, 252, "point", INTERACTIVE, seed=1, bias=3.0): ("transformers",),
 }
 FULL = {
@@ -74,7 +75,6 @@ FULL = {
     ),
     Case(EDGETAM, 512, "point", INTERACTIVE, seed=1, bias=0.0): ("transformers",),
     Case(EDGETAM, 512, "mask", VOS, seed=1, bias=0.0): ("transformers",),
-    Case(SAM3, 252, "mask", VOS, seed=0, bias=4.0): ("transformers",),
     Case(EDGETAM, 1024, "mask", INTERACTIVE, seed=1, bias=0.0): ("transformers",),
     Case(TINY, 1024, "point", VOS, seed=0, bias=0.0, always=True): ("sam2",),
 }
