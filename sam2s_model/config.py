@@ -32,9 +32,15 @@ class ModelConfig:
     """The shape of one member of the SAM2 family (SAM2, arXiv 2408.00714, and its published configurations).
 
     name: of the published checkpoint
-    backbone: "hiera" or "repvit_m1" (its blocks; embed_dim and stages say how wide and deep)
-    embed_dim, stages: channels of the backbone's first stage and number of blocks of each
-    num_heads, global_blocks, window_spec, background_size: of Hiera, see `image_encoder.hiera`
+    backbone: "hiera", "repvit_m1" (its blocks; embed_dim and stages say how wide and deep) or "vit"
+    embed_dim, stages: channels of the backbone's first stage and number of blocks of each; of a ViT there is one stage
+    num_heads, global_blocks, window_spec, background_size: of Hiera, see `image_encoder.hiera`; of a ViT all but the last, too
+    stride: px of the image for each place of the features; of a ViT, side of a patch
+    mlp_dim, norm_eps: of a ViT's blocks; mlp_dim 0: four times embed_dim
+    position_side: of the square table of positions that a ViT was pre-trained with, places
+    rotary: a ViT as SAM 3 has it: rotary positions in each block, the table tiled, a normalisation before the blocks
+    high_res: the mask decoder sees finer features beside those of `stride`
+    image_mean, image_deviation: of the three channels, 0..1, that images are normalised by
     dim, memory_dim: width of features and of memories
     decoder_dim: width of prompt encoder and mask decoder; 0: that of the features
     decoder_mlp, decoder_heads: of the mask decoder's transformer
@@ -64,6 +70,14 @@ class ModelConfig:
     global_blocks: tuple[int, ...] = (5, 7, 9)
     window_spec: tuple[int, ...] = (8, 4, 14, 7)
     background_size: tuple[int, int] = (7, 7)
+    stride: int = 16
+    mlp_dim: int = 0
+    norm_eps: float = 1e-6
+    position_side: int = 0
+    rotary: bool = False
+    high_res: bool = True
+    image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    image_deviation: tuple[float, float, float] = (0.229, 0.224, 0.225)
     dim: int = 256
     memory_dim: int = 64
     decoder_dim: int = 0
@@ -89,6 +103,11 @@ class ModelConfig:
     @property
     def decoder_width(self) -> int:
         return self.decoder_dim or self.dim
+
+    @property
+    def size_step(self) -> int:
+        """Px of which the side of an input is a multiple: that of the coarsest map of the image encoder."""
+        return self.stride if self.backbone == "vit" else 2 * self.stride
 
     @classmethod
     def from_name(cls, name: str) -> ModelConfig:
@@ -147,6 +166,40 @@ EDGETAM = ModelConfig(
 )
 """EdgeTAM (arXiv 2501.07256): a convolutional image encoder and memories of a fixed size, with the options of SAM 2.0."""
 
+SAM3 = ModelConfig(
+    name="sam3",
+    backbone="vit",
+    embed_dim=1024,
+    num_heads=16,
+    stages=(32,),
+    global_blocks=(7, 15, 23, 31),
+    window_spec=(24,),
+    stride=14,
+    mlp_dim=4736,
+    norm_eps=1e-5,
+    position_side=24,
+    rotary=True,
+    image_mean=(0.5, 0.5, 0.5),
+    image_deviation=(0.5, 0.5, 0.5),
+    no_object_embedding=True,
+    pointer_time=True,
+    image_size=1008,
+    policy="sam3",
+)
+"""SAM 3's tracker (arXiv 2511.16719): that of SAM 2.1 behind an image encoder of 454 M parameters."""
+
+_EFFICIENTTAM: dict[str, Any] = dict(
+    backbone="vit",
+    stages=(12,),
+    global_blocks=(2, 5, 8, 11),
+    window_spec=(14,),
+    position_side=14,
+    high_res=False,
+)
+EFFICIENTTAM_S = ModelConfig(name="efficienttam_s", embed_dim=384, num_heads=6, **_EFFICIENTTAM)
+EFFICIENTTAM_TI = ModelConfig(name="efficienttam_ti", embed_dim=192, num_heads=3, **_EFFICIENTTAM)
+"""EfficientTAM (arXiv 2411.18933): a light vision transformer, one map of features, with the options of SAM 2.0."""
+
 NANO_CLASSES = ("forceps", "scissors", "needle_driver", "hook", "suction", "bipolar", "instrument", "object")
 """Rows of sam2s_nano's class table: the classes of the procedural scene in the order of their ids, then the general ones."""
 
@@ -174,11 +227,13 @@ NANO = ModelConfig(
 SAM2's, so that training can begin with a published one. 7.8 M parameters; at most 12 GFLOP a frame with one object and eleven
 memories (one prompted, six recent, four long-term), see `flops`."""
 
-MODELS = {**_published(), EDGETAM.name: EDGETAM, PICO.name: PICO, NANO.name: NANO}
+_OTHERS = (EDGETAM, EFFICIENTTAM_S, EFFICIENTTAM_TI, SAM3, PICO, NANO)
+MODELS = {**_published(), **{config.name: config for config in _OTHERS}}
 
 
 POLICY_NAMES = (
-    "fifo", "efp", "divemem", "divemem+efp", "tsms", "samurai", "distractor", "occlusion", "slm", "match", "fifo+match", "none"
+    "fifo", "efp", "divemem", "divemem+efp", "tsms", "samurai", "distractor", "occlusion", "refine", "sam3", "slm",
+    "match", "fifo+match", "none",
 )  # fmt: skip
 """Names of `memory.POLICIES`, for those who do not need torch to know them."""
 

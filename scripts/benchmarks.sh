@@ -25,6 +25,8 @@ if "$BIN"/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'
   bench gpu_tiny_512_compile --size 512 --compile --steps 200
   bench gpu_base_plus_compile --model sam2.1_hiera_base_plus --size 1024 --policy divemem --compile --steps 200
   bench gpu_edgetam_1024 --model edgetam --size 1024 --objects 1 --objects 4 --steps 200 $TRANSFORMERS
+  bench gpu_efficienttam_s_512 --model efficienttam_s --size 512 --objects 1 --objects 4 --steps 200
+  bench gpu_sam3_1008 --model sam3 --size 1008 --size 672 --objects 1 --objects 4 --steps 100 $TRANSFORMERS
   bench gpu_nano_512 --checkpoint sam2s_nano --size 512 --objects 1 --objects 8 --steps 200
 else
   TRANSFORMERS=$(peer transformers transformers)
@@ -32,6 +34,7 @@ else
   bench cpu_tiny_512_objects --size 512 --objects 1 --objects 2 --objects 4 --objects 8 --dtype bf16
   bench cpu_tiny_1024 --size 1024 --objects 1 --objects 4 --dtype bf16 --steps 10 $TRANSFORMERS
   bench cpu_edgetam_512 --model edgetam --size 512 --objects 1 --objects 4 --dtype bf16 $TRANSFORMERS
+  bench cpu_efficienttam_ti_512 --model efficienttam_ti --size 512 --objects 1 --objects 4 --dtype bf16
   bench cpu_tiny_512_int8 --size 512 --dtype fp32 --dtype int8
   bench cpu_nano_512 --checkpoint sam2s_nano --size 512 --objects 1 --objects 4 --dtype fp32 --dtype bf16 --steps 50
 fi

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sam2s_model.bench import flops
-from sam2s_model.bench.flops import _attention, _linear, _repvit
+from sam2s_model.bench.flops import _attention, _linear, _repvit, vit, vit_neck
 from sam2s_model.config import ModelConfig
-from sam2s_model.network.model import STRIDE, Sam2Model
+from sam2s_model.network.model import LOGITS_PER_PLACE, Sam2Model
 from sam2s_model.tracking.correspondence import FINER
 
 ENCODER, MATCHES, ATTENTION = "image encoder", "correspondences", "memory attention"
@@ -66,7 +66,7 @@ def floor_seconds(works: Mapping[str, Work], flops_rate: float, bandwidth: float
 def least_work(model: Sam2Model, shape: Shape) -> dict[str, Work]:
     """The least of each part of a step. A second memory attention (SLM-SAM2) is not counted."""
     config = model.config
-    side = shape.image_size // STRIDE
+    side = shape.image_size // config.stride
     places, n, size = side * side, shape.objects, shape.element_size
     tokens = config.latents_1d + config.latents_2d or places  # of a memory
     split = config.dim // config.memory_dim  # tokens of a pointer
@@ -76,7 +76,7 @@ def least_work(model: Sam2Model, shape: Shape) -> dict[str, Work]:
     remembered = (
         keys * (config.memory_layers * config.dim + config.memory_dim) * size
     )  # keys of each layer, and the values
-    logits = 4 * STRIDE * places  # fp32, at a quarter of the image's size
+    logits = 4 * LOGITS_PER_PLACE**2 * places  # fp32
     image = 3 * shape.image_size**2  # the camera's; the label map is a third of it
     works = {
         ENCODER: Work(_image_encoder(config, side), weights[ENCODER] + image),
@@ -101,7 +101,7 @@ def work_done(config: ModelConfig, shape: Shape) -> dict[str, int]:
     done = flops.count(config, shape.image_size, shape.memories, shape.pointers, shape.objects)
     found = {
         ENCODER: done.image_encoder,
-        MATCHES: _matches(config, (shape.image_size // STRIDE) ** 2, shape),
+        MATCHES: _matches(config, (shape.image_size // config.stride) ** 2, shape),
         ATTENTION: done.memory_attention + done.class_token,
         DECODER: done.mask_decoder,
         MEMORY: done.memory_encoder + done.perceiver,
@@ -123,6 +123,8 @@ def _matches(config: ModelConfig, places: int, shape: Shape) -> int:
 
 
 def _image_encoder(config: ModelConfig, side: int) -> int:
+    if config.backbone == "vit":
+        return vit(config, side, padded=False) + vit_neck(config, side)
     places = side * side
     stages = [places * 16, places * 4, places, places // 4]
     widths = [config.embed_dim * 2**i for i in range(4)]

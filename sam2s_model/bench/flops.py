@@ -40,7 +40,7 @@ def count(config: ModelConfig, image_size: int = 0, memories: int = 0, pointers:
     image_size: side of the input, px, 0: the configuration's own
     memories, pointers: that each object attends to, 0: as many as SAM2 keeps (`num_memories`, `max_pointers`)
     """
-    side = (image_size or config.image_size) // 16
+    side = (image_size or config.image_size) // config.stride
     places = side * side
     memories, pointers = memories or config.num_memories, pointers or config.max_pointers
     keys = memories * (config.latents_1d + config.latents_2d or places) + pointers * (config.dim // config.memory_dim)
@@ -65,6 +65,8 @@ def _attention(queries: int, keys: int, dim: int) -> int:
 
 
 def _image_encoder(config: ModelConfig, side: int) -> int:
+    if config.backbone == "vit":
+        return vit(config, side, padded=True) + vit_neck(config, side)
     places = side * side
     stages = [places * 16, places * 4, places, places // 4]
     widths = [config.embed_dim * 2**i for i in range(4)]
@@ -112,6 +114,35 @@ def _hiera(config: ModelConfig, side: int, widths: list[int]) -> int:
             total += _linear(grid * grid, d_out, d_out) + 2 * _linear(grid * grid, d_out, 4 * d_out)
             index += 1
     return total
+
+
+def vit(config: ModelConfig, side: int, padded: bool) -> int:
+    """Count a plain vision transformer. padded: windows that reach over the edge are whole."""
+    places, dim, window = side * side, config.embed_dim, config.window_spec[0]
+    depth, everywhere = sum(config.stages), len(config.global_blocks)
+    whole, rest = divmod(side, window)
+    inside = (-(-side // window) * window) ** 2 * window**2
+    pairs = inside if padded else (whole * window**2 + rest**2) ** 2
+    block = (
+        _linear(places, dim, 3 * dim) + _linear(places, dim, dim) + 2 * _linear(places, dim, config.mlp_dim or 4 * dim)
+    )
+    patches = _linear(places, 3 * config.stride**2, dim)
+    return patches + depth * block + 4 * dim * (everywhere * places**2 + (depth - everywhere) * pairs)
+
+
+def vit_neck(config: ModelConfig, side: int) -> int:
+    """Count what is after it; the finer maps' 3x3 convolutions are one with the decoder's after them."""
+    places, width, dim = side * side, config.embed_dim, config.dim
+    coarse = _linear(places, width, dim) + 9 * _linear(places, dim, dim)
+    if not config.high_res:
+        return coarse
+    half, quarter = width // 2, width // 4
+    doubled = 4 * _linear(places, width, half)
+    middle = (
+        doubled + _linear(ZOOM[1] * places, half, dim) + 9 * _linear(ZOOM[1] * places, dim, config.decoder_width // 4)
+    )
+    fine = doubled + 4 * _linear(ZOOM[1] * places, half, quarter) + _linear(ZOOM[0] * places, quarter, dim)
+    return coarse + middle + fine + 9 * _linear(ZOOM[0] * places, dim, config.decoder_width // 8)
 
 
 def _memory_attention(config: ModelConfig, places: int, keys: int, pointers: int, objects: int) -> int:

@@ -13,14 +13,17 @@ from torch import Tensor
 
 from sam2s_model.checkpoint import eight_bit
 from sam2s_model.checkpoint.reading import CLASSES, IMAGE_SIZE, METADATA, StoredTensors, read_checkpoint
-from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise
+from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise, without_additions
+from sam2s_model.checkpoint.transformers_names import kind_of, to_transformers
 from sam2s_model.checkpoint.wrapping import some
+from sam2s_model.config import ModelConfig
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import check_image_size
 from sam2s_model.paths import expanded
 from sam2s_model.published.sha256 import file_sha256
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
+TRANSFORMERS = "transformers"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Conversion:
 
     model: name; size: bytes; tensors: of the model; in_eight_bits: of them
     missing: tensors of the model that the file lacks, as its source did
+    left_out: groups of tensors of the source that no part of the model has
     """
 
     model: str
@@ -36,6 +40,7 @@ class Conversion:
     tensors: int
     in_eight_bits: int
     missing: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def convert(
@@ -48,6 +53,8 @@ def convert(
     image_size: int = 0,
     force: bool = False,
     base: str | Path | None = None,
+    to: str = "",
+    allow_extra: bool = False,
 ) -> Conversion:
     """Check a checkpoint as `load_model` does, and write its tensors, and nothing else, as `target`.
 
@@ -58,6 +65,9 @@ def convert(
     image_size: side of the input that `load_model` takes for the file unless it is told another, px; 0: the source's, or the base's
     force: write over a file that is there
     base: of the same model, for a source that is a part of one, such as a mask decoder: its tensors take the place of the base's
+    to: "transformers" for the names of its Sam2VideoModel, EdgeTamVideoModel or Sam3TrackerVideoModel; "": this project's own, which
+        are those of SAM 2's authors
+    allow_extra: leave out what the model does not have; `Conversion.left_out` says what it was
     The file appears at once, complete. Raises CheckpointError, ConfigError.
     """
     source, target = Path(source), expanded(target)
@@ -65,8 +75,10 @@ def convert(
         raise ConfigError(
             "--half and --int8 exclude each other: give --int8 alone, which stores as fp16 what is not in 8 bits"
         )
-    if image_size:
-        check_image_size(image_size)
+    if to not in ("", TRANSFORMERS) or to and int8:
+        raise ConfigError(
+            f"--to is {to!r}{' with --int8' * int8}: expected {TRANSFORMERS!r}, which stores no 8-bit weights"
+        )
     if target.suffix not in SUFFIXES:
         raise CheckpointError(f"{target} ends in {target.suffix!r}: expected one of {', '.join(SUFFIXES)}")
     if target.is_dir() or not target.parent.is_dir():
@@ -77,6 +89,12 @@ def convert(
     if base is not None:
         stored = _over(stored, source, Path(base))
     config = recognise(stored.state, source)
+    if image_size:
+        check_image_size(image_size, config)
+    left_out: tuple[str, ...] = ()
+    if allow_extra:
+        kept, left_out = without_additions(stored.state, config)
+        stored = replace(stored, state=kept)
     missing = check_names(known_shapes(config), stored.state, config.name, source)
     state = stored.state
     if int8:
@@ -85,13 +103,39 @@ def convert(
     if half or int8:
         kept = {name + eight_bit.SCALE for name in in_eight_bits}
         state = {name: value if name in kept else _half(name, value, source) for name, value in state.items()}
+    if to:
+        state = _for_transformers(state, config, missing, source)
     metadata = _metadata(stored, config.name, source) | ({IMAGE_SIZE: str(image_size)} if image_size else {})
     if in_eight_bits:
         metadata["changed"] = (
             f"{len(in_eight_bits)} weights rounded to 8 bits, one scale per output channel; the others fp16"
         )
     _write(state, target, metadata)
-    return Conversion(config.name, target.stat().st_size, len(stored.state), len(in_eight_bits), missing)
+    tensors = len(state) if to else len(stored.state)
+    return Conversion(config.name, target.stat().st_size, tensors, len(in_eight_bits), missing, left_out)
+
+
+def _for_transformers(
+    state: dict[str, Tensor], config: ModelConfig, missing: tuple[str, ...], path: Path
+) -> dict[str, Tensor]:
+    """Under transformers' names. Raises CheckpointError for what transformers has no place for."""
+    kind = kind_of(config)
+    parts = {
+        "a second memory attention": config.short_attention,
+        "an embedding of long-term memories": config.long_term_embedding,
+        "a class table": bool(config.num_classes),
+    }
+    has = [part for part, there in parts.items() if there]
+    if not kind or has or missing:
+        why = (
+            f"it has {' and '.join(has)}"
+            if has
+            else f"it lacks {len(missing)} tensors"
+            if missing
+            else "it has no such model"
+        )
+        raise CheckpointError(f"{path} is {config.name}, and cannot have transformers' names: {why}")
+    return to_transformers(state, kind)
 
 
 def _metadata(stored: StoredTensors, model: str, source: Path) -> dict[str, str]:

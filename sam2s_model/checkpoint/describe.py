@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from sam2s_model.checkpoint.reading import read_checkpoint
-from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise, without_weights
+from sam2s_model.checkpoint.recognition import (
+    check_names,
+    known_shapes,
+    recognise,
+    without_additions,
+    without_weights,
+)
 from sam2s_model.config import ModelConfig
 from sam2s_model.paths import expanded
-from sam2s_model.published.catalog import CATALOG
+from sam2s_model.published.catalog import CATALOG, published_as
 from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.published.shards import files_of
 
@@ -29,6 +35,7 @@ class Description:
     parameters: numbers in the file that are the model's parameters; dtypes: {name: tensors}, as they are stored
     in_eight_bits: tensors with 8-bit weights, see `eight_bit`
     memory: whether it can track with memory; missing: tensors of the model that the file lacks
+    not_read: see `StoredTensors`; left_out: groups of tensors that no part of the model has
     """
 
     path: str
@@ -50,18 +57,28 @@ class Description:
     long_term_embedding: bool
     classes: int
     missing: tuple[str, ...]
+    not_read: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
 
-def describe(path: str | Path) -> Description:
-    """Read a file, recognise it and compare it with its model. Raises CheckpointError as `load_model` does."""
+def describe(path: str | Path, allow_extra: bool = False) -> Description:
+    """Read a file, recognise it and compare it with its model. Raises CheckpointError as `load_model` does.
+
+    allow_extra: leave out what the model does not have, and say what it was
+    """
     path = expanded(path)
     stored = read_checkpoint(path)
     config = recognise(stored.state, path)
+    left_out: tuple[str, ...] = ()
+    if allow_extra:
+        state, left_out = without_additions(stored.state, config)
+        stored = dataclasses.replace(stored, state=state)
     missing = check_names(known_shapes(config), stored.state, config.name, path)
     parameters = dict(without_weights(config).named_parameters())
+    entry = published_as(path)
     digest, in_eight_bits = file_sha256(path), frozenset(stored.eight_bit)
     return Description(
         path=str(path),
@@ -74,7 +91,7 @@ def describe(path: str | Path) -> Description:
         beside=stored.beside,
         model=config.name,
         meaning=_meaning(config, digest, memory=not missing) + "; with 8-bit weights" * bool(in_eight_bits),
-        image_size=stored.image_size or config.image_size,
+        image_size=stored.image_size or (entry.image_size if entry else 0) or config.image_size,
         tensors=len(stored.state),
         parameters=sum(stored.state[name].numel() for name in parameters if name in stored.state),
         dtypes=dict(
@@ -88,6 +105,8 @@ def describe(path: str | Path) -> Description:
         long_term_embedding=config.long_term_embedding,
         classes=config.num_classes,
         missing=missing,
+        not_read=stored.not_read,
+        left_out=left_out,
     )
 
 

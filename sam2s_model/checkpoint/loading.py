@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from sam2s_model.checkpoint.reading import read_checkpoint
-from sam2s_model.checkpoint.recognition import check_state_dict, recognise, with_extras
+from sam2s_model.checkpoint.recognition import check_state_dict, recognise, with_extras, without_additions
 from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import resolve_device, resolve_dtype
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.published.catalog import published_as, resolve_checkpoint
+
+SAM3_PARTS = "the tracker is run, the detector and its text prompts are not: give an object a class with a prompt"
 
 
 def load_model(
@@ -23,41 +28,61 @@ def load_model(
     precision: str = "auto",
     compile: bool = False,
     encoder: str | Path = "",
+    allow_extra: bool = False,
 ) -> Sam2Model:
     """Build a model and fill it from a checkpoint, ready for inference.
 
     path: a ``.pt`` or ``.safetensors`` file, see `read_checkpoint`, or a name that stands for one, such as "sam2s_tiny", see
         `resolve_checkpoint`
     model: a name of `config.MODELS`, or "auto" to recognise it from keys and shapes
-    image_size: side of the square model input, px, a multiple of 32; 0: the one that the file says, else the one that the model
-        was trained at
+    image_size: side of the square model input, px, a multiple of 32, of SAM 3 of 14, of EfficientTAM of 16; 0: the one that the
+        file says, else the one that the published file, see `published_as`, or its model was trained at
     device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto" (bf16 on CUDA, fp32 on CPU), "fp32", "bf16" or "fp16"; on a CPU
         also "int8", fp32 with linear layers that multiply in 8 bits, see `Sam2Model.use_int8`
+    allow_extra: leave out tensors that no part of the model has, and warn which they were
     compile: the image encoder, which takes a minute or so and is not for int8, see `Sam2Model.compile_encoder`
     encoder: a file that `sam2s export encoder` has made of this checkpoint's image encoder, see `exporting`; empty: torch runs it
 
     Every key in the file that looks like one of a known model must be one of this one's, of the same shape; of other tensors a warning
     says that they are not used. All keys that only tracking with memory needs
     may be missing together: they are listed in ``Sam2Model.missing``, and ``has_memory`` is False. Names of the class table's
-    rows that the file tells are in ``Sam2Model.class_names``.
+    rows that the file tells are in ``Sam2Model.class_names``. Weights go from the file to their
+    place, precision and device one by one.
 
     Raises CheckpointError or ConfigError.
     """
     path = resolve_checkpoint(path)
-    stored = read_checkpoint(path)
+    target = resolve_device(device)
+    dtype = resolve_dtype(precision, target)
+    stored = read_checkpoint(path, dtype=dtype, device=target)
     state = stored.state
     config = recognise(state, path) if model == "auto" else with_extras(ModelConfig.from_name(model), state)
-    target = resolve_device(device)
-    network = Sam2Model(config, image_size or stored.image_size)
-    network.missing = check_state_dict(state, network, path)
-    network.load_state_dict(state, strict=False)
+    if allow_extra:
+        state, left_out = without_additions(state, config)
+        if left_out:
+            warnings.warn(f"{path} is {config.name} and more, which is left out: {'; '.join(left_out)}", stacklevel=2)
+    entry = published_as(path)
+    if entry is not None and entry.policy and model == "auto":
+        config = replace(config, policy=entry.policy)
+    size = image_size or stored.image_size or (entry.image_size if entry is not None else 0)
+    with torch.device("meta"):
+        network = Sam2Model(config, size)
+    missing = check_state_dict(state, network, path)
+    if missing:  # these are random, and nothing uses them
+        network = Sam2Model(config, size)
+        network.load_state_dict(state, strict=False)
+    else:
+        network.load_state_dict(state, assign=True)
+    network.missing = missing
+    if stored.not_read:
+        warnings.warn(f"{path} is SAM 3's: {SAM3_PARTS}; not read: {', '.join(stored.not_read)}", stacklevel=2)
     if stored.extra:
         warnings.warn(
             f"{path}: {len(stored.extra)} tensors are no part of {network.name} and are not used: {some(stored.extra)}"
         )
     if len(stored.class_names) == config.num_classes:
         network.class_names = stored.class_names
-    network = network.to(device=target, dtype=resolve_dtype(precision, target)).eval().requires_grad_(False)
+    network = network.to(device=target, dtype=dtype).eval().requires_grad_(False)
     if precision == "int8":
         network.use_int8()
     if compile and encoder:

@@ -15,8 +15,10 @@ from torch import Tensor
 from sam2s_model.checkpoint import eight_bit
 from sam2s_model.checkpoint.adapters import refuse_adapters
 from sam2s_model.checkpoint.data_classes import data_classes
-from sam2s_model.checkpoint.file_kind import what_is_wrong
+from sam2s_model.checkpoint.file_kind import ZIP, what_is_wrong
+from sam2s_model.checkpoint.one_by_one import take_over
 from sam2s_model.checkpoint.recognition import recognise
+from sam2s_model.checkpoint.sam3_names import from_sam3, is_of_multiplex, is_of_sam3, left_out
 from sam2s_model.checkpoint.transformers_names import from_transformers, is_of_transformers
 from sam2s_model.checkpoint.wrapping import unwrap, without_prefixes
 from sam2s_model.errors import CheckpointError
@@ -28,7 +30,7 @@ IMAGE_SIZE = (
     "image_size"  # there, too: side of the input that the file is to be used at, px, where that is not its model's
 )
 METADATA = "metadata"  # beside a state dict: what a .safetensors file would have there
-NAMED = 4  # tensors that are not finite, of which the first are named
+SIZE_STEPS = (32, 16, 14)  # of some model's input, px
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class StoredTensors:
     extra: names of tensors beside the model's, under the same key, also in `beside`
     eight_bit: names of the tensors that the file has in 8 bits, and `state` in fp32
     image_size: side of the input that the file says it is to be used at, px; 0: it does not say
+    not_read: groups of tensors of other networks in the same file, with their numbers, that were never read
     """
 
     state: dict[str, Tensor]
@@ -52,6 +55,7 @@ class StoredTensors:
     extra: tuple[str, ...] = ()
     eight_bit: tuple[str, ...] = ()
     image_size: int = 0
+    not_read: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -64,13 +68,17 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return read_checkpoint(path).state
 
 
-def read_checkpoint(path: str | Path) -> StoredTensors:
+def read_checkpoint(
+    path: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> StoredTensors:
     """Read a ``.pt`` or ``.safetensors`` file, or one in several files: a state dict, as it is or wrapped.
 
     What training loops put around it is taken off, see `wrapping`; 8-bit weights become fp32, see `eight_bit`; names that
-    transformers gives are those of the known models then. Raises CheckpointError when the file cannot be read with weights only,
-    holds no state dict or more than one, layers that must be merged first, 8-bit weights whose scales do not fit, or values that
-    are not finite.
+    transformers gives are those of the known models then. Of a file of SAM 3 only the tracker and its tower are read.
+    Tensors are taken over one by one, see `one_by_one`.
+    dtype: of numbers with a fraction, None: as stored; device: None: the CPU
+    Raises CheckpointError when the file cannot be read with weights only, holds no state dict or more than one, layers that
+    must be merged first, 8-bit weights whose scales do not fit, or values that are not finite.
     """
     path = expanded(path)
     if not path.exists():
@@ -81,14 +89,26 @@ def read_checkpoint(path: str | Path) -> StoredTensors:
         ((content, kind, metadata),) = contents
     else:
         content, kind, metadata = _together(contents, files), contents[0][1], {}
+    del contents
     content, wrappers, beside = unwrap(content, path)
+    not_read: tuple[str, ...] = ()
+    if is_of_multiplex(content):
+        raise CheckpointError(
+            f"{path} is SAM 3.1, whose tracker is another network, in which 16 objects share a memory: give a file of SAM 3"
+        )
+    if is_of_sam3(content):
+        not_read, content = left_out(content), from_sam3(content)
     stored, prefixes, others = without_prefixes(content, path)
     refuse_adapters(stored, path, lambda rest: recognise(_published_names(rest), path).name)
+    lazily = all(_is_safetensors(file) or _begins_with(file, ZIP) for file in files)
+    dense = (value for value in stored.values() if value.layout == torch.strided)
+    mapped = {value.data_ptr() for value in dense} if lazily else set()
     state, in_eight_bits = eight_bit.restore(stored, path)
-    _check_values(state, path)
+    del content, stored
+    state = take_over(state, path, mapped, dtype, device)
     return StoredTensors(
         _published_names(state), kind, wrappers, prefixes, (*beside, *others), metadata, others, in_eight_bits,
-        _image_size(metadata, path),
+        _image_size(metadata, path), not_read,
     )  # fmt: skip
 
 
@@ -106,25 +126,6 @@ def _together(contents: list[tuple[Any, str, dict[str, str]]], files: tuple[Path
     return out
 
 
-def _check_values(state: dict[str, Tensor], path: Path) -> None:
-    """Raise CheckpointError where numbers are not finite, as those of a run that has diverged."""
-    numbers = {name: value for name, value in state.items() if value.is_floating_point() and not value.is_meta}
-    counts = {name: int((~_wide(value).isfinite()).sum()) for name, value in numbers.items()}
-    bad = [name for name, count in counts.items() if count]
-    if bad:
-        first = ", ".join(f"{name} ({counts[name]} of {state[name].numel()})" for name in bad[:NAMED])
-        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        raise CheckpointError(
-            f"{path} has values that are not finite (NaN or infinite) in {len(bad)} of {len(state)} tensors: {first}{more}; the run "
-            "that wrote it has diverged: take an earlier checkpoint of it"
-        )
-
-
-def _wide(value: Tensor) -> Tensor:
-    """Numbers of 8 bits as those that torch can look at."""
-    return value.float() if value.element_size() == 1 else value
-
-
 def _content(path: Path) -> tuple[Any, str, dict[str, str]]:
     """What a file holds, its format, and the metadata of safetensors. Raises CheckpointError."""
     kind, metadata = "pt", {}
@@ -138,7 +139,7 @@ def _content(path: Path) -> tuple[Any, str, dict[str, str]]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of pickles that torch did not write: the error says it, too
                 with data_classes():
-                    content = torch.load(path, map_location="cpu", weights_only=True)
+                    content = torch.load(path, map_location="cpu", weights_only=True, mmap=_begins_with(path, ZIP))
     except Exception as error:  # junk makes the readers raise anything: IndexError, struct.error, UnpicklingError, ...
         wrong = what_is_wrong(path)
         raise CheckpointError(
@@ -156,11 +157,17 @@ def _is_metadata(content: Any) -> bool:
 
 def _image_size(metadata: dict[str, str], path: Path) -> int:
     text = metadata.get(IMAGE_SIZE, "0")
-    if not re.fullmatch(r"\d{1,5}", text) or int(text) % 32:
+    if not re.fullmatch(r"\d{1,5}", text) or all(int(text) % step for step in SIZE_STEPS):
+        steps = " or ".join(map(str, SIZE_STEPS))
         raise CheckpointError(
-            f"{path} is broken: its metadata says that image_size is {text!r}, expected a multiple of 32, px"
+            f"{path} is broken: its metadata says that image_size is {text!r}, expected a multiple of {steps}, px"
         )
     return int(text)
+
+
+def _begins_with(path: Path, magic: bytes) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(magic)) == magic
 
 
 def _is_safetensors(path: Path) -> bool:

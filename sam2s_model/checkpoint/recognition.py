@@ -34,7 +34,7 @@ FOREIGN = (
 OTHER_MODELS = {
     "image_encoder.patch_embed.proj.weight": "SAM 1 (segment_anything, MedSAM)",
     "backbone.vision_backbone.trunk.patch_embed.proj.weight": "SAM 3",
-    "detector.backbone.vision_backbone.trunk.patch_embed.proj.weight": "SAM 3",
+    "detector.backbone.vision_backbone.trunk.patch_embed.proj.weight": "SAM 3's detector without its tracker",
 }
 """A tensor that tells another network of the family."""
 
@@ -106,11 +106,13 @@ def _is_table(tensor: Tensor | None) -> bool:
 
 def _proportions(state: Mapping[str, Tensor]) -> dict[str, object]:
     trunk = "image_encoder.trunk."
-    hiera, repvit = state.get(f"{trunk}patch_embed.proj.weight"), state.get(f"{trunk}body.stem.conv2.c.weight")
-    first, embed = hiera if hiera is not None else repvit, state.get("no_mem_embed")
+    patches, repvit = state.get(f"{trunk}patch_embed.proj.weight"), state.get(f"{trunk}body.stem.conv2.c.weight")
+    first, embed = patches if patches is not None else repvit, state.get("no_mem_embed")
+    table = state.get(f"{trunk}pos_embed")
+    transformer = "vit" if table is not None and table.ndim == 3 else "hiera"
     blocks = {match[0] for match in map(_BLOCK.match, state) if match}
     return {
-        "backbone": "hiera" if hiera is not None else "repvit_m1" if repvit is not None else None,
+        "backbone": transformer if patches is not None else "repvit_m1" if repvit is not None else None,
         "embed_dim": len(first) if _is_table(first) else None,
         "blocks": len(blocks),
         "decoder_width": embed.shape[-1] if _is_table(embed) else None,
@@ -129,6 +131,23 @@ def _known_proportions(config: ModelConfig) -> dict[str, object]:
 
 def _has_memory(names: Iterable[str]) -> bool:
     return any(name.startswith(MEMORY_PARTS) and not name.startswith(SCORE_HEAD) for name in names)
+
+
+def without_additions(state: Mapping[str, Tensor], config: ModelConfig) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Leave out the tensors that a model does not have, and say what they are: groups, with numbers and shapes."""
+    own = known_shapes(config)
+    groups: dict[str, list[Tensor]] = {}
+    for name, value in state.items():
+        if name not in own:
+            parent = name.rpartition(".")[0] or name
+            groups.setdefault(re.sub(r"\.\d+(?=\.|$)", ".N", parent), []).append(value)
+    said = []
+    for group, values in groups.items():
+        shapes = sorted({str(tuple(value.shape)) for value in values})
+        numbers = sum(value.numel() for value in values)
+        count = f"{len(values)} tensor{'s' * (len(values) > 1)}, {numbers:,} numbers"
+        said.append(f"{group} ({count}: {_listed(tuple(shapes))})")
+    return {name: value for name, value in state.items() if name in own}, tuple(said)
 
 
 def check_state_dict(state: Mapping[str, Tensor], network: Sam2Model, path: str | Path) -> tuple[str, ...]:
@@ -151,6 +170,10 @@ def check_names(own: Shapes, state: Mapping[str, Tensor], name: str, path: str |
     if foreign:
         raise CheckpointError(
             f"{path} is {name} with {foreign}: this model has no such part, and the other weights were trained with it"
+        )
+    if not found.shapes and not found.needed:
+        raise CheckpointError(
+            f"{path} is {name} with parts that this model does not have (--allow-extra leaves them out): {found}"
         )
     nearest = _nearest(state)
     hint = f"; nearest is {nearest.name}" if nearest is not None and nearest.name != name else ""

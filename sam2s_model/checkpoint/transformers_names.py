@@ -1,4 +1,7 @@
-"""From the published names of a state dict to those of transformers' Sam2VideoModel and EdgeTamVideoModel, and back."""
+"""From the published names of a state dict to those of transformers, and back.
+
+Of Sam2VideoModel, EdgeTamVideoModel and Sam3TrackerVideoModel; EfficientTAM is in no transformers.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sam2s_model.checkpoint.recognition import known_shapes
@@ -70,7 +74,27 @@ RULES = [
         (r"\.norm(\d?)\.", r".layer_norm\1."),
     )
 ]
+SAM3_RULES = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"^image_encoder\.trunk\.patch_embed\.proj\.", "image_encoder.trunk.embeddings.patch_embeddings.projection."),
+        (r"^image_encoder\.trunk\.pos_embed$", "image_encoder.trunk.embeddings.position_embeddings"),
+        (r"^image_encoder\.trunk\.ln_pre\.", "image_encoder.trunk.layer_norm."),
+        (r"^(image_encoder\.trunk)\.blocks\.(\d+)\.attn\.proj\.", r"\1.layers.\2.attention.o_proj."),
+        (r"^(image_encoder\.trunk)\.blocks\.(\d+)\.attn\.", r"\1.layers.\2.attention."),
+        (r"^(image_encoder\.trunk)\.blocks\.(\d+)\.mlp\.layers\.0\.", r"\1.layers.\2.mlp.fc1."),
+        (r"^(image_encoder\.trunk)\.blocks\.(\d+)\.mlp\.layers\.1\.", r"\1.layers.\2.mlp.fc2."),
+        (r"^(image_encoder\.trunk)\.blocks\.", r"\1.layers."),
+        (r"^image_encoder\.neck\.convs\.(\d)\.conv_1x1\.", r"vision_encoder.neck.fpn_layers.\1.proj1."),
+        (r"^image_encoder\.neck\.convs\.(\d)\.conv_3x3\.", r"vision_encoder.neck.fpn_layers.\1.proj2."),
+        (r"^image_encoder\.neck\.convs\.(\d)\.dconv_2x2_1\.", r"vision_encoder.neck.fpn_layers.\1.scale_layers.2."),
+        (r"^image_encoder\.neck\.convs\.(\d)\.dconv_2x2(_0)?\.", r"vision_encoder.neck.fpn_layers.\1.scale_layers.0."),
+    )
+]
+"""Of SAM 3's image encoder, before the others."""
+
 GAUSSIAN = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+SAM3_TABLE = "image_encoder.trunk.pos_embed"
 POINTS = "sam_prompt_encoder.point_embeddings.{}.weight"
 
 
@@ -109,6 +133,8 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if all(part in left for part in parts):
             found = [left.pop(part) for part in parts]
             out[name] = found[0] if len(found) == 1 else torch.cat(found)
+    if SAM3_TABLE in out and "image_encoder.trunk.ln_pre.weight" in out:
+        out[SAM3_TABLE] = F.pad(out[SAM3_TABLE], (0, 0, 1, 0))  # the class token's row, which nobody looks at
     return {**out, **left}
 
 
@@ -116,9 +142,15 @@ def _targets(config: ModelConfig) -> dict[str, tuple[tuple[str, ...], tuple[int,
     """Published name -> transformers' names of its parts, and its shape."""
     special = {GAUSSIAN, *(POINTS.format(i) for i in range(4))}
     shapes = known_shapes(config)
-    return {
-        name: (_parts(name, config.name == "edgetam"), shape) for name, shape in shapes.items() if name not in special
-    }
+    kind = kind_of(config)
+    return {name: (_parts(name, kind), shape) for name, shape in shapes.items() if name not in special}
+
+
+def kind_of(config: ModelConfig) -> str:
+    """Which of transformers' models a configuration is one of: "sam2", "edgetam", "sam3"; "" for none."""
+    if config.backbone == "vit":
+        return "sam3" if config.rotary else ""
+    return "edgetam" if config.name == "edgetam" else "sam2"
 
 
 def _shared(targets: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]], state: Mapping[str, Tensor]) -> float:
@@ -130,8 +162,11 @@ def _shared(targets: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]], stat
     return both / (len(targets) + len(state) - both)
 
 
-def to_transformers(state: Mapping[str, Tensor], edgetam: bool) -> dict[str, Tensor]:
-    """Rename a state dict. Every tensor is used; `load_state_dict` with strict=True shows that none is missing."""
+def to_transformers(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Rename a state dict of a whole model, of a `kind_of`. Every tensor is used, but for SAM 3's row of a class token.
+
+    `load_state_dict` with strict=True shows that none is missing.
+    """
     left = dict(state)
     gaussian = left.pop(GAUSSIAN)
     renamed = {
@@ -139,27 +174,33 @@ def to_transformers(state: Mapping[str, Tensor], edgetam: bool) -> dict[str, Ten
         PROMPT_CODE: gaussian,
         POINT_EMBED: torch.cat([left.pop(POINTS.format(i)) for i in range(4)]),
     }
+    if kind == "sam3":
+        left[SAM3_TABLE] = left[SAM3_TABLE][:, 1:].contiguous()
     for name, tensor in left.items():
-        names = _parts(name, edgetam)
-        for new, part in zip(names, tensor.chunk(2) if len(names) == 2 else (tensor,)):
+        names = _parts(name, kind)
+        for new, part in zip(names, tensor.chunk(len(names)) if len(names) > 1 else (tensor,), strict=True):
             assert new not in renamed, f"{name} becomes {new}, and so does another"
             renamed[new] = part
     return renamed
 
 
-def _parts(name: str, edgetam: bool) -> tuple[str, ...]:
-    """The names of what becomes of a tensor: one, or two of its halves."""
-    new = _rename(name, edgetam)
-    return (new.replace("to_kv", "k_proj"), new.replace("to_kv", "v_proj")) if ".to_kv." in new else (new,)
+def _parts(name: str, kind: str) -> tuple[str, ...]:
+    """The names of what becomes of a tensor: one, or those of its two or three equal parts."""
+    new = _rename(name, kind)
+    if ".to_kv." in new:
+        return new.replace("to_kv", "k_proj"), new.replace("to_kv", "v_proj")
+    if kind == "sam3" and ".attention.qkv." in new:
+        return tuple(new.replace("qkv", f"{part}_proj") for part in "qkv")
+    return (new,)
 
 
-def _rename(name: str, edgetam: bool) -> str:
+def _rename(name: str, kind: str) -> str:
     if match := re.match(r"memory_encoder\.mask_downsampler\.encoder\.(\d+)\.(weight|bias)$", name):
-        index, kind = int(match[1]), match[2]
+        index, end = int(match[1]), match[2]
         if index < 12:  # convolution, normalisation, activation, four times
-            return f"memory_encoder.mask_downsampler.layers.{index // 3}.{('conv', 'layer_norm')[index % 3]}.{kind}"
-    for pattern, replacement in RULES:
+            return f"memory_encoder.mask_downsampler.layers.{index // 3}.{('conv', 'layer_norm')[index % 3]}.{end}"
+    for pattern, replacement in (*SAM3_RULES, *RULES) if kind == "sam3" else RULES:
         name = pattern.sub(replacement, name)
-    if edgetam and name.startswith("memory_attention."):
+    if kind == "edgetam" and name.startswith("memory_attention."):
         name = name.replace(".linear1.", ".mlp.up_proj.").replace(".linear2.", ".mlp.down_proj.")
     return name

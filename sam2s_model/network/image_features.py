@@ -13,7 +13,7 @@ class ImageFeatures:
     """One frame, encoded once for all objects.
 
     coarse: (1, dim, h, w) at 1/16; fine: (1, decoder_width/8, 4h, 4w); middle: (1, decoder_width/4, 2h, 2w), both ready for
-    the decoder
+    the decoder, and both with nothing in them for a model that has the coarse map alone
     """
 
     coarse: Tensor

@@ -71,11 +71,20 @@ class MaskDecoder(nn.Module):
     """Token 0 gives the single mask, tokens 1..3 the ambiguous ones.
 
     dim: width; heads, mlp_dim: of the two-way transformer; features_dim: width of the fine features, 0: dim
+    high_res: whether there are any
     """
 
     num_masks = 4
 
-    def __init__(self, dim: int, heads: int = 8, mlp_dim: int = 2048, depth: int = 2, features_dim: int = 0):
+    def __init__(
+        self,
+        dim: int,
+        heads: int = 8,
+        mlp_dim: int = 2048,
+        depth: int = 2,
+        features_dim: int = 0,
+        high_res: bool = True,
+    ):
         super().__init__()
         self.transformer = TwoWayTransformer(depth, dim, heads, mlp_dim)
         self.iou_token = nn.Embedding(1, dim)
@@ -88,8 +97,10 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(dim // 4, dim // 8, kernel_size=2, stride=2),
             nn.GELU(),
         )
-        self.conv_s0 = nn.Conv2d(features_dim or dim, dim // 8, kernel_size=1)
-        self.conv_s1 = nn.Conv2d(features_dim or dim, dim // 4, kernel_size=1)
+        self.high_res = high_res
+        if high_res:
+            self.conv_s0 = nn.Conv2d(features_dim or dim, dim // 8, kernel_size=1)
+            self.conv_s1 = nn.Conv2d(features_dim or dim, dim // 4, kernel_size=1)
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, dim // 8, 3) for _ in range(self.num_masks))
         self.iou_prediction_head = MLP(dim, dim, self.num_masks, 3)
         self.pred_obj_score_head = MLP(dim, dim, 1, 3)
@@ -107,7 +118,8 @@ class MaskDecoder(nn.Module):
     ) -> Decoded:
         """Decode each object's best mask.
 
-        features: (B, dim, h, w); high_res: (1, dim/8, 4h, 4w) and (1, dim/4, 2h, 2w), shared by all objects
+        features: (B, dim, h, w); high_res: (1, dim/8, 4h, 4w) and (1, dim/4, 2h, 2w), shared by all objects; empty
+            without `high_res`
         position: (1, dim, h, w); sparse: (B, T, dim); dense: (B, dim, h, w)
         multimask: choose among tokens 1..3 by predicted IoU, instead of token 0
         stability: where token 0 is taken but its mask is not stable, fall back to the best of 1..3; None: never
@@ -167,6 +179,8 @@ class MaskDecoder(nn.Module):
         return x[0, :, 0], x[1, :, : self.num_masks], x[2:, :, :width].transpose(0, 1)
 
     def _upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor]) -> Tensor:
+        if not self.high_res:
+            return self.output_upscaling(image)
         up1, norm, _, up2, act2 = self.output_upscaling
         fine, middle = high_res
         return act2(up2(norm_gelu(up1(image) + middle, norm)) + fine)

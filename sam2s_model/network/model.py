@@ -18,7 +18,7 @@ from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.linear import Linear, multiply_in_int8
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import ConfigError
-from sam2s_model.network.image_encoder import FpnNeck, Hiera, ImageEncoder, RepViT
+from sam2s_model.network.image_encoder import build_image_encoder
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.layers import MLP, place_tokens, sine_position_1d
 from sam2s_model.network.mask_decoder import Candidates, Decoded, MaskDecoder, Stability
@@ -28,7 +28,8 @@ from sam2s_model.network.perceiver import SpatialPerceiver
 from sam2s_model.network.prompt_encoder import PromptEncoder
 from sam2s_model.network.temporal_semantics import TemporalSemantics
 
-STRIDE = 16  # of the features that masks are decoded from
+LOGITS_PER_PLACE = 4  # mask logits on each side of a place of the features that masks are decoded from
+MASK_STRIDE = 16  # px of the mask that a memory is made of, for each place of the features
 ABSENT_LOGIT = -1024.0  # mask logit of an object that is not there
 MEMORY_PARTS = (
     "maskmem_tpos_enc",
@@ -51,11 +52,9 @@ MEMORY_PARTS = (
 
 
 @constant
-def _normalisation(device=None) -> tuple[Tensor, Tensor]:
-    """Shift and scale, (1, 3, 1, 1), that leave 0..255 with mean 0 and deviation 1 over ImageNet, in each channel."""
-    mean, deviation = (
-        torch.tensor(v, device=device).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    )
+def _normalisation(means: tuple[float, ...], deviations: tuple[float, ...], device=None) -> tuple[Tensor, Tensor]:
+    """Shift and scale, (1, 3, 1, 1), that leave 0..255 with mean 0 and deviation 1 over what a model was trained with."""
+    mean, deviation = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (means, deviations))
     return -mean / deviation, 1 / (255 * deviation)
 
 
@@ -67,14 +66,14 @@ class Conditioned:
     class_logits: Tensor | None
 
 
-def check_image_size(image_size: int) -> None:
-    """Raise ConfigError for a side that no model of the family can take."""
-    if image_size < 64 or image_size % 32:
-        raise ConfigError(f"image_size is {image_size}: expected a multiple of 32, at least 64, or 0")
+def check_image_size(image_size: int, config: ModelConfig) -> None:
+    """Raise ConfigError for a side that a model cannot take."""
+    if image_size < 64 or image_size % config.size_step:
+        raise ConfigError(f"image_size is {image_size}: expected a multiple of {config.size_step}, at least 64, or 0")
 
 
 class Sam2Model(nn.Module):
-    """A member of the SAM2 family for square inputs of `image_size` px (a multiple of 32; 0: the one it was trained at).
+    """A member of the SAM2 family for square inputs of `image_size` px (see `check_image_size`; 0: the one it was trained at).
 
     missing: state-dict keys that the loaded checkpoint did not hold; empty for a complete one
     class_names: of the class table's rows; empty where the checkpoint does not say them
@@ -86,10 +85,11 @@ class Sam2Model(nn.Module):
         self.missing: tuple[str, ...] = ()
         self.class_names: tuple[str, ...] = ()
         dim, memory_dim, inner = config.dim, config.memory_dim, config.decoder_width
-        trunk = _trunk(config)
-        self.image_encoder = ImageEncoder(trunk, FpnNeck(dim, trunk.channels))
+        self.image_encoder = build_image_encoder(config)
         self.sam_prompt_encoder = PromptEncoder(inner, config.empty_points)
-        self.sam_mask_decoder = MaskDecoder(inner, config.decoder_heads, config.decoder_mlp, features_dim=dim)
+        self.sam_mask_decoder = MaskDecoder(
+            inner, config.decoder_heads, config.decoder_mlp, features_dim=dim, high_res=config.high_res
+        )
         if inner != dim:
             self.decoder_proj = nn.Conv2d(dim, inner, kernel_size=1)
         self.memory_attention = MemoryAttention(config.memory_layers, dim, memory_dim, config.memory_ffn)
@@ -120,7 +120,7 @@ class Sam2Model(nn.Module):
 
         An image encoder that was compiled, which was for one size, is not from now on.
         """
-        check_image_size(image_size)
+        check_image_size(image_size, self.config)
         self.image_size = image_size
         self._compiled: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None
 
@@ -167,7 +167,7 @@ class Sam2Model(nn.Module):
     @property
     def grid(self) -> tuple[int, int]:
         """(h, w) of the features."""
-        return self.image_size // STRIDE, self.image_size // STRIDE
+        return self.image_size // self.config.stride, self.image_size // self.config.stride
 
     @property
     def memory_tokens(self) -> int:
@@ -189,15 +189,16 @@ class Sam2Model(nn.Module):
         x = image.to(self.device).permute(2, 0, 1)[None].to(torch.float32, memory_format=torch.contiguous_format)
         if x.shape[-2:] != (self.image_size, self.image_size):
             x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", antialias=True)
-        shift, scale = _normalisation(device=x.device)
+        shift, scale = _normalisation(self.config.image_mean, self.config.image_deviation, device=x.device)
         return torch.addcmul(shift, x, scale).to(self.dtype)
 
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """(1, 3, S, S), from `prepare_image` -> the frame's features."""
         if torch.is_grad_enabled():
             quarter, eighth, coarse = self.image_encoder(image)
-            heads = self._heads
-            return ImageFeatures(coarse, heads[1](eighth), heads[0](quarter))
+            if heads := self._heads:
+                quarter, eighth = heads[0](quarter), heads[1](eighth)
+            return ImageFeatures(coarse, eighth, quarter)
         return ImageFeatures(*(self._compiled or Sam2Model._encode)(self, image))
 
     def _encode(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # coarse, middle and fine, without gradients
@@ -206,8 +207,9 @@ class Sam2Model(nn.Module):
         return neck.coarse(maps), middle, fine
 
     @property
-    def _heads(self) -> tuple[nn.Conv2d, nn.Conv2d]:
-        return self.sam_mask_decoder.conv_s0, self.sam_mask_decoder.conv_s1
+    def _heads(self) -> tuple[nn.Conv2d, ...]:
+        """What the mask decoder makes of the finer maps; none where it has no use for them."""
+        return (self.sam_mask_decoder.conv_s0, self.sam_mask_decoder.conv_s1) if self.config.high_res else ()
 
     def for_decoder(self, coarse: Tensor) -> Tensor:
         """(B, dim, h, w) -> (B, decoder_width, h, w)."""
@@ -357,7 +359,8 @@ class Sam2Model(nn.Module):
         As published, it sees the plain features, and its own object score decides about the pointer, not the mask.
         """
         batch = len(mask)
-        small = F.interpolate(mask.float() * 20 - 10, scale_factor=0.25, mode="bilinear", antialias=True)
+        size = [LOGITS_PER_PLACE * side for side in features.grid]
+        small = F.interpolate(mask.float() * 20 - 10, size=size, mode="bilinear", antialias=True)
         prompt = self.mask_downsample(mask.to(self.dtype))
         plain = self.for_decoder(features.coarse).expand(batch, -1, -1, -1)
         decoded = self.decode(plain, features, mask_logits=prompt, multimask=False)
@@ -380,7 +383,13 @@ class Sam2Model(nn.Module):
 
         binarise: remember the mask without its doubts; exclusive: the B objects share no pixel
         """
-        mask = mask_to_remember(logits, self.image_size, self.dtype, binarise=binarise, exclusive=exclusive)
+        options = dict(binarise=binarise, exclusive=exclusive)
+        seen = (MASK_STRIDE * features.grid[0], MASK_STRIDE * features.grid[1])
+        if seen == (self.image_size, self.image_size):
+            mask = mask_to_remember(logits, self.image_size, self.dtype, **options)
+        else:  # SAM 3, whose patches are smaller: the mask is stretched after its doubts are
+            mask = mask_to_remember(logits, self.image_size, torch.float32, **options)
+            mask = F.interpolate(mask, size=seen, mode="bilinear").to(self.dtype)
         memory = self.memory_encoder(features.coarse, mask)
         memory = memory.flatten(2).transpose(1, 2)
         if self.config.no_object_embedding:
@@ -388,22 +397,6 @@ class Sam2Model(nn.Module):
         if self.config.latents_2d:
             memory = self.spatial_perceiver(memory, features.grid)
         return memory
-
-
-def _trunk(config: ModelConfig) -> Hiera | RepViT:
-    """Raises ConfigError."""
-    if config.backbone == "repvit_m1":
-        return RepViT(config.embed_dim, config.stages)
-    if config.backbone != "hiera":
-        raise ConfigError(f"backbone is {config.backbone!r}: expected 'hiera' or 'repvit_m1'")
-    return Hiera(
-        config.embed_dim,
-        config.num_heads,
-        config.stages,
-        config.window_spec,
-        config.global_blocks,
-        config.background_size,
-    )
 
 
 def _embedding(*shape: int) -> nn.Parameter:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sam2s_model.errors import CheckpointError
 from sam2s_model.paths import expanded
-from sam2s_model.published.sha256 import verify
+from sam2s_model.published.sha256 import file_sha256, verify
 from sam2s_model.published.shards import file_in
 from sam2s_model.published.similar import similar_name, similar_path
 
@@ -16,6 +16,11 @@ META = "https://dl.fbaipublicfiles.com/segment_anything_2"
 EDGETAM = "https://github.com/facebookresearch/EdgeTAM/raw/7711e012a30a2402c4eaab637bdb00a521302c91/checkpoints"
 GIVE = "the path of a .pt or .safetensors file, or a name of `sam2s checkpoint list`"
 SURGSAM2 = "https://github.com/jinlab-imvr/Surgical-SAM-2"
+EFFICIENTTAM = "https://huggingface.co/yunyangx/efficient-track-anything"
+MEDSAM2 = "https://huggingface.co/wanglab/MedSAM2"
+CATARACTSAM2 = "https://arxiv.org/abs/2603.21566"
+SAM3 = "https://huggingface.co/facebook/sam3"
+SAM_LICENCE = "SAM License"  # of its own, not Apache: the page has its text
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,9 @@ class Published:
     model: name of the configuration that the file must turn out to be
     url: of the file; "" where it can only be got from `page`, by hand
     size: bytes; sha256: hex digest; None where it is not known
+    purpose: what it is for, in a few words
+    image_size: px, policy: of memory, that it was trained with; 0 and "": those of its model. They are the defaults of a
+        file that is known by its sha256, or by its name in the cache folder
     """
 
     name: str
@@ -36,18 +44,57 @@ class Published:
     size: int | None = None
     sha256: str | None = None
     note: str = ""
+    purpose: str = ""
+    image_size: int = 0
+    policy: str = ""
 
 
 def _sam2(folder: str, page: str, files: dict[str, tuple[int, str | None]]) -> list[Published]:
     return [
-        Published(name, f"{name}.pt", name, "Apache-2.0", page, f"{META}/{folder}/{name}.pt", size, sha256)
+        Published(
+            name, f"{name}.pt", name, "Apache-2.0", page, f"{META}/{folder}/{name}.pt", size, sha256, purpose="anything"
+        )
         for name, (size, sha256) in files.items()
     ]
 
 
 def _surgsam2(name: str, model: str) -> Published:
-    note = "SurgSAM2, fine-tuned on EndoVis 2018; use image_size 512"
-    return Published(name, f"{name}.pth", model, "see the page", SURGSAM2, note=note)
+    note = "SurgSAM2, fine-tuned on EndoVis 2018"
+    return Published(
+        name,
+        f"{name}.pth",
+        model,
+        "see the page",
+        SURGSAM2,
+        note=note,
+        purpose="instruments",
+        image_size=512,
+        policy="efp",
+    )
+
+
+def _efficienttam(name: str, model: str, size: int | None, sha256: str | None, image_size: int = 0) -> Published:
+    url = f"{EFFICIENTTAM}/resolve/main/{name}.pt" if size else ""
+    return Published(
+        name,
+        f"{name}.pt",
+        model,
+        "Apache-2.0",
+        EFFICIENTTAM,
+        url,
+        size,
+        sha256,
+        "EfficientTAM",
+        "anything, light",
+        image_size,
+    )
+
+
+def _medsam2(name: str, purpose: str) -> Published:
+    note = "MedSAM2, a fine-tune of SAM 2.1 tiny"
+    return Published(
+        name, f"{name}.pt", "sam2.1_hiera_tiny", "CC-BY-SA-4.0", MEDSAM2, note=note, purpose=purpose, image_size=512
+    )
 
 
 def _published() -> list[Published]:
@@ -70,9 +117,38 @@ def _published() -> list[Published]:
         Published(
             "edgetam", "edgetam.pt", "edgetam", "Apache-2.0", "https://github.com/facebookresearch/EdgeTAM",
             f"{EDGETAM}/edgetam.pt", 56116523, "ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df",
+            purpose="anything, light",
+        ),
+        _efficienttam(
+            "efficienttam_s", "efficienttam_s", 136375868,
+            "2b572be30d9e96ee29c8d785fe157c6b079ede7d56fbc8a3671d4120e63c89cd",
+        ),
+        _efficienttam(
+            "efficienttam_s_512x512", "efficienttam_s", 136379145,
+            "67b5840012737ed2c94a4cb8787c5c1b27b3a946045d2e602e65ef77230b6085", 512,
+        ),
+        _efficienttam(
+            "efficienttam_ti", "efficienttam_ti", 71616316,
+            "acbb17b28cca1f860acee09c9ecb6efdb732080dc7a85a07292c31813175fa7d",
+        ),
+        _efficienttam("efficienttam_ti_512x512", "efficienttam_ti", None, None, 512),
+        Published(
+            "sam3", "sam3.pt", "sam3", SAM_LICENCE, SAM3, "", 3450062241,
+            "9999e2341ceef5e136daa386eecb55cb414446a00ac2b55eb2dfd2f7c3cf8c9e",
+            "SAM 3; only its tracker is run, on a GPU; SAM 3.1 is another network, and is not run", "anything",
         ),
         _surgsam2("sam2.1_hiera_s_endo18", "sam2.1_hiera_small"),
         _surgsam2("sam2_hiera_s_endo18", "sam2_hiera_small"),
+        _medsam2("MedSAM2_latest", "organs, lesions"),
+        _medsam2("MedSAM2_2411", "organs, lesions"),
+        _medsam2("MedSAM2_CTLesion", "lesions in CT"),
+        _medsam2("MedSAM2_MRI_LiverLesion", "liver lesions in MRI"),
+        _medsam2("MedSAM2_US_Heart", "heart in ultrasound"),
+        Published(
+            "cataractsam2", "cataractsam2.pth", "sam2_hiera_large", "Apache-2.0", CATARACTSAM2,
+            note="CataractSAM-2, whose prompt encoder and mask decoder are tuned; save its file under this name",
+            purpose="cataract surgery",
+        ),
     ]  # fmt: skip
 
 
@@ -127,6 +203,21 @@ def published(name: str) -> Published:
     if name not in CATALOG:
         raise CheckpointError(f"no checkpoint {name!r} is published: expected one of {', '.join(CATALOG)}")
     return CATALOG[name]
+
+
+def published_as(path: Path) -> Published | None:
+    """The entry that a file is: by its size and sha256, or by its name in the cache folder; None for another file.
+
+    The sha256 is only worked out of a file of a known size, of which something would follow.
+    """
+    for entry in CATALOG.values():
+        if not (entry.image_size or entry.policy):
+            continue
+        if path == cache_folder() / entry.file:
+            return entry
+        if entry.sha256 and path.is_file() and path.stat().st_size == entry.size and file_sha256(path) == entry.sha256:
+            return entry
+    return None
 
 
 def resolve_checkpoint(given: str | Path) -> Path:

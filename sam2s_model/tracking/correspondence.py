@@ -15,7 +15,7 @@ from torch import Tensor
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.mask_decoder import Candidates, Decoded
-from sam2s_model.network.model import STRIDE, Sam2Model
+from sam2s_model.network.model import LOGITS_PER_PLACE, Sam2Model
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.tracking.memory import FrameStore, Note, View
 from sam2s_model.tracking.memory.bank import EMPTY
@@ -114,7 +114,7 @@ class Correspondence:
 
     def prompts(self, found: Propagated) -> tuple[Tensor, Tensor, Tensor]:
         """Box corners (N, 2, 2), px of the model input, x y, their labels (N, 2), and the dense prompt (N, 1, 4h, 4w)."""
-        scale = STRIDE // 4  # px of a cell
+        scale = self.model.config.stride / LOGITS_PER_PLACE  # px of a cell
         corners = boxes(found.inside).view(-1, 2, 2) * scale
         labels = _box_labels(device=corners.device).expand(len(corners), -1)
         return corners, labels, (found.soft - self.matching.threshold) * self.matching.gain

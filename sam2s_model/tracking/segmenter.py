@@ -17,7 +17,7 @@ from sam2s_model.acceleration.constants import constant
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import upload
 from sam2s_model.network.mask_decoder import Decoded, Stability
-from sam2s_model.network.model import STRIDE, Conditioned, Sam2Model
+from sam2s_model.network.model import LOGITS_PER_PLACE, Conditioned, Sam2Model
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.correspondence import Correspondence, Propagated
@@ -387,7 +387,7 @@ def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: 
         tokens=model.memory_tokens if remembers else 0,
         memory_dim=model.config.memory_dim,
         dim=model.config.dim if remembers else 0,
-        logits=(h * STRIDE // 4, w * STRIDE // 4),
+        logits=(LOGITS_PER_PLACE * h, LOGITS_PER_PLACE * w),
         kept=policy.kept,
         notes=notes,
     )

@@ -15,7 +15,11 @@ if TYPE_CHECKING:  # loads torch
 app = typer.Typer(no_args_is_help=True, help="Look into checkpoint files, download and convert them.")
 
 File = Annotated[str, typer.Argument(help="a .pt or .safetensors file, or a name of `sam2s checkpoint list`")]
+AllowExtra = Annotated[
+    bool, typer.Option("--allow-extra", help="leave out parts that the model does not have, and say which they are")
+]
 FAILED, INTERRUPTED = 1, 130  # as in `cli`
+WIDE = 132  # columns of a terminal on which the whole list has its place
 
 
 @app.command("list")
@@ -24,18 +28,30 @@ def list_() -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
+    from sam2s_model.config import MODELS
     from sam2s_model.published.catalog import CATALOG, cache_folder, how_to_get, packaged_checkpoints
 
-    columns = (Column(name, no_wrap=name != "where") for name in ("name", "size", "licence", "sha256", "where"))
-    table = Table(*columns, title=f"checkpoints, in {cache_folder()}")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    names = ("name", "for", "trained at", "size", "licence", "where", "sha256")
+    kept = len(names) if console.width >= WIDE else len(names) - 1  # on a narrow terminal the digests are left out
+    table = Table(
+        *(Column(name, no_wrap=name in ("name", "size", "sha256")) for name in names[:kept]),
+        title=f"checkpoints, in {cache_folder()}",
+    )
     for name, file in packaged_checkpoints().items():
-        table.add_row(name, _megabytes(file.stat().st_size), "Apache-2.0", "", "in the package")
+        row = (name, "", "", _megabytes(file.stat().st_size), "Apache-2.0", "in the package", "")
+        table.add_row(*row[:kept])
     for entry in CATALOG.values():
         place = cache_folder() / entry.file
         where = place.name if place.is_file() else "not here" if entry.url else "by hand"
         size = entry.size or (place.stat().st_size if place.is_file() else None)
-        table.add_row(entry.name, _megabytes(size), entry.licence, _trust(entry.sha256, place), where)
-    Console().print(table)
+        trained = f"{entry.image_size or MODELS[entry.model].image_size} px" + f", {entry.policy}" * bool(entry.policy)
+        digest = _trust(entry.sha256, place)
+        row = (entry.name, entry.purpose, trained, _megabytes(size), entry.licence, where, digest)
+        table.add_row(*row[:kept])
+    console.print(table)
     for entry in CATALOG.values():
         if not entry.url:
             print(f"{entry.name}: {entry.note}; {how_to_get(entry)}")
@@ -124,12 +140,13 @@ def inspect(
     as_json: Annotated[
         bool, typer.Option("--json", help="print everything as JSON, also all names of missing tensors")
     ] = False,
+    allow_extra: AllowExtra = False,
 ) -> None:
     """Say which model a file is a checkpoint of, what it holds and what it lacks."""
     from sam2s_model.checkpoint.describe import describe
     from sam2s_model.published.catalog import resolve_checkpoint
 
-    found = describe(resolve_checkpoint(file))
+    found = describe(resolve_checkpoint(file), allow_extra)
     if as_json:
         print(json.dumps(found.as_dict(), indent=2))
         return
@@ -149,6 +166,8 @@ def inspect(
         "input": f"{found.image_size} px",
         "stored": ", ".join(wrapped) or "as bare tensors",
         "not used": _some(found.beside) or "nothing",
+        "not read": "; ".join(found.not_read) or "nothing",
+        "left out": "; ".join(found.left_out) or "nothing",
         "metadata": ", ".join(f"{key}: {value}" for key, value in found.metadata.items()) or "none",
     }
     for name, value in rows.items():  # no table of rich, which cuts long values
@@ -187,6 +206,11 @@ def convert(
     base: Annotated[
         str, typer.Option(help="checkpoint of the whole model, for a file with a part of it, such as a mask decoder")
     ] = "",
+    to: Annotated[
+        str,
+        typer.Option(help="transformers: under the names of Sam2VideoModel, EdgeTamVideoModel, Sam3TrackerVideoModel"),
+    ] = "",
+    allow_extra: AllowExtra = False,
 ) -> None:
     """Check a checkpoint strictly, and write its tensors, without anything else, in another format."""
     from sam2s_model.checkpoint.convert import convert as write
@@ -194,8 +218,10 @@ def convert(
 
     done = write(
         resolve_checkpoint(source), target, half=half, int8=int8, int8_from=int8_from, image_size=image_size, force=force,
-        base=resolve_checkpoint(base) if base else None,
+        base=resolve_checkpoint(base) if base else None, to=to, allow_extra=allow_extra,
     )  # fmt: skip
     rounded = f", {done.in_eight_bits} of them in 8 bits" if done.in_eight_bits else ""
     lacking = f", without the {len(done.missing)} tensors that its source lacks" if done.missing else ""
     print(f"{target}: {done.model}, {done.tensors} tensors{rounded}, {_megabytes(done.size)}{lacking}")
+    if done.left_out:
+        print(f"left out, since {done.model} has no such parts: {'; '.join(done.left_out)}")

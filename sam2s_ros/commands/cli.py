@@ -43,7 +43,9 @@ Policy = Annotated[str, typer.Option(help=f"memory policy: auto, {', '.join(POLI
 ImageSize = Annotated[
     int,
     typer.Option(
-        min=0, max=4096, help="side of the square the network sees, px, a multiple of 32; 0: the checkpoint's own"
+        min=0,
+        max=4096,
+        help="side of the square the network sees, px, a multiple of 32, 14 or 16 by model; 0: the checkpoint's",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]

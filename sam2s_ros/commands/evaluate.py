@@ -71,7 +71,11 @@ Model = Annotated[str, typer.Option(help="name of the model; auto recognises it 
 Policy = Annotated[str, typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}")]
 ImageSize = Annotated[
     int,
-    typer.Option(min=0, max=4096, help="side of the network's input, px, a multiple of 32; 0: the checkpoint's own"),
+    typer.Option(
+        min=0,
+        max=4096,
+        help="side of the network's input, px, a multiple of 32, 14 or 16 by model; 0: the checkpoint's",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]

@@ -29,10 +29,14 @@ class Sam2Oracle(Oracle):
             "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": DELTA,
             "sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh": THRESHOLD,
         }
-        self._model = build_predictor(name, image_size, torch.device("cpu"), options)
-        self._model.load_state_dict(state, strict=True)
+        self._model = self._filled(state, name, image_size, options)
         self._images: list[Tensor] = []
         self._state: dict = {}
+
+    def _filled(self, state: dict[str, Tensor], name: str, image_size: int, options: dict) -> ExactPredictor:
+        model = build_predictor(name, image_size, torch.device("cpu"), options)
+        model.load_state_dict(state, strict=True)
+        return model
 
     @torch.inference_mode()
     def step(self, image: Tensor) -> dict[int, Answer]:

@@ -1,4 +1,4 @@
-"""An independent implementation: transformers' Sam2VideoModel and EdgeTamVideoModel, fed frame by frame.
+"""An independent implementation: transformers' video models of SAM 2, EdgeTAM and SAM 3, fed frame by frame.
 
 Where transformers differs from the published predictor (PyPI `sam2`, the other oracle, which needs none of this), it is
 set right:
@@ -7,16 +7,19 @@ set right:
 - a correction sees the mask that was there before, clamped to +-32, and its frame becomes conditioning
 - objects of one frame are remembered one by one: in a batch, one object's prompt binarises the masks of all
 - memories are kept in fp32 instead of bf16; whether prompted masks are binarised is an option
+- SAM 3's mask for a memory is stretched to 16 px a place after the sigmoid, as published; transformers does it before
 - pointer ages are divided by 15, as in a long video, on frames that were prompted too
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from oracle import DELTA, THRESHOLD, Answer, Click, Decoding, Oracle, Settings, watch_stability
+from seeded import config_of
 from torch import Tensor
 
 from sam2s_model.bench.peers.transformers_models import (
@@ -24,26 +27,28 @@ from sam2s_model.bench.peers.transformers_models import (
     EdgeTamVideoModel,
     Sam2VideoInferenceSession,
     Sam2VideoModel,
+    Sam3TrackerVideoInferenceSession,
+    Sam3TrackerVideoModel,
     edgetam_config,
     sam2_config,
+    sam3_config,
 )
-from sam2s_model.checkpoint.transformers_names import to_transformers
-from sam2s_model.config import ModelConfig
+from sam2s_model.checkpoint.transformers_names import kind_of, to_transformers
 
 
 class TransformersOracle(Oracle):
-    """state: state dict with published names; name: as in `sam2s_model.config`; image_size: px."""
+    """state: state dict with published names; name: as in `seeded.config_of`; image_size: px."""
 
     def __init__(self, state: dict[str, Tensor], name: str, image_size: int, settings: Settings):
-        config, edgetam = ModelConfig.from_name(name), name == "edgetam"
-        make, model, session = _MAKERS[edgetam]
+        config = config_of(name)
+        make, model, session = _MAKERS[kind_of(config)]
         decoder = dict(
             dynamic_multimask_via_stability=settings.stability,
             dynamic_multimask_stability_delta=DELTA,
             dynamic_multimask_stability_thresh=THRESHOLD,
         )
         self._model = model(make(config, image_size, **decoder)).eval()
-        self._model.load_state_dict(to_transformers(state, edgetam), strict=True)
+        self._model.load_state_dict(to_transformers(state, kind_of(config)), strict=True)
         self._model.watch(settings)
         self._session = session(video_height=image_size, video_width=image_size, dtype=torch.float32)
 
@@ -133,7 +138,7 @@ class _AsPublished:
         return super()._encode_new_memory(*args, is_mask_from_pts=is_mask_from_pts and self._binarise, **options)
 
 
-class _Sam2Model(_AsPublished, Sam2VideoModel):
+class _Exact(_AsPublished):
     def watch(self, settings: Settings) -> None:
         super().watch(settings)
         self.memory_encoder.register_forward_hook(self._keep)
@@ -153,11 +158,43 @@ class _Sam2Model(_AsPublished, Sam2VideoModel):
             super()._batch_encode_memories(inference_session=inference_session, frame_idx=frame_idx, **single)
 
 
+class _Sam2Model(_Exact, Sam2VideoModel):
+    pass
+
+
+class _Sam3Model(_Exact, Sam3TrackerVideoModel):
+    def watch(self, settings: Settings) -> None:
+        super().watch(settings)
+        self.memory_encoder.register_forward_pre_hook(_stretched)
+
+    def _encode_new_memory(self, *args, **options):
+        with _at_image_size(self):
+            return super()._encode_new_memory(*args, **options)
+
+
+@contextmanager
+def _at_image_size(model: Sam3TrackerVideoModel):
+    """Have `_encode_new_memory` see masks of the image's size as those that it wants, and not stretch their logits."""
+    prompts, quarter = model.prompt_encoder, model.image_size / 4
+    wanted, prompts.mask_input_size = prompts.mask_input_size, (quarter, quarter)
+    try:
+        yield
+    finally:
+        prompts.mask_input_size = wanted
+
+
+def _stretched(encoder, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    features, mask = inputs
+    size = [16 * side for side in features.shape[-2:]]
+    return features, F.interpolate(mask, size=size, mode="bilinear", antialias=True)
+
+
 class _EdgeTamModel(_AsPublished, EdgeTamVideoModel):
     pass
 
 
 _MAKERS = {
-    False: (sam2_config, _Sam2Model, Sam2VideoInferenceSession),
-    True: (edgetam_config, _EdgeTamModel, EdgeTamVideoInferenceSession),
+    "sam2": (sam2_config, _Sam2Model, Sam2VideoInferenceSession),
+    "edgetam": (edgetam_config, _EdgeTamModel, EdgeTamVideoInferenceSession),
+    "sam3": (sam3_config, _Sam3Model, Sam3TrackerVideoInferenceSession),
 }

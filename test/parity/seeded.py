@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+
+from sam2s_model.config import SAM3, ModelConfig
 
 TABLE = re.compile(r"(_embed|_window|_spatial|_enc|_ptr|_tokens?|_matrix|latents\w*|point_embeddings\.\d+)(\.weight)?$")
 GAINS = [
@@ -25,11 +28,34 @@ GAINS = [
         (r"\.mask_downsampler\.encoder\.12\.weight$", 4.0),  # in a memory, the mask counts as much as the features
         (r"\.token_mixer\.conv1?\.bn\.weight$", 0.6),  # 24 blocks of RepViT that neither grow nor fade
         (r"\.channel_mixer\.conv2\.bn\.weight$", 0.8),
+        (r"\.neck\.convs\.\d\.conv_[13]x[13]\.weight$", 1.4),  # features as large as those of the others
+        (r"\.neck\.convs\.0\.norm_1\.weight$", 4.0),
         (r"output_hypernetworks_mlps\.\d\.layers\.2\.weight$", 2.0),  # mask logits of some units
         (r"iou_prediction_head\.layers\.2\.weight$", 3.0),  # candidates whose predicted IoUs differ
         (r"pred_obj_score_head\.layers\.2\.weight$", 8.0),  # object scores away from 0
     )
 ]
+NARROW = {
+    # windows that reach over the edge, a table that is tiled and cut, blocks of both kinds
+    "sam3_narrow": replace(
+        SAM3,
+        embed_dim=64,
+        num_heads=2,
+        stages=(5,),
+        global_blocks=(2, 4),
+        window_spec=(7,),
+        mlp_dim=144,
+        position_side=5,
+    ),
+}
+"""Models of full depth after a narrow image encoder, by their names in the tests."""
+
+
+def config_of(name: str) -> ModelConfig:
+    """A configuration of `sam2s_model.config`, or a narrow one."""
+    return NARROW.get(name) or ModelConfig.from_name(name)
+
+
 SCORE_BIAS = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
 
 

@@ -18,16 +18,15 @@ import torch
 from comparison import HEADER, Comparison
 from oracle import INTERACTIVE, VOS, Answer, Click, Settings
 from scenario import FRAMES, Ours, play, scenario
-from seeded import seeded_weights
+from seeded import config_of, seeded_weights
 from torch import Tensor
 
-from sam2s_model.config import ModelConfig
 from sam2s_model.network.model import Sam2Model
 
 TOLERANCE = 1e-3
 TABLE = "parity: worst relative error of each quantity"
 LEAST_MARGIN = 5.0
-PACKAGES = {"sam2": ("sam2",), "transformers": ("transformers", "timm")}
+PACKAGES = {"sam2": ("sam2",), "transformers": ("transformers", "timm"), "efficienttam": ("sam2", "transformers")}
 IMAGE_HALF = Path(__file__).parents[3] / "shared" / "weights" / "sam2_hiera_tiny_image_part.fp16.pt"
 
 
@@ -54,11 +53,13 @@ class Case:
         return f"{name}-{self.size}-{self.first}-{self.settings.name}"
 
 
-TINY, REAL, EDGETAM = "sam2.1_hiera_tiny", "sam2_hiera_tiny", "edgetam"
+TINY, REAL, EDGETAM, SAM3 = "sam2.1_hiera_tiny", "sam2_hiera_tiny", "edgetam", "sam3_narrow"
 QUICK = {
     Case(TINY, 256, "point", INTERACTIVE, seed=0, bias=0.0): ("sam2", "transformers"),
     Case(REAL, 256, "point", VOS, seed=9, bias=-2.8, real=True): ("sam2",),
     Case(EDGETAM, 256, "mask", VOS, seed=1, bias=0.0): ("transformers",),
+    Case("efficienttam_ti", 256, "point", VOS, seed=1, bias=5.2): ("efficienttam",),
+    Case(SAM3, 252, "point", INTERACTIVE, seed=1, bias=3.0): ("transformers",),
 }
 FULL = {
     Case(TINY, 256, "mask", VOS, seed=1, bias=0.0): ("sam2",),
@@ -109,7 +110,7 @@ def test_what_is_forgotten_shows():
     images, clicks = scenario(case.size, case.first, case.frames)
     published = list(play(Ours(model, case.settings), images, clicks))
     for change in (dict(num_memories=6), dict(max_pointers=15), dict(pointer_span=16)):
-        model.config = replace(ModelConfig.from_name(case.model), **change)
+        model.config = replace(config_of(case.model), **change)
         found = Comparison.of(list(play(Ours(model, case.settings), images, clicks)), published).errors
         assert min(found.logits, found.score, found.pointer) > 10 * TOLERANCE, (change, found)
 
@@ -136,7 +137,7 @@ def our_run(case: Case) -> Run:
 
 def build(case: Case) -> tuple[Sam2Model, dict[str, Tensor]]:
     """The case's model in fp32, and its weights. Skips the test where published weights are asked for and not there."""
-    model = Sam2Model(ModelConfig.from_name(case.model), case.size).eval().requires_grad_(False)
+    model = Sam2Model(config_of(case.model), case.size).eval().requires_grad_(False)
     weights = seeded_weights(model.state_dict(), case.seed, case.bias)
     if case.real:
         if not IMAGE_HALF.is_file():

@@ -37,7 +37,9 @@ def check_peer(name: str, config: ModelConfig) -> None:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         raise ConfigError(f"peer {name} needs {' and '.join(missing)}, not installed: {command}")
-    published = {known for known in MODELS if "_hiera_" in known} | ({"edgetam"} if name == "transformers" else set())
+    published = {known for known in MODELS if "_hiera_" in known} | (
+        {"edgetam", "sam3"} if name == "transformers" else set()
+    )
     if config.name not in published or config != MODELS[config.name]:
         raise ConfigError(f"peer {name} has no {config.name}: expected one of {', '.join(sorted(published))}")
 

@@ -1,4 +1,4 @@
-"""transformers' Sam2VideoModel and EdgeTamVideoModel, configured like ours.
+"""transformers' Sam2VideoModel, EdgeTamVideoModel and Sam3TrackerVideoModel, configured like ours.
 
 EdgeTamVideoModel takes its backbone from timm, without weights.
 """
@@ -28,6 +28,11 @@ from transformers import (
     Sam2VideoInferenceSession,
     Sam2VideoModel,
     Sam2VisionConfig,
+    Sam3TrackerVideoConfig,
+    Sam3TrackerVideoInferenceSession,
+    Sam3TrackerVideoModel,
+    Sam3VisionConfig,
+    Sam3ViTConfig,
     TimmWrapperConfig,
 )
 from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoInferenceSession
@@ -37,8 +42,11 @@ __all__ = [
     "EdgeTamVideoModel",
     "Sam2VideoInferenceSession",
     "Sam2VideoModel",
+    "Sam3TrackerVideoInferenceSession",
+    "Sam3TrackerVideoModel",
     "edgetam_config",
     "sam2_config",
+    "sam3_config",
 ]
 
 
@@ -73,6 +81,30 @@ def edgetam_config(config: ModelConfig, image_size: int, **decoder) -> EdgeTamVi
     return EdgeTamVideoConfig(vision_config=vision, **_shared(config, image_size, decoder))
 
 
+def sam3_config(config: ModelConfig, image_size: int, **decoder) -> Sam3TrackerVideoConfig:
+    """Configure SAM 3's tracker; the image encoder normalises as published, with 1e-5, where transformers has 1e-6.
+
+    decoder: options of the mask decoder that are not transformers' own
+    """
+    grid = image_size // config.stride
+    backbone = Sam3ViTConfig(
+        hidden_size=config.embed_dim,
+        intermediate_size=config.mlp_dim,
+        num_hidden_layers=sum(config.stages),
+        num_attention_heads=config.num_heads,
+        image_size=image_size,
+        patch_size=config.stride,
+        window_size=config.window_spec[0],
+        global_attn_indexes=list(config.global_blocks),
+        pretrain_image_size=config.position_side * config.stride,
+        layer_norm_eps=config.norm_eps,
+    )
+    vision = Sam3VisionConfig(
+        backbone_config=backbone, backbone_feature_sizes=[[grid * zoom] * 2 for zoom in (4, 2, 1)]
+    )
+    return Sam3TrackerVideoConfig(vision_config=vision, **_shared(config, image_size, decoder))
+
+
 def _feature_sizes(image_size: int) -> list[list[int]]:
     return [[image_size // stride] * 2 for stride in (4, 8, 16)]
 
@@ -84,5 +116,5 @@ def _shared(config: ModelConfig, image_size: int, decoder: dict) -> dict:
         mask_decoder_config=decoder,
         enable_occlusion_spatial_embedding=config.no_object_embedding,
         enable_temporal_pos_encoding_for_object_pointers=config.pointer_time,
-        memory_attention_rope_feat_sizes=[image_size // 16, image_size // 16],
+        memory_attention_rope_feat_sizes=[image_size // config.stride, image_size // config.stride],
     )

@@ -15,11 +15,20 @@ from sam2s_model.bench.peers.transformers_models import (
     EdgeTamVideoModel,
     Sam2VideoInferenceSession,
     Sam2VideoModel,
+    Sam3TrackerVideoInferenceSession,
+    Sam3TrackerVideoModel,
     edgetam_config,
     sam2_config,
+    sam3_config,
 )
-from sam2s_model.checkpoint.transformers_names import to_transformers
+from sam2s_model.checkpoint.transformers_names import kind_of, to_transformers
 from sam2s_model.network.model import Sam2Model
+
+_KINDS = {
+    "sam2": (Sam2VideoModel, sam2_config, Sam2VideoInferenceSession),
+    "edgetam": (EdgeTamVideoModel, edgetam_config, EdgeTamVideoInferenceSession),
+    "sam3": (Sam3TrackerVideoModel, sam3_config, Sam3TrackerVideoInferenceSession),
+}
 
 
 class TransformersPeer(Peer):
@@ -27,14 +36,10 @@ class TransformersPeer(Peer):
 
     def __init__(self, model: Sam2Model, weights: dict[str, Tensor]):
         super().__init__(model)
-        edgetam = model.name == "edgetam"
-        kind, make, session = (
-            (EdgeTamVideoModel, edgetam_config, EdgeTamVideoInferenceSession)
-            if edgetam
-            else (Sam2VideoModel, sam2_config, Sam2VideoInferenceSession)
-        )
-        self._model = kind(make(model.config, model.image_size)).eval().requires_grad_(False)
-        self._model.load_state_dict(to_transformers(weights, edgetam), strict=True)
+        kind = kind_of(model.config)
+        their, make, session = _KINDS[kind]
+        self._model = their(make(model.config, model.image_size)).eval().requires_grad_(False)
+        self._model.load_state_dict(to_transformers(weights, kind), strict=True)
         self._model.to(device=model.device, dtype=model.dtype)
         device = model.device
         self._session = session(

@@ -44,9 +44,9 @@ def _one_convolution(lateral: Tensor, lateral_bias: Tensor, head: Tensor, head_b
 
 
 class ImageEncoder(nn.Module):
-    """trunk: an image to four maps; neck: four maps to three of equal width."""
+    """trunk: an image to maps; neck: these to three of equal width, of which the finer two may be empty."""
 
-    def __init__(self, trunk: nn.Module, neck: FpnNeck):
+    def __init__(self, trunk: nn.Module, neck: nn.Module):
         super().__init__()
         self.trunk = trunk
         self.neck = neck

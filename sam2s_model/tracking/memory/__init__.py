@@ -21,6 +21,8 @@ from sam2s_model.tracking.memory.matching import Matching
 from sam2s_model.tracking.memory.none import PreviousMask
 from sam2s_model.tracking.memory.occlusion import OcclusionAware
 from sam2s_model.tracking.memory.policy import Part, Policy, Pruning, Selection
+from sam2s_model.tracking.memory.refine import Refine
+from sam2s_model.tracking.memory.sam3 import Sam3Selection
 from sam2s_model.tracking.memory.samurai import Samurai
 from sam2s_model.tracking.memory.slm import ShortLong
 from sam2s_model.tracking.memory.tsms import SplitHalfPruning
@@ -57,6 +59,8 @@ POLICIES: dict[str, Callable[[ModelConfig, TrackerConfig], Policy]] = {
     "samurai": lambda model, options: Samurai(model),
     "distractor": lambda model, options: DistractorAware(model),
     "occlusion": lambda model, options: OcclusionAware(model),
+    "refine": lambda model, options: Refine(model),
+    "sam3": lambda model, options: Sam3Selection(model),
     "slm": lambda model, options: ShortLong(model, _pruning(options, "none")),
     "match": lambda model, options: Match(model, match=Matching.of(options)),
     "fifo+match": partial(_fifo, match=True),
@@ -85,7 +89,9 @@ __all__ = [
     "Part",
     "Policy",
     "PreviousMask",
+    "Refine",
     "Rows",
+    "Sam3Selection",
     "Samurai",
     "Selection",
     "ShortLong",

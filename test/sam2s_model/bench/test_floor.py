@@ -60,7 +60,7 @@ def test_floors_are_those_worked_out_by_hand(name: str, size: int):
         assert seconds(name, size, objects, CPU) == pytest.approx(expected, rel=0.06, abs=0.005)
 
 
-@pytest.mark.parametrize("name", ["sam2s_pico", "sam2s_nano", TINY, EDGETAM])
+@pytest.mark.parametrize("name", ["sam2s_pico", "sam2s_nano", TINY, EDGETAM, "efficienttam_s"])
 def test_the_least_is_less_than_what_is_done(name: str):
     """And not of another order: a part is at most a third cheaper, the memory attention of small memories by two thirds."""
     shape = Shape(512, 2, 7, 16, 2, matched=9)

@@ -22,6 +22,9 @@ CASES = {
     "small, windows that pad": (MODELS["sam2_hiera_small"], 288, 2, 3, 2),
     "base plus": (MODELS["sam2.1_hiera_base_plus"], 224, 2, 2, 1),
     "edgetam": (MODELS["edgetam"], 512, 7, 16, 1),
+    "efficienttam, windows that pad": (MODELS["efficienttam_ti"], 512, 7, 16, 1),
+    "sam3": (MODELS["sam3"], 1008, 7, 16, 2),
+    "sam3, windows that pad": (MODELS["sam3"], 672 + 14, 2, 3, 1),
 }
 
 
@@ -33,7 +36,7 @@ def run_and_count(config: ModelConfig, size: int, memories: int, pointers: int, 
         codes = torch.zeros(objects, memories, dtype=torch.long)
         pointer, ages = torch.zeros(objects, pointers, config.dim), torch.zeros(objects, pointers)
         present = torch.ones(objects, dtype=torch.bool)
-        mask = torch.zeros(objects, 1, size, size)
+        mask = torch.zeros(objects, 1, *(16 * side for side in model.grid))
 
     def counted(run):
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):

@@ -15,7 +15,7 @@ from sam2s_model.checkpoint import load_model, read_checkpoint
 from sam2s_model.checkpoint.convert import convert
 from sam2s_model.checkpoint.describe import describe
 from sam2s_model.checkpoint.recognition import known_shapes
-from sam2s_model.checkpoint.transformers_names import from_transformers, to_transformers
+from sam2s_model.checkpoint.transformers_names import from_transformers, kind_of, to_transformers
 from sam2s_model.config import MODELS
 from sam2s_model.errors import CheckpointError
 from sam2s_model.network.model import MEMORY_PARTS
@@ -163,12 +163,12 @@ def test_lora_is_named_with_how_to_merge_it(state, save, tmp_path):
 def test_names_of_transformers_there_and_back(name):
     torch.manual_seed(0)
     state = {k: torch.rand(shape) for k, shape in known_shapes(MODELS[name]).items()}
-    back = from_transformers(to_transformers(state, name == "edgetam"))
+    back = from_transformers(to_transformers(state, kind_of(MODELS[name])))
     assert set(back) == set(state) and all(torch.equal(back[k], v) for k, v in state.items())
 
 
 def test_files_and_folders_that_transformers_saved(state, tmp_path):
-    theirs = {k: v.clone() for k, v in to_transformers(state, edgetam=False).items()}
+    theirs = {k: v.clone() for k, v in to_transformers(state, "sam2").items()}
     once = {
         k: v for k, v in theirs.items() if k != "shared_image_embedding.positional_embedding"
     }  # saved once, since it is shared

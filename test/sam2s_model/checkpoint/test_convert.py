@@ -7,10 +7,13 @@ import resource
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sam2s_model.checkpoint import load_model, read_checkpoint
 from sam2s_model.checkpoint.convert import convert
-from sam2s_model.config import PICO
+from sam2s_model.checkpoint.describe import describe
+from sam2s_model.checkpoint.recognition import known_shapes
+from sam2s_model.config import MODELS, PICO
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.published.sha256 import file_sha256
@@ -174,3 +177,62 @@ def test_a_full_disk_leaves_nothing(save, state, tmp_path, suffix):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+
+
+@pytest.mark.parametrize("name", ["sam2s_pico", "edgetam"])
+def test_names_of_transformers_and_back(save, tmp_path, name):
+    torch.manual_seed(0)
+    state = {k: torch.rand(shape) for k, shape in known_shapes(MODELS[name]).items()}
+    theirs, back = tmp_path / "theirs.safetensors", tmp_path / "back.pt"
+    done = convert(save(state), theirs, to="transformers")
+    names = set(load_file(theirs))
+    assert done.tensors == len(names) and {"vision_encoder.neck.convs.0.weight", "no_memory_embedding"} < names
+    assert convert(theirs, back).model == name
+    found = read_checkpoint(back).state
+    assert set(found) == set(state) and all(torch.equal(found[k], v) for k, v in state.items())
+
+
+def test_what_transformers_has_no_place_for_is_refused(state, save, tmp_path):
+    torch.manual_seed(0)
+    light = {k: torch.rand(shape) for k, shape in known_shapes(MODELS["efficienttam_ti"]).items()}
+    half = {k: v for k, v in state.items() if not k.startswith(MEMORY_PARTS)}
+    cases = [
+        (light, dict(to="transformers"), CheckpointError, "cannot have transformers' names: it has no such model"),
+        (half, dict(to="transformers"), CheckpointError, r"names: it lacks \d+ tensors"),
+        (
+            {**state, "long_term_tpos_enc": torch.ones(1, 1, 1, 32)}, dict(to="transformers"), CheckpointError,
+            "it has an embedding",
+        ),
+        (state, dict(to="onnx"), ConfigError, "--to is 'onnx': expected 'transformers'"),
+        (state, dict(to="transformers", int8=True), ConfigError, "which stores no 8-bit weights"),
+    ]  # fmt: skip
+    for content, options, kind, words in cases:
+        with pytest.raises(kind, match=words):
+            convert(save(content), tmp_path / "never.safetensors", **options)
+
+
+def test_parts_that_nobody_knows_are_left_out_when_asked_for(state, save, tmp_path):
+    extra = {
+        "class_token": torch.ones(1, 96),
+        "text_head.layers.0.weight": torch.ones(5, 96),
+        "text_head.layers.1.weight": torch.ones(7, 5),
+        "text_head.layers.0.bias": torch.ones(5),
+    }
+    path = save({**state, **extra})
+    with pytest.raises(
+        CheckpointError, match="is sam2s_pico with parts .*--allow-extra leaves them out.*4 unexpected: class_token"
+    ):
+        load_model(path, device="cpu")
+    said = (
+        "class_token (1 tensor, 96 numbers: (1, 96))",
+        "text_head.layers.N (3 tensors, 520 numbers: (5, 96), (5,), (7, 5))",
+    )
+    with pytest.warns(UserWarning, match="is sam2s_pico and more, which is left out: class_token .*; text_head"):
+        model = load_model(path, device="cpu", allow_extra=True)
+    assert model.has_memory and all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert describe(path, allow_extra=True).left_out == said
+    assert convert(path, tmp_path / "clean.pt", allow_extra=True).left_out == said
+    assert load_model(tmp_path / "clean.pt", device="cpu").has_memory
+    less = {k: v for k, v in {**state, **extra}.items() if k != "no_obj_ptr"}
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(CheckpointError, match="1 missing: no_obj_ptr"):
+        load_model(save(less), device="cpu", allow_extra=True)

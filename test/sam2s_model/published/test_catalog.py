@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import sam2s_model
-from sam2s_model.config import MODELS
+from sam2s_model.config import MODELS, POLICY_NAMES
 from sam2s_model.errors import CheckpointError
 from sam2s_model.published import catalog
 from sam2s_model.published.catalog import (
@@ -42,14 +42,15 @@ def test_every_entry_is_complete():
     for name, entry in CATALOG.items():
         assert entry.name == name and entry.model in MODELS and entry.licence and entry.page.startswith("https://")
         assert name not in MODELS or entry.model == name
+        assert entry.purpose and entry.policy in ("", *POLICY_NAMES) and entry.image_size in (0, 512)
         if entry.url:
             assert entry.url.startswith("https://") and entry.url.endswith(f"/{entry.file}")
             assert entry.size > 1_000_000 and (entry.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", entry.sha256))
     digests = [entry.sha256 for entry in CATALOG.values() if entry.sha256]
-    assert len(set(digests)) == len(digests) == 8
+    assert len(set(digests)) == len(digests) == 12
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name in CATALOG])
+@pytest.mark.parametrize("name", [name for name in MODELS if name in CATALOG and name != "sam3"])
 def test_sizes_fit_the_models(name):
     """A file has 4 bytes for each number of the model, and names and a pickle around them."""
     from sam2s_model.checkpoint.recognition import without_weights
@@ -162,6 +163,27 @@ def test_an_unknown_sha256_is_trusted_at_first_use(cache):
     sha256_file(file).write_text("what is this\n")
     with pytest.raises(CheckpointError, match="does not begin with a sha256 of 64 hex digits"):
         resolve_checkpoint(HAND)
+
+
+def test_a_published_file_is_used_as_it_was_trained(cache, tmp_path, monkeypatch):
+    from sam2s_model.checkpoint import load_model
+    from sam2s_model.published.catalog import packaged_checkpoints, published_as
+
+    pico = packaged_checkpoints()["sam2s_pico"]
+    entry = Published(
+        "ours", "ours.safetensors", "sam2s_pico", "MIT", "https://x", "", pico.stat().st_size, file_sha256(pico),
+        image_size=128, policy="efp",
+    )  # fmt: skip
+    assert published_as(pico) is None and load_model(pico, device="cpu").image_size == 192
+    monkeypatch.setitem(CATALOG, "ours", entry)
+    model = load_model(pico, device="cpu")
+    assert (model.image_size, model.config.policy) == (128, "efp")
+    assert load_model(pico, device="cpu", image_size=64).image_size == 64, "what is asked for comes first"
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(pico.read_bytes()[:-1] + b"x")
+    assert published_as(other) is None
+    (cache / "sam2_hiera_s_endo18.pth").touch()
+    assert published_as(cache / "sam2_hiera_s_endo18.pth").policy == "efp", "there its name says what it is"
 
 
 def test_the_stored_sha256_is_one_that_sha256sum_checks(tmp_path):

@@ -33,8 +33,10 @@ def narrow(config: ModelConfig) -> Sam2Model:
         decoder_mlp=64,
         decoder_heads=4,
         memory_ffn=64,
+        mlp_dim=64,
     )
-    model = Sam2Model(config, SIDE).eval().requires_grad_(False)
+    side = SIDE if SIDE % config.stride == 0 else 7 * config.stride
+    model = Sam2Model(config, side).eval().requires_grad_(False)
     model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(4.0)
     for name, parameter in model.named_parameters():
         if name.endswith("proj.bias") or "tpos_enc" in name:

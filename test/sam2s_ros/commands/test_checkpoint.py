@@ -238,6 +238,10 @@ def test_list_says_where_to_get_what_cannot_be_downloaded(cache, capsys):
     assert sam2s("list") == 0
     shown = capsys.readouterr().out
     assert all(f"│ {name} " in shown for name in [*CATALOG, "sam2s_pico"])
+    (row,) = (line for line in shown.splitlines() if "│ efficienttam_s_512x512 " in line)
+    assert "anything, light" in row and "512 px" in row and "Apache-2.0" in row and "136.4 MB" in row
+    (row,) = (line for line in shown.splitlines() if "│ sam3 " in line)
+    assert "SAM License" in row and "1008 px" in row and "by hand" in row
     assert "get sam2.1_hiera_s_endo18.pth from https://github.com/jinlab-imvr/Surgical-SAM-2 and put it into" in shown
     assert not cache.exists()
 
@@ -245,7 +249,8 @@ def test_list_says_where_to_get_what_cannot_be_downloaded(cache, capsys):
 @pytest.mark.parametrize("arguments, words", [
     (["download", "sam2s_tiny"], "checkpoint 'sam2s_tiny' is in the package: there is nothing to download"),
     (["inspect", "sam2s_tinny"], "'sam2s_tinny' does not exist: did you mean 'sam2s_tiny'"),
-    (["download", "sam3"], "no checkpoint 'sam3' is published: expected one of sam2.1_hiera_tiny"),
+    (["download", "sam4"], "no checkpoint 'sam4' is published: expected one of sam2.1_hiera_tiny"),
+    (["download", "sam3"], "cannot be downloaded from here: get sam3.pt from https://huggingface.co/facebook/sam3"),
     (["download", "sam2_hiera_s_endo18"], "cannot be downloaded from here: get sam2_hiera_s_endo18.pth from https://"),
     (["download", "edgetam", "--mirror", "nfs://x"], "mirror 'nfs://x' is not one to download from"),
     (["inspect", "edgetam"], "get it with `sam2s checkpoint download edgetam`"),

@@ -1,0 +1,72 @@
+"""SAM 3's memory selection (arXiv 2511.16719, its "temporal disambiguation"), for each object as in SAM3-DMS (arXiv 2601.09699)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sam2s_model.tracking.memory.bank import EMPTY
+from sam2s_model.tracking.memory.evidence import Evidence
+from sam2s_model.tracking.memory.layout import Note
+from sam2s_model.tracking.memory.policy import Policy, Selection
+from sam2s_model.tracking.memory.view import View
+
+
+@dataclass(frozen=True)
+class Sam3Selection(Policy):
+    """The prompted frames, the frame before, and the newest of those frames that were seen well, `num_memories - 1` in all.
+
+    A frame counts as seen well when max(0, 2 sigmoid(object logit) - 1) x predicted IoU is above `min_score`. Memories are coded
+    by their order, and so are pointers: those of the frames that were seen well among the newest `max_pointers - 1`, and of the
+    memories. Unlike the published code, which takes the mean over all objects, and looks for pointers in all past frames, too.
+    """
+
+    min_score: float = 0.01
+
+    @property
+    def kept(self) -> tuple[tuple[str, int], ...]:
+        return (("seen", self.window),)
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        return (Note("seen_frames", (self.pointer_window,), torch.int64, EMPTY),)
+
+    def select(self, view: View, now: int) -> Selection:
+        newest, seen = self.newest_and_kept(view, now, "seen")
+        chosen = self.selection(view, now, self.prompted_frames(view, now), newest, seen, pointed=seen)
+        return self._pointers_in_order(view, now, chosen)
+
+    def remember(self, view: View, evidence: Evidence) -> None:
+        seen = score(evidence) > self.min_score
+        view.keep("seen", view.frames("seen").argmin(1), seen, evidence)
+        time = view.time(evidence.frame)
+        frames = view.note("seen_frames")
+        # a frame that is done again, after a prompt on an earlier one, is not there twice
+        frames = torch.where(frames >= time, EMPTY, frames)
+        view.write_note("seen_frames", frames)
+        view.write_note_slot("seen_frames", frames.argmin(1), time.expand(len(view)), seen)
+
+    def prompted(self, view: View, evidence: Evidence) -> None:
+        frames = view.note("seen_frames")
+        view.write_note("seen_frames", torch.where(frames >= view.time(evidence.frame), EMPTY, frames))
+
+    def _pointers_in_order(self, view: View, now: int, chosen: Selection) -> Selection:
+        """Of the newest frames' pointers those of frames that were seen well and of the one before; coded by their order."""
+        prompted = chosen.pointer_columns < view.layout.conditioning
+        there = torch.ones_like(prompted) if chosen.pointer_allowed is None else chosen.pointer_allowed
+        frames = view.bank.pointer_frames[view.index[:, None], chosen.pointer_columns]
+        seen = (frames[:, :, None] == view.note("seen_frames")[:, None]).any(2) | (frames == view.time(now) - 1)
+        allowed = there & (prompted | seen)
+        own = allowed & ~prompted
+        newer = (frames[:, None] > frames[:, :, None]) & own[:, None]  # than each, among those that count
+        order = (newer.sum(2) + 1).float()
+        return Selection(
+            chosen.spatial, chosen.pointer_columns, torch.where(own, order, chosen.ages), allowed, chosen.short
+        )
+
+
+def score(evidence: Evidence) -> Tensor:
+    """(N,) 0..1: how well an object was seen."""
+    return (2 * evidence.object_logit.sigmoid() - 1).clamp(min=0) * evidence.predicted_iou
