@@ -18,7 +18,7 @@ import yaml
 
 from sam2s_model.checkpoint.reading import CLASSES
 from sam2s_model.device import resolve_device, resolve_dtype
-from sam2s_model.errors import ConfigError, TrainingError
+from sam2s_model.errors import TrainingError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.batches import batch, clip_numbers, opened
 from sam2s_model.training.clip import Clip

@@ -78,7 +78,6 @@ class Rig:
         return order, pair.tolist(), int(pair[int(rng.integers(len(pair)))])
 
     def _pose(self, i: int, seconds: float) -> Pose:
-        config = self._config
         cycle, share = self._cycle(seconds)
         keys = self._keys(i, cycle)
         keys[-1] = self._keys(i, cycle + 1)[0]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from stand_in import cuda, on_cuda
 
-from sam2s_model.config import MODELS, PICO, TrackerConfig
+from sam2s_model.config import MODELS, TrackerConfig
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.tracker import Tracker
