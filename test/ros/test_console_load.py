@@ -84,5 +84,6 @@ def test_a_stopped_browser_does_not_slow_the_tracker(graph, start, tmp_path):
         f"console: {100 * share:.0f} % of a core, {rate / 1024:.0f} KiB/s to a page, {len(ages) / SECONDS:.1f} frames/s"
     )
     print(f"age of a picture when it was sent: p50 {np.percentile(ages, 50):.0f}, p95 {np.percentile(ages, 95):.0f} ms")
-    assert len(loaded) > 0.9 * RATE * SECONDS, "masks of nearly all images"
+    print(f"masks in {SECONDS:g} s: {len(alone)} alone, {len(loaded)} with the console")
+    assert len(loaded) > 0.95 * len(alone), "as many masks as without it"
     assert p99[1] - p99[0] < ALLOWED
