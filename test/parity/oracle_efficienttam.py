@@ -1,6 +1,6 @@
 """EfficientTAM of independent parts: transformers' VitDet before the tracker of PyPI `sam2`, in which its code began.
 
-Of EfficientTAM's own there is the neck alone (two convolutions, each with a normalisation after it); the tracker has the options of
+Its own is the neck alone, two convolutions with a normalisation after each; the tracker has the options of
 SAM 2.0, and no finer features.
 """
 

@@ -1,4 +1,4 @@
-"""What is held in memory over a long stream: this project's tracker beside transformers' streaming, on the same frames."""
+"""What is held in memory over a long stream: this tracker beside transformers' streaming, on the same frames."""
 
 from __future__ import annotations
 
