@@ -64,6 +64,7 @@ def test_both_halves_as_programs_without_complex_numbers(config, warm):
             torch.testing.assert_close(own, plain, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.full
 @torch.no_grad()
 def test_an_encoder_of_machine_code(tmp_path):
     if not shutil.which("g++"):
