@@ -181,11 +181,11 @@ def _mask_decoder(config: ModelConfig, places: int) -> int:
     block = 4 * _linear(tokens, dim, dim) + _attention(tokens, tokens, dim) + across(tokens, places)
     block += 2 * _linear(tokens, dim, config.decoder_mlp) + across(places, tokens)
     up = 4 * _linear(places, dim, dim // 4) + 4 * _linear(ZOOM[1] * places, dim // 4, dim // 8)
-    heads = 4 * (2 * _linear(1, dim, dim) + _linear(1, dim, dim // 8))  # a small network for each mask
-    scores = 4 * _linear(1, dim, dim) + _linear(1, dim, 4) + _linear(1, dim, 1)
+    # a small network for each of four masks, for their IoUs and for the object's score; as wide as the widest, being one batch
+    networks = 6 * (2 * _linear(1, dim, dim) + _linear(1, dim, max(dim // 8, 4)))
     mask = _linear(ZOOM[0] * places, dim // 8, 1)
     pointer = _linear(1, dim, config.dim) + 2 * _linear(1, config.dim, config.dim)
-    return 2 * block + across(tokens, places) + up + heads + scores + mask + pointer
+    return 2 * block + across(tokens, places) + up + networks + mask + pointer
 
 
 def _memory_encoder(config: ModelConfig, places: int) -> int:

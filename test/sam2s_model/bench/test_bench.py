@@ -112,7 +112,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys):
             "peer transformers has no sam2s_pico: expected one of edgetam, ",
         ),
         (["--model", "sam2s_pico", "--policy", "slm", "--size", "64"], "policy is 'slm', but sam2s_pico has no "),
-        (["--model", "sam3"], "model 'sam3' is not known"),
+        (["--model", "sam4"], "model 'sam4' is not known"),
     ):
         assert main(["bench", *options]) == 2
         error = capsys.readouterr().err
@@ -123,8 +123,8 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(NEEDED, "sam2", (("torch", "no_such_module"), "pip install sam2"))
     with pytest.raises(ConfigError, match="peer sam2 needs no_such_module, not installed: pip install sam2"):
         check_peer("sam2", TINY)
-    with pytest.raises(ConfigError, match="peer is 'sam3': expected one of transformers, sam2, "):
-        check_peer("sam3", TINY)
+    with pytest.raises(ConfigError, match="peer is 'sam4': expected one of transformers, sam2, "):
+        check_peer("sam4", TINY)
 
 
 def test_rates_of_the_machine():

@@ -35,6 +35,8 @@ LIKE_OTHERS = {
     "sam2_hiera_base_plus",
     "sam2_hiera_large",
     "sam2.1_hiera_large",
+    "efficienttam_s",
+    "sam3",
 }  # more of the same layers
 OPTIONS = dict(long_term_min_iou=0.0, lost_after=0.1, min_similarity=-1.0, prompt_history=6)
 
@@ -136,7 +138,7 @@ def test_other_precisions_and_sizes(precision, policy):
 def test_every_model(name):
     """Captured, and with one wait a step, for whose memory is trained and for whose is not."""
     with torch.device("meta"):
-        model = Sam2Model(MODELS[name], SIDE).eval().requires_grad_(False)
+        model = Sam2Model(MODELS[name], SIDE + -SIDE % MODELS[name].size_step).eval().requires_grad_(False)
     with cuda() as device:
         tracker = Tracker(on_cuda(model, torch.bfloat16), config=TrackerConfig(prompt_history=1))
         for i, frame in enumerate(images()):
