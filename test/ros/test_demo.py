@@ -136,7 +136,7 @@ def test_a_child_that_dies_ends_the_demo(begin_demo, tmp_path):
     demo = begin_demo(tmp_path / "out", source="scene:?width=128&height=96&frames=100000")
     demo.wait_for_output("playing at", 90)
     started = children(demo.popen.pid)
-    (tracker,) = (pid for pid in started if b"tracker_node" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    (tracker,) = (pid for pid in started if b"sam2s_ros.tracker.node" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(tracker, signal.SIGKILL)
     assert demo.wait(20) == 1
     assert "tracker ended with exit code -9; the last lines of" in demo.output and "sha256" in demo.output, demo.output
