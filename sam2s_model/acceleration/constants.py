@@ -13,6 +13,13 @@ import torch
 Made = TypeVar("Made")
 KEPT = 16  # of each function, those last asked for
 _asked_for: ContextVar[list | None] = ContextVar("asked_for", default=None)
+_caches: list[Callable[[], None]] = []  # what empties each of them
+
+
+def forget_all() -> None:
+    """Drop every constant; who holds one keeps it. They are made anew when they are next asked for."""
+    for clear in _caches:
+        clear()
 
 
 @contextmanager
@@ -57,6 +64,8 @@ def constant(make: Callable[..., Made]) -> Callable[..., Made]:
         made = made_of(*arguments, device=device, **options)
         finish(device)
         return made
+
+    _caches.append(kept.cache_clear)
 
     @wraps(make)
     def known(*arguments, device: torch.device | str | None = None, **options) -> Made:

@@ -17,7 +17,6 @@ Not here: CUDA's own kernels and their choice, the time anything takes, and what
 from __future__ import annotations
 
 import ctypes
-import gc
 import itertools
 import os
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ import work
 from torch.utils._python_dispatch import TorchDispatchMode
 from work import Event, Graph, Machine, Memory, Stream, machine, place
 
-from sam2s_model.acceleration import attention
+from sam2s_model.acceleration import attention, constants
 
 CUDA, META = 1, 14  # numbers of c10::DeviceType
 DEVICE, HOST = torch.device("cuda:0"), torch.device("cpu")
@@ -363,12 +362,7 @@ class _InStream:
 
 def _forget_what_is_kept() -> None:
     """What the project makes once for a device is of the device before: constants, and ways of attention that were measured."""
-    for kept in [
-        known
-        for known in gc.get_objects()
-        if type(known) is type(_rule) and known.__module__ == "sam2s_model.acceleration.constants"
-    ]:
-        kept.cache_clear()
+    constants.forget_all()
     attention._fastest.clear()
 
 

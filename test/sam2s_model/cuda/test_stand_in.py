@@ -9,6 +9,8 @@ import torch
 from stand_in import cuda, joined
 from work import Fault
 
+from sam2s_model.acceleration.constants import constant
+
 
 @pytest.fixture
 def device():
@@ -229,3 +231,16 @@ def test_a_thread_of_its_own_has_its_own_stream(device):
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(work).result() is not torch.cuda.current_stream()
+
+
+def test_constants_of_the_device_before_are_forgotten():
+    """Also after the collector was told to look at nothing that is there, as a node does."""
+    ones, made = constant(lambda device: torch.ones(3, device=device)), []
+    try:
+        for _ in range(2):
+            with cuda():
+                made += [ones(device="cuda:0"), ones(device="cuda:0")]
+                gc.freeze()
+    finally:
+        gc.unfreeze()
+    assert made[0] is made[1] and made[2] is made[3] and made[1] is not made[2]
