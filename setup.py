@@ -138,8 +138,13 @@ setup(
     packages=[],  # CMake says what is installed
     setup_requires=requirements("build") + ([] if ROS_SOURCED else requirements(f"ros-{ROS_DISTRO}-build")),
     install_requires=requirements("runtime") + ([] if ROS_SOURCED else requirements(f"ros-{ROS_DISTRO}")),
-    extras_require={"test": requirements("test"), "lint": requirements("lint"), "ray": requirements("ray"),
-                    "console": requirements("console"), "browser": requirements("browser")},
+    extras_require={
+        "test": requirements("test"),
+        "lint": requirements("lint"),
+        "ray": requirements("ray"),
+        "console": requirements("console"),
+        "browser": requirements("browser"),
+    },
     entry_points={"console_scripts": ["sam2s = sam2s_ros.commands.cli:main"]},
     cmdclass={"build_ext": CMakeBuild},
     distclass=BinaryDistribution,

@@ -109,7 +109,7 @@ def mean_class_iou(areas: np.ndarray) -> float:
 
 
 def mean_iou(areas: np.ndarray) -> float:
-    """mIoU of semantic segmentation: intersections and unions are summed over frames, then the mean over classes.
+    """MIoU of semantic segmentation: intersections and unions are summed over frames, then the mean over classes.
 
     areas: (T, C, 3)
     """

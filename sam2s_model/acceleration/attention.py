@@ -31,7 +31,7 @@ class Values:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor | Values, mask: Tensor | None = None) -> Tensor:
-    """q (1 or B, Q, dim), k (B, K, dim), v (B, K, value_dim), mask (B, 1, K) -> (B, Q, value_dim), by torch's kernels.
+    """Q (1 or B, Q, dim), k (B, K, dim), v (B, K, value_dim), mask (B, 1, K) -> (B, Q, value_dim), by torch's kernels.
 
     mask: bool, or what is added to the scores
     """

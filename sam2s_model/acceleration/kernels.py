@@ -36,10 +36,12 @@ def _tried(device: torch.device, dtype: torch.dtype) -> bool:
         masks = torch.zeros(1, 1, 16, 16, device=device)
         fill_holes(masks, 2, 0.1)
         stamp, rows, notes = (torch.zeros(shape, device=device, dtype=torch.int64) for shape in ((), 1, 1))
-        looks, iou = torch.zeros(1, 16, device=device), torch.zeros(1, device=device)
+        appearances, iou = torch.zeros(1, 16, device=device), torch.zeros(1, device=device)
         present = iou > 0
-        judge(x[:, :, :, None].view(1, 16, 4, 4), masks, present, rows, stamp, looks, notes, notes.clone(), 1, 0.5)
-        learn(looks, masks, iou, present, rows, stamp, looks.clone(), notes, notes.clone(), 0.5, 2)
+        judge(
+            x[:, :, :, None].view(1, 16, 4, 4), masks, present, rows, stamp, appearances, notes, notes.clone(), 1, 0.5
+        )
+        learn(appearances, masks, iou, present, rows, stamp, appearances.clone(), notes, notes.clone(), 0.5, 2)
         mask_to_remember(masks, 32, 32, False, dtype)
         compose(masks, masks[:, 0, 0, 0] > 0, torch.ones(1, device=device, dtype=torch.uint8), 32, 32, -1.0)
     except Exception as problem:  # of Triton, of the compilers that it starts, of a driver that is too old
@@ -79,7 +81,7 @@ def rotate_(x: Tensor, table: Tensor, before: int = 0, after: int = 0) -> Tensor
     schema="(Tensor x, Tensor y, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor)",
 )
 def add_norm(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x (1 or B, ..., C) + y (B, ..., C), and its normalisation over the channels."""
+    """X (1 or B, ..., C) + y (B, ..., C), and its normalisation over the channels."""
     from sam2s_model.acceleration import triton_kernels as kernels
 
     x, y = x.contiguous(), y.contiguous()
@@ -222,22 +224,22 @@ def judge(
     """As `Reidentification.judge`: features (1, dim, h, w), logits (N, 1, c h, c w), present (N,), index (N,) of rows of the notes.
 
     stamp: 0-d int64; lost_after: ns; least: similarity
-    Returns looks (N, dim), similarity (N,), and of each object whether it was asked, rejected, and is still present.
+    Returns appearances (N, dim), similarity (N,), and of each object whether it was asked, rejected, and is still present.
     """
     from sam2s_model.acceleration import triton_kernels as kernels
 
     features, logits = _places_in_a_row(features), logits.contiguous()
     (_, channels, height, width), n = features.shape, len(logits)
-    looks, similarity = prototype.new_empty(n, channels), prototype.new_empty(n)
+    appearances, similarity = prototype.new_empty(n, channels), prototype.new_empty(n)
     asked, rejected, remains = (torch.empty_like(present) for _ in range(3))
     to_place = features.stride(3) if width > 1 else features.stride(2)
     kernels.judge[(n,)](
-        features, logits, present.view(torch.uint8), index, stamp, prototype, taught, last_visible, looks, similarity,
+        features, logits, present.view(torch.uint8), index, stamp, prototype, taught, last_visible, appearances, similarity,
         asked.view(torch.uint8), rejected.view(torch.uint8), remains.view(torch.uint8), height * width, width, logits.shape[3],
         features.stride(1), to_place, lost_after, least, float("nan"), logits.shape[3] // width, channels, _power(channels),
         max(1, TILE // _power(channels)),
     )  # fmt: skip
-    return looks, similarity, asked, rejected, remains
+    return appearances, similarity, asked, rejected, remains
 
 
 @judge.register_fake
@@ -250,11 +252,11 @@ def _(features, logits, present, index, stamp, prototype, taught, last_visible, 
 @torch.library.custom_op(
     "sam2s::learn",
     mutates_args=("prototype", "taught", "last_visible"),
-    schema="(Tensor looks, Tensor logits, Tensor iou, Tensor present, Tensor index, Tensor stamp, Tensor(a!) prototype, "
+    schema="(Tensor appearances, Tensor logits, Tensor iou, Tensor present, Tensor index, Tensor stamp, Tensor(a!) prototype, "
     "Tensor(b!) taught, Tensor(c!) last_visible, float least, int memory) -> ()",
 )
 def learn(
-    looks: Tensor,
+    appearances: Tensor,
     logits: Tensor,
     iou: Tensor,
     present: Tensor,
@@ -269,15 +271,15 @@ def learn(
     """As `Reidentification.learn`: the notes, of all rows, are written to. least: predicted IoU; memory: frames."""
     from sam2s_model.acceleration import triton_kernels as kernels
 
-    channels, logits = looks.shape[1], logits.contiguous()
-    kernels.learn[(len(looks),)](
-        looks, logits, iou, present.view(torch.uint8), index, stamp, prototype, taught, last_visible, logits[0].numel(), least,
+    channels, logits = appearances.shape[1], logits.contiguous()
+    kernels.learn[(len(appearances),)](
+        appearances, logits, iou, present.view(torch.uint8), index, stamp, prototype, taught, last_visible, logits[0].numel(), least,
         memory, channels, _power(channels), TILE,
     )  # fmt: skip
 
 
 @learn.register_fake
-def _(looks, logits, iou, present, index, stamp, prototype, taught, last_visible, least, memory) -> None:
+def _(appearances, logits, iou, present, index, stamp, prototype, taught, last_visible, least, memory) -> None:
     pass
 
 

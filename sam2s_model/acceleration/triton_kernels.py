@@ -201,7 +201,7 @@ def mask_to_remember(logits, out, height, width, out_height, out_width, BINARISE
 
 @triton.jit
 def judge(
-    features, logits, present, index, stamp, prototype, taught, last_visible, looks, similarity, asked, rejected, remains,
+    features, logits, present, index, stamp, prototype, taught, last_visible, appearances, similarity, asked, rejected, remains,
     places, columns, width, to_channel, to_place, lost_after, least, nan,
     CELL: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -229,7 +229,7 @@ def judge(
     # what is summed of features without their mean, since both are linear
     look = summed - total / places * tl.sum(area, 0)
     look = look / tl.maximum(tl.sqrt(tl.sum(look * look, 0)), 1e-12)
-    tl.store(looks + i * CHANNELS + channel, look, mask=there)
+    tl.store(appearances + i * CHANNELS + channel, look, mask=there)
     row = tl.load(index + i)
     known = tl.load(prototype + row * CHANNELS + channel, mask=there, other=0.0)
     lengths = tl.maximum(tl.sqrt(tl.sum(look * look, 0)), 1e-8) * tl.maximum(tl.sqrt(tl.sum(known * known, 0)), 1e-8)
@@ -246,7 +246,7 @@ def judge(
 
 @triton.jit
 def learn(
-    looks, logits, iou, present, index, stamp, prototype, taught, last_visible, pixels, least, memory,
+    appearances, logits, iou, present, index, stamp, prototype, taught, last_visible, pixels, least, memory,
     CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """See `kernels.learn`. A program takes one object."""
@@ -262,9 +262,9 @@ def learn(
     sure = seen & (tl.load(iou + i) >= least)
     frames = tl.load(taught + row)
     known = tl.load(prototype + row * CHANNELS + channel, mask=there, other=0.0)
-    step = (tl.load(looks + i * CHANNELS + channel, mask=there, other=0.0) - known) / tl.minimum(frames + 1, memory).to(
-        tl.float32
-    )
+    step = (tl.load(appearances + i * CHANNELS + channel, mask=there, other=0.0) - known) / tl.minimum(
+        frames + 1, memory
+    ).to(tl.float32)
     if sure:
         tl.store(prototype + row * CHANNELS + channel, known + step, mask=there)
         tl.store(taught + row, frames + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, List, Optional
+from typing import Annotated
 
 import typer
 
@@ -14,22 +14,22 @@ from sam2s_model.config import POLICY_NAMES
 def bench(
     context: typer.Context,
     model: Annotated[
-        Optional[List[str]],
+        list[str] | None,
         typer.Option(
             help="name of a model, with random weights; repeatable; default: sam2.1_hiera_tiny, or the checkpoints"
         ),
     ] = None,
     checkpoint: Annotated[
-        Optional[List[Path]], typer.Option(help="a file, or a name of `sam2s checkpoint list`; repeatable")
+        list[Path] | None, typer.Option(help="a file, or a name of `sam2s checkpoint list`; repeatable")
     ] = None,
     size: Annotated[
-        List[int], typer.Option(min=0, max=4096, help="side of the network's input, px; repeatable; 0: its own")
+        list[int], typer.Option(min=0, max=4096, help="side of the network's input, px; repeatable; 0: its own")
     ] = [0],
-    objects: Annotated[List[int], typer.Option(min=1, max=16, help="tracked at once; repeatable")] = [1],
+    objects: Annotated[list[int], typer.Option(min=1, max=16, help="tracked at once; repeatable")] = [1],
     dtype: Annotated[
-        List[str], typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU); repeatable")
+        list[str], typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU); repeatable")
     ] = ["auto"],
-    policy: Annotated[List[str], typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}; repeatable")] = [
+    policy: Annotated[list[str], typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}; repeatable")] = [
         "auto"
     ],
     compiled: Annotated[
@@ -47,7 +47,7 @@ def bench(
         bool, typer.Option("--machine", help="only measure how fast this machine multiplies and copies")
     ] = False,
     output: Annotated[
-        Optional[Path], typer.Option(help="JSON file for the figures; a plot of that name is put beside it")
+        Path | None, typer.Option(help="JSON file for the figures; a plot of that name is put beside it")
     ] = None,
 ) -> None:
     """Time steps of the tracker, all combinations of the options, beside the least that they could take on this machine.

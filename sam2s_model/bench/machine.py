@@ -80,7 +80,7 @@ def _matmul(side: int, precision: str, device: torch.device) -> float:
 
 
 def _best(run: Callable[[], object], device: torch.device) -> float:
-    """s of the fastest run of as many as the budget allows, at least two after the first."""
+    """S of the fastest run of as many as the budget allows, at least two after the first."""
     times: list[float] = []
     end = time.perf_counter() + BUDGET
     while len(times) < 3 or time.perf_counter() < end:

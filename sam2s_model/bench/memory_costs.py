@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, List
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -105,8 +105,8 @@ def published_growth(model: Sam2Model) -> int:
 
 def main(
     name: Annotated[str, typer.Argument(help="of a model")] = "sam2.1_hiera_tiny",
-    size: Annotated[List[int], typer.Option(help="side of the input, px; repeatable")] = [512, 1024],
-    policy: Annotated[List[str], typer.Option(help="default: all; repeatable")] = list(POLICY_NAMES),
+    size: Annotated[list[int], typer.Option(help="side of the input, px; repeatable")] = [512, 1024],
+    policy: Annotated[list[str], typer.Option(help="default: all; repeatable")] = list(POLICY_NAMES),
     steps: Annotated[int, typer.Option(help="also time as many steps of each policy, which take turns")] = 0,
     precision: Annotated[
         str, typer.Option(help="of the steps: fp32 or bf16; keys and bytes do not depend on it")

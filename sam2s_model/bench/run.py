@@ -163,7 +163,7 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
 def _in_turns(
     tracker: Tracker, peer: Peer | None, image: np.ndarray, steps: int, timed: PartTimer | nullcontext
 ) -> tuple[list[float], list[dict[str, float]], list[float]]:
-    """ms of our steps, of their parts where they are timed, and of the peer's steps."""
+    """Ms of our steps, of their parts where they are timed, and of the peer's steps."""
     spent, parts, spent_by_peer = [], [], []
     with timed as timer:
         for _ in range(steps):

@@ -70,7 +70,7 @@ class PartTimer:
             delattr(owner, name)
 
     def take(self) -> dict[str, float]:
-        """ms of each part since the last time this was asked."""
+        """Ms of each part since the last time this was asked."""
         spent = dict.fromkeys((part for _, part, _ in self._methods), 0.0)
         for part, begin, end in self._marks:
             spent[part] += self._between(begin, end)

@@ -25,7 +25,7 @@ from sam2s_model.published.shards import files_of
 
 
 @dataclass(frozen=True)
-class Description:
+class CheckpointDescription:
     """A file that is a checkpoint of a known model.
 
     size: bytes; sha256: hex digest of the file; metadata: of safetensors
@@ -64,7 +64,7 @@ class Description:
         return dataclasses.asdict(self)
 
 
-def describe(path: str | Path, allow_extra: bool = False) -> Description:
+def describe(path: str | Path, allow_extra: bool = False) -> CheckpointDescription:
     """Read a file, recognise it and compare it with its model. Raises CheckpointError as `load_model` does.
 
     allow_extra: leave out what the model does not have, and say what it was
@@ -80,7 +80,7 @@ def describe(path: str | Path, allow_extra: bool = False) -> Description:
     parameters = dict(without_weights(config).named_parameters())
     entry = published_as(path)
     digest, in_eight_bits = file_sha256(path), frozenset(stored.eight_bit)
-    return Description(
+    return CheckpointDescription(
         path=str(path),
         format=stored.format,
         size=sum(file.stat().st_size for file in files_of(path)),

@@ -100,7 +100,7 @@ def _measured(configuration: dict[str, Any]) -> dict[str, Any]:
 
 
 def changed_settings(first: dict[str, Any], other: dict[str, Any]) -> dict[str, list[Any]]:
-    """name -> its two values, for all settings of two configurations that differ; settings in settings are "a.b"."""
+    """Name -> its two values, for all settings of two configurations that differ; settings in settings are "a.b"."""
     names = [name for name in dict.fromkeys([*first, *other]) if first.get(name) != other.get(name)]
     out = {}
     for name in names:

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol as Interface
+from typing import Protocol
 
 import numpy as np
 
 from sam2s_model.evaluation.clicks import correction, first_prompt
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.recording import Frame, Truth
@@ -44,14 +44,14 @@ class Step:
         return tracks.mask(object_id) if object_id in tracks.object_ids else np.zeros(tracks.size, bool)
 
 
-class Prompted(Interface):
+class Prompted(Protocol):
     """The answer to prompts on a frame: one id for each, and all objects there with the prompts in effect."""
 
     object_ids: Sequence[int]
     tracks: Tracks
 
 
-def follow(tracker: Tracker, recording: Iterable[Frame], protocol: Protocol) -> Iterator[Step]:
+def follow(tracker: Tracker, recording: Iterable[Frame], protocol: EvaluationProtocol) -> Iterator[Step]:
     """Track a recording from its first frame to its last, or to `protocol.frames`.
 
     Objects beyond the tracker's `max_objects` are never prompted. Raises what the tracker raises.
@@ -75,7 +75,11 @@ def appeared(truth: Truth | None, ids: dict[int, int], start: str) -> list[int]:
 
 
 def prompt_objects(
-    prompt: Callable[[list[Prompt]], Prompted], truth: Truth, new: list[int], ids: dict[int, int], protocol: Protocol
+    prompt: Callable[[list[Prompt]], Prompted],
+    truth: Truth,
+    new: list[int],
+    ids: dict[int, int],
+    protocol: EvaluationProtocol,
 ) -> Tracks:
     """Start the objects `new` on the frame of `truth`, and correct them with the protocol's clicks.
 

@@ -16,7 +16,7 @@ from itertools import accumulate, islice
 import numpy as np
 
 from sam2s_model.evaluation.follow import Step
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.recordings.recording import Frame, Recording, Truth
 from sam2s_model.tracks import Tracks
 
@@ -75,7 +75,7 @@ def newest_arrived(times: Sequence[int], deliveries: Sequence[Delivery]) -> list
 
 
 def live_steps(
-    recording: Recording, log: LiveLog, protocol: Protocol
+    recording: Recording, log: LiveLog, protocol: EvaluationProtocol
 ) -> Iterator[tuple[Frame, Step | None, Step | None]]:
     """(frame, delivered, streaming) of each frame that was shown, in order.
 
@@ -130,7 +130,7 @@ class PackedTruth:
         return np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
 
 
-def prompt_frames(recording: Recording, protocol: Protocol) -> dict[int, PackedTruth]:
+def prompt_frames(recording: Recording, protocol: EvaluationProtocol) -> dict[int, PackedTruth]:
     """Index -> ground truth of all frames that objects can be prompted on, without their images."""
     packed = {f.index: PackedTruth(f.truth) for f in islice(recording, protocol.frames or None) if f.truth}
     return {index: truth for index, truth in packed.items() if truth.visible}

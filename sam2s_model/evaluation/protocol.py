@@ -8,7 +8,7 @@ from sam2s_model.config import check_options, option
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """The protocols of the literature. Raises ConfigError for a value out of its limits.
 
     DAVIS, SurgSAM2: a mask, davis. SAM2 and SAM2S: a mask, a box, or 1, 3 or 5 clicks. Each object is prompted on one

@@ -21,7 +21,7 @@ import numpy as np
 
 from sam2s_model import metrics
 from sam2s_model.evaluation.follow import Step
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.recordings.recording import Frame
 
 SINGLE = "#"  # begins the name of a class that is a single object
@@ -71,7 +71,7 @@ class Scorer:
     out not to be scored at the end: `finish` says so.
     """
 
-    def __init__(self, protocol: Protocol, classes: dict[int, str]):
+    def __init__(self, protocol: EvaluationProtocol, classes: dict[int, str]):
         self._protocol, self._classes = protocol, classes
         self.rows: list[Row] = []
         self.ids: dict[int, int] = {}

@@ -86,7 +86,7 @@ NETWORKS = {"sam2s_nano": _nano, "random tiny": _tiny}
 
 
 @dataclass(frozen=True)
-class Part:
+class CheckPart:
     """number: in the list of comparisons; alone: nothing else may use the GPU meanwhile; limit: s"""
 
     number: int

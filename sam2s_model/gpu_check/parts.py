@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from sam2s_model.gpu_check import computation, living, rollouts, speed
-from sam2s_model.gpu_check.part import Part
+from sam2s_model.gpu_check.part import CheckPart
 
 PARTS = (
-    Part(1, "device and attention kernels", computation.the_device),
-    Part(2, "networks in fp32", computation.networks_in_fp32),
-    Part(3, "networks in bf16 and fp16", computation.networks_in_half),
-    Part(4, "attention", computation.attention),
-    Part(5, "small operations", computation.small_operations),
-    Part(6, "every policy beside the CPU", rollouts.beside_the_cpu),
-    Part(7, "graphs beside single launches", rollouts.graphs),
-    Part(8, "captured again", rollouts.captured_again),
-    Part(9, "a capture that fails", rollouts.a_capture_that_fails),
-    Part(10, "deterministic", rollouts.deterministic),
-    Part(11, "waits of a step", rollouts.waits),
-    Part(12, "two trackers in two threads", living.two_threads),
-    Part(13, "want of memory", living.want_of_memory, alone=True),
-    Part(14, "long streams", living.long_streams, alone=True),
-    Part(15, "speed", speed.speeds, alone=True, limit=180.0),
-    Part(16, "each GPU", living.each_gpu, alone=True),
+    CheckPart(1, "device and attention kernels", computation.the_device),
+    CheckPart(2, "networks in fp32", computation.networks_in_fp32),
+    CheckPart(3, "networks in bf16 and fp16", computation.networks_in_half),
+    CheckPart(4, "attention", computation.attention),
+    CheckPart(5, "small operations", computation.small_operations),
+    CheckPart(6, "every policy beside the CPU", rollouts.beside_the_cpu),
+    CheckPart(7, "graphs beside single launches", rollouts.graphs),
+    CheckPart(8, "captured again", rollouts.captured_again),
+    CheckPart(9, "a capture that fails", rollouts.a_capture_that_fails),
+    CheckPart(10, "deterministic", rollouts.deterministic),
+    CheckPart(11, "waits of a step", rollouts.waits),
+    CheckPart(12, "two trackers in two threads", living.two_threads),
+    CheckPart(13, "want of memory", living.want_of_memory, alone=True),
+    CheckPart(14, "long streams", living.long_streams, alone=True),
+    CheckPart(15, "speed", speed.speeds, alone=True, limit=180.0),
+    CheckPart(16, "each GPU", living.each_gpu, alone=True),
 )
 BY_HAND = (
     "once by hand: compute-sanitizer --tool memcheck python -m sam2s_model.gpu_check 7 cuda:0; "

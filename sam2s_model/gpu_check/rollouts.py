@@ -23,7 +23,7 @@ GRAPHS_HELP = "set cuda_graphs to false until a newer torch or driver captures, 
 
 
 @dataclass(frozen=True)
-class Answer:
+class CheckedStep:
     """Of a step. logits: (N, 1, h, w) on the CPU, or None without objects"""
 
     logits: Tensor | None
@@ -33,7 +33,7 @@ class Answer:
 
 def follow(
     tracker: Tracker, images: list[np.ndarray], frames: int, queued: bool = False, prompts: bool = True
-) -> list[Answer]:
+) -> list[CheckedStep]:
     """A stream with two objects, of which one is corrected twice, once late, and the other named and, towards the end, removed."""
     height, width = images[0].shape[:2]
     box, other = (
@@ -61,11 +61,11 @@ def follow(
             if i == max(15, frames - 3):
                 tracks = tracker.remove(ids[:1])
         logits = tracker.outputs.logits.float().cpu() if tracker.outputs is not None else None
-        found.append(Answer(logits, tracks.label_map, list(tracks.states)))
+        found.append(CheckedStep(logits, tracks.label_map, list(tracks.states)))
     return found
 
 
-def agreement(got: list[Answer], expected: list[Answer]) -> tuple[float, float, float]:
+def agreement(got: list[CheckedStep], expected: list[CheckedStep]) -> tuple[float, float, float]:
     """Of two rollouts: the worst and the mean IoU of their frames, and the share of frames whose states are the same."""
     ious = [iou(a.label_map, b.label_map) for a, b in zip(got, expected)]
     return min(ious), float(np.mean(ious)), float(np.mean([a.states == b.states for a, b in zip(got, expected)]))

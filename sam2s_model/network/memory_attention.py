@@ -154,19 +154,19 @@ class RotaryAttention(nn.Module):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, table: Tensor, turn: KeyRotation, mask: Tensor | None = None
     ) -> Tensor:
-        """q (1 or B, HW, dim) and its rotary table, k and v (B, keys, key_dim), mask (B, 1, keys) -> (B, HW, dim)."""
+        """Q (1 or B, HW, dim) and its rotary table, k and v (B, keys, key_dim), mask (B, 1, keys) -> (B, HW, dim)."""
         q, k = rotate_(self.q_proj(q), table), rotate_(self.k_proj(k), *turn)
         if torch.is_grad_enabled():
             return self.out_proj(attend(q, k, self.v_proj(v), mask))
         return self._projected(q, k, v, mask)
 
     def of_itself(self, x: Tensor, table: Tensor) -> Tensor:
-        """x (B, HW, dim), each place looks at all, for inference -> (B, HW, dim)"""
+        """X (B, HW, dim), each place looks at all, for inference -> (B, HW, dim)"""
         q, k = rotate_(self._joined.product(x, self.q_proj, self.k_proj), table).chunk(2, dim=-1)
         return self._projected(q, k, x)
 
     def read(self, q: Tensor, k: Tensor, v: Values, table: Tensor, bias: Tensor | None) -> Tensor:
-        """q (1 or B, HW, dim), k (B, keys, dim), projected and turned, bias (B, 1, keys), for inference -> (B, HW, dim)"""
+        """Q (1 or B, HW, dim), k (B, keys, dim), projected and turned, bias (B, 1, keys), for inference -> (B, HW, dim)"""
         return self._projected(rotate_(self.q_proj(q), table), k, v, bias)
 
     def _projected(self, q: Tensor, k: Tensor, v: Tensor | Values, mask: Tensor | None = None) -> Tensor:

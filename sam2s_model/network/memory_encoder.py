@@ -22,7 +22,7 @@ class MemoryEncoder(nn.Module):
         self.out_proj = nn.Conv2d(dim, memory_dim, kernel_size=1)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """features (1, dim, h, w), mask (B, 1, 16h, 16w), already scaled to -10..10 -> (B, memory_dim, h, w)."""
+        """Features (1, dim, h, w), mask (B, 1, 16h, 16w), already scaled to -10..10 -> (B, memory_dim, h, w)."""
         x = self.pix_feat_proj(features) + self.mask_downsampler(mask)
         return self.out_proj(self.fuser(x))
 

@@ -22,7 +22,7 @@ class TwoWayTransformer(nn.Module):
         self._joined, self._of_image = Joined(), [_OfImage() for _ in range(depth + 1)]
 
     def forward(self, image: Tensor, image_position: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """image (B, HW, C), its position (1, HW, C), tokens (B, T, C) -> tokens, image, of the same shapes."""
+        """Image (B, HW, C), its position (1, HW, C), tokens (B, T, C) -> tokens, image, of the same shapes."""
         if not torch.is_grad_enabled():
             return self._read(image, image_position, tokens)
         queries, keys = tokens, image
@@ -58,7 +58,7 @@ class _OfImage:
     def __call__(
         self, image: Tensor, position: Tensor, keys: Attention, queries: Attention | None = None
     ) -> list[Tensor]:
-        """image (B, HW, C), position (1, HW, C) -> k, v of `keys` and q of `queries`, (B, HW, inner)."""
+        """Image (B, HW, C), position (1, HW, C) -> k, v of `keys` and q of `queries`, (B, HW, inner)."""
         placed = [keys.k_proj, *([queries.q_proj] if queries else [])]
         layers = [keys.v_proj, *placed]
         place = self._position(position, *(layer.weight for layer in placed), values=keys.v_proj.out_features)

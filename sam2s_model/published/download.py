@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from sam2s_model.errors import CheckpointError, DownloadError
 from sam2s_model.published.catalog import Published, cache_folder, how_to_get
-from sam2s_model.published.part import Part
+from sam2s_model.published.part import PartFile
 from sam2s_model.published.sha256 import file_sha256, store_sha256, stored_sha256, verify
 from sam2s_model.published.transfer import Cut, receive
 
@@ -55,7 +55,7 @@ def download(
     expected = entry.sha256 or stored_sha256(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with Part.open(target) as part:
+        with PartFile.open(target) as part:
             _receive_all(part, url, entry.size, progress, say, attempts, wait, timeout)
             return _accept(part, entry, expected, check)
     except OSError as error:  # of the folder: those of the network are dealt with
@@ -82,7 +82,7 @@ def source_url(entry: Published, mirror: str = "") -> str:
 
 
 def _receive_all(
-    part: Part,
+    part: PartFile,
     url: str,
     size: int | None,
     progress: Callable[[int, int | None], Any],
@@ -114,7 +114,7 @@ def _receive_all(
             raise
 
 
-def _accept(part: Part, entry: Published, expected: str | None, check: Callable[[Path], Any]) -> Path:
+def _accept(part: PartFile, entry: Published, expected: str | None, check: Callable[[Path], Any]) -> Path:
     """Give the complete file its name, if it is the right one."""
     digest = file_sha256(part.path)
     if expected is not None and digest != expected:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from sam2s_model.errors import CheckpointError
 
 
-class Part:
+class PartFile:
     """``NAME.part`` for a target ``NAME``, open and locked, with ``NAME.part.json``: {"url", "validator"}.
 
     validator: ETag or Last-Modified of the version that has arrived; "" if the server gave none, which cannot be resumed
@@ -25,7 +25,7 @@ class Part:
         self._note = self.path.with_name(self.path.name + ".json")
 
     @classmethod
-    def open(cls, target: Path) -> Part:
+    def open(cls, target: Path) -> PartFile:
         """Open or begin the part of a file. Raises CheckpointError while another process does, OSError."""
         path = target.with_name(target.name + ".part")
         file = open(path, "ab", buffering=0)  # unbuffered: a full disk is noticed where it is written to
@@ -38,7 +38,7 @@ class Part:
             raise CheckpointError(f"{path} is being written by another download") from None
         return cls(target, file)
 
-    def __enter__(self) -> Part:
+    def __enter__(self) -> PartFile:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from sam2s_model.errors import CheckpointError, DownloadError
-from sam2s_model.published.part import Part
+from sam2s_model.published.part import PartFile
 
 BLOCK = 1 << 18  # bytes
 TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # answers after which it is worth asking again
@@ -25,7 +25,7 @@ class Cut(Exception):
 
 
 def receive(
-    part: Part,
+    part: PartFile,
     url: str,
     size: int | None,
     progress: Callable[[int, int | None], Any],
@@ -72,7 +72,7 @@ class _SafeRedirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _refused(error: HTTPError, part: Part, url: str, offset: int) -> None:
+def _refused(error: HTTPError, part: PartFile, url: str, offset: int) -> None:
     """Return when the answer means that everything is there already; raise otherwise."""
     with error:
         if error.code == 416 and offset:
@@ -94,7 +94,7 @@ def _unreachable(error: Exception, url: str) -> Exception:
     return Cut(f"{urlsplit(url).hostname} cannot be reached ({reason or type(error).__name__})")
 
 
-def _begin(response: Any, part: Part, offset: int, say: Callable[[str], Any]) -> int | None:
+def _begin(response: Any, part: PartFile, offset: int, say: Callable[[str], Any]) -> int | None:
     """Prepare the part for what the server sends; return the size of the whole file, None if it is not told."""
     validator = _validator(response.headers)
     if response.status == 206 and offset:
@@ -120,13 +120,13 @@ def _number(pattern: str, text: str | None) -> int | None:
     return int(match[1]) if match else None
 
 
-def _check_space(part: Part, total: int | None) -> None:
+def _check_space(part: PartFile, total: int | None) -> None:
     needed, free = (total or 0) - part.size, shutil.disk_usage(part.path.parent).free
     if needed > free:
         raise DownloadError(f"{part.path.parent} has {free / 1e6:.0f} MB free, and {needed / 1e6:.0f} MB are needed")
 
 
-def _copy(response: Any, part: Part, total: int | None, progress: Callable[[int, int | None], Any]) -> None:
+def _copy(response: Any, part: PartFile, total: int | None, progress: Callable[[int, int | None], Any]) -> None:
     done = part.size
     progress(done, total)
     while True:

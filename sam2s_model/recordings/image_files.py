@@ -41,7 +41,8 @@ MOST_COLOURS = 64  # of a mask in colour; what has more is a picture
 
 def read_rgb(path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8 RGB, or None when the file is not an image. Alpha is dropped; of 16 bits those that are significant become 8
-    (`pixels.significant_bits`)."""
+    (`pixels.significant_bits`).
+    """
     data = _bytes_of(path)
     if data is None:
         return None

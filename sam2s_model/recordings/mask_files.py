@@ -67,7 +67,8 @@ class MaskFiles:
     @cached_property
     def reading(self) -> MaskReading:
         """How the values are read. Looks at all masks the first time, unless it is known. Raises SourceError for values that can be no
-        masks."""
+        masks.
+        """
         if isinstance(self._how, MaskReading):
             return self._how
         return _reading(self.name, self._seen, self._how)

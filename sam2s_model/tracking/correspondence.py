@@ -17,7 +17,7 @@ from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.mask_decoder import Candidates, Decoded
 from sam2s_model.network.model import LOGITS_PER_PLACE, Sam2Model
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
-from sam2s_model.tracking.memory import FrameStore, Note, View
+from sam2s_model.tracking.memory import BankView, FrameStore, PolicyState
 from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.memory.evidence import boxes
 from sam2s_model.tracking.memory.matching import Matching
@@ -54,9 +54,9 @@ class Correspondence:
         self.store = FrameStore(matching, ring, conditioning, h * w, model.config.dim, model.device, model.dtype)
         slots = conditioning + ring + matching.older
         self.notes = (
-            Note("labels", (slots, h * w, FINER * FINER), None),
-            Note("label_frames", (slots,), torch.int64, EMPTY),
-            Note("label_trust", (slots,)),
+            PolicyState("labels", (slots, h * w, FINER * FINER), None),
+            PolicyState("label_frames", (slots,), torch.int64, EMPTY),
+            PolicyState("label_trust", (slots,)),
         )
 
     @property
@@ -66,7 +66,7 @@ class Correspondence:
 
     # ---- before a frame is decoded
 
-    def propagate(self, view: View, frame: int, coarse: Tensor) -> Propagated:
+    def propagate(self, view: BankView, frame: int, coarse: Tensor) -> Propagated:
         """Labels of all rows of a view on a frame, from what is remembered of earlier ones. coarse: (1, dim, h, w)"""
         tokens = unit_tokens(coarse).to(self.model.dtype)
         time = view.time(frame)
@@ -84,7 +84,7 @@ class Correspondence:
         soft = F.interpolate(maps, size=(4 * self.grid[0], 4 * self.grid[1]), mode="bilinear")
         return Propagated(tokens, maps, soft, soft[:, 0] > self.matching.threshold)
 
-    def _labels_of(self, view: View, frames: Tensor, columns: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+    def _labels_of(self, view: BankView, frames: Tensor, columns: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """Where each object's label map of each of E frames is, (N, E), and how far to trust it, 0 where there is none."""
         held = view.bank.notes["label_frames"][view.rows]  # (N, slots)
         n, prompted = len(held), len(frames) - len(columns)
@@ -155,13 +155,15 @@ class Correspondence:
 
     # ---- after a frame was decoded
 
-    def start(self, view: View, frame: int, coarse: Tensor, logits: Tensor) -> None:
+    def start(self, view: BankView, frame: int, coarse: Tensor, logits: Tensor) -> None:
         """Begin with masks that were found without correspondences. logits: (N, 1, 4h, 4w)"""
         masks = (logits > 0).float()
         found = Propagated(unit_tokens(coarse), self._small(masks), masks, masks[:, 0] > 0)
         self.remember(view, frame, found, logits, logits.new_ones(len(view)), found.inside.flatten(1).any(1))
 
-    def remember(self, view: View, frame: int, found: Propagated, logits: Tensor, iou: Tensor, present: Tensor) -> None:
+    def remember(
+        self, view: BankView, frame: int, found: Propagated, logits: Tensor, iou: Tensor, present: Tensor
+    ) -> None:
         """Keep a tracked frame. logits: (N, 1, 4h, 4w); iou: (N,), predicted; present: (N,) bool
 
         It is trusted as far as its mask agrees with its map, times the IoU that the mask decoder expects.
@@ -177,7 +179,7 @@ class Correspondence:
         older = torch.arange(matching.older, device=slot.device) + self.conditioning + self.store.ring
         self._write(view, older, time, labels, trust, self.store.older_frames == time)
 
-    def prompted(self, view: View, column: int, frame: int, coarse: Tensor, logits: Tensor) -> None:
+    def prompted(self, view: BankView, column: int, frame: int, coarse: Tensor, logits: Tensor) -> None:
         """Keep a frame that one object was prompted on, in the column of its conditioning slot. logits: (1, 1, 4h, 4w)"""
         rows = range(len(view.bank))
         needed = view.bank.known[list(rows), : self.conditioning].ravel().tolist()
@@ -190,7 +192,7 @@ class Correspondence:
         self._write(view, older, time, labels, trust, self.store.older_frames == time)
 
     def _write(
-        self, view: View, columns: Tensor, time: Tensor, labels: Tensor, trust: Tensor, where: Tensor | None
+        self, view: BankView, columns: Tensor, time: Tensor, labels: Tensor, trust: Tensor, where: Tensor | None
     ) -> None:
         """Write what N objects are on a frame to some columns, (K,), those that are asked for, (K,) bool; None: all."""
         n, k = len(view), len(columns)

@@ -22,10 +22,10 @@ from sam2s_model.acceleration.graphs import Capture, Graphs, as_cuda_graphs
 from sam2s_model.device import as_tensor
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.tracking.history import Frame
+from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.holes import fill_holes
-from sam2s_model.tracking.outputs import Outputs, compose, readings
-from sam2s_model.tracking.presence import Reading
+from sam2s_model.tracking.outputs import Outputs, compose, predictions
+from sam2s_model.tracking.presence import Prediction
 from sam2s_model.tracking.segmenter import Segmenter
 
 PATIENCE = (
@@ -172,8 +172,13 @@ class GraphedStep:
         return self._features
 
     def track(
-        self, segmenter: Segmenter, frame: Frame, labels: Sequence[int], holes: int, following: np.ndarray | None = None
-    ) -> tuple[Outputs, list[Reading], np.ndarray]:
+        self,
+        segmenter: Segmenter,
+        frame: ProcessedFrame,
+        labels: Sequence[int],
+        holes: int,
+        following: np.ndarray | None = None,
+    ) -> tuple[Outputs, list[Prediction], np.ndarray]:
         """Track all objects into the frame that was encoded last.
 
         labels: of the objects, in the order of the bank's rows; holes: see `fill_holes`
@@ -197,10 +202,10 @@ class GraphedStep:
             torch.cuda.current_stream(
                 self._model.device
             ).synchronize()  # the one place where a step waits; the stream is the tracker's
-        return own, readings(summary), label_map.numpy().copy()
+        return own, predictions(summary), label_map.numpy().copy()
 
     def _tracking(
-        self, segmenter: Segmenter, frame: Frame, ids: list[int], holes: int
+        self, segmenter: Segmenter, frame: ProcessedFrame, ids: list[int], holes: int
     ) -> tuple[Hashable, Callable[[], tuple[Outputs, Tensor, Tensor]]]:
         """What tracks all objects into a frame, and the key that tells it: outputs, summary and label image, on the device."""
         clock = segmenter.clock(frame.index, self._time)
@@ -214,7 +219,7 @@ class GraphedStep:
 
         return (segmenter.generation, len(ids), clock.shapes, frame.size), track
 
-    def prepare(self, segmenter: Segmenter, newest: Frame, holes: int) -> None:
+    def prepare(self, segmenter: Segmenter, newest: ProcessedFrame, holes: int) -> None:
         """Capture now what the next step would stop for: what was run as it is, and could be captured. Nothing is tracked by it.
 
         Who calls this when nothing waits has steps that go on being launched kernel by kernel meanwhile, `PATIENCE` times at most.
@@ -229,7 +234,7 @@ class GraphedStep:
             with _unnoticed(segmenter):
                 self._trackers.prepare(key, track)
 
-    def track_again(self, segmenter: Segmenter, frame: Frame, object_ids: Sequence[int]) -> Outputs:
+    def track_again(self, segmenter: Segmenter, frame: ProcessedFrame, object_ids: Sequence[int]) -> Outputs:
         """Track some objects, whose rows follow one another, into an earlier frame: after a prompt that came late."""
         rows = segmenter.bank.rows(object_ids)
         self._time[0].fill_(frame.index)
@@ -243,7 +248,8 @@ class GraphedStep:
 
     def _run(self, key: Hashable, track: Callable[[], Any]) -> Any:
         """Replay what was captured of it; deterministic writes to an index make the host ask for the greatest one, which no
-        capture permits."""
+        capture permits.
+        """
         return track() if torch.are_deterministic_algorithms_enabled() else self._trackers.run(key, track)
 
     def forget(self) -> None:
@@ -262,7 +268,7 @@ class GraphedStep:
 
     @property
     def capture_seconds(self) -> tuple[float, ...]:
-        """s that the last captures took, of the image half and then of the tracking."""
+        """S that the last captures took, of the image half and then of the tracking."""
         return (*self._encoder.seconds, *self._trackers.seconds)
 
     def _set_labels(self, labels: Sequence[int]) -> None:

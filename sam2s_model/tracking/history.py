@@ -13,18 +13,18 @@ import numpy as np
 
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.network.image_features import ImageFeatures
-from sam2s_model.tracking.presence import Reading, Sight
+from sam2s_model.tracking.presence import ObjectHistory, Prediction
 from sam2s_model.tracks import Tracks
 
 
 @dataclass
-class Frame:
+class ProcessedFrame:
     """A processed frame.
 
     index: counts processed frames; stamp: ns; size: (H, W) of the image
     view: (H, W) bool, the endoscope's field, or None where none is asked for
-    readings, sights: what the model said and what was seen of each object that was tracked then
-    before: the sights of the frame before
+    predictions, histories: what the model said and what was seen of each object that was tracked then
+    before: the histories of the frame before
     """
 
     index: int
@@ -32,32 +32,39 @@ class Frame:
     size: tuple[int, int]
     features: ImageFeatures
     view: np.ndarray | None = None
-    readings: dict[int, Reading] = field(default_factory=dict)
-    sights: dict[int, Sight] = field(default_factory=dict)
-    before: dict[int, Sight] = field(default_factory=dict)
+    predictions: dict[int, Prediction] = field(default_factory=dict)
+    histories: dict[int, ObjectHistory] = field(default_factory=dict)
+    before: dict[int, ObjectHistory] = field(default_factory=dict)
     tracks: Tracks | None = None
 
-    def saved(self) -> Frame:
+    def saved(self) -> ProcessedFrame:
         """A copy that later changes of this frame do not reach."""
-        return replace(self, readings=dict(self.readings), sights=dict(self.sights), before=dict(self.before))
+        return replace(
+            self, predictions=dict(self.predictions), histories=dict(self.histories), before=dict(self.before)
+        )
 
-    def restore(self, saved: Frame) -> None:
+    def restore(self, saved: ProcessedFrame) -> None:
         """Be as at `saved`."""
-        self.readings, self.sights, self.before, self.tracks = saved.readings, saved.sights, saved.before, saved.tracks
+        self.predictions, self.histories, self.before, self.tracks = (
+            saved.predictions,
+            saved.histories,
+            saved.before,
+            saved.tracks,
+        )
 
 
 class History:
     """The newest `length` frames, oldest first."""
 
     def __init__(self, length: int):
-        self._frames: deque[Frame] = deque(maxlen=length)
+        self._frames: deque[ProcessedFrame] = deque(maxlen=length)
         self._slots: list[ImageFeatures] = []
 
     def __len__(self) -> int:
         return len(self._frames)
 
     @property
-    def newest(self) -> Frame | None:
+    def newest(self) -> ProcessedFrame | None:
         return self._frames[-1] if self._frames else None
 
     def hold(self, index: int, features: ImageFeatures) -> ImageFeatures:
@@ -69,13 +76,13 @@ class History:
             self._slots = [features.place() for _ in range(self._frames.maxlen + 1)]
         return self._slots[index % len(self._slots)].copy_(features)
 
-    def append(self, frame: Frame) -> None:
+    def append(self, frame: ProcessedFrame) -> None:
         self._frames.append(frame)
 
     def clear(self) -> None:
         self._frames.clear()
 
-    def find(self, stamp: int) -> Frame:
+    def find(self, stamp: int) -> ProcessedFrame:
         """The frame of a stamp in ns; 0 means the newest. Raises RequestError (NO_IMAGE, TOO_OLD, UNKNOWN_STAMP)."""
         if not self._frames:
             raise RequestError(ErrorCode.NO_IMAGE, "no image has been processed yet: wait for the first one")
@@ -97,7 +104,7 @@ class History:
             f"stamp {stamp} ns is not of a processed image: expected {nearest} ns, the nearest, or 0 for the newest, {newest} ns",
         )
 
-    def since(self, frame: Frame) -> list[Frame]:
+    def since(self, frame: ProcessedFrame) -> list[ProcessedFrame]:
         """This frame and all later ones."""
         return [f for f in self._frames if f.index >= frame.index]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from sam2s_model.acceleration import kernels
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.network.model import ABSENT_LOGIT
-from sam2s_model.tracking.presence import Reading
+from sam2s_model.tracking.presence import Prediction
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Outputs:
         return *tensors, self.similarity, self.rejected
 
 
-def readings(rows: Tensor, prompted: bool = False) -> list[Reading]:
+def predictions(rows: Tensor, prompted: bool = False) -> list[Prediction]:
     """A summary on the host -> what it says of each object."""
     return [
-        Reading(
+        Prediction(
             s,
             iou,
             bool(present),

@@ -33,7 +33,7 @@ class TrackedObject:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Prediction:
     """What the model says of one object on one frame.
 
     score: 0..1, that it is there; predicted_iou: 0..1, of its mask; prompted: a person said where it is
@@ -57,7 +57,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Sight:
+class ObjectHistory:
     """What was seen of one object up to a frame.
 
     last_visible: stamp, ns, of the last frame with a mask; centroid: (x, y) px on that frame, None before the first
@@ -84,25 +84,25 @@ def describe_frame(
     label_map: np.ndarray,
     view: np.ndarray | None,
     objects: Sequence[TrackedObject],
-    readings: Mapping[int, Reading],
-    before: Mapping[int, Sight],
+    predictions: Mapping[int, Prediction],
+    before: Mapping[int, ObjectHistory],
     config: TrackerConfig,
     revision: int,
     head: Sequence[ClassLabel | None] = (),
-) -> tuple[Tracks, dict[int, Sight]]:
+) -> tuple[Tracks, dict[int, ObjectHistory]]:
     """Measure each object's mask and give it a state.
 
     label_map: (H, W) uint8, written to where `view` (H, W bool, or None for everywhere) says "outside"
-    objects: ascending by id, each with a reading; before: the sights of the frame before
+    objects: ascending by id, each with a reading; before: the histories of the frame before
     head: the label set's class of each row of the class table, None where it has none of that name
-    Returns the tracks and this frame's sights.
+    Returns the tracks and this frame's histories.
     """
     if view is not None:
         label_map[~view] = LABEL_OUTSIDE
     n = len(objects)
     boxes, areas = np.zeros((n, 4), np.int32), np.zeros(n, np.int64)
     centroids, states = np.full((n, 2), np.nan, np.float32), np.zeros(n, np.uint8)
-    sights, classes, class_scores = {}, [], np.full(n, np.nan, np.float32)
+    histories, classes, class_scores = {}, [], np.full(n, np.nan, np.float32)
     for i, known in enumerate(objects):
         mask = (label_map == known.label).view(np.uint8)
         x, y, width, height = cv2.boundingRect(mask)
@@ -112,12 +112,12 @@ def describe_frame(
             moments = cv2.moments(inside, binaryImage=True)
             areas[i] = round(moments["m00"])
             centroids[i] = x + moments["m10"] / moments["m00"], y + moments["m01"] / moments["m00"]
-        reading, last = readings[known.object_id], before.get(known.object_id) or Sight(stamp)
+        reading, last = predictions[known.object_id], before.get(known.object_id) or ObjectHistory(stamp)
         states[i], sight = _judge(reading, last, stamp, int(areas[i]), centroids[i].copy(), label_map.shape, config)
-        sights[known.object_id] = sight = replace(sight, classes=_smoothed(last, reading, visible=areas[i] > 0))
+        histories[known.object_id] = sight = replace(sight, classes=_smoothed(last, reading, visible=areas[i] > 0))
         class_label, class_scores[i] = _class_of(known, sight, head, config.min_class_score)
         classes.append(class_label)
-    numbers = [readings[o.object_id] for o in objects]
+    numbers = [predictions[o.object_id] for o in objects]
     tracks = Tracks(
         stamp=stamp,
         label_map=label_map,
@@ -136,10 +136,10 @@ def describe_frame(
         similarities=np.array([r.similarity for r in numbers], np.float32),
         class_scores=class_scores,
     )
-    return tracks, sights
+    return tracks, histories
 
 
-def _smoothed(last: Sight, reading: Reading, *, visible: bool) -> np.ndarray | None:
+def _smoothed(last: ObjectHistory, reading: Prediction, *, visible: bool) -> np.ndarray | None:
     if reading.classes is None or not visible:
         return last.classes
     before = 0.0 if last.classes is None else last.classes
@@ -147,7 +147,7 @@ def _smoothed(last: Sight, reading: Reading, *, visible: bool) -> np.ndarray | N
 
 
 def _class_of(
-    known: TrackedObject, sight: Sight, head: Sequence[ClassLabel | None], least: float
+    known: TrackedObject, sight: ObjectHistory, head: Sequence[ClassLabel | None], least: float
 ) -> tuple[ClassLabel, float]:
     """The class of an object on a frame, and how sure it is: 1 from a prompt, NaN for the default."""
     if known.named:
@@ -160,14 +160,14 @@ def _class_of(
 
 
 def _judge(
-    reading: Reading,
-    last: Sight,
+    reading: Prediction,
+    last: ObjectHistory,
     stamp: int,
     area: int,
     centroid: np.ndarray,
     size: tuple[int, int],
     config: TrackerConfig,
-) -> tuple[State, Sight]:
+) -> tuple[State, ObjectHistory]:
     """The state of an object whose mask has an area (px) and a centroid, and what was seen of it up to here.
 
     A mask is SUSPECT as soon as it is implausible, and the object is TRACKED again after some in a row that are
@@ -184,12 +184,12 @@ def _judge(
     usual = last.usual_area
     if tracked:
         usual = area if not usual or reading.prompted else AREA_SMOOTHING * usual + (1 - AREA_SMOOTHING) * area
-    return State.TRACKED if tracked else State.SUSPECT, Sight(stamp, centroid, usual, count, tracked)
+    return State.TRACKED if tracked else State.SUSPECT, ObjectHistory(stamp, centroid, usual, count, tracked)
 
 
 def _plausible(
-    reading: Reading,
-    last: Sight,
+    reading: Prediction,
+    last: ObjectHistory,
     area: int,
     centroid: np.ndarray,
     size: tuple[int, int],

@@ -1,4 +1,4 @@
-"""Is what comes back the object that went? Its looks are compared with those of its confident frames, on the device.
+"""Is what comes back the object that went? Its appearance is compared with those of its confident frames, on the device.
 
 The idea is in SurgicalSAM's prototypes and in ReMeDI-SAM3's re-identification: masked average pooling of image features
 and a cosine. Here the mean feature of the whole image is taken off first, since all places of an endoscope's picture
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sam2s_model.acceleration import kernels
 from sam2s_model.config import TrackerConfig
-from sam2s_model.tracking.memory import Note, View
+from sam2s_model.tracking.memory import BankView, PolicyState
 
 MEMORY = 200  # frames after which a prototype forgets as fast as it learns
 
@@ -27,14 +27,14 @@ class Verdict:
     asked: (N,) bool, whether an object was LOST and something appeared; similarity: (N,) cosine, NaN where not asked
     accepted: (N,) bool, it is the same object; False where not asked
     rejected: (N,) bool, it was asked and is another; present: (N,) bool, as given, but for those
-    looks: (N, dim), of the masks that were judged
+    appearances: (N, dim), of the masks that were judged
     """
 
     asked: Tensor
     similarity: Tensor
     rejected: Tensor
     present: Tensor
-    looks: Tensor
+    appearances: Tensor
 
     @property
     def accepted(self) -> Tensor:
@@ -50,12 +50,12 @@ class Reidentification:
     def __init__(self, config: TrackerConfig, dim: int):
         self.config = config
         self.notes = (
-            Note("prototype", (dim,)),
-            Note("prototype_frames", (), torch.int64),
-            Note("last_visible", (), torch.int64),  # ns
+            PolicyState("prototype", (dim,)),
+            PolicyState("prototype_frames", (), torch.int64),
+            PolicyState("last_visible", (), torch.int64),  # ns
         )
 
-    def judge(self, view: View, features: Tensor, logits: Tensor, present: Tensor, stamp: int | Tensor) -> Verdict:
+    def judge(self, view: BankView, features: Tensor, logits: Tensor, present: Tensor, stamp: int | Tensor) -> Verdict:
         """Compare what appears of lost objects. features: (1, dim, h, w); logits: (N, 1, ., .); present: (N,) bool; ns."""
         limit = round(self.config.lost_after * 1e9)
         if kernels.serves(logits) and _whole_cells(features, logits):
@@ -65,29 +65,29 @@ class Reidentification:
             return Verdict(asked, similarity, rejected, remains, appears)
         lost = stamp - view.note("last_visible") > limit
         asked = lost & present & (view.note("prototype_frames") > 0)
-        appears = looks(features, logits)
+        appears = appearance(features, logits)
         similarity = F.cosine_similarity(appears, view.note("prototype"), dim=1)
         rejected = asked & ~(similarity >= self.config.min_similarity)
         return Verdict(asked, torch.where(asked, similarity, torch.nan), rejected, present & ~rejected, appears)
 
     def learn(
-        self, view: View, looks: Tensor, logits: Tensor, iou: Tensor, present: Tensor, stamp: int | Tensor
+        self, view: BankView, appearances: Tensor, logits: Tensor, iou: Tensor, present: Tensor, stamp: int | Tensor
     ) -> None:
-        """Add a frame's looks (N, dim) to the prototypes of the objects that are surely there. iou: (N,), predicted."""
+        """Add a frame's appearances (N, dim) to the prototypes of the objects that are surely there. iou: (N,), predicted."""
         if kernels.serves(logits):
             notes = (view.bank.notes[note.name] for note in self.notes)
-            told = looks, logits, iou, present, view.index, _on_device(stamp, view), *notes
+            told = appearances, logits, iou, present, view.index, _on_device(stamp, view), *notes
             return kernels.learn(*told, self.config.confident_iou, MEMORY)
         seen = present & (logits > 0).flatten(1).any(1)
         confident = seen & (iou >= self.config.confident_iou)
         frames, prototype = view.note("prototype_frames"), view.note("prototype")
-        step = (looks - prototype) / (frames + 1).clamp(max=MEMORY)[:, None]
+        step = (appearances - prototype) / (frames + 1).clamp(max=MEMORY)[:, None]
         view.write_note("prototype", torch.where(confident[:, None], prototype + step, prototype))
         view.write_note("prototype_frames", frames + confident)
         view.write_note("last_visible", torch.where(seen, stamp, view.note("last_visible")))
 
 
-def _on_device(stamp: int | Tensor, view: View) -> Tensor:
+def _on_device(stamp: int | Tensor, view: BankView) -> Tensor:
     return stamp if isinstance(stamp, Tensor) else torch.full((), stamp, dtype=torch.int64, device=view.bank.device)
 
 
@@ -97,7 +97,7 @@ def _whole_cells(features: Tensor, logits: Tensor) -> bool:
     return rows % h == 0 and columns == w * (rows // h)
 
 
-def looks(features: Tensor, logits: Tensor) -> Tensor:
+def appearance(features: Tensor, logits: Tensor) -> Tensor:
     """(1, dim, h, w) and mask logits (N, 1, ., .) -> (N, dim) of length 1: what differs inside from the whole image."""
     inside = F.adaptive_avg_pool2d((logits > 0).float(), features.shape[-2:])
     features = features.float() - features.float().mean((2, 3), keepdim=True)

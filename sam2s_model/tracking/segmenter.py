@@ -21,12 +21,22 @@ from sam2s_model.network.model import LOGITS_PER_PLACE, Conditioned, Sam2Model
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.correspondence import Correspondence, Propagated
-from sam2s_model.tracking.history import Frame
-from sam2s_model.tracking.memory import BankLayout, Clock, Evidence, MemoryBank, Note, Policy, Rows, View, create_policy
+from sam2s_model.tracking.history import ProcessedFrame
+from sam2s_model.tracking.memory import (
+    BankLayout,
+    BankView,
+    Evidence,
+    MemoryBank,
+    Policy,
+    PolicyState,
+    Rows,
+    StepTime,
+    create_policy,
+)
 from sam2s_model.tracking.memory.view import EVER
-from sam2s_model.tracking.outputs import Outputs, gate, readings
-from sam2s_model.tracking.presence import Reading
-from sam2s_model.tracking.reidentification import Reidentification, Verdict, looks
+from sam2s_model.tracking.outputs import Outputs, gate, predictions
+from sam2s_model.tracking.presence import Prediction
+from sam2s_model.tracking.reidentification import Reidentification, Verdict, appearance
 
 PREVIOUS_LIMIT = 32.0  # logits of a mask that is fed back are clamped to it, as published
 
@@ -42,13 +52,13 @@ class Segmenter:
         self.policy = create_policy(policy, model.config, config)
         self.keys = 0  # that an object's memory attention had on the last frame, padding included
         self.stability = Stability(config.stability_delta, config.stability_threshold) if config.stability else None
-        self.looks = Reidentification(config, model.config.dim) if config.reidentification else None
+        self.reid = Reidentification(config, model.config.dim) if config.reidentification else None
         self.matches = None
         if self.policy.match:
             self.matches = Correspondence(self.policy.match, model, config.prompt_history, config.max_conditioning)
         notes = (
             *self.policy.notes,
-            *(part_note for part in (self.looks, self.matches) if part for part_note in part.notes),
+            *(part_note for part in (self.reid, self.matches) if part for part_note in part.notes),
         )
         self.bank = MemoryBank(bank_layout(model, self.policy, config, notes), model.device, model.dtype)
 
@@ -90,7 +100,7 @@ class Segmenter:
         """Bytes allocated on the device for what is remembered: the bank, and the frames that labels come from."""
         return self.bank.memory_bytes() + (self.matches.store.memory_bytes() if self.matches else 0)
 
-    def track(self, frame: Frame, object_ids: Sequence[int], clock: Clock | None = None) -> Outputs:
+    def track(self, frame: ProcessedFrame, object_ids: Sequence[int], clock: StepTime | None = None) -> Outputs:
         """Decode objects on a frame from what is remembered of the frames before, and remember it.
 
         clock: of a step that may be captured, and replayed for other frames
@@ -101,31 +111,31 @@ class Segmenter:
         finally:
             self.bank.clock = None
 
-    def clock(self, index: int, time: Tensor, rows: Rows | None = None) -> Clock:
+    def clock(self, index: int, time: Tensor, rows: Rows | None = None) -> StepTime:
         """What a step of some objects, None: of all, that may be captured, is told of the frame `index`.
 
         time: (2,) int64, where its index and stamp will be
         """
-        view = View(self.bank, rows or slice(0, len(self.bank)))
+        view = BankView(self.bank, rows or slice(0, len(self.bank)))
         most = view.most_prompted(index)
         wanted = ((view.count_prompted(index), most), (view.count_prompted(EVER), most))  # nor is any prompted later
         if self.policy.uses_memory:
             window, pointers = self.policy.window, self.policy.pointer_window
             wanted += (view.count_recent(index, window), window), (view.count_pointers(index, pointers), pointers)
-        return Clock(time[0], time[1], index, most, all((counts == full).all() for counts, full in wanted))
+        return StepTime(time[0], time[1], index, most, all((counts == full).all() for counts, full in wanted))
 
-    def _track(self, frame: Frame, object_ids: Sequence[int], stamp: int | Tensor) -> Outputs:
+    def _track(self, frame: ProcessedFrame, object_ids: Sequence[int], stamp: int | Tensor) -> Outputs:
         rows = self.bank.rows(object_ids)
-        view = View(self.bank, rows)
+        view = BankView(self.bank, rows)
         found = self.matches.propagate(view, frame.index, frame.features.coarse) if self.matches else None
         conditioned = self._condition(frame, view)
         decoded, candidates = self._decode_tracked(conditioned.features, frame, view, found)
         present, verdict = self._present(decoded, told=self._tells_presence), None
-        if self.looks:
-            verdict = self.looks.judge(view, frame.features.coarse, decoded.logits, present, stamp)
+        if self.reid:
+            verdict = self.reid.judge(view, frame.features.coarse, decoded.logits, present, stamp)
             present = verdict.present
         outputs = self._outputs(object_ids, decoded, conditioned, present, verdict=verdict)
-        self._learn_looks(view, frame, outputs, stamp, verdict)
+        self._learn_appearance(view, frame, outputs, stamp, verdict)
         if self.policy.uses_memory:
             memory = self.model.encode_memory(
                 frame.features, outputs.logits, present, exclusive=self.config.non_overlap_memory
@@ -143,13 +153,13 @@ class Segmenter:
             self.matches.remember(view, frame.index, found, outputs.logits, outputs.iou, outputs.present)
         return outputs
 
-    def prompt(self, frame: Frame, object_id: int, prompt: Prompt) -> Outputs:
+    def prompt(self, frame: ProcessedFrame, object_id: int, prompt: Prompt) -> Outputs:
         """Decode an object that is in the bank on a frame from a prompt, and remember the frame as conditioning.
 
         On a frame on which it was tracked this is a correction: from memory, with the mask there as dense prompt.
         """
         row, rows = self.bank.row(object_id), self.bank.rows([object_id])
-        view = View(self.bank, rows)
+        view = BankView(self.bank, rows)
         conditioned = self._condition(frame, view)
         if prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
@@ -160,7 +170,7 @@ class Segmenter:
             decoded = self._decode_points(conditioned.features, frame, rows, prompt)
             scored = present = self._present(decoded, told=self.model.has_object_score)
         outputs = self._outputs((object_id,), decoded, conditioned, present, scored)
-        self._learn_looks(view, frame, outputs, frame.stamp)
+        self._learn_appearance(view, frame, outputs, frame.stamp)
         if self.policy.uses_memory:
             memory = self.model.encode_memory(
                 frame.features, outputs.logits, present, binarise=self.config.binarise_prompted
@@ -175,16 +185,19 @@ class Segmenter:
         self.bank.write_mask(rows, frame.index, outputs.logits)
         return outputs
 
-    def take_over(self, other: Segmenter, newest: Frame | None) -> None:
+    def take_over(self, other: Segmenter, newest: ProcessedFrame | None) -> None:
         """Go on with the objects of another policy, which had them on the newest frame; this one's bank is empty."""
         matched = bool(self.matches and other.matches)
-        notes = (*(self.looks.notes if self.looks else ()), *(self.matches.notes if matched else ()))
+        notes = (*(self.reid.notes if self.reid else ()), *(self.matches.notes if matched else ()))
         self.bank.adopt(other.bank, notes)
         if matched:
             self.matches.store = other.matches.store
         if not len(self.bank):
             return
-        view, logits = View(self.bank, slice(0, len(self.bank))), self.bank.mask(slice(0, len(self.bank)), newest.index)
+        view, logits = (
+            BankView(self.bank, slice(0, len(self.bank))),
+            self.bank.mask(slice(0, len(self.bank)), newest.index),
+        )
         if self.policy.uses_memory and not other.policy.uses_memory:
             self._condition_on(newest, logits)
         if self.matches and not matched:
@@ -193,7 +206,7 @@ class Segmenter:
             for row, mask in enumerate(logits.split(1)):
                 self._match_prompted(row, newest, mask)
 
-    def _condition_on(self, newest: Frame, logits: Tensor) -> None:
+    def _condition_on(self, newest: ProcessedFrame, logits: Tensor) -> None:
         """Take all objects' masks on a frame for prompts."""
         side = self.model.image_size
         present = (logits > 0).flatten(1).any(1)
@@ -203,19 +216,21 @@ class Segmenter:
         for row in range(len(self.bank)):
             self.bank.write_conditioning(row, newest.index, memory[row], pointers[row])
 
-    def _match_prompted(self, row: int, frame: Frame, logits: Tensor) -> None:
+    def _match_prompted(self, row: int, frame: ProcessedFrame, logits: Tensor) -> None:
         """Remember the labels of a prompted frame where nothing else is remembered. logits: (1, 1, h, w)"""
         layout = self.bank.layout
         nothing = (logits.new_zeros(shape) for shape in ((layout.tokens, layout.memory_dim), layout.dim))
         slot = self.bank.write_conditioning(row, frame.index, *nothing)
-        self.matches.prompted(View(self.bank, slice(row, row + 1)), slot, frame.index, frame.features.coarse, logits)
+        self.matches.prompted(
+            BankView(self.bank, slice(row, row + 1)), slot, frame.index, frame.features.coarse, logits
+        )
 
-    def readings(self, outputs: Outputs, prompted: Prompt | None = None) -> list[Reading]:
+    def predictions(self, outputs: Outputs, prompted: Prompt | None = None) -> list[Prediction]:
         """The outputs on the host, which waits for the device here."""
-        return readings(self.summary(outputs, prompted).cpu(), prompted is not None)
+        return predictions(self.summary(outputs, prompted).cpu(), prompted is not None)
 
     def summary(self, outputs: Outputs, prompted: Prompt | None = None) -> Tensor:
-        """(N, 5 + K) fp32: all that is said of each object but its mask, as `readings` takes it."""
+        """(N, 5 + K) fp32: all that is said of each object but its mask, as `predictions` takes it."""
         score = outputs.object_logit.sigmoid()
         of_a_person = prompted is not None and (prompted.mask is not None or not self.model.has_object_score)
         if not self._tells_presence or of_a_person:
@@ -232,7 +247,7 @@ class Segmenter:
         """Whether there is a score of presence, of the decoder's head or of correspondences."""
         return self.model.has_object_score or bool(self.matches)
 
-    def _condition(self, frame: Frame, view: View) -> Conditioned:
+    def _condition(self, frame: ProcessedFrame, view: BankView) -> Conditioned:
         """The frame's features conditioned on the memories of some rows, where there are any."""
         if not self.policy.uses_memory:
             return Conditioned(self.model.without_memory(frame.features, len(view)), None)
@@ -252,7 +267,7 @@ class Segmenter:
         )
 
     def _decode_tracked(
-        self, features: Tensor, frame: Frame, view: View, found: Propagated | None
+        self, features: Tensor, frame: ProcessedFrame, view: BankView, found: Propagated | None
     ) -> tuple[Decoded, Tensor | None]:
         """Decode without a person's prompt, and the candidate masks (N, 3, h, w) for policies that compare them."""
         if found is not None:
@@ -273,12 +288,12 @@ class Segmenter:
             chosen = torch.where(stays, 0, chosen)
         return found.taken(chosen), found.logits[:, 1:]
 
-    def _decode_matched(self, features: Tensor, frame: Frame, found: Propagated) -> Decoded:
+    def _decode_matched(self, features: Tensor, frame: ProcessedFrame, found: Propagated) -> Decoded:
         """Decode from what was propagated, and from memory where there is one: the mask that both believe in most."""
         own = self.model.candidates(features, frame.features) if self.policy.uses_memory else None
         return self.matches.decode(features, frame.features, found, own)
 
-    def _decode_previous(self, features: Tensor, frame: Frame, view: View) -> Decoded:
+    def _decode_previous(self, features: Tensor, frame: ProcessedFrame, view: BankView) -> Decoded:
         """Decode from the masks of the frame before, for the policy without memory."""
         corners, dense = self.policy.prompts(self.bank.mask(view.rows, frame.index - 1), self.model.image_size)
         labels = _box_labels(device=corners.device).expand(len(corners), -1)
@@ -292,7 +307,7 @@ class Segmenter:
             stability=self.stability,
         )
 
-    def _decode_points(self, features: Tensor, frame: Frame, rows: Rows, prompt: Prompt) -> Decoded:
+    def _decode_points(self, features: Tensor, frame: ProcessedFrame, rows: Rows, prompt: Prompt) -> Decoded:
         points, labels = self._encoded_points(prompt, frame.size)
         previous = None
         if self.bank.has_mask(rows, frame.index):
@@ -359,12 +374,17 @@ class Segmenter:
             torch.zeros_like(present) if verdict is None else verdict.rejected,
         )
 
-    def _learn_looks(
-        self, view: View, frame: Frame, outputs: Outputs, stamp: int | Tensor, verdict: Verdict | None = None
+    def _learn_appearance(
+        self,
+        view: BankView,
+        frame: ProcessedFrame,
+        outputs: Outputs,
+        stamp: int | Tensor,
+        verdict: Verdict | None = None,
     ) -> None:
-        if self.looks:
-            seen = verdict.looks if verdict else looks(frame.features.coarse, outputs.logits)
-            self.looks.learn(view, seen, outputs.logits, outputs.iou, outputs.present, stamp)
+        if self.reid:
+            seen = verdict.appearances if verdict else appearance(frame.features.coarse, outputs.logits)
+            self.reid.learn(view, seen, outputs.logits, outputs.iou, outputs.present, stamp)
 
 
 @constant
@@ -372,7 +392,7 @@ def _box_labels(device=None) -> Tensor:  # -> (2,)
     return torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=device)
 
 
-def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: tuple[Note, ...]) -> BankLayout:
+def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: tuple[PolicyState, ...]) -> BankLayout:
     """The slots that a policy needs. The rings are the same for all policies with memory, so that one can follow another."""
     h, w = model.grid
     remembers = policy.uses_memory
@@ -393,7 +413,7 @@ def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: 
     )
 
 
-def _evidence(frame: Frame, outputs: Outputs, memory: Tensor, candidates: Tensor | None = None) -> Evidence:
+def _evidence(frame: ProcessedFrame, outputs: Outputs, memory: Tensor, candidates: Tensor | None = None) -> Evidence:
     return Evidence(
         frame.index,
         outputs.logits,

@@ -24,10 +24,10 @@ from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
 from sam2s_model.tracking.correspondence import Correspondence
 from sam2s_model.tracking.field_of_view import endoscope_field
 from sam2s_model.tracking.graphed_step import GraphedStep
-from sam2s_model.tracking.history import Frame, History
+from sam2s_model.tracking.history import History, ProcessedFrame
 from sam2s_model.tracking.holes import fill_holes
 from sam2s_model.tracking.memory import choose_policy
-from sam2s_model.tracking.outputs import Outputs, compose, readings
+from sam2s_model.tracking.outputs import Outputs, compose, predictions
 from sam2s_model.tracking.presence import TrackedObject, describe_frame
 from sam2s_model.tracking.segmenter import Segmenter
 from sam2s_model.tracks import MAX_LABEL, Tracks
@@ -110,7 +110,7 @@ class Tracker:
         newest = self._history.newest
         self._check(stamp, image, newest)
         index = newest.index + 1 if newest else 0
-        frame = Frame(
+        frame = ProcessedFrame(
             index=index,
             stamp=stamp,
             size=image.shape[:2],
@@ -150,7 +150,7 @@ class Tracker:
                 if prompt.only_names:
                     continue
                 outputs = self._segmenter.prompt(frame, object_id, prompt)
-                frame.readings[object_id] = self._segmenter.readings(outputs, prompt)[0]
+                frame.predictions[object_id] = self._segmenter.predictions(outputs, prompt)[0]
                 if not later:
                     self._outputs = self._outputs.merged(outputs) if self._outputs else outputs
             self.revision += 1
@@ -257,7 +257,7 @@ class Tracker:
 
     @property
     def capture_seconds(self) -> tuple[float, ...]:
-        """s that each of the last captures took."""
+        """S that each of the last captures took."""
         return self._graphed.capture_seconds if self._graphed else ()
 
     def device_description(self) -> str:
@@ -265,7 +265,7 @@ class Tracker:
 
     # ---- frames
 
-    def _check(self, stamp: int, image: np.ndarray, newest: Frame | None) -> None:
+    def _check(self, stamp: int, image: np.ndarray, newest: ProcessedFrame | None) -> None:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ImageError(f"image is {image.dtype} {image.shape}: expected uint8 (H, W, 3), RGB")
         if stamp <= 0:
@@ -282,52 +282,54 @@ class Tracker:
         return self.model.encode_image(self.model.prepare_image(as_tensor(image)))
 
     def _track_all(
-        self, frame: Frame, previous: Frame | None, following: np.ndarray | None
+        self, frame: ProcessedFrame, previous: ProcessedFrame | None, following: np.ndarray | None
     ) -> tuple[Outputs | None, np.ndarray | None]:
         """Track all objects into a new frame, and compose its label image where that is part of what is captured."""
         ids = self._segmenter.bank.ids
         if not (self._graphed and ids):
             return self._track(frame, ids, previous), None
-        frame.before = previous.sights if previous else {}
+        frame.before = previous.histories if previous else {}
         labels = [self._objects[i].label for i in ids]
-        outputs, readings, label_map = self._graphed.track(
+        outputs, predictions, label_map = self._graphed.track(
             self._segmenter, frame, labels, self.config.fill_holes, following
         )
-        frame.readings.update(zip(ids, readings))
+        frame.predictions.update(zip(ids, predictions))
         return outputs, label_map
 
-    def _track(self, frame: Frame, object_ids: Sequence[int], previous: Frame | None) -> Outputs | None:
-        """Track some objects into a frame, whose readings they become."""
-        frame.before = previous.sights if previous else {}
+    def _track(
+        self, frame: ProcessedFrame, object_ids: Sequence[int], previous: ProcessedFrame | None
+    ) -> Outputs | None:
+        """Track some objects into a frame, whose predictions they become."""
+        frame.before = previous.histories if previous else {}
         if not object_ids:
             return None
         outputs = self._segmenter.track(frame, list(object_ids))
-        frame.readings.update(zip(object_ids, self._segmenter.readings(outputs)))
+        frame.predictions.update(zip(object_ids, self._segmenter.predictions(outputs)))
         return outputs
 
-    def _propagate(self, frame: Frame, later: Sequence[Frame], object_ids: Sequence[int]) -> None:
+    def _propagate(self, frame: ProcessedFrame, later: Sequence[ProcessedFrame], object_ids: Sequence[int]) -> None:
         """Track objects that were prompted on a frame through all later ones; what was prompted there stays."""
         if self.config.non_overlap_memory and object_ids:  # then no object is on its own
             object_ids = self._segmenter.bank.ids
         if not later:
             return
-        there, tracked = set(frame.readings), []
+        there, tracked = set(frame.predictions), []
         for following in later:  # all of it is queued before the first result is waited for
-            free = [i for i in object_ids if not (i in following.readings and following.readings[i].prompted)]
+            free = [i for i in object_ids if not (i in following.predictions and following.predictions[i].prompted)]
             free = [i for i in free if i in there]
             tracked.append((free, self._track_again(following, free) if free else None))
-            there = {*following.readings, *free}
+            there = {*following.predictions, *free}
         self._read(later, tracked)
         maps = self._label_maps(later)
         for previous, following, label_map in zip([frame, *later], later, maps):
-            following.before = previous.sights
+            following.before = previous.histories
             self._describe(following, label_map)
         newest = tracked[-1][1]
         if newest:
             newest = self._outputs.merged(newest) if self._outputs else newest
             self._outputs = newest.only(self.object_ids)
 
-    def _track_again(self, frame: Frame, object_ids: list[int]) -> Outputs:
+    def _track_again(self, frame: ProcessedFrame, object_ids: list[int]) -> Outputs:
         """Track some objects into a frame that was tracked before: captured, as steps are, where their rows follow one another."""
         segmenter = self._segmenter
         captured = self._graphed and not (segmenter.matches or torch.are_deterministic_algorithms_enabled())
@@ -335,47 +337,47 @@ class Tracker:
             return self._graphed.track_again(segmenter, frame, object_ids)
         return segmenter.track(frame, object_ids)
 
-    def _read(self, frames: Sequence[Frame], tracked: Sequence[tuple[list[int], Outputs | None]]) -> None:
+    def _read(self, frames: Sequence[ProcessedFrame], tracked: Sequence[tuple[list[int], Outputs | None]]) -> None:
         """Take down what was said of the objects that were tracked into some frames, waiting for the device once."""
         summaries = [self._segmenter.summary(outputs) for _, outputs in tracked if outputs]
         if not summaries:
             return
-        rows = iter(readings(torch.cat(summaries).cpu()))
+        rows = iter(predictions(torch.cat(summaries).cpu()))
         for frame, (ids, outputs) in zip(frames, tracked):
             if outputs:
-                frame.readings.update((i, next(rows)) for i in ids)
+                frame.predictions.update((i, next(rows)) for i in ids)
 
-    def _label_maps(self, frames: Sequence[Frame]) -> list[np.ndarray]:
+    def _label_maps(self, frames: Sequence[ProcessedFrame]) -> list[np.ndarray]:
         """The label images of some frames of one size, waiting for the device once."""
-        of_frames = [[i for i in self._segmenter.bank.ids if i in frame.readings] for frame in frames]
+        of_frames = [[i for i in self._segmenter.bank.ids if i in frame.predictions] for frame in frames]
         composed = [self._composed(frame, ids) for frame, ids in zip(frames, of_frames) if ids]
         rows = iter(torch.stack(composed).cpu().numpy() if composed else ())
         return [next(rows).copy() if ids else np.zeros(frame.size, np.uint8) for frame, ids in zip(frames, of_frames)]
 
-    def _label_map(self, frame: Frame, object_ids: Sequence[int]) -> np.ndarray:
+    def _label_map(self, frame: ProcessedFrame, object_ids: Sequence[int]) -> np.ndarray:
         """(H, W) uint8, composed of the masks that are remembered of a frame."""
         return self._composed(frame, object_ids).cpu().numpy() if object_ids else np.zeros(frame.size, np.uint8)
 
-    def _composed(self, frame: Frame, object_ids: Sequence[int]) -> Tensor:
+    def _composed(self, frame: ProcessedFrame, object_ids: Sequence[int]) -> Tensor:
         """The same on the device, for at least one object."""
         bank = self._segmenter.bank
         logits = fill_holes(bank.mask(bank.rows(object_ids), frame.index), self.config.fill_holes)
-        told = [[frame.readings[i].present for i in object_ids], [self._objects[i].label for i in object_ids]]
+        told = [[frame.predictions[i].present for i in object_ids], [self._objects[i].label for i in object_ids]]
         present, labels = upload(np.array(told, np.uint8), logits.device)
         return compose(logits, present.view(torch.bool), labels, frame.size)
 
-    def _describe(self, frame: Frame, label_map: np.ndarray | None = None) -> None:
+    def _describe(self, frame: ProcessedFrame, label_map: np.ndarray | None = None) -> None:
         """What is to be said of a frame; label_map: of all its objects, where that is known."""
-        ids = [i for i in self._segmenter.bank.ids if i in frame.readings]
+        ids = [i for i in self._segmenter.bank.ids if i in frame.predictions]
         if label_map is None:
             label_map = self._label_map(frame, ids)
-        frame.readings = {i: frame.readings[i] for i in ids}
-        frame.tracks, frame.sights = describe_frame(
+        frame.predictions = {i: frame.predictions[i] for i in ids}
+        frame.tracks, frame.histories = describe_frame(
             frame.stamp,
             label_map,
             frame.view,
             [self._objects[i] for i in sorted(ids)],
-            frame.readings,
+            frame.predictions,
             frame.before,
             self.config,
             self.revision,
@@ -417,7 +419,7 @@ class Tracker:
         return object_id
 
     @contextmanager
-    def _all_or_nothing(self, frames: Sequence[Frame], changed_ids: Sequence[int]) -> Iterator[None]:
+    def _all_or_nothing(self, frames: Sequence[ProcessedFrame], changed_ids: Sequence[int]) -> Iterator[None]:
         """Undo what is done inside to these frames and objects, and to new objects, when anything is raised."""
         changed = self._segmenter.bank.ids if self.config.non_overlap_memory else changed_ids
         memory, kept = self._segmenter.save(changed), [frame.saved() for frame in frames]

@@ -80,7 +80,7 @@ def draw_geometry(
     return Geometry(np.stack(matrices))
 
 
-class Look:
+class ColourChange:
     """A drawn change of colour, sharpness and light, the same for a clip but for a flicker from frame to frame."""
 
     def __init__(self, rng: np.random.Generator, config: AugmentConfig, frames: int):

@@ -17,7 +17,7 @@ import numpy as np
 
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.recordings.mask_values import VOID
-from sam2s_model.training.augment import Geometry, Look, draw_geometry
+from sam2s_model.training.augment import ColourChange, Geometry, draw_geometry
 from sam2s_model.training.cache import ByteCache
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.data_config import DataConfig, SourceConfig
@@ -155,7 +155,7 @@ def draw_clip(
         labels = [_labels(raw.labels[t], geometry, t, config.size) for t in range(length)]
         if focus is None or _objects(labels[0], config.min_area):
             break
-    look = Look(rng, config.augment, length)
+    look = ColourChange(rng, config.augment, length)
     images = [look.apply(t, geometry.warp(t, raw.images[t], config.size)) for t in range(length)]
     labels = np.stack(labels) if annotated else np.zeros((length, config.size, config.size), np.uint8)
     features = None
@@ -171,7 +171,8 @@ def _drawable(recordings: Sequence, length: int) -> Sequence:
 
 def _draw_readable(data: Data, config, source, recordings, rng, *rest, **more) -> _Raw:
     """As `_draw_raw`, of files that can be read: others are left out, each time that they are drawn, so that what is drawn
-    does not depend on what has been found out before."""
+    does not depend on what has been found out before.
+    """
     for _ in range(MOST_UNREADABLE):
         try:
             return _draw_raw(data, config, source, recordings, rng, *rest, **more)

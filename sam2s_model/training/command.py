@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, List, Optional
+from typing import Annotated
 
 import typer
 
@@ -12,12 +12,12 @@ import typer
 def train(
     config: Annotated[Path, typer.Argument(help="a YAML file, such as those in config/train")],
     set_: Annotated[
-        Optional[List[str]],
+        list[str] | None,
         typer.Option(
             "--set", metavar="KEY=VALUE", help="change the configuration, such as optimizer.lr=1e-4; repeatable"
         ),
     ] = None,
-    output: Annotated[Optional[Path], typer.Option(help="folder of the run; a run in it is resumed")] = None,
+    output: Annotated[Path | None, typer.Option(help="folder of the run; a run in it is resumed")] = None,
 ) -> None:
     """Train a model on recordings: writes state.pt, model.safetensors, log.jsonl and training.png.
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, List, Optional
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -24,7 +24,7 @@ from sam2s_model.checkpoint import default_checkpoint, load_model
 from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.evaluation.follow import follow
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.metrics import boundary_f, iou, j_and_f
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.recordings.recording import Truth
@@ -119,7 +119,7 @@ def measure(
     for recording in recordings:
         tracker = Tracker(model, policy, config)
         own: dict[int, Ledger] = {}
-        for step in follow(tracker, recording.frames(), Protocol(prompt="mask", frames=frames)):
+        for step in follow(tracker, recording.frames(), EvaluationProtocol(prompt="mask", frames=frames)):
             tracked = [label for label in step.ids if label not in step.prompted]
             if not tracked:
                 continue
@@ -183,22 +183,22 @@ def table(rows: Sequence[Figures], default: str) -> str:
 
 def main(
     checkpoint: Annotated[
-        Optional[Path], typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")
+        Path | None, typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")
     ] = None,
-    recordings: Annotated[List[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
-    only: Annotated[List[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
+    recordings: Annotated[list[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
+    only: Annotated[list[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
     long_term: Annotated[
         bool, typer.Option(help="scenes in which instruments leave for 30, 100 and 300 frames")
     ] = False,
-    seed: Annotated[List[int], typer.Option(help="of the long-term scenes; repeatable")] = [1],
-    policy: Annotated[List[str], typer.Option(help="default: all that the checkpoint can run; repeatable")] = [],
+    seed: Annotated[list[int], typer.Option(help="of the long-term scenes; repeatable")] = [1],
+    policy: Annotated[list[str], typer.Option(help="default: all that the checkpoint can run; repeatable")] = [],
     option: Annotated[
-        List[str], typer.Option(metavar="NAME=VALUE", help="of TrackerConfig, such as max_objects=4; repeatable")
+        list[str], typer.Option(metavar="NAME=VALUE", help="of TrackerConfig, such as max_objects=4; repeatable")
     ] = [],
     frames: Annotated[int, typer.Option(help="most frames of a recording; 0: all")] = 0,
     image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    out: Annotated[Optional[Path], typer.Option(help="JSON file for the figures")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the figures")] = None,
 ) -> None:
     """Print tables of all memory policies, from the ground truth of each object's first frame."""
     groups: dict[str, list[TrainingRecording | Still]] = {}

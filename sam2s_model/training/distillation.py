@@ -28,7 +28,7 @@ PACK, LIVE = "pack", "live"
 
 
 @dataclass(frozen=True)
-class Answer:
+class TeacherAnswer:
     """What a teacher says to N prompts.
 
     masks: (N, C, h, w) probabilities, those of each of the student's candidates, or one
@@ -144,7 +144,7 @@ class Distillation(nn.Module):
             best = masks[torch.arange(len(masks), device=masks.device), found.iou[:, part].argmax(1)]
             return masks if alike else best[:, None], best
 
-        return lambda points, labels: Answer(
+        return lambda points, labels: TeacherAnswer(
             *(x.clone() for x in ask(points, labels))
         )  # plain tensors, that autograd accepts
 

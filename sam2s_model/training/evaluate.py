@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, List, Optional
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -19,7 +19,7 @@ from sam2s_model.checkpoint import default_checkpoint, load_model
 from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.evaluation.follow import follow
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import Scorer
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.recordings.scene import SceneConfig
@@ -72,7 +72,7 @@ def evaluate(
     """
     if prompt not in PROMPTS:
         raise ConfigError(f"prompt is {prompt!r}: expected {' or '.join(PROMPTS)}")
-    protocol = Protocol(prompt=prompt, frames=most_frames)
+    protocol = EvaluationProtocol(prompt=prompt, frames=most_frames)
     return [_score(Tracker(model, policy, config), r, protocol, classes) for r in recordings]
 
 
@@ -96,7 +96,9 @@ def open_recordings(
     return found
 
 
-def _score(tracker: Tracker, recording: TrainingRecording | Still, protocol: Protocol, classes: Sequence[str]) -> Score:
+def _score(
+    tracker: Tracker, recording: TrainingRecording | Still, protocol: EvaluationProtocol, classes: Sequence[str]
+) -> Score:
     scorer = Scorer(protocol, {})
     said: list[tuple[int, int]] = []  # label, row
     for step in follow(tracker, recording.frames(), protocol):
@@ -147,20 +149,20 @@ def table(columns: dict[str, Sequence[Score]]) -> str:
 
 def main(
     checkpoint: Annotated[
-        Optional[Path], typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")
+        Path | None, typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")
     ] = None,
-    recordings: Annotated[List[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
-    only: Annotated[List[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
-    scene: Annotated[List[int], typer.Option(help="seed of a procedural scene; repeatable")] = [],
+    recordings: Annotated[list[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
+    only: Annotated[list[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
+    scene: Annotated[list[int], typer.Option(help="seed of a procedural scene; repeatable")] = [],
     scene_frames: Annotated[int, typer.Option(help="length of a scene")] = 120,
     prompt: Annotated[str, typer.Option(help="mask or box")] = "mask",
-    policy: Annotated[List[str], typer.Option(help=f"auto, {', '.join(POLICY_NAMES)}; repeatable")] = ["auto"],
-    beside: Annotated[Optional[Path], typer.Option(help="checkpoint to compare with, at policy none")] = None,
+    policy: Annotated[list[str], typer.Option(help=f"auto, {', '.join(POLICY_NAMES)}; repeatable")] = ["auto"],
+    beside: Annotated[Path | None, typer.Option(help="checkpoint to compare with, at policy none")] = None,
     image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
     beside_size: Annotated[int, typer.Option(help="the same for the other checkpoint")] = 512,
     frames: Annotated[int, typer.Option(help="most frames of a recording; 0: all")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    out: Annotated[Optional[Path], typer.Option(help="JSON file for the figures")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the figures")] = None,
 ) -> None:
     """Print a table of J&F, from the ground truth of the first frame."""
     found: list[TrainingRecording | Still] = []

@@ -41,7 +41,7 @@ class Log:
             file.write(json.dumps(line) + "\n")
 
 
-class Show:
+class TrainingProgress:
     """A bar on a terminal, otherwise a line now and then."""
 
     def __init__(self, steps: int, first: int, quiet: bool = False):
@@ -51,7 +51,7 @@ class Show:
         self._bar = Progress(*columns, console=self._console, disable=quiet or not self._console.is_terminal)
         self._task = self._bar.add_task("", total=steps, completed=first, said="")
 
-    def __enter__(self) -> Show:
+    def __enter__(self) -> TrainingProgress:
         self._bar.__enter__()
         return self
 

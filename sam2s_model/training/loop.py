@@ -28,7 +28,7 @@ from sam2s_model.training.distillation import Distillation
 from sam2s_model.training.distributed import World
 from sam2s_model.training.evaluate import Score, evaluate, open_recordings
 from sam2s_model.training.freezing import freeze, train_mode
-from sam2s_model.training.log import Log, Show, plot
+from sam2s_model.training.log import Log, TrainingProgress, plot
 from sam2s_model.training.losses import FrameLosses
 from sam2s_model.training.objects import choose_objects
 from sam2s_model.training.optimization import Average, learning_rate, make_optimizer, set_learning_rate
@@ -45,7 +45,7 @@ PROMPTS, ROLES, OBJECTS = 1, 2, 3  # third part of a random generator's key, aft
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How a run ended. steps: done of `config.steps`; scores: of the last evaluation, empty without one"""
 
     steps: int
@@ -53,7 +53,7 @@ class Outcome:
     scores: tuple[Score, ...] = ()
 
 
-def train(config: TrainConfig, stop: Callable[[int], bool] | None = None, quiet: bool = False) -> Outcome:
+def train(config: TrainConfig, stop: Callable[[int], bool] | None = None, quiet: bool = False) -> TrainingOutcome:
     """Run a training, or what is left of the one in its folder.
 
     stop: asked before each step, True ends the run there after saving
@@ -71,7 +71,7 @@ def train(config: TrainConfig, stop: Callable[[int], bool] | None = None, quiet:
 
 
 @dataclass(frozen=True)
-class Counts:
+class LossCounts:
     """What losses are divided by, over all processes.
 
     pairs: comparisons of an object's mask; frames, related: see `Distillation.frames` and `pairs`
@@ -111,10 +111,10 @@ class Trainer:
         self._log = Log(self.folder / LOG)
         self._resume()
 
-    def run(self, stop: Callable[[int], bool] | None = None) -> Outcome:
+    def run(self, stop: Callable[[int], bool] | None = None) -> TrainingOutcome:
         """Do the steps that are left, as far as time allows."""
         began, before = time.monotonic(), self.seconds
-        shown = Show(self.config.steps, self.step, self.quiet)
+        shown = TrainingProgress(self.config.steps, self.step, self.quiet)
         with shown, ThreadPoolExecutor(AHEAD) as artists:
             shown.say(f"{self.model.name}, {self.learning:,} of {_size(self.model):,} numbers learn, steps {self.step} to "
                       f"{self.config.steps}, {self.world.device}, {self.world.size} process(es), in {self.folder}")  # fmt: skip
@@ -142,7 +142,7 @@ class Trainer:
                 drawn.cancel()
             self.save()
             self._plot(shown)
-        return Outcome(self.step, self.folder / CHECKPOINT, self._scores)
+        return TrainingOutcome(self.step, self.folder / CHECKPOINT, self._scores)
 
     def update(self, clips: list[Clip]) -> dict[str, float]:
         """One step on this process's clips of the batch; the numbers of it, summed over all processes."""
@@ -165,14 +165,14 @@ class Trainer:
             for part, part_numbers in _split(clips, numbers, config.optimizer.accumulate)
         ]
         each = events(plan, length, config.prompts.clicks)
-        counted = Counts(
+        counted = LossCounts(
             each * sum(len(objects) for _, objects in parts),
             sum(self.distillation.frames(part) for part, _ in parts),
             sum(self.distillation.pairs(part) for part, _ in parts),
             len(clips),
             sum(clip.annotated and k not in objects.owner for part, objects in parts for k, clip in enumerate(part)),
         )
-        counted = Counts(*world.sum([float(count) for count in dataclasses.astuple(counted)]))
+        counted = LossCounts(*world.sum([float(count) for count in dataclasses.astuple(counted)]))
         total, taught = None, [0.0, 0.0]
         for part, objects in parts:
             found, told = self._learn(part, objects, plan, self._roles(length, data.sampling), counted)
@@ -181,7 +181,7 @@ class Trainer:
         return self._apply(total, taught, counted)
 
     def _learn(
-        self, clips, objects, plan: Plan, held: Roles, counted: Counts
+        self, clips, objects, plan: Plan, held: Roles, counted: LossCounts
     ) -> tuple[FrameLosses | None, tuple[float, float]]:
         """Add the gradients of a part of the batch; its losses, not divided yet: of masks, and of features and affinities.
 
@@ -212,7 +212,7 @@ class Trainer:
             loss.backward()
         return found, (float(unlike.detach()), float(apart.detach()))
 
-    def _apply(self, total: FrameLosses | None, taught: Sequence[float], counted: Counts) -> dict[str, float]:
+    def _apply(self, total: FrameLosses | None, taught: Sequence[float], counted: LossCounts) -> dict[str, float]:
         names = [spec.name for spec in fields(FrameLosses)]
         sums = [0.0] * (len(names) + 1)
         if total is not None:
@@ -251,7 +251,7 @@ class Trainer:
             return []
         return batch(self.config.data_at(step), self.config.seed, step, (self.world.rank, self.world.size))
 
-    def _name_unreadable(self, shown: Show) -> None:
+    def _name_unreadable(self, shown: TrainingProgress) -> None:
         for problem in list(opened(self.config.data_at(self.step)).unreadable):
             if problem not in self._told:
                 self._told.add(problem)
@@ -269,7 +269,7 @@ class Trainer:
         for name, value in numbers.items():
             self._pending[name] = self._pending.get(name, 0.0) + value
 
-    def _tell(self, shown: Show) -> None:
+    def _tell(self, shown: TrainingProgress) -> None:
         """A line of means since the last one."""
         sums, self._pending = self._pending, {}
         pairs, seen = max(1.0, sums["pairs"]), max(1.0, sums["seen"])
@@ -292,7 +292,7 @@ class Trainer:
             self._log.write(line)
             shown.line({name: v for name, v in line.items() if v is not None})
 
-    def _evaluate(self, shown: Show) -> None:
+    def _evaluate(self, shown: TrainingProgress) -> None:
         options = self.config.evaluation
         if not options.sources:
             return
@@ -316,7 +316,7 @@ class Trainer:
             self._plot(shown)
         self.world.wait()
 
-    def _plot(self, shown: Show) -> None:
+    def _plot(self, shown: TrainingProgress) -> None:
         problem = plot(self._log, self.folder / PLOT) if self.world.rank == 0 else ""
         if problem and self.step == self.config.steps:
             shown.say(problem)

@@ -52,7 +52,7 @@ def choose_objects(
     return Objects(tuple(owner), tuple(labels), tuple(rows), tuple(draws))
 
 
-class Truth:
+class ObjectTruth:
     """The masks of some objects on the frames of their clips, on a device.
 
     stride: `masks` and `valid` are at the clips' side divided by it

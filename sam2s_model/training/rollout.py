@@ -17,7 +17,7 @@ from sam2s_model.tracking.segmenter import PREVIOUS_LIMIT
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig
 from sam2s_model.training.losses import FrameLosses, frame_losses
-from sam2s_model.training.objects import Objects, Truth
+from sam2s_model.training.objects import Objects, ObjectTruth
 from sam2s_model.training.prompting import Plan, draw_correction, first_prompt
 
 
@@ -34,7 +34,7 @@ class Roles:
 
 
 @dataclass(frozen=True)
-class Answer:
+class FrameAnswer:
     """The mask that a frame is left with. logits: (N, 1, h, w); token: (N, dim); object_logit: (N,)"""
 
     logits: Tensor
@@ -94,7 +94,7 @@ class Rollout:
             teacher,
         )
         self.length = len(clips[0])
-        self.truth = Truth(clips, objects, config.loss.stride, model.device)
+        self.truth = ObjectTruth(clips, objects, config.loss.stride, model.device)
         self.rows = torch.tensor(objects.rows, device=model.device)
         self._encoded = encoded
         self._owner = torch.tensor(objects.owner, device=model.device)
@@ -116,7 +116,7 @@ class Rollout:
         if self.plan.kind == "mask":
             mask = self.truth.full(0)
             given = model.decode_given_mask(features, mask)
-            self._remember(0, features, Answer(given.logits, given.token, given.object_logit))
+            self._remember(0, features, FrameAnswer(given.logits, given.token, given.object_logit))
             return None
         drawn = [
             first_prompt(rng, self.plan.kind, self.truth.on_host(row, 0)[0], self.config.prompts.box_jitter)
@@ -157,7 +157,7 @@ class Rollout:
         mask_logits: Tensor | None = None,
         class_logits: Tensor | None = None,
         teacher: Tensor | None = None,
-    ) -> tuple[FrameLosses, Answer]:
+    ) -> tuple[FrameLosses, FrameAnswer]:
         """As published: three masks compete while there is at most one point; the one expected to fit best is kept."""
         found = self.model.candidates(conditioned, features, points, labels, mask_logits)
         several = points is None or points.shape[1] <= 1
@@ -169,9 +169,13 @@ class Rollout:
                 class_logits, self.rows, teacher,
             )  # fmt: skip
         kept = torch.arange(len(truth), device=truth.device), found.iou[:, part].argmax(1)
-        return losses, Answer(found.logits[:, part][kept][:, None], found.tokens[:, part][kept], found.object_logit)
+        return losses, FrameAnswer(
+            found.logits[:, part][kept][:, None], found.tokens[:, part][kept], found.object_logit
+        )
 
-    def _correct(self, t, conditioned, features, answer: Answer, said, class_logits) -> tuple[FrameLosses, Answer]:
+    def _correct(
+        self, t, conditioned, features, answer: FrameAnswer, said, class_logits
+    ) -> tuple[FrameLosses, FrameAnswer]:
         """Click on errors, one after the other; each time all points so far and the last mask are the prompt."""
         total = None
         for _ in range(self.config.prompts.clicks):
@@ -183,8 +187,8 @@ class Rollout:
         return total, answer
 
     def _disagree(
-        self, plain, features, answer: Answer, told, points: Tensor, labels: Tensor
-    ) -> tuple[FrameLosses, Answer]:
+        self, plain, features, answer: FrameAnswer, told, points: Tensor, labels: Tensor
+    ) -> tuple[FrameLosses, FrameAnswer]:
         """Click where student and teacher differ on the first frame; all points so far are the prompt of both, no mask is."""
         total = None
         for _ in range(self.config.prompts.clicks):
@@ -206,7 +210,7 @@ class Rollout:
         size = (self.model.image_size, self.model.image_size)
         return (F.interpolate(logits.detach().float()[:, None], size=size, mode="bilinear")[:, 0] > 0).cpu().numpy()
 
-    def _clicks(self, t: int, answer: Answer) -> tuple[Tensor, Tensor]:
+    def _clicks(self, t: int, answer: FrameAnswer) -> tuple[Tensor, Tensor]:
         present = (answer.object_logit > 0).cpu().numpy()
         shown = self._shown(answer.logits[:, 0]) & present[:, None, None]
         drawn = []
@@ -217,7 +221,7 @@ class Rollout:
         labels = torch.tensor([label for _, label in drawn])[:, None]
         return points.to(self.model.device), labels.to(self.model.device)
 
-    def _remember(self, t: int, features: ImageFeatures, answer: Answer) -> None:
+    def _remember(self, t: int, features: ImageFeatures, answer: FrameAnswer) -> None:
         """Encode a frame for those after it. A mask that was given is there, whatever the object score says."""
         scored = answer.object_logit > 0
         if self.config.rollout.forced_presence:

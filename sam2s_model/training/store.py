@@ -35,7 +35,7 @@ SYNC_EVERY = 64  # entries, so that a power cut costs little
 
 
 @dataclass(frozen=True)
-class View:
+class TaughtView:
     """One view of an image, as it is stored.
 
     image: (S, S, 3) uint8 RGB; labels: (S, S) uint8 as in `Clip`, None where nobody annotated the image
@@ -104,7 +104,7 @@ class StoreWriter:
         for file in self._files.values():
             file.close()
 
-    def add(self, recording: str, frame: int, view: int, jpeg: bytes, said: View) -> None:
+    def add(self, recording: str, frame: int, view: int, jpeg: bytes, said: TaughtView) -> None:
         """Write one entry. jpeg: of `said.image`, what was shown to the teacher."""
         labels = b"" if said.labels is None else encode(".png", said.labels)
         masks = zlib.compress(np.packbits(said.masks).tobytes(), 6) if len(said.masks) else b""

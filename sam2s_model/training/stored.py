@@ -6,7 +6,7 @@ import numpy as np
 
 from sam2s_model.errors import ConfigError
 from sam2s_model.recordings.mask_values import VOID
-from sam2s_model.training.augment import Look
+from sam2s_model.training.augment import ColourChange
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 from sam2s_model.training.datasets.images import select
@@ -48,7 +48,7 @@ def _clip(store: TeacherStore, i: int, config: DataConfig, rng: np.random.Genera
         masks = store.masks(i)
         if len(masks):
             labels, rows = select(rng, masks, (store.size, store.size)), {}
-    image = Look(rng, config.augment, 1).apply(0, store.image(i))
+    image = ColourChange(rng, config.augment, 1).apply(0, store.image(i))
     annotated = labels is not None
     labels = labels if annotated else np.zeros(image.shape[:2], np.uint8)
     rows = rows or {int(v): -1 for v in np.unique(labels) if 0 < v < VOID}

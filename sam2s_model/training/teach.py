@@ -12,7 +12,7 @@ import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, List, Optional
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ from sam2s_model.training.augment import Geometry, draw_geometry
 from sam2s_model.training.config import as_table, read_config
 from sam2s_model.training.data_config import AugmentConfig, SourceConfig, check_values
 from sam2s_model.training.datasets import BoxRecording, Still, TrainingRecording, mask_lines, open_source
-from sam2s_model.training.store import StoreWriter, View, decode, encode
+from sam2s_model.training.store import StoreWriter, TaughtView, decode, encode
 from sam2s_model.training.teacher import Teacher, inside_field
 
 QUALITY = 95  # of the JPEGs that teacher and student both see
@@ -72,7 +72,7 @@ class TeachConfig:
 
 
 @dataclass(frozen=True)
-class Job:
+class TeachingJob:
     """One image: its recording, the frame's number there, and how many views are made of it."""
 
     recording: TrainingRecording | Still
@@ -81,7 +81,7 @@ class Job:
     views: int
 
 
-def plan(config: TeachConfig) -> list[Job]:
+def plan(config: TeachConfig) -> list[TeachingJob]:
     """The images in the order in which they are written, which mixes all sources: a part of a store is a sample of it.
 
     Raises ConfigError and SourceError as `open_source` does.
@@ -91,7 +91,7 @@ def plan(config: TeachConfig) -> list[Job]:
         for recording in open_source(source, config.classes):
             frames = 1 if source.kind == "images" else len(recording)
             name = f"{source.path}:{recording.name}"
-            jobs += [Job(recording, name, i, source.views) for i in range(0, frames, source.every)]
+            jobs += [TeachingJob(recording, name, i, source.views) for i in range(0, frames, source.every)]
     return [jobs[i] for i in np.random.default_rng(config.seed).permutation(len(jobs))]
 
 
@@ -127,7 +127,7 @@ def teach(config: TeachConfig, folder: Path, stop=None) -> tuple[int, list[str]]
         return writer.count, unreadable
 
 
-def _write(writer: StoreWriter, teacher: Teacher, config: TeachConfig, job: Job) -> None:
+def _write(writer: StoreWriter, teacher: Teacher, config: TeachConfig, job: TeachingJob) -> None:
     """Write the views of an image that are not there yet. Raises SourceError when it cannot be read."""
     image, labels = job.recording.frame(job.frame)
     first = writer.views[job.name, job.frame]
@@ -155,11 +155,11 @@ def _write(writer: StoreWriter, teacher: Teacher, config: TeachConfig, job: Job)
         rows = {value: job.recording.classes.get(value, -1) for value in values}
         classes = {value: config.classes[row] for value, row in rows.items() if row >= 0}
         levels = tuple(level[0].half().cpu().numpy() for level in (encoded.coarse, encoded.middle, encoded.fine))
-        said = View(shown, own, classes, _shown(masks, geometry, config.size // 2), levels)
+        said = TaughtView(shown, own, classes, _shown(masks, geometry, config.size // 2), levels)
         writer.add(job.name, job.frame, view, jpeg, said)
 
 
-def _crop(config: TeachConfig, job: Job, view: int) -> Geometry:
+def _crop(config: TeachConfig, job: TeachingJob, view: int) -> Geometry:
     rng = np.random.default_rng((config.seed, zlib.crc32(job.name.encode()), job.frame, view))
     return draw_geometry(rng, config.crops, 1)
 
@@ -191,7 +191,7 @@ def _shown(masks: np.ndarray, geometry: Geometry, side: int) -> np.ndarray:
     return np.stack(kept) if kept else np.zeros((0, side, side), bool)
 
 
-def _header(config: TeachConfig, teacher: Teacher, jobs: list[Job]) -> dict:
+def _header(config: TeachConfig, teacher: Teacher, jobs: list[TeachingJob]) -> dict:
     """What the bytes of a store depend on."""
     names = "\n".join(f"{job.name} {job.frame} {job.views}" for job in jobs)
     seen = teacher.encode(torch.zeros(1, config.size, config.size, 3, dtype=torch.uint8))
@@ -217,7 +217,7 @@ def main(
     config: Annotated[Path, typer.Argument(help="a YAML file, such as those in config/teach")],
     store: Annotated[Path, typer.Argument(help="folder to write; one that is not complete is gone on with")],
     set_: Annotated[
-        Optional[List[str]], typer.Option("--set", metavar="KEY=VALUE", help="change the configuration; repeatable")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change the configuration; repeatable")
     ] = None,
 ) -> None:
     """Write what a teacher says of images: features on three levels, and masks."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, List
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -204,7 +204,7 @@ def main(
     checkpoint: Annotated[Path, typer.Argument(help="the teacher: any model of the family; an image half is enough")],
     pack: Annotated[Path, typer.Argument(help="the file to write")],
     images: Annotated[
-        List[Path], typer.Option(help="folder of images, of frames/ or of folders, or a video; repeatable")
+        list[Path], typer.Option(help="folder of images, of frames/ or of folders, or a video; repeatable")
     ],
     every: Annotated[int, typer.Option(help="take every n-th image", min=1)] = 1,
     size: Annotated[int, typer.Option(help="side of the teacher's input, px")] = 1024,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:  # loads torch
-    from sam2s_model.checkpoint.describe import Description
+    from sam2s_model.checkpoint.describe import CheckpointDescription
 
 app = typer.Typer(no_args_is_help=True, help="Look into checkpoint files, download and convert them.")
 
@@ -72,7 +72,7 @@ def _trust(known: str | None, place: Path) -> str:
 def download(
     name: Annotated[str, typer.Argument(help="of `sam2s checkpoint list`")],
     output: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(help="folder; default: $XDG_CACHE_HOME/sam2s or ~/.cache/sam2s, where the name finds it"),
     ] = None,
     mirror: Annotated[
@@ -174,7 +174,7 @@ def inspect(
         print(f"{name:<21}{value}")
 
 
-def _eight_bit(found: Description) -> str:
+def _eight_bit(found: CheckpointDescription) -> str:
     share = f"{found.in_eight_bits} of {found.tensors} tensors, one scale per output channel"
     source = found.metadata.get("source")
     return f"{share}; made from {source}, sha256 {found.metadata.get('source_sha256', 'not said')}" if source else share

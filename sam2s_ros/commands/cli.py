@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, List, Optional
+from typing import Annotated
 from xml.etree import ElementTree
 
 import typer
@@ -33,7 +33,7 @@ app.command("train")(train)
 app.command("bench")(bench)
 
 Checkpoint = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option(
         help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"
     ),
@@ -52,11 +52,11 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]
 Frames = Annotated[int, typer.Option(min=0, help="frames at most; 0: all")]
 Boxes = Annotated[
-    Optional[List[str]],
+    list[str] | None,
     typer.Option("--box", metavar="X0,Y0,X1,Y1", help="an object of the first frame, in px; repeatable"),
 ]
 Points = Annotated[
-    Optional[List[str]],
+    list[str] | None,
     typer.Option("--point", metavar="X,Y", help="a point on an object of the first frame; repeatable"),
 ]
 Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
@@ -97,12 +97,12 @@ def demo(
     device: Device = "auto",
     precision: Precision = "auto",
     rate: Annotated[
-        Optional[float],
+        float | None,
         typer.Option(min=0.0, max=1000.0, help="Hz; 0: the source's own; default: what the tracker follows"),
     ] = None,
     frames: Frames = 0,
     output: Annotated[
-        Optional[Path], typer.Option(help="folder for the results; default: output/demo, or a free one beside it")
+        Path | None, typer.Option(help="folder for the results; default: output/demo, or a free one beside it")
     ] = None,
     overwrite: Overwrite = False,
     box: Boxes = None,
@@ -147,7 +147,7 @@ def track(
     deterministic: Annotated[bool, typer.Option("--deterministic", help="give the same bits every time")] = False,
     frames: Frames = 0,
     output: Annotated[
-        Optional[Path], typer.Option(help="folder for the results; default: output/track, or a free one beside it")
+        Path | None, typer.Option(help="folder for the results; default: output/track, or a free one beside it")
     ] = None,
     overwrite: Overwrite = False,
     box: Boxes = None,
@@ -198,14 +198,14 @@ def soak(
     rate: Annotated[float, typer.Option(min=0.1, max=1000.0, help="of the camera, Hz")] = 30.0,
     checkpoint: Checkpoint = None,
     model_time: Annotated[
-        Optional[float],
+        float | None,
         typer.Option(min=0.0, max=10.0, help="s that a step sleeps, in place of the model: what the node alone costs"),
     ] = None,
     image_size: ImageSize = 0,
     device: Device = "auto",
     precision: Precision = "auto",
     policy: Policy = "auto",
-    output: Annotated[Optional[Path], typer.Option(help="file for the report, JSON")] = None,
+    output: Annotated[Path | None, typer.Option(help="file for the report, JSON")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Run camera, tracker node and subscriber for minutes, and count: losses, latency, memory, CPU.
@@ -240,7 +240,7 @@ def doctor(
         typer.Option("--gpu", help="check instead that the GPU computes what the CPU does, and how fast; 3 minutes"),
     ] = False,
     device: Annotated[str, typer.Option(help="of --gpu: cuda or cuda:N")] = "cuda:0",
-    only: Annotated[Optional[List[int]], typer.Option(help="of --gpu: number of a part; may be repeated")] = None,
+    only: Annotated[list[int] | None, typer.Option(help="of --gpu: number of a part; may be repeated")] = None,
     output: Annotated[Path, typer.Option(help="of --gpu: JSON file of all checks")] = Path("doctor_gpu.json"),
 ) -> None:
     """Look at this machine: Python, torch, ROS, DDS; say what to do about each finding. Or, with --gpu, at its GPU alone.
@@ -284,17 +284,17 @@ def console(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 8765,
     tracker: Annotated[
-        Optional[List[str]], typer.Option(help="name of a tracker node; repeatable; default: all that are found")
+        list[str] | None, typer.Option(help="name of a tracker node; repeatable; default: all that are found")
     ] = None,
     image: Annotated[str, typer.Option(help="topic of the images; default: what the tracker is subscribed to")] = "",
     read_only: Annotated[bool, typer.Option("--read-only", help="everybody may only look")] = False,
     token: Annotated[bool, typer.Option("--token", help="ask for a token on this machine's own address, too")] = False,
     name: Annotated[
-        Optional[List[str]], typer.Option(help="further name that the page is opened under; repeatable")
+        list[str] | None, typer.Option(help="further name that the page is opened under; repeatable")
     ] = None,
-    certificate: Annotated[Optional[Path], typer.Option(help="PEM file: serve over TLS")] = None,
-    key: Annotated[Optional[Path], typer.Option(help="PEM file with its key, where it is another file")] = None,
-    log: Annotated[Optional[Path], typer.Option(help="file to which each action is added, JSON lines")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="PEM file: serve over TLS")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file with its key, where it is another file")] = None,
+    log: Annotated[Path | None, typer.Option(help="file to which each action is added, JSON lines")] = None,
 ) -> None:
     """Serve a page in the browser: see what a running tracker does, click, correct. Until Ctrl-C.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, List, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
@@ -30,7 +30,7 @@ app = typer.Typer(cls=_RunByDefault, help="Evaluate a checkpoint on recordings w
 
 
 Sources = Annotated[
-    List[str],
+    list[str],
     typer.Argument(
         metavar="SOURCE...", show_default=False,
         help="folders in the layout of DAVIS, YouTube-VOS, SA-V, EndoVis 2017 or 2018 or CholecSeg8k, folders with "
@@ -38,7 +38,7 @@ Sources = Annotated[
     ),
 ]  # fmt: skip
 Checkpoint = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option(
         help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"
     ),
@@ -48,7 +48,7 @@ Clicks = Annotated[int, typer.Option(min=1, max=50, help="how many; all but the 
 Start = Annotated[str, typer.Option(help="appearance, or first: only objects of the first annotated frame")]
 Scored = Annotated[str, typer.Option(help="davis: without the prompted and the last annotated frame; all")]
 Frames = Annotated[int, typer.Option(min=0, help="frames of a recording at most; 0: all")]
-Only = Annotated[Optional[List[str]], typer.Option(help="name of a recording to take; repeatable; default: all")]
+Only = Annotated[list[str] | None, typer.Option(help="name of a recording to take; repeatable; default: all")]
 Layout = Annotated[
     str,
     typer.Option(help=f"of the folders: auto, {', '.join(LAYOUTS)}"),
@@ -135,7 +135,7 @@ def run(
     `sam2s eval live` plays the recordings to the real node; `sam2s eval compare A B` compares reports. The exit code is 1 when a
     recording failed, images of one were left out, or nothing was scored.
     """
-    from sam2s_model.evaluation.protocol import Protocol
+    from sam2s_model.evaluation.protocol import EvaluationProtocol
     from sam2s_model.recordings.open import Source
     from sam2s_ros.evaluation.run import EvalOptions
     from sam2s_ros.evaluation.task import Engine
@@ -143,7 +143,7 @@ def run(
     options = EvalOptions(
         sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
         output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
-        protocol=Protocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
+        protocol=EvaluationProtocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
         masks_bag=masks_bag, overwrite=overwrite,
         jobs=jobs, ray=ray,
     )  # fmt: skip
@@ -154,7 +154,7 @@ def run(
 def live(
     sources: Sources,
     rate: Annotated[
-        Optional[List[float]],
+        list[float] | None,
         typer.Option(min=0.01, max=100.0, help="speed, 1 is the recording's own; repeatable; default: 1"),
     ] = None,
     checkpoint: Checkpoint = None,
@@ -189,7 +189,7 @@ def live(
     and streaming accuracy, where the newest masks at the time of a frame are scored against it. Ctrl-C ends it with the report
     of what there is. The exit code is 1 when a recording failed, or nothing was scored.
     """
-    from sam2s_model.evaluation.protocol import Protocol
+    from sam2s_model.evaluation.protocol import EvaluationProtocol
     from sam2s_model.recordings.open import Source
     from sam2s_ros.evaluation.run import EvalOptions
     from sam2s_ros.evaluation.task import Engine
@@ -197,7 +197,7 @@ def live(
     options = EvalOptions(
         sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
         output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
-        protocol=Protocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
+        protocol=EvaluationProtocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
         masks_bag=masks_bag, overwrite=overwrite,
     )  # fmt: skip
     codes = [_evaluated(replace(options, output=output / f"{one:g}x", rate=one)) for one in rate or [1.0]]
@@ -234,9 +234,9 @@ def _evaluated(options: EvalOptions) -> int:
 @app.command("compare")
 def compare(
     reports: Annotated[
-        List[Path], typer.Argument(metavar="A B...", help="output folders of `sam2s eval`, or their report.json")
+        list[Path], typer.Argument(metavar="A B...", help="output folders of `sam2s eval`, or their report.json")
     ],
-    output: Annotated[Optional[Path], typer.Option(help="JSON file for the differences")] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the differences")] = None,
     overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(help="of the draws for the intervals")] = 0,
     draws: Annotated[int, typer.Option(min=100, max=10**6, help="for the intervals")] = 10_000,

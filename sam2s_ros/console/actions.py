@@ -11,7 +11,7 @@ from typing import Any
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_ros.console import protocol
 from sam2s_ros.console.link import Link
-from sam2s_ros.console.session import Description
+from sam2s_ros.console.session import SessionDescription
 
 Answer = dict[str, Any]
 
@@ -46,14 +46,14 @@ class Actions:
 
     async def _carry_out(self, link: Link, request: protocol.Request) -> Answer:
         session = link.session
-        if isinstance(request, protocol.Prompt):
+        if isinstance(request, protocol.PromptAction):
             return await self._prompt(link, request)
         if isinstance(request, protocol.Remove):
             before = session.before(0)
             await link.remove(request.objects)
             session.removed(before, request.objects)
             return {"message": f"removed: {', '.join(map(str, request.objects))}"}
-        if isinstance(request, protocol.Undo):
+        if isinstance(request, protocol.UndoAction):
             return await self._undo(link)
         if isinstance(request, protocol.Reset):
             message = await link.reset()
@@ -61,10 +61,10 @@ class Actions:
             return {"message": message}
         if isinstance(request, protocol.Enable):
             return {"message": await link.enable(request.on)}
-        session.describe(request.object, Description(request.name, request.color))
+        session.describe(request.object, SessionDescription(request.name, request.color))
         return {"message": f"object {request.object} is called {request.name or 'as before'}"}
 
-    async def _prompt(self, link: Link, request: protocol.Prompt) -> Answer:
+    async def _prompt(self, link: Link, request: protocol.PromptAction) -> Answer:
         before = link.session.before(request.stamp)
         object_id = await link.prompt(
             request.stamp, request.object, request.class_name, points=request.points, box=request.box

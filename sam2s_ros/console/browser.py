@@ -15,7 +15,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from sam2s_model.errors import ConsoleError, ImageError
 from sam2s_ros.console import protocol
 from sam2s_ros.console.actions import Actions
-from sam2s_ros.console.frames import Frame, Picture
+from sam2s_ros.console.frames import Picture, ShownFrame
 from sam2s_ros.console.link import Link
 from sam2s_ros.console.protocol import Request
 from sam2s_ros.console.safety import Bucket, Limits, Role
@@ -33,7 +33,7 @@ class House:
     links: Callable[[], dict[str, Link]]
     actions: Actions
     limits: Limits
-    picture: Callable[[str, Frame], Any]  # awaitable Picture
+    picture: Callable[[str, ShownFrame], Any]  # awaitable Picture
 
 
 class Browser:
@@ -105,7 +105,7 @@ class Browser:
             self._name = command.name
         elif isinstance(command, protocol.Watch):
             self._camera, self._stamp, self._state_at = command.camera, 0, -1e9
-        elif isinstance(command, protocol.Show):
+        elif isinstance(command, protocol.ShowAction):
             self._stamp = command.stamp
         else:
             await self._request(command)
@@ -186,7 +186,7 @@ class Browser:
         self._count += 1
         await self._patiently(self._socket.send_bytes(self._message(link, frame, picture)))
 
-    def _message(self, link: Link, frame: Frame, picture: Picture) -> bytes:
+    def _message(self, link: Link, frame: ShownFrame, picture: Picture) -> bytes:
         age = (link.now() - frame.stamp) / 1e6
         (height, width), (mask_height, mask_width) = frame.size, picture.label_map.shape
         header = {

@@ -20,7 +20,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from sam2s_model.errors import ErrorCode, ImageError, RequestError
 from sam2s_model.prompts import Prompt
-from sam2s_ros.console.frames import Frame, Seen
+from sam2s_ros.console.frames import Seen, ShownFrame
 from sam2s_ros.console.link import Points
 from sam2s_ros.console.session import Session
 from sam2s_ros.interfaces import image_codec, qos
@@ -131,7 +131,9 @@ class TrackerLink:
             _, oldest = self._images.popitem(last=False)
             self._image_bytes -= len(oldest.data)
         if isinstance(message, Image):  # of a compressed one the size is not known without decoding it
-            self.session.on_image(Frame(stamp, (message.height, message.width), partial(image_codec.decode, message)))
+            self.session.on_image(
+                ShownFrame(stamp, (message.height, message.width), partial(image_codec.decode, message))
+            )
 
     def _on_masks(self, message: TrackedMasks) -> None:
         stamp = to_ns(message.header.stamp)
@@ -225,9 +227,9 @@ def _check(success: bool, error: int, message: str) -> None:
         raise RequestError(code, message)
 
 
-def _frame(message: TrackedMasks, image: Callable[[], np.ndarray]) -> Frame:
+def _frame(message: TrackedMasks, image: Callable[[], np.ndarray]) -> ShownFrame:
     label_image = message.label_image
-    return Frame(
+    return ShownFrame(
         stamp=to_ns(message.header.stamp),
         size=(label_image.height, label_image.width),
         image=image,

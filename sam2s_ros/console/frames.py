@@ -37,7 +37,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Frame:
+class ShownFrame:
     """An image and what was found in it.
 
     stamp: ns, of the image; sequence: of its masks; size: (H, W) of the image, px
@@ -74,20 +74,20 @@ class Frames:
 
     def __init__(self, length: int):
         self.length = length
-        self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._frames: OrderedDict[int, ShownFrame] = OrderedDict()
 
     @property
-    def newest(self) -> Frame | None:
+    def newest(self) -> ShownFrame | None:
         return next(reversed(self._frames.values()), None)
 
     @property
     def stamps(self) -> list[int]:
         return list(self._frames)
 
-    def get(self, stamp: int) -> Frame | None:
+    def get(self, stamp: int) -> ShownFrame | None:
         return self._frames.get(stamp)
 
-    def add(self, frame: Frame) -> None:
+    def add(self, frame: ShownFrame) -> None:
         self._frames[frame.stamp] = frame
         while len(self._frames) > self.length:
             self._frames.popitem(last=False)
@@ -121,7 +121,7 @@ class Pictures:
         self._image_side, self._mask_side, self._quality = image_side, mask_side, quality
         self._jpegs: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
-    def picture(self, camera: str, frame: Frame) -> Picture:
+    def picture(self, camera: str, frame: ShownFrame) -> Picture:
         """Encode a frame. Raises ImageError when the image cannot be decoded."""
         key = camera, frame.stamp
         jpeg = self._jpegs.get(key)
@@ -138,7 +138,7 @@ class Pictures:
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self._quality])[1].tobytes()
 
-    def _small(self, frame: Frame) -> np.ndarray:
+    def _small(self, frame: ShownFrame) -> np.ndarray:
         """Every n-th pixel of every n-th row: labels cannot be averaged. Pixel (i, j) is (n i, n j) of the image."""
         if frame.label_map is None:
             return np.full((1, 1), LABEL_NONE, np.uint8)

@@ -74,14 +74,14 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Show:
+class ShowAction:
     """Stay on the picture of this stamp (freeze, scrub); 0: live again."""
 
     stamp: int
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PromptAction:
     """Start (object 0) or correct an object on the picture that the person saw; a class alone renames its class.
 
     points: (x, y, sign) with sign 1 on the object, 0 not on it; box: x0, y0, x1, y1 or empty
@@ -104,7 +104,7 @@ class Remove:
 
 
 @dataclass(frozen=True)
-class Undo:
+class UndoAction:
     """Take the last prompt, removal or change of class of this camera back."""
 
     request: int
@@ -135,8 +135,10 @@ class Describe:
     color: str
 
 
-Request = Prompt | Remove | Undo | Reset | Enable | Describe  # change something: not for those who may only look
-Command = Hello | Ack | Watch | Show | Request
+Request = (
+    PromptAction | Remove | UndoAction | Reset | Enable | Describe
+)  # change something: not for those who may only look
+Command = Hello | Ack | Watch | ShowAction | Request
 
 
 def frame_message(header: Mapping[str, Any], jpeg: bytes, label_map: np.ndarray) -> bytes:
@@ -269,10 +271,12 @@ _READERS: dict[str, Callable[[_Fields], Command]] = {
     "hello": lambda f: Hello(f.text("name", 40)),
     "ack": lambda f: Ack(f.integer("count", 0, MAX_REQUEST), f.number("shown")),
     "watch": lambda f: Watch(f.camera()),
-    "show": lambda f: Show(f.stamp()),
-    "prompt": lambda f: Prompt(f.request(), f.camera(), f.stamp(), f.object(0), f.text("class"), f.points(), f.box()),
+    "show": lambda f: ShowAction(f.stamp()),
+    "prompt": lambda f: PromptAction(
+        f.request(), f.camera(), f.stamp(), f.object(0), f.text("class"), f.points(), f.box()
+    ),
     "remove": lambda f: Remove(f.request(), f.camera(), f.objects()),
-    "undo": lambda f: Undo(f.request(), f.camera()),
+    "undo": lambda f: UndoAction(f.request(), f.camera()),
     "reset": lambda f: Reset(f.request(), f.camera()),
     "enable": lambda f: Enable(f.request(), f.camera(), f.switch("on")),
     "describe": lambda f: Describe(f.request(), f.camera(), f.object(), f.text("name", 40), f.color()),

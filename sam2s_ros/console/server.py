@@ -13,7 +13,7 @@ from typing import Any
 
 from sam2s_model.errors import ConfigError, ConsoleError
 from sam2s_ros.console.actions import Actions
-from sam2s_ros.console.frames import Frame, Picture, Pictures
+from sam2s_ros.console.frames import Picture, Pictures, ShownFrame
 from sam2s_ros.console.link import Link
 from sam2s_ros.console.safety import Access, Limits, Role
 
@@ -129,7 +129,7 @@ class Server:
         for browser in self._browsers:
             browser.wake()
 
-    async def _picture(self, camera: str, frame: Frame) -> Picture:
+    async def _picture(self, camera: str, frame: ShownFrame) -> Picture:
         return await asyncio.get_running_loop().run_in_executor(self._artist, self._pictures.picture, camera, frame)
 
     @web.middleware

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam2s_model.errors import ErrorCode, RequestError
-from sam2s_ros.console.frames import Frame, Frames, Seen
+from sam2s_ros.console.frames import Frames, Seen, ShownFrame
 from sam2s_ros.console.undo import Remedy, Undo
 
 LANE = 200  # changes of state that are kept of an object
@@ -25,7 +25,7 @@ GONE = "GONE"  # a state of a node, beside those of TrackerStatus
 
 
 @dataclass(frozen=True)
-class Description:
+class SessionDescription:
     """What people call an object. color: #rrggbb; "" for none"""
 
     name: str = ""
@@ -47,18 +47,18 @@ class Session:
         self._clock, self._changed = clock, changed
         self._lock = threading.RLock()
         self._frames, self._undo = Frames(history), Undo()
-        self._bare: Frame | None = None  # an image without masks, when none come
+        self._bare: ShownFrame | None = None  # an image without masks, when none come
         self._unmasked_since: float | None = None  # since when images come without masks
         self._status_at = -1e9
         self._sequence = 0
         self._status: dict[str, Any] = {}
         self._classes: list[dict[str, Any]] = []
-        self._descriptions: dict[int, Description] = {}
+        self._descriptions: dict[int, SessionDescription] = {}
         self._lanes: OrderedDict[int, deque[tuple[int, int]]] = OrderedDict()
 
     # What the tracker says
 
-    def on_masks(self, frame: Frame) -> None:
+    def on_masks(self, frame: ShownFrame) -> None:
         """Masks, with their image. A sequence that goes back is a node that was started or configured anew."""
         with self._lock:
             newest = self._frames.newest
@@ -69,7 +69,7 @@ class Session:
             self._note_states(frame)
         self._changed()
 
-    def on_image(self, frame: Frame) -> None:
+    def on_image(self, frame: ShownFrame) -> None:
         """Take an image of which no masks are known. It is shown only while none come, of a tracker that is off."""
         with self._lock:
             now = self._clock()
@@ -110,7 +110,7 @@ class Session:
             self._descriptions.clear()
         self.revision += 1
 
-    def _note_states(self, frame: Frame) -> None:
+    def _note_states(self, frame: ShownFrame) -> None:
         now_there = {seen.id: seen.state for seen in frame.objects}
         for object_id, state in now_there.items():
             lane = self._lanes.setdefault(object_id, deque(maxlen=LANE))
@@ -124,7 +124,7 @@ class Session:
 
     # What the server shows
 
-    def frame(self, stamp: int = 0) -> Frame | None:
+    def frame(self, stamp: int = 0) -> ShownFrame | None:
         """Return the frame of a stamp, while it can be prompted; 0: the newest, without masks where none come."""
         with self._lock:
             if stamp:
@@ -158,18 +158,18 @@ class Session:
 
     # What people do
 
-    def before(self, stamp: int) -> Frame | None:
+    def before(self, stamp: int) -> ShownFrame | None:
         """Return a picture as it is before a request; 0: the newest."""
         with self._lock:
             return self._frames.get(stamp) if stamp else self._frames.newest
 
-    def prompted(self, before: Frame | None, object_id: int, *, new: bool, renamed_only: bool) -> None:
+    def prompted(self, before: ShownFrame | None, object_id: int, *, new: bool, renamed_only: bool) -> None:
         """Note that a prompt was taken."""
         with self._lock:
             self._undo.prompted(before, object_id, new=new, renamed_only=renamed_only)
             self.revision += 1
 
-    def answered(self, stamp: int, frame: Frame) -> None:
+    def answered(self, stamp: int, frame: ShownFrame) -> None:
         """Masks in the answer to a prompt: those of the picture that was prompted, from now on."""
         assert frame.label_map is not None
         with self._lock:
@@ -179,7 +179,7 @@ class Session:
                 self._note_states(newest)
         self._changed()
 
-    def removed(self, before: Frame | None, object_ids: tuple[int, ...]) -> None:
+    def removed(self, before: ShownFrame | None, object_ids: tuple[int, ...]) -> None:
         """Objects were removed by somebody, who may take it back. before: the newest picture as it was then"""
         with self._lock:
             self._undo.removed(before, object_ids)
@@ -223,7 +223,7 @@ class Session:
             self.revision += 1
         self._changed()
 
-    def describe(self, object_id: int, description: Description) -> None:
+    def describe(self, object_id: int, description: SessionDescription) -> None:
         """Give an object a name and a colour. Raises RequestError (UNKNOWN_OBJECT)."""
         with self._lock:
             if object_id not in self._lanes:

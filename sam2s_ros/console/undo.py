@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sam2s_model.errors import ErrorCode, RequestError
-from sam2s_ros.console.frames import Frame
+from sam2s_ros.console.frames import ShownFrame
 
 MOST = 100  # actions that can be taken back
 WORDS = {"new": "start", "corrected": "correction", "renamed": "change of class", "removed": "removal"}
@@ -68,7 +68,7 @@ class Undo:
     def clear(self) -> None:
         self._actions.clear()
 
-    def prompted(self, frame: Frame | None, object_id: int, *, new: bool, renamed_only: bool) -> None:
+    def prompted(self, frame: ShownFrame | None, object_id: int, *, new: bool, renamed_only: bool) -> None:
         """Remember a prompt that was taken. frame: the picture as it was before; None when it is not here"""
         if new:
             self._actions.append(Action("new", object_id))
@@ -77,7 +77,7 @@ class Undo:
         else:
             self._actions.append(_with_mask("corrected", frame, object_id))
 
-    def removed(self, frame: Frame | None, object_ids: tuple[int, ...]) -> None:
+    def removed(self, frame: ShownFrame | None, object_ids: tuple[int, ...]) -> None:
         """Remember a removal. frame: the newest, as it was before"""
         self._actions.extend(_with_mask("removed", frame, object_id) for object_id in object_ids)
 
@@ -130,7 +130,7 @@ class Undo:
             self._actions = deque(renamed, maxlen=MOST)
 
 
-def _with_mask(kind: str, frame: Frame | None, object_id: int) -> Action:
+def _with_mask(kind: str, frame: ShownFrame | None, object_id: int) -> Action:
     if frame is None:
         return Action(kind, object_id)
     mask = frame.mask(object_id)
@@ -138,6 +138,6 @@ def _with_mask(kind: str, frame: Frame | None, object_id: int) -> Action:
     return Action(kind, object_id, frame.stamp, _class(frame, object_id), packed, frame.size)
 
 
-def _class(frame: Frame | None, object_id: int) -> str:
+def _class(frame: ShownFrame | None, object_id: int) -> str:
     objects = frame.objects if frame is not None else ()
     return next((seen.class_name for seen in objects if seen.id == object_id), "")

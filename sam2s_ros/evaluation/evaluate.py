@@ -14,7 +14,7 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.device import use_deterministic_algorithms
 from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.follow import follow
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import Scorer
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.recordings.open import open_recordings
@@ -92,6 +92,6 @@ def recording_of(task: Task) -> Recording:
     return recording
 
 
-def frames_expected(recording: Recording, protocol: Protocol) -> int | None:
+def frames_expected(recording: Recording, protocol: EvaluationProtocol) -> int | None:
     """How many frames will be evaluated, None where that is not known."""
     return recording.length if not protocol.frames else min(recording.length or protocol.frames, protocol.frames)

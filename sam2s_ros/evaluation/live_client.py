@@ -15,7 +15,7 @@ from std_srvs.srv import SetBool, Trigger
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.evaluation.follow import appeared, prompt_objects
 from sam2s_model.evaluation.live import Delivery, GivenPrompt, LiveLog, PackedTruth
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.tracker import PromptResult
 from sam2s_model.tracks import Tracks
@@ -66,7 +66,8 @@ class LiveClient(DemoClient):
 
     def _asked_again(self, client, request):
         """An answer to a request that may be repeated: a process that has just been started may not see this one yet, or still
-        be mistaken for the one before it."""
+        be mistaken for the one before it.
+        """
         deadline = time.monotonic() + GRAPH_TIMEOUT
         self._wait(client.service_is_ready, GRAPH_TIMEOUT, f"service {client.srv_name}")
         while True:
@@ -104,7 +105,9 @@ class LivePrompts:
     for the next such frame. refused: how often that was so
     """
 
-    def __init__(self, client: LiveClient, frames: dict[int, PackedTruth], protocol: Protocol, timeout: float):
+    def __init__(
+        self, client: LiveClient, frames: dict[int, PackedTruth], protocol: EvaluationProtocol, timeout: float
+    ):
         self._client, self._frames, self._protocol, self._timeout = client, frames, protocol, timeout
         self._looked = self.refused = 0
         self.ids: dict[int, int] = {}

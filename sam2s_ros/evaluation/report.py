@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import data_set_figures, overall_figures
 from sam2s_model.metrics import j_and_f
 from sam2s_ros.evaluation.html import render
@@ -45,7 +45,7 @@ def make_report(
         data_sets.append(dict(name=name, recordings=len(own), **data_set_figures(own, [r["name"] for r in own])))
     return dict(
         command="eval",
-        protocol=Protocol(**configuration["protocol"]).name,
+        protocol=EvaluationProtocol(**configuration["protocol"]).name,
         overall=overall_figures(data_sets),
         data_sets=data_sets,
         recordings=[_recording(result) for result in results],

@@ -18,7 +18,7 @@ import torch
 from sam2s_model.checkpoint import file_sha256
 from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.recordings.mask_files import said_once
 from sam2s_model.recordings.open import Source, left_out, open_recordings
 from sam2s_model.recordings.recording import Recording
@@ -26,7 +26,7 @@ from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.evaluation.evaluate import evaluate
 from sam2s_ros.evaluation.live import LiveNode
 from sam2s_ros.evaluation.report import make_report, write_report
-from sam2s_ros.evaluation.runners import Here, Processes, RayCluster, run_all
+from sam2s_ros.evaluation.runners import InProcess, Processes, RayCluster, run_all
 from sam2s_ros.evaluation.task import Engine, Task
 from sam2s_ros.processes.dds import share_directory
 from sam2s_ros.processes.results import claim, present
@@ -52,7 +52,7 @@ class EvalOptions:
     checkpoint: Path | None
     output: Path
     engine: Engine = Engine("")
-    protocol: Protocol = Protocol()
+    protocol: EvaluationProtocol = EvaluationProtocol()
     only: tuple[str, ...] = ()
     overlay: bool = False
     masks: bool = False
@@ -249,7 +249,7 @@ def _runner(options: EvalOptions, on_frame: Callable[[str, int, int | None], Any
         return RayCluster(options.ray, evaluate)
     if options.jobs > 1:
         return Processes(options.jobs, evaluate)
-    return Here(lambda task: evaluate(task, lambda done, total: on_frame(task.key, done, total)))
+    return InProcess(lambda task: evaluate(task, lambda done, total: on_frame(task.key, done, total)))
 
 
 def _versions() -> dict[str, str]:

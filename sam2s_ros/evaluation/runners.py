@@ -8,14 +8,14 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import Any, Dict, Protocol, Union
+from typing import Any, Protocol, Union
 
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_ros.evaluation.task import Task
 
 ATTEMPTS = 3  # at a recording, before it is listed as failed
-Outcome = Union[Dict[str, Any], Exception]
-Evaluate = Callable[[Task], Dict[str, Any]]
+Outcome = Union[dict[str, Any], Exception]
+Evaluate = Callable[[Task], dict[str, Any]]
 
 
 class Runner(Protocol):
@@ -37,7 +37,7 @@ def run_all(runner: Runner, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outco
             return
 
 
-class Here:
+class InProcess:
     """One after the other, in this process."""
 
     def __init__(self, evaluate: Evaluate):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.recordings.open import Source
 
 
@@ -34,7 +34,7 @@ class Task:
     data_set: str
     name: str
     engine: Engine
-    protocol: Protocol
+    protocol: EvaluationProtocol
     overlay: str = ""
     masks: str = ""
     masks_bag: str = ""

@@ -17,7 +17,7 @@ from sam2s_ros.msg import ClassLabels, Prompt as PromptMsg, TrackedMasks, Tracke
 
 
 def to_ns(stamp: Time) -> int:
-    """ns since the clock's zero."""
+    """Ns since the clock's zero."""
     return stamp.sec * 10**9 + stamp.nanosec
 
 

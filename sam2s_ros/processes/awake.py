@@ -11,7 +11,7 @@ LONGEST = 0.5  # s; an AwakeClock that is read less often than that was stopped 
 
 
 def steady() -> float:
-    """s of a clock that nothing sets, for ages. It goes on while the machine is suspended: what is old then is old after it."""
+    """S of a clock that nothing sets, for ages. It goes on while the machine is suspended: what is old then is old after it."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

@@ -25,7 +25,7 @@ from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.processes.awake import AwakeClock
 from sam2s_ros.processes.process import Runnable, run
 from sam2s_ros.recorder.camera import CameraSubscription
-from sam2s_ros.recorder.writer import Job, RecordingWriter
+from sam2s_ros.recorder.writer import RecordingWriter, WriterJob
 
 MATCH_WAIT = 1.0  # s of this process that masks wait for their image and ground truth
 POLL = 0.2  # s
@@ -200,7 +200,7 @@ class RecorderNode(Runnable, Node):
             self._masks.popleft()
             image = self._images.pop(stamp, None)
             self._counts["matched" if image is not None else "masks_without_image"] += 1
-            self._writer.put(Job(message, arrived, image, self._truths.pop(stamp, None)))
+            self._writer.put(WriterJob(message, arrived, image, self._truths.pop(stamp, None)))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -36,7 +36,7 @@ MOST_SIZES = 16  # of images in one recording, each with a video of its own
 
 
 @dataclass(frozen=True)
-class Job:
+class WriterJob:
     """One frame to write. arrived: ns, recorder's clock, when the masks came."""
 
     masks: TrackedMasks
@@ -82,12 +82,12 @@ class RecordingWriter:
         self._meter = OverlapMeter()
         self._step_ms, self._arrival_ms = array("d"), array("d")
         self._counts = dict(overlays_left_out=0, lost_in_queue=0, malformed=0, with_truth=0)
-        self._jobs: queue.Queue[Job | None] = queue.Queue(maxsize=queue_size)
+        self._jobs: queue.Queue[WriterJob | None] = queue.Queue(maxsize=queue_size)
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="recording", daemon=True)
         self._thread.start()
 
-    def put(self, job: Job) -> None:
+    def put(self, job: WriterJob) -> None:
         """Queue a frame. Never blocks."""
         try:
             self._jobs.put_nowait(job)
@@ -141,7 +141,7 @@ class RecordingWriter:
             self._error = error
             self._failed(error)
 
-    def _write(self, job: Job) -> None:
+    def _write(self, job: WriterJob) -> None:
         free = shutil.disk_usage(self.folder).free
         if free < self._reserve:
             raise OSError(
@@ -181,7 +181,7 @@ class RecordingWriter:
             self.doubt = f"{self._counts['malformed']} frames have no overlay, the last one since {why}"
         self._lines.write(json.dumps(line) + "\n")
 
-    def _draw(self, job: Job, tracks: Tracks) -> None:
+    def _draw(self, job: WriterJob, tracks: Tracks) -> None:
         if job.image is None or self._jobs.qsize() > self._jobs.maxsize // 2:
             self._counts["overlays_left_out"] += 1
             return

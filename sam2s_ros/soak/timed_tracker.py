@@ -21,7 +21,7 @@ from sam2s_ros.processes.process import run
 from sam2s_ros.tracker.node import THREADS, TrackerNode
 
 
-class Answer(NamedTuple):
+class TimedAnswer(NamedTuple):
     """As `PromptResult`, which would bring torch with it."""
 
     stamp: int
@@ -54,12 +54,12 @@ class TimedTracker:
         self.newest = replace(self.newest, stamp=stamp)
         return self.newest
 
-    def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> Answer:
+    def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> TimedAnswer:
         """Begin the one object anew, whatever the prompts are."""
         self.object_ids, self.next_id = (self.next_id,), self.next_id + 1
         self.revision += 1
         newest = self.newest = self._tracks(self.newest.stamp, *self.newest.size)
-        return Answer(newest.stamp, self.object_ids * len(prompts), newest)
+        return TimedAnswer(newest.stamp, self.object_ids * len(prompts), newest)
 
     def reset(self) -> None:
         self.object_ids, self.revision = (), self.revision + 1

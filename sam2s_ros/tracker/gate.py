@@ -28,7 +28,7 @@ class _Place:
     at: float
 
     def off(self) -> float:
-        """s by which the stamp is ahead of the node's clock; 0 when that has not begun."""
+        """S by which the stamp is ahead of the node's clock; 0 when that has not begun."""
         return (self.stamp - self.now) / S if self.now > 0 else 0.0
 
     def of_the_clock(self) -> bool:

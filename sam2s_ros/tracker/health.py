@@ -30,7 +30,7 @@ WINDOW = 1000  # frames over which percentiles are taken
 QUIET = 1.0  # s without any image, also one that is refused, from which it is said why none comes
 
 
-class Outcome(Enum):
+class ImageOutcome(Enum):
     """How an image ended. The value is the counter's name in TrackerStatus."""
 
     PUBLISHED = "published"
@@ -43,11 +43,11 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True)
-class Counts:
+class ImageCounts:
     """One consistent reading of the counters."""
 
     received: int
-    by_outcome: dict[Outcome, int]
+    by_outcome: dict[ImageOutcome, int]
 
     @property
     def waiting(self) -> int:
@@ -56,7 +56,7 @@ class Counts:
 
     @property
     def dropped(self) -> int:
-        return sum(count for outcome, count in self.by_outcome.items() if outcome is not Outcome.PUBLISHED)
+        return sum(count for outcome, count in self.by_outcome.items() if outcome is not ImageOutcome.PUBLISHED)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Processed:
 
 
 @dataclass(frozen=True)
-class View:
+class TrackerSnapshot:
     """What may be known about the tracker without asking its thread: as of its last step or request."""
 
     model: str = ""
@@ -87,7 +87,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Situation:
+class NodeState:
     """What only the node and its worker know, at the time of a report.
 
     now: ns, node clock; at: s, of `steady`; view: None while the node is not configured; note: why it is not
@@ -98,7 +98,7 @@ class Situation:
 
     now: int
     at: float
-    view: View | None
+    view: TrackerSnapshot | None
     busy: float | None
     active: bool
     enabled: bool
@@ -125,7 +125,7 @@ class Health:
 
     def _clear(self):
         self._received = 0
-        self._ended = dict.fromkeys(Outcome, 0)
+        self._ended = dict.fromkeys(ImageOutcome, 0)
         self._latency, self._step = _Window(), _Window()
         self._last_input: float | None = None  # s, of `steady`
         self._last_output: float | None = None
@@ -179,7 +179,7 @@ class Health:
             self._input_stamp, self._last_input = stamp, at
 
     def ended(
-        self, outcome: Outcome, why: str = "", *, accepted: bool = False, latency: float = -1.0, step: float = -1.0
+        self, outcome: ImageOutcome, why: str = "", *, accepted: bool = False, latency: float = -1.0, step: float = -1.0
     ) -> None:
         """An image ended; every received one does, exactly once.
 
@@ -188,19 +188,19 @@ class Health:
         """
         with self._lock:
             self._ended[outcome] += 1
-            if outcome in (Outcome.ERROR, Outcome.LATE):
-                self._failure, self._late = why, outcome is Outcome.LATE
-            if outcome is Outcome.LATE:
+            if outcome in (ImageOutcome.ERROR, ImageOutcome.LATE):
+                self._failure, self._late = why, outcome is ImageOutcome.LATE
+            if outcome is ImageOutcome.LATE:
                 self._latency.values.append(latency)
                 self._step.values.append(step)
-            elif outcome in (Outcome.IMAGE, Outcome.STAMP):
+            elif outcome in (ImageOutcome.IMAGE, ImageOutcome.STAMP):
                 self._refusal = why
                 self._unusable = why if accepted else self._unusable
 
     def published(self, stamp: int, at: float, *, latency: float, step: float, late: str = "") -> None:
         """Masks went out. at: s, of `steady`; latency, step: s; late: a sentence when they were flagged as too old to be acted on."""
         with self._lock:
-            self._ended[Outcome.PUBLISHED] += 1
+            self._ended[ImageOutcome.PUBLISHED] += 1
             self._output_stamp, self._last_output = stamp, at
             self._latency.values.append(latency)
             self._step.values.append(step)
@@ -211,15 +211,15 @@ class Health:
         with self._lock:
             self._failure = ""
 
-    def counts(self) -> Counts:
+    def counts(self) -> ImageCounts:
         with self._lock:
-            return Counts(self._received, dict(self._ended))
+            return ImageCounts(self._received, dict(self._ended))
 
-    def status(self, at: Situation, config: NodeConfig) -> TrackerStatus:
+    def status(self, at: NodeState, config: NodeConfig) -> TrackerStatus:
         """The heartbeat message."""
-        view = at.view or View()
+        view = at.view or TrackerSnapshot()
         with self._lock:
-            counts = Counts(self._received, dict(self._ended))
+            counts = ImageCounts(self._received, dict(self._ended))
             msg = TrackerStatus(
                 header=Header(stamp=to_time(at.now)),
                 last_received_stamp=to_time(self._input_stamp),
@@ -243,7 +243,7 @@ class Health:
             msg.state, msg.message = self._state(at, config, msg)
         return msg
 
-    def _state(self, at: Situation, config: NodeConfig, msg: TrackerStatus) -> tuple[int, str]:
+    def _state(self, at: NodeState, config: NodeConfig, msg: TrackerStatus) -> tuple[int, str]:
         refused = f"; last refused: {self._refusal}" if self._refusal else ""
         silent = f"; {at.silent}" if at.silent and self._quiet() else ""
         seen = f"; {at.seen}" if at.seen else ""
@@ -290,7 +290,7 @@ class Health:
         source: the same of the input; more: values for the entry about the tracking
         """
         with self._lock:
-            dropped = sum(count for outcome, count in self._ended.items() if outcome is not Outcome.PUBLISHED)
+            dropped = sum(count for outcome, count in self._ended.items() if outcome is not ImageOutcome.PUBLISHED)
             new, new_dropped = self._received - self._reported[0], dropped - self._reported[1]
             self._reported = (self._received, dropped)
             refused = {"last_refused": self._refusal}
@@ -318,7 +318,7 @@ _INPUT_FIELDS = (
     "received",
     "waiting",
     "input_age",
-    *(outcome.value for outcome in Outcome if outcome is not Outcome.PUBLISHED),
+    *(outcome.value for outcome in ImageOutcome if outcome is not ImageOutcome.PUBLISHED),
 )
 _TRACKING_FIELDS = (
     "published", "output_age", "latency_p50", "latency_p99", "step_p50", "step_p99", "objects", "model", "device",
@@ -368,7 +368,7 @@ def _shown(value) -> str:
 
 
 def _stamp_age(status: TrackerStatus) -> float:
-    """s by the node's clock since the newest image was taken; -1 when there is none."""
+    """S by the node's clock since the newest image was taken; -1 when there is none."""
     stamp = to_ns(status.last_received_stamp)
     return (to_ns(status.header.stamp) - stamp) / 1e9 if stamp else -1.0
 

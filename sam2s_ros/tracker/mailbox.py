@@ -25,7 +25,8 @@ class Mailbox(Generic[Frame, Request]):
 
     def put(self, frame: Frame) -> Frame | None:
         """Leave a frame for the worker. Return the frame that lost its place by that: the one that was
-        waiting, or the new one when the mailbox is closed; None when there is none."""
+        waiting, or the new one when the mailbox is closed; None when there is none.
+        """
         with self._changed:
             if self._closed:
                 return frame
@@ -44,7 +45,8 @@ class Mailbox(Generic[Frame, Request]):
 
     def take(self, timeout: float | None = None) -> Request | Frame | None:
         """Wait for the oldest request or, when there is none, for the frame. Return None when the mailbox
-        is closed or `timeout` seconds have passed."""
+        is closed or `timeout` seconds have passed.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._requests or self._frame is not None or self._closed, timeout)
             if self._requests:

@@ -27,11 +27,11 @@ from sam2s_ros.processes.process import Runnable, run
 from sam2s_ros.processes.unused import given_parameters
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 from sam2s_ros.tracker.gate import StampGate
-from sam2s_ros.tracker.health import Health, Outcome, Situation
-from sam2s_ros.tracker.outputs import Outputs, answer_message
+from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState
+from sam2s_ros.tracker.outputs import TrackerPublishers, answer_message
 from sam2s_ros.tracker.point_prompts import PointPrompts
 from sam2s_ros.tracker.watchdog import Watchdog
-from sam2s_ros.tracker.worker import Frame, Worker, build_tracker
+from sam2s_ros.tracker.worker import Worker, WorkerFrame, build_tracker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
@@ -73,7 +73,7 @@ class TrackerNode(Runnable, LifecycleNode):
         self._config, self._tracking = TRACKER.declare(self, self.late_topics())
 
         self._health, self._gate = Health(), StampGate()
-        self._outputs = Outputs(self, self._health, self._now, self._trouble)
+        self._outputs = TrackerPublishers(self, self._health, self._now, self._trouble)
         self._worker: Worker | None = None
         self._note = ""  # why it is not configured
         self._seen = self._stamps_seen = ""  # what a person should know of clocks and stamps
@@ -255,27 +255,27 @@ class TrackerNode(Runnable, LifecycleNode):
         self._health.received()
         try:
             if not self._outputs.enabled:
-                self._health.ended(Outcome.DISABLED)
+                self._health.ended(ImageOutcome.DISABLED)
                 return
             self._reader.check(msg)
             stamp, now, arrived = messages.header_ns(msg.header), self._now(), steady()
             policy = dict(on_time_jump=self._config.on_time_jump, time_jump=self._config.time_jump)
             epoch = self._gate.admit(stamp, now=now, at=arrived, **policy)
         except ImageError as error:
-            self._refuse(Outcome.IMAGE, error)
+            self._refuse(ImageOutcome.IMAGE, error)
         except StampError as error:
-            self._refuse(Outcome.STAMP, error)
+            self._refuse(ImageOutcome.STAMP, error)
         except (
             Exception
         ) as error:  # of a message that is none of those that were thought of: counted as ended, as any other
-            self._refuse(Outcome.IMAGE, ImageError(self.failures.add("an image's check", error)))
+            self._refuse(ImageOutcome.IMAGE, ImageError(self.failures.add("an image's check", error)))
         else:
             if news := self._gate.news():
                 self._event(news)
             self._health.accepted(stamp, arrived)
-            worker.put(Frame(msg.header, stamp, epoch, partial(self._reader.read, msg), now, arrived))
+            worker.put(WorkerFrame(msg.header, stamp, epoch, partial(self._reader.read, msg), now, arrived))
 
-    def _refuse(self, outcome: Outcome, error: Sam2sError) -> None:
+    def _refuse(self, outcome: ImageOutcome, error: Sam2sError) -> None:
         self._health.ended(outcome, str(error))
         self._trouble(f"image refused: {error}")
 
@@ -356,7 +356,7 @@ class TrackerNode(Runnable, LifecycleNode):
     def _report(self) -> TrackerStatus:
         worker, outputs = self._worker, self._outputs
         view = worker.view if worker is not None else None
-        at = Situation(
+        at = NodeState(
             self._now(),
             steady(),
             view,
@@ -402,7 +402,8 @@ class TrackerNode(Runnable, LifecycleNode):
 
     def _doubt(self) -> str:
         """A sentence when there is another node of this name, whose masks and answers are taken for this one's, or when the
-        prompts of the tracked objects could not be saved, or clicks are not heard."""
+        prompts of the tracked objects could not be saved, or clicks are not heard.
+        """
         own = (self.get_name(), self.get_namespace())
         count = self.get_node_names_and_namespaces().count(own)
         name = self.get_fully_qualified_name()

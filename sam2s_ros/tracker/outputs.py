@@ -18,11 +18,11 @@ from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.processes.awake import steady
-from sam2s_ros.tracker.health import Health, Outcome, Processed, View
+from sam2s_ros.tracker.health import Health, ImageOutcome, Processed, TrackerSnapshot
 from sam2s_ros.tracker.worker import Result
 
 
-class Outputs:
+class TrackerPublishers:
     """The publishers of masks, images and labels. The worker delivers and is alive; any thread may switch.
 
     active: whether the life cycle lets anything be published; enabled: as set by ~/enable
@@ -69,12 +69,12 @@ class Outputs:
         header, tracks = result.frame.header, result.tracks
         with self._lock:
             if not (self.active and self.enabled):
-                self._health.ended(Outcome.DISABLED)
+                self._health.ended(ImageOutcome.DISABLED)
                 return 0
             age = steady() - result.frame.arrived
             late = _late(age, result.config)
             if late and result.config.on_late == "drop":
-                self._health.ended(Outcome.LATE, f"{late} and were not published", latency=age, step=result.step)
+                self._health.ended(ImageOutcome.LATE, f"{late} and were not published", latency=age, step=result.step)
                 return 0
             self._sequence = sequence = self._sequence + 1
             masks = messages.masks_message(
@@ -124,7 +124,7 @@ def _late(age: float, config: NodeConfig) -> str:
     return f"the newest masks were ready {age:.2f} s after their image came ({limit})"
 
 
-def answer_message(tracks: Tracks, view: View) -> TrackedMasks:
+def answer_message(tracks: Tracks, view: TrackerSnapshot) -> TrackedMasks:
     """The masks in a service's answer. view: as of right after the request.
 
     The header is that of the frame of `tracks`; where the view does not know the frame, it has only the stamp. The

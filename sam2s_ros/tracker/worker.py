@@ -27,7 +27,7 @@ from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.processes.awake import AwakeClock, steady
 from sam2s_ros.tracker.gate import seconds
-from sam2s_ros.tracker.health import Health, Outcome, Processed, View
+from sam2s_ros.tracker.health import Health, ImageOutcome, Processed, TrackerSnapshot
 from sam2s_ros.tracker.mailbox import Mailbox
 from sam2s_ros.tracker.prompt_file import PromptFile
 from sam2s_ros.tracker.quarantine import Quarantine, free_memory, lacks_memory
@@ -37,7 +37,7 @@ ALIVE_EVERY = 0.1  # s; leases of the masks' liveliness must be longer
 
 
 @dataclass(frozen=True)
-class Frame:
+class WorkerFrame:
     """An image on its way to the tracker.
 
     stamp: ns, the header's; epoch: of the stamp gate
@@ -61,7 +61,7 @@ class Result:
     config: as of when the frame was begun, so that a change of a parameter takes effect between frames
     """
 
-    frame: Frame
+    frame: WorkerFrame
     image: np.ndarray
     tracks: Tracks
     step: float
@@ -105,13 +105,13 @@ class Worker:
         trouble: Callable[[str], None],
     ):
         self.config = config
-        self.view = View()
+        self.view = TrackerSnapshot()
         self._frames: deque[Processed] = deque(maxlen=history)
         self._build, self._deliver, self._alive = build, deliver, alive
         self._health, self._now = health, now
         self._quarantined, self._event, self._trouble = quarantined, event, trouble
         self.quarantine = Quarantine()
-        self._mailbox: Mailbox[Frame, _Request] = Mailbox()
+        self._mailbox: Mailbox[WorkerFrame, _Request] = Mailbox()
         self._built: Future = Future()
         self._clock = AwakeClock()
         self._step_began: float | None = None
@@ -124,17 +124,19 @@ class Worker:
         self._thread.start()
         self._built.result()
 
-    def put(self, frame: Frame) -> None:
+    def put(self, frame: WorkerFrame) -> None:
         """Leave a frame; the one that was waiting is dropped."""
         if self._mailbox.put(frame) is not None:
-            self._health.ended(Outcome.DISABLED if self._mailbox.closed else Outcome.OVERLOAD)
+            self._health.ended(ImageOutcome.DISABLED if self._mailbox.closed else ImageOutcome.OVERLOAD)
 
     def discard(self) -> None:
         """Drop the waiting frame: the node was deactivated or disabled."""
         if self._mailbox.discard() is not None:
-            self._health.ended(Outcome.DISABLED)
+            self._health.ended(ImageOutcome.DISABLED)
 
-    def request(self, call: Callable[[Any], Any], timeout: float, *, cures: bool = False) -> tuple[Any, View]:
+    def request(
+        self, call: Callable[[Any], Any], timeout: float, *, cures: bool = False
+    ) -> tuple[Any, TrackerSnapshot]:
         """Run `call(tracker)` in the thread, before the next frame. Return its result and the view right after.
 
         timeout: s; cures: whether it is let in during a quarantine, and ends it
@@ -167,7 +169,7 @@ class Worker:
         return self._mailbox.closed
 
     def busy(self) -> float | None:
-        """s that the process ran for the current step so far; None when there is none."""
+        """S that the process ran for the current step so far; None when there is none."""
         began, now = self._step_began, self._clock()
         return None if began is None else now - began
 
@@ -180,7 +182,7 @@ class Worker:
                     RequestError(ErrorCode.NOT_ACTIVE, "the tracker was stopped before it answered")
                 )
         if frame is not None:
-            self._health.ended(Outcome.DISABLED)
+            self._health.ended(ImageOutcome.DISABLED)
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -225,7 +227,7 @@ class Worker:
 
     def _answer(self, tracker: Any, request: _Request) -> None:
         if not request.future.set_running_or_notify_cancel():
-            return  # timed out before it began
+            return None  # timed out before it began
         if self.quarantine.reason and not request.cures:
             return request.future.set_exception(RequestError(ErrorCode.INTERNAL, self.quarantine.reason))
         self._step_began = self._clock()
@@ -246,10 +248,10 @@ class Worker:
         finally:
             self._step_began = None
 
-    def _process(self, tracker: Any, frame: Frame) -> None:
+    def _process(self, tracker: Any, frame: WorkerFrame) -> None:
         """Take one frame to its end, whatever happens."""
         if self.quarantine.reason:
-            return self._health.ended(Outcome.ERROR, self.quarantine.reason)
+            return self._health.ended(ImageOutcome.ERROR, self.quarantine.reason)
         self._step_began = self._clock()
         try:
             result = self._step(tracker, frame)
@@ -257,11 +259,11 @@ class Worker:
             self._frames[-1] = replace(self._frames[-1], sequence=sequence)
             self.view = replace(self.view, frames=tuple(self._frames))
         except ImageError as error:
-            self._end(Outcome.IMAGE, str(error))
+            self._end(ImageOutcome.IMAGE, str(error))
         except StampError as error:
-            self._end(Outcome.STAMP, str(error))
+            self._end(ImageOutcome.STAMP, str(error))
         except Exception as error:
-            self._end(Outcome.ERROR, self.quarantine.failed(error, self.config.max_step_errors))
+            self._end(ImageOutcome.ERROR, self.quarantine.failed(error, self.config.max_step_errors))
             if self.quarantine.reason:
                 self._quarantined(self.quarantine.reason)
         else:
@@ -269,7 +271,7 @@ class Worker:
         finally:
             self._step_began = None
 
-    def _step(self, tracker: Any, frame: Frame) -> Result:
+    def _step(self, tracker: Any, frame: WorkerFrame) -> Result:
         config, image = self.config, frame.decode()
         self._health.seen(contrast(image))
         self._follow(tracker, frame, image, config)
@@ -285,7 +287,7 @@ class Worker:
         self._look(tracker)
         return Result(frame, image, tracks, step, finished, self.view.model, config)
 
-    def _follow(self, tracker: Any, frame: Frame, image: np.ndarray, config: NodeConfig) -> None:
+    def _follow(self, tracker: Any, frame: WorkerFrame, image: np.ndarray, config: NodeConfig) -> None:
         """Begin anew when the stream is another than before. Raises ImageError when that is refused."""
         shape = (*image.shape[:2], frame.header.frame_id)
         why = ""
@@ -309,7 +311,7 @@ class Worker:
         self._frames.clear()
 
     def _look(self, tracker: Any) -> None:
-        self.view = View(
+        self.view = TrackerSnapshot(
             tracker.name,
             tracker.device_description(),
             tuple(tracker.object_ids),
@@ -322,14 +324,15 @@ class Worker:
             getattr(tracker, "unsaved", ""),
         )
 
-    def _end(self, outcome: Outcome, why: str) -> None:
+    def _end(self, outcome: ImageOutcome, why: str) -> None:
         self._health.ended(outcome, why, accepted=True)
-        self._trouble(why if outcome is Outcome.ERROR else f"image refused: {why}")
+        self._trouble(why if outcome is ImageOutcome.ERROR else f"image refused: {why}")
 
 
 def keep_out_of_collections() -> None:
     """What there is stays until the process ends: the modules of torch and ROS. A garbage collection would go through all of
-    it, 0.3 s in which no thread runs and images are lost. What a tracker is made of afterwards is collected as ever."""
+    it, 0.3 s in which no thread runs and images are lost. What a tracker is made of afterwards is collected as ever.
+    """
     gc.collect()  # what is garbage by now would stay, too: the tracker before, if somebody held it until it had ended
     gc.freeze()
 

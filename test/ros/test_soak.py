@@ -10,7 +10,7 @@ from sam2s_ros.soak.report import PERCENTILES
 
 def test_p08_a_soak_gives_the_percentiles_of_all_frames_with_the_hardware(start, tmp_path):
     output = tmp_path / "report" / "soak.json"
-    arguments = "--minutes 0.05 --size 128x96 --rate 20 --model-time 0.005 --output".split()
+    arguments = ["--minutes", "0.05", "--size", "128x96", "--rate", "20", "--model-time", "0.005", "--output"]
     soak = start([sys.executable, "-m", "sam2s_ros.commands.cli", "soak", *arguments, str(output)], COLUMNS="160")
     assert soak.wait(110) == 0, soak.output
     found = json.loads(output.read_text())

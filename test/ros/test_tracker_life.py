@@ -21,7 +21,7 @@ from sam2s_ros.interfaces import image_codec, messages, qos
 from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
 from sam2s_ros.srv import AddPrompts, GetState
 from sam2s_ros.tracker.health import Health
-from sam2s_ros.tracker.outputs import Outputs
+from sam2s_ros.tracker.outputs import TrackerPublishers
 
 P10 = dict(deadline=200_000_000, liveliness_lease_duration=1_000_000_000)  # ns
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
@@ -173,7 +173,7 @@ def test_a_qos_override_is_of_one_topic():
     depth = "qos_overrides./own/tracker/{}.publisher.depth".format
     node = Node("tracker", namespace="/own", parameter_overrides=[Parameter(depth("masks"), value=2)])
     try:
-        Outputs(node, Health(), time.time_ns, print)
+        TrackerPublishers(node, Health(), time.time_ns, print)
         depths = [node.get_parameter(depth(name)).value for name in ("masks", "label_image", "overlay", "labels")]
         assert depths == [2, 5, 5, 1] and qos.OUTPUT.depth == 5
         policies = {

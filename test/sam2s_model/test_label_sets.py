@@ -29,7 +29,7 @@ def test_a_file_is_a_table_of_its_name_with_distinct_colours(path: Path):
     labels = LabelSet.from_yaml(path)  # which refuses ids and names that are not unique
     assert (labels.name, len(labels.classes)) == (path.stem, SIZES[path.stem])
     colours = [label.color for label in labels.classes]
-    assert len(set(colours)) == len(colours) and all(len(c) == 3 and 0 <= min(c) and max(c) <= 255 for c in colours)
+    assert len(set(colours)) == len(colours) and all(len(c) == 3 and min(c) >= 0 and max(c) <= 255 for c in colours)
 
 
 def test_they_agree_with_the_readers_of_the_data():

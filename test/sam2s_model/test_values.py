@@ -13,7 +13,7 @@ from sam2s_model.errors import ConfigError, ErrorCode, RequestError
 from sam2s_model.metrics import iou
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
-from sam2s_model.tracking.presence import Reading, Sight, TrackedObject, describe_frame
+from sam2s_model.tracking.presence import ObjectHistory, Prediction, TrackedObject, describe_frame
 from sam2s_model.tracks import State, Tracks
 
 H, W = 40, 60
@@ -90,7 +90,7 @@ def describe(mask_box=None, stamp=1, last=None, view=None, predicted_iou=0.9, pr
     if mask_box:
         x0, y0, x1, y1 = mask_box
         label_map[y0:y1, x0:x1] = 3
-    readings, before = {7: Reading(0.8, predicted_iou, True, prompted)}, {} if last is None else {7: last}
+    readings, before = {7: Prediction(0.8, predicted_iou, True, prompted)}, {} if last is None else {7: last}
     config = TrackerConfig(lost_after=lost_after)
     tracks, sights = describe_frame(stamp * 10**9, label_map, view, [KNOWN], readings, before, config, 0)
     return tracks, sights[7]
@@ -108,11 +108,11 @@ def test_a_description_measures_the_mask():
         tracks.mask(8)
 
 
-FAR = Sight(0, np.array([55.0, 35.0]))
+FAR = ObjectHistory(0, np.array([55.0, 35.0]))
 
 
 @pytest.mark.parametrize("mask_box, given, expected", [
-    ((10, 5, 20, 9), dict(last=Sight(0, np.array([14.0, 7.0]))), State.TRACKED),
+    ((10, 5, 20, 9), dict(last=ObjectHistory(0, np.array([14.0, 7.0]))), State.TRACKED),
     ((10, 5, 20, 9), dict(last=FAR), State.SUSPECT),
     ((10, 5, 20, 9), dict(last=FAR, prompted=True), State.TRACKED),
     ((10, 5, 20, 9), dict(predicted_iou=0.1), State.SUSPECT),
@@ -133,13 +133,13 @@ def test_p14_what_returns_far_from_where_it_went_is_suspect_at_first():
 
 def states_of(readings, area=60, **options) -> list[State]:
     """States of an object that was TRACKED with 60 px, then has these scores, predicted IoUs (and areas) frame by frame."""
-    config, sight, states = TrackerConfig(**options), Sight(0, np.array([10.0, 10.0]), 60.0), []
+    config, sight, states = TrackerConfig(**options), ObjectHistory(0, np.array([10.0, 10.0]), 60.0), []
     for frame, (score, iou, *size) in enumerate(readings, start=1):
         label_map = np.zeros((H, W), np.uint8)
         label_map[8 : 8 + (size[0] if size else area) // 10, 5:15] = 3
         before = {7: sight}
         tracks, sights = describe_frame(
-            frame, label_map, None, [KNOWN], {7: Reading(score, iou, True)}, before, config, 0
+            frame, label_map, None, [KNOWN], {7: Prediction(score, iou, True)}, before, config, 0
         )
         sight = sights[7]
         states.append(State(tracks.states[0]))

@@ -40,7 +40,7 @@ class ViT(nn.Module):
     ):
         super().__init__()
         self.channels = [embed_dim]
-        self.patch_embed = PatchEmbed(embed_dim, patch, bias=not rotary)
+        self.patch_embed = VitPatchEmbed(embed_dim, patch, bias=not rotary)
         # the first row is the class token's of the pre-training: the published files have it, and nobody looks at it
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + position_side**2, embed_dim))
         self._place = _tiled if rotary else _stretched
@@ -87,7 +87,7 @@ def _stretched(table: Tensor, *, height: int, width: int) -> Tensor:
     return square.permute(0, 2, 3, 1)
 
 
-class PatchEmbed(nn.Module):
+class VitPatchEmbed(nn.Module):
     """(B, 3, H, W) -> (B, H / patch, W / patch, C)."""
 
     def __init__(self, dim: int, patch: int, bias: bool):

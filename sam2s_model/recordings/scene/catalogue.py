@@ -15,7 +15,7 @@ from sam2s_model.recordings.scene.parts import (
     Colour,
     Edge,
     Finish,
-    Part,
+    ToolPart,
     blade,
     box,
     disc,
@@ -33,9 +33,9 @@ class Kit:
     middle (rad), (0, 0) where there is one rigid tip; bend: most angle of the wrist (rad).
     """
 
-    shaft: Part
-    wrist: Part
-    jaws: tuple[Part, ...]
+    shaft: ToolPart
+    wrist: ToolPart
+    jaws: tuple[ToolPart, ...]
     wrist_length: float
     opening: tuple[float, float]
     bend: float
@@ -55,10 +55,10 @@ class _Look:
         self.steel: Colour = _STEEL_TINTS[int(rng.integers(len(_STEEL_TINTS)))]
         self.dark: Colour = _SHAFTS[int(rng.integers(len(_SHAFTS)))]
 
-    def part(self, canvas: Canvas, finish: Finish = STEEL, reach: float = 0.3) -> Part:
+    def part(self, canvas: Canvas, finish: Finish = STEEL, reach: float = 0.3) -> ToolPart:
         return canvas.finish(finish, self.rng, self.blood, reach)
 
-    def shaft(self, colour: Colour, finish: Finish, band: Colour | None, collar: Colour | None) -> Part:
+    def shaft(self, colour: Colour, finish: Finish, band: Colour | None, collar: Colour | None) -> ToolPart:
         """A tube ending at the origin, a little wider towards the camera, with a collar and a coloured band."""
         far, half = -self.shaft_length, 0.5
         wide = half * (1 + 0.022 * self.shaft_length)
@@ -74,7 +74,7 @@ class _Look:
             canvas.stripe(box(-mark - 0.06, -mark, half * 1.2), tuple(int(0.6 * c) for c in colour))
         return self.part(canvas, finish)
 
-    def clevis(self, length: float, half: float, pin: float = 0.16) -> Part:
+    def clevis(self, length: float, half: float, pin: float = 0.16) -> ToolPart:
         """The fork between shaft and jaws, with its pin."""
         canvas = Canvas((-0.35, -half - 0.15, length + 0.4, half + 0.15), self.scale)
         outline = [
@@ -96,9 +96,10 @@ class _Look:
 
     def jaw(
         self, length: float, outer: Edge, inner: Edge, side: int, dress: Callable[[Canvas], None], bevel: float
-    ) -> Part:
+    ) -> ToolPart:
         """One jaw. outer, inner: its edges' distance (units) from the middle line over 0 to 1; side: -1 above, 1 below;
-        dress: cuts and paints it."""
+        dress: cuts and paints it.
+        """
         most = max(0.45, float(np.max(np.abs(outer(np.linspace(0, 1, 33))))) + 0.2)
         canvas = Canvas((-0.35, -most, length + 0.15, most), self.scale)
         canvas.solid(disc(0, 0, 0.26), self.steel, 0.2)
@@ -107,14 +108,14 @@ class _Look:
         return self.part(canvas, reach=0.0)
 
 
-def _pair(jaw: Callable[[int], Part]) -> tuple[Part, Part]:
+def _pair(jaw: Callable[[int], ToolPart]) -> tuple[ToolPart, ToolPart]:
     return jaw(1), jaw(-1)
 
 
 def _forceps(look: _Look) -> Kit:
     """Fenestrated grasping forceps: long blunt jaws with a window and teeth."""
 
-    def jaw(side: int) -> Part:
+    def jaw(side: int) -> ToolPart:
         def dress(canvas: Canvas) -> None:
             window = np.array([(0.6, 0.16), (0.75, 0.12), (1.6, 0.12), (1.7, 0.17), (1.6, 0.23), (0.75, 0.25)])
             canvas.hole(window * (1, side))
@@ -134,7 +135,7 @@ def _forceps(look: _Look) -> Kit:
 def _scissors(look: _Look) -> Kit:
     """Curved scissors: two pointed smooth blades that swing apart on a large screw."""
 
-    def jaw(side: int) -> Part:
+    def jaw(side: int) -> ToolPart:
         # both blades bend to the same side
         def outer(s):
             return 0.30 * (1 - s**1.6) + 0.02 - side * 0.34 * s * s
@@ -156,7 +157,7 @@ def _needle_driver(look: _Look) -> Kit:
     """Needle driver: short, stout jaws with cross-hatched golden inserts, on a heavy steel shaft."""
     gold = (206, 164, 78)
 
-    def jaw(side: int) -> Part:
+    def jaw(side: int) -> ToolPart:
         def dress(canvas: Canvas) -> None:
             canvas.stripe([(0.25, 0), (1.25, 0), (1.2, side * 0.2), (0.25, side * 0.2)], gold)
             for x in np.arange(0.3, 1.2, 0.11):
@@ -211,7 +212,7 @@ def _suction(look: _Look) -> Kit:
 def _bipolar(look: _Look) -> Kit:
     """Bipolar forceps: thin tapering tines with white insulation, on a blue shaft."""
 
-    def jaw(side: int) -> Part:
+    def jaw(side: int) -> ToolPart:
         def dress(canvas: Canvas) -> None:
             canvas.stripe(blade(1.0, lambda s: side * 0.5 + 0 * s, lambda s: -0.5 * side + 0 * s), (232, 232, 226))
 

@@ -12,7 +12,7 @@ from sam2s_model.recordings.scene.catalogue import CLASS_IDS, make
 from sam2s_model.recordings.scene.config import SceneConfig
 from sam2s_model.recordings.scene.motion import Pose
 from sam2s_model.recordings.scene.noise import INSTRUMENT, stream
-from sam2s_model.recordings.scene.parts import Finish, Part
+from sam2s_model.recordings.scene.parts import Finish, ToolPart
 
 _SLOPE_STEPS = 120.0  # of the 8-bit angle tables, per unit of slope
 _LIGHT = 0.8  # slope of the light ray at one shorter image side from the middle
@@ -64,7 +64,7 @@ class Instrument:
             target[:] = cv2.add(cv2.multiply(target, keep, scale=1 / 255), drawn)
         return Layer(left, top, canvas)
 
-    def _place(self, pose: Pose) -> list[tuple[Part, np.ndarray]]:
+    def _place(self, pose: Pose) -> list[tuple[ToolPart, np.ndarray]]:
         """Parts from the lowest to the top with their (2, 3) transforms from part to patient coordinates."""
         kit, unit = self._kit, self._thickness * pose.size
         bent = pose.angle + kit.bend * max(-1.0, min(1.0, pose.bend))
@@ -76,7 +76,7 @@ class Instrument:
         placed.append((kit.shaft, _transform(kit.shaft, pose.point, pose.angle, unit)))
         return placed
 
-    def _bounds(self, part: Part, matrix: np.ndarray) -> tuple[int, int, int, int] | None:
+    def _bounds(self, part: ToolPart, matrix: np.ndarray) -> tuple[int, int, int, int] | None:
         """Left, top, right, bottom of a part in the frame; None when it lies outside."""
         height, width = part.rgba.shape[:2]
         corners = matrix @ np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]])
@@ -85,7 +85,7 @@ class Instrument:
         right, bottom = np.minimum(np.ceil(corners.max(axis=1)).astype(int) + 2, frame)
         return (int(left), int(top), int(right), int(bottom)) if left < right and top < bottom else None
 
-    def _light(self, part: Part, matrix: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    def _light(self, part: ToolPart, matrix: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
         """The part in its box, (h, w, 4) uint8 with the colour times its coverage."""
         left, top, right, bottom = box
         size = (right - left, bottom - top)
@@ -127,7 +127,7 @@ def thickness(config: SceneConfig, index: int) -> float:
     return config.unit * stream(config.seed, INSTRUMENT, 2000, index).uniform(0.075, 0.10)
 
 
-def _transform(part: Part, joint: np.ndarray, angle: float, unit: float) -> np.ndarray:
+def _transform(part: ToolPart, joint: np.ndarray, angle: float, unit: float) -> np.ndarray:
     scale = unit / part.scale
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     x, y = part.origin

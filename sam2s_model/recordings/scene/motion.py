@@ -20,7 +20,8 @@ _OUTSIDE = (_KEYS[5] + _KEYS[6]) / 2
 @dataclass(frozen=True)
 class Pose:
     """Where an instrument is. point: end of the shaft in patient coordinates (px); angle: of the shaft, pointing
-    forwards (rad, x to y); bend: of the wrist; opening: 0 shut to 1 wide; size: factor, larger nearer the camera."""
+    forwards (rad, x to y); bend: of the wrist; opening: 0 shut to 1 wide; size: factor, larger nearer the camera.
+    """
 
     point: np.ndarray
     angle: float
@@ -51,7 +52,7 @@ class Rig:
 
     @property
     def shaft_length(self) -> float:
-        """px a shaft must have to come in from outside of any view."""
+        """Px a shaft must have to come in from outside of any view."""
         return self._away + 0.6 * self._work
 
     def poses(self, seconds: float) -> list[Pose]:

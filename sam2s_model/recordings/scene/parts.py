@@ -34,9 +34,10 @@ CERAMIC = Finish(0.95, 0.15, 0.60)
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ToolPart:
     """rgba (h, w, 4) uint8: colour (defined a little beyond the edge) and coverage; slope_x, slope_y (h, w) float32:
-    the surface's tilt; origin (x, y): the joint in px of the arrays; scale: px a unit; finish: of the surface."""
+    the surface's tilt; origin (x, y): the joint in px of the arrays; scale: px a unit; finish: of the surface.
+    """
 
     rgba: np.ndarray
     slope_x: np.ndarray
@@ -82,7 +83,7 @@ class Canvas:
         self._colour = (self._colour * (1 - share) + np.array(colour, np.float32) * share).astype(np.uint8)
         self._relief -= share[:, :, 0] * np.float32(depth * self._scale)
 
-    def finish(self, finish: Finish, rng: np.random.Generator, blood: float = 0.0, reach: float = 1.0) -> Part:
+    def finish(self, finish: Finish, rng: np.random.Generator, blood: float = 0.0, reach: float = 1.0) -> ToolPart:
         """The part. blood: 0 to 1, stains, most of them from x = reach (units) forwards."""
         height, width = self._relief.shape
         relief = cv2.GaussianBlur(self._relief, (0, 0), max(0.5, 0.02 * self._scale))
@@ -97,7 +98,7 @@ class Canvas:
         slopes = [cv2.Scharr(relief, cv2.CV_32F, *axis, scale=1 / 32) for axis in ((1, 0), (0, 1))]
         slopes = [np.clip(slope, -2.0, 2.0) for slope in slopes]
         origin = (-self._left * self._scale + 1.5, -self._top * self._scale + 1.5)
-        return Part(rgba, slopes[0], slopes[1], origin, self._scale, finish)
+        return ToolPart(rgba, slopes[0], slopes[1], origin, self._scale, finish)
 
     def _pixels(self, points) -> np.ndarray:
         return (np.asarray(points, np.float64) - (self._left, self._top)) * self._scale + 1.5

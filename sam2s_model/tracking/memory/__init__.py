@@ -8,25 +8,25 @@ from functools import partial
 from sam2s_model.config import ModelConfig, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.tracking.memory.bank import MemoryBank, Rows
-from sam2s_model.tracking.memory.clock import Clock
+from sam2s_model.tracking.memory.clock import StepTime
 from sam2s_model.tracking.memory.distractor import DistractorAware
 from sam2s_model.tracking.memory.divemem import DiveMem
 from sam2s_model.tracking.memory.efp import FramePruning
 from sam2s_model.tracking.memory.evidence import Evidence
 from sam2s_model.tracking.memory.fifo import Fifo
 from sam2s_model.tracking.memory.frame_store import FrameStore
-from sam2s_model.tracking.memory.layout import BankLayout, Note
+from sam2s_model.tracking.memory.layout import BankLayout, PolicyState
 from sam2s_model.tracking.memory.match import Match
 from sam2s_model.tracking.memory.matching import Matching
 from sam2s_model.tracking.memory.none import PreviousMask
 from sam2s_model.tracking.memory.occlusion import OcclusionAware
-from sam2s_model.tracking.memory.policy import Part, Policy, Pruning, Selection
+from sam2s_model.tracking.memory.policy import MemorySubset, Policy, Pruning, Selection
 from sam2s_model.tracking.memory.refine import Refine
 from sam2s_model.tracking.memory.sam3 import Sam3Selection
 from sam2s_model.tracking.memory.samurai import Samurai
 from sam2s_model.tracking.memory.slm import ShortLong
 from sam2s_model.tracking.memory.tsms import SplitHalfPruning
-from sam2s_model.tracking.memory.view import View
+from sam2s_model.tracking.memory.view import BankView
 
 PRUNINGS: dict[str, Pruning | None] = {"none": None, "efp": FramePruning(), "tsms": SplitHalfPruning()}
 
@@ -74,7 +74,7 @@ WITHOUT_MEMORY = ("match", "none")
 __all__ = [
     "POLICIES",
     "BankLayout",
-    "Clock",
+    "StepTime",
     "DistractorAware",
     "DiveMem",
     "Evidence",
@@ -84,9 +84,9 @@ __all__ = [
     "Match",
     "Matching",
     "MemoryBank",
-    "Note",
+    "PolicyState",
     "OcclusionAware",
-    "Part",
+    "MemorySubset",
     "Policy",
     "PreviousMask",
     "Refine",
@@ -96,7 +96,7 @@ __all__ = [
     "Selection",
     "ShortLong",
     "SplitHalfPruning",
-    "View",
+    "BankView",
     "choose_policy",
     "create_policy",
 ]

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2s_model.tracking.memory.clock import Clock
-from sam2s_model.tracking.memory.layout import BankLayout, Note
+from sam2s_model.tracking.memory.clock import StepTime
+from sam2s_model.tracking.memory.layout import BankLayout, PolicyState
 
 EMPTY = -1  # frame index of a slot that holds nothing
 
@@ -39,7 +39,7 @@ class MemoryBank:
         self.layout = layout
         self.ids: list[int] = []
         self.device, self.dtype = device, dtype
-        self.clock: Clock | None = None
+        self.clock: StepTime | None = None
         self.generation = 0
         self._allocate(0)
 
@@ -110,7 +110,7 @@ class MemoryBank:
             for row, values in zip(saved.rows, copy):
                 store[row] = values
 
-    def adopt(self, other: MemoryBank, notes: Sequence[Note]) -> None:
+    def adopt(self, other: MemoryBank, notes: Sequence[PolicyState]) -> None:
         """Take over another bank's objects: prompted frames, rings, masks and some notes, not what its policy kept.
 
         Of the other bank's slots of each kind there are as many as here, or memories are of another kind and stay there.
@@ -233,7 +233,7 @@ class MemoryBank:
             held = frames[rows, kept]
             frames[rows, kept] = torch.where(held >= self.time(frame), EMPTY, held)
 
-    def start_notes(self, rows: Rows, notes: Sequence[Note]) -> None:
+    def start_notes(self, rows: Rows, notes: Sequence[PolicyState]) -> None:
         """Set what is noted of some objects to its initial values."""
         for note in notes:
             self.notes[note.name][rows] = note.initial

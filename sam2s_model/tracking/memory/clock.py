@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Clock:
+class StepTime:
     """The frame that a captured step is of.
 
     frame, stamp: 0-d int64 on the device, the frame's index and stamp, ns; index: the same index on the host, at capture

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.memory.evidence import Evidence, box_iou, boxes
-from sam2s_model.tracking.memory.layout import Note
+from sam2s_model.tracking.memory.layout import PolicyState
 from sam2s_model.tracking.memory.policy import Policy, Selection
-from sam2s_model.tracking.memory.view import View
+from sam2s_model.tracking.memory.view import BankView
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class DistractorAware(Policy):
         return ("visible", self.window), ("distractors", self.distractors)
 
     @property
-    def notes(self) -> tuple[Note, ...]:
-        return Note("areas", (self.areas,), initial=torch.nan), Note("last_added", (), torch.int64)
+    def notes(self) -> tuple[PolicyState, ...]:
+        return PolicyState("areas", (self.areas,), initial=torch.nan), PolicyState("last_added", (), torch.int64)
 
     @property
     def most_frames(self) -> int:
         return super().most_frames + self.distractors
 
-    def select(self, view: View, now: int) -> Selection:
+    def select(self, view: BankView, now: int) -> Selection:
         prompted = self.prompted_frames(view, now)
         added = view.most_tracked(now) // (self.interval + 1)  # the host's bound
         frames = view.frames("distractors")
@@ -59,7 +59,7 @@ class DistractorAware(Policy):
         window = self.newest_and_kept(view, now, "visible")
         return self.selection(view, now, prompted, distractors, *window, pointed=distractors)
 
-    def remember(self, view: View, evidence: Evidence) -> None:
+    def remember(self, view: BankView, evidence: Evidence) -> None:
         seen = evidence.present & (evidence.area > 0)
         median = _median(view.note("areas"))  # NaN as long as there is none, and then nothing is like it
         usual = (evidence.area - median).abs() <= self.area_tolerance * median
@@ -72,13 +72,13 @@ class DistractorAware(Policy):
         slot = self._area_slot(view, evidence)
         view.write_note_slot("areas", slot, evidence.area, seen)
 
-    def prompted(self, view: View, evidence: Evidence) -> None:
+    def prompted(self, view: BankView, evidence: Evidence) -> None:
         view.bank.start_notes(view.rows, self.notes)
         slot = self._area_slot(view, evidence)
         view.write_note_slot("areas", slot, evidence.area, evidence.area > 0)
         view.write_note("last_added", view.time(evidence.frame).expand_as(view.index))
 
-    def _area_slot(self, view: View, evidence: Evidence) -> Tensor:  # -> (N,)
+    def _area_slot(self, view: BankView, evidence: Evidence) -> Tensor:  # -> (N,)
         return (view.time(evidence.frame) % self.areas).expand_as(view.index)
 
     def _alternative_iou(self, evidence: Evidence) -> Tensor:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.memory.evidence import SIGNATURE_GRID, Evidence
-from sam2s_model.tracking.memory.layout import Note
+from sam2s_model.tracking.memory.layout import PolicyState
 from sam2s_model.tracking.memory.policy import Policy, Selection
-from sam2s_model.tracking.memory.view import View
+from sam2s_model.tracking.memory.view import BankView
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,19 @@ class DiveMem(Policy):
         return ("long_term", self.long_term), ("buffer", self.buffer)
 
     @property
-    def notes(self) -> tuple[Note, ...]:
+    def notes(self) -> tuple[PolicyState, ...]:
         length = SIGNATURE_GRID**2 * self.config.dim
         return (
-            Note("first_signature", (length,), dtype=None),
-            Note("long_term_signatures", (self.long_term, length), dtype=None),
-            Note("buffer_signatures", (self.buffer, length), dtype=None),
+            PolicyState("first_signature", (length,), dtype=None),
+            PolicyState("long_term_signatures", (self.long_term, length), dtype=None),
+            PolicyState("buffer_signatures", (self.buffer, length), dtype=None),
         )
 
     @property
     def most_frames(self) -> int:
         return super().most_frames + self.long_term
 
-    def select(self, view: View, now: int) -> Selection:
+    def select(self, view: BankView, now: int) -> Selection:
         prompted = self.prompted_frames(view, now)
         frames = view.frames("long_term")
         order = torch.where(view.time(now) - frames > self.window, frames, EMPTY)
@@ -64,7 +64,7 @@ class DiveMem(Policy):
         long_term = self.kept_frames(view, "long_term", order, pushed, self.long_term_code)
         return self.selection(view, now, prompted, long_term, self.pruned_window(view, now, prompted))
 
-    def remember(self, view: View, evidence: Evidence) -> None:
+    def remember(self, view: BankView, evidence: Evidence) -> None:
         accepted = evidence.present & (evidence.predicted_iou > self.min_iou)
         if self.consecutive:
             view.empty("buffer", ~accepted[:, None].expand(-1, self.buffer))
@@ -80,11 +80,11 @@ class DiveMem(Policy):
         view.write_note_slot("long_term_signatures", oldest, moved, full)
         view.empty("buffer", full[:, None].expand(-1, self.buffer))
 
-    def prompted(self, view: View, evidence: Evidence) -> None:
+    def prompted(self, view: BankView, evidence: Evidence) -> None:
         if (view.first_prompted() == evidence.frame).all():  # on the host: one object is prompted at a time
             view.write_note("first_signature", evidence.signature)
 
-    def _least_like(self, view: View) -> Tensor:
+    def _least_like(self, view: BankView) -> Tensor:
         """(N,): the candidate that is least like the newest long-term frame."""
         frames, signatures = view.frames("long_term"), view.note("long_term_signatures")
         newest, at = frames.max(1)

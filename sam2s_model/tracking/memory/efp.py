@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2s_model.tracking.memory.policy import Part
-from sam2s_model.tracking.memory.view import View
+from sam2s_model.tracking.memory.policy import MemorySubset
+from sam2s_model.tracking.memory.view import BankView
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class FramePruning:
     def most_frames(self, window: int) -> int:
         return min(window, self.memories - 1)
 
-    def prune(self, view: View, window: Part, prompted: Part) -> Part:
+    def prune(self, view: BankView, window: MemorySubset, prompted: MemorySubset) -> MemorySubset:
         size = window.columns.shape[1]
         kept = self.most_frames(size)
         if kept == size:
@@ -41,7 +41,7 @@ class FramePruning:
         return window.taken(likeness.topk(kept, dim=1, largest=False).indices.sort(dim=1).values)
 
 
-def newest_place(window: Part) -> Tensor:
+def newest_place(window: MemorySubset) -> Tensor:
     """(N, 1): where in a window its newest memory is."""
     codes = window.codes
     if window.allowed is not None:
@@ -49,7 +49,7 @@ def newest_place(window: Part) -> Tensor:
     return codes.argmin(1, keepdim=True)
 
 
-def likeness_to_newest(view: View, window: Part) -> Tensor:
+def likeness_to_newest(view: BankView, window: MemorySubset) -> Tensor:
     """(N, K) in -1..1, and -inf for the newest itself, which is never left out."""
     memories, place = view.memories(window.columns).float(), newest_place(window)
     newest = view.memories(window.columns.gather(1, place)).float()

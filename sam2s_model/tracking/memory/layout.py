@@ -9,7 +9,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Note:
+class PolicyState:
     """Something a policy notes of each object, such as a Kalman filter's mean.
 
     shape: of one object's; dtype: None for the model's; initial: value of every entry until the policy writes it
@@ -46,7 +46,7 @@ class BankLayout:
     dim: int
     logits: tuple[int, int]
     kept: tuple[tuple[str, int], ...] = ()
-    notes: tuple[Note, ...] = ()
+    notes: tuple[PolicyState, ...] = ()
 
     @property
     def kept_slots(self) -> int:

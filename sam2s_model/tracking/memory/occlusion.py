@@ -9,7 +9,7 @@ import torch
 from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.memory.evidence import Evidence
 from sam2s_model.tracking.memory.policy import Policy, Selection
-from sam2s_model.tracking.memory.view import View
+from sam2s_model.tracking.memory.view import BankView
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class OcclusionAware(Policy):
     def most_frames(self) -> int:
         return self.window + self.partly_hidden
 
-    def select(self, view: View, now: int) -> Selection:
+    def select(self, view: BankView, now: int) -> Selection:
         prompted = self.prompted_frames(view, now)
         window = self.short_window(view, now, self.newest)
         older = max(0, view.most_tracked(now) - self.newest)  # the host's bound
@@ -53,7 +53,7 @@ class OcclusionAware(Policy):
             parts.append(self.kept_frames(view, name, order, min(most, older), codes))
         return self.selection(view, now, prompted, window, *parts)
 
-    def remember(self, view: View, evidence: Evidence) -> None:
+    def remember(self, view: BankView, evidence: Evidence) -> None:
         relevance = evidence.object_logit.sigmoid() * evidence.predicted_iou * evidence.present
         good = relevance >= self.relevant
         view.keep("relevant", view.frames("relevant").argmin(1), good, evidence)

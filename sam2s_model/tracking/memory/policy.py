@@ -16,13 +16,13 @@ from torch import Tensor
 from sam2s_model.config import ModelConfig
 from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.memory.evidence import Evidence
-from sam2s_model.tracking.memory.layout import Note
+from sam2s_model.tracking.memory.layout import PolicyState
 from sam2s_model.tracking.memory.matching import Matching
-from sam2s_model.tracking.memory.view import View
+from sam2s_model.tracking.memory.view import BankView
 
 
 @dataclass(frozen=True)
-class Part:
+class MemorySubset:
     """Some spatial memories of each of N objects.
 
     columns, codes: (N, K), where they are in the bank and which temporal code each gets, see `Sam2Model.with_memory`
@@ -33,10 +33,10 @@ class Part:
     codes: Tensor
     allowed: Tensor | None
 
-    def taken(self, places: Tensor) -> Part:
+    def taken(self, places: Tensor) -> MemorySubset:
         """Of each object's K memories the ones at places (N, k)."""
         allowed = None if self.allowed is None else self.allowed.gather(1, places)
-        return Part(self.columns.gather(1, places), self.codes.gather(1, places), allowed)
+        return MemorySubset(self.columns.gather(1, places), self.codes.gather(1, places), allowed)
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Selection:
     pointer_columns: (N, P), ages: (N, P) frames since each, as a float; pointer_allowed: as in `Part`
     """
 
-    spatial: Part
+    spatial: MemorySubset
     pointer_columns: Tensor
     ages: Tensor
     pointer_allowed: Tensor | None
-    short: Part | None = None
+    short: MemorySubset | None = None
 
     @property
     def allowed(self) -> Tensor | None:
@@ -70,7 +70,7 @@ class Pruning(Protocol):
     def most_frames(self, window: int) -> int:
         """Most memories of a window of that many frames that are left."""
 
-    def prune(self, view: View, window: Part, prompted: Part) -> Part:
+    def prune(self, view: BankView, window: MemorySubset, prompted: MemorySubset) -> MemorySubset:
         """What is left of a window, with the prompted frames to compare with."""
 
 
@@ -114,7 +114,7 @@ class Policy:
         return ()
 
     @property
-    def notes(self) -> tuple[Note, ...]:
+    def notes(self) -> tuple[PolicyState, ...]:
         """What the policy notes of each object."""
         return ()
 
@@ -123,51 +123,53 @@ class Policy:
         """Most spatial memories besides the prompted ones that are attended to on a frame."""
         return self.pruning.most_frames(self.window) if self.pruning else self.window
 
-    def select(self, view: View, now: int) -> Selection:
+    def select(self, view: BankView, now: int) -> Selection:
         """What to attend to on frame `now`."""
         prompted = self.prompted_frames(view, now)
         return self.selection(view, now, prompted, self.pruned_window(view, now, prompted))
 
-    def choose(self, view: View, candidates: Tensor, predicted_iou: Tensor) -> Tensor:
+    def choose(self, view: BankView, candidates: Tensor, predicted_iou: Tensor) -> Tensor:
         """(N,): which of the masks, logits (N, K, h, w), is each object's. Only asked of policies with `uses_candidates`."""
         return predicted_iou.argmax(1)
 
-    def remember(self, view: View, evidence: Evidence) -> None:
+    def remember(self, view: BankView, evidence: Evidence) -> None:
         """Decide what else to keep of a tracked frame, which is in the ring of the newest already."""
 
-    def prompted(self, view: View, evidence: Evidence) -> None:
+    def prompted(self, view: BankView, evidence: Evidence) -> None:
         """Take note of a prompted frame, which is in a conditioning slot already."""
 
     # ---- what policies are made of
 
-    def prompted_frames(self, view: View, now: int) -> Part:
+    def prompted_frames(self, view: BankView, now: int) -> MemorySubset:
         """All prompted frames before `now`."""
         if view.complete:
             columns = view.numbers(0, view.most_prompted(now))
-            return Part(columns, view.codes(self.prompted_code, columns.shape[1]), None)
+            return MemorySubset(columns, view.codes(self.prompted_code, columns.shape[1]), None)
         frames = view.frames("conditioning")
         past = (frames != EMPTY) & (frames < view.time(now))
         columns, allowed = view.first(past, view.count_prompted(now), view.most_prompted(now))
-        return Part(columns, torch.full_like(columns, self.prompted_code), allowed)
+        return MemorySubset(columns, torch.full_like(columns, self.prompted_code), allowed)
 
-    def pruned_window(self, view: View, now: int, prompted: Part) -> Part:
+    def pruned_window(self, view: BankView, now: int, prompted: MemorySubset) -> MemorySubset:
         """The short window, or what its pruning leaves of it."""
         part = self.short_window(view, now, self.window)
         return self.pruning.prune(view, part, prompted) if self.pruning else part
 
-    def short_window(self, view: View, now: int, window: int) -> Part:
+    def short_window(self, view: BankView, now: int, window: int) -> MemorySubset:
         """The newest frames, at most `window` old; their codes are their ages."""
         if view.complete:
             ring = view.layout.columns("recent")
-            return Part(view.places(now, window, view.layout.recent) + ring.start, view.numbers(0, window), None)
+            return MemorySubset(
+                view.places(now, window, view.layout.recent) + ring.start, view.numbers(0, window), None
+            )
         frames = view.frames("recent")
         age = view.time(now) - frames
         inside = (frames != EMPTY) & (age > 0) & (age <= window)
         columns, allowed = view.first(inside, view.count_recent(now, window), window)
         codes = (age.gather(1, columns) - 1).clamp(0, window - 1)
-        return Part(columns + view.layout.columns("recent").start, codes, allowed)
+        return MemorySubset(columns + view.layout.columns("recent").start, codes, allowed)
 
-    def kept_frames(self, view: View, name: str, order: Tensor, most: int, codes: Tensor | int) -> Part:
+    def kept_frames(self, view: BankView, name: str, order: Tensor, most: int, codes: Tensor | int) -> MemorySubset:
         """Kept slots of a kind, for each object those with the greatest order (N, slots), where it is not negative.
 
         most: how many at most; codes: one, or (most,) by their place in the order
@@ -175,9 +177,11 @@ class Policy:
         values, slots = order.topk(min(most, order.shape[1]), dim=1)
         if isinstance(codes, int):
             codes = torch.full((slots.shape[1],), codes, device=slots.device)
-        return Part(slots + view.layout.columns(name).start, codes[: slots.shape[1]].expand_as(slots), values >= 0)
+        return MemorySubset(
+            slots + view.layout.columns(name).start, codes[: slots.shape[1]].expand_as(slots), values >= 0
+        )
 
-    def newest_and_kept(self, view: View, now: int, name: str) -> tuple[Part, Part]:
+    def newest_and_kept(self, view: BankView, now: int, name: str) -> tuple[MemorySubset, MemorySubset]:
         """A window of the frame before, whatever it shows, and of the newest older ones of a kind, coded by their order."""
         newest = self.short_window(view, now, 1)
         frames = view.frames(name)
@@ -186,7 +190,9 @@ class Policy:
         codes = torch.arange(1, self.window, device=order.device)
         return newest, self.kept_frames(view, name, order, most, codes)
 
-    def selection(self, view: View, now: int, *parts: Part, pointed: Part | None = None) -> Selection:
+    def selection(
+        self, view: BankView, now: int, *parts: MemorySubset, pointed: MemorySubset | None = None
+    ) -> Selection:
         """Some memories, with the pointers of the prompted and of the newest frames.
 
         pointed: kept memories whose pointers are attended to as well, once they are older than those
@@ -196,10 +202,10 @@ class Policy:
             ages = view.time(now) - view.bank.frames[view.index[:, None], pointed.columns]
             places = pointed.columns - layout.kept_columns.start + layout.kept_pointers.start
             older = pointed.allowed & (ages > self.pointer_window)
-            pointers = _joined((pointers, Part(places, ages.float(), older)))
+            pointers = _joined((pointers, MemorySubset(places, ages.float(), older)))
         return Selection(_joined(parts), pointers.columns, pointers.codes, pointers.allowed)
 
-    def _pointers(self, view: View, now: int) -> Part:
+    def _pointers(self, view: BankView, now: int) -> MemorySubset:
         """Pointers of the prompted and of the newest frames, coded by their ages, as floats."""
         layout = view.layout
         if view.complete:
@@ -207,7 +213,7 @@ class Policy:
             newest = view.places(now, window, layout.recent_pointers) + layout.conditioning
             columns = torch.cat((view.numbers(0, most), newest), dim=1)
             ages = view.time(now) - view.bank.pointer_frames[view.rows, :most]
-            return Part(columns, torch.cat((ages, view.numbers(1, window + 1)), dim=1).float(), None)
+            return MemorySubset(columns, torch.cat((ages, view.numbers(1, window + 1)), dim=1).float(), None)
         frames = view.pointer_frames()
         age = view.time(now) - frames
         prompted = torch.arange(frames.shape[1], device=frames.device) < layout.conditioning
@@ -215,12 +221,12 @@ class Policy:
         counts = view.count_prompted(now) + view.count_pointers(now, self.pointer_window)
         columns, allowed = view.first(past, counts, view.most_prompted(now) + self.pointer_window)
         ages = torch.where(past, age, 0).gather(1, columns).float()
-        return Part(columns, ages, allowed)
+        return MemorySubset(columns, ages, allowed)
 
 
-def _joined(parts: tuple[Part, ...]) -> Part:
+def _joined(parts: tuple[MemorySubset, ...]) -> MemorySubset:
     columns, codes = torch.cat([p.columns for p in parts], 1), torch.cat([p.codes for p in parts], 1)
     if all(p.allowed is None for p in parts):
-        return Part(columns, codes, None)
+        return MemorySubset(columns, codes, None)
     full = [torch.ones_like(p.columns, dtype=torch.bool) if p.allowed is None else p.allowed for p in parts]
-    return Part(columns, codes, torch.cat(full, 1))
+    return MemorySubset(columns, codes, torch.cat(full, 1))

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2s_model.tracking.memory.evidence import Evidence
-from sam2s_model.tracking.memory.layout import Note
+from sam2s_model.tracking.memory.layout import PolicyState
 from sam2s_model.tracking.memory.policy import Policy, Selection
-from sam2s_model.tracking.memory.view import View
+from sam2s_model.tracking.memory.view import BankView
 
 HYPOTHESES = 3  # candidate masks of a frame
 SIDE = 64  # cells of the masks that are compared, whatever the size of the features
@@ -44,21 +44,21 @@ class Refine(Policy):
         return (("consistent", self.window),)
 
     @property
-    def notes(self) -> tuple[Note, ...]:
-        return Note("hypotheses", (HYPOTHESES, SIDE * SIDE), None), Note(
+    def notes(self) -> tuple[PolicyState, ...]:
+        return PolicyState("hypotheses", (HYPOTHESES, SIDE * SIDE), None), PolicyState(
             "consistency", (HYPOTHESES,), torch.float32, 1.0
         )
 
-    def select(self, view: View, now: int) -> Selection:
+    def select(self, view: BankView, now: int) -> Selection:
         return self.selection(
             view, now, self.prompted_frames(view, now), *self.newest_and_kept(view, now, "consistent")
         )
 
-    def choose(self, view: View, candidates: Tensor, predicted_iou: Tensor) -> Tensor:
+    def choose(self, view: BankView, candidates: Tensor, predicted_iou: Tensor) -> Tensor:
         linked = self._linked(view, _cells(candidates))
         return (self.weight * linked + (1 - self.weight) * predicted_iou).argmax(1)
 
-    def remember(self, view: View, evidence: Evidence) -> None:
+    def remember(self, view: BankView, evidence: Evidence) -> None:
         taken = self._linked(view, _cells(evidence.logits))[:, 0]
         sure = evidence.present & (evidence.predicted_iou > self.min_iou)
         view.keep("consistent", view.frames("consistent").argmin(1), sure & (taken > self.min_consistency), evidence)
@@ -71,11 +71,11 @@ class Refine(Policy):
         view.write_note("consistency", torch.where(there, linked, view.note("consistency")))
         view.write_note("hypotheses", torch.where(there[..., None], cells, view.note("hypotheses").float()))
 
-    def prompted(self, view: View, evidence: Evidence) -> None:
+    def prompted(self, view: BankView, evidence: Evidence) -> None:
         view.bank.start_notes(view.rows, self.notes)
         view.write_note("hypotheses", _cells(evidence.logits).expand(-1, HYPOTHESES, -1))
 
-    def _linked(self, view: View, cells: Tensor) -> Tensor:
+    def _linked(self, view: BankView, cells: Tensor) -> Tensor:
         """(N, K, cells) masks -> (N, K): how consistent the tracklet is that ends in each."""
         before = view.note("hypotheses").float()
         # one candidate of the frame before after the other, since all pairs of masks at once are many numbers

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.memory.evidence import Evidence
-from sam2s_model.tracking.memory.layout import Note
+from sam2s_model.tracking.memory.layout import PolicyState
 from sam2s_model.tracking.memory.policy import Policy, Selection
-from sam2s_model.tracking.memory.view import View
+from sam2s_model.tracking.memory.view import BankView
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Sam3Selection(Policy):
         return (("seen", self.window),)
 
     @property
-    def notes(self) -> tuple[Note, ...]:
-        return (Note("seen_frames", (self.pointer_window,), torch.int64, EMPTY),)
+    def notes(self) -> tuple[PolicyState, ...]:
+        return (PolicyState("seen_frames", (self.pointer_window,), torch.int64, EMPTY),)
 
-    def select(self, view: View, now: int) -> Selection:
+    def select(self, view: BankView, now: int) -> Selection:
         newest, seen = self.newest_and_kept(view, now, "seen")
         chosen = self.selection(view, now, self.prompted_frames(view, now), newest, seen, pointed=seen)
         return self._pointers_in_order(view, now, chosen)
 
-    def remember(self, view: View, evidence: Evidence) -> None:
+    def remember(self, view: BankView, evidence: Evidence) -> None:
         seen = score(evidence) > self.min_score
         view.keep("seen", view.frames("seen").argmin(1), seen, evidence)
         time = view.time(evidence.frame)
@@ -48,11 +48,11 @@ class Sam3Selection(Policy):
         view.write_note("seen_frames", frames)
         view.write_note_slot("seen_frames", frames.argmin(1), time.expand(len(view)), seen)
 
-    def prompted(self, view: View, evidence: Evidence) -> None:
+    def prompted(self, view: BankView, evidence: Evidence) -> None:
         frames = view.note("seen_frames")
         view.write_note("seen_frames", torch.where(frames >= view.time(evidence.frame), EMPTY, frames))
 
-    def _pointers_in_order(self, view: View, now: int, chosen: Selection) -> Selection:
+    def _pointers_in_order(self, view: BankView, now: int, chosen: Selection) -> Selection:
         """Of the newest frames' pointers those of frames that were seen well and of the one before; coded by their order."""
         prompted = chosen.pointer_columns < view.layout.conditioning
         there = torch.ones_like(prompted) if chosen.pointer_allowed is None else chosen.pointer_allowed

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sam2s_model.tracking.memory import kalman
 from sam2s_model.tracking.memory.evidence import Evidence, box_iou, boxes
-from sam2s_model.tracking.memory.layout import Note
+from sam2s_model.tracking.memory.layout import PolicyState
 from sam2s_model.tracking.memory.policy import Policy, Selection
-from sam2s_model.tracking.memory.view import View
+from sam2s_model.tracking.memory.view import BankView
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,19 @@ class Samurai(Policy):
         return (("passed", self.window),)
 
     @property
-    def notes(self) -> tuple[Note, ...]:
-        return Note("stable", (), torch.int64), Note("mean", (4, 2)), Note("covariance", (4, 3))
+    def notes(self) -> tuple[PolicyState, ...]:
+        return PolicyState("stable", (), torch.int64), PolicyState("mean", (4, 2)), PolicyState("covariance", (4, 3))
 
-    def select(self, view: View, now: int) -> Selection:
+    def select(self, view: BankView, now: int) -> Selection:
         return self.selection(view, now, self.prompted_frames(view, now), *self.newest_and_kept(view, now, "passed"))
 
-    def choose(self, view: View, candidates: Tensor, predicted_iou: Tensor) -> Tensor:
+    def choose(self, view: BankView, candidates: Tensor, predicted_iou: Tensor) -> Tensor:
         mean, _ = kalman.predict(view.note("mean"), view.note("covariance"))
         motion = box_iou(boxes(candidates > 0), kalman.box(mean)[:, None])
         both = self.motion_weight * motion + (1 - self.motion_weight) * predicted_iou
         return torch.where(self._stable(view)[:, None], both, predicted_iou).argmax(1)
 
-    def remember(self, view: View, evidence: Evidence) -> None:
+    def remember(self, view: BankView, evidence: Evidence) -> None:
         mean, covariance = kalman.predict(view.note("mean"), view.note("covariance"))
         motion = box_iou(evidence.box, kalman.box(mean))
         sure = evidence.predicted_iou > self.min_iou
@@ -60,11 +60,11 @@ class Samurai(Policy):
         view.keep("passed", view.frames("passed").argmin(1), passed, evidence)
         self._follow(view, evidence, mean, covariance)
 
-    def prompted(self, view: View, evidence: Evidence) -> None:
+    def prompted(self, view: BankView, evidence: Evidence) -> None:
         view.bank.start_notes(view.rows, self.notes)
         self._follow(view, evidence, view.note("mean"), view.note("covariance"))
 
-    def _follow(self, view: View, evidence: Evidence, mean: Tensor, covariance: Tensor) -> None:
+    def _follow(self, view: BankView, evidence: Evidence, mean: Tensor, covariance: Tensor) -> None:
         """Correct the predicted motion where the object is followed, and start it where it was not."""
         stable = view.note("stable")
         seen = evidence.present & (evidence.area > 0)
@@ -76,5 +76,5 @@ class Samurai(Policy):
             view.write_note(name, torch.where(begins[:, None, None], started, value))
         view.write_note("stable", torch.where(followed | begins, stable + 1, 0))
 
-    def _stable(self, view: View) -> Tensor:
+    def _stable(self, view: BankView) -> Tensor:
         return view.note("stable") >= self.stable_frames

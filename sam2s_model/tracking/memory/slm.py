@@ -9,8 +9,8 @@ import torch
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.tracking.memory.bank import EMPTY
-from sam2s_model.tracking.memory.policy import Part, Policy, Selection
-from sam2s_model.tracking.memory.view import View
+from sam2s_model.tracking.memory.policy import MemorySubset, Policy, Selection
+from sam2s_model.tracking.memory.view import BankView
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class ShortLong(Policy):
     def __post_init__(self):
         check_short_attention(self.config)
 
-    def select(self, view: View, now: int) -> Selection:
+    def select(self, view: BankView, now: int) -> Selection:
         return replace(super().select(view, now), short=self._newest(view, now))
 
-    def _newest(self, view: View, now: int) -> Part:
+    def _newest(self, view: BankView, now: int) -> MemorySubset:
         time, frames = view.time(now), torch.cat((view.frames("conditioning"), view.frames("recent")), dim=1)
         column = torch.where(frames < time, frames, EMPTY).argmax(1, keepdim=True)
         codes = (time - 1 - frames.gather(1, column)).clamp(0, self.window - 1)
-        return Part(column, torch.where(column < view.layout.conditioning, self.prompted_code, codes), None)
+        return MemorySubset(column, torch.where(column < view.layout.conditioning, self.prompted_code, codes), None)
 
 
 def check_short_attention(config: ModelConfig) -> None:

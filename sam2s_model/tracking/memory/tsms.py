@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2s_model.tracking.memory.policy import Part
-from sam2s_model.tracking.memory.view import View
+from sam2s_model.tracking.memory.policy import MemorySubset
+from sam2s_model.tracking.memory.view import BankView
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class SplitHalfPruning:
     def most_frames(self, window: int) -> int:
         return max(min(window, self.full - self.spare - 1), window - 2)
 
-    def prune(self, view: View, window: Part, prompted: Part) -> Part:
+    def prune(self, view: BankView, window: MemorySubset, prompted: MemorySubset) -> MemorySubset:
         size = window.columns.shape[1]
         if 1 + size + self.spare <= self.full:
             return window
         allowed = window.allowed if window.allowed is not None else torch.ones_like(window.columns, dtype=torch.bool)
         order = torch.where(allowed, window.codes, -1).argsort(dim=1, descending=True, stable=True)  # oldest first
-        window, allowed = Part(window.columns, window.codes, allowed).taken(order), allowed.gather(1, order)
+        window, allowed = MemorySubset(window.columns, window.codes, allowed).taken(order), allowed.gather(1, order)
         count = allowed.sum(1, keepdim=True)  # (N, 1): of the window
         place, last = torch.arange(size, device=order.device).expand_as(order), count - 1
         half = (1 + count) // 2 - 1  # where the second half begins, in the window
@@ -50,7 +50,7 @@ class SplitHalfPruning:
         dropped = (place == likest[0]) | (place == likest[1])
         allowed = allowed & ~(dropped & (1 + count + self.spare > self.full))
         kept = torch.where(allowed, place, size + place).topk(self.most_frames(size), dim=1, largest=False).indices
-        return Part(window.columns, window.codes, allowed).taken(kept)
+        return MemorySubset(window.columns, window.codes, allowed).taken(kept)
 
 
 def _likeness(memories: Tensor, other: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from sam2s_model.tracking.memory.evidence import Evidence
 EVER = 1 << 30  # frames
 
 
-class View:
+class BankView:
     """N rows of a bank. What is read is a copy, so that it stays what it was when something is written."""
 
     def __init__(self, bank: MemoryBank, rows: Rows):

@@ -14,7 +14,7 @@ from sam2s_model.training.datasets.boxes import BoxRecording, box_recordings
 from sam2s_model.training.datasets.images import Still, stills
 from sam2s_model.training.datasets.recording import TrainingRecording
 from sam2s_model.training.datasets.scenes import numbered_scene, scene_config, scene_recording
-from sam2s_model.training.datasets.values import Values
+from sam2s_model.training.datasets.values import ClassValues
 from sam2s_model.training.pack import TeacherPack
 
 __all__ = [
@@ -34,7 +34,7 @@ def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[Training
     if source.kind == "images":
         row = classes.index(source.class_name) if source.class_name else -1
         return _chosen(stills(source.path, pack, row), source)
-    path, values = Path(source.path), Values.of(source, classes)
+    path, values = Path(source.path), ClassValues.of(source, classes)
     if source.kind == "boxes":
         found = box_recordings(path, values)
     else:
@@ -50,7 +50,7 @@ def mask_lines(recordings: Iterable[object]) -> list[str]:
     return said_once([(name, said) for name, said in lines if said])
 
 
-def _in_layout(kind: str, path: Path, values: Values) -> Sequence[FileRecording]:
+def _in_layout(kind: str, path: Path, values: ClassValues) -> Sequence[FileRecording]:
     if kind not in ("davis", "folder"):
         return layout_recordings(path, kind, values.masks)
     plain = kind == "folder" or not (path / "JPEGImages").is_dir()

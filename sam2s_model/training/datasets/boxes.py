@@ -13,7 +13,7 @@ from sam2s_model.recordings.files import FileRecording
 from sam2s_model.recordings.mask_values import VOID
 from sam2s_model.recordings.sequences import frame_sequences
 from sam2s_model.training.datasets.recording import TrainingRecording
-from sam2s_model.training.datasets.values import Values
+from sam2s_model.training.datasets.values import ClassValues
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_boxes(path: Path) -> list[Box]:
     return found
 
 
-def box_recordings(path: Path, values: Values) -> list[TrainingRecording]:
+def box_recordings(path: Path, values: ClassValues) -> list[TrainingRecording]:
     """Return the recording in a folder with frames/ and boxes/, or those in its subfolders. Raises SourceError without any boxes."""
     found: list[TrainingRecording] = []
     for sequence in frame_sequences(path):

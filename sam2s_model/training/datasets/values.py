@@ -12,7 +12,7 @@ from sam2s_model.training.data_config import SourceConfig
 
 
 @dataclass(frozen=True)
-class Values:
+class ClassValues:
     """rows: value -> row of the class table; other: row of all other values, -1 unknown
 
     table: names of the class table's rows, for recordings that know the names of their classes
@@ -25,7 +25,7 @@ class Values:
     table: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, source: SourceConfig, classes: tuple[str, ...]) -> Values:
+    def of(cls, source: SourceConfig, classes: tuple[str, ...]) -> ClassValues:
         """From a source's label set and class name.
 
         Names that the table has no row for are the source's `class_name`, or unknown. Raises ConfigError for a label

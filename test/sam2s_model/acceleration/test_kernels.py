@@ -14,9 +14,9 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.network.layers import LayerNorm2d, norm_gelu
 from sam2s_model.network.memory_attention import rotary_table, rotate_
 from sam2s_model.tracking.holes import fill_holes
-from sam2s_model.tracking.memory import BankLayout, MemoryBank, View
+from sam2s_model.tracking.memory import BankLayout, BankView, MemoryBank
 from sam2s_model.tracking.outputs import compose
-from sam2s_model.tracking.reidentification import Reidentification, looks
+from sam2s_model.tracking.reidentification import Reidentification, appearance
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -139,16 +139,23 @@ def test_judge_and_learn(cell, ours, monkeypatch):
             bank.add(object_id)
         torch.manual_seed(1)
         bank.notes["prototype"][:12] = F.normalize(torch.randn(12, 20), dim=1)
-        bank.notes["prototype"][rows[0]] = looks(features, logits)[0]
+        bank.notes["prototype"][rows[0]] = appearance(features, logits)[0]
         bank.notes["prototype_frames"][:12] = torch.randint(0, 300, (12,)) * (torch.rand(12) > 0.2)
         bank.notes["prototype_frames"][rows[0]], present[0] = 7, True
         bank.notes["last_visible"][:12] = torch.randint(0, 10**10, (12,))
         bank.notes["last_visible"][rows[0]] = 0
         monkeypatch.setattr(kernels, "serves", lambda x, served=served: served)
-        view = View(bank, rows)
+        view = BankView(bank, rows)
         verdict = judge.judge(view, features, logits, present, 10**10)
-        judge.learn(view, verdict.looks, logits, iou, verdict.present, 10**10)
-        told = verdict.asked, verdict.rejected, verdict.accepted, verdict.present, verdict.similarity, verdict.looks
+        judge.learn(view, verdict.appearances, logits, iou, verdict.present, 10**10)
+        told = (
+            verdict.asked,
+            verdict.rejected,
+            verdict.accepted,
+            verdict.present,
+            verdict.similarity,
+            verdict.appearances,
+        )
         results.append([*told, *(bank.notes[note.name].clone() for note in judge.notes)])
         monkeypatch.setattr(kernels, "serves", lambda x: False)
     for own, plain in zip(*results[::-1]):

@@ -14,7 +14,7 @@ from sam2s_model.evaluation.live import (
     newest_arrived,
     prompt_frames,
 )
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import Scorer
 from sam2s_model.recordings.recording import FIRST_STAMP_NS, Frame, Recording, Truth
 from sam2s_model.tracks import Tracks
@@ -74,7 +74,7 @@ def log(*deliveries: Delivery, prompt: int = 0) -> LiveLog:
 
 
 def scored(
-    record: LiveLog, protocol: Protocol = Protocol(), recording: Recording | None = None
+    record: LiveLog, protocol: EvaluationProtocol = EvaluationProtocol(), recording: Recording | None = None
 ) -> tuple[dict, dict, Scorer]:
     """frame -> J, of delivered and of streaming masks; the scorer of the delivered ones"""
     delivered, streaming = Scorer(protocol, {}), Scorer(protocol, {})
@@ -104,7 +104,7 @@ CAME = (delivery(0, 200, known=False), delivery(1, 1500), delivery(3, 4200), del
 
 
 def test_streaming_by_hand():
-    _, streaming, _ = scored(log(*CAME), Protocol(scored="all"))
+    _, streaming, _ = scored(log(*CAME), EvaluationProtocol(scored="all"))
     assert streaming == pytest.approx({1: 0.0, 2: 8 / 12, 3: 6 / 14, 4: 4 / 16, 5: 8 / 12})
 
 
@@ -114,14 +114,14 @@ def test_delivered_masks_are_scored_where_they_came():
         "the prompted and the last do not count"
     )
     assert scorer.result()["annotated"] == 6 and scorer.result()["scored_frames"] == 3
-    delivered, _, _ = scored(log(*CAME), Protocol(scored="all"))
+    delivered, _, _ = scored(log(*CAME), EvaluationProtocol(scored="all"))
     assert delivered == {0: 1.0, 1: 1.0, 3: 1.0, 4: 1.0}, "the answer to the prompt counts for its own frame"
 
 
 def test_an_object_that_masks_do_not_know_yet():
     """Its prompt took effect two frames later: those frames are not scored as delivered, and are missed in the stream."""
     came = [delivery(i, 1000 * i + 100, known=i > 2) for i in range(6)]
-    delivered, streaming, _ = scored(log(*came), Protocol(scored="all"))
+    delivered, streaming, _ = scored(log(*came), EvaluationProtocol(scored="all"))
     assert delivered == {0: 1.0, 3: 1.0, 4: 1.0, 5: 1.0}
     assert streaming == pytest.approx({1: 0.0, 2: 0.0, 3: 0.0, 4: 8 / 12, 5: 8 / 12})
 
@@ -129,11 +129,11 @@ def test_an_object_that_masks_do_not_know_yet():
 def test_frames_without_truth_and_frames_that_were_not_shown():
     record = log(*CAME)
     del record.shown[4], record.shown[5]  # interrupted
-    steps = list(live_steps(Moving(bare=(1, 2)), record, Protocol()))
+    steps = list(live_steps(Moving(bare=(1, 2)), record, EvaluationProtocol()))
     assert [(f.index, own is not None, late is not None) for f, own, late in steps] == [
         (0, True, True), (1, True, False), (2, False, False), (3, True, True),
     ]  # fmt: skip
-    assert [f.index for f, _, _ in live_steps(Moving(), log(*CAME), Protocol(frames=2))] == [0, 1]
+    assert [f.index for f, _, _ in live_steps(Moving(), log(*CAME), EvaluationProtocol(frames=2))] == [0, 1]
 
 
 def test_packed_truth_is_the_truth():
@@ -146,5 +146,5 @@ def test_packed_truth_is_the_truth():
 
 
 def test_prompt_frames():
-    assert list(prompt_frames(Moving(bare=(0, 2)), Protocol())) == [1, 3, 4, 5]
-    assert list(prompt_frames(Moving(bare=(0, 2)), Protocol(frames=4))) == [1, 3]
+    assert list(prompt_frames(Moving(bare=(0, 2)), EvaluationProtocol())) == [1, 3, 4, 5]
+    assert list(prompt_frames(Moving(bare=(0, 2)), EvaluationProtocol(frames=4))) == [1, 3]

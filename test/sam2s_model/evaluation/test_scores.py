@@ -11,7 +11,7 @@ from sam2s_model.checkpoint import load_model
 from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.clicks import centre, correction
 from sam2s_model.evaluation.follow import Step, follow
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import Scorer, data_set_figures, overall_figures
 from sam2s_model.metrics import boundary_f, dice, iou
 from sam2s_model.prompts import Prompt
@@ -78,7 +78,7 @@ def by_hand(model, clicks: int) -> dict[int, list[tuple]]:
 
 @pytest.mark.parametrize("clicks", [0, 1, 3])
 def test_figures_are_those_of_a_tracker_run_by_hand(pico, clicks):
-    protocol = Protocol(prompt="clicks", clicks=clicks) if clicks else Protocol()
+    protocol = EvaluationProtocol(prompt="clicks", clicks=clicks) if clicks else EvaluationProtocol()
     steps, result = evaluated(pico, protocol)
     assert [s.frame.index for s in steps] == list(range(6)), "every frame, in order"
     assert [s.prompted for s in steps] == [(1,), (), (2,), (), (), ()]
@@ -99,22 +99,22 @@ def test_figures_are_those_of_a_tracker_run_by_hand(pico, clicks):
 
 
 def test_the_same_every_time(pico):
-    first, second = (evaluated(pico, Protocol(prompt="box"))[1] for _ in range(2))
+    first, second = (evaluated(pico, EvaluationProtocol(prompt="box"))[1] for _ in range(2))
     assert first == second
 
 
 def test_protocols(pico):
-    _, result = evaluated(pico, Protocol(start="first", scored="all"))
+    _, result = evaluated(pico, EvaluationProtocol(start="first", scored="all"))
     assert [own["object"] for own in result["objects"]] == [1] and result["unprompted"] == [2]
     assert [row["frame"] for row in result["rows"] if row["scored"]] == [0, 1, 2, 4, 5]
-    steps, result = evaluated(pico, Protocol(frames=3))
+    steps, result = evaluated(pico, EvaluationProtocol(frames=3))
     assert len(steps) == 3 and [row["frame"] for row in result["rows"] if row["scored"]] == [1]
     with pytest.raises(ConfigError, match="prompt is 'scribble': expected one of 'mask', 'box', 'clicks'"):
-        Protocol(prompt="scribble")
-    assert [Protocol(prompt="clicks", clicks=n).name for n in (1, 3)] == [
+        EvaluationProtocol(prompt="scribble")
+    assert [EvaluationProtocol(prompt="clicks", clicks=n).name for n in (1, 3)] == [
         "1 click",
         "3 clicks",
-    ] and Protocol().name == "mask"
+    ] and EvaluationProtocol().name == "mask"
 
 
 SIZE = (8, 8)
@@ -147,7 +147,7 @@ SERIES = [  # truth, tracked
 ]
 
 
-def counted(classes: dict[int, str], protocol=Protocol()) -> dict:
+def counted(classes: dict[int, str], protocol=EvaluationProtocol()) -> dict:
     scorer = Scorer(protocol, classes)
     for index, (truth, tracked) in enumerate(SERIES):
         scorer.add(step(10 * index, truth, tracked, (1, 2) if index == 0 else ()))

@@ -15,7 +15,7 @@ from sam2s_model.prompts import Prompt
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings import scene as drawing
 from sam2s_model.tracking.correspondence import FINER, Correspondence, Propagated, unit_tokens
-from sam2s_model.tracking.memory import BankLayout, Matching, MemoryBank, View
+from sam2s_model.tracking.memory import BankLayout, BankView, Matching, MemoryBank
 from sam2s_model.tracking.tracker import Tracker
 
 GRID = 8  # of the model's 128 px; 2 label cells and 4 mask cells a place
@@ -44,8 +44,8 @@ class Scene:
         for object_id in range(1, objects + 1):
             self.bank.add(object_id)
 
-    def view(self, rows=None) -> View:
-        return View(self.bank, slice(0, len(self.bank)) if rows is None else rows)
+    def view(self, rows=None) -> BankView:
+        return BankView(self.bank, slice(0, len(self.bank)) if rows is None else rows)
 
     def prompt(self, frame: int, features, logits, row: int = 0) -> None:
         slot = self.bank.write_conditioning(row, frame, torch.zeros(0, 4), torch.zeros(0))

@@ -18,7 +18,7 @@ from sam2s_model.config import PICO, POLICY_NAMES, TrackerConfig
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.graphed_step import GraphedStep
-from sam2s_model.tracking.history import Frame
+from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.holes import fill_holes
 from sam2s_model.tracking.outputs import compose
 from sam2s_model.tracking.segmenter import Segmenter
@@ -191,7 +191,7 @@ def test_everything_in_a_step_is_on_the_device_and_nothing_asks_it(policy):
             bank.know_tracked(slice(0, 2), index)
         features = network.encode_image(network.prepare_image(torch.empty(*size, 3, dtype=torch.uint8, device=device)))
         clock = segmenter.clock(25, torch.empty(2, dtype=torch.int64, device=device))
-        outputs = segmenter.track(Frame(25, 1, size, features), ids, clock)
+        outputs = segmenter.track(ProcessedFrame(25, 1, size, features), ids, clock)
         labels = torch.empty(2, dtype=torch.uint8, device=device)
         label_map = compose(fill_holes(outputs.logits, 8), outputs.present, labels, size)
     assert clock.complete and label_map.dtype == torch.uint8 and label_map.shape == size

@@ -8,8 +8,8 @@ import torch
 
 from sam2s_model.config import TrackerConfig
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracking.memory import BankLayout, MemoryBank, View
-from sam2s_model.tracking.reidentification import MEMORY, Reidentification, looks
+from sam2s_model.tracking.memory import BankLayout, BankView, MemoryBank
+from sam2s_model.tracking.reidentification import MEMORY, Reidentification, appearance
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.tracks import Return, State
 
@@ -35,16 +35,16 @@ def mask(*places) -> torch.Tensor:
 
 
 def learn(judge, view, features, logits, *said) -> None:
-    judge.learn(view, looks(features, logits), logits, *said)
+    judge.learn(view, appearance(features, logits), logits, *said)
 
 
 @pytest.fixture
-def known() -> tuple[Reidentification, View]:
+def known() -> tuple[Reidentification, BankView]:
     """Two objects: 1 is of channel 2 and on the left, 2 of channel 5 and on the right; last seen after 3 s."""
     judge = Reidentification(TrackerConfig(), dim=8)
     bank = MemoryBank(BankLayout(0, 0, 0, 1, 1, 1, 8, (2, 2), notes=judge.notes), torch.device("cpu"), torch.float32)
     bank.add(1), bank.add(2)
-    view = View(bank, slice(0, 2))
+    view = BankView(bank, slice(0, 2))
     for second in (1, 2, 3):
         iou = torch.tensor([0.9, 0.9])
         learn(judge, view, image(left=2, right=5), mask(LEFT, RIGHT), iou, torch.tensor([True, True]), second * SECOND)
@@ -84,15 +84,15 @@ def test_only_confident_frames_teach(known):
 
 def test_a_prototype_is_the_mean_and_then_follows(known):
     judge, view = known
-    expected = looks(image(left=2), mask(LEFT))[0]
+    expected = appearance(image(left=2), mask(LEFT))[0]
     features = [image(left=2), image(left=3)]
     view.write_note("prototype", torch.zeros(2, 8)), view.write_note("prototype_frames", torch.zeros(2))
     for shown in features:
         learn(judge, view, shown, mask(LEFT, LEFT), torch.ones(2), torch.ones(2, dtype=torch.bool), SECOND)
-    torch.testing.assert_close(view.note("prototype")[0], (expected + looks(image(left=3), mask(LEFT))[0]) / 2)
+    torch.testing.assert_close(view.note("prototype")[0], (expected + appearance(image(left=3), mask(LEFT))[0]) / 2)
     for _ in range(5 * MEMORY):
         learn(judge, view, features[1], mask(LEFT, LEFT), torch.ones(2), torch.ones(2, dtype=torch.bool), SECOND)
-    assert (view.note("prototype")[0] - looks(image(left=3), mask(LEFT))[0]).abs().max() < 0.01
+    assert (view.note("prototype")[0] - appearance(image(left=3), mask(LEFT))[0]).abs().max() < 0.01
 
 
 def test_what_was_never_seen_well_is_not_asked(known):

@@ -16,8 +16,8 @@ from sam2s_model.recordings.mask_values import VOID
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import LossConfig, PromptConfig, RolloutConfig, TrainConfig
-from sam2s_model.training.distillation import Answer
-from sam2s_model.training.objects import Truth, choose_objects
+from sam2s_model.training.distillation import TeacherAnswer
+from sam2s_model.training.objects import ObjectTruth, choose_objects
 from sam2s_model.training.prompting import Plan
 from sam2s_model.training.rollout import Roles, Rollout, condition, encode_clips, events
 
@@ -134,7 +134,7 @@ def test_hard_prompts_are_where_student_and_teacher_disagree_and_both_answer(sam
     def teacher(points, labels):
         asked.append((points, labels))
         masks = torch.from_numpy(told)
-        return Answer(masks[:, None].expand(-1, 1 if points.shape[1] > 1 else 3, -1, -1), masks)
+        return TeacherAnswer(masks[:, None].expand(-1, 1 if points.shape[1] > 1 else 3, -1, -1), masks)
 
     config = dataclasses.replace(CONFIG, prompts=PromptConfig(clicks=2))
     plan = Plan("point", (0,), False, hard=True)
@@ -238,7 +238,7 @@ def test_truth_at_a_stride(stride):
     labels[:, :, 60:] = VOID
     source = dataclasses.replace(source, labels=labels)
     objects = choose_objects([source], [0], (0,), 3, 0.003)
-    truth = Truth([source], objects, stride, torch.device("cpu"))
+    truth = ObjectTruth([source], objects, stride, torch.device("cpu"))
     mask, valid = truth.masks(1)
     assert mask.shape == valid.shape == (2, SIZE // stride, SIZE // stride)
     assert abs(mask[0].sum().item() * stride**2 - 18 * 18) <= 2 * 18 * stride

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from sam2s_model.errors import ErrorCode, RequestError
-from sam2s_ros.console.frames import Frame, Seen
+from sam2s_ros.console.frames import Seen, ShownFrame
 from sam2s_ros.console.session import Session
 
 SIZE = (48, 64)  # (H, W), px
@@ -29,7 +29,7 @@ class EchoLink:
     def now(self) -> int:
         return time.time_ns()
 
-    def step(self, states: dict[int, int] | None = None) -> Frame:
+    def step(self, states: dict[int, int] | None = None) -> ShownFrame:
         """states: of objects, by id, where they are not TRACKED"""
         self._sequence += 1
         frame = self._frame(time.time_ns(), self._sequence, states or {})
@@ -37,7 +37,7 @@ class EchoLink:
         self.session.on_masks(frame)
         return frame
 
-    def _frame(self, stamp: int, sequence: int, states: dict[int, int] | None = None) -> Frame:
+    def _frame(self, stamp: int, sequence: int, states: dict[int, int] | None = None) -> ShownFrame:
         label_map, seen = np.zeros(SIZE, np.uint8), []
         for object_id, (x, y) in self.places.items():
             box = max(0, x - HALF), max(0, y - HALF), min(SIZE[1], x + HALF), min(SIZE[0], y + HALF)
@@ -46,7 +46,7 @@ class EchoLink:
             name = self.classes[object_id]
             seen.append(Seen(object_id, object_id, 1, name, None, state, 1.0, box, area))
         image = np.full((*SIZE, 3), sequence % 200, np.uint8)
-        return Frame(stamp, SIZE, lambda: image, sequence, label_map, tuple(seen))
+        return ShownFrame(stamp, SIZE, lambda: image, sequence, label_map, tuple(seen))
 
     async def prompt(self, stamp, object_id, class_name="", *, points=(), box=(), mask=None) -> int:
         frame = self.session.frame(stamp)

@@ -11,7 +11,7 @@ from echo_link import EchoLink
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_ros.console import protocol
 from sam2s_ros.console.actions import Actions
-from sam2s_ros.console.frames import Frame, Pictures, Seen
+from sam2s_ros.console.frames import Pictures, Seen, ShownFrame
 from sam2s_ros.console.session import Session
 
 
@@ -22,13 +22,13 @@ class Clock:
         return self.now
 
 
-def frame(stamp: int, sequence: int, states: dict[int, int] | None = None) -> Frame:
+def frame(stamp: int, sequence: int, states: dict[int, int] | None = None) -> ShownFrame:
     label_map = np.zeros((4, 6), np.uint8)
     seen = []
     for object_id, state in (states or {}).items():
         label_map[object_id % 4, :3] = object_id
         seen.append(Seen(object_id, object_id, 1, "instrument", None, state, 0.9, (0, 0, 3, 1), 3))
-    return Frame(stamp, (4, 6), lambda: np.zeros((4, 6, 3), np.uint8), sequence, label_map, tuple(seen))
+    return ShownFrame(stamp, (4, 6), lambda: np.zeros((4, 6, 3), np.uint8), sequence, label_map, tuple(seen))
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def test_the_newest_frames_can_be_prompted(session):
 def test_another_stream_forgets_what_was_of_the_one_before(session, stamp, sequence, kept):
     """A sequence that goes back is another node, whose ids are other objects'; a stamp that goes back, a bag."""
     session.on_masks(frame(50, 5, {1: 1}))
-    from sam2s_ros.console.session import Description
+    from sam2s_ros.console.session import SessionDescription
 
-    session.describe(1, Description("left", "#112233"))
+    session.describe(1, SessionDescription("left", "#112233"))
     session.prompted(None, 1, new=True, renamed_only=False)
     session.on_masks(frame(stamp, sequence, {1: 1}))
     state = session.state()
@@ -86,7 +86,7 @@ def test_without_a_heartbeat_the_tracker_is_gone(session):
 
 def test_an_image_is_shown_without_masks_only_while_the_tracker_is_off(session):
     session.on_masks(frame(10, 1))
-    bare = Frame(20, (4, 6), lambda: np.zeros((4, 6, 3), np.uint8))
+    bare = ShownFrame(20, (4, 6), lambda: np.zeros((4, 6, 3), np.uint8))
     session._clock.now = 5.0
     session.on_status({"state": "DISABLED", "message": ""})
     session.on_image(bare)
@@ -106,14 +106,14 @@ def test_an_image_is_shown_without_masks_only_while_the_tracker_is_off(session):
 
 
 def test_a_name_is_of_an_object_that_was_seen(session):
-    from sam2s_ros.console.session import Description
+    from sam2s_ros.console.session import SessionDescription
 
     with pytest.raises(RequestError, match="object 7 was never seen in /t"):
-        session.describe(7, Description("x"))
+        session.describe(7, SessionDescription("x"))
 
 
 def do(link: EchoLink, **fields) -> dict:
-    kinds = {"prompt": protocol.Prompt, "remove": protocol.Remove, "undo": protocol.Undo}
+    kinds = {"prompt": protocol.PromptAction, "remove": protocol.Remove, "undo": protocol.UndoAction}
     given = dict(object=0, class_name="", points=(), box=(), stamp=0) if fields["kind"] == "prompt" else {}
     request = kinds[fields.pop("kind")](request=1, camera="/echo", **{**given, **fields})
     actions = Actions({"/echo": link}.get, lambda record: None)
@@ -170,7 +170,7 @@ def test_pictures_are_made_small_and_once():
         asked.append(1)
         return np.zeros((90, 200, 3), np.uint8)
 
-    made = Frame(5, (90, 200), image, 1, label_map)
+    made = ShownFrame(5, (90, 200), image, 1, label_map)
     pictures = Pictures(image_side=100, mask_side=70)
     jpeg, small = pictures.picture("/t", made)
     assert small.shape == (30, 67) and (small == 7).all()
@@ -179,12 +179,12 @@ def test_pictures_are_made_small_and_once():
 
     assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == (45, 100, 3)
     for stamp in range(100):
-        pictures.picture("/t", Frame(stamp, (90, 200), image))
+        pictures.picture("/t", ShownFrame(stamp, (90, 200), image))
     assert len(pictures._jpegs) == Pictures.KEPT
 
 
 def test_a_camera_that_is_not_there_is_an_answer():
     actions = Actions(lambda name: None, lambda record: None)
-    answer = asyncio.run(actions.do("somebody", protocol.Undo(4, "/nowhere")))
+    answer = asyncio.run(actions.do("somebody", protocol.UndoAction(4, "/nowhere")))
     assert (answer["request"], answer["ok"], answer["error"]) == (4, False, ErrorCode.NOT_ACTIVE.name)
     assert answer["message"] == "there is no tracker '/nowhere'"

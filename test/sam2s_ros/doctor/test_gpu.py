@@ -10,7 +10,7 @@ import torch
 
 from sam2s_model.errors import ConfigError
 from sam2s_model.gpu_check import parts
-from sam2s_model.gpu_check.part import Part
+from sam2s_model.gpu_check.part import CheckPart
 from sam2s_ros.commands.cli import main
 from sam2s_ros.doctor.checks import Level
 from sam2s_ros.doctor.gpu import examine_gpu, table, write_json
@@ -31,7 +31,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
     listed = [
-        Part(number, f"part {number}", list, alone=number == 2, limit=5.0 if number == 4 else 60.0)
+        CheckPart(number, f"part {number}", list, alone=number == 2, limit=5.0 if number == 4 else 60.0)
         for number in SCRIPTS
     ]
     monkeypatch.setattr(parts, "PARTS", tuple(listed))

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.recordings.open import Source
 from sam2s_ros.commands.cli import main
 from sam2s_ros.evaluation.run import EvalOptions, run_evaluation
@@ -265,7 +265,7 @@ def test_interrupted_it_reports_what_there_is(tmp_path):
     """Ctrl-C after the first recording; then the same options go on."""
     options = EvalOptions(
         tuple(map(Source, SCENES[:2])), Path("sam2s_pico"), tmp_path / "out", Engine("", "sam2s_pico", image_size=64, device="cpu"),
-        Protocol(frames=3), say=lambda line: None,
+        EvaluationProtocol(frames=3), say=lambda line: None,
     )  # fmt: skip
 
     def interrupt(done: int, total: int) -> None:

@@ -13,7 +13,7 @@ from sam2s_model.checkpoint import load_model
 from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.evaluation.live import Delivery, LiveLog, PackedTruth
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings.open import Source, open_recording, open_recordings
 from sam2s_model.recordings.recording import Truth
@@ -72,7 +72,7 @@ def given(client) -> list[tuple[int, int]]:
 
 def test_each_object_is_prompted_on_the_first_frame_with_masks_that_shows_it(pico):
     client = Direct(pico)
-    prompts = LivePrompts(client, truths({1: (1,), 2: (1, 2), 3: (1, 2)}), Protocol(), 1.0)
+    prompts = LivePrompts(client, truths({1: (1,), 2: (1, 2), 3: (1, 2)}), EvaluationProtocol(), 1.0)
     for index in range(4):
         client.step(index)
         prompts.look()
@@ -83,7 +83,7 @@ def test_each_object_is_prompted_on_the_first_frame_with_masks_that_shows_it(pic
 
 def test_a_frame_that_is_forgotten_is_replaced_by_the_next(pico):
     client = Direct(pico)
-    prompts = LivePrompts(client, truths({0: (1,), 2: (1,), 3: (1,)}), Protocol(), 1.0)
+    prompts = LivePrompts(client, truths({0: (1,), 2: (1,), 3: (1,)}), EvaluationProtocol(), 1.0)
     for index in range(4):
         client.step(index)
     prompts.look()  # late: the tracker remembers frames 2 and 3
@@ -94,7 +94,9 @@ def test_a_frame_that_is_forgotten_is_replaced_by_the_next(pico):
 
 def test_corrections_with_start_first(pico):
     client = Direct(pico)
-    prompts = LivePrompts(client, truths({0: (1,), 1: (1, 2)}), Protocol(prompt="clicks", clicks=3, start="first"), 1.0)
+    prompts = LivePrompts(
+        client, truths({0: (1,), 1: (1, 2)}), EvaluationProtocol(prompt="clicks", clicks=3, start="first"), 1.0
+    )
     for index in range(2):
         client.step(index)
         prompts.look()
@@ -103,7 +105,7 @@ def test_corrections_with_start_first(pico):
 
 def test_masks_wait_until_the_number_of_their_frame_is_known(pico):
     client = Direct(pico)
-    prompts = LivePrompts(client, truths({0: (1,)}), Protocol(), 1.0)
+    prompts = LivePrompts(client, truths({0: (1,)}), EvaluationProtocol(), 1.0)
     client.step(0)
     known, client.index_of = client.index_of, {}
     prompts.look()
@@ -118,7 +120,7 @@ def test_a_refusal_that_is_not_for_lateness_is_raised(pico):
     client.step(0)
     wrong = PackedTruth(Truth({1: np.ones((10, 10), bool)}))
     with pytest.raises(RequestError, match="the tracker refused the prompts") as caught:
-        LivePrompts(client, {0: wrong}, Protocol(), 1.0).look()
+        LivePrompts(client, {0: wrong}, EvaluationProtocol(), 1.0).look()
     assert caught.value.code == ErrorCode.INVALID_PROMPT
 
 
@@ -134,7 +136,7 @@ def test_files_are_played_under_the_numbers_of_their_frames(tmp_path: Path):
     (tmp_path / "set/images/seq_2_frame003.png").write_bytes(b"no image")
     source = Source(str(tmp_path / "set"))
     recording = next(r for r in open_recordings(source) if r.name == "seq_2")
-    task = Task(source, "set", "seq_2", Engine(""), Protocol(), rate=4.0)
+    task = Task(source, "set", "seq_2", Engine(""), EvaluationProtocol(), rate=4.0)
     parameters = _replay_parameters(task, recording, tmp_path)
     assert parameters["rate"] == 4 * recording.fps == 8.0
     played = {frame.index: frame.image for frame in open_recording(parameters["source"])}

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from sam2s_model.errors import ConfigError, SourceError
-from sam2s_model.evaluation.protocol import Protocol
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.recordings.open import Source
 from sam2s_ros.commands.cli import main
-from sam2s_ros.evaluation.runners import ATTEMPTS, Here, Processes, RayCluster, run_all
+from sam2s_ros.evaluation.runners import ATTEMPTS, InProcess, Processes, RayCluster, run_all
 from sam2s_ros.evaluation.task import Engine, Task
 
 needs_ray = pytest.mark.skipif(
@@ -44,7 +44,7 @@ def dies_once(tmp_path, monkeypatch):
 
 
 def tasks(mark: Path) -> list[Task]:
-    return [Task(Source(""), "set", name, Engine(""), Protocol(), masks=str(mark)) for name in "abc"]
+    return [Task(Source(""), "set", name, Engine(""), EvaluationProtocol(), masks=str(mark)) for name in "abc"]
 
 
 def test_a_process_that_dies_is_tried_again(dies_once, tmp_path):
@@ -64,7 +64,9 @@ def test_what_cannot_be_read_is_not_tried_again_and_all_else_is():
             raise RuntimeError("out of memory")
         return {}
 
-    outcomes = {task.name: (outcome, count) for task, outcome, count in run_all(Here(failing), tasks(Path("mark")))}
+    outcomes = {
+        task.name: (outcome, count) for task, outcome, count in run_all(InProcess(failing), tasks(Path("mark")))
+    }
     assert (tried.count("a"), tried.count("b"), tried.count("c")) == (1, ATTEMPTS, 1)
     assert str(outcomes["b"][0]) == "out of memory" and outcomes["b"][1] == ATTEMPTS and outcomes["c"] == ({}, 1)
 

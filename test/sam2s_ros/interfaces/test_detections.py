@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 from sam2s_model.tracks import State, Tracks
 from sam2s_ros.interfaces.detections import Detection2DArray, detections_message
 from sam2s_ros.tracker.health import Health
-from sam2s_ros.tracker.outputs import Outputs
+from sam2s_ros.tracker.outputs import TrackerPublishers
 
 MISSING = importlib.util.find_spec("vision_msgs") is None
 NEEDED = pytest.mark.skipif(
@@ -31,7 +31,7 @@ def outputs_node(capfd):
     rclpy.init(context=context)
     node = Node("tracker", context=context, enable_rosout=False)
     node.get_logger().set_level(LoggingSeverity.DEBUG)
-    Outputs(node, Health(), time.time_ns, print)
+    TrackerPublishers(node, Health(), time.time_ns, print)
     yield node
     node.destroy_node()
     rclpy.shutdown(context=context)

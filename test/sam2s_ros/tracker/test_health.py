@@ -8,17 +8,17 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import TrackerStatus
-from sam2s_ros.tracker.health import Health, Outcome, Situation, View, resident_bytes
+from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot, resident_bytes
 
 S = 10**9
 CONFIG = NodeConfig(input_timeout=0.5, step_timeout=1.0, warn_latency=0.2, warn_dropped=0.5)
-VIEW = View(model="m/none", device="cpu (1 threads)", objects=(1, 4), revision=3, memory_bytes=99)
+VIEW = TrackerSnapshot(model="m/none", device="cpu (1 threads)", objects=(1, 4), revision=3, memory_bytes=99)
 CHOSEN = replace(VIEW, chosen="using sam2s_nano, the package's default on a CPU")
 
 
 def situation(at=10.0, view=VIEW, busy=None, active=True, enabled=True, note="", seen=""):
     """now stands still throughout, as simulated time may."""
-    return Situation(10 * S, at, view, busy, active, enabled, note, seen)
+    return NodeState(10 * S, at, view, busy, active, enabled, note, seen)
 
 
 def running(age=0.1):
@@ -32,7 +32,7 @@ def running(age=0.1):
 def failed():
     health = running()
     health.received()
-    health.ended(Outcome.ERROR, "RuntimeError: boom")
+    health.ended(ImageOutcome.ERROR, "RuntimeError: boom")
     return health
 
 
@@ -42,7 +42,7 @@ def late(flagged, age=0.1):
     if flagged:
         health.published(6, 10.0, latency=0.5, step=0.4, late="0.50 s after their image")
     else:
-        health.ended(Outcome.LATE, "0.50 s after their image", latency=0.5, step=0.4)
+        health.ended(ImageOutcome.LATE, "0.50 s after their image", latency=0.5, step=0.4)
     return health
 
 
@@ -56,7 +56,7 @@ def recovered():
 def refused():
     health = Health()
     health.received()
-    health.ended(Outcome.IMAGE, "encoding 'foo' is not supported")
+    health.ended(ImageOutcome.IMAGE, "encoding 'foo' is not supported")
     return health
 
 
@@ -64,7 +64,7 @@ def unusable(health=None):
     health = health or Health()
     health.received()
     health.accepted(6, 9.9)
-    health.ended(Outcome.IMAGE, "jpeg is cut short", accepted=True)
+    health.ended(ImageOutcome.IMAGE, "jpeg is cut short", accepted=True)
     return health
 
 

@@ -5,7 +5,7 @@ import threading
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from sam2s_ros.tracker.health import Health, Outcome
+from sam2s_ros.tracker.health import Health, ImageOutcome
 from sam2s_ros.tracker.mailbox import Mailbox
 
 EVENTS = st.lists(
@@ -24,7 +24,7 @@ def test_p06_received_is_published_plus_dropped_plus_waiting(events):
             health.received()
             lost = mailbox.put(number)
             if lost is not None:
-                health.ended(Outcome.DISABLED if mailbox.closed else Outcome.OVERLOAD)
+                health.ended(ImageOutcome.DISABLED if mailbox.closed else ImageOutcome.OVERLOAD)
                 assert lost == (number if mailbox.closed else expected_newest)
             expected_newest = None if mailbox.closed else number
         elif event in ("take", "fail"):
@@ -34,23 +34,23 @@ def test_p06_received_is_published_plus_dropped_plus_waiting(events):
             if frame is not None and event == "take":
                 health.published(frame, 0, latency=0.1, step=0.1)
             elif frame is not None:
-                health.ended(Outcome.ERROR, "raised")
+                health.ended(ImageOutcome.ERROR, "raised")
         elif event == "discard":
             if mailbox.discard() is not None:
-                health.ended(Outcome.DISABLED)
+                health.ended(ImageOutcome.DISABLED)
             expected_newest = None
         elif event.startswith("refuse"):
             health.received()
-            health.ended(Outcome.STAMP if event.endswith("stamp") else Outcome.IMAGE, "refused")
+            health.ended(ImageOutcome.STAMP if event.endswith("stamp") else ImageOutcome.IMAGE, "refused")
         else:
             _, frame = mailbox.close()
             if frame is not None:
-                health.ended(Outcome.DISABLED)
+                health.ended(ImageOutcome.DISABLED)
             expected_newest = None
         counts = health.counts()
         # `waiting` of the counters is derived, that of the mailbox is real
         assert counts.waiting == len(mailbox)
-        assert counts.received == counts.by_outcome[Outcome.PUBLISHED] + counts.dropped + len(mailbox)
+        assert counts.received == counts.by_outcome[ImageOutcome.PUBLISHED] + counts.dropped + len(mailbox)
 
 
 def test_requests_go_before_the_frame_in_their_order():

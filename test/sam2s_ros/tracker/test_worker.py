@@ -14,9 +14,9 @@ from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import messages
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import TrackerStatus
-from sam2s_ros.tracker.health import Health, Outcome, Situation, View
+from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot
 from sam2s_ros.tracker.outputs import answer_message
-from sam2s_ros.tracker.worker import Frame, Worker
+from sam2s_ros.tracker.worker import Worker, WorkerFrame
 
 
 class EchoTracker:
@@ -66,7 +66,9 @@ def frame(number, *, epoch=0, frame_id="cam", image=None, stamp=None):
     image = encode(number) if image is None else image
     make = image if callable(image) else lambda: image
     stamp = number if stamp is None else stamp
-    return Frame(Header(stamp=messages.to_time(stamp), frame_id=frame_id), stamp, epoch, make, received=time.time_ns())
+    return WorkerFrame(
+        Header(stamp=messages.to_time(stamp), frame_id=frame_id), stamp, epoch, make, received=time.time_ns()
+    )
 
 
 class Bench:
@@ -99,7 +101,7 @@ class Bench:
             self.results.append(result)
             self.health.published(result.tracks.stamp, 0, latency=0.0, step=result.step)
         else:
-            self.health.ended(Outcome.DISABLED)
+            self.health.ended(ImageOutcome.DISABLED)
         return len(self.results) if self.publishing else 0
 
     def put(self, item):
@@ -143,8 +145,8 @@ def test_p01_every_mask_is_of_the_image_whose_header_it_carries(bench):
     b.settle()
     counts = b.health.counts()
     assert counts.received == 10_000
-    assert counts.by_outcome[Outcome.PUBLISHED] + counts.by_outcome[Outcome.OVERLOAD] == 10_000
-    assert counts.by_outcome[Outcome.PUBLISHED] == len(b.results) > 100
+    assert counts.by_outcome[ImageOutcome.PUBLISHED] + counts.by_outcome[ImageOutcome.OVERLOAD] == 10_000
+    assert counts.by_outcome[ImageOutcome.PUBLISHED] == len(b.results) > 100
     stamps = [messages.to_ns(r.frame.header.stamp) for r in b.results]
     assert stamps == sorted(set(stamps)) and stamps[-1] == 10_000  # the newest frame is never the one that is dropped
     for result, stamp in zip(b.results, stamps):
@@ -162,7 +164,7 @@ def test_p06_overload_drops_the_waiting_frame_and_counts_it(bench):
     held.set()
     b.settle()
     assert [decode(r.tracks.label_map) for r in b.results] == [1, 4]
-    assert b.health.counts().by_outcome[Outcome.OVERLOAD] == 2
+    assert b.health.counts().by_outcome[ImageOutcome.OVERLOAD] == 2
 
 
 def test_p27_an_exception_in_a_step_is_counted_reported_and_survived(bench):
@@ -172,7 +174,7 @@ def test_p27_an_exception_in_a_step_is_counted_reported_and_survived(bench):
 
     b = bench(before_step=fail)
     counts = b.run(frame(1), frame(2), frame(3))
-    assert counts.by_outcome[Outcome.ERROR] == 1 and counts.by_outcome[Outcome.PUBLISHED] == 2
+    assert counts.by_outcome[ImageOutcome.ERROR] == 1 and counts.by_outcome[ImageOutcome.PUBLISHED] == 2
     assert b.troubles == ["the last step failed: RuntimeError: boom"]
 
 
@@ -187,7 +189,7 @@ def test_p27_in_quarantine_nothing_is_tried_until_a_request_that_cures(bench):
     b.run(frame(1), frame(2))
     assert len(b.quarantined) == 1 and "2 steps in a row failed (max_step_errors is 2)" in b.quarantined[0]
     broken[0] = False
-    assert b.run(frame(3)).by_outcome[Outcome.ERROR] == 3 and b.tracker.stamps == []
+    assert b.run(frame(3)).by_outcome[ImageOutcome.ERROR] == 3 and b.tracker.stamps == []
     with pytest.raises(RequestError, match="until ~/reset") as caught:
         b.worker.request(lambda tracker: None, timeout=5)
     assert caught.value.code == ErrorCode.INTERNAL
@@ -195,7 +197,7 @@ def test_p27_in_quarantine_nothing_is_tried_until_a_request_that_cures(bench):
         b.worker.request(lambda tracker: 1 / 0, timeout=5, cures=True)
     assert b.worker.quarantine.reason, "the cure failed"
     b.worker.request(lambda tracker: tracker.reset(), timeout=5, cures=True)
-    assert b.run(frame(4)).by_outcome[Outcome.PUBLISHED] == 1
+    assert b.run(frame(4)).by_outcome[ImageOutcome.PUBLISHED] == 1
 
 
 def test_an_image_that_does_not_decode_is_a_dropped_image(bench):
@@ -204,7 +206,7 @@ def test_an_image_that_does_not_decode_is_a_dropped_image(bench):
 
     b = bench()
     counts = b.run(frame(1, image=broken), frame(2))
-    assert counts.by_outcome[Outcome.IMAGE] == 1 and counts.by_outcome[Outcome.PUBLISHED] == 1
+    assert counts.by_outcome[ImageOutcome.IMAGE] == 1 and counts.by_outcome[ImageOutcome.PUBLISHED] == 1
     assert b.troubles == ["image refused: empty jpeg"]
 
 
@@ -213,7 +215,7 @@ def test_a_refusal_in_the_worker_is_an_error_in_the_status_until_masks_go_out_ag
         raise ImageError("empty jpeg")
 
     def state():
-        at = Situation(now=1, at=1.0, view=b.worker.view, busy=None, active=True, enabled=True)
+        at = NodeState(now=1, at=1.0, view=b.worker.view, busy=None, active=True, enabled=True)
         return b.health.status(at, NodeConfig(input_timeout=60.0))
 
     b = bench()
@@ -233,12 +235,12 @@ def test_a_refusal_in_the_worker_is_an_error_in_the_status_until_masks_go_out_ag
 )
 def test_p18_a_change_of_size_or_frame_id_follows_the_policy(bench, second, said):
     b = bench(on_size_change="reset")
-    assert b.run(frame(1), frame(2, **second), frame(3, **second)).by_outcome[Outcome.PUBLISHED] == 3
+    assert b.run(frame(1), frame(2, **second), frame(3, **second)).by_outcome[ImageOutcome.PUBLISHED] == 3
     assert b.tracker.resets == 1 and b.events == [f"{said}: all objects were dropped, prompt again"]
 
     b = bench(on_size_change="refuse")
     counts = b.run(frame(1), frame(2, **second), frame(3))
-    assert (counts.by_outcome[Outcome.PUBLISHED], counts.by_outcome[Outcome.IMAGE]) == (2, 1)
+    assert (counts.by_outcome[ImageOutcome.PUBLISHED], counts.by_outcome[ImageOutcome.IMAGE]) == (2, 1)
     assert b.tracker.resets == 0 and said in b.troubles[0]
 
 
@@ -246,13 +248,13 @@ def test_p18_a_refused_stream_is_taken_up_after_forget_stream(bench):
     b = bench(on_size_change="refuse")
     b.run(frame(5))
     b.worker.request(lambda tracker: (tracker.reset(), b.worker.forget_stream()), timeout=5)
-    assert b.run(frame(2, image=encode(2, 6, 8), epoch=1)).by_outcome[Outcome.PUBLISHED] == 2
+    assert b.run(frame(2, image=encode(2, 6, 8), epoch=1)).by_outcome[ImageOutcome.PUBLISHED] == 2
     assert b.tracker.resets == 1 and b.events == []  # nothing is dropped twice
 
 
 def test_p02_a_new_epoch_resets_and_stamps_begin_anew(bench):
     b = bench()
-    assert b.run(frame(10**9), frame(5, epoch=1), frame(6, epoch=1)).by_outcome[Outcome.PUBLISHED] == 3
+    assert b.run(frame(10**9), frame(5, epoch=1), frame(6, epoch=1)).by_outcome[ImageOutcome.PUBLISHED] == 3
     assert b.tracker.resets == 1 and b.events == [
         "stamps jumped back to 0.000000005: all objects were dropped, prompt again"
     ]
@@ -315,7 +317,7 @@ def test_discard_drops_only_the_waiting_frame(bench):
     b.worker.discard()
     held.set()
     b.settle()
-    assert len(b.results) == 1 and b.health.counts().by_outcome[Outcome.DISABLED] == 1
+    assert len(b.results) == 1 and b.health.counts().by_outcome[ImageOutcome.DISABLED] == 1
 
 
 def test_a_request_runs_in_the_thread_and_brings_the_view(bench):
@@ -355,7 +357,7 @@ def test_p20_the_answer_of_a_late_prompt_is_of_its_frame(bench):
 
 
 def test_an_answer_without_a_header_has_the_stamp():
-    msg = answer_message(Tracks.empty(7, 6, 8), View())
+    msg = answer_message(Tracks.empty(7, 6, 8), TrackerSnapshot())
     assert msg.header == Header(stamp=messages.to_time(7)) == msg.label_image.header and msg.sequence == 0
 
 
@@ -381,7 +383,7 @@ def test_p21_errors_of_a_request_come_back_and_the_worker_goes_on(bench):
         b.worker.request(refuse, timeout=5)
     with pytest.raises(ZeroDivisionError):
         b.worker.request(lambda tracker: 1 / 0, timeout=5)
-    assert b.run(frame(1)).by_outcome[Outcome.PUBLISHED] == 1
+    assert b.run(frame(1)).by_outcome[ImageOutcome.PUBLISHED] == 1
 
 
 def test_p21_a_request_that_timed_out_before_it_began_never_takes_effect(bench):
@@ -463,9 +465,9 @@ def test_p29_stop_has_a_time_limit_and_refuses_what_waits():
     assert b.worker.stop(0.1) is False and b.worker.stopped and time.monotonic() - began < 3
     client.join(5)
     assert said == [(ErrorCode.NOT_ACTIVE, "the tracker was stopped before it answered")]
-    assert b.health.counts().by_outcome[Outcome.DISABLED] == 1  # the one that waited
+    assert b.health.counts().by_outcome[ImageOutcome.DISABLED] == 1  # the one that waited
     b.put(frame(3))
-    assert b.health.counts().by_outcome[Outcome.DISABLED] == 2
+    assert b.health.counts().by_outcome[ImageOutcome.DISABLED] == 2
     with pytest.raises(RequestError, match="the tracker is stopped"):
         b.worker.request(lambda tracker: None, timeout=1)
     held.set()

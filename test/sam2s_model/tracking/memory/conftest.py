@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sam2s_model.config import MODELS, ModelConfig
-from sam2s_model.tracking.memory import BankLayout, Evidence, MemoryBank, Policy, View
+from sam2s_model.tracking.memory import BankLayout, BankView, Evidence, MemoryBank, Policy
 
 SMALL = replace(MODELS["sam2.1_hiera_tiny"], dim=8, memory_dim=4)
 SIZE = 16  # px, of the masks
@@ -44,7 +44,7 @@ class Script:
         evidence = self._evidence(frame, [memory], image, [1.0], [5.0], [True], [box], None)
         self.bank.drop_kept([row], frame)
         self.bank.write_conditioning(row, frame, evidence.spatial[0], evidence.pointers[0])
-        self.policy.prompted(View(self.bank, [row]), evidence)
+        self.policy.prompted(BankView(self.bank, [row]), evidence)
 
     def track(
         self,
@@ -62,11 +62,11 @@ class Script:
         evidence = self._evidence(frame, memories, image, ious, logits, [v > 0 for v in logits], [box] * n, candidates)
         self.bank.drop_kept(rows, frame)
         self.bank.write_recent(rows, frame, evidence.spatial, evidence.pointers)
-        self.policy.remember(View(self.bank, rows), evidence)
+        self.policy.remember(BankView(self.bank, rows), evidence)
 
     def attended(self, now: int, row: int = 0) -> dict[int, int]:
         """Frame -> code of what an object attends to, asked together with all others; no frame is there twice."""
-        chosen = self.policy.select(View(self.bank, slice(0, len(self.bank))), now)
+        chosen = self.policy.select(BankView(self.bank, slice(0, len(self.bank))), now)
         part = chosen.spatial
         allowed = torch.ones_like(part.columns, dtype=torch.bool) if part.allowed is None else part.allowed
         frames = self.bank.frames[row, part.columns[row][allowed[row]]].tolist()
@@ -75,7 +75,7 @@ class Script:
 
     def pointed(self, now: int) -> dict[int, int]:
         """Frame -> age of the first object's pointers."""
-        chosen = self.policy.select(View(self.bank, slice(0, len(self.bank))), now)
+        chosen = self.policy.select(BankView(self.bank, slice(0, len(self.bank))), now)
         frames = self.bank.pointer_frames[0, chosen.pointer_columns[0]].tolist()
         allowed = [True] * len(frames) if chosen.pointer_allowed is None else chosen.pointer_allowed[0].tolist()
         return {frame: int(age) for frame, age, there in zip(frames, chosen.ages[0].tolist(), allowed) if there}

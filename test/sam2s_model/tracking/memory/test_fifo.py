@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from sam2s_model.config import MODELS
-from sam2s_model.tracking.memory import BankLayout, Fifo, MemoryBank, View
+from sam2s_model.tracking.memory import BankLayout, BankView, Fifo, MemoryBank
 
 CONDITIONING = 3
 
@@ -33,7 +33,7 @@ def play(frames: int, prompted: set[int]) -> tuple[MemoryBank, Fifo]:
 @given(frames=st.integers(1, 40), prompted=st.sets(st.integers(1, 39), max_size=6))
 def test_selection_is_the_published_one(frames, prompted):
     bank, policy = play(frames, prompted)
-    chosen = policy.select(View(bank, [0]), frames)
+    chosen = policy.select(BankView(bank, [0]), frames)
     prompts = sorted(p for p in prompted | {0} if p < frames)
     kept = prompts if len(prompts) <= CONDITIONING else prompts[:1] + prompts[-(CONDITIONING - 1) :]
     expected = {(p, 6) for p in kept}
@@ -54,7 +54,7 @@ def test_selection_is_the_published_one(frames, prompted):
 
 def test_a_correction_of_the_newest_frame_sees_the_six_before_it():
     bank, policy = play(20, set())
-    chosen = policy.select(View(bank, [0]), 19).spatial
+    chosen = policy.select(BankView(bank, [0]), 19).spatial
     assert bank.frames[0, chosen.columns[0]].sort()[0].tolist() == [0, 13, 14, 15, 16, 17, 18]
 
 
@@ -67,6 +67,6 @@ def test_objects_of_different_ages_are_masked_apart():
         bank.write_recent(slice(0, len(bank)), frame, one.expand(len(bank), -1, -1), torch.ones(len(bank), 8))
         if frame == 4:
             bank.write_conditioning(bank.add(2), frame, one[0], torch.ones(8))
-    chosen = policy.select(View(bank, slice(0, 2)), 6).spatial
+    chosen = policy.select(BankView(bank, slice(0, 2)), 6).spatial
     seen = [sorted(bank.frames[row, chosen.columns[row][chosen.allowed[row]]].tolist()) for row in (0, 1)]
     assert seen == [[0, 1, 2, 3, 4, 5], [4, 5]]

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from sam2s_model.config import PICO, POLICY_NAMES, TrackerConfig
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracking.history import Frame
+from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.segmenter import Segmenter
 
 WAITS = {torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.masked_select, torch.ops.aten.equal}
@@ -50,7 +50,7 @@ def test_a_step_asks_the_device_nothing(frames, name):
     segmenter = Segmenter(model, name, TrackerConfig())
     for i in range(9):
         features = model.encode_image(model.prepare_image(torch.from_numpy(frames[i])))
-        frame = Frame(i, (i + 1) * 10**9, frames[i].shape[:2], features)
+        frame = ProcessedFrame(i, (i + 1) * 10**9, frames[i].shape[:2], features)
         if segmenter.bank.ids:
             with NoWaiting():
                 segmenter.track(frame, list(segmenter.bank.ids))

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from sam2s_model.config import MODELS, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError
-from sam2s_model.tracking.memory import POLICIES, View, choose_policy, create_policy
+from sam2s_model.tracking.memory import POLICIES, BankView, choose_policy, create_policy
 
 REMEMBERING = [name for name in POLICIES if name != "none"]
 CONDITIONING = 3
@@ -49,7 +49,7 @@ def test_what_every_policy_promises(script, small, name, steps, again, order):
     play(run, steps, {0: again})
     play(shuffled, [([scores[i] for i in order], image) for scores, image in steps], {order.index(0): again})
     now = len(steps) + 1
-    chosen = policy.select(View(run.bank, slice(0, 3)), now)
+    chosen = policy.select(BankView(run.bank, slice(0, 3)), now)
     assert chosen.spatial.columns.shape[1] <= CONDITIONING + policy.most_frames
     assert len(run.bank.frames[0]) == run.bank.layout.spatial_slots
     for row in range(3):
@@ -71,7 +71,7 @@ def test_a_view_of_some_rows_decides_as_one_of_all(script, small, name):
     play(run, steps, {})
     policy, now = run.policy, 15
     for rows in ([1], [2, 0]):
-        chosen = policy.select(View(run.bank, rows), now).spatial
+        chosen = policy.select(BankView(run.bank, rows), now).spatial
         for place, row in enumerate(rows):
             allowed = slice(None) if chosen.allowed is None else chosen.allowed[place]
             assert set(run.bank.frames[row, chosen.columns[place][allowed]].tolist()) == set(run.attended(now, row))
@@ -95,7 +95,7 @@ def endure(run, steps: int, seed: int) -> None:
             hidden ^= {rng.choice(bank.ids)}
         hidden &= set(bank.ids)
         n = len(bank)
-        chosen = policy.select(View(bank, slice(0, n)), frame)
+        chosen = policy.select(BankView(bank, slice(0, n)), frame)
         assert chosen.spatial.columns.shape[1] <= bank.layout.conditioning + policy.most_frames
         assert chosen.pointer_columns.shape[1] <= bank.layout.pointer_slots
         run.track(

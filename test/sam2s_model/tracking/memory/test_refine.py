@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sam2s_model.tracking.memory import Refine, View
+from sam2s_model.tracking.memory import BankView, Refine
 
 HERE, THERE = (4, 4, 8, 8), (12, 12, 16, 16)
 
@@ -18,14 +18,14 @@ def masks(*boxes) -> torch.Tensor:
 
 
 def consistency(run) -> list[float]:
-    return View(run.bank, [0]).note("consistency")[0].tolist()
+    return BankView(run.bank, [0]).note("consistency")[0].tolist()
 
 
 def test_a_tracklet_outweighs_a_little_more_predicted_iou(script, small):
     """0.25 x 1 + 0.75 x 0.6 = 0.7 at the place of the prompt, against 0.75 x 0.9 = 0.675 elsewhere; 0.75 x 0.95 = 0.7125."""
     run = script(Refine(small))
     run.prompt(0, box=HERE)
-    view = View(run.bank, [0])
+    view = BankView(run.bank, [0])
     for far, chosen in ((0.9, 1), (0.95, 0)):
         assert run.policy.choose(view, masks(THERE, HERE, THERE), torch.tensor([[far, 0.6, 0.1]])).item() == chosen
 

@@ -13,13 +13,13 @@ from sam2s_model.config import PICO
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracking.memory import ShortLong, View
+from sam2s_model.tracking.memory import BankView, ShortLong
 from sam2s_model.tracking.tracker import Tracker
 
 
 def newest(run, now: int) -> list[tuple[int, int]]:
     """Frame and code of the short memory of each object."""
-    short = run.policy.select(View(run.bank, slice(0, len(run.bank))), now).short
+    short = run.policy.select(BankView(run.bank, slice(0, len(run.bank))), now).short
     assert short.columns.shape[1] == 1 and short.allowed is None
     frames = run.bank.frames.gather(1, short.columns)[:, 0].tolist()
     return list(zip(frames, short.codes[:, 0].tolist()))
