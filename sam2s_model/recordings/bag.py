@@ -57,7 +57,7 @@ class BagRecording(Recording):
         mask_values: str = "auto",
     ):
         super().__init__(name, spec=spec)
-        self._path, self._cut, self._said = path, "", ""
+        self._path, self._cut, self._summary = path, "", ""
         with self._opened() as reader:
             self.mask_topic = _topic(spec, reader, mask_topic, what="masks") if mask_topic else ""
             self.topic = _topic(spec, reader, topic, besides=self.mask_topic, what="images")
@@ -68,10 +68,10 @@ class BagRecording(Recording):
         self.fps, self._size = self._probe()
         self._mask_stamps: Counter[int] = Counter()  # how many masks have it
         if self.has_masks:
-            self._reading, self._said = self._look_at_masks(mask_values)
+            self._reading, self._summary = self._decide_reading(mask_values)
 
-    def _masks_said(self) -> str:
-        return self._said
+    def _mask_summary(self) -> str:
+        return self._summary
 
     def _frames(self) -> Iterator[Frame]:
         masks = MaskStream(self._messages((self.mask_topic,)) if self.mask_topic else iter(()), self._mask_stamps)
@@ -166,7 +166,7 @@ class BagRecording(Recording):
         self.notes += assumed
         return fps, common_size(sizes)
 
-    def _look_at_masks(self, how: str) -> tuple[MaskReading, str]:
+    def _decide_reading(self, how: str) -> tuple[MaskReading, str]:
         """Decide how the values of all masks are read; return that, and a line that says it. Raises SourceError."""
         parts = []
         self._mask_stamps.clear()

@@ -13,7 +13,7 @@ from sam2s_model.recordings.image_files import (
     images_in,
     probed_size,
     read_rgb,
-    without_masks,
+    split_masks,
 )
 from sam2s_model.recordings.recording import ASSUMED_FPS, Frame, IndexedRecording, Truth
 from sam2s_model.recordings.truth_files import LabelFiles, TruthOf
@@ -70,7 +70,7 @@ class FileRecording(IndexedRecording):
     def object_folders(self) -> dict[int, str]:
         return self._truth_of.folders() if self._truth_of else {}
 
-    def _masks_said(self) -> str:
+    def _mask_summary(self) -> str:
         return self._truth_of.describe() if self._truth_of else ""
 
     def masks_why(self) -> str:
@@ -94,7 +94,7 @@ class FileRecording(IndexedRecording):
         return Frame(index, self._stamp(index), self._names[index], image, truth)
 
     def _frames(self) -> Iterator[Frame]:
-        self._masks_said()  # what can be no masks is refused as a whole, not frame by frame
+        self._mask_summary()  # what can be no masks is refused as a whole, not frame by frame
         for sentence in self._truth_of.unused(self.images) if self._truth_of else ():
             self._note_odd(sentence)
         size = self._probed
@@ -127,7 +127,7 @@ class ImageFolder(FileRecording):
     def __init__(self, name: str, spec: str, path: Path, mask_values: str = "auto"):
         paired = (path / "frames").is_dir()
         folder = path / "frames" if paired else path
-        images, beside = without_masks(images_in(folder))
+        images, beside = split_masks(images_in(folder))
         if not images:
             raise SourceError(f"{folder} has no images: expected files ending in {', '.join(IMAGE_SUFFIXES)}")
         masks = images_in(path / "masks") if paired and (path / "masks").is_dir() else []

@@ -36,7 +36,7 @@ LOSSY_SUFFIXES = (".jpg", ".jpeg")
 PNG_DEPTH_AT, PNG_COLOUR_TYPE_AT = 24, 25
 PNG_GREY, PNG_PALETTE = 0, 3
 OPAQUE = 255
-MOST_COLOURS = 64  # of a mask in colour; what has more is a picture
+MAX_COLOURS = 64  # of a mask in colour; what has more is a picture
 
 
 def read_rgb(path: Path) -> np.ndarray | None:
@@ -99,7 +99,7 @@ def _is_cut_out(values: np.ndarray, alpha: np.ndarray) -> bool:
     opaque = values[alpha > 0][:, :3]
     colours = len(np.unique(opaque.astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16], np.uint32)))
     in_colour = bool((opaque != opaque[:, :1]).any())
-    return colours > MOST_COLOURS or colours == 0 or (colours == 1 and in_colour)
+    return colours > MAX_COLOURS or colours == 0 or (colours == 1 and in_colour)
 
 
 def _without_transparent(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -127,7 +127,7 @@ def frame_names(paths: Sequence[Path]) -> list[str]:
     return [path.stem if counts[path.stem] == 1 else path.name for path in paths]
 
 
-def without_masks(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def split_masks(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Split files into images and the masks that lie beside them.
 
     A mask has the name of an image, and a word such as mask or label.

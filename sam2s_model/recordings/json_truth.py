@@ -34,7 +34,7 @@ AREAS = {
     "rotation": 4,
     "oriented_rectangle": 4,
 }  # shape -> least points
-MOST_OBJECTS = 254
+MAX_OBJECTS = 254
 
 
 def json_files(folder: Path) -> list[Path]:
@@ -77,12 +77,12 @@ class JsonTruth(TruthOf):
         self._ids: dict[tuple, int] = {}
         self.classes: dict[int, str] = {}
         self.names: list[str] = []
-        self._said: list[str] = []
+        self._summary: list[str] = []
         self._shared = 0  # images on which several annotations are one object, since nothing tells them apart
 
     def describe(self) -> str:
         shared = f"{self._shared} times annotations that nothing tells apart are one object" if self._shared else ""
-        return "; ".join(filter(None, [*self._said, f"{len(self.classes)} objects", shared]))
+        return "; ".join(filter(None, [*self._summary, f"{len(self.classes)} objects", shared]))
 
     @abstractmethod
     def of_name(self, name: str, size: tuple[int, int] | None) -> Truth | None:
@@ -90,9 +90,9 @@ class JsonTruth(TruthOf):
 
     def _object(self, key: tuple, class_name: str) -> int:
         if key not in self._ids:
-            if len(self._ids) == MOST_OBJECTS:
+            if len(self._ids) == MAX_OBJECTS:
                 raise SourceError(
-                    f"there are more than {MOST_OBJECTS} objects: expected at most as many in one recording"
+                    f"there are more than {MAX_OBJECTS} objects: expected at most as many in one recording"
                 )
             self._ids[key] = len(self._ids) + 1
             self.classes[self._ids[key]] = class_name
@@ -117,7 +117,7 @@ class LabelmeTruth(JsonTruth):
                 self._shared += len(keys) > len(set(keys)) and any(group is None for _, group in keys)
                 for key in keys:
                     self._object(key, key[0])
-        self._said = [f"{len(self._files)} files of labelme"]
+        self._summary = [f"{len(self._files)} files of labelme"]
 
     def __call__(self, image: Path) -> Truth | None:
         path = self._files.get(image.stem)
@@ -271,7 +271,7 @@ class CocoTruth(JsonTruth):
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(f"{path} is not a file of COCO ({type(error).__name__}: {error})") from error
         how = "an id of a track" if tracked else "the category"
-        self._said = [
+        self._summary = [
             f"COCO, {len(self.names)} images, {len(annotations)} annotations, {how} says which object each is of"
         ]
 

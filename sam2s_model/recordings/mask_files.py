@@ -79,17 +79,17 @@ class MaskFiles:
 
     @cached_property
     def _seen(self) -> MaskStatistics:
-        return look_at(tuple(self.paths))
+        return mask_statistics(tuple(self.paths))
 
     def describe(self) -> str:
         """Say in one line what there is and how it is read. Raises SourceError as `reading` does."""
         known = isinstance(self._how, MaskReading)
-        said = self.reading.why if known else describe_reading(self.reading, self._seen)
+        text = self.reading.why if known else describe_reading(self.reading, self._seen)
         odd = (
             [f"{len(self.unused)} have the name of no image, the first is {self.unused[0].name}"] if self.unused else []
         )
         odd += [f"{self.bare} of {self.count} images have none"] if self.bare else []
-        return "; ".join([f"{len(self.paths)} masks, {said}", *odd])
+        return "; ".join([f"{len(self.paths)} masks, {text}", *odd])
 
 
 def describe_reading(reading: MaskReading, seen: MaskStatistics) -> str:
@@ -97,18 +97,18 @@ def describe_reading(reading: MaskReading, seen: MaskStatistics) -> str:
     return reading.why + odd
 
 
-def said_once(lines: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines (name of a recording, what is said of its masks) for a user: one for what is the same of several."""
-    apart = [(name, re.sub(r"^\d+ masks, ", "", said)) for name, said in lines]
-    counts = Counter(said for _, said in apart)
+def merge_mask_lines(lines: Sequence[tuple[str, str]]) -> list[str]:
+    """Merge lines (name of a recording, description of its masks) for a user: one for recordings that are alike."""
+    apart = [(name, re.sub(r"^\d+ masks, ", "", text)) for name, text in lines]
+    counts = Counter(text for _, text in apart)
     whole = dict(lines)
     out, done = [], set()
-    for name, said in apart:
-        if said in done:
+    for name, text in apart:
+        if text in done:
             continue
-        done.add(said)
-        more = f" and {counts[said] - 1} more" if counts[said] > 1 else ""
-        out.append(f"masks of {name}{more}: {said if more else whole[name]}")
+        done.add(text)
+        more = f" and {counts[text] - 1} more" if counts[text] > 1 else ""
+        out.append(f"masks of {name}{more}: {text if more else whole[name]}")
     return out
 
 
@@ -120,7 +120,7 @@ def _reading(name: str, seen: MaskStatistics, how: str) -> MaskReading:
 
 
 @lru_cache(maxsize=4096)
-def look_at(paths: tuple[Path, ...]) -> MaskStatistics:
+def mask_statistics(paths: tuple[Path, ...]) -> MaskStatistics:
     """Return the statistics of mask files.
 
     Those that took long are kept in the cache folder, for as long as the files do not change.
@@ -130,15 +130,15 @@ def look_at(paths: tuple[Path, ...]) -> MaskStatistics:
     if found is None:
         if len(paths) > 2 * WORKERS:
             with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as threads:
-                found = MaskStatistics.sum(threads.map(_look, paths))
+                found = MaskStatistics.sum(threads.map(_statistics_of, paths))
         else:
-            found = MaskStatistics.sum(map(_look, paths))
+            found = MaskStatistics.sum(map(_statistics_of, paths))
         if time.monotonic() - began > WORTH_KEEPING:
             _save(kept, found)
     return found
 
 
-def _look(path: Path) -> MaskStatistics:
+def _statistics_of(path: Path) -> MaskStatistics:
     try:
         return MaskStatistics.of(read_labels(path), path.suffix.lower() in LOSSY_SUFFIXES)
     except SourceError as error:

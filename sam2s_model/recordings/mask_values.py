@@ -1,4 +1,4 @@
-"""What the values in a recording's masks mean: decided once, from all of its masks, and said in one line."""
+"""What the values in a recording's masks mean: decided once, from all of its masks, and described in one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INSIDE, RAMP = (
     0.3,
 )  # shares that tell a level of an edge: hardly any inside, and between a lower and a higher value
 EDGES = 8  # values that lie along edges only, from which on masks are interpolated and no labels
-MOST_GREY = 0.05  # share of a lossy binary mask's pixels above zero that may be grey
+MAX_GREY = 0.05  # share of a lossy binary mask's pixels above zero that may be grey
 NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
@@ -124,11 +124,11 @@ def told_values(threshold: int = 0, objects: Sequence[int] = (), ignore: Sequenc
     if objects:
         labels[~np.isin(values, objects)] = 0
     labels[list(ignore)] = VOID
-    said = [f"{threshold} and more is object 1"] * bool(threshold) + [f"{_some(sorted(objects))} are objects"] * bool(
+    rules = [f"{threshold} and more is object 1"] * bool(threshold) + [f"{_some(sorted(objects))} are objects"] * bool(
         objects
     )
-    said += [f"{_some(sorted(ignore))} are void"] * bool(ignore)
-    return MaskReading(0, (), f"values as told: {', '.join(said)}", labels.tobytes())
+    rules += [f"{_some(sorted(ignore))} are void"] * bool(ignore)
+    return MaskReading(0, (), f"values as told: {', '.join(rules)}", labels.tobytes())
 
 
 def decide(found: MaskStatistics, how: str = "auto") -> MaskReading:
@@ -233,7 +233,7 @@ def _was_lossy(found: MaskStatistics, listed: tuple[int, ...]) -> bool:
 def _hardly_grey(found: MaskStatistics) -> bool:
     """Whether grey is no more than the edges of what is white: of small objects, more in proportion."""
     white = found.pixels[HALF:].sum()
-    return found.pixels[GREY[0] : GREY[1] + 1].sum() <= MOST_GREY * white + 4 * np.sqrt(white * found.masks)
+    return found.pixels[GREY[0] : GREY[1] + 1].sum() <= MAX_GREY * white + 4 * np.sqrt(white * found.masks)
 
 
 def _is_edge(found: MaskStatistics, value: int) -> bool:

@@ -17,7 +17,7 @@ from sam2s_model.recordings.mask_files import MaskFiles
 from sam2s_model.recordings.recording import Truth
 
 NS = 1_000_000_000
-MOST_FRAMES = 10**9  # a larger number is a stamp in ns
+MAX_FRAME_NUMBER = 10**9  # a larger number is a stamp in ns
 
 
 class NumberedMasks:
@@ -63,16 +63,16 @@ class NumberedMasks:
         """Say in one line how numbers and values are read. Raises SourceError for what can be no masks."""
         return (self._json or self._files).describe() + "; numbered from 1: the first frame is 1" * self.from_one
 
-    def nearest_said(self, number: int, numbers: list[int]) -> str:
+    def describe_nearest(self, number: int, numbers: list[int]) -> str:
         """Say which frame is nearest, to end the sentence on a mask of no frame. numbers: of all frames, ascending"""
         at = bisect.bisect(numbers, number)
         nearest = min(numbers[max(0, at - 1) : at + 1], key=lambda other: abs(other - number), default=None)
         if nearest is None:
             return ""
         if not self.by_stamp:
-            by_name = ", a mask is named by its frame's number" if number > MOST_FRAMES else ""
+            by_name = ", a mask is named by its frame's number" if number > MAX_FRAME_NUMBER else ""
             return f": the nearest is {nearest}{by_name}"
-        if number < MOST_FRAMES:
+        if number < MAX_FRAME_NUMBER:
             return f": it is named by a number, and a bag's masks are by their frame's stamp in ns, such as {nearest}"
         return f": the nearest is {abs(number - nearest) * 1e-6:.6g} ms away"
 

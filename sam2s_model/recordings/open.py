@@ -12,7 +12,7 @@ from sam2s_model.recordings.bag_help import is_packed, unpack
 from sam2s_model.recordings.image_files import IMAGE_SUFFIXES, images_in
 from sam2s_model.recordings.layouts import open_layout, recognise_layout
 from sam2s_model.recordings.recording import Recording
-from sam2s_model.recordings.sequences import without_masks
+from sam2s_model.recordings.sequences import incomplete_sequences
 
 SCENE_SCHEME = "scene:"
 BAG_SUFFIXES = (".mcap", ".db3")
@@ -86,10 +86,10 @@ def _with_truth(source: Source) -> Recording:
     return recording
 
 
-def left_out(source: Source) -> str:
+def describe_incomplete(source: Source) -> str:
     """Describe the recordings of a folder that have images without masks, or masks without images; "" for none."""
     path = expanded(source.spec)
-    names = without_masks(path) if path.is_dir() else []
+    names = incomplete_sequences(path) if path.is_dir() else []
     some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return f"{source.spec}: {len(names)} folders have images or masks alone, and are left out: {some}" if names else ""
 

@@ -200,7 +200,7 @@ class Recording(ABC):
             yield replace(frame, truth=truth)
         numbers.sort()  # stamps may step back
         for number in sorted(left):
-            self._note_odd(f"mask {number} belongs to no frame{masks.nearest_said(number, numbers)}")
+            self._note_odd(f"mask {number} belongs to no frame{masks.describe_nearest(number, numbers)}")
 
     @property
     def object_folders(self) -> dict[int, str]:
@@ -208,26 +208,26 @@ class Recording(ABC):
         return {}
 
     @property
-    def masks_said(self) -> str:
+    def mask_summary(self) -> str:
         """One line: how the values of its masks are read; "" where nothing is guessed.
 
         Raises SourceError for what is no mask.
         """
-        return self._numbered.describe() if self._numbered else self._masks_said()
+        return self._numbered.describe() if self._numbered else self._mask_summary()
 
-    def _masks_said(self) -> str:
-        """As `masks_said`, of masks of its own."""
+    def _mask_summary(self) -> str:
+        """As `mask_summary`, of masks of its own."""
         return ""
 
     def describe_masks(self) -> str:
-        """`masks_said`, and the notes. Raises SourceError for what is no mask."""
-        return "; ".join(filter(None, [self.masks_said, *self.notes]))
+        """`mask_summary`, and the notes. Raises SourceError for what is no mask."""
+        return "; ".join(filter(None, [self.mask_summary, *self.notes]))
 
     def describe(self) -> str:
         """Say kind, size, rate and length in one line for a log."""
         height, width = self.size
         length = "unknown length" if self.length is None else f"{self.length} frames"
-        masks = ", with masks" + f" ({self.masks_said})" * bool(self.masks_said) if self.has_masks else ""
+        masks = ", with masks" + f" ({self.mask_summary})" * bool(self.mask_summary) if self.has_masks else ""
         return f"{self.kind} {self.spec}: {width}x{height}, {self.fps:g} Hz, {length}{masks}" + "".join(
             f"; {note}" for note in self.notes
         )

@@ -47,7 +47,7 @@ def frame_sequences(path: Path) -> list[Sequence]:
     ]
 
 
-def without_masks(path: Path) -> list[str]:
+def incomplete_sequences(path: Path) -> list[str]:
     """Return the names of sequences in the layouts above that have images without masks, or masks without images.
 
     They are in no data set.

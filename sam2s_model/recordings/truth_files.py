@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sam2s_model.recordings.image_files import read_labels
-from sam2s_model.recordings.mask_files import MaskFiles, describe_reading, look_at
+from sam2s_model.recordings.mask_files import MaskFiles, describe_reading, mask_statistics
 from sam2s_model.recordings.mask_values import MaskReading, MaskStatistics, decide_object
 from sam2s_model.recordings.recording import Truth
 
@@ -129,7 +129,7 @@ class ObjectFiles(TruthOf):
 
     @cached_property
     def _seen(self) -> MaskStatistics:
-        return look_at(tuple(path for paths in self._masks.values() for path in paths.values()))
+        return mask_statistics(tuple(path for paths in self._masks.values() for path in paths.values()))
 
     @cached_property
     def _reading(self) -> MaskReading:

@@ -109,7 +109,7 @@ class Ledger:
         self._waiting = None
 
 
-def measure(
+def measure_policy(
     model: Sam2Model,
     recordings: Sequence[TrainingRecording | Still],
     policy: str,
@@ -176,7 +176,7 @@ def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) 
             yield recording
 
 
-def table(rows: Sequence[Figures], default: str) -> str:
+def policy_table(rows: Sequence[Figures], default: str) -> str:
     """Write a Markdown table with a row for each policy."""
     lines = [
         "| policy | J&F | id switches | returns found | frames until then | ms a frame | keys | MB an object |",
@@ -235,16 +235,16 @@ def main(
     print(", ".join([*(option or ()), "a step is from an image on the host to its label map, all objects"]))
     compared: dict[str, dict[str, object]] = {}
     report = dict(model=model.name, image_size=model.image_size, options=option or [], groups=compared)
-    with bar() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("", total=len(names) * sum(len(group) for group in groups.values()))
         for title, group in groups.items():
             rows = []
             for name in names:
                 progress.update(task, description=f"{title}, {name}")
-                rows.append(measure(model, group, name, config, frames))
+                rows.append(measure_policy(model, group, name, config, frames))
                 progress.advance(task, len(group))
             print(
-                f"\n{title}: {', '.join(r.name for r in group)}\n\n{table(rows, Tracker(model).policy_name)}",
+                f"\n{title}: {', '.join(r.name for r in group)}\n\n{policy_table(rows, Tracker(model).policy_name)}",
                 flush=True,
             )
             compared[title] = dict(recordings=[r.name for r in group], policies=[asdict(row) for row in rows])
@@ -252,7 +252,7 @@ def main(
                 out.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def bar() -> Progress:
+def progress_bar() -> Progress:
     """Make a bar on standard error, so that the tables can be redirected."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True))

@@ -23,7 +23,7 @@ def related(clips: Sequence[Clip]) -> list[tuple[int, int]]:
     ]
 
 
-def unit_tokens(coarse: Tensor) -> Tensor:
+def centred_tokens(coarse: Tensor) -> Tensor:
     """(N, C, h, w) -> (N, h w, C) fp32: without each frame's mean, each of length one."""
     tokens = coarse.float().flatten(2).transpose(1, 2)
     return F.normalize(tokens - tokens.mean(1, keepdim=True), dim=2)
@@ -40,7 +40,7 @@ def affinity_loss(student: Tensor, teacher: Tensor, pairs: Sequence[tuple[int, i
     first, second = (torch.tensor(side, device=student.device) for side in zip(*pairs, strict=True))
     if student.shape[-2:] != teacher.shape[-2:]:
         teacher = F.interpolate(teacher.float(), size=student.shape[-2:], mode="bilinear", antialias=True)
-    own, known = unit_tokens(student), unit_tokens(teacher)
+    own, known = centred_tokens(student), centred_tokens(teacher)
     own, known = (x[first] @ x[second].transpose(1, 2) / temperature for x in (own, known))  # (P, hw, hw)
     total = student.new_zeros((), dtype=torch.float32)
     for dim in (1, 2):

@@ -71,7 +71,7 @@ class Distillation(nn.Module):
                 self.heads[LIVE] = nn.Conv2d(model.config.dim, teacher.model.config.dim, kernel_size=1)
         self.to(model.device)
 
-    def look(self, clips: Sequence[Clip]) -> ImageFeatures | None:
+    def teacher_features(self, clips: Sequence[Clip]) -> ImageFeatures | None:
         """Return what the teacher sees in all frames, clip by clip, now or when a store was made; None without one."""
         if not self._teacher:
             return None
@@ -85,13 +85,13 @@ class Distillation(nn.Module):
     def _seen(self, clip: Clip) -> tuple[np.ndarray, ...]:
         """Return three levels of features, float16."""
 
-        def look() -> tuple[np.ndarray, ...]:
+        def encode() -> tuple[np.ndarray, ...]:
             found = self._teacher[0].encode(torch.from_numpy(clip.images))
             return tuple(level.half().cpu().numpy() for level in (found.coarse, found.middle, found.fine))
 
         if clip.seen is not None:
             return clip.seen
-        return look() if clip.key is None else self._cache.get(clip.key, look)
+        return encode() if clip.key is None else self._cache.get(clip.key, encode)
 
     def frames(self, clips: Sequence[Clip]) -> int:
         """Count the comparisons that `feature_loss` makes."""

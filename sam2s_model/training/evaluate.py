@@ -53,35 +53,35 @@ class Score:
         return (self.j + self.f) / 2
 
 
-def evaluate(
+def score_recordings(
     model: Sam2Model,
     recordings: Sequence[TrainingRecording | Still],
     prompt: str = "mask",
     policy: str = "auto",
     config: TrackerConfig | None = None,
     classes: Sequence[str] = NANO_CLASSES,
-    most_frames: int = 0,
+    max_frames: int = 0,
 ) -> list[Score]:
     """Track every object of every recording from a prompt on the first annotated frame that shows it.
 
     prompt: "mask" or "box", from the ground truth; policy: see `Tracker`
     classes: names of the rows of the model's class table
-    most_frames: of each recording, 0: all
+    max_frames: of each recording, 0: all
     Scored are the frames with ground truth after an object's prompt, but for the last of them, as in DAVIS.
     Raises ConfigError for another prompt, and when the checkpoint cannot run the policy.
     """
     if prompt not in PROMPTS:
         raise ConfigError(f"prompt is {prompt!r}: expected {' or '.join(PROMPTS)}")
-    protocol = EvaluationProtocol(prompt=prompt, frames=most_frames)
+    protocol = EvaluationProtocol(prompt=prompt, frames=max_frames)
     return [_score(Tracker(model, policy, config or TrackerConfig()), r, protocol, classes) for r in recordings]
 
 
-def open_recordings(
-    sources: Sequence[SourceConfig], classes: tuple[str, ...] = NANO_CLASSES, most: int = 0
+def open_annotated(
+    sources: Sequence[SourceConfig], classes: tuple[str, ...] = NANO_CLASSES, limit: int = 0
 ) -> list[TrainingRecording | Still]:
     """Open what can be evaluated: recordings with masks, and the numbered scenes that training draws from.
 
-    most: of each source, 0: all; a scene without a number of scenes counts as one
+    limit: recordings of each source, 0: all; a scene without a number of scenes counts as one
     Raises ConfigError and SourceError as `open_source` does.
     """
     found: list[TrainingRecording | Still] = []
@@ -89,10 +89,12 @@ def open_recordings(
     for source in sources:
         if source.kind == "scene":
             count = source.scenes or 1
-            own = [numbered_scene(source, number, SCENE_HEIGHT, classes) for number in range(min(count, most or count))]
+            own = [
+                numbered_scene(source, number, SCENE_HEIGHT, classes) for number in range(min(count, limit or count))
+            ]
         else:
             own = [r for r in open_source(source, classes) if r.has_masks]
-        found += own[: most or len(own)]
+        found += own[: limit or len(own)]
     return found
 
 
@@ -130,7 +132,7 @@ def _score(
     )
 
 
-def table(columns: Mapping[str, Sequence[Score]]) -> str:
+def score_table(columns: Mapping[str, Sequence[Score]]) -> str:
     """Write a Markdown table of J&F: a row for each recording and one for the mean, a column for each run."""
     names = list(dict.fromkeys(score.name for scores in columns.values() for score in scores))
     lines = [f"| recording | frames | {' | '.join(columns)} |", "|" + "---|" * (2 + len(columns))]
@@ -184,11 +186,11 @@ def main(
     model = load_model(checkpoint or default_checkpoint(device), image_size=image_size, device=device)
     columns = {}
     for name in policy or ["auto"]:
-        columns[f"{model.name}/{name}"] = evaluate(model, found, prompt, name, most_frames=frames)
+        columns[f"{model.name}/{name}"] = score_recordings(model, found, prompt, name, max_frames=frames)
     if beside:
         other = load_model(beside, image_size=beside_size, device=device)
-        columns[f"{other.name}/none"] = evaluate(other, found, prompt, "none", most_frames=frames)
-    print(table(columns))
+        columns[f"{other.name}/none"] = score_recordings(other, found, prompt, "none", max_frames=frames)
+    print(score_table(columns))
     if out:
         figures = {title: [{**asdict(s), "jf": s.jf} for s in scores] for title, scores in columns.items()}
         out.write_text(json.dumps({"prompt": prompt, "runs": figures}, indent=1) + "\n")

@@ -72,13 +72,13 @@ class TrainingProgress:
         figures = ", ".join(f"{name} {line[name]:.4g}" for name in COLUMNS if name in line)
         self._bar.update(self._task, figures=figures)
         if not self._console.is_terminal:
-            self.say(f"step {line['step']}: {figures}, {line['seconds']:.0f} s")
+            self.log(f"step {line['step']}: {figures}, {line['seconds']:.0f} s")
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def plot(log: Log, path: Path) -> str:
+def plot_log(log: Log, path: Path) -> str:
     """Draw loss, IoU and J&F over the steps. Returns what is wrong, or nothing."""
     try:
         import matplotlib

@@ -26,9 +26,9 @@ from sam2s_model.training.config import TrainConfig, as_table
 from sam2s_model.training.datasets import mask_lines
 from sam2s_model.training.distillation import Distillation
 from sam2s_model.training.distributed import World
-from sam2s_model.training.evaluate import Score, evaluate, open_recordings
+from sam2s_model.training.evaluate import Score, open_annotated, score_recordings
 from sam2s_model.training.freezing import freeze, train_mode
-from sam2s_model.training.log import Log, TrainingProgress, plot
+from sam2s_model.training.log import Log, TrainingProgress, plot_log
 from sam2s_model.training.losses import FrameLosses
 from sam2s_model.training.objects import Objects, choose_objects
 from sam2s_model.training.optimization import Average, learning_rate, make_optimizer, set_learning_rate
@@ -53,7 +53,9 @@ class TrainingOutcome:
     scores: tuple[Score, ...] = ()
 
 
-def train(config: TrainConfig, stop: Callable[[int], bool] | None = None, quiet: bool = False) -> TrainingOutcome:
+def run_training(
+    config: TrainConfig, stop: Callable[[int], bool] | None = None, quiet: bool = False
+) -> TrainingOutcome:
     """Run a training, or what is left of the one in its folder.
 
     stop: asked before each step, True ends the run there after saving
@@ -117,13 +119,13 @@ class Trainer:
         began, before = time.monotonic(), self.seconds
         shown = TrainingProgress(self.config.steps, self.step, self.quiet)
         with shown, ThreadPoolExecutor(AHEAD) as workers:
-            shown.say(
+            shown.log(
                 f"{self.model.name}, {self.learning:,} of {_size(self.model):,} parameters are trainable, "
                 f"steps {self.step} to {self.config.steps}, {self.world.device}, {self.world.size} process(es), "
                 f"in {self.folder}"
             )
             for line in mask_lines(r for _, found in opened(self.config.data_at(self.step)).sources for r in found):
-                shown.say(line)
+                shown.log(line)
             upcoming = deque(workers.submit(self._draw, self.step + i) for i in range(AHEAD))
             while self.step < self.config.steps:
                 if self._stopped(stop, began):
@@ -196,7 +198,7 @@ class Trainer:
             return None, (0.0, 0.0)
         learn_encoder = config.phase_at(self.step).learn_encoder
         with torch.autocast(self.world.device.type, self.precision, enabled=self.precision != torch.float32):
-            seen = self.distillation.look(clips) if learn_encoder else None
+            seen = self.distillation.teacher_features(clips) if learn_encoder else None
             encoded = encode_clips(model, clips, learn_encoder)
             unlike = self.distillation.feature_loss(model, clips, encoded, seen)
             apart = self.distillation.correspondence_loss(clips, encoded, seen)
@@ -259,7 +261,7 @@ class Trainer:
         for problem in list(opened(self.config.data_at(self.step)).unreadable):
             if problem not in self._told:
                 self._told.add(problem)
-                shown.say(f"left out: {problem}")
+                shown.log(f"left out: {problem}")
 
     def _stopped(self, stop, began: float) -> bool:
         """Whether to stop, at the same step in all processes."""
@@ -302,29 +304,29 @@ class Trainer:
         if not options.sources:
             return
         if self.world.rank == 0:
-            found = open_recordings(options.sources, self.config.data.classes, options.recordings)
+            found = open_annotated(options.sources, self.config.data.classes, options.recordings)
             self._scores = tuple(
-                evaluate(
+                score_recordings(
                     self.averaged_model(),
                     found,
                     options.prompt,
                     classes=self.config.data.classes,
-                    most_frames=options.frames,
+                    max_frames=options.frames,
                 )
             )
             jf = {score.name: round(100 * score.jf, 2) for score in self._scores}
             mean = float(np.nanmean(list(jf.values())))
             self._log.write({"step": self.step, "seconds": round(self.seconds, 1), "jf": round(mean, 2), "jf_each": jf})
-            shown.say(
+            shown.log(
                 f"step {self.step}: J&F {mean:.1f}, " + ", ".join(f"{name} {value:.1f}" for name, value in jf.items())
             )
             self._plot(shown)
         self.world.wait()
 
     def _plot(self, shown: TrainingProgress) -> None:
-        problem = plot(self._log, self.folder / PLOT) if self.world.rank == 0 else ""
+        problem = plot_log(self._log, self.folder / PLOT) if self.world.rank == 0 else ""
         if problem and self.step == self.config.steps:
-            shown.say(problem)
+            shown.log(problem)
 
     def averaged_model(self) -> Sam2Model:
         """Return the model as the checkpoint has it, ready for inference."""

@@ -74,7 +74,7 @@ def frame_losses(
     scored = valid.flatten(1).any(1).float()  # not a frame between those that have masks
     arl = focal(logits, soften(hard, config.arl_sigma)[:, None], config.focal_alpha, config.focal_gamma)
     arl = mean_over(arl, weight)
-    overlap = dice(logits, hard, weight)
+    overlap = dice_loss(logits, hard, weight)
     best = (config.arl * arl + config.dice * overlap).argmin(dim=1)
     pick = torch.arange(len(best), device=best.device), best
     chosen = logits[pick]
@@ -131,7 +131,7 @@ def focal(logits: Tensor, target: Tensor, alpha: float, gamma: float) -> Tensor:
     return out if alpha < 0 else out * (alpha * target + (1 - alpha) * (1 - target))
 
 
-def dice(logits: Tensor, hard: Tensor, weight: Tensor) -> Tensor:
+def dice_loss(logits: Tensor, hard: Tensor, weight: Tensor) -> Tensor:
     """Return 1 - Dice's overlap, (N, C), of masks (N, C, H, W) with (N, H, W), where the weight is 1."""
     p, hard = logits.sigmoid() * weight[:, None], (hard * weight)[:, None]
     shared = (p * hard).flatten(2).sum(2)

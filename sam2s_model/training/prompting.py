@@ -91,7 +91,9 @@ def draw_correction(
     return place, POSITIVE if truth[int(y), int(x)] else NEGATIVE
 
 
-def first_prompt(rng: np.random.Generator, kind: str, mask: np.ndarray, jitter: float) -> tuple[np.ndarray, np.ndarray]:
+def draw_first_prompt(
+    rng: np.random.Generator, kind: str, mask: np.ndarray, jitter: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw points (P, 2) float32 and their labels (P,) int64 of a "box" (its corners) or a "point"."""
     if kind == "box":
         return draw_box(rng, mask, jitter), np.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT])

@@ -19,7 +19,7 @@ from sam2s_model.training.config import TrainConfig
 from sam2s_model.training.distillation import AskTeacher, TeacherAnswer
 from sam2s_model.training.losses import FrameLosses, frame_losses
 from sam2s_model.training.objects import Objects, ObjectTruth
-from sam2s_model.training.prompting import Plan, draw_correction, first_prompt
+from sam2s_model.training.prompting import Plan, draw_correction, draw_first_prompt
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Rollout:
             self._remember(0, features, FrameAnswer(given.logits, given.token, given.object_logit))
             return None
         drawn = [
-            first_prompt(rng, self.plan.kind, self.truth.on_host(row, 0)[0], self.config.prompts.box_jitter)
+            draw_first_prompt(rng, self.plan.kind, self.truth.on_host(row, 0)[0], self.config.prompts.box_jitter)
             for row, rng in enumerate(self.objects.draws)
         ]
         points, labels = (torch.from_numpy(np.stack(part)).to(model.device) for part in zip(*drawn, strict=True))

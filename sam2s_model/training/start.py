@@ -25,7 +25,7 @@ PACKAGED = "sam2s_nano"
 PROMPTED = "maskmem_tpos_enc"  # its last row is the temporal code of prompted frames
 
 
-def start_model(config: TrainConfig, say: Callable[[str], object] = print) -> Sam2Model:
+def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sam2Model:
     """Make a model of the configuration, on the CPU, with the weights of `config.init` where there are some.
 
     What only tracking with memory needs may be missing there, and starts from random weights that depend on the seed;
@@ -60,10 +60,10 @@ def start_model(config: TrainConfig, say: Callable[[str], object] = print) -> Sa
             model.long_term_tpos_enc.copy_(model.maskmem_tpos_enc[-1:])
     if stored.extra:
         count, first = len(stored.extra), stored.extra[0]
-        say(f"{path}: {count} tensors are no part of {model.name} and are not used, the first is {first}")
+        log(f"{path}: {count} tensors are no part of {model.name} and are not used, the first is {first}")
     if missing:
         parts = sorted({part.rstrip(".") for part in MEMORY_PARTS for name in missing if name.startswith(part)})
-        say(f"{path} lacks {', '.join(parts)}: they start from random weights")
+        log(f"{path} lacks {', '.join(parts)}: they start from random weights")
     return model
 
 

@@ -196,7 +196,7 @@ class TeacherStore:
 
     def image(self, i: int) -> np.ndarray:
         """Return the view, (S, S, 3) uint8 RGB. Raises SourceError."""
-        return decode(self._blob(i, self.entries[i].image))
+        return decode_rgb(self._blob(i, self.entries[i].image))
 
     def labels(self, i: int) -> np.ndarray | None:
         """Return the labels, (S, S) uint8, or None. Raises SourceError."""
@@ -236,7 +236,7 @@ def encode(kind: str, image: np.ndarray, *options: int) -> bytes:
     return cv2.imencode(kind, image, list(options))[1].tobytes()
 
 
-def decode(jpeg: bytes) -> np.ndarray:
+def decode_rgb(jpeg: bytes) -> np.ndarray:
     """Decode an image to (H, W, 3) uint8 RGB. Raises SourceError."""
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     if image is None:

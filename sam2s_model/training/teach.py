@@ -31,12 +31,12 @@ from sam2s_model.training.augment import Geometry, draw_geometry
 from sam2s_model.training.config import as_table, read_config
 from sam2s_model.training.data_config import AugmentConfig, SourceConfig, check_values
 from sam2s_model.training.datasets import BoxRecording, Still, TrainingRecording, mask_lines, open_source
-from sam2s_model.training.store import StoreWriter, TaughtView, decode, encode
+from sam2s_model.training.store import StoreWriter, TaughtView, decode_rgb, encode
 from sam2s_model.training.teacher import Teacher, inside_field
 
 QUALITY = 95  # of the JPEGs that teacher and student both see
-LEAST_SHOWN = 0.002  # share of a view that a proposal must cover
-LEAST_BOX_IOU = 0.6  # expected of the mask in a box, which may cut its object off
+MIN_SHOWN = 0.002  # share of a view that a proposal must cover
+MIN_BOX_IOU = 0.6  # expected of the mask in a box, which may cut its object off
 BEYOND = 0.1  # how far, in its sides, a mask may reach out of the box that it was made for
 WHOLE = Geometry(np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]))
 
@@ -143,7 +143,7 @@ def _write(writer: StoreWriter, teacher: Teacher, config: TeachConfig, job: Teac
         )
         if 0 < view < first:
             continue
-        shown = decode(jpeg)
+        shown = decode_rgb(jpeg)
         encoded = teacher.encode(torch.from_numpy(shown)[None])
         if view == 0:
             found = teacher.propose_everywhere(encoded, config.coarse, config.fine, config.proposals, config.size)
@@ -180,7 +180,7 @@ def _labels_of_boxes(teacher: Teacher, features, boxes: list, size: int) -> np.n
         corners = boxes[i].corners
         reach = BEYOND * (corners[1] - corners[0])
         (x0, y0), (x1, y1) = (np.array([corners[0] - reach, corners[1] + reach]).clip(0, 1) * size).round().astype(int)
-        if found.scores[i] < LEAST_BOX_IOU:
+        if found.scores[i] < MIN_BOX_IOU:
             labels[y0:y1, x0:x1] = VOID
         else:
             labels[y0:y1, x0:x1][found.masks[i, y0:y1, x0:x1]] = boxes[i].value
@@ -190,7 +190,7 @@ def _labels_of_boxes(teacher: Teacher, features, boxes: list, size: int) -> np.n
 def _shown(masks: np.ndarray, geometry: Geometry, side: int) -> np.ndarray:
     """Cut proposals (K, S, S) of the whole image as a view shows them, (K', side, side)."""
     moved = [geometry.warp(0, mask.astype(np.uint8), side, nearest=True) > 0 for mask in masks]
-    kept = [mask for mask in moved if np.count_nonzero(mask) > LEAST_SHOWN * mask.size]
+    kept = [mask for mask in moved if np.count_nonzero(mask) > MIN_SHOWN * mask.size]
     return np.stack(kept) if kept else np.zeros((0, side, side), bool)
 
 

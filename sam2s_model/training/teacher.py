@@ -31,8 +31,8 @@ from sam2s_model.training.datasets.images import Still, stills
 from sam2s_model.training.pack import TeacherPack
 
 SIDE = 256  # of the masks in a pack, px: what the mask decoder gives at 1024
-LEAST_IOU, LEAST_STABILITY = 0.75, 0.85  # a mask that the teacher is less sure of is not kept
-LEAST_AREA, MOST_AREA = 0.002, 0.7  # share of the image
+MIN_IOU, MIN_STABILITY = 0.75, 0.85  # a mask that the teacher is less sure of is not kept
+MIN_AREA, MAX_AREA = 0.002, 0.7  # share of the image
 SAME = 0.8  # IoU of two masks from which one of them is enough
 GRID_SIDE = 32  # of the features in a pack: those of an input of 512 px
 
@@ -87,22 +87,26 @@ class Teacher:
         return decoded.logits[:, 0], decoded.iou
 
     @torch.inference_mode()
-    def propose(self, rng: np.random.Generator, features: ImageFeatures, clicks: int = 24, most: int = 8) -> Proposals:
+    def propose(
+        self, rng: np.random.Generator, features: ImageFeatures, clicks: int = 24, max_masks: int = 8
+    ) -> Proposals:
         """Propose masks of one image for clicks spread at random over a grid: sure, stable, and no two the same.
 
-        Returns at most `most`, by score.
+        Returns at most `max_masks`, by score.
         """
         side = max(1, round(clicks**0.5))
-        return _distinct(*self._sure(features, grid_points(side, rng.uniform(0.1, 0.9, (side * side, 2))), SIDE), most)
+        return _distinct(
+            *self._sure(features, grid_points(side, rng.uniform(0.1, 0.9, (side * side, 2))), SIDE), max_masks
+        )
 
     @torch.inference_mode()
     def propose_everywhere(
-        self, features: ImageFeatures, coarse: int = 5, fine: int = 10, most: int = 16, side: int = SIDE
+        self, features: ImageFeatures, coarse: int = 5, fine: int = 10, max_masks: int = 16, side: int = SIDE
     ) -> Proposals:
         """Propose masks of one image for clicks on a grid, coarse to fine (TinySAM, arXiv 2312.13789 sec. 3.4).
 
         The places of a fine grid that a sure mask of the coarse one covers are not clicked on again.
-        coarse, fine: clicks along a side of each grid; most: masks that are kept, by score; side: of the masks, px
+        coarse, fine: clicks along a side of each grid; max_masks: that are kept, by score; side: of the masks, px
         """
         masks, scores = self._sure(features, grid_points(coarse), side)
         points = grid_points(fine)
@@ -112,7 +116,7 @@ class Teacher:
         if len(left):
             more_masks, more_scores = self._sure(features, left, side)
             masks, scores = np.concatenate((masks, more_masks)), np.concatenate((scores, more_scores))
-        return _distinct(masks, scores, most)
+        return _distinct(masks, scores, max_masks)
 
     @torch.inference_mode()
     def masks_in_boxes(self, features: ImageFeatures, corners: np.ndarray, side: int = SIDE) -> Proposals:
@@ -128,7 +132,7 @@ class Teacher:
         logits = _enlarged(logits, side)
         masks, inner, outer = logits > 0, (logits > 1).flatten(1).sum(1), (logits > -1).flatten(1).sum(1)
         area = masks.flatten(1).float().mean(1)
-        sure = (scores > LEAST_IOU) & (inner > LEAST_STABILITY * outer) & (area > LEAST_AREA) & (area < MOST_AREA)
+        sure = (scores > MIN_IOU) & (inner > MIN_STABILITY * outer) & (area > MIN_AREA) & (area < MAX_AREA)
         return masks[sure].cpu().numpy(), scores[sure].float().cpu().numpy()
 
 
@@ -142,15 +146,15 @@ def _enlarged(logits: Tensor, side: int) -> Tensor:
     return F.interpolate(logits[:, None].float(), size=(side, side), mode="bilinear")[:, 0]
 
 
-def _distinct(masks: np.ndarray, scores: np.ndarray, most: int) -> Proposals:
+def _distinct(masks: np.ndarray, scores: np.ndarray, max_masks: int) -> Proposals:
     """Keep the best of some masks of which no two are the same."""
     kept: list[int] = []
     for i in np.argsort(-scores, kind="stable").tolist():
         mask = masks[i]
         overlaps = [np.count_nonzero(mask & masks[k]) / np.count_nonzero(mask | masks[k]) for k in kept]
-        if len(kept) < most and max(overlaps, default=0.0) < SAME:
+        if len(kept) < max_masks and max(overlaps, default=0.0) < SAME:
             kept.append(i)
-        if len(kept) == most:
+        if len(kept) == max_masks:
             break
     return Proposals(masks[kept], scores[kept])
 

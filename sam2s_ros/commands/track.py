@@ -50,8 +50,8 @@ def run_track(
     for note in source.notes:
         options.say(f"{source.spec}: {note}")
     known = len(source.notes)
-    if source.masks_said:
-        options.say(f"masks of {source.spec}: {source.masks_said}")
+    if source.mask_summary:
+        options.say(f"masks of {source.spec}: {source.mask_summary}")
     prompts, labels = first_prompts(source, first_frame(source), options.boxes, options.points)
     # torch takes seconds to import: what can be wrong with the source is said before
     from sam2s_model.checkpoint import load_model

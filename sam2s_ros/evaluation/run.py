@@ -19,8 +19,8 @@ from sam2s_model.checkpoint import file_sha256
 from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import EvaluationProtocol
-from sam2s_model.recordings.mask_files import said_once
-from sam2s_model.recordings.open import Source, left_out, open_recordings
+from sam2s_model.recordings.mask_files import merge_mask_lines
+from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_model.recordings.recording import Recording
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.evaluation.evaluate import evaluate
@@ -122,7 +122,7 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
     """
     tasks: list[Task] = []
     opened: dict[str, Recording] = {}
-    lines = [line for source in options.sources if (line := left_out(source))]
+    lines = [line for source in options.sources if (line := describe_incomplete(source))]
     taken: set[str] = set()
     kinds = set()
     for source in options.sources:
@@ -156,7 +156,7 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
             for task in tasks
         ],
         checkpoint,
-        lines + said_once(_mask_lines([opened[task.key] for task in tasks])),
+        lines + merge_mask_lines(_mask_lines([opened[task.key] for task in tasks])),
     )
 
 

@@ -113,7 +113,7 @@ class Canvas:
         return cv2.erode(shape, np.ones((2, 2), np.uint8), anchor=(0, 0))
 
 
-def box(left: float, right: float, half: float, half_right: float | None = None) -> list[tuple[float, float]]:
+def bar(left: float, right: float, half: float, half_right: float | None = None) -> list[tuple[float, float]]:
     """Return the corners of a bar along x. half: its half breadth at the left (and right) end."""
     end = half if half_right is None else half_right
     return [(left, -half), (right, -end), (right, end), (left, half)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from sam2s_model.errors import ConfigError
 from sam2s_model.recordings.files import FileRecording
 from sam2s_model.recordings.layouts import layout_named, layout_recordings
-from sam2s_model.recordings.mask_files import said_once
+from sam2s_model.recordings.mask_files import merge_mask_lines
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets.boxes import BoxRecording, box_recordings
 from sam2s_model.training.datasets.images import Still, stills
@@ -48,7 +48,7 @@ def mask_lines(recordings: Iterable[object]) -> list[str]:
     """Say what a user is told of how the masks of recordings are read: a line for those that are alike."""
     annotated = [r for r in recordings if isinstance(r, TrainingRecording) and r.has_masks]
     lines = [(recording.name, recording.describe_masks()) for recording in annotated]
-    return said_once([(name, said) for name, said in lines if said])
+    return merge_mask_lines([(name, text) for name, text in lines if text])
 
 
 def _in_layout(kind: str, path: Path, values: ClassValues) -> Sequence[FileRecording]:

@@ -22,8 +22,8 @@ from sam2s_model.training.pack import TeacherPack
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 VIDEO_STILLS = 64  # frames taken of a video, evenly spread
 SELECTIONS = 8  # of a teacher's masks, which overlap; each selection is one label image
-MOST_MASKS = 4  # of a selection
-LEAST_VISIBLE = 0.6  # share of a mask that the masks in front of it must leave
+MAX_MASKS = 4  # of a selection
+MIN_VISIBLE = 0.6  # share of a mask that the masks in front of it must leave
 
 
 class Still:
@@ -31,7 +31,7 @@ class Still:
 
     def __init__(self, name: str, path: Path, pack: TeacherPack | None = None, row: int = -1, at: int | None = None):
         """path: of an image, or of a video of which it is the `at`-th still; row: of the class table, for all masks."""
-        self.name, self.classes = name, {label: row for label in range(1, MOST_MASKS + 1)}
+        self.name, self.classes = name, {label: row for label in range(1, MAX_MASKS + 1)}
         self._path, self._pack, self._at = path, pack, at
         self.has_masks = pack is not None and pack.has_masks(name)
 
@@ -66,12 +66,12 @@ class Still:
 
 def select(rng: np.random.Generator, masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return a label image (H, W) of up to four of some masks (K, h, w) bool, the smaller in front of the larger."""
-    count = int(rng.integers(1, MOST_MASKS + 1))
+    count = int(rng.integers(1, MAX_MASKS + 1))
     chosen = [masks[i] for i in rng.permutation(len(masks))[:count]]
     labels, kept = np.zeros(masks.shape[1:], np.uint8), 0
     for mask in sorted(chosen, key=np.count_nonzero):
         free = mask & (labels == 0)
-        if np.count_nonzero(free) > LEAST_VISIBLE * np.count_nonzero(mask):
+        if np.count_nonzero(free) > MIN_VISIBLE * np.count_nonzero(mask):
             kept += 1
             labels[free] = kept
     return cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)

@@ -91,5 +91,5 @@ class TrainingRecording:
         Raises SourceError for what is no mask.
         """
         if self._only is None or not isinstance(self.recording, FileRecording):
-            return self.recording.masks_said
+            return self.recording.mask_summary
         return f"1 masks, {self.recording.masks_why()}"

@@ -25,14 +25,14 @@ def numbered_scene(source: SourceConfig, number: int, height: int, classes: tupl
 
     height: px, unless the source says another
     """
-    look = np.random.default_rng((number, 2))
+    rng = np.random.default_rng((number, 2))
     return scene_recording(
-        scene_config(look, source.first_seed + number, source.height or height, source.frames or FRAMES), classes
+        scene_config(rng, source.first_seed + number, source.height or height, source.frames or FRAMES), classes
     )
 
 
 def scene_config(rng: np.random.Generator, seed: int, height: int, frames: int = FRAMES) -> SceneConfig:
-    """Draw a scene of any look, proportions, field and motion.
+    """Draw a scene of any appearance, proportions, field and motion.
 
     height: px; seed: of the scene, 1000 and more for training
     """

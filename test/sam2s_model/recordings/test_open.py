@@ -11,7 +11,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from sam2s_model.errors import SourceError
-from sam2s_model.recordings.open import Source, left_out, open_recordings
+from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_ros.overlay_video import OverlayVideo
 
 H, W, COUNT = 48, 64, 5
@@ -192,6 +192,8 @@ def test_recordings_without_masks_are_named(tmp_path):
     for below in ("a/frames", "a/masks", "b/frames", "c/masks", "d"):
         (tmp_path / "set" / below).mkdir(parents=True)
     for name in ("vos", "set"):
-        line = left_out(Source(str(tmp_path / name)))
+        line = describe_incomplete(Source(str(tmp_path / name)))
         assert line.endswith("2 folders have images or masks alone, and are left out: b, c")
-    assert left_out(Source(str(tmp_path / "set" / "a"))) == "" == left_out(Source("scene:?seed=1"))
+    assert (
+        describe_incomplete(Source(str(tmp_path / "set" / "a"))) == "" == describe_incomplete(Source("scene:?seed=1"))
+    )

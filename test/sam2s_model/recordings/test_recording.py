@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_left_out_of_a_pass_and_raised_for_a_frame(tmp_path
 
 
 def test_every_layout_is_one_that_training_reads(tmp_path):
-    assert all(layout_named(name).looks for name in LAYOUTS)
+    assert all(layout_named(name).expected for name in LAYOUTS)
     for name in LAYOUTS:
         SourceConfig(name, "x")
     for name in set(LAYOUTS) - {"davis", "folder"}:

@@ -15,7 +15,7 @@ from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.training import compare
-from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure, table
+from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure_policy, policy_table
 from sam2s_model.training.datasets import scene_recording
 
 ONE, TWO = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
@@ -74,13 +74,13 @@ def pico():
 
 def test_figures_of_a_small_scene(pico):
     scene = scene_recording(SceneConfig(width=96, height=80, frames=12, seed=2), NANO_CLASSES)
-    fifo, efp, none = (measure(pico, [scene], policy) for policy in ("fifo", "efp", "none"))
+    fifo, efp, none = (measure_policy(pico, [scene], policy) for policy in ("fifo", "efp", "none"))
     tokens, split = 16, 3  # 4 x 4 places; a pointer of 96 is three tokens of 32
     # frames 1 to 11 have 1 prompted frame and 0 to 6 others, or 0 to 4, and 1 to 11 pointers; half of them is frame 6
     assert fifo.keys == 6 * tokens + 6 * split and efp.keys == 5 * tokens + 6 * split and none.keys == 0
     assert fifo.object_bytes == efp.object_bytes > none.object_bytes > 0
     assert 0 < fifo.jf <= 1 and fifo.returns == 0 and fifo.ms > 0
-    lines = table([fifo, none], "fifo").splitlines()
+    lines = policy_table([fifo, none], "fifo").splitlines()
     assert len(lines) == 4 and lines[2].startswith("| **fifo** |") and len({line.count("|") for line in lines}) == 1
 
 

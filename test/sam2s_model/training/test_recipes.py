@@ -13,7 +13,7 @@ import torch
 
 from sam2s_model.training.config import Phase, TrainConfig, load_config, read_config
 from sam2s_model.training.data_config import SourceConfig
-from sam2s_model.training.loop import train
+from sam2s_model.training.loop import run_training
 from sam2s_model.training.teach import TeachConfig, teach
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -109,7 +109,7 @@ def test_the_first_steps_of_a_recipe(path, tmp_path, clip):
     if recipe.init not in ("", "package") and not recipe.init.startswith("output/"):
         need(recipe.init)
     asked = shrunk(recipe, tmp_path, clip)
-    outcome = train(asked, quiet=True)
+    outcome = run_training(asked, quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert outcome.steps == len(lines) == asked.steps >= 2 and asked.precision == recipe.precision
     assert all(np.isfinite(line["loss"]) and np.isfinite(line["gradient"]) for line in lines)

@@ -26,7 +26,7 @@ from sam2s_model.training.config import (
     TrainConfig,
 )
 from sam2s_model.training.data_config import NO_AUGMENTATION, AugmentConfig, DataConfig, SourceConfig
-from sam2s_model.training.loop import train
+from sam2s_model.training.loop import run_training
 from sam2s_model.training.store import BLOBS, ENTRIES, TeacherStore
 from sam2s_model.training.teach import TeachConfig, teach
 from sam2s_model.training.teacher import Teacher
@@ -215,15 +215,15 @@ def recipe(folder: Path, store: Path, taught: TeachConfig, **changes) -> TrainCo
 
 
 def test_training_from_a_store_learns_and_resumes_to_the_same_weights(store, taught, tmp_path, monkeypatch):
-    train(recipe(tmp_path / "whole", store, taught), quiet=True)
+    run_training(recipe(tmp_path / "whole", store, taught), quiet=True)
     log = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     for name in ("features", "correspondence"):
         assert log[-1][name] < log[0][name], name
     assert log[0]["masks"] > 0 and log[0]["empty"] < 1 and log[0]["unreadable"] == 0
     monkeypatch.setattr(Teacher, "encode", None)  # what it saw is in the store
     for stop in (3, 7):
-        train(recipe(tmp_path / "cut", store, taught), lambda step, stop=stop: step >= stop, quiet=True)
-    train(recipe(tmp_path / "cut", store, taught), quiet=True)
+        run_training(recipe(tmp_path / "cut", store, taught), lambda step, stop=stop: step >= stop, quiet=True)
+    run_training(recipe(tmp_path / "cut", store, taught), quiet=True)
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
