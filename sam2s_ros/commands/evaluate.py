@@ -33,8 +33,8 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE...", show_default=False,
-        help="folders in the layout of DAVIS, YouTube-VOS, SA-V, EndoVis 2017 or 2018 or CholecSeg8k, folders with "
-        'frames/ and masks/, videos, bags, or "scene:?..."',
+        help="folders of data sets in a layout that --layout names, folders with frames/ and masks/, videos, bags, "
+        'or "scene:?..."',
     ),
 ]  # fmt: skip
 Checkpoint = Annotated[
