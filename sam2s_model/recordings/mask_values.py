@@ -28,7 +28,7 @@ NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 @dataclass
 class MaskStatistics:
-    """What a decision is made of: sums over masks.
+    """Statistics of masks, by which it is decided how they are read: sums over masks.
 
     masks: read; odd: not readable, and why the first is not; lossy: of the masks, those of a lossy format
     pixels: of each value; inside: with equal neighbours only; ramp: with a lower and with a higher neighbour
@@ -51,7 +51,7 @@ class MaskStatistics:
 
     @classmethod
     def of(cls, values: np.ndarray, lossy: bool = False) -> MaskStatistics:
-        """Of one mask (H, W) uint8."""
+        """Count one mask, (H, W) uint8."""
         pixels = _histogram(values)
         low, high = cv2.erode(values, NEIGHBOURS), cv2.dilate(values, NEIGHBOURS)
         between = cv2.bitwise_and(cv2.compare(low, values, cv2.CMP_LT), cv2.compare(values, high, cv2.CMP_LT))

@@ -216,7 +216,7 @@ class Recording(ABC):
         return self._numbered.describe() if self._numbered else self._mask_summary()
 
     def _mask_summary(self) -> str:
-        """As `mask_summary`, of masks of its own."""
+        """Return the `mask_summary` of masks of its own."""
         return ""
 
     def describe_masks(self) -> str:

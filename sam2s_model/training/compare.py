@@ -41,7 +41,7 @@ BY_ITSELF = 30  # frames that they stay away with an absence of 0, about
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one policy on some recordings.
+    """Figures of one policy on some recordings.
 
     jf: mean over objects and frames of (J + F) / 2, 0..1; switches: how often a mask went over to another object
     returns: of objects after `GONE` frames or more; found: how many of them were followed again

@@ -24,7 +24,7 @@ from sam2s_model.training.prompting import Plan, draw_correction, draw_first_pro
 
 @dataclass(frozen=True)
 class Roles:
-    """What the frames of a batch of clips are to those after them.
+    """The roles of a batch of clips' frames for those after them.
 
     names: "conditional", "long" or "short" for each frame, see `sampling.roles`
     longest_gap: most frames that may lie between the first frame and the others, which the clips do not say
@@ -45,7 +45,7 @@ class FrameAnswer:
 
 @dataclass(frozen=True)
 class Memory:
-    """What is remembered of one frame.
+    """The memory of one frame.
 
     frame: its place in the clip; role: see `Roles`; spatial: (N, tokens, memory_dim); pointer: (N, dim)
     """

@@ -43,7 +43,7 @@ WHOLE = Geometry(np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]))
 
 @dataclass(frozen=True)
 class TeachConfig:
-    """What is written. The first view of an image is the whole of it, others are crops, mirrored and turned."""
+    """The contents of a store. The first view of an image is the whole of it, others are crops, mirrored and turned."""
 
     checkpoint: str = option("", "the teacher: any model of the family; an image half is enough")
     size: int = option(384, "side of the square views, px", low=64, high=4096)

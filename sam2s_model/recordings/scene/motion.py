@@ -56,7 +56,7 @@ class Rig:
         return self._away + 0.6 * self._work
 
     def poses(self, seconds: float) -> list[Pose]:
-        """One pose an instrument, in order of their labels."""
+        """Return a pose for each instrument, in order of their labels."""
         return [self._pose(i, seconds) for i in range(self._config.instruments)]
 
     def order(self, seconds: float) -> list[int]:
