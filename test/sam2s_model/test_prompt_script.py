@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.prompt_script import PromptScript, PromptEntry
+from sam2s_model.prompt_script import PromptEntry, PromptScript
 from sam2s_model.recordings.recording import Frame
 
 IMAGE = np.zeros((40, 60, 3), np.uint8)
