@@ -9,7 +9,7 @@ import numpy as np
 UNKNOWN_CLASS = (255, 255, 255)  # a class that is not in the label set
 HUE_STEP = 0.045  # of the circle, 16 degrees: neighbours are told apart, and the class is still recognised
 # Shift of the hue in steps, and factors of saturation and value. The first leaves the class's colour as it is.
-SHADES = ((0, 1.0, 1.0), (1, 0.55, 1.0), (-1, 1.0, 0.7), (2, 0.8, 0.85), (-2, 0.45, 0.95), (0, 1.0, 0.5))
+SHADES = ((0, 1.0, 1.0), (2, 0.85, 1.0), (-2, 0.9, 0.95), (1, 0.5, 1.0), (-1, 1.0, 0.65), (0, 1.0, 0.45))
 
 
 def instance_colour(class_colour: tuple[int, int, int], object_id: int) -> tuple[int, int, int]:
