@@ -48,7 +48,7 @@ TEST_THREADS := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1)
 READY := $(VENV)/ready-$(ROS)
 BUILD := build/make-$(ROS)
 
-.PHONY: help setup build lint test test-full demo benchmarks clean
+.PHONY: help setup build lint test test-full demo docs benchmarks clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -83,6 +83,11 @@ test-full: build  ## run the tests that take minutes: parity at full size, long 
 
 demo: build  ## run the main job on a clip and say where its files are
 	@$(RUN) $(BIN)/sam2s demo $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(OUTPUT),--output '$(OUTPUT)') $(ARGS)
+
+docs: setup  ## build the documentation's site into output/site, checking every link
+	@$(PIP) -r requirements/docs.txt
+	@$(RUN) NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo 'docs: output/site/index.html'
 
 benchmarks: build  ## measure what docs/benchmarks.md shows, on this machine and its GPU, and write that page; half an hour
 	@$(RUN) bash scripts/benchmarks.sh $(PREFIX)/bin
