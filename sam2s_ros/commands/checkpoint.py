@@ -217,8 +217,8 @@ def convert(
     from sam2s_model.published.catalog import resolve_checkpoint
 
     done = write(
-        resolve_checkpoint(source), target, half=half, int8=int8, int8_from=int8_from, image_size=image_size, force=force,
-        base=resolve_checkpoint(base) if base else None, to=to, allow_extra=allow_extra,
+        resolve_checkpoint(source), target, half=half, int8=int8, int8_from=int8_from, image_size=image_size,
+        force=force, base=resolve_checkpoint(base) if base else None, to=to, allow_extra=allow_extra,
     )  # fmt: skip
     rounded = f", {done.in_eight_bits} of them in 8 bits" if done.in_eight_bits else ""
     lacking = f", without the {len(done.missing)} tensors that its source lacks" if done.missing else ""

@@ -243,14 +243,15 @@ def doctor(
     only: Annotated[list[int] | None, typer.Option(help="of --gpu: number of a part; may be repeated")] = None,
     output: Annotated[Path, typer.Option(help="of --gpu: JSON file of all checks")] = Path("doctor_gpu.json"),
 ) -> None:
-    """Look at this machine: Python, torch, ROS, DDS; say what to do about each finding. Or, with --gpu, at its GPU alone.
+    """Look at this machine: Python, torch, ROS, DDS; say what to do about each finding. With --gpu, at its GPU alone.
 
     The exit code is 0 when all is usable, otherwise 1; with --gpu and no CUDA device 2.
     """
     from rich.console import Console
 
     if gpu:
-        return _doctor_gpu(Console(), device, only or [], output)
+        _doctor_gpu(Console(), device, only or [], output)
+        return
     from sam2s_ros.doctor.checks import examine, exports, table, usable
 
     console = Console()
@@ -311,7 +312,7 @@ def console(
 
 
 def _teller(console):
-    """Prints a line as it is: no colours for numbers, and [ ] are no markup."""
+    """Return a function that prints a line as it is: no colours for numbers, and [ ] are no markup."""
     return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

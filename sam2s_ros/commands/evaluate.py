@@ -1,4 +1,4 @@
-"""`sam2s eval`: figures and a report from data sets, videos and bags; `live`: through the node; `compare`: how reports differ."""
+"""`sam2s eval`: evaluate recordings and report; `live`: through the tracker node; `compare`: how reports differ."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ Layout = Annotated[
 TruthFolder = Annotated[
     str,
     typer.Option(
-        help="folder of masks, or of labelme's files, named by a video's frame numbers or a bag's stamps, or a file of COCO"
+        help="folder of masks, or of labelme's files, named by a video's frame numbers or a bag's stamps; a COCO file"
     ),
 ]
 Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
@@ -132,8 +132,8 @@ def run(
     """Track every object of every recording from one prompt to the end, frame by frame, and report how well.
 
     Writes report.html, report.json and frames.csv. A killed evaluation goes on where it was with the same command.
-    `sam2s eval live` plays the recordings to the real node; `sam2s eval compare A B` compares reports. The exit code is 1 when a
-    recording failed, images of one were left out, or nothing was scored.
+    `sam2s eval live` plays the recordings to the real node; `sam2s eval compare A B` compares reports. The exit code is
+    1 when a recording failed, images of one were left out, or nothing was scored.
     """
     from sam2s_model.evaluation.protocol import EvaluationProtocol
     from sam2s_model.recordings.open import Source
@@ -141,10 +141,11 @@ def run(
     from sam2s_ros.evaluation.task import Engine
 
     options = EvalOptions(
-        sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
-        output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
-        protocol=EvaluationProtocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
-        masks_bag=masks_bag, overwrite=overwrite,
+        sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources),
+        checkpoint=checkpoint, output=output,
+        engine=Engine("", model, policy, image_size, device, precision, threads),
+        protocol=EvaluationProtocol(prompt, clicks, start, scored, frames), only=tuple(only or ()),
+        overlay=overlay, masks=masks, masks_bag=masks_bag, overwrite=overwrite,
         jobs=jobs, ray=ray,
     )  # fmt: skip
     raise typer.Exit(_evaluated(options))
@@ -185,9 +186,9 @@ def live(
 ) -> None:
     """Play every recording to the real tracker node, over DDS, and report what a robot would get.
 
-    The figures of `sam2s eval` are of the masks that were delivered. Beside them: the share of frames without masks, latencies,
-    and streaming accuracy, where the newest masks at the time of a frame are scored against it. Ctrl-C ends it with the report
-    of what there is. The exit code is 1 when a recording failed, or nothing was scored.
+    The figures of `sam2s eval` are of the masks that were delivered. Beside them: the share of frames without masks,
+    latencies, and streaming accuracy, where the newest masks at the time of a frame are scored against it. Ctrl-C ends
+    it with the report of what there is. The exit code is 1 when a recording failed, or nothing was scored.
     """
     from sam2s_model.evaluation.protocol import EvaluationProtocol
     from sam2s_model.recordings.open import Source
@@ -195,17 +196,18 @@ def live(
     from sam2s_ros.evaluation.task import Engine
 
     options = EvalOptions(
-        sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
-        output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
-        protocol=EvaluationProtocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
-        masks_bag=masks_bag, overwrite=overwrite,
+        sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources),
+        checkpoint=checkpoint, output=output,
+        engine=Engine("", model, policy, image_size, device, precision, threads),
+        protocol=EvaluationProtocol(prompt, clicks, start, scored, frames), only=tuple(only or ()),
+        overlay=overlay, masks=masks, masks_bag=masks_bag, overwrite=overwrite,
     )  # fmt: skip
     codes = [_evaluated(replace(options, output=output / f"{one:g}x", rate=one)) for one in rate or [1.0]]
     raise typer.Exit(max(codes))
 
 
 def _evaluated(options: EvalOptions) -> int:
-    """Evaluate with a progress bar and print the table. Returns the exit code; raises KeyboardInterrupt after Ctrl-C."""
+    """Evaluate with a progress bar, print the table, return the exit code. Raises KeyboardInterrupt after Ctrl-C."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -255,7 +257,10 @@ def compare(
     first, *others = (read_report(path) for path in reports)
     if output:
         claim_file(output, overwrite=overwrite)
-    found = {str(path): comparison.compare(first, other, seed, draws) for path, other in zip(reports[1:], others)}
+    found = {
+        str(path): comparison.compare(first, other, seed, draws)
+        for path, other in zip(reports[1:], others, strict=True)
+    }
     console = Console()
     for path, differences in found.items():
         console.print(comparison_tables(str(reports[0]), path, differences))

@@ -1,4 +1,7 @@
-"""`sam2s export`: parts of a model as files for other runtimes. torch is imported when a command runs, so that --help is fast."""
+"""`sam2s export`: write parts of a model to files for other runtimes.
+
+torch is imported when a command runs, so that --help is fast.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ def encoder(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16 or fp16")] = "auto",
 ) -> None:
-    """Export the image encoder, for one size, type and kind of device, and compare what it gives with torch; takes a minute or so."""
+    """Export the image encoder, for one size, type and kind of device, and compare what it gives with torch.
+
+    It takes a minute or so.
+    """
     from sam2s_model.acceleration.exporting import export_encoder
     from sam2s_model.checkpoint import default_checkpoint, load_model
 

@@ -90,7 +90,7 @@ def run_track(
             step_ms=summary_ms(progress.steps_ms[2:]),  # the first has no object, the second warms up
             objects=[
                 dict(object_id=i, truth_label=label, **_iou(progress.meter, label, i))
-                for label, i in zip(labels, progress.ids)
+                for label, i in zip(labels, progress.ids, strict=False)  # no ids yet when it ended before the prompt
             ],
         )
         output.close(summary)
@@ -158,7 +158,10 @@ class _Interrupt:
 
 
 class _Output:
-    """The folder of results. Raises ConfigError when it has some and may not overwrite them, or masks of another program."""
+    """The folder of results.
+
+    Raises ConfigError when it has some and may not overwrite them, or masks of another program.
+    """
 
     def __init__(
         self, folder: Path, fps: float, size: tuple[int, int], label_set: LabelSet, *, overwrite: bool = False

@@ -23,7 +23,7 @@ def summarise(
     recorded: dict[str, Any],
     codes: dict[str, int],
 ) -> dict[str, Any]:
-    """The content of summary.json.
+    """Return the content of summary.json.
 
     labels, object_ids: ground-truth label (0: not known) and tracked id of each prompt
     status: the tracker's last TrackerStatus; sent: frames that the replay published
@@ -64,7 +64,7 @@ def _iou(labels: list[int], object_ids: list[int], pairs: list[dict]) -> list[di
     """Mean IoU of each prompted object with the label whose box prompted it; frames after the prompted one."""
     found = {(pair["label"], pair["object_id"]): pair for pair in pairs}
     rows = []
-    for label, object_id in zip(labels, object_ids):
+    for label, object_id in zip(labels, object_ids, strict=True):
         pair = found.get((label, object_id))
         if pair:
             rows.append(dict(label=label, object_id=object_id, mean_iou=pair["mean_iou"], frames=pair["frames"]))
@@ -116,7 +116,7 @@ def _check(what: str, ok: bool, numbers: str) -> dict[str, Any]:
 
 
 def tables(summary: dict[str, Any], output) -> Group:
-    """The summary for a terminal."""
+    """Lay the summary out for a terminal."""
     size = summary["image_size"]
     table = Table(
         title=f"{summary['model']} on {summary['device']}" + (f", {size} px" if size else ""),

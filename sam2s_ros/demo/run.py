@@ -159,7 +159,7 @@ def _measured_rate(client, source: Recording, options: DemoOptions) -> float:
 
 
 def _stop(graph: Graph, client) -> dict[str, int]:
-    """The camera first, the recorder last. Returns exit codes."""
+    """Stop the camera first and the recorder last. Returns exit codes."""
     graph.check()
     client.stop_watching()
     codes = graph.stop("replay", timeout=5.0)
@@ -168,7 +168,7 @@ def _stop(graph: Graph, client) -> dict[str, int]:
 
 
 def _recorded(output: Path, log: Path, code: int) -> dict[str, Any]:
-    """The recorder's report. Raises ChildDied when it ended, with exit code `code`, without a whole one."""
+    """Read the recorder's report. Raises ChildDied when it ended, with exit code `code`, without a whole one."""
     try:
         return json.loads((output / "recorder.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError) as error:

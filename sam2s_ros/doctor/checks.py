@@ -76,7 +76,7 @@ def exports(findings: list[Finding]) -> str:
 
 
 def table(findings: list[Finding]) -> Table:
-    """The findings for a terminal."""
+    """Lay the findings out for a terminal."""
     shown = Table(title="sam2s doctor", title_justify="left", show_lines=True)
     for column in ("", "what", "seen", "what to do"):
         shown.add_column(column, overflow="fold")
@@ -135,7 +135,10 @@ def _torch() -> Iterator[Finding]:
 
 
 def _cpu_has_bf16() -> bool:
-    """What the kernel lists; torch runs bf16 on any CPU, but without these instructions slower than fp32."""
+    """Ask the kernel whether the CPU has bf16 instructions.
+
+    torch runs bf16 on any CPU, but without these instructions slower than fp32.
+    """
     try:
         with open("/proc/cpuinfo") as file:
             words = set(file.read().split())
@@ -249,7 +252,10 @@ def _profile() -> Finding:
 
 
 def _loss(seconds: float, say: Callable[[str], Any]) -> Iterator[Finding]:
-    """The graph's own transport must work; what a process without the profile loses is there to be compared."""
+    """Measure the loss of images with the graph's own transport, which must work, and without it.
+
+    What a process without the profile loses is there to be compared.
+    """
     what = "DDS, 1280x720 bgr8 at 30 Hz"
     for profile in (True, False):
         name = f"{what}, {'with' if profile else 'without'} the profile"

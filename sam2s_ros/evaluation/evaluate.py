@@ -29,7 +29,10 @@ WARM_UP = 2  # steps that are not timed: the first has no object, the second is 
 
 
 def evaluate(task: Task, on_frame: Callable[[int, int | None], Any] = lambda done, total: None) -> dict[str, Any]:
-    """The result of a recording: figures, rows, worst frames as pictures, timing; all of it goes into a JSON file.
+    """Evaluate a recording.
+
+    Returns figures, rows, worst frames as pictures, and timing; all of it goes into a JSON file.
+
 
     on_frame: called after each frame with the frames done and their number, None if it is not known
     Raises Sam2sError for what cannot be read or run.
@@ -85,7 +88,7 @@ def _model(engine: Engine) -> Sam2Model:
 
 
 def recording_of(task: Task) -> Recording:
-    """Raises SourceError when it is not there any more."""
+    """Open the recording of a task. Raises SourceError when it is not there any more."""
     recording = next((r for r in open_recordings(task.source) if r.name == task.name), None)
     if recording is None:
         raise SourceError(f"{task.source.spec} has no recording {task.name!r} any more")

@@ -33,15 +33,19 @@ REPLAY_TIMEOUT = 5.0  # s for the replay to end
 class LiveNode:
     """A runner: one recording after the other through one tracker node, which is reset between them.
 
-    output: folder for the logs of the processes; on_frame: called with a recording's key, the frames played and their number
+    output: folder for the logs of the processes
+    on_frame: called with a recording's key, the frames played and their number
     """
 
     def __init__(self, output: Path, say: Callable[[str], Any], on_frame: Callable[[str, int, int | None], Any]):
         self._logs, self._say, self._on_frame = output / LOGS, say, on_frame
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """Raises ChildDied when the tracker ends by itself, TimeoutError when a process does not answer, and CheckpointError
-        when the tracker cannot be configured. A recording that Ctrl-C ends has a result of the frames so far.
+        """Play each recording to the node, and yield its result.
+
+        One that Ctrl-C ends has a result of the frames so far.
+        Raises ChildDied when the tracker ends by itself, TimeoutError when a process does not answer, and
+        CheckpointError when the tracker cannot be configured.
         """
         environment = local_environment(free_domain())
         os.environ.update(environment)  # before rclpy is loaded: this process is part of the graph

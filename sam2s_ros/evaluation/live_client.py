@@ -65,20 +65,21 @@ class LiveClient(DemoClient):
         self._asked_again(self._pause, SetBool.Request(data=False))
 
     def _asked_again(self, client, request):
-        """An answer to a request that may be repeated: a process that has just been started may not see this one yet, or still
-        be mistaken for the one before it.
+        """Ask until there is an answer. Only for requests that may be repeated.
+
+        A process that has just been started may not see this one yet, or still be mistaken for the one before it.
         """
         deadline = time.monotonic() + GRAPH_TIMEOUT
         self._wait(client.service_is_ready, GRAPH_TIMEOUT, f"service {client.srv_name}")
         while True:
             try:
                 return self._call(client, request, ANSWER_TIMEOUT)
-            except TimeoutError:
+            except TimeoutError:  # noqa: PERF203  # each attempt may time out
                 if time.monotonic() > deadline:
                     raise
 
     def wait_a_moment(self) -> None:
-        """Raises ChildDied when a process has ended."""
+        """Wait until the next look. Raises ChildDied when a process has ended."""
         self._check_all()
         time.sleep(POLL)
 
@@ -101,8 +102,8 @@ def _unpack(data: bytes) -> Tracks:
 class LivePrompts:
     """Prompts each object on the first annotated frame that shows it and of which masks have arrived, under its stamp.
 
-    The tracker has gone on by then: it carries the prompt forward. When it remembers the frame no longer, the object waits
-    for the next such frame. refused: how often that was so
+    The tracker has gone on by then: it carries the prompt forward. When it remembers the frame no longer, the object
+    waits for the next such frame. refused: how often that was so
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class LivePrompts:
         self.ids: dict[int, int] = {}
 
     def look(self) -> None:
-        """Give the prompts that are due. Raises RequestError when one is refused for another reason than its lateness."""
+        """Give the prompts that are due. Raises RequestError when one is refused, unless for its lateness."""
         log = self._client.log
         while self._looked < len(log.deliveries):
             stamp = log.deliveries[self._looked].stamp

@@ -34,7 +34,8 @@ from sam2s_ros.processes.results import claim, present
 RUN, RECORDINGS = "evaluation.json", "recordings"
 # what an evaluation writes besides, and what is replaced as a whole
 OWN_FILES = (
-    "report.json", "report.html", "frames.csv", RUN, f"{RECORDINGS}/**/*.json", "overlay/**/*.mp4", "masks/**/*.png", "masks/**/*.mcap",
+    "report.json", "report.html", "frames.csv", RUN, f"{RECORDINGS}/**/*.json",
+    "overlay/**/*.mp4", "masks/**/*.png", "masks/**/*.mcap",
 )  # fmt: skip
 
 
@@ -71,9 +72,9 @@ def run_evaluation(
 ) -> dict[str, Any]:
     """Evaluate what is not yet there, and write the report. Returns the report, also in report.json.
 
-    Each recording is written to recordings/DATA_SET/NAME.json when it is finished, and not evaluated again. A recording that
-    cannot be read is listed with the reason; the others go on. After Ctrl-C the report has what there is, with a live recording
-    up to there, and says `interrupted`.
+    Each recording is written to recordings/DATA_SET/NAME.json when it is finished, and not evaluated again. A recording
+    that cannot be read is listed with the reason; the others go on. After Ctrl-C the report has what there is, with a
+    live recording up to there, and says `interrupted`.
 
     on_recording: called with the recordings done and their number; on_frame: within a recording, in this process only
     Raises a Sam2sError for bad input, and ConfigError for a folder with recordings that were evaluated otherwise;
@@ -84,8 +85,9 @@ def run_evaluation(
     _claim(options.output, configuration, overwrite=options.overwrite)
     for line in said:
         options.say(line)
-    results = {task.key: _finished(options.output, task) for task in tasks}
-    left = [task for task in tasks if results[task.key] is None]
+    finished = {task.key: _finished(options.output, task) for task in tasks}
+    results = {key: result for key, result in finished.items() if result is not None}
+    left = [task for task in tasks if task.key not in results]
     if len(left) < len(tasks):
         options.say(f"{len(tasks) - len(left)} of {len(tasks)} recordings are there already")
     on_recording(len(tasks) - len(left), len(tasks))
@@ -104,10 +106,10 @@ def run_evaluation(
                 if outcome.get("interrupted"):
                     raise KeyboardInterrupt  # it is evaluated anew when this evaluation goes on
                 _write_json(_path(options.output, task), outcome)
-            on_recording(len(tasks) - sum(result is None for result in results.values()), len(tasks))
+            on_recording(len(results), len(tasks))
     except KeyboardInterrupt:
         interrupted = True
-    found = [results[task.key] for task in tasks if results[task.key] is not None]
+    found = [results[task.key] for task in tasks if task.key in results]
     if interrupted and not found:
         raise KeyboardInterrupt
     report = make_report(configuration, _versions(), found, failed, attempts, interrupted=interrupted)
@@ -116,8 +118,9 @@ def run_evaluation(
 
 
 def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
-    """A task for each recording, in the order of the sources; the checkpoint; lines on how masks are read.
+    """Open the sources.
 
+    Returns a task for each recording, in the order of the sources; the checkpoint; lines on how masks are read.
     Raises SourceError, ConfigError, CheckpointError.
     """
     tasks: list[Task] = []
@@ -161,14 +164,16 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
 
 
 def _mask_lines(recordings: list[Recording]) -> list[tuple[str, str]]:
-    """(name, how its masks are read) of each recording of which something is guessed; one that is refused says so when it fails."""
-    found = []
-    for recording in recordings:
-        try:
-            found.append((recording.name, recording.describe_masks()))
-        except SourceError:
-            continue
+    """Return (name, how its masks are read) of each recording of which something is guessed."""
+    found = [(recording.name, _describe_masks(recording)) for recording in recordings]
     return [(name, said) for name, said in found if said]
+
+
+def _describe_masks(recording: Recording) -> str:
+    try:
+        return recording.describe_masks()
+    except SourceError:  # it is said when the recording fails
+        return ""
 
 
 def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
@@ -222,7 +227,7 @@ def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool) -> N
 
 
 def _finished(folder: Path, task: Task) -> dict[str, Any] | None:
-    """The result of a recording that an earlier run has finished, or None."""
+    """Read the result of a recording that an earlier run has finished; None where there is none."""
     path = _path(folder, task)
     return json.loads(path.read_text()) if path.is_file() else None
 
@@ -252,7 +257,7 @@ def _runner(options: EvalOptions, on_frame: Callable[[str, int, int | None], Any
     return InProcess(lambda task: evaluate(task, lambda done, total: on_frame(task.key, done, total)))
 
 
-def _versions() -> dict[str, str]:
+def _versions() -> dict[str, str | None]:
     package = ElementTree.parse(share_directory() / "package.xml").getroot()
     return dict(
         sam2s_ros=package.findtext("version"), python=platform.python_version(), torch=torch.__version__,

@@ -12,7 +12,7 @@ from sam2s_model.recordings.open import Source
 class Engine:
     """What tracks. Fields as of `load_model`.
 
-    threads: of torch in each process, since the last bits depend on it; 0, in the live mode only: the node's own default
+    threads: of torch in each process, since the last bits depend on it; 0, live only: the node's own default
     """
 
     checkpoint: str

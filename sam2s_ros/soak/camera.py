@@ -1,4 +1,4 @@
-"""The camera of `sam2s soak`: publishes pictures that were drawn before, at a rate, each with the time at which it is sent."""
+"""The camera of `sam2s soak`: publishes pictures that were drawn before, at a rate, stamped when they are sent."""
 
 from __future__ import annotations
 

@@ -28,9 +28,10 @@ DROPS = tuple(name for name in TrackerStatus.get_fields_and_field_types() if nam
 
 @dataclass
 class SoakLog:
-    """What was seen of the run. Times of masks in ns, by one clock: of the image's stamp, its arrival at the node, and the
-    publication of its masks, each with an entry for every message; gaps: numbers that are missing in their sequence.
+    """What was seen of the run.
 
+    stamps, received, published: times of masks in ns, by one clock: of the image's stamp, its arrival at the node, and
+    the publication of its masks, each with an entry for every message; gaps: numbers that are missing in their sequence
     times, resident: of each status, s and bytes; unbalanced: statuses whose counters do not add up
     began, ended: s, when the camera was started and stopped; cpu: s of CPU time in between, by process
     """
@@ -90,7 +91,7 @@ class SoakClient(DemoClient):
             raise RequestError(ErrorCode(answer.error), f"the tracker refused the prompt: {answer.message}")
 
     def wait(self, seconds: float) -> None:
-        """Raises ChildDied when a process has ended."""
+        """Let the run go on for some seconds. Raises ChildDied when a process has ended."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self._check_all()

@@ -21,7 +21,10 @@ POINTS = 40  # of memory over the run, to see whether it has come to rest
 
 
 def report(options, model: dict[str, Any], log: SoakLog, codes: dict[str, int]) -> dict[str, Any]:
-    """The content of the JSON file. options: SoakOptions; model: what the tracker ran; codes: exit code of each process"""
+    """Return the content of the JSON file.
+
+    options: SoakOptions; model: what the tracker ran; codes: exit code of each process
+    """
     status, seconds = log.status, log.ended - log.began
     received, published = int(status.received), int(status.published)
     drops = {name: int(getattr(status, name)) for name in DROPS}
@@ -48,7 +51,10 @@ def report(options, model: dict[str, Any], log: SoakLog, codes: dict[str, int]) 
 
 
 def hardware() -> str:
-    """The CPU's name, the cores that this process may use, and the memory. A GPU is named in the status of the node."""
+    """Name the CPU, the cores that this process may use, and the memory.
+
+    A GPU is named in the status of the node.
+    """
     with open("/proc/cpuinfo") as file:
         names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
@@ -59,7 +65,7 @@ def percentiles(values: np.ndarray) -> dict[str, float]:
     """Of all values; only their count when there are none."""
     if not len(values):
         return dict(count=0)
-    found = dict(zip(PERCENTILES, np.percentile(values, list(PERCENTILES.values()))), max=values.max())
+    found = dict(zip(PERCENTILES, np.percentile(values, list(PERCENTILES.values())), strict=True), max=values.max())
     return dict(count=len(values), **{name: round(float(value), 3) for name, value in found.items()})
 
 
@@ -111,7 +117,7 @@ def _check(what: str, ok: bool, numbers: str) -> dict[str, Any]:
 
 
 def tables(found: dict[str, Any]) -> Group:
-    """The report for a terminal."""
+    """Lay the report out for a terminal."""
     counts, camera, model, memory = found["counts"], found["camera"], found["model"], found["memory"]
     width, height = camera["size"]
     table = Table(title=found["hardware"], title_justify="left", show_header=False)

@@ -1,4 +1,4 @@
-"""`sam2s soak`: a camera, the tracker node and a subscriber in three processes, for minutes or hours, counted to the frame."""
+"""`sam2s soak`: a camera, the tracker node and a subscriber in three processes, counted to the frame for hours."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class SoakOptions:
     """checkpoint: a path or a published name; None for the package's default for the device
     model_time: s that a step sleeps, in place of the model; None: the model
     size: (width, height) of the camera, px; image_size: that the network sees, 0: the checkpoint's own
-    rate: Hz; output: of the report, JSON; overwrite: whether one that is there is replaced; say: told what happens, one line at a time
+    rate: Hz; output: of the report, JSON; overwrite: whether one that is there is replaced
+    say: told what happens, one line at a time
     """
 
     minutes: float
@@ -59,8 +60,8 @@ def size_of(text: str) -> tuple[int, int]:
 def run_soak(options: SoakOptions) -> dict[str, Any]:
     """Run the graph and return the report, which is also written to `options.output`.
 
-    Raises a Sam2sError for bad input; ChildDied when a process of the graph ends by itself; TimeoutError when one of them
-    does not answer.
+    Raises a Sam2sError for bad input; ChildDied when a process of the graph ends by itself; TimeoutError when one of
+    them does not answer.
     """
     model = _model(options)
     if options.output is not None:
@@ -90,7 +91,7 @@ def run_soak(options: SoakOptions) -> dict[str, Any]:
 
 
 def _model(options: SoakOptions) -> dict[str, Any]:
-    """What the tracker runs, for the report."""
+    """Describe what the tracker runs, for the report."""
     if options.model_time is not None:
         what = f"no model: each step sleeps {options.model_time * 1e3:g} ms and gives a constant mask"
         return dict(what=what, checkpoint=None)
@@ -107,12 +108,13 @@ def _model(options: SoakOptions) -> dict[str, Any]:
 
 
 def _start_tracker(graph: Graph, options: SoakOptions, checkpoint: str | None) -> None:
-    parameters = dict(
+    parameters: dict[str, Any] = dict(
         step_timeout=STEP_TIMEOUT, service_timeout=STEP_TIMEOUT, hang_exit=STEP_TIMEOUT, input_timeout=STEP_TIMEOUT,
         max_output_age=0.0,  # masks of a slow tracker are measured, not dropped
     )  # fmt: skip
     if options.model_time is not None:
-        return graph.start("tracker", "sam2s_ros.soak.timed_tracker", dict(parameters, model_time=options.model_time))
+        graph.start("tracker", "sam2s_ros.soak.timed_tracker", dict(parameters, model_time=options.model_time))
+        return
     parameters.update(
         checkpoint=checkpoint, image_size=options.image_size, device=options.device, precision=options.precision,
         policy=options.policy, allow_cpu=True,
@@ -121,7 +123,7 @@ def _start_tracker(graph: Graph, options: SoakOptions, checkpoint: str | None) -
 
 
 def _draw(options: SoakOptions) -> list[SceneFrame]:
-    """The camera's pictures, each with an object."""
+    """Draw the camera's pictures, each with an object."""
     width, height = options.size
     count = max(2, min(PICTURES, PICTURES_BYTES // (width * height * 3)))
     options.say(f"drawing {count} pictures of {width}x{height}")
@@ -130,7 +132,7 @@ def _draw(options: SoakOptions) -> list[SceneFrame]:
 
 
 def _conduct(client, options: SoakOptions, frames: list[SceneFrame]) -> None:
-    """Start the camera, prompt one object on a picture that was tracked, measure, stop the camera, wait for the rest."""
+    """Start the camera, prompt one object on a picture that was tracked, measure, stop, wait for the rest."""
     client.start_camera(GRAPH_TIMEOUT, settle=SETTLE)
     end = time.monotonic() + options.minutes * 60
     client.wait_for_masks(STEP_TIMEOUT)

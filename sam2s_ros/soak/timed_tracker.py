@@ -1,4 +1,4 @@
-"""The tracker node without a model, for measurements of what the node itself costs: a step sleeps and gives a constant mask.
+"""The tracker node without a model, to measure what the node itself costs: a step sleeps and gives a constant mask.
 
 Everything else is the real node. It says so wherever a tracker is named: `model` of ~/status and ~/masks.
 """
