@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -37,3 +38,16 @@ def expanded_table(value: Any) -> Any:
     if isinstance(value, list):
         return [expanded_table(own) for own in value]
     return str(expanded(value)) if isinstance(value, str) and value.startswith("~/") else value
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file: it has the old content or all of the new one, also when the machine goes down. Raises OSError."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes may write the same file
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -47,8 +47,11 @@ class Step:
 class Prompted(Protocol):
     """The answer to prompts on a frame: one id for each, and all objects there with the prompts in effect."""
 
-    object_ids: Sequence[int]
-    tracks: Tracks
+    @property
+    def object_ids(self) -> Sequence[int]: ...
+
+    @property
+    def tracks(self) -> Tracks: ...
 
 
 def follow(tracker: Tracker, recording: Iterable[Frame], protocol: EvaluationProtocol) -> Iterator[Step]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 
 from sam2s_model.errors import CheckpointError
+from sam2s_model.paths import write_whole
 from sam2s_model.published.shards import files_of
 
 
@@ -38,11 +38,8 @@ def stored_sha256(path: Path) -> str | None:
 
 
 def store_sha256(path: Path, digest: str) -> None:
-    """Store the digest of a file beside it, through a second file."""
-    store = sha256_file(path)
-    temporary = store.with_name(store.name + ".tmp")
-    temporary.write_text(f"{digest}  {path.name}\n")
-    os.replace(temporary, store)
+    """Store the digest of a file beside it."""
+    write_whole(sha256_file(path), f"{digest}  {path.name}\n")
 
 
 def verify(path: Path, known: str | None) -> str:

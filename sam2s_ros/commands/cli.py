@@ -118,8 +118,9 @@ def demo(
     from rich.console import Console
 
     from sam2s_ros.commands.options import DemoOptions
-    from sam2s_ros.demo.report import passed, tables
+    from sam2s_ros.demo.report import demo_tables
     from sam2s_ros.demo.run import OWN_FILES, run_demo
+    from sam2s_ros.processes.counting import passed
     from sam2s_ros.processes.results import chosen_folder
 
     console = Console()
@@ -130,7 +131,7 @@ def demo(
         keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite, say=_teller(console),
     )  # fmt: skip
     summary = run_demo(options)
-    console.print(tables(summary, output))
+    console.print(demo_tables(summary, output))
     if not passed(summary):
         raise typer.Exit(FAILED)
 
@@ -171,7 +172,7 @@ def track(
 
     from sam2s_ros.commands.options import TrackOptions
     from sam2s_ros.commands.track import OWN_FILES, run_track
-    from sam2s_ros.commands.track_report import tables
+    from sam2s_ros.commands.track_report import track_tables
     from sam2s_ros.processes.results import chosen_folder
 
     console = Console()
@@ -186,7 +187,7 @@ def track(
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
         summary = run_track(options, lambda done, total: progress.update(bar, completed=done, total=total))
-    console.print(tables(summary, output))
+    console.print(track_tables(summary, output))
     if summary["interrupted"]:
         raise typer.Exit(INTERRUPTED)
 
@@ -223,10 +224,10 @@ def soak(
         say=_teller(console),
     )  # fmt: skip
     found = run_soak(options)
-    from sam2s_ros.demo.report import passed
-    from sam2s_ros.soak.report import tables
+    from sam2s_ros.processes.counting import passed
+    from sam2s_ros.soak.report import soak_tables
 
-    console.print(tables(found))
+    console.print(soak_tables(found))
     if not passed(found):
         raise typer.Exit(FAILED)
 

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import write_whole
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.open import open_recording
@@ -27,7 +28,7 @@ from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
 from sam2s_ros.processes.dds import label_set_path
-from sam2s_ros.processes.results import claim
+from sam2s_ros.processes.results import claim, writing
 
 OWN_FILES = ("masks/*.png", "overlay.mp4", "summary.json")
 
@@ -170,17 +171,15 @@ class _Output:
         self._summary = folder / "summary.json"
         self.masks = folder / "masks"
         self.frames = 0
-        try:
+        with writing(folder):
             old = list(self.masks.glob("*.png")) if self.masks.is_dir() else []
             if old and not _is_ours(folder):
                 raise ConfigError(f"{self.masks} has PNG files that are not of `sam2s track`: give another --output")
             claim(folder, OWN_FILES, overwrite=overwrite)
             self.masks.mkdir(parents=True, exist_ok=True)
             # first of all, so that a run that is killed is recognised by the next one
-            self._summary.write_text(json.dumps(dict(command="track", interrupted=True)) + "\n")
+            write_whole(self._summary, json.dumps(dict(command="track", interrupted=True)) + "\n")
             self._video = OverlayVideo(folder / "overlay.mp4", fps, *size)
-        except OSError as error:
-            raise ConfigError(f"{folder} cannot be written to ({error.strerror}): give another --output") from error
 
     def write(self, frame: Frame, tracks: Tracks) -> None:
         path = self.masks / f"{frame.name}.png"
@@ -194,7 +193,7 @@ class _Output:
         try:
             self._video.close()
         finally:
-            self._summary.write_text(json.dumps(summary, indent=2) + "\n")
+            write_whole(self._summary, json.dumps(summary, indent=2) + "\n")
 
 
 def _is_ours(folder: Path) -> bool:

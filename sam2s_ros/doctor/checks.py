@@ -123,12 +123,14 @@ def _torch() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
-        bf16 = properties.major >= 8  # torch's own question is of the current device, and takes emulation for support
+        has_bf16 = (
+            properties.major >= 8
+        )  # torch's own question is of the current device, and takes emulation for support
         memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-        seen = f"cuda:{index} {properties.name}, {memory}, {'with' if bf16 else 'without'} bf16"
+        seen = f"cuda:{index} {properties.name}, {memory}, {'with' if has_bf16 else 'without'} bf16"
         if free < 2 << 30:
             yield Finding(Level.WARN, "CUDA", seen, "less than 2 GiB is free: end what else uses the GPU")
-        elif not bf16:
+        elif not has_bf16:
             yield Finding(Level.WARN, "CUDA", seen, "set precision to fp16 or fp32: bf16 would be emulated")
         else:
             yield Finding(Level.OK, "CUDA", seen)

@@ -12,6 +12,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import data_set_figures, overall_figures
 from sam2s_model.metrics import j_and_f
+from sam2s_model.paths import write_whole
 from sam2s_ros.evaluation.html import render
 from sam2s_ros.evaluation.live_result import live_report
 from sam2s_ros.evaluation.overlap import summary_ms
@@ -136,8 +137,8 @@ def read_report(path: Path) -> dict[str, Any]:
 
 def write_report(folder: Path, report: dict[str, Any], results: Sequence[dict[str, Any]]) -> None:
     """Write the three files over those that may be there."""
-    (folder / JSON).write_text(json.dumps(report, indent=1) + "\n")
-    (folder / HTML).write_text(render(report, results), encoding="utf-8")
+    write_whole(folder / JSON, json.dumps(report, indent=1) + "\n")
+    write_whole(folder / HTML, render(report, results))
     with (folder / CSV).open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)

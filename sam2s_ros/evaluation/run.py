@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from sam2s_model.checkpoint import file_sha256
 from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import EvaluationProtocol
+from sam2s_model.paths import write_whole
 from sam2s_model.recordings.mask_files import said_once
 from sam2s_model.recordings.open import Source, left_out, open_recordings
 from sam2s_model.recordings.recording import Recording
@@ -29,7 +29,7 @@ from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import InProcess, Processes, RayCluster, run_all
 from sam2s_ros.evaluation.task import Engine, Task
 from sam2s_ros.processes.dds import share_directory
-from sam2s_ros.processes.results import claim, present
+from sam2s_ros.processes.results import claim, present, writing
 
 RUN, RECORDINGS = "evaluation.json", "recordings"
 # what an evaluation writes besides, and what is replaced as a whole
@@ -105,7 +105,9 @@ def run_evaluation(
                 results[task.key] = outcome
                 if outcome.get("interrupted"):
                     raise KeyboardInterrupt  # it is evaluated anew when this evaluation goes on
-                _write_json(_path(options.output, task), outcome)
+                path = _path(options.output, task)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, json.dumps(outcome))
             on_recording(len(results), len(tasks))
     except KeyboardInterrupt:
         interrupted = True
@@ -205,8 +207,8 @@ def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool) -> N
     path = folder / RUN
     if overwrite and path.is_file():  # without it, masks may be those of a data set
         claim(folder, OWN_FILES, overwrite=True)
-    try:
-        known = json.loads(path.read_text()) if path.is_file() else None
+    with writing(folder):
+        known = _known(path)
         if known is None and (folder / RECORDINGS).exists():
             raise ConfigError(f"{folder} has recordings but no {RUN}: it is not of `sam2s eval`, give another --output")
         results = [file for file in present(folder, OWN_FILES) if file != path]
@@ -219,9 +221,13 @@ def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool) -> N
             other = f"{folder} has an evaluation with {name} {before!r}, and this one has {now!r}"
             raise ConfigError(f"{other}: give --overwrite, or give another --output")
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(path, configuration)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written to ({error.strerror}): give another --output") from error
+        write_whole(path, json.dumps(configuration))
+
+
+def _known(path: Path) -> dict[str, Any] | None:
+    """Read the configuration of the evaluation that a folder has; None where it has none. Raises ConfigError."""
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path} is damaged ({error}): give another --output") from error
 
@@ -234,17 +240,6 @@ def _finished(folder: Path, task: Task) -> dict[str, Any] | None:
 
 def _path(folder: Path, task: Task) -> Path:
     return folder / RECORDINGS / f"{task.key}.json"
-
-
-def _write_json(path: Path, value: Any) -> None:
-    """All of it or nothing, also when the machine goes down."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def _runner(options: EvalOptions, on_frame: Callable[[str, int, int | None], Any]):

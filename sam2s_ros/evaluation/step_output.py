@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import Step
 from sam2s_model.evaluation.scores import Row
 from sam2s_model.semantics import GENERIC
 from sam2s_ros.evaluation.task import Task
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
+from sam2s_ros.processes.results import writing
 
 if TYPE_CHECKING:  # needs the package's messages
     from sam2s_ros.evaluation.shown_bag import ShownBag
@@ -47,7 +47,7 @@ class StepOutput:
         self._video: OverlayVideo | None = None
 
     def __enter__(self) -> StepOutput:
-        try:
+        with writing():
             for file in filter(None, (self._overlay, self._bag_path)):
                 Path(file).parent.mkdir(parents=True, exist_ok=True)
             if self._masks:
@@ -61,10 +61,6 @@ class StepOutput:
 
                 Path(self._bag_path).unlink(missing_ok=True)  # as for the masks
                 self._bag = ShownBag(Path(self._bag_path), self._model)
-        except OSError as error:
-            raise ConfigError(
-                f"{error.filename} cannot be written to ({error.strerror}): give another --output"
-            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,17 +9,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import write_whole
 from sam2s_model.recordings.scene import Scene, SceneConfig, SceneFrame
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
-from sam2s_ros.demo.run import DRAIN_TIMEOUT, GRAPH_TIMEOUT, LOAD_TIMEOUT, QUIET, SETTLE, STEP_TIMEOUT
-from sam2s_ros.processes.dds import free_domain, local_environment
 from sam2s_ros.processes.graph import Graph
+from sam2s_ros.processes.local_graph import PATIENT, STEP_TIMEOUT, local_graph
 from sam2s_ros.processes.results import claim_file
+
+if TYPE_CHECKING:  # loads rclpy, which is done when its environment is there
+    from sam2s_ros.soak.client import SoakClient
 
 PICTURES, PICTURES_BYTES = 50, 128 << 20  # that the camera shows, at most
 LARGEST = 1920 * 1080  # px; ten such images are what the DDS profile's shared memory holds
@@ -66,27 +69,24 @@ def run_soak(options: SoakOptions) -> dict[str, Any]:
     model = _model(options)
     if options.output is not None:
         claim_file(options.output, overwrite=options.overwrite)
-    environment = local_environment(free_domain())
-    os.environ.update(environment)  # before rclpy is loaded: this process is part of the graph
-    from sam2s_ros.soak.client import SoakClient
-    from sam2s_ros.soak.report import report
+    with tempfile.TemporaryDirectory(prefix="sam2s_soak_") as folder, local_graph(Path(folder)) as graph:
+        from sam2s_ros.soak.client import SoakClient
+        from sam2s_ros.soak.report import soak_report
 
-    with tempfile.TemporaryDirectory(prefix="sam2s_soak_") as folder, Graph(Path(folder), environment) as graph:
         _start_tracker(graph, options, model["checkpoint"])
         frames = _draw(options)
         np.save(Path(folder, "pictures.npy"), np.stack([frame.image[..., ::-1] for frame in frames]))
         pictures = dict(pictures=str(Path(folder, "pictures.npy")), rate=options.rate)
         graph.start("camera", "sam2s_ros.soak.camera", pictures)
         pids = dict(camera=graph.pid("camera"), tracker=graph.pid("tracker"), subscriber=os.getpid())
-        with SoakClient(graph.check, pids) as client:
-            status = client.wait_until_active(LOAD_TIMEOUT)
-            options.say(f"tracker is active: {status.model} on {status.device}")
+        with SoakClient(graph, pids) as client:
+            client.activated(options.say)
             _conduct(client, options, frames)
             client.stop_watching()
             codes = graph.stop(timeout=5.0)
-    found = report(options, model, client.log, codes)
+    found = soak_report(options, model, client.log, codes)
     if options.output is not None:
-        options.output.write_text(json.dumps(found, indent=2) + "\n")
+        write_whole(options.output, json.dumps(found, indent=2) + "\n")
     return found
 
 
@@ -108,10 +108,7 @@ def _model(options: SoakOptions) -> dict[str, Any]:
 
 
 def _start_tracker(graph: Graph, options: SoakOptions, checkpoint: str | None) -> None:
-    parameters: dict[str, Any] = dict(
-        step_timeout=STEP_TIMEOUT, service_timeout=STEP_TIMEOUT, hang_exit=STEP_TIMEOUT, input_timeout=STEP_TIMEOUT,
-        max_output_age=0.0,  # masks of a slow tracker are measured, not dropped
-    )  # fmt: skip
+    parameters: dict[str, Any] = dict(PATIENT, input_timeout=STEP_TIMEOUT)
     if options.model_time is not None:
         graph.start("tracker", "sam2s_ros.soak.timed_tracker", dict(parameters, model_time=options.model_time))
         return
@@ -131,17 +128,17 @@ def _draw(options: SoakOptions) -> list[SceneFrame]:
     return [frame for frame in scene if any(state.box for state in frame.objects)]
 
 
-def _conduct(client, options: SoakOptions, frames: list[SceneFrame]) -> None:
+def _conduct(client: SoakClient, options: SoakOptions, frames: list[SceneFrame]) -> None:
     """Start the camera, prompt one object on a picture that was tracked, measure, stop, wait for the rest."""
-    client.start_camera(GRAPH_TIMEOUT, settle=SETTLE)
+    client.start_camera()
     end = time.monotonic() + options.minutes * 60
-    client.wait_for_masks(STEP_TIMEOUT)
+    client.wait_for_masks()
     boxes = [next(state.box for state in frame.objects if state.box) for frame in frames]
-    client.prompt(options.rate, boxes, STEP_TIMEOUT)
+    client.prompt(options.rate, boxes)
     options.say(f"one object is prompted, measuring for {options.minutes:g} min")
     while (left := end - time.monotonic()) > 0:
         client.wait(min(left, PROGRESS_EVERY))
         options.say(client.progress())
     client.stop_camera()
-    client.wait_until_quiet(QUIET, DRAIN_TIMEOUT)
+    client.wait_until_quiet()
     client.finish()

@@ -46,10 +46,7 @@ class Direct:
         self.log.deliveries.append(Delivery(stamp, stamp, stamp, stamp, lambda: tracks))
 
     def add_prompts(self, prompts, timeout, *, stamp):
-        try:
-            found = self.tracker.prompt(stamp, prompts)
-        except RequestError as error:
-            return AddPrompts.Response(success=False, error=int(error.code), message=str(error))
+        found = self.tracker.prompt(stamp, prompts)
         masks = masks_message(
             found.tracks, Header(stamp=to_time(stamp)), sequence=0, received_ns=0, finished_ns=0, model=""
         )
@@ -119,7 +116,7 @@ def test_a_refusal_that_is_not_for_lateness_is_raised(pico):
     client = Direct(pico)
     client.step(0)
     wrong = PackedTruth(Truth({1: np.ones((10, 10), bool)}))
-    with pytest.raises(RequestError, match="the tracker refused the prompts") as caught:
+    with pytest.raises(RequestError, match="mask has shape") as caught:
         LivePrompts(client, {0: wrong}, EvaluationProtocol(), 1.0).look()
     assert caught.value.code == ErrorCode.INVALID_PROMPT
 

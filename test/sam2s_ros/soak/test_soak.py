@@ -11,12 +11,12 @@ import pytest
 
 from sam2s_model.errors import ConfigError
 from sam2s_ros.commands import cli
-from sam2s_ros.demo.report import passed
 from sam2s_ros.msg import TrackerStatus
+from sam2s_ros.processes.counting import passed
 from sam2s_ros.soak import run as soak
 from sam2s_ros.soak.camera import picture_at
 from sam2s_ros.soak.client import SoakLog
-from sam2s_ros.soak.report import percentiles, report
+from sam2s_ros.soak.report import percentiles, soak_report
 from sam2s_ros.soak.run import SoakOptions, size_of
 
 MS = 10**6
@@ -37,7 +37,7 @@ def made(
         times=array("d", np.arange(0, 10, 0.1)), resident=array("q", [10**8] * 50 + [2 * 10**8] * 50), unbalanced=unbalanced,
         began=0.0, ended=10.0, cpu=dict(camera=1.0, tracker=5.0), sent=sent, status=status,
     )  # fmt: skip
-    return report(OPTIONS, MODEL, log, dict(tracker=codes))
+    return soak_report(OPTIONS, MODEL, log, dict(tracker=codes))
 
 
 def test_the_figures():
