@@ -1,25 +1,22 @@
 """What each memory policy costs when its memory is full: keys of memory attention a frame, and bytes of an object.
 
-    python -m sam2s_model.bench.memory_costs sam2.1_hiera_tiny --size 512 --size 1024
+    sam2s bench memory sam2.1_hiera_tiny --size 512 --size 1024
 
 Neither depends on weights, so that any model by name can be asked about: its weights are random.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
-import typer
 
 from sam2s_model.config import POLICY_NAMES, ModelConfig, TrackerConfig
 from sam2s_model.device import resolve_dtype
-from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.tracker import Tracker
@@ -103,42 +100,26 @@ def published_growth(model: Sam2Model) -> int:
     return 2 * h * w * model.config.memory_dim + 4 * 16 * h * w
 
 
-def main(
-    name: Annotated[str, typer.Argument(help="of a model")] = "sam2.1_hiera_tiny",
-    size: Annotated[list[int], typer.Option(help="side of the input, px; repeatable")] = [512, 1024],
-    policy: Annotated[list[str], typer.Option(help="default: all; repeatable")] = list(POLICY_NAMES),
-    steps: Annotated[int, typer.Option(help="also time as many steps of each policy, which take turns")] = 0,
-    precision: Annotated[
-        str, typer.Option(help="of the steps: fp32 or bf16; keys and bytes do not depend on it")
-    ] = "fp32",
-) -> None:
+def print_costs(model_name: str, sizes: Sequence[int], policies: Sequence[str], steps: int, precision: str) -> None:
     """Print a table of keys and bytes, and of times where they are asked for."""
     torch.manual_seed(0)
     model = (
-        Sam2Model(ModelConfig.from_name(name))
+        Sam2Model(ModelConfig.from_name(model_name))
         .to(resolve_dtype(precision, torch.device("cpu")))
         .eval()
         .requires_grad_(False)
     )
     cells: dict[str, list[str]] = {}
     grown = []
-    for side in size:
+    for side in sizes:
         model.set_image_size(side)
-        for cost in costs(model, policy):
+        for cost in costs(model, policies):
             cells.setdefault(cost.policy, []).append(f"{cost.keys} | {cost.object_bytes / 1e6:.2f}")
-        for name, ms in (step_ms(model, policy, steps) if steps else {}).items():
+        for name, ms in (step_ms(model, policies, steps) if steps else {}).items():
             cells[name][-1] += f" | {ms:.0f}"
         grown.append(f"{published_growth(model) / 1024:.0f} KiB at {side} px")
-    titles = [f"keys at {side} px | MB an object" + " | ms a step" * bool(steps) for side in size]
-    print(f"| policy | {' | '.join(titles)} |\n" + "|---" * (1 + (3 if steps else 2) * len(size)) + "|")
+    titles = [f"keys at {side} px | MB an object" + " | ms a step" * bool(steps) for side in sizes]
+    print(f"| policy | {' | '.join(titles)} |\n" + "|---" * (1 + (3 if steps else 2) * len(sizes)) + "|")
     for name, own in cells.items():
         print(f"| {name} | {' | '.join(own)} |")
     print(f"\nThe published SAM2 keeps, of every frame and object for ever, {', '.join(grown)}.")
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Sam2sError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

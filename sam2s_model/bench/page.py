@@ -1,13 +1,11 @@
-"""docs/benchmarks.md out of the files in docs/benchmarks: `python -m sam2s_model.bench.page docs/benchmarks > docs/benchmarks.md`."""
+"""docs/benchmarks.md out of the files in docs/benchmarks: `sam2s bench page docs/benchmarks > docs/benchmarks.md`."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sam2s_model.bench.report import machine_line, read, sheets, timed_lines
-from sam2s_model.errors import Sam2sError
 
 INTRODUCTION = """\
 # Benchmarks
@@ -26,7 +24,7 @@ takes turns with ours step by step; *ratio*: its median over ours.
 """
 
 
-def document(folder: Path) -> str:
+def benchmarks_page(folder: Path) -> str:
     """The whole page. folder: with the reports, in the order of their names. Raises ConfigError."""
     return INTRODUCTION + "".join(map(_section, sorted(folder.glob("*.json"))))
 
@@ -47,11 +45,3 @@ def _section(path: Path) -> str:
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-if __name__ == "__main__":
-    try:
-        sys.stdout.write(document(Path(*sys.argv[1:2] or ["docs/benchmarks"])))
-    except Sam2sError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

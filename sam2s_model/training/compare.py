@@ -1,6 +1,6 @@
 """All memory policies side by side, on recordings and on scenes in which instruments leave for long and return.
 
-    python -m sam2s_model.training.compare CHECKPOINT --recordings FOLDER --recordings ANOTHER --long-term
+    sam2s compare CHECKPOINT --recordings FOLDER --recordings ANOTHER --long-term
 
 prints a table for each folder and one for the scenes.
 """
@@ -8,21 +8,18 @@ prints a table for each folder and one for the scenes.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sam2s_model.checkpoint import default_checkpoint, load_model
 from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
-from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.metrics import boundary_f, iou, j_and_f
@@ -165,7 +162,7 @@ def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) 
             yield recording
 
 
-def table(rows: Sequence[Figures], default: str) -> str:
+def policy_table(rows: Sequence[Figures], default: str) -> str:
     """A Markdown table, a row for each policy."""
     lines = [
         "| policy | J&F | id switches | returns found | frames until then | ms a frame | keys | MB an object |",
@@ -181,26 +178,24 @@ def table(rows: Sequence[Figures], default: str) -> str:
     return "\n".join(lines)
 
 
-def main(
-    checkpoint: Annotated[
-        Path | None, typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")
-    ] = None,
-    recordings: Annotated[list[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
-    only: Annotated[list[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
-    long_term: Annotated[
-        bool, typer.Option(help="scenes in which instruments leave for 30, 100 and 300 frames")
-    ] = False,
-    seed: Annotated[list[int], typer.Option(help="of the long-term scenes; repeatable")] = [1],
-    policy: Annotated[list[str], typer.Option(help="default: all that the checkpoint can run; repeatable")] = [],
-    option: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE", help="of TrackerConfig, such as max_objects=4; repeatable")
-    ] = [],
-    frames: Annotated[int, typer.Option(help="most frames of a recording; 0: all")] = 0,
-    image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="JSON file for the figures")] = None,
+def compare_policies(
+    checkpoint: Path | None,
+    recordings: Sequence[Path],
+    *,
+    only: Sequence[str],
+    long_term: bool,
+    seed: Sequence[int],
+    policy: Sequence[str],
+    option: Sequence[str],
+    frames: int,
+    image_size: int,
+    device: str,
+    out: Path | None,
 ) -> None:
-    """Print tables of all memory policies, from the ground truth of each object's first frame."""
+    """Print tables of all memory policies, from the ground truth of each object's first frame.
+
+    Arguments are those of `sam2s compare`; empty lists: all. Raises ConfigError when there is nothing to compare on.
+    """
     groups: dict[str, list[TrainingRecording | Still]] = {}
     for path in recordings:
         found = [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
@@ -226,7 +221,7 @@ def main(
                 rows.append(measure(model, group, name, config, frames))
                 progress.advance(task, len(group))
             print(
-                f"\n{title}: {', '.join(r.name for r in group)}\n\n{table(rows, Tracker(model).policy_name)}",
+                f"\n{title}: {', '.join(r.name for r in group)}\n\n{policy_table(rows, Tracker(model).policy_name)}",
                 flush=True,
             )
             report["groups"][title] = dict(recordings=[r.name for r in group], policies=[asdict(row) for row in rows])
@@ -256,11 +251,3 @@ def can_run(model: Sam2Model, policy: str) -> bool:
     except ConfigError:
         return False
     return True
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Sam2sError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

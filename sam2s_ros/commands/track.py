@@ -21,7 +21,6 @@ from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import Frame, Recording
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
-from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.options import TrackOptions
 from sam2s_ros.commands.prompting import first_frame, first_prompts
 from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
@@ -55,16 +54,15 @@ def run_track(
         options.say(f"masks of {source.spec}: {source.masks_said}")
     prompts, labels = first_prompts(source, first_frame(source), options.boxes, options.points)
     # torch takes seconds to import: what can be wrong with the source is said before
-    from sam2s_model.checkpoint import load_model
     from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.tracking.tracker import Tracker
 
-    checkpoint = checkpoint_or_default(options.checkpoint, source.kind, options.device, options.say)
+    engine = options.engine.with_checkpoint(source.kind, options.say)
     if options.deterministic:
         use_deterministic_algorithms(True)
-    model = load_model(checkpoint, options.model, options.image_size, options.device, options.precision)
+    model = engine.load()
     label_set = LabelSet.from_yaml(label_set_path(source.label_set)) if source.label_set else GENERIC
-    tracker = Tracker(model, options.policy, label_set=label_set)
+    tracker = Tracker(model, engine.policy, label_set=label_set)
     output = _Output(options.output, source.fps, source.size, label_set, overwrite=options.overwrite)
     progress = _Progress()
     began = time.monotonic()
@@ -81,7 +79,7 @@ def run_track(
             source=dict(
                 spec=source.spec, kind=source.kind, size=list(source.size), fps=source.fps, length=source.length
             ),
-            checkpoint=str(checkpoint),
+            checkpoint=str(engine.checkpoint),
             model=tracker.name,
             device=tracker.device_description(),
             image_size=model.image_size,

@@ -37,10 +37,10 @@ def summarise(
     return dict(
         command="demo",
         source=dict(spec=source.spec, kind=source.kind, size=list(source.size), fps=source.fps, length=source.length),
-        checkpoint=str(options.checkpoint),
+        checkpoint=str(options.engine.checkpoint),
         model=status.model,
         device=status.device,
-        image_size=options.image_size or None,  # None: the model's own
+        image_size=options.engine.image_size or None,  # None: the model's own
         rate=dict(asked=rate, reached=round(played_hz, 3)),
         counts=counts,
         latency_ms=dict(

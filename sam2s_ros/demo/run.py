@@ -13,7 +13,6 @@ from sam2s_model.paths import write_whole
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import Recording
-from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.options import DemoOptions
 from sam2s_ros.commands.prompting import first_frame, first_prompts
 from sam2s_ros.demo.report import summarise
@@ -40,8 +39,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     source = open_recording(options.source, topic=options.topic, mask_topic=options.mask_topic)
     frame = first_frame(source)
     prompts, labels = first_prompts(source, frame, options.boxes, options.points)
-    checkpoint = checkpoint_or_default(options.checkpoint, source.kind, options.device, options.say)
-    options = replace(options, checkpoint=checkpoint)
+    options = replace(options, engine=options.engine.with_checkpoint(source.kind, options.say))
     claim(options.output, OWN_FILES, overwrite=options.overwrite)  # of logs, only the newest stay
     with local_graph(options.output / "logs") as graph:
         from sam2s_ros.demo.client import DemoClient
@@ -60,15 +58,9 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
 
 
 def _start(graph: Graph, options: DemoOptions, source: Recording) -> None:
-    graph.start(
-        "tracker",
-        "sam2s_ros.tracker.node",
-        dict(
-            checkpoint=str(options.checkpoint), model=options.model, policy=options.policy,
-            image_size=options.image_size, device=options.device, precision=options.precision, allow_cpu=True,
-            label_set=label_set_path(source.label_set), input_timeout=STEP_TIMEOUT, **PATIENT,
-        ),
-    )  # fmt: skip
+    labels = label_set_path(source.label_set)
+    more = dict(PATIENT, label_set=labels, input_timeout=STEP_TIMEOUT)
+    graph.start("tracker", "sam2s_ros.tracker.node", dict(options.engine.parameters(), **more))
     graph.start(
         "replay",
         "sam2s_ros.replay.node",

@@ -75,7 +75,7 @@ def exports(findings: list[Finding]) -> str:
     return "\n".join(f"export {name}={prepared[name]}" for name in names if os.environ.get(name) != prepared.get(name))
 
 
-def table(findings: list[Finding]) -> Table:
+def findings_table(findings: list[Finding]) -> Table:
     """Lay the findings out for a terminal."""
     shown = Table(title="sam2s doctor", title_justify="left", show_lines=True)
     for column in ("", "what", "seen", "what to do"):

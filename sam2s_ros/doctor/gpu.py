@@ -138,8 +138,8 @@ def _driver() -> str:
         return ""
 
 
-def table(found: Sequence[Found]) -> Table:
-    """For a terminal."""
+def found_table(found: Sequence[Found]) -> Table:
+    """Lay out what was found for a terminal."""
     shown = Table(title="sam2s doctor --gpu", title_justify="left", show_lines=False)
     for column in ("", "part", "what", "expected", "got", "what to do"):
         shown.add_column(column, overflow="fold")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from sam2s_model.checkpoint import load_model
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import use_deterministic_algorithms
 from sam2s_model.errors import SourceError
@@ -21,9 +20,10 @@ from sam2s_model.recordings.open import open_recordings
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.tracks import MAX_LABEL
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.evaluation.overlap import summary_ms
 from sam2s_ros.evaluation.step_output import StepOutput, WorstFrames
-from sam2s_ros.evaluation.task import Engine, Task
+from sam2s_ros.evaluation.task import Task
 
 WARM_UP = 2  # steps that are not timed: the first has no object, the second is slower
 
@@ -38,7 +38,7 @@ def evaluate(task: Task, on_frame: Callable[[int, int | None], Any] = lambda don
     Raises Sam2sError for what cannot be read or run.
     """
     recording = recording_of(task)
-    torch.set_num_threads(task.engine.threads)
+    torch.set_num_threads(task.threads)
     use_deterministic_algorithms(True)
     model = _model(task.engine)
     on_cuda = model.device.type == "cuda"
@@ -83,8 +83,8 @@ def evaluate(task: Task, on_frame: Callable[[int, int | None], Any] = lambda don
 
 
 @lru_cache(maxsize=1)
-def _model(engine: Engine) -> Sam2Model:
-    return load_model(engine.checkpoint, engine.model, engine.image_size, engine.device, engine.precision)
+def _model(engine: EngineOptions) -> Sam2Model:
+    return engine.load()
 
 
 def recording_of(task: Task) -> Recording:

@@ -16,7 +16,7 @@ from sam2s_model.tracks import MAX_LABEL
 from sam2s_ros.evaluation.evaluate import frames_expected, recording_of
 from sam2s_ros.evaluation.live_result import live_result
 from sam2s_ros.evaluation.runners import Outcome
-from sam2s_ros.evaluation.task import Engine, Task
+from sam2s_ros.evaluation.task import Task
 from sam2s_ros.processes.graph import ChildDied, Graph, tail
 from sam2s_ros.processes.local_graph import PATIENT, SETTLE, STEP_TIMEOUT, local_graph
 
@@ -47,7 +47,7 @@ class LiveNode:
         with local_graph(self._logs) as graph:
             from sam2s_ros.evaluation.live_client import LiveClient
 
-            graph.start("tracker", "sam2s_ros.tracker.node", _tracker_parameters(tasks[0].engine))
+            graph.start("tracker", "sam2s_ros.tracker.node", _tracker_parameters(tasks[0]))
             with LiveClient(graph) as client:
                 client.activated(self._say)
                 for task in tasks:
@@ -104,12 +104,8 @@ class LiveNode:
         prompts.look()
 
 
-def _tracker_parameters(engine: Engine) -> dict[str, Any]:
-    return dict(
-        checkpoint=engine.checkpoint, model=engine.model, policy=engine.policy, image_size=engine.image_size,
-        device=engine.device, precision=engine.precision, threads=engine.threads, allow_cpu=True, max_objects=MAX_LABEL,
-        **PATIENT,
-    )  # fmt: skip
+def _tracker_parameters(task: Task) -> dict[str, Any]:
+    return dict(task.engine.parameters(), threads=task.threads, max_objects=MAX_LABEL, **PATIENT)
 
 
 def _replay_parameters(task: Task, recording: Recording, folder: Path) -> dict[str, Any]:

@@ -23,11 +23,12 @@ from sam2s_model.recordings.mask_files import said_once
 from sam2s_model.recordings.open import Source, left_out, open_recordings
 from sam2s_model.recordings.recording import Recording
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.evaluation.evaluate import evaluate
 from sam2s_ros.evaluation.live import LiveNode
 from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import InProcess, Processes, RayCluster, run_all
-from sam2s_ros.evaluation.task import Engine, Task
+from sam2s_ros.evaluation.task import Task
 from sam2s_ros.processes.dds import share_directory
 from sam2s_ros.processes.results import claim, present, writing
 
@@ -41,24 +42,25 @@ OWN_FILES = (
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """checkpoint: a path or a published name; None for the package's default for the device
+    """What is evaluated, with what, how, and where the report goes.
+
     only: names of the recordings to take, empty: all
     rate: of the live mode, see `Task`; 0: offline
-    jobs: processes; ray: address of a cluster, "" for none
+    threads: see `Task`; jobs: processes; ray: address of a cluster, "" for none
     overwrite: whether what `output` has of another evaluation, or of this one, is removed first
     say: told what the user should know, one line at a time
     """
 
     sources: tuple[Source, ...]
-    checkpoint: Path | None
     output: Path
-    engine: Engine = Engine("")
+    engine: EngineOptions = EngineOptions()
     protocol: EvaluationProtocol = EvaluationProtocol()
     only: tuple[str, ...] = ()
     overlay: bool = False
     masks: bool = False
     masks_bag: bool = False
     rate: float = 0.0
+    threads: int = 1
     jobs: int = 1
     ray: str = ""
     overwrite: bool = False
@@ -145,8 +147,8 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
             raise ConfigError(f"there is no recording {name!r}: expected one of {', '.join(sorted(names))}")
     tasks = [task for task in tasks if not options.only or task.name in options.only]
     kind = "scene" if kinds == {"scene"} else "recording"
-    checkpoint = checkpoint_or_default(options.checkpoint, kind, options.engine.device, options.say)
-    engine = replace(options.engine, checkpoint=str(checkpoint.resolve()))
+    checkpoint = checkpoint_or_default(options.engine.checkpoint, kind, options.engine.device, options.say)
+    engine = replace(options.engine, checkpoint=checkpoint.resolve())
     folder = options.output.resolve()
     return (
         [
@@ -157,6 +159,7 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
                 masks=str(folder / "masks" / task.key) if options.masks else "",
                 masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
                 rate=options.rate,
+                threads=options.threads,
             )
             for task in tasks
         ],
@@ -188,6 +191,7 @@ def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
         protocol=asdict(options.protocol),
         checkpoint_sha256=file_sha256(checkpoint),
         **{name: value for name, value in asdict(options.engine).items() if name != "checkpoint"},
+        threads=options.threads,
         overlay=options.overlay,
         masks=options.masks,
         masks_bag=options.masks_bag,

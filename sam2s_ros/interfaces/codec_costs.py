@@ -1,6 +1,6 @@
 """What the way of an image out of its message costs, and of a label image into one, by encoding and size.
 
-python -m sam2s_ros.interfaces.codec_costs
+sam2s bench codecs
 """
 
 from __future__ import annotations
@@ -56,14 +56,10 @@ def _median_ms(work: Callable, runs: int) -> float:
     return 1e3 * float(np.median(spent[1:]))
 
 
-def main() -> None:
+def print_codec_costs() -> None:
     """Print a table."""
     found = {name: costs(size) for name, size in SIZES.items()}
     table = Table("median ms", *found)
     for encoding in next(iter(found.values())):
         table.add_row(encoding, *(f"{of_size[encoding]:.2f}" for of_size in found.values()))
     Console().print(table)
-
-
-if __name__ == "__main__":
-    main()

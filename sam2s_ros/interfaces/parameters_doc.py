@@ -1,9 +1,8 @@
-"""docs/parameters.md out of the dataclasses: `python -m sam2s_ros.interfaces.parameters_doc > docs/parameters.md`."""
+"""docs/parameters.md out of the dataclasses: `sam2s parameters > docs/parameters.md`."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 from sam2s_ros.console import node as console_node
 from sam2s_ros.interfaces.parameters import TRACKER, Parameters
@@ -14,7 +13,7 @@ from sam2s_ros.tracker import pair as pair_node
 INTRODUCTION = """\
 # Parameters
 
-Written by `python -m sam2s_ros.interfaces.parameters_doc` from the dataclasses that the nodes read; a test holds this file equal to
+Written by `sam2s parameters` from the dataclasses that the nodes read; a test holds this file equal to
 them. ROS refuses what is out of range, and the reason is in its answer. Times are in s.
 """
 NODES = {
@@ -31,15 +30,15 @@ NODES = {
 }  # fmt: skip
 
 
-def document() -> str:
+def parameters_page() -> str:
     """The whole file, in Markdown."""
     parts = [INTRODUCTION]
     for node, (how, parameters) in NODES.items():
-        parts += [f"\n## {node}\n\n{how}\n\n", table(parameters)]
+        parts += [f"\n## {node}\n\n{how}\n\n", parameters_table(parameters)]
     return "".join(parts)
 
 
-def table(parameters: Parameters) -> str:
+def parameters_table(parameters: Parameters) -> str:
     """A row for each parameter: name, default, range or choices, meaning."""
     rows = ["| parameter | default | | meaning |\n", "|---|---|---|---|\n"]
     for name, field in parameters.specs().items():
@@ -59,7 +58,3 @@ def _range(field: dataclasses.Field) -> str:
     if choices:
         return ", ".join(choices)
     return f"{_shown(low)} to {_shown(high)}" if low is not None else ""
-
-
-if __name__ == "__main__":
-    sys.stdout.write(document())

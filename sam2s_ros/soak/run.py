@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.paths import write_whole
 from sam2s_model.recordings.scene import Scene, SceneConfig, SceneFrame
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.processes.graph import Graph
 from sam2s_ros.processes.local_graph import PATIENT, STEP_TIMEOUT, local_graph
 from sam2s_ros.processes.results import claim_file
@@ -31,9 +32,10 @@ PROGRESS_EVERY = 30.0  # s
 
 @dataclass(frozen=True)
 class SoakOptions:
-    """checkpoint: a path or a published name; None for the package's default for the device
+    """What is measured, with what, for how long.
+
     model_time: s that a step sleeps, in place of the model; None: the model
-    size: (width, height) of the camera, px; image_size: that the network sees, 0: the checkpoint's own
+    size: (width, height) of the camera, px
     rate: Hz; output: of the report, JSON; overwrite: whether one that is there is replaced
     say: told what happens, one line at a time
     """
@@ -41,12 +43,8 @@ class SoakOptions:
     minutes: float
     size: tuple[int, int]
     rate: float
-    checkpoint: Path | None = None
+    engine: EngineOptions = EngineOptions()
     model_time: float | None = None
-    image_size: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    policy: str = "auto"
     output: Path | None = None
     overwrite: bool = False
     say: Callable[[str], Any] = print
@@ -66,14 +64,14 @@ def run_soak(options: SoakOptions) -> dict[str, Any]:
     Raises a Sam2sError for bad input; ChildDied when a process of the graph ends by itself; TimeoutError when one of
     them does not answer.
     """
-    model = _model(options)
+    options, model = _with_model(options)
     if options.output is not None:
         claim_file(options.output, overwrite=options.overwrite)
     with tempfile.TemporaryDirectory(prefix="sam2s_soak_") as folder, local_graph(Path(folder)) as graph:
         from sam2s_ros.soak.client import SoakClient
         from sam2s_ros.soak.report import soak_report
 
-        _start_tracker(graph, options, model["checkpoint"])
+        _start_tracker(graph, options)
         frames = _draw(options)
         np.save(Path(folder, "pictures.npy"), np.stack([frame.image[..., ::-1] for frame in frames]))
         pictures = dict(pictures=str(Path(folder, "pictures.npy")), rate=options.rate)
@@ -90,33 +88,30 @@ def run_soak(options: SoakOptions) -> dict[str, Any]:
     return found
 
 
-def _model(options: SoakOptions) -> dict[str, Any]:
-    """Describe what the tracker runs, for the report."""
+def _with_model(options: SoakOptions) -> tuple[SoakOptions, dict[str, Any]]:
+    """Put the checkpoint in, and describe what the tracker runs, for the report."""
     if options.model_time is not None:
         what = f"no model: each step sleeps {options.model_time * 1e3:g} ms and gives a constant mask"
-        return dict(what=what, checkpoint=None)
+        return options, dict(what=what, checkpoint=None)
     from sam2s_model.checkpoint.describe import describe
     from sam2s_model.device import resolve_device, resolve_dtype
 
-    path = checkpoint_or_default(options.checkpoint, "scene", options.device, options.say)
+    path = checkpoint_or_default(options.engine.checkpoint, "scene", options.engine.device, options.say)
+    engine = replace(options.engine, checkpoint=path)
     found = describe(path)
-    dtype = resolve_dtype(options.precision, resolve_device(options.device))
-    return dict(
-        what=found.model, checkpoint=str(path), sha256=found.sha256, image_size=options.image_size or found.image_size,
+    dtype = resolve_dtype(engine.precision, resolve_device(engine.device))
+    return replace(options, engine=engine), dict(
+        what=found.model, checkpoint=str(path), sha256=found.sha256, image_size=engine.image_size or found.image_size,
         dtype=str(dtype).removeprefix("torch."),
     )  # fmt: skip
 
 
-def _start_tracker(graph: Graph, options: SoakOptions, checkpoint: str | None) -> None:
-    parameters: dict[str, Any] = dict(PATIENT, input_timeout=STEP_TIMEOUT)
-    if options.model_time is not None:
+def _start_tracker(graph: Graph, options: SoakOptions) -> None:
+    parameters = dict(PATIENT, input_timeout=STEP_TIMEOUT)
+    if options.model_time is None:
+        graph.start("tracker", "sam2s_ros.tracker.node", dict(options.engine.parameters(), **parameters))
+    else:
         graph.start("tracker", "sam2s_ros.soak.timed_tracker", dict(parameters, model_time=options.model_time))
-        return
-    parameters.update(
-        checkpoint=checkpoint, image_size=options.image_size, device=options.device, precision=options.precision,
-        policy=options.policy, allow_cpu=True,
-    )  # fmt: skip
-    graph.start("tracker", "sam2s_ros.tracker.node", parameters)
 
 
 def _draw(options: SoakOptions) -> list[SceneFrame]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -15,8 +16,9 @@ from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.training import compare
-from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure, table
+from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure, policy_table
 from sam2s_model.training.datasets import scene_recording
+from sam2s_ros.commands.cli import main
 
 ONE, TWO = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
 ONE[2:10, 2:10] = 1
@@ -69,7 +71,7 @@ def test_figures_of_a_small_scene(pico):
     assert fifo.keys == 6 * tokens + 6 * split and efp.keys == 5 * tokens + 6 * split and none.keys == 0
     assert fifo.object_bytes == efp.object_bytes > none.object_bytes > 0
     assert 0 < fifo.jf <= 1 and fifo.returns == 0 and fifo.ms > 0
-    lines = table([fifo, none], "fifo").splitlines()
+    lines = policy_table([fifo, none], "fifo").splitlines()
     assert len(lines) == 4 and lines[2].startswith("| **fifo** |") and len({line.count("|") for line in lines}) == 1
 
 
@@ -89,9 +91,9 @@ def test_instruments_stay_away_as_long_as_the_scene_says(absence, step):
     assert len(gone) == 2 and all(abs(frames - absence) <= step + 5 for frames in gone), f"away for {gone} frames"
 
 
-def test_the_command_needs_something_to_compare_on():
-    with pytest.raises(ConfigError, match="give --recordings or --long-term"):
-        compare.main()
+def test_the_command_needs_something_to_compare_on(capsys):
+    assert main(["compare"]) == 2
+    assert "give --recordings or --long-term" in capsys.readouterr().err
 
 
 def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):
@@ -104,15 +106,15 @@ def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):
                 cv2.imwrite(str(folder / f"{index:05}.png"), picture)
     folders = [tmp_path / "one", tmp_path / "two"]
     out = tmp_path / "figures.json"
-    compare.main(
-        resolve_checkpoint("sam2s_pico"), folders, policy=["efp", "none"], image_size=64, device="cpu", out=out
-    )
+    small = ["compare", "sam2s_pico", "--image-size", "64", "--device", "cpu"]
+    small += [word for folder in folders for word in ("--recordings", str(folder))]
+    assert main([*small, "--policy", "efp", "--policy", "none", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert printed.count("| efp |") == printed.count("| none |") == 2 and "\none: clip\n" in printed
     groups = json.loads(out.read_text())["groups"]
     assert list(groups) == ["one", "two"] and [row["policy"] for row in groups["two"]["policies"]] == ["efp", "none"]
-    with pytest.raises(ConfigError, match="--only is other: there is no such recording in .*one"):
-        compare.main(resolve_checkpoint("sam2s_pico"), folders, only=["other"])
+    assert main([*small, "--only", "other"]) == 2
+    assert re.match("--only is other: there is no such recording in .*one", capsys.readouterr().err)
 
 
 def test_options_of_the_tracker():

@@ -9,8 +9,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import NANO, NANO_CLASSES
@@ -26,7 +24,8 @@ from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.batches import batch
 from sam2s_model.training.data_config import NO_AUGMENTATION, DataConfig, SourceConfig
 from sam2s_model.training.datasets import TrainingRecording, scene_recording
-from sam2s_model.training.evaluate import Score, evaluate, main, open_recordings, table
+from sam2s_model.training.evaluate import Score, evaluate, open_recordings, score_table
+from sam2s_ros.commands.cli import main
 
 CONFIG = SceneConfig(width=160, height=128, frames=8, seed=2)
 
@@ -95,7 +94,7 @@ def test_a_class_token_is_scored():
 
 def test_a_table_has_a_column_for_each_run_and_a_mean():
     runs = {"ours": [Score("a", 5, 1, 0.5, 0.7), Score("b", 6, 1, 0.9, 0.9)], "none": [Score("a", 5, 1, 0.2, 0.4, 0.5)]}
-    lines = table(runs).splitlines()
+    lines = score_table(runs).splitlines()
     assert lines[0] == "| recording | frames | ours | none |"
     assert lines[2] == "| a | 5 | 60.0 (J 50.0, F 70.0) | 30.0 (J 20.0, F 40.0) |"
     assert lines[3] == "| b | 6 | 90.0 (J 90.0, F 90.0) |  |"
@@ -117,24 +116,10 @@ def test_another_prompt_is_refused(pico):
         evaluate(pico, [], "point")
 
 
-def test_the_command_prints_a_table_and_writes_figures(tmp_path):
-    app = typer.Typer()
-    app.command()(main)
-    options = [
-        str(resolve_checkpoint("sam2s_pico")),
-        "--scene",
-        "2",
-        "--scene-frames",
-        "3",
-        "--policy",
-        "none",
-        "--device",
-        "cpu",
-        "--out",
-        str(tmp_path / "out.json"),
-    ]
-    result = CliRunner().invoke(app, options)
-    assert result.exit_code == 0, result.output
-    assert "| scene 2 | 1 |" in result.output and "sam2s_pico/none" in result.output
+def test_the_command_prints_a_table_and_writes_figures(tmp_path, capsys):
+    options = ["--scene", "2", "--scene-frames", "3", "--policy", "none", "--device", "cpu"]
+    assert main(["train", "evaluate", "sam2s_pico", *options, "--out", str(tmp_path / "out.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "| scene 2 | 1 |" in printed and "sam2s_pico/none" in printed
     (score,) = json.loads((tmp_path / "out.json").read_text())["runs"]["sam2s_pico/none"]
     assert score["jf"] == pytest.approx((score["j"] + score["f"]) / 2)

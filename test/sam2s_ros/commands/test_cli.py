@@ -18,6 +18,7 @@ import pytest
 
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.cli import main
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.commands.track import TrackOptions, run_track
 from sam2s_ros.processes.dds import share_directory
 
@@ -173,7 +174,7 @@ def test_an_error_in_the_middle_leaves_complete_files(checkpoint, tmp_path):
         if done == 3:
             raise OSError("the display is gone")
 
-    wanted = TrackOptions(SCENE, checkpoint, tmp_path, model="sam2s_pico", image_size=64, device="cpu")
+    wanted = TrackOptions(SCENE, EngineOptions(checkpoint, "sam2s_pico", image_size=64, device="cpu"), tmp_path)
     with pytest.raises(OSError, match="the display is gone"):
         run_track(wanted, on_frame)
     summary = json.loads((tmp_path / "summary.json").read_text())

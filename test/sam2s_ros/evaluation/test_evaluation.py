@@ -24,8 +24,8 @@ from rosbags.highlevel import AnyReader
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.recordings.open import Source
 from sam2s_ros.commands.cli import main
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.evaluation.run import EvalOptions, run_evaluation
-from sam2s_ros.evaluation.task import Engine
 
 SCENES = [f"scene:?width=96&height=80&frames=8&seed={seed}" for seed in (2, 3, 4)]
 SMALL = ("--checkpoint", "sam2s_pico", "--image-size", "64", "--device", "cpu")
@@ -264,8 +264,8 @@ def folder(root: Path, count: int = 6, broken_frames=()) -> Path:
 def test_interrupted_it_reports_what_there_is(tmp_path):
     """Ctrl-C after the first recording; then the same options go on."""
     options = EvalOptions(
-        tuple(map(Source, SCENES[:2])), Path("sam2s_pico"), tmp_path / "out", Engine("", "sam2s_pico", image_size=64, device="cpu"),
-        EvaluationProtocol(frames=3), say=lambda line: None,
+        tuple(map(Source, SCENES[:2])), tmp_path / "out",
+        EngineOptions(Path("sam2s_pico"), "sam2s_pico", image_size=64, device="cpu"), EvaluationProtocol(frames=3), say=lambda line: None,
     )  # fmt: skip
 
     def interrupt(done: int, total: int) -> None:

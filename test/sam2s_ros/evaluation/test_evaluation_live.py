@@ -19,9 +19,10 @@ from sam2s_model.recordings.open import Source, open_recording, open_recordings
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import Scene, SceneConfig
 from sam2s_model.tracking.tracker import Tracker
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.evaluation.live import _replay_parameters
 from sam2s_ros.evaluation.live_client import LivePrompts
-from sam2s_ros.evaluation.task import Engine, Task
+from sam2s_ros.evaluation.task import Task
 from sam2s_ros.interfaces.messages import masks_message, to_time
 from sam2s_ros.srv import AddPrompts
 
@@ -133,7 +134,7 @@ def test_files_are_played_under_the_numbers_of_their_frames(tmp_path: Path):
     (tmp_path / "set/images/seq_2_frame003.png").write_bytes(b"no image")
     source = Source(str(tmp_path / "set"))
     recording = next(r for r in open_recordings(source) if r.name == "seq_2")
-    task = Task(source, "set", "seq_2", Engine(""), EvaluationProtocol(), rate=4.0)
+    task = Task(source, "set", "seq_2", EngineOptions(), EvaluationProtocol(), rate=4.0)
     parameters = _replay_parameters(task, recording, tmp_path)
     assert parameters["rate"] == 4 * recording.fps == 8.0
     played = {frame.index: frame.image for frame in open_recording(parameters["source"])}

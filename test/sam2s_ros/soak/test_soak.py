@@ -11,6 +11,7 @@ import pytest
 
 from sam2s_model.errors import ConfigError
 from sam2s_ros.commands import cli
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.processes.counting import passed
 from sam2s_ros.soak import run as soak
@@ -71,14 +72,17 @@ def test_counters_that_disagree_by_one_image_are_an_exit_code(wrong, monkeypatch
 
 
 def test_the_report_names_the_checkpoint_or_that_there_is_none():
-    found = soak._model(replace(OPTIONS, checkpoint=Path("sam2s_pico"), image_size=96, device="cpu"))
+    engine = EngineOptions(Path("sam2s_pico"), image_size=96, device="cpu")
+    options, found = soak._with_model(replace(OPTIONS, engine=engine))
+    assert str(options.engine.checkpoint) == found["checkpoint"]
     assert (found["what"], found["image_size"], found["dtype"], len(found["sha256"])) == (
         "sam2s_pico",
         96,
         "float32",
         64,
     )
-    assert soak._model(replace(OPTIONS, model_time=0.005))["what"].startswith("no model: each step sleeps 5 ms")
+    what = soak._with_model(replace(OPTIONS, model_time=0.005))[1]["what"]
+    assert what.startswith("no model: each step sleeps 5 ms")
 
 
 def test_a_report_that_cannot_be_written_is_found_out_at_once(capsys):
