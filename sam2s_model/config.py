@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.similar import meant
 
 
 def option(default: Any, doc: str, *, low: float | None = None, high: float | None = None, choices: tuple = ()) -> Any:
@@ -20,7 +21,8 @@ def check_options(config: Any) -> None:
         value, limits = getattr(config, spec.name), spec.metadata
         low, high, choices = limits.get("low"), limits.get("high"), limits.get("choices")
         if choices and value not in choices:
-            raise ConfigError(f"{spec.name} is {value!r}: expected one of {', '.join(map(repr, choices))}")
+            known = ", ".join(map(repr, choices)) + meant(value, choices)
+            raise ConfigError(f"{spec.name} is {value!r}: expected one of {known}")
         if low is not None and not value >= low:
             raise ConfigError(f"{spec.name} is {value!r}: expected at least {low}")
         if high is not None and not value <= high:
@@ -113,7 +115,7 @@ class ModelConfig:
     def from_name(cls, name: str) -> ModelConfig:
         """A published configuration. Raises ConfigError that lists the known names."""
         if name not in MODELS:
-            raise ConfigError(f"model {name!r} is not known: expected one of {', '.join(MODELS)}")
+            raise ConfigError(f"model {name!r} is not known: expected one of {', '.join(MODELS)}{meant(name, MODELS)}")
         return MODELS[name]
 
 

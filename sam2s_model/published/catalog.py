@@ -11,6 +11,7 @@ from sam2s_model.paths import expanded
 from sam2s_model.published.sha256 import file_sha256, verify
 from sam2s_model.published.shards import file_in
 from sam2s_model.published.similar import similar_name, similar_path
+from sam2s_model.similar import meant
 
 META = "https://dl.fbaipublicfiles.com/segment_anything_2"
 EDGETAM = "https://github.com/facebookresearch/EdgeTAM/raw/7711e012a30a2402c4eaab637bdb00a521302c91/checkpoints"
@@ -201,7 +202,8 @@ def published(name: str) -> Published:
             f"checkpoint {name!r} is in the package: there is nothing to download, its name is used as it is"
         )
     if name not in CATALOG:
-        raise CheckpointError(f"no checkpoint {name!r} is published: expected one of {', '.join(CATALOG)}")
+        known = ", ".join(CATALOG) + meant(name, CATALOG)
+        raise CheckpointError(f"no checkpoint {name!r} is published: expected one of {known}")
     return CATALOG[name]
 
 

@@ -26,6 +26,7 @@ from sam2s_model.metrics import boundary_f, iou, j_and_f
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.similar import meant
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import Still, TrainingRecording, open_source, scene_recording
@@ -241,7 +242,7 @@ def tracker_config(options: Sequence[str]) -> TrackerConfig:
     known = {field.name for field in fields(TrackerConfig)}
     for name in given:
         if name not in known:
-            raise ConfigError(f"option is {name!r}: expected one of {', '.join(sorted(known))}")
+            raise ConfigError(f"option is {name!r}: expected one of {', '.join(sorted(known))}{meant(name, known)}")
     return TrackerConfig(**{name: yaml.safe_load(value) for name, value in given.items()})
 
 

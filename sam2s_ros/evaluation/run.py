@@ -22,6 +22,7 @@ from sam2s_model.paths import write_whole
 from sam2s_model.recordings.mask_files import said_once
 from sam2s_model.recordings.open import Source, left_out, open_recordings
 from sam2s_model.recordings.recording import Recording
+from sam2s_model.similar import meant
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.evaluation.evaluate import evaluate
@@ -144,7 +145,8 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
     names = {task.name for task in tasks}
     for name in options.only:
         if name not in names:
-            raise ConfigError(f"there is no recording {name!r}: expected one of {', '.join(sorted(names))}")
+            known = ", ".join(sorted(names)) + meant(name, names)
+            raise ConfigError(f"there is no recording {name!r}: expected one of {known}")
     tasks = [task for task in tasks if not options.only or task.name in options.only]
     kind = "scene" if kinds == {"scene"} else "recording"
     checkpoint = checkpoint_or_default(options.engine.checkpoint, kind, options.engine.device, options.say)

@@ -12,7 +12,7 @@ from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.published.similar import LIKENESS
+from sam2s_model.similar import LIKENESS
 from sam2s_ros.processes.arguments import (
     RENAMES,
     Remapping,

@@ -7,6 +7,7 @@ from functools import partial
 
 from sam2s_model.config import ModelConfig, TrackerConfig
 from sam2s_model.errors import ConfigError
+from sam2s_model.similar import meant
 from sam2s_model.tracking.memory.bank import MemoryBank, Rows
 from sam2s_model.tracking.memory.clock import StepTime
 from sam2s_model.tracking.memory.distractor import DistractorAware
@@ -107,7 +108,7 @@ def choose_policy(name: str, has_memory: bool, model: ModelConfig) -> str:
     if name == "auto":
         return "match" if not has_memory else "slm" if model.short_attention else model.policy
     if name not in POLICIES:
-        raise ConfigError(f"policy is {name!r}: expected auto, {', '.join(POLICIES)}")
+        raise ConfigError(f"policy is {name!r}: expected auto, {', '.join(POLICIES)}{meant(name, POLICIES)}")
     if name not in WITHOUT_MEMORY and not has_memory:
         raise ConfigError(
             f"policy is {name!r}, but the checkpoint has no trained memory: expected 'match', 'none' or 'auto'"
