@@ -7,7 +7,14 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from sam2s_ros.processes.counting import check, checks_table, dropped_by_cause, drops_of, ending_checks, image_checks
+from sam2s_ros.processes.counting import (
+    checks_table,
+    count_check,
+    dropped_by_cause,
+    drops_of,
+    ending_checks,
+    image_checks,
+)
 
 
 def summarise(
@@ -73,17 +80,17 @@ def _checks(counts: dict[str, int], recorded: dict[str, Any], codes: dict[str, i
     gaps, unmatched = recorded["sequence_gaps"], recorded["masks_without_image"]
     return [
         *image_checks(counts["sent"], counts["lost"], counts),
-        check(
+        count_check(
             "the recorder received every mask that was published",
             masks == published and gaps == 0,
             f"{masks} of {published}, {gaps} missing in the sequence",
         ),
-        check(
+        count_check(
             "every mask has the stamp of a recorded image",
             unmatched == 0,
             f"{recorded['matched']} matched, {unmatched} not",
         ),
-        check(
+        count_check(
             "masks.mcap holds every mask",
             in_bag == masks and not recorded["error"],
             recorded["error"] or f"{in_bag} of {masks}",

@@ -28,7 +28,9 @@ from sam2s_ros.evaluation.task import Task
 WARM_UP = 2  # steps that are not timed: the first has no object, the second is slower
 
 
-def evaluate(task: Task, on_frame: Callable[[int, int | None], Any] = lambda done, total: None) -> dict[str, Any]:
+def evaluate_recording(
+    task: Task, on_frame: Callable[[int, int | None], Any] = lambda done, total: None
+) -> dict[str, Any]:
     """Evaluate a recording.
 
     Returns figures, rows, worst frames as pictures, and timing; all of it goes into a JSON file.

@@ -32,7 +32,7 @@ def live_result(
     refused: int,
     interrupted: bool,
 ) -> dict[str, Any]:
-    """As of `evaluate`, with `live`: frames, drops, latencies, and the figures of streaming accuracy.
+    """As of `evaluate_recording`, with `live`: frames, drops, latencies, and the figures of streaming accuracy.
 
     before, after: the tracker's status before the first frame and after the last
     refused: prompts that came too late; interrupted: whether the recording was not played to its end

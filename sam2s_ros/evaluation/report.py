@@ -39,7 +39,7 @@ def make_report(
     Of an offline evaluation, what depends on the machine's speed is under `timing` only, and `live` is None; otherwise
     it is that of `live_report`.
 
-    results: of `evaluate` or `live_result`; failed: recording -> reason
+    results: of `evaluate_recording` or `live_result`; failed: recording -> reason
     attempts: of recordings that needed more than one
     interrupted: whether Ctrl-C ended it before all recordings were evaluated
     """

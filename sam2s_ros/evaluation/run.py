@@ -25,7 +25,7 @@ from sam2s_model.recordings.recording import Recording
 from sam2s_model.similar import meant
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.engine import EngineOptions
-from sam2s_ros.evaluation.evaluate import evaluate
+from sam2s_ros.evaluation.evaluate import evaluate_recording
 from sam2s_ros.evaluation.live import LiveNode
 from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import InProcess, Processes, RayCluster, run_all
@@ -252,10 +252,10 @@ def _runner(options: EvalOptions, on_frame: Callable[[str, int, int | None], Any
     if options.rate:
         return LiveNode(options.output, options.say, on_frame)
     if options.ray:
-        return RayCluster(options.ray, evaluate)
+        return RayCluster(options.ray, evaluate_recording)
     if options.jobs > 1:
-        return Processes(options.jobs, evaluate)
-    return InProcess(lambda task: evaluate(task, lambda done, total: on_frame(task.key, done, total)))
+        return Processes(options.jobs, evaluate_recording)
+    return InProcess(lambda task: evaluate_recording(task, lambda done, total: on_frame(task.key, done, total)))
 
 
 def _versions() -> dict[str, str | None]:

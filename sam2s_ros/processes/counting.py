@@ -23,7 +23,7 @@ def dropped_by_cause(counts: Mapping[str, int], leave_out: Sequence[str] = ()) -
     return ", ".join(f"{name.removeprefix('dropped_')} {count}" for name, count in shown.items()) or "none"
 
 
-def check(what: str, ok: bool, numbers: str) -> dict[str, Any]:
+def count_check(what: str, ok: bool, numbers: str) -> dict[str, Any]:
     """Make a check: what it says, whether it holds, and the numbers."""
     return dict(what=what, ok=bool(ok), numbers=numbers)
 
@@ -33,8 +33,8 @@ def image_checks(sent: int, lost: int, counts: Mapping[str, int]) -> list[dict[s
     received, published, waiting = (counts[name] for name in ("received", "published", "waiting"))
     dropped = sum(counts[name] for name in DROPS)
     return [
-        check("sent = received + lost, lost >= 0", lost >= 0, f"{sent} = {received} + {lost}"),
-        check(
+        count_check("sent = received + lost, lost >= 0", lost >= 0, f"{sent} = {received} + {lost}"),
+        count_check(
             "received = published + dropped by cause, none waiting",
             received == published + dropped and waiting == 0,
             f"{received} = {published} + {dropped}, {waiting} waiting",
@@ -45,8 +45,8 @@ def image_checks(sent: int, lost: int, counts: Mapping[str, int]) -> list[dict[s
 def ending_checks(published: int, codes: Mapping[str, int]) -> list[dict[str, Any]]:
     """Check that there are masks, and that every process ended by itself. codes: exit code of each"""
     return [
-        check("something was published", published > 0, f"{published} masks"),
-        check(
+        count_check("something was published", published > 0, f"{published} masks"),
+        count_check(
             "every process ended with code 0",
             not any(codes.values()),
             ", ".join(f"{name} {code}" for name, code in codes.items()),

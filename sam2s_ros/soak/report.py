@@ -11,7 +11,14 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
-from sam2s_ros.processes.counting import check, checks_table, dropped_by_cause, drops_of, ending_checks, image_checks
+from sam2s_ros.processes.counting import (
+    checks_table,
+    count_check,
+    dropped_by_cause,
+    drops_of,
+    ending_checks,
+    image_checks,
+)
 from sam2s_ros.soak.client import SoakLog
 
 if TYPE_CHECKING:
@@ -93,12 +100,12 @@ def _checks(counts: dict[str, int], log: SoakLog, codes: dict[str, int]) -> list
     published, seen = counts["published"], counts["at_subscriber"]
     return [
         *image_checks(counts["sent"], counts["lost_before_node"], counts),
-        check(
+        count_check(
             "and so with what waits in every status",
             log.unbalanced == 0 < len(log.times),
             f"{len(log.times) - log.unbalanced} of {len(log.times)} statuses",
         ),
-        check("the subscriber has every mask", seen == published and not log.gaps, f"{seen} of {published}"),
+        count_check("the subscriber has every mask", seen == published and not log.gaps, f"{seen} of {published}"),
         *ending_checks(published, codes),
     ]
 

@@ -207,8 +207,8 @@ def test_for_other_images_there_are_better_ones_than_the_packaged_checkpoint(kin
     assert checkpoint_or_default(None, kind, "cpu", said.append).stem == "sam2s_nano"
     (line,) = said
     assert line == (
-        "no --checkpoint was given: using sam2s_nano, the package's default on a CPU; on real images --checkpoint sam2s_tiny, "
-        "which is slower, follows objects better"
+        "no --checkpoint was given: using sam2s_nano, the package's default on a CPU; on real images "
+        "--checkpoint sam2s_tiny, which is slower, follows objects better"
     )
     assert checkpoint_or_default(checkpoint, kind, "cpu", said.append) == checkpoint and len(said) == 1
     assert checkpoint_or_default(None, kind, "cuda:1", said.append).stem == "sam2s_tiny"
@@ -230,10 +230,8 @@ def test_p41_track_writes_over_nothing_without_overwrite(checkpoint, tmp_path, m
     first = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     capsys.readouterr()
     assert main(arguments) == 2
-    assert (
-        "has results already (masks/000000.png, masks/000001.png, overlay.mp4, ...): give another --output, or --overwrite"
-        in (capsys.readouterr().err)
-    )
+    there = "has results already (masks/000000.png, masks/000001.png, overlay.mp4, ...)"
+    assert f"{there}: give another --output, or --overwrite" in capsys.readouterr().err
     assert first == {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert main([*arguments[:-1], "1", "--overwrite"]) == 0
     assert [p.name for p in sorted((tmp_path / "out" / "masks").iterdir())] == ["000000.png"]

@@ -41,7 +41,8 @@ def test_each_part_ends_in_what_it_found(gpu, tmp_path):
     said = []
     found = examine_gpu(say=said.append, python=RUN)
     assert [(f.part, f.level) for f in found] == [
-        ("1 part 1", Level.OK), ("2 part 2", Level.WARN), ("2 part 2", Level.FAIL), ("3 part 3", Level.FAIL), ("4 part 4", Level.FAIL),
+        ("1 part 1", Level.OK), ("2 part 2", Level.WARN), ("2 part 2", Level.FAIL), ("3 part 3", Level.FAIL),
+        ("4 part 4", Level.FAIL),
     ]  # fmt: skip
     assert "exit code -6" in found[2].got and "CUDA error 1" in found[3].got, "it was run again, each launch waited for"
     assert "RuntimeError: CUDA error 1" in found[3].detail and "no answer within 5 s" in found[4].got

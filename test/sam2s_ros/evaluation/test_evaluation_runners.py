@@ -1,4 +1,4 @@
-"""Where recordings are evaluated: processes and Ray workers that die, what is tried again, the same figures everywhere."""
+"""Where recordings are evaluated: processes that die, what is tried again, the same figures everywhere."""
 
 from __future__ import annotations
 

@@ -28,14 +28,15 @@ OPTIONS = SoakOptions(minutes=0.1, size=(64, 48), rate=30.0)
 def made(
     *, codes: int = 0, sent: int = 104, gaps: int = 0, unbalanced: int = 0, waiting: int = 0, **counted: int
 ) -> dict:
-    """The report of a run of 10 s with 100 masks, each 7 ms after its image arrived, which took 2 ms; 3 images replaced."""
+    """Report a run of 10 s with 100 masks, each 7 ms after its image arrived, which took 2 ms; 3 images replaced."""
     stamps = np.arange(1, 101) * 33 * MS
     status = TrackerStatus(
         **{**dict(received=103, published=100, dropped_overload=3, waiting=waiting, objects=1), **counted}
     )
     log = SoakLog(
-        stamps=array("q", stamps), received=array("q", stamps + 2 * MS), published=array("q", stamps + 9 * MS), gaps=gaps,
-        times=array("d", np.arange(0, 10, 0.1)), resident=array("q", [10**8] * 50 + [2 * 10**8] * 50), unbalanced=unbalanced,
+        stamps=array("q", stamps), received=array("q", stamps + 2 * MS), published=array("q", stamps + 9 * MS),
+        gaps=gaps, unbalanced=unbalanced,
+        times=array("d", np.arange(0, 10, 0.1)), resident=array("q", [10**8] * 50 + [2 * 10**8] * 50),
         began=0.0, ended=10.0, cpu=dict(camera=1.0, tracker=5.0), sent=sent, status=status,
     )  # fmt: skip
     return soak_report(OPTIONS, MODEL, log, dict(tracker=codes))
@@ -61,8 +62,8 @@ def test_percentiles_are_of_all_values():
 @pytest.mark.parametrize(
     "wrong",
     [
-        dict(sent=102), dict(received=104), dict(dropped_late=1), dict(published=99, dropped_late=1), dict(waiting=1, received=104),
-        dict(gaps=1), dict(unbalanced=1), dict(codes=1),
+        dict(sent=102), dict(received=104), dict(dropped_late=1), dict(published=99, dropped_late=1),
+        dict(waiting=1, received=104), dict(gaps=1), dict(unbalanced=1), dict(codes=1),
     ],
     ids=str,
 )  # fmt: skip
