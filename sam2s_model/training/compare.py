@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -26,7 +25,7 @@ from sam2s_model.metrics import boundary_f, iou, j_and_f
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
-from sam2s_model.similar import meant
+from sam2s_model.tracker_options import tracker_options
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import Still, TrainingRecording, open_source, scene_recording
@@ -208,7 +207,7 @@ def compare_policies(
     if not groups:
         raise ConfigError("there is nothing to compare on: give --recordings or --long-term")
     model = load_model(checkpoint or default_checkpoint(device), image_size=image_size, device=device)
-    config = tracker_config(option)
+    config = TrackerConfig(**tracker_options(option))
     names = policy or [name for name in POLICY_NAMES if can_run(model, name)]
     print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]}")
     print(", ".join([*option, "a step is from an image on the host to its label map, all objects"]))
@@ -234,16 +233,6 @@ def bar() -> Progress:
     """On standard error, so that the tables can be redirected."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True))
-
-
-def tracker_config(options: Sequence[str]) -> TrackerConfig:
-    """The defaults but for some NAME=VALUE. Raises ConfigError."""
-    given = dict(option.partition("=")[::2] for option in options)
-    known = {field.name for field in fields(TrackerConfig)}
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"option is {name!r}: expected one of {', '.join(sorted(known))}{meant(name, known)}")
-    return TrackerConfig(**{name: yaml.safe_load(value) for name, value in given.items()})
 
 
 def can_run(model: Sam2Model, policy: str) -> bool:

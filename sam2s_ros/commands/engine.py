@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sam2s_model.config import POLICY_NAMES
+from sam2s_model.config import POLICY_NAMES, TrackerConfig
+from sam2s_model.tracker_options import tracker_options
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 
 if TYPE_CHECKING:  # loads torch
@@ -25,10 +26,20 @@ ImageSize = Annotated[int, typer.Option(min=0, max=4096, help=SIZE_HELP)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]
 
+Compile = Annotated[bool, typer.Option("--compile", help="compile the image encoder first, for a minute: for a GPU")]
+ENCODER_HELP = "file that `sam2s export encoder` made of the checkpoint's image encoder, for this device"
+EncoderFile = Annotated[Path | None, typer.Option(help=ENCODER_HELP)]
+OPTION_HELP = "parameter of the tracker, see docs/parameters.md, such as max_objects=4; repeatable"
+TrackerOptions = Annotated[tuple[str, ...], typer.Option(metavar="NAME=VALUE", help=OPTION_HELP)]
+
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """A model and its memory policy. Fields as of `load_model`; no checkpoint: the package's default for the device."""
+    """A model and how it tracks. Fields as of `load_model`; no checkpoint: the package's default for the device.
+
+    option: NAME=VALUE of `TrackerConfig`
+    Raises ConfigError for an option that there is not, or that is out of its range.
+    """
 
     checkpoint: Checkpoint = None
     model: ModelName = "auto"
@@ -36,6 +47,16 @@ class EngineOptions:
     image_size: ImageSize = 0
     device: Device = "auto"
     precision: Precision = "auto"
+    compile: Compile = False
+    encoder: EncoderFile = None
+    option: TrackerOptions = ()
+
+    def __post_init__(self):
+        self.tracker_config()  # so that a wrong option is refused before anything is loaded
+
+    def tracker_config(self, **defaults: Any) -> TrackerConfig:
+        """Return the tracker's configuration with the options. defaults: of those that are not given"""
+        return replace(TrackerConfig(**defaults), **tracker_options(self.option))
 
     def with_checkpoint(self, source_kind: str, say: Callable[[str], Any]) -> EngineOptions:
         """Put the path of the checkpoint in, of a name or of the default. Arguments as of `checkpoint_or_default`."""
@@ -46,11 +67,14 @@ class EngineOptions:
         from sam2s_model.checkpoint import default_checkpoint, load_model
 
         checkpoint = self.checkpoint or default_checkpoint(self.device)
-        return load_model(checkpoint, self.model, self.image_size, self.device, self.precision)
+        return load_model(
+            checkpoint, self.model, self.image_size, self.device, self.precision, self.compile, self.encoder or ""
+        )
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of a tracker node that runs it, on a CPU as well."""
         return dict(
             checkpoint=str(self.checkpoint or ""), model=self.model, policy=self.policy, image_size=self.image_size,
-            device=self.device, precision=self.precision, allow_cpu=True,
+            device=self.device, precision=self.precision, allow_cpu=True, compile=self.compile,
+            encoder=str(self.encoder or ""), **tracker_options(self.option),
         )  # fmt: skip

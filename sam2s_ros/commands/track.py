@@ -62,7 +62,7 @@ def run_track(
         use_deterministic_algorithms(True)
     model = engine.load()
     label_set = LabelSet.from_yaml(label_set_path(source.label_set)) if source.label_set else GENERIC
-    tracker = Tracker(model, engine.policy, label_set=label_set)
+    tracker = Tracker(model, engine.policy, engine.tracker_config(), label_set=label_set)
     output = _Output(options.output, source.fps, source.size, label_set, overwrite=options.overwrite)
     progress = _Progress()
     began = time.monotonic()

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from sam2s_model.config import TrackerConfig
 from sam2s_model.device import use_deterministic_algorithms
 from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.follow import follow
@@ -46,7 +45,7 @@ def evaluate_recording(
     on_cuda = model.device.type == "cuda"
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(model.device)
-    tracker = Tracker(model, task.engine.policy, TrackerConfig(max_objects=MAX_LABEL))
+    tracker = Tracker(model, task.engine.policy, task.engine.tracker_config(max_objects=MAX_LABEL))
     scorer, pictures, steps_ms = Scorer(task.protocol, recording.classes), WorstFrames(), []
     total = frames_expected(recording, task.protocol)
     size = (0, 0)

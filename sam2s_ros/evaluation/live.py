@@ -105,7 +105,7 @@ class LiveNode:
 
 
 def _tracker_parameters(task: Task) -> dict[str, Any]:
-    return dict(task.engine.parameters(), threads=task.threads, max_objects=MAX_LABEL, **PATIENT)
+    return {"max_objects": MAX_LABEL, **task.engine.parameters(), "threads": task.threads, **PATIENT}
 
 
 def _replay_parameters(task: Task, recording: Recording, folder: Path) -> dict[str, Any]:

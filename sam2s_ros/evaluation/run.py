@@ -192,13 +192,20 @@ def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
         only=sorted(options.only),
         protocol=asdict(options.protocol),
         checkpoint_sha256=file_sha256(checkpoint),
-        **{name: value for name, value in asdict(options.engine).items() if name != "checkpoint"},
+        **_engine_settings(options.engine),
         threads=options.threads,
         overlay=options.overlay,
         masks=options.masks,
         masks_bag=options.masks_bag,
         torch=torch.__version__,
     )
+
+
+def _engine_settings(engine: EngineOptions) -> dict[str, Any]:
+    """Return what results depend on besides the checkpoint, as JSON gives it back."""
+    settings = dict(asdict(engine), encoder=_absolute(str(engine.encoder or "")), option=sorted(engine.option))
+    del settings["checkpoint"]
+    return settings
 
 
 def _absolute(path: str) -> str:

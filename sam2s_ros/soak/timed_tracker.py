@@ -10,16 +10,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from sam2s_model.config import TrackerConfig
-from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.prompts import Prompt
-from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import State, Tracks
-from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor
 from sam2s_ros.processes.process import run
 from sam2s_ros.tracker.node import THREADS, TrackerNode
@@ -44,8 +40,7 @@ class TimedTracker:
     def __init__(self, seconds: float, first_id: int = 1):
         self.name = f"no model, sleeps {seconds * 1e3:g} ms"
         self.newest: Tracks | None = None
-        self.revision, self.next_id = 0, first_id
-        self.object_ids: tuple[int, ...] = ()
+        self.revision, self.next_id, self.object_ids = 0, first_id, ()
         self._seconds = seconds
 
     def device_description(self) -> str:
@@ -60,9 +55,7 @@ class TimedTracker:
         return self.newest
 
     def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> TimedAnswer:
-        """Begin the one object anew, whatever the prompts are. Raises RequestError before the first image."""
-        if self.newest is None:
-            raise RequestError(ErrorCode.NO_IMAGE, "no image has been processed yet")
+        """Begin the one object anew, whatever the prompts are."""
         self.object_ids, self.next_id = (self.next_id,), self.next_id + 1
         self.revision += 1
         newest = self.newest = self._tracks(self.newest.stamp, *self.newest.size)
@@ -93,10 +86,7 @@ class TimedTrackerNode(TrackerNode):
         super().__init__()
         self._seconds = self.declare_parameter("model_time", 0.005).value
 
-    def build_tracker(
-        self, config: NodeConfig, tracking: TrackerConfig, labels: LabelSet, *, first_id: int = 1, **_: Any
-    ) -> TimedTracker:
-        """Make the tracker of the parameter; what a model would need is not asked for."""
+    def build_tracker(self, config, tracking, labels, *, first_id, event) -> TimedTracker:
         return TimedTracker(self._seconds, first_id)
 
 

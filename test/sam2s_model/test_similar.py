@@ -10,7 +10,7 @@ from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.recordings.layouts import open_layout
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.similar import meant, meant_path
-from sam2s_model.training.compare import tracker_config
+from sam2s_model.tracker_options import tracker_options
 from sam2s_model.training.config import load_config
 
 
@@ -35,7 +35,7 @@ def test_the_nearest_path(tmp_path):
         (lambda folder: ModelConfig.from_name("sam2s_nan"), "sam2s_nano"),
         (lambda folder: TrackerConfig(field_of_view="atuo"), "auto"),
         (lambda folder: EvaluationProtocol(prompt="click"), "clicks"),
-        (lambda folder: tracker_config(["max_object=4"]), "max_objects"),
+        (lambda folder: tracker_options(["max_object=4"]), "max_objects"),
         (lambda folder: load_config(folder / "train.yaml", []), "model"),
         (lambda folder: open_layout(folder, "davs"), "davis"),
         (lambda folder: open_recording("scene:?widht=64"), "width"),

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from sam2s_model.checkpoint import load_model
-from sam2s_model.config import NANO_CLASSES
+from sam2s_model.config import NANO_CLASSES, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.tracker_options import tracker_options
 from sam2s_model.training import compare
 from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure, policy_table
 from sam2s_model.training.datasets import scene_recording
@@ -118,9 +119,9 @@ def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):
 
 
 def test_options_of_the_tracker():
-    config = compare.tracker_config(["long_term_min_iou=0.8", "pruning=tsms", "reidentification=false"])
+    config = TrackerConfig(**tracker_options(["long_term_min_iou=0.8", "pruning=tsms", "reidentification=false"]))
     assert (config.long_term_min_iou, config.pruning, config.reidentification) == (0.8, "tsms", False)
     with pytest.raises(ConfigError, match="option is 'min_iou': expected one of .*long_term_min_iou"):
-        compare.tracker_config(["min_iou=0.8"])
+        tracker_options(["min_iou=0.8"])
     with pytest.raises(ConfigError, match="long_term_min_iou"):
-        compare.tracker_config(["long_term_min_iou=2"])
+        TrackerConfig(**tracker_options(["long_term_min_iou=2"]))

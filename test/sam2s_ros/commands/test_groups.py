@@ -57,6 +57,7 @@ def test_an_option_that_is_none_gets_the_nearest(capsys):
 class _Speed:
     gear: Annotated[int, typer.Option(min=0, help="the gear")] = 1
     limit: float = option(2.5, "the limit", low=1.0)
+    stop: Annotated[tuple[str, ...], typer.Option(help="repeatable")] = ()
 
     def __post_init__(self):
         check_options(self)
@@ -72,7 +73,8 @@ def test_the_fields_of_a_dataclass_are_options():
 
     run = CliRunner()
     assert run.invoke(app, ["A1"]).exit_code == run.invoke(app, ["A2", "--gear", "3", "--limit", "4"]).exit_code == 0
-    assert taken == [(_Speed(), "A1", False), (_Speed(3, 4.0), "A2", False)]
+    assert run.invoke(app, ["A3", "--stop", "x", "--stop", "y"]).exit_code == 0
+    assert taken == [(_Speed(), "A1", False), (_Speed(3, 4.0), "A2", False), (_Speed(stop=("x", "y")), "A3", False)]
     shown = run.invoke(app, ["--help"]).output
     assert "the gear" in shown and "the limit" in shown and "2.5" in shown
     assert run.invoke(app, ["A1", "--gear", "-1"]).exit_code == 2
