@@ -1,4 +1,4 @@
-"""docs/parameters.md out of the dataclasses: `python -m sam2s_ros.interfaces.parameters_doc > docs/parameters.md`."""
+"""Write docs/parameters.md: `python -m sam2s_ros.interfaces.parameters_doc > docs/parameters.md`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sam2s_ros.tracker import pair as pair_node
 INTRODUCTION = """\
 # Parameters
 
-Written by `python -m sam2s_ros.interfaces.parameters_doc` from the dataclasses that the nodes read; a test holds this file equal to
-them. ROS refuses what is out of range, and the reason is in its answer. Times are in s.
+Written by `python -m sam2s_ros.interfaces.parameters_doc` from the dataclasses that the nodes read; a test holds this
+file equal to them. ROS refuses what is out of range, and the reason is in its answer. Times are in s.
 """
 NODES = {
     "tracker_node": (
-        "Defaults as a file: [config/tracker.yaml](../config/tracker.yaml). *live*: may change at any time and takes effect "
-        "between two frames. The others are fixed while the node is configured: run cleanup, set, configure.",
+        "Defaults as a file: [config/tracker.yaml](../config/tracker.yaml). *live*: may change at any time and takes "
+        "effect between two frames. The others are fixed while the node is configured: run cleanup, set, configure.",
         TRACKER,
     ),
     "pair_node": ("Set at the start.", pair_node.PARAMETERS),
@@ -32,7 +32,7 @@ NODES = {
 
 
 def document() -> str:
-    """The whole file, in Markdown."""
+    """Write the whole file, in Markdown."""
     parts = [INTRODUCTION]
     for node, (how, parameters) in NODES.items():
         parts += [f"\n## {node}\n\n{how}\n\n", table(parameters)]
@@ -40,7 +40,7 @@ def document() -> str:
 
 
 def table(parameters: Parameters) -> str:
-    """A row for each parameter: name, default, range or choices, meaning."""
+    """Write a row for each parameter: name, default, range or choices, meaning."""
     rows = ["| parameter | default | | meaning |\n", "|---|---|---|---|\n"]
     for name, field in parameters.specs().items():
         live = " *live*" if name in parameters.live else ""

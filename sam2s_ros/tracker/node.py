@@ -23,7 +23,8 @@ from sam2s_ros.interfaces.publishers import PublisherWatch, type_name
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.processes.awake import steady
 from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor, one_line
-from sam2s_ros.processes.process import Runnable, run
+from sam2s_ros.processes.process import run
+from sam2s_ros.processes.runnable import RunnableNode
 from sam2s_ros.processes.unused import given_parameters
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 from sam2s_ros.tracker.gate import StampGate
@@ -45,7 +46,7 @@ THREADS = 5  # one for each callback group, so that no callback ever waits for a
 
 
 def _transition(callback):
-    """A callback of the life cycle in which what raises is said: rclpy takes it for ERROR and says nothing."""
+    """Make a callback of the life cycle say what raises in it: rclpy takes that for ERROR and says nothing."""
 
     @wraps(callback)
     def wrapped(node: TrackerNode, state: LifecycleState) -> TransitionCallbackReturn:
@@ -59,7 +60,7 @@ def _transition(callback):
     return wrapped
 
 
-class TrackerNode(Runnable, LifecycleNode):
+class TrackerNode(RunnableNode, LifecycleNode):
     """Lifecycle node "tracker". See README for its topics, services and parameters.
 
     build_tracker: makes the tracker at configure
@@ -174,18 +175,24 @@ class TrackerNode(Runnable, LifecycleNode):
         return SUCCESS
 
     def _subscribe(self) -> None:
-        """Made once and gated afterwards: it is replaced only when the type of the images changes."""
+        """Subscribe to the images: once, gated afterwards, and anew only when their type changes."""
         kind = CompressedImage if self._config.compressed else Image
         if kind is self._image_type:
             return
         if self._image_subscription is not None:
             self.destroy_subscription(self._image_subscription)
-        # Without events, which share the condition of the data: from the arrival of an image until a thread takes it, the
-        # executor would ask again and again, and keep that thread from Python's lock.
+        # Without events, which share the condition of the data: from the arrival of an image until a thread takes it,
+        # the executor would ask again and again, and keep that thread from Python's lock.
         events = SubscriptionEventCallbacks(use_default_callbacks=False)
-        options = dict(callback_group=self._images, qos_overriding_options=qos.overridable(), event_callbacks=events)
-        profile = qos.own(qos.IMAGE_IN)
-        self._image_subscription = self.create_subscription(kind, "image", self._on_image, profile, **options)
+        self._image_subscription = self.create_subscription(
+            kind,
+            "image",
+            self._on_image,
+            qos.own(qos.IMAGE_IN),
+            callback_group=self._images,
+            qos_overriding_options=qos.overridable(),
+            event_callbacks=events,
+        )
         self._image_type = kind
 
     @_transition
@@ -200,9 +207,10 @@ class TrackerNode(Runnable, LifecycleNode):
     @_transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._outputs.switch(active=False)
-        self._worker.discard()
-        if self._worker.quarantine.lost:
-            return ERROR  # and so to on_error
+        if self._worker is not None:
+            self._worker.discard()
+            if self._worker.quarantine.lost:
+                return ERROR  # and so to on_error
         return super().on_deactivate(state)
 
     @_transition
@@ -221,7 +229,7 @@ class TrackerNode(Runnable, LifecycleNode):
     def late_topics(self) -> tuple[str, ...]:
         return (self.resolve_topic_name("image"),)
 
-    def close(self, timeout: float) -> bool:
+    def close(self, timeout: float | None) -> bool:
         """Publish nothing more and stop the worker. Return whether it stopped within `timeout` s."""
         self._outputs.switch(active=False)
         if self._worker is not None and not self._worker.stop(timeout):
@@ -240,7 +248,10 @@ class TrackerNode(Runnable, LifecycleNode):
     def _unconfigure(self) -> None:
         """Let go of a tracker that only another one can replace."""
         if self._worker is not None and self._worker.quarantine.lost:
-            (self.trigger_deactivate if self._outputs.active else self.trigger_cleanup)()
+            if self._outputs.active:
+                self.trigger_deactivate()
+            else:
+                self.trigger_cleanup()
 
     def _give_up(self, why: str, exit_code: int) -> None:
         self.get_logger().fatal(why)
@@ -265,9 +276,7 @@ class TrackerNode(Runnable, LifecycleNode):
             self._refuse(ImageOutcome.IMAGE, error)
         except StampError as error:
             self._refuse(ImageOutcome.STAMP, error)
-        except (
-            Exception
-        ) as error:  # of a message that is none of those that were thought of: counted as ended, as any other
+        except Exception as error:  # a message that nobody thought of is counted as ended, as any other
             self._refuse(ImageOutcome.IMAGE, ImageError(self.failures.add("an image's check", error)))
         else:
             if news := self._gate.news():
@@ -384,25 +393,29 @@ class TrackerNode(Runnable, LifecycleNode):
             self.get_logger().warning(f"no image comes: {silent}")
         if time.monotonic() >= self._next_diagnostics:
             self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate
-            name, doubt = self.get_fully_qualified_name(), self._doubt()
-            source = self._sources.found.doubt or self._health.empty_picture(self._config)
-            for sentence in filter(None, (doubt, source)):
+            name, warning = self.get_fully_qualified_name(), self._warning()
+            source = self._sources.found.warning or self._health.empty_picture(self._config)
+            for sentence in filter(None, (warning, source)):
                 self._trouble(sentence)
-            doubt = doubt or self._seen or self.failures.news()
+            warning = warning or self._seen or self.failures.news()
             self._diagnostics.publish(
-                self._health.diagnostics(status, self._config, name, doubt, source=source, more=self.failures.values())
+                self._health.diagnostics(
+                    status, self._config, name, warning, source=source, more=self.failures.values()
+                )
             )
 
     def _look(self) -> None:
         """See whether clock and stamps are as they should be; the log says what of the stamps is not when it begins."""
-        clock, stamps = self.clock_doubt(), self._gate.doubt() if self._outputs.active else ""
+        clock, stamps = self.clock_warning(), self._gate.warning() if self._outputs.active else ""
         if stamps and not self._stamps_seen:
             self.get_logger().warning(stamps)
         self._stamps_seen, self._seen = stamps, "; ".join(filter(None, (clock, stamps)))
 
-    def _doubt(self) -> str:
-        """A sentence when there is another node of this name, whose masks and answers are taken for this one's, or when the
-        prompts of the tracked objects could not be saved, or clicks are not heard.
+    def _warning(self) -> str:
+        """Return a sentence about what else a person should know of the tracking, or "".
+
+        There is another node of this name, whose masks and answers are taken for this one's; the prompts of the tracked
+        objects could not be saved; or clicks are not heard.
         """
         own = (self.get_name(), self.get_namespace())
         count = self.get_node_names_and_namespaces().count(own)

@@ -59,7 +59,7 @@ class TrackerPublishers:
         self._class_labels.publish(self.labels_message())
 
     def switch(self, *, active: bool | None = None, enabled: bool | None = None) -> None:
-        """Once this returns with either of them False, nothing is published."""
+        """Switch on or off: once this returns with either of them False, nothing is published."""
         with self._lock:
             self.active = self.active if active is None else active
             self.enabled = self.enabled if enabled is None else enabled
@@ -117,7 +117,7 @@ def _heard(publisher) -> bool:
 
 
 def _late(age: float, config: NodeConfig) -> str:
-    """A sentence when masks of an image that came `age` s ago are late."""
+    """Return a sentence when masks of an image that came `age` s ago are late; "" otherwise."""
     if not 0 < config.max_output_age < age:
         return ""
     limit = f"max_output_age is {config.max_output_age:g} s"
@@ -125,7 +125,7 @@ def _late(age: float, config: NodeConfig) -> str:
 
 
 def answer_message(tracks: Tracks, view: TrackerSnapshot) -> TrackedMasks:
-    """The masks in a service's answer. view: as of right after the request.
+    """Make the masks of a service's answer. view: as of right after the request
 
     The header is that of the frame of `tracks`; where the view does not know the frame, it has only the stamp. The
     sequence is that of the frame's message on ~/masks, 0 when it was not published.

@@ -155,10 +155,7 @@ class Worker:
         try:
             return future.result(timeout)
         except NoAnswer:
-            if future.cancel():
-                ending = "nothing was changed"
-            else:
-                ending = "it has begun and may still take effect"
+            ending = "nothing was changed" if future.cancel() else "it has begun and may still take effect"
             raise RequestError(
                 ErrorCode.TIMEOUT, f"no answer within {timeout:g} s (service_timeout): {ending}"
             ) from None
@@ -169,12 +166,12 @@ class Worker:
         return self._mailbox.closed
 
     def busy(self) -> float | None:
-        """S that the process ran for the current step so far; None when there is none."""
+        """Return the s that the process ran for the current step so far; None when there is none."""
         began, now = self._step_began, self._clock()
         return None if began is None else now - began
 
-    def stop(self, timeout: float) -> bool:
-        """Stop after the current step or request; refuse what waits. Return whether the thread ended in `timeout` s."""
+    def stop(self, timeout: float | None) -> bool:
+        """Stop after the current step or request; refuse what waits. Return whether it ended in `timeout` s."""
         left, frame = self._mailbox.close()
         for request in left:
             if request.future.set_running_or_notify_cancel():
@@ -243,7 +240,7 @@ class Worker:
         else:
             if request.cures:
                 self.quarantine.over()
-                self._health.mended()
+                self._health.clear_failure()
             request.future.set_result((result, self.view))
         finally:
             self._step_began = None
@@ -330,16 +327,19 @@ class Worker:
 
 
 def keep_out_of_collections() -> None:
-    """What there is stays until the process ends: the modules of torch and ROS. A garbage collection would go through all of
-    it, 0.3 s in which no thread runs and images are lost. What a tracker is made of afterwards is collected as ever.
+    """Keep what there is, the modules of torch and ROS, out of every garbage collection.
+
+    A collection would go through all of it, 0.3 s in which no thread runs and images are lost. What a tracker is made
+    of afterwards is collected as ever.
     """
     gc.collect()  # what is garbage by now would stay, too: the tracker before, if somebody held it until it had ended
     gc.freeze()
 
 
 NO_GPU = (
-    "device is 'auto' and no CUDA device was found: to run on the CPU, start it with `ros2 launch sam2s_ros tracker.launch.py "
-    "device:=cpu` or `ros2 run sam2s_ros tracker_node --ros-args -p device:=cpu`, or set allow_cpu to true"
+    "device is 'auto' and no CUDA device was found: to run on the CPU, start it with `ros2 launch sam2s_ros "
+    "tracker.launch.py device:=cpu` or `ros2 run sam2s_ros tracker_node --ros-args -p device:=cpu`, "
+    "or set allow_cpu to true"
 )
 
 
@@ -351,11 +351,12 @@ def build_tracker(
     first_id: int = 1,
     event: Callable[[str], None] = lambda sentence: None,
 ) -> Any:
-    """The tracker that the parameters describe, warmed up. Imports torch; call it in the thread that is to own it.
+    """Build the tracker that the parameters describe, warmed up. Imports torch; call it in the thread that owns it.
 
     Where they name no checkpoint it is the package's default for the device.
     first_id: of the objects, see `Tracker`; event: told the checkpoint's sha256, what was chosen, what was restored
-    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, a file of prompts that does not serve) or CheckpointError.
+    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, a file of prompts that does not serve) or
+    CheckpointError.
     """
     import torch
 
@@ -370,8 +371,8 @@ def build_tracker(
     if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
         raise ConfigError(NO_GPU)
     prompts = PromptFile(expanded(config.prompts_file)) if config.prompts_file else None
-    saved = prompts.read() if config.restore else None
-    if prompts:
+    saved = prompts.read() if prompts is not None and config.restore else None
+    if prompts is not None:
         prompts.check_writable()
     checkpoint = resolve_checkpoint(config.checkpoint) if config.checkpoint else default_checkpoint(config.device)
     chosen = "" if config.checkpoint else explain_default(config.device)

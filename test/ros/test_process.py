@@ -66,10 +66,10 @@ def test_wrong_arguments_are_one_sentence_and_exit_code_2(start, node, arguments
 NODE = """
 import os, signal, sys, threading, time
 threading.Thread(target=time.sleep, args=(30,), daemon=True).start()  # as of a library: it blocks no signal
-from rclpy.node import Node
-from sam2s_ros.processes.process import Runnable, run
+from sam2s_ros.processes.process import run
+from sam2s_ros.processes.runnable import RunnableNode
 
-class Probe(Runnable, Node):
+class Probe(RunnableNode):
     def __init__(self):
         super().__init__("probe")
         {made}

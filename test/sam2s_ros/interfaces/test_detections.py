@@ -1,4 +1,4 @@
-"""Detections for those who read vision_msgs: what of a frame's tracks they tell, and that nothing happens without it."""
+"""Detections for those who read vision_msgs: what they tell of a frame's tracks, and that it is not needed."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def test_p01_every_mask_is_of_the_image_whose_header_it_carries(bench):
     assert counts.by_outcome[ImageOutcome.PUBLISHED] == len(b.results) > 100
     stamps = [messages.to_ns(r.frame.header.stamp) for r in b.results]
     assert stamps == sorted(set(stamps)) and stamps[-1] == 10_000  # the newest frame is never the one that is dropped
-    for result, stamp in zip(b.results, stamps):
+    for result, stamp in zip(b.results, stamps, strict=True):
         assert decode(result.tracks.label_map) == decode(result.image[..., 0]) == result.tracks.stamp == stamp
 
 
