@@ -82,8 +82,8 @@ class TrackerSnapshot:
     newest: Tracks | None = None
     next_id: int = 1  # of the next new object
     frames: tuple[Processed, ...] = ()  # that can be prompted, the newest last
-    chosen: str = ""  # see `SavingTracker`
-    unsaved: str = ""  # the same
+    chosen: str = ""  # see `BuiltTracker`
+    unsaved: str = ""  # see `SavingTracker`
 
 
 @dataclass(frozen=True)

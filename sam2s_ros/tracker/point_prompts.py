@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import Point, PointStamped
@@ -18,7 +17,9 @@ from sam2s_ros.interfaces.messages import to_ns, to_time
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.interfaces.publishers import PublisherWatch, type_name
 from sam2s_ros.msg import PromptResult
+from sam2s_ros.tracker.contract import PromptAnswer, TrackerLike
 from sam2s_ros.tracker.gate import seconds
+from sam2s_ros.tracker.health import TrackerSnapshot
 
 LAST_USED = -1
 
@@ -40,7 +41,7 @@ class PointPrompts:
     def __init__(
         self,
         node: Node,
-        ask: Callable[[Callable[[Any], Any]], tuple[Any, Any]],
+        ask: Callable[[Callable[[TrackerLike], PromptAnswer]], tuple[PromptAnswer, TrackerSnapshot]],
         stamps: Callable[[], Sequence[int]],
         config: Callable[[], NodeConfig],
         group: CallbackGroup,
@@ -89,7 +90,7 @@ class PointPrompts:
                 result.message += f", the newest not later than the click, by {(stamp - answer.stamp) / 1e9:.3f} s"
         self._results.publish(result)
 
-    def _apply(self, tracker: Any, *, stamp: int, point: Point, config: NodeConfig) -> Any:
+    def _apply(self, tracker: TrackerLike, *, stamp: int, point: Point, config: NodeConfig) -> PromptAnswer:
         """Prompt in the worker: only there is it known whether the last object is still tracked."""
         object_id = config.point_object_id
         if object_id == LAST_USED:

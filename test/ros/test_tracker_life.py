@@ -20,6 +20,7 @@ from std_srvs.srv import Trigger
 
 from sam2s_ros.interfaces import image_codec, messages, qos
 from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
+from sam2s_ros.processes.log import NodeLogger
 from sam2s_ros.srv import AddPrompts, GetState
 from sam2s_ros.tracker.health import Health
 from sam2s_ros.tracker.outputs import TrackerPublishers
@@ -174,7 +175,7 @@ def test_a_qos_override_is_of_one_topic():
     depth = "qos_overrides./own/tracker/{}.publisher.depth".format
     node = Node("tracker", namespace="/own", parameter_overrides=[Parameter(depth("masks"), value=2)])
     try:
-        TrackerPublishers(node, Health(), time.time_ns, print)
+        TrackerPublishers(node, Health(), time.time_ns, NodeLogger(node.get_logger()))
         depths = [node.get_parameter(depth(name)).value for name in ("masks", "label_image", "overlay", "labels")]
         assert depths == [2, 5, 5, 1] and qos.OUTPUT.depth == 5
         policies = {
