@@ -1,4 +1,4 @@
-"""Run a node until it has ended or SIGINT or SIGTERM comes, and be gone soon after."""
+"""Run a node until it has ended or a signal that ends it comes, and be gone soon after."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 import rclpy
@@ -22,6 +23,7 @@ from rclpy.utilities import remove_ros_args
 from sam2s_model.acceleration.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_ros.processes.callbacks import LenientExecutor
+from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
 from sam2s_ros.processes.runnable import Runnable
 from sam2s_ros.processes.shared_memory import SHM, remove_orphans
 from sam2s_ros.processes.unused import (
@@ -34,7 +36,6 @@ from sam2s_ros.processes.unused import (
 )
 
 BAD_INPUT = 2  # exit code
-SIGNALS = {signal.SIGINT, signal.SIGTERM}
 POLL = 0.1  # s; how late a signal, or the end of a node or of its executor, is seen at most
 CLOSE_TIMEOUT = 1.0  # s for the node to stop what it is doing
 GRACE = 0.5  # s after that, when the process ends whatever still runs
@@ -62,9 +63,9 @@ def run(
 
     Call it in the main thread. The signals are blocked from here on, also in child processes.
     """
-    _block_signals()
+    signals = _block_signals()
     keep_large_buffers()
-    if signal.sigpending() & SIGNALS:
+    if signal.sigpending() & signals:
         return 0
     try:
         _check_arguments(sys.argv if args is None else args)
@@ -88,9 +89,11 @@ def run(
     spinning.start()
 
     # signal.sigtimedwait would do both, but in a process that is stopped and continued it returns as if a signal came.
-    while spinning.is_alive() and node.exit_code is None and not signal.sigpending() & SIGNALS:
+    while spinning.is_alive() and node.exit_code is None and not signal.sigpending() & signals:
         time.sleep(POLL)
 
+    if signal.SIGHUP in signal.sigpending():
+        drop_lost_terminal()
     code = 0 if spinning.is_alive() else 1  # then its traceback is on stderr
     if close_timeout is not None:
         _leave_in(close_timeout + GRACE, node.exit_code or code)
@@ -129,16 +132,18 @@ def initialise(args: list[str] | None = None) -> None:
         raise ConfigError(f"ROS cannot start, {reason}{helps}") from error
 
 
-def _block_signals() -> None:
-    """Let SIGINT and SIGTERM wait until `run` asks for them: they raise nowhere and are not lost.
+def _block_signals() -> set[signal.Signals]:
+    """Let the signals that end it wait until `run` asks for them: they raise nowhere and are not lost. Return them.
 
     Threads that are made later inherit it. The installed programs have blocked them before their imports.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    signals = ending_signals()
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     # A thread that a library made before (numpy and OpenCV do) may still take one. Python calls the handler in the
     # main thread, where the signal now has to wait.
-    for number in SIGNALS:
+    for number in signals:
         signal.signal(number, lambda number, _: signal.raise_signal(number))
+    return signals
 
 
 def _check_arguments(args: list[str]) -> None:
@@ -199,6 +204,7 @@ def _leave_in(seconds: float, code: int) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for output in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # a terminal that is gone, a pipe that nobody reads
+            output.flush()
     os._exit(code)

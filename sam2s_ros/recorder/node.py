@@ -209,7 +209,7 @@ class RecorderNode(RunnableNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point: 0 after SIGINT or SIGTERM with the files closed, 1 when writing failed, 2 for a bad parameter."""
+    """Entry point: 0 after a signal, with the files closed, 1 when writing failed, 2 for a bad parameter."""
     return run(RecorderNode, args, close_timeout=None)
 
 

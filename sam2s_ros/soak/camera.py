@@ -68,7 +68,7 @@ class CameraNode(RunnableNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter."""
+    """Entry point: 0 after SIGINT, SIGTERM or a hang-up, 2 for a bad parameter."""
     return run(CameraNode, args)
 
 

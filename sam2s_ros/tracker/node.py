@@ -390,7 +390,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter or argument, 3 when a step did not end."""
+    """Entry point: 0 after a signal, 2 for a bad parameter or argument, 3 when a step did not end."""
     return run(TrackerNode, args, make_executor=partial(LenientMultiThreadedExecutor, THREADS))
 
 

@@ -83,7 +83,7 @@ class StereoTracker(Runnable):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter or argument."""
+    """Entry point: 0 after SIGINT, SIGTERM or a hang-up, 2 for a bad parameter or argument."""
     make_executor = partial(LenientMultiThreadedExecutor, len(SIDES) * THREADS)
     return run(partial(StereoTracker, args), args, make_executor=make_executor)
 
