@@ -296,13 +296,16 @@ def print_parameters() -> None:
 def main(args: list[str] | None = None) -> int:
     """Entry point. Returns the exit code.
 
-    2: bad input, said in one sentence on stderr; 1: it failed, or the figures do not agree; 130: SIGINT
+    2: bad input, said in one sentence on stderr; 1: it failed, or the figures do not agree
+    130: SIGINT, SIGTERM or a hang-up ended it
     """
+    from sam2s_ros.processes.ending import interrupted_by_ending_signals
     from sam2s_ros.processes.graph import ChildDied
 
     keep_large_buffers()
     try:
-        return app(expanded_arguments(sys.argv[1:] if args is None else args), standalone_mode=False) or 0
+        with interrupted_by_ending_signals():
+            return app(expanded_arguments(sys.argv[1:] if args is None else args), standalone_mode=False) or 0
     except typer.Exit as end:
         return end.exit_code
     except Sam2sError as error:

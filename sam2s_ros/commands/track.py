@@ -27,6 +27,7 @@ from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
 from sam2s_ros.processes.dds import label_set_path
+from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
 from sam2s_ros.processes.results import claim, writing
 
 OWN_FILES = ("masks/*.png", "overlay.mp4", "summary.json")
@@ -38,8 +39,8 @@ def run_track(
     """Track the objects of the first frame to the end of the source. Returns the summary, also in summary.json.
 
     Writes masks/<name of the frame>.png (values are labels of the summary's objects, 0 none, 255 outside the field),
-    overlay.mp4 and summary.json. SIGINT ends it after the frame that is being processed. After it, and after an error
-    in the middle, which is raised, the files are complete up to there, and the summary says what ended it.
+    overlay.mp4 and summary.json. SIGINT, SIGTERM and a hang-up end it after the frame that is being processed. After
+    one, and after an error in the middle, which is raised, the files are complete up to there, and the summary says what ended it.
 
     on_frame: called after each frame with the frames done and their number, None if it is not known
     Raises a Sam2sError for bad input, before anything is written.
@@ -68,7 +69,7 @@ def run_track(
     began = time.monotonic()
     try:
         _follow(source, tracker, prompts, output, progress, options.frames, on_frame)
-    except BaseException as error:  # also a second SIGINT, which does not wait for the frame
+    except BaseException as error:  # also a second signal, which does not wait for the frame
         progress.interrupted_by = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise
     finally:
@@ -117,7 +118,7 @@ def _follow(
     limit: int,
     on_frame: Callable[[int, int | None], Any],
 ) -> None:
-    """Prompt the first frame and track to the end, to `limit` frames (0: none) or to SIGINT."""
+    """Prompt the first frame and track to the end, to `limit` frames (0: none) or to a signal."""
     total = _smaller(source.length, limit)
     with _Interrupt() as interrupt:
         for frame, following in with_next(islice(source, limit or None)):
@@ -134,26 +135,31 @@ def _follow(
             output.write(frame, tracks)
             on_frame(output.frames, total)
             if interrupt.came:
-                progress.interrupted_by = "SIGINT"
+                progress.interrupted_by = interrupt.came
                 break
 
 
 class _Interrupt:
-    """Holds SIGINT back until the frame is done, so that no file is left half written; a second one comes through."""
+    """Holds signals that end it back until the frame is done, so that no file is half written; a second comes through.
+
+    came: the name of the first one, "" so far
+    """
 
     def __enter__(self) -> _Interrupt:
-        self.came = False
-        self._before = signal.getsignal(signal.SIGINT)
-        signal.signal(signal.SIGINT, self._on_signal)
+        self.came = ""
+        self._before = {number: signal.signal(number, self._on_signal) for number in ending_signals()}
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _on_signal(self, *_: object) -> None:
+    def _on_signal(self, number: int, _: object) -> None:
+        if number == signal.SIGHUP:
+            drop_lost_terminal()
         if self.came:
             raise KeyboardInterrupt
-        self.came = True
+        self.came = signal.Signals(number).name
 
 
 class _Output:

@@ -1,4 +1,4 @@
-"""docs/parameters.md out of the dataclasses: `sam2s parameters > docs/parameters.md`."""
+"""Write docs/parameters.md out of the dataclasses: `sam2s parameters > docs/parameters.md`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ them. ROS refuses what is out of range, and the reason is in its answer. Times a
 """
 NODES = {
     "tracker_node": (
-        "Defaults as a file: [config/tracker.yaml](../config/tracker.yaml). *live*: may change at any time and takes effect "
-        "between two frames. The others are fixed while the node is configured: run cleanup, set, configure.",
+        "Defaults as a file: [config/tracker.yaml](../config/tracker.yaml). *live*: may change at any time and takes "
+        "effect between two frames. The others are fixed while the node is configured: run cleanup, set, configure.",
         TRACKER,
     ),
     "pair_node": ("Set at the start.", pair_node.PARAMETERS),
@@ -31,7 +31,7 @@ NODES = {
 
 
 def parameters_page() -> str:
-    """The whole file, in Markdown."""
+    """Write the whole file, in Markdown."""
     parts = [INTRODUCTION]
     for node, (how, parameters) in NODES.items():
         parts += [f"\n## {node}\n\n{how}\n\n", parameters_table(parameters)]
@@ -39,7 +39,7 @@ def parameters_page() -> str:
 
 
 def parameters_table(parameters: Parameters) -> str:
-    """A row for each parameter: name, default, range or choices, meaning."""
+    """Write a row for each parameter: name, default, range or choices, meaning."""
     rows = ["| parameter | default | | meaning |\n", "|---|---|---|---|\n"]
     for name, field in parameters.specs().items():
         live = " *live*" if name in parameters.live else ""

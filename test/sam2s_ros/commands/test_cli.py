@@ -151,7 +151,8 @@ def test_p31_track_is_the_same_twice(checkpoint, tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / "masks" / path.name).read_bytes()
 
 
-def test_interrupted_track_leaves_complete_files(checkpoint, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_track_leaves_complete_files(checkpoint, tmp_path, number):
     out = tmp_path / "out"
     source = "scene:?width=96&height=80&frames=100000"
     command = [*RUN, "track", source, *map(str, options(checkpoint, out))]
@@ -160,11 +161,11 @@ def test_interrupted_track_leaves_complete_files(checkpoint, tmp_path):
     while not (out / "masks" / "000004.png").exists():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130 and "Traceback" not in errors, errors
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["interrupted"] and summary["interrupted_by"] == "SIGINT" and summary["frames"] >= 4
+    assert summary["interrupted"] and summary["interrupted_by"] == number.name and summary["frames"] >= 4
     with av.open(str(out / "overlay.mp4")) as container:
         assert len(list(container.decode(video=0))) == summary["frames"]
 
