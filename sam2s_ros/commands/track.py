@@ -40,7 +40,8 @@ def run_track(
 
     Writes masks/<name of the frame>.png (values are labels of the summary's objects, 0 none, 255 outside the field),
     overlay.mp4 and summary.json. SIGINT, SIGTERM and a hang-up end it after the frame that is being processed. After
-    one, and after an error in the middle, which is raised, the files are complete up to there, and the summary says what ended it.
+    one, and after an error in the middle, which is raised, the files are complete up to there, and the summary says
+    what ended it.
 
     on_frame: called after each frame with the frames done and their number, None if it is not known
     Raises a Sam2sError for bad input, before anything is written.
