@@ -175,7 +175,10 @@ class ConsoleNode(RunnableNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point: 0 after SIGINT, SIGTERM or a hang-up, 2 for a bad parameter, a missing aiohttp, or an address that is taken."""
+    """Entry point: 0 after SIGINT, SIGTERM or a hang-up, otherwise 2.
+
+    2: a bad parameter, a missing aiohttp, or an address that is taken
+    """
     return run(ConsoleNode, args)
 
 
