@@ -36,8 +36,8 @@ class MaskFiles:
     def __init__(self, name: str, images: Sequence[Path], masks: Sequence[Path], values: str | MaskReading = "auto"):
         """values: how they are read, or how that is found out, see `mask_values.decide`
 
-        Raises SourceError when there are masks and none belongs to an image, when two belong to one, or when masks and images
-        are numbered from different numbers.
+        Raises SourceError when there are masks and none belongs to an image, when two belong to one, or when masks and
+        images are numbered from different numbers.
         """
         self.name, self._how, self.paths = name, values, list(masks)
         self._masks = {mask.stem: mask for mask in masks}
@@ -51,8 +51,8 @@ class MaskFiles:
                 f"{name} has two masks of one name, {first.name} and {self._masks[first.stem].name}: leave one of them"
             )
         if masks and len(self.unused) == len(masks):
-            first = f"{masks[0].name} and {images[0].name}" if images else f"{masks[0].name}, and there are no images"
-            raise SourceError(f"no mask of {name} has the name of an image: the first are {first}")
+            both = f"{masks[0].name} and {images[0].name}" if images else f"{masks[0].name}, and there are no images"
+            raise SourceError(f"no mask of {name} has the name of an image: the first are {both}")
         _check_numbering(name, images, masks)
 
     def __contains__(self, image: Path) -> bool:
@@ -62,14 +62,18 @@ class MaskFiles:
         return self._masks.get(image.stem)
 
     def labels(self, image: Path) -> np.ndarray | None:
-        """(H, W) uint8 of an image's mask: 0 none, 255 void, other values objects; None where there is none. Raises SourceError."""
+        """Read an image's mask, (H, W) uint8: 0 none, 255 void, other values objects; None where there is none.
+
+        Raises SourceError when it cannot be read, and as `reading` does.
+        """
         path = self.path(image)
         return None if path is None else self.reading.labels(read_labels(path))
 
     @cached_property
     def reading(self) -> MaskReading:
-        """How the values are read. Looks at all masks the first time, unless it is known. Raises SourceError for values that can be no
-        masks.
+        """How the values are read: decided from all masks the first time, unless it is known.
+
+        Raises SourceError for values that can be no masks.
         """
         if isinstance(self._how, MaskReading):
             return self._how
@@ -80,7 +84,7 @@ class MaskFiles:
         return look_at(tuple(self.paths))
 
     def describe(self) -> str:
-        """One line: what there is and how it is read. Raises SourceError as `reading` does."""
+        """Say in one line what there is and how it is read. Raises SourceError as `reading` does."""
         known = isinstance(self._how, MaskReading)
         said = self.reading.why if known else describe_reading(self.reading, self._seen)
         odd = (
@@ -119,7 +123,10 @@ def _reading(name: str, seen: MaskStatistics, how: str) -> MaskReading:
 
 @lru_cache(maxsize=4096)
 def look_at(paths: tuple[Path, ...]) -> MaskStatistics:
-    """The statistics of mask files. Those that took long are kept in the cache folder, for as long as the files do not change."""
+    """Return the statistics of mask files.
+
+    Those that took long are kept in the cache folder, for as long as the files do not change.
+    """
     kept, began = _kept(paths), time.monotonic()
     found = _load(kept)
     if found is None:
@@ -157,8 +164,8 @@ def _load(path: Path | None) -> MaskStatistics | None:
         kept = json.loads(path.read_text()) if path else None
         if kept is None:
             return None
-        arrays = {name: np.array(kept.pop(name), np.int64) for name in ("pixels", "inside", "ramp")}
-        return MaskStatistics(**arrays, **{**kept, "shapes": set(kept["shapes"])})
+        arrays = {name: np.array(kept[name], np.int64) for name in ("pixels", "inside", "ramp")}
+        return MaskStatistics(**{**kept, **arrays, "shapes": set(kept["shapes"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -173,21 +180,21 @@ def _save(path: Path | None, found: MaskStatistics) -> None:
 
 
 def _check_numbering(name: str, images: Sequence[Path], masks: Sequence[Path]) -> None:
-    """Raise SourceError where images and masks are as many, numbered without a gap, and begin with different numbers."""
+    """Raise SourceError for as many images as masks, numbered without a gap and from different numbers."""
     if not masks or len(images) != len(masks):
         return
     first, second = (_numbers(paths) for paths in (images, masks))
     if first and second and first[0] != second[0]:
         raise SourceError(
-            f"images of {name} are numbered from {first[0]} and masks from {second[0]}, {len(images)} of each: a mask would belong to "
-            "the wrong image; rename one of them"
+            f"images of {name} are numbered from {first[0]} and masks from {second[0]}, {len(images)} of each: "
+            "a mask would belong to the wrong image; rename one of them"
         )
 
 
 def _numbers(paths: Sequence[Path]) -> list[int] | None:
-    """The numbers that names end in, where they ascend without a gap; otherwise None."""
+    """Return the numbers that names end in, where they ascend without a gap; otherwise None."""
     found = [re.search(r"(\d+)$", path.stem) for path in paths]
-    if not all(found):
+    numbers = sorted(int(match[1]) for match in found if match)
+    if len(numbers) < len(paths):
         return None
-    numbers = sorted(int(match[1]) for match in found)
     return numbers if len(paths) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))) else None

@@ -58,7 +58,7 @@ class Figures:
 
 
 class Ledger:
-    """What is counted of one object's masks, frame by frame."""
+    """Counts of one object's masks, frame by frame."""
 
     def __init__(self) -> None:
         self.jf: list[float] = []
@@ -69,8 +69,14 @@ class Ledger:
         self._waiting: int | None = None  # frames since the return
 
     def add(self, predicted: np.ndarray, truth: Truth, label: int) -> None:
-        """predicted: (H, W) bool, of the object that is `label` in the ground truth."""
-        own = truth.mask(label, predicted.shape)
+        """Count a frame, unless nothing is known of the object there.
+
+        predicted: (H, W) bool, of the object that is `label` in the ground truth
+        """
+        height, width = predicted.shape
+        own = truth.mask(label, (height, width))
+        if own is None:
+            return
         j = iou(predicted, own, truth.void)
         self.jf.append(j_and_f(j, boundary_f(predicted, own, truth.void)))
         others = [mask for other, mask in truth.masks.items() if other != label]
@@ -91,12 +97,12 @@ class Ledger:
                 self._waiting += 1
 
     def close(self) -> None:
-        """The object leaves, or the recording ends."""
-        if self._waiting is not None:
-            self._settle(False)
+        """Say that the object leaves, or that the recording ends."""
+        self._settle(False)
 
     def _settle(self, found: bool) -> None:
-        self.recoveries.append((self._waiting, found))
+        if self._waiting is not None:
+            self.recoveries.append((self._waiting, found))
         self._waiting = None
 
 
@@ -104,7 +110,7 @@ def measure(
     model: Sam2Model,
     recordings: Sequence[TrainingRecording | Still],
     policy: str,
-    config: TrackerConfig = TrackerConfig(),
+    config: TrackerConfig | None = None,
     frames: int = 0,
 ) -> Figures:
     """Follow every object of every recording from its mask on the first frame that shows it. frames: at most, 0: all.
@@ -114,16 +120,18 @@ def measure(
     ledgers: list[Ledger] = []
     seconds, keys, row = [], [], 0
     for recording in recordings:
-        tracker = Tracker(model, policy, config)
+        tracker = Tracker(model, policy, config or TrackerConfig())
         own: dict[int, Ledger] = {}
         for step in follow(tracker, recording.frames(), EvaluationProtocol(prompt="mask", frames=frames)):
+            truth = step.frame.truth
             tracked = [label for label in step.ids if label not in step.prompted]
             if not tracked:
                 continue
             seconds.append(step.seconds)
             keys.append(tracker.keys_attended)
-            for label in tracked if step.frame.truth else ():
-                own.setdefault(label, Ledger()).add(step.mask(label), step.frame.truth, label)
+            for label in tracked:
+                if truth is not None:
+                    own.setdefault(label, Ledger()).add(step.mask(label), truth, label)
         for ledger in own.values():
             ledger.close()
         ledgers += own.values()
@@ -143,7 +151,10 @@ def measure(
 
 
 def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) -> Iterator[TrainingRecording]:
-    """Scenes with two instruments of one class and much smoke, one of which leaves for 30, 100 or 300 frames, twice."""
+    """Yield scenes with two instruments of one class and much smoke.
+
+    One of the two leaves for 30, 100 or 300 frames, twice.
+    """
     for seed in seeds:
         for absence in ABSENCES:
             extra = max(0, absence - BY_ITSELF) / SceneConfig.fps
@@ -163,7 +174,7 @@ def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) 
 
 
 def policy_table(rows: Sequence[Figures], default: str) -> str:
-    """A Markdown table, a row for each policy."""
+    """Write a Markdown table with a row for each policy."""
     lines = [
         "| policy | J&F | id switches | returns found | frames until then | ms a frame | keys | MB an object |",
         "|" + "---|" * 8,
@@ -211,7 +222,8 @@ def compare_policies(
     names = policy or [name for name in POLICY_NAMES if can_run(model, name)]
     print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]}")
     print(", ".join([*option, "a step is from an image on the host to its label map, all objects"]))
-    report = dict(model=model.name, image_size=model.image_size, options=option, groups={})
+    compared: dict[str, dict[str, object]] = {}
+    report = dict(model=model.name, image_size=model.image_size, options=list(option), groups=compared)
     with bar() as progress:
         task = progress.add_task("", total=len(names) * sum(len(group) for group in groups.values()))
         for title, group in groups.items():
@@ -224,13 +236,13 @@ def compare_policies(
                 f"\n{title}: {', '.join(r.name for r in group)}\n\n{policy_table(rows, Tracker(model).policy_name)}",
                 flush=True,
             )
-            report["groups"][title] = dict(recordings=[r.name for r in group], policies=[asdict(row) for row in rows])
+            compared[title] = dict(recordings=[r.name for r in group], policies=[asdict(row) for row in rows])
             if out:
                 out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def bar() -> Progress:
-    """On standard error, so that the tables can be redirected."""
+    """Make a bar on standard error, so that the tables can be redirected."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True))
 

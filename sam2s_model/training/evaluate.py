@@ -6,7 +6,7 @@ sam2s train evaluate CHECKPOINT --recordings FOLDER --scene 1 --scene 2
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -30,11 +30,11 @@ SCENE_HEIGHT = 256  # px, of a scene whose source says none
 
 @dataclass(frozen=True)
 class Score:
-    """Of one recording: means over its objects of their means over frames, 0..1.
+    """Means over the objects of a recording of their means over frames, 0..1.
 
     j, f: region and boundary (DAVIS); frames: scored; objects: prompted
-    class_accuracy: share of tracked frames on which the class token says the right class; None where there is nothing to say
-    said: what the class token says: name or row of a class -> share of tracked frames; empty without a class token
+    class_accuracy: share of tracked frames on which the class token predicts the right class; None where none is known
+    predicted: name or row of a class -> share of tracked frames with that class token; empty without a class token
     """
 
     name: str
@@ -43,7 +43,7 @@ class Score:
     j: float
     f: float
     class_accuracy: float | None = None
-    said: dict[str, float] = field(default_factory=dict)
+    predicted: dict[str, float] = field(default_factory=dict)
 
     @property
     def jf(self) -> float:
@@ -55,7 +55,7 @@ def evaluate(
     recordings: Sequence[TrainingRecording | Still],
     prompt: str = "mask",
     policy: str = "auto",
-    config: TrackerConfig = TrackerConfig(),
+    config: TrackerConfig | None = None,
     classes: Sequence[str] = NANO_CLASSES,
     most_frames: int = 0,
 ) -> list[Score]:
@@ -70,13 +70,13 @@ def evaluate(
     if prompt not in PROMPTS:
         raise ConfigError(f"prompt is {prompt!r}: expected {' or '.join(PROMPTS)}")
     protocol = EvaluationProtocol(prompt=prompt, frames=most_frames)
-    return [_score(Tracker(model, policy, config), r, protocol, classes) for r in recordings]
+    return [_score(Tracker(model, policy, config or TrackerConfig()), r, protocol, classes) for r in recordings]
 
 
 def open_recordings(
     sources: Sequence[SourceConfig], classes: tuple[str, ...] = NANO_CLASSES, most: int = 0
 ) -> list[TrainingRecording | Still]:
-    """What can be evaluated of some sources: recordings with masks, and the numbered scenes that training draws from.
+    """Open what can be evaluated: recordings with masks, and the numbered scenes that training draws from.
 
     most: of each source, 0: all; a scene without a number of scenes counts as one
     Raises ConfigError and SourceError as `open_source` does.
@@ -97,20 +97,24 @@ def _score(
     tracker: Tracker, recording: TrainingRecording | Still, protocol: EvaluationProtocol, classes: Sequence[str]
 ) -> Score:
     scorer = Scorer(protocol, {})
-    said: list[tuple[int, int]] = []  # label, row
+    predicted: list[tuple[int, int]] = []  # label, row of the class table
     for step in follow(tracker, recording.frames(), protocol):
         scorer.add(step)
         outputs = tracker.outputs
         if outputs is None or not outputs.class_logits.shape[1]:
             continue
-        said_now = zip(outputs.object_ids, outputs.class_logits.argmax(1).tolist(), outputs.present.tolist())
+        rows, present = outputs.class_logits.argmax(1).tolist(), outputs.present.tolist()
         labels = {object_id: label for label, object_id in step.ids.items() if label not in step.prompted}
-        said += [(labels[object_id], row) for object_id, row, there in said_now if there and object_id in labels]
+        predicted += [
+            (labels[object_id], row)
+            for object_id, row, there in zip(outputs.object_ids, rows, present, strict=True)
+            if there and object_id in labels
+        ]
     scorer.finish()
     result = scorer.result()
-    known = [(recording.classes.get(label, -1), row) for label, row in said]
+    known = [(recording.classes.get(label, -1), row) for label, row in predicted]
     known = [(truth, row) for truth, row in known if truth >= 0]
-    names = [classes[row] if row < len(classes) else str(row) for _, row in said]
+    names = [classes[row] if row < len(classes) else str(row) for _, row in predicted]
     j, f = (result["figures"][name] for name in ("j", "f"))
     return Score(
         name=recording.name,
@@ -119,12 +123,12 @@ def _score(
         j=float("nan") if j is None else j,
         f=float("nan") if f is None else f,
         class_accuracy=float(np.mean([truth == row for truth, row in known])) if known else None,
-        said={name: names.count(name) / len(names) for name in sorted(set(names), key=names.count, reverse=True)},
+        predicted={name: names.count(name) / len(names) for name in sorted(set(names), key=names.count, reverse=True)},
     )
 
 
-def score_table(columns: dict[str, Sequence[Score]]) -> str:
-    """A Markdown table of J&F: a row for each recording and one for the mean, a column for each of some runs."""
+def score_table(columns: Mapping[str, Sequence[Score]]) -> str:
+    """Write a Markdown table of J&F: a row for each recording and one for the mean, a column for each run."""
     names = list(dict.fromkeys(score.name for scores in columns.values() for score in scores))
     lines = [f"| recording | frames | {' | '.join(columns)} |", "|" + "---|" * (2 + len(columns))]
     found = {title: {score.name: score for score in scores} for title, scores in columns.items()}

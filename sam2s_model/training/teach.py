@@ -1,8 +1,8 @@
-"""Write a store of what a teacher says of images, once, so that students learn from it at their own speed:
+"""Write a store of a teacher's answers for images, once, so that students learn from it at their own speed.
 
     sam2s teacher store CONFIG.yaml STORE
 
-A store that was not finished goes on where it stopped, and ends with the same bytes. See config/teach for configurations.
+A store that was not finished goes on where it stopped, and ends with the same bytes. config/teach has configurations.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,7 @@ class TeachingJob:
 
 
 def plan(config: TeachConfig) -> list[TeachingJob]:
-    """The images in the order in which they are written, which mixes all sources: a part of a store is a sample of it.
+    """List the images in the order in which they are written, which mixes all sources: a part of a store is a sample.
 
     Raises ConfigError and SourceError as `open_source` does.
     """
@@ -94,9 +94,10 @@ def plan(config: TeachConfig) -> list[TeachingJob]:
     return [jobs[i] for i in np.random.default_rng(config.seed).permutation(len(jobs))]
 
 
-def teach(config: TeachConfig, folder: Path, stop=None) -> tuple[int, list[str]]:
-    """Write what is left of a store, with a bar, after a line on how masks are read; the number of entries, and what could not be read.
+def teach(config: TeachConfig, folder: Path, stop: Callable[[int], bool] | None = None) -> tuple[int, list[str]]:
+    """Write what is left of a store, with a bar, after a line on how masks are read.
 
+    Returns the number of entries, and a sentence for each image that cannot be read.
     stop: asked before each image with the number of entries, True ends it there
     Raises ConfigError, CheckpointError and SourceError.
     """
@@ -153,9 +154,10 @@ def _write(writer: StoreWriter, teacher: Teacher, config: TeachConfig, job: Teac
         values = () if own is None else (int(v) for v in np.unique(own) if 0 < v < VOID)
         rows = {value: job.recording.classes.get(value, -1) for value in values}
         classes = {value: config.classes[row] for value, row in rows.items() if row >= 0}
-        levels = tuple(level[0].half().cpu().numpy() for level in (encoded.coarse, encoded.middle, encoded.fine))
-        said = TaughtView(shown, own, classes, _shown(masks, geometry, config.size // 2), levels)
-        writer.add(job.name, job.frame, view, jpeg, said)
+        coarse, middle, fine = (x[0].half().cpu().numpy() for x in (encoded.coarse, encoded.middle, encoded.fine))
+        proposals = _shown(masks, geometry, config.size // 2)
+        taught = TaughtView(shown, own, classes, proposals, (coarse, middle, fine))
+        writer.add(job.name, job.frame, view, jpeg, taught)
 
 
 def _crop(config: TeachConfig, job: TeachingJob, view: int) -> Geometry:
@@ -164,7 +166,7 @@ def _crop(config: TeachConfig, job: TeachingJob, view: int) -> Geometry:
 
 
 def _labels_of_boxes(teacher: Teacher, features, boxes: list, size: int) -> np.ndarray:
-    """A label image (size, size) of the teacher's masks for boxes, the smaller in front.
+    """Draw a label image (size, size) of the teacher's masks for boxes, the smaller in front.
 
     What is in a box of which the teacher is not sure is not scored.
     """
@@ -184,20 +186,20 @@ def _labels_of_boxes(teacher: Teacher, features, boxes: list, size: int) -> np.n
 
 
 def _shown(masks: np.ndarray, geometry: Geometry, side: int) -> np.ndarray:
-    """Proposals (K, S, S) of the whole image as a view shows them, (K', side, side)."""
+    """Cut proposals (K, S, S) of the whole image as a view shows them, (K', side, side)."""
     moved = [geometry.warp(0, mask.astype(np.uint8), side, nearest=True) > 0 for mask in masks]
     kept = [mask for mask in moved if np.count_nonzero(mask) > LEAST_SHOWN * mask.size]
     return np.stack(kept) if kept else np.zeros((0, side, side), bool)
 
 
 def _header(config: TeachConfig, teacher: Teacher, jobs: list[TeachingJob]) -> dict:
-    """What the bytes of a store depend on."""
+    """Collect what the bytes of a store depend on."""
     names = "\n".join(f"{job.name} {job.frame} {job.views}" for job in jobs)
     seen = teacher.encode(torch.zeros(1, config.size, config.size, 3, dtype=torch.uint8))
     table = as_table(config)
     return {
         **{key: table[key] for key in ("size", "seed", "coarse", "fine", "proposals", "classes", "crops")},
-        "sources": [_said(source) for source in config.sources],
+        "sources": [_set_options(source) for source in config.sources],
         "precision": str(teacher.model.dtype).removeprefix("torch."),
         "teacher": file_sha256(resolve_checkpoint(config.checkpoint)),
         "planned": sum(job.views for job in jobs),
@@ -206,17 +208,16 @@ def _header(config: TeachConfig, teacher: Teacher, jobs: list[TeachingJob]) -> d
     }
 
 
-def _said(source: SourceConfig) -> dict:
-    """What a source says besides defaults, so that a store outlives options that are added later."""
+def _set_options(source: SourceConfig) -> dict:
+    """Return the options that are not at their defaults, so that a store outlives options that are added later."""
     table, plain = as_table(source), as_table(SourceConfig())
     return {key: value for key, value in table.items() if value != plain[key]}
 
 
 def teach_store(config: Path, store: Path, overrides: Sequence[str]) -> None:
-    """Write what a teacher says of images: features on three levels, and masks. overrides: KEY=VALUE"""
+    """Write a teacher's answers for images: features on three levels, and masks. overrides: KEY=VALUE"""
     count, unreadable = teach(read_config(TeachConfig, config, overrides), store)
     for problem in unreadable:
         print(f"left out: {problem}")
-    print(
-        f"{store}: {count} entries, {sum(f.stat().st_size for f in store.iterdir()) / 1e9:.2f} GB, {len(unreadable)} images left out"
-    )
+    size = sum(f.stat().st_size for f in store.iterdir()) / 1e9
+    print(f"{store}: {count} entries, {size:.2f} GB, {len(unreadable)} images left out")

@@ -47,6 +47,11 @@ def make(name: str, rng: np.random.Generator, scale: float, shaft_length: float,
     return CLASSES[name](look)
 
 
+def _shaded(colour: Colour, share: float) -> Colour:
+    red, green, blue = colour
+    return int(share * red), int(share * green), int(share * blue)
+
+
 class _Look:
     """What the parts of one instrument share: colours, scale, stains."""
 
@@ -59,7 +64,7 @@ class _Look:
         return canvas.finish(finish, self.rng, self.blood, reach)
 
     def shaft(self, colour: Colour, finish: Finish, band: Colour | None, collar: Colour | None) -> ToolPart:
-        """A tube ending at the origin, a little wider towards the camera, with a collar and a coloured band."""
+        """Draw a tube that ends at the origin, a little wider towards the camera, with a collar and a coloured band."""
         far, half = -self.shaft_length, 0.5
         wide = half * (1 + 0.022 * self.shaft_length)
         canvas = Canvas((far, -wide - 0.1, 0.25, wide + 0.1), self.scale)
@@ -71,11 +76,11 @@ class _Look:
         if band:
             canvas.stripe(box(-1.7, -1.35, half * 1.05), band)
         for mark in range(4, int(self.shaft_length), 4):  # depth marks
-            canvas.stripe(box(-mark - 0.06, -mark, half * 1.2), tuple(int(0.6 * c) for c in colour))
+            canvas.stripe(box(-mark - 0.06, -mark, half * 1.2), _shaded(colour, 0.6))
         return self.part(canvas, finish)
 
     def clevis(self, length: float, half: float, pin: float = 0.16) -> ToolPart:
-        """The fork between shaft and jaws, with its pin."""
+        """Draw the fork between shaft and jaws, with its pin."""
         canvas = Canvas((-0.35, -half - 0.15, length + 0.4, half + 0.15), self.scale)
         outline = [
             (-0.25, -half * 0.85),
@@ -89,16 +94,18 @@ class _Look:
         ]
         canvas.solid(outline, self.steel, 0.22)
         canvas.stripe(box(0.25, length * 0.8, 0.06), (40, 40, 44), 0.08)
-        canvas.solid(disc(length, 0, pin), tuple(int(0.75 * c) for c in self.steel), 0.12, 0.1)
+        canvas.solid(disc(length, 0, pin), _shaded(self.steel, 0.75), 0.12, 0.1)
         canvas.stripe(disc(length, 0, pin * 0.4), (30, 30, 32), 0.06)
-        canvas.solid(disc(0.0, 0, pin), tuple(int(0.8 * c) for c in self.steel), 0.12, 0.1)
+        canvas.solid(disc(0.0, 0, pin), _shaded(self.steel, 0.8), 0.12, 0.1)
         return self.part(canvas)
 
     def jaw(
         self, length: float, outer: Edge, inner: Edge, side: int, dress: Callable[[Canvas], None], bevel: float
     ) -> ToolPart:
-        """One jaw. outer, inner: its edges' distance (units) from the middle line over 0 to 1; side: -1 above, 1 below;
-        dress: cuts and paints it.
+        """Draw one jaw.
+
+        outer, inner: its edges' distance (units) from the middle line over 0 to 1; side: -1 above, 1 below
+        dress: cuts and paints it
         """
         most = max(0.45, float(np.max(np.abs(outer(np.linspace(0, 1, 33))))) + 0.2)
         canvas = Canvas((-0.35, -most, length + 0.15, most), self.scale)

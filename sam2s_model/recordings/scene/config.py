@@ -113,7 +113,8 @@ class SceneConfig:
 
     def _check(self, spec: dataclasses.Field) -> None:
         value, limits = getattr(self, spec.name), spec.metadata
-        wanted = {"int": int, "float": (int, float), "str": str}[str(spec.type)]
+        types: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+        wanted = types[str(spec.type)]
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise SceneError(f"{spec.name} is {value!r}: expected a value of type {spec.type}")
         if limits["choices"] and value not in limits["choices"]:

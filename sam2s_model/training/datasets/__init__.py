@@ -19,12 +19,13 @@ from sam2s_model.training.datasets.values import ClassValues
 from sam2s_model.training.pack import TeacherPack
 
 __all__ = [
-    "BoxRecording", "Still", "TrainingRecording", "mask_lines", "numbered_scene", "open_source", "scene_config", "scene_recording",
+    "BoxRecording", "Still", "TrainingRecording", "mask_lines", "numbered_scene", "open_source", "scene_config",
+    "scene_recording",
 ]  # fmt: skip
 
 
 def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[TrainingRecording] | list[Still]:
-    """Return the recordings of a source, but for those held out; a scene has none, see `numbered_scene`, nor has a store.
+    """Open the recordings of a source, but for those held out; a scene has none, see `numbered_scene`, nor has a store.
 
     classes: rows of the class table
     Raises ConfigError when nothing is left or a name is not there, and SourceError for what cannot be read.

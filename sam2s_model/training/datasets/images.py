@@ -39,23 +39,23 @@ class Still:
         return SELECTIONS if self.has_masks else 1
 
     def frame(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Image (H, W, 3) uint8 RGB and labels (H, W) uint8 of a selection, or None. Raises SourceError."""
+        """Read the image (H, W, 3) uint8 RGB and labels (H, W) uint8 of a selection, or None. Raises SourceError."""
         image = read_rgb(self._path) if self._at is None else _decoded(_video_stills(self._path)[self._at])
         if image is None:
             raise SourceError(f"{self._path} is not a readable image")
-        if not self.has_masks:
+        if self._pack is None or not self.has_masks:
             return image, None
         rng = np.random.default_rng((zlib.crc32(self.name.encode()), index))
         return image, select(rng, self._pack.masks(self.name), image.shape[:2])
 
     def frames(self) -> Iterator[Frame]:
-        """All selections, as the evaluation reads them. Raises SourceError."""
+        """Yield all selections, as the evaluation reads them. Raises SourceError."""
         for index in range(len(self)):
             image, labels = self.frame(index)
             truth = None if labels is None else Truth.of_labels(labels)
             yield Frame(index, FIRST_STAMP_NS + index * FRAME_NS, str(index), image, truth)
 
-    def showing(self, least: float) -> list[int]:
+    def showing(self, min_area: float) -> list[int]:
         """Return the selections, all of which show something that the teacher found."""
         return list(range(len(self))) if self.has_masks else []
 
@@ -97,13 +97,14 @@ def stills(path: str | Path, pack: TeacherPack | None = None, row: int = -1) -> 
     return found
 
 
-def _decoded(jpeg: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+def _decoded(jpeg: np.ndarray) -> np.ndarray | None:
+    image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 @lru_cache(maxsize=4)
 def _video_stills(path: Path) -> list[np.ndarray]:
-    """JPEGs of evenly spread frames, as players show them: a video cannot be read at any place in a bounded time."""
+    """Read evenly spread frames as JPEGs, as players show them: seeking in a video takes an unbounded time."""
     try:
         with av.open(as_file(path)) as container:
             count = sum(1 for _ in container.decode(video=0))

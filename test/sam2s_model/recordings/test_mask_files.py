@@ -77,7 +77,7 @@ def test_alpha(tmp_path, name):
 
 
 def test_pictures_that_were_cut_out(tmp_path):
-    """The camera's image, transparent but for the object: alpha is the mask; a mask of several colours is still one in colour."""
+    """The camera's image, transparent but for the object: alpha is the mask; one of several colours stays in colour."""
     image = np.random.default_rng(0).integers(1, 255, (H, W, 3), np.uint8)
     grey = image[..., :1].repeat(3, axis=2)
     for picture in (image, grey, np.full((H, W, 3), (0, 0, 200), np.uint8)):

@@ -1,4 +1,4 @@
-"""Sources of the evaluation that are no data set: bags of both storages, videos, the scene; masks from a topic or a folder."""
+"""Sources of the evaluation that are no data set: bags, videos, the scene; masks from a topic or a folder."""
 
 from __future__ import annotations
 
@@ -34,9 +34,14 @@ def message(pixels: np.ndarray, stamp: int, compressed: bool = False):
         return make[COMPRESSED](header=header, format="png", data=cv2.imencode(".png", pixels)[1].reshape(-1))
     channels = 1 if pixels.ndim == 2 else 3
     return make[IMAGE](
-        header=header, height=H, width=W, encoding="mono8" if channels == 1 else "bgr8", is_bigendian=0, step=W * channels,
+        header=header,
+        height=H,
+        width=W,
+        encoding="mono8" if channels == 1 else "bgr8",
+        is_bigendian=0,
+        step=W * channels,
         data=pixels.reshape(-1),
-    )  # fmt: skip
+    )
 
 
 def bag(path: Path, storage: StoragePlugin, compressed: bool, masks: bool) -> Path:

@@ -43,7 +43,10 @@ def counted(steps) -> Ledger:
     ([(ONE == 1, BOTH, 2), (EMPTY, TWO, GONE), (EMPTY, BOTH, 4), (ONE == 1, BOTH, 2)], 0, [(4, True)]),
     ([(ONE == 1, BOTH, 2), (EMPTY, TWO, GONE - 1), (EMPTY, BOTH, 4), (ONE == 1, BOTH, 2)], 0, []),
     ([(ONE == 1, BOTH, 2), (EMPTY, TWO, GONE), (EMPTY, BOTH, 4)], 0, [(4, False)]),
-    ([(ONE == 1, ONE, 2), (EMPTY, TWO, GONE), (EMPTY, ONE, 3), (EMPTY, TWO, GONE), (ONE == 1, ONE, 1)], 0, [(3, False), (0, True)]),
+    (
+        [(ONE == 1, ONE, 2), (EMPTY, TWO, GONE), (EMPTY, ONE, 3), (EMPTY, TWO, GONE), (ONE == 1, ONE, 1)],
+        0, [(3, False), (0, True)],
+    ),
     ([(ONE == 1, BOTH, 2), (TWO == 2, TWO, GONE), (TWO == 2, BOTH, 2)], 1, [(2, False)]),
 ])  # fmt: skip
 def test_switches_and_recoveries(steps, switches, recoveries):
@@ -57,6 +60,14 @@ def test_outside_the_field_nothing_counts():
     assert counted([(ONE == 1, labels, 1)]).jf == [1.0] and counted([((ONE == 1) & (labels == 1), labels, 1)]).jf == [
         1.0
     ]
+
+
+def test_where_nothing_is_known_of_an_object_nothing_counts():
+    ledger = Ledger()
+    ledger.add(ONE == 1, Truth({2: TWO == 2}, complete=False), 1)
+    assert ledger.jf == [] and ledger.switches == 0
+    ledger.add(ONE == 1, Truth({2: TWO == 2}), 1)  # it is known not to be there
+    assert ledger.jf == [0.0]
 
 
 @pytest.fixture(scope="module")

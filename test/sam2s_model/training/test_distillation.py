@@ -40,9 +40,16 @@ def teacher(tmp_path_factory):
 
 def config(folder, **changes) -> TrainConfig:
     known = dict(
-        model="sam2s_pico", device="cpu", output=str(folder), data=DATA, phases=(Phase(steps=12),), log_every=4,
-        optimizer=OptimizerConfig(lr=2e-3, warmup=1, clip=1.0), loss=LossConfig(stride=2), prompts=PromptConfig(clicks=0),
-    )  # fmt: skip
+        model="sam2s_pico",
+        device="cpu",
+        output=str(folder),
+        data=DATA,
+        phases=(Phase(steps=12),),
+        log_every=4,
+        optimizer=OptimizerConfig(lr=2e-3, warmup=1, clip=1.0),
+        loss=LossConfig(stride=2),
+        prompts=PromptConfig(clicks=0),
+    )
     return TrainConfig(**{**known, **changes})
 
 

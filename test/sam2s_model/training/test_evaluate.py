@@ -87,8 +87,8 @@ def test_a_class_token_is_scored():
     model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(9.0)
     recording = scene_recording(CONFIG, NANO_CLASSES)
     (score,) = evaluate(model, [recording], policy="fifo", most_frames=4)
-    assert sum(score.said.values()) == pytest.approx(1) and score.frames == 2
-    right = sum(score.said.get(NANO_CLASSES[row], 0) for row in recording.classes.values())
+    assert sum(score.predicted.values()) == pytest.approx(1) and score.frames == 2
+    right = sum(score.predicted.get(NANO_CLASSES[row], 0) for row in recording.classes.values())
     assert 0 <= score.class_accuracy <= right + 1e-9
 
 

@@ -16,11 +16,12 @@ TRUTH = np.zeros((2, 12, 12), bool)
 TRUTH[0, 3:8, 2:9] = TRUTH[1, 0:4, 6:12] = True
 VALID = np.ones((2, 12, 12), bool)
 VALID[1, :, 10:] = False
+DEFAULTS = LossConfig()
 P = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
 
 
 def losses(
-    logits=LOGITS, truth=TRUTH, valid=VALID, config=LossConfig(), iou=None, score=(1.0, -2.0), **more
+    logits=LOGITS, truth=TRUTH, valid=VALID, config=DEFAULTS, iou=None, score=(1.0, -2.0), **more
 ) -> FrameLosses:
     iou = np.full(logits.shape[:2], 0.25, np.float32) if iou is None else iou
     return frame_losses(*map(torch.tensor, (logits, iou, score, truth, valid)), config, **more)

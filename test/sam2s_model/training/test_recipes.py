@@ -1,4 +1,4 @@
-"""Every configuration in config/train and config/teach: its first steps, in its own precision, on less of its own data."""
+"""Every configuration in config/train and config/teach: its first steps, in its precision, on less of its data."""
 
 from __future__ import annotations
 
@@ -81,14 +81,25 @@ def shrunk(recipe: TrainConfig, folder: Path, clip: Path) -> TrainConfig:
             source = dataclasses.replace(source, frames=source.frames or 30)
         sources.append(source)
     data = dataclasses.replace(
-        recipe.data, sources=tuple(sources), size=SIZE, length=min(recipe.data.length, LENGTH), frames=FRAMES, scene_pool=2,
-        workers=min(2, recipe.data.workers), cache_mb=64,
-    )  # fmt: skip
+        recipe.data,
+        sources=tuple(sources),
+        size=SIZE,
+        length=min(recipe.data.length, LENGTH),
+        frames=FRAMES,
+        scene_pool=2,
+        workers=min(2, recipe.data.workers),
+        cache_mb=64,
+    )
     own = recipe.init.startswith("output/")  # what the recipe before it leaves
     return dataclasses.replace(
-        recipe, output=str(folder / "run"), init="package" if own else recipe.init, phases=tuple(map(smaller, recipe.phases)),
-        data=data, log_every=1, evaluation=dataclasses.replace(recipe.evaluation, sources=()),
-    )  # fmt: skip
+        recipe,
+        output=str(folder / "run"),
+        init="package" if own else recipe.init,
+        phases=tuple(map(smaller, recipe.phases)),
+        data=data,
+        log_every=1,
+        evaluation=dataclasses.replace(recipe.evaluation, sources=()),
+    )
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
