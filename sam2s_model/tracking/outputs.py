@@ -38,16 +38,16 @@ class Outputs:
     rejected: Tensor
 
     def merged(self, newer: Outputs) -> Outputs:
-        """These outputs with those of some objects replaced or added; rows ascend by id."""
+        """Replace or add the outputs of some objects; rows ascend by id."""
         ids = sorted({*self.object_ids, *newer.object_ids})
         sources = [(newer if i in newer.object_ids else self) for i in ids]
-        rows = [source.object_ids.index(i) for source, i in zip(sources, ids)]
+        rows = [source.object_ids.index(i) for source, i in zip(sources, ids, strict=True)]
         # rows by their numbers: a list of them would be copied to the device for each tensor, which waits for it
-        parts = zip(*([t[row : row + 1] for t in source.tensors] for source, row in zip(sources, rows)))
-        return Outputs(tuple(ids), *(torch.cat(part) for part in parts))
+        split = [[t[row : row + 1] for t in source.tensors] for source, row in zip(sources, rows, strict=True)]
+        return Outputs(tuple(ids), *(torch.cat(part) for part in zip(*split, strict=True)))
 
     def only(self, object_ids: Sequence[int]) -> Outputs:
-        """The outputs of some of the objects, at least one."""
+        """Keep the outputs of some of the objects, at least one."""
         rows = [self.object_ids.index(object_id) for object_id in object_ids]
         if rows == list(range(len(self.object_ids))):
             return self
@@ -60,7 +60,7 @@ class Outputs:
 
 
 def predictions(rows: Tensor, prompted: bool = False) -> list[Prediction]:
-    """A summary on the host -> what it says of each object."""
+    """Read a summary on the host: one prediction for each object."""
     return [
         Prediction(
             s,
@@ -81,13 +81,13 @@ def _absent(dtype: torch.dtype, device=None) -> Tensor:
 
 
 def gate(logits: Tensor, present: Tensor) -> Tensor:
-    """Mask logits (N, ...) with those of absent objects set to -1024, as published."""
+    """Set the mask logits (N, ...) of absent objects to -1024, as published."""
     present = present.reshape(-1, *[1] * (logits.dim() - 1))
     return torch.where(present, logits, _absent(logits.dtype, device=logits.device))
 
 
 def compose(logits: Tensor, present: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks without overlap at the image's size, through the logits: the greatest one above 0 wins.
+    """Compose one label image at the image's size, without overlap: the object of the greatest logit above 0 wins.
 
     logits: (N, 1, h, w); present: (N,) bool; labels: (N,) uint8; size: (H, W)
     Returns (H, W) uint8, 0 where there is none.

@@ -149,13 +149,14 @@ def _smoothed(last: ObjectHistory, reading: Prediction, *, visible: bool) -> np.
 def _class_of(
     known: TrackedObject, sight: ObjectHistory, head: Sequence[ClassLabel | None], least: float
 ) -> tuple[ClassLabel, float]:
-    """The class of an object on a frame, and how sure it is: 1 from a prompt, NaN for the default."""
+    """Name an object's class on a frame, and how sure it is: 1 from a prompt, NaN for the default."""
     if known.named:
         return known.class_label, 1.0
     if head and sight.classes is not None:
         row = int(np.argmax(sight.classes))
-        if sight.classes[row] >= least and head[row] is not None:
-            return head[row], float(sight.classes[row])
+        class_label = head[row]
+        if sight.classes[row] >= least and class_label is not None:
+            return class_label, float(sight.classes[row])
     return known.class_label, math.nan
 
 
@@ -168,7 +169,7 @@ def _judge(
     size: tuple[int, int],
     config: TrackerConfig,
 ) -> tuple[State, ObjectHistory]:
-    """The state of an object whose mask has an area (px) and a centroid, and what was seen of it up to here.
+    """Judge an object's state from its mask's area (px) and centroid. Returns it with the history up to here.
 
     A mask is SUSPECT as soon as it is implausible, and the object is TRACKED again after some in a row that are
     plausible by a margin. A prompt, or a return that was compared and accepted, needs no confirmation.

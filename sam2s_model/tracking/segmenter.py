@@ -29,6 +29,7 @@ from sam2s_model.tracking.memory import (
     MemoryBank,
     Policy,
     PolicyState,
+    PreviousMask,
     Rows,
     StepTime,
     create_policy,
@@ -80,11 +81,11 @@ class Segmenter:
             self.matches.store.forget(frame)
 
     def save(self, object_ids: Sequence[int]) -> tuple:
-        """What `restore` needs: who is remembered, and a copy of what is remembered of these objects."""
+        """Copy who is remembered, and what is remembered of these objects, for `restore`."""
         return self.bank.save(object_ids), self.matches.store.save() if self.matches else None
 
     def restore(self, saved: tuple) -> None:
-        """Be as at `save`, when only its objects were prompted and tracked and others added since. Allocates nothing."""
+        """Go back to `save`, when only its objects were prompted and tracked, others added. Allocates nothing."""
         bank, frames = saved
         self.bank.restore(bank)
         if self.matches:
@@ -112,16 +113,16 @@ class Segmenter:
             self.bank.clock = None
 
     def clock(self, index: int, time: Tensor, rows: Rows | None = None) -> StepTime:
-        """What a step of some objects, None: of all, that may be captured, is told of the frame `index`.
+        """Describe the frame `index` to a step that may be captured.
 
-        time: (2,) int64, where its index and stamp will be
+        time: (2,) int64, where its index and stamp will be; rows: of the step's objects, None: of all
         """
         view = BankView(self.bank, rows or slice(0, len(self.bank)))
         most = view.most_prompted(index)
-        wanted = ((view.count_prompted(index), most), (view.count_prompted(EVER), most))  # nor is any prompted later
+        wanted = [(view.count_prompted(index), most), (view.count_prompted(EVER), most)]  # nor is any prompted later
         if self.policy.uses_memory:
             window, pointers = self.policy.window, self.policy.pointer_window
-            wanted += (view.count_recent(index, window), window), (view.count_pointers(index, pointers), pointers)
+            wanted += [(view.count_recent(index, window), window), (view.count_pointers(index, pointers), pointers)]
         return StepTime(time[0], time[1], index, most, all((counts == full).all() for counts, full in wanted))
 
     def _track(self, frame: ProcessedFrame, object_ids: Sequence[int], stamp: int | Tensor) -> Outputs:
@@ -149,7 +150,7 @@ class Segmenter:
         else:  # the last mask that was seen stays the prompt
             previous = self.bank.mask(rows, frame.index - 1)
             self.bank.write_mask(rows, frame.index, torch.where(present[:, None, None, None], decoded.logits, previous))
-        if found:
+        if self.matches and found:
             self.matches.remember(view, frame.index, found, outputs.logits, outputs.iou, outputs.present)
         return outputs
 
@@ -181,30 +182,28 @@ class Segmenter:
             if self.matches:
                 self.matches.prompted(view, slot, frame.index, frame.features.coarse, outputs.logits)
         elif self.matches:
-            self._match_prompted(row, frame, outputs.logits)
+            self._match_prompted(self.matches, row, frame, outputs.logits)
         self.bank.write_mask(rows, frame.index, outputs.logits)
         return outputs
 
     def take_over(self, other: Segmenter, newest: ProcessedFrame | None) -> None:
         """Go on with the objects of another policy, which had them on the newest frame; this one's bank is empty."""
-        matched = bool(self.matches and other.matches)
-        notes = (*(self.reid.notes if self.reid else ()), *(self.matches.notes if matched else ()))
+        notes = self.reid.notes if self.reid else ()
+        matched = False
+        if self.matches and other.matches:
+            matched, notes, self.matches.store = True, (*notes, *self.matches.notes), other.matches.store
         self.bank.adopt(other.bank, notes)
-        if matched:
-            self.matches.store = other.matches.store
-        if not len(self.bank):
+        if newest is None or not len(self.bank):
             return
-        view, logits = (
-            BankView(self.bank, slice(0, len(self.bank))),
-            self.bank.mask(slice(0, len(self.bank)), newest.index),
-        )
+        rows = slice(0, len(self.bank))
+        view, logits = BankView(self.bank, rows), self.bank.mask(rows, newest.index)
         if self.policy.uses_memory and not other.policy.uses_memory:
             self._condition_on(newest, logits)
         if self.matches and not matched:
             self.matches.start(view, newest.index, newest.features.coarse, logits)
         if self.matches and not self.policy.uses_memory:
             for row, mask in enumerate(logits.split(1)):
-                self._match_prompted(row, newest, mask)
+                self._match_prompted(self.matches, row, newest, mask)
 
     def _condition_on(self, newest: ProcessedFrame, logits: Tensor) -> None:
         """Take all objects' masks on a frame for prompts."""
@@ -216,21 +215,20 @@ class Segmenter:
         for row in range(len(self.bank)):
             self.bank.write_conditioning(row, newest.index, memory[row], pointers[row])
 
-    def _match_prompted(self, row: int, frame: ProcessedFrame, logits: Tensor) -> None:
+    def _match_prompted(self, matches: Correspondence, row: int, frame: ProcessedFrame, logits: Tensor) -> None:
         """Remember the labels of a prompted frame where nothing else is remembered. logits: (1, 1, h, w)"""
         layout = self.bank.layout
-        nothing = (logits.new_zeros(shape) for shape in ((layout.tokens, layout.memory_dim), layout.dim))
+        nothing = logits.new_zeros(layout.tokens, layout.memory_dim), logits.new_zeros(layout.dim)
         slot = self.bank.write_conditioning(row, frame.index, *nothing)
-        self.matches.prompted(
-            BankView(self.bank, slice(row, row + 1)), slot, frame.index, frame.features.coarse, logits
-        )
+        view = BankView(self.bank, slice(row, row + 1))
+        matches.prompted(view, slot, frame.index, frame.features.coarse, logits)
 
     def predictions(self, outputs: Outputs, prompted: Prompt | None = None) -> list[Prediction]:
-        """The outputs on the host, which waits for the device here."""
+        """Copy the outputs to the host, which waits for the device here."""
         return predictions(self.summary(outputs, prompted).cpu(), prompted is not None)
 
     def summary(self, outputs: Outputs, prompted: Prompt | None = None) -> Tensor:
-        """(N, 5 + K) fp32: all that is said of each object but its mask, as `predictions` takes it."""
+        """Summarise each object but its mask, (N, 5 + K) fp32, as `predictions` takes it."""
         score = outputs.object_logit.sigmoid()
         of_a_person = prompted is not None and (prompted.mask is not None or not self.model.has_object_score)
         if not self._tells_presence or of_a_person:
@@ -248,7 +246,7 @@ class Segmenter:
         return self.model.has_object_score or bool(self.matches)
 
     def _condition(self, frame: ProcessedFrame, view: BankView) -> Conditioned:
-        """The frame's features conditioned on the memories of some rows, where there are any."""
+        """Condition the frame's features on the memories of some rows, where there are any."""
         if not self.policy.uses_memory:
             return Conditioned(self.model.without_memory(frame.features, len(view)), None)
         chosen = self.policy.select(view, frame.index)
@@ -270,31 +268,32 @@ class Segmenter:
         self, features: Tensor, frame: ProcessedFrame, view: BankView, found: Propagated | None
     ) -> tuple[Decoded, Tensor | None]:
         """Decode without a person's prompt, and the candidate masks (N, 3, h, w) for policies that compare them."""
-        if found is not None:
-            return self._decode_matched(features, frame, found), None
+        if self.matches and found is not None:
+            return self._decode_matched(self.matches, features, frame, found), None
         if not self.policy.uses_memory:
             return self._decode_previous(features, frame, view), None
         multimask = self.config.multimask_tracking
         if not self.policy.uses_candidates:
             return self.model.decode(features, frame.features, multimask=multimask, stability=self.stability), None
-        found = self.model.candidates(features, frame.features)
-        chosen = self.policy.choose(view, found.logits[:, 1:], found.iou[:, 1:]) + 1
+        made = self.model.candidates(features, frame.features)
+        chosen = self.policy.choose(view, made.logits[:, 1:], made.iou[:, 1:]) + 1
         if not multimask:
-            stays = (
-                self.stability.stable(found.logits[:, 0])
-                if self.stability
-                else torch.ones_like(chosen, dtype=torch.bool)
-            )
+            everywhere = torch.ones_like(chosen, dtype=torch.bool)
+            stays = self.stability.stable(made.logits[:, 0]) if self.stability else everywhere
             chosen = torch.where(stays, 0, chosen)
-        return found.taken(chosen), found.logits[:, 1:]
+        return made.taken(chosen), made.logits[:, 1:]
 
-    def _decode_matched(self, features: Tensor, frame: ProcessedFrame, found: Propagated) -> Decoded:
+    def _decode_matched(
+        self, matches: Correspondence, features: Tensor, frame: ProcessedFrame, found: Propagated
+    ) -> Decoded:
         """Decode from what was propagated, and from memory where there is one: the mask that both believe in most."""
         own = self.model.candidates(features, frame.features) if self.policy.uses_memory else None
-        return self.matches.decode(features, frame.features, found, own)
+        return matches.decode(features, frame.features, found, own)
 
     def _decode_previous(self, features: Tensor, frame: ProcessedFrame, view: BankView) -> Decoded:
         """Decode from the masks of the frame before, for the policy without memory."""
+        if not isinstance(self.policy, PreviousMask):
+            raise TypeError(f"policy {type(self.policy).__name__} has neither a memory nor prompts of its own")
         corners, dense = self.policy.prompts(self.bank.mask(view.rows, frame.index - 1), self.model.image_size)
         labels = _box_labels(device=corners.device).expand(len(corners), -1)
         return self.model.decode(
@@ -324,12 +323,13 @@ class Segmenter:
 
     def _encoded_points(self, prompt: Prompt, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """(1, P, 2), px of the model input, and (1, P): the box's corners, then the clicks."""
-        points, labels = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
+        points: np.ndarray = np.zeros((0, 2), np.float32)
+        labels: np.ndarray = np.zeros(0, np.int64)
         if prompt.box is not None:
             points, labels = prompt.box.reshape(2, 2), np.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT])
         if prompt.points is not None:
             points = np.concatenate((points, prompt.points))
-            labels = np.concatenate((labels, prompt.point_labels))
+            labels = np.concatenate((labels, np.asarray(prompt.point_labels)))
         scaled = points * (self.model.image_size / np.array(size[::-1])).astype(np.float32)
         return upload(scaled[None], self.model.device), upload(labels[None], self.model.device)
 
@@ -340,9 +340,10 @@ class Segmenter:
         return (F.interpolate(full, size=size, mode="bilinear", antialias=True) >= 0.5).float()
 
     def _present(self, decoded: Decoded, *, told: bool) -> Tensor:
-        """(N,) bool: the published gate, object score > 0; where there is no score or no gate, a mask that is not empty.
+        """Decide which objects are there, (N,) bool, by the published gate: object score > 0; or by masks, not empty.
 
-        told: whether `decoded` has a score: of the decoder's head, if the checkpoint has it, or of correspondences
+        told: whether `decoded` has a score, of the decoder's head or of correspondences; otherwise, and without gating,
+            the mask decides
         """
         if told and self.config.object_score_gating:
             return decoded.object_logit > 0
@@ -357,7 +358,7 @@ class Segmenter:
         scored: Tensor | None = None,
         verdict: Verdict | None = None,
     ) -> Outputs:
-        """scored: presence that decides about the pointer, where it is not the mask's."""
+        """Put the outputs together. scored: presence that decides about the pointer, where it is not the mask's."""
         pointers = self.model.pointer(decoded.token, present if scored is None else scored)
         logits = gate(decoded.logits, present)
         if (class_logits := conditioned.class_logits) is None:
@@ -393,7 +394,10 @@ def _box_labels(device=None) -> Tensor:  # -> (2,)
 
 
 def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: tuple[PolicyState, ...]) -> BankLayout:
-    """The slots that a policy needs. The rings are the same for all policies with memory, so that one can follow another."""
+    """Lay out the slots that a policy needs.
+
+    The rings are the same for all policies with memory, so that one can follow another.
+    """
     h, w = model.grid
     remembers = policy.uses_memory
     # Every frame of the history can be prompted, and then needs what preceded it. One more, because a step that

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -35,7 +36,10 @@ from sam2s_model.tracks import MAX_LABEL, Tracks
 
 @dataclass(frozen=True)
 class PromptResult:
-    """stamp: ns, of the frame the prompts were applied to; object_ids: one for each prompt; tracks: that frame, anew."""
+    """What prompts led to.
+
+    stamp: ns, of the frame the prompts were applied to; object_ids: one for each prompt; tracks: that frame, anew
+    """
 
     stamp: int
     object_ids: tuple[int, ...]
@@ -45,7 +49,9 @@ class PromptResult:
 class Tracker:
     """Track objects through a stream of images.
 
-    model: from `checkpoint.load_model`; policy: a name of `memory.POLICIES`, or "auto": fifo, or what the checkpoint was made for
+    model: from `checkpoint.load_model`
+    policy: a name of `memory.POLICIES`, or "auto": fifo, or what the checkpoint was made for
+    config: the options, None for the defaults; label_set: the classes that objects may have
     first_id: the first object id to give, so that a tracker that follows another gives no id twice
     Raises ConfigError when the checkpoint cannot run the policy.
     """
@@ -54,10 +60,11 @@ class Tracker:
         self,
         model: Sam2Model,
         policy: str = "auto",
-        config: TrackerConfig = TrackerConfig(),
+        config: TrackerConfig | None = None,
         label_set: LabelSet = GENERIC,
         first_id: int = 1,
     ):
+        config = config or TrackerConfig()
         self.model = model
         self.policy_name = choose_policy(policy, model.has_memory, model.config)
         self.config = config
@@ -103,8 +110,8 @@ class Tracker:
         """Track all objects into the next frame.
 
         stamp: ns, greater than the previous; image: (H, W, 3) uint8 RGB, of the size of the frames before
-        following: the array that the next step will be given, where it is there already and stays as it is: a GPU begins
-            with it while it tracks. Of another one, that was for nothing
+        following: the array that the next step will be given, where it is there already and stays as it is: a GPU
+            begins with it while it tracks. Ignored if the next step gets a different array
         Raises StampError or ImageError; the tracker is then as it was.
         """
         newest = self._history.newest
@@ -120,17 +127,17 @@ class Tracker:
         try:
             fits = following is not None and (following.shape, following.dtype) == (image.shape, image.dtype)
             outputs, label_map = self._track_all(frame, newest, following if fits else None)
-            self._describe(frame, label_map)
+            tracks = self._describe(frame, label_map)
         except BaseException:
             self._segmenter.forget(frame.index)
             raise
         self._history.append(frame)
         self._outputs = outputs
-        return frame.tracks
+        return tracks
 
     @for_inference
     def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> PromptResult:
-        """Start, correct or name objects on the newest frame, or on one of the `prompt_history` frames that are remembered.
+        """Start, correct or name objects on the newest frame, or on a remembered one (`prompt_history`).
 
         All prompts take effect, or none. What a prompt on an earlier frame changes is propagated to the newest: the
         objects are then as if it had come in time.
@@ -144,7 +151,7 @@ class Tracker:
         later = self._history.since(frame)[1:]
         with self._all_or_nothing([frame, *later], [p.object_id for p in prompts if p.object_id]):
             ids = [p.object_id or self._new_object() for p in prompts]
-            for object_id, prompt, class_label in zip(ids, prompts, class_labels):
+            for object_id, prompt, class_label in zip(ids, prompts, class_labels, strict=True):
                 if class_label is not None:
                     self._objects[object_id] = replace(self._objects[object_id], class_label=class_label, named=True)
                 if prompt.only_names:
@@ -154,13 +161,16 @@ class Tracker:
                 if not later:
                     self._outputs = self._outputs.merged(outputs) if self._outputs else outputs
             self.revision += 1
-            self._describe(frame)
-            self._propagate(frame, later, [i for i, prompt in zip(ids, prompts) if not prompt.only_names])
-        return PromptResult(frame.stamp, tuple(ids), frame.tracks)
+            tracks = self._describe(frame)
+            self._propagate(frame, later, [i for i, prompt in zip(ids, prompts, strict=True) if not prompt.only_names])
+        return PromptResult(frame.stamp, tuple(ids), tracks)
 
     @for_inference
     def remove(self, object_ids: Sequence[int]) -> Tracks | None:
-        """Stop tracking objects; returns the newest frame without them. Raises RequestError; nothing is changed then."""
+        """Stop tracking objects. Returns the newest frame without them, None before the first frame.
+
+        Raises RequestError; nothing is changed then.
+        """
         if not len(object_ids):
             raise RequestError(ErrorCode.EMPTY_REQUEST, "no object ids were given: expected at least one")
         for object_id in object_ids:
@@ -215,16 +225,17 @@ class Tracker:
 
     @for_inference
     def prepare(self) -> None:
-        """Do now what the next step would stop for: capture CUDA graphs, some 50 to 400 ms in which the GPU does nothing else.
+        """Do now what the next step would stop for: capture CUDA graphs.
 
-        For a caller with nothing else to do, after a step. Once it was called, steps leave captures to it as long as they can.
+        That takes some 50 to 400 ms in which the GPU does nothing else. For a caller with nothing else to do, after a
+        step. Once it was called, steps leave captures to it as long as they can.
         Raises torch.OutOfMemoryError; the tracker is as it was.
         """
         if self._graphed and self._history.newest:
             self._graphed.prepare(self._segmenter, self._history.newest, self.config.fill_holes)
 
     def memory_bytes(self) -> int:
-        """Bytes on the device that depend on the stream: the bank and the features of the remembered frames.
+        """Count the bytes on the device that depend on the stream: bank and features of the remembered frames.
 
         capacity x `BankLayout.bytes_per_object` + (`prompt_history` + 1) x `ImageFeatures.memory_bytes`, where the
         capacity is the power of two that holds the most objects there were.
@@ -232,7 +243,7 @@ class Tracker:
         return self._segmenter.memory_bytes() + self._history.memory_bytes()
 
     def bytes_per_object(self, element_size: int = 0) -> int:
-        """Bytes of one object's row of the bank; of one whose numbers take `element_size` bytes, 0: the model's own."""
+        """Count the bytes of an object's row of the bank, with numbers of `element_size` bytes, 0: the model's own."""
         return self._segmenter.bank.layout.bytes_per_object(element_size or self.model.no_mem_embed.element_size())
 
     @property
@@ -293,7 +304,7 @@ class Tracker:
         outputs, predictions, label_map = self._graphed.track(
             self._segmenter, frame, labels, self.config.fill_holes, following
         )
-        frame.predictions.update(zip(ids, predictions))
+        frame.predictions.update(zip(ids, predictions, strict=True))
         return outputs, label_map
 
     def _track(
@@ -304,7 +315,7 @@ class Tracker:
         if not object_ids:
             return None
         outputs = self._segmenter.track(frame, list(object_ids))
-        frame.predictions.update(zip(object_ids, self._segmenter.predictions(outputs)))
+        frame.predictions.update(zip(object_ids, self._segmenter.predictions(outputs), strict=True))
         return outputs
 
     def _propagate(self, frame: ProcessedFrame, later: Sequence[ProcessedFrame], object_ids: Sequence[int]) -> None:
@@ -313,7 +324,8 @@ class Tracker:
             object_ids = self._segmenter.bank.ids
         if not later:
             return
-        there, tracked = set(frame.predictions), []
+        there = set(frame.predictions)
+        tracked: list[tuple[list[int], Outputs | None]] = []
         for following in later:  # all of it is queued before the first result is waited for
             free = [i for i in object_ids if not (i in following.predictions and following.predictions[i].prompted)]
             free = [i for i in free if i in there]
@@ -321,7 +333,7 @@ class Tracker:
             there = {*following.predictions, *free}
         self._read(later, tracked)
         maps = self._label_maps(later)
-        for previous, following, label_map in zip([frame, *later], later, maps):
+        for (previous, following), label_map in zip(pairwise([frame, *later]), maps, strict=True):
             following.before = previous.histories
             self._describe(following, label_map)
         newest = tracked[-1][1]
@@ -330,44 +342,50 @@ class Tracker:
             self._outputs = newest.only(self.object_ids)
 
     def _track_again(self, frame: ProcessedFrame, object_ids: list[int]) -> Outputs:
-        """Track some objects into a frame that was tracked before: captured, as steps are, where their rows follow one another."""
+        """Track some objects into a frame that was tracked before.
+
+        That is captured, as steps are, where the objects' rows follow one another.
+        """
         segmenter = self._segmenter
-        captured = self._graphed and not (segmenter.matches or torch.are_deterministic_algorithms_enabled())
-        if captured and isinstance(segmenter.bank.rows(object_ids), slice):
+        plain = segmenter.matches or torch.are_deterministic_algorithms_enabled()
+        if self._graphed and not plain and isinstance(segmenter.bank.rows(object_ids), slice):
             return self._graphed.track_again(segmenter, frame, object_ids)
         return segmenter.track(frame, object_ids)
 
     def _read(self, frames: Sequence[ProcessedFrame], tracked: Sequence[tuple[list[int], Outputs | None]]) -> None:
-        """Take down what was said of the objects that were tracked into some frames, waiting for the device once."""
+        """Copy the predictions of the objects that were tracked into some frames, waiting for the device once."""
         summaries = [self._segmenter.summary(outputs) for _, outputs in tracked if outputs]
         if not summaries:
             return
         rows = iter(predictions(torch.cat(summaries).cpu()))
-        for frame, (ids, outputs) in zip(frames, tracked):
+        for frame, (ids, outputs) in zip(frames, tracked, strict=True):
             if outputs:
                 frame.predictions.update((i, next(rows)) for i in ids)
 
     def _label_maps(self, frames: Sequence[ProcessedFrame]) -> list[np.ndarray]:
-        """The label images of some frames of one size, waiting for the device once."""
+        """Compose the label images of some frames of one size, waiting for the device once."""
         of_frames = [[i for i in self._segmenter.bank.ids if i in frame.predictions] for frame in frames]
-        composed = [self._composed(frame, ids) for frame, ids in zip(frames, of_frames) if ids]
+        composed = [self._composed(frame, ids) for frame, ids in zip(frames, of_frames, strict=True) if ids]
         rows = iter(torch.stack(composed).cpu().numpy() if composed else ())
-        return [next(rows).copy() if ids else np.zeros(frame.size, np.uint8) for frame, ids in zip(frames, of_frames)]
+        return [
+            next(rows).copy() if ids else np.zeros(frame.size, np.uint8)
+            for frame, ids in zip(frames, of_frames, strict=True)
+        ]
 
     def _label_map(self, frame: ProcessedFrame, object_ids: Sequence[int]) -> np.ndarray:
-        """(H, W) uint8, composed of the masks that are remembered of a frame."""
+        """Compose a label image (H, W) uint8 from the masks that are remembered of a frame."""
         return self._composed(frame, object_ids).cpu().numpy() if object_ids else np.zeros(frame.size, np.uint8)
 
     def _composed(self, frame: ProcessedFrame, object_ids: Sequence[int]) -> Tensor:
-        """The same on the device, for at least one object."""
+        """Compose it on the device, for at least one object."""
         bank = self._segmenter.bank
         logits = fill_holes(bank.mask(bank.rows(object_ids), frame.index), self.config.fill_holes)
         told = [[frame.predictions[i].present for i in object_ids], [self._objects[i].label for i in object_ids]]
         present, labels = upload(np.array(told, np.uint8), logits.device)
         return compose(logits, present.view(torch.bool), labels, frame.size)
 
-    def _describe(self, frame: ProcessedFrame, label_map: np.ndarray | None = None) -> None:
-        """What is to be said of a frame; label_map: of all its objects, where that is known."""
+    def _describe(self, frame: ProcessedFrame, label_map: np.ndarray | None = None) -> Tracks:
+        """Compute a frame's tracks and histories. label_map: of all its objects, None to compose it."""
         ids = [i for i in self._segmenter.bank.ids if i in frame.predictions]
         if label_map is None:
             label_map = self._label_map(frame, ids)
@@ -383,11 +401,12 @@ class Tracker:
             self.revision,
             self._head,
         )
+        return frame.tracks
 
     # ---- requests
 
     def _check_prompts(self, prompts: Sequence[Prompt]) -> list[ClassLabel | None]:
-        """The class that each prompt gives, or None. Raises RequestError."""
+        """Check the prompts of a request. Returns the class that each gives, or None. Raises RequestError."""
         if not prompts:
             raise RequestError(ErrorCode.EMPTY_REQUEST, "no prompts were given: expected at least one")
         corrected = [p.object_id for p in prompts if p.object_id]
@@ -428,7 +447,7 @@ class Tracker:
             yield
         except BaseException:
             self._segmenter.restore(memory)
-            for frame, saved in zip(frames, kept):
+            for frame, saved in zip(frames, kept, strict=True):
                 frame.restore(saved)
             self._objects, self._next_id, self.revision, self._outputs = objects, next_id, revision, outputs
             raise

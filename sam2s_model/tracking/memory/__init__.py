@@ -1,4 +1,4 @@
-"""What is remembered of each object: a bank of fixed size, and one small object a policy that decides about its slots."""
+"""What is remembered of each object: a bank of fixed size, and a small policy object that decides about its slots."""
 
 from __future__ import annotations
 
@@ -115,6 +115,9 @@ def choose_policy(name: str, has_memory: bool, model: ModelConfig) -> str:
     return name
 
 
-def create_policy(name: str, model: ModelConfig, options: TrackerConfig = TrackerConfig()) -> Policy:
-    """The policy of a name in `POLICIES`, as the options say. Raises ConfigError when the model lacks a part it needs."""
-    return POLICIES[name](model, options)
+def create_policy(name: str, model: ModelConfig, options: TrackerConfig | None = None) -> Policy:
+    """Create the policy of a name in `POLICIES`. Raises ConfigError when the model lacks a part it needs.
+
+    options: of the tracker, None for the defaults
+    """
+    return POLICIES[name](model, options or TrackerConfig())

@@ -20,7 +20,7 @@ from sam2s_model.tracking.memory.layout import BankLayout, PolicyState
 EMPTY = -1  # frame index of a slot that holds nothing
 
 Rows = slice | list[int]
-"""Which objects: rows that follow one another as a slice, which copies nothing and waits for no device, or a list of rows."""
+"""Which objects: a slice of rows that follow one another, which copies nothing and waits for no device, or a list."""
 
 
 class MemoryBank:
@@ -56,11 +56,11 @@ class MemoryBank:
         return [self.known, self.known_pointers, self.mask_frames, *tensors]
 
     def row(self, object_id: int) -> int:
-        """Raises ValueError for an id that is not in the bank."""
+        """Find an object's row. Raises ValueError for an id that is not in the bank."""
         return self.ids.index(object_id)
 
     def rows(self, object_ids: Sequence[int]) -> Rows:
-        """The rows of some objects, in their order."""
+        """Find the rows of some objects, in their order."""
         rows = [self.row(i) for i in object_ids]
         follow = bool(rows) and rows == list(range(rows[0], rows[0] + len(rows)))
         return slice(rows[0], rows[0] + len(rows)) if follow else rows
@@ -96,7 +96,7 @@ class MemoryBank:
         self.ids.clear()
 
     def save(self, object_ids: Sequence[int]) -> Saved:
-        """A copy of who is in the bank and of these objects' rows, for `restore`."""
+        """Copy who is in the bank and these objects' rows, for `restore`."""
         rows = [self.row(i) for i in object_ids]
         copies = [
             [s[row].copy() if isinstance(s, np.ndarray) else s[row].clone() for row in rows] for s in self._stores
@@ -104,16 +104,17 @@ class MemoryBank:
         return Saved(list(self.ids), rows, copies)
 
     def restore(self, saved: Saved) -> None:
-        """Be as at `save`, when only its objects were written to and others added since. Allocates nothing."""
+        """Go back to `save`, when only its objects were written to and others added since. Allocates nothing."""
         self.ids[:] = saved.ids
-        for store, copy in zip(self._stores, saved.copies):
-            for row, values in zip(saved.rows, copy):
+        for store, copy in zip(self._stores, saved.copies, strict=True):
+            for row, values in zip(saved.rows, copy, strict=True):
                 store[row] = values
 
     def adopt(self, other: MemoryBank, notes: Sequence[PolicyState]) -> None:
         """Take over another bank's objects: prompted frames, rings, masks and some notes, not what its policy kept.
 
-        Of the other bank's slots of each kind there are as many as here, or memories are of another kind and stay there.
+        Of the other bank's slots of each kind there are as many as here, or memories are of another kind and stay
+        there.
         """
         for object_id in other.ids:
             self.add(object_id)
@@ -122,18 +123,21 @@ class MemoryBank:
         for note in notes:
             self.notes[note.name][:n] = other.notes[note.name][:n]
         if source.recent and own.recent:
-            both = own.conditioning + own.recent
-            for mine, theirs in ((self.spatial, other.spatial), (self.frames, other.frames), (self.known, other.known)):
-                mine[:n, :both] = theirs[:n, :both]
-            both = own.conditioning + own.recent_pointers
-            pairs = ((self.pointers, other.pointers), (self.pointer_frames, other.pointer_frames))
-            for mine, theirs in (*pairs, (self.known_pointers, other.known_pointers)):
-                mine[:n, :both] = theirs[:n, :both]
+            spatial, pointers = own.conditioning + own.recent, own.conditioning + own.recent_pointers
+            self.spatial[:n, :spatial] = other.spatial[:n, :spatial]
+            self.frames[:n, :spatial] = other.frames[:n, :spatial]
+            self.known[:n, :spatial] = other.known[:n, :spatial]
+            self.pointers[:n, :pointers] = other.pointers[:n, :pointers]
+            self.pointer_frames[:n, :pointers] = other.pointer_frames[:n, :pointers]
+            self.known_pointers[:n, :pointers] = other.known_pointers[:n, :pointers]
 
     # ---- what is remembered of every frame
 
     def write_recent(self, rows: Rows, frame: int, spatial: Tensor, pointers: Tensor) -> None:
-        """Remember one frame of N objects, in place of their oldest. spatial (N, tokens, memory_dim), pointers (N, dim)."""
+        """Remember one frame of N objects, in place of their oldest.
+
+        spatial: (N, tokens, memory_dim); pointers: (N, dim)
+        """
         layout, time = self.layout, self.time(frame).expand(len(spatial))
         for values, frames, ring, new in (
             (self.spatial, self.frames, layout.recent, spatial),
@@ -144,9 +148,10 @@ class MemoryBank:
         self._know_recent(rows, frame)
 
     def write_conditioning(self, row: int, frame: int, spatial: Tensor, pointer: Tensor) -> int:
-        """Remember a prompted frame of one object: the first stays, the oldest of the others gives way. Returns its slot.
+        """Remember a prompted frame of one object: the first stays, the oldest of the others gives way.
 
-        spatial (tokens, memory_dim), pointer (dim,). The same frame as a recent memory is forgotten: it is this one now.
+        spatial: (tokens, memory_dim); pointer: (dim,). The same frame as a recent memory is forgotten: it is this one
+        now. Returns its slot.
         """
         layout = self.layout
         slot = self._conditioning_slot(row, frame)
@@ -169,7 +174,7 @@ class MemoryBank:
         self.mask_frames[rows, frame % self.layout.masks] = frame
 
     def mask(self, rows: Rows, frame: int) -> Tensor:
-        """(N, 1, h, w): the mask logits of a frame. Raises ValueError when an object has none there."""
+        """Read the mask logits of a frame, (N, 1, h, w). Raises ValueError when an object has none there."""
         if not self.has_mask(rows, frame):
             raise ValueError(f"there are no masks of frame {frame}: {self.mask_frames[rows].tolist()} are remembered")
         if self.clock is None:
@@ -177,7 +182,7 @@ class MemoryBank:
         return self.logits[rows].index_select(1, self.clock.slot(frame, self.layout.masks))
 
     def has_mask(self, rows: Rows, frame: int) -> bool:
-        """Whether each of the objects has a mask on the frame."""
+        """Tell whether each of the objects has a mask on the frame."""
         return bool((self.mask_frames[rows, frame % self.layout.masks] == frame).all())
 
     def forget(self, frame: int) -> None:
@@ -187,12 +192,12 @@ class MemoryBank:
         """
         layout, n = self.layout, len(self)
         rings = ((self.spatial, self.frames, self.known), (self.pointers, self.pointer_frames, self.known_pointers))
-        for (values, frames, known), ring in zip(rings, (layout.recent, layout.recent_pointers)):
+        for (values, frames, known), ring in zip(rings, (layout.recent, layout.recent_pointers), strict=True):
             if ring:
                 slot = layout.conditioning + frame % ring
                 values[:n, slot], frames[:n, slot], known[:n, slot] = 0, EMPTY, EMPTY
         self.mask_frames[:n, frame % layout.masks] = EMPTY
-        for (values, frames, _), kept in zip(rings, (layout.kept_columns, layout.kept_pointers)):
+        for (values, frames, _), kept in zip(rings, (layout.kept_columns, layout.kept_pointers), strict=True):
             of_it = frames[:n, kept] >= frame
             values[:n, kept][of_it] = 0
             frames[:n, kept][of_it] = EMPTY
@@ -200,7 +205,7 @@ class MemoryBank:
     # ---- time
 
     def time(self, frame: int) -> Tensor:
-        """0-d int64: a frame's index on the device."""
+        """Put a frame's index on the device, 0-d int64."""
         if self.clock is not None:
             return self.clock.of(frame)
         return torch.full((), frame, dtype=torch.int64, device=self.device)
@@ -239,7 +244,7 @@ class MemoryBank:
             self.notes[note.name][rows] = note.initial
 
     def memory_bytes(self) -> int:
-        """Bytes allocated on the device: capacity x `BankLayout.bytes_per_object`."""
+        """Count the bytes allocated on the device: capacity x `BankLayout.bytes_per_object`."""
         return sum(store.numel() * store.element_size() for store in self._stores if isinstance(store, Tensor))
 
     def _conditioning_slot(self, row: int, frame: int) -> int:
@@ -278,7 +283,7 @@ class MemoryBank:
             )
         )
         if old is not None:
-            for target, source in zip(self._stores, old):
+            for target, source in zip(self._stores, old, strict=True):
                 target[:n] = source[:n]
 
 

@@ -1,4 +1,4 @@
-"""Distractor-aware memory: DAM4SAM (arXiv 2411.17576 sec. 3): remember for long how the object differs from look-alikes."""
+"""Distractor-aware memory: DAM4SAM (arXiv 2411.17576 sec. 3): remember how the object differs from look-alikes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sam2s_model.tracking.memory.view import BankView
 class DistractorAware(Policy):
     """The prompted frames, distractor frames that are treated like them, and the newest frames with the object.
 
-    A frame becomes a distractor frame when its predicted IoU is above `min_iou`, its area within `area_tolerance` of the
-    median of the last `areas`, more than `interval` frames have passed since the last one or the last prompt, and the
-    box of its mask has an IoU of at most `max_box_iou` with the box of the mask and the largest alternative together.
+    A frame becomes a distractor frame when its predicted IoU is above `min_iou`, its area is within `area_tolerance` of
+    the median of the last `areas`, more than `interval` frames have passed since the last one or the last prompt, and
+    the box of its mask has an IoU of at most `max_box_iou` with that of the mask and the largest alternative together.
     The alternative is what another candidate has more, without specks (an opening by 3 x 3, where the published code
     looks for connected components on the host). The newest `distractors` are kept; published: all.
 
@@ -82,22 +82,25 @@ class DistractorAware(Policy):
         return (view.time(evidence.frame) % self.areas).expand_as(view.index)
 
     def _alternative_iou(self, evidence: Evidence) -> Tensor:
-        """(N,): IoU of the mask's box with that of the mask and the largest alternative."""
+        """Compute (N,) IoUs of the mask's box with that of the mask and the largest alternative."""
         taken = evidence.logits > 0
-        more = _opened((evidence.candidates > 0) & ~taken)
+        more = _opened((evidence.choices > 0) & ~taken)
         largest = more.flatten(2).sum(2).argmax(1)
         together = taken[:, 0] | more.take_along_dim(largest[:, None, None, None], dim=1)[:, 0]
         return box_iou(boxes(taken[:, 0]), boxes(together))
 
 
 def _median(values: Tensor) -> Tensor:
-    """(N, K), NaN where there is none -> (N,): the lower median of those there are. torch's own has no deterministic form on CUDA."""
+    """Take the lower median (N,) of (N, K) values, NaN where there is none.
+
+    torch's own median has no deterministic form on CUDA.
+    """
     ordered = values.sort(dim=1).values  # NaN comes last
     middle = (values.isfinite().sum(1, keepdim=True) - 1).clamp(min=0) // 2
     return ordered.gather(1, middle)[:, 0]
 
 
 def _opened(masks: Tensor) -> Tensor:
-    """(N, K, h, w) bool, without what is narrower than 3 px."""
+    """Remove from masks (N, K, h, w) bool what is narrower than 3 px."""
     outside = F.max_pool2d((~masks).float(), 3, stride=1, padding=1)
     return F.max_pool2d(1 - outside, 3, stride=1, padding=1) > 0

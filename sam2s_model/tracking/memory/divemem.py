@@ -20,8 +20,8 @@ class DiveMem(Policy):
 
     Frames with the object and a predicted IoU above `min_iou` are candidates. When there are `buffer` of them, the one
     whose image is least like that of the newest long-term frame (of the first prompted one if there is none) becomes a
-    long-term frame, in place of the oldest, and the others are forgotten. Likeness is the cosine of image features; here
-    of a 4 x 4 grid of their means (`Evidence.signature`), since the paper does not say over what.
+    long-term frame, in place of the oldest, and the others are forgotten. Likeness is the cosine of image features;
+    here of a 4 x 4 grid of their means (`Evidence.signature`), since the paper does not say over what.
 
     Frames without the object stay in the short window: the paper credits that for much of its lead over policies
     without training. A long-term frame that is still in the short window is attended to once, as training has it.

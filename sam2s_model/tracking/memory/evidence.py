@@ -33,6 +33,11 @@ class Evidence:
     features: Tensor
     candidates: Tensor | None = None
 
+    @property
+    def choices(self) -> Tensor:
+        """(N, K, h, w) logits of the masks to choose from; of the mask alone where there are no candidates."""
+        return self.logits if self.candidates is None else self.candidates
+
     @cached_property
     def area(self) -> Tensor:
         """(N,) fp32: pixels of the low-resolution mask."""
@@ -50,19 +55,19 @@ class Evidence:
 
 
 def signature(features: Tensor) -> Tensor:
-    """(1, dim, h, w) image features -> (1, SIGNATURE_GRID^2 dim) of length 1: each place counts as much as the others."""
+    """Shorten image features (1, dim, h, w) to (1, SIGNATURE_GRID^2 dim) of length 1; all places count alike."""
     places = F.normalize(F.adaptive_avg_pool2d(features.float(), SIGNATURE_GRID), dim=1)
     return places.flatten(1) / SIGNATURE_GRID
 
 
 def boxes(masks: Tensor) -> Tensor:
-    """(..., h, w) bool -> (..., 4) fp32 x0 y0 x1 y1 in cells, x1 and y1 exclusive; zero for an empty mask."""
+    """Box masks (..., h, w) bool: (..., 4) fp32 x0 y0 x1 y1 in cells, x1 and y1 exclusive; zero for an empty mask."""
     (x0, x1), (y0, y1) = _extent(masks.any(-2)), _extent(masks.any(-1))
     return torch.stack((x0, y0, x1, y1), dim=-1)
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes (..., 4); 0 where both are empty."""
+    """Compute the intersection over union of boxes (..., 4); 0 where both are empty."""
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     shared = (high - low).clamp(min=0).prod(-1)
     total = _box_area(a) + _box_area(b) - shared

@@ -34,7 +34,7 @@ class MemorySubset:
     allowed: Tensor | None
 
     def taken(self, places: Tensor) -> MemorySubset:
-        """Of each object's K memories the ones at places (N, k)."""
+        """Take each object's memories at places (N, k)."""
         allowed = None if self.allowed is None else self.allowed.gather(1, places)
         return MemorySubset(self.columns.gather(1, places), self.codes.gather(1, places), allowed)
 
@@ -44,7 +44,7 @@ class Selection:
     """What N objects attend to on a frame.
 
     spatial: memories; short: those that a second, short-term attention sees, for models that have one
-    pointer_columns: (N, P), ages: (N, P) frames since each, as a float; pointer_allowed: as in `Part`
+    pointer_columns: (N, P), ages: (N, P) frames since each, as a float; pointer_allowed: as in `MemorySubset`
     """
 
     spatial: MemorySubset
@@ -60,7 +60,7 @@ class Selection:
         if parts == (None, None):
             return None
         columns = (self.spatial.columns, self.pointer_columns)
-        full = [torch.ones_like(c, dtype=torch.bool) if a is None else a for a, c in zip(parts, columns)]
+        full = [torch.ones_like(c, dtype=torch.bool) if a is None else a for a, c in zip(parts, columns, strict=True)]
         return torch.cat(full, dim=1)
 
 
@@ -68,10 +68,10 @@ class Pruning(Protocol):
     """Which memories of the short window are left out when a frame is attended to. Nothing is evicted by it."""
 
     def most_frames(self, window: int) -> int:
-        """Most memories of a window of that many frames that are left."""
+        """Say how many memories of a window of that many frames are left at most."""
 
     def prune(self, view: BankView, window: MemorySubset, prompted: MemorySubset) -> MemorySubset:
-        """What is left of a window, with the prompted frames to compare with."""
+        """Leave memories out of a window. prompted: the prompted frames, to compare with."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,12 @@ class Policy:
         return self.pruning.most_frames(self.window) if self.pruning else self.window
 
     def select(self, view: BankView, now: int) -> Selection:
-        """What to attend to on frame `now`."""
+        """Choose what to attend to on frame `now`."""
         prompted = self.prompted_frames(view, now)
         return self.selection(view, now, prompted, self.pruned_window(view, now, prompted))
 
     def choose(self, view: BankView, candidates: Tensor, predicted_iou: Tensor) -> Tensor:
-        """(N,): which of the masks, logits (N, K, h, w), is each object's. Only asked of policies with `uses_candidates`."""
+        """Choose each object's mask (N,) from candidates, logits (N, K, h, w). Only asked with `uses_candidates`."""
         return predicted_iou.argmax(1)
 
     def remember(self, view: BankView, evidence: Evidence) -> None:
@@ -141,7 +141,7 @@ class Policy:
     # ---- what policies are made of
 
     def prompted_frames(self, view: BankView, now: int) -> MemorySubset:
-        """All prompted frames before `now`."""
+        """Choose all prompted frames before `now`."""
         if view.complete:
             columns = view.numbers(0, view.most_prompted(now))
             return MemorySubset(columns, view.codes(self.prompted_code, columns.shape[1]), None)
@@ -151,12 +151,12 @@ class Policy:
         return MemorySubset(columns, torch.full_like(columns, self.prompted_code), allowed)
 
     def pruned_window(self, view: BankView, now: int, prompted: MemorySubset) -> MemorySubset:
-        """The short window, or what its pruning leaves of it."""
+        """Choose the short window, or what its pruning leaves of it."""
         part = self.short_window(view, now, self.window)
         return self.pruning.prune(view, part, prompted) if self.pruning else part
 
     def short_window(self, view: BankView, now: int, window: int) -> MemorySubset:
-        """The newest frames, at most `window` old; their codes are their ages."""
+        """Choose the newest frames, at most `window` old; their codes are their ages."""
         if view.complete:
             ring = view.layout.columns("recent")
             return MemorySubset(
@@ -170,7 +170,7 @@ class Policy:
         return MemorySubset(columns + view.layout.columns("recent").start, codes, allowed)
 
     def kept_frames(self, view: BankView, name: str, order: Tensor, most: int, codes: Tensor | int) -> MemorySubset:
-        """Kept slots of a kind, for each object those with the greatest order (N, slots), where it is not negative.
+        """Choose kept slots of a kind: each object's of the greatest order (N, slots), where it is not negative.
 
         most: how many at most; codes: one, or (most,) by their place in the order
         """
@@ -182,7 +182,7 @@ class Policy:
         )
 
     def newest_and_kept(self, view: BankView, now: int, name: str) -> tuple[MemorySubset, MemorySubset]:
-        """A window of the frame before, whatever it shows, and of the newest older ones of a kind, coded by their order."""
+        """Choose the frame before, whatever it shows, and the newest older ones of a kind, coded by their order."""
         newest = self.short_window(view, now, 1)
         frames = view.frames(name)
         order = torch.where(view.time(now) - frames > 1, frames, EMPTY)
@@ -193,7 +193,7 @@ class Policy:
     def selection(
         self, view: BankView, now: int, *parts: MemorySubset, pointed: MemorySubset | None = None
     ) -> Selection:
-        """Some memories, with the pointers of the prompted and of the newest frames.
+        """Attend to some memories, with the pointers of the prompted and of the newest frames.
 
         pointed: kept memories whose pointers are attended to as well, once they are older than those
         """
@@ -201,12 +201,14 @@ class Policy:
         if pointed is not None:
             ages = view.time(now) - view.bank.frames[view.index[:, None], pointed.columns]
             places = pointed.columns - layout.kept_columns.start + layout.kept_pointers.start
-            older = pointed.allowed & (ages > self.pointer_window)
+            older = ages > self.pointer_window
+            if pointed.allowed is not None:
+                older = pointed.allowed & older
             pointers = _joined((pointers, MemorySubset(places, ages.float(), older)))
         return Selection(_joined(parts), pointers.columns, pointers.codes, pointers.allowed)
 
     def _pointers(self, view: BankView, now: int) -> MemorySubset:
-        """Pointers of the prompted and of the newest frames, coded by their ages, as floats."""
+        """Choose the pointers of the prompted and of the newest frames, coded by their ages, as floats."""
         layout = view.layout
         if view.complete:
             most, window = view.most_prompted(now), self.pointer_window

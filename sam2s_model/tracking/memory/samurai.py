@@ -1,4 +1,4 @@
-"""Motion-aware memory: SAMURAI (arXiv 2411.11922 sec. 4): a Kalman filter helps to choose masks and what to remember."""
+"""Motion-aware memory: SAMURAI (arXiv 2411.11922 sec. 4): a Kalman filter helps to choose masks and memories."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Samurai(Policy):
         followed = seen & (evidence.predicted_iou > self.stable_iou)
         begins = seen & (stable == 0)
         states = kalman.start(evidence.box), kalman.update(mean, covariance, evidence.box), (mean, covariance)
-        for name, started, updated, predicted in zip(("mean", "covariance"), *states):
+        for name, started, updated, predicted in zip(("mean", "covariance"), *states, strict=True):
             value = torch.where(followed[:, None, None], updated, predicted)
             view.write_note(name, torch.where(begins[:, None, None], started, value))
         view.write_note("stable", torch.where(followed | begins, stable + 1, 0))

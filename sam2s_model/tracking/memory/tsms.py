@@ -16,10 +16,11 @@ from sam2s_model.tracking.memory.view import BankView
 class SplitHalfPruning:
     """Leave out one memory of each half, the one that is most like the memory at its end.
 
-    With M = [first prompted, oldest .. newest], once len(M) + spare > full, M is split at len(M) // 2. The first half is
-    compared with M[0], the second with M[-1]; both of these stay. Likeness is the cosine over places of each channel,
-    summed over channels. The published index of the second half is off by one, so that the frame before the most similar
-    one goes; here it is the most similar one. Every prompted frame is protected, and only the first is compared with.
+    With M = [first prompted, oldest .. newest], once len(M) + spare > full, M is split at len(M) // 2. The first half
+    is compared with M[0], the second with M[-1]; both of these stay. Likeness is the cosine over places of each
+    channel, summed over channels. The published index of the second half is off by one, so that the frame before the
+    most similar one goes; here it is the most similar one. Every prompted frame is protected, and only the first is
+    compared with.
 
     full, spare: 7 and 2 as published: a window of 5 or more is pruned
     """
@@ -54,5 +55,5 @@ class SplitHalfPruning:
 
 
 def _likeness(memories: Tensor, other: Tensor) -> Tensor:
-    """(N, K, tokens, C) and (N, 1, tokens, C) -> (N, K)."""
+    """Compare memories (N, K, tokens, C) with one, (N, 1, tokens, C) -> (N, K)."""
     return F.cosine_similarity(memories, other, dim=2).sum(2)

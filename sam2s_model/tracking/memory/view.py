@@ -1,4 +1,4 @@
-"""Some objects' rows of the bank, as a policy sees them: batched over the objects, on the device, without waiting for it."""
+"""Some objects' rows of the bank, as a policy sees them: batched, on the device, without waiting for it."""
 
 from __future__ import annotations
 
@@ -33,55 +33,57 @@ class BankView:
 
     @property
     def complete(self) -> bool:
-        """Whether this is a step that may be captured, of objects whose windows are full and that have as many prompted frames.
+        """Whether this step may be captured, all windows are full, and all objects have as many prompted frames.
 
-        Those are then in the first slots, and each frame of a window is where its age says: nothing is to be looked for.
+        Those are then in the first slots, and each frame of a window is where its age says: nothing is to be looked
+        for.
         """
         return self.bank.clock is not None and self.bank.clock.complete
 
     def numbers(self, first: int, end: int) -> Tensor:
-        """(N, end - first) int64: first .. end - 1."""
+        """Count up, (N, end - first) int64: first .. end - 1."""
         return _numbers(first, end, device=self.bank.device).expand(len(self), -1)
 
     def codes(self, code: int, count: int) -> Tensor:
-        """(N, count) int64: one code for all."""
+        """Repeat one code, (N, count) int64."""
         return _codes(code, count, device=self.bank.device).expand(len(self), -1)
 
     def places(self, now: int, window: int, ring: int) -> Tensor:
-        """(N, window): the slot of a ring of each of the frames that are 1 .. window old."""
+        """Find the slots (N, window) of a ring of the frames that are 1 .. window old."""
         return (self.time(now) - _numbers(1, window + 1, device=self.bank.device)).remainder(ring).expand(len(self), -1)
 
     # ---- reading
 
     def frames(self, name: str) -> Tensor:
-        """(N, slots): the frame in each slot of a kind, see `BankLayout.columns`, or EMPTY."""
+        """Read the frame in each slot of a kind, (N, slots), see `BankLayout.columns`, or EMPTY."""
         return self.bank.frames[self.rows, self.layout.columns(name)].clone()
 
     def pointer_frames(self) -> Tensor:
-        """(N, conditioning + recent_pointers): the frame of each prompted and each recent pointer, or EMPTY."""
+        """Read the frame of each prompted and recent pointer, (N, conditioning + recent_pointers), or EMPTY."""
         return self.bank.pointer_frames[self.rows, : self.layout.kept_pointers.start].clone()
 
     def note(self, name: str) -> Tensor:
-        """(N, ...): what the policy noted."""
+        """Read what the policy noted, (N, ...)."""
         return self.bank.notes[name][self.rows].clone()
 
     def memories(self, columns: Tensor) -> Tensor:
-        """(N, K) columns of spatial memories -> (N, K, tokens, memory_dim)."""
+        """Gather spatial memories: (N, K) columns -> (N, K, tokens, memory_dim)."""
         return self.bank.spatial[self.index[:, None], columns]
 
     def pointers(self, columns: Tensor) -> Tensor:
-        """(N, K) columns of pointers -> (N, K, dim)."""
+        """Gather pointers: (N, K) columns -> (N, K, dim)."""
         return self.bank.pointers[self.index[:, None], columns]
 
     def time(self, frame: int) -> Tensor:
-        """0-d int64: a frame's index on the device."""
+        """Put a frame's index on the device, 0-d int64."""
         return self.bank.time(frame)
 
     def first(self, allowed: Tensor, counts: np.ndarray, most: int) -> tuple[Tensor, Tensor | None]:
-        """(N, slots) bool, and how many are True for each object -> the columns of those, (N, greatest count), and which count.
+        """Find each object's allowed slots: their columns, (N, greatest count), and which of those count.
 
-        Columns ascend. Where all objects have as many, all count: None. most: of any object at any time; a step that may
-        be captured takes as many columns, so that its shapes are those of the frames to come.
+        allowed: (N, slots) bool; counts: (N,), how many are True for each object; most: of any object at any time. A
+        step that may be captured takes as many columns, so that its shapes are those of the frames to come. Columns
+        ascend. Where all objects have as many, all count: None.
         """
         clock = self.bank.clock
         if clock is None:
@@ -95,23 +97,23 @@ class BankView:
     # ---- what the host knows: numbers of slots that hold a frame before `now`, for each object
 
     def count_prompted(self, now: int) -> np.ndarray:
-        """(N,): prompted frames."""
+        """Count prompted frames (N,)."""
         return _count(self.bank.known[self.rows, : self.layout.conditioning], now)
 
     def most_prompted(self, now: int) -> int:
-        """The greatest of those numbers."""
+        """Give the greatest number of prompted frames of any of the objects."""
         return self.bank.clock.prompted if self.bank.clock is not None else int(self.count_prompted(now).max(initial=0))
 
     def count_recent(self, now: int, window: int) -> np.ndarray:
-        """(N,): spatial memories in the ring that are at most `window` frames old."""
+        """Count spatial memories (N,) in the ring that are at most `window` frames old."""
         return _count(self.bank.known[self.rows, self.layout.conditioning :], now, window)
 
     def count_pointers(self, now: int, window: int) -> np.ndarray:
-        """(N,): pointers in the ring that are at most `window` frames old."""
+        """Count pointers (N,) in the ring that are at most `window` frames old."""
         return _count(self.bank.known_pointers[self.rows, self.layout.conditioning :], now, window)
 
     def most_tracked(self, now: int) -> int:
-        """Most frames that any of the objects was tracked on, after its first prompted one and before `now`.
+        """Bound how many frames any of the objects was tracked on, after its first prompted one and before `now`.
 
         Enough for all that is kept when the step may be captured, and serve later frames.
         """
@@ -122,14 +124,14 @@ class BankView:
         return int(now - 1 - first)
 
     def first_prompted(self) -> np.ndarray:
-        """(N,): each object's first prompted frame; it has one."""
+        """Give each object's first prompted frame (N,); it has one."""
         prompted = self.bank.known[self.rows, : self.layout.conditioning]
         return np.where(prompted == EMPTY, np.iinfo(np.int64).max, prompted).min(1)
 
     # ---- writing
 
     def write_note(self, name: str, value: Tensor) -> None:
-        """value: (N, ...)."""
+        """Write a note, (N, ...)."""
         self.bank.notes[name][self.rows] = value.to(self.bank.notes[name].dtype)
 
     def keep(self, name: str, slot: Tensor, accepted: Tensor, evidence: Evidence) -> None:
@@ -166,7 +168,7 @@ class BankView:
             frames[self.rows, place] = frames[self.rows, place].masked_fill(dropped, EMPTY)
 
     def _places(self, name: str, slot: Tensor) -> tuple[Tensor, Tensor]:
-        """Slots within a kind -> columns of its spatial memories and of its pointers."""
+        """Map slots within a kind to columns of its spatial memories and of its pointers."""
         column = self.layout.columns(name).start + slot
         return column, column - self.layout.kept_columns.start + self.layout.kept_pointers.start
 
@@ -188,6 +190,6 @@ def _count(frames: np.ndarray, now: int, window: int | None = None) -> np.ndarra
 
 
 def _overwrite(store: Tensor, rows: Tensor, columns: Tensor, values: Tensor, accepted: Tensor) -> None:
-    """store[rows, columns] = values (N, ...), where accepted (N,)."""
+    """Set store[rows, columns] = values (N, ...), where accepted (N,)."""
     accepted = accepted.reshape(-1, *[1] * (values.dim() - 1))
     store[rows, columns] = torch.where(accepted, values.to(store.dtype), store[rows, columns])

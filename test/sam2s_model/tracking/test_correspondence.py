@@ -108,7 +108,7 @@ def test_all_objects_at_once_are_as_each_by_itself_in_any_order(model):
             there = [row for row, which in enumerate(order) if born[which] < frame]
             if frame:
                 found = scene.track(frame, features, mask(0, 0, 4, 4), rows=there)
-                later = dict(zip((order[row] for row in there), found))
+                later = dict(zip((order[row] for row in there), found, strict=True))
             for row, which in enumerate(order):
                 if born[which] == frame:
                     scene.prompt(frame, features, masks[which], row)
@@ -126,7 +126,7 @@ def test_all_objects_at_once_are_as_each_by_itself_in_any_order(model):
 
 
 def test_a_prompted_frame_is_looked_at_for_ever(model):
-    """Hundreds of other pictures later, in which the object was not seen, it is found where the first one shows it again."""
+    """Hundreds of other pictures later, in none of which it was seen, the object is found where it is shown again."""
     generator = torch.Generator().manual_seed(2)
     scene = Scene(model, every=2)
     scene.prompt(0, picture(), mask(3, 2, 5, 5))

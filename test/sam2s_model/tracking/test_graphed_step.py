@@ -46,7 +46,7 @@ class Calls(TorchDispatchMode):
 
 
 class Recorded:
-    """What `graphs.CudaGraph` is on CUDA. A function runs while it is recorded, so that the first replay does nothing."""
+    """What `graphs.CudaGraph` is on CUDA. A function runs while it is recorded, so the first replay does nothing."""
 
     def __init__(self, function):
         with Calls() as recorded:
@@ -67,7 +67,7 @@ class Recorded:
             return  # a view is one still
         new = func(*args, **options)
         if not shares:
-            for kept, value in zip(outputs, tensors(new)):
+            for kept, value in zip(outputs, tensors(new), strict=True):
                 kept.copy_(value)
 
 
@@ -76,9 +76,10 @@ def tensors(values):
 
 
 def follow(model, frames, policy, graphed, count=50, queued=False, **config):
-    """A stream with all that changes: objects come, are corrected, named and removed. Returns the tracker, all outputs and tracks.
+    """A stream with all that changes: objects come, are corrected, named and removed.
 
     queued: each step is given the next image, too
+    Returns the tracker, and each frame's outputs and tracks.
     """
     tracker = Tracker(model, policy, TrackerConfig(**config))
     tracker._graphed = graphed
@@ -114,13 +115,13 @@ def test_a_captured_step_leads_to_what_a_plain_one_does(model, frames, policy):
     _, expected = follow(model, frames, policy, None, **config)
     _, got = follow(model, frames, policy, graphed, **config)
     assert graphed.captured >= 4, "the image; one object, two, and one more prompted frame"
-    for i, ((plain, plain_tracks), (own, tracks)) in enumerate(zip(expected, got)):
+    for i, ((plain, plain_tracks), (own, tracks)) in enumerate(zip(expected, got, strict=True)):
         assert (plain is None) == (own is None)
         if plain is not None:
             assert own.object_ids == plain.object_ids
-            for mine, theirs in zip(own.tensors, plain.tensors):
+            for mine, theirs in zip(own.tensors, plain.tensors, strict=True):
                 torch.testing.assert_close(
-                    mine, theirs, rtol=1e-3, atol=1e-3, equal_nan=True, msg=lambda m: f"frame {i}: {m}"
+                    mine, theirs, rtol=1e-3, atol=1e-3, equal_nan=True, msg=lambda m, i=i: f"frame {i}: {m}"
                 )
         assert (tracks.label_map != plain_tracks.label_map).mean() < 1e-3
         assert tracks.object_ids.tolist() == plain_tracks.object_ids.tolist() and tracks.stamp == plain_tracks.stamp
@@ -129,7 +130,7 @@ def test_a_captured_step_leads_to_what_a_plain_one_does(model, frames, policy):
 
 @pytest.mark.parametrize("policy", ["fifo", "divemem", "none"])
 def test_late_prompts_replay_captured_steps(model, frames, policy):
-    """Five frames late, twice: a new object, then another whose later prompt stays; both beside an object that is left alone."""
+    """Five frames late, twice: a new object, then another whose later prompt stays; a third is left alone."""
     told = []
     for graphed in (None, GraphedStep(model, lambda _: Recorded)):
         tracker, captured = Tracker(model, policy, TrackerConfig(long_term_min_iou=0.0)), []
@@ -147,9 +148,9 @@ def test_late_prompts_replay_captured_steps(model, frames, policy):
             captured.append(graphed and graphed.captured)
             told.append((tracker.outputs, tracker.newest))
     assert captured[8] == captured[7] + 1, "the second of five frames is captured, and the others replay it"
-    for (plain, plain_tracks), (own, tracks) in zip(told[:24], told[24:]):
+    for (plain, plain_tracks), (own, tracks) in zip(told[:24], told[24:], strict=True):
         assert (own is None) == (plain is None)
-        for mine, theirs in zip(own.tensors if own else (), plain.tensors if plain else ()):
+        for mine, theirs in zip(own.tensors if own else (), plain.tensors if plain else (), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3, equal_nan=True)
         assert (tracks.label_map != plain_tracks.label_map).mean() < 1e-3 and list(tracks.states) == list(
             plain_tracks.states
@@ -175,7 +176,7 @@ def test_nothing_is_captured_anew_while_objects_and_prompts_stay_what_they_are(m
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_everything_in_a_step_is_on_the_device_and_nothing_asks_it(policy):
-    """On the device without values: a tensor of the host among its own, or a value that the host asks for, is an error."""
+    """On the device without values a tensor of the host, or a value that the host asks for, is an error."""
     with torch.device("meta"), torch.inference_mode():
         network = Sam2Model(PICO, image_size=128).eval().bfloat16()
     device, size, ids = network.device, (120, 160), [1, 2]
@@ -232,7 +233,7 @@ def test_a_step_that_is_given_the_next_image_begins_with_it_when_its_own_is_trac
 def test_what_is_given_ahead_leads_to_the_same(model, frames):
     _, expected = follow(model, frames, "fifo", None)
     _, got = follow(model, frames, "fifo", GraphedStep(model, lambda _: Recorded), queued=True)
-    for (plain, _), (own, _) in zip(expected, got):
+    for (plain, _), (own, _) in zip(expected, got, strict=True):
         if plain is not None:
             torch.testing.assert_close(own.logits, plain.logits, rtol=1e-3, atol=1e-3)
 
@@ -279,7 +280,8 @@ def test_what_cannot_be_captured_is_run_as_it_is_and_said(model, frames, caplog)
 
     graphed = GraphedStep(model, lambda _: refuses)
     (_, got), (_, expected) = (follow(model, frames, "fifo", g, count=26) for g in (graphed, None))
-    assert [(a.label_map != b.label_map).mean() < 1e-3 for (_, a), (_, b) in zip(got, expected)] == [True] * 26
+    pairs = zip(got, expected, strict=True)
+    assert [(a.label_map != b.label_map).mean() < 1e-3 for (_, a), (_, b) in pairs] == [True] * 26
     said = [record.message for record in caplog.records]
     assert len(said) == 2 and all("kernel by kernel: operation not permitted" in line for line in said), (
         "once of each half"
@@ -320,7 +322,7 @@ def test_cuda_graphs_lead_to_what_single_launches_do(model, frames, policy):
     finally:
         model.to("cpu")
     assert graphed.captured >= 4 and isinstance(next(iter(graphed._trackers._graphs.values())), CudaGraph)
-    for (plain, _), (own, _) in zip(expected, got):
+    for (plain, _), (own, _) in zip(expected, got, strict=True):
         if plain is not None:
             torch.testing.assert_close(own.logits, plain.logits, rtol=1e-2, atol=1e-2)
 
@@ -335,6 +337,6 @@ def test_cuda_encodes_the_next_image_meanwhile(model, frames, graphs):
         _, got = follow(on_gpu, frames, "fifo", graphed, queued=True)
     finally:
         model.to("cpu")
-    for (plain, _), (own, _) in zip(expected, got):
+    for (plain, _), (own, _) in zip(expected, got, strict=True):
         if plain is not None:
             torch.testing.assert_close(own.logits, plain.logits, rtol=1e-2, atol=1e-2)

@@ -67,7 +67,7 @@ def test_who_is_asked_and_what_is_found(known, second, shown, present, asked, ac
     verdict = judge.judge(view, image(**shown), mask(LEFT, RIGHT), torch.tensor(present), stamp)
     assert verdict.asked.tolist() == asked and verdict.accepted.tolist() == accepted
     assert verdict.similarity.isnan().tolist() == [not a for a in asked]
-    assert verdict.rejected.tolist() == [a and not b for a, b in zip(asked, accepted)]
+    assert verdict.rejected.tolist() == [a and not b for a, b in zip(asked, accepted, strict=True)]
 
 
 def test_only_confident_frames_teach(known):

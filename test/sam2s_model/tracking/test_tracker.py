@@ -18,7 +18,10 @@ BOX = np.array([20, 30, 60, 60], np.float32)
 OTHER = np.array([90, 70, 140, 110], np.float32)
 
 
-def run(model, frames, policy="fifo", prompts=(Prompt(box=BOX),), **config):
+PROMPTS = (Prompt(box=BOX),)
+
+
+def run(model, frames, policy="fifo", prompts=PROMPTS, **config):
     tracker = Tracker(model, policy, TrackerConfig(**config))
     out = [tracker.step(1, frames[0])]
     if prompts:
@@ -53,7 +56,7 @@ def test_p12_no_objects_gives_an_empty_answer(model, frames):
 
 def test_p31_same_input_gives_same_masks(model, frames):
     first, second = (run(model, frames)[1] for _ in range(2))
-    assert all((a.label_map == b.label_map).all() for a, b in zip(first, second))
+    assert all((a.label_map == b.label_map).all() for a, b in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("policy", ["fifo", "none"])
@@ -181,7 +184,7 @@ def test_a_correction_keeps_the_id_and_is_remembered_as_conditioning(model, fram
 
 def test_memory_changes_the_result(model, frames):
     fifo, none = (run(model, frames, policy)[1] for policy in ("fifo", "none"))
-    assert any((a.label_map != b.label_map).any() for a, b in zip(fifo[1:], none[1:]))
+    assert any((a.label_map != b.label_map).any() for a, b in zip(fifo[1:], none[1:], strict=True))
 
 
 def test_p25_memory_is_flat(model, frames):
@@ -269,7 +272,7 @@ def test_p27_a_step_that_gives_no_numbers_leaves_nothing_behind(model, frames, p
             monkeypatch.undo()
         return [tracker.step(10 * i + 1, frames[i % len(frames)]) for i in range(24, 27)]
 
-    for expected, found in zip(play(broken=False), play(broken=True)):
+    for expected, found in zip(play(broken=False), play(broken=True), strict=True):
         assert np.array_equal(expected.label_map, found.label_map) and np.array_equal(expected.scores, found.scores)
 
 
@@ -281,7 +284,7 @@ def test_images_of_every_memory_layout_give_the_same_masks(model, frames):
     reversed_twice = [frame[..., ::-1].copy()[..., ::-1] for frame in frames]
     plain, *others = (run(model, images)[1] for images in (frames, frozen, reversed_twice))
     for other in others:
-        assert all((a.label_map == b.label_map).all() for a, b in zip(plain, other))
+        assert all((a.label_map == b.label_map).all() for a, b in zip(plain, other, strict=True))
 
 
 def test_p03_overlapping_objects_share_no_pixel(model, frames):
@@ -373,7 +376,7 @@ def test_four_objects_at_once_are_as_four_alone(model, frames):
             tracker.step(i + 1, frame)
         if i == 0:
             together.prompt(0, [Prompt(box=box) for box in boxes])
-            for tracker, box in zip(alone, boxes):
+            for tracker, box in zip(alone, boxes, strict=True):
                 tracker.prompt(0, [Prompt(box=box)])
         for object_id, tracker in enumerate(alone, start=1):
             difference = together.outputs.only([object_id]).logits - tracker.outputs.logits

@@ -56,7 +56,7 @@ class Script:
         box: Sequence = (4, 4, 8, 8),
         candidates: Tensor | None = None,
     ) -> None:
-        """A value for all objects, or one for each. An object with a logit of at most 0 is absent; its mask is empty."""
+        """Values: for all objects, or one for each. An object with a logit of at most 0 is absent, its mask empty."""
         n, rows = len(self.bank), slice(0, len(self.bank))
         ious, logits, memories = (list(v) if isinstance(v, Sequence) else [v] * n for v in (iou, logit, memory))
         evidence = self._evidence(frame, memories, image, ious, logits, [v > 0 for v in logits], [box] * n, candidates)
@@ -71,14 +71,15 @@ class Script:
         allowed = torch.ones_like(part.columns, dtype=torch.bool) if part.allowed is None else part.allowed
         frames = self.bank.frames[row, part.columns[row][allowed[row]]].tolist()
         assert len(set(frames)) == len(frames) and -1 not in frames, f"attended to {frames}"
-        return dict(zip(frames, part.codes[row][allowed[row]].tolist()))
+        return dict(zip(frames, part.codes[row][allowed[row]].tolist(), strict=True))
 
     def pointed(self, now: int) -> dict[int, int]:
         """Frame -> age of the first object's pointers."""
         chosen = self.policy.select(BankView(self.bank, slice(0, len(self.bank))), now)
         frames = self.bank.pointer_frames[0, chosen.pointer_columns[0]].tolist()
         allowed = [True] * len(frames) if chosen.pointer_allowed is None else chosen.pointer_allowed[0].tolist()
-        return {frame: int(age) for frame, age, there in zip(frames, chosen.ages[0].tolist(), allowed) if there}
+        ages = chosen.ages[0].tolist()
+        return {frame: int(age) for frame, age, there in zip(frames, ages, allowed, strict=True) if there}
 
     def held(self, name: str, row: int = 0) -> list[int]:
         """Frames in the slots of a kind."""
@@ -87,7 +88,7 @@ class Script:
 
     def _evidence(self, frame, memories, image, ious, logits, present, boxes, candidates) -> Evidence:
         masks = torch.full((len(boxes), 1, SIZE, SIZE), -1.0)
-        for mask, (x0, y0, x1, y1), there in zip(masks, boxes, present):
+        for mask, (x0, y0, x1, y1), there in zip(masks, boxes, present, strict=True):
             if there:
                 mask[0, y0:y1, x0:x1] = 1.0
         angle = torch.tensor([math.radians(a) for a in memories])
