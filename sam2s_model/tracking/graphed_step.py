@@ -205,16 +205,16 @@ class GraphedStep:
         self, segmenter: Segmenter, frame: ProcessedFrame, ids: list[int], holes: int
     ) -> tuple[Hashable, Callable[[], tuple[Outputs, Tensor, Tensor]]]:
         """Make the key of a step of all objects, and the step: outputs, summary and label image, on the device."""
-        clock = segmenter.clock(frame.index, self._time)
+        step = segmenter.step_time(frame.index, self._time)
         at_place = replace(frame, features=self._encoded())
 
         def track() -> tuple[Outputs, Tensor, Tensor]:
-            outputs = segmenter.track(at_place, ids, clock)
+            outputs = segmenter.track(at_place, ids, step)
             mask_logits = fill_holes(outputs.logits, holes)
             label_map = compose(mask_logits, outputs.present, self._labels[: len(ids)], frame.size)
             return outputs, segmenter.summary(outputs), label_map
 
-        return (segmenter.generation, len(ids), clock.shapes, frame.size), track
+        return (segmenter.generation, len(ids), step.shapes, frame.size), track
 
     def prepare(self, segmenter: Segmenter, newest: ProcessedFrame, holes: int) -> None:
         """Capture now what the next step would stop for: what was run as it is, and could be captured.
@@ -242,10 +242,10 @@ class GraphedStep:
             raise ValueError(f"the objects' rows are {rows}: expected rows that follow one another")
         self._time[0].fill_(frame.index)
         self._time[1].fill_(frame.stamp)
-        clock = segmenter.clock(frame.index, self._time, rows)
+        step = segmenter.step_time(frame.index, self._time, rows)
         at_place = replace(frame, features=self._encoded().copy_(frame.features))
-        key = "again", segmenter.generation, rows.start, rows.stop, clock.shapes
-        outputs = self._run(key, lambda: segmenter.track(at_place, object_ids, clock))
+        key = "again", segmenter.generation, rows.start, rows.stop, step.shapes
+        outputs = self._run(key, lambda: segmenter.track(at_place, object_ids, step))
         segmenter.know_tracked(frame.index, rows)
         return Outputs(tuple(object_ids), *(value.clone() for value in outputs.tensors))
 

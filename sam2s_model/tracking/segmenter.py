@@ -101,18 +101,7 @@ class Segmenter:
         """Bytes allocated on the device for what is remembered: the bank, and the frames that labels come from."""
         return self.bank.memory_bytes() + (self.matches.store.memory_bytes() if self.matches else 0)
 
-    def track(self, frame: ProcessedFrame, object_ids: Sequence[int], clock: StepTime | None = None) -> Outputs:
-        """Decode objects on a frame from what is remembered of the frames before, and remember it.
-
-        clock: of a step that may be captured, and replayed for other frames
-        """
-        self.bank.clock = clock
-        try:
-            return self._track(frame, object_ids, frame.stamp if clock is None else clock.stamp)
-        finally:
-            self.bank.clock = None
-
-    def clock(self, index: int, time: Tensor, rows: Rows | None = None) -> StepTime:
+    def step_time(self, index: int, time: Tensor, rows: Rows | None = None) -> StepTime:
         """Describe the frame `index` to a step that may be captured.
 
         time: (2,) int64, where its index and stamp will be; rows: of the step's objects, None: of all
@@ -125,9 +114,13 @@ class Segmenter:
             wanted += [(view.count_recent(index, window), window), (view.count_pointers(index, pointers), pointers)]
         return StepTime(time[0], time[1], index, most, all((counts == full).all() for counts, full in wanted))
 
-    def _track(self, frame: ProcessedFrame, object_ids: Sequence[int], stamp: int | Tensor) -> Outputs:
-        rows = self.bank.rows(object_ids)
-        view = BankView(self.bank, rows)
+    def track(self, frame: ProcessedFrame, object_ids: Sequence[int], step: StepTime | None = None) -> Outputs:
+        """Decode objects on a frame from what is remembered of the frames before, and remember it.
+
+        step: the time of a step that may be captured, and replayed for other frames; None: of this frame alone
+        """
+        rows, stamp = self.bank.rows(object_ids), frame.stamp if step is None else step.stamp
+        view = BankView(self.bank, rows, step)
         found = self.matches.propagate(view, frame.index, frame.features.coarse) if self.matches else None
         conditioned = self._condition(frame, view)
         decoded, candidates = self._decode_tracked(conditioned.features, frame, view, found)
@@ -141,15 +134,16 @@ class Segmenter:
             memory = self.model.encode_memory(
                 frame.features, outputs.logits, present, exclusive=self.config.non_overlap_memory
             )
-            self.bank.drop_kept(rows, frame.index)
-            self.bank.write_recent(rows, frame.index, memory, outputs.pointers)
-            self.bank.write_mask(rows, frame.index, outputs.logits)
+            self.bank.drop_kept(rows, frame.index, step)
+            self.bank.write_recent(rows, frame.index, memory, outputs.pointers, step)
+            self.bank.write_mask(rows, frame.index, outputs.logits, step)
             self.policy.remember(view, _evidence(frame, outputs, memory, candidates))
         elif found:
-            self.bank.write_mask(rows, frame.index, outputs.logits)
+            self.bank.write_mask(rows, frame.index, outputs.logits, step)
         else:  # the last mask that was seen stays the prompt
-            previous = self.bank.mask(rows, frame.index - 1)
-            self.bank.write_mask(rows, frame.index, torch.where(present[:, None, None, None], decoded.logits, previous))
+            previous = self.bank.mask(rows, frame.index - 1, step)
+            seen = torch.where(present[:, None, None, None], decoded.logits, previous)
+            self.bank.write_mask(rows, frame.index, seen, step)
         if self.matches and found:
             self.matches.remember(view, frame.index, found, outputs.logits, outputs.iou, outputs.present)
         return outputs
@@ -294,7 +288,9 @@ class Segmenter:
         """Decode from the masks of the frame before, for the policy without memory."""
         if not isinstance(self.policy, PreviousMask):
             raise TypeError(f"policy {type(self.policy).__name__} has neither a memory nor prompts of its own")
-        corners, dense = self.policy.prompts(self.bank.mask(view.rows, frame.index - 1), self.model.image_size)
+        corners, dense = self.policy.prompts(
+            self.bank.mask(view.rows, frame.index - 1, view.step), self.model.image_size
+        )
         labels = _box_labels(device=corners.device).expand(len(corners), -1)
         return self.model.decode(
             features,

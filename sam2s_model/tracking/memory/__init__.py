@@ -8,7 +8,6 @@ from functools import partial
 from sam2s_model.config import ModelConfig, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.tracking.memory.bank import MemoryBank, Rows
-from sam2s_model.tracking.memory.clock import StepTime
 from sam2s_model.tracking.memory.distractor import DistractorAware
 from sam2s_model.tracking.memory.divemem import DiveMem
 from sam2s_model.tracking.memory.efp import FramePruning
@@ -25,6 +24,7 @@ from sam2s_model.tracking.memory.refine import Refine
 from sam2s_model.tracking.memory.sam3 import Sam3Selection
 from sam2s_model.tracking.memory.samurai import Samurai
 from sam2s_model.tracking.memory.slm import ShortLong
+from sam2s_model.tracking.memory.step_time import StepTime
 from sam2s_model.tracking.memory.tsms import SplitHalfPruning
 from sam2s_model.tracking.memory.view import BankView
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2s_model.tracking.memory.clock import StepTime
 from sam2s_model.tracking.memory.layout import BankLayout, PolicyState
+from sam2s_model.tracking.memory.step_time import StepTime
 
 EMPTY = -1  # frame index of a slot that holds nothing
 
@@ -31,15 +31,15 @@ class MemoryBank:
     frames: (capacity, spatial_slots) int64, frame index in each slot or EMPTY; pointer_frames: the same for pointers
     notes: name -> (capacity, ...), what the policy notes of each object
     known, known_pointers, mask_frames: on the host, of conditioning and ring slots and of the mask logits
-    clock: during a step that may be captured, of all objects; None: frames are numbers of the host
     generation: counts allocations; what was captured with another writes to memory that is no longer this bank's
+
+    Where a method takes a `step`, that is the time of a step that may be captured; None: frames are host numbers.
     """
 
     def __init__(self, layout: BankLayout, device: torch.device, dtype: torch.dtype):
         self.layout = layout
         self.ids: list[int] = []
         self.device, self.dtype = device, dtype
-        self.clock: StepTime | None = None
         self.generation = 0
         self._allocate(0)
 
@@ -133,18 +133,20 @@ class MemoryBank:
 
     # ---- what is remembered of every frame
 
-    def write_recent(self, rows: Rows, frame: int, spatial: Tensor, pointers: Tensor) -> None:
+    def write_recent(
+        self, rows: Rows, frame: int, spatial: Tensor, pointers: Tensor, step: StepTime | None = None
+    ) -> None:
         """Remember one frame of N objects, in place of their oldest.
 
         spatial: (N, tokens, memory_dim); pointers: (N, dim)
         """
-        layout, time = self.layout, self.time(frame).expand(len(spatial))
+        layout, time = self.layout, self.time(frame, step).expand(len(spatial))
         for values, frames, ring, new in (
             (self.spatial, self.frames, layout.recent, spatial),
             (self.pointers, self.pointer_frames, layout.recent_pointers, pointers),
         ):
-            self._write(values, rows, frame, ring, new, layout.conditioning)
-            self._write(frames, rows, frame, ring, time, layout.conditioning)
+            self._write(values, rows, frame, ring, new, step, layout.conditioning)
+            self._write(frames, rows, frame, ring, time, step, layout.conditioning)
         self._know_recent(rows, frame)
 
     def write_conditioning(self, row: int, frame: int, spatial: Tensor, pointer: Tensor) -> int:
@@ -168,18 +170,18 @@ class MemoryBank:
                 known[row, same] = frames[row, same] = EMPTY
         return slot
 
-    def write_mask(self, rows: Rows, frame: int, logits: Tensor) -> None:
+    def write_mask(self, rows: Rows, frame: int, logits: Tensor, step: StepTime | None = None) -> None:
         """Remember the mask logits (N, 1, h, w) of one frame."""
-        self._write(self.logits, rows, frame, self.layout.masks, logits[:, 0])
+        self._write(self.logits, rows, frame, self.layout.masks, logits[:, 0], step)
         self.mask_frames[rows, frame % self.layout.masks] = frame
 
-    def mask(self, rows: Rows, frame: int) -> Tensor:
+    def mask(self, rows: Rows, frame: int, step: StepTime | None = None) -> Tensor:
         """Read the mask logits of a frame, (N, 1, h, w). Raises ValueError when an object has none there."""
         if not self.has_mask(rows, frame):
             raise ValueError(f"there are no masks of frame {frame}: {self.mask_frames[rows].tolist()} are remembered")
-        if self.clock is None:
+        if step is None:
             return self.logits[rows, frame % self.layout.masks][:, None]
-        return self.logits[rows].index_select(1, self.clock.slot(frame, self.layout.masks))
+        return self.logits[rows].index_select(1, step.slot(frame, self.layout.masks))
 
     def has_mask(self, rows: Rows, frame: int) -> bool:
         """Tell whether each of the objects has a mask on the frame."""
@@ -204,10 +206,10 @@ class MemoryBank:
 
     # ---- time
 
-    def time(self, frame: int) -> Tensor:
+    def time(self, frame: int, step: StepTime | None = None) -> Tensor:
         """Put a frame's index on the device, 0-d int64."""
-        if self.clock is not None:
-            return self.clock.of(frame)
+        if step is not None:
+            return step.of(frame)
         return torch.full((), frame, dtype=torch.int64, device=self.device)
 
     def know_tracked(self, rows: Rows, frame: int) -> None:
@@ -221,22 +223,31 @@ class MemoryBank:
         self.known[rows, layout.conditioning + frame % layout.recent] = frame
         self.known_pointers[rows, layout.conditioning + frame % layout.recent_pointers] = frame
 
-    def _write(self, store: Tensor, rows: Rows, frame: int, ring: int, values: Tensor, first: int = 0) -> None:
+    def _write(
+        self,
+        store: Tensor,
+        rows: Rows,
+        frame: int,
+        ring: int,
+        values: Tensor,
+        step: StepTime | None,
+        first: int = 0,
+    ) -> None:
         """Write values (N, ...) to the frame's slot of a ring, which begins with slot `first`."""
-        if self.clock is None:
+        if step is None:
             store[rows, first + frame % ring] = values.to(store.dtype)
         else:
-            store[rows].index_copy_(1, self.clock.slot(frame, ring, first), values[:, None].to(store.dtype))
+            store[rows].index_copy_(1, step.slot(frame, ring, first), values[:, None].to(store.dtype))
 
     # ---- what policies keep
 
-    def drop_kept(self, rows: Rows, frame: int) -> None:
+    def drop_kept(self, rows: Rows, frame: int, step: StepTime | None = None) -> None:
         """Forget what policies kept of a frame and of later ones, since it is about to be decided anew."""
         if not self.layout.kept_slots:
             return
         for frames, kept in ((self.frames, self.layout.kept_columns), (self.pointer_frames, self.layout.kept_pointers)):
             held = frames[rows, kept]
-            frames[rows, kept] = torch.where(held >= self.time(frame), EMPTY, held)
+            frames[rows, kept] = torch.where(held >= self.time(frame, step), EMPTY, held)
 
     def start_notes(self, rows: Rows, notes: Sequence[PolicyState]) -> None:
         """Set what is noted of some objects to its initial values."""

@@ -11,15 +11,19 @@ from torch import Tensor
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.tracking.memory.bank import EMPTY, MemoryBank, Rows
 from sam2s_model.tracking.memory.evidence import Evidence
+from sam2s_model.tracking.memory.step_time import StepTime
 
 EVER = 1 << 30  # frames
 
 
 class BankView:
-    """N rows of a bank. What is read is a copy, so that it stays what it was when something is written."""
+    """N rows of a bank. What is read is a copy, so that it stays what it was when something is written.
 
-    def __init__(self, bank: MemoryBank, rows: Rows):
-        self.bank, self.rows, self.layout = bank, rows, bank.layout
+    step: the time of a step that may be captured; None: frames are numbers of the host, and shapes are those of now
+    """
+
+    def __init__(self, bank: MemoryBank, rows: Rows, step: StepTime | None = None):
+        self.bank, self.rows, self.layout, self.step = bank, rows, bank.layout, step
 
     def __len__(self) -> int:
         return len(self.bank.known[self.rows])
@@ -38,7 +42,7 @@ class BankView:
         Those are then in the first slots, and each frame of a window is where its age says: nothing is to be looked
         for.
         """
-        return self.bank.clock is not None and self.bank.clock.complete
+        return self.step is not None and self.step.complete
 
     def numbers(self, first: int, end: int) -> Tensor:
         """Count up, (N, end - first) int64: first .. end - 1."""
@@ -76,7 +80,7 @@ class BankView:
 
     def time(self, frame: int) -> Tensor:
         """Put a frame's index on the device, 0-d int64."""
-        return self.bank.time(frame)
+        return self.bank.time(frame, self.step)
 
     def first(self, allowed: Tensor, counts: np.ndarray, most: int) -> tuple[Tensor, Tensor | None]:
         """Find each object's allowed slots: their columns, (N, greatest count), and which of those count.
@@ -85,10 +89,9 @@ class BankView:
         step that may be captured takes as many columns, so that its shapes are those of the frames to come. Columns
         ascend. Where all objects have as many, all count: None.
         """
-        clock = self.bank.clock
-        if clock is None:
+        if self.step is None:
             most = int(counts.max(initial=0))
-        full = (counts == most).all() if clock is None else clock.complete
+        full = (counts == most).all() if self.step is None else self.step.complete
         slots = allowed.shape[1]
         order = torch.arange(slots, device=allowed.device) + torch.where(allowed, 0, slots)
         columns = order.topk(most, dim=1, largest=False).indices
@@ -102,7 +105,7 @@ class BankView:
 
     def most_prompted(self, now: int) -> int:
         """Give the greatest number of prompted frames of any of the objects."""
-        return self.bank.clock.prompted if self.bank.clock is not None else int(self.count_prompted(now).max(initial=0))
+        return int(self.count_prompted(now).max(initial=0)) if self.step is None else self.step.prompted
 
     def count_recent(self, now: int, window: int) -> np.ndarray:
         """Count spatial memories (N,) in the ring that are at most `window` frames old."""
@@ -117,7 +120,7 @@ class BankView:
 
         Enough for all that is kept when the step may be captured, and serve later frames.
         """
-        if self.bank.clock is not None:
+        if self.step is not None:
             return EVER
         prompted = self.bank.known[self.rows, : self.layout.conditioning]
         first = np.where((prompted == EMPTY) | (prompted >= now), now - 1, prompted).min(initial=now - 1)

@@ -191,11 +191,11 @@ def test_everything_in_a_step_is_on_the_device_and_nothing_asks_it(policy):
         for index in range(1, 25):
             bank.know_tracked(slice(0, 2), index)
         features = network.encode_image(network.prepare_image(torch.empty(*size, 3, dtype=torch.uint8, device=device)))
-        clock = segmenter.clock(25, torch.empty(2, dtype=torch.int64, device=device))
-        outputs = segmenter.track(ProcessedFrame(25, 1, size, features), ids, clock)
+        step = segmenter.step_time(25, torch.empty(2, dtype=torch.int64, device=device))
+        outputs = segmenter.track(ProcessedFrame(25, 1, size, features), ids, step)
         labels = torch.empty(2, dtype=torch.uint8, device=device)
         label_map = compose(fill_holes(outputs.logits, 8), outputs.present, labels, size)
-    assert clock.complete and label_map.dtype == torch.uint8 and label_map.shape == size
+    assert step.complete and label_map.dtype == torch.uint8 and label_map.shape == size
     assert all(t.device == device for t in (*outputs.tensors, segmenter.summary(outputs), label_map))
 
 
