@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2s_model.acceleration.graphs import Capture, Graphs, as_cuda_graphs
+from sam2s_model.acceleration.graphs import Capture, Graphs
 from sam2s_model.device import as_tensor
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
@@ -156,7 +156,7 @@ class GraphedStep:
     capture: makes what captures a half, on a device; each has its own, since they may run at the same time
     """
 
-    def __init__(self, model: Sam2Model, capture: Callable[[torch.device], Capture] = as_cuda_graphs):
+    def __init__(self, model: Sam2Model, capture: Callable[[torch.device], Capture]):
         self._model = model
         self._encoder, self._trackers = GraphedEncoder(model, capture(model.device)), Graphs(capture(model.device))
         self._time = torch.zeros(2, dtype=torch.int64, device=model.device)

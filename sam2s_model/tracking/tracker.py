@@ -6,7 +6,7 @@ has a fixed size. One thread owns a tracker; it is not thread-safe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2s_model.acceleration.graphs import Capture, as_cuda_graphs
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import as_tensor, describe_device, for_inference, upload
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
@@ -53,6 +54,7 @@ class Tracker:
     policy: a name of `memory.POLICIES`, or "auto": fifo, or what the checkpoint was made for
     config: the options, None for the defaults; label_set: the classes that objects may have
     first_id: the first object id to give, so that a tracker that follows another gives no id twice
+    capture: makes what captures steps on a device; None: CUDA graphs on a GPU where the options have them, else nothing
     Raises ConfigError when the checkpoint cannot run the policy.
     """
 
@@ -63,6 +65,7 @@ class Tracker:
         config: TrackerConfig | None = None,
         label_set: LabelSet = GENERIC,
         first_id: int = 1,
+        capture: Callable[[torch.device], Capture] | None = None,
     ):
         config = config or TrackerConfig()
         self.model = model
@@ -73,7 +76,9 @@ class Tracker:
         # Its own, so that it neither waits for other trackers of the process nor they for it.
         self.stream = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
         self._segmenter = Segmenter(model, self.policy_name, config)
-        self._graphed = GraphedStep(model) if config.cuda_graphs and model.device.type == "cuda" else None
+        if capture is None and config.cuda_graphs and model.device.type == "cuda":
+            capture = as_cuda_graphs
+        self._graphed = GraphedStep(model, capture) if capture else None
         self._history = History(config.prompt_history)
         self._objects: dict[int, TrackedObject] = {}
         self._next_id = first_id
