@@ -191,8 +191,7 @@ class GraphedStep:
         key, track = self._tracking(segmenter, frame, ids, holes)
         outputs, summary, label_map = self._run(key, track)
         segmenter.know_tracked(frame.index)
-        # copies, since the next replay overwrites the others
-        own = Outputs(tuple(ids), *(value.clone() for value in outputs.tensors))
+        own = replace(outputs.copied(), object_ids=tuple(ids))
         summary, label_map = self._summary.fetch(summary), self._map.fetch(label_map)
         if following is not None:
             self._encoder.look_ahead(following)
@@ -247,7 +246,7 @@ class GraphedStep:
         key = "again", segmenter.generation, rows.start, rows.stop, step.shapes
         outputs = self._run(key, lambda: segmenter.track(at_place, object_ids, step))
         segmenter.know_tracked(frame.index, rows)
-        return Outputs(tuple(object_ids), *(value.clone() for value in outputs.tensors))
+        return replace(outputs.copied(), object_ids=tuple(object_ids))
 
     def _run(self, key: Hashable, track: Callable[[], Any]) -> Any:
         """Replay what was captured of a step, or run it.
@@ -291,12 +290,11 @@ def _unnoticed(segmenter: Segmenter) -> Iterator[None]:
     """Forget what the host notes inside: a step that is captured has not happened."""
     bank, store = segmenter.bank, segmenter.matches.store if segmenter.matches else None
     noted = [(array, array.copy()) for array in (bank.known, bank.known_pointers, bank.mask_frames)]
-    newest, keys = store.newest if store else 0, segmenter.keys
+    newest = store.newest if store else 0
     try:
         yield
     finally:
         for array, before in noted:
             array[:] = before
-        segmenter.keys = keys
         if store:
             store.newest = newest

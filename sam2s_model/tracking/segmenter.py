@@ -51,7 +51,6 @@ class Segmenter:
     def __init__(self, model: Sam2Model, policy: str, config: TrackerConfig):
         self.model, self.config = model, config
         self.policy = create_policy(policy, model.config, config)
-        self.keys = 0  # that an object's memory attention had on the last frame, padding included
         self.stability = Stability(config.stability_delta, config.stability_threshold) if config.stability else None
         self.reid = Reidentification(config, model.config.dim) if config.reidentification else None
         self.matches = None
@@ -122,13 +121,15 @@ class Segmenter:
         rows, stamp = self.bank.rows(object_ids), frame.stamp if step is None else step.stamp
         view = BankView(self.bank, rows, step)
         found = self.matches.propagate(view, frame.index, frame.features.coarse) if self.matches else None
-        conditioned = self._condition(frame, view)
+        conditioned, keys = self._condition(frame, view)
         decoded, candidates = self._decode_tracked(conditioned.features, frame, view, found)
         present, verdict = self._present(decoded, told=self._tells_presence), None
         if self.reid:
             verdict = self.reid.judge(view, frame.features.coarse, decoded.logits, present, stamp)
             present = verdict.present
-        outputs = self._outputs(object_ids, decoded, conditioned, present, verdict=verdict)
+        outputs = self._outputs(
+            object_ids, decoded, conditioned.class_logits, present, present, verdict=verdict, keys=keys
+        )
         self._learn_appearance(view, frame, outputs, stamp, verdict)
         if self.policy.uses_memory:
             memory = self.model.encode_memory(
@@ -137,7 +138,7 @@ class Segmenter:
             self.bank.drop_kept(rows, frame.index, step)
             self.bank.write_recent(rows, frame.index, memory, outputs.pointers, step)
             self.bank.write_mask(rows, frame.index, outputs.logits, step)
-            self.policy.remember(view, _evidence(frame, outputs, memory, candidates))
+            self.policy.remember(view, Evidence(frame.index, outputs, memory, frame.features.coarse, candidates))
         elif found:
             self.bank.write_mask(rows, frame.index, outputs.logits, step)
         else:  # the last mask that was seen stays the prompt
@@ -155,7 +156,7 @@ class Segmenter:
         """
         row, rows = self.bank.row(object_id), self.bank.rows([object_id])
         view = BankView(self.bank, rows)
-        conditioned = self._condition(frame, view)
+        conditioned, keys = self._condition(frame, view)
         if prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
             decoded = self.model.decode_given_mask(frame.features, mask)
@@ -164,7 +165,7 @@ class Segmenter:
         else:
             decoded = self._decode_points(conditioned.features, frame, rows, prompt)
             scored = present = self._present(decoded, told=self.model.has_object_score)
-        outputs = self._outputs((object_id,), decoded, conditioned, present, scored)
+        outputs = self._outputs((object_id,), decoded, conditioned.class_logits, present, scored, keys=keys)
         self._learn_appearance(view, frame, outputs, frame.stamp)
         if self.policy.uses_memory:
             memory = self.model.encode_memory(
@@ -172,7 +173,7 @@ class Segmenter:
             )
             self.bank.drop_kept(rows, frame.index)
             slot = self.bank.write_conditioning(row, frame.index, memory[0], outputs.pointers[0])
-            self.policy.prompted(view, _evidence(frame, outputs, memory))
+            self.policy.prompted(view, Evidence(frame.index, outputs, memory, frame.features.coarse))
             if self.matches:
                 self.matches.prompted(view, slot, frame.index, frame.features.coarse, outputs.logits)
         elif self.matches:
@@ -222,33 +223,26 @@ class Segmenter:
         return predictions(self.summary(outputs, prompted).cpu(), prompted is not None)
 
     def summary(self, outputs: Outputs, prompted: Prompt | None = None) -> Tensor:
-        """Summarise each object but its mask, (N, 5 + K) fp32, as `predictions` takes it."""
-        score = outputs.object_logit.sigmoid()
+        """Summarise the outputs, see `Outputs.summary`, with the score of presence that there is, or else the IoU."""
         of_a_person = prompted is not None and (prompted.mask is not None or not self.model.has_object_score)
-        if not self._tells_presence or of_a_person:
-            score = outputs.iou
-        columns = (score, outputs.iou, outputs.present.float(), outputs.similarity, outputs.rejected.float())
-        if not outputs.class_logits.shape[1]:
-            return torch.stack(columns, dim=1)
-        asked = (outputs.class_logits != 0).any(1, keepdim=True)  # whether there was a memory
-        classes = outputs.class_logits.softmax(1) * asked
-        return torch.cat((torch.stack(columns, dim=1), classes), dim=1)
+        scored = self._tells_presence and not of_a_person
+        return outputs.summary(outputs.object_logit.sigmoid() if scored else outputs.iou)
 
     @property
     def _tells_presence(self) -> bool:
         """Whether there is a score of presence, of the decoder's head or of correspondences."""
         return self.model.has_object_score or bool(self.matches)
 
-    def _condition(self, frame: ProcessedFrame, view: BankView) -> Conditioned:
-        """Condition the frame's features on the memories of some rows, where there are any."""
+    def _condition(self, frame: ProcessedFrame, view: BankView) -> tuple[Conditioned, int]:
+        """Condition the frame's features on the memories of some rows. Returns them, and the number of keys."""
         if not self.policy.uses_memory:
-            return Conditioned(self.model.without_memory(frame.features, len(view)), None)
+            return Conditioned(self.model.without_memory(frame.features, len(view)), None), 0
         chosen = self.policy.select(view, frame.index)
         split = self.model.config.dim // self.model.config.memory_dim
-        self.keys = chosen.spatial.columns.shape[1] * self.model.memory_tokens + chosen.pointer_columns.shape[1] * split
-        if not self.keys:
-            return Conditioned(self.model.without_memory(frame.features, len(view)), None)
-        return self.model.with_memory(
+        keys = chosen.spatial.columns.shape[1] * self.model.memory_tokens + chosen.pointer_columns.shape[1] * split
+        if not keys:
+            return Conditioned(self.model.without_memory(frame.features, len(view)), None), 0
+        conditioned = self.model.with_memory(
             frame.features,
             view.memories(chosen.spatial.columns),
             chosen.spatial.codes,
@@ -257,6 +251,7 @@ class Segmenter:
             chosen.allowed,
             None if chosen.short is None else (view.memories(chosen.short.columns), chosen.short.codes),
         )
+        return conditioned, keys
 
     def _decode_tracked(
         self, features: Tensor, frame: ProcessedFrame, view: BankView, found: Propagated | None
@@ -349,26 +344,27 @@ class Segmenter:
         self,
         object_ids: Sequence[int],
         decoded: Decoded,
-        conditioned: Conditioned,
+        class_logits: Tensor | None,
         present: Tensor,
-        scored: Tensor | None = None,
+        scored: Tensor,
+        *,
         verdict: Verdict | None = None,
+        keys: int = 0,
     ) -> Outputs:
-        """Put the outputs together. scored: presence that decides about the pointer, where it is not the mask's."""
-        pointers = self.model.pointer(decoded.token, present if scored is None else scored)
-        logits = gate(decoded.logits, present)
-        if (class_logits := conditioned.class_logits) is None:
-            class_logits = logits.new_zeros(len(logits), self.model.config.num_classes)
+        """Put the outputs together. present: of the masks; scored: presence that decides about the pointers."""
+        if class_logits is None:
+            class_logits = decoded.logits.new_zeros(len(decoded.logits), self.model.config.num_classes)
         return Outputs(
-            tuple(object_ids),
-            logits,
-            decoded.iou,
-            decoded.object_logit,
-            pointers,
-            present,
-            class_logits.float(),
-            torch.full_like(decoded.iou, torch.nan) if verdict is None else verdict.similarity,
-            torch.zeros_like(present) if verdict is None else verdict.rejected,
+            object_ids=tuple(object_ids),
+            logits=gate(decoded.logits, present),
+            iou=decoded.iou,
+            object_logit=decoded.object_logit,
+            pointers=self.model.pointer(decoded.token, scored),
+            present=present,
+            class_logits=class_logits.float(),
+            similarity=torch.full_like(decoded.iou, torch.nan) if verdict is None else verdict.similarity,
+            rejected=torch.zeros_like(present) if verdict is None else verdict.rejected,
+            keys=keys,
         )
 
     def _learn_appearance(
@@ -410,18 +406,4 @@ def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: 
         logits=(LOGITS_PER_PLACE * h, LOGITS_PER_PLACE * w),
         kept=policy.kept,
         notes=notes,
-    )
-
-
-def _evidence(frame: ProcessedFrame, outputs: Outputs, memory: Tensor, candidates: Tensor | None = None) -> Evidence:
-    return Evidence(
-        frame.index,
-        outputs.logits,
-        outputs.iou,
-        outputs.object_logit,
-        outputs.present,
-        memory,
-        outputs.pointers,
-        frame.features.coarse,
-        candidates,
     )

@@ -253,8 +253,11 @@ class Tracker:
 
     @property
     def keys_attended(self) -> int:
-        """Keys of an object's memory attention on the last frame; 0 without a memory."""
-        return self._segmenter.keys
+        """Keys of an object's memory attention on the last frame; 0 without a memory, or without objects.
+
+        Steps that are captured, and so may be replayed, have as many as there may be; what an object lacks is masked.
+        """
+        return self._outputs.keys if self._outputs else 0
 
     @property
     def matches(self) -> Correspondence | None:

@@ -60,12 +60,12 @@ class DistractorAware(Policy):
         return self.selection(view, now, prompted, distractors, *window, pointed=distractors)
 
     def remember(self, view: BankView, evidence: Evidence) -> None:
-        seen = evidence.present & (evidence.area > 0)
+        seen = evidence.outputs.present & (evidence.area > 0)
         median = _median(view.note("areas"))  # NaN as long as there is none, and then nothing is like it
         usual = (evidence.area - median).abs() <= self.area_tolerance * median
         due = view.time(evidence.frame) - view.note("last_added") > self.interval
         distracted = self._alternative_iou(evidence) <= self.max_box_iou
-        added = seen & (evidence.predicted_iou > self.min_iou) & usual & due & distracted
+        added = seen & (evidence.outputs.iou > self.min_iou) & usual & due & distracted
         view.keep("distractors", view.frames("distractors").argmin(1), added, evidence)
         view.keep("visible", view.frames("visible").argmin(1), seen & ~added, evidence)
         view.write_note("last_added", torch.where(added, view.time(evidence.frame), view.note("last_added")))
@@ -83,7 +83,7 @@ class DistractorAware(Policy):
 
     def _alternative_iou(self, evidence: Evidence) -> Tensor:
         """Compute (N,) IoUs of the mask's box with that of the mask and the largest alternative."""
-        taken = evidence.logits > 0
+        taken = evidence.outputs.logits > 0
         more = _opened((evidence.choices > 0) & ~taken)
         largest = more.flatten(2).sum(2).argmax(1)
         together = taken[:, 0] | more.take_along_dim(largest[:, None, None, None], dim=1)[:, 0]

@@ -65,7 +65,7 @@ class DiveMem(Policy):
         return self.selection(view, now, prompted, long_term, self.pruned_window(view, now, prompted))
 
     def remember(self, view: BankView, evidence: Evidence) -> None:
-        accepted = evidence.present & (evidence.predicted_iou > self.min_iou)
+        accepted = evidence.outputs.present & (evidence.outputs.iou > self.min_iou)
         if self.consecutive:
             view.empty("buffer", ~accepted[:, None].expand(-1, self.buffer))
         waiting = (view.frames("buffer") != EMPTY).sum(1)  # candidates are in order, from the first slot on

@@ -54,7 +54,7 @@ class OcclusionAware(Policy):
         return self.selection(view, now, prompted, window, *parts)
 
     def remember(self, view: BankView, evidence: Evidence) -> None:
-        relevance = evidence.object_logit.sigmoid() * evidence.predicted_iou * evidence.present
+        relevance = evidence.outputs.object_logit.sigmoid() * evidence.outputs.iou * evidence.outputs.present
         good = relevance >= self.relevant
         view.keep("relevant", view.frames("relevant").argmin(1), good, evidence)
         view.keep("partly_hidden", view.frames("partly_hidden").argmin(1), ~good & (relevance >= self.partly), evidence)

@@ -60,18 +60,18 @@ class Refine(Policy):
         return (self.weight * linked + (1 - self.weight) * predicted_iou).argmax(1)
 
     def remember(self, view: BankView, evidence: Evidence) -> None:
-        taken = self._linked(view, _cells(evidence.logits))[:, 0]
-        sure = evidence.present & (evidence.predicted_iou > self.min_iou)
+        taken = self._linked(view, _cells(evidence.outputs.logits))[:, 0]
+        sure = evidence.outputs.present & (evidence.outputs.iou > self.min_iou)
         view.keep("consistent", view.frames("consistent").argmin(1), sure & (taken > self.min_consistency), evidence)
         cells = _cells(evidence.choices.expand(-1, HYPOTHESES, -1, -1))
         linked = self._linked(view, cells)
-        there = evidence.present[:, None]
+        there = evidence.outputs.present[:, None]
         view.write_note("consistency", torch.where(there, linked, view.note("consistency")))
         view.write_note("hypotheses", torch.where(there[..., None], cells, view.note("hypotheses").float()))
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
         view.bank.start_notes(view.rows, self.notes)
-        view.write_note("hypotheses", _cells(evidence.logits).expand(-1, HYPOTHESES, -1))
+        view.write_note("hypotheses", _cells(evidence.outputs.logits).expand(-1, HYPOTHESES, -1))
 
     def _linked(self, view: BankView, cells: Tensor) -> Tensor:
         """Link masks (N, K, cells): how consistent the tracklet is that ends in each, (N, K)."""

@@ -70,4 +70,4 @@ class Sam3Selection(Policy):
 
 def score(evidence: Evidence) -> Tensor:
     """Score (N,) 0..1 how well an object was seen."""
-    return (2 * evidence.object_logit.sigmoid() - 1).clamp(min=0) * evidence.predicted_iou
+    return (2 * evidence.outputs.object_logit.sigmoid() - 1).clamp(min=0) * evidence.outputs.iou

@@ -55,8 +55,10 @@ class Samurai(Policy):
     def remember(self, view: BankView, evidence: Evidence) -> None:
         mean, covariance = kalman.predict(view.note("mean"), view.note("covariance"))
         motion = box_iou(evidence.box, kalman.box(mean))
-        sure = evidence.predicted_iou > self.min_iou
-        passed = sure & evidence.present & (evidence.object_logit > 0) & ((motion > 0) | ~self._stable(view))
+        sure = evidence.outputs.iou > self.min_iou
+        passed = (
+            sure & evidence.outputs.present & (evidence.outputs.object_logit > 0) & ((motion > 0) | ~self._stable(view))
+        )
         view.keep("passed", view.frames("passed").argmin(1), passed, evidence)
         self._follow(view, evidence, mean, covariance)
 
@@ -67,8 +69,8 @@ class Samurai(Policy):
     def _follow(self, view: BankView, evidence: Evidence, mean: Tensor, covariance: Tensor) -> None:
         """Correct the predicted motion where the object is followed, and start it where it was not."""
         stable = view.note("stable")
-        seen = evidence.present & (evidence.area > 0)
-        followed = seen & (evidence.predicted_iou > self.stable_iou)
+        seen = evidence.outputs.present & (evidence.area > 0)
+        followed = seen & (evidence.outputs.iou > self.stable_iou)
         begins = seen & (stable == 0)
         states = kalman.start(evidence.box), kalman.update(mean, covariance, evidence.box), (mean, covariance)
         for name, started, updated, predicted in zip(("mean", "covariance"), *states, strict=True):

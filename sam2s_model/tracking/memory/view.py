@@ -144,7 +144,7 @@ class BankView:
         _overwrite(bank.frames, self.index, column, time, accepted)
         _overwrite(bank.pointer_frames, self.index, pointer, time, accepted)
         _overwrite(bank.spatial, self.index, column, evidence.spatial, accepted)
-        _overwrite(bank.pointers, self.index, pointer, evidence.pointers, accepted)
+        _overwrite(bank.pointers, self.index, pointer, evidence.outputs.pointers, accepted)
 
     def move(self, source: tuple[str, Tensor], target: tuple[str, Tensor], accepted: Tensor) -> None:
         """Copy one kept slot of each accepted object over another; each is a kind and the slot (N,) within it."""

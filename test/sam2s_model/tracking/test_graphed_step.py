@@ -120,13 +120,17 @@ def test_a_captured_step_leads_to_what_a_plain_one_does(model, frames, policy):
         assert (plain is None) == (own is None)
         if plain is not None:
             assert own.object_ids == plain.object_ids
-            for mine, theirs in zip(own.tensors, plain.tensors, strict=True):
+            for mine, theirs in zip(own.tensors.values(), plain.tensors.values(), strict=True):
                 torch.testing.assert_close(
                     mine, theirs, rtol=1e-3, atol=1e-3, equal_nan=True, msg=lambda m, i=i: f"frame {i}: {m}"
                 )
         assert (tracks.label_map != plain_tracks.label_map).mean() < 1e-3
         assert tracks.object_ids.tolist() == plain_tracks.object_ids.tolist() and tracks.stamp == plain_tracks.stamp
         assert list(tracks.states) == list(plain_tracks.states)
+
+
+def values(outputs):
+    return outputs.tensors.values() if outputs else ()
 
 
 @pytest.mark.parametrize("policy", ["fifo", "divemem", "none"])
@@ -150,11 +154,32 @@ def test_late_prompts_replay_captured_steps(model, frames, policy):
     assert captured[8] == captured[7] + 1, "the second of five frames is captured, and the others replay it"
     for (plain, plain_tracks), (own, tracks) in zip(told[:24], told[24:], strict=True):
         assert (own is None) == (plain is None)
-        for mine, theirs in zip(own.tensors if own else (), plain.tensors if plain else (), strict=True):
+        for mine, theirs in zip(values(own), values(plain), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3, equal_nan=True)
         assert (tracks.label_map != plain_tracks.label_map).mean() < 1e-3 and list(tracks.states) == list(
             plain_tracks.states
         )
+
+
+def test_a_replayed_step_says_how_many_keys_it_attends_to(model, frames):
+    """The object with two prompted frames goes, and an earlier graph comes back: it has keys of its own."""
+    keys = []
+    for capture in (None, recorded):
+        tracker, said = Tracker(model, "fifo", capture=capture), []
+        for i in range(42):
+            tracker.step(i + 1, frames[i % len(frames)])
+            if i == 0:
+                tracker.prompt(0, [Prompt(box=BOX)])
+            if i in (20, 22):
+                tracker.prompt(0, [Prompt(object_id=0 if i == 20 else 2, box=OTHER)])
+            if i == 39:
+                tracker.remove([2])
+            said.append(tracker.keys_attended)
+        keys.append(said)
+    plain, replayed = keys
+    full = [19, 38, 40, 41]  # all windows are full then: nothing is padded
+    assert [replayed[i] for i in full] == [plain[i] for i in full]
+    assert replayed[19] == replayed[41] < replayed[38]
 
 
 def test_nothing_is_captured_anew_while_objects_and_prompts_stay_what_they_are(model, frames):
@@ -193,7 +218,7 @@ def test_everything_in_a_step_is_on_the_device_and_nothing_asks_it(policy):
         labels = torch.empty(2, dtype=torch.uint8, device=device)
         label_map = compose(fill_holes(outputs.logits, 8), outputs.present, labels, size)
     assert step.complete and label_map.dtype == torch.uint8 and label_map.shape == size
-    assert all(t.device == device for t in (*outputs.tensors, segmenter.summary(outputs), label_map))
+    assert all(t.device == device for t in (*outputs.tensors.values(), segmenter.summary(outputs), label_map))
 
 
 class Again:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sam2s_model.config import MODELS, ModelConfig
 from sam2s_model.tracking.memory import BankLayout, BankView, Evidence, MemoryBank, Policy
+from sam2s_model.tracking.outputs import Outputs
 
 SMALL = replace(MODELS["sam2.1_hiera_tiny"], dim=8, memory_dim=4)
 SIZE = 16  # px, of the masks
@@ -43,7 +44,7 @@ class Script:
     def prompt(self, frame: int, row: int = 0, memory: float = 0.0, image: float = 0.0, box=(4, 4, 8, 8)) -> None:
         evidence = self._evidence(frame, [memory], image, [1.0], [5.0], [True], [box], None)
         self.bank.drop_kept([row], frame)
-        self.bank.write_conditioning(row, frame, evidence.spatial[0], evidence.pointers[0])
+        self.bank.write_conditioning(row, frame, evidence.spatial[0], evidence.outputs.pointers[0])
         self.policy.prompted(BankView(self.bank, [row]), evidence)
 
     def track(
@@ -61,7 +62,7 @@ class Script:
         ious, logits, memories = (list(v) if isinstance(v, Sequence) else [v] * n for v in (iou, logit, memory))
         evidence = self._evidence(frame, memories, image, ious, logits, [v > 0 for v in logits], [box] * n, candidates)
         self.bank.drop_kept(rows, frame)
-        self.bank.write_recent(rows, frame, evidence.spatial, evidence.pointers)
+        self.bank.write_recent(rows, frame, evidence.spatial, evidence.outputs.pointers)
         self.policy.remember(BankView(self.bank, rows), evidence)
 
     def attended(self, now: int, row: int = 0) -> dict[int, int]:
@@ -97,16 +98,19 @@ class Script:
         spatial[:, :, :2] = direction[:, :, None] * direction[:, None]
         features = torch.zeros(1, 8, 4, 4)
         features[:, 0], features[:, 1] = math.cos(math.radians(image)), math.sin(math.radians(image))
+        outputs = Outputs(
+            object_ids=tuple(self.bank.ids[: len(boxes)]),
+            logits=masks,
+            iou=torch.tensor(ious, dtype=torch.float32),
+            object_logit=torch.tensor(logits, dtype=torch.float32),
+            pointers=torch.full((len(boxes), 8), float(frame)),
+            present=torch.tensor(present),
+            class_logits=torch.zeros(len(boxes), 0),
+            similarity=torch.full((len(boxes),), torch.nan),
+            rejected=torch.zeros(len(boxes), dtype=torch.bool),
+        )
         return Evidence(
-            frame,
-            masks,
-            torch.tensor(ious, dtype=torch.float32),
-            torch.tensor(logits, dtype=torch.float32),
-            torch.tensor(present),
-            spatial,
-            torch.full((len(boxes), 8), float(frame)),
-            features,
-            masks.expand(-1, 3, -1, -1) if candidates is None else candidates,
+            frame, outputs, spatial, features, masks.expand(-1, 3, -1, -1) if candidates is None else candidates
         )
 
 
