@@ -25,11 +25,9 @@ from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.memory import (
     BankLayout,
     BankView,
-    Evidence,
     MemoryBank,
     Policy,
     PolicyState,
-    PreviousMask,
     Rows,
     StepTime,
     create_policy,
@@ -37,9 +35,9 @@ from sam2s_model.tracking.memory import (
 from sam2s_model.tracking.memory.view import EVER
 from sam2s_model.tracking.outputs import Outputs, gate, predictions
 from sam2s_model.tracking.presence import Prediction
+from sam2s_model.tracking.previous_mask import fed_back, previous_prompts
 from sam2s_model.tracking.reidentification import Reidentification, Verdict, appearance
-
-PREVIOUS_LIMIT = 32.0  # logits of a mask that is fed back are clamped to it, as published
+from sam2s_model.tracking.trained_memory import TrainedMemory
 
 
 class Segmenter:
@@ -61,6 +59,8 @@ class Segmenter:
             *(part_note for part in (self.reid, self.matches) if part for part_note in part.notes),
         )
         self.bank = MemoryBank(bank_layout(model, self.policy, config, notes), model.device, model.dtype)
+        remembers = self.policy.uses_memory
+        self.memory = TrainedMemory(model, self.policy, self.bank, config) if remembers else None
 
     @property
     def generation(self) -> tuple[int, int]:
@@ -108,7 +108,7 @@ class Segmenter:
         view = BankView(self.bank, rows or slice(0, len(self.bank)))
         most = view.most_prompted(index)
         wanted = [(view.count_prompted(index), most), (view.count_prompted(EVER), most)]  # nor is any prompted later
-        if self.policy.uses_memory:
+        if self.memory:
             window, pointers = self.policy.window, self.policy.pointer_window
             wanted += [(view.count_recent(index, window), window), (view.count_pointers(index, pointers), pointers)]
         return StepTime(time[0], time[1], index, most, all((counts == full).all() for counts, full in wanted))
@@ -121,7 +121,7 @@ class Segmenter:
         rows, stamp = self.bank.rows(object_ids), frame.stamp if step is None else step.stamp
         view = BankView(self.bank, rows, step)
         found = self.matches.propagate(view, frame.index, frame.features.coarse) if self.matches else None
-        conditioned, keys = self._condition(frame, view)
+        conditioned, keys = self._condition(view, frame)
         decoded, candidates = self._decode_tracked(conditioned.features, frame, view, found)
         present, verdict = self._present(decoded, told=self._tells_presence), None
         if self.reid:
@@ -131,23 +131,19 @@ class Segmenter:
             object_ids, decoded, conditioned.class_logits, present, present, verdict=verdict, keys=keys
         )
         self._learn_appearance(view, frame, outputs, stamp, verdict)
-        if self.policy.uses_memory:
-            memory = self.model.encode_memory(
-                frame.features, outputs.logits, present, exclusive=self.config.non_overlap_memory
-            )
-            self.bank.drop_kept(rows, frame.index, step)
-            self.bank.write_recent(rows, frame.index, memory, outputs.pointers, step)
-            self.bank.write_mask(rows, frame.index, outputs.logits, step)
-            self.policy.remember(view, Evidence(frame.index, outputs, memory, frame.features.coarse, candidates))
-        elif found:
-            self.bank.write_mask(rows, frame.index, outputs.logits, step)
-        else:  # the last mask that was seen stays the prompt
-            previous = self.bank.mask(rows, frame.index - 1, step)
-            seen = torch.where(present[:, None, None, None], decoded.logits, previous)
-            self.bank.write_mask(rows, frame.index, seen, step)
+        if self.memory:
+            self.memory.remember(view, frame, outputs, candidates)
+        self.bank.write_mask(rows, frame.index, self._mask_to_keep(view, frame, decoded, outputs), step)
         if self.matches and found:
             self.matches.remember(view, frame.index, found, outputs.logits, outputs.iou, outputs.present)
         return outputs
+
+    def _mask_to_keep(self, view: BankView, frame: ProcessedFrame, decoded: Decoded, outputs: Outputs) -> Tensor:
+        """Choose the logits to keep of a frame: if they are the next prompt, the last ones that showed the object."""
+        if self.memory or self.matches:
+            return outputs.logits
+        previous = self.bank.mask(view.rows, frame.index - 1, view.step)
+        return torch.where(outputs.present[:, None, None, None], decoded.logits, previous)
 
     def prompt(self, frame: ProcessedFrame, object_id: int, prompt: Prompt) -> Outputs:
         """Decode an object that is in the bank on a frame from a prompt, and remember the frame as conditioning.
@@ -156,7 +152,7 @@ class Segmenter:
         """
         row, rows = self.bank.row(object_id), self.bank.rows([object_id])
         view = BankView(self.bank, rows)
-        conditioned, keys = self._condition(frame, view)
+        conditioned, keys = self._condition(view, frame)
         if prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
             decoded = self.model.decode_given_mask(frame.features, mask)
@@ -167,13 +163,8 @@ class Segmenter:
             scored = present = self._present(decoded, told=self.model.has_object_score)
         outputs = self._outputs((object_id,), decoded, conditioned.class_logits, present, scored, keys=keys)
         self._learn_appearance(view, frame, outputs, frame.stamp)
-        if self.policy.uses_memory:
-            memory = self.model.encode_memory(
-                frame.features, outputs.logits, present, binarise=self.config.binarise_prompted
-            )
-            self.bank.drop_kept(rows, frame.index)
-            slot = self.bank.write_conditioning(row, frame.index, memory[0], outputs.pointers[0])
-            self.policy.prompted(view, Evidence(frame.index, outputs, memory, frame.features.coarse))
+        if self.memory:
+            slot = self.memory.prompted(view, row, frame, outputs)
             if self.matches:
                 self.matches.prompted(view, slot, frame.index, frame.features.coarse, outputs.logits)
         elif self.matches:
@@ -192,23 +183,13 @@ class Segmenter:
             return
         rows = slice(0, len(self.bank))
         view, logits = BankView(self.bank, rows), self.bank.mask(rows, newest.index)
-        if self.policy.uses_memory and not other.policy.uses_memory:
-            self._condition_on(newest, logits)
+        if self.memory and not other.memory:
+            self.memory.take_for_prompts(newest, logits)
         if self.matches and not matched:
             self.matches.start(view, newest.index, newest.features.coarse, logits)
-        if self.matches and not self.policy.uses_memory:
+        if self.matches and not self.memory:
             for row, mask in enumerate(logits.split(1)):
                 self._match_prompted(self.matches, row, newest, mask)
-
-    def _condition_on(self, newest: ProcessedFrame, logits: Tensor) -> None:
-        """Take all objects' masks on a frame for prompts."""
-        side = self.model.image_size
-        present = (logits > 0).flatten(1).any(1)
-        masks = (F.interpolate(logits, size=(side, side), mode="bilinear") > 0).float()
-        pointers = self.model.pointer(self.model.decode_given_mask(newest.features, masks).token, present)
-        memory = self.model.encode_memory(newest.features, logits, present, binarise=self.config.binarise_prompted)
-        for row in range(len(self.bank)):
-            self.bank.write_conditioning(row, newest.index, memory[row], pointers[row])
 
     def _match_prompted(self, matches: Correspondence, row: int, frame: ProcessedFrame, logits: Tensor) -> None:
         """Remember the labels of a prompted frame where nothing else is remembered. logits: (1, 1, h, w)"""
@@ -233,59 +214,26 @@ class Segmenter:
         """Whether there is a score of presence, of the decoder's head or of correspondences."""
         return self.model.has_object_score or bool(self.matches)
 
-    def _condition(self, frame: ProcessedFrame, view: BankView) -> tuple[Conditioned, int]:
-        """Condition the frame's features on the memories of some rows. Returns them, and the number of keys."""
-        if not self.policy.uses_memory:
-            return Conditioned(self.model.without_memory(frame.features, len(view)), None), 0
-        chosen = self.policy.select(view, frame.index)
-        split = self.model.config.dim // self.model.config.memory_dim
-        keys = chosen.spatial.columns.shape[1] * self.model.memory_tokens + chosen.pointer_columns.shape[1] * split
-        if not keys:
-            return Conditioned(self.model.without_memory(frame.features, len(view)), None), 0
-        conditioned = self.model.with_memory(
-            frame.features,
-            view.memories(chosen.spatial.columns),
-            chosen.spatial.codes,
-            view.pointers(chosen.pointer_columns),
-            chosen.ages,
-            chosen.allowed,
-            None if chosen.short is None else (view.memories(chosen.short.columns), chosen.short.codes),
-        )
-        return conditioned, keys
+    def _condition(self, view: BankView, frame: ProcessedFrame) -> tuple[Conditioned, int]:
+        """Condition the frame's features on memories, where there are any. Returns them, and the number of keys."""
+        conditioned, keys = self.memory.condition(view, frame) if self.memory else (None, 0)
+        return conditioned or Conditioned(self.model.without_memory(frame.features, len(view)), None), keys
 
     def _decode_tracked(
         self, features: Tensor, frame: ProcessedFrame, view: BankView, found: Propagated | None
     ) -> tuple[Decoded, Tensor | None]:
         """Decode without a person's prompt, and the candidate masks (N, 3, h, w) for policies that compare them."""
-        if self.matches and found is not None:
-            return self._decode_matched(self.matches, features, frame, found), None
-        if not self.policy.uses_memory:
-            return self._decode_previous(features, frame, view), None
-        multimask = self.config.multimask_tracking
-        if not self.policy.uses_candidates:
-            return self.model.decode(features, frame.features, multimask=multimask, stability=self.stability), None
-        made = self.model.candidates(features, frame.features)
-        chosen = self.policy.choose(view, made.logits[:, 1:], made.iou[:, 1:]) + 1
-        if not multimask:
-            everywhere = torch.ones_like(chosen, dtype=torch.bool)
-            stays = self.stability.stable(made.logits[:, 0]) if self.stability else everywhere
-            chosen = torch.where(stays, 0, chosen)
-        return made.taken(chosen), made.logits[:, 1:]
-
-    def _decode_matched(
-        self, matches: Correspondence, features: Tensor, frame: ProcessedFrame, found: Propagated
-    ) -> Decoded:
-        """Decode from what was propagated, and from memory where there is one: the mask that both believe in most."""
-        own = self.model.candidates(features, frame.features) if self.policy.uses_memory else None
-        return matches.decode(features, frame.features, found, own)
+        if self.matches and found is not None:  # of both kinds of masks, the one that is believed in most
+            own = self.model.candidates(features, frame.features) if self.memory else None
+            return self.matches.decode(features, frame.features, found, own), None
+        if self.memory:
+            return self.memory.decode(view, frame, features, self.stability)
+        return self._decode_previous(features, frame, view), None
 
     def _decode_previous(self, features: Tensor, frame: ProcessedFrame, view: BankView) -> Decoded:
-        """Decode from the masks of the frame before, for the policy without memory."""
-        if not isinstance(self.policy, PreviousMask):
-            raise TypeError(f"policy {type(self.policy).__name__} has neither a memory nor prompts of its own")
-        corners, dense = self.policy.prompts(
-            self.bank.mask(view.rows, frame.index - 1, view.step), self.model.image_size
-        )
+        """Decode from the masks of the frame before, where nothing else is remembered."""
+        previous = self.bank.mask(view.rows, frame.index - 1, view.step)
+        corners, dense = previous_prompts(previous, self.model.image_size)
         labels = _box_labels(device=corners.device).expand(len(corners), -1)
         return self.model.decode(
             features,
@@ -301,7 +249,7 @@ class Segmenter:
         points, labels = self._encoded_points(prompt, frame.size)
         previous = None
         if self.bank.has_mask(rows, frame.index):
-            previous = self.bank.mask(rows, frame.index).clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
+            previous = fed_back(self.bank.mask(rows, frame.index))
         return self.model.decode(
             features,
             frame.features,

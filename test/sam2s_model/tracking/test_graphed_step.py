@@ -207,7 +207,7 @@ def test_everything_in_a_step_is_on_the_device_and_nothing_asks_it(policy):
         bank = segmenter.bank
         for row, object_id in enumerate(ids):
             bank.add(object_id)
-            if segmenter.policy.uses_memory:
+            if segmenter.memory:
                 memory = torch.empty(network.memory_tokens, PICO.memory_dim, device=device)
                 bank.write_conditioning(row, 0, memory, torch.empty(PICO.dim, device=device))
         for index in range(1, 25):
