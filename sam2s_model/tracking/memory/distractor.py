@@ -73,7 +73,7 @@ class DistractorAware(Policy):
         view.write_note_slot("areas", slot, evidence.area, seen)
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
-        view.bank.start_notes(view.rows, self.notes)
+        view.start_notes(self.notes)
         slot = self._area_slot(view, evidence)
         view.write_note_slot("areas", slot, evidence.area, evidence.area > 0)
         view.write_note("last_added", view.time(evidence.frame).expand_as(view.index))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from torch import Tensor
+
+Columns = TypeVar("Columns", int, Tensor)
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,12 @@ class BankLayout:
         """Columns of all kept pointers."""
         return slice(self.conditioning + self.recent_pointers, self.pointer_slots)
 
+    def pointer_columns(self, columns: Columns) -> Columns:
+        """Map columns of kept spatial memories to those of the same frames' pointers."""
+        return columns - self.kept_columns.start + self.kept_pointers.start
+
     def columns(self, name: str) -> slice:
-        """Columns of the spatial memories called "conditioning", "recent" or as in `kept`. Raises KeyError."""
+        """Find the columns of the spatial memories called "conditioning", "recent" or as in `kept`. Raises KeyError."""
         begin = 0
         for known, count in (("conditioning", self.conditioning), ("recent", self.recent), *self.kept):
             if known == name:

@@ -197,10 +197,10 @@ class Policy:
 
         pointed: kept memories whose pointers are attended to as well, once they are older than those
         """
-        layout, pointers = view.layout, self._pointers(view, now)
+        pointers = self._pointers(view, now)
         if pointed is not None:
-            ages = view.time(now) - view.bank.frames[view.index[:, None], pointed.columns]
-            places = pointed.columns - layout.kept_columns.start + layout.kept_pointers.start
+            ages = view.time(now) - view.memory_frames(pointed.columns)
+            places = view.layout.pointer_columns(pointed.columns)
             older = ages > self.pointer_window
             if pointed.allowed is not None:
                 older = pointed.allowed & older
@@ -214,7 +214,7 @@ class Policy:
             most, window = view.most_prompted(now), self.pointer_window
             newest = view.places(now, window, layout.recent_pointers) + layout.conditioning
             columns = torch.cat((view.numbers(0, most), newest), dim=1)
-            ages = view.time(now) - view.bank.pointer_frames[view.rows, :most]
+            ages = view.time(now) - view.prompted_frames(most)
             return MemorySubset(columns, torch.cat((ages, view.numbers(1, window + 1)), dim=1).float(), None)
         frames = view.pointer_frames()
         age = view.time(now) - frames

@@ -70,7 +70,7 @@ class Refine(Policy):
         view.write_note("hypotheses", torch.where(there[..., None], cells, view.note("hypotheses").float()))
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
-        view.bank.start_notes(view.rows, self.notes)
+        view.start_notes(self.notes)
         view.write_note("hypotheses", _cells(evidence.outputs.logits).expand(-1, HYPOTHESES, -1))
 
     def _linked(self, view: BankView, cells: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class Sam3Selection(Policy):
         """Allow the newest frames' pointers where the frame was seen well or is the one before, coded by order."""
         prompted = chosen.pointer_columns < view.layout.conditioning
         there = torch.ones_like(prompted) if chosen.pointer_allowed is None else chosen.pointer_allowed
-        frames = view.bank.pointer_frames[view.index[:, None], chosen.pointer_columns]
+        frames = view.frames_of_pointers(chosen.pointer_columns)
         seen = (frames[:, :, None] == view.note("seen_frames")[:, None]).any(2) | (frames == view.time(now) - 1)
         allowed = there & (prompted | seen)
         own = allowed & ~prompted

@@ -63,7 +63,7 @@ class Samurai(Policy):
         self._follow(view, evidence, mean, covariance)
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
-        view.bank.start_notes(view.rows, self.notes)
+        view.start_notes(self.notes)
         self._follow(view, evidence, view.note("mean"), view.note("covariance"))
 
     def _follow(self, view: BankView, evidence: Evidence, mean: Tensor, covariance: Tensor) -> None:

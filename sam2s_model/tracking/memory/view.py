@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.tracking.memory.bank import EMPTY, MemoryBank, Rows
 from sam2s_model.tracking.memory.evidence import Evidence
+from sam2s_model.tracking.memory.layout import PolicyState
 from sam2s_model.tracking.memory.step_time import StepTime
 
 EVER = 1 << 30  # frames
@@ -77,6 +79,18 @@ class BankView:
     def pointers(self, columns: Tensor) -> Tensor:
         """Gather pointers: (N, K) columns -> (N, K, dim)."""
         return self.bank.pointers[self.index[:, None], columns]
+
+    def memory_frames(self, columns: Tensor) -> Tensor:
+        """Gather frames (N, K) of spatial memories, or EMPTY: (N, K) columns."""
+        return self.bank.frames[self.index[:, None], columns]
+
+    def frames_of_pointers(self, columns: Tensor) -> Tensor:
+        """Gather frames (N, K) of pointers, or EMPTY: (N, K) columns."""
+        return self.bank.pointer_frames[self.index[:, None], columns]
+
+    def prompted_frames(self, most: int) -> Tensor:
+        """Read the frames of the first `most` prompted slots, (N, most), or EMPTY."""
+        return self.bank.pointer_frames[self.rows, :most]
 
     def time(self, frame: int) -> Tensor:
         """Put a frame's index on the device, 0-d int64."""
@@ -158,6 +172,10 @@ class BankView:
         ):
             _overwrite(store, self.index, there, store[self.index, here], accepted)
 
+    def start_notes(self, notes: Sequence[PolicyState]) -> None:
+        """Set some notes to their initial values."""
+        self.bank.start_notes(self.rows, notes)
+
     def write_note_slot(self, name: str, slot: Tensor, value: Tensor, accepted: Tensor) -> None:
         """Write one entry (N, ...) of a note whose first dimension is a slot, slot (N,), for the accepted objects."""
         _overwrite(self.bank.notes[name], self.index, slot, value, accepted)
@@ -165,15 +183,14 @@ class BankView:
     def empty(self, name: str, dropped: Tensor) -> None:
         """Forget kept slots of a kind: dropped (N, slots) bool."""
         columns = self.layout.columns(name)
-        offset = self.layout.kept_pointers.start - self.layout.kept_columns.start
-        pointers = slice(columns.start + offset, columns.stop + offset)
+        pointers = slice(*map(self.layout.pointer_columns, (columns.start, columns.stop)))
         for frames, place in ((self.bank.frames, columns), (self.bank.pointer_frames, pointers)):
             frames[self.rows, place] = frames[self.rows, place].masked_fill(dropped, EMPTY)
 
     def _places(self, name: str, slot: Tensor) -> tuple[Tensor, Tensor]:
         """Map slots within a kind to columns of its spatial memories and of its pointers."""
         column = self.layout.columns(name).start + slot
-        return column, column - self.layout.kept_columns.start + self.layout.kept_pointers.start
+        return column, self.layout.pointer_columns(column)
 
 
 @constant
