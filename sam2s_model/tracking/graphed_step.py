@@ -24,8 +24,7 @@ from sam2s_model.device import as_tensor
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.history import ProcessedFrame
-from sam2s_model.tracking.holes import fill_holes
-from sam2s_model.tracking.outputs import Outputs, compose, predictions
+from sam2s_model.tracking.outputs import Outputs, predictions
 from sam2s_model.tracking.presence import Prediction
 from sam2s_model.tracking.segmenter import Segmenter
 
@@ -175,12 +174,11 @@ class GraphedStep:
         segmenter: Segmenter,
         frame: ProcessedFrame,
         labels: Sequence[int],
-        holes: int,
         following: np.ndarray | None = None,
     ) -> tuple[Outputs, list[Prediction], np.ndarray]:
         """Track all objects into the frame that was encoded last.
 
-        labels: of the objects, in the order of the bank's rows; holes: see `fill_holes`
+        labels: of the objects, in the order of the bank's rows
         following: the image that is to be encoded next, where it is known: it is begun with meanwhile
         Returns the outputs, the prediction of each object and the label image (H, W) uint8.
         """
@@ -188,7 +186,7 @@ class GraphedStep:
         self._time[0].fill_(frame.index)
         self._time[1].fill_(frame.stamp)
         self._set_labels(labels)
-        key, track = self._tracking(segmenter, frame, ids, holes)
+        key, track = self._tracking(segmenter, frame, ids)
         outputs, summary, label_map = self._run(key, track)
         segmenter.know_tracked(frame.index)
         own = replace(outputs.copied(), object_ids=tuple(ids))
@@ -201,21 +199,15 @@ class GraphedStep:
         return own, predictions(summary), label_map.numpy().copy()
 
     def _tracking(
-        self, segmenter: Segmenter, frame: ProcessedFrame, ids: list[int], holes: int
+        self, segmenter: Segmenter, frame: ProcessedFrame, ids: list[int]
     ) -> tuple[Hashable, Callable[[], tuple[Outputs, Tensor, Tensor]]]:
         """Make the key of a step of all objects, and the step: outputs, summary and label image, on the device."""
         step = segmenter.step_time(frame.index, self._time)
-        at_place = replace(frame, features=self._encoded())
+        at_place, labels = replace(frame, features=self._encoded()), self._labels[: len(ids)]
+        key = (segmenter.generation, len(ids), step.shapes, frame.size)
+        return key, partial(segmenter.step, at_place, ids, labels, step)
 
-        def track() -> tuple[Outputs, Tensor, Tensor]:
-            outputs = segmenter.track(at_place, ids, step)
-            mask_logits = fill_holes(outputs.logits, holes)
-            label_map = compose(mask_logits, outputs.present, self._labels[: len(ids)], frame.size)
-            return outputs, segmenter.summary(outputs), label_map
-
-        return (segmenter.generation, len(ids), step.shapes, frame.size), track
-
-    def prepare(self, segmenter: Segmenter, newest: ProcessedFrame, holes: int) -> None:
+    def prepare(self, segmenter: Segmenter, newest: ProcessedFrame) -> None:
         """Capture now what the next step would stop for: what was run as it is, and could be captured.
 
         Nothing is tracked by it. For a caller who is idle: from now on steps leave captures to it, and are launched
@@ -226,7 +218,7 @@ class GraphedStep:
         ids = list(segmenter.bank.ids)
         if not ids or torch.are_deterministic_algorithms_enabled():
             return
-        key, track = self._tracking(segmenter, replace(newest, index=newest.index + 1), ids, holes)
+        key, track = self._tracking(segmenter, replace(newest, index=newest.index + 1), ids)
         if self._trackers.wants(key):
             with _unnoticed(segmenter):
                 self._trackers.prepare(key, track)

@@ -18,6 +18,7 @@ from torch import Tensor
 from sam2s_model.acceleration import kernels
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.network.model import ABSENT_LOGIT
+from sam2s_model.tracking.holes import fill_holes
 from sam2s_model.tracking.presence import Prediction
 
 
@@ -139,6 +140,11 @@ def gate(logits: Tensor, present: Tensor) -> Tensor:
     """Set the mask logits (N, ...) of absent objects to -1024, as published."""
     present = present.reshape(-1, *[1] * (logits.dim() - 1))
     return torch.where(present, logits, _absent(logits.dtype, device=logits.device))
+
+
+def label_image(logits: Tensor, present: Tensor, labels: Tensor, size: tuple[int, int], holes: int) -> Tensor:
+    """Compose a label image of masks whose holes up to `holes` px are filled, see `fill_holes` and `compose`."""
+    return compose(fill_holes(logits, holes), present, labels, size)
 
 
 def compose(logits: Tensor, present: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -33,7 +33,7 @@ from sam2s_model.tracking.memory import (
     create_policy,
 )
 from sam2s_model.tracking.memory.view import EVER
-from sam2s_model.tracking.outputs import Outputs, gate, predictions
+from sam2s_model.tracking.outputs import Outputs, gate, label_image, predictions
 from sam2s_model.tracking.presence import Prediction
 from sam2s_model.tracking.previous_mask import fed_back, previous_prompts
 from sam2s_model.tracking.reidentification import Reidentification, Verdict, appearance
@@ -99,6 +99,18 @@ class Segmenter:
     def memory_bytes(self) -> int:
         """Bytes allocated on the device for what is remembered: the bank, and the frames that labels come from."""
         return self.bank.memory_bytes() + (self.matches.store.memory_bytes() if self.matches else 0)
+
+    def step(
+        self, frame: ProcessedFrame, object_ids: Sequence[int], labels: Tensor, step: StepTime | None = None
+    ) -> tuple[Outputs, Tensor, Tensor]:
+        """Track objects into a frame, and compose its label image; all stays on the device.
+
+        labels: (N,) uint8, of the objects; step: see `track`
+        Returns the outputs, their summary and the label image (H, W) uint8.
+        """
+        outputs = self.track(frame, object_ids, step)
+        label_map = label_image(outputs.logits, outputs.present, labels, frame.size, self.config.fill_holes)
+        return outputs, self.summary(outputs), label_map
 
     def step_time(self, index: int, time: Tensor, rows: Rows | None = None) -> StepTime:
         """Describe the frame `index` to a step that may be captured.

@@ -27,9 +27,8 @@ from sam2s_model.tracking.correspondence import Correspondence
 from sam2s_model.tracking.field_of_view import endoscope_field
 from sam2s_model.tracking.graphed_step import GraphedStep
 from sam2s_model.tracking.history import History, ProcessedFrame
-from sam2s_model.tracking.holes import fill_holes
 from sam2s_model.tracking.memory import choose_policy
-from sam2s_model.tracking.outputs import Outputs, compose, predictions
+from sam2s_model.tracking.outputs import Outputs, label_image, predictions
 from sam2s_model.tracking.presence import TrackedObject, describe_frame
 from sam2s_model.tracking.segmenter import Segmenter
 from sam2s_model.tracks import MAX_LABEL, Tracks
@@ -128,10 +127,11 @@ class Tracker:
             size=image.shape[:2],
             features=self._history.hold(index, self._encode(image)),
             view=endoscope_field(image) if self.config.field_of_view == "auto" else None,
+            before=newest.histories if newest else {},
         )
         try:
             fits = following is not None and (following.shape, following.dtype) == (image.shape, image.dtype)
-            outputs, label_map = self._track_all(frame, newest, following if fits else None)
+            outputs, label_map = self._track_all(frame, following if fits else None)
             tracks = self._describe(frame, label_map)
         except BaseException:
             self._segmenter.forget(frame.index)
@@ -237,7 +237,7 @@ class Tracker:
         Raises torch.OutOfMemoryError; the tracker is as it was.
         """
         if self._graphed and self._history.newest:
-            self._graphed.prepare(self._segmenter, self._history.newest, self.config.fill_holes)
+            self._graphed.prepare(self._segmenter, self._history.newest)
 
     def memory_bytes(self) -> int:
         """Count the bytes on the device that depend on the stream: bank and features of the remembered frames.
@@ -301,30 +301,21 @@ class Tracker:
         return self.model.encode_image(self.model.prepare_image(as_tensor(image)))
 
     def _track_all(
-        self, frame: ProcessedFrame, previous: ProcessedFrame | None, following: np.ndarray | None
+        self, frame: ProcessedFrame, following: np.ndarray | None
     ) -> tuple[Outputs | None, np.ndarray | None]:
-        """Track all objects into a new frame, and compose its label image where that is part of what is captured."""
-        ids = self._segmenter.bank.ids
-        if not (self._graphed and ids):
-            return self._track(frame, ids, previous), None
-        frame.before = previous.histories if previous else {}
+        """Track all objects into a new frame. Returns the outputs and the label image, None without objects."""
+        ids = list(self._segmenter.bank.ids)
+        if not ids:
+            return None, None
         labels = [self._objects[i].label for i in ids]
-        outputs, predictions, label_map = self._graphed.track(
-            self._segmenter, frame, labels, self.config.fill_holes, following
-        )
-        frame.predictions.update(zip(ids, predictions, strict=True))
+        if self._graphed:
+            outputs, found, label_map = self._graphed.track(self._segmenter, frame, labels, following)
+        else:
+            on_device = upload(np.array(labels, np.uint8), self.model.device)
+            outputs, summary, composed = self._segmenter.step(frame, ids, on_device)
+            found, label_map = predictions(summary.cpu()), composed.cpu().numpy()
+        frame.predictions.update(zip(ids, found, strict=True))
         return outputs, label_map
-
-    def _track(
-        self, frame: ProcessedFrame, object_ids: Sequence[int], previous: ProcessedFrame | None
-    ) -> Outputs | None:
-        """Track some objects into a frame, whose predictions they become."""
-        frame.before = previous.histories if previous else {}
-        if not object_ids:
-            return None
-        outputs = self._segmenter.track(frame, list(object_ids))
-        frame.predictions.update(zip(object_ids, self._segmenter.predictions(outputs), strict=True))
-        return outputs
 
     def _propagate(self, frame: ProcessedFrame, later: Sequence[ProcessedFrame], object_ids: Sequence[int]) -> None:
         """Track objects that were prompted on a frame through all later ones; what was prompted there stays."""
@@ -387,10 +378,10 @@ class Tracker:
     def _composed(self, frame: ProcessedFrame, object_ids: Sequence[int]) -> Tensor:
         """Compose it on the device, for at least one object."""
         bank = self._segmenter.bank
-        logits = fill_holes(bank.mask(bank.rows(object_ids), frame.index), self.config.fill_holes)
+        logits = bank.mask(bank.rows(object_ids), frame.index)
         told = [[frame.predictions[i].present for i in object_ids], [self._objects[i].label for i in object_ids]]
         present, labels = upload(np.array(told, np.uint8), logits.device)
-        return compose(logits, present.view(torch.bool), labels, frame.size)
+        return label_image(logits, present.view(torch.bool), labels, frame.size, self.config.fill_holes)
 
     def _describe(self, frame: ProcessedFrame, label_map: np.ndarray | None = None) -> Tracks:
         """Compute a frame's tracks and histories. label_map: of all its objects, None to compose it."""

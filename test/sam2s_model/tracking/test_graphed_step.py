@@ -18,8 +18,6 @@ from sam2s_model.config import PICO, POLICY_NAMES, TrackerConfig
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.history import ProcessedFrame
-from sam2s_model.tracking.holes import fill_holes
-from sam2s_model.tracking.outputs import compose
 from sam2s_model.tracking.segmenter import Segmenter
 from sam2s_model.tracking.tracker import Tracker
 
@@ -214,11 +212,10 @@ def test_everything_in_a_step_is_on_the_device_and_nothing_asks_it(policy):
             bank.know_tracked(slice(0, 2), index)
         features = network.encode_image(network.prepare_image(torch.empty(*size, 3, dtype=torch.uint8, device=device)))
         step = segmenter.step_time(25, torch.empty(2, dtype=torch.int64, device=device))
-        outputs = segmenter.track(ProcessedFrame(25, 1, size, features), ids, step)
         labels = torch.empty(2, dtype=torch.uint8, device=device)
-        label_map = compose(fill_holes(outputs.logits, 8), outputs.present, labels, size)
+        outputs, summary, label_map = segmenter.step(ProcessedFrame(25, 1, size, features), ids, labels, step)
     assert step.complete and label_map.dtype == torch.uint8 and label_map.shape == size
-    assert all(t.device == device for t in (*outputs.tensors.values(), segmenter.summary(outputs), label_map))
+    assert all(t.device == device for t in (*outputs.tensors.values(), summary, label_map))
 
 
 class Again:
