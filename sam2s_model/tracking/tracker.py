@@ -13,23 +13,24 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sam2s_model.acceleration.graphs import Capture, as_cuda_graphs
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import as_tensor, describe_device, for_inference, upload
-from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
+from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
-from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
+from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracking.correspondence import Correspondence
 from sam2s_model.tracking.field_of_view import endoscope_field
 from sam2s_model.tracking.graphed_step import GraphedStep
 from sam2s_model.tracking.history import History, ProcessedFrame
+from sam2s_model.tracking.label_maps import label_map_of, label_maps
 from sam2s_model.tracking.memory import choose_policy
-from sam2s_model.tracking.outputs import Outputs, label_image, predictions
+from sam2s_model.tracking.outputs import Outputs, predictions
 from sam2s_model.tracking.presence import TrackedObject, describe_frame
+from sam2s_model.tracking.requests import check_frame, check_prompts, check_removal
 from sam2s_model.tracking.segmenter import Segmenter
 from sam2s_model.tracks import MAX_LABEL, Tracks
 
@@ -119,7 +120,7 @@ class Tracker:
         Raises StampError or ImageError; the tracker is then as it was.
         """
         newest = self._history.newest
-        self._check(stamp, image, newest)
+        check_frame(stamp, image, newest)
         index = newest.index + 1 if newest else 0
         frame = ProcessedFrame(
             index=index,
@@ -152,7 +153,7 @@ class Tracker:
         """
         frame = self._history.find(stamp)
         prompts = [p.validated(*frame.size) for p in prompts]
-        class_labels = self._check_prompts(prompts)
+        class_labels = check_prompts(prompts, self._objects, self.config, self.label_set)
         later = self._history.since(frame)[1:]
         with self._all_or_nothing([frame, *later], [p.object_id for p in prompts if p.object_id]):
             ids = [p.object_id or self._new_object() for p in prompts]
@@ -176,10 +177,7 @@ class Tracker:
 
         Raises RequestError; nothing is changed then.
         """
-        if not len(object_ids):
-            raise RequestError(ErrorCode.EMPTY_REQUEST, "no object ids were given: expected at least one")
-        for object_id in object_ids:
-            self._check_known(object_id)
+        check_removal(object_ids, self._objects)
         for object_id in set(object_ids):
             self._segmenter.bank.remove(object_id)
             del self._objects[object_id]
@@ -284,16 +282,10 @@ class Tracker:
 
     # ---- frames
 
-    def _check(self, stamp: int, image: np.ndarray, newest: ProcessedFrame | None) -> None:
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ImageError(f"image is {image.dtype} {image.shape}: expected uint8 (H, W, 3), RGB")
-        if stamp <= 0:
-            raise StampError(f"stamp is {stamp} ns: expected more than 0")
-        if newest and stamp <= newest.stamp:
-            raise StampError(f"stamp {stamp} ns is not after the previous one, {newest.stamp} ns")
-        if newest and image.shape[:2] != newest.size:
-            (h, w), (h0, w0) = image.shape[:2], newest.size
-            raise ImageError(f"image is {w}x{h}, but the stream is {w0}x{h0}: reset the tracker to change the size")
+    @property
+    def _labels(self) -> dict[int, int]:
+        """Each object's value in the label image."""
+        return {object_id: tracked.label for object_id, tracked in self._objects.items()}
 
     def _encode(self, image: np.ndarray) -> ImageFeatures:
         if self._graphed:
@@ -307,7 +299,7 @@ class Tracker:
         ids = list(self._segmenter.bank.ids)
         if not ids:
             return None, None
-        labels = [self._objects[i].label for i in ids]
+        labels = [self._labels[i] for i in ids]
         if self._graphed:
             outputs, found, label_map = self._graphed.track(self._segmenter, frame, labels, following)
         else:
@@ -331,7 +323,7 @@ class Tracker:
             tracked.append((free, self._track_again(following, free) if free else None))
             there = {*following.predictions, *free}
         self._read(later, tracked)
-        maps = self._label_maps(later)
+        maps = label_maps(self._segmenter, later, self._labels)
         for (previous, following), label_map in zip(pairwise([frame, *later]), maps, strict=True):
             following.before = previous.histories
             self._describe(following, label_map)
@@ -361,33 +353,11 @@ class Tracker:
             if outputs:
                 frame.predictions.update((i, next(rows)) for i in ids)
 
-    def _label_maps(self, frames: Sequence[ProcessedFrame]) -> list[np.ndarray]:
-        """Compose the label images of some frames of one size, waiting for the device once."""
-        of_frames = [[i for i in self._segmenter.bank.ids if i in frame.predictions] for frame in frames]
-        composed = [self._composed(frame, ids) for frame, ids in zip(frames, of_frames, strict=True) if ids]
-        rows = iter(torch.stack(composed).cpu().numpy() if composed else ())
-        return [
-            next(rows).copy() if ids else np.zeros(frame.size, np.uint8)
-            for frame, ids in zip(frames, of_frames, strict=True)
-        ]
-
-    def _label_map(self, frame: ProcessedFrame, object_ids: Sequence[int]) -> np.ndarray:
-        """Compose a label image (H, W) uint8 from the masks that are remembered of a frame."""
-        return self._composed(frame, object_ids).cpu().numpy() if object_ids else np.zeros(frame.size, np.uint8)
-
-    def _composed(self, frame: ProcessedFrame, object_ids: Sequence[int]) -> Tensor:
-        """Compose it on the device, for at least one object."""
-        bank = self._segmenter.bank
-        logits = bank.mask(bank.rows(object_ids), frame.index)
-        told = [[frame.predictions[i].present for i in object_ids], [self._objects[i].label for i in object_ids]]
-        present, labels = upload(np.array(told, np.uint8), logits.device)
-        return label_image(logits, present.view(torch.bool), labels, frame.size, self.config.fill_holes)
-
     def _describe(self, frame: ProcessedFrame, label_map: np.ndarray | None = None) -> Tracks:
         """Compute a frame's tracks and histories. label_map: of all its objects, None to compose it."""
         ids = [i for i in self._segmenter.bank.ids if i in frame.predictions]
         if label_map is None:
-            label_map = self._label_map(frame, ids)
+            label_map = label_map_of(self._segmenter, frame, self._labels)
         frame.predictions = {i: frame.predictions[i] for i in ids}
         frame.tracks, frame.histories = describe_frame(
             frame.stamp,
@@ -403,30 +373,6 @@ class Tracker:
         return frame.tracks
 
     # ---- requests
-
-    def _check_prompts(self, prompts: Sequence[Prompt]) -> list[ClassLabel | None]:
-        """Check the prompts of a request. Returns the class that each gives, or None. Raises RequestError."""
-        if not prompts:
-            raise RequestError(ErrorCode.EMPTY_REQUEST, "no prompts were given: expected at least one")
-        corrected = [p.object_id for p in prompts if p.object_id]
-        for object_id in corrected:
-            self._check_known(object_id)
-            if corrected.count(object_id) > 1:
-                raise RequestError(
-                    ErrorCode.INVALID_PROMPT, f"object {object_id} has several prompts in one request: give it one"
-                )
-        total = len(self._objects) + len(prompts) - len(corrected)
-        if total > self.config.max_objects:
-            raise RequestError(
-                ErrorCode.TOO_MANY_OBJECTS,
-                f"the request would make {total} objects: expected at most max_objects = {self.config.max_objects}",
-            )
-        return [self.label_set.by_name(p.class_name) if p.class_name else None for p in prompts]
-
-    def _check_known(self, object_id: int) -> None:
-        if object_id not in self._objects:
-            known = ", ".join(map(str, self.object_ids)) or "none"
-            raise RequestError(ErrorCode.UNKNOWN_OBJECT, f"object {object_id} is not tracked: tracked are {known}")
 
     def _new_object(self) -> int:
         object_id, self._next_id = self._next_id, self._next_id + 1
