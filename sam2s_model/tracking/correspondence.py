@@ -23,8 +23,8 @@ from sam2s_model.tracking.memory.evidence import boxes
 from sam2s_model.tracking.memory.matching import Matching
 
 FINER = 2  # label cells along each side of a place: a thin tool covers less than a place
-LEAST_BELIEF = 0.2  # in the mask of an object that is there: its agreement with its map, times its predicted IoU
-LEAST_TRUST = 0.05  # of a frame on which an object was not found: it is hardly listened to, and not forgotten
+MIN_BELIEF = 0.2  # in the mask of an object that is there: its agreement with its map, times its predicted IoU
+MIN_TRUST = 0.05  # of a frame on which an object was not found: it is hardly listened to, and not forgotten
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Propagated:
 
 
 class Correspondence:
-    """Keeps frames in a `FrameStore`, and the objects' label maps of them in the bank, as notes.
+    """Keeps frames in a `FrameStore`, and the objects' label maps of them in the bank, as states.
 
     history: newest frames that can still be prompted; conditioning: most prompted frames of an object
     """
@@ -54,7 +54,7 @@ class Correspondence:
         ring = matching.newest + history + 1
         self.store = FrameStore(matching, ring, conditioning, h * w, model.config.dim, model.device, model.dtype)
         slots = conditioning + ring + matching.older
-        self.notes = (
+        self.states = (
             PolicyState("labels", (slots, h * w, FINER * FINER), None),
             PolicyState("label_frames", (slots,), torch.int64, EMPTY),
             PolicyState("label_trust", (slots,)),
@@ -74,7 +74,7 @@ class Correspondence:
         entries = self.store.entries(time)
         columns, trust = self._labels_of(view, entries.frames, entries.columns, time)
         weights, places = self._neighbours(tokens, entries.tokens)
-        labels = view.bank.notes["labels"][view.index[:, None], columns].float()  # (N, E, places, cells)
+        labels = view.bank.states["labels"][view.index[:, None], columns].float()  # (N, E, places, cells)
         # a value that is masked may be anything
         labels = torch.where(trust[..., None, None] > 0, labels * trust[..., None, None], 0.0)
         table = labels.permute(1, 2, 0, 3).flatten(2).flatten(0, 1)  # (E places, N cells)
@@ -87,18 +87,18 @@ class Correspondence:
 
     def _labels_of(self, view: BankView, frames: Tensor, columns: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """Find each object's label map of each of E frames, (N, E), and how far to trust it, 0 where there is none."""
-        held = view.bank.notes["label_frames"][view.rows]  # (N, slots)
+        held = view.bank.states["label_frames"][view.rows]  # (N, slots)
         n, prompted = len(held), len(frames) - len(columns)
         # a prompted frame is in whichever slot the object has for it
         same = held[:, None, : self.conditioning] == frames[None, :prompted, None]
         own = torch.where(same.any(2), same.to(torch.uint8).argmax(2), 0)
         columns = torch.cat((own, columns.expand(n, -1)), dim=1)
-        known = (held.gather(1, columns) == frames) & (frames != EMPTY) & (frames < time)
+        there = (held.gather(1, columns) == frames) & (frames != EMPTY) & (frames < time)
         # ... and not again as one of the newest or of the older ones
         twice = (frames[prompted:, None] == frames[:prompted]) & same.any(2)[:, None]
-        known = known & ~F.pad(twice.any(2), (prompted, 0))
-        trust = view.bank.notes["label_trust"][view.rows].gather(1, columns)
-        return columns, torch.where(known, trust, 0.0).nan_to_num()
+        there = there & ~F.pad(twice.any(2), (prompted, 0))
+        trust = view.bank.states["label_trust"][view.rows].gather(1, columns)
+        return columns, torch.where(there, trust, 0.0).nan_to_num()
 
     def _neighbours(self, tokens: Tensor, remembered: Tensor) -> tuple[Tensor, Tensor]:
         """Find the most similar places of each frame.
@@ -155,9 +155,9 @@ class Correspondence:
     def score(found: Propagated, belief: Tensor) -> Tensor:
         """Score (N,) 0..1 that an object is there.
 
-        belief: (N,), in its mask; at `LEAST_BELIEF` the score is 0.5. Without a map it is 0.
+        belief: (N,), in its mask; at `MIN_BELIEF` the score is 0.5. Without a map it is 0.
         """
-        score = (belief / (2 * LEAST_BELIEF)).clamp(max=1)
+        score = (belief / (2 * MIN_BELIEF)).clamp(max=1)
         return torch.where(found.inside.flatten(1).any(1), score, 0.0)
 
     # ---- after a frame was decoded
@@ -180,7 +180,7 @@ class Correspondence:
         self.store.remember(frame, time, found.tokens, present.any())
         mask = self._small((logits > 0).float() * present[:, None, None, None])
         labels = _patched(matching.map_share * found.maps + (1 - matching.map_share) * mask)
-        trust = torch.where(present, trust.clamp(min=LEAST_TRUST), LEAST_TRUST)
+        trust = torch.where(present, trust.clamp(min=MIN_TRUST), MIN_TRUST)
         slot = self.conditioning + time.remainder(self.store.ring)[None]
         self._write(view, slot, time, labels, trust, None)
         older = torch.arange(matching.older, device=slot.device) + self.conditioning + self.store.ring
@@ -189,7 +189,7 @@ class Correspondence:
     def prompted(self, view: BankView, column: int, frame: int, coarse: Tensor, logits: Tensor) -> None:
         """Keep a frame that one object was prompted on, in its conditioning slot's column. logits: (1, 1, 4h, 4w)"""
         rows = range(len(view.bank))
-        needed = view.bank.known[list(rows), : self.conditioning].ravel().tolist()
+        needed = view.bank.host_frames[list(rows), : self.conditioning].ravel().tolist()
         tokens = unit_tokens(coarse)
         self.store.prompted(frame, tokens, needed)
         labels, time = _patched(self._small((logits > 0).float())), view.time(frame)
@@ -205,7 +205,7 @@ class Correspondence:
         n, k = len(view), len(columns)
         values = (labels[:, None], time.expand(n, 1), trust[:, None])
         for name, value in zip(("labels", "label_frames", "label_trust"), values, strict=True):
-            store = view.bank.notes[name]
+            store = view.bank.states[name]
             place = view.index[:, None], columns[None]
             value = value.to(store.dtype).expand(n, k, *store.shape[2:])
             if where is not None:

@@ -19,7 +19,7 @@ _STEP_SHARE = 0.5  # over at least this share of its length. A vignette or a sha
 _HULL_SUPPORT = 0.9  # least share of a field that is not round (cut corners) that bright pixels must outline
 _REGION = 0.03  # smaller bright regions (share of the largest) are text or specks
 _OUTSIDE_DARK = 0.97  # least share of dark pixels outside the field
-_LEAST_OUTSIDE = 0.01  # a smaller surround (share of the image) is none
+_MIN_OUTSIDE = 0.01  # a smaller surround (share of the image) is none
 
 
 def endoscope_field(image: np.ndarray) -> np.ndarray:
@@ -119,7 +119,7 @@ def _is_surround(
     """Tell whether what lies outside is large and dark, and the edge (points x, y) around the centre is a step."""
     outside = ~inside
     count = np.count_nonzero(outside)
-    if not _LEAST_OUTSIDE <= count / outside.size <= 0.95:
+    if not _MIN_OUTSIDE <= count / outside.size <= 0.95:
         return False
     clear = cv2.erode(outside.astype(np.uint8), np.ones((3, 3), np.uint8))  # less the edge's own pixels
     if np.count_nonzero(bright & clear) > (1 - _OUTSIDE_DARK) * np.count_nonzero(clear):

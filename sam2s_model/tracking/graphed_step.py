@@ -188,7 +188,7 @@ class GraphedStep:
         self._set_labels(labels)
         key, track = self._tracking(segmenter, frame, ids)
         outputs, summary, label_map = self._run(key, track)
-        segmenter.know_tracked(frame.index)
+        segmenter.mark_written(frame.index)
         own = replace(outputs.copied(), object_ids=tuple(ids))
         summary, label_map = self._summary.fetch(summary), self._map.fetch(label_map)
         if following is not None:
@@ -237,7 +237,7 @@ class GraphedStep:
         at_place = replace(frame, features=self._encoded().copy_(frame.features))
         key = "again", segmenter.generation, rows.start, rows.stop, step.shapes
         outputs = self._run(key, lambda: segmenter.track(at_place, object_ids, step))
-        segmenter.know_tracked(frame.index, rows)
+        segmenter.mark_written(frame.index, rows)
         return replace(outputs.copied(), object_ids=tuple(object_ids))
 
     def _run(self, key: Hashable, track: Callable[[], Any]) -> Any:
@@ -279,14 +279,14 @@ class GraphedStep:
 
 @contextmanager
 def _unnoticed(segmenter: Segmenter) -> Iterator[None]:
-    """Forget what the host notes inside: a step that is captured has not happened."""
+    """Forget what the host marks inside: a step that is captured has not happened."""
     bank, store = segmenter.bank, segmenter.matches.store if segmenter.matches else None
-    noted = [(array, array.copy()) for array in (bank.known, bank.known_pointers, bank.mask_frames)]
+    marked = [(array, array.copy()) for array in (bank.host_frames, bank.host_pointer_frames, bank.mask_frames)]
     newest = store.newest if store else 0
     try:
         yield
     finally:
-        for array, before in noted:
-            array[:] = before
+        for array, saved in marked:
+            array[:] = saved
         if store:
             store.newest = newest

@@ -22,33 +22,33 @@ class ProcessedFrame:
     """A processed frame.
 
     index: counts processed frames; stamp: ns; size: (H, W) of the image
-    view: (H, W) bool, the endoscope's field, or None where none is asked for
-    predictions, histories: what the model said and what was seen of each object that was tracked then
-    before: the histories of the frame before
+    field_mask: (H, W) bool, the endoscope's field, or None where none is asked for
+    predictions, histories: what the model predicted and what was seen of each object that was tracked then
+    previous: the histories of the frame before
     """
 
     index: int
     stamp: int
     size: tuple[int, int]
     features: ImageFeatures
-    view: np.ndarray | None = None
+    field_mask: np.ndarray | None = None
     predictions: dict[int, Prediction] = field(default_factory=dict)
     histories: dict[int, ObjectHistory] = field(default_factory=dict)
-    before: dict[int, ObjectHistory] = field(default_factory=dict)
+    previous: dict[int, ObjectHistory] = field(default_factory=dict)
     tracks: Tracks | None = None
 
     def saved(self) -> ProcessedFrame:
         """Copy this frame, so that later changes of it do not reach the copy."""
         return replace(
-            self, predictions=dict(self.predictions), histories=dict(self.histories), before=dict(self.before)
+            self, predictions=dict(self.predictions), histories=dict(self.histories), previous=dict(self.previous)
         )
 
     def restore(self, saved: ProcessedFrame) -> None:
         """Go back to what was `saved`."""
-        self.predictions, self.histories, self.before, self.tracks = (
+        self.predictions, self.histories, self.previous, self.tracks = (
             saved.predictions,
             saved.histories,
-            saved.before,
+            saved.previous,
             saved.tracks,
         )
 

@@ -49,7 +49,7 @@ class Reidentification:
 
     def __init__(self, config: TrackerConfig, dim: int):
         self.config = config
-        self.notes = (
+        self.states = (
             PolicyState("prototype", (dim,)),
             PolicyState("prototype_frames", (), torch.int64),
             PolicyState("last_visible", (), torch.int64),  # ns
@@ -62,14 +62,14 @@ class Reidentification:
         """
         limit = round(self.config.lost_after * 1e9)
         if kernels.serves(logits) and _whole_cells(features, logits):
-            notes = (view.bank.notes[note.name] for note in self.notes)
-            told = features, logits, present, view.index, _on_device(stamp, view), *notes
+            states = (view.bank.states[state.name] for state in self.states)
+            told = features, logits, present, view.index, _on_device(stamp, view), *states
             appears, similarity, asked, rejected, remains = kernels.judge(*told, limit, self.config.min_similarity)
             return Verdict(asked, similarity, rejected, remains, appears)
-        lost = stamp - view.note("last_visible") > limit
-        asked = lost & present & (view.note("prototype_frames") > 0)
+        lost = stamp - view.state("last_visible") > limit
+        asked = lost & present & (view.state("prototype_frames") > 0)
         appears = appearance(features, logits)
-        similarity = F.cosine_similarity(appears, view.note("prototype"), dim=1)
+        similarity = F.cosine_similarity(appears, view.state("prototype"), dim=1)
         rejected = asked & ~(similarity >= self.config.min_similarity)
         return Verdict(asked, torch.where(asked, similarity, torch.nan), rejected, present & ~rejected, appears)
 
@@ -81,17 +81,17 @@ class Reidentification:
         logits: (N, 1, ., .); iou: (N,), predicted; present: (N,) bool; stamp: ns
         """
         if kernels.serves(logits):
-            notes = (view.bank.notes[note.name] for note in self.notes)
-            told = appearances, logits, iou, present, view.index, _on_device(stamp, view), *notes
+            states = (view.bank.states[state.name] for state in self.states)
+            told = appearances, logits, iou, present, view.index, _on_device(stamp, view), *states
             kernels.learn(*told, self.config.confident_iou, MEMORY)
             return
         seen = present & (logits > 0).flatten(1).any(1)
         confident = seen & (iou >= self.config.confident_iou)
-        frames, prototype = view.note("prototype_frames"), view.note("prototype")
+        frames, prototype = view.state("prototype_frames"), view.state("prototype")
         step = (appearances - prototype) / (frames + 1).clamp(max=MEMORY)[:, None]
-        view.write_note("prototype", torch.where(confident[:, None], prototype + step, prototype))
-        view.write_note("prototype_frames", frames + confident)
-        view.write_note("last_visible", torch.where(seen, stamp, view.note("last_visible")))
+        view.write_state("prototype", torch.where(confident[:, None], prototype + step, prototype))
+        view.write_state("prototype_frames", frames + confident)
+        view.write_state("last_visible", torch.where(seen, stamp, view.state("last_visible")))
 
 
 def _on_device(stamp: int | Tensor, view: BankView) -> Tensor:

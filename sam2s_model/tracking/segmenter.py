@@ -54,11 +54,11 @@ class Segmenter:
         self.matches = None
         if self.policy.match:
             self.matches = Correspondence(self.policy.match, model, config.prompt_history, config.max_conditioning)
-        notes = (
-            *self.policy.notes,
-            *(part_note for part in (self.reid, self.matches) if part for part_note in part.notes),
+        states = (
+            *self.policy.states,
+            *(state for part in (self.reid, self.matches) if part for state in part.states),
         )
-        self.bank = MemoryBank(bank_layout(model, self.policy, config, notes), model.device, model.dtype)
+        self.bank = MemoryBank(bank_layout(model, self.policy, config, states), model.device, model.dtype)
         remembers = self.policy.uses_memory
         self.memory = TrainedMemory(model, self.policy, self.bank, config) if remembers else None
 
@@ -67,9 +67,9 @@ class Segmenter:
         """Counts allocations: what was captured with another one writes to memory that is no longer used."""
         return self.bank.generation, self.matches.store.generation if self.matches else 0
 
-    def know_tracked(self, frame: int, rows: Rows | None = None) -> None:
+    def mark_written(self, frame: int, rows: Rows | None = None) -> None:
         """Know on the host what a step of some objects, None: of all, has written: for a step that was replayed."""
-        self.bank.know_tracked(rows or slice(0, len(self.bank)), frame)
+        self.bank.mark_written(rows or slice(0, len(self.bank)), frame)
         if self.matches:
             self.matches.store.newest = max(self.matches.store.newest, frame)
 
@@ -118,7 +118,7 @@ class Segmenter:
         time: (2,) int64, where its index and stamp will be; rows: of the step's objects, None: of all
         """
         view = BankView(self.bank, rows or slice(0, len(self.bank)))
-        most = view.most_prompted(index)
+        most = view.max_prompted(index)
         wanted = [(view.count_prompted(index), most), (view.count_prompted(EVER), most)]  # nor is any prompted later
         if self.memory:
             window, pointers = self.policy.window, self.policy.pointer_window
@@ -184,13 +184,13 @@ class Segmenter:
         self.bank.write_mask(rows, frame.index, outputs.logits)
         return outputs
 
-    def take_over(self, other: Segmenter, newest: ProcessedFrame | None) -> None:
+    def copy_objects_from(self, other: Segmenter, newest: ProcessedFrame | None) -> None:
         """Go on with the objects of another policy, which had them on the newest frame; this one's bank is empty."""
-        notes = self.reid.notes if self.reid else ()
+        states = self.reid.states if self.reid else ()
         matched = False
         if self.matches and other.matches:
-            matched, notes, self.matches.store = True, (*notes, *self.matches.notes), other.matches.store
-        self.bank.adopt(other.bank, notes)
+            matched, states, self.matches.store = True, (*states, *self.matches.states), other.matches.store
+        self.bank.copy_objects_from(other.bank, states)
         if newest is None or not len(self.bank):
             return
         rows = slice(0, len(self.bank))
@@ -345,7 +345,7 @@ def _box_labels(device=None) -> Tensor:  # -> (2,)
     return torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=device)
 
 
-def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: tuple[PolicyState, ...]) -> BankLayout:
+def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, states: tuple[PolicyState, ...]) -> BankLayout:
     """Lay out the slots that a policy needs.
 
     The rings are the same for all policies with memory, so that one can follow another.
@@ -365,5 +365,5 @@ def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: 
         dim=model.config.dim if remembers else 0,
         logits=(LOGITS_PER_PLACE * h, LOGITS_PER_PLACE * w),
         kept=policy.kept,
-        notes=notes,
+        states=states,
     )

@@ -84,7 +84,7 @@ class Tracker:
         self._next_id = first_id
         self._outputs: Outputs | None = None
         in_set = {label.name: label for label in label_set.classes}
-        self._head = tuple(in_set.get(name) for name in model.class_names)
+        self._class_head_labels = tuple(in_set.get(name) for name in model.class_names)
 
     @property
     def name(self) -> str:
@@ -107,7 +107,7 @@ class Tracker:
 
     @property
     def outputs(self) -> Outputs | None:
-        """What the model said of the newest frame's objects, with all prompts in effect; None when there are none."""
+        """The model's answers for the newest frame's objects, with all prompts in effect; None when there are none."""
         return self._outputs
 
     @for_inference
@@ -127,8 +127,8 @@ class Tracker:
             stamp=stamp,
             size=image.shape[:2],
             features=self._history.hold(index, self._encode(image)),
-            view=endoscope_field(image) if self.config.field_of_view == "auto" else None,
-            before=newest.histories if newest else {},
+            field_mask=endoscope_field(image) if self.config.field_of_view == "auto" else None,
+            previous=newest.histories if newest else {},
         )
         try:
             fits = following is not None and (following.shape, following.dtype) == (image.shape, image.dtype)
@@ -206,7 +206,7 @@ class Tracker:
         """
         name = choose_policy(policy, self.model.has_memory, self.model.config)
         segmenter = Segmenter(self.model, name, self.config)
-        segmenter.take_over(self._segmenter, self._history.newest)
+        segmenter.copy_objects_from(self._segmenter, self._history.newest)
         self._segmenter, self.policy_name = segmenter, name
         if self._graphed:
             self._graphed.forget()
@@ -325,7 +325,7 @@ class Tracker:
         self._read(later, tracked)
         maps = label_maps(self._segmenter, later, self._labels)
         for (previous, following), label_map in zip(pairwise([frame, *later]), maps, strict=True):
-            following.before = previous.histories
+            following.previous = previous.histories
             self._describe(following, label_map)
         newest = tracked[-1][1]
         if newest:
@@ -362,13 +362,13 @@ class Tracker:
         frame.tracks, frame.histories = describe_frame(
             frame.stamp,
             label_map,
-            frame.view,
+            frame.field_mask,
             [self._objects[i] for i in sorted(ids)],
             frame.predictions,
-            frame.before,
+            frame.previous,
             self.config,
             self.revision,
-            self._head,
+            self._class_head_labels,
         )
         return frame.tracks
 
@@ -376,7 +376,7 @@ class Tracker:
 
     def _new_object(self) -> int:
         object_id, self._next_id = self._next_id, self._next_id + 1
-        taken = {known.label for known in self._objects.values()}
+        taken = {tracked.label for tracked in self._objects.values()}
         label = next(v for v in range(1, MAX_LABEL + 1) if v not in taken)
         self._objects[object_id] = TrackedObject(object_id, label, self.label_set.classes[0])
         self._segmenter.bank.add(object_id)

@@ -1,7 +1,7 @@
 """The memory bank: fixed slots for each object, allocated once and overwritten in place.
 
 Nothing here grows with the length of a video. All that policies decide with is on the model's device: which frame is in
-which slot, and what they note of each object. Of what the host decides itself, prompted frames and the ring of the
+which slot, and what they keep of each object. Of what the host decides itself, prompted frames and the ring of the
 newest ones, it has a copy of the frame numbers, so that it knows how many slots can hold something without asking.
 """
 
@@ -29,8 +29,8 @@ class MemoryBank:
     spatial: (capacity, spatial_slots, tokens, memory_dim); pointers: (capacity, pointer_slots, dim)
     logits: (capacity, masks, h, w) fp32
     frames: (capacity, spatial_slots) int64, frame index in each slot or EMPTY; pointer_frames: the same for pointers
-    notes: name -> (capacity, ...), what the policy notes of each object
-    known, known_pointers, mask_frames: on the host, of conditioning and ring slots and of the mask logits
+    states: name -> (capacity, ...), what is kept of each object between frames, by policies and others
+    host_frames, host_pointer_frames, mask_frames: on the host, of conditioning and ring slots and of the mask logits
     generation: counts allocations; what was captured with another writes to memory that is no longer this bank's
 
     Where a method takes a `step`, that is the time of a step that may be captured; None: frames are host numbers.
@@ -48,12 +48,12 @@ class MemoryBank:
 
     @property
     def capacity(self) -> int:
-        return len(self.known)
+        return len(self.host_frames)
 
     @property
     def _stores(self) -> list:
-        tensors = [self.spatial, self.pointers, self.logits, self.frames, self.pointer_frames, *self.notes.values()]
-        return [self.known, self.known_pointers, self.mask_frames, *tensors]
+        tensors = [self.spatial, self.pointers, self.logits, self.frames, self.pointer_frames, *self.states.values()]
+        return [self.host_frames, self.host_pointer_frames, self.mask_frames, *tensors]
 
     def row(self, object_id: int) -> int:
         """Find an object's row. Raises ValueError for an id that is not in the bank."""
@@ -70,9 +70,9 @@ class MemoryBank:
         self.reserve(len(self) + 1)
         row = len(self)
         self.ids.append(object_id)
-        for frames in (self.known, self.known_pointers, self.mask_frames, self.frames, self.pointer_frames):
+        for frames in (self.host_frames, self.host_pointer_frames, self.mask_frames, self.frames, self.pointer_frames):
             frames[row] = EMPTY
-        self.start_notes(slice(row, row + 1), self.layout.notes)
+        self.start_states(slice(row, row + 1), self.layout.states)
         return row
 
     def reserve(self, rows: int) -> None:
@@ -110,8 +110,8 @@ class MemoryBank:
             for row, values in zip(saved.rows, copy, strict=True):
                 store[row] = values
 
-    def adopt(self, other: MemoryBank, notes: Sequence[PolicyState]) -> None:
-        """Take over another bank's objects: prompted frames, rings, masks and some notes, not what its policy kept.
+    def copy_objects_from(self, other: MemoryBank, states: Sequence[PolicyState]) -> None:
+        """Copy another bank's objects: prompted frames, rings, masks and some states, not what its policy kept.
 
         Of the other bank's slots of each kind there are as many as here, or memories are of another kind and stay
         there.
@@ -120,16 +120,16 @@ class MemoryBank:
             self.add(object_id)
         n, own, source = len(other), self.layout, other.layout
         self.logits[:n], self.mask_frames[:n] = other.logits[:n], other.mask_frames[:n]
-        for note in notes:
-            self.notes[note.name][:n] = other.notes[note.name][:n]
+        for state in states:
+            self.states[state.name][:n] = other.states[state.name][:n]
         if source.recent and own.recent:
             spatial, pointers = own.conditioning + own.recent, own.conditioning + own.recent_pointers
             self.spatial[:n, :spatial] = other.spatial[:n, :spatial]
             self.frames[:n, :spatial] = other.frames[:n, :spatial]
-            self.known[:n, :spatial] = other.known[:n, :spatial]
+            self.host_frames[:n, :spatial] = other.host_frames[:n, :spatial]
             self.pointers[:n, :pointers] = other.pointers[:n, :pointers]
             self.pointer_frames[:n, :pointers] = other.pointer_frames[:n, :pointers]
-            self.known_pointers[:n, :pointers] = other.known_pointers[:n, :pointers]
+            self.host_pointer_frames[:n, :pointers] = other.host_pointer_frames[:n, :pointers]
 
     # ---- what is remembered of every frame
 
@@ -147,7 +147,7 @@ class MemoryBank:
         ):
             self._write(values, rows, frame, ring, new, step, layout.conditioning)
             self._write(frames, rows, frame, ring, time, step, layout.conditioning)
-        self._know_recent(rows, frame)
+        self._mark_recent(rows, frame)
 
     def write_conditioning(self, row: int, frame: int, spatial: Tensor, pointer: Tensor) -> int:
         """Remember a prompted frame of one object: the first stays, the oldest of the others gives way.
@@ -160,14 +160,14 @@ class MemoryBank:
         self.spatial[row, slot] = spatial.to(self.dtype)
         self.pointers[row, slot] = pointer.to(self.dtype)
         rings = (
-            (self.known, self.frames, layout.recent),
-            (self.known_pointers, self.pointer_frames, layout.recent_pointers),
+            (self.host_frames, self.frames, layout.recent),
+            (self.host_pointer_frames, self.pointer_frames, layout.recent_pointers),
         )
-        for known, frames, ring in rings:
-            known[row, slot] = frames[row, slot] = frame
+        for host_frames, frames, ring in rings:
+            host_frames[row, slot] = frames[row, slot] = frame
             same = layout.conditioning + frame % ring if ring else slot
-            if same != slot and known[row, same] == frame:
-                known[row, same] = frames[row, same] = EMPTY
+            if same != slot and host_frames[row, same] == frame:
+                host_frames[row, same] = frames[row, same] = EMPTY
         return slot
 
     def write_mask(self, rows: Rows, frame: int, logits: Tensor, step: StepTime | None = None) -> None:
@@ -193,11 +193,14 @@ class MemoryBank:
         The values go, too: slots that hold nothing are attended to with weight 0, and NaN times 0 is NaN.
         """
         layout, n = self.layout, len(self)
-        rings = ((self.spatial, self.frames, self.known), (self.pointers, self.pointer_frames, self.known_pointers))
-        for (values, frames, known), ring in zip(rings, (layout.recent, layout.recent_pointers), strict=True):
+        rings = (
+            (self.spatial, self.frames, self.host_frames),
+            (self.pointers, self.pointer_frames, self.host_pointer_frames),
+        )
+        for (values, frames, host_frames), ring in zip(rings, (layout.recent, layout.recent_pointers), strict=True):
             if ring:
                 slot = layout.conditioning + frame % ring
-                values[:n, slot], frames[:n, slot], known[:n, slot] = 0, EMPTY, EMPTY
+                values[:n, slot], frames[:n, slot], host_frames[:n, slot] = 0, EMPTY, EMPTY
         self.mask_frames[:n, frame % layout.masks] = EMPTY
         for (values, frames, _), kept in zip(rings, (layout.kept_columns, layout.kept_pointers), strict=True):
             of_it = frames[:n, kept] >= frame
@@ -212,16 +215,16 @@ class MemoryBank:
             return step.of(frame)
         return torch.full((), frame, dtype=torch.int64, device=self.device)
 
-    def know_tracked(self, rows: Rows, frame: int) -> None:
+    def mark_written(self, rows: Rows, frame: int) -> None:
         """Know on the host what a step has written to the rings of a frame: for a step that was replayed."""
         if self.layout.recent:
-            self._know_recent(rows, frame)
+            self._mark_recent(rows, frame)
         self.mask_frames[rows, frame % self.layout.masks] = frame
 
-    def _know_recent(self, rows: Rows, frame: int) -> None:
+    def _mark_recent(self, rows: Rows, frame: int) -> None:
         layout = self.layout
-        self.known[rows, layout.conditioning + frame % layout.recent] = frame
-        self.known_pointers[rows, layout.conditioning + frame % layout.recent_pointers] = frame
+        self.host_frames[rows, layout.conditioning + frame % layout.recent] = frame
+        self.host_pointer_frames[rows, layout.conditioning + frame % layout.recent_pointers] = frame
 
     def _write(
         self,
@@ -249,17 +252,17 @@ class MemoryBank:
             held = frames[rows, kept]
             frames[rows, kept] = torch.where(held >= self.time(frame, step), EMPTY, held)
 
-    def start_notes(self, rows: Rows, notes: Sequence[PolicyState]) -> None:
+    def start_states(self, rows: Rows, states: Sequence[PolicyState]) -> None:
         """Set what is noted of some objects to its initial values."""
-        for note in notes:
-            self.notes[note.name][rows] = note.initial
+        for state in states:
+            self.states[state.name][rows] = state.initial
 
     def memory_bytes(self) -> int:
         """Count the bytes allocated on the device: capacity x `BankLayout.bytes_per_object`."""
         return sum(store.numel() * store.element_size() for store in self._stores if isinstance(store, Tensor))
 
     def _conditioning_slot(self, row: int, frame: int) -> int:
-        held = self.known[row, : self.layout.conditioning]
+        held = self.host_frames[row, : self.layout.conditioning]
         for wanted in (frame, EMPTY):
             if (held == wanted).any():
                 return int(np.argmax(held == wanted))
@@ -277,15 +280,15 @@ class MemoryBank:
         logits = torch.zeros(capacity, layout.masks, *layout.logits, device=device)
         slots = (layout.spatial_slots, layout.pointer_slots)
         frames = [torch.full((capacity, count), EMPTY, device=device, dtype=torch.int64) for count in slots]
-        notes = {
-            note.name: torch.full((capacity, *note.shape), note.initial, device=device, dtype=note.dtype or dtype)
-            for note in layout.notes
+        states = {
+            state.name: torch.full((capacity, *state.shape), state.initial, device=device, dtype=state.dtype or dtype)
+            for state in layout.states
         }
         # from here on nothing can fail for want of memory
         self.generation += 1
-        self.spatial, self.pointers, self.logits, self.notes = spatial, pointers, logits, notes
+        self.spatial, self.pointers, self.logits, self.states = spatial, pointers, logits, states
         self.frames, self.pointer_frames = frames
-        self.known, self.known_pointers, self.mask_frames = (
+        self.host_frames, self.host_pointer_frames, self.mask_frames = (
             np.full((capacity, count), EMPTY, np.int64)
             for count in (
                 layout.conditioning + layout.recent,

@@ -43,16 +43,16 @@ class DistractorAware(Policy):
         return ("visible", self.window), ("distractors", self.distractors)
 
     @property
-    def notes(self) -> tuple[PolicyState, ...]:
+    def states(self) -> tuple[PolicyState, ...]:
         return PolicyState("areas", (self.areas,), initial=torch.nan), PolicyState("last_added", (), torch.int64)
 
     @property
-    def most_frames(self) -> int:
-        return super().most_frames + self.distractors
+    def max_frames(self) -> int:
+        return super().max_frames + self.distractors
 
     def select(self, view: BankView, now: int) -> Selection:
         prompted = self.prompted_frames(view, now)
-        added = view.most_tracked(now) // (self.interval + 1)  # the host's bound
+        added = view.max_tracked(now) // (self.interval + 1)  # the host's bound
         frames = view.frames("distractors")
         order = torch.where(view.time(now) - frames > 1, frames, EMPTY)  # the frame before is the window's
         distractors = self.kept_frames(view, "distractors", order, added, self.prompted_code)
@@ -61,22 +61,22 @@ class DistractorAware(Policy):
 
     def remember(self, view: BankView, evidence: Evidence) -> None:
         seen = evidence.outputs.present & (evidence.area > 0)
-        median = _median(view.note("areas"))  # NaN as long as there is none, and then nothing is like it
+        median = _median(view.state("areas"))  # NaN as long as there is none, and then nothing is like it
         usual = (evidence.area - median).abs() <= self.area_tolerance * median
-        due = view.time(evidence.frame) - view.note("last_added") > self.interval
+        due = view.time(evidence.frame) - view.state("last_added") > self.interval
         distracted = self._alternative_iou(evidence) <= self.max_box_iou
         added = seen & (evidence.outputs.iou > self.min_iou) & usual & due & distracted
         view.keep("distractors", view.frames("distractors").argmin(1), added, evidence)
         view.keep("visible", view.frames("visible").argmin(1), seen & ~added, evidence)
-        view.write_note("last_added", torch.where(added, view.time(evidence.frame), view.note("last_added")))
+        view.write_state("last_added", torch.where(added, view.time(evidence.frame), view.state("last_added")))
         slot = self._area_slot(view, evidence)
-        view.write_note_slot("areas", slot, evidence.area, seen)
+        view.write_state_slot("areas", slot, evidence.area, seen)
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
-        view.start_notes(self.notes)
+        view.start_states(self.states)
         slot = self._area_slot(view, evidence)
-        view.write_note_slot("areas", slot, evidence.area, evidence.area > 0)
-        view.write_note("last_added", view.time(evidence.frame).expand_as(view.index))
+        view.write_state_slot("areas", slot, evidence.area, evidence.area > 0)
+        view.write_state("last_added", view.time(evidence.frame).expand_as(view.index))
 
     def _area_slot(self, view: BankView, evidence: Evidence) -> Tensor:  # -> (N,)
         return (view.time(evidence.frame) % self.areas).expand_as(view.index)

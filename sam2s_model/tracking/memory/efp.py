@@ -27,18 +27,18 @@ class FramePruning:
 
     memories: int = 5
 
-    def most_frames(self, window: int) -> int:
+    def max_frames(self, window: int) -> int:
         return min(window, self.memories - 1)
 
     def prune(self, view: BankView, window: MemorySubset, prompted: MemorySubset) -> MemorySubset:
         size = window.columns.shape[1]
-        kept = self.most_frames(size)
+        kept = self.max_frames(size)
         if kept == size:
             return window
         likeness = likeness_to_newest(view, window)
         if window.allowed is not None:
             likeness = likeness.masked_fill(~window.allowed, torch.inf)
-        return window.taken(likeness.topk(kept, dim=1, largest=False).indices.sort(dim=1).values)
+        return window.gather(likeness.topk(kept, dim=1, largest=False).indices.sort(dim=1).values)
 
 
 def newest_place(window: MemorySubset) -> Tensor:

@@ -33,8 +33,8 @@ class MemorySubset:
     codes: Tensor
     allowed: Tensor | None
 
-    def taken(self, places: Tensor) -> MemorySubset:
-        """Take each object's memories at places (N, k)."""
+    def gather(self, places: Tensor) -> MemorySubset:
+        """Gather each object's memories at places (N, k)."""
         allowed = None if self.allowed is None else self.allowed.gather(1, places)
         return MemorySubset(self.columns.gather(1, places), self.codes.gather(1, places), allowed)
 
@@ -67,7 +67,7 @@ class Selection:
 class Pruning(Protocol):
     """Which memories of the short window are left out when a frame is attended to. Nothing is evicted by it."""
 
-    def most_frames(self, window: int) -> int:
+    def max_frames(self, window: int) -> int:
         """Say how many memories of a window of that many frames are left at most."""
 
     def prune(self, view: BankView, window: MemorySubset, prompted: MemorySubset) -> MemorySubset:
@@ -114,14 +114,14 @@ class Policy:
         return ()
 
     @property
-    def notes(self) -> tuple[PolicyState, ...]:
-        """What the policy notes of each object."""
+    def states(self) -> tuple[PolicyState, ...]:
+        """What the policy keeps of each object between frames."""
         return ()
 
     @property
-    def most_frames(self) -> int:
+    def max_frames(self) -> int:
         """Most spatial memories besides the prompted ones that are attended to on a frame."""
-        return self.pruning.most_frames(self.window) if self.pruning else self.window
+        return self.pruning.max_frames(self.window) if self.pruning else self.window
 
     def select(self, view: BankView, now: int) -> Selection:
         """Choose what to attend to on frame `now`."""
@@ -136,18 +136,18 @@ class Policy:
         """Decide what else to keep of a tracked frame, which is in the ring of the newest already."""
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
-        """Take note of a prompted frame, which is in a conditioning slot already."""
+        """Learn of a prompted frame, which is in a conditioning slot already."""
 
     # ---- what policies are made of
 
     def prompted_frames(self, view: BankView, now: int) -> MemorySubset:
         """Choose all prompted frames before `now`."""
         if view.complete:
-            columns = view.numbers(0, view.most_prompted(now))
+            columns = view.numbers(0, view.max_prompted(now))
             return MemorySubset(columns, view.codes(self.prompted_code, columns.shape[1]), None)
         frames = view.frames("conditioning")
         past = (frames != EMPTY) & (frames < view.time(now))
-        columns, allowed = view.first(past, view.count_prompted(now), view.most_prompted(now))
+        columns, allowed = view.first(past, view.count_prompted(now), view.max_prompted(now))
         return MemorySubset(columns, torch.full_like(columns, self.prompted_code), allowed)
 
     def pruned_window(self, view: BankView, now: int, prompted: MemorySubset) -> MemorySubset:
@@ -186,7 +186,7 @@ class Policy:
         newest = self.short_window(view, now, 1)
         frames = view.frames(name)
         order = torch.where(view.time(now) - frames > 1, frames, EMPTY)
-        most = min(self.window - 1, max(0, view.most_tracked(now) - 1))  # the host's bound
+        most = min(self.window - 1, max(0, view.max_tracked(now) - 1))  # the host's bound
         codes = torch.arange(1, self.window, device=order.device)
         return newest, self.kept_frames(view, name, order, most, codes)
 
@@ -211,7 +211,7 @@ class Policy:
         """Choose the pointers of the prompted and of the newest frames, coded by their ages, as floats."""
         layout = view.layout
         if view.complete:
-            most, window = view.most_prompted(now), self.pointer_window
+            most, window = view.max_prompted(now), self.pointer_window
             newest = view.places(now, window, layout.recent_pointers) + layout.conditioning
             columns = torch.cat((view.numbers(0, most), newest), dim=1)
             ages = view.time(now) - view.prompted_frames(most)
@@ -221,7 +221,7 @@ class Policy:
         prompted = torch.arange(frames.shape[1], device=frames.device) < layout.conditioning
         past = (frames != EMPTY) & (age > 0) & (prompted | (age <= self.pointer_window))
         counts = view.count_prompted(now) + view.count_pointers(now, self.pointer_window)
-        columns, allowed = view.first(past, counts, view.most_prompted(now) + self.pointer_window)
+        columns, allowed = view.first(past, counts, view.max_prompted(now) + self.pointer_window)
         ages = torch.where(past, age, 0).gather(1, columns).float()
         return MemorySubset(columns, ages, allowed)
 

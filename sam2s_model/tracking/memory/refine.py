@@ -45,7 +45,7 @@ class Refine(Policy):
         return (("consistent", self.window),)
 
     @property
-    def notes(self) -> tuple[PolicyState, ...]:
+    def states(self) -> tuple[PolicyState, ...]:
         return PolicyState("hypotheses", (HYPOTHESES, SIDE * SIDE), None), PolicyState(
             "consistency", (HYPOTHESES,), torch.float32, 1.0
         )
@@ -66,19 +66,19 @@ class Refine(Policy):
         cells = _cells(evidence.choices.expand(-1, HYPOTHESES, -1, -1))
         linked = self._linked(view, cells)
         there = evidence.outputs.present[:, None]
-        view.write_note("consistency", torch.where(there, linked, view.note("consistency")))
-        view.write_note("hypotheses", torch.where(there[..., None], cells, view.note("hypotheses").float()))
+        view.write_state("consistency", torch.where(there, linked, view.state("consistency")))
+        view.write_state("hypotheses", torch.where(there[..., None], cells, view.state("hypotheses").float()))
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
-        view.start_notes(self.notes)
-        view.write_note("hypotheses", _cells(evidence.outputs.logits).expand(-1, HYPOTHESES, -1))
+        view.start_states(self.states)
+        view.write_state("hypotheses", _cells(evidence.outputs.logits).expand(-1, HYPOTHESES, -1))
 
     def _linked(self, view: BankView, cells: Tensor) -> Tensor:
         """Link masks (N, K, cells): how consistent the tracklet is that ends in each, (N, K)."""
-        before = view.note("hypotheses").float()
+        before = view.state("hypotheses").float()
         # one candidate of the frame before after the other, since all pairs of masks at once are many numbers
         overlaps = [_iou(cells, before[:, j : j + 1]) for j in range(HYPOTHESES)]
-        held = 1 - self.memory + self.memory * view.note("consistency")
+        held = 1 - self.memory + self.memory * view.state("consistency")
         return (torch.stack(overlaps, dim=2) * held[:, None]).amax(2)
 
 

@@ -31,7 +31,7 @@ class Sam3Selection(Policy):
         return (("seen", self.window),)
 
     @property
-    def notes(self) -> tuple[PolicyState, ...]:
+    def states(self) -> tuple[PolicyState, ...]:
         return (PolicyState("seen_frames", (self.pointer_window,), torch.int64, EMPTY),)
 
     def select(self, view: BankView, now: int) -> Selection:
@@ -43,22 +43,22 @@ class Sam3Selection(Policy):
         seen = score(evidence) > self.min_score
         view.keep("seen", view.frames("seen").argmin(1), seen, evidence)
         time = view.time(evidence.frame)
-        frames = view.note("seen_frames")
+        frames = view.state("seen_frames")
         # a frame that is done again, after a prompt on an earlier one, is not there twice
         frames = torch.where(frames >= time, EMPTY, frames)
-        view.write_note("seen_frames", frames)
-        view.write_note_slot("seen_frames", frames.argmin(1), time.expand(len(view)), seen)
+        view.write_state("seen_frames", frames)
+        view.write_state_slot("seen_frames", frames.argmin(1), time.expand(len(view)), seen)
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
-        frames = view.note("seen_frames")
-        view.write_note("seen_frames", torch.where(frames >= view.time(evidence.frame), EMPTY, frames))
+        frames = view.state("seen_frames")
+        view.write_state("seen_frames", torch.where(frames >= view.time(evidence.frame), EMPTY, frames))
 
     def _pointers_in_order(self, view: BankView, now: int, chosen: Selection) -> Selection:
         """Allow the newest frames' pointers where the frame was seen well or is the one before, coded by order."""
         prompted = chosen.pointer_columns < view.layout.conditioning
         there = torch.ones_like(prompted) if chosen.pointer_allowed is None else chosen.pointer_allowed
         frames = view.frames_of_pointers(chosen.pointer_columns)
-        seen = (frames[:, :, None] == view.note("seen_frames")[:, None]).any(2) | (frames == view.time(now) - 1)
+        seen = (frames[:, :, None] == view.state("seen_frames")[:, None]).any(2) | (frames == view.time(now) - 1)
         allowed = there & (prompted | seen)
         own = allowed & ~prompted
         newer = (frames[:, None] > frames[:, :, None]) & own[:, None]  # than each, among those that count

@@ -28,7 +28,7 @@ class SplitHalfPruning:
     full: int = 7
     spare: int = 2
 
-    def most_frames(self, window: int) -> int:
+    def max_frames(self, window: int) -> int:
         return max(min(window, self.full - self.spare - 1), window - 2)
 
     def prune(self, view: BankView, window: MemorySubset, prompted: MemorySubset) -> MemorySubset:
@@ -37,7 +37,7 @@ class SplitHalfPruning:
             return window
         allowed = window.allowed if window.allowed is not None else torch.ones_like(window.columns, dtype=torch.bool)
         order = torch.where(allowed, window.codes, -1).argsort(dim=1, descending=True, stable=True)  # oldest first
-        window, allowed = MemorySubset(window.columns, window.codes, allowed).taken(order), allowed.gather(1, order)
+        window, allowed = MemorySubset(window.columns, window.codes, allowed).gather(order), allowed.gather(1, order)
         count = allowed.sum(1, keepdim=True)  # (N, 1): of the window
         place, last = torch.arange(size, device=order.device).expand_as(order), count - 1
         half = (1 + count) // 2 - 1  # where the second half begins, in the window
@@ -50,8 +50,8 @@ class SplitHalfPruning:
         ]
         dropped = (place == likest[0]) | (place == likest[1])
         allowed = allowed & ~(dropped & (1 + count + self.spare > self.full))
-        kept = torch.where(allowed, place, size + place).topk(self.most_frames(size), dim=1, largest=False).indices
-        return MemorySubset(window.columns, window.codes, allowed).taken(kept)
+        kept = torch.where(allowed, place, size + place).topk(self.max_frames(size), dim=1, largest=False).indices
+        return MemorySubset(window.columns, window.codes, allowed).gather(kept)
 
 
 def _likeness(memories: Tensor, other: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class BankView:
         self.bank, self.rows, self.layout, self.step = bank, rows, bank.layout, step
 
     def __len__(self) -> int:
-        return len(self.bank.known[self.rows])
+        return len(self.bank.host_frames[self.rows])
 
     @cached_property
     def index(self) -> Tensor:
@@ -68,9 +68,9 @@ class BankView:
         """Read the frame of each prompted and recent pointer, (N, conditioning + recent_pointers), or EMPTY."""
         return self.bank.pointer_frames[self.rows, : self.layout.kept_pointers.start].clone()
 
-    def note(self, name: str) -> Tensor:
-        """Read what the policy noted, (N, ...)."""
-        return self.bank.notes[name][self.rows].clone()
+    def state(self, name: str) -> Tensor:
+        """Read a state, (N, ...)."""
+        return self.bank.states[name][self.rows].clone()
 
     def memories(self, columns: Tensor) -> Tensor:
         """Gather spatial memories: (N, K) columns -> (N, K, tokens, memory_dim)."""
@@ -115,41 +115,41 @@ class BankView:
 
     def count_prompted(self, now: int) -> np.ndarray:
         """Count prompted frames (N,)."""
-        return _count(self.bank.known[self.rows, : self.layout.conditioning], now)
+        return _count(self.bank.host_frames[self.rows, : self.layout.conditioning], now)
 
-    def most_prompted(self, now: int) -> int:
+    def max_prompted(self, now: int) -> int:
         """Give the greatest number of prompted frames of any of the objects."""
         return int(self.count_prompted(now).max(initial=0)) if self.step is None else self.step.prompted
 
     def count_recent(self, now: int, window: int) -> np.ndarray:
         """Count spatial memories (N,) in the ring that are at most `window` frames old."""
-        return _count(self.bank.known[self.rows, self.layout.conditioning :], now, window)
+        return _count(self.bank.host_frames[self.rows, self.layout.conditioning :], now, window)
 
     def count_pointers(self, now: int, window: int) -> np.ndarray:
         """Count pointers (N,) in the ring that are at most `window` frames old."""
-        return _count(self.bank.known_pointers[self.rows, self.layout.conditioning :], now, window)
+        return _count(self.bank.host_pointer_frames[self.rows, self.layout.conditioning :], now, window)
 
-    def most_tracked(self, now: int) -> int:
+    def max_tracked(self, now: int) -> int:
         """Bound how many frames any of the objects was tracked on, after its first prompted one and before `now`.
 
         Enough for all that is kept when the step may be captured, and serve later frames.
         """
         if self.step is not None:
             return EVER
-        prompted = self.bank.known[self.rows, : self.layout.conditioning]
+        prompted = self.bank.host_frames[self.rows, : self.layout.conditioning]
         first = np.where((prompted == EMPTY) | (prompted >= now), now - 1, prompted).min(initial=now - 1)
         return int(now - 1 - first)
 
     def first_prompted(self) -> np.ndarray:
         """Give each object's first prompted frame (N,); it has one."""
-        prompted = self.bank.known[self.rows, : self.layout.conditioning]
+        prompted = self.bank.host_frames[self.rows, : self.layout.conditioning]
         return np.where(prompted == EMPTY, np.iinfo(np.int64).max, prompted).min(1)
 
     # ---- writing
 
-    def write_note(self, name: str, value: Tensor) -> None:
-        """Write a note, (N, ...)."""
-        self.bank.notes[name][self.rows] = value.to(self.bank.notes[name].dtype)
+    def write_state(self, name: str, value: Tensor) -> None:
+        """Write a state, (N, ...)."""
+        self.bank.states[name][self.rows] = value.to(self.bank.states[name].dtype)
 
     def keep(self, name: str, slot: Tensor, accepted: Tensor, evidence: Evidence) -> None:
         """Keep a frame in one slot of a kind: slot (N,), within its kind, and for which objects, accepted (N,) bool."""
@@ -172,13 +172,13 @@ class BankView:
         ):
             _overwrite(store, self.index, there, store[self.index, here], accepted)
 
-    def start_notes(self, notes: Sequence[PolicyState]) -> None:
-        """Set some notes to their initial values."""
-        self.bank.start_notes(self.rows, notes)
+    def start_states(self, states: Sequence[PolicyState]) -> None:
+        """Set some states to their initial values."""
+        self.bank.start_states(self.rows, states)
 
-    def write_note_slot(self, name: str, slot: Tensor, value: Tensor, accepted: Tensor) -> None:
-        """Write one entry (N, ...) of a note whose first dimension is a slot, slot (N,), for the accepted objects."""
-        _overwrite(self.bank.notes[name], self.index, slot, value, accepted)
+    def write_state_slot(self, name: str, slot: Tensor, value: Tensor, accepted: Tensor) -> None:
+        """Write one entry (N, ...) of a state whose first dimension is a slot, slot (N,), for the accepted objects."""
+        _overwrite(self.bank.states[name], self.index, slot, value, accepted)
 
     def empty(self, name: str, dropped: Tensor) -> None:
         """Forget kept slots of a kind: dropped (N, slots) bool."""

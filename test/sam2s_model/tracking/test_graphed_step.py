@@ -209,7 +209,7 @@ def test_everything_in_a_step_is_on_the_device_and_nothing_asks_it(policy):
                 memory = torch.empty(network.memory_tokens, PICO.memory_dim, device=device)
                 bank.write_conditioning(row, 0, memory, torch.empty(PICO.dim, device=device))
         for index in range(1, 25):
-            bank.know_tracked(slice(0, 2), index)
+            bank.mark_written(slice(0, 2), index)
         features = network.encode_image(network.prepare_image(torch.empty(*size, 3, dtype=torch.uint8, device=device)))
         step = segmenter.step_time(25, torch.empty(2, dtype=torch.int64, device=device))
         labels = torch.empty(2, dtype=torch.uint8, device=device)

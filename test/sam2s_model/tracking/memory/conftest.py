@@ -35,7 +35,7 @@ class Script:
             8,
             (SIZE, SIZE),
             policy.kept,
-            policy.notes,
+            policy.states,
         )
         self.policy, self.bank = policy, MemoryBank(layout, torch.device("cpu"), torch.float32)
         for object_id in range(1, objects + 1):

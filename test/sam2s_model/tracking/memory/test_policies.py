@@ -50,7 +50,7 @@ def test_what_every_policy_promises(script, small, name, steps, again, order):
     play(shuffled, [([scores[i] for i in order], image) for scores, image in steps], {order.index(0): again})
     now = len(steps) + 1
     chosen = policy.select(BankView(run.bank, slice(0, 3)), now)
-    assert chosen.spatial.columns.shape[1] <= CONDITIONING + policy.most_frames
+    assert chosen.spatial.columns.shape[1] <= CONDITIONING + policy.max_frames
     assert len(run.bank.frames[0]) == run.bank.layout.spatial_slots
     for row in range(3):
         attended = run.attended(now, row)
@@ -96,7 +96,7 @@ def endure(run, steps: int, seed: int) -> None:
         hidden &= set(bank.ids)
         n = len(bank)
         chosen = policy.select(BankView(bank, slice(0, n)), frame)
-        assert chosen.spatial.columns.shape[1] <= bank.layout.conditioning + policy.most_frames
+        assert chosen.spatial.columns.shape[1] <= bank.layout.conditioning + policy.max_frames
         assert chosen.pointer_columns.shape[1] <= bank.layout.pointer_slots
         run.track(
             frame,

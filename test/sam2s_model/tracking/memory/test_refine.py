@@ -18,7 +18,7 @@ def masks(*boxes) -> torch.Tensor:
 
 
 def consistency(run) -> list[float]:
-    return BankView(run.bank, [0]).note("consistency")[0].tolist()
+    return BankView(run.bank, [0]).state("consistency")[0].tolist()
 
 
 def test_a_tracklet_outweighs_a_little_more_predicted_iou(script, small):
