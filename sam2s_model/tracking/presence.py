@@ -184,6 +184,11 @@ def _judge(
     A mask is SUSPECT as soon as it is implausible, and the object is TRACKED again after some in a row that are
     plausible by a margin. A prompt, or a return that was compared and accepted, needs no confirmation.
     """
+    # With confirm_frames 3, and min_area_ratio 0.05 of a usual area of 100 px:
+    #   area      100      100         0        4       95       96       97
+    #   plausible   1        2         0        0        1        2        3
+    #   state  TRACKED  TRACKED  OCCLUDED  SUSPECT  SUSPECT  SUSPECT  TRACKED
+    # The usual area learns from TRACKED frames alone: it stays 100, and is 0.9 x 100 + 0.1 x 97 = 99.7 at last.
     if not area:
         # the centroid stays: what comes back far from where it went is SUSPECT at first
         lost = stamp - last.last_visible > config.lost_after * 1e9

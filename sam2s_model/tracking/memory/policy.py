@@ -197,6 +197,13 @@ class Policy:
 
         pointed: kept memories whose pointers are attended to as well, once they are older than those
         """
+        # Now is 9, frame 0 was prompted, 1 .. 8 were tracked, and 2 is kept. A window of 3 in a ring of 4, pointers of
+        # 5 frames in a ring of 6, 2 slots of prompted frames and 1 of kept ones:
+        #   spatial: 0 and 1 prompted, 2 .. 5 ring, 6 kept; pointers: 0 and 1 prompted, 2 .. 7 ring, 8 kept
+        # The parts are the prompted frame, the kept one and the window, frames 8 6 7 in the order of their columns:
+        #   columns 0 6 2 4 5, codes 3 3 0 2 1 (3: of a prompted frame; otherwise the age less 1)
+        #   pointers: frames 0, 6 7 8, 4 5, columns 0 2 3 4 6 7, ages 9 3 2 1 5 4
+        # The kept frame's pointer, column 6 - 6 + 8, is attended to as well, since its age, 7, is beyond the window.
         pointers = self._pointers(view, now)
         if pointed is not None:
             ages = view.time(now) - view.memory_frames(pointed.columns)

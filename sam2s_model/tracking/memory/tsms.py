@@ -32,6 +32,9 @@ class SplitHalfPruning:
         return max(min(window, self.full - self.spare - 1), window - 2)
 
     def prune(self, view: BankView, window: MemorySubset, prompted: MemorySubset) -> MemorySubset:
+        # A full window of 6, by ages 6 5 4 3 2 1, and the first prompted frame p: M = p 6 5 4 3 2 1, and 7 + 2 > 7.
+        # M is split at 7 // 2 into p 6 5 and 4 3 2 1, so that the second half begins at place 2 of the window. Of 6 and
+        # 5 the one that is most like p goes, of 4, 3 and 2 the one that is most like 1; say 5 and 3: 6 4 2 1 are left.
         size = window.columns.shape[1]
         if 1 + size + self.spare <= self.full:
             return window

@@ -107,6 +107,9 @@ class BankView:
             most = int(counts.max(initial=0))
         full = (counts == most).all() if self.step is None else self.step.complete
         slots = allowed.shape[1]
+        # Allowed slots come first, each half in the order of its columns. Two objects of 4 slots, counts 2 and 1:
+        #   allowed [[T F T F], [F T F F]] -> order [[0 5 2 7], [4 1 6 7]] -> columns [[0 2], [1 0]], of which
+        #   [[T T], [T F]] count. With most = 3 in a step that may be captured: [[0 2 1], [1 0 2]], [[T T F], [T F F]].
         order = torch.arange(slots, device=allowed.device) + torch.where(allowed, 0, slots)
         columns = order.topk(most, dim=1, largest=False).indices
         return columns, None if full else allowed.gather(1, columns)
