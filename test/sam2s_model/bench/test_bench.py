@@ -85,8 +85,8 @@ def test_the_page_is_made_of_the_reports(report_path):
 
 
 def test_the_page_in_docs_is_that_of_its_reports():
-    command = "sam2s bench page > docs/benchmarks.md"
-    assert (ROOT / "docs" / "benchmarks.md").read_text() == benchmarks_page(ROOT / "docs" / "benchmarks"), f"run {command}"
+    page = benchmarks_page(ROOT / "docs" / "benchmarks")
+    assert (ROOT / "docs" / "benchmarks.md").read_text() == page, "run sam2s bench page > docs/benchmarks.md"
 
 
 def test_all_combinations_are_run():
