@@ -10,7 +10,7 @@ import pytest
 from sam2s_model.errors import ErrorCode
 from sam2s_model.tracks import State
 from sam2s_ros.interfaces.image_codec import ENCODINGS
-from sam2s_ros.interfaces.parameters_doc import document
+from sam2s_ros.interfaces.parameters_doc import parameters_page
 from sam2s_ros.msg import TrackerStatus
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,8 +22,8 @@ def first_cells(text: str) -> list[str]:
 
 
 def test_the_parameters_are_those_of_the_dataclasses():
-    assert (ROOT / "docs" / "parameters.md").read_text() == document(), (
-        "run python -m sam2s_ros.interfaces.parameters_doc > docs/parameters.md"
+    assert (ROOT / "docs" / "parameters.md").read_text() == parameters_page(), (
+        "run sam2s parameters > docs/parameters.md"
     )
 
 

@@ -28,17 +28,23 @@ def speeds(setting: Setting) -> Iterator[Check]:
         medians: dict[tuple[str, int], float] = {}
         for objects in (1, 8):
             for way, config, queued in (
-                ("eager", TrackerConfig(cuda_graphs=False), False), ("graphs", TrackerConfig(), False), ("graphs, look-ahead", TrackerConfig(), True),
-            ):  # fmt: skip
+                ("eager", TrackerConfig(cuda_graphs=False), False),
+                ("graphs", TrackerConfig(), False),
+                ("graphs, look-ahead", TrackerConfig(), True),
+            ):
                 spread, stalls = _times(setting, model, objects, config, queued)
                 medians[way, objects] = spread.median
                 yield _said(f"{name} at {side} px, {objects} objects, {way}", spread, spread.p99 <= 2 * spread.median)
                 if way == "graphs":
                     longest = max(stalls)
                     yield judged(
-                        longest <= STALL, f"{name}, {objects} objects: longest step of the 40 after a prompt", f"at most {STALL * 1e3:g} ms",
-                        f"{longest * 1e3:.0f} ms", "captures stall: raise the camera's queue, or set cuda_graphs to false", WARN,
-                    )  # fmt: skip
+                        longest <= STALL,
+                        f"{name}, {objects} objects: longest step of the 40 after a prompt",
+                        f"at most {STALL * 1e3:g} ms",
+                        f"{longest * 1e3:.0f} ms",
+                        "captures stall: raise the camera's queue, or set cuda_graphs to false",
+                        WARN,
+                    )
             gain = medians["eager", objects] / medians["graphs", objects]
             yield judged(
                 gain >= 1.3,

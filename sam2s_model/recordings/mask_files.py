@@ -10,12 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from sam2s_model.errors import SourceError
+from sam2s_model.paths import write_whole
 from sam2s_model.published.catalog import cache_folder
 from sam2s_model.recordings.image_files import LOSSY_SUFFIXES, read_labels
 from sam2s_model.recordings.mask_values import MaskReading, MaskStatistics, decide
@@ -172,13 +174,9 @@ def _save(path: Path | None, found: MaskStatistics) -> None:
     if path is None:
         return
     fields = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(found).items()}
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with suppress(OSError):  # they are looked at again the next time
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({**fields, "shapes": sorted(found.shapes)}))
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)  # they are looked at again the next time
+        write_whole(path, json.dumps({**fields, "shapes": sorted(found.shapes)}))
 
 
 def _check_numbering(name: str, images: Sequence[Path], masks: Sequence[Path]) -> None:

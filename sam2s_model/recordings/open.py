@@ -13,6 +13,7 @@ from sam2s_model.recordings.image_files import IMAGE_SUFFIXES, images_in
 from sam2s_model.recordings.layouts import open_layout, recognise_layout
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.recordings.sequences import incomplete_sequences
+from sam2s_model.similar import meant, meant_path
 
 SCENE_SCHEME = "scene:"
 BAG_SUFFIXES = (".mcap", ".db3")
@@ -120,7 +121,7 @@ def open_recording(spec: str | Path, *, topic: str = "", mask_topic: str = "", m
         if folder and expanded(folder).is_dir():
             _no_topic(spec, "of a data set", topic, mask_topic)
             return _in_data_set(spec, expanded(folder), only, mask_values)
-        raise SourceError(f"{spec} does not exist: expected {KINDS}")
+        raise SourceError(f"{spec} does not exist: expected {KINDS}{meant_path(path)}")
     bag = _bag_in(spec, path, is_dir)
     if bag:
         from sam2s_model.recordings.bag import BagRecording
@@ -154,7 +155,7 @@ def _in_data_set(spec: str, path: Path, only: str, mask_values: str) -> Recordin
     found = {recording.name: recording for recording in open_layout(path, "auto", mask_values)}
     if only not in found and (only or len(found) > 1):
         some = ", ".join([*list(found)[:8], *["..."] * (len(found) > 8)])
-        raise SourceError(f"{path} has the recordings {some}: give one of them as {path}#NAME")
+        raise SourceError(f"{path} has the recordings {some}: give one of them as {path}#NAME{meant(only, found)}")
     recording = found[only] if only else next(iter(found.values()))
     recording.spec = spec
     recording.describe()  # where no image can be read, or masks can be no masks, it raises

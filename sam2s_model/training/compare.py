@@ -1,6 +1,6 @@
 """All memory policies side by side, on recordings and on scenes in which instruments leave for long and return.
 
-    python -m sam2s_model.training.compare CHECKPOINT --recordings FOLDER --recordings ANOTHER --long-term
+    sam2s compare CHECKPOINT --recordings FOLDER --recordings ANOTHER --long-term
 
 prints a table for each folder and one for the scenes.
 """
@@ -8,27 +8,24 @@ prints a table for each folder and one for the scenes.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sam2s_model.checkpoint import default_checkpoint, load_model
 from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
-from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.metrics import boundary_f, iou, j_and_f
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.tracker_options import tracker_options
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import Still, TrainingRecording, open_source, scene_recording
@@ -192,49 +189,41 @@ def policy_table(rows: Sequence[Figures], default: str) -> str:
     return "\n".join(lines)
 
 
-def main(
-    checkpoint: Annotated[
-        Path | None, typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")
-    ] = None,
-    recordings: Annotated[
-        list[Path] | None, typer.Option(help="folder with frames/ and masks/, or of such; repeatable")
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="names of the recordings to take; default: all; repeatable")
-    ] = None,
-    long_term: Annotated[
-        bool, typer.Option(help="scenes in which instruments leave for 30, 100 and 300 frames")
-    ] = False,
-    seed: Annotated[list[int] | None, typer.Option(help="of the long-term scenes; default: 1; repeatable")] = None,
-    policy: Annotated[
-        list[str] | None, typer.Option(help="default: all that the checkpoint can run; repeatable")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="of TrackerConfig, such as max_objects=4; repeatable")
-    ] = None,
-    frames: Annotated[int, typer.Option(help="most frames of a recording; 0: all")] = 0,
-    image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="JSON file for the figures")] = None,
+def compare_policies(
+    checkpoint: Path | None,
+    recordings: Sequence[Path],
+    *,
+    only: Sequence[str],
+    long_term: bool,
+    seed: Sequence[int],
+    policy: Sequence[str],
+    option: Sequence[str],
+    frames: int,
+    image_size: int,
+    device: str,
+    out: Path | None,
 ) -> None:
-    """Print tables of all memory policies, from the ground truth of each object's first frame."""
+    """Print tables of all memory policies, from the ground truth of each object's first frame.
+
+    Arguments are those of `sam2s compare`; empty lists: all. Raises ConfigError when there is nothing to compare on.
+    """
     groups: dict[str, list[TrainingRecording | Still]] = {}
-    for path in recordings or ():
+    for path in recordings:
         found = [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
         if not found:
-            raise ConfigError(f"--only is {', '.join(only or ())}: there is no such recording in {path}")
+            raise ConfigError(f"--only is {', '.join(only)}: there is no such recording in {path}")
         groups[path.name] = found
     if long_term:
-        groups["long-term scenes"] = list(long_term_scenes(seed or [1]))
+        groups["long-term scenes"] = list(long_term_scenes(seed))
     if not groups:
         raise ConfigError("there is nothing to compare on: give --recordings or --long-term")
     model = load_model(checkpoint or default_checkpoint(device), image_size=image_size, device=device)
-    config = tracker_config(option or ())
+    config = TrackerConfig(**tracker_options(option))
     names = policy or [name for name in POLICY_NAMES if can_run(model, name)]
     print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]}")
-    print(", ".join([*(option or ()), "a step is from an image on the host to its label map, all objects"]))
+    print(", ".join([*option, "a step is from an image on the host to its label map, all objects"]))
     compared: dict[str, dict[str, object]] = {}
-    report = dict(model=model.name, image_size=model.image_size, options=option or [], groups=compared)
+    report = dict(model=model.name, image_size=model.image_size, options=list(option), groups=compared)
     with progress_bar() as progress:
         task = progress.add_task("", total=len(names) * sum(len(group) for group in groups.values()))
         for title, group in groups.items():
@@ -258,27 +247,9 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def tracker_config(options: Sequence[str]) -> TrackerConfig:
-    """Return the defaults but for some NAME=VALUE. Raises ConfigError."""
-    given = dict(option.partition("=")[::2] for option in options)
-    known = {field.name for field in fields(TrackerConfig)}
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"option is {name!r}: expected one of {', '.join(sorted(known))}")
-    return TrackerConfig(**{name: yaml.safe_load(value) for name, value in given.items()})
-
-
 def can_run(model: Sam2Model, policy: str) -> bool:
     try:
         Tracker(model, policy)
     except ConfigError:
         return False
     return True
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Sam2sError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

@@ -15,6 +15,7 @@ import yaml
 from sam2s_model.config import ModelConfig, check_options, option
 from sam2s_model.errors import ConfigError
 from sam2s_model.paths import expanded, expanded_table
+from sam2s_model.similar import meant
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 
 
@@ -282,7 +283,8 @@ def build(kind: type, table: Any, where: str) -> Any:
     known = [spec.name for spec in dataclasses.fields(kind)]
     for key in table:
         if key not in known:
-            raise ConfigError(f"{_join(where, key)} is not known: expected one of {', '.join(known)}")
+            names = ", ".join(known) + meant(key, known)
+            raise ConfigError(f"{_join(where, key)} is not known: expected one of {names}")
     values = {key: _value(types[key], value, _join(where, key)) for key, value in table.items()}
     try:
         return kind(**values)

@@ -1,23 +1,20 @@
 """How well a checkpoint tracks: J and F on recordings, from a prompt on each object's first frame.
 
-python -m sam2s_model.training.evaluate CHECKPOINT --recordings FOLDER --scene 1 --scene 2
+sam2s train evaluate CHECKPOINT --recordings FOLDER --scene 1 --scene 2
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 
 from sam2s_model.checkpoint import default_checkpoint, load_model
-from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
-from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.config import NANO_CLASSES, TrackerConfig
+from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import Scorer
@@ -153,39 +150,35 @@ def score_table(columns: Mapping[str, Sequence[Score]]) -> str:
     return "\n".join(lines)
 
 
-def main(
-    checkpoint: Annotated[
-        Path | None, typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")
-    ] = None,
-    recordings: Annotated[
-        list[Path] | None, typer.Option(help="folder with frames/ and masks/, or of such; repeatable")
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="names of the recordings to take; default: all; repeatable")
-    ] = None,
-    scene: Annotated[list[int] | None, typer.Option(help="seed of a procedural scene; repeatable")] = None,
-    scene_frames: Annotated[int, typer.Option(help="length of a scene")] = 120,
-    prompt: Annotated[str, typer.Option(help="mask or box")] = "mask",
-    policy: Annotated[
-        list[str] | None, typer.Option(help=f"auto, {', '.join(POLICY_NAMES)}; default: auto; repeatable")
-    ] = None,
-    beside: Annotated[Path | None, typer.Option(help="checkpoint to compare with, at policy none")] = None,
-    image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
-    beside_size: Annotated[int, typer.Option(help="the same for the other checkpoint")] = 512,
-    frames: Annotated[int, typer.Option(help="most frames of a recording; 0: all")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="JSON file for the figures")] = None,
+def evaluate_policies(
+    checkpoint: Path | None,
+    recordings: Sequence[Path],
+    *,
+    only: Sequence[str],
+    scene: Sequence[int],
+    scene_frames: int,
+    prompt: str,
+    policy: Sequence[str],
+    beside: Path | None,
+    image_size: int,
+    beside_size: int,
+    frames: int,
+    device: str,
+    out: Path | None,
 ) -> None:
-    """Print a table of J&F, from the ground truth of the first frame."""
+    """Print a table of J&F, from the ground truth of the first frame.
+
+    Arguments are those of `sam2s train evaluate`. Raises ConfigError when there is nothing to evaluate on.
+    """
     found: list[TrainingRecording | Still] = []
-    for path in recordings or ():
+    for path in recordings:
         found += [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
-    found += [scene_recording(SceneConfig(frames=scene_frames, seed=seed), NANO_CLASSES) for seed in scene or ()]
+    found += [scene_recording(SceneConfig(frames=scene_frames, seed=seed), NANO_CLASSES) for seed in scene]
     if not found:
         raise ConfigError("there is nothing to evaluate on: give --recordings or --scene")
     model = load_model(checkpoint or default_checkpoint(device), image_size=image_size, device=device)
     columns = {}
-    for name in policy or ["auto"]:
+    for name in policy:
         columns[f"{model.name}/{name}"] = score_recordings(model, found, prompt, name, max_frames=frames)
     if beside:
         other = load_model(beside, image_size=beside_size, device=device)
@@ -194,11 +187,3 @@ def main(
     if out:
         figures = {title: [{**asdict(s), "jf": s.jf} for s in scores] for title, scores in columns.items()}
         out.write_text(json.dumps({"prompt": prompt, "runs": figures}, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Sam2sError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

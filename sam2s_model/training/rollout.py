@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import ABSENT_LOGIT, Conditioned, Sam2Model
-from sam2s_model.tracking.segmenter import PREVIOUS_LIMIT
+from sam2s_model.tracking.previous_mask import PREVIOUS_LIMIT
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig
 from sam2s_model.training.distillation import AskTeacher, TeacherAnswer

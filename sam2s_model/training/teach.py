@@ -1,6 +1,6 @@
 """Write a store of a teacher's answers for images, once, so that students learn from it at their own speed.
 
-    python -m sam2s_model.training.teach CONFIG.yaml STORE
+    sam2s teacher store CONFIG.yaml STORE
 
 A store that was not finished goes on where it stopped, and ends with the same bytes. config/teach has configurations.
 """
@@ -10,20 +10,18 @@ from __future__ import annotations
 import hashlib
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
-import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sam2s_model.config import NANO_CLASSES, check_options, option
 from sam2s_model.device import resolve_dtype
-from sam2s_model.errors import ConfigError, Sam2sError, SourceError
+from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.recordings.mask_values import VOID
@@ -216,27 +214,10 @@ def _set_options(source: SourceConfig) -> dict:
     return {key: value for key, value in table.items() if value != plain[key]}
 
 
-def main(
-    config: Annotated[Path, typer.Argument(help="a YAML file, such as those in config/teach")],
-    store: Annotated[Path, typer.Argument(help="folder to write; one that is not complete is gone on with")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change the configuration; repeatable")
-    ] = None,
-) -> None:
-    """Write a teacher's answers for images: features on three levels, and masks."""
-    count, unreadable = teach(read_config(TeachConfig, config, set_ or ()), store)
+def teach_store(config: Path, store: Path, overrides: Sequence[str]) -> None:
+    """Write a teacher's answers for images: features on three levels, and masks. overrides: KEY=VALUE"""
+    count, unreadable = teach(read_config(TeachConfig, config, overrides), store)
     for problem in unreadable:
         print(f"left out: {problem}")
     size = sum(f.stat().st_size for f in store.iterdir()) / 1e9
     print(f"{store}: {count} entries, {size:.2f} GB, {len(unreadable)} images left out")
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Sam2sError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on", file=sys.stderr)
-        sys.exit(130)

@@ -2,26 +2,24 @@
 
 A pack of them for a list of images is made once, so that a small model can be trained without running the large one:
 
-    python -m sam2s_model.training.teacher CHECKPOINT PACK --images FOLDER --images VIDEO ...
+    sam2s teacher pack CHECKPOINT PACK --images FOLDER --images VIDEO ...
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, overload
+from typing import overload
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-import typer
 from torch import Tensor
 
 from sam2s_model.checkpoint import load_model
-from sam2s_model.errors import ConfigError, Sam2sError, SourceError
+from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, POSITIVE
@@ -208,19 +206,18 @@ def principal_directions(features: Tensor, channels: int) -> tuple[Tensor, Tenso
     return mean.float(), vectors.flip(1)[:, :channels].T.float().contiguous()
 
 
-def main(
-    checkpoint: Annotated[Path, typer.Argument(help="the teacher: any model of the family; an image half is enough")],
-    pack: Annotated[Path, typer.Argument(help="the file to write")],
-    images: Annotated[
-        list[Path], typer.Option(help="folder of images, of frames/ or of folders, or a video; repeatable")
-    ],
-    every: Annotated[int, typer.Option(help="take every n-th image", min=1)] = 1,
-    size: Annotated[int, typer.Option(help="side of the teacher's input, px")] = 1024,
-    channels: Annotated[int, typer.Option(help="of the features that are kept", min=1, max=256)] = 32,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    seed: int = 0,
+def teach_pack(
+    checkpoint: Path,
+    pack: Path,
+    images: Sequence[Path],
+    *,
+    every: int,
+    size: int,
+    channels: int,
+    device: str,
+    seed: int,
 ) -> None:
-    """Write a teacher's answers for images, for a source with `teacher`."""
+    """Write a teacher's answers for images, for a source with `teacher`. Arguments: of `sam2s teacher pack`."""
     from rich.progress import track
 
     cv2.setNumThreads(1)
@@ -256,11 +253,3 @@ class _Loaded(Sequence[tuple[str, np.ndarray]]):
         if isinstance(index, slice):
             return _Loaded(self._found[index])
         return self._found[index].name, self._found[index].frame(0)[0]
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Sam2sError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

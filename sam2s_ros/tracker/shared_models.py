@@ -12,10 +12,10 @@ _models: weakref.WeakValueDictionary[tuple, Any] = weakref.WeakValueDictionary()
 
 
 def shared_model(path: str | Path, **options: Any) -> Any:
-    """What `checkpoint.load_model` makes of a file; the same object for as long as another tracker uses it.
+    """Load a model with `checkpoint.load_model`, or return the one that another tracker of the process uses.
 
-    Trackers only read a model: what they remember is in their own banks, so they share nothing that changes. A file that
-    was written anew is loaded anew. Imports torch. Raises what `load_model` raises.
+    Trackers only read a model: what they remember is in their own banks, so they share nothing that changes. A file
+    that was written anew is loaded anew. Imports torch. Raises what `load_model` raises.
     """
     from sam2s_model.checkpoint import load_model
 

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # console_page.py
@@ -41,13 +42,13 @@ LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability
 class Process:
     """A real process whose output is kept in a file.
 
-    OUT_WITHIN: s that it may take to end after a signal: the 2 s of P29, twice, as the machine of the tests does more than this
+    OUT_WITHIN: s that it may take to end after a signal: the 2 s of P29, twice, as the machine does more than this
     """
 
     OUT_WITHIN = 4.0
 
     def __init__(self, command: list[str], **env: str):
-        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115  it lives as long as this
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **env}
         self.popen = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=env)
 
@@ -108,10 +109,8 @@ class Graph:
         self._thread.start()
 
     def _spin(self):
-        try:
+        with suppress(ExternalShutdownException):
             self._executor.spin()
-        except ExternalShutdownException:
-            pass
 
     def close(self):
         self._executor.shutdown()
@@ -288,7 +287,7 @@ def camera(graph) -> Camera:
 
 @pytest.fixture(scope="module")
 def new_camera(graph) -> Callable[[], Camera]:
-    """Makes cameras on topics of their own: a tracker that a test has just ended may seem to be subscribed for seconds."""
+    """Makes cameras on topics of their own: a tracker that a test has just ended may seem subscribed for seconds."""
     return lambda: Camera(graph, f"/camera_{next(_cameras)}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from std_srvs.srv import Trigger
 
 from sam2s_ros.interfaces import image_codec, messages, qos
 from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
+from sam2s_ros.processes.log import NodeLogger
 from sam2s_ros.srv import AddPrompts, GetState
 from sam2s_ros.tracker.health import Health
 from sam2s_ros.tracker.outputs import TrackerPublishers
@@ -173,7 +175,7 @@ def test_a_qos_override_is_of_one_topic():
     depth = "qos_overrides./own/tracker/{}.publisher.depth".format
     node = Node("tracker", namespace="/own", parameter_overrides=[Parameter(depth("masks"), value=2)])
     try:
-        TrackerPublishers(node, Health(), time.time_ns, print)
+        TrackerPublishers(node, Health(), time.time_ns, NodeLogger(node.get_logger()))
         depths = [node.get_parameter(depth(name)).value for name in ("masks", "label_image", "overlay", "labels")]
         assert depths == [2, 5, 5, 1] and qos.OUTPUT.depth == 5
         policies = {
@@ -236,12 +238,19 @@ def test_p16_p17_compressed_images(graph, start_tracker, camera):
     _, jpeg = cv2.imencode(".jpg", camera.picture(0))
     _, png = cv2.imencode(".png", camera.picture(0))
     sent = [jpeg.tobytes(), b"", png.tobytes(), jpeg.tobytes()[:30], b"BM", png.tobytes()]
+
+    def status():
+        return graph.call(GetState, "/jpeg/tracker/get_tracker_state").status
+
+    def ended(number):
+        now = status()
+        return now.received == number and now.waiting == 0
+
     for number, data in enumerate(sent, start=1):
         message = CompressedImage(header=Header(stamp=messages.to_time(number)), format="jpeg")
         message.data = image_codec.to_bytes(np.frombuffer(data, np.uint8)) if data else message.data
         publisher.publish(message)
-        status = lambda: graph.call(GetState, "/jpeg/tracker/get_tracker_state").status  # noqa: E731
-        graph.wait_until(lambda: (s := status()).received == number and s.waiting == 0, 20)
+        graph.wait_until(partial(ended, number), 20)
     assert [messages.to_ns(m.header.stamp) for m in masks] == [1, 3, 6]
     assert (status().published, status().dropped_image) == (3, 3)
     assert process.stop()[0] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_p05_p12_every_output_of_an_image_has_its_header_and_size(fresh, camera)
         assert messages.to_ns(masks.received) <= messages.to_ns(masks.finished)
         assert masks.model.endswith("/fifo")
         for topic in (fresh.label_images, fresh.semantic_images):
-            image = fresh.graph.wait_until(lambda topic=topic: topic.of(stamp), 20)
+            image = fresh.graph.wait_until(partial(topic.of, stamp), 20)
             assert image.header == masks.header and (image.height, image.width) == (48, 64)
     assert [fresh.masks.of(s).sequence for s in stamps] == list(range(published + 1, published + 5))
     overlay = fresh.graph.wait_until(lambda: overlays.of(stamps[-1]), 5, lambda: "the overlay")
@@ -291,7 +292,7 @@ def test_p02_zero_duplicate_and_older_stamps_are_refused_and_counted(fresh, came
         camera.publisher.publish(camera.message(stamp, camera.picture(0)))
         before.received += 1
         fresh.graph.wait_until(
-            lambda: fresh.status().received == before.received, 20, lambda: f"{stamp} to be received"
+            lambda: fresh.status().received == before.received, 20, f"stamp {stamp} to be received".format
         )
     after = fresh.settled()
     assert after.dropped_stamp == before.dropped_stamp + 3 and after.published == before.published

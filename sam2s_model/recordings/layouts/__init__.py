@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam2s_model.errors import ConfigError, SourceError
+from sam2s_model.similar import meant
 
 if TYPE_CHECKING:  # the command line lists names, and is fast
     from sam2s_model.recordings.files import FileRecording
@@ -62,7 +63,7 @@ def open_layout(path: Path, layout: str = "auto", mask_values: str = "auto") -> 
     Raises ConfigError for another name, and SourceError when the folder is not laid out so or has no recording.
     """
     if layout != "auto" and layout not in LAYOUTS:
-        raise ConfigError(f"layout is {layout!r}: expected auto or one of {', '.join(LAYOUTS)}")
+        raise ConfigError(f"layout is {layout!r}: expected auto or one of {', '.join(LAYOUTS)}{meant(layout, LAYOUTS)}")
     found = recognise_layout(path) if layout == "auto" else layout
     if found is None:
         known = "; ".join(f"{name}: {layout_named(name).expected}" for name in LAYOUTS)

@@ -1,4 +1,4 @@
-"""What is remembered of each object: a bank of fixed size, and one small object a policy that decides about its slots."""
+"""What is remembered of each object: a bank of fixed size, and a small policy object that decides about its slots."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import partial
 
 from sam2s_model.config import ModelConfig, TrackerConfig
 from sam2s_model.errors import ConfigError
+from sam2s_model.similar import meant
 from sam2s_model.tracking.memory.bank import MemoryBank, Rows
-from sam2s_model.tracking.memory.clock import StepTime
 from sam2s_model.tracking.memory.distractor import DistractorAware
 from sam2s_model.tracking.memory.divemem import DiveMem
 from sam2s_model.tracking.memory.efp import FramePruning
@@ -25,6 +25,7 @@ from sam2s_model.tracking.memory.refine import Refine
 from sam2s_model.tracking.memory.sam3 import Sam3Selection
 from sam2s_model.tracking.memory.samurai import Samurai
 from sam2s_model.tracking.memory.slm import ShortLong
+from sam2s_model.tracking.memory.step_time import StepTime
 from sam2s_model.tracking.memory.tsms import SplitHalfPruning
 from sam2s_model.tracking.memory.view import BankView
 
@@ -107,7 +108,7 @@ def choose_policy(name: str, has_memory: bool, model: ModelConfig) -> str:
     if name == "auto":
         return "match" if not has_memory else "slm" if model.short_attention else model.policy
     if name not in POLICIES:
-        raise ConfigError(f"policy is {name!r}: expected auto, {', '.join(POLICIES)}")
+        raise ConfigError(f"policy is {name!r}: expected auto, {', '.join(POLICIES)}{meant(name, POLICIES)}")
     if name not in WITHOUT_MEMORY and not has_memory:
         raise ConfigError(
             f"policy is {name!r}, but the checkpoint has no trained memory: expected 'match', 'none' or 'auto'"
@@ -115,6 +116,9 @@ def choose_policy(name: str, has_memory: bool, model: ModelConfig) -> str:
     return name
 
 
-def create_policy(name: str, model: ModelConfig, options: TrackerConfig = TrackerConfig()) -> Policy:
-    """The policy of a name in `POLICIES`, as the options say. Raises ConfigError when the model lacks a part it needs."""
-    return POLICIES[name](model, options)
+def create_policy(name: str, model: ModelConfig, options: TrackerConfig | None = None) -> Policy:
+    """Create the policy of a name in `POLICIES`. Raises ConfigError when the model lacks a part it needs.
+
+    options: of the tracker, None for the defaults
+    """
+    return POLICIES[name](model, options or TrackerConfig())

@@ -9,6 +9,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.recordings.files import FileRecording
 from sam2s_model.recordings.layouts import layout_named, layout_recordings
 from sam2s_model.recordings.mask_files import merge_mask_lines
+from sam2s_model.similar import meant
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets.boxes import BoxRecording, box_recordings
 from sam2s_model.training.datasets.images import Still, stills
@@ -64,7 +65,8 @@ def _chosen(found: list, source: SourceConfig) -> list:
     names = {recording.name for recording in found}
     for name in (*source.only, *source.without):
         if name not in names:
-            raise ConfigError(f"{source.path} has no recording {name!r}: expected one of {', '.join(sorted(names))}")
+            known = ", ".join(sorted(names)) + meant(name, names)
+            raise ConfigError(f"{source.path} has no recording {name!r}: expected one of {known}")
     kept = [r for r in found if (not source.only or r.name in source.only) and r.name not in source.without]
     if not kept:
         raise ConfigError(f"no recording of {source.path} is left: expected at least one of {', '.join(sorted(names))}")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 
 import cv2
 import numpy as np
 import pytest
 
 from sam2s_model.checkpoint import load_model
-from sam2s_model.config import NANO_CLASSES
+from sam2s_model.config import NANO_CLASSES, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.tracker_options import tracker_options
 from sam2s_model.training import compare
 from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure_policy, policy_table
 from sam2s_model.training.datasets import scene_recording
+from sam2s_ros.commands.cli import main
 
 ONE, TWO = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
 ONE[2:10, 2:10] = 1
@@ -100,9 +103,9 @@ def test_instruments_stay_away_as_long_as_the_scene_says(absence, step):
     assert len(gone) == 2 and all(abs(frames - absence) <= step + 5 for frames in gone), f"away for {gone} frames"
 
 
-def test_the_command_needs_something_to_compare_on():
-    with pytest.raises(ConfigError, match="give --recordings or --long-term"):
-        compare.main()
+def test_the_command_needs_something_to_compare_on(capsys):
+    assert main(["compare"]) == 2
+    assert "give --recordings or --long-term" in capsys.readouterr().err
 
 
 def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):
@@ -115,21 +118,21 @@ def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):
                 cv2.imwrite(str(folder / f"{index:05}.png"), picture)
     folders = [tmp_path / "one", tmp_path / "two"]
     out = tmp_path / "figures.json"
-    compare.main(
-        resolve_checkpoint("sam2s_pico"), folders, policy=["efp", "none"], image_size=64, device="cpu", out=out
-    )
+    small = ["compare", "sam2s_pico", "--image-size", "64", "--device", "cpu"]
+    small += [word for folder in folders for word in ("--recordings", str(folder))]
+    assert main([*small, "--policy", "efp", "--policy", "none", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert printed.count("| efp |") == printed.count("| none |") == 2 and "\none: clip\n" in printed
     groups = json.loads(out.read_text())["groups"]
     assert list(groups) == ["one", "two"] and [row["policy"] for row in groups["two"]["policies"]] == ["efp", "none"]
-    with pytest.raises(ConfigError, match="--only is other: there is no such recording in .*one"):
-        compare.main(resolve_checkpoint("sam2s_pico"), folders, only=["other"])
+    assert main([*small, "--only", "other"]) == 2
+    assert re.match("--only is other: there is no such recording in .*one", capsys.readouterr().err)
 
 
 def test_options_of_the_tracker():
-    config = compare.tracker_config(["long_term_min_iou=0.8", "pruning=tsms", "reidentification=false"])
+    config = TrackerConfig(**tracker_options(["long_term_min_iou=0.8", "pruning=tsms", "reidentification=false"]))
     assert (config.long_term_min_iou, config.pruning, config.reidentification) == (0.8, "tsms", False)
     with pytest.raises(ConfigError, match="option is 'min_iou': expected one of .*long_term_min_iou"):
-        compare.tracker_config(["min_iou=0.8"])
+        tracker_options(["min_iou=0.8"])
     with pytest.raises(ConfigError, match="long_term_min_iou"):
-        compare.tracker_config(["long_term_min_iou=2"])
+        TrackerConfig(**tracker_options(["long_term_min_iou=2"]))

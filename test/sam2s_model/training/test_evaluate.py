@@ -9,8 +9,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import NANO, NANO_CLASSES
@@ -26,7 +24,8 @@ from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.batches import batch
 from sam2s_model.training.data_config import NO_AUGMENTATION, DataConfig, SourceConfig
 from sam2s_model.training.datasets import TrainingRecording, scene_recording
-from sam2s_model.training.evaluate import Score, main, open_annotated, score_recordings, score_table
+from sam2s_model.training.evaluate import Score, open_annotated, score_recordings, score_table
+from sam2s_ros.commands.cli import main
 
 CONFIG = SceneConfig(width=160, height=128, frames=8, seed=2)
 
@@ -117,24 +116,10 @@ def test_another_prompt_is_refused(pico):
         score_recordings(pico, [], "point")
 
 
-def test_the_command_prints_a_table_and_writes_figures(tmp_path):
-    app = typer.Typer()
-    app.command()(main)
-    options = [
-        str(resolve_checkpoint("sam2s_pico")),
-        "--scene",
-        "2",
-        "--scene-frames",
-        "3",
-        "--policy",
-        "none",
-        "--device",
-        "cpu",
-        "--out",
-        str(tmp_path / "out.json"),
-    ]
-    result = CliRunner().invoke(app, options)
-    assert result.exit_code == 0, result.output
-    assert "| scene 2 | 1 |" in result.output and "sam2s_pico/none" in result.output
+def test_the_command_prints_a_table_and_writes_figures(tmp_path, capsys):
+    options = ["--scene", "2", "--scene-frames", "3", "--policy", "none", "--device", "cpu"]
+    assert main(["train", "evaluate", "sam2s_pico", *options, "--out", str(tmp_path / "out.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "| scene 2 | 1 |" in printed and "sam2s_pico/none" in printed
     (score,) = json.loads((tmp_path / "out.json").read_text())["runs"]["sam2s_pico/none"]
     assert score["jf"] == pytest.approx((score["j"] + score["f"]) / 2)

@@ -106,10 +106,8 @@ def test_p16_every_encoding_gives_the_picture(encoding, padding):
     msg = message(rows, encoding, *rgb.shape[:2], padding=padding)
     got = image_codec.to_rgb(msg)
     assert got.shape == rgb.shape and got.dtype == np.uint8 and got.flags.c_contiguous
-    if encoding in ("mono8", "8UC1", "mono16", "16UC1"):
-        expected = np.repeat(rgb[..., :1], 3, 2)
-    else:
-        expected = rgb
+    gray = encoding in ("mono8", "8UC1", "mono16", "16UC1")
+    expected = np.repeat(rgb[..., :1], 3, 2) if gray else rgb
     inner = np.ones(rgb.shape[:2], bool)
     if encoding.startswith("bayer"):  # colours of neighbours mix at the edges of the quarters
         inner[[0, 1, -2, -1]] = inner[:, [0, 1, -2, -1]] = False
@@ -286,7 +284,7 @@ def test_p16_formats_that_are_not_read_are_named_as_what_they_are(form, said):
 @pytest.mark.parametrize("wide, extension", [(False, ".png"), (True, ".png"), (False, ".jpg")])
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
 def test_p46_a_compressed_mosaic_is_a_picture_in_colour(pattern, wide, extension):
-    """As image_transport compresses bayer_*: the sensor's own samples, which look grey to who does not read the format."""
+    """As image_transport compresses bayer_*: the sensor's own samples, which look grey where the format is not read."""
     rgb, encoding = picture(64, 96), f"bayer_{pattern}{16 if wide else 8}"
     mosaic = encode(rgb, encoding)
     mosaic = mosaic.view("<u2") if wide else mosaic

@@ -9,15 +9,14 @@ import pytest
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.context import Context
-from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from sam2s_ros.processes.callbacks import MOST_NAMED, CallbackFailures, LenientExecutor, LenientMultiThreadedExecutor
-from sam2s_ros.processes.process import Runnable
+from sam2s_ros.processes.runnable import RunnableNode
 
 
-class Probe(Runnable, Node):
+class Probe(RunnableNode):
     """All of it in one group, which something that raises must not leave locked."""
 
     def __init__(self, context):

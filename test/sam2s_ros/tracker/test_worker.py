@@ -1,22 +1,32 @@
 """The worker with a tracker of a few lines that obeys the same contract and writes the frame's number into the mask."""
 
 import gc
+import inspect
 import random
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from said_log import SaidLog
 from std_msgs.msg import Header
 
-from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
+from sam2s_model.config import PICO
+from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import messages
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import TrackerStatus
+from sam2s_ros.soak.timed_tracker import TimedTracker
+from sam2s_ros.tracker.contract import BuiltTracker, TrackerLike
 from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot
 from sam2s_ros.tracker.outputs import answer_message
-from sam2s_ros.tracker.worker import Worker, WorkerFrame
+from sam2s_ros.tracker.prompt_file import PromptFile
+from sam2s_ros.tracker.saving import SavingTracker
+from sam2s_ros.tracker.worker import Worker, WorkerFrame, WorkerLinks
 
 
 class EchoTracker:
@@ -28,7 +38,7 @@ class EchoTracker:
     def __init__(self, before_step=lambda: None):
         self.before_step, self.stamps, self.resets, self.thread = before_step, [], 0, threading.get_ident()
 
-    def step(self, stamp, image):
+    def step(self, stamp, image, following=None):
         assert threading.get_ident() == self.thread, "a tracker belongs to the thread that made it"
         self.before_step()
         if self.stamps and stamp <= self.stamps[-1]:
@@ -40,6 +50,18 @@ class EchoTracker:
         empty.label_map[:] = image[..., 0]
         self.newest = empty
         return empty
+
+    def prompt(self, stamp, prompts):
+        raise RequestError(ErrorCode.TOO_MANY_OBJECTS, "it tracks no objects")
+
+    def remove(self, object_ids):
+        raise RequestError(ErrorCode.UNKNOWN_OBJECT, "it tracks no objects")
+
+    def set_policy(self, policy):
+        raise ConfigError("it has no memory")
+
+    def prepare(self):
+        pass
 
     def reset(self):
         self.newest, self.stamps, self.resets, self.revision = None, [], self.resets + 1, self.revision + 1
@@ -75,25 +97,16 @@ class Bench:
     """A worker, what it delivered, and what it said."""
 
     def __init__(self, before_step=lambda: None, publishing=True, alive=lambda: None, **config):
-        self.health, self.results, self.events, self.troubles, self.publishing = Health(), [], [], [], publishing
-        self.quarantined = []
+        self.health, self.results, self.log, self.publishing = Health(), [], SaidLog(), publishing
+        self.quarantined, self.alive = [], alive
         self.tracker = None
 
         def build():
             self.tracker = EchoTracker(before_step)
-            return self.tracker
+            return BuiltTracker(self.tracker)
 
-        self.worker = Worker(
-            build,
-            self.deliver,
-            health=self.health,
-            config=NodeConfig(**config),
-            history=3,
-            alive=alive,
-            quarantined=self.quarantined.append,
-            event=self.events.append,
-            trouble=self.troubles.append,
-        )
+        links = WorkerLinks(self.health, self.log, quarantined=self.quarantined.append)
+        self.worker = Worker(build, self, links, config=NodeConfig(**config), history=3)
         self.worker.start()
 
     def deliver(self, result):
@@ -149,7 +162,7 @@ def test_p01_every_mask_is_of_the_image_whose_header_it_carries(bench):
     assert counts.by_outcome[ImageOutcome.PUBLISHED] == len(b.results) > 100
     stamps = [messages.to_ns(r.frame.header.stamp) for r in b.results]
     assert stamps == sorted(set(stamps)) and stamps[-1] == 10_000  # the newest frame is never the one that is dropped
-    for result, stamp in zip(b.results, stamps):
+    for result, stamp in zip(b.results, stamps, strict=True):
         assert decode(result.tracks.label_map) == decode(result.image[..., 0]) == result.tracks.stamp == stamp
 
 
@@ -169,13 +182,13 @@ def test_p06_overload_drops_the_waiting_frame_and_counts_it(bench):
 
 def test_p27_an_exception_in_a_step_is_counted_reported_and_survived(bench):
     def fail():
-        if len(b.tracker.stamps) == 1 and not b.troubles:
+        if len(b.tracker.stamps) == 1 and not b.log.warnings:
             raise RuntimeError("boom")
 
     b = bench(before_step=fail)
     counts = b.run(frame(1), frame(2), frame(3))
     assert counts.by_outcome[ImageOutcome.ERROR] == 1 and counts.by_outcome[ImageOutcome.PUBLISHED] == 2
-    assert b.troubles == ["the last step failed: RuntimeError: boom"]
+    assert b.log.warnings == ["the last step failed: RuntimeError: boom"]
 
 
 def test_p27_in_quarantine_nothing_is_tried_until_a_request_that_cures(bench):
@@ -207,7 +220,7 @@ def test_an_image_that_does_not_decode_is_a_dropped_image(bench):
     b = bench()
     counts = b.run(frame(1, image=broken), frame(2))
     assert counts.by_outcome[ImageOutcome.IMAGE] == 1 and counts.by_outcome[ImageOutcome.PUBLISHED] == 1
-    assert b.troubles == ["image refused: empty jpeg"]
+    assert b.log.warnings == ["image refused: empty jpeg"]
 
 
 def test_a_refusal_in_the_worker_is_an_error_in_the_status_until_masks_go_out_again(bench):
@@ -236,12 +249,12 @@ def test_a_refusal_in_the_worker_is_an_error_in_the_status_until_masks_go_out_ag
 def test_p18_a_change_of_size_or_frame_id_follows_the_policy(bench, second, said):
     b = bench(on_size_change="reset")
     assert b.run(frame(1), frame(2, **second), frame(3, **second)).by_outcome[ImageOutcome.PUBLISHED] == 3
-    assert b.tracker.resets == 1 and b.events == [f"{said}: all objects were dropped, prompt again"]
+    assert b.tracker.resets == 1 and b.log.infos == [f"{said}: all objects were dropped, prompt again"]
 
     b = bench(on_size_change="refuse")
     counts = b.run(frame(1), frame(2, **second), frame(3))
     assert (counts.by_outcome[ImageOutcome.PUBLISHED], counts.by_outcome[ImageOutcome.IMAGE]) == (2, 1)
-    assert b.tracker.resets == 0 and said in b.troubles[0]
+    assert b.tracker.resets == 0 and said in b.log.warnings[0]
 
 
 def test_p18_a_refused_stream_is_taken_up_after_forget_stream(bench):
@@ -249,13 +262,13 @@ def test_p18_a_refused_stream_is_taken_up_after_forget_stream(bench):
     b.run(frame(5))
     b.worker.request(lambda tracker: (tracker.reset(), b.worker.forget_stream()), timeout=5)
     assert b.run(frame(2, image=encode(2, 6, 8), epoch=1)).by_outcome[ImageOutcome.PUBLISHED] == 2
-    assert b.tracker.resets == 1 and b.events == []  # nothing is dropped twice
+    assert b.tracker.resets == 1 and b.log.infos == []  # nothing is dropped twice
 
 
 def test_p02_a_new_epoch_resets_and_stamps_begin_anew(bench):
     b = bench()
     assert b.run(frame(10**9), frame(5, epoch=1), frame(6, epoch=1)).by_outcome[ImageOutcome.PUBLISHED] == 3
-    assert b.tracker.resets == 1 and b.events == [
+    assert b.tracker.resets == 1 and b.log.infos == [
         "stamps jumped back to 0.000000005: all objects were dropped, prompt again"
     ]
 
@@ -429,7 +442,7 @@ def test_what_build_raises_comes_out_of_start():
     def build():
         raise FileNotFoundError("no such checkpoint")
 
-    worker = Worker(build, lambda result: True, health=Health(), config=NodeConfig(), event=print, trouble=print)
+    worker = Worker(build, Bench, WorkerLinks(Health(), SaidLog()), config=NodeConfig())
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         worker.start()
     assert worker.stop(5)
@@ -488,7 +501,7 @@ def test_a_tracker_prepares_its_next_steps_while_nothing_waits(bench, monkeypatc
         begun.set()
         assert go.wait(5)
 
-    monkeypatch.setattr(EchoTracker, "prepare", prepare, raising=False)
+    monkeypatch.setattr(EchoTracker, "prepare", prepare)
     b = bench(before_step)
     b.put(frame(1))
     assert begun.wait(5)
@@ -501,4 +514,22 @@ def test_a_tracker_prepares_its_next_steps_while_nothing_waits(bench, monkeypatc
         while len(prepared) < min(2, number - 1) and time.monotonic() < deadline:
             time.sleep(0.001)
     assert prepared == [2, 3], "not while the second waited, and not after it had failed"
-    assert [line for line in b.troubles if "left to them from here on: RuntimeError: CUDA error" in line]
+    assert [line for line in b.log.warnings if "left to them from here on: RuntimeError: CUDA error" in line]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Tracker(Sam2Model(PICO, 64).eval()),
+        lambda: SavingTracker(EchoTracker(), PromptFile(Path("none")), kept=1, saved=None, log=SaidLog()),
+        lambda: TimedTracker(0.0),
+        EchoTracker,
+    ],
+)
+def test_whatever_stands_for_a_tracker_keeps_its_contract(make):
+    """Members and their arguments; mypy holds the types of those in the packages to it."""
+    tracker = make()
+    assert isinstance(tracker, TrackerLike)
+    for name in ("step", "prompt", "remove", "reset", "set_policy", "prepare", "memory_bytes", "device_description"):
+        wanted = list(inspect.signature(getattr(TrackerLike, name)).parameters)[1:]
+        assert list(inspect.signature(getattr(tracker, name)).parameters) == wanted, name

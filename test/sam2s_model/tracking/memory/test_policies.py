@@ -1,4 +1,4 @@
-"""What holds for every policy, whatever it sees: bounds, protection of prompted frames, order, independence of objects."""
+"""What holds for every policy, whatever it sees: bounds, prompted frames protected, order, objects independent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def play(run, steps, prompts):
     for row in range(3):
         run.prompt(0, row)
     for frame, (scores, image) in enumerate(steps, start=1):
-        iou, logit, memory = (list(values) for values in zip(*scores))
+        iou, logit, memory = (list(values) for values in zip(*scores, strict=True))
         run.track(frame, iou, logit, memory, image)
         for row, frames in prompts.items():
             if frame in frames:
@@ -50,7 +50,7 @@ def test_what_every_policy_promises(script, small, name, steps, again, order):
     play(shuffled, [([scores[i] for i in order], image) for scores, image in steps], {order.index(0): again})
     now = len(steps) + 1
     chosen = policy.select(BankView(run.bank, slice(0, 3)), now)
-    assert chosen.spatial.columns.shape[1] <= CONDITIONING + policy.most_frames
+    assert chosen.spatial.columns.shape[1] <= CONDITIONING + policy.max_frames
     assert len(run.bank.frames[0]) == run.bank.layout.spatial_slots
     for row in range(3):
         attended = run.attended(now, row)
@@ -78,7 +78,7 @@ def test_a_view_of_some_rows_decides_as_one_of_all(script, small, name):
 
 
 def endure(run, steps: int, seed: int) -> None:
-    """Objects come, go, hide and are prompted, at random; what is allocated and attended to is bounded and stays put."""
+    """Objects come, go, hide and are prompted, at random; what is allocated and attended to is bounded, and stays."""
     rng, bank, policy = random.Random(seed), run.bank, run.policy
     for row in range(4):
         run.prompt(0, row)
@@ -96,7 +96,7 @@ def endure(run, steps: int, seed: int) -> None:
         hidden &= set(bank.ids)
         n = len(bank)
         chosen = policy.select(BankView(bank, slice(0, n)), frame)
-        assert chosen.spatial.columns.shape[1] <= bank.layout.conditioning + policy.most_frames
+        assert chosen.spatial.columns.shape[1] <= bank.layout.conditioning + policy.max_frames
         assert chosen.pointer_columns.shape[1] <= bank.layout.pointer_slots
         run.track(
             frame,
