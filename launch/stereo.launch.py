@@ -2,9 +2,10 @@
 
     ros2 launch sam2s_ros stereo.launch.py left_image:=/stereo/left/image_raw right_image:=/stereo/right/image_raw
 
-The nodes are /left/tracker, /right/tracker and /pair, which publishes /pair/masks; with namespace:=rig, or in a group with one,
-/rig/left/tracker and so on, and topics that do not begin with a slash are in it, too. An argument that is left empty keeps the
-value of the parameters file, in which `/**:` is for both trackers and `/left/tracker:` (`/rig/left/tracker:`) for one of them.
+The nodes are /left/tracker, /right/tracker and /pair, which publishes /pair/masks; with namespace:=rig, or in a group
+with one, /rig/left/tracker and so on, and topics that do not begin with a slash are in it, too. An argument that is
+left empty keeps the value of the parameters file, in which `/**:` is for both trackers and `/left/tracker:`
+(`/rig/left/tracker:`) for one of them.
 Without a checkpoint the package's default is used: sam2s_tiny on a GPU, sam2s_nano on a CPU.
 """
 
@@ -49,7 +50,8 @@ def generate_launch_description():
             DeclareLaunchArgument(
                 "params_file",
                 default_value="",
-                description="YAML file with the trackers' parameters; empty: tracker.yaml, with device:=cpu also tracker_cpu.yaml",
+                description="YAML file with the trackers' parameters; empty: tracker.yaml, with device:=cpu also "
+                "tracker_cpu.yaml",
             ),
             *(DeclareLaunchArgument(name, default_value="", **facts) for name, facts in OVERRIDES.items()),
             DeclareLaunchArgument(

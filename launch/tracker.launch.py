@@ -4,8 +4,8 @@
     ros2 launch sam2s_ros tracker.launch.py device:=cpu                    # without a GPU
     ros2 launch sam2s_ros tracker.launch.py console:=true                  # and the page http://127.0.0.1:8765
 
-An argument that is left empty keeps the value of the parameters file. Without a checkpoint the package's default is used:
-sam2s_tiny on a GPU, sam2s_nano on a CPU.
+An argument that is left empty keeps the value of the parameters file. Without a checkpoint the package's default is
+used: sam2s_tiny on a GPU, sam2s_nano on a CPU.
 """
 
 from launch import LaunchDescription
@@ -40,7 +40,8 @@ def generate_launch_description():
             DeclareLaunchArgument(
                 "params_file",
                 default_value="",
-                description="YAML file with the node's parameters; empty: tracker.yaml, with device:=cpu also tracker_cpu.yaml",
+                description="YAML file with the node's parameters; empty: tracker.yaml, with device:=cpu also "
+                "tracker_cpu.yaml",
             ),
             DeclareLaunchArgument("namespace", default_value="", description="namespace of the node and its topics"),
             *(DeclareLaunchArgument(name, default_value="", **facts) for name, facts in OVERRIDES.items()),

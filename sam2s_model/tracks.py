@@ -47,7 +47,8 @@ class Tracks:
     revision: number of prompt, remove and reset calls in effect
     returns: (N,) uint8, a Return; REJECTED: something else appeared, and its mask is withheld; None: nothing was asked
     similarities: (N,) float32, -1..1, what that was decided from; NaN, or None for all, where nothing was asked
-    class_scores: (N,) float32, 0..1, how sure the class is; 1 from a prompt; NaN, or None for all, where it is only the default
+    class_scores: (N,) float32, 0..1, how sure the class is; 1 from a prompt; NaN, or None for all, where it is only the
+        default
 
     Raises ValueError when arrays disagree in length, range or order.
     """

@@ -18,11 +18,12 @@ Activation = Callable[[Tensor], Tensor]
 class Linear(nn.Linear):
     """As torch's, of the same names and shapes, and with an activation after it.
 
-    For inference on a CPU the weights are kept a second time, packed: torch's own layer packs them on every call. The operators
-    are those to which torch.compile turns a linear layer; where they are not there, or a compiler asks, it is torch's own.
+    For inference on a CPU the weights are kept a second time, packed: torch's own layer packs them on every call. The
+    operators are those into which torch.compile turns a linear layer. Where torch lacks them, and while a compiler
+    traces, the layer is torch's own.
 
-    int8: for inference on a CPU in fp32, multiply in 8 bits: a scale for each row of the weights, made once, and one for each
-    input as a whole, made of its extremes on every call
+    int8: for inference on a CPU in fp32, multiply in 8 bits, with a scale for each row of the weights, made once, and
+        one for each whole input, made from its extremes on every call
     """
 
     def __init__(self, d_in: int, d_out: int, bias: bool = True):
@@ -107,7 +108,10 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 def multiply_in_int8(part: nn.Module) -> None:
-    """Let all linear layers of a part of a model multiply in 8 bits. Raises ConfigError when it has none, or torch cannot."""
+    """Let all linear layers of a part of a model multiply in 8 bits.
+
+    Raises ConfigError when the part has no linear layer, or torch cannot.
+    """
     if "onednn" not in torch.backends.quantized.supported_engines:
         raise ConfigError(
             f"precision is 'int8', but torch {torch.__version__} has no oneDNN kernels for it: expected fp32 or bf16"
@@ -126,7 +130,7 @@ def pack(weight: Tensor) -> Tensor:
 
 
 def _quantise(weight: Tensor, bias: Tensor | None = None) -> torch.ScriptObject:
-    """Weights (d_out, d_in) in 8 bits with a scale a row, packed for oneDNN, whose symmetric products are the fastest here."""
+    """Quantise weights (d_out, d_in) to 8 bits with a scale per row: oneDNN is fastest with symmetric ones."""
     weight, engine = weight.float(), torch.backends.quantized.engine
     scale = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
     zero = torch.zeros(len(weight), dtype=torch.int64)

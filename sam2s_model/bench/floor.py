@@ -1,9 +1,10 @@
 """The least that a step costs: operations and bytes that no program for the same answers can do without.
 
-Counted after all savings that are exact algebra: keys are projected and rotated once, when a memory is made; values keep their
-width, and the projections on both sides of a softmax are one; what has not seen an object is done once a frame; windows have no
-padded tokens; the neck's two finest laterals are one with the decoder's convolutions behind them. Products of weights with
-weights are not counted, since they are the same for all frames. `flops` counts what is done instead.
+Counted after all savings that are exact algebra: keys are projected and rotated once, when a memory is made; values
+keep their width, and the projections on both sides of a softmax are one; what has not seen an object is done once a
+frame; windows have no padded tokens; the neck's two finest laterals are one with the decoder's convolutions behind
+them. Products of weights with weights are not counted, since they are the same for all frames. `flops` counts what is
+done instead.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Work:
 class Shape:
     """What a step's work depends on besides the network.
 
-    memories, pointers: that each object attends to; both 0: nothing of a trained memory; element_size: bytes of a number
+    memories, pointers: that each object attends to; both 0: a step without a trained memory
+    element_size: bytes of a number
     matched: frames that each place is compared with, see `tracking.correspondence`
     """
 
@@ -64,7 +66,7 @@ def floor_seconds(works: Mapping[str, Work], flops_rate: float, bandwidth: float
 
 
 def least_work(model: Sam2Model, shape: Shape) -> dict[str, Work]:
-    """The least of each part of a step. A second memory attention (SLM-SAM2) is not counted."""
+    """Count the least of each part of a step. A second memory attention (SLM-SAM2) is not counted."""
     config = model.config
     side = shape.image_size // config.stride
     places, n, size = side * side, shape.objects, shape.element_size
@@ -118,7 +120,7 @@ def _parts(shape: Shape) -> list[str]:
 
 
 def _matches(config: ModelConfig, places: int, shape: Shape) -> int:
-    """Of each place with each of the frames, once for all objects; what is summed along the best of them is next to nothing."""
+    """Count the comparisons of each place with each frame, once for all objects; the sums after them are negligible."""
     return _linear(places, config.dim, shape.matched * places)
 
 
@@ -159,7 +161,7 @@ def _pairs(grid: int, window: int) -> int:
 
 
 def _memory_attention(config: ModelConfig, places: int, keys: int, new: int, objects: int) -> int:
-    """new: keys that were not there on the frame before."""
+    """Count the memory attention of all objects. new: keys that were not there on the frame before"""
     dim, memory_dim, layers = config.dim, config.memory_dim, config.memory_layers
     own = 4 * _linear(places, dim, dim) + _attention(places, places, dim)  # with the query that meets the memories
     across = (

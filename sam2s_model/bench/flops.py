@@ -17,7 +17,7 @@ ZOOM = (16, 4)  # places at 1/4 and 1/8 of the image for one at 1/16
 
 @dataclass(frozen=True)
 class Flops:
-    """Operations of one frame. The image encoder runs once, and what has not met an object's memory; the rest for each object.
+    """Operations of one frame: of the image encoder and all else before objects' memories once, of the rest per object.
 
     image_encoder: trunk, neck and the fine features for the decoder; memory_encoder: without the perceiver
     """
@@ -55,7 +55,7 @@ def count(config: ModelConfig, image_size: int = 0, memories: int = 0, pointers:
 
 
 def _linear(rows: int, d_in: int, d_out: int) -> int:
-    """A linear layer on that many rows, or a 1x1 convolution on that many places."""
+    """Count a linear layer on that many rows, or a 1x1 convolution on that many places."""
     return 2 * rows * d_in * d_out
 
 
@@ -71,7 +71,7 @@ def _image_encoder(config: ModelConfig, side: int) -> int:
     stages = [places * 16, places * 4, places, places // 4]
     widths = [config.embed_dim * 2**i for i in range(4)]
     trunk = _repvit(config, stages, widths) if config.backbone == "repvit_m1" else _hiera(config, side, widths)
-    neck = sum(_linear(n, c, config.dim) for n, c in zip(stages[2:], widths[2:]))
+    neck = sum(_linear(n, c, config.dim) for n, c in zip(stages[2:], widths[2:], strict=True))
     fine = _linear(stages[0], widths[0], config.decoder_width // 8) + _linear(
         stages[1], widths[1], config.decoder_width // 4
     )
@@ -88,7 +88,7 @@ def _repvit(config: ModelConfig, stages: list[int], widths: list[int]) -> int:
 
     first = widths[0]
     total = 2 * 9 * (4 * stages[0] * 3 * (first // 2) + stages[0] * (first // 2) * first)  # the stem
-    for i, (n, c, depth) in enumerate(zip(stages, widths, config.stages)):
+    for i, (n, c, depth) in enumerate(zip(stages, widths, config.stages, strict=True)):
         total += sum(block(n, c, k % 2 == 0) for k in range(depth))
         if i:
             before = widths[i - 1]
@@ -181,7 +181,8 @@ def _mask_decoder(config: ModelConfig, places: int) -> int:
     block = 4 * _linear(tokens, dim, dim) + _attention(tokens, tokens, dim) + across(tokens, places)
     block += 2 * _linear(tokens, dim, config.decoder_mlp) + across(places, tokens)
     up = 4 * _linear(places, dim, dim // 4) + 4 * _linear(ZOOM[1] * places, dim // 4, dim // 8)
-    # a small network for each of four masks, for their IoUs and for the object's score; as wide as the widest, being one batch
+    # A small network for each of four masks, for their IoUs and for the object's score: as one batch, all are as wide
+    # as the widest.
     networks = 6 * (2 * _linear(1, dim, dim) + _linear(1, dim, max(dim // 8, 4)))
     mask = _linear(ZOOM[0] * places, dim // 8, 1)
     pointer = _linear(1, dim, config.dim) + 2 * _linear(1, config.dim, config.dim)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -42,10 +43,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def recognise(state: Mapping[str, Tensor], path: str | Path) -> ModelConfig:
-    """The known model whose proportions the state dict has, with the extras that it has more (`with_extras`).
+    """Find the known model whose proportions the state dict has, with the extras that it has besides (`with_extras`).
 
-    Only what tells the models apart is looked at: `check_state_dict` compares the rest. An image half has nothing that
-    tells 2.1 from 2.0, and counts as 2.0.
+    Only what tells the models apart is looked at: `check_state_dict` compares the rest. Without the tracking half
+    nothing tells 2.1 from 2.0, and the model counts as 2.0.
     Raises CheckpointError that names the nearest known model and every difference from it.
     """
     found = _proportions(state)
@@ -67,7 +68,7 @@ def recognise(state: Mapping[str, Tensor], path: str | Path) -> ModelConfig:
 
 
 def part_of(state: Mapping[str, Tensor]) -> str:
-    """What a state dict has of a known model, in words, where it has no image encoder or only that; "" where it is no such part."""
+    """Say which part of a known model a state dict is: all but the image encoder, or only that; "" if neither."""
     fits = [config.name for config in MODELS.values() if _is_part(state, config)]
     if not fits:
         return ""
@@ -90,7 +91,7 @@ def _is_part(state: Mapping[str, Tensor], config: ModelConfig) -> bool:
 
 
 def with_extras(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig:
-    """A known model with the long-term embedding, second attention and class token that a state dict has beside it."""
+    """Add to a known model the long-term embedding, second attention and class token that a state dict has besides."""
     classes = state.get(CLASS_TABLE)
     return dataclasses.replace(
         config,
@@ -100,7 +101,7 @@ def with_extras(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig
     )
 
 
-def _is_table(tensor: Tensor | None) -> bool:
+def _is_table(tensor: Tensor | None) -> TypeGuard[Tensor]:
     return tensor is not None and tensor.ndim > 0
 
 
@@ -182,7 +183,7 @@ def check_names(own: Shapes, state: Mapping[str, Tensor], name: str, path: str |
 
 @lru_cache(maxsize=32)
 def without_weights(config: ModelConfig) -> Sam2Model:
-    """A model whose tensors have names and shapes, but no memory. Shared: do not change it."""
+    """Build a model whose tensors have names and shapes, but no memory. It is shared: do not change it."""
     with torch.device("meta"):
         return Sam2Model(config)
 
@@ -235,7 +236,7 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def _foreign(names: Iterable[str]) -> str:
-    """What unexpected tensors are, in words; "" unless all of them are of known foreign parts."""
+    """Say in words what unexpected tensors are; "" unless all of them are of known foreign parts."""
     parts: dict[str, list[str]] = {}
     for name in names:
         found = next(((what, match) for pattern, what in FOREIGN if (match := pattern.search(name))), None)
@@ -248,7 +249,7 @@ def _foreign(names: Iterable[str]) -> str:
 
 
 def _nearest(state: Mapping[str, Tensor]) -> ModelConfig | None:
-    """The known model that shares most tensors, by name and shape, of those of both; None when it shares none."""
+    """Find the known model with most tensors, by name and shape, in common with a state dict; None if none has any."""
     shapes = {(name, tuple(value.shape)) for name, value in state.items()}
 
     def likeness(config: ModelConfig) -> float:

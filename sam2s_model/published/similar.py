@@ -12,7 +12,7 @@ SUFFIXES = (".pt", ".pth", ".safetensors")  # of checkpoint files
 
 
 def similar_name(given: str, names: Iterable[str]) -> str | None:
-    """The name that is most like the given one, whatever the case of its letters and without a suffix; None: none is.
+    """Find the name most like the given one, without regard to case and a suffix; None if none is like it.
 
     A name that has all words of the given one, as "sam2.1_hiera_tiny" those of "sam2.1_tiny", comes before others.
     """
@@ -21,14 +21,18 @@ def similar_name(given: str, names: Iterable[str]) -> str | None:
 
 
 def similar_path(given: Path) -> str | None:
-    """The checkpoint file that is there if each part of a path that does not exist is the one most like it; None: none is."""
+    """Find the file meant by a mistyped path: each part that does not exist is replaced by the one most like it.
+
+    None if a part is like nothing that is there.
+    """
     found = Path(given.anchor)
     for index, part in enumerate(given.parts[bool(given.anchor) :], start=1 + bool(given.anchor)):
         if not (found / part).exists():
             last = index == len(given.parts)
-            part = _closest(part, _entries(found, files=last))
-            if part is None:
+            closest = _closest(part, _entries(found, files=last))
+            if closest is None:
                 return None
+            part = closest
         found = found / part
     return str(found) if found.is_file() else None
 

@@ -15,7 +15,8 @@ def home(monkeypatch):
 
 
 @pytest.mark.parametrize(("given", "expected"), [
-    ("~/x.pt", "/home/someone/x.pt"), ("--checkpoint=~/x.pt", "--checkpoint=/home/someone/x.pt"), ("~", "/home/someone"),
+    ("~/x.pt", "/home/someone/x.pt"), ("--checkpoint=~/x.pt", "--checkpoint=/home/someone/x.pt"),
+    ("~", "/home/someone"),
     ("--output=~", "--output=/home/someone"), ("a~/b", "a~/b"), ("--box=1,2,3,4", "--box=1,2,3,4"), ("~1.5", "~1.5"),
     ("scene:?seed=1", "scene:?seed=1"), ("--", "--"), ("two\nlines", "two\nlines"),
 ])  # fmt: skip

@@ -30,7 +30,7 @@ PEERS = tuple(NEEDED)
 
 
 def check_peer(name: str, config: ModelConfig) -> None:
-    """Raises ConfigError when there is no such peer, when it is not installed, or when it has no such model."""
+    """Raise ConfigError when there is no such peer, when it is not installed, or when it has no such model."""
     if name not in PEERS:
         raise ConfigError(f"peer is {name!r}: expected one of {', '.join(PEERS)}")
     modules, command = NEEDED[name]
@@ -45,7 +45,7 @@ def check_peer(name: str, config: ModelConfig) -> None:
 
 
 def make_peer(name: str, model: Sam2Model) -> Peer:
-    """A peer with the model's weights, and for its size, device and precision. It imports what `check_peer` looked for."""
+    """Build a peer with the model's weights, size, device and precision; imports the modules `check_peer` found."""
     package, _, compiled = name.partition("-")
     module = importlib.import_module(f"{__name__}.{package}_peer")
     weights = {key: tensor.float().cpu() for key, tensor in model.state_dict().items()}

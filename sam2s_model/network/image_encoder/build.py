@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import ConfigError
-from sam2s_model.network.image_encoder.fpn import FpnNeck, ImageEncoder
+from sam2s_model.network.image_encoder.encoder import ImageEncoder
+from sam2s_model.network.image_encoder.fpn import FpnNeck
 from sam2s_model.network.image_encoder.hiera import Hiera
 from sam2s_model.network.image_encoder.repvit import RepViT
 from sam2s_model.network.image_encoder.vit import ViT
@@ -15,7 +14,7 @@ from sam2s_model.network.image_encoder.vit_necks import PyramidNeck, SingleLevel
 
 def build_image_encoder(config: ModelConfig) -> ImageEncoder:
     """Trunk and neck. Raises ConfigError."""
-    trunk: nn.Module
+    trunk: Hiera | RepViT | ViT
     if config.backbone == "vit":
         trunk = ViT(
             config.embed_dim,

@@ -1,4 +1,4 @@
-"""Hiera, SAM2's hierarchical vision transformer (arXiv 2306.00989; windows and positions as in SAM2, 2408.00714 sec. 4)."""
+"""Hiera, SAM2's hierarchical vision transformer (arXiv 2306.00989; windows and positions as in 2408.00714 sec. 4)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from sam2s_model.acceleration.attention import attend_in_blocks
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import Linear
+from sam2s_model.network.image_encoder.encoder import Trunk
+from sam2s_model.network.layer_list import LayerList
 from sam2s_model.network.layers import MLP, add_norm
 
 
-class Hiera(nn.Module):
+class Hiera(Trunk):
     """Four stages at 1/4, 1/8, 1/16 and 1/32 of the image; channels and heads double from stage to stage.
 
     stages: number of blocks of each stage
@@ -34,22 +36,23 @@ class Hiera(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, embed_dim, *background_size))
         self.pos_embed_window = nn.Parameter(torch.zeros(1, embed_dim, window_spec[0], window_spec[0]))
         self._position = Folding(_position)
-        self.blocks = nn.ModuleList()
+        blocks: list[HieraBlock] = []
         self.stage_ends = [sum(stages[: i + 1]) - 1 for i in range(len(stages))]
         self.channels = [embed_dim * 2**i for i in range(len(stages))]
         for stage, depth in enumerate(stages):
             for i in range(depth):
                 starts_stage = stage > 0 and i == 0
                 source = stage - 1 if starts_stage else stage
-                self.blocks.append(
+                blocks.append(
                     HieraBlock(
                         dim=self.channels[source],
                         dim_out=self.channels[stage],
                         num_heads=num_heads * 2**stage,
-                        window=0 if len(self.blocks) in global_blocks else window_spec[source],
+                        window=0 if len(blocks) in global_blocks else window_spec[source],
                         pool=starts_stage,
                     )
                 )
+        self.blocks = LayerList(blocks)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W), H and W multiples of 32 -> four maps (B, C_i, H / 2^(i+2), W / 2^(i+2))."""
@@ -93,7 +96,7 @@ class PatchEmbed(nn.Module):
 
 
 class HieraBlock(nn.Module):
-    """Windowed attention and MLP on (B, H, W, C); a block that starts a stage halves the grid by max-pooling its queries."""
+    """Windowed attention and MLP on (B, H, W, C); the first block of a stage halves the grid by max-pooling queries."""
 
     def __init__(self, dim: int, dim_out: int, num_heads: int, window: int, pool: bool):
         super().__init__()
@@ -131,7 +134,8 @@ class HieraAttention(nn.Module):
             parts = qkv.chunk(3, dim=-1) if pooled is None else (pooled, *qkv[..., width:].chunk(2, dim=-1))
             q, k, v = (t.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in parts)
             return self.proj(attend(q, k, v).transpose(1, 2).flatten(2).unflatten(1, size))
-        # A window that reaches over the edge has zeros there, of which a projection makes its bias: no token is projected for it.
+        # A window that reaches over the edge has zeros there, which a projection turns into its bias: that is filled
+        # in, and no token is projected for it.
         if pooled is None:
             side = self.window
             (q, k, v), padded = partition(qkv, side, self.num_heads, 3, bias)
@@ -159,7 +163,9 @@ def max_pool(x: Tensor) -> Tensor:
 def partition(
     x: Tensor, side: int, heads: int, parts: int = 1, filling: Tensor | None = None
 ) -> tuple[Tensor, tuple[int, int]]:
-    """(B, H, W, parts * C) -> (parts, B * windows, heads, side * side, C / heads), and (H, W) with padding at the right and bottom.
+    """(B, H, W, parts * C) -> (parts, B * windows, heads, side * side, C / heads), and the padded (H, W).
+
+    The padding is at the right and the bottom.
 
     filling: (parts * C,), of the padding, None: zeros
     """
@@ -175,7 +181,7 @@ def partition(
 
 
 def unpartition(windows: Tensor, side: int, padded: tuple[int, int]) -> Tensor:
-    """The inverse of `partition` for one part, still padded: (B, H, W, C)."""
+    """Undo `partition` for one part; the result, (B, H, W, C), is still padded."""
     rows, columns = padded[0] // side, padded[1] // side
     x = windows.unflatten(2, (side, side)).unflatten(0, (-1, rows, columns))  # (B, rows, columns, heads, side, side, d)
     return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, *padded, windows.shape[1] * windows.shape[3])

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import multiplies_packed, multiply_packed, pack
+from sam2s_model.network.image_encoder.encoder import Trunk
 from sam2s_model.network.layers import gelu as _gelu
 
 
-class RepViT(nn.Module):
+class RepViT(Trunk):
     """Four stages at 1/4, 1/8, 1/16 and 1/32 of the image; channels double from stage to stage.
 
     embed_dim: channels of the first stage; stages: number of blocks of each stage
@@ -60,7 +61,7 @@ class Stem(nn.Module):
 
 
 class Stage(nn.Module):
-    """Halve the grid, then `depth` blocks, every other one with squeeze-excitation. dim: None where nothing is halved."""
+    """Halve the grid, then `depth` blocks, every other one with squeeze-excitation. dim: None for no halving."""
 
     def __init__(self, dim: int | None, dim_out: int, depth: int):
         super().__init__()
@@ -153,6 +154,9 @@ class SqueezeExcite(nn.Module):
 class ConvNorm(nn.Sequential):
     """Convolution without bias, then normalisation by stored statistics."""
 
+    c: nn.Conv2d
+    bn: StoredBatchNorm
+
     def __init__(self, dim: int, dim_out: int, kernel_size: int = 1, stride: int = 1, groups: int = 1):
         conv = nn.Conv2d(dim, dim_out, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
         super().__init__(OrderedDict(c=conv, bn=StoredBatchNorm(dim_out)))
@@ -184,7 +188,7 @@ class ConvNorm(nn.Sequential):
 def _normalised(
     weight: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, *, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """A convolution's weight, then a normalisation's parameters and statistics, -> weight and bias of both."""
+    """Fold a normalisation's parameters and statistics into the convolution before it: weight and bias of both."""
     scale = scale.float() / (variance.float() + eps).sqrt()
     folded = (weight.float() * scale[:, None, None, None]).to(weight.dtype, memory_format=torch.channels_last)
     return folded, (shift.float() - mean.float() * scale).to(weight.dtype)
@@ -199,10 +203,13 @@ def _packed(*weights: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 class StoredBatchNorm(nn.BatchNorm2d):
     """Batch normalisation that does not look at the batch unless it is told to learn.
 
-    In training too: the frames of a few clips are alike, and their statistics would replace those of ImageNet. A network
-    that starts from random weights has none yet: it `learns` them, on single images of many kinds, before it sees clips.
+    In training too: the frames of a few clips are alike, and their statistics would replace those of ImageNet. A
+    network that starts from random weights has none yet: it `learns` them, on single images of many kinds, before it
+    sees clips.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
     learns = False
 
     @property

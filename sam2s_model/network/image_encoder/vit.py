@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import Linear
+from sam2s_model.network.image_encoder.encoder import Trunk
 from sam2s_model.network.image_encoder.hiera import attend, partition, unpartition
 from sam2s_model.network.layers import MLP
 
 
-class ViT(nn.Module):
+class ViT(Trunk):
     """One map at 1/patch of the image, of as many channels all the way.
 
     depth: number of blocks; mlp_dim: hidden width of their MLPs

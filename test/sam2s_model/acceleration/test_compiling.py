@@ -1,4 +1,4 @@
-"""The compiled image encoder: it gives what the plain one gives, as one program, and says why where it cannot be made."""
+"""The compiled image encoder: it gives what the plain one gives, as one program, or an error says why it cannot."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def programs() -> int:
 
 
 def check(got, expected, allowed: float) -> None:
-    for own, plain in zip(got, expected):
+    for own, plain in zip(got, expected, strict=True):
         assert own.shape == plain.shape and own.dtype == plain.dtype and own.stride() == plain.stride()
         assert (own - plain).abs().max() < allowed * plain.abs().max()
 
@@ -59,7 +59,7 @@ def test_it_is_one_program_for_all_frames_and_for_models_of_one_kind(config, dty
     for parameter in other.parameters():
         parameter.mul_(1.1)
     expected = [[encode(m, seed) for seed in range(3)] for m in (model, other)]
-    for m, of_frames in zip((model, other), expected):
+    for m, of_frames in zip((model, other), expected, strict=True):
         m.compile_encoder("aot_eager")
         for seed, features in enumerate(of_frames):
             check(encode(m, seed), features, allowed)

@@ -78,7 +78,7 @@ def test_an_encoder_of_machine_code(tmp_path):
         described = export_encoder(model, path)
     assert described.device == "cpu" and described.image_size == 64 and described.difference < 1e-4
     use_exported_encoder(model, path)
-    for own, plain in zip(model.encode_image(image).tensors, expected):
+    for own, plain in zip(model.encode_image(image).tensors, expected, strict=True):
         torch.testing.assert_close(own, plain, atol=1e-4, rtol=1e-4)
 
     other = build(HIERA)

@@ -1,4 +1,4 @@
-"""The kernels of our own against torch's operators: on a GPU, or in Triton's interpreter, which runs their code on a CPU."""
+"""The Triton kernels against torch's operators: on a GPU, or in Triton's interpreter, which runs on a CPU."""
 
 from __future__ import annotations
 
@@ -158,6 +158,6 @@ def test_judge_and_learn(cell, ours, monkeypatch):
         )
         results.append([*told, *(bank.notes[note.name].clone() for note in judge.notes)])
         monkeypatch.setattr(kernels, "serves", lambda x: False)
-    for own, plain in zip(*results[::-1]):
+    for own, plain in zip(*results[::-1], strict=True):
         torch.testing.assert_close(own, plain, atol=1e-5, rtol=1e-5, equal_nan=True)
     assert results[0][0].any() and results[0][1].any() and results[0][2].any() and not results[0][3].all()

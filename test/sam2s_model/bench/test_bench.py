@@ -172,7 +172,7 @@ def test_spread():
 
 
 def test_the_peak_is_that_of_what_runs():
-    small, large = (peak_bytes(lambda: torch.ones(n * 250_000).sum(), CPU) for n in (1, 200))
+    small, large = (peak_bytes(lambda n=n: torch.ones(n * 250_000).sum(), CPU) for n in (1, 200))
     if small is None:
         pytest.skip("the system does not tell the peak of a process's memory, or not to it")
     assert 150e6 < large - small < 400e6
@@ -181,7 +181,7 @@ def test_the_peak_is_that_of_what_runs():
 @pytest.mark.full
 @pytest.mark.parametrize("peer", ["transformers", "sam2"])
 def test_peers_are_in_the_same_state(peer: str):
-    """The same weights, image and prompts give the same label maps, but for holes and the rounding of memories to bf16."""
+    """The same weights, image and prompts give the same label maps, but for holes and memories rounded to bf16."""
     try:
         check_peer(peer, TINY)
     except ConfigError as error:

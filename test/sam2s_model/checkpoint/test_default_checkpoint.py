@@ -1,4 +1,4 @@
-"""The checkpoints in the package: they load, are small, and their memory tracks scenes that they were not trained on."""
+"""The checkpoints in the package: they load, are small, and their memory tracks scenes they were not trained on."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_their_memory_tracks_and_beats_the_baseline(name, size, least):
 
 
 def test_the_default_of_nano_is_what_follows_best_with_it():
-    """Correspondences, which nothing was trained for, beside the memory that was: also on the scene that it was trained on."""
+    """Correspondences, which need no training, beat the trained memory even on the scene that it was trained on."""
     model = load_model(packaged_checkpoints()["sam2s_nano"], image_size=384, device="cpu")
     assert Tracker(model).policy_name == "match"
     match, fifo = mean_iou(model, "match"), mean_iou(model, "fifo")

@@ -5,11 +5,12 @@
         tracker = Tracker(model, "fifo")  # with its streams, events, pinned buffers and captured graphs
         device.counts
 
-Tensors there say that they are on "cuda:0". Mixing devices raises as torch does, and so does what a capture does not permit;
-captured graphs, which are torch's own `torch.cuda.graph` around a `work.Graph`, repeat their operations on the same memory.
-What CUDA would not report raises `Fault`: work of two streams on the same memory that nothing orders, a pinned buffer that is
-read or written while it is copied, memory that is reused too early, a graph whose memory was freed. `counts` are kernels (about: an
-operation that is no view is one), launches, copies between host and device, waits of the host, and bytes.
+Tensors there say that they are on "cuda:0". Mixing devices raises as torch does, and so does what a capture does not
+permit; captured graphs, which are torch's own `torch.cuda.graph` around a `work.Graph`, repeat their operations on
+the same memory. What CUDA would not report raises `Fault`: work of two streams on the same memory that nothing
+orders, a pinned buffer that is read or written while it is copied, memory that is reused too early, a graph whose
+memory was freed. `counts` are kernels (about: an operation that is no view is one), launches, copies between host and
+device, waits of the host, and bytes.
 
 Not here: CUDA's own kernels and their choice, the time anything takes, and whatever a driver adds.
 """
@@ -277,7 +278,7 @@ class _Dispatch(TorchDispatchMode):
                 now.counts.update(launches=kernels, kernels=kernels, bytes=size)
             return
         values = [t.values_ for t in made]
-        fresh = {} if rule.mutable else dict(zip(writes, values))
+        fresh = {} if rule.mutable else dict(zip(writes, values, strict=True))
         capture.made.update(fresh)
         capture.reads |= {memory for memory in reads if memory not in capture.made}
         capture.writes |= {memory for memory in writes if memory not in capture.made}
@@ -303,7 +304,7 @@ def _whole(values: torch.Tensor) -> torch.Tensor:
 
 
 def _wrapped(result, device: torch.device, given: list[torch.Tensor], stream: Stream | None):
-    """Results as tensors of a device: in the memory of what they are views of, or in new memory, which the host's own is not."""
+    """Wrap results as tensors of a device: views in the memory of their base, others in new memory of the device."""
     if isinstance(result, (tuple, list)):
         return type(result)([_wrapped(r, device, given, stream) for r in result])
     if not isinstance(result, torch.Tensor):
@@ -319,7 +320,7 @@ def _wrapped(result, device: torch.device, given: list[torch.Tensor], stream: St
 
 
 def on_cuda(module: torch.nn.Module, dtype: torch.dtype | None = None) -> torch.nn.Module:
-    """Move a module's parameters and buffers to the device, in place; those without values are zeros there. Call it inside `cuda`."""
+    """Move a module's parameters and buffers to the device, in place; meta tensors become zeros. Only inside `cuda`."""
     for part in module.modules():
         for name, value in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
             wanted = dtype if dtype and value.is_floating_point() else value.dtype
@@ -336,7 +337,7 @@ def on_cuda(module: torch.nn.Module, dtype: torch.dtype | None = None) -> torch.
 
 
 def _lend_device_guard() -> None:
-    """Indexing from Python asks for the CUDA device's guard, which a CPU build lacks: that of "meta" does nothing, and serves.
+    """Give CUDA the device guard of "meta", which does nothing: indexing asks for one, and a CPU build has none.
 
     It says that the current device is "meta": what asks for "cuda" without a number is given that.
     """
@@ -361,7 +362,7 @@ class _InStream:
 
 
 def _forget_what_is_kept() -> None:
-    """What the project makes once for a device is of the device before: constants, and ways of attention that were measured."""
+    """Forget what the project makes once for a device: constants, and the measured ways of attention."""
     constants.forget_all()
     attention._fastest.clear()
 
@@ -393,15 +394,19 @@ def cuda(old: bool = True) -> Iterator[Machine]:
     _lend_device_guard()
     device, handles = Machine(old), itertools.count(1)
     patches = dict(
-        _lazy_init=lambda: None, device_count=lambda: 1, current_device=lambda: 0, is_initialized=lambda: True, device=_same_device,
+        _lazy_init=lambda: None, device_count=lambda: 1, current_device=lambda: 0, is_initialized=lambda: True,
+        device=_same_device,
         get_device_name=lambda device=None: PROPERTIES.name, get_device_properties=lambda device=None: PROPERTIES,
         Stream=Stream, Event=Event, CUDAGraph=Graph, stream=_InStream, set_stream=_use,
         current_stream=lambda device=None: device_now().stream, default_stream=lambda device=None: device_now().default,
-        graph_pool_handle=lambda: (0, next(handles)), is_current_stream_capturing=lambda: device_now().capturing is not None,
+        graph_pool_handle=lambda: (0, next(handles)),
+        is_current_stream_capturing=lambda: device_now().capturing is not None,
         synchronize=lambda device=None: device_now().synchronize(), empty_cache=lambda: device_now().empty_cache(),
-        memory_allocated=lambda device=None: device_now().allocated, memory_reserved=lambda device=None: device_now().allocated,
+        memory_allocated=lambda device=None: device_now().allocated,
+        memory_reserved=lambda device=None: device_now().allocated,
         max_memory_allocated=lambda device=None: device_now().most, reset_peak_memory_stats=lambda device=None: None,
-        mem_get_info=lambda device=None: (TOTAL - device_now().allocated, TOTAL), set_per_process_memory_fraction=_limit,
+        mem_get_info=lambda device=None: (TOTAL - device_now().allocated, TOTAL),
+        set_per_process_memory_fraction=_limit,
         set_sync_debug_mode=_be_strict, set_device=lambda device: None,
     )  # fmt: skip
     device_now = machine

@@ -1,7 +1,7 @@
 """How much a step and a prompt launch, copy and wait for, at most: figures that may only fall.
 
-They are in counts.json. Where less is needed now, `LOWER_COUNTS=1 pytest <this file>` writes the new figures down; it raises none.
-Kernels do not depend on sizes nor on the number of objects, so that small images do.
+They are in counts.json. Where less is needed now, `LOWER_COUNTS=1 pytest <this file>` writes the new figures down; it
+raises none. Kernels do not depend on sizes nor on the number of objects, so that small images do.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whole rollouts on the stand-in of a CUDA device: every policy, precision and model, step by step and as graphs.
 
-Nothing mixes devices, nothing races, no pinned buffer is misused, nothing is asked in what is captured, and graphs lead to what
-single launches do.
+Nothing mixes devices, nothing races, no pinned buffer is misused, nothing is asked in what is captured, and graphs lead
+to what single launches do.
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ def test_every_policy(policy):
         got = life(tracker, images(), True, following)
         assert not tracker.refused
         assert tracker.captured >= 2 and not device.faults
-    for i, ((mine, my_map), (logits, label_map)) in enumerate(zip(got, expected)):
+    for i, ((mine, my_map), (logits, label_map)) in enumerate(zip(got, expected, strict=True)):
         assert (mine is None) == (logits is None)
         if mine is not None:
-            torch.testing.assert_close(mine, logits, rtol=1e-3, atol=1e-3, msg=lambda m: f"frame {i}: {m}")
+            torch.testing.assert_close(mine, logits, rtol=1e-3, atol=1e-3, msg=lambda m, i=i: f"frame {i}: {m}")
         assert (my_map != label_map).mean() < 1e-3
 
 

@@ -45,7 +45,7 @@ def trackers(*precisions: str, **options) -> list[Tracker]:
 def test_other_precisions_give_the_masks_of_fp32_for_the_same_prompts(soapbox, precision, least):
     """Without the choice between candidates: where two are as good, another precision may take the other one."""
     pair, scores = trackers("fp32", precision, stability=False), []
-    for image, mask in list(zip(*soapbox))[:60:15]:
+    for image, mask in list(zip(*soapbox, strict=True))[:60:15]:
         masks = []
         for tracker in pair:
             tracker.reset()
@@ -53,7 +53,8 @@ def test_other_precisions_give_the_masks_of_fp32_for_the_same_prompts(soapbox, p
             masks.append(tracker.prompt(0, [Prompt(box=box_of(mask))]).tracks.label_map == 1)
         scores.append(iou(*masks))
     print(
-        f"{precision} against fp32, {len(scores)} frames at 512 px: mean IoU {np.mean(scores):.4f}, worst {min(scores):.4f}"
+        f"{precision} against fp32, {len(scores)} frames at 512 px: mean IoU {np.mean(scores):.4f}, "
+        f"worst {min(scores):.4f}"
     )
     assert np.mean(scores) >= least
 

@@ -1,4 +1,4 @@
-"""Downloads from a real server: complete, cut, resumed, changed, wrong. The bytes and the next step are always right."""
+"""Downloads from a real server: complete, cut, resumed, changed, wrong. The bytes and the advice are always right."""
 
 from __future__ import annotations
 
