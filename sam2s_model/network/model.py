@@ -18,7 +18,7 @@ from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.linear import Linear, multiply_in_int8
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import ConfigError
-from sam2s_model.network.image_encoder import build_image_encoder
+from sam2s_model.network.image_encoder import build_image_encoder, size_step
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.layers import MLP, place_tokens, sine_position_1d
 from sam2s_model.network.mask_decoder import Candidates, Decoded, MaskDecoder, Stability
@@ -68,8 +68,9 @@ class Conditioned:
 
 def check_image_size(image_size: int, config: ModelConfig) -> None:
     """Raise ConfigError for a side that a model cannot take."""
-    if image_size < 64 or image_size % config.size_step:
-        raise ConfigError(f"image_size is {image_size}: expected a multiple of {config.size_step}, at least 64, or 0")
+    step = size_step(config)
+    if image_size < 64 or image_size % step:
+        raise ConfigError(f"image_size is {image_size}: expected a multiple of {step}, at least 64, or 0")
 
 
 class Sam2Model(nn.Module):
