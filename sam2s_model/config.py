@@ -34,7 +34,8 @@ class ModelConfig:
     """The shape of one member of the SAM2 family (SAM2, arXiv 2408.00714, and its published configurations).
 
     name: of the published checkpoint
-    backbone: "hiera", "repvit_m1" (its blocks; embed_dim and stages say how wide and deep) or "vit"
+    backbone: a name of `image_encoder.BACKBONES`: "hiera", "repvit_m1" (its blocks; embed_dim and stages say how wide
+        and deep) or "vit"
     embed_dim, stages: channels of the backbone's first stage and number of blocks of each; of a ViT there is one stage
     num_heads, global_blocks, window_spec, background_size: of Hiera, see `image_encoder.hiera`; of a ViT all but the
         last, too
@@ -107,11 +108,6 @@ class ModelConfig:
     @property
     def decoder_width(self) -> int:
         return self.decoder_dim or self.dim
-
-    @property
-    def size_step(self) -> int:
-        """Px of which the side of an input is a multiple: that of the coarsest map of the image encoder."""
-        return self.stride if self.backbone == "vit" else 2 * self.stride
 
     @classmethod
     def from_name(cls, name: str) -> ModelConfig:

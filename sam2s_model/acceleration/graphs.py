@@ -22,9 +22,8 @@ from sam2s_model.acceleration.constants import kept_alive
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-GRAPHS = (
-    64  # at most, those last used; one takes some MB of launches, and those of a half share the memory of their tensors
-)
+# The least recently used goes first. A graph takes some MB of launches; those of a half share their tensors' memory.
+MAX_GRAPHS = 64
 _capturing = RLock()  # of CUDA, in all of the process
 
 
@@ -165,11 +164,11 @@ class Graphs:
     seconds: that the last captures took, each of which holds up everything on the device
     """
 
-    def __init__(self, capture: Capture, most: int = GRAPHS):
+    def __init__(self, capture: Capture, max_graphs: int = MAX_GRAPHS):
         self.refused = ""
         self.patience = 1
-        self.seconds: deque[float] = deque(maxlen=most)
-        self._capture, self._most = capture, most
+        self.seconds: deque[float] = deque(maxlen=max_graphs)
+        self._capture, self._max_graphs = capture, max_graphs
         self._graphs: OrderedDict[Hashable, Captured | int] = OrderedDict()  # or how often it was run as it is
 
     def run(self, key: Hashable, function: Callable[[], Result]) -> Result:
@@ -185,7 +184,7 @@ class Graphs:
             result = function()  # so that what is only made once is there when it is captured
             self._graphs[key] = known + 1
             self._graphs.move_to_end(key)
-            if len(self._graphs) > self._most:
+            if len(self._graphs) > self._max_graphs:
                 self._graphs.popitem(last=False)
             return result
         self._graphs.move_to_end(key)

@@ -35,7 +35,8 @@ class Linear(nn.Linear):
         """(..., d_in) -> (..., d_out)"""
         here = _as_it_lies(x, self.weight)
         if here and self.int8 and x.dtype == torch.float32:
-            weights = self._quantised(self.weight, *(() if self.bias is None else (self.bias,)))
+            parts = (self.weight,) if self.bias is None else (self.weight, self.bias)
+            weights = self._quantised(*parts)
             y = torch.ops.quantized.linear_dynamic(x, weights, reduce_range=not torch.cpu._is_vnni_supported())
         elif here and can_pack(x.dtype):
             return multiply_packed(x, self._packed(self.weight), self.bias, activation)
@@ -93,9 +94,10 @@ def multiplies_packed(x: Tensor, weight: Tensor) -> bool:
 def multiply_packed(x: Tensor, packed: Tensor, bias: Tensor | None, activation: Activation | None = None) -> Tensor:
     """(..., d_in), and weights (d_out, d_in) as of `pack` -> (..., d_out)"""
     # Only one activation is made there: oneDNN's ReLU makes zeros of what is not a number, and nobody would notice.
-    fused = activation is F.gelu
-    y = torch.ops.mkldnn._linear_pointwise(x, packed, bias, *(("gelu", [], "none") if fused else ("none", [], "")))
-    return y if fused or activation is None else activation(y)
+    if activation is F.gelu:
+        return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "gelu", [], "none")
+    y = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return y if activation is None else activation(y)
 
 
 def can_pack(dtype: torch.dtype) -> bool:

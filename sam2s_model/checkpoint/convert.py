@@ -18,7 +18,7 @@ from sam2s_model.checkpoint.transformers_names import kind_of, to_transformers
 from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import CheckpointError, ConfigError
-from sam2s_model.network.model import check_image_size
+from sam2s_model.network.image_input import check_image_size
 from sam2s_model.paths import expanded
 from sam2s_model.published.sha256 import file_sha256
 

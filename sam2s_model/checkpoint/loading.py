@@ -26,7 +26,7 @@ def load_model(
     image_size: int = 0,
     device: str = "auto",
     precision: str = "auto",
-    compile: bool = False,
+    compiled: bool = False,
     encoder: str | Path = "",
     allow_extra: bool = False,
 ) -> Sam2Model:
@@ -41,7 +41,7 @@ def load_model(
     precision: "auto" (bf16 on CUDA, fp32 on CPU), "fp32", "bf16" or "fp16"; on a CPU also "int8", fp32 with linear
         layers that multiply in 8 bits, see `Sam2Model.use_int8`
     allow_extra: leave out tensors that no part of the model has, and warn which they were
-    compile: the image encoder, which takes a minute or so and is not for int8, see `Sam2Model.compile_encoder`
+    compiled: compile the image encoder, which takes a minute or so and is not for int8, see `Sam2Model.compile_encoder`
     encoder: a file that `sam2s export encoder` has made of this checkpoint's image encoder, see `exporting`; empty:
         torch runs it
 
@@ -87,7 +87,7 @@ def load_model(
     network = network.to(device=target, dtype=dtype).eval().requires_grad_(False)
     if precision == "int8":
         network.use_int8()
-    if compile and encoder:
+    if compiled and encoder:
         raise ConfigError(
             f"compile is true, and encoder is {str(encoder)!r}, which is compiled already: choose one of them"
         )
@@ -95,6 +95,6 @@ def load_model(
         from sam2s_model.acceleration.exporting import use_exported_encoder  # imports torch's compiler
 
         use_exported_encoder(network, encoder)
-    if compile:
+    if compiled:
         network.compile_encoder()
     return network

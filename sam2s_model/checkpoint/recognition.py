@@ -15,10 +15,12 @@ from torch import Tensor
 
 from sam2s_model.config import MODELS, ModelConfig
 from sam2s_model.errors import CheckpointError
+from sam2s_model.network.image_encoder import BACKBONES
 from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 
 VERSION_KEYS = ("no_object_embedding", "pointer_time")  # what 2.1 has and 2.0 has not, all of it in the memory's parts
 LONG_TERM = "long_term_tpos_enc"
+TRUNK = "image_encoder.trunk."
 SHORT_ATTENTION = "memory_attention_short.norm.weight"
 CLASS_TABLE = "temporal_semantics.class_embeddings"
 SCORE_HEAD = "sam_mask_decoder.pred_obj_score_head."  # of MEMORY_PARTS the one that is of use without the others
@@ -106,23 +108,25 @@ def _is_table(tensor: Tensor | None) -> TypeGuard[Tensor]:
 
 
 def _proportions(state: Mapping[str, Tensor]) -> dict[str, object]:
-    trunk = "image_encoder.trunk."
-    patches, repvit = state.get(f"{trunk}patch_embed.proj.weight"), state.get(f"{trunk}body.stem.conv2.c.weight")
-    first, embed = patches if patches is not None else repvit, state.get("no_mem_embed")
-    table = state.get(f"{trunk}pos_embed")
-    transformer = "vit" if table is not None and table.ndim == 3 else "hiera"
-    blocks = {match[0] for match in map(_BLOCK.match, state) if match}
+    embed = state.get("no_mem_embed")
+    backbone, embed_dim, blocks = _encoder(state)
     return {
-        "backbone": transformer if patches is not None else "repvit_m1" if repvit is not None else None,
-        "embed_dim": len(first) if _is_table(first) else None,
-        "blocks": len(blocks),
+        "backbone": backbone,
+        "embed_dim": embed_dim,
+        "blocks": blocks,
         "decoder_width": embed.shape[-1] if _is_table(embed) else None,
         "no_object_embedding": "no_obj_embed_spatial" in state,
         "pointer_time": "obj_ptr_tpos_proj.weight" in state,
     }
 
 
-_BLOCK = re.compile(r"image_encoder\.trunk\.(body\.stages_\d+\.)?blocks\.\d+\.")
+def _encoder(state: Mapping[str, Tensor]) -> tuple[str, int, int]:
+    """Find the kind of image encoder, its width and its number of blocks; "", 0 and 0 where it is of no known kind."""
+    trunk = {name.removeprefix(TRUNK): value for name, value in state.items() if name.startswith(TRUNK)}
+    for name, backbone in BACKBONES.items():
+        if (found := backbone.recognise(trunk)) is not None:
+            return name, *found
+    return "", 0, 0
 
 
 def _known_proportions(config: ModelConfig) -> dict[str, object]:

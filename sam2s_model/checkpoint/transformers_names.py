@@ -151,7 +151,9 @@ def kind_of(config: ModelConfig) -> str:
     """Which of transformers' models a configuration is one of: "sam2", "edgetam", "sam3"; "" for none."""
     if config.backbone == "vit":
         return "sam3" if config.rotary else ""
-    return "edgetam" if config.name == "edgetam" else "sam2"
+    if config.backbone == "hiera":
+        return "sam2"
+    return "edgetam" if config.name == "edgetam" else ""
 
 
 def _shared(targets: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]], state: Mapping[str, Tensor]) -> float:

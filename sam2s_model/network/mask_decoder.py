@@ -160,20 +160,20 @@ class MaskDecoder(nn.Module):
         image = (features + dense).flatten(2).transpose(1, 2).contiguous()
         tokens, image = self.transformer(image, position.flatten(2).transpose(1, 2), tokens)
         tokens = tokens[:, : 2 + self.num_masks]
-        object_logit, ious, kernels = self._said(tokens) if torch.is_grad_enabled() else self._said_at_once(tokens)
+        object_logit, ious, kernels = self._heads(tokens) if torch.is_grad_enabled() else self._heads_batched(tokens)
         object_logit, ious, tokens = object_logit.float(), ious.float().sigmoid(), tokens[:, 2:]
         upscaled = self._upscale(image.transpose(1, 2).unflatten(2, (height, width)), high_res)
         return tokens, ious, object_logit, kernels, upscaled
 
-    def _said(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (B, 2 + masks, dim) -> object logit (B,), logits of the IoUs (B, masks), kernels (B, masks, c)."""
         object_logit, ious = self.pred_obj_score_head(tokens[:, 0])[:, 0], self.iou_prediction_head(tokens[:, 1])
         # The four small networks all run; picking one network an object would need a gather of weights or a host sync.
         kernels = [mlp(tokens[:, 2 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)]
         return object_logit, ious, torch.stack(kernels, dim=1)
 
-    def _said_at_once(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `_said`, for inference: the small networks, one a token, are a batch of one."""
+    def _heads_batched(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute `_heads` for inference: the small networks, one a token, run as one batch."""
         networks = [self.pred_obj_score_head, self.iou_prediction_head, *self.output_hypernetworks_mlps]
         layers = [layer for network in networks for layer in network.layers]
         made = self._of_tokens(*(p for layer in layers for p in (layer.weight, layer.bias)), networks=len(networks))

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.acceleration.compiling import compile_for_inference
-from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.linear import Linear, multiply_in_int8
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.image_encoder import build_image_encoder
 from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.image_input import check_image_size, normalised_square
 from sam2s_model.network.layers import MLP, place_tokens, sine_position_1d
 from sam2s_model.network.mask_decoder import Candidates, Decoded, MaskDecoder, Stability
 from sam2s_model.network.memory_attention import MemoryAttention
@@ -51,25 +51,12 @@ MEMORY_PARTS = (
 """State-dict keys (or their beginnings) that only tracking with memory needs: all others make masks from prompts."""
 
 
-@constant
-def _normalisation(means: tuple[float, ...], deviations: tuple[float, ...], device=None) -> tuple[Tensor, Tensor]:
-    """Shift and scale, (1, 3, 1, 1), that bring 0..255 to mean 0 and deviation 1 over the images of the training."""
-    mean, deviation = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (means, deviations))
-    return -mean / deviation, 1 / (255 * deviation)
-
-
 @dataclass(frozen=True)
 class Conditioned:
     """features: (B, decoder_width, h, w), for the decoder; class_logits: (B, K); None for a model without classes."""
 
     features: Tensor
     class_logits: Tensor | None
-
-
-def check_image_size(image_size: int, config: ModelConfig) -> None:
-    """Raise ConfigError for a side that a model cannot take."""
-    if image_size < 64 or image_size % config.size_step:
-        raise ConfigError(f"image_size is {image_size}: expected a multiple of {config.size_step}, at least 64, or 0")
 
 
 class Sam2Model(nn.Module):
@@ -188,11 +175,7 @@ class Sam2Model(nn.Module):
 
     def prepare_image(self, image: Tensor) -> Tensor:
         """(H, W, 3) uint8 RGB, on any device -> (1, 3, S, S), normalised, the aspect ratio not kept (as published)."""
-        x = image.to(self.device).permute(2, 0, 1)[None].to(torch.float32, memory_format=torch.contiguous_format)
-        if x.shape[-2:] != (self.image_size, self.image_size):
-            x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", antialias=True)
-        shift, scale = _normalisation(self.config.image_mean, self.config.image_deviation, device=x.device)
-        return torch.addcmul(shift, x, scale).to(self.dtype)
+        return normalised_square(image.to(self.device), self.image_size, self.config).to(self.dtype)
 
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """(1, 3, S, S), from `prepare_image` -> the frame's features."""

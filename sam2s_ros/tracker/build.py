@@ -61,7 +61,7 @@ def build_tracker(
         image_size=config.image_size,
         device=config.device,
         precision=config.precision,
-        compile=config.compile,
+        compiled=config.compile,
         encoder=expanded(config.encoder) if config.encoder else "",
     )
     tracker = Tracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)

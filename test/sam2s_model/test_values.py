@@ -150,16 +150,16 @@ def states_of(readings, area=60, **options) -> list[State]:
     return states
 
 
-T, S, H = State.TRACKED, State.SUSPECT, State.OCCLUDED  # H: hidden
+T, S, OC = State.TRACKED, State.SUSPECT, State.OCCLUDED
 
 
 @pytest.mark.parametrize("readings, options, expected", [
     # predicted IoU: SUSPECT below 0.4, TRACKED again from 0.45 on
     ([(0.9, 0.42), (0.9, 0.39), (0.9, 0.42), (0.9, 0.46), (0.9, 0.42)], {}, [T, S, S, T, T]),
     # after it was hidden the score must be 0.55, otherwise only what the mask's gate asks for
-    ([(0.51, 0.9), (0.1, 0.9, 0), (0.51, 0.9), (0.56, 0.9), (0.51, 0.9)], {}, [T, H, S, T, T]),
-    ([(0.9, 0.9, 0), (0.9, 0.9), (0.9, 0.9), (0.9, 0.9)], dict(confirm_frames=3), [H, S, S, T]),
-    ([(0.9, 0.9, 0), (0.9, 0.9), (0.9, 0.3), (0.9, 0.9), (0.9, 0.9)], dict(confirm_frames=2), [H, S, S, S, T]),
+    ([(0.51, 0.9), (0.1, 0.9, 0), (0.51, 0.9), (0.56, 0.9), (0.51, 0.9)], {}, [T, OC, S, T, T]),
+    ([(0.9, 0.9, 0), (0.9, 0.9), (0.9, 0.9), (0.9, 0.9)], dict(confirm_frames=3), [OC, S, S, T]),
+    ([(0.9, 0.9, 0), (0.9, 0.9), (0.9, 0.3), (0.9, 0.9), (0.9, 0.9)], dict(confirm_frames=2), [OC, S, S, S, T]),
     # 10 px of usually 60
     ([(0.9, 0.9, 10), (0.9, 0.9, 20)], dict(min_area_ratio=0.25), [S, T]),
     ([(0.9, 0.9, 10)], dict(min_area_ratio=0.1), [T]),

@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.acceleration.folding import Folding
+from sam2s_model.config import ModelConfig
 from sam2s_model.network.image_encoder.encoder import Neck
 from sam2s_model.network.layer_list import LayerList
+from sam2s_model.network.operations import ZOOM, linear
 
 
 class FpnNeck(Neck):
@@ -53,3 +55,15 @@ def _one_convolution(lateral: Tensor, lateral_bias: Tensor, head: Tensor, head_b
     first, second = lateral.float().flatten(1), head.float().flatten(1)
     weight = (second @ first)[:, :, None, None].to(head.dtype)
     return weight, (second @ lateral_bias.float() + head_bias.float()).to(head.dtype)
+
+
+def pyramid(config: ModelConfig, side: int) -> tuple[list[int], list[int]]:
+    """Places and channels of a trunk's four maps, at 1/4, 1/8, 1/16 and 1/32. side: of the features, places"""
+    places = side * side
+    return [ZOOM[0] * places, ZOOM[1] * places, places, places // 4], [config.embed_dim * 2**i for i in range(4)]
+
+
+def fpn_operations(config: ModelConfig, side: int) -> int:
+    """Count the neck, of which the finer two laterals are one with the mask decoder's convolutions after them."""
+    into = (config.decoder_width // 8, config.decoder_width // 4, config.dim, config.dim)
+    return sum(map(linear, *pyramid(config, side), into))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,9 +11,13 @@ from torch import Tensor, nn
 from sam2s_model.acceleration.attention import attend_in_blocks
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import Linear
-from sam2s_model.network.image_encoder.encoder import Trunk
+from sam2s_model.config import ModelConfig
+from sam2s_model.network.image_encoder.backbone import Backbone, count_blocks, rows
+from sam2s_model.network.image_encoder.encoder import ImageEncoder, Trunk
+from sam2s_model.network.image_encoder.fpn import FpnNeck, fpn_operations, pyramid
 from sam2s_model.network.layer_list import LayerList
 from sam2s_model.network.layers import MLP, add_norm
+from sam2s_model.network.operations import linear, windowed_attention
 
 
 class Hiera(Trunk):
@@ -185,3 +191,44 @@ def unpartition(windows: Tensor, side: int, padded: tuple[int, int]) -> Tensor:
     rows, columns = padded[0] // side, padded[1] // side
     x = windows.unflatten(2, (side, side)).unflatten(0, (-1, rows, columns))  # (B, rows, columns, heads, side, side, d)
     return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, *padded, windows.shape[1] * windows.shape[3])
+
+
+def _build(config: ModelConfig) -> ImageEncoder:
+    trunk = Hiera(
+        config.embed_dim,
+        config.num_heads,
+        config.stages,
+        config.window_spec,
+        config.global_blocks,
+        config.background_size,
+    )
+    return ImageEncoder(trunk, FpnNeck(config.dim, trunk.channels))
+
+
+def _recognise(trunk: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    patches, table = trunk.get("patch_embed.proj.weight"), trunk.get("pos_embed")
+    if patches is None or (table is not None and table.ndim == 3):  # a plain ViT's table is a list of tokens
+        return None
+    return rows(patches), count_blocks(trunk, r"blocks\.\d+\.")
+
+
+def _operations(config: ModelConfig, side: int, padded: bool) -> int:
+    _, widths = pyramid(config, side)
+    grid, index = 4 * side, 0
+    total = 2 * 49 * grid * grid * 3 * widths[0]
+    for stage, depth in enumerate(config.stages):
+        for i in range(depth):
+            pool = stage > 0 and i == 0
+            d_in, d_out = widths[stage - pool], widths[stage]
+            window = 0 if index in config.global_blocks else config.window_spec[stage - pool]
+            kept = 4 if pool else 1  # a quarter of the queries remains
+            total += linear(grid * grid, d_in, 3 * d_out) + windowed_attention(grid, window, d_out, padded) // kept
+            if pool:
+                total += linear(grid * grid, d_in, d_out)
+                grid //= 2
+            total += linear(grid * grid, d_out, d_out) + 2 * linear(grid * grid, d_out, 4 * d_out)
+            index += 1
+    return total + fpn_operations(config, side)
+
+
+BACKBONE = Backbone(_build, _recognise, _operations, coarsest=2)

@@ -7,6 +7,7 @@ convolution (the paper's re-parameterisation, sec. 3.2); the state dict keeps th
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +15,12 @@ from torch import Tensor, nn
 
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import multiplies_packed, multiply_packed, pack
-from sam2s_model.network.image_encoder.encoder import Trunk
+from sam2s_model.config import ModelConfig
+from sam2s_model.network.image_encoder.backbone import Backbone, count_blocks, rows
+from sam2s_model.network.image_encoder.encoder import ImageEncoder, Trunk
+from sam2s_model.network.image_encoder.fpn import FpnNeck, fpn_operations, pyramid
 from sam2s_model.network.layers import gelu as _gelu
+from sam2s_model.network.operations import linear
 
 
 class RepViT(Trunk):
@@ -142,7 +147,7 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        inner = max(8, (dim // 4 + 4) // 8 * 8)
+        inner = squeezed_width(dim)
         self.fc1 = nn.Conv2d(dim, inner, kernel_size=1)
         self.fc2 = nn.Conv2d(inner, dim, kernel_size=1)
 
@@ -222,3 +227,41 @@ class StoredBatchNorm(nn.BatchNorm2d):
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
+
+
+def squeezed_width(dim: int) -> int:
+    """Width inside a squeeze-excitation: a quarter, in eights."""
+    return max(8, (dim // 4 + 4) // 8 * 8)
+
+
+def _build(config: ModelConfig) -> ImageEncoder:
+    trunk = RepViT(config.embed_dim, config.stages)
+    return ImageEncoder(trunk, FpnNeck(config.dim, trunk.channels))
+
+
+def _recognise(trunk: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    stem = trunk.get("body.stem.conv2.c.weight")
+    return None if stem is None else (rows(stem), count_blocks(trunk, r"body\.stages_\d+\.blocks\.\d+\."))
+
+
+def _operations(config: ModelConfig, side: int, padded: bool) -> int:  # there are no windows
+    places, widths = pyramid(config, side)
+
+    def mixer(n: int, c: int) -> int:
+        return 2 * linear(n, c, 2 * c)
+
+    def block(n: int, c: int, squeeze: bool) -> int:
+        excitation = 2 * linear(1, c, squeezed_width(c)) if squeeze else 0
+        return 2 * n * c * 9 + mixer(n, c) + excitation
+
+    first = widths[0]
+    total = 2 * 9 * (4 * places[0] * 3 * (first // 2) + places[0] * (first // 2) * first)  # the stem
+    for i, (n, c, depth) in enumerate(zip(places, widths, config.stages, strict=True)):
+        total += sum(block(n, c, k % 2 == 0) for k in range(depth))
+        if i:
+            before = widths[i - 1]
+            total += block(places[i - 1], before, False) + 2 * 9 * n * before + linear(n, before, c) + mixer(n, c)
+    return total + fpn_operations(config, side)
+
+
+BACKBONE = Backbone(_build, _recognise, _operations, coarsest=2)

@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.acceleration.folding import Folding
+from sam2s_model.config import ModelConfig
 from sam2s_model.network.image_encoder.encoder import Neck
 from sam2s_model.network.layer_list import LayerList
 from sam2s_model.network.layers import LayerNorm2d, gelu
+from sam2s_model.network.operations import ZOOM, linear
 
 
 class PyramidNeck(Neck):
@@ -95,3 +97,16 @@ class SingleLevelNeck(Neck):
     def fine(self, maps: list[Tensor], heads: tuple[nn.Conv2d, ...] = ()) -> list[Tensor]:
         """Return two empty tensors: the mask decoder of such a model has no place for finer maps."""
         return [maps[0].new_empty(maps[0].shape[0], 0, 0, 0) for _ in range(2)]
+
+
+def neck_operations(config: ModelConfig, side: int) -> int:
+    """Count a neck; the finer maps' 3x3 convolutions are one with the mask decoder's after them."""
+    places, width, dim = side * side, config.embed_dim, config.dim
+    coarse = linear(places, width, dim) + 9 * linear(places, dim, dim)
+    if not config.high_res:
+        return coarse
+    half, quarter, finest, finer = width // 2, width // 4, ZOOM[0] * places, ZOOM[1] * places
+    doubled = 4 * linear(places, width, half)
+    middle = doubled + linear(finer, half, dim) + 9 * linear(finer, dim, config.decoder_width // 4)
+    fine = doubled + 4 * linear(finer, half, quarter) + linear(finest, quarter, dim)
+    return coarse + middle + fine + 9 * linear(finest, dim, config.decoder_width // 8)

@@ -86,7 +86,7 @@ def test_there_may_be_more_programs_than_torch_allows_by_itself():
 
 def test_int8_is_refused():
     with pytest.raises(ConfigError, match="compile is true, but precision is 'int8'"):
-        load_model(resolve_checkpoint("sam2s_pico"), image_size=64, device="cpu", precision="int8", compile=True)
+        load_model(resolve_checkpoint("sam2s_pico"), image_size=64, device="cpu", precision="int8", compiled=True)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from stand_in import cuda, on_cuda
 from sam2s_model.acceleration import graphs
 from sam2s_model.acceleration.graphs import CudaCapture
 from sam2s_model.config import MODELS, PICO, POLICY_NAMES, TrackerConfig
+from sam2s_model.network.image_encoder import size_step
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.tracker import Tracker
@@ -138,7 +139,7 @@ def test_other_precisions_and_sizes(precision, policy):
 def test_every_model(name):
     """Captured, and with one wait a step, for whose memory is trained and for whose is not."""
     with torch.device("meta"):
-        model = Sam2Model(MODELS[name], SIDE + -SIDE % MODELS[name].size_step).eval().requires_grad_(False)
+        model = Sam2Model(MODELS[name], SIDE + -SIDE % size_step(MODELS[name])).eval().requires_grad_(False)
     with cuda() as device:
         tracker = Tracker(on_cuda(model, torch.bfloat16), config=TrackerConfig(prompt_history=1))
         for i, frame in enumerate(images()):

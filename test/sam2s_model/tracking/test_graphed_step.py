@@ -322,7 +322,7 @@ def test_want_of_memory_while_capturing_is_raised(model, frames):
 
 
 def test_graphs_are_bounded_and_the_oldest_goes():
-    graphs, made = Graphs(lambda function: made.append(function()) or Recorded(function), most=2), []
+    graphs, made = Graphs(lambda function: made.append(function()) or Recorded(function), max_graphs=2), []
     for key in "aabbcc":
         graphs.run(key, lambda key=key: torch.full((1,), ord(key)))
     assert len(made) == 3 and len(graphs) == 2
