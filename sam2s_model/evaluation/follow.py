@@ -67,7 +67,7 @@ def follow(tracker: Tracker, recording: Iterable[Frame], protocol: EvaluationPro
         new = appeared(frame.truth, ids, protocol.start)[: tracker.config.max_objects - len(ids)]
         if new and frame.truth is not None:
             tracks = prompt_objects(lambda prompts: tracker.prompt(0, prompts), frame.truth, new, ids, protocol)
-        yield Step(frame, tracks, before, dict(ids), tuple(new), seconds)
+        yield Step(frame=frame, tracks=tracks, before=before, ids=dict(ids), prompted=tuple(new), seconds=seconds)
 
 
 def appeared(truth: Truth | None, ids: dict[int, int], start: str) -> list[int]:

@@ -104,7 +104,8 @@ def _delivered(frame: Frame, delivery: Delivery | None, log: LiveLog) -> Step | 
     tracks = log.answers[frame.index] if prompted else before
     known = {prompt.label: prompt.object_id for prompt in log.prompts if prompt.object_id in before.object_ids}
     here = {prompt.label: prompt.object_id for prompt in log.prompts if prompt.label in prompted}
-    return Step(frame, tracks, before, {**known, **here}, prompted, (delivery.finished - delivery.received) * 1e-9)
+    seconds = (delivery.finished - delivery.received) * 1e-9
+    return Step(frame=frame, tracks=tracks, before=before, ids={**known, **here}, prompted=prompted, seconds=seconds)
 
 
 def _streaming(frame: Frame, newest: Delivery | None, log: LiveLog) -> Step | None:
@@ -112,7 +113,7 @@ def _streaming(frame: Frame, newest: Delivery | None, log: LiveLog) -> Step | No
         return None
     tracks = newest.tracks() if newest else Tracks.empty(0, *frame.image.shape[:2])
     ids = {prompt.label: prompt.object_id for prompt in log.prompts if prompt.frame < frame.index}
-    return Step(frame, tracks, tracks, ids, (), 0.0)
+    return Step(frame=frame, tracks=tracks, before=tracks, ids=ids, prompted=(), seconds=0.0)
 
 
 class PackedTruth:

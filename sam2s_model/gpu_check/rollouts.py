@@ -183,11 +183,11 @@ def a_capture_that_fails(setting: Setting) -> Iterator[Check]:
     try:
         torch.cuda.empty_cache()
         got_back = kept - torch.cuda.memory_reserved(setting.device)
-        said = f"{got_back >> 20} MiB given back"
+        reply = f"{got_back >> 20} MiB given back"
     except RuntimeError as problem:
-        got_back, said = 0, str(problem).splitlines()[0]
+        got_back, reply = 0, str(problem).splitlines()[0]
     advice = "this torch keeps what it has cached after a capture that failed: a newer one does not"
-    yield judged(got_back >= 256 << 20, "the allocator after it", "gives back at least 256 MiB", said, advice, WARN)
+    yield judged(got_back >= 256 << 20, "the allocator after it", "gives back at least 256 MiB", reply, advice, WARN)
 
 
 REPORT_CAPTURE = "this torch lets a capture ask for a value: report it with the JSON file"
@@ -240,12 +240,12 @@ def waits(setting: Setting) -> Iterator[Check]:
                 tracker.step(newest + (i + 1) * FRAME, images[i % len(images)])
             yield Check(OK, f"{policy}: a graphed step", "asks for nothing", "asks for nothing")
         except RuntimeError as problem:
-            said = str(problem).splitlines()[0]
+            reply = str(problem).splitlines()[0]
             yield Check(
                 WARN,
                 f"{policy}: a graphed step",
                 "asks for nothing",
-                said,
+                reply,
                 "steps are slower than need be: report it with the JSON file",
             )
         finally:

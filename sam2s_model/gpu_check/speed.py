@@ -34,7 +34,9 @@ def speeds(setting: Setting) -> Iterator[Check]:
             ):
                 spread, stalls = _times(setting, model, objects, config, queued)
                 medians[way, objects] = spread.median
-                yield _said(f"{name} at {side} px, {objects} objects, {way}", spread, spread.p99 <= 2 * spread.median)
+                yield _speed_check(
+                    f"{name} at {side} px, {objects} objects, {way}", spread, spread.p99 <= 2 * spread.median
+                )
                 if way == "graphs":
                     longest = max(stalls)
                     yield judged(
@@ -60,13 +62,13 @@ def speeds(setting: Setting) -> Iterator[Check]:
             yield Check(WARN, f"{name}, compiled", "compiled", str(problem), "leave compile at false")
         else:
             spread, _ = _times(setting, model, 1, TrackerConfig(), False)
-            yield _said(
+            yield _speed_check(
                 f"{name} at {side} px, 1 object, compiled, graphs", spread, spread.median <= 1.05 * medians["graphs", 1]
             )
         yield _kernels(setting, model, name)
 
 
-def _said(what: str, spread: Spread, good: bool) -> Check:
+def _speed_check(what: str, spread: Spread, good: bool) -> Check:
     got = f"{1e3 / spread.median:.0f} FPS, median {spread.median:.2f} ms, p99 {spread.p99:.2f} ms"
     return judged(
         good,

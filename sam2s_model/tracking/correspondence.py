@@ -52,7 +52,15 @@ class Correspondence:
         self.matching, self.model, self.conditioning = matching, model, conditioning
         h, w = self.grid = model.grid
         ring = matching.newest + history + 1
-        self.store = FrameStore(matching, ring, conditioning, h * w, model.config.dim, model.device, model.dtype)
+        self.store = FrameStore(
+            matching,
+            ring=ring,
+            conditioning=conditioning,
+            places=h * w,
+            dim=model.config.dim,
+            device=model.device,
+            dtype=model.dtype,
+        )
         slots = conditioning + ring + matching.older
         self.states = (
             PolicyState("labels", (slots, h * w, FINER * FINER), None),

@@ -65,13 +65,19 @@ class Reidentification:
             states = (view.bank.states[state.name] for state in self.states)
             told = features, logits, present, view.index, _on_device(stamp, view), *states
             appears, similarity, asked, rejected, remains = kernels.judge(*told, limit, self.config.min_similarity)
-            return Verdict(asked, similarity, rejected, remains, appears)
+            return Verdict(asked=asked, similarity=similarity, rejected=rejected, present=remains, appearances=appears)
         lost = stamp - view.state("last_visible") > limit
         asked = lost & present & (view.state("prototype_frames") > 0)
         appears = appearance(features, logits)
         similarity = F.cosine_similarity(appears, view.state("prototype"), dim=1)
         rejected = asked & ~(similarity >= self.config.min_similarity)
-        return Verdict(asked, torch.where(asked, similarity, torch.nan), rejected, present & ~rejected, appears)
+        return Verdict(
+            asked=asked,
+            similarity=torch.where(asked, similarity, torch.nan),
+            rejected=rejected,
+            present=present & ~rejected,
+            appearances=appears,
+        )
 
     def learn(
         self, view: BankView, appearances: Tensor, logits: Tensor, iou: Tensor, present: Tensor, stamp: int | Tensor

@@ -123,7 +123,8 @@ class Segmenter:
         if self.memory:
             window, pointers = self.policy.window, self.policy.pointer_window
             wanted += [(view.count_recent(index, window), window), (view.count_pointers(index, pointers), pointers)]
-        return StepTime(time[0], time[1], index, most, all((counts == full).all() for counts, full in wanted))
+        complete = all((counts == full).all() for counts, full in wanted)
+        return StepTime(frame=time[0], stamp=time[1], index=index, prompted=most, complete=complete)
 
     def track(self, frame: ProcessedFrame, object_ids: Sequence[int], step: StepTime | None = None) -> Outputs:
         """Decode objects on a frame from what is remembered of the frames before, and remember it.

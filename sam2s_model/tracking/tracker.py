@@ -360,15 +360,15 @@ class Tracker:
             label_map = label_map_of(self._segmenter, frame, self._labels)
         frame.predictions = {i: frame.predictions[i] for i in ids}
         frame.tracks, frame.histories = describe_frame(
-            frame.stamp,
-            label_map,
-            frame.field_mask,
-            [self._objects[i] for i in sorted(ids)],
-            frame.predictions,
-            frame.previous,
-            self.config,
-            self.revision,
-            self._class_head_labels,
+            stamp=frame.stamp,
+            label_map=label_map,
+            field_mask=frame.field_mask,
+            objects=[self._objects[i] for i in sorted(ids)],
+            predictions=frame.predictions,
+            previous=frame.previous,
+            config=self.config,
+            revision=self.revision,
+            class_head_labels=self._class_head_labels,
         )
         return frame.tracks
 

@@ -63,7 +63,7 @@ class TrainedMemory:
         )
         self.bank.drop_kept(view.rows, frame.index, view.step)
         self.bank.write_recent(view.rows, frame.index, memory, outputs.pointers, view.step)
-        self.policy.remember(view, Evidence(frame.index, outputs, memory, frame.features.coarse, candidates))
+        self.policy.remember(view, _evidence(frame, outputs, memory, candidates))
 
     def prompted(self, view: BankView, row: int, frame: ProcessedFrame, outputs: Outputs) -> int:
         """Remember a frame that one object was prompted on. Returns its conditioning slot."""
@@ -72,7 +72,7 @@ class TrainedMemory:
         )
         self.bank.drop_kept(view.rows, frame.index)
         slot = self.bank.write_conditioning(row, frame.index, memory[0], outputs.pointers[0])
-        self.policy.prompted(view, Evidence(frame.index, outputs, memory, frame.features.coarse))
+        self.policy.prompted(view, _evidence(frame, outputs, memory, None))
         return slot
 
     def take_for_prompts(self, frame: ProcessedFrame, logits: Tensor) -> None:
@@ -84,3 +84,13 @@ class TrainedMemory:
         memory = self.model.encode_memory(frame.features, logits, present, binarise=self.config.binarise_prompted)
         for row in range(len(self.bank)):
             self.bank.write_conditioning(row, frame.index, memory[row], pointers[row])
+
+
+def _evidence(frame: ProcessedFrame, outputs: Outputs, memory: Tensor, candidates: Tensor | None) -> Evidence:
+    return Evidence(
+        frame=frame.index,
+        outputs=outputs,
+        spatial=memory,
+        features=frame.features.coarse,
+        candidates=candidates,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,9 +63,7 @@ class Sam3Selection(Policy):
         own = allowed & ~prompted
         newer = (frames[:, None] > frames[:, :, None]) & own[:, None]  # than each, among those that count
         order = (newer.sum(2) + 1).float()
-        return Selection(
-            chosen.spatial, chosen.pointer_columns, torch.where(own, order, chosen.ages), allowed, chosen.short
-        )
+        return replace(chosen, ages=torch.where(own, order, chosen.ages), pointer_allowed=allowed)
 
 
 def score(evidence: Evidence) -> Tensor:

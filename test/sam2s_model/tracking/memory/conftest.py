@@ -26,16 +26,16 @@ class Script:
 
     def __init__(self, policy: Policy, objects: int = 1, conditioning: int = 3):
         layout = BankLayout(
-            conditioning,
-            policy.window + 1,
-            policy.pointer_window + 1,
-            1,
-            2,
-            4,
-            8,
-            (SIZE, SIZE),
-            policy.kept,
-            policy.states,
+            conditioning=conditioning,
+            recent=policy.window + 1,
+            recent_pointers=policy.pointer_window + 1,
+            masks=1,
+            tokens=2,
+            memory_dim=4,
+            dim=8,
+            logits=(SIZE, SIZE),
+            kept=policy.kept,
+            states=policy.states,
         )
         self.policy, self.bank = policy, MemoryBank(layout, torch.device("cpu"), torch.float32)
         for object_id in range(1, objects + 1):
