@@ -88,11 +88,11 @@ class DemoClient:
         return self.replay.get("state") in ("finished", "failed")
 
     def stop_watching(self) -> None:
-        """Take the end of a process for no failure from here on."""
+        """From here on a process may end."""
         self._watching = False
 
     def wait_until_active(self, timeout: float) -> TrackerStatus:
-        """Wait for the tracker. Raises CheckpointError with its own sentence when it cannot be configured."""
+        """Raises CheckpointError with the tracker's own sentence when it cannot be configured."""
 
         def active() -> bool:
             status = self.status
@@ -104,7 +104,7 @@ class DemoClient:
         return self.status
 
     def wait_for_graph(self, timeout: float) -> None:
-        """Wait until the replay's subscribers, and this node's services, have found one another."""
+        """Until the replay's subscribers, and this node's services, have found one another."""
         for client in (self._prompts, self._state, self._step, self._pause, self._parameters):
             self._wait(client.service_is_ready, timeout, f"service {client.srv_name}")
         self._wait(
@@ -118,7 +118,7 @@ class DemoClient:
         self._wait_until_known(timeout, "tracker", "replay")
 
     def step_frame(self, timeout: float) -> float:
-        """Publish one frame and wait for its masks. Return the tracker's time for it, s."""
+        """Publish one frame and wait for its masks. Returns the tracker's time for it, s."""
         before, sent = self.masks, self.sent
         answer = self._call(self._step, Trigger.Request(), CALL_TIMEOUT)
         if not answer.success:
@@ -128,11 +128,10 @@ class DemoClient:
             lambda: self.masks > before, timeout, f"masks of the frame that the replay stepped ({answer.message})"
         )
         newest = self._newest_masks
-        assert newest is not None, "masks are counted once they are kept"
         return (to_ns(newest.finished) - to_ns(newest.received)) * 1e-9
 
     def add_prompts(self, prompts: list[Prompt], timeout: float, *, stamp: int = 0) -> AddPrompts.Response:
-        """Prompt the tracker. stamp: ns, of the image that the prompts are for; 0: the newest processed one"""
+        """stamp: ns, of the image that they are for; 0: the newest processed one"""
         request = AddPrompts.Request(stamp=to_time(stamp), prompts=[prompt_message(prompt) for prompt in prompts])
         return self._call(self._prompts, request, timeout)
 
@@ -154,7 +153,7 @@ class DemoClient:
         self._call(self._pause, SetBool.Request(data=True), CALL_TIMEOUT)
 
     def wait_until_played(self, on_progress: Callable[[str], Any]) -> None:
-        """Wait until the replay has published its last frame."""
+        """Until the replay has published its last frame."""
         shown = time.monotonic()
         while not self.ended:
             self._check_all()
@@ -166,14 +165,12 @@ class DemoClient:
                 )
 
     def wait_until_quiet(self, quiet: float, timeout: float) -> None:
-        """Wait until nothing waits in the tracker and its counters have stood still for `quiet` s."""
+        """Until nothing waits in the tracker and its counters have stood still for `quiet` s."""
         since, last = time.monotonic(), None
 
         def still() -> bool:
             nonlocal since, last
             status = self.status
-            if status is None:
-                return False
             now = (status.received, status.published, self.masks)
             if now != last or status.waiting:
                 since, last = time.monotonic(), now
@@ -182,7 +179,7 @@ class DemoClient:
         self._wait(still, timeout, "the tracker to finish the frames that it has")
 
     def wait_until_recorded(self, published: int, patience: float) -> None:
-        """Wait until the recorder has all masks, or received none for `patience` s: what is lost does not come."""
+        """Until the recorder has all masks, or has received none for `patience` s: what is lost does not come."""
         since, last = time.monotonic(), -1
         while (masks := int(self.recorder.get("masks", 0))) < published and time.monotonic() - since < patience:
             if masks != last:
@@ -191,10 +188,7 @@ class DemoClient:
             time.sleep(POLL)
 
     def _wait_until_known(self, timeout: float, *names: str) -> None:
-        """Wait until these nodes have discovered this one's clients.
-
-        Before that, the answer of a service that is ready may be lost.
-        """
+        """Until these nodes have discovered this one's clients: before, the answer of a service that is ready may be lost."""
         for name in names:
             known = KnownTo(self._node, name)
             self._wait(known, timeout, f"node {name} to know this one")

@@ -348,7 +348,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
     def _beat(self) -> None:
         if self._worker is not None and self._image_subscription is not None:
             self._sources.look(self._image_subscription)
-        self._look()
+        self._check_stamps()
         status = self.status()
         self._status.publish(status)
         silent = self._sources.news(status.message)
@@ -367,7 +367,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
                 )
             )
 
-    def _look(self) -> None:
+    def _check_stamps(self) -> None:
         """See whether clock and stamps are as they should be; the log says what of the stamps is not when it begins."""
         clock, stamps = self.clock_warning(), self._gate.warning() if self._outputs.active else ""
         if stamps and not self._stamps_seen:

@@ -204,7 +204,7 @@ class Worker:
         try:
             built = self._build()
             tracker, self._chosen = built.tracker, built.chosen
-            self._look(tracker)
+            self._renew_view(tracker)
         except BaseException as error:
             self._built.set_exception(error)
             return
@@ -247,7 +247,7 @@ class Worker:
             try:
                 result = request.call(tracker)
             finally:
-                self._look(tracker)  # a call that raised may have used up ids
+                self._renew_view(tracker)  # a call that raised may have used up ids
         except Exception as error:
             if lacks_memory(error):
                 free_memory(error)
@@ -296,7 +296,7 @@ class Worker:
                 f"the tracker's masks are of stamp {tracks.stamp} and size {tracks.size} instead of {wanted}"
             )
         self._frames.append(Processed(frame.stamp, frame.header, frame.received, finished))
-        self._look(tracker)
+        self._renew_view(tracker)
         return Result(frame, image, tracks, step, finished, self.view.model, config)
 
     def _follow(self, tracker: TrackerLike, frame: WorkerFrame, image: np.ndarray, config: NodeConfig) -> None:
@@ -322,7 +322,7 @@ class Worker:
         self._shape = self._epoch = None
         self._frames.clear()
 
-    def _look(self, tracker: TrackerLike) -> None:
+    def _renew_view(self, tracker: TrackerLike) -> None:
         self.view = TrackerSnapshot(
             model=tracker.name,
             device=tracker.device_description(),
