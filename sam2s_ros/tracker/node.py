@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
@@ -30,7 +29,7 @@ from sam2s_ros.processes.process import run
 from sam2s_ros.processes.runnable import RunnableNode
 from sam2s_ros.processes.unused import given_parameters
 from sam2s_ros.tracker.build import build_tracker
-from sam2s_ros.tracker.contract import TrackerLike
+from sam2s_ros.tracker.contract import Answer, TrackerLike
 from sam2s_ros.tracker.gate import StampGate
 from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot
 from sam2s_ros.tracker.outputs import TrackerPublishers
@@ -278,7 +277,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
 
     # Services
 
-    def ask(self, call: Callable[[TrackerLike], Any], *, cures: bool = False) -> tuple[Any, TrackerSnapshot]:
+    def ask(self, call: Callable[[TrackerLike], Answer], *, cures: bool = False) -> tuple[Answer, TrackerSnapshot]:
         """Run call(tracker) in the worker, see `ServedTracker`. cures: whether it may end a quarantine"""
         if not self._outputs.active or self._worker is None:
             raise RequestError(

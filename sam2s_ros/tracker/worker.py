@@ -23,7 +23,7 @@ from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.processes.awake import AwakeClock, steady
 from sam2s_ros.processes.log import Logger
-from sam2s_ros.tracker.contract import BuiltTracker, TrackerLike
+from sam2s_ros.tracker.contract import Answer, BuiltTracker, TrackerLike
 from sam2s_ros.tracker.gate import seconds
 from sam2s_ros.tracker.health import Health, ImageOutcome, Processed, TrackerSnapshot
 from sam2s_ros.tracker.mailbox import Mailbox
@@ -150,8 +150,8 @@ class Worker:
             self._health.ended(ImageOutcome.DISABLED)
 
     def request(
-        self, call: Callable[[TrackerLike], Any], timeout: float, *, cures: bool = False
-    ) -> tuple[Any, TrackerSnapshot]:
+        self, call: Callable[[TrackerLike], Answer], timeout: float, *, cures: bool = False
+    ) -> tuple[Answer, TrackerSnapshot]:
         """Run `call(tracker)` in the thread, before the next frame. Return its result and the view right after.
 
         timeout: s; cures: whether it is let in during a quarantine, and ends it
