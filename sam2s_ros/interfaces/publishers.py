@@ -13,7 +13,7 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 LOOK_EVERY = 1.0  # s between two looks at the graph
-MOST_NAMED = 5  # names in a sentence
+MAX_NAMED = 5  # names in a sentence
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def _names(found: Sequence[TopicEndpointInfo]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def type_name(kind: type) -> str:

@@ -23,7 +23,7 @@ from rclpy.timer import Timer
 
 from sam2s_ros.msg import ErrorCode
 
-MOST_NAMED = 100  # sentences that differ by more than their numbers; what comes after is counted alone
+MAX_NAMED = 100  # sentences that differ by more than their numbers; what comes after is counted alone
 
 
 class CallbackFailures:
@@ -45,7 +45,7 @@ class CallbackFailures:
         kind = re.sub(r"\d+", "#", sentence)
         with self._lock:
             self.count, self.last = self.count + 1, sentence
-            new = kind not in self._named and len(self._named) < MOST_NAMED
+            new = kind not in self._named and len(self._named) < MAX_NAMED
             if new:
                 self._named.add(kind)
         if new:

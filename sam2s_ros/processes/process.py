@@ -39,7 +39,7 @@ BAD_INPUT = 2  # exit code
 POLL = 0.1  # s; how late a signal, or the end of a node or of its executor, is seen at most
 CLOSE_TIMEOUT = 1.0  # s for the node to stop what it is doing
 GRACE = 0.5  # s after that, when the process ends whatever still runs
-MOST_TRIES = 20  # of the executor, in a row, until what it raises itself ends the process
+MAX_TRIES = 20  # of the executor, in a row, until what it raises itself ends the process
 
 
 def run(
@@ -180,7 +180,7 @@ def _spin(executor: Executor, leaving: threading.Event, tell: Callable[[str, Exc
     while not leaving.is_set():
         error = _spin_once(executor)
         tries = 0 if error is None else tries + 1
-        if error is not None and tries == MOST_TRIES:
+        if error is not None and tries == MAX_TRIES:
             raise error
         if error is not None:
             tell("the executor's wait", error)

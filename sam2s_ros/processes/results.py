@@ -15,7 +15,7 @@ MAX_NAMED = 3
 
 
 def present(folder: Path, names: Sequence[str]) -> list[Path]:
-    """List a folder's files with these names. names: patterns of `Path.glob`"""
+    """Files of a folder with these names. names: patterns of `Path.glob`"""
     return [path for name in names for path in sorted(folder.glob(name))] if folder.is_dir() else []
 
 
@@ -63,7 +63,7 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
 
 
 def free_folder(folder: Path, names: Sequence[str]) -> Path:
-    """Find the first of `folder`, folder_2, folder_3, ... that has nothing of these names."""
+    """The first of `folder`, folder_2, folder_3, ... that has nothing of these names."""
     others = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
     return folder if not present(folder, names) else next(other for other in others if not present(other, names))
 
@@ -71,7 +71,7 @@ def free_folder(folder: Path, names: Sequence[str]) -> Path:
 def chosen_folder(
     given: Path | None, default: str, names: Sequence[str], *, overwrite: bool, say: Callable[[str], Any]
 ) -> Path:
-    """Choose the given folder, or the default one, or, where that has results already, another, and say so."""
+    """The folder that was given, or the default one; that is another, which is said, where it has results already."""
     if given is not None or overwrite:
         return given or Path(default)
     free = free_folder(Path(default), names)

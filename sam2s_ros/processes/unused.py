@@ -24,17 +24,17 @@ from sam2s_ros.processes.arguments import (
 )
 from sam2s_ros.processes.dds import PROFILE_VARIABLES
 
-MOST_DOMAIN = 232  # the ports of a higher one do not exist
+MAX_DOMAIN = 232  # the ports of a higher one do not exist
 # Topics of rclpy's own, which it declares parameters for only when it needs them.
 OF_RCLPY = ("/clock", "/parameter_events", "/rosout")
-MOST_NAMED = 6  # parameters in a sentence
+MAX_NAMED = 6  # parameters in a sentence
 
 
 def check_environment(variables: Mapping[str, str] = os.environ) -> None:
     """Raise ConfigError for a domain id that no middleware can use: some end the process, some take another one."""
     given = variables.get("ROS_DOMAIN_ID", "")
-    if given and not (given.isascii() and given.isdigit() and int(given) <= MOST_DOMAIN):
-        raise ConfigError(f"ROS_DOMAIN_ID is {given!r}: expected a number from 0 to {MOST_DOMAIN}")
+    if given and not (given.isascii() and given.isdigit() and int(given) <= MAX_DOMAIN):
+        raise ConfigError(f"ROS_DOMAIN_ID is {given!r}: expected a number from 0 to {MAX_DOMAIN}")
 
 
 def unused_variables(variables: Mapping[str, str] = os.environ) -> Iterator[str]:
@@ -61,8 +61,8 @@ def unused_parameters(node: Node, late_topics: Iterable[str] = ()) -> str:
     unknown = sorted(name for name in given_parameters(node) if name not in known and not name.startswith(ignored))
     if not unknown:
         return ""
-    shown = ", ".join(f"{name}{_meant(name, known)}" for name in unknown[:MOST_NAMED])
-    more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
+    shown = ", ".join(f"{name}{_meant(name, known)}" for name in unknown[:MAX_NAMED])
+    more = f" and {len(unknown) - MAX_NAMED} more" if len(unknown) > MAX_NAMED else ""
     one = len(unknown) == 1
     what = (
         f"{'a parameter' if one else 'parameters'} that it does not have and that {'has' if one else 'have'} no effect"

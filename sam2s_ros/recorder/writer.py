@@ -32,7 +32,7 @@ from sam2s_ros.recorder.masks_bag import MasksBag
 
 CLOSE_TIMEOUT = 30.0  # s
 FLUSH_EVERY = 1.0  # s without a frame, after which what has come is put into the files
-MOST_SIZES = 16  # of images in one recording, each with a video of its own
+MAX_SIZES = 16  # of images in one recording, each with a video of its own
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,8 @@ class RecordingWriter:
         if size not in self._videos:
             height, width = size
             number = len(self._videos) + 1
-            if number > MOST_SIZES:
-                raise ImageError(f"image of {width}x{height}: expected at most {MOST_SIZES} sizes in a recording")
+            if number > MAX_SIZES:
+                raise ImageError(f"image of {width}x{height}: expected at most {MAX_SIZES} sizes in a recording")
             name = "overlay.mp4" if number == 1 else f"overlay_{number}.mp4"
             self._videos[size] = OverlayVideo(self.folder / name, self._fps, height, width)
             if number > 1:

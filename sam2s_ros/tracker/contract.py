@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracks import Tracks
+
+Answer = TypeVar("Answer")  # of a call that the worker runs: call(tracker) -> Answer
 
 
 class PromptAnswer(Protocol):

@@ -14,7 +14,7 @@ AHEAD = 10.0  # s that an image may be ahead of the time that passed since the o
 CONFIRMED = 3  # images in a row that follow one another elsewhere, until the stream is taken to go on there
 CONFIRMED_AWAY = 10  # the same where that leads away from the node's clock, which the stream had kept to
 RECENT = 50  # newest images that are judged
-LEAST = 20  # how many it takes to judge them
+MIN_JUDGED = 20  # how many it takes to judge them
 MIXED = 0.25  # share of them refused from which two streams are said to be mixed
 
 
@@ -102,7 +102,7 @@ class StampGate:
         """Return what a person should know about the stamps of the stream, or ""."""
         recent = list(self._recent)
         refused = recent.count(False)
-        if len(recent) >= LEAST and MIXED * len(recent) <= refused < len(recent):
+        if len(recent) >= MIN_JUDGED and MIXED * len(recent) <= refused < len(recent):
             return (
                 f"{refused} of the last {len(recent)} images had a stamp that does not follow the one before: "
                 "are there two cameras on one topic, or is each image sent twice?"

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
@@ -30,7 +29,7 @@ from sam2s_ros.processes.process import run
 from sam2s_ros.processes.runnable import RunnableNode
 from sam2s_ros.processes.unused import given_parameters
 from sam2s_ros.tracker.build import build_tracker
-from sam2s_ros.tracker.contract import TrackerLike
+from sam2s_ros.tracker.contract import Answer, TrackerLike
 from sam2s_ros.tracker.gate import StampGate
 from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot
 from sam2s_ros.tracker.outputs import TrackerPublishers
@@ -278,7 +277,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
 
     # Services
 
-    def ask(self, call: Callable[[TrackerLike], Any], *, cures: bool = False) -> tuple[Any, TrackerSnapshot]:
+    def ask(self, call: Callable[[TrackerLike], Answer], *, cures: bool = False) -> tuple[Answer, TrackerSnapshot]:
         """Run call(tracker) in the worker, see `ServedTracker`. cures: whether it may end a quarantine"""
         if not self._outputs.active or self._worker is None:
             raise RequestError(
@@ -348,7 +347,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
     def _beat(self) -> None:
         if self._worker is not None and self._image_subscription is not None:
             self._sources.look(self._image_subscription)
-        self._look()
+        self._check_stamps()
         status = self.status()
         self._status.publish(status)
         silent = self._sources.news(status.message)
@@ -367,7 +366,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
                 )
             )
 
-    def _look(self) -> None:
+    def _check_stamps(self) -> None:
         """See whether clock and stamps are as they should be; the log says what of the stamps is not when it begins."""
         clock, stamps = self.clock_warning(), self._gate.warning() if self._outputs.active else ""
         if stamps and not self._stamps_seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
@@ -14,7 +14,7 @@ from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import messages, qos
 from sam2s_ros.msg import ClassLabels, TrackerStatus
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
-from sam2s_ros.tracker.contract import TrackerLike
+from sam2s_ros.tracker.contract import Answer, TrackerLike
 from sam2s_ros.tracker.health import TrackerSnapshot
 from sam2s_ros.tracker.outputs import answer_message
 
@@ -22,7 +22,7 @@ from sam2s_ros.tracker.outputs import answer_message
 class ServedTracker(Protocol):
     """What the services, and clicks, need of the tracker node. Any thread may call."""
 
-    def ask(self, call: Callable[[TrackerLike], Any]) -> tuple[Any, TrackerSnapshot]:
+    def ask(self, call: Callable[[TrackerLike], Answer]) -> tuple[Answer, TrackerSnapshot]:
         """Run call(tracker) in the worker. Return its result and the view right after.
 
         Raises RequestError in every case in which it was not done.

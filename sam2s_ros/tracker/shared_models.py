@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sam2s_model.network.model import Sam2Model
 
 _lock = threading.Lock()
-_models: weakref.WeakValueDictionary[tuple, Any] = weakref.WeakValueDictionary()
+_models: weakref.WeakValueDictionary[tuple, Sam2Model] = weakref.WeakValueDictionary()
 
 
-def shared_model(path: str | Path, **options: Any) -> Any:
+def shared_model(path: str | Path, **options: Any) -> Sam2Model:
     """Load a model with `checkpoint.load_model`, or return the one that another tracker of the process uses.
 
     Trackers only read a model: what they remember is in their own banks, so they share nothing that changes. A file

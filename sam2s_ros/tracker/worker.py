@@ -23,7 +23,7 @@ from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.processes.awake import AwakeClock, steady
 from sam2s_ros.processes.log import Logger
-from sam2s_ros.tracker.contract import BuiltTracker, TrackerLike
+from sam2s_ros.tracker.contract import Answer, BuiltTracker, TrackerLike
 from sam2s_ros.tracker.gate import seconds
 from sam2s_ros.tracker.health import Health, ImageOutcome, Processed, TrackerSnapshot
 from sam2s_ros.tracker.mailbox import Mailbox
@@ -150,8 +150,8 @@ class Worker:
             self._health.ended(ImageOutcome.DISABLED)
 
     def request(
-        self, call: Callable[[TrackerLike], Any], timeout: float, *, cures: bool = False
-    ) -> tuple[Any, TrackerSnapshot]:
+        self, call: Callable[[TrackerLike], Answer], timeout: float, *, cures: bool = False
+    ) -> tuple[Answer, TrackerSnapshot]:
         """Run `call(tracker)` in the thread, before the next frame. Return its result and the view right after.
 
         timeout: s; cures: whether it is let in during a quarantine, and ends it
@@ -204,7 +204,7 @@ class Worker:
         try:
             built = self._build()
             tracker, self._chosen = built.tracker, built.chosen
-            self._look(tracker)
+            self._renew_view(tracker)
         except BaseException as error:
             self._built.set_exception(error)
             return
@@ -247,7 +247,7 @@ class Worker:
             try:
                 result = request.call(tracker)
             finally:
-                self._look(tracker)  # a call that raised may have used up ids
+                self._renew_view(tracker)  # a call that raised may have used up ids
         except Exception as error:
             if lacks_memory(error):
                 free_memory(error)
@@ -296,7 +296,7 @@ class Worker:
                 f"the tracker's masks are of stamp {tracks.stamp} and size {tracks.size} instead of {wanted}"
             )
         self._frames.append(Processed(frame.stamp, frame.header, frame.received, finished))
-        self._look(tracker)
+        self._renew_view(tracker)
         return Result(frame, image, tracks, step, finished, self.view.model, config)
 
     def _follow(self, tracker: TrackerLike, frame: WorkerFrame, image: np.ndarray, config: NodeConfig) -> None:
@@ -322,7 +322,7 @@ class Worker:
         self._shape = self._epoch = None
         self._frames.clear()
 
-    def _look(self, tracker: TrackerLike) -> None:
+    def _renew_view(self, tracker: TrackerLike) -> None:
         self.view = TrackerSnapshot(
             model=tracker.name,
             device=tracker.device_description(),

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -210,6 +210,7 @@ def ros_args(**parameters) -> list[str]:
 def start_tracker(start, checkpoint):
     """Start a tracker node: start_tracker(name=value, remap=["image:=camera"]) -> Process.
 
+    It subscribes to its images as reliable: tests send most of them once, and on a busy machine best effort loses some.
     fault: a file that says what goes wrong in a step, see faulty_tracker.py
     """
 
@@ -225,6 +226,7 @@ def start_tracker(start, checkpoint):
             max_output_age=0.0,
             hang_exit=0.0,
         )
+        given[f"qos_overrides.{_image_topic(remap)}.subscription.reliability"] = "reliable"
         remaps = [part for rule in remap for part in ("-r", rule)]
         arguments = [*ros_args(**{**given, **parameters}), *remaps]
         if fault is None:
@@ -232,6 +234,13 @@ def start_tracker(start, checkpoint):
         return start([sys.executable, str(Path(__file__).with_name("faulty_tracker.py")), *arguments], FAULT=str(fault))
 
     return begin
+
+
+def _image_topic(remap: Sequence[str]) -> str:
+    """Return the full name of a tracker's `image`."""
+    rules = dict(rule.split(":=") for rule in remap)
+    topic = rules.get("image", "image")
+    return topic if topic.startswith("/") else f"{rules.get('__ns', '')}/{topic}"
 
 
 class Camera:
@@ -286,6 +295,25 @@ def camera(graph) -> Camera:
 
 
 @pytest.fixture(scope="module")
+def tracker(graph, start_tracker, camera):
+    """A tracker that is active, and waits for its first image."""
+    from tracker_process import TrackerProcess
+
+    made = TrackerProcess(graph, start_tracker())
+    camera.wait_for_subscriber()
+    return made
+
+
+@pytest.fixture
+def fresh(tracker, camera):
+    """The tracker without objects or frames, as after a reset."""
+    if not tracker.status().received:
+        camera.first(lambda: tracker.masks)
+    assert tracker.reset().success
+    return tracker
+
+
+@pytest.fixture(scope="module")
 def new_camera(graph) -> Callable[[], Camera]:
     """Makes cameras on topics of their own: a tracker that a test has just ended may seem subscribed for seconds."""
     return lambda: Camera(graph, f"/camera_{next(_cameras)}")
@@ -301,14 +329,18 @@ _cameras = itertools.count(1)
 
 @pytest.fixture
 def recorder(graph, start, tmp_path, request):
-    """Start a recorder in a namespace of its own: recorder(name=value) -> its process, and what publishes to it."""
+    """Start a recorder in a namespace of its own: recorder(name=value) -> its process, and what publishes to it.
+
+    It subscribes to images and ground truth as reliable: tests send them once, and on a busy machine best effort loses
+    some.
+    """
     from recording import Source
 
     def begin(*before: str, kind: type | None = Image, **parameters):
         """before: a command that starts the recorder; kind: of the images"""
         name = f"/{request.node.name.split('[')[0]}"
         arguments = ["--ros-args", "-r", f"__ns:={name}"]
-        for key, value in {"output": tmp_path / "out", **parameters}.items():
+        for key, value in {"output": tmp_path / "out", "reliable": True, **parameters}.items():
             arguments += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
         process = start([*before, sys.executable, "-m", "sam2s_ros.recorder.node", *arguments])
         process.wait_for_output("recording into")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sam2s_model.errors import StampError
-from sam2s_ros.tracker.gate import CONFIRMED, CONFIRMED_AWAY, LEAST, StampGate, seconds
+from sam2s_ros.tracker.gate import CONFIRMED, CONFIRMED_AWAY, MIN_JUDGED, StampGate, seconds
 
 S = 10**9
 STEP = 40_000_000  # ns between two images
@@ -137,7 +137,7 @@ def test_p39_a_clip_that_loops_is_followed_however_short(clip):
 @pytest.mark.parametrize("offset", [-S // 10, -3600 * S, 3600 * S])
 def test_p39_two_cameras_on_one_topic_are_named(offset):
     stream = Stream()
-    for _ in range(LEAST):
+    for _ in range(MIN_JUDGED):
         assert stream.live(1) == [True]
         assert stream.live(1, offset) == [False]
     assert stream.gate.warning().endswith("are there two cameras on one topic, or is each image sent twice?")

@@ -1,151 +1,20 @@
-"""The worker with a tracker of a few lines that obeys the same contract and writes the frame's number into the mask."""
+"""The worker and its frames: which are tracked, dropped and refused, what it survives, how it starts and stops."""
 
 import gc
-import inspect
 import random
 import threading
 import time
-from pathlib import Path
 
-import numpy as np
 import pytest
+from echo_worker import Bench, EchoTracker, decode, encode, frame
 from said_log import SaidLog
-from std_msgs.msg import Header
 
-from sam2s_model.config import PICO
-from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
-from sam2s_model.network.model import Sam2Model
-from sam2s_model.tracking.tracker import Tracker
-from sam2s_model.tracks import Tracks
+from sam2s_model.errors import ErrorCode, ImageError, RequestError
 from sam2s_ros.interfaces import messages
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import TrackerStatus
-from sam2s_ros.soak.timed_tracker import TimedTracker
-from sam2s_ros.tracker.contract import BuiltTracker, TrackerLike
-from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot
-from sam2s_ros.tracker.outputs import answer_message
-from sam2s_ros.tracker.prompt_file import PromptFile
-from sam2s_ros.tracker.saving import SavingTracker
-from sam2s_ros.tracker.worker import Worker, WorkerFrame, WorkerLinks
-
-
-class EchoTracker:
-    """The label map is the image's first channel: a frame that carries its number gets it back."""
-
-    name = "echo/none"
-    object_ids, newest, revision, next_id = (), None, 0, 1
-
-    def __init__(self, before_step=lambda: None):
-        self.before_step, self.stamps, self.resets, self.thread = before_step, [], 0, threading.get_ident()
-
-    def step(self, stamp, image, following=None):
-        assert threading.get_ident() == self.thread, "a tracker belongs to the thread that made it"
-        self.before_step()
-        if self.stamps and stamp <= self.stamps[-1]:
-            raise StampError(f"stamp {stamp} is not after {self.stamps[-1]}")
-        if self.newest is not None and image.shape[:2] != self.newest.size:
-            raise ImageError("another size")
-        self.stamps.append(stamp)
-        empty = Tracks.empty(stamp, *image.shape[:2], self.revision)
-        empty.label_map[:] = image[..., 0]
-        self.newest = empty
-        return empty
-
-    def prompt(self, stamp, prompts):
-        raise RequestError(ErrorCode.TOO_MANY_OBJECTS, "it tracks no objects")
-
-    def remove(self, object_ids):
-        raise RequestError(ErrorCode.UNKNOWN_OBJECT, "it tracks no objects")
-
-    def set_policy(self, policy):
-        raise ConfigError("it has no memory")
-
-    def prepare(self):
-        pass
-
-    def reset(self):
-        self.newest, self.stamps, self.resets, self.revision = None, [], self.resets + 1, self.revision + 1
-
-    def memory_bytes(self):
-        return 5
-
-    def device_description(self):
-        return "echo"
-
-
-def encode(number, height=4, width=4):
-    """An image whose pixels spell the number, 8 bits each."""
-    image = np.zeros((height, width, 3), np.uint8)
-    image[0, :4, 0] = np.frombuffer(np.uint32(number).tobytes(), np.uint8)
-    return image
-
-
-def decode(label_map):
-    return int(np.frombuffer(label_map[0, :4].tobytes(), np.uint32)[0])
-
-
-def frame(number, *, epoch=0, frame_id="cam", image=None, stamp=None):
-    image = encode(number) if image is None else image
-    make = image if callable(image) else lambda: image
-    stamp = number if stamp is None else stamp
-    return WorkerFrame(
-        Header(stamp=messages.to_time(stamp), frame_id=frame_id), stamp, epoch, make, received=time.time_ns()
-    )
-
-
-class Bench:
-    """A worker, what it delivered, and what it said."""
-
-    def __init__(self, before_step=lambda: None, publishing=True, alive=lambda: None, **config):
-        self.health, self.results, self.log, self.publishing = Health(), [], SaidLog(), publishing
-        self.quarantined, self.alive = [], alive
-        self.tracker = None
-
-        def build():
-            self.tracker = EchoTracker(before_step)
-            return BuiltTracker(self.tracker)
-
-        links = WorkerLinks(self.health, self.log, quarantined=self.quarantined.append)
-        self.worker = Worker(build, self, links, config=NodeConfig(**config), history=3)
-        self.worker.start()
-
-    def deliver(self, result):
-        if self.publishing:
-            self.results.append(result)
-            self.health.published(result.tracks.stamp, 0, latency=0.0, step=result.step)
-        else:
-            self.health.ended(ImageOutcome.DISABLED)
-        return len(self.results) if self.publishing else 0
-
-    def put(self, item):
-        self.health.received()
-        self.worker.put(item)
-
-    def run(self, *frames):
-        """Put frames one by one, each processed before the next; return the counts."""
-        for item in frames:
-            self.put(item)
-            self.settle()
-        return self.health.counts()
-
-    def settle(self):
-        deadline = time.monotonic() + 5
-        while self.health.counts().waiting and time.monotonic() < deadline:
-            time.sleep(0.0005)
-        assert self.health.counts().waiting == 0
-
-
-@pytest.fixture
-def bench():
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(Bench(*args, **kwargs))
-        return made[-1]
-
-    yield make
-    for one in made:
-        assert one.worker.stop(5)
+from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState
+from sam2s_ros.tracker.worker import Worker, WorkerLinks
 
 
 def test_p01_every_mask_is_of_the_image_whose_header_it_carries(bench):
@@ -333,111 +202,6 @@ def test_discard_drops_only_the_waiting_frame(bench):
     assert len(b.results) == 1 and b.health.counts().by_outcome[ImageOutcome.DISABLED] == 1
 
 
-def test_a_request_runs_in_the_thread_and_brings_the_view(bench):
-    b = bench()
-    b.run(frame(7))
-    thread, view = b.worker.request(lambda tracker: threading.get_ident(), timeout=5)
-    assert thread == b.tracker.thread != threading.get_ident()
-    assert view.newest.stamp == view.frames[-1].stamp == messages.to_ns(view.frames[-1].header.stamp) == 7
-    assert (view.model, view.device, view.memory_bytes) == ("echo/none", "echo", 5)
-
-
-def test_the_view_of_a_request_has_the_sequence_of_its_frame(bench):
-    b = bench()
-    view = lambda: b.worker.request(lambda tracker: None, timeout=5)[1]  # noqa: E731
-    assert view().frames == ()
-    b.run(frame(1), frame(2))
-    before = view()
-    b.run(frame(3))
-    assert (before.frames[-1].sequence, view().frames[-1].sequence) == (2, 3) and before.newest.stamp == 2
-    assert answer_message(before.newest, before).sequence == 2
-    b.publishing = False
-    b.run(frame(4))
-    assert view().frames[-1].sequence == 0  # not published, so there is no message of it
-
-
-def test_p20_the_answer_of_a_late_prompt_is_of_its_frame(bench):
-    b = bench()
-    for number in range(1, 5):
-        b.run(frame(number, frame_id="cam"))
-    _, view = b.worker.request(lambda tracker: None, timeout=5)
-    assert [f.stamp for f in view.frames] == [2, 3, 4], "as many as can be prompted"
-    msg = answer_message(Tracks.empty(3, 4, 4), view)
-    assert msg.header == Header(stamp=messages.to_time(3), frame_id="cam") and msg.sequence == 3
-    assert 0 < messages.to_ns(msg.received) <= messages.to_ns(msg.finished)
-    b.run(frame(5, image=encode(5, height=6)))
-    assert [f.stamp for f in b.worker.request(lambda tracker: None, timeout=5)[1].frames] == [5], "another stream"
-
-
-def test_an_answer_without_a_header_has_the_stamp():
-    msg = answer_message(Tracks.empty(7, 6, 8), TrackerSnapshot())
-    assert msg.header == Header(stamp=messages.to_time(7)) == msg.label_image.header and msg.sequence == 0
-
-
-def test_p04_the_view_is_renewed_when_a_request_raises(bench):
-    b = bench()
-
-    def use_up_an_id(tracker):
-        tracker.next_id = 5
-        raise RequestError(ErrorCode.INVALID_PROMPT, "the second of two")
-
-    with pytest.raises(RequestError, match="the second of two"):
-        b.worker.request(use_up_an_id, timeout=5)
-    assert b.worker.view.next_id == 5
-
-
-def test_p21_errors_of_a_request_come_back_and_the_worker_goes_on(bench):
-    b = bench()
-
-    def refuse(tracker):
-        raise RequestError(ErrorCode.UNKNOWN_OBJECT, "no such object")
-
-    with pytest.raises(RequestError, match="no such object"):
-        b.worker.request(refuse, timeout=5)
-    with pytest.raises(ZeroDivisionError):
-        b.worker.request(lambda tracker: 1 / 0, timeout=5)
-    assert b.run(frame(1)).by_outcome[ImageOutcome.PUBLISHED] == 1
-
-
-def test_p21_a_request_that_timed_out_before_it_began_never_takes_effect(bench):
-    held, entered, effects = threading.Event(), threading.Event(), []
-    b = bench(before_step=lambda: (entered.set(), held.wait(5)), step_timeout=60.0)
-    b.put(frame(1))
-    assert entered.wait(5)
-    with pytest.raises(RequestError, match=r"no answer within 0\.05 s .*nothing was changed") as caught:
-        b.worker.request(lambda tracker: effects.append("late"), timeout=0.05)
-    assert caught.value.code == ErrorCode.TIMEOUT
-    held.set()
-    b.settle()
-    b.worker.request(lambda tracker: effects.append("after"), timeout=5)
-    assert effects == ["after"]
-
-
-def test_p21_a_request_that_timed_out_after_it_began_says_so(bench):
-    b, held = bench(), threading.Event()
-    with pytest.raises(RequestError, match="it has begun and may still take effect"):
-        b.worker.request(lambda tracker: held.wait(5), timeout=0.05)
-    held.set()
-
-
-def test_p11_while_a_step_is_longer_than_step_timeout_requests_are_refused_at_once(bench):
-    held, entered = threading.Event(), threading.Event()
-    b = bench(before_step=lambda: (entered.set(), held.wait(5)), step_timeout=0.05)
-    b.put(frame(1))
-    assert entered.wait(5)
-    time.sleep(0.1)
-    began = time.monotonic()
-    with pytest.raises(
-        RequestError, match=r"has worked on one image for 0\.\d s \(step_timeout is 0\.05 s\)"
-    ) as caught:
-        b.worker.request(lambda tracker: None, timeout=5)
-    assert caught.value.code == ErrorCode.TIMEOUT and time.monotonic() - began < 2
-    assert b.worker.busy() > 0.05
-    held.set()
-    b.settle()
-    assert b.worker.request(lambda tracker: "fine", timeout=5)[0] == "fine"
-
-
 def test_what_build_raises_comes_out_of_start():
     def build():
         raise FileNotFoundError("no such checkpoint")
@@ -515,21 +279,3 @@ def test_a_tracker_prepares_its_next_steps_while_nothing_waits(bench, monkeypatc
             time.sleep(0.001)
     assert prepared == [2, 3], "not while the second waited, and not after it had failed"
     assert [line for line in b.log.warnings if "left to them from here on: RuntimeError: CUDA error" in line]
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: Tracker(Sam2Model(PICO, 64).eval()),
-        lambda: SavingTracker(EchoTracker(), PromptFile(Path("none")), kept=1, saved=None, log=SaidLog()),
-        lambda: TimedTracker(0.0),
-        EchoTracker,
-    ],
-)
-def test_whatever_stands_for_a_tracker_keeps_its_contract(make):
-    """Members and their arguments; mypy holds the types of those in the packages to it."""
-    tracker = make()
-    assert isinstance(tracker, TrackerLike)
-    for name in ("step", "prompt", "remove", "reset", "set_policy", "prepare", "memory_bytes", "device_description"):
-        wanted = list(inspect.signature(getattr(TrackerLike, name)).parameters)[1:]
-        assert list(inspect.signature(getattr(tracker, name)).parameters) == wanted, name
