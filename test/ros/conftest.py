@@ -15,7 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # console_page.py
-os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))  # before rclpy reads it
+
+# Before rclpy reads it. Processes of one run (`pytest -n 2`) choose among domains of their own.
+_WORKER, _WORKERS = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().choice(range(1 + int(_WORKER[2:]), 101, _WORKERS)))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 if os.environ.get("ROS_DISTRO") == "humble":  # which does not know the line above; later ones complain about this one
     os.environ["ROS_LOCALHOST_ONLY"] = "1"

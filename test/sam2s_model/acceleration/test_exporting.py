@@ -38,7 +38,13 @@ def remembered(model: Sam2Model, objects: int = 2) -> tuple[torch.Tensor, ...]:
     return *features, memory, codes, torch.randn(objects, 4, config.dim), ages
 
 
-@pytest.mark.parametrize("config, warm", [(HIERA, False), (REPVIT, True)], ids=["hiera, cold", "repvit, warm"])
+@pytest.mark.parametrize(
+    "config, warm",
+    [
+        pytest.param(HIERA, False, id="hiera, cold"),
+        pytest.param(REPVIT, True, id="repvit, warm", marks=pytest.mark.full),
+    ],
+)
 @torch.no_grad()
 def test_both_halves_as_programs_without_complex_numbers(config, warm):
     model = build(config)
