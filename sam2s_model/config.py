@@ -8,6 +8,7 @@ from typing import Any
 
 from sam2s_model.errors import ConfigError
 from sam2s_model.similar import meant
+from sam2s_model.tracking.policies import POLICIES
 
 
 def option(default: Any, doc: str, *, low: float | None = None, high: float | None = None, choices: tuple = ()) -> Any:
@@ -237,11 +238,8 @@ _OTHERS = (EDGETAM, EFFICIENTTAM_S, EFFICIENTTAM_TI, SAM3, PICO, NANO)
 MODELS = {**_published(), **{config.name: config for config in _OTHERS}}
 
 
-POLICY_NAMES = (
-    "fifo", "efp", "divemem", "divemem+efp", "tsms", "samurai", "distractor", "occlusion", "refine", "sam3", "slm",
-    "match", "fifo+match", "none",
-)  # fmt: skip
-"""Names of `memory.POLICIES`, for those who do not need torch to know them."""
+POLICY_NAMES = tuple(POLICIES)
+"""Memory policies, see `tracking.policies`."""
 
 
 @dataclass(frozen=True)

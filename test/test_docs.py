@@ -27,7 +27,7 @@ def test_the_parameters_are_those_of_the_dataclasses():
     )
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *DOCS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*sorted(ROOT.glob("*.md")), *DOCS], ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path):
     for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
         assert link.startswith("https://") or (path.parent / link).exists(), link
@@ -61,3 +61,35 @@ def test_every_refusal_is_explained():
 def test_every_encoding_is_named():
     text = (ROOT / "docs" / "cameras.md").read_text()
     assert all(name in text or (name.startswith("bayer_") and "bayer_*8" in text) for name in ENCODINGS)
+
+
+MOST_FILES = {"A memory policy": 6, "An image encoder": 3, "A topic": 6, "A layout of a data set": 3}
+
+
+def recipes() -> dict[str, list[str]]:
+    """The files that each recipe of CONTRIBUTING.md touches, in order."""
+    text = (ROOT / "CONTRIBUTING.md").read_text().split("\n## Recipes\n")[1]
+    parts = (part.split("\n", 1) for part in text.split("\n### ")[1:])
+    return {title: re.findall(r"^\d+\. `([^`]+)`:", steps, re.M) for title, steps in parts}
+
+
+def test_recipes_touch_few_files():
+    found = {title: len(files) for title, files in recipes().items()}
+    assert found.keys() == MOST_FILES.keys() and all(0 < count <= MOST_FILES[title] for title, count in found.items())
+
+
+@pytest.mark.parametrize("file", sorted({file for files in recipes().values() for file in files}))
+def test_files_of_recipes_are_there(file: str):
+    path = ROOT / file
+    if "NAME" in path.name:  # the new one
+        assert path.parent.is_dir() and any(path.parent.glob(path.name.replace("NAME", "*")))
+    else:
+        assert path.is_file()
+
+
+def test_paths_in_contributing_are_there():
+    """Whatever stands in backquotes and begins with a folder of this repository, or is a file in it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    folders = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir())
+    named = re.findall(rf"`((?:{folders})/[\w./-]*|[\w-]+\.(?:txt|xml|toml|md))`", text)
+    assert len(named) > 10 and [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []

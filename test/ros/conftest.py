@@ -16,7 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # console_page.py
-os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))  # before rclpy reads it
+
+# Before rclpy reads it. Processes of one run (`pytest -n 2`) choose among domains of their own.
+_WORKER, _WORKERS = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().choice(range(1 + int(_WORKER[2:]), 101, _WORKERS)))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 if os.environ.get("ROS_DISTRO") == "humble":  # which does not know the line above; later ones complain about this one
     os.environ["ROS_LOCALHOST_ONLY"] = "1"
@@ -36,6 +39,7 @@ from sam2s_ros.interfaces import image_codec, messages
 from sam2s_ros.processes.discovery import KnownTo
 
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+MOST_FIRST_IMAGES = 30  # each is given 2 s: a tracker on a busy machine is configured in a minute
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -275,15 +279,15 @@ class Camera:
         for the tracker's own answers.
         """
         self.wait_for_subscriber()
-        for _ in range(10):
+        for _ in range(MOST_FIRST_IMAGES):
             stamp, deadline = self.send(), time.monotonic() + 2
             while time.monotonic() < deadline:
                 if arrived():
                     return stamp
                 time.sleep(0.01)
-        pytest.fail(f"of 10 images on {self.topic} none arrived")
+        pytest.fail(f"of {MOST_FIRST_IMAGES} images on {self.topic} none arrived")
 
-    def wait_for_subscriber(self, timeout: float = 20.0) -> None:
+    def wait_for_subscriber(self, timeout: float = 60.0) -> None:
         wait_until(
             self.publisher.get_subscription_count, timeout, lambda: f"a subscriber of {self.publisher.topic_name}"
         )

@@ -116,7 +116,7 @@ def test_own_rate_and_source_stamps(replay):
     one = replay(SCENE.format(20), stamps="source")
     one.wait_for(20)
     assert one.stamps() == [f.stamp_ns for f in open_recording(SCENE.format(20))]
-    assert one.arrivals[-1] - one.arrivals[0] == pytest.approx(19 / 20, rel=0.15)
+    assert 0.85 * 19 / 20 < one.arrivals[-1] - one.arrivals[0] < 3  # never early; late where the machine is busy
     time.sleep(0.3)
     assert len(one.images) == 20 and one.process.running()
     assert not one.call(Trigger, "step").success
@@ -173,7 +173,7 @@ def test_rate_changes_while_it_plays(replay):
     assert one.set_rate(50.0).results[0].successful
     before, began = len(one.images), time.monotonic()
     one.wait_for(before + 50)
-    assert time.monotonic() - began == pytest.approx(1.0, rel=0.35)
+    assert 0.65 < time.monotonic() - began < 5, "50 frames take 1 s, longer on a busy machine; before, 10 s"
     refused = one.set_rate(-1.0).results[0]
     assert not refused.successful and "-1" in refused.reason
 

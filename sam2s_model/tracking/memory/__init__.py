@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from sam2s_model.config import ModelConfig, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.similar import meant
@@ -20,7 +17,7 @@ from sam2s_model.tracking.memory.match import Match
 from sam2s_model.tracking.memory.matching import Matching
 from sam2s_model.tracking.memory.none import PreviousMask
 from sam2s_model.tracking.memory.occlusion import OcclusionAware
-from sam2s_model.tracking.memory.policy import MemorySubset, Policy, Pruning, Selection
+from sam2s_model.tracking.memory.policy import MemorySubset, Policy, Selection
 from sam2s_model.tracking.memory.refine import Refine
 from sam2s_model.tracking.memory.sam3 import Sam3Selection
 from sam2s_model.tracking.memory.samurai import Samurai
@@ -28,49 +25,7 @@ from sam2s_model.tracking.memory.slm import ShortLong
 from sam2s_model.tracking.memory.step_time import StepTime
 from sam2s_model.tracking.memory.tsms import SplitHalfPruning
 from sam2s_model.tracking.memory.view import BankView
-
-PRUNINGS: dict[str, Pruning | None] = {"none": None, "efp": FramePruning(), "tsms": SplitHalfPruning()}
-
-
-def _fifo(model: ModelConfig, options: TrackerConfig, pruning: str = "none", match: bool = False) -> Policy:
-    return Fifo(model, _pruning(options, pruning), Matching.of(options) if match else None)
-
-
-def _divemem(model: ModelConfig, options: TrackerConfig, pruning: str = "none") -> Policy:
-    return DiveMem(
-        model,
-        _pruning(options, pruning),
-        long_term=options.long_term_frames,
-        buffer=options.long_term_buffer,
-        min_iou=options.long_term_min_iou,
-        consecutive=options.long_term_consecutive,
-    )
-
-
-def _pruning(options: TrackerConfig, own: str) -> Pruning | None:
-    return PRUNINGS[own if options.pruning == "policy" else options.pruning]
-
-
-POLICIES: dict[str, Callable[[ModelConfig, TrackerConfig], Policy]] = {
-    "fifo": _fifo,
-    "efp": partial(_fifo, pruning="efp"),
-    "divemem": _divemem,
-    "divemem+efp": partial(_divemem, pruning="efp"),
-    "tsms": partial(_fifo, pruning="tsms"),
-    "samurai": lambda model, options: Samurai(model),
-    "distractor": lambda model, options: DistractorAware(model),
-    "occlusion": lambda model, options: OcclusionAware(model),
-    "refine": lambda model, options: Refine(model),
-    "sam3": lambda model, options: Sam3Selection(model),
-    "slm": lambda model, options: ShortLong(model, _pruning(options, "none")),
-    "match": lambda model, options: Match(model, match=Matching.of(options)),
-    "fifo+match": partial(_fifo, match=True),
-    "none": lambda model, options: PreviousMask(model),
-}
-"""A policy of each name, for a model and the tracker's options."""
-
-WITHOUT_MEMORY = ("match", "none")
-"""Policies that need nothing that was trained for memory: any checkpoint can run them."""
+from sam2s_model.tracking.policies import POLICIES, WITHOUT_MEMORY
 
 __all__ = [
     "POLICIES",

@@ -75,14 +75,22 @@ def check(model: Sam2Model, frames: list[np.ndarray], policy: str = "fifo") -> N
     assert 0 < errors[1] < 1.5 * errors[0]
 
 
+MORE_LAYERS = ("small", "base_plus", "large", "efficienttam_s")  # of the kinds that the smallest has
+
+
 @pytest.mark.parametrize(
-    "name", [name for name in MODELS if not name.startswith("sam2_hiera") or name.endswith("tiny")]
+    "name", [pytest.param(name, marks=pytest.mark.full if name.endswith(MORE_LAYERS) else ()) for name in MODELS]
 )
 def test_of_every_configuration(name, frames):
-    """SAM 2.0's other sizes have the layers of 2.1's."""
     check(narrow(MODELS[name]), frames[:6])
 
 
-@pytest.mark.parametrize("policy", POLICY_NAMES)
+# The others attend to as many memories, or to fewer, by the same code.
+QUICK = ("fifo", "divemem", "slm", "match", "none")
+
+
+@pytest.mark.parametrize(
+    "policy", [pytest.param(name, marks=() if name in QUICK else pytest.mark.full) for name in POLICY_NAMES]
+)
 def test_of_every_policy(policy, frames):
     check(narrow(EVERYTHING), frames[:10], policy)

@@ -174,7 +174,7 @@ def test_p17_malformed_images_are_refused_by_name(change, said):
         assert said in str(caught.value)
 
 
-@given(
+ANY_IMAGE = given(
     encoding=st.sampled_from([*ENCODINGS, "", "rgb", "64FC1"]),
     height=st.one_of(st.integers(0, 12), st.integers(0, 2**32 - 1)),
     width=st.one_of(st.integers(0, 12), st.integers(0, 2**32 - 1)),
@@ -182,8 +182,9 @@ def test_p17_malformed_images_are_refused_by_name(change, said):
     bigendian=st.integers(0, 255),
     data=st.binary(max_size=800),
 )
-@settings(max_examples=10_000, deadline=None)
-def test_p17_any_image_decodes_or_raises_image_error(encoding, height, width, step, bigendian, data):
+
+
+def decode_any(encoding, height, width, step, bigendian, data):
     msg = Image(encoding=encoding, height=height, width=width, step=step, is_bigendian=bigendian)
     msg.data = array.array("B", data)
     try:
@@ -192,6 +193,19 @@ def test_p17_any_image_decodes_or_raises_image_error(encoding, height, width, st
         assert str(error)
     else:
         assert rgb.shape == (height, width, 3) and rgb.dtype == np.uint8 and rgb.flags.c_contiguous
+
+
+@ANY_IMAGE
+@settings(max_examples=2_000, deadline=None)
+def test_p17_any_image_decodes_or_raises_image_error(**image):
+    decode_any(**image)
+
+
+@pytest.mark.full
+@ANY_IMAGE
+@settings(max_examples=10_000, deadline=None)
+def test_p17_any_of_10000_images_decodes_or_raises_image_error(**image):
+    decode_any(**image)
 
 
 def compressed(data, form="jpeg"):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import random
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from sam2s_model.config import MODELS, POLICY_NAMES, TrackerConfig
+from sam2s_model.config import MODELS, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.tracking.memory import POLICIES, BankView, choose_policy, create_policy
 
@@ -119,8 +121,8 @@ def endure(run, steps: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
-def test_nothing_grows_in_500_steps(script, small, name):
-    endure(script(make(name, small), 4), 500, seed=1)
+def test_nothing_grows_in_200_steps(script, small, name):
+    endure(script(make(name, small), 4), 200, seed=1)
 
 
 @pytest.mark.full
@@ -129,8 +131,10 @@ def test_p25_nothing_grows_in_20000_steps(script, small, name):
     endure(script(make(name, small), 4), 20_000, seed=2)
 
 
-def test_names_are_those_of_the_configuration():
-    assert tuple(POLICIES) == POLICY_NAMES
+def test_names_are_known_without_torch():
+    seen = "import sys; from sam2s_model.config import POLICY_NAMES; print(*POLICY_NAMES, 'torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True).stdout.split()
+    assert shown == [*POLICIES, "False"]
 
 
 def test_pruning_is_an_option_of_policies_with_a_complete_window(script, small):
