@@ -5,7 +5,8 @@
       - {frame: 0, object: 2, points: [[400, 90], [420, 95]], not_on: [[300, 100]]}
       - {frame: 45, object: 1, mask: masks/000045.png}               # a correction: the object is known by then
 
-`frame` counts from 0; instead of it `stamp_ns` or `name` (of the image) may say which. `object` is a number of the file's own.
+`frame` counts from 0; instead of it `stamp_ns` or `name` (of the image) may say which. `object` is a number of the
+file's own.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from sam2s_model.recordings.recording import Frame
 class PromptEntry:
     """One entry. Exactly one of frame, stamp_ns and name says which image it is about.
 
-    object: the file's number of the object; points, not_on: (x, y), px of the image; box: x0, y0, x1, y1, px; mask: of a PNG beside the file, everything but 0 is the object
+    object: the file's number of the object; points, not_on: (x, y), px of the image; box: x0, y0, x1, y1, px
+    mask: of a PNG beside the file, everything but 0 is the object
     """
 
     object: int

@@ -1,6 +1,6 @@
 """What README and docs tell people to type is understood by what is here: commands, options, launch arguments, Python.
 
-`sam2s` lines are parsed by the command line itself and not run; the Python of README is run, on a scene with a small model.
+`sam2s` lines are parsed by the command line itself and not run; the Python of README is run, with a small model.
 What needs a ROS distribution (`ros2`) is compared with the launch files and the list of executables.
 """
 
@@ -35,7 +35,7 @@ def commands(start: str) -> list:
 
 
 def parse(words: list[str]) -> None:
-    """Parse arguments as `sam2s` does, without running what they ask for. What is missing may be, what is unknown not."""
+    """Parse arguments as `sam2s` does, without running it. What is missing may be, what is unknown not."""
     command, context, name = get_command(app), None, "sam2s"
     while True:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -20,7 +21,8 @@ def write_label_png(path: Path, labels: np.ndarray, colours: dict[int, tuple[int
     encoder = av.CodecContext.create("png", "w")
     encoder.height, encoder.width = labels.shape
     encoder.pix_fmt, encoder.time_base = "pal8", Fraction(1)
-    frame = av.VideoFrame.from_ndarray((np.ascontiguousarray(labels), table), format="pal8")
+    indices_and_table: Any = (np.ascontiguousarray(labels), table)  # PyAV's annotation knows no palettes
+    frame = av.VideoFrame.from_ndarray(indices_and_table, format="pal8")
     path.write_bytes(b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None))))
 
 

@@ -63,7 +63,7 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
 
 
 def free_folder(folder: Path, names: Sequence[str]) -> Path:
-    """The first of `folder`, folder_2, folder_3, ... that has nothing of these names."""
+    """Return the first of `folder`, folder_2, folder_3, ... that has nothing of these names."""
     others = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
     return folder if not present(folder, names) else next(other for other in others if not present(other, names))
 
@@ -71,7 +71,7 @@ def free_folder(folder: Path, names: Sequence[str]) -> Path:
 def chosen_folder(
     given: Path | None, default: str, names: Sequence[str], *, overwrite: bool, say: Callable[[str], Any]
 ) -> Path:
-    """The folder that was given, or the default one; that is another, which is said, where it has results already."""
+    """Return the folder that was given, or the default one; where that has results, another, which is said."""
     if given is not None or overwrite:
         return given or Path(default)
     free = free_folder(Path(default), names)

@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # console_page.py
-
 # Before rclpy reads it. Processes of one run (`pytest -n 2`) choose among domains of their own.
 _WORKER, _WORKERS = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().choice(range(1 + int(_WORKER[2:]), 101, _WORKERS)))
@@ -26,17 +24,17 @@ if os.environ.get("ROS_DISTRO") == "humble":  # which does not know the line abo
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests' helpers are modules of this folder
 
-import numpy as np
-import pytest
-import rclpy
-from rclpy.client import Client
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import rclpy  # noqa: E402
+from rclpy.client import Client  # noqa: E402
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
 
-from sam2s_ros.interfaces import image_codec, messages
-from sam2s_ros.processes.discovery import KnownTo
+from sam2s_ros.interfaces import image_codec, messages  # noqa: E402
+from sam2s_ros.processes.discovery import KnownTo  # noqa: E402
 
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 MOST_FIRST_IMAGES = 30  # each is given 2 s: a tracker on a busy machine is configured in a minute

@@ -97,7 +97,7 @@ def test_the_memory_of_pico_tracks_and_beats_the_baseline():
 
 
 def test_nano_follows_best_with_its_default_and_its_memory_beats_the_baseline():
-    """Correspondences, which nothing was trained for, beside the memory that was, on the scene that it was trained on."""
+    """Correspondences need no training, and beat the trained memory on the scene that it was trained on."""
     model = load_model(packaged_checkpoints()["sam2s_nano"], image_size=256, device="cpu")
     assert Tracker(model).policy_name == "match"
     match, fifo, none = (mean_iou(model, policy) for policy in ("match", "fifo", "none"))
