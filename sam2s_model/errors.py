@@ -32,6 +32,10 @@ class CheckpointError(Sam2sError):
     """A file is not a checkpoint, or not one of the model asked for."""
 
 
+class PrototypeError(Sam2sError):
+    """Prototypes are malformed, of another model, or there are none of the class that was asked for."""
+
+
 class DownloadError(Sam2sError):
     """A download did not arrive, for a reason outside this program; the next one goes on where it stopped."""
 

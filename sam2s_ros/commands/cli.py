@@ -18,6 +18,7 @@ from sam2s_model.training.command import train
 from sam2s_ros.commands.checkpoint import app as checkpoint_app
 from sam2s_ros.commands.evaluate import app as eval_app
 from sam2s_ros.commands.export import app as export_app
+from sam2s_ros.commands.prototypes import app as prototypes_app
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 DEFAULT_SOURCE = "scene:?width=640&height=512&frames=120&seed=0"
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(checkpoint_app, name="checkpoint")
 app.add_typer(eval_app, name="eval")
 app.add_typer(export_app, name="export")
+app.add_typer(prototypes_app, name="prototypes")
 app.command("train")(train)
 app.command("bench")(bench)
 

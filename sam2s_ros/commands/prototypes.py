@@ -1,0 +1,104 @@
+"""`sam2s prototypes`: what classes look like, from frames a person confirmed. torch is imported when a command runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True, help="Make files of prototypes, by which classes are found, and look into them."
+)
+
+
+@app.command()
+def build(
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="recordings or data sets with masks, or folders with frames/ and boxes/ (YOLO's lines)"),
+    ],
+    output: Annotated[Path, typer.Option(help="file to write")] = Path("prototypes.safetensors"),
+    class_name: Annotated[
+        str, typer.Option("--class", help="class of all objects; default: what the source says of each")
+    ] = "",
+    label_set: Annotated[
+        str, typer.Option(help="table of classes of boxes: a file, or a name of config/labels such as m2cai16")
+    ] = "",
+    frames: Annotated[int, typer.Option(min=1, help="of each recording, evenly spread")] = 12,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="whose features they are: a file, or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"
+        ),
+    ] = None,
+    image_size: Annotated[int, typer.Option(min=0, max=4096, help="as of the tracker; 0: the checkpoint's")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
+) -> None:
+    """Learn what classes look like from recordings with ground truth, for one checkpoint at one size."""
+    from sam2s_model.checkpoint import load_model
+    from sam2s_model.discovery.build import build_bank, open_confirmed
+    from sam2s_model.discovery.prototype_file import ModelIdentity, save_prototypes
+    from sam2s_model.semantics import LabelSet
+    from sam2s_ros.commands.checkpoints import checkpoint_or_default
+    from sam2s_ros.processes.dds import label_set_path
+    from sam2s_ros.processes.results import claim_file
+
+    confirmed = [one for source in sources for one in open_confirmed(source)]
+    box_classes = {}
+    if label_set:
+        table = LabelSet.from_yaml(label_set if Path(label_set).suffix else label_set_path(label_set))
+        box_classes = {label.id: label.name for label in table.classes}
+    model = load_model(
+        checkpoint_or_default(checkpoint, confirmed[0].recording.kind, device, print),
+        "auto",
+        image_size,
+        device,
+        precision,
+    )
+    claim_file(output, overwrite=overwrite)
+    built = build_bank(
+        model, confirmed, frames=frames, class_name=class_name, box_classes=box_classes,
+        on_recording=lambda name: print(f"reading {name}"),
+    )  # fmt: skip
+    save_prototypes(built.bank, ModelIdentity.of(model), output)
+    counts = ", ".join(f"{count} of {name}" for name, count in built.regions.most_common())
+    skipped = f"; {built.skipped} regions were too small" * bool(built.skipped)
+    print(f"{output}: {len(built.bank)} prototypes from {built.frames} frames: {counts}{skipped}")
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="of `sam2s prototypes build` or the node's ~/save_prototypes")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say what a file of prototypes holds: the model, the classes, and how far apart they are."""
+    from sam2s_model.discovery.describe import describe_prototypes
+
+    described = describe_prototypes(file)
+    if as_json:
+        print(json.dumps(described, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{file}: prototypes of {described['model']} at {described['image_size']} px")
+    for name in ("class", "prototypes", "regions", "to the background", "to the nearest class"):
+        table.add_column(name)
+    for row in described["classes"]:
+        near = row["nearest_class"]
+        table.add_row(
+            row["name"] or "(background)",
+            str(row["prototypes"]),
+            f"{row['regions']:g}",
+            _cosine(row["background_cosine"]),
+            f"{near}, {_cosine(row['nearest_cosine'])}" if near else "",
+        )
+    Console().print(table)
+
+
+def _cosine(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

@@ -1,0 +1,43 @@
+"""`sam2s prototypes` as a user sees it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from sam2s_model.config import PICO
+from sam2s_model.network.model import Sam2Model
+from sam2s_ros.commands.cli import main
+
+SCENE = "scene:?width=160&height=128&frames=4&seed=1"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "random.pt"
+    torch.save({"model": Sam2Model(PICO, 64).state_dict()}, path)
+    return path
+
+
+def test_prototypes_are_built_and_shown(weights, tmp_path, capsys):
+    path = tmp_path / "bank.safetensors"
+    asked = ["prototypes", "build", SCENE, "--class", "instrument", "--output", str(path), "--checkpoint", str(weights)]
+    asked += ["--image-size", "64", "--device", "cpu", "--frames", "2"]
+    assert main(asked) == 0
+    assert "prototypes from 2 frames: " in capsys.readouterr().out
+    assert main(["prototypes", "show", str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["model"], told["image_size"]) == ("sam2s_pico", 64)
+    assert {row["name"] for row in told["classes"]} == {"instrument", ""}
+    assert main(["prototypes", "show", str(path)]) == 0
+    assert "instrument" in capsys.readouterr().out
+    assert main(asked) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_a_file_that_is_none_is_refused(tmp_path, capsys):
+    assert main(["prototypes", "show", str(tmp_path / "nothing")]) == 2
+    assert "do not exist: make them with" in capsys.readouterr().err
