@@ -18,6 +18,8 @@ class ErrorCode(IntEnum):
     TIMEOUT = 9
     INTERNAL = 10
     TOO_OLD = 11
+    NOT_FOUND = 12
+    UNKNOWN_PROPOSAL = 13
 
 
 class Sam2sError(ValueError):

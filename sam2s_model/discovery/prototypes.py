@@ -31,7 +31,8 @@ class Likeness:
     names: N, a class, or "" where the bank has none
     scores: (N,) fp32, -1..1, cosine with the nearest prototype of that class; NaN without a class
     margins: (N,) at most 1, where between background and class: 0 as like the nearest prototype of the background,
-        1 as like that of the class alone, below 0 more like the background; NaN without a class; without background the score
+        1 as like that of the class alone, below 0 more like the background; NaN without a class; without background
+        the score
     leads: (N,) by how much it exceeds the nearest of another class; NaN without a class; with one class the score
     """
 
@@ -42,6 +43,11 @@ class Likeness:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def taken(self, chosen: Tensor) -> Likeness:
+        """Return some of them: chosen (K,) int."""
+        names = tuple(self.names[i] for i in chosen.tolist())
+        return Likeness(names, self.scores[chosen], self.margins[chosen], self.leads[chosen])
 
 
 @dataclass
@@ -130,6 +136,16 @@ class PrototypeBank:
             apart = torch.tensor([self._apart(name) for name in names], device=best.device)[chosen]
             margins = ((best - self._nearest(BACKGROUND, features)) / apart).clamp(max=1)
         return Likeness(tuple(names[i] for i in chosen.tolist()), best, margins, leads)
+
+    def likeness(self, name: str, features: Tensor) -> Tensor:
+        """(N, dim), of length one -> (N,) at most 1: margins of a class, see `Likeness`, whatever else they are like.
+
+        Raises PrototypeError where the class has no prototype.
+        """
+        similar = self.similarity(name, features)
+        if BACKGROUND not in self._kept:
+            return similar
+        return ((similar - self._nearest(BACKGROUND, features)) / self._apart(name)).clamp(max=1)
 
     def similarity(self, name: str, features: Tensor) -> Tensor:
         """(N, dim), of length one -> (N,) cosine with the nearest prototype of a class.

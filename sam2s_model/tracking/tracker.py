@@ -16,6 +16,8 @@ from torch import Tensor
 
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import as_tensor, describe_device, for_inference, upload
+from sam2s_model.discovery.discover import Proposal
+from sam2s_model.discovery.finder import Discovery
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
@@ -35,11 +37,16 @@ from sam2s_model.tracks import MAX_LABEL, Tracks
 
 @dataclass(frozen=True)
 class PromptResult:
-    """stamp: ns, of the frame the prompts were applied to; object_ids: one for each prompt; tracks: that frame, anew."""
+    """stamp: ns, of the frame the prompts were applied to; tracks: that frame, anew
+
+    prompts: as they were applied: where a class or a proposal was asked for, the masks that were found
+    object_ids: one for each of `prompts`
+    """
 
     stamp: int
     object_ids: tuple[int, ...]
     tracks: Tracks
+    prompts: tuple[Prompt, ...] = ()
 
 
 class Tracker:
@@ -68,6 +75,7 @@ class Tracker:
         self._segmenter = Segmenter(model, self.policy_name, config)
         self._graphed = GraphedStep(model) if config.cuda_graphs and model.device.type == "cuda" else None
         self._history = History(config.prompt_history)
+        self.discovery = Discovery(model, config)
         self._objects: dict[int, TrackedObject] = {}
         self._next_id = first_id
         self._outputs: Outputs | None = None
@@ -136,10 +144,15 @@ class Tracker:
         objects are then as if it had come in time.
 
         stamp: ns, of a remembered frame, or 0 for the newest
+        A class alone prompts all its instances that discovery finds there; a proposal is prompted on its own frame.
+
         Raises RequestError with its code; nothing is changed then, nor when anything else is raised.
         """
-        frame = self._history.find(stamp)
-        prompts = [p.validated(*frame.size) for p in prompts]
+        frame = self._history.find(self.discovery.stamp_of(prompts, stamp))
+        for prompt in prompts:  # before anything is looked for
+            self.label_set.by_name(prompt.class_name)
+        asked = self.discovery.expand(frame, prompts)
+        prompts = [one.prompt.validated(*frame.size) for one in asked]
         class_labels = self._check_prompts(prompts)
         later = self._history.since(frame)[1:]
         with self._all_or_nothing([frame, *later], [p.object_id for p in prompts if p.object_id]):
@@ -156,7 +169,21 @@ class Tracker:
             self.revision += 1
             self._describe(frame)
             self._propagate(frame, later, [i for i, prompt in zip(ids, prompts) if not prompt.only_names])
-        return PromptResult(frame.stamp, tuple(ids), frame.tracks)
+        of_person = (i for i, one in zip(ids, asked, strict=True) if one.confirmed and one.prompt.gives_place)
+        named = {i: self._objects[i].class_label.name for i in of_person if self._objects[i].named}
+        self.discovery.learn(frame, named)
+        return PromptResult(frame.stamp, tuple(ids), frame.tracks, tuple(prompts))
+
+    @for_inference
+    def discover(self, class_name: str = "", stamp: int = 0) -> list[Proposal]:
+        """Propose objects on the newest frame, or on another one that is remembered, the best first; nothing is tracked.
+
+        class_name: only those of a class that has prototypes, "": all; stamp: ns, 0: the newest
+        Each can be accepted by `Prompt(proposal_id=...)`. Raises RequestError (NO_IMAGE, NOT_FOUND and the like).
+        """
+        frame = self._history.find(stamp)
+        self.label_set.by_name(class_name)
+        return self.discovery.look(frame, self.discovery.known_class(class_name))
 
     @for_inference
     def remove(self, object_ids: Sequence[int]) -> Tracks | None:
@@ -179,6 +206,7 @@ class Tracker:
         """Forget all objects and frames. Ids go on counting: none is ever given twice."""
         self._segmenter.clear()
         self._history.clear()
+        self.discovery.forget_frames()
         self._objects.clear()
         self._outputs = None
         self.revision += 1

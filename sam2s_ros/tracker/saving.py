@@ -47,7 +47,7 @@ class SavingTracker(Tracker):
     def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> PromptResult:
         result = super().prompt(stamp, prompts)
         if self._file is not None:
-            for object_id, prompt in zip(result.object_ids, prompts):
+            for object_id, prompt in zip(result.object_ids, result.prompts, strict=True):
                 given = self._given.setdefault(object_id, [])
                 if prompt.only_names:
                     given[:] = [replace(earlier, class_name=prompt.class_name) for earlier in given]
