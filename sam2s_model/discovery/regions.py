@@ -112,8 +112,13 @@ def _good(made: Candidates, config: TrackerConfig) -> Regions:
 
 
 def _regions(logits: Tensor, iou: Tensor, tokens: Tensor) -> Regions:
+    return Regions(logits, iou, stability(logits), tokens)
+
+
+def stability(logits: Tensor) -> Tensor:
+    """(N, h, w) -> (N,) 0..1: share of a mask's area that hardly depends on the threshold; 0 of an empty one."""
     inner, outer = ((logits > edge).flatten(1).sum(1) for edge in (STABILITY_OFFSET, -STABILITY_OFFSET))
-    return Regions(logits, iou, inner / outer.clamp(min=1), tokens)
+    return inner / outer.clamp(min=1)
 
 
 def propose_like(model: Sam2Model, features: ImageFeatures, likeness: Tensor) -> Regions:

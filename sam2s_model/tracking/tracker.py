@@ -18,6 +18,7 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.device import as_tensor, describe_device, for_inference, upload
 from sam2s_model.discovery.discover import Proposal
 from sam2s_model.discovery.finder import Discovery
+from sam2s_model.discovery.rediscovery import Rediscovered, review
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
@@ -32,7 +33,7 @@ from sam2s_model.tracking.memory import choose_policy
 from sam2s_model.tracking.outputs import Outputs, compose, predictions
 from sam2s_model.tracking.presence import TrackedObject, describe_frame
 from sam2s_model.tracking.segmenter import Segmenter
-from sam2s_model.tracks import MAX_LABEL, Tracks
+from sam2s_model.tracks import MAX_LABEL, Return, Tracks
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Tracker:
         self._objects: dict[int, TrackedObject] = {}
         self._next_id = first_id
         self._outputs: Outputs | None = None
+        self._rediscovered: dict[int, Return] = {}  # since the newest frame
         in_set = {label.name: label for label in label_set.classes}
         self._head = tuple(in_set.get(name) for name in model.class_names)
 
@@ -128,22 +130,24 @@ class Tracker:
         try:
             fits = following is not None and (following.shape, following.dtype) == (image.shape, image.dtype)
             outputs, label_map = self._track_all(frame, newest, following if fits else None)
+            self._tell_rediscovered(frame)
             self._describe(frame, label_map)
         except BaseException:
             self._segmenter.forget(frame.index)
             raise
         self._history.append(frame)
-        self._outputs = outputs
+        self._outputs, self._rediscovered = outputs, {}
         return frame.tracks
 
     @for_inference
-    def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> PromptResult:
+    def prompt(self, stamp: int, prompts: Sequence[Prompt], *, learn: bool = True) -> PromptResult:
         """Start, correct or name objects on the newest frame, or on one of the `prompt_history` frames that are remembered.
 
         All prompts take effect, or none. What a prompt on an earlier frame changes is propagated to the newest: the
         objects are then as if it had come in time.
 
         stamp: ns, of a remembered frame, or 0 for the newest
+        learn: whether a person says it, so that looks of objects with a class are added to the prototypes
         A class alone prompts all its instances that discovery finds there; a proposal is prompted on its own frame.
 
         Raises RequestError with its code; nothing is changed then, nor when anything else is raised.
@@ -171,7 +175,8 @@ class Tracker:
             self._propagate(frame, later, [i for i, prompt in zip(ids, prompts) if not prompt.only_names])
         of_person = (i for i, one in zip(ids, asked, strict=True) if one.confirmed and one.prompt.gives_place)
         named = {i: self._objects[i].class_label.name for i in of_person if self._objects[i].named}
-        self.discovery.learn(frame, named)
+        if learn:
+            self.discovery.learn(frame, named)
         return PromptResult(frame.stamp, tuple(ids), frame.tracks, tuple(prompts))
 
     @for_inference
@@ -184,6 +189,27 @@ class Tracker:
         frame = self._history.find(stamp)
         self.label_set.by_name(class_name)
         return self.discovery.look(frame, self.discovery.known_class(class_name))
+
+    @for_inference
+    def rediscover(self, *, find: bool = True, recondition: bool = True) -> list[Rediscovered]:
+        """Look at the newest frame again, and prompt what was LOST and is found, and what has drifted.
+
+        find, recondition: which of the two. The newest frame's tracks, and the next one's, say so in `returns`.
+        """
+        frame = self._history.find(0)
+        found = review(self.discovery, frame, self._segmenter, self._objects, find=find, recondition=recondition)
+        if found:
+            again = [Prompt(object_id=one.object_id, mask=one.proposal.mask) for one in found]
+            self.prompt(frame.stamp, again, learn=False)
+            self._rediscovered |= {one.object_id: one.kind for one in found}
+            self._tell_rediscovered(frame)
+            self._describe(frame)
+        return found
+
+    def _tell_rediscovered(self, frame: ProcessedFrame) -> None:
+        for object_id, kind in self._rediscovered.items():
+            if object_id in frame.predictions:
+                frame.predictions[object_id] = replace(frame.predictions[object_id], discovered=kind)
 
     @for_inference
     def remove(self, object_ids: Sequence[int]) -> Tracks | None:
@@ -208,7 +234,7 @@ class Tracker:
         self._history.clear()
         self.discovery.forget_frames()
         self._objects.clear()
-        self._outputs = None
+        self._outputs, self._rediscovered = None, {}
         self.revision += 1
 
     @for_inference

@@ -26,6 +26,8 @@ from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor, one_line
 from sam2s_ros.processes.process import Runnable, run
 from sam2s_ros.processes.unused import given_parameters
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
+from sam2s_ros.tracker.auto_prompt import AutoPrompt
+from sam2s_ros.tracker.discovery_services import DiscoveryServices
 from sam2s_ros.tracker.gate import StampGate
 from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState
 from sam2s_ros.tracker.outputs import TrackerPublishers, answer_message
@@ -110,6 +112,9 @@ class TrackerNode(Runnable, LifecycleNode):
             (GetState, "~/get_tracker_state", self._get_state, queries),  # ~/get_state is the life cycle's
         ):
             self.create_service(kind, name, callback, qos_profile=qos.SERVICE, callback_group=group)
+        self._discovery = DiscoveryServices(
+            self, self._ask, lambda: self._outputs.labels, lambda: self._config, requests
+        )
         self._points = PointPrompts(self, self._ask, self._stamps, lambda: self._config, requests)
 
     def _now(self) -> int:
@@ -163,6 +168,7 @@ class TrackerNode(Runnable, LifecycleNode):
             alive=self._outputs.alive,
             now=self._now,
             quarantined=self._on_quarantine,
+            between=AutoPrompt(self._discovery.publish, self._event),
             event=self._event,
             trouble=self._trouble,
         )

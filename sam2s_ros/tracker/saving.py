@@ -44,8 +44,8 @@ class SavingTracker(Tracker):
         self._restore(saved, tracks.size)
         return self.newest
 
-    def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> PromptResult:
-        result = super().prompt(stamp, prompts)
+    def prompt(self, stamp: int, prompts: Sequence[Prompt], *, learn: bool = True) -> PromptResult:
+        result = super().prompt(stamp, prompts, learn=learn)
         if self._file is not None:
             for object_id, prompt in zip(result.object_ids, result.prompts, strict=True):
                 given = self._given.setdefault(object_id, [])
@@ -90,7 +90,7 @@ class SavingTracker(Tracker):
             for turn in range(max(map(len, saved.prompts.values()), default=0)):
                 old = [i for i, given in saved.prompts.items() if turn < len(given)]
                 prompts = [replace(saved.prompts[i][turn], object_id=ids.get(i, 0)) for i in old]
-                ids.update(zip(old, self.prompt(0, prompts).object_ids))
+                ids.update(zip(old, self.prompt(0, prompts, learn=False).object_ids))
         except Exception as error:
             if ids:
                 self.remove(list(ids.values()))

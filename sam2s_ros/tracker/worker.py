@@ -85,6 +85,7 @@ class Worker:
     alive: called in the thread between steps, every ALIVE_EVERY s at least: the worker does not hang
     health: told how each other frame ended and why; now: ns, the node's clock
     quarantined: told, in the thread, why images are tried no more from here on
+    between: called in the thread after a frame that was in time, while none waits, with the tracker and the frame
     event: told of a reset; trouble: told of a frame that was refused or failed, perhaps of every one
     config: replaced by the owner when a parameter changes; read before each frame
     history: frames that the tracker can be prompted on
@@ -101,6 +102,7 @@ class Worker:
         alive: Callable[[], None] = lambda: None,
         now: Callable[[], int] = time.time_ns,
         quarantined: Callable[[str], None] = lambda reason: None,
+        between: Callable[[Any, Result], Any] = lambda tracker, result: None,
         event: Callable[[str], None],
         trouble: Callable[[str], None],
     ):
@@ -110,6 +112,7 @@ class Worker:
         self._build, self._deliver, self._alive = build, deliver, alive
         self._health, self._now = health, now
         self._quarantined, self._event, self._trouble = quarantined, event, trouble
+        self._between = between
         self.quarantine = Quarantine()
         self._mailbox: Mailbox[WorkerFrame, _Request] = Mailbox()
         self._built: Future = Future()
@@ -211,8 +214,10 @@ class Worker:
             if isinstance(item, _Request):
                 self._answer(tracker, item)
             elif item is not None:
-                self._process(tracker, item)
+                result = self._process(tracker, item)
                 self._prepare(tracker)
+                if result is not None:
+                    self._look_again(tracker, result)
 
     def _prepare(self, tracker: Any) -> None:
         """While nothing waits, let the tracker do what a later step would stop for."""
@@ -224,6 +229,22 @@ class Worker:
                 self._trouble(f"what steps stop for is left to them from here on: {type(error).__name__}: {error}")
                 if lacks_memory(error):
                     free_memory(error)
+
+    def _look_again(self, tracker: Any, result: Result) -> None:
+        """Let something else be done with the tracker where the frame was in time, and while none waits."""
+        late = 0 < self.config.max_output_age < steady() - result.frame.arrived
+        if late or self.quarantine.reason or not self._mailbox.idle:
+            return
+        self._step_began = self._clock()
+        try:
+            if self._between(tracker, result):
+                self._look(tracker)
+        except Exception as error:
+            self._trouble(f"discovery failed: {type(error).__name__}: {error}")
+            if lacks_memory(error):
+                free_memory(error)
+        finally:
+            self._step_began = None
 
     def _answer(self, tracker: Any, request: _Request) -> None:
         if not request.future.set_running_or_notify_cancel():
@@ -248,10 +269,11 @@ class Worker:
         finally:
             self._step_began = None
 
-    def _process(self, tracker: Any, frame: WorkerFrame) -> None:
-        """Take one frame to its end, whatever happens."""
+    def _process(self, tracker: Any, frame: WorkerFrame) -> Result | None:
+        """Take one frame to its end, whatever happens. Return it where it was tracked."""
         if self.quarantine.reason:
-            return self._health.ended(ImageOutcome.ERROR, self.quarantine.reason)
+            self._health.ended(ImageOutcome.ERROR, self.quarantine.reason)
+            return None
         self._step_began = self._clock()
         try:
             result = self._step(tracker, frame)
@@ -268,8 +290,10 @@ class Worker:
                 self._quarantined(self.quarantine.reason)
         else:
             self.quarantine.over()
+            return result
         finally:
             self._step_began = None
+        return None
 
     def _step(self, tracker: Any, frame: WorkerFrame) -> Result:
         config, image = self.config, frame.decode()
@@ -362,6 +386,7 @@ def build_tracker(
     from sam2s_model.checkpoint import file_sha256
     from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.published.catalog import default_checkpoint, explain_default, resolve_checkpoint
+    from sam2s_ros.tracker.prototypes import use_prototypes
     from sam2s_ros.tracker.saving import SavingTracker
 
     if config.compile:
@@ -392,6 +417,8 @@ def build_tracker(
     tracker.chosen = chosen
     if config.warm_up:
         tracker.warm_up(model.image_size, model.image_size)
+    if config.prototypes:
+        event(use_prototypes(tracker, config.prototypes))
     if prompts:
         tracker.save_to(prompts, saved, event)
     event(f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {file_sha256(checkpoint)}")

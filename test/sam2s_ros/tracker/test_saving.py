@@ -118,10 +118,10 @@ def test_p24_what_is_raised_while_restoring_fails_the_step_and_is_said(begin, mo
     again, said = begin(restore=True)
     prompt = Tracker.prompt
 
-    def fails_the_second_time(tracker, stamp, prompts):
+    def fails_the_second_time(tracker, stamp, prompts, **options):
         if prompts[0].object_id:
             raise torch.OutOfMemoryError("injected")
-        return prompt(tracker, stamp, prompts)
+        return prompt(tracker, stamp, prompts, **options)
 
     monkeypatch.setattr(Tracker, "prompt", fails_the_second_time)
     with pytest.raises(torch.OutOfMemoryError):
