@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from sam2s_model.config import TrackerConfig
 from sam2s_model.device import as_tensor, upload
 from sam2s_model.discovery.features import background_features, masked_features
 from sam2s_model.discovery.prototypes import BACKGROUND, PrototypeBank
+from sam2s_model.discovery.regions import propose
 from sam2s_model.errors import PrototypeError, SourceError
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
@@ -28,6 +31,7 @@ from sam2s_model.recordings.sequences import frame_sequences
 from sam2s_model.training.datasets.boxes import Box, read_boxes
 
 LEAST_AREA = 0.0005  # share of the image, of a mask that is learnt from
+MOST_COVERED = 0.1  # share of a region of the background that objects cover
 UNKNOWN_STEP = 10  # one frame in so many, of a recording whose length is not known
 
 
@@ -104,10 +108,10 @@ def build_bank(
     box_classes: name of each value of boxes, 1 + YOLO's number
     Raises PrototypeError where nothing says a class, or nothing was found to learn from.
     """
-    built = Built(PrototypeBank(model.config.dim))
+    built, config = Built(PrototypeBank(model.config.dim)), TrackerConfig()
     for one in confirmed:
         on_recording(one.recording.name)
-        for frame in _spread(one, frames):
+        for frame in spread(one, frames):
             features = model.encode_image(model.prepare_image(as_tensor(frame.image)))
             if one.boxes is not None:
                 values, masks, void = _of_boxes(
@@ -127,6 +131,7 @@ def build_bank(
             void = void | masks[~large].any(0)
             kept = [names[value] for value, is_large in zip(values, large.tolist(), strict=True) if is_large]
             learn(built.bank, features.coarse, masks[large], kept, void)
+            built.bank.add(BACKGROUND, _empty_regions(model, features, masks.any(0) | void, config))
             built.frames += 1
             built.regions.update(kept)
     if not built.regions:
@@ -134,7 +139,7 @@ def build_bank(
     return built
 
 
-def _spread(one: Confirmation, count: int) -> Iterator[Frame]:
+def spread(one: Confirmation, count: int) -> Iterator[Frame]:
     """Yield some annotated frames of a recording, evenly spread, or all, where there are no more."""
     recording = one.recording
     if isinstance(recording, IndexedRecording):
@@ -152,6 +157,20 @@ def _spread(one: Confirmation, count: int) -> Iterator[Frame]:
         if left and frame.truth is not None and frame.index % step == 0:
             left -= 1
             yield frame
+
+
+def _empty_regions(model: Sam2Model, features: ImageFeatures, known: Tensor, config: TrackerConfig) -> Tensor:
+    """(K, dim) features of regions that discovery would propose and that hold no object. known: (H, W) bool, objects.
+
+    A highlight or an organ is like a tool in ways that the mean of its surroundings is not.
+    """
+    found = propose(model, features, config)
+    if not len(found):
+        return torch.zeros(0, model.config.dim)
+    inside = F.adaptive_avg_pool2d(known[None, None].float(), (found.logits.shape[1], found.logits.shape[2]))[0, 0]
+    masks = found.masks
+    share = (masks * inside).flatten(1).sum(1) / masks.flatten(1).sum(1)
+    return masked_features(features.coarse, masks[share < MOST_COVERED])
 
 
 def _of_truth(frame: Frame, device: torch.device) -> tuple[list[int], Tensor, Tensor]:
@@ -179,5 +198,5 @@ def _of_boxes(
     made = model.decode(
         model.without_memory(features, len(boxes)), features, points=corners, point_labels=labels, multimask=False
     )
-    masks = torch.nn.functional.interpolate(made.logits, size=size, mode="bilinear")[:, 0] > 0
+    masks = F.interpolate(made.logits, size=size, mode="bilinear")[:, 0] > 0
     return [box.value for box in boxes], masks, upload(void, model.device)

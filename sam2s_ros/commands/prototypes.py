@@ -42,16 +42,11 @@ def build(
     from sam2s_model.checkpoint import load_model
     from sam2s_model.discovery.build import build_bank, open_confirmed
     from sam2s_model.discovery.prototype_file import ModelIdentity, save_prototypes
-    from sam2s_model.semantics import LabelSet
     from sam2s_ros.commands.checkpoints import checkpoint_or_default
-    from sam2s_ros.processes.dds import label_set_path
     from sam2s_ros.processes.results import claim_file
 
     confirmed = [one for source in sources for one in open_confirmed(source)]
-    box_classes = {}
-    if label_set:
-        table = LabelSet.from_yaml(label_set if Path(label_set).suffix else label_set_path(label_set))
-        box_classes = {label.id: label.name for label in table.classes}
+    box_classes = _box_classes(label_set)
     model = load_model(
         checkpoint_or_default(checkpoint, confirmed[0].recording.kind, device, print),
         "auto",
@@ -68,6 +63,46 @@ def build(
     counts = ", ".join(f"{count} of {name}" for name, count in built.regions.most_common())
     skipped = f"; {built.skipped} regions were too small" * bool(built.skipped)
     print(f"{output}: {len(built.bank)} prototypes from {built.frames} frames: {counts}{skipped}")
+
+
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="of prototypes")],
+    sources: Annotated[list[str], typer.Argument(help="recordings or data sets with masks or boxes, as of build")],
+    class_name: Annotated[str, typer.Option("--class", help="ask for a class alone, which all objects are of")] = "",
+    label_set: Annotated[str, typer.Option(help="table of classes of boxes, as of build")] = "",
+    frames: Annotated[int, typer.Option(min=1, help="of each recording, evenly spread")] = 12,
+    margin: Annotated[float, typer.Option(min=-1.0, max=1.0, help="discovery_min_margin")] = 0.5,
+    fine_grid: Annotated[int, typer.Option(min=0, max=64, help="discovery_fine_grid")] = 0,
+    checkpoint: Annotated[Path | None, typer.Option(help="that the prototypes are of")] = None,
+    image_size: Annotated[int, typer.Option(min=0, max=4096, help="as of build")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8")] = "auto",
+) -> None:
+    """Count what prototypes find in recordings with ground truth, image by image: recall and precision at IoU 0.5."""
+    from sam2s_model.checkpoint import load_model
+    from sam2s_model.config import TrackerConfig
+    from sam2s_model.discovery.build import open_confirmed
+    from sam2s_model.discovery.prototype_file import load_prototypes
+    from sam2s_model.discovery.score import score_prototypes
+    from sam2s_ros.commands.checkpoints import checkpoint_or_default
+
+    confirmed = [one for source in sources for one in open_confirmed(source)]
+    path = checkpoint_or_default(checkpoint, confirmed[0].recording.kind, device, print)
+    model = load_model(path, "auto", image_size, device, precision)
+    told = score_prototypes(
+        model,
+        load_prototypes(file, model),
+        confirmed,
+        config=TrackerConfig(discovery_min_margin=margin, discovery_fine_grid=fine_grid),
+        frames=frames,
+        class_name=class_name,
+        box_classes=_box_classes(label_set),
+    )
+    print(
+        f"{told.frames} images, {told.objects} objects, {told.found} found: recall {told.recall:.3f}, "
+        f"precision {told.precision:.3f}, class accuracy {told.class_accuracy:.3f}"
+    )
 
 
 @app.command()
@@ -98,6 +133,17 @@ def show(
             f"{near}, {_cosine(row['nearest_cosine'])}" if near else "",
         )
     Console().print(table)
+
+
+def _box_classes(label_set: str) -> dict[int, str]:
+    """Name of each value of boxes, by a table of classes: a file, or a name of config/labels; "": none."""
+    if not label_set:
+        return {}
+    from sam2s_model.semantics import LabelSet
+    from sam2s_ros.processes.dds import label_set_path
+
+    table = LabelSet.from_yaml(label_set if Path(label_set).suffix else label_set_path(label_set))
+    return {label.id: label.name for label in table.classes}
 
 
 def _cosine(value: float | None) -> str:

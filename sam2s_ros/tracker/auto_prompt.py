@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,13 @@ class AutoPrompt:
 
     def __init__(self, propose: Callable[[Result, Sequence[Proposal]], None], event: Callable[[str], None]):
         self._propose, self._event = propose, event
-        self._since_look = self._since_review = 0
+        self._since_look = self._since_review = sys.maxsize  # the first look is at once
 
     def __call__(self, tracker: Any, result: Result) -> bool:
         """Look at the frame that was just tracked, where it is time. Return whether it did: once a frame at most."""
         config, tracks = result.config, result.tracks
-        self._since_look, self._since_review = self._since_look + 1, self._since_review + 1
+        self._since_look += 1
+        self._since_review += 1
         find = config.refind and bool((tracks.states == State.LOST).any())
         recondition = config.recondition and len(tracks) > 0
         if (find or recondition) and self._since_review >= config.discovery_every:

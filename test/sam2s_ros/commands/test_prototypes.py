@@ -32,6 +32,9 @@ def test_prototypes_are_built_and_shown(weights, tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert (told["model"], told["image_size"]) == ("sam2s_pico", 64)
     assert {row["name"] for row in told["classes"]} == {"instrument", ""}
+    score = ["prototypes", "score", str(path), SCENE, "--class", "instrument", "--checkpoint", str(weights)]
+    assert main([*score, "--image-size", "64", "--device", "cpu", "--frames", "2"]) == 0
+    assert "2 images, " in capsys.readouterr().out
     assert main(["prototypes", "show", str(path)]) == 0
     assert "instrument" in capsys.readouterr().out
     assert main(asked) == 2

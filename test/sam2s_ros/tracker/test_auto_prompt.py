@@ -74,23 +74,23 @@ def test_off_by_default(run):
 
 def test_propose_publishes_and_tracks_nothing(run):
     made = run(auto_prompt="propose", discovery_every=2)
-    assert made.step(4) == [False, True, False, True]
-    assert [stamp for stamp, _ in made.proposed] == [2 * STEP, 4 * STEP]
+    assert made.step(4) == [True, False, True, False]
+    assert [stamp for stamp, _ in made.proposed] == [STEP, 3 * STEP]
     assert any(one.class_name == "instrument" for one in made.proposed[0][1])
     assert made.tracker.object_ids == () and made.events == []
 
 
 def test_track_starts_what_is_of_a_class_once(run, images):
     made = run(auto_prompt="track", discovery_every=2, auto_prompt_score=0.5)
-    made.step(2)
+    made.step(1)
     ids = made.tracker.object_ids
     assert 0 < len(ids) <= 4 and set(made.tracker.newest.class_names) == {"instrument"}
     assert len(made.events) == 1 and "auto_prompt started objects 1 (instrument, " in made.events[0]
-    truth = images[2].truth.masks.values()
+    truth = images[1].truth.masks.values()
     found = [made.tracker.newest.mask(i) for i in ids]
     assert any((mask & one).sum() / (mask | one).sum() > 0.5 for mask in truth for one in found)
     before = len(made.tracker.discovery.bank)
-    made.step(2)
+    made.step(3)
     assert set(ids) <= set(made.tracker.object_ids) and len(made.tracker.object_ids) <= 4
     assert len(made.tracker.discovery.bank) == before  # nobody has confirmed it
 
@@ -144,9 +144,10 @@ def test_it_looks_again_when_it_is_asked_to_and_says_what_it_did(state, config, 
     auto = AutoPrompt(lambda result, found: None, events.append)
     tracks = OneObject(states=np.array([state]))
     result = SimpleNamespace(config=NodeConfig(discovery_every=2, **config), tracks=tracks)
-    assert [auto(tracker, result) for _ in range(2)] == [False, asked is not None]
-    assert tracker.asked == ([asked] if asked else [])
-    assert len(events) == bool(event) and (not event or re.search(event, events[0]))
+    looked = asked is not None
+    assert [auto(tracker, result) for _ in range(4)] == [looked, False] * 2
+    assert tracker.asked == ([asked] * 2 if asked else [])
+    assert len(events) == 2 * bool(event) and (not event or re.search(event, events[0]))
 
 
 def test_proposals_become_a_message(pico, bank, images):
