@@ -13,11 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2s_model.config import TrackerConfig
 from sam2s_model.device import as_tensor, upload
 from sam2s_model.discovery.features import background_features, masked_features
 from sam2s_model.discovery.prototypes import BACKGROUND, PrototypeBank
-from sam2s_model.discovery.regions import propose
 from sam2s_model.errors import PrototypeError, SourceError
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
@@ -31,7 +29,6 @@ from sam2s_model.recordings.sequences import frame_sequences
 from sam2s_model.training.datasets.boxes import Box, read_boxes
 
 LEAST_AREA = 0.0005  # share of the image, of a mask that is learnt from
-MOST_COVERED = 0.1  # share of a region of the background that objects cover
 UNKNOWN_STEP = 10  # one frame in so many, of a recording whose length is not known
 
 
@@ -108,7 +105,7 @@ def build_bank(
     box_classes: name of each value of boxes, 1 + YOLO's number
     Raises PrototypeError where nothing says a class, or nothing was found to learn from.
     """
-    built, config = Built(PrototypeBank(model.config.dim)), TrackerConfig()
+    built = Built(PrototypeBank(model.config.dim))
     for one in confirmed:
         on_recording(one.recording.name)
         for frame in spread(one, frames):
@@ -131,7 +128,6 @@ def build_bank(
             void = void | masks[~large].any(0)
             kept = [names[value] for value, is_large in zip(values, large.tolist(), strict=True) if is_large]
             learn(built.bank, features.coarse, masks[large], kept, void)
-            built.bank.add(BACKGROUND, _empty_regions(model, features, masks.any(0) | void, config))
             built.frames += 1
             built.regions.update(kept)
     if not built.regions:
@@ -157,20 +153,6 @@ def spread(one: Confirmation, count: int) -> Iterator[Frame]:
         if left and frame.truth is not None and frame.index % step == 0:
             left -= 1
             yield frame
-
-
-def _empty_regions(model: Sam2Model, features: ImageFeatures, known: Tensor, config: TrackerConfig) -> Tensor:
-    """(K, dim) features of regions that discovery would propose and that hold no object. known: (H, W) bool, objects.
-
-    A highlight or an organ is like a tool in ways that the mean of its surroundings is not.
-    """
-    found = propose(model, features, config)
-    if not len(found):
-        return torch.zeros(0, model.config.dim)
-    inside = F.adaptive_avg_pool2d(known[None, None].float(), (found.logits.shape[1], found.logits.shape[2]))[0, 0]
-    masks = found.masks
-    share = (masks * inside).flatten(1).sum(1) / masks.flatten(1).sum(1)
-    return masked_features(features.coarse, masks[share < MOST_COVERED])
 
 
 def _of_truth(frame: Frame, device: torch.device) -> tuple[list[int], Tensor, Tensor]:

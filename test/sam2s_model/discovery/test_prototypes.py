@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from sam2s_model.config import PICO, TrackerConfig
-from sam2s_model.discovery import build
+from sam2s_model.config import PICO
 from sam2s_model.discovery.build import build_bank, open_confirmed
 from sam2s_model.discovery.describe import describe_prototypes
 from sam2s_model.discovery.features import background_features, masked_features, place_features
@@ -186,17 +185,6 @@ def test_a_file_that_is_none_is_refused(tmp_path, content):
         save_file(tensors, path, metadata=metadata)
     with pytest.raises(PrototypeError, match=str(path)):
         read_prototypes(path)
-
-
-def test_regions_without_an_object_are_background(model, frames):
-    config = TrackerConfig(discovery_min_iou=0.0, discovery_min_stability=0.0)
-    with torch.inference_mode():
-        features = model.encode_image(model.prepare_image(torch.from_numpy(frames[0])))
-        everywhere = torch.ones(120, 160, dtype=torch.bool)
-        nowhere = build._empty_regions(model, features, ~everywhere, config)
-        somewhere = build._empty_regions(model, features, torch.arange(160) < 80 * everywhere, config)
-        assert len(build._empty_regions(model, features, everywhere, config)) == 0
-    assert len(nowhere) > len(somewhere) and torch.allclose(nowhere.norm(dim=1), torch.ones(len(nowhere)), atol=1e-4)
 
 
 SCENE = "scene:?width=160&height=128&frames=6&seed=1"
