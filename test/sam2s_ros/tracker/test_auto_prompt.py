@@ -67,7 +67,7 @@ def run(pico, bank, images):
     return lambda **config: Run(pico, bank, images, **config)
 
 
-def test_off_by_default(run):
+def test_p47_off_by_default(run):
     made = run(discovery_every=1)
     assert made.step(3) == [False] * 3 and not made.proposed and made.tracker.object_ids == ()
 

@@ -74,7 +74,14 @@ def frame(number, *, epoch=0, frame_id="cam", image=None, stamp=None):
 class Bench:
     """A worker, what it delivered, and what it said."""
 
-    def __init__(self, before_step=lambda: None, publishing=True, alive=lambda: None, **config):
+    def __init__(
+        self,
+        before_step=lambda: None,
+        publishing=True,
+        alive=lambda: None,
+        between=lambda tracker, result: False,
+        **config,
+    ):
         self.health, self.results, self.events, self.troubles, self.publishing = Health(), [], [], [], publishing
         self.quarantined = []
         self.tracker = None
@@ -91,6 +98,7 @@ class Bench:
             history=3,
             alive=alive,
             quarantined=self.quarantined.append,
+            between=between,
             event=self.events.append,
             trouble=self.troubles.append,
         )
@@ -502,3 +510,55 @@ def test_a_tracker_prepares_its_next_steps_while_nothing_waits(bench, monkeypatc
             time.sleep(0.001)
     assert prepared == [2, 3], "not while the second waited, and not after it had failed"
     assert [line for line in b.troubles if "left to them from here on: RuntimeError: CUDA error" in line]
+
+
+def test_p47_discovery_runs_between_frames_that_are_in_time(bench):
+    """Not after one that was late, nor while another waits, and what it did to the tracker is seen at once."""
+    seen = []
+
+    def between(tracker, result):
+        seen.append((result.frame.stamp, len(b.results)))
+        tracker.revision += 1
+        return True
+
+    b = bench(between=between, max_output_age=10.0)
+    b.run(frame(1), frame(2))
+    wait_for(lambda: len(seen) == 2)
+    assert seen == [(1, 1), (2, 2)], "a frame is published before discovery looks at it"
+    wait_for(lambda: b.worker.view.revision == 2)
+    late = frame(3)
+    b.put(WorkerFrame(**{**vars(late), "arrived": late.arrived - 11}))
+    b.settle()
+    b.run(frame(4))
+    wait_for(lambda: len(seen) == 3)
+    assert seen[-1][0] == 4
+
+
+def test_p47_discovery_waits_while_an_image_waits(bench):
+    held, seen = threading.Event(), []
+    b = bench(before_step=lambda: held.wait(5), between=lambda tracker, result: seen.append(result.frame.stamp))
+    b.put(frame(1))
+    wait_for(lambda: b.worker.busy() is not None)
+    b.put(frame(2))
+    held.set()
+    b.settle()
+    wait_for(lambda: seen)
+    assert seen == [2]
+
+
+def test_p47_discovery_that_fails_is_said_and_images_go_on(bench):
+    def between(tracker, result):
+        raise RuntimeError("injected")
+
+    b = bench(between=between)
+    b.run(frame(1), frame(2))
+    wait_for(lambda: len(b.troubles) == 2)
+    assert b.troubles[0] == "discovery failed: RuntimeError: injected" and len(b.results) == 2
+    assert b.worker.busy() is None
+
+
+def wait_for(predicate):
+    deadline = time.monotonic() + 5
+    while not predicate() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert predicate()
