@@ -110,29 +110,42 @@ def build_bank(
         on_recording(one.recording.name)
         for frame in spread(one, frames):
             features = model.encode_image(model.prepare_image(as_tensor(frame.image)))
-            if one.boxes is not None:
-                values, masks, void = _of_boxes(
-                    model, features, read_boxes(one.boxes[frame.name]), frame.image.shape[:2]
-                )
-                names = {value: class_name or (box_classes or {}).get(value, "") for value in set(values)}
-            else:
-                values, masks, void = _of_truth(frame, model.device)
-                names = {value: class_name or one.recording.classes.get(value, "") for value in set(values)}
-            if nameless := sorted(value for value, name in names.items() if not name):
-                raise PrototypeError(
-                    f"{one.recording.name} does not say of which class object {nameless[0]} is: give the class of all "
-                    "(--class), or of boxes their label set (--label-set)"
-                )
-            large = masks.flatten(1).float().mean(1) >= LEAST_AREA
-            built.skipped += int((~large).sum())
-            void = void | masks[~large].any(0)
-            kept = [names[value] for value, is_large in zip(values, large.tolist(), strict=True) if is_large]
-            learn(built.bank, features.coarse, masks[large], kept, void)
+            kept, masks, void, skipped = objects_of(model, one, frame, features, class_name, box_classes)
+            learn(built.bank, features.coarse, masks, kept, void)
+            built.skipped += skipped
             built.frames += 1
             built.regions.update(kept)
     if not built.regions:
         raise PrototypeError(f"no object of at least {LEAST_AREA:.2%} of the image was found in {built.frames} frames")
     return built
+
+
+def objects_of(
+    model: Sam2Model,
+    one: Confirmation,
+    frame: Frame,
+    features: ImageFeatures,
+    class_name: str = "",
+    box_classes: Mapping[int, str] | None = None,
+) -> tuple[list[str], Tensor, Tensor, int]:
+    """Return what a frame confirms: class names N, masks (N, H, W) bool, void (H, W) bool, and how many were too small.
+
+    Arguments are as of `build_bank`. Raises PrototypeError where nothing says a class.
+    """
+    if one.boxes is not None:
+        values, masks, void = _of_boxes(model, features, read_boxes(one.boxes[frame.name]), frame.image.shape[:2])
+        names = {value: class_name or (box_classes or {}).get(value, "") for value in set(values)}
+    else:
+        values, masks, void = _of_truth(frame, model.device)
+        names = {value: class_name or one.recording.classes.get(value, "") for value in set(values)}
+    if nameless := sorted(value for value, name in names.items() if not name):
+        raise PrototypeError(
+            f"{one.recording.name} does not say of which class object {nameless[0]} is: give the class of all "
+            "(--class), or of boxes their label set (--label-set)"
+        )
+    large = masks.flatten(1).float().mean(1) >= LEAST_AREA
+    kept = [names[value] for value, is_large in zip(values, large.tolist(), strict=True) if is_large]
+    return kept, masks[large], void | masks[~large].any(0), int((~large).sum())
 
 
 def spread(one: Confirmation, count: int) -> Iterator[Frame]:

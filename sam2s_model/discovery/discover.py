@@ -16,6 +16,7 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.device import as_tensor
 from sam2s_model.discovery.class_head import class_scores
 from sam2s_model.discovery.features import masked_features, place_features
+from sam2s_model.discovery.learnt import LearntClasses
 from sam2s_model.discovery.prototypes import Likeness, PrototypeBank
 from sam2s_model.discovery.regions import MAP_THRESHOLD, Regions, distinct, propose, propose_like
 from sam2s_model.network.image_features import ImageFeatures
@@ -33,7 +34,8 @@ class Proposal:
     mask: (H, W) bool, not empty; box: (4,) int32 x0 y0 x1 y1 of its pixels, px, x1 and y1 exclusive
     score: 0..1, the mask's predicted IoU; stability: 0..1, share of its area that hardly depends on the threshold
     class_name: what it is most like, "" for nothing that is known
-    class_score: -1..1, cosine with its nearest prototype, or 0..1 of the class head; NaN without either
+    class_score: -1..1, cosine with its nearest prototype, or 0..1 of the class head or, of learnt class prompts, the
+        predicted IoU; NaN without any
     margin: at most 1, see `Likeness`; NaN where the class head says the class
     proposal_id: of those that a tracker remembers, else 0; object_id: of the tracked object that it covers, else 0
     """
@@ -74,11 +76,16 @@ def proposals(
     bank: PrototypeBank | None,
     config: TrackerConfig,
     class_name: str = "",
+    learnt: LearntClasses | None = None,
 ) -> list[Proposal]:
     """Propose the objects of a frame that is encoded already, as `discover` does.
 
     size: (H, W) of its image; class_name: only those of a class that has prototypes, "": all
+    learnt: class prompts that were trained, which find the classes that they know, in place of prototypes and grid
     """
+    if learnt is not None and class_name in learnt.names:
+        found = learnt.regions(model, features, class_name)  # the frozen IoU head does not know such prompts
+        return _described(found, size, [(class_name, iou, math.nan) for iou in found.iou.tolist()])
     found = propose(model, features, config)
     if bank is None or not bank.class_names:
         found = found.taken(_indices(distinct(found.masks, found.score, config.discovery_overlap), found))

@@ -14,6 +14,7 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.device import upload
 from sam2s_model.discovery.discover import Proposal, proposals
 from sam2s_model.discovery.features import background_features, masked_features, place_features
+from sam2s_model.discovery.learnt import LearntClasses
 from sam2s_model.discovery.prototypes import BACKGROUND, PrototypeBank
 from sam2s_model.errors import ErrorCode, PrototypeError, RequestError
 from sam2s_model.network.model import Sam2Model
@@ -36,11 +37,13 @@ class Discovery:
     """Finds objects on a tracker's frames. Its thread is the tracker's.
 
     bank: the prototypes; it may be replaced by another one of the same model
+    learnt: class prompts that were trained for the model, which find their classes in place of the prototypes
     """
 
     def __init__(self, model: Sam2Model, config: TrackerConfig):
         self.model, self.config = model, config
         self.bank = PrototypeBank(model.config.dim)
+        self.learnt: LearntClasses | None = None
         self._remembered: OrderedDict[int, tuple[int, Proposal]] = OrderedDict()
         self._next_id = 1
 
@@ -59,7 +62,7 @@ class Discovery:
     def look(self, frame: ProcessedFrame, class_name: str = "") -> list[Proposal]:
         """Propose the objects of a frame, and remember them under their ids. class_name: of a class alone; "": all"""
         found = []
-        for one in proposals(self.model, frame.features, frame.size, self.bank, self.config, class_name):
+        for one in proposals(self.model, frame.features, frame.size, self.bank, self.config, class_name, self.learnt):
             if frame.view is not None:  # what lies outside the endoscope's field is no object
                 mask = one.mask & frame.view
                 if not mask.any():
@@ -146,8 +149,9 @@ class Discovery:
 
     def known_class(self, name: str) -> str:
         """Return a class that has prototypes, or "". Raises RequestError (NOT_FOUND) for one that has none."""
-        if name and name not in self.bank.class_names:
-            known = ", ".join(self.bank.class_names) or "no class"
+        names = *self.bank.class_names, *(self.learnt.names if self.learnt else ())
+        if name and name not in names:
+            known = ", ".join(dict.fromkeys(names)) or "no class"
             raise RequestError(
                 ErrorCode.NOT_FOUND,
                 f"class {name!r} has no prototypes to find it by: there are those of {known}; prompt one with its "
@@ -157,6 +161,8 @@ class Discovery:
 
     def _instances(self, frame: ProcessedFrame, name: str) -> list[Prompt]:
         found = self.look(frame, self.known_class(name))
+        if not found and name not in self.bank.class_names:
+            raise RequestError(ErrorCode.NOT_FOUND, f"no {name} was found: its mask is empty")
         if not found:
             places = place_features(frame.features.coarse)
             best, similar = self.bank.likeness(name, places), self.bank.similarity(name, places)

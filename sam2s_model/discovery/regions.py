@@ -27,7 +27,7 @@ STABILITY_OFFSET = 1.0  # logits above and below 0, between which the area of a 
 LEAST_CELLS = 12  # of a mask, of low resolution
 MAP_THRESHOLD = 0.5  # of a map of likeness, from which a place is inside
 MAP_GAIN = 20.0  # logits of the dense prompt for each unit of the map
-MOST_PARTS = 16  # connected parts of a map that masks are made of, the largest ones
+MOST_PARTS = 16  # connected parts of a map or a mask, the largest ones
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def propose_like(model: Sam2Model, features: ImageFeatures, likeness: Tensor) ->
     """
     size = [LOGITS_PER_PLACE * side for side in features.grid]
     soft = F.interpolate(likeness[None, None].float(), size=size, mode="bilinear")[0, 0].clamp(0, 1)
-    parts = upload(_parts((soft > MAP_THRESHOLD).cpu().numpy()), model.device)
+    parts = upload(connected_parts((soft > MAP_THRESHOLD).cpu().numpy()), model.device)
     if not len(parts):
         width = model.config.decoder_width
         return Regions(soft.new_zeros(0, *size), soft.new_zeros(0), soft.new_zeros(0), soft.new_zeros(0, width))
@@ -145,7 +145,7 @@ def propose_like(model: Sam2Model, features: ImageFeatures, likeness: Tensor) ->
     return _regions(decoded.logits[:, 0], decoded.iou, decoded.token)
 
 
-def _parts(inside: np.ndarray) -> np.ndarray:
+def connected_parts(inside: np.ndarray) -> np.ndarray:
     """(h, w) bool -> (N, h, w) bool: its largest connected parts."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=8)
     large = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= LEAST_CELLS]

@@ -13,6 +13,7 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.device import as_tensor
 from sam2s_model.discovery.build import LEAST_AREA, Confirmation, spread
 from sam2s_model.discovery.discover import Proposal, proposals
+from sam2s_model.discovery.learnt import LearntClasses
 from sam2s_model.discovery.prototypes import PrototypeBank
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.datasets.boxes import read_boxes
@@ -50,6 +51,7 @@ def score_prototypes(
     confirmed: Sequence[Confirmation],
     *,
     config: TrackerConfig,
+    learnt: LearntClasses | None = None,
     frames: int = 12,
     class_name: str = "",
     box_classes: Mapping[int, str] | None = None,
@@ -57,6 +59,7 @@ def score_prototypes(
 ) -> FindingScore:
     """Propose the objects of some frames of each recording, and compare those that have a class with the truth.
 
+    learnt: class prompts, in place of prototypes
     class_name: a class alone is asked for, and all objects of the truth are of it; "": all classes of the bank
     Masks are compared with masks, and boxes where the truth has boxes alone. Objects that are too small to learn from
     are not counted, nor are proposals that find them.
@@ -67,7 +70,7 @@ def score_prototypes(
         for frame in spread(one, frames):
             features = model.encode_image(model.prepare_image(as_tensor(frame.image)))
             height, width = frame.image.shape[:2]
-            found = proposals(model, features, (height, width), bank, config, class_name)
+            found = proposals(model, features, (height, width), bank, config, class_name, learnt)
             found = [proposal for proposal in found if proposal.class_name]
             if one.boxes is not None:
                 boxes = read_boxes(one.boxes[frame.name])

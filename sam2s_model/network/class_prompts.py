@@ -45,7 +45,7 @@ class PrototypePromptEncoder(nn.Module):
         sparse = self.sparse_fc_2(self.sparse_fc_1(places).relu()).unflatten(0, (batch, len(prototypes)))
         is_asked = torch.zeros(batch, len(prototypes), dtype=torch.bool, device=features.device)
         is_asked[rows, asked] = True
-        other, own = (embedding.weight.detach() for embedding in self.pn_cls_embeddings)  # as published, never trained
+        other, own = (marks.detach() for marks in self.pn_cls_embeddings.parameters())  # as published, never trained
         return (sparse + torch.where(is_asked[..., None, None], own, other)).flatten(1, 2), dense
 
 

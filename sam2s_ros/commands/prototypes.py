@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sam2s_model.errors import ConfigError
+
 app = typer.Typer(
     no_args_is_help=True, help="Make files of prototypes, by which classes are found, and look into them."
 )
@@ -66,6 +68,50 @@ def build(
 
 
 @app.command()
+def train(
+    sources: Annotated[list[str], typer.Argument(help="recordings or data sets with masks or boxes, as of build")],
+    output: Annotated[Path, typer.Option(help="file to write")] = Path("class_prompts.safetensors"),
+    class_name: Annotated[str, typer.Option("--class", help="class of all objects, as of build")] = "",
+    label_set: Annotated[str, typer.Option(help="table of classes of boxes, as of build")] = "",
+    frames: Annotated[int, typer.Option(min=1, help="of each recording, evenly spread; all are kept in memory")] = 12,
+    steps: Annotated[int, typer.Option(min=1, help="of the optimizer")] = 300,
+    learning_rate: Annotated[float, typer.Option(min=1e-7, max=1.0, help="of Adam")] = 1e-3,
+    seed: Annotated[int, typer.Option(min=0, help="of initial weights and samples")] = 0,
+    checkpoint: Annotated[Path | None, typer.Option(help="that they are trained for")] = None,
+    image_size: Annotated[int, typer.Option(min=0, max=4096, help="as of the tracker; 0: the checkpoint's")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
+) -> None:
+    """Train class prompts (SurgicalSAM) on a frozen checkpoint: Dice and NT-Xent, in fp32."""
+    from sam2s_model.checkpoint import load_model
+    from sam2s_model.discovery.build import open_confirmed
+    from sam2s_model.discovery.learnt import save_learnt
+    from sam2s_model.discovery.prototype_file import ModelIdentity
+    from sam2s_model.discovery.train import class_samples, train_class_prompts
+    from sam2s_ros.commands.checkpoints import checkpoint_or_default
+    from sam2s_ros.processes.results import claim_file
+
+    confirmed = [one for source in sources for one in open_confirmed(source)]
+    path = checkpoint_or_default(checkpoint, confirmed[0].recording.kind, device, print)
+    model = load_model(path, "auto", image_size, device, "fp32")
+    claim_file(output, overwrite=overwrite)
+    samples, names = class_samples(
+        model, confirmed, frames=frames, class_name=class_name, box_classes=_box_classes(label_set)
+    )
+    print(f"{len(samples)} images of {', '.join(names)}")
+
+    def say(step: int, loss: float) -> None:
+        if (step + 1) % max(1, steps // 10) == 0:
+            print(f"step {step + 1}: loss {loss:.3f}")
+
+    learnt = train_class_prompts(
+        model, samples, names, steps=steps, learning_rate=learning_rate, seed=seed, on_step=say
+    )
+    save_learnt(learnt, ModelIdentity.of(model), output)
+    print(f"{output}: class prompts of {', '.join(names)}")
+
+
+@app.command()
 def score(
     file: Annotated[Path, typer.Argument(help="of prototypes")],
     sources: Annotated[list[str], typer.Argument(help="recordings or data sets with masks or boxes, as of build")],
@@ -83,17 +129,23 @@ def score(
     from sam2s_model.checkpoint import load_model
     from sam2s_model.config import TrackerConfig
     from sam2s_model.discovery.build import open_confirmed
+    from sam2s_model.discovery.learnt import is_learnt, load_learnt
     from sam2s_model.discovery.prototype_file import load_prototypes
+    from sam2s_model.discovery.prototypes import PrototypeBank
     from sam2s_model.discovery.score import score_prototypes
     from sam2s_ros.commands.checkpoints import checkpoint_or_default
 
     confirmed = [one for source in sources for one in open_confirmed(source)]
     path = checkpoint_or_default(checkpoint, confirmed[0].recording.kind, device, print)
     model = load_model(path, "auto", image_size, device, precision)
+    learnt = load_learnt(file, model) if is_learnt(file) else None
+    if learnt and not class_name:
+        raise ConfigError(f"{file} has class prompts, which find one class each: give one of them as --class")
     told = score_prototypes(
         model,
-        load_prototypes(file, model),
+        PrototypeBank(model.config.dim) if learnt else load_prototypes(file, model),
         confirmed,
+        learnt=learnt,
         config=TrackerConfig(discovery_min_margin=margin, discovery_fine_grid=fine_grid),
         frames=frames,
         class_name=class_name,

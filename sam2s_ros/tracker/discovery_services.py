@@ -85,8 +85,11 @@ class DiscoveryServices:
 
 
 def _saved(tracker: Any, path: str) -> str:
+    from sam2s_model.discovery.learnt import is_learnt
     from sam2s_model.discovery.prototype_file import ModelIdentity, save_prototypes
 
+    if is_learnt(path):
+        raise PrototypeError(f"{path} has class prompts that were trained: give another path to save prototypes to")
     bank = tracker.discovery.bank
     save_prototypes(bank, ModelIdentity.of(tracker.model), path)
     return f"{len(bank)} prototypes of {', '.join(bank.class_names) or 'no class'} were saved to {path}"

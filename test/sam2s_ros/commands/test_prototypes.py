@@ -44,3 +44,16 @@ def test_prototypes_are_built_and_shown(weights, tmp_path, capsys):
 def test_a_file_that_is_none_is_refused(tmp_path, capsys):
     assert main(["prototypes", "show", str(tmp_path / "nothing")]) == 2
     assert "do not exist: make them with" in capsys.readouterr().err
+
+
+def test_class_prompts_are_trained_and_scored(weights, tmp_path, capsys):
+    path = tmp_path / "learnt.safetensors"
+    of_model = ["--class", "instrument", "--checkpoint", str(weights), "--image-size", "64", "--device", "cpu"]
+    asked = ["prototypes", "train", SCENE, *of_model, "--output", str(path), "--frames", "2", "--steps", "2"]
+    assert main(asked) == 0
+    told = capsys.readouterr().out
+    assert "2 images of instrument" in told and "step 2: loss " in told
+    assert main(["prototypes", "score", str(path), SCENE, *of_model, "--frames", "1"]) == 0
+    assert "1 images, " in capsys.readouterr().out
+    assert main(["prototypes", "score", str(path), SCENE, *of_model[2:], "--frames", "1"]) == 2
+    assert "give one of them as --class" in capsys.readouterr().err

@@ -10,8 +10,10 @@ import pytest
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import TrackerConfig
 from sam2s_model.discovery.build import build_bank, open_confirmed
+from sam2s_model.discovery.learnt import LearntClasses, save_learnt
 from sam2s_model.discovery.prototype_file import ModelIdentity, save_prototypes
 from sam2s_model.errors import PrototypeError
+from sam2s_model.network.class_prompts import ClassPrompts
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.tracks import Return, State
 from sam2s_ros.interfaces.parameters import NodeConfig
@@ -182,6 +184,10 @@ def test_prototypes_are_loaded_or_begun(pico, bank, tmp_path):
     bank.add("spoon", bank.prototypes("instrument")[0][:1])
     save_prototypes(bank, ModelIdentity.of(pico), path)
     assert "label set 'generic' does not have spoon" in use_prototypes(tracker, str(path))
+    learnt = LearntClasses(ClassPrompts(1, pico.config.decoder_width, pico.grid[0]), ["instrument"], pico)
+    save_learnt(learnt, ModelIdentity.of(pico), path)
+    assert "class prompts of instrument from" in use_prototypes(tracker, str(path))
+    assert tracker.discovery.learnt.names == ("instrument",)
     path.write_bytes(b"nothing")
     with pytest.raises(PrototypeError, match="no file of prototypes"):
         use_prototypes(tracker, str(path))
