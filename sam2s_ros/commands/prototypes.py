@@ -158,6 +158,60 @@ def score(
 
 
 @app.command()
+def follow(
+    file: Annotated[Path, typer.Argument(help="of prototypes")],
+    sources: Annotated[list[str], typer.Argument(help="recordings or data sets with masks")],
+    discovery_every: Annotated[int, typer.Option(min=1, help="as the node's parameter, in frames")] = 10,
+    auto_prompt_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="as the node's parameter")] = 0.7,
+    refind: Annotated[bool, typer.Option("--refind", help="as the node's parameter")] = False,
+    recondition: Annotated[bool, typer.Option("--recondition", help="as the node's parameter")] = False,
+    from_mask: Annotated[
+        bool, typer.Option("--from-mask", help="start from the first frame's masks instead, to compare with")
+    ] = False,
+    every: Annotated[int, typer.Option(min=1, help="one frame in so many")] = 1,
+    policy: Annotated[str, typer.Option(help="memory policy, as of `sam2s track`")] = "auto",
+    checkpoint: Annotated[Path | None, typer.Option(help="that the prototypes are of")] = None,
+    image_size: Annotated[int, typer.Option(min=0, max=4096, help="as of build")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8")] = "auto",
+) -> None:
+    """Track recordings from an empty start, as the node with `auto_prompt: track`: share of frames with J over 0.5."""
+    from sam2s_model.checkpoint import load_model
+    from sam2s_model.discovery.build import open_confirmed
+    from sam2s_model.discovery.prototype_file import load_prototypes
+    from sam2s_model.semantics import ClassLabel, LabelSet
+    from sam2s_model.tracking.tracker import Tracker
+    from sam2s_ros.commands.checkpoints import checkpoint_or_default
+    from sam2s_ros.evaluation.empty_start import follow_from_nothing
+    from sam2s_ros.interfaces.parameters import NodeConfig
+
+    recordings = [one.recording for source in sources for one in open_confirmed(source) if one.boxes is None]
+    if not recordings:
+        raise ConfigError(f"{', '.join(sources)} has boxes alone: expected recordings with masks")
+    model = load_model(
+        checkpoint_or_default(checkpoint, recordings[0].kind, device, print), "auto", image_size, device, precision
+    )
+    bank = load_prototypes(file, model)
+    names = enumerate(bank.class_names, start=1)
+    label_set = LabelSet("prototypes", tuple(ClassLabel(number, name, (0, 200, 120)) for number, name in names))
+    config = NodeConfig(
+        auto_prompt="off" if from_mask else "track",
+        auto_prompt_score=auto_prompt_score,
+        discovery_every=discovery_every,
+        refind=refind,
+        recondition=recondition,
+    )
+    for recording in recordings:
+        tracker = Tracker(model, policy, label_set=label_set)
+        tracker.discovery.use(bank)
+        told = follow_from_nothing(tracker, recording, config, every=every, from_mask=from_mask)
+        print(
+            f"{told.name}: {len(told.overlaps)} frames, J over 0.5 on {told.share_good:.1%}, mean J {told.mean:.3f}, "
+            f"{told.objects} objects, {len(told.events)} events"
+        )
+
+
+@app.command()
 def show(
     file: Annotated[Path, typer.Argument(help="of `sam2s prototypes build` or the node's ~/save_prototypes")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,

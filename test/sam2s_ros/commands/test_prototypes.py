@@ -57,3 +57,13 @@ def test_class_prompts_are_trained_and_scored(weights, tmp_path, capsys):
     assert "1 images, " in capsys.readouterr().out
     assert main(["prototypes", "score", str(path), SCENE, *of_model[2:], "--frames", "1"]) == 2
     assert "give one of them as --class" in capsys.readouterr().err
+
+
+def test_a_recording_is_followed_from_nothing(weights, tmp_path, capsys):
+    path = tmp_path / "bank.safetensors"
+    of_model = ["--checkpoint", str(weights), "--image-size", "64", "--device", "cpu"]
+    build = ["prototypes", "build", SCENE, "--class", "hook", *of_model, "--output", str(path), "--frames", "1"]
+    assert main(build) == 0
+    capsys.readouterr()
+    assert main(["prototypes", "follow", str(path), SCENE, *of_model, "--every", "2", "--from-mask"]) == 0
+    assert ": 1 frames, J over 0.5 on " in capsys.readouterr().out
