@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import islice
-from types import SimpleNamespace
 
 import numpy as np
 
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.tracking.tracker import Tracker
-from sam2s_model.tracks import LABEL_OUTSIDE
+from sam2s_model.tracks import LABEL_OUTSIDE, Tracks
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.tracker.auto_prompt import AutoPrompt
 
@@ -41,6 +40,12 @@ class FollowedRecording:
         return float(np.mean(self.overlaps)) if self.overlaps else float("nan")
 
 
+@dataclass(frozen=True)
+class _Frame:
+    config: NodeConfig
+    tracks: Tracks
+
+
 def follow_from_nothing(
     tracker: Tracker, recording: Recording, config: NodeConfig, *, every: int = 1, from_mask: bool = False
 ) -> FollowedRecording:
@@ -63,6 +68,6 @@ def follow_from_nothing(
             there = (truth > 0) & (truth != LABEL_OUTSIDE)
             either = (found | there).sum()
             told.overlaps.append(float((found & there).sum() / either) if either else 1.0)
-        auto(tracker, SimpleNamespace(config=config, tracks=tracks))
+        auto(tracker, _Frame(config, tracks))
     told.objects = tracker.next_id - first
     return told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,9 +14,18 @@ from sam2s_ros.interfaces.parameters import NodeConfig
 
 if TYPE_CHECKING:  # loads torch
     from sam2s_model.discovery.discover import Proposal
-    from sam2s_ros.tracker.worker import Result
 
 COVERED = 0.5  # share of a proposal that tracked objects cover, from which it is no new object
+
+
+class TrackedFrame(Protocol):
+    """What is looked at, such as the worker's `Result`."""
+
+    @property
+    def config(self) -> NodeConfig: ...
+
+    @property
+    def tracks(self) -> Tracks: ...
 
 
 class AutoPrompt:
@@ -25,11 +34,11 @@ class AutoPrompt:
     propose: takes what was found on a frame, to publish it; event: told what was started, found or renewed
     """
 
-    def __init__(self, propose: Callable[[Result, Sequence[Proposal]], None], event: Callable[[str], None]):
+    def __init__(self, propose: Callable[[Any, Sequence[Proposal]], None], event: Callable[[str], None]):
         self._propose, self._event = propose, event
         self._since_look = self._since_review = sys.maxsize  # the first look is at once
 
-    def __call__(self, tracker: Any, result: Result) -> bool:
+    def __call__(self, tracker: Any, result: TrackedFrame) -> bool:
         """Look at the frame that was just tracked, where it is time. Return whether it did: once a frame at most."""
         config, tracks = result.config, result.tracks
         self._since_look += 1
