@@ -174,3 +174,15 @@ def test_what_a_failed_request_has_found_changes_nothing(pico, bank, scene):
     assert len(made.discover("instrument")) > 1
     error = refusal(lambda: made.prompt(0, [Prompt(class_name="instrument")]))
     assert error.code == ErrorCode.TOO_MANY_OBJECTS and made.object_ids == () and made.revision == 0
+
+
+def test_what_lies_outside_the_endoscopes_field_is_no_object(pico, bank, scene):
+    made = Tracker(pico, config=TrackerConfig(field_of_view="auto", discovery_min_iou=0.0, discovery_min_stability=0.0))
+    made.discovery.use(bank)
+    made.step(STEP, scene[0].image)
+    view = made._history.newest.view
+    found = made.discover()
+    assert found and not view.all() and all(not (one.mask & ~view).any() for one in found)
+    for one in found:
+        x0, y0, x1, y1 = one.box
+        assert one.mask[y0:y1, x0:x1].sum() == one.area
