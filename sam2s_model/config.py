@@ -345,9 +345,7 @@ class TrackerConfig:
     discovery_overlap: float = option(
         0.6, "discovery: of two proposals with a greater IoU the worse goes", low=0.0, high=1.0
     )
-    learn_prototypes: bool = option(
-        True, "what a person prompts with a class is added to the prototypes of that class"
-    )
+    learn_prototypes: bool = option(True, "what a person prompts with a class is added to the prototypes of that class")
     cuda_graphs: bool = option(
         True, "on a GPU, launch a step's kernels as captured graphs; off: one by one, to compare"
     )

@@ -15,8 +15,8 @@ LEAST_BOX = 2.0  # px, of each side: smaller ones are fractions of the image's s
 @dataclass(frozen=True)
 class Prompt:
     """One object's prompt. Coordinates are pixels of the source image: x right, y down, the centre of
-    the first pixel is (0, 0). A mask excludes points and box, a proposal all three; for an object that is tracked a class
-    alone will do, and without an object a class alone stands for all its instances on the image.
+    the first pixel is (0, 0). A mask excludes points and box, a proposal all three; for an object that is tracked a
+    class alone will do, and without an object a class alone stands for all its instances on the image.
 
     object_id: 0 for a new object, otherwise an object that is tracked
     class_name: a name of the label set; "" keeps the class; a new object has the one that the model's class head says, or the

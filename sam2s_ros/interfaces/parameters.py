@@ -152,11 +152,11 @@ class NodeConfig:
     restore: bool = option(False, "whether the prompts in prompts_file are applied to the first image after configure")
     prototypes: str = option(
         "",
-        "path of a file of prototypes, by which classes are found; ~/save_prototypes writes what was learnt there; empty is none",
+        "path of a file of prototypes, by which classes are found; ~/save_prototypes writes there; empty is none",
     )
     auto_prompt: str = option(
         "off",
-        "what nobody prompted: propose publishes it on ~/proposals, track follows what is of a known class as well",
+        "what nobody prompted: propose publishes it on ~/proposals, track follows what is of a class as well",
         choices=("off", "propose", "track"),
     )
     auto_prompt_score: float = option(0.7, "least predicted IoU of what auto_prompt tracks", low=0.0, high=1.0)
