@@ -45,10 +45,13 @@ endif
 # one of a ROS distribution has no script in $(VENV).
 PYTEST := $(BIN)/python -c 'import sys, pytest; sys.path[:] = filter(None, sys.path); sys.exit(pytest.main())'
 TEST_THREADS := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1)
+# Lines that run in the tests' own processes; what a test starts, such as a node, is not counted: measuring it would slow it down.
+export COVERAGE_FILE := $(abspath build)/coverage
+MEASURED := --cov --cov-report=
 READY := $(VENV)/ready-$(ROS)
 BUILD := build/make-$(ROS)
 
-.PHONY: help setup build lint test test-full demo benchmarks clean
+.PHONY: help setup build lint test test-full demo docs benchmarks clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -69,11 +72,13 @@ lint: setup  ## check format, imports, style and types
 	@$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy
 
 # One thread for torch: more of them wait for one another actively, and on a busy machine small tensors took 15 times as long.
-# Real graphs come last, one at a time, as they do things within seconds. 2: interrupted, or nothing could be collected.
+# Real graphs come last, two at a time in domains of their own: they wait more than they compute, but do things within seconds.
+# 2: interrupted, or nothing could be collected.
 test: build  ## run all tests, or ARGS
 ifeq ($(strip $(ARGS)),)
-	@code=0; $(RUN) $(TEST_THREADS) $(PYTEST) -n 2 --dist loadfile --ignore=test/ros || code=$$?; [ $$code != 2 ] || exit 2; \
-	$(RUN) $(TEST_THREADS) $(PYTEST) test/ros || code=$$?; exit $$code
+	@code=0; $(RUN) $(TEST_THREADS) $(PYTEST) $(MEASURED) -n 2 --dist loadfile --ignore=test/ros || code=$$?; [ $$code != 2 ] || exit 2; \
+	$(RUN) $(TEST_THREADS) $(PYTEST) $(MEASURED) --cov-append -n 2 --dist loadfile test/ros || code=$$?; \
+	$(BIN)/python scripts/coverage_totals.py; exit $$code
 else
 	@$(RUN) $(TEST_THREADS) $(PYTEST) $(ARGS)
 endif
@@ -83,6 +88,11 @@ test-full: build  ## run the tests that take minutes: parity at full size, long 
 
 demo: build  ## run the main job on a clip and say where its files are
 	@$(RUN) $(BIN)/sam2s demo $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(OUTPUT),--output '$(OUTPUT)') $(ARGS)
+
+docs: setup  ## build the documentation's site into output/site, checking every link
+	@$(PIP) -r requirements/docs.txt
+	@$(RUN) NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo 'docs: output/site/index.html'
 
 benchmarks: build  ## measure what docs/benchmarks.md shows, on this machine and its GPU, and write that page; half an hour
 	@$(RUN) bash scripts/benchmarks.sh $(PREFIX)/bin

@@ -2,11 +2,13 @@
 
     python3 examples/controller.py --ros-args -p object_id:=1 -r masks:=/tracker/masks -r command:=/robot/servo
 
-To see it: `sam2s demo --keep-going` in one shell, and in another one the line with `export` that the demo prints, then this.
+To see it: `sam2s demo --keep-going` in one shell; in another the line with `export` that the demo prints, then this.
 The command is sent at a fixed rate, not when masks arrive: silence must stop the robot, too.
 """
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import rclpy
 from geometry_msgs.msg import TwistStamped
@@ -59,7 +61,5 @@ class Controller(Node):
 
 if __name__ == "__main__":
     rclpy.init()
-    try:
+    with suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.spin(Controller())
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass

@@ -2,8 +2,8 @@
 
     ros2 launch sam2s_ros evaluate.launch.py source:=/path/to/bag mask_topic:=/truth rate:="1 4"
 
-The launch ends with the evaluation; Ctrl-C ends both, with the report of what there is. An argument that is left empty keeps the
-default of `sam2s eval live`.
+The launch ends with the evaluation; Ctrl-C ends both, with the report of what there is. An argument that is left empty
+keeps the default of `sam2s eval live`.
 """
 
 import shlex

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.similar import meant
+from sam2s_model.tracking.policies import POLICIES
 
 
 def option(default: Any, doc: str, *, low: float | None = None, high: float | None = None, choices: tuple = ()) -> Any:
-    """A dataclass field with its description and its limits (inclusive)."""
+    """Make a dataclass field with its description and its limits (inclusive)."""
     return field(default=default, metadata=dict(doc=doc, low=low, high=high, choices=choices))
 
 
@@ -20,7 +22,8 @@ def check_options(config: Any) -> None:
         value, limits = getattr(config, spec.name), spec.metadata
         low, high, choices = limits.get("low"), limits.get("high"), limits.get("choices")
         if choices and value not in choices:
-            raise ConfigError(f"{spec.name} is {value!r}: expected one of {', '.join(map(repr, choices))}")
+            known = ", ".join(map(repr, choices)) + meant(value, choices)
+            raise ConfigError(f"{spec.name} is {value!r}: expected one of {known}")
         if low is not None and not value >= low:
             raise ConfigError(f"{spec.name} is {value!r}: expected at least {low}")
         if high is not None and not value <= high:
@@ -32,9 +35,11 @@ class ModelConfig:
     """The shape of one member of the SAM2 family (SAM2, arXiv 2408.00714, and its published configurations).
 
     name: of the published checkpoint
-    backbone: "hiera", "repvit_m1" (its blocks; embed_dim and stages say how wide and deep) or "vit"
+    backbone: a name of `image_encoder.BACKBONES`: "hiera", "repvit_m1" (its blocks; embed_dim and stages say how wide
+        and deep) or "vit"
     embed_dim, stages: channels of the backbone's first stage and number of blocks of each; of a ViT there is one stage
-    num_heads, global_blocks, window_spec, background_size: of Hiera, see `image_encoder.hiera`; of a ViT all but the last, too
+    num_heads, global_blocks, window_spec, background_size: of Hiera, see `image_encoder.hiera`; of a ViT all but the
+        last, too
     stride: px of the image for each place of the features; of a ViT, side of a patch
     mlp_dim, norm_eps: of a ViT's blocks; mlp_dim 0: four times embed_dim
     position_side: of the square table of positions that a ViT was pre-trained with, places
@@ -47,7 +52,8 @@ class ModelConfig:
     memory_layers, memory_ffn: of the memory attention
     num_memories: frames attended to, the prompted ones counted as one
     max_pointers: most frames whose object pointers are attended to
-    pointer_span: ages of pointers are divided by it; published is min(frames of the video, 16) - 1, and a stream is long
+    pointer_span: ages of pointers are divided by it; published is min(frames of the video, 16) - 1, and streams are
+        long
     empty_points: "not a point" tokens of an object that is tracked without a prompt
     latents_1d, latents_2d: global tokens, and tokens on a square, that EdgeTAM's perceiver makes of a memory; both 0: a
         memory keeps all its positions
@@ -104,36 +110,37 @@ class ModelConfig:
     def decoder_width(self) -> int:
         return self.decoder_dim or self.dim
 
-    @property
-    def size_step(self) -> int:
-        """Px of which the side of an input is a multiple: that of the coarsest map of the image encoder."""
-        return self.stride if self.backbone == "vit" else 2 * self.stride
-
     @classmethod
     def from_name(cls, name: str) -> ModelConfig:
-        """A published configuration. Raises ConfigError that lists the known names."""
+        """Look up a published configuration. Raises ConfigError that lists the known names."""
         if name not in MODELS:
-            raise ConfigError(f"model {name!r} is not known: expected one of {', '.join(MODELS)}")
+            raise ConfigError(f"model {name!r} is not known: expected one of {', '.join(MODELS)}{meant(name, MODELS)}")
         return MODELS[name]
 
 
 def _published() -> dict[str, ModelConfig]:
-    sizes = dict(
-        tiny=dict(embed_dim=96, num_heads=1, stages=(1, 2, 7, 2), global_blocks=(5, 7, 9)),
-        small=dict(embed_dim=96, num_heads=1, stages=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
-        base_plus=dict(
-            embed_dim=112, num_heads=2, stages=(2, 3, 16, 3), global_blocks=(12, 16, 20), background_size=(14, 14)
+    base = ModelConfig("sam2_hiera_", embed_dim=96, num_heads=1, stages=(1, 2, 7, 2), global_blocks=(5, 7, 9))
+    sizes = {
+        "tiny": base,
+        "small": replace(base, stages=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
+        "base_plus": replace(
+            base, embed_dim=112, num_heads=2, stages=(2, 3, 16, 3), global_blocks=(12, 16, 20), background_size=(14, 14)
         ),
-        large=dict(
-            embed_dim=144, num_heads=2, stages=(2, 6, 36, 4), global_blocks=(23, 33, 43), window_spec=(8, 4, 16, 8)
+        "large": replace(
+            base,
+            embed_dim=144,
+            num_heads=2,
+            stages=(2, 6, 36, 4),
+            global_blocks=(23, 33, 43),
+            window_spec=(8, 4, 16, 8),
         ),
-    )
-    configs = [ModelConfig(name=f"sam2_hiera_{size}", **shape) for size, shape in sizes.items()]
-    configs += [
-        ModelConfig(name=f"sam2.1_hiera_{size}", no_object_embedding=True, pointer_time=True, **shape)
-        for size, shape in sizes.items()
+    }
+    sam2 = [replace(config, name=f"sam2_hiera_{size}") for size, config in sizes.items()]
+    sam2_1 = [
+        replace(config, name=f"sam2.1_hiera_{size}", no_object_embedding=True, pointer_time=True)
+        for size, config in sizes.items()
     ]
-    return {config.name: config for config in configs}
+    return {config.name: config for config in (*sam2, *sam2_1)}
 
 
 PICO = ModelConfig(
@@ -164,7 +171,7 @@ EDGETAM = ModelConfig(
     latents_1d=256,
     latents_2d=256,
 )
-"""EdgeTAM (arXiv 2501.07256): a convolutional image encoder and memories of a fixed size, with the options of SAM 2.0."""
+"""EdgeTAM (arXiv 2501.07256): a convolutional image encoder, memories of a fixed size, and SAM 2.0's options."""
 
 SAM3 = ModelConfig(
     name="sam3",
@@ -201,7 +208,7 @@ EFFICIENTTAM_TI = ModelConfig(name="efficienttam_ti", embed_dim=192, num_heads=3
 """EfficientTAM (arXiv 2411.18933): a light vision transformer, one map of features, with the options of SAM 2.0."""
 
 NANO_CLASSES = ("forceps", "scissors", "needle_driver", "hook", "suction", "bipolar", "instrument", "object")
-"""Rows of sam2s_nano's class table: the classes of the procedural scene in the order of their ids, then the general ones."""
+"""Rows of sam2s_nano's class table: the procedural scene's classes in the order of their ids, then the general ones."""
 
 NANO = ModelConfig(
     name="sam2s_nano",
@@ -223,19 +230,16 @@ NANO = ModelConfig(
     image_size=512,
     policy="match",
 )
-"""This project's own tracker: EdgeTAM's parts, narrower, with SAM2S's memories and class token, and a mask decoder as wide as
-SAM2's, so that training can begin with a published one. 7.8 M parameters; at most 12 GFLOP a frame with one object and eleven
-memories (one prompted, six recent, four long-term), see `flops`."""
+"""This project's own tracker: EdgeTAM's parts, narrower, with SAM2S's memories and class token, and a mask decoder as
+wide as SAM2's, so that training can begin with a published one. 7.8 M parameters; at most 12 GFLOP a frame with one
+object and eleven memories (one prompted, six recent, four long-term), see `flops`."""
 
 _OTHERS = (EDGETAM, EFFICIENTTAM_S, EFFICIENTTAM_TI, SAM3, PICO, NANO)
 MODELS = {**_published(), **{config.name: config for config in _OTHERS}}
 
 
-POLICY_NAMES = (
-    "fifo", "efp", "divemem", "divemem+efp", "tsms", "samurai", "distractor", "occlusion", "refine", "sam3", "slm",
-    "match", "fifo+match", "none",
-)  # fmt: skip
-"""Names of `memory.POLICIES`, for those who do not need torch to know them."""
+POLICY_NAMES = tuple(POLICIES)
+"""Memory policies, see `tracking.policies`."""
 
 
 @dataclass(frozen=True)

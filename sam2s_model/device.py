@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
-from typing import TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +14,17 @@ from torch import Tensor
 
 from sam2s_model.errors import ConfigError
 
-Method = TypeVar("Method", bound=Callable)
+if TYPE_CHECKING:
+    from sam2s_model.network.model import Sam2Model
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 """What numbers are kept in; with "int8", some linear layers multiply in 8 bits."""
 
 
 def resolve_device(name: str) -> torch.device:
-    """ "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N". Raises ConfigError when it is not there."""
+    """Find "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N". Raises ConfigError when it is not there."""
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
@@ -36,16 +40,31 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
-def for_inference(method: Method) -> Method:
-    """For a method of what has a `model` and, on a GPU, a `stream`: without gradients, on that GPU, in that stream.
+class OnDevice(Protocol):
+    """What has a model and, on a GPU, a stream that its work runs in."""
+
+    @property
+    def model(self) -> Sam2Model: ...
+
+    @property
+    def stream(self) -> torch.cuda.Stream | None: ...
+
+
+Owner = TypeVar("Owner", bound=OnDevice)
+
+
+def for_inference(
+    method: Callable[Concatenate[Owner, Arguments], Result],
+) -> Callable[Concatenate[Owner, Arguments], Result]:
+    """Let a method run without gradients and, on a GPU, on that GPU in its owner's stream.
 
     What its caller has launched before is done first, and what its caller launches afterwards comes after it.
     """
 
     @wraps(method)
-    def call(self, *arguments, **options):
-        device = self.model.device
-        with torch.inference_mode(), in_stream(self.stream, device) if device.type == "cuda" else nullcontext():
+    def call(self: Owner, *arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        stream = self.stream
+        with torch.inference_mode(), nullcontext() if stream is None else in_stream(stream, self.model.device):
             return method(self, *arguments, **options)
 
     return call
@@ -53,7 +72,7 @@ def for_inference(method: Method) -> Method:
 
 @contextmanager
 def in_stream(stream: torch.cuda.Stream, device: torch.device) -> Iterator[None]:
-    """What is launched inside runs in a stream of a GPU, between what the stream outside has run before and what it runs after."""
+    """Launch in another stream of a GPU, after what the current one was given, and before what it is given next."""
     with torch.cuda.device(device):
         outside = torch.cuda.current_stream(device)
         if outside == stream:
@@ -68,7 +87,10 @@ def in_stream(stream: torch.cuda.Stream, device: torch.device) -> Iterator[None]
 
 
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """ "auto" is bf16 on CUDA and fp32 on CPU. Raises ConfigError for an unknown word, fp16 on a CPU and int8 elsewhere."""
+    """Choose the number type of a precision; "auto" is bf16 on CUDA and fp32 on CPU, and int8 multiplies beside fp32.
+
+    Raises ConfigError for an unknown word, fp16 on a CPU and int8 elsewhere.
+    """
     if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if precision not in PRECISIONS:
@@ -81,7 +103,7 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def describe_device(device: torch.device) -> str:
-    """ "cpu (2 threads)" or "cuda:0 (NVIDIA RTX A6000)"."""
+    """Name a device, such as "cpu (2 threads)" or "cuda:0 (NVIDIA RTX A6000)"."""
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} threads)"
     return f"{device} ({torch.cuda.get_device_name(device)})"
@@ -102,7 +124,7 @@ def use_deterministic_algorithms(wanted: bool) -> None:
 
 
 def upload(values: np.ndarray, device: torch.device) -> Tensor:
-    """A copy of an array on a device; a GPU takes it by itself, and nobody waits for it."""
+    """Copy an array to a device; a GPU copies by itself, and nobody waits for it."""
     if device.type == "cpu":
         return torch.from_numpy(values.copy())
     there = torch.from_numpy(values)
@@ -111,6 +133,6 @@ def upload(values: np.ndarray, device: torch.device) -> Tensor:
 
 
 def as_tensor(image: np.ndarray) -> Tensor:
-    """A tensor that shares the image's memory where torch can: not with reversed axes, nor with read-only arrays."""
+    """Make a tensor that shares the image's memory where torch can: not with reversed axes or read-only arrays."""
     shares = image.flags.writeable and all(stride >= 0 for stride in image.strides)
     return torch.from_numpy(image if shares else image.copy())

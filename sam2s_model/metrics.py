@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -72,7 +73,7 @@ def dice(predicted: np.ndarray, truth: np.ndarray, void: np.ndarray | None = Non
 
 
 def davis_scored(frames: Sequence[int]) -> Sequence[int]:
-    """The annotated frames that semi-supervised DAVIS scores: neither the first, which is given, nor the last."""
+    """Select the annotated frames that semi-supervised DAVIS scores: not the first, which is given, nor the last."""
     return frames[1:-1]
 
 
@@ -123,7 +124,7 @@ def _ratio(areas: np.ndarray) -> np.ndarray:
 
 
 def _nanmean(values: np.ndarray) -> np.ndarray:
-    """The mean over the last axis without NaN; NaN, and no warning, where nothing is left."""
+    """Average over the last axis without NaN; the result is NaN, without a warning, where nothing is left."""
     known = ~np.isnan(values)
     count = known.sum(-1)
     return np.where(count > 0, np.where(known, values, 0.0).sum(-1) / np.maximum(count, 1), np.nan)
@@ -192,7 +193,7 @@ def id_switches(matched: Sequence[int]) -> int:
     matched: the track on each frame, -1 for none; the first is the object's own
     """
     held = [track for track in matched if track >= 0]
-    return sum(before != after for before, after in zip(held, held[1:]))
+    return sum(before != after for before, after in pairwise(held))
 
 
 def frames_to_recover(ious: Sequence[float], present: Sequence[bool], frames: Sequence[int]) -> tuple[list[int], int]:
@@ -202,7 +203,7 @@ def frames_to_recover(ious: Sequence[float], present: Sequence[bool], frames: Se
     Returns the lengths in frames of the losses that ended, and how many (0 or 1) did not.
     """
     lengths, since = [], None
-    for iou_, there, frame in zip(ious, present, frames):
+    for iou_, there, frame in zip(ious, present, frames, strict=True):
         if there and iou_ <= MATCH and since is None:
             since = frame
         elif there and iou_ > MATCH and since is not None:
@@ -251,7 +252,7 @@ def _near(line: np.ndarray, reach: int) -> np.ndarray:
     """
     source, near = line.view(np.uint8), np.zeros(line.shape, np.uint8)
     for width, height in _rectangles(reach):
-        near |= cv2.dilate(source, np.ones((2 * height + 1, 2 * width + 1), np.uint8))
+        near |= cv2.dilate(source, np.ones((2 * height + 1, 2 * width + 1), np.uint8)).view(np.uint8)
     return near.view(bool)
 
 

@@ -19,8 +19,8 @@ class Prompt:
     class alone will do, and without an object a class alone stands for all its instances on the image.
 
     object_id: 0 for a new object, otherwise an object that is tracked
-    class_name: a name of the label set; "" keeps the class; a new object has the one that the model's class head says, or the
-        set's first
+    class_name: a name of the label set; "" keeps the class; a new object has the one that the model's class head says,
+        or the set's first
     points: (P, 2) float, x y, or None
     point_labels: (P,) int, 1 on the object, 0 not on it
     box: (4,) float, x0 y0 x1 y1, or None
@@ -65,8 +65,8 @@ class Prompt:
             raise _invalid("a prompt has a mask and also points or a box: give a mask alone, or points and a box")
         if not self.object_id and points is not None and box is None and not (labels == POSITIVE).any():
             raise _invalid(
-                f"a new object has {len(points)} points, all of them negative (not on it): give one that is on it, or a box, or the id "
-                "of the object that is to be corrected"
+                f"a new object has {len(points)} points, all of them negative (not on it): give one that is on it, "
+                "or a box, or the id of the object that is to be corrected"
             )
         return Prompt(self.object_id, self.class_name, points, labels, box, mask)
 
@@ -115,8 +115,8 @@ def _box(box, height, width):
         raise _invalid(f"{shown} is outside the image: expected 0 <= x <= {width} and 0 <= y <= {height}")
     if min(x1 - x0, y1 - y0) < min(LEAST_BOX, width, height):
         raise _invalid(
-            f"{shown} is {x1 - x0:g} x {y1 - y0:g} px: expected at least {LEAST_BOX:g} on each side; coordinates are px of the image, "
-            "not fractions of its size"
+            f"{shown} is {x1 - x0:g} x {y1 - y0:g} px: expected at least {LEAST_BOX:g} on each side; coordinates are "
+            "px of the image, not fractions of its size"
         )
     return box
 
@@ -136,7 +136,8 @@ def _mask(mask, height, width):
 def as_mask(mask: np.ndarray) -> np.ndarray:
     """(H, W) bool of an array of bool, or of numbers of which 0 and one other occur.
 
-    Raises RequestError for numbers of which it is not clear where the object is: logits, probabilities, grey edges, several labels.
+    Raises RequestError for numbers that leave it unclear where the object is: logits, probabilities, grey edges,
+    several labels.
     """
     if mask.dtype == bool:
         return mask

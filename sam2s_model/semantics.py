@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +47,7 @@ class LabelSet:
         """
         try:
             table = yaml.safe_load(expanded(path).read_text())
-            classes = tuple(
-                ClassLabel(int(c["id"]), str(c["name"]), tuple(int(v) for v in c["color"])) for c in table["classes"]
-            )
+            classes = tuple(ClassLabel(int(c["id"]), str(c["name"]), _rgb(c["color"])) for c in table["classes"])
             return cls(str(table["name"]), classes)
         except ConfigError:
             raise
@@ -56,7 +55,7 @@ class LabelSet:
             raise ConfigError(f"{path} is not a label set ({type(error).__name__}: {error})") from error
 
     def by_name(self, name: str) -> ClassLabel:
-        """The class called `name`; "" means the first. Raises RequestError (UNKNOWN_CLASS)."""
+        """Look up the class called `name`; "" means the first. Raises RequestError (UNKNOWN_CLASS)."""
         if not name:
             return self.classes[0]
         for label in self.classes:
@@ -69,3 +68,8 @@ class LabelSet:
 
 
 GENERIC = LabelSet("generic", (ClassLabel(1, "instrument", (0, 200, 120)), ClassLabel(2, "object", (230, 160, 0))))
+
+
+def _rgb(color: Iterable[int]) -> tuple[int, int, int]:
+    red, green, blue = color
+    return int(red), int(green), int(blue)

@@ -50,7 +50,8 @@ class Tracks:
     returns: (N,) uint8, a Return; REJECTED: something else appeared, and its mask is withheld; FOUND: it was LOST, and
         discovery found it; RECONDITIONED: discovery gave it a better mask; None: nothing was asked
     similarities: (N,) float32, -1..1, what that was decided from; NaN, or None for all, where nothing was asked
-    class_scores: (N,) float32, 0..1, how sure the class is; 1 from a prompt; NaN, or None for all, where it is only the default
+    class_scores: (N,) float32, 0..1, how sure the class is; 1 from a prompt; NaN, or None for all, where it is only the
+        default
 
     Raises ValueError when arrays disagree in length, range or order.
     """

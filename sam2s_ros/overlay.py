@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from sam2s_model.colours import UNKNOWN_CLASS, instance_colour
 from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import State, Tracks
 
-_FALLBACK = (255, 255, 255)  # a class that is not in the label set
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -17,7 +17,7 @@ def draw_overlay(image: np.ndarray, tracks: Tracks, labels: LabelSet, *, alpha: 
 
     image: (H, W, 3) uint8 RGB, the one that `tracks` was made from
     alpha: 0..1, opacity of the masks
-    labels: colours of the classes
+    labels: colours of the classes, of which each object has a shade of its own
 
     Raises ValueError when image and tracks differ in size. Suspect masks are only outlined, objects without
     a mask are listed in the upper left corner.
@@ -29,7 +29,8 @@ def draw_overlay(image: np.ndarray, tracks: Tracks, labels: LabelSet, *, alpha: 
     scale = max(0.4, image.shape[0] / 1080)  # text of about 2 % of the height
     hidden = []
     for i in range(len(tracks)):
-        color = colors.get(int(tracks.class_ids[i]), _FALLBACK)
+        of_class = colors.get(int(tracks.class_ids[i]), UNKNOWN_CLASS)
+        color = instance_colour(of_class, int(tracks.object_ids[i]))
         caption = f"{tracks.object_ids[i]} {tracks.class_names[i]}"
         state = int(tracks.states[i])
         if state != State.TRACKED:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 
 from sam2s_model.errors import ConfigError
 
@@ -20,8 +21,8 @@ HYBRID_SINCE = (61, 7)  # libavformat of FFmpeg 7.1, which makes a plain file of
 class OverlayVideo:
     """An mp4 of constant rate that every player opens: h264 (or mpeg4 where there is no h264 encoder), yuv420p.
 
-    The format needs even sides: the last column or row of an odd one is left out. It is written in fragments, so that it
-    opens, up to the last few pictures, when it was not closed.
+    The format needs even sides: the last column or row of an odd one is left out. It is written in fragments, so that a
+    file that was not closed opens, too, up to the last few pictures.
     """
 
     def __init__(self, path: Path, fps: float, height: int, width: int):
@@ -33,14 +34,16 @@ class OverlayVideo:
         if name is None:
             raise ConfigError(f"PyAV has no video encoder: expected one of {', '.join(e[0] for e in ENCODERS)}")
         self._container = av.open(f"file:{path}", "w", options=_fragments())  # a colon in a name is no protocol
-        self._stream = self._container.add_stream(name, rate=Fraction(fps).limit_denominator(1001), options=options)
+        stream = self._container.add_stream(name, rate=Fraction(fps).limit_denominator(1001), options=options)
+        assert isinstance(stream, VideoStream), "both ENCODERS are of videos"
+        self._stream = stream
         self._stream.height, self._stream.width = self._even
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.gop_size = max(1, round(fps * KEY_FRAME_EVERY))
         self.frames = 0
 
     def write(self, image: np.ndarray) -> None:
-        """image: (H, W, 3) uint8 RGB of the size given. Raises ValueError for another."""
+        """Append a picture, (H, W, 3) uint8 RGB of the size given. Raises ValueError for another."""
         if image.shape[:2] != self.size:
             raise ValueError(f"image of {image.shape[:2]} (H, W): expected {self.size}")
         height, width = self._even
@@ -54,7 +57,7 @@ class OverlayVideo:
 
 
 def _fragments() -> dict[str, str]:
-    """Options of the mp4 muxer."""
+    """Return the options of the mp4 muxer."""
     flags = ["empty_moov", "default_base_moof"]
     if av.library_versions["libavformat"][:2] >= HYBRID_SINCE:
         flags.append("hybrid_fragmented")

@@ -38,4 +38,4 @@ else
   bench cpu_tiny_512_int8 --size 512 --dtype fp32 --dtype int8
   bench cpu_nano_512 --checkpoint sam2s_nano --size 512 --objects 1 --objects 4 --dtype fp32 --dtype bf16 --steps 50
 fi
-"$BIN"/python -m sam2s_model.bench.page $FIGURES > docs/benchmarks.md
+"$BIN"/sam2s bench page $FIGURES > docs/benchmarks.md

@@ -1,7 +1,10 @@
 """Say in one sentence what this machine lacks to build the package. Exit code 2 when it lacks something.
 
-Runs before there is an environment: standard library only, and also on a Python that is too old.
+Runs before there is an environment: standard library only, and also on a Python that is too old, even on one without
+f-strings.
 """
+
+# ruff: noqa: UP031, UP036 (written for Pythons older than the package's)
 
 import importlib.util
 import os

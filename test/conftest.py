@@ -1,4 +1,4 @@
-"""Of all tests: the keyword `promises`, tables at the end of a run, and a web server with one file, as good or bad as a test wants."""
+"""For all tests: the keyword `promises`, tables at the end of a run, a web server that serves a file well or badly."""
 
 from __future__ import annotations
 
@@ -99,13 +99,15 @@ class _Handler(BaseHTTPRequestHandler):
         server.requests.append((self.path, dict(self.headers)))
         answer = server.plan.pop(0) if server.plan else Answer()
         if answer.location or answer.status != 200:
-            return self._bare(answer.status, **({"Location": answer.location} if answer.location else {}))
+            self._bare(answer.status, **({"Location": answer.location} if answer.location else {}))
+            return
         begin, whole = 0, len(server.content)
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")) if answer.ranges else None
         if wanted and (answer.blind or self.headers.get("If-Range") == server.etag):
             begin = int(wanted[1])
             if begin >= whole:
-                return self._bare(416, **{"Content-Range": f"bytes */{whole}"})
+                self._bare(416, **{"Content-Range": f"bytes */{whole}"})
+                return
         body = server.content[begin + answer.shift :]
         self.send_response(206 if wanted and begin else 200)
         if begin:

@@ -10,11 +10,11 @@ import pytest
 from sam2s_model.errors import ErrorCode
 from sam2s_model.tracks import State
 from sam2s_ros.interfaces.image_codec import ENCODINGS
-from sam2s_ros.interfaces.parameters_doc import document
+from sam2s_ros.interfaces.parameters_doc import parameters_page
 from sam2s_ros.msg import TrackerStatus
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 
 
 def first_cells(text: str) -> list[str]:
@@ -22,20 +22,28 @@ def first_cells(text: str) -> list[str]:
 
 
 def test_the_parameters_are_those_of_the_dataclasses():
-    assert (ROOT / "docs" / "parameters.md").read_text() == document(), (
-        "run python -m sam2s_ros.interfaces.parameters_doc > docs/parameters.md"
+    assert (ROOT / "docs" / "parameters.md").read_text() == parameters_page(), (
+        "run sam2s parameters > docs/parameters.md"
     )
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *DOCS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*sorted(ROOT.glob("*.md")), *DOCS], ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path):
     for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
         assert link.startswith("https://") or (path.parent / link).exists(), link
 
 
-def test_the_readme_leads_to_every_file():
-    readme = (ROOT / "README.md").read_text()
-    assert DOCS and all(f"(docs/{path.name})" in readme for path in DOCS)
+def test_the_index_leads_to_every_page_and_so_does_the_site():
+    index = (ROOT / "docs" / "index.md").read_text() + (ROOT / "docs" / "papers.md").read_text()
+    site = (ROOT / "mkdocs.yml").read_text()
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in DOCS]
+    assert len(pages) > 20
+    assert [page for page in pages if page != "index.md" and f"({page})" not in index] == []
+    assert [page for page in pages if page not in site] == []
+
+
+def test_the_readme_is_one_screen():
+    assert len((ROOT / "README.md").read_text().split()) <= 700
 
 
 def test_every_state_is_explained():
@@ -53,3 +61,35 @@ def test_every_refusal_is_explained():
 def test_every_encoding_is_named():
     text = (ROOT / "docs" / "cameras.md").read_text()
     assert all(name in text or (name.startswith("bayer_") and "bayer_*8" in text) for name in ENCODINGS)
+
+
+MOST_FILES = {"A memory policy": 6, "An image encoder": 3, "A topic": 6, "A layout of a data set": 3}
+
+
+def recipes() -> dict[str, list[str]]:
+    """The files that each recipe of CONTRIBUTING.md touches, in order."""
+    text = (ROOT / "CONTRIBUTING.md").read_text().split("\n## Recipes\n")[1]
+    parts = (part.split("\n", 1) for part in text.split("\n### ")[1:])
+    return {title: re.findall(r"^\d+\. `([^`]+)`:", steps, re.M) for title, steps in parts}
+
+
+def test_recipes_touch_few_files():
+    found = {title: len(files) for title, files in recipes().items()}
+    assert found.keys() == MOST_FILES.keys() and all(0 < count <= MOST_FILES[title] for title, count in found.items())
+
+
+@pytest.mark.parametrize("file", sorted({file for files in recipes().values() for file in files}))
+def test_files_of_recipes_are_there(file: str):
+    path = ROOT / file
+    if "NAME" in path.name:  # the new one
+        assert path.parent.is_dir() and any(path.parent.glob(path.name.replace("NAME", "*")))
+    else:
+        assert path.is_file()
+
+
+def test_paths_in_contributing_are_there():
+    """Whatever stands in backquotes and begins with a folder of this repository, or is a file in it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    folders = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir())
+    named = re.findall(rf"`((?:{folders})/[\w./-]*|[\w-]+\.(?:txt|xml|toml|md))`", text)
+    assert len(named) > 10 and [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []

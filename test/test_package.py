@@ -114,6 +114,12 @@ def test_checkpoint_is_installed(name: str):
     assert installed.read_bytes() == (ROOT / "sam2s_model" / "weights" / name).read_bytes()
 
 
+@pytest.mark.parametrize("package", ["sam2s_model", "sam2s_ros"])
+def test_the_package_says_that_it_is_typed(package: str):
+    assert (ROOT / package / "py.typed").is_file()
+    assert list(share_directory().parents[1].glob(f"lib/python*/*-packages/{package}/py.typed")), "build again"
+
+
 def test_every_checkpoint_of_the_package_has_a_card():
     weights = ROOT / "sam2s_model" / "weights"
     card = (weights / "README.md").read_text()

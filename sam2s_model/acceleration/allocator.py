@@ -1,6 +1,6 @@
-"""glibc's malloc, told to keep large buffers: images and layers are allocated and freed on every frame, in the same sizes.
+"""Tell glibc's malloc to keep large buffers: images and layers are allocated and freed anew on every frame.
 
-As it comes, it maps each anew, whose pages then fault one by one: 8 % of a small model's step on one core.
+By default it maps each of them anew, and their pages fault one by one: 8 % of a small model's step on one core.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ _OPTIONS = {  # the variable that sets it before a process starts: its number in
     "MALLOC_MMAP_THRESHOLD_": (-3, 1 << 30),
     "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1),
     "MALLOC_TOP_PAD_": (-2, 64 << 20),
-    # One heap for all threads: with one for each they break into pieces, and a process grows by some percent in its first minutes.
+    # One heap for all threads: with one for each, the heaps fragment, and a process grows by some percent in its
+    # first minutes.
     "MALLOC_ARENA_MAX": (-8, 1),
 }
 VARIABLES = {name: str(value) for name, (_, value) in _OPTIONS.items()}
 
 
 def keep_large_buffers() -> bool:
-    """For this process from here on, except what its environment sets. Returns False where the C library has no such options."""
+    """Set the options for this process, except those that its environment sets.
+
+    Returns False where the C library has no such options.
+    """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         return False

@@ -60,10 +60,10 @@ def with_wide_values(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def fastest(
     kind: Hashable, ways: tuple[Way, ...], *arguments: Tensor, seconds: Callable[[Way], float] | None = None
 ) -> Way:
-    """The one of some ways to the same result that was fastest when this kind was first asked for.
+    """Choose, of several ways to the same result, the one that was fastest when this kind was first asked for.
 
-    seconds: measures one; None: on the GPU, where the first is taken if the same bits are wanted every time, or if the call is
-        being captured, which measures nothing
+    seconds: measures one way; None: measure on the GPU. There the first way is taken without measuring if results must
+        be deterministic, or if the call is being captured, where nothing can be timed.
     """
     if kind not in _fastest:
         if seconds is None:
@@ -88,15 +88,15 @@ def _seconds_on_gpu(way: Way, *arguments: Tensor, calls: int = 5) -> float:
 
 
 def as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A bool mask as what is added to scores."""
+    """Turn a bool mask into the bias that is added to the scores: 0 where it is True, -inf elsewhere."""
     return torch.where(mask, 0.0, -torch.inf).to(dtype)
 
 
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """As `attend`, without gradients, by matrix products of some queries of some of the B at a time.
 
-    A CPU has fast ones in bf16 as well. The scores of all objects at once would leave the caches, and from 32 MB on they would be
-    memory that the system maps anew for each block.
+    A CPU has fast products in bf16 as well. The scores of all objects at once would not fit into the caches, and from
+    32 MB on the system would map their memory anew for each block.
     """
     out = v.new_empty(len(k), q.shape[1], v.shape[2])
     scaled = (q * q.shape[2] ** -0.5).expand(len(k), -1, -1)

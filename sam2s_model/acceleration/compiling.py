@@ -16,13 +16,14 @@ PROGRAMS = 64  # of one function in a process, for models, sizes and types; torc
 def compile_for_inference(
     function: Callable[..., Result], *example: Any, backend: str = "inductor"
 ) -> Callable[..., Result]:
-    """A function as one program for arguments like those of the example, with which it is run to compile it at once.
+    """Compile a function into one program for arguments like those of the example, with which it is run at once.
 
-    Weights, and what each `Folding` has made of them, are inputs of the program, so that models of one kind share it. What was
-    folded is not made anew: the weights must stay what they are. It makes no CUDA graphs: it can be captured in one. Compile it
-    without gradients, in the mode in which it will be called.
+    Weights, and what each `Folding` has made of them, are inputs of the program, so that models of one kind share it.
+    What was folded is not made anew: the weights must not change afterwards. The program makes no CUDA graphs of its
+    own, so that it can be captured in one. Compile it without gradients, in the mode in which it will be called.
 
-    Raises ConfigError with what torch says: no C++ compiler for a CPU, no Triton for a GPU, a function that cannot be one program.
+    Raises ConfigError with what torch says: no C++ compiler for a CPU, no Triton for a GPU, a function that cannot be
+    one program.
     """
     function(*example)  # so that what each `Folding` makes is there when the program asks for it
     try:
@@ -37,7 +38,7 @@ def compile_for_inference(
 
 
 def _reason(error: Exception) -> str:
-    """The line that says what is wrong: a compiler's own, where one was started."""
+    """Find the line that says what is wrong: that of the compiler, where one was started."""
     error = getattr(error, "inner_exception", error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in lines if "error: " in line), lines[0] if lines else type(error).__name__)

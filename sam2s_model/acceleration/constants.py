@@ -24,10 +24,11 @@ def forget_all() -> None:
 
 @contextmanager
 def kept_alive() -> Iterator[list]:
-    """Gives a list that holds all constants that this thread asks for inside: what is captured goes on reading them."""
-    token = _asked_for.set([])
+    """Yield a list that holds all constants that this thread asks for inside: a captured graph goes on reading them."""
+    held: list = []
+    token = _asked_for.set(held)
     try:
-        yield _asked_for.get()
+        yield held
     finally:
         _asked_for.reset(token)
 
@@ -37,12 +38,12 @@ class _NotKept(Exception):
 
 
 def is_capturing(device: torch.device) -> bool:
-    """Whether what this thread launches is captured: what is made then has its values when the graph runs, and is that graph's own."""
+    """Whether this thread's launches are captured: a tensor made then is the graph's, and is filled when it runs."""
     return device.type == "cuda" and not torch.compiler.is_compiling() and torch.cuda.is_current_stream_capturing()
 
 
 def finish(device: torch.device) -> None:
-    """Wait until what this thread has launched is done, so that it is there for the work of all other streams and threads, too."""
+    """Wait until what this thread has launched is done, so that all other streams and threads may use its results."""
     if device.type == "cuda" and not torch.compiler.is_compiling():
         torch.cuda.current_stream(device).synchronize()
 
@@ -50,7 +51,8 @@ def finish(device: torch.device) -> None:
 def constant(make: Callable[..., Made]) -> Callable[..., Made]:
     """Keep what a function makes of its arguments, one of which is `device`; nobody may write to it.
 
-    What was made in a frame serves training, too: it is no tensor of the inference mode. A compiled program makes its own.
+    What was made in a frame is no inference-mode tensor, so that training can use it, too. A compiled program makes
+    its own.
     """
 
     def made_of(*arguments, device: torch.device, **options) -> Made:

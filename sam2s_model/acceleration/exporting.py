@@ -1,4 +1,4 @@
-"""The image encoder as a file: a library of machine code, or ONNX for other runtimes. And the tracking half as torch.export takes it.
+"""Export the image encoder to a file (a library of machine code, or ONNX), and the tracking half to torch.export.
 
 An encoder has one input size, one type and one kind of device, and holds the weights that it was made with.
 """
@@ -54,7 +54,7 @@ class EncoderFile:
 
 
 def beside(path: Path) -> Path:
-    """The file that says what an exported encoder was made for."""
+    """Return the path of the file that says what an exported encoder was made for."""
     return path.with_name(f"{path.name}.json")
 
 
@@ -62,8 +62,8 @@ def beside(path: Path) -> Path:
 def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> EncoderFile:
     """Write the image encoder to a file, for the model's image size, type and device, and run it beside torch.
 
-    to: "aoti", a library of machine code that `use_exported_encoder` loads; or "onnx", with an input "image" (1, 3, S, S), as of
-        `Sam2Model.prepare_image`, and outputs "coarse", "middle" and "fine", see `ImageFeatures`
+    to: "aoti", a library of machine code that `use_exported_encoder` loads; or "onnx", with an input "image"
+        (1, 3, S, S), as from `Sam2Model.prepare_image`, and outputs "coarse", "middle", "fine", see `ImageFeatures`
     Raises ConfigError for another kind or ending, in int8, where torch lacks something, or when the features differ.
     """
     path = Path(path)
@@ -89,12 +89,15 @@ def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> Enco
             made = _run_onnx(path, image)
     except Exception as error:  # of torch's compiler, of Triton, of the compilers that they start
         raise ConfigError(f"torch {torch.__version__} cannot export the encoder to {to}: {error}") from error
-    difference = None if made is None else max(_difference(own, plain) for own, plain in zip(made, expected))
+    difference = (
+        None if made is None else max(_difference(own, plain) for own, plain in zip(made, expected, strict=True))
+    )
     if difference is not None and not difference <= ALLOWED[model.dtype]:
         path.unlink()
         limit = ALLOWED[model.dtype]
         raise ConfigError(
-            f"the exported encoder's features differ from torch's by {difference:.1e} of the greatest: limit {limit:.0e}"
+            f"the exported encoder's features differ from torch's by {difference:.1e} of the greatest: "
+            f"limit {limit:.0e}"
         )
     described = EncoderFile(**{**asdict(EncoderFile.of(model)), "difference": difference})
     beside(path).write_text(json.dumps(asdict(described), indent=1) + "\n")
@@ -117,7 +120,8 @@ def use_exported_encoder(model: Sam2Model, path: str | Path) -> None:
     for name in ("model", "image_size", "precision", "device", "weights"):
         if stored.get(name) != own[name]:
             raise ConfigError(
-                f"encoder {str(path)!r} was made for {name} {stored.get(name)!r}, but this is {own[name]!r}: export it anew"
+                f"encoder {str(path)!r} was made for {name} {stored.get(name)!r}, but this is {own[name]!r}: "
+                "export it anew"
             )
     try:
         run = torch._inductor.aoti_load_package(str(path))
@@ -140,9 +144,10 @@ class EncoderProgram(nn.Module):
 
 
 class TrackingProgram(nn.Module):
-    """All of a tracked frame but its image encoder, with what is remembered as inputs and outputs. It keeps nothing itself.
+    """All of a tracked frame but its image encoder, with memories as inputs and outputs: the program keeps no state.
 
-    For N objects, each with memories of F frames and P pointers: which those are, and where the new ones go, the caller decides.
+    For N objects, each with memories of F frames and P pointers. The caller decides which memories are read, and where
+    the new ones are kept.
     """
 
     def __init__(self, model: Sam2Model, multimask: bool = True):
@@ -160,10 +165,10 @@ class TrackingProgram(nn.Module):
         ages: Tensor,
         allowed: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """The frame's features, and arguments as of `Sam2Model.with_memory`.
+        """Track N objects in a frame, given its features and the arguments of `Sam2Model.with_memory`.
 
-        Returns mask logits (N, 1, 4h, 4w), IoUs (N,), object logits (N,), and what is to be remembered: spatial memories
-        (N, tokens, memory_dim) and pointers (N, dim); then class logits (N, K), where the model has classes.
+        Returns mask logits (N, 1, 4h, 4w), IoUs (N,), object logits (N,), and what is to be remembered: spatial
+        memories (N, tokens, memory_dim) and pointers (N, dim); then class logits (N, K), where the model has classes.
         """
         model, features = self.model, ImageFeatures(coarse, middle, fine)
         conditioned = model.with_memory(features, memory, codes, pointers, ages, allowed)
@@ -176,13 +181,13 @@ class TrackingProgram(nn.Module):
 
 
 def _example(model: Sam2Model) -> Tensor:
-    """A prepared image of noise, the same every time."""
+    """Prepare an image of noise, the same every time."""
     noise = torch.randint(0, 256, (model.image_size, model.image_size, 3), generator=torch.Generator().manual_seed(0))
     return model.prepare_image(noise.to(torch.uint8))
 
 
 def _run_onnx(path: Path, image: Tensor) -> Sequence[Tensor] | None:
-    """The features by onnxruntime on the CPU; None where it is not there, or has no such numbers."""
+    """Compute the features by onnxruntime on the CPU; None where it is not installed, or lacks the number type."""
     if importlib.util.find_spec("onnxruntime") is None or image.dtype == torch.bfloat16:
         return None
     import onnxruntime

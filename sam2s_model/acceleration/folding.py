@@ -14,9 +14,9 @@ from sam2s_model.acceleration.constants import finish, is_capturing
 class Folding:
     """Keeps what a function made of some weights, and makes it anew when they were replaced or written to.
 
-    So it follows `load_state_dict`, `to` and an optimiser; only what is written through `Tensor.data` goes unseen. Threads may
-    share one: at worst two of them make equal values, which are there for any stream of a GPU once they are kept. A compiled
-    program reads what was kept when it was compiled: it follows nothing.
+    So it follows `load_state_dict`, `to` and an optimiser; only what is written through `Tensor.data` goes unseen.
+    Threads may share one: at worst two of them make equal values, which any stream of a GPU may use once they are
+    kept. A compiled program reads what was kept when it was compiled, and follows no later change.
     """
 
     def __init__(self, make: Callable[..., Any]):
@@ -34,7 +34,7 @@ class Folding:
         state = (*(_state(weight) for weight in weights), *options.items())
         kept = self._kept
         if kept is None or kept[0] != state:
-            # The weights are held because their addresses tell them: a new tensor could be given the place of a freed one.
+            # Weights are told apart by their addresses, and held: a new tensor could take a freed one's place.
             with torch.inference_mode(False), torch.no_grad():  # so that it serves training, too
                 held = tuple(weight.detach() for weight in weights)
                 kept = state, held, self._make(*held, **options)

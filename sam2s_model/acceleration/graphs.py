@@ -22,9 +22,8 @@ from sam2s_model.acceleration.constants import kept_alive
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-GRAPHS = (
-    64  # at most, those last used; one takes some MB of launches, and those of a half share the memory of their tensors
-)
+# The least recently used goes first. A graph takes some MB of launches; those of a half share their tensors' memory.
+MAX_GRAPHS = 64
 _capturing = RLock()  # of CUDA, in all of the process
 
 
@@ -45,13 +44,13 @@ class CudaGraph(Generic[Result]):
         before = torch.cuda.current_stream(stream.device)
         try:
             # another thread may use CUDA for itself meanwhile, only not capture
-            with capturing(), kept_alive() as self._constants:
-                with torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"):
-                    try:
-                        self.result = function()
-                    except BaseException as raised:
-                        problem = raised
-                        raise
+            captured = torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local")
+            with capturing(), kept_alive() as self._constants, captured:
+                try:
+                    self.result = function()
+                except BaseException as raised:
+                    problem = raised
+                    raise
         except RuntimeError:
             if problem is None:
                 raise
@@ -87,7 +86,7 @@ def capturing() -> Iterator[None]:
 
 
 def empty_cache() -> None:
-    """Give back the GPU memory that torch keeps and does not use. Where it cannot, that is logged, and nothing raised."""
+    """Give back the GPU memory that torch keeps and does not use; a failure is logged, not raised."""
     with capturing():
         try:
             torch.cuda.empty_cache()
@@ -101,8 +100,8 @@ Capture = Callable[[Callable[[], Any]], Captured]
 class CudaCapture:
     """Captures graphs that share one pool of memory: no two of them may run at a time.
 
-    After a capture that failed nothing more is captured in the process: on many versions of torch its allocator, which all
-    share, believes from then on that a capture goes on.
+    After a failed capture nothing more is captured in the process: in many versions of torch the allocator, which all
+    share, believes from then on that a capture is going on.
     """
 
     refused = ""  # why, of the process
@@ -113,7 +112,10 @@ class CudaCapture:
         self._anchor: CudaGraph[None] | None = None
 
     def __call__(self, function: Callable[[], Result]) -> CudaGraph[Result]:
-        """Raises RuntimeError where nothing can be captured, torch.OutOfMemoryError, and what the function raises."""
+        """Capture the function.
+
+        Raises RuntimeError where nothing can be captured, torch.OutOfMemoryError, and what the function raises.
+        """
         if CudaCapture.refused:
             raise RuntimeError(f"an earlier capture failed: {CudaCapture.refused}")
         try:
@@ -126,7 +128,7 @@ class CudaCapture:
             raise
 
     def _keep_pool(self) -> None:
-        """Capture a graph of nothing, which stays: torch before 2.12 cannot capture into a pool again that lost all its graphs."""
+        """Capture an empty graph and keep it: torch before 2.12 cannot capture into a pool that lost all its graphs."""
         if self._anchor is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that it is empty
@@ -134,7 +136,7 @@ class CudaCapture:
 
 
 def as_cuda_graphs(device: torch.device) -> Capture:
-    """What captures on a device, into a pool of its own."""
+    """Return a capture for a device, with a memory pool of its own."""
     return CudaCapture(device)
 
 
@@ -142,10 +144,11 @@ _free_streams: dict[torch.device, list[torch.cuda.Stream]] = {}
 
 
 def _lent_stream(owner: object, device: torch.device) -> torch.cuda.Stream:
-    """A stream to capture in, which nobody else has while its owner lives.
+    """Lend a stream to capture in, which nobody else has while its owner lives.
 
-    CUDA has few of a kind, 32, and torch gives them out again and again. Of this kind none is worked in, so that no other
-    thread's work is captured; and two that are captured in the same stream share the workspace of their matrix products.
+    CUDA has 32 streams of a priority, and torch hands them out round-robin. No work is launched in streams of this
+    priority, so that no other thread's work is captured; and each owner has its own, since captures in the same stream
+    would share the workspace of their matrix products.
     """
     free = _free_streams.setdefault(device, [])
     stream = free.pop() if free else torch.cuda.Stream(device, priority=-1)
@@ -161,17 +164,18 @@ class Graphs:
     seconds: that the last captures took, each of which holds up everything on the device
     """
 
-    def __init__(self, capture: Capture, most: int = GRAPHS):
+    def __init__(self, capture: Capture, max_graphs: int = MAX_GRAPHS):
         self.refused = ""
         self.patience = 1
-        self.seconds: deque[float] = deque(maxlen=most)
-        self._capture, self._most = capture, most
+        self.seconds: deque[float] = deque(maxlen=max_graphs)
+        self._capture, self._max_graphs = capture, max_graphs
         self._graphs: OrderedDict[Hashable, Captured | int] = OrderedDict()  # or how often it was run as it is
 
     def run(self, key: Hashable, function: Callable[[], Result]) -> Result:
-        """What the function returns. It must depend, and leave on the host, nothing that its key does not tell.
+        """Run the function, or replay its graph, and return its result.
 
-        Where it cannot be captured, it goes on to be run as it is. Raises torch.OutOfMemoryError, and what the function raises.
+        All that the function depends on, and all that it leaves on the host, must follow from its key. A function that
+        cannot be captured is run as it is. Raises torch.OutOfMemoryError, and what the function raises.
         """
         if self.refused:
             return function()
@@ -180,13 +184,13 @@ class Graphs:
             result = function()  # so that what is only made once is there when it is captured
             self._graphs[key] = known + 1
             self._graphs.move_to_end(key)
-            if len(self._graphs) > self._most:
+            if len(self._graphs) > self._max_graphs:
                 self._graphs.popitem(last=False)
             return result
         self._graphs.move_to_end(key)
-        if isinstance(known, int) and not self._keep(key, function):
+        graph = self._keep(key, function) if isinstance(known, int) else known
+        if graph is None:
             return function()
-        graph = self._graphs[key]
         graph.replay()
         return graph.result
 
@@ -195,7 +199,10 @@ class Graphs:
         return not self.refused and isinstance(self._graphs.get(key), int)
 
     def prepare(self, key: Hashable, function: Callable[[], Any]) -> None:
-        """Capture a function that `wants` to be, without running it. Raises torch.OutOfMemoryError, and what the function raises."""
+        """Capture a function for which `wants` is True, without running it.
+
+        Raises torch.OutOfMemoryError, and what the function raises.
+        """
         self._keep(key, function)
 
     def clear(self) -> None:
@@ -204,17 +211,17 @@ class Graphs:
     def __len__(self) -> int:
         return sum(not isinstance(graph, int) for graph in self._graphs.values())
 
-    def _keep(self, key: Hashable, function: Callable[[], Any]) -> bool:
-        """Capture it. Returns False, and says why, where that cannot be."""
+    def _keep(self, key: Hashable, function: Callable[[], Any]) -> Captured | None:
+        """Capture it. Returns None, and says why, where that cannot be."""
         began = time.perf_counter()
         try:
-            self._graphs[key] = self._capture(function)
+            graph = self._graphs[key] = self._capture(function)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as problem:
             self.refused = str(problem)
             log.warning("a step cannot be captured as a CUDA graph, and is launched kernel by kernel: %s", problem)
-            return False
+            return None
         self.seconds.append(time.perf_counter() - began)
         log.info("captured a CUDA graph in %.0f ms", 1e3 * self.seconds[-1])
-        return True
+        return graph

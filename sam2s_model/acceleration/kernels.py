@@ -1,7 +1,7 @@
-"""Kernels of our own for CUDA, in Triton, each in place of a chain of small ones of torch: a launch takes longer than they do.
+"""Triton kernels for CUDA, each in place of a chain of small torch kernels that take less time than their launches.
 
-Each is an operator of torch, so that compilers and exporters take it as one. Where there is no Triton, or it has no code for the
-GPU, `serves` says so, and the caller goes on with torch's own operators.
+Each is an operator of torch, so that compilers and exporters take it as one. Where Triton is missing, or cannot
+compile for the GPU, `serves` returns False, and the caller uses torch's own operators.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TILE = 4096  # numbers that a program holds at a time
 
 
 def serves(x: Tensor) -> bool:
-    """Whether the kernels are there for this tensor: on CUDA, for inference, not while another compiler makes its own of it."""
+    """Whether the kernels can be used for this tensor: on CUDA, for inference, and not while torch.compile traces."""
     if x.device.type != "cuda" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
     return _tried(x.device, x.dtype)
@@ -104,7 +104,7 @@ def _(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[T
     "sam2s::norm_gelu", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor bias, float eps, bool gelu) -> Tensor"
 )
 def norm_gelu(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gelu: bool) -> Tensor:
-    """The normalisation of (B, C, H, W) over the channels, and a GELU after it where that is asked for; channels are last in memory."""
+    """Normalise (B, C, H, W) over the channels, with a GELU after it if asked for; the result is channels-last."""
     from sam2s_model.acceleration import triton_kernels as kernels
 
     x = _places_in_a_row(x)
@@ -206,8 +206,8 @@ def _(logits: Tensor, height: int, width: int, binarise: bool, dtype: torch.dtyp
 @torch.library.custom_op(
     "sam2s::judge",
     mutates_args=(),
-    schema="(Tensor features, Tensor logits, Tensor present, Tensor index, Tensor stamp, Tensor prototype, Tensor taught, "
-    "Tensor last_visible, int lost_after, float least) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    schema="(Tensor features, Tensor logits, Tensor present, Tensor index, Tensor stamp, Tensor prototype, "
+    "Tensor taught, Tensor last_visible, int lost_after, float least) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def judge(
     features: Tensor,
@@ -221,10 +221,12 @@ def judge(
     lost_after: int,
     least: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """As `Reidentification.judge`: features (1, dim, h, w), logits (N, 1, c h, c w), present (N,), index (N,) of rows of the notes.
+    """Compute `Reidentification.judge` in one kernel.
 
+    features: (1, dim, h, w); logits: (N, 1, c h, c w); present: (N,); index: (N,), the objects' rows of the notes
     stamp: 0-d int64; lost_after: ns; least: similarity
-    Returns appearances (N, dim), similarity (N,), and of each object whether it was asked, rejected, and is still present.
+    Returns appearances (N, dim), similarity (N,), and for each object whether it was asked, rejected, and is still
+    present.
     """
     from sam2s_model.acceleration import triton_kernels as kernels
 
@@ -234,10 +236,10 @@ def judge(
     asked, rejected, remains = (torch.empty_like(present) for _ in range(3))
     to_place = features.stride(3) if width > 1 else features.stride(2)
     kernels.judge[(n,)](
-        features, logits, present.view(torch.uint8), index, stamp, prototype, taught, last_visible, appearances, similarity,
-        asked.view(torch.uint8), rejected.view(torch.uint8), remains.view(torch.uint8), height * width, width, logits.shape[3],
-        features.stride(1), to_place, lost_after, least, float("nan"), logits.shape[3] // width, channels, _power(channels),
-        max(1, TILE // _power(channels)),
+        features, logits, present.view(torch.uint8), index, stamp, prototype, taught, last_visible, appearances,
+        similarity, asked.view(torch.uint8), rejected.view(torch.uint8), remains.view(torch.uint8),
+        height * width, width, logits.shape[3], features.stride(1), to_place, lost_after, least, float("nan"),
+        logits.shape[3] // width, channels, _power(channels), max(1, TILE // _power(channels)),
     )  # fmt: skip
     return appearances, similarity, asked, rejected, remains
 
@@ -252,8 +254,8 @@ def _(features, logits, present, index, stamp, prototype, taught, last_visible, 
 @torch.library.custom_op(
     "sam2s::learn",
     mutates_args=("prototype", "taught", "last_visible"),
-    schema="(Tensor appearances, Tensor logits, Tensor iou, Tensor present, Tensor index, Tensor stamp, Tensor(a!) prototype, "
-    "Tensor(b!) taught, Tensor(c!) last_visible, float least, int memory) -> ()",
+    schema="(Tensor appearances, Tensor logits, Tensor iou, Tensor present, Tensor index, Tensor stamp, "
+    "Tensor(a!) prototype, Tensor(b!) taught, Tensor(c!) last_visible, float least, int memory) -> ()",
 )
 def learn(
     appearances: Tensor,
@@ -273,8 +275,8 @@ def learn(
 
     channels, logits = appearances.shape[1], logits.contiguous()
     kernels.learn[(len(appearances),)](
-        appearances, logits, iou, present.view(torch.uint8), index, stamp, prototype, taught, last_visible, logits[0].numel(), least,
-        memory, channels, _power(channels), TILE,
+        appearances, logits, iou, present.view(torch.uint8), index, stamp, prototype, taught, last_visible,
+        logits[0].numel(), least, memory, channels, _power(channels), TILE,
     )  # fmt: skip
 
 
@@ -284,5 +286,5 @@ def _(appearances, logits, iou, present, index, stamp, prototype, taught, last_v
 
 
 def _power(n: int) -> int:
-    """The least power of two that is not below n."""
+    """Round n up to a power of two."""
     return 1 << (n - 1).bit_length()

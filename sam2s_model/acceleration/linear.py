@@ -18,11 +18,12 @@ Activation = Callable[[Tensor], Tensor]
 class Linear(nn.Linear):
     """As torch's, of the same names and shapes, and with an activation after it.
 
-    For inference on a CPU the weights are kept a second time, packed: torch's own layer packs them on every call. The operators
-    are those to which torch.compile turns a linear layer; where they are not there, or a compiler asks, it is torch's own.
+    For inference on a CPU the weights are kept a second time, packed: torch's own layer packs them on every call. The
+    operators are those into which torch.compile turns a linear layer. Where torch lacks them, and while a compiler
+    traces, the layer is torch's own.
 
-    int8: for inference on a CPU in fp32, multiply in 8 bits: a scale for each row of the weights, made once, and one for each
-    input as a whole, made of its extremes on every call
+    int8: for inference on a CPU in fp32, multiply in 8 bits, with a scale for each row of the weights, made once, and
+        one for each whole input, made from its extremes on every call
     """
 
     def __init__(self, d_in: int, d_out: int, bias: bool = True):
@@ -34,7 +35,8 @@ class Linear(nn.Linear):
         """(..., d_in) -> (..., d_out)"""
         here = _as_it_lies(x, self.weight)
         if here and self.int8 and x.dtype == torch.float32:
-            weights = self._quantised(self.weight, *(() if self.bias is None else (self.bias,)))
+            parts = (self.weight,) if self.bias is None else (self.weight, self.bias)
+            weights = self._quantised(*parts)
             y = torch.ops.quantized.linear_dynamic(x, weights, reduce_range=not torch.cpu._is_vnni_supported())
         elif here and can_pack(x.dtype):
             return multiply_packed(x, self._packed(self.weight), self.bias, activation)
@@ -92,9 +94,10 @@ def multiplies_packed(x: Tensor, weight: Tensor) -> bool:
 def multiply_packed(x: Tensor, packed: Tensor, bias: Tensor | None, activation: Activation | None = None) -> Tensor:
     """(..., d_in), and weights (d_out, d_in) as of `pack` -> (..., d_out)"""
     # Only one activation is made there: oneDNN's ReLU makes zeros of what is not a number, and nobody would notice.
-    fused = activation is F.gelu
-    y = torch.ops.mkldnn._linear_pointwise(x, packed, bias, *(("gelu", [], "none") if fused else ("none", [], "")))
-    return y if fused or activation is None else activation(y)
+    if activation is F.gelu:
+        return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "gelu", [], "none")
+    y = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return y if activation is None else activation(y)
 
 
 def can_pack(dtype: torch.dtype) -> bool:
@@ -107,7 +110,10 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 def multiply_in_int8(part: nn.Module) -> None:
-    """Let all linear layers of a part of a model multiply in 8 bits. Raises ConfigError when it has none, or torch cannot."""
+    """Let all linear layers of a part of a model multiply in 8 bits.
+
+    Raises ConfigError when the part has no linear layer, or torch cannot.
+    """
     if "onednn" not in torch.backends.quantized.supported_engines:
         raise ConfigError(
             f"precision is 'int8', but torch {torch.__version__} has no oneDNN kernels for it: expected fp32 or bf16"
@@ -126,7 +132,7 @@ def pack(weight: Tensor) -> Tensor:
 
 
 def _quantise(weight: Tensor, bias: Tensor | None = None) -> torch.ScriptObject:
-    """Weights (d_out, d_in) in 8 bits with a scale a row, packed for oneDNN, whose symmetric products are the fastest here."""
+    """Quantise weights (d_out, d_in) to 8 bits with a scale per row: oneDNN is fastest with symmetric ones."""
     weight, engine = weight.float(), torch.backends.quantized.engine
     scale = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
     zero = torch.zeros(len(weight), dtype=torch.int64)

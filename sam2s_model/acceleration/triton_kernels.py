@@ -1,4 +1,4 @@
-"""The device code of `kernels`, in Triton, which is imported with this module alone: it takes a second, and not every torch has it."""
+"""The device code of `kernels`. Only this module imports Triton, which takes a second and is not always installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rotate(
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """See `kernels.rotate_`. A program turns ROWS tokens of one part of one object; WIDTH: PAIRS, up to a power of two."""
+    """See `kernels.rotate_`. A program rotates ROWS tokens of a part of an object; WIDTH: PAIRS as a power of 2."""
     token = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     place = token % period - before
     pair = tl.arange(0, WIDTH)
@@ -97,14 +97,14 @@ def norm_gelu(
 
 @triton.jit
 def _neighbours(number, pixel, inside, height, width, LOWEST: tl.constexpr):
-    """The greatest number of the 3 x 3 pixels around each pixel, or the least one that is not 0."""
+    """Find the greatest number of the 3 x 3 pixels around each pixel, or the least one that is not 0."""
     y, x = pixel // width, pixel % width
     found = tl.load(number + pixel, mask=inside, other=0)
     for dy in tl.static_range(-1, 2):
         for dx in tl.static_range(-1, 2):
             there = inside & (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
             other = tl.load(number + pixel + dy * width + dx, mask=there, other=0)
-            if LOWEST:
+            if LOWEST:  # noqa: SIM108 (a compile-time branch: only one of both is compiled)
                 found = tl.where((other > 0) & (other < found), other, found)
             else:
                 found = tl.maximum(found, other)
@@ -113,7 +113,7 @@ def _neighbours(number, pixel, inside, height, width, LOWEST: tl.constexpr):
 
 @triton.jit
 def fill_holes(logits, out, numbers, sizes, height, width, area, filled, BLOCK: tl.constexpr):
-    """See `holes.fill_holes`. A program fills one mask; numbers: 2 x height x width of each, sizes: one more than that."""
+    """See `holes.fill_holes`. A program fills one mask; numbers: 2 x height x width a mask; sizes: one more."""
     pixels = height * width
     mask = tl.program_id(0).to(tl.int64)
     logits += mask * pixels
@@ -157,7 +157,7 @@ def fill_holes(logits, out, numbers, sizes, height, width, area, filled, BLOCK: 
 
 @triton.jit
 def _bilinear(mask, pixel, inside, height, width, out_height, out_width):
-    """A mask's logits at some pixels of an image of another size, as torch samples without aligned corners."""
+    """Sample a mask's logits at pixels of an image of another size, as torch does without aligned corners."""
     row, column = pixel // out_width, pixel % out_width
     y = tl.maximum((row.to(tl.float32) + 0.5) * (height * 1.0 / out_height) - 0.5, 0.0)
     x = tl.maximum((column.to(tl.float32) + 0.5) * (width * 1.0 / out_width) - 0.5, 0.0)
@@ -201,7 +201,8 @@ def mask_to_remember(logits, out, height, width, out_height, out_width, BINARISE
 
 @triton.jit
 def judge(
-    features, logits, present, index, stamp, prototype, taught, last_visible, appearances, similarity, asked, rejected, remains,
+    features, logits, present, index, stamp, prototype, taught, last_visible,
+    appearances, similarity, asked, rejected, remains,
     places, columns, width, to_channel, to_place, lost_after, least, nan,
     CELL: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip

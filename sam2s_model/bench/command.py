@@ -24,14 +24,15 @@ def bench(
     ] = None,
     size: Annotated[
         list[int], typer.Option(min=0, max=4096, help="side of the network's input, px; repeatable; 0: its own")
-    ] = [0],
-    objects: Annotated[list[int], typer.Option(min=1, max=16, help="tracked at once; repeatable")] = [1],
+    ] = [0],  # noqa: B006 (typer reads it, and nobody writes to it)
+    objects: Annotated[list[int], typer.Option(min=1, max=16, help="tracked at once; repeatable")] = [1],  # noqa: B006
     dtype: Annotated[
         list[str], typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU); repeatable")
-    ] = ["auto"],
-    policy: Annotated[list[str], typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}; repeatable")] = [
-        "auto"
-    ],
+    ] = ["auto"],  # noqa: B006
+    policy: Annotated[
+        list[str],
+        typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}; repeatable"),
+    ] = ["auto"],  # noqa: B006
     compiled: Annotated[
         bool, typer.Option("--compile", help="compile the image encoder, as the tracker's parameter compile does")
     ] = False,
@@ -50,7 +51,7 @@ def bench(
         Path | None, typer.Option(help="JSON file for the figures; a plot of that name is put beside it")
     ] = None,
 ) -> None:
-    """Time steps of the tracker, all combinations of the options, beside the least that they could take on this machine.
+    """Time steps of the tracker for all combinations of the options, beside the least that this machine could need.
 
     A step begins with an image on the host and ends with its label map on the host.
     """

@@ -1,6 +1,7 @@
-"""What a configuration costs: floating-point operations of each part, by formulas.
+"""The one cost model: floating-point operations of each part of a configuration, by formulas.
 
-As it is done on each frame: what weights alone decide is folded into them before, see `folding`.
+As it is done on each frame (`count`), or at the least (`count_least`, of which `floor` makes times). What weights alone
+decide is folded into them before, see `folding`. The image encoder's are in its entry of `BACKBONES`.
 Two operations a multiplication with its addition. Convolutions, linear layers and the products of attention count;
 normalisation, activations, resizing and sums do not (they are a few per cent).
 """
@@ -8,16 +9,18 @@ normalisation, activations, resizing and sums do not (they are a few per cent).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from sam2s_model.config import ModelConfig
+from sam2s_model.network.image_encoder import backbone_of
+from sam2s_model.network.operations import ZOOM, attention, linear
 
 TRACKING_TOKENS = 6  # of the mask decoder beside the prompt's: object score, IoU, four masks
-ZOOM = (16, 4)  # places at 1/4 and 1/8 of the image for one at 1/16
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Operations of one frame. The image encoder runs once, and what has not met an object's memory; the rest for each object.
+    """Operations of one frame: of the image encoder and all else before objects' memories once, of the rest per object.
 
     image_encoder: trunk, neck and the fine features for the decoder; memory_encoder: without the perceiver
     """
@@ -35,140 +38,76 @@ class Flops:
 
 
 def count(config: ModelConfig, image_size: int = 0, memories: int = 0, pointers: int = 0, objects: int = 1) -> Flops:
-    """Operations of tracking `objects` through one frame.
+    """Count what tracking `objects` through one frame takes, as it is done.
 
     image_size: side of the input, px, 0: the configuration's own
     memories, pointers: that each object attends to, 0: as many as SAM2 keeps (`num_memories`, `max_pointers`)
+    Raises ConfigError for a backbone that is not known.
     """
-    side = (image_size or config.image_size) // config.stride
-    places = side * side
-    memories, pointers = memories or config.num_memories, pointers or config.max_pointers
-    keys = memories * (config.latents_1d + config.latents_2d or places) + pointers * (config.dim // config.memory_dim)
+    return _count(
+        config,
+        (image_size or config.image_size) // config.stride,
+        memories or config.num_memories,
+        pointers or config.max_pointers,
+        objects,
+        least=False,
+    )
+
+
+def count_least(config: ModelConfig, image_size: int, memories: int, pointers: int, objects: int) -> Flops:
+    """Count what no program for the same answers can do without; arguments as of `count`.
+
+    Windows have no padded tokens, keys are projected once, when their memory is made, and the codes of the pointers'
+    ages are the same on all frames.
+    """
+    return _count(config, image_size // config.stride, memories, pointers, objects, least=True)
+
+
+def _count(config: ModelConfig, side: int, memories: int, pointers: int, objects: int, least: bool) -> Flops:
+    places, split = side * side, config.dim // config.memory_dim  # a pointer is so many tokens
+    tokens = config.latents_1d + config.latents_2d or places  # of a memory
+    keys = memories * tokens + pointers * split
+    memory = _memory_attention(config, places, keys, tokens + split if least else keys)
+    coded = linear(pointers, config.dim, config.memory_dim) if config.pointer_time and not least else 0
     return Flops(
-        image_encoder=_image_encoder(config, side),
-        memory_attention=_memory_attention(config, places, keys, pointers, objects),
+        image_encoder=backbone_of(config).operations(config, side, not least),
+        memory_attention=memory.once + objects * (memory.of_object + coded),
         class_token=objects * _class_token(config, places, keys),
         mask_decoder=objects * _mask_decoder(config, places),
-        memory_encoder=objects * _memory_encoder(config, places) + _linear(places, config.dim, config.dim),
+        memory_encoder=objects * _memory_encoder(config, places) + linear(places, config.dim, config.dim),
         perceiver=objects * _perceiver(config, side),
     )
 
 
-def _linear(rows: int, d_in: int, d_out: int) -> int:
-    """A linear layer on that many rows, or a 1x1 convolution on that many places."""
-    return 2 * rows * d_in * d_out
+class _Split(NamedTuple):
+    once: int
+    of_object: int
 
 
-def _attention(queries: int, keys: int, dim: int) -> int:
-    """Both products of an attention, all heads together."""
-    return 4 * queries * keys * dim
+def _memory_attention(config: ModelConfig, places: int, keys: int, projected: int) -> _Split:
+    """Values keep their width, and the first layer begins with the frame alone, see `memory_attention`.
 
-
-def _image_encoder(config: ModelConfig, side: int) -> int:
-    if config.backbone == "vit":
-        return vit(config, side, padded=True) + vit_neck(config, side)
-    places = side * side
-    stages = [places * 16, places * 4, places, places // 4]
-    widths = [config.embed_dim * 2**i for i in range(4)]
-    trunk = _repvit(config, stages, widths) if config.backbone == "repvit_m1" else _hiera(config, side, widths)
-    neck = sum(_linear(n, c, config.dim) for n, c in zip(stages[2:], widths[2:]))
-    fine = _linear(stages[0], widths[0], config.decoder_width // 8) + _linear(
-        stages[1], widths[1], config.decoder_width // 4
-    )
-    return trunk + neck + fine
-
-
-def _repvit(config: ModelConfig, stages: list[int], widths: list[int]) -> int:
-    def mixer(n: int, c: int) -> int:
-        return 2 * _linear(n, c, 2 * c)
-
-    def block(n: int, c: int, squeeze: bool) -> int:
-        inner = max(8, (c // 4 + 4) // 8 * 8)
-        return 2 * n * c * 9 + mixer(n, c) + squeeze * 2 * _linear(1, c, inner)
-
-    first = widths[0]
-    total = 2 * 9 * (4 * stages[0] * 3 * (first // 2) + stages[0] * (first // 2) * first)  # the stem
-    for i, (n, c, depth) in enumerate(zip(stages, widths, config.stages)):
-        total += sum(block(n, c, k % 2 == 0) for k in range(depth))
-        if i:
-            before = widths[i - 1]
-            total += block(stages[i - 1], before, False) + 2 * 9 * n * before + _linear(n, before, c) + mixer(n, c)
-    return total
-
-
-def _hiera(config: ModelConfig, side: int, widths: list[int]) -> int:
-    grid, index = 4 * side, 0
-    total = 2 * 49 * grid * grid * 3 * widths[0]
-    for stage, depth in enumerate(config.stages):
-        for i in range(depth):
-            pool = stage > 0 and i == 0
-            d_in, d_out = widths[stage - pool], widths[stage]
-            window = 0 if index in config.global_blocks else config.window_spec[stage - pool]
-            whole = -(-grid // window) * window if window else grid  # padded to whole windows
-            tokens, window_tokens = whole * whole, window * window or whole * whole
-            share = 4 if pool else 1  # a quarter of the queries remains
-            total += _linear(grid * grid, d_in, 3 * d_out) + _attention(tokens // share, window_tokens, d_out)
-            if pool:
-                total += _linear(grid * grid, d_in, d_out)
-                grid //= 2
-            total += _linear(grid * grid, d_out, d_out) + 2 * _linear(grid * grid, d_out, 4 * d_out)
-            index += 1
-    return total
-
-
-def vit(config: ModelConfig, side: int, padded: bool) -> int:
-    """Count a plain vision transformer. padded: windows that reach over the edge are whole."""
-    places, dim, window = side * side, config.embed_dim, config.window_spec[0]
-    depth, everywhere = sum(config.stages), len(config.global_blocks)
-    whole, rest = divmod(side, window)
-    inside = (-(-side // window) * window) ** 2 * window**2
-    pairs = inside if padded else (whole * window**2 + rest**2) ** 2
-    block = (
-        _linear(places, dim, 3 * dim) + _linear(places, dim, dim) + 2 * _linear(places, dim, config.mlp_dim or 4 * dim)
-    )
-    patches = _linear(places, 3 * config.stride**2, dim)
-    return patches + depth * block + 4 * dim * (everywhere * places**2 + (depth - everywhere) * pairs)
-
-
-def vit_neck(config: ModelConfig, side: int) -> int:
-    """Count what is after it; the finer maps' 3x3 convolutions are one with the decoder's after them."""
-    places, width, dim = side * side, config.embed_dim, config.dim
-    coarse = _linear(places, width, dim) + 9 * _linear(places, dim, dim)
-    if not config.high_res:
-        return coarse
-    half, quarter = width // 2, width // 4
-    doubled = 4 * _linear(places, width, half)
-    middle = (
-        doubled + _linear(ZOOM[1] * places, half, dim) + 9 * _linear(ZOOM[1] * places, dim, config.decoder_width // 4)
-    )
-    fine = doubled + 4 * _linear(ZOOM[1] * places, half, quarter) + _linear(ZOOM[0] * places, quarter, dim)
-    return coarse + middle + fine + 9 * _linear(ZOOM[0] * places, dim, config.decoder_width // 8)
-
-
-def _memory_attention(config: ModelConfig, places: int, keys: int, pointers: int, objects: int) -> int:
-    """Values keep their width, and the first layer begins with the frame alone, see `memory_attention`."""
+    projected: keys that are projected on this frame
+    """
     dim, memory_dim, layers = config.dim, config.memory_dim, config.memory_layers
-    own = 3 * _linear(places, dim, dim) + _attention(places, places, dim)
-    query = _linear(places, dim, dim)
+    own = 4 * linear(places, dim, dim) + attention(places, places, dim)  # with the query that meets the memories
     across = (
-        _linear(keys, memory_dim, dim)
-        + _attention(places, keys, (dim + memory_dim) // 2)
-        + _linear(places, memory_dim, dim)
+        linear(projected, memory_dim, dim)
+        + attention(places, keys, (dim + memory_dim) // 2)
+        + linear(places, memory_dim, dim)
     )
-    ffn = 2 * _linear(places, dim, config.memory_ffn)
-    time = _linear(pointers, dim, memory_dim) if config.pointer_time else 0
-    widened = _linear(places, dim, config.decoder_dim) if config.decoder_width != dim else 0
-    of_object = (layers - 1) * (own + query) + layers * (across + ffn) + time + widened
-    return own + query + objects * of_object
+    ffn = 2 * linear(places, dim, config.memory_ffn)
+    widened = linear(places, dim, config.decoder_dim) if config.decoder_width != dim else 0
+    return _Split(once=own, of_object=(layers - 1) * own + layers * (across + ffn) + widened)
 
 
 def _class_token(config: ModelConfig, places: int, keys: int) -> int:
     if not config.num_classes:
         return 0
     dim, memory_dim = config.dim, config.memory_dim
-    remembered = 2 * _linear(1, dim, dim) + 2 * _linear(keys, memory_dim, dim) + _attention(1, keys, dim)
-    seen = 2 * _linear(1, dim, dim) + 2 * _linear(places, dim, dim) + _attention(1, places, dim)
-    return remembered + seen + _linear(1, dim, dim) + _linear(1, dim, config.num_classes)
+    remembered = 2 * linear(1, dim, dim) + 2 * linear(keys, memory_dim, dim) + attention(1, keys, dim)
+    seen = 2 * linear(1, dim, dim) + 2 * linear(places, dim, dim) + attention(1, places, dim)
+    return remembered + seen + linear(1, dim, dim) + linear(1, dim, config.num_classes)
 
 
 def _mask_decoder(config: ModelConfig, places: int) -> int:
@@ -176,24 +115,25 @@ def _mask_decoder(config: ModelConfig, places: int) -> int:
     dim, tokens, half = config.decoder_width, TRACKING_TOKENS + config.empty_points, config.decoder_width // 2
 
     def across(queries: int, keys: int) -> int:
-        return 2 * (_linear(queries, dim, half) + _linear(keys, dim, half)) + _attention(queries, keys, half)
+        return 2 * (linear(queries, dim, half) + linear(keys, dim, half)) + attention(queries, keys, half)
 
-    block = 4 * _linear(tokens, dim, dim) + _attention(tokens, tokens, dim) + across(tokens, places)
-    block += 2 * _linear(tokens, dim, config.decoder_mlp) + across(places, tokens)
-    up = 4 * _linear(places, dim, dim // 4) + 4 * _linear(ZOOM[1] * places, dim // 4, dim // 8)
-    # a small network for each of four masks, for their IoUs and for the object's score; as wide as the widest, being one batch
-    networks = 6 * (2 * _linear(1, dim, dim) + _linear(1, dim, max(dim // 8, 4)))
-    mask = _linear(ZOOM[0] * places, dim // 8, 1)
-    pointer = _linear(1, dim, config.dim) + 2 * _linear(1, config.dim, config.dim)
+    block = 4 * linear(tokens, dim, dim) + attention(tokens, tokens, dim) + across(tokens, places)
+    block += 2 * linear(tokens, dim, config.decoder_mlp) + across(places, tokens)
+    up = 4 * linear(places, dim, dim // 4) + 4 * linear(ZOOM[1] * places, dim // 4, dim // 8)
+    # A small network for each of four masks, for their IoUs and for the object's score: as one batch, all are as wide
+    # as the widest.
+    networks = 6 * (2 * linear(1, dim, dim) + linear(1, dim, max(dim // 8, 4)))
+    mask = linear(ZOOM[0] * places, dim // 8, 1)
+    pointer = linear(1, dim, config.dim) + 2 * linear(1, config.dim, config.dim)
     return 2 * block + across(tokens, places) + up + networks + mask + pointer
 
 
 def _memory_encoder(config: ModelConfig, places: int) -> int:
     """Without the projection of the features, which is the same for all objects."""
     dim = config.dim
-    down = sum(2 * 9 * places * 4 ** (3 - i) * 4**i * 4 ** (i + 1) for i in range(4)) + _linear(places, 256, dim)
-    fuser = 2 * (2 * 49 * places * dim + 2 * _linear(places, dim, 4 * dim))
-    return down + fuser + _linear(places, dim, config.memory_dim)
+    down = sum(2 * 9 * places * 4 ** (3 - i) * 4**i * 4 ** (i + 1) for i in range(4)) + linear(places, 256, dim)
+    fuser = 2 * (2 * 49 * places * dim + 2 * linear(places, dim, 4 * dim))
+    return down + fuser + linear(places, dim, config.memory_dim)
 
 
 def _perceiver(config: ModelConfig, side: int) -> int:
@@ -204,9 +144,9 @@ def _perceiver(config: ModelConfig, side: int) -> int:
     stretched = (-(-side // across) * across) ** 2
 
     def layer(latents: int, tokens: int, groups: int) -> int:
-        read = 2 * _linear(latents, dim, dim) + _linear(tokens, dim, 2 * dim)
-        look = 2 * _linear(latents, dim, dim) + _linear(latents, dim, 2 * dim)
-        products = _attention(latents, tokens // groups, dim) + _attention(latents, latents // groups, dim)
-        return read + look + products + 4 * _linear(latents, dim, 4 * dim)
+        read = 2 * linear(latents, dim, dim) + linear(tokens, dim, 2 * dim)
+        look = 2 * linear(latents, dim, dim) + linear(latents, dim, 2 * dim)
+        products = attention(latents, tokens // groups, dim) + attention(latents, latents // groups, dim)
+        return read + look + products + 4 * linear(latents, dim, 4 * dim)
 
     return 2 * (layer(config.latents_1d, side * side, 1) + layer(squares, stretched, squares))

@@ -31,8 +31,11 @@ COPIED = 256 * 2**20  # bytes, more than caches hold
 
 @dataclass(frozen=True)
 class Machine:
-    """name: of the CPU with its cores, or of the GPU; threads: of torch
-    matmul: precision -> operations a second of a product of large matrices; bandwidth: bytes a second of a copy, both ways
+    """What a machine can do.
+
+    name: of the CPU with its cores, or of the GPU; threads: of torch
+    matmul: precision -> operations a second of a product of large matrices
+    bandwidth: bytes a second of a copy, read and written together
     """
 
     name: str
@@ -43,7 +46,7 @@ class Machine:
 
 
 def measure(device: torch.device, precisions: Sequence[str]) -> Machine:
-    """Some seconds. The best of several times counts, so that what else the machine does hardly matters."""
+    """Measure for some seconds. The best of several times counts, so that other load on the machine hardly matters."""
     matmul = {
         precision: max(_matmul(side, precision, device) for side in SIDES[device.type]) for precision in precisions
     }
@@ -54,7 +57,7 @@ def measure(device: torch.device, precisions: Sequence[str]) -> Machine:
 
 
 def describe(device: torch.device) -> str:
-    """ "AMD EPYC, 2 cores, avx512_bf16 avx512_vnni" or "NVIDIA RTX A6000"."""
+    """Name the device, such as "AMD EPYC, 2 cores, avx512_bf16 avx512_vnni" or "NVIDIA RTX A6000"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     said: dict[str, str] = {}

@@ -1,31 +1,28 @@
 """What each memory policy costs when its memory is full: keys of memory attention a frame, and bytes of an object.
 
-    python -m sam2s_model.bench.memory_costs sam2.1_hiera_tiny --size 512 --size 1024
+    sam2s bench memory sam2.1_hiera_tiny --size 512 --size 1024
 
 Neither depends on weights, so that any model by name can be asked about: its weights are random.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
-import typer
 
 from sam2s_model.config import POLICY_NAMES, ModelConfig, TrackerConfig
 from sam2s_model.device import resolve_dtype
-from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.tracker import Tracker
+from sam2s_model.tracks import Tracks
 
 BF16 = 2  # bytes of a number, as a memory bank has them on CUDA
-EAGER = dict(long_term_min_iou=0.0, long_term_buffer=1)  # every frame may be kept: the kept slots are full soon
 
 
 @dataclass(frozen=True)
@@ -46,12 +43,15 @@ def costs(model: Sam2Model, policies: Sequence[str] = POLICY_NAMES) -> Iterator[
 def with_full_memory(
     model: Sam2Model, policy: str, image: np.ndarray | None = None, objects: int = 1, cuda_graphs: bool = True
 ) -> Tracker:
-    """A tracker that has followed objects until their memory is full. Raises ConfigError when the model cannot run the policy.
+    """Let a tracker follow objects until their memory is full, and return it.
 
-    image: (S, S, 3) uint8 RGB, which it has seen again and again; None: a black one
+    image: (S, S, 3) uint8 RGB, shown again and again; None: a black one
+    Raises ConfigError when the model cannot run the policy.
     """
     side = model.image_size
-    tracker = Tracker(model, policy, TrackerConfig(**EAGER, cuda_graphs=cuda_graphs))
+    # every frame may be kept: the slots of long-term frames are full soon
+    config = TrackerConfig(long_term_min_iou=0.0, long_term_buffer=1, cuda_graphs=cuda_graphs)
+    tracker = Tracker(model, policy, config)
     tracker.step(1, np.zeros((side, side, 3), np.uint8) if image is None else image)
     tracker.prompt(0, [Prompt(box=box) for box in boxes(side, objects)])
     for _ in range(steps_to_fill(model)):
@@ -60,7 +60,7 @@ def with_full_memory(
 
 
 def boxes(side: int, objects: int) -> list[np.ndarray]:
-    """A box x0 y0 x1 y1 in a square image for each object, all of one size."""
+    """Make a box x0 y0 x1 y1 in a square image for each object, all of one size."""
     corners = side * (0.25 + 0.4 * np.arange(objects) / objects)
     return [np.array([corner, corner, corner + side / 4, corner + side / 4], np.float32) for corner in corners]
 
@@ -72,17 +72,25 @@ def steps_to_fill(model: Sam2Model) -> int:
 
 def step(tracker: Tracker, image: np.ndarray | None = None, following: np.ndarray | None = None) -> float:
     """Track one more image, None: a black one; the s it took. following: see `Tracker.step`"""
+    newest = newest_of(tracker)
     if image is None:
-        image = np.zeros((*tracker.newest.size, 3), np.uint8)
+        image = np.zeros((*newest.size, 3), np.uint8)
     began = time.perf_counter()
-    tracker.step(tracker.newest.stamp + 1, image, following)
+    tracker.step(newest.stamp + 1, image, following)
     return time.perf_counter() - began
+
+
+def newest_of(tracker: Tracker) -> Tracks:
+    """Return the tracks of a tracker that has seen a frame."""
+    tracks = tracker.newest
+    assert tracks is not None
+    return tracks
 
 
 def step_ms(model: Sam2Model, policies: Sequence[str], steps: int) -> dict[str, float]:
     """Median time of a step with each policy. They take turns, so that what else the machine does befalls all alike."""
     trackers = dict(_that_can_run(model, policies))
-    spent = {policy: [] for policy in trackers}
+    spent: dict[str, list[float]] = {policy: [] for policy in trackers}
     for _ in range(steps):
         for policy, tracker in trackers.items():
             spent[policy].append(step(tracker))
@@ -93,7 +101,7 @@ def _that_can_run(model: Sam2Model, policies: Sequence[str]) -> Iterator[tuple[s
     for policy in policies:
         try:
             yield policy, with_full_memory(model, policy)
-        except ConfigError:
+        except ConfigError:  # noqa: PERF203 (whether it can is known by trying)
             continue
 
 
@@ -103,42 +111,26 @@ def published_growth(model: Sam2Model) -> int:
     return 2 * h * w * model.config.memory_dim + 4 * 16 * h * w
 
 
-def main(
-    name: Annotated[str, typer.Argument(help="of a model")] = "sam2.1_hiera_tiny",
-    size: Annotated[list[int], typer.Option(help="side of the input, px; repeatable")] = [512, 1024],
-    policy: Annotated[list[str], typer.Option(help="default: all; repeatable")] = list(POLICY_NAMES),
-    steps: Annotated[int, typer.Option(help="also time as many steps of each policy, which take turns")] = 0,
-    precision: Annotated[
-        str, typer.Option(help="of the steps: fp32 or bf16; keys and bytes do not depend on it")
-    ] = "fp32",
-) -> None:
+def print_costs(model_name: str, sizes: Sequence[int], policies: Sequence[str], steps: int, precision: str) -> None:
     """Print a table of keys and bytes, and of times where they are asked for."""
     torch.manual_seed(0)
     model = (
-        Sam2Model(ModelConfig.from_name(name))
+        Sam2Model(ModelConfig.from_name(model_name))
         .to(resolve_dtype(precision, torch.device("cpu")))
         .eval()
         .requires_grad_(False)
     )
     cells: dict[str, list[str]] = {}
     grown = []
-    for side in size:
+    for side in sizes:
         model.set_image_size(side)
-        for cost in costs(model, policy):
+        for cost in costs(model, policies):
             cells.setdefault(cost.policy, []).append(f"{cost.keys} | {cost.object_bytes / 1e6:.2f}")
-        for name, ms in (step_ms(model, policy, steps) if steps else {}).items():
+        for name, ms in (step_ms(model, policies, steps) if steps else {}).items():
             cells[name][-1] += f" | {ms:.0f}"
         grown.append(f"{published_growth(model) / 1024:.0f} KiB at {side} px")
-    titles = [f"keys at {side} px | MB an object" + " | ms a step" * bool(steps) for side in size]
-    print(f"| policy | {' | '.join(titles)} |\n" + "|---" * (1 + (3 if steps else 2) * len(size)) + "|")
+    titles = [f"keys at {side} px | MB an object" + " | ms a step" * bool(steps) for side in sizes]
+    print(f"| policy | {' | '.join(titles)} |\n" + "|---" * (1 + (3 if steps else 2) * len(sizes)) + "|")
     for name, own in cells.items():
         print(f"| {name} | {' | '.join(own)} |")
     print(f"\nThe published SAM2 keeps, of every frame and object for ever, {', '.join(grown)}.")
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Sam2sError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

@@ -37,7 +37,7 @@ def write(report: dict[str, Any], path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Raises ConfigError when the file is not a report."""
+    """Read a report. Raises ConfigError when the file is none."""
     try:
         report = json.loads(path.read_text())
         assert {"machine", "timed", "cases"} <= report.keys()
@@ -53,7 +53,8 @@ def machine_line(report: dict[str, Any]) -> str:
     machine = report["machine"]
     rates = ", ".join(f"{precision} {_short(rate / 1e9)} GFLOP/s" for precision, rate in machine["matmul"].items())
     threads = f", threads: {machine['threads']}" if report["device"] == "cpu" else ""
-    return f"{machine['name']}{threads}; torch {machine['torch']}; {rates}, copies {_short(machine['bandwidth'] / 1e9)} GB/s"
+    copies = f"copies {_short(machine['bandwidth'] / 1e9)} GB/s"
+    return f"{machine['name']}{threads}; torch {machine['torch']}; {rates}, {copies}"
 
 
 def tables(report: dict[str, Any]) -> Group:
@@ -71,7 +72,7 @@ def tables(report: dict[str, Any]) -> Group:
 
 
 def timed_lines(report: dict[str, Any]) -> list[str]:
-    """What was timed, of ours and of each peer."""
+    """Say what was timed, of this project and of each peer."""
     peers = {
         f"{peer['name']} {peer['version']} ({peer['how']})": None for case in report["cases"] if (peer := case["peer"])
     }
@@ -84,7 +85,7 @@ def timed_lines(report: dict[str, Any]) -> list[str]:
 
 
 def sheets(report: dict[str, Any]) -> list[Sheet]:
-    """Times, what they are to be measured by, those of peers, and the parts of a step."""
+    """Make the tables: times, the costs behind them, peers, and the parts of a step."""
     cases, on_cuda = report["cases"], report["device"] == "cuda"
     times = (
         TIMES + (QUEUED if on_cuda else ()),
@@ -111,7 +112,7 @@ def _queued(case: dict[str, Any], on_cuda: bool) -> list[str]:
 
 
 def _each_more(case: dict[str, Any], cases: list[dict[str, Any]]) -> str:
-    """What each further object costs, of the step with one object that is otherwise the same."""
+    """Compare with the same case with one object: the share of its time that each further object adds."""
 
     def kind(of: dict[str, Any]) -> list:
         return [of[key] for key in ("model", "weights", "size", "precision", "policy")]
@@ -172,14 +173,14 @@ def plot(report: dict[str, Any], path: Path) -> None:
     cases = report["cases"]
     figure, axes = pyplot.subplots(figsize=(9, 1.5 + 0.45 * len(cases)), layout="constrained")
     rows, ends = range(len(cases)), [0.0] * len(cases)
-    for part, colour in zip((*PARTS, REST), COLOURS):
+    for part, colour in zip((*PARTS, REST), COLOURS, strict=True):
         ms = [case["parts"].get(part, {}).get("median", 0.0) for case in cases]
         axes.barh(rows, ms, left=ends, color=colour, label=part, height=0.6)
-        ends = [end + own for end, own in zip(ends, ms)]
+        ends = [end + own for end, own in zip(ends, ms, strict=True)]
     axes.plot([case["floor_ms"] for case in cases], rows, "|", color="black", markersize=16, label="floor")
-    peers = [(case["peer"]["step"]["median"], row) for case, row in zip(cases, rows) if case["peer"]]
+    peers = [(case["peer"]["step"]["median"], row) for row, case in enumerate(cases) if case["peer"]]
     if peers:
-        axes.plot(*zip(*peers), "D", color="black", markersize=5, label=cases[0]["peer"]["name"])
+        axes.plot(*zip(*peers, strict=True), "D", color="black", markersize=5, label=cases[0]["peer"]["name"])
     axes.set(xlabel="median ms a step", yticks=rows, yticklabels=[name(case) for case in cases], xlim=(0, None))
     axes.invert_yaxis()
     axes.set_title(report["machine"]["name"], fontsize=9)

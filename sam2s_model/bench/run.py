@@ -17,7 +17,7 @@ import torch
 
 from sam2s_model.bench.floor import Shape, floor_seconds, least_work, work_done
 from sam2s_model.bench.machine import Machine, measure, wait_for
-from sam2s_model.bench.memory_costs import boxes, step, with_full_memory
+from sam2s_model.bench.memory_costs import boxes, newest_of, step, with_full_memory
 from sam2s_model.bench.peers import Peer, check_peer, make_peer
 from sam2s_model.bench.timing import PartTimer, Spread, launched, peak_bytes
 from sam2s_model.checkpoint import load_model
@@ -96,7 +96,7 @@ def run(options: BenchOptions, say: Callable[[str], Any] = print) -> Iterator[di
         _check(case, options.peer)
     precisions = list(dict.fromkeys(_precision(case, device) for case in options.cases))
     machine = measure(device, precisions)
-    report = dict(
+    report: dict[str, Any] = dict(
         command=options.command, date=date.today().isoformat(), device=device.type, machine=asdict(machine),
         timed=TIMED_OURS, timed_peer=TIMED_PEER if options.peer else "", cases=[],
     )  # fmt: skip
@@ -110,7 +110,7 @@ def run(options: BenchOptions, say: Callable[[str], Any] = print) -> Iterator[di
 
 
 def _check(case: Case, peer: str) -> None:
-    """What can be known to be wrong before anything is measured."""
+    """Raise ConfigError, before anything is measured, for what can already be known to be wrong."""
     if case.checkpoint:
         resolve_checkpoint(case.checkpoint)
         return
@@ -131,7 +131,7 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
     peer = make_peer(options.peer, model) if options.peer else None
     if peer:
         peer.start(image, boxes(model.image_size, case.objects))
-        for _ in range(tracker.newest.stamp - 1):  # as many frames as ours has seen
+        for _ in range(newest_of(tracker).stamp - 1):  # as many frames as ours has seen
             peer.step(image)
     if device.type == "cuda":  # a captured step has no parts
         spent, _, spent_by_peer = _in_turns(tracker, peer, image, options.steps, nullcontext())
@@ -145,7 +145,8 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
     found = dict(
         model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=model.image_size,
         objects=case.objects, precision=_precision(case, device), policy=tracker.policy_name, compiled=case.compiled,
-        step=asdict(Spread.of(spent)), queued=asdict(Spread.of(queued)) if queued else None, parts=_spreads(whole, parts),
+        step=asdict(Spread.of(spent)), queued=asdict(Spread.of(queued)) if queued else None,
+        parts=_spreads(whole, parts),
         **_work(tracker, case, machine), peak_bytes=peak,
         launched=asdict(given) if given else None, peer=None,
     )  # fmt: skip
@@ -155,7 +156,8 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
         found["peer"] = dict(
             name=options.peer, version=peer.version, how=peer.how, step=asdict(theirs),
             ratio=theirs.median / found["step"]["median"],
-            same_pixels=float((label_map == tracker.newest.label_map).mean()), labelled=float((label_map > 0).mean()),
+            same_pixels=float((label_map == newest_of(tracker).label_map).mean()),
+            labelled=float((label_map > 0).mean()),
         )  # fmt: skip
     return found
 
@@ -210,12 +212,12 @@ def _image(side: int) -> np.ndarray:
 def _spreads(steps: list[float], parts: list[dict[str, float]]) -> dict[str, dict]:
     """Of each part that there was, and of what was left of the steps."""
     columns = {part: [of_step[part] for of_step in parts] for part in parts[0]}
-    columns[REST] = [whole - sum(of_step.values()) for whole, of_step in zip(steps, parts)]
+    columns[REST] = [whole - sum(of_step.values()) for whole, of_step in zip(steps, parts, strict=True)]
     return {part: asdict(Spread.of(ms)) for part, ms in columns.items() if any(ms)}
 
 
 def _work(tracker: Tracker, case: Case, machine: Machine) -> dict[str, Any]:
-    """What the step has to do, and the time for it at the machine's rates."""
+    """Count what the step has to do, and the time for it at the machine's rates."""
     model, config = tracker.model, tracker.model.config
     pointers, split = config.max_pointers if tracker.keys_attended else 0, config.dim // config.memory_dim
     memories, left = divmod(tracker.keys_attended - pointers * split, model.memory_tokens)

@@ -54,6 +54,7 @@ class PartTimer:
 
     def __init__(self, model: Sam2Model, matches: Correspondence | None = None):
         self._model = model
+        self._methods: list[tuple[Sam2Model | Correspondence, str, str]]
         self._methods = [(model, part, name) for part, names in METHODS.items() for name in names]
         if matches:
             self._methods += [(matches, MATCHES, name) for name in OF_MATCHES]
@@ -102,7 +103,7 @@ class PartTimer:
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
-    """The most memory there is in use while something runs: of torch's on a GPU, of the whole process on a CPU.
+    """Measure the peak of memory in use while something runs: torch's on a GPU, the whole process's on a CPU.
 
     None where Linux does not tell, or not to this process.
     """
@@ -123,14 +124,14 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
 
 @dataclass(frozen=True)
 class Launched:
-    """What a GPU was given. kernels: and copies, how many; attention: names of those of attention, and how many of each"""
+    """What a GPU was given. kernels: number of kernels and copies; attention: of each attention kernel, by name"""
 
     kernels: int
     attention: dict[str, int]
 
 
 def launched(run: Callable[[], object], device: torch.device) -> Launched | None:
-    """What a GPU is given while something runs; None on a CPU."""
+    """Count what a GPU is given while something runs; None on a CPU."""
     if device.type != "cuda":
         return None
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:

@@ -20,7 +20,8 @@ AROUND = (".base_layer", ".modules_to_save.default", ".original_module", ".param
 
 MERGE = (
     "merge them into the weights first, with PEFT: model = model.merge_and_unload(), or from the adapter's folder "
-    "PeftModel.from_pretrained(model, folder).merge_and_unload(); then torch.save({'model': model.state_dict()}, 'merged.pt')"
+    "PeftModel.from_pretrained(model, folder).merge_and_unload(); "
+    "then torch.save({'model': model.state_dict()}, 'merged.pt')"
 )
 
 

@@ -18,7 +18,7 @@ from sam2s_model.checkpoint.transformers_names import kind_of, to_transformers
 from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import CheckpointError, ConfigError
-from sam2s_model.network.model import check_image_size
+from sam2s_model.network.image_input import check_image_size
 from sam2s_model.paths import expanded
 from sam2s_model.published.sha256 import file_sha256
 
@@ -58,15 +58,17 @@ def convert(
 ) -> Conversion:
     """Check a checkpoint as `load_model` does, and write its tensors, and nothing else, as `target`.
 
-    target: ``.safetensors``, ``.pt`` or ``.pth``; its metadata are the model's name, the source's sha256, the names of classes
-    half: store numbers as fp16; int8: the large weights in 8 bits, see `eight_bit`, and the other numbers as fp16; without
-        both, numbers stay as they are, and what the source has in 8 bits becomes fp32
+    target: ``.safetensors``, ``.pt`` or ``.pth``; its metadata are the model's name, the source's sha256 and the
+        names of classes
+    half: store numbers as fp16; int8: the large weights in 8 bits, see `eight_bit`, and the other numbers as fp16;
+        without both, numbers stay as they are, and what the source has in 8 bits becomes fp32
     int8_from: numbers of a weight that is a large one
-    image_size: side of the input that `load_model` takes for the file unless it is told another, px; 0: the source's, or the base's
+    image_size: side of the input that `load_model` takes for the file by default, px; 0: the source's, or the base's
     force: write over a file that is there
-    base: of the same model, for a source that is a part of one, such as a mask decoder: its tensors take the place of the base's
-    to: "transformers" for the names of its Sam2VideoModel, EdgeTamVideoModel or Sam3TrackerVideoModel; "": this project's own, which
-        are those of SAM 2's authors
+    base: a whole checkpoint, for a source that is only a part of one, such as a mask decoder: the source's tensors
+        replace those of the base
+    to: "transformers" for the names of its Sam2VideoModel, EdgeTamVideoModel or Sam3TrackerVideoModel; "": this
+        project's own, which are those of SAM 2's authors
     allow_extra: leave out what the model does not have; `Conversion.left_out` says what it was
     The file appears at once, complete. Raises CheckpointError, ConfigError.
     """
@@ -101,8 +103,8 @@ def convert(
         state = eight_bit.store(state, config, source, int8_from)
     in_eight_bits = {name for name in stored.state if state[name].dtype == torch.int8}
     if half or int8:
-        kept = {name + eight_bit.SCALE for name in in_eight_bits}
-        state = {name: value if name in kept else _half(name, value, source) for name, value in state.items()}
+        scales = {name + eight_bit.SCALE for name in in_eight_bits}  # stay fp32
+        state = {name: value if name in scales else _half(name, value, source) for name, value in state.items()}
     if to:
         state = _for_transformers(state, config, missing, source)
     metadata = _metadata(stored, config.name, source) | ({IMAGE_SIZE: str(image_size)} if image_size else {})
@@ -163,14 +165,18 @@ def _write(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> 
 
 
 def _over(part: StoredTensors, source: Path, base: Path) -> StoredTensors:
-    """A part of a model over a whole one. Raises CheckpointError for a tensor that the whole one does not have in that shape."""
+    """Put the tensors of a part over those of the whole model.
+
+    Raises CheckpointError for a tensor that the whole one does not have in that shape.
+    """
     whole = read_checkpoint(base)
     wrong = [
         name for name, value in part.state.items() if name not in whole.state or whole.state[name].shape != value.shape
     ]
     if wrong:
         raise CheckpointError(
-            f"{source} is no part of {base}: {len(wrong)} of its {len(part.state)} tensors are not in it or have another shape: {some(wrong)}"
+            f"{source} is no part of {base}: {len(wrong)} of its {len(part.state)} tensors are not in it or have "
+            f"another shape: {some(wrong)}"
         )
     in_eight_bits = (*(name for name in whole.eight_bit if name not in part.state), *part.eight_bit)
     image_size = part.image_size or whole.image_size

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 CLASSES = (
-    argparse.Namespace, types.SimpleNamespace, datetime.datetime, datetime.date, datetime.timedelta, pathlib.PurePosixPath,
-    pathlib.PosixPath,
+    argparse.Namespace, types.SimpleNamespace, datetime.datetime, datetime.date, datetime.timedelta,
+    pathlib.PurePosixPath, pathlib.PosixPath,
 )  # fmt: skip
 NUMPY = (
     "float64",
@@ -34,7 +34,7 @@ NUMPY = (
 
 @contextlib.contextmanager
 def data_classes() -> Iterator[None]:
-    """Let torch read numpy's scalars and arrays, options, times and paths, which training loops store beside the weights.
+    """Let torch read what training loops store beside the weights: numpy's scalars and arrays, options, times, paths.
 
     Releases of torch that cannot be told so refuse them, as before.
     """

@@ -1,13 +1,13 @@
 """Weights in 8 bits: how a checkpoint file stores them, and nobody else knows.
 
 A weight of a linear or convolutional layer is stored under its own name as int8, -127 to 127. Beside it, as
-"<name>.int8_scale", lies one fp32 factor per output channel, with as many axes as the weight, all of length 1 but that of the
-channels:
+"<name>.int8_scale", lies one fp32 factor per output channel, with as many axes as the weight, all of length 1 but that
+of the channels:
 
     weight = int8 * scale
 
-All other tensors (biases, norms, embeddings, position tables, the layer that takes the image) and weights of few numbers are
-stored as fp16. Tensors are dequantised when the file is read, so that nothing else has to know of this.
+All other tensors (biases, norms, embeddings, position tables, the layer that takes the image) and weights of few
+numbers are stored as fp16. Tensors are dequantised when the file is read, so that nothing else has to know of this.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LARGEST = 127  # of the integers; symmetric, so that -128 is not used
 FEWEST = 4096  # numbers of a weight that is stored in 8 bits, unless the caller says another
 PIXELS = 3  # input channels of a layer that takes an image
 CLIPPING = (0.8, 0.84, 0.88, 0.92, 0.96, 1.0)
-"""Parts of a channel's largest magnitude at which it may be clipped: the finer steps can be worth more than the few outliers."""
+"""Parts of a channel's largest magnitude at which it may be clipped: finer steps can outweigh the few outliers."""
 
 
 def store(
@@ -93,10 +93,10 @@ def _check(name: str, weight: Tensor, scale: Tensor | None, path: str | Path) ->
 
 
 def channel_axes(config: ModelConfig) -> dict[str, int]:
-    """The axis of the output channels of each weight of a model's linear and convolutional layers, by state-dict name.
+    """Map each weight of a model's linear and convolutional layers to the axis of its output channels.
 
-    Without the layer that takes the image: the mean of pixels is large beside what its filters look for, and 8 bits for the
-    14 112 numbers of SAM2-tiny's, 0.05 % of the model, make a quarter of the squared error of its features.
+    Without the layer that takes the image: the mean of pixels is large beside what its filters look for, and 8 bits for
+    the 14 112 numbers of SAM2-tiny's, 0.05 % of the model, make a quarter of the squared error of its features.
     """
     axes = {nn.Linear: 0, nn.Conv2d: 0, nn.ConvTranspose2d: 1}
     return {
@@ -108,7 +108,7 @@ def channel_axes(config: ModelConfig) -> dict[str, int]:
 
 
 def quantise(weight: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Round a weight to int8 with a scale per channel along `axis`, such that the mean squared error of each channel is small.
+    """Round a weight to int8 with a scale per channel along `axis` that keeps the channel's mean squared error small.
 
     The clipping of a channel is searched in `CLIPPING`; then its scale is the one that fits the rounded numbers best.
     Weights that have been through this before come out as they are.

@@ -20,7 +20,7 @@ ARCHIVES = {
 
 
 def what_is_wrong(path: Path) -> str:
-    """What a file is that no reader of checkpoints can read, as the rest of a sentence, and what to do; "" if nothing is known."""
+    """Say what an unreadable file is, and what to do, as the rest of a sentence; "" if nothing is known."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         head = file.read(BEGINNING)
@@ -36,7 +36,10 @@ def what_is_wrong(path: Path) -> str:
     if text[:1] == b"<":
         title = re.search(rb"<title[^>]*>\s*(.{1,80}?)\s*</title>", head, re.DOTALL | re.IGNORECASE)
         named = f" ({' '.join(title[1].decode(errors='replace').split())})" if title else ""
-        return f"is an HTML or XML page{named}, not the file itself: the download led to a page, such as a log-in or a warning"
+        return (
+            f"is an HTML or XML page{named}, not the file itself: the download led to a page, such as a log-in or a "
+            "warning"
+        )
     if text[:1] in b"{[" and _is_text(head):
         return f"is JSON text, not tensors: it begins with {head[:60].decode(errors='replace').split(chr(10))[0]!r}"
     kind = next((name for magic, name in ARCHIVES.items() if head.startswith(magic)), "")

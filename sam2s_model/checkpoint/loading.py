@@ -26,28 +26,29 @@ def load_model(
     image_size: int = 0,
     device: str = "auto",
     precision: str = "auto",
-    compile: bool = False,
+    compiled: bool = False,
     encoder: str | Path = "",
     allow_extra: bool = False,
 ) -> Sam2Model:
     """Build a model and fill it from a checkpoint, ready for inference.
 
-    path: a ``.pt`` or ``.safetensors`` file, see `read_checkpoint`, or a name that stands for one, such as "sam2s_tiny", see
-        `resolve_checkpoint`
+    path: a ``.pt`` or ``.safetensors`` file, see `read_checkpoint`, or a name that stands for one, such as
+        "sam2s_tiny", see `resolve_checkpoint`
     model: a name of `config.MODELS`, or "auto" to recognise it from keys and shapes
-    image_size: side of the square model input, px, a multiple of 32, of SAM 3 of 14, of EfficientTAM of 16; 0: the one that the
-        file says, else the one that the published file, see `published_as`, or its model was trained at
-    device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto" (bf16 on CUDA, fp32 on CPU), "fp32", "bf16" or "fp16"; on a CPU
-        also "int8", fp32 with linear layers that multiply in 8 bits, see `Sam2Model.use_int8`
+    image_size: side of the square model input, px, a multiple of 32, of SAM 3 of 14, of EfficientTAM of 16; 0: the one
+        that the file says, else the one that the published file, see `published_as`, or its model was trained at
+    device: "auto", "cpu", "cuda" or "cuda:N"
+    precision: "auto" (bf16 on CUDA, fp32 on CPU), "fp32", "bf16" or "fp16"; on a CPU also "int8", fp32 with linear
+        layers that multiply in 8 bits, see `Sam2Model.use_int8`
     allow_extra: leave out tensors that no part of the model has, and warn which they were
-    compile: the image encoder, which takes a minute or so and is not for int8, see `Sam2Model.compile_encoder`
-    encoder: a file that `sam2s export encoder` has made of this checkpoint's image encoder, see `exporting`; empty: torch runs it
+    compiled: compile the image encoder, which takes a minute or so and is not for int8, see `Sam2Model.compile_encoder`
+    encoder: a file that `sam2s export encoder` has made of this checkpoint's image encoder, see `exporting`; empty:
+        torch runs it
 
-    Every key in the file that looks like one of a known model must be one of this one's, of the same shape; of other tensors a warning
-    says that they are not used. All keys that only tracking with memory needs
-    may be missing together: they are listed in ``Sam2Model.missing``, and ``has_memory`` is False. Names of the class table's
-    rows that the file tells are in ``Sam2Model.class_names``. Weights go from the file to their
-    place, precision and device one by one.
+    Every key in the file that looks like one of a known model must be one of this model, of the same shape; a warning
+    names other tensors, which are not used. All keys that only tracking with memory needs may be missing together: they
+    are listed in ``Sam2Model.missing``, and ``has_memory`` is False. ``Sam2Model.class_names`` are the names that the
+    file gives to the rows of the class table. Weights go from the file to their place, precision and device one by one.
 
     Raises CheckpointError or ConfigError.
     """
@@ -78,14 +79,15 @@ def load_model(
         warnings.warn(f"{path} is SAM 3's: {SAM3_PARTS}; not read: {', '.join(stored.not_read)}", stacklevel=2)
     if stored.extra:
         warnings.warn(
-            f"{path}: {len(stored.extra)} tensors are no part of {network.name} and are not used: {some(stored.extra)}"
+            f"{path}: {len(stored.extra)} tensors are no part of {network.name} and are not used: {some(stored.extra)}",
+            stacklevel=2,
         )
     if len(stored.class_names) == config.num_classes:
         network.class_names = stored.class_names
     network = network.to(device=target, dtype=dtype).eval().requires_grad_(False)
     if precision == "int8":
         network.use_int8()
-    if compile and encoder:
+    if compiled and encoder:
         raise ConfigError(
             f"compile is true, and encoder is {str(encoder)!r}, which is compiled already: choose one of them"
         )
@@ -93,6 +95,6 @@ def load_model(
         from sam2s_model.acceleration.exporting import use_exported_encoder  # imports torch's compiler
 
         use_exported_encoder(network, encoder)
-    if compile:
+    if compiled:
         network.compile_encoder()
     return network

@@ -24,7 +24,7 @@ def take_over(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
 ) -> dict[str, Tensor]:
-    """Copy the tensors of a state dict, which is empty afterwards: the file that they may be views of is needed no more.
+    """Copy the tensors of a state dict, and empty it: the file that they may be views of is then needed no more.
 
     mapped: addresses of those that are such views; their pages are given back one after the other
     dtype: of numbers with a fraction, None: their own; device: None: the CPU

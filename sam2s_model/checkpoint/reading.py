@@ -64,7 +64,7 @@ class StoredTensors:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, on the CPU, see `read_checkpoint`."""
+    """Read the tensors of a file, on the CPU, see `read_checkpoint`."""
     return read_checkpoint(path).state
 
 
@@ -73,12 +73,12 @@ def read_checkpoint(
 ) -> StoredTensors:
     """Read a ``.pt`` or ``.safetensors`` file, or one in several files: a state dict, as it is or wrapped.
 
-    What training loops put around it is taken off, see `wrapping`; 8-bit weights become fp32, see `eight_bit`; names that
-    transformers gives are those of the known models then. Of a file of SAM 3 only the tracker and its tower are read.
-    Tensors are taken over one by one, see `one_by_one`.
+    What training loops put around it is taken off, see `wrapping`; 8-bit weights become fp32, see `eight_bit`; names
+    that transformers gives become those of the known models. Of a file of SAM 3 only the tracker and its tower are
+    read. Tensors are taken over one by one, see `one_by_one`.
     dtype: of numbers with a fraction, None: as stored; device: None: the CPU
-    Raises CheckpointError when the file cannot be read with weights only, holds no state dict or more than one, layers that
-    must be merged first, 8-bit weights whose scales do not fit, or values that are not finite.
+    Raises CheckpointError when the file cannot be read with weights only, holds no state dict or more than one, layers
+    that must be merged first, 8-bit weights whose scales do not fit, or values that are not finite.
     """
     path = expanded(path)
     if not path.exists():
@@ -94,7 +94,8 @@ def read_checkpoint(
     not_read: tuple[str, ...] = ()
     if is_of_multiplex(content):
         raise CheckpointError(
-            f"{path} is SAM 3.1, whose tracker is another network, in which 16 objects share a memory: give a file of SAM 3"
+            f"{path} is SAM 3.1, whose tracker is another network, in which 16 objects share a memory: give a file of "
+            "SAM 3"
         )
     if is_of_sam3(content):
         not_read, content = left_out(content), from_sam3(content)
@@ -117,9 +118,9 @@ def _published_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _together(contents: list[tuple[Any, str, dict[str, str]]], files: tuple[Path, ...]) -> dict[str, Any]:
-    """The tensors of several files. Raises CheckpointError for a file that holds something else."""
+    """Join the tensors of several files. Raises CheckpointError for a file that holds something else."""
     out: dict[str, Any] = {}
-    for (content, _, _), file in zip(contents, files):
+    for (content, _, _), file in zip(contents, files, strict=True):
         if not isinstance(content, dict):
             raise CheckpointError(f"{file} is a part of a checkpoint, and holds no tensors by name")
         out |= content
@@ -127,14 +128,15 @@ def _together(contents: list[tuple[Any, str, dict[str, str]]], files: tuple[Path
 
 
 def _content(path: Path) -> tuple[Any, str, dict[str, str]]:
-    """What a file holds, its format, and the metadata of safetensors. Raises CheckpointError."""
-    kind, metadata = "pt", {}
+    """Read what a file holds, its format, and the metadata of safetensors. Raises CheckpointError."""
+    kind = "pt"
+    metadata: dict[str, str] = {}
     try:
         if _is_safetensors(path):
             kind = "safetensors"
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                content = {name: file.get_tensor(name) for name in file.keys()}
+                content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of pickles that torch did not write: the error says it, too
@@ -180,7 +182,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, without torch's advice to run the code in the file."""
+    """Say what is wrong, without torch's advice to run the code in the file."""
     text = str(error).strip()
     code = re.search(r"Unsupported (?:global|class|function): (?:GLOBAL )?(\S+)", text)
     if code:

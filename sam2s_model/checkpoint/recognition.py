@@ -8,16 +8,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from sam2s_model.config import MODELS, ModelConfig
 from sam2s_model.errors import CheckpointError
+from sam2s_model.network.image_encoder import BACKBONES
 from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 
 VERSION_KEYS = ("no_object_embedding", "pointer_time")  # what 2.1 has and 2.0 has not, all of it in the memory's parts
 LONG_TERM = "long_term_tpos_enc"
+TRUNK = "image_encoder.trunk."
 SHORT_ATTENTION = "memory_attention_short.norm.weight"
 CLASS_TABLE = "temporal_semantics.class_embeddings"
 SCORE_HEAD = "sam_mask_decoder.pred_obj_score_head."  # of MEMORY_PARTS the one that is of use without the others
@@ -42,10 +45,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def recognise(state: Mapping[str, Tensor], path: str | Path) -> ModelConfig:
-    """The known model whose proportions the state dict has, with the extras that it has more (`with_extras`).
+    """Find the known model whose proportions the state dict has, with the extras that it has besides (`with_extras`).
 
-    Only what tells the models apart is looked at: `check_state_dict` compares the rest. An image half has nothing that
-    tells 2.1 from 2.0, and counts as 2.0.
+    Only what tells the models apart is looked at: `check_state_dict` compares the rest. Without the tracking half
+    nothing tells 2.1 from 2.0, and the model counts as 2.0.
     Raises CheckpointError that names the nearest known model and every difference from it.
     """
     found = _proportions(state)
@@ -67,7 +70,7 @@ def recognise(state: Mapping[str, Tensor], path: str | Path) -> ModelConfig:
 
 
 def part_of(state: Mapping[str, Tensor]) -> str:
-    """What a state dict has of a known model, in words, where it has no image encoder or only that; "" where it is no such part."""
+    """Say which part of a known model a state dict is: all but the image encoder, or only that; "" if neither."""
     fits = [config.name for config in MODELS.values() if _is_part(state, config)]
     if not fits:
         return ""
@@ -90,7 +93,7 @@ def _is_part(state: Mapping[str, Tensor], config: ModelConfig) -> bool:
 
 
 def with_extras(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig:
-    """A known model with the long-term embedding, second attention and class token that a state dict has beside it."""
+    """Add to a known model the long-term embedding, second attention and class token that a state dict has besides."""
     classes = state.get(CLASS_TABLE)
     return dataclasses.replace(
         config,
@@ -100,28 +103,30 @@ def with_extras(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig
     )
 
 
-def _is_table(tensor: Tensor | None) -> bool:
+def _is_table(tensor: Tensor | None) -> TypeGuard[Tensor]:
     return tensor is not None and tensor.ndim > 0
 
 
 def _proportions(state: Mapping[str, Tensor]) -> dict[str, object]:
-    trunk = "image_encoder.trunk."
-    patches, repvit = state.get(f"{trunk}patch_embed.proj.weight"), state.get(f"{trunk}body.stem.conv2.c.weight")
-    first, embed = patches if patches is not None else repvit, state.get("no_mem_embed")
-    table = state.get(f"{trunk}pos_embed")
-    transformer = "vit" if table is not None and table.ndim == 3 else "hiera"
-    blocks = {match[0] for match in map(_BLOCK.match, state) if match}
+    embed = state.get("no_mem_embed")
+    backbone, embed_dim, blocks = _encoder(state)
     return {
-        "backbone": transformer if patches is not None else "repvit_m1" if repvit is not None else None,
-        "embed_dim": len(first) if _is_table(first) else None,
-        "blocks": len(blocks),
+        "backbone": backbone,
+        "embed_dim": embed_dim,
+        "blocks": blocks,
         "decoder_width": embed.shape[-1] if _is_table(embed) else None,
         "no_object_embedding": "no_obj_embed_spatial" in state,
         "pointer_time": "obj_ptr_tpos_proj.weight" in state,
     }
 
 
-_BLOCK = re.compile(r"image_encoder\.trunk\.(body\.stages_\d+\.)?blocks\.\d+\.")
+def _encoder(state: Mapping[str, Tensor]) -> tuple[str, int, int]:
+    """Find the kind of image encoder, its width and its number of blocks; "", 0 and 0 where it is of no known kind."""
+    trunk = {name.removeprefix(TRUNK): value for name, value in state.items() if name.startswith(TRUNK)}
+    for name, backbone in BACKBONES.items():
+        if (found := backbone.recognise(trunk)) is not None:
+            return name, *found
+    return "", 0, 0
 
 
 def _known_proportions(config: ModelConfig) -> dict[str, object]:
@@ -182,7 +187,7 @@ def check_names(own: Shapes, state: Mapping[str, Tensor], name: str, path: str |
 
 @lru_cache(maxsize=32)
 def without_weights(config: ModelConfig) -> Sam2Model:
-    """A model whose tensors have names and shapes, but no memory. Shared: do not change it."""
+    """Build a model whose tensors have names and shapes, but no memory. It is shared: do not change it."""
     with torch.device("meta"):
         return Sam2Model(config)
 
@@ -235,7 +240,7 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def _foreign(names: Iterable[str]) -> str:
-    """What unexpected tensors are, in words; "" unless all of them are of known foreign parts."""
+    """Say in words what unexpected tensors are; "" unless all of them are of known foreign parts."""
     parts: dict[str, list[str]] = {}
     for name in names:
         found = next(((what, match) for pattern, what in FOREIGN if (match := pattern.search(name))), None)
@@ -248,7 +253,7 @@ def _foreign(names: Iterable[str]) -> str:
 
 
 def _nearest(state: Mapping[str, Tensor]) -> ModelConfig | None:
-    """The known model that shares most tensors, by name and shape, of those of both; None when it shares none."""
+    """Find the known model with most tensors, by name and shape, in common with a state dict; None if none has any."""
     shapes = {(name, tuple(value.shape)) for name, value in state.items()}
 
     def likeness(config: ModelConfig) -> float:

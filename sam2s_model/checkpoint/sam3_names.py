@@ -60,7 +60,7 @@ def wanted(name: str) -> bool:
 
 
 def from_sam3(state: Mapping[str, Value]) -> dict[str, Value]:
-    """Rename the tracker and its tower, to this project's names or transformers' own, and leave out what is not needed."""
+    """Rename the tracker and its tower, to this project's names or transformers', and leave out what is not needed."""
     return {_renamed(name): value for name, value in state.items() if wanted(name)}
 
 

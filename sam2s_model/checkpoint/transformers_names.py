@@ -105,8 +105,8 @@ IMAGE_CODE, PROMPT_CODE = (
 )
 ROOTS = (
     "vision_encoder", "prompt_encoder", "mask_decoder", "shared_image_embedding", "memory_temporal_positional_encoding",
-    "no_memory_embedding", "no_memory_positional_encoding", "no_object_pointer", "occlusion_spatial_embedding_parameter",
-    "object_pointer_proj", "temporal_positional_encoding_projection_layer",
+    "no_memory_embedding", "no_memory_positional_encoding", "no_object_pointer",
+    "occlusion_spatial_embedding_parameter", "object_pointer_proj", "temporal_positional_encoding_projection_layer",
 )  # fmt: skip
 """What transformers' names begin with where the published ones do not."""
 
@@ -118,14 +118,15 @@ def is_of_transformers(state: Mapping[str, Tensor]) -> bool:
 def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a state dict that transformers saved, of a whole model or of one for images.
 
-    The names are those of the known model that shares most of its tensors; what that model does not have keeps its name.
+    The names are those of the known model that has most tensors in common with it; other tensors keep their names.
     """
     targets = max((_targets(config) for config in MODELS.values()), key=lambda found: _shared(found, state))
-    left, out = dict(state), {}
+    left = dict(state)
+    out: dict[str, Tensor] = {}
     code = left.pop(IMAGE_CODE, None)
     other = left.pop(PROMPT_CODE, None)  # the same tensor: a file may have it once
-    if code is not None or other is not None:
-        out[GAUSSIAN] = other if code is None else code
+    if (matrix := other if code is None else code) is not None:
+        out[GAUSSIAN] = matrix
     points = left.pop(POINT_EMBED, None)
     if points is not None:
         out |= {POINTS.format(i): row[None].clone() for i, row in enumerate(points)}
@@ -139,7 +140,7 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _targets(config: ModelConfig) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-    """Published name -> transformers' names of its parts, and its shape."""
+    """Map each published name to transformers' names of its parts, and its shape."""
     special = {GAUSSIAN, *(POINTS.format(i) for i in range(4))}
     shapes = known_shapes(config)
     kind = kind_of(config)
@@ -150,11 +151,13 @@ def kind_of(config: ModelConfig) -> str:
     """Which of transformers' models a configuration is one of: "sam2", "edgetam", "sam3"; "" for none."""
     if config.backbone == "vit":
         return "sam3" if config.rotary else ""
-    return "edgetam" if config.name == "edgetam" else "sam2"
+    if config.backbone == "hiera":
+        return "sam2"
+    return "edgetam" if config.name == "edgetam" else ""
 
 
 def _shared(targets: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]], state: Mapping[str, Tensor]) -> float:
-    """The share of tensors, of those of either, that a model and a state dict have in common, by name and shape."""
+    """Measure how much a model and a state dict have in common, by name and shape: intersection over union."""
     both = sum(
         all(part in state for part in parts) and tuple(state[parts[0]].shape[1:]) == shape[1:]
         for parts, shape in targets.values()
@@ -185,7 +188,7 @@ def to_transformers(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]
 
 
 def _parts(name: str, kind: str) -> tuple[str, ...]:
-    """The names of what becomes of a tensor: one, or those of its two or three equal parts."""
+    """Name what becomes of a tensor: one name, or those of its two or three equal parts."""
     new = _rename(name, kind)
     if ".to_kv." in new:
         return new.replace("to_kv", "k_proj"), new.replace("to_kv", "v_proj")

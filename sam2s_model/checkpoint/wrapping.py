@@ -45,9 +45,10 @@ NAMED = 8  # keys that a refusal lists
 
 
 def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
-    """The state dict in what a file holds, the keys that it was under, and the names of what is beside it.
+    """Find the state dict in what a file holds, the keys that it was under, and the names of what is beside it.
 
-    Under a key of `WRAPPERS`, or under any key if it has names of a known model; of several, the one that is no average.
+    It is under a key of `WRAPPERS`, or under any key if it has names of a known model; of several, the one that is no
+    average is taken.
     Raises CheckpointError when there is none, or more than one.
     """
     wrappers: list[str] = []
@@ -84,7 +85,7 @@ def _one(content: dict, path: Path) -> str:
 
 
 def _components(content: dict) -> dict[str, Tensor]:
-    """Tensors with names of a known model among other values, also where each part of the model is a dictionary of its own."""
+    """Collect tensors with names of a known model among other values, also from one dictionary per part of it."""
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     for root in ROOTS:
         own = content.get(root)
@@ -130,11 +131,11 @@ def _no_state_dict(content: Any, path: Path) -> CheckpointError:
 def without_prefixes(
     state: dict[str, Tensor], path: Path
 ) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
-    """A state dict without what stands before the names of a known model, what that was, and the names of other tensors.
+    """Take off what stands before the names of a known model; return it, too, and the names of other tensors.
 
-    Parts that others add to such a model are kept, so that they are named and refused, and so are tensors at its own level that are
-    none of a training loop's. Without any name of a known model only a
-    prefix of `PREFIXES` that all names have is taken off.
+    Parts that others add to such a model are kept, so that they are named and refused. So are tensors at its own level
+    that do not come from a training loop. Where no name is that of a known model, only a prefix of `PREFIXES` that all
+    names share is taken off.
     Raises CheckpointError when the model is there more than once.
     """
     prefixes: list[str] = []
@@ -169,7 +170,7 @@ def without_prefixes(
 
 
 def _main_copy(copies: dict[str, dict[str, Tensor]], path: Path) -> str:
-    """The prefix of the copy that is meant: the only whole one, or the only one that is no average."""
+    """Choose the prefix of the copy that is meant: the only whole one, or the only one that is no average."""
     most = max(map(len, copies.values()))
     whole = [prefix for prefix, own in copies.items() if 2 * len(own) > most]
     first = max(whole, key=lambda prefix: len(copies[prefix]))
@@ -187,7 +188,7 @@ def _main_copy(copies: dict[str, dict[str, Tensor]], path: Path) -> str:
 
 
 def _place(name: str) -> tuple[str, str] | None:
-    """What stands before the name of a known model's tensor, and that name; None when there is none in it."""
+    """Split a name into what stands before the name of a known model's tensor, and that name; None if it has none."""
     parts = name.split(".")
     at = next((i for i, part in enumerate(parts) if part in ROOTS), None)
     if at is None:
@@ -200,6 +201,6 @@ def _is_foreign(name: str) -> bool:
 
 
 def some(names: Iterable[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """List the first of some names, and say how many more there are."""
     names = list(names)
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -63,8 +63,8 @@ class Discovery:
         """Propose the objects of a frame, and remember them under their ids. class_name: of a class alone; "": all"""
         found = []
         for one in proposals(self.model, frame.features, frame.size, self.bank, self.config, class_name, self.learnt):
-            if frame.view is not None:  # what lies outside the endoscope's field is no object
-                mask = one.mask & frame.view
+            if frame.field_mask is not None:  # what lies outside the endoscope's field is no object
+                mask = one.mask & frame.field_mask
                 if not mask.any():
                     continue
                 one = replace(one, mask=mask, box=_box(mask))

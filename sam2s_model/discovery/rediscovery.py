@@ -119,8 +119,8 @@ def _looks(segmenter: Segmenter, object_id: int) -> Tensor | None:
     """(dim,) mean appearance of an object, None where none is known."""
     if not segmenter.reid:
         return None
-    row, notes = segmenter.bank.row(object_id), segmenter.bank.notes
-    return notes["prototype"][row] if int(notes["prototype_frames"][row]) else None
+    row, states = segmenter.bank.row(object_id), segmenter.bank.states
+    return states["prototype"][row] if int(states["prototype_frames"][row]) else None
 
 
 def _drifted(

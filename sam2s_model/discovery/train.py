@@ -18,7 +18,7 @@ from sam2s_model.errors import PrototypeError
 from sam2s_model.network.class_prompts import ClassPrompts
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.training.losses import dice
+from sam2s_model.training.losses import dice_loss
 
 TEMPERATURE = 0.07  # of NT-Xent, as published
 WEIGHT_DECAY = 1e-4
@@ -103,7 +103,7 @@ def train_class_prompts(
             row = sorted(sample.masks)[int(torch.randint(len(sample.masks), (1,), generator=generator))]
             mask = sample.masks[row]
             decoded = decode_class(model, sample.features, prompts, torch.tensor([row], device=model.device))
-            losses.append(dice(decoded.logits, mask[None], torch.ones_like(mask)[None])[0, 0])
+            losses.append(dice_loss(decoded.logits, mask[None], torch.ones_like(mask)[None])[0, 0])
             inside = F.adaptive_avg_pool2d(mask[None, None], sample.features.grid)[0, 0]
             plain = model.for_decoder(sample.features.coarse)[0].float()
             seen.append((plain * inside).sum((1, 2)) / inside.sum().clamp(min=1e-6))

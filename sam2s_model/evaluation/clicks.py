@@ -1,7 +1,7 @@
 """Prompts from the ground truth, without chance: the same mask always gives the same clicks.
 
-The first click is on the object's centre, each further one on the centre of the largest region that is wrong (SAM2, arXiv
-2408.00714 app. D). A centre is the pixel that is furthest from the region's edge. Coordinates are x y, px.
+The first click is on the object's centre, each further one on the centre of the largest region that is wrong (SAM2,
+arXiv 2408.00714 app. D). A centre is the pixel that is furthest from the region's edge. Coordinates are x y, px.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def centre(region: np.ndarray) -> tuple[int, int]:
 def correction(
     predicted: np.ndarray, truth: np.ndarray, void: np.ndarray | None = None
 ) -> tuple[tuple[int, int], int] | None:
-    """Where the next click goes, and its label: POSITIVE where the object was missed, NEGATIVE where there is none.
+    """Choose the next click and its label: POSITIVE where the object was missed, NEGATIVE where there is none.
 
-    predicted, truth, void: (H, W) bool. The region is the largest connected one (8 neighbours) of either kind; a missed one
-    comes first of equal ones. None when nothing is wrong.
+    predicted, truth, void: (H, W) bool. The click goes on the largest connected region (8 neighbours) that is wrong; of
+    equal ones a missed region comes first. Returns None when nothing is wrong.
     """
     best: tuple[int, np.ndarray, int] | None = None
     for wrong, label in ((truth & ~predicted, POSITIVE), (predicted & ~truth, NEGATIVE)):
@@ -46,7 +46,7 @@ def correction(
 
 
 def box_of(x0: int, y0: int, x1: int, y1: int, size: tuple[int, int]) -> np.ndarray:
-    """(4,) float32 box with a side of a single pixel widened to the least that a prompt may have, within an image of size (H, W)."""
+    """Make a (4,) float32 box within an image of size (H, W); sides below a prompt's minimum are widened to it."""
     height, width = size
     least = int(LEAST_BOX)
     x0, y0 = max(0, min(x0, x1 - least, width - least)), max(0, min(y0, y1 - least, height - least))
@@ -54,7 +54,10 @@ def box_of(x0: int, y0: int, x1: int, y1: int, size: tuple[int, int]) -> np.ndar
 
 
 def first_prompt(kind: str, mask: np.ndarray) -> Prompt:
-    """The prompt of a new object with a (H, W) bool mask that is not empty. kind: "mask", "box" or "clicks" (the first)."""
+    """Make the first prompt of an object.
+
+    kind: "mask", "box" or "clicks", which gives the first click; mask: (H, W) bool, not empty
+    """
     if kind == "mask":
         return Prompt(mask=mask)
     if kind == "box":  # right and bottom are the far edges of the last pixels

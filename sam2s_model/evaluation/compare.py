@@ -16,11 +16,11 @@ IGNORED = ("sources", "overlay", "masks", "masks_bag")  # of a configuration: th
 
 
 def compare(first: dict[str, Any], other: dict[str, Any], seed: int = 0, draws: int = DRAWS) -> dict[str, Any]:
-    """The differences `other` - `first` of two reports, over the objects that both have scored.
+    """Compute the differences `other` - `first` of two reports, over the objects that both have scored.
 
-    Overall is the mean over data sets of the mean over their objects. Its interval (95 %, percentiles) comes from drawing
-    recordings with replacement within each data set; recordings are drawn, since the frames and objects of one are alike.
-    Of one recording a data set, it says nothing.
+    Overall is the mean over data sets of the mean over their objects. Its interval (95 %, percentiles) comes from
+    drawing recordings with replacement within each data set: frames and objects of one recording are alike. With a
+    single recording per data set the interval says nothing.
     Raises ConfigError when they have no object in common.
     """
     ours, theirs = _objects(first), _objects(other)
@@ -38,8 +38,8 @@ def compare(first: dict[str, Any], other: dict[str, Any], seed: int = 0, draws: 
     overall = [weights @ table for table in (*values, differences)]
     return dict(
         overall={
-            name: dict(zip(("first", "other", "difference", "low", "high"), map(float, row)))
-            for name, row in zip(OF_OBJECTS, np.stack([*overall, low, high], axis=1))
+            name: dict(zip(("first", "other", "difference", "low", "high"), map(float, row), strict=True))
+            for name, row in zip(OF_OBJECTS, np.stack([*overall, low, high], axis=1), strict=True)
         },
         recordings=[
             dict(data_set=data_set, name=recording, **_means(values[:, of_recording == i]))
@@ -55,7 +55,7 @@ def compare(first: dict[str, Any], other: dict[str, Any], seed: int = 0, draws: 
 
 
 def _objects(report: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """(data set, recording, object) -> its figures, of those that have any."""
+    """Map (data set, recording, object) to the object's figures, for objects that have any."""
     return {
         (recording["data_set"], recording["name"], str(own["object"])): own
         for recording in report["recordings"]
@@ -91,7 +91,7 @@ def _means(values: np.ndarray) -> dict[str, dict[str, float]]:
     first, other = values.mean(1)
     return {
         name: dict(first=float(a), other=float(b), difference=float(b - a))
-        for name, a, b in zip(OF_OBJECTS, first, other)
+        for name, a, b in zip(OF_OBJECTS, first, other, strict=True)
     }
 
 
@@ -100,13 +100,13 @@ def _measured(configuration: dict[str, Any]) -> dict[str, Any]:
 
 
 def changed_settings(first: dict[str, Any], other: dict[str, Any]) -> dict[str, list[Any]]:
-    """Name -> its two values, for all settings of two configurations that differ; settings in settings are "a.b"."""
+    """Map the name of each setting in which two configurations differ to its two values; nested ones are "a.b"."""
     names = [name for name in dict.fromkeys([*first, *other]) if first.get(name) != other.get(name)]
     out = {}
     for name in names:
-        values = [first.get(name), other.get(name)]
-        if all(isinstance(value, dict) for value in values):
-            out.update({f"{name}.{inner}": pair for inner, pair in changed_settings(*values).items()})
+        mine, theirs = first.get(name), other.get(name)
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            out.update({f"{name}.{inner}": pair for inner, pair in changed_settings(mine, theirs).items()})
         else:
-            out[name] = values
+            out[name] = [mine, theirs]
     return out

@@ -47,8 +47,11 @@ class Step:
 class Prompted(Protocol):
     """The answer to prompts on a frame: one id for each, and all objects there with the prompts in effect."""
 
-    object_ids: Sequence[int]
-    tracks: Tracks
+    @property
+    def object_ids(self) -> Sequence[int]: ...
+
+    @property
+    def tracks(self) -> Tracks: ...
 
 
 def follow(tracker: Tracker, recording: Iterable[Frame], protocol: EvaluationProtocol) -> Iterator[Step]:
@@ -62,13 +65,16 @@ def follow(tracker: Tracker, recording: Iterable[Frame], protocol: EvaluationPro
         before = tracks = tracker.step(frame.stamp_ns, frame.image, following.image if following else None)
         seconds = time.perf_counter() - began
         new = appeared(frame.truth, ids, protocol.start)[: tracker.config.max_objects - len(ids)]
-        if new:
+        if new and frame.truth is not None:
             tracks = prompt_objects(lambda prompts: tracker.prompt(0, prompts), frame.truth, new, ids, protocol)
-        yield Step(frame, tracks, before, dict(ids), tuple(new), seconds)
+        yield Step(frame=frame, tracks=tracks, before=before, ids=dict(ids), prompted=tuple(new), seconds=seconds)
 
 
 def appeared(truth: Truth | None, ids: dict[int, int], start: str) -> list[int]:
-    """The objects that are to be prompted on a frame, ascending. ids: of those prompted so far; start: see `Protocol`"""
+    """List the objects to prompt on a frame, ascending.
+
+    ids: of the objects prompted so far; start: see `EvaluationProtocol`
+    """
     if truth is None or (ids and start == "first"):
         return []
     return [label for label, mask in sorted(truth.masks.items()) if label not in ids and mask.any()]
@@ -88,9 +94,9 @@ def prompt_objects(
     """
     prompts = [first_prompt(protocol.prompt, truth.masks[label]) for label in new]
     result = prompt(prompts)
-    ids.update(zip(new, result.object_ids))
+    ids.update(zip(new, result.object_ids, strict=True))
     if protocol.prompt == "clicks":
-        clicked = {label: replace(first, object_id=ids[label]) for label, first in zip(new, prompts)}
+        clicked = {label: replace(first, object_id=ids[label]) for label, first in zip(new, prompts, strict=True)}
         for _ in range(protocol.clicks - 1):
             for label in new:
                 click = correction(result.tracks.mask(ids[label]), truth.masks[label], truth.void)
@@ -101,6 +107,8 @@ def prompt_objects(
 
 
 def _with_click(prompt: Prompt, place: tuple[int, int], label: int) -> Prompt:
-    """A prompt with all its clicks so far, as the published interaction gives them."""
+    """Add a click to those that a prompt has so far, as the published interaction does."""
+    if prompt.points is None or prompt.point_labels is None:
+        raise ValueError("the prompt has no clicks: expected at least the first")
     points = np.concatenate((prompt.points, np.array([place], np.float32)))
     return replace(prompt, points=points, point_labels=np.append(prompt.point_labels, label))

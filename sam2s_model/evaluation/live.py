@@ -1,8 +1,9 @@
 """Masks that came while a recording was played: which frame they are of, when they were there, and how good they were.
 
-Two questions are asked of them. *Delivered*: how well masks fit the frame they are of, on the frames that have any. *Streaming*
-(Li et al., "Towards Streaming Perception", ECCV 2020, arXiv 2005.10420, section 3): how well the newest masks that had arrived
-when a frame was shown fit that frame; latency and dropped frames cost accuracy there. All times are ns of one clock.
+Two questions are asked of them. *Delivered*: how well do masks fit the frame they are of, on the frames that have any?
+*Streaming* (Li et al., "Towards Streaming Perception", ECCV 2020, arXiv 2005.10420, section 3): how well do the newest
+masks that had arrived when a frame was shown fit that frame? Latency and dropped frames cost accuracy there. All times
+are ns of one clock.
 """
 
 from __future__ import annotations
@@ -67,24 +68,28 @@ class LiveLog:
 
 
 def newest_arrived(times: Sequence[int], deliveries: Sequence[Delivery]) -> list[Delivery | None]:
-    """For each time the delivery of the newest frame among those that had arrived by then; None before the first."""
+    """Find for each time the newest frame's delivery among those that had arrived by then; None before the first."""
     arrived = sorted(deliveries, key=lambda delivery: delivery.arrived)
-    newest = list(accumulate(arrived, lambda best, one: one if one.stamp > best.stamp else best))
+    newest = list(accumulate(arrived, _newer))
     ends = [bisect_right(arrived, at, key=lambda delivery: delivery.arrived) for at in times]
     return [newest[end - 1] if end else None for end in ends]
+
+
+def _newer(best: Delivery, one: Delivery) -> Delivery:
+    return one if one.stamp > best.stamp else best
 
 
 def live_steps(
     recording: Recording, log: LiveLog, protocol: EvaluationProtocol
 ) -> Iterator[tuple[Frame, Step | None, Step | None]]:
-    """(frame, delivered, streaming) of each frame that was shown, in order.
+    """Yield (frame, delivered, streaming) of each frame that was shown, in order.
 
     delivered: with the frame's own masks and the objects that they know; None for a frame that was dropped
-    streaming: with the newest masks that had arrived when the frame was shown, and all objects that were prompted on an earlier
-        frame, whether or not the masks know them yet; None for a frame that is not annotated
+    streaming: with the newest masks that had arrived when the frame was shown, and all objects that were prompted on an
+        earlier frame, whether or not the masks know them yet; None for a frame that is not annotated
     """
     by_stamp = {delivery.stamp: delivery for delivery in log.deliveries}
-    newest = dict(zip(log.shown, newest_arrived(list(log.shown.values()), log.deliveries)))
+    newest = dict(zip(log.shown, newest_arrived(list(log.shown.values()), log.deliveries), strict=True))
     for frame in islice(recording, protocol.frames or None):
         if frame.index in newest:
             own = by_stamp.get(log.shown[frame.index])
@@ -99,7 +104,8 @@ def _delivered(frame: Frame, delivery: Delivery | None, log: LiveLog) -> Step | 
     tracks = log.answers[frame.index] if prompted else before
     known = {prompt.label: prompt.object_id for prompt in log.prompts if prompt.object_id in before.object_ids}
     here = {prompt.label: prompt.object_id for prompt in log.prompts if prompt.label in prompted}
-    return Step(frame, tracks, before, {**known, **here}, prompted, (delivery.finished - delivery.received) * 1e-9)
+    seconds = (delivery.finished - delivery.received) * 1e-9
+    return Step(frame=frame, tracks=tracks, before=before, ids={**known, **here}, prompted=prompted, seconds=seconds)
 
 
 def _streaming(frame: Frame, newest: Delivery | None, log: LiveLog) -> Step | None:
@@ -107,7 +113,7 @@ def _streaming(frame: Frame, newest: Delivery | None, log: LiveLog) -> Step | No
         return None
     tracks = newest.tracks() if newest else Tracks.empty(0, *frame.image.shape[:2])
     ids = {prompt.label: prompt.object_id for prompt in log.prompts if prompt.frame < frame.index}
-    return Step(frame, tracks, tracks, ids, (), 0.0)
+    return Step(frame=frame, tracks=tracks, before=tracks, ids=ids, prompted=(), seconds=0.0)
 
 
 class PackedTruth:
@@ -131,7 +137,7 @@ class PackedTruth:
 
 
 def prompt_frames(recording: Recording, protocol: EvaluationProtocol) -> dict[int, PackedTruth]:
-    """Index -> ground truth of all frames that objects can be prompted on, without their images."""
+    """Map index to ground truth for all frames that objects can be prompted on, without their images."""
     packed = {f.index: PackedTruth(f.truth) for f in islice(recording, protocol.frames or None) if f.truth}
     return {index: truth for index, truth in packed.items() if truth.visible}
 

@@ -19,7 +19,8 @@ class EvaluationProtocol:
     clicks: int = option(3, "of prompt clicks; each after the first corrects the mask so far", low=1, high=50)
     start: str = option(
         "appearance",
-        "appearance: an object is prompted where it first appears; first: only objects of the first annotated frame are",
+        "appearance: an object is prompted where it first appears; first: only objects of the first annotated frame"
+        " are",
         choices=("appearance", "first"),
     )
     scored: str = option(
@@ -34,5 +35,5 @@ class EvaluationProtocol:
 
     @property
     def name(self) -> str:
-        """ "mask", "box", "1 click" or "3 clicks"."""
+        """Name the kind of prompt: "mask", "box", "1 click" or "3 clicks"."""
         return self.prompt if self.prompt != "clicks" else f"{self.clicks} click{'s' * (self.clicks > 1)}"

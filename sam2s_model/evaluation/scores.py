@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -80,19 +81,19 @@ class Scorer:
         self.annotated: list[int] = []
 
     def add(self, step: Step) -> list[Row]:
-        """The rows of a frame; none where it is not annotated or no object was prompted yet."""
+        """Score a frame. Returns its rows; none where it is not annotated or no object was prompted yet."""
         frame, truth = step.frame, step.frame.truth
         self.ids = step.ids
         if truth is None:
             return []
         self.note_annotated(frame)
-        expected = {label: truth.mask(label, step.tracks.size) for label in step.ids}
-        expected = {label: mask for label, mask in expected.items() if mask is not None}
+        masks = ((label, truth.mask(label, step.tracks.size)) for label in step.ids)
+        expected = {label: mask for label, mask in masks if mask is not None}
         if not expected:
             return []
         on = _tracks_on(step, list(expected.values()), truth.void)
         rows = []
-        for (label, mask), track in zip(expected.items(), on):
+        for (label, mask), track in zip(expected.items(), on, strict=True):
             predicted = step.mask(label)
             valid = ~truth.void if truth.void is not None else np.ones_like(mask)
             rows.append(Row(
@@ -115,14 +116,14 @@ class Scorer:
             self._seen |= {label for label, mask in frame.truth.masks.items() if mask.any()}
 
     def finish(self) -> None:
-        """There are no more frames."""
+        """Close the recording: there are no more frames."""
         if self._protocol.scored == "davis":
             kept = set(metrics.davis_scored(self.annotated))
             self.rows = [row if row.frame in kept else replace(row, scored=False) for row in self.rows]
             self._areas = {frame: areas for frame, areas in self._areas.items() if frame in kept}
 
     def result(self) -> dict:
-        """The figures of the recording, of its objects, and all rows: numbers, strings, lists and dictionaries."""
+        """Report the figures of the recording and its objects, and all rows, as values that JSON has."""
         return dict(
             figures=figures(self.rows, list(self._areas.values()), self.ids),
             objects=[
@@ -156,8 +157,8 @@ class Scorer:
         return out
 
 
-def figures(rows: Sequence[Row], areas: Sequence[dict[str, list[int]]], ids: dict[int, int]) -> dict[str, float | None]:
-    """The figures of one recording, 0..1; None where there is nothing to divide by."""
+def figures(rows: Sequence[Row], areas: Sequence[dict[str, list[int]]], ids: dict[int, int]) -> dict[str, Any]:
+    """Compute the figures of one recording, 0..1; None where there is nothing to divide by."""
     rows = [row for row in rows if row.scored]
     by_object = {label: [row for row in rows if row.object == label] for label in ids}
     by_object = {label: own for label, own in by_object.items() if own}
@@ -180,7 +181,7 @@ def figures(rows: Sequence[Row], areas: Sequence[dict[str, list[int]]], ids: dic
 
 
 def class_figures(areas: Sequence[dict[str, list[int]]]) -> dict[str, float | None]:
-    """Challenge IoU, mcIoU and mIoU of some frames, each with the areas of its classes."""
+    """Compute challenge IoU, mcIoU and mIoU of some frames, each with the areas of its classes."""
     names = sorted({name for of_frame in areas for name in of_frame})
     table = np.array([[of_frame.get(name, [0, 0, 0]) for name in names] for of_frame in areas], np.int64)
     table = table.reshape(len(areas), len(names), 3)
@@ -201,7 +202,7 @@ def presence_figures(counted: metrics.Presence) -> dict[str, float | None]:
 
 
 def data_set_figures(results: Sequence[dict], names: Sequence[str]) -> dict[str, float | None]:
-    """The figures of a data set from its recordings' results.
+    """Compute the figures of a data set from its recordings' results.
 
     names: of the recordings; classes that are single objects stay apart by it
     """
@@ -209,7 +210,7 @@ def data_set_figures(results: Sequence[dict], names: Sequence[str]) -> dict[str,
     out = {name: _mean(own[name] for own in objects) for name in OF_OBJECTS}
     areas = [
         {(cls if not cls.startswith(SINGLE) else f"{name}/{cls}"): values for cls, values in of_frame.items()}
-        for result, name in zip(results, names)
+        for result, name in zip(results, names, strict=True)
         for of_frame in result["areas"].values()
     ]
     found = [result["figures"] for result in results]
@@ -226,18 +227,18 @@ def data_set_figures(results: Sequence[dict], names: Sequence[str]) -> dict[str,
 
 
 def overall_figures(data_sets: Sequence[dict]) -> dict[str, float | None]:
-    """The mean of each figure over data sets, as SAM2S averages; id switches and losses are summed."""
+    """Average each figure over data sets, as SAM2S does; id switches and losses are summed."""
     out = {name: _mean(own[name] for own in data_sets) for name in FIGURES if name != "id_switches"}
     return {**out, **{name: sum(own[name] for own in data_sets) for name in ("id_switches", "never_recovered")}}
 
 
 def _tracks_on(step: Step, expected: list[np.ndarray], void: np.ndarray | None) -> list[int]:
-    """For each mask of the truth the id of the object that is on it, 0 for none."""
+    """Find for each mask of the truth the id of the object that is on it, 0 for none."""
     labels, object_ids = step.tracks.labels, step.tracks.object_ids
     label_map = step.tracks.label_map if void is None else np.where(void, 0, step.tracks.label_map)
     totals = np.bincount(label_map.ravel(), minlength=256)[labels]
     ious = np.zeros((len(expected), len(labels)))
-    for row, mask in zip(ious, expected):
+    for row, mask in zip(ious, expected, strict=True):
         inside = np.bincount(label_map[mask], minlength=256)[labels]
         size = np.count_nonzero(mask if void is None else mask & ~void)
         row[:] = inside / np.maximum(totals + size - inside, 1)
@@ -245,7 +246,7 @@ def _tracks_on(step: Step, expected: list[np.ndarray], void: np.ndarray | None) 
 
 
 def _presence(rows: Sequence[Row]) -> metrics.Presence:
-    return metrics.presence([row.found for row in rows], [row.present for row in rows])
+    return metrics.presence(np.array([row.found for row in rows], bool), np.array([row.present for row in rows], bool))
 
 
 def _losses(rows: Sequence[Row]) -> tuple[list[int], int]:
@@ -253,6 +254,6 @@ def _losses(rows: Sequence[Row]) -> tuple[list[int], int]:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """The mean without None and NaN; None when nothing is left."""
+    """Average the values without None and NaN; None when nothing is left."""
     kept = [value for value in values if value is not None and not math.isnan(value)]
     return float(np.mean(kept)) if kept else None

@@ -1,4 +1,4 @@
-"""Parts 1 to 5: what the GPU is, and whether its networks, its attention and its small operations compute what the CPU does."""
+"""Parts 1 to 5: what the GPU is, and whether networks, attention and small operations compute what the CPU does."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def the_device(setting: Setting) -> Iterator[Check]:
     free, total = torch.cuda.mem_get_info(setting.device)
     native = properties.major >= 8
     seen = (
-        f"{properties.name}, sm_{properties.major}{properties.minor}, torch {torch.__version__}, CUDA {torch.version.cuda}, "
-        f"cuDNN {torch.backends.cudnn.version()}, bf16 {'native' if native else 'emulated'}, {free >> 20} of {total >> 20} MiB free"
+        f"{properties.name}, sm_{properties.major}{properties.minor}, torch {torch.__version__}, "
+        f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, "
+        f"bf16 {'native' if native else 'emulated'}, {free >> 20} of {total >> 20} MiB free"
     )
     yield judged(free >= 2 << 30, "device", "2048 MiB free", seen, "end what else uses the GPU", WARN)
     yield judged(native, "bf16", "native", "native" if native else "emulated", "set precision to fp16", WARN)
@@ -103,13 +104,16 @@ def networks_in_half(setting: Setting) -> Iterator[Check]:
             error = ((got - plain).norm() / plain.norm().clamp(min=1e-12)).item()
             cosine = F.cosine_similarity(got.flatten(), plain.flatten(), dim=0).item()
             yield judged(
-                error <= limit and cosine >= 0.999, f"{name}: {part}, {str(dtype)[6:]}",
-                f"relative L2 {limit:g}, cosine 0.999", f"{error:.1e}, {cosine:.5f}", "set precision to the other of bf16 and fp16, and report it",
-            )  # fmt: skip
+                error <= limit and cosine >= 0.999,
+                f"{name}: {part}, {str(dtype)[6:]}",
+                f"relative L2 {limit:g}, cosine 0.999",
+                f"{error:.1e}, {cosine:.5f}",
+                "set precision to the other of bf16 and fp16, and report it",
+            )
 
 
 def _networks(setting: Setting, dtype: torch.dtype) -> Iterator[tuple[str, str, Tensor, Tensor]]:
-    """Each part of each model with the CPU's own inputs: what the CPU makes of them in fp32, and what the device does."""
+    """Run each part of each model on the CPU's own inputs: yields name, part, the CPU's fp32 result, the device's."""
     image = torch.from_numpy(setting.images(1)[0])
     for name in setting.networks:
         plain, model = setting.model_on_cpu(name), setting.model(name, dtype=dtype)
@@ -117,7 +121,8 @@ def _networks(setting: Setting, dtype: torch.dtype) -> Iterator[tuple[str, str, 
             for part, function, inputs in _parts(plain, image):
                 expected = function(plain, *inputs)
                 own = inputs if part == "image encoder" else moved(inputs, setting.device, dtype)
-                for i, (a, b) in enumerate(zip(tensors_of(expected), tensors_of(function(model, *own)))):
+                got = tensors_of(function(model, *own))
+                for i, (a, b) in enumerate(zip(tensors_of(expected), got, strict=True)):
                     if a.is_floating_point():
                         yield name, f"{part} ({i})", a.float(), b.cpu().float()
 
@@ -149,15 +154,9 @@ def attention(setting: Setting) -> Iterator[Check]:
         scores = (q @ k.transpose(1, 2)) * q.shape[2] ** -0.5
         expected = (scores if plain[3] is None else scores.masked_fill(~plain[3], -torch.inf)).softmax(-1) @ v
         q, k, v, mask = _attention(setting.device, dtype, 256, 64, masked, 256, 4096)
-        ways = {"as a tracker attends": lambda: attend(q, k, v, mask)}
-        bias = None if mask is None else mask[:, None]
-        padded = F.pad(v, (0, 192))
-        ways["values padded"] = lambda: F.scaled_dot_product_attention(q[:, None], k[:, None], padded[:, None], bias)[
-            :, 0, :, :64
-        ]
-        for way, run in ways.items():
+        for way, run in {"as a tracker attends": attend, "values padded": _attend_padded}.items():
             with torch.inference_mode():
-                got = run().cpu().float()
+                got = run(q, k, v, mask).cpu().float()
             worst = (got - expected).abs().max().item() / v.abs().max().item()
             good = bool(got.isfinite().all()) and worst <= 2e-2
             yield judged(
@@ -166,6 +165,13 @@ def attention(setting: Setting) -> Iterator[Check]:
                 "within 2e-2 of the greatest value, no NaN",
                 f"{worst:.1e}",
             )
+
+
+def _attend_padded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attend with values padded from 64 to 256, the width of queries and keys."""
+    bias = None if mask is None else mask[:, None]
+    padded = F.pad(v, (0, 192))
+    return F.scaled_dot_product_attention(q[:, None], k[:, None], padded[:, None], bias)[:, 0, :, :64]
 
 
 def small_operations(setting: Setting) -> Iterator[Check]:
@@ -197,7 +203,7 @@ def small_operations(setting: Setting) -> Iterator[Check]:
             )
             yield judged(error <= 1e-5, name, "within 1e-5 of the CPU's", f"{error:.1e}")
         maps = [
-            compose(*moved((logits, present, labels), device), (240, 320)).cpu()
+            compose(logits.to(device), present.to(device), labels.to(device), (240, 320)).cpu()
             for device in (torch.device("cpu"), setting.device)
         ]
         share = (maps[0] != maps[1]).float().mean().item()

@@ -12,14 +12,14 @@ import torch
 
 from sam2s_model.config import TrackerConfig
 from sam2s_model.gpu_check.part import WARN, Check, Setting, judged, some_boxes
-from sam2s_model.gpu_check.rollouts import GRAPHS_HELP, agreement, follow
+from sam2s_model.gpu_check.rollouts import GRAPHS_HELP, agreement, follow, newest_tracks
 from sam2s_model.tracking.tracker import Tracker
 
 SETTLED = 25  # frames after which all windows are full, and what is captured then was captured
 
 
 def two_threads(setting: Setting) -> Iterator[Check]:
-    """Part 12: findings L3 and L5: one model, two trackers that start together, of which one is set up again and again."""
+    """Part 12: findings L3 and L5: two trackers of one model start together, and one is set up again and again."""
     images = setting.images()
     alone = follow(Tracker(setting.model(dtype=torch.float32), "fifo"), images, 4 * setting.frames)
     model = setting.model(dtype=torch.float32)  # anew: what is made once is made by both at the same time
@@ -60,7 +60,7 @@ def want_of_memory(setting: Setting) -> Iterator[Check]:
     """Part 13."""
     tracker, images = Tracker(setting.model()), setting.images()
     follow(tracker, images, 8)
-    newest = tracker.newest.stamp
+    newest = newest_tracks(tracker).stamp
     _, total = torch.cuda.mem_get_info(setting.device)
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(
@@ -101,11 +101,17 @@ def long_streams(setting: Setting) -> Iterator[Check]:
                     )
                 )
         first, last = used[0], used[-1]
-        said = f"{first[0] >> 20} and {last[0] >> 20} MiB allocated, {first[1] >> 20} and {last[1] >> 20} reserved, {last[2]} threads, {last[3]} files"
+        got = (
+            f"{first[0] >> 20} and {last[0] >> 20} MiB allocated, {first[1] >> 20} and {last[1] >> 20} reserved, "
+            f"{last[2]} threads, {last[3]} files"
+        )
         yield judged(
-            last[:2] <= first[:2] and last[2:] == first[2:], f"{objects} objects, {tracker.newest.stamp} frames",
-            f"what frame {settled} has", said, "memory grows: report it with the JSON file",
-        )  # fmt: skip
+            last[:2] <= first[:2] and last[2:] == first[2:],
+            f"{objects} objects, {frames} frames",
+            f"what frame {settled} has",
+            got,
+            "memory grows: report it with the JSON file",
+        )
 
 
 def _of_process() -> tuple[int, int]:

@@ -23,7 +23,11 @@ REPORT = "report it with the JSON file"
 
 @dataclass(frozen=True)
 class Check:
-    """level: OK, WARN (usable, and could be better) or FAIL; expected and got: with numbers; advice: "" when nothing is to be done"""
+    """What one comparison found.
+
+    level: OK, WARN (usable, and could be better) or FAIL; expected and got: with numbers
+    advice: "" when nothing is to be done
+    """
 
     level: str
     what: str
@@ -36,15 +40,32 @@ class Check:
 
 
 def judged(good: bool, what: str, expected: str, got: str, advice: str = REPORT, level: str = FAIL) -> Check:
-    """OK, or else the level with the advice."""
+    """Make a check that is OK, or else has the level and the advice."""
     return Check(OK, what, expected, got) if good else Check(level, what, expected, got, advice)
+
+
+def _nano(side: int) -> Sam2Model:
+    return load_model("sam2s_nano", image_size=side, device="cpu", precision="fp32")
+
+
+def _tiny(side: int) -> Sam2Model:
+    """Make a model of random weights, always the same ones, in which objects are present."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = Sam2Model(MODELS["sam2.1_hiera_tiny"], side).eval().requires_grad_(False)
+    model.get_parameter("sam_mask_decoder.pred_obj_score_head.layers.2.bias").fill_(4.0)
+    return model
+
+
+NETWORKS = {"sam2s_nano": _nano, "random tiny": _tiny}
 
 
 @dataclass(frozen=True)
 class Setting:
     """What is checked with.
 
-    device: the GPU; networks: name -> makes a model on the CPU in fp32; side: px of its input where speed does not matter
+    device: the GPU; networks: name -> makes a model on the CPU in fp32
+    side: px of a model's input where speed does not matter
     frames: of a rollout; long: of the one that must not grow; timed: of each that is timed
     """
 
@@ -69,22 +90,6 @@ class Setting:
         return self.networks[name or next(iter(self.networks))](self.side).eval().requires_grad_(False)
 
 
-def _nano(side: int) -> Sam2Model:
-    return load_model("sam2s_nano", image_size=side, device="cpu", precision="fp32")
-
-
-def _tiny(side: int) -> Sam2Model:
-    """Of random weights, always the same ones, in which objects are present."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        model = Sam2Model(MODELS["sam2.1_hiera_tiny"], side).eval().requires_grad_(False)
-    model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(4.0)
-    return model
-
-
-NETWORKS = {"sam2s_nano": _nano, "random tiny": _tiny}
-
-
 @dataclass(frozen=True)
 class CheckPart:
     """number: in the list of comparisons; alone: nothing else may use the GPU meanwhile; limit: s"""
@@ -98,7 +103,7 @@ class CheckPart:
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Without TF32, which torch uses for convolutions in fp32 unless it is told not to."""
+    """Compute without TF32, which torch uses for convolutions in fp32 unless it is told not to."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False
@@ -109,7 +114,7 @@ def exact_products() -> Iterator[None]:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """All tensors in a result of the model."""
+    """List all tensors in a result of the model."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, (tuple, list)):
@@ -118,7 +123,7 @@ def tensors_of(value: Any) -> list[Tensor]:
 
 
 def moved(value: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
-    """A result of the model on another device; floating-point tensors of another type where one is given."""
+    """Copy a result of the model to another device; dtype: of its floating-point tensors, None to keep theirs."""
     if isinstance(value, Tensor):
         return value.to(device, dtype if dtype is not None and value.is_floating_point() else value.dtype)
     if isinstance(value, (tuple, list)):
@@ -129,14 +134,14 @@ def moved(value: Any, device: torch.device, dtype: torch.dtype | None = None) ->
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two label maps: the worst object's; 1 where neither has any."""
+    """Compute the IoU of two label maps: that of the worst object; 1 where neither has any."""
     ids = set(np.unique(a)) | set(np.unique(b)) - {0}
     ids.discard(0)
     return min((float(((a == i) & (b == i)).sum() / max(1, ((a == i) | (b == i)).sum())) for i in ids), default=1.0)
 
 
 def some_boxes(image: np.ndarray, count: int) -> list[Prompt]:
-    """Prompts of as many different boxes, each a third of the image wide."""
+    """Make prompts of as many different boxes, each a third of the image wide."""
     height, width = image.shape[:2]
     steps = [k / max(1, count - 1) for k in range(count)]
     corners = [

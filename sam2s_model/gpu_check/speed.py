@@ -28,17 +28,25 @@ def speeds(setting: Setting) -> Iterator[Check]:
         medians: dict[tuple[str, int], float] = {}
         for objects in (1, 8):
             for way, config, queued in (
-                ("eager", TrackerConfig(cuda_graphs=False), False), ("graphs", TrackerConfig(), False), ("graphs, look-ahead", TrackerConfig(), True),
-            ):  # fmt: skip
+                ("eager", TrackerConfig(cuda_graphs=False), False),
+                ("graphs", TrackerConfig(), False),
+                ("graphs, look-ahead", TrackerConfig(), True),
+            ):
                 spread, stalls = _times(setting, model, objects, config, queued)
                 medians[way, objects] = spread.median
-                yield _said(f"{name} at {side} px, {objects} objects, {way}", spread, spread.p99 <= 2 * spread.median)
+                yield _speed_check(
+                    f"{name} at {side} px, {objects} objects, {way}", spread, spread.p99 <= 2 * spread.median
+                )
                 if way == "graphs":
                     longest = max(stalls)
                     yield judged(
-                        longest <= STALL, f"{name}, {objects} objects: longest step of the 40 after a prompt", f"at most {STALL * 1e3:g} ms",
-                        f"{longest * 1e3:.0f} ms", "captures stall: raise the camera's queue, or set cuda_graphs to false", WARN,
-                    )  # fmt: skip
+                        longest <= STALL,
+                        f"{name}, {objects} objects: longest step of the 40 after a prompt",
+                        f"at most {STALL * 1e3:g} ms",
+                        f"{longest * 1e3:.0f} ms",
+                        "captures stall: raise the camera's queue, or set cuda_graphs to false",
+                        WARN,
+                    )
             gain = medians["eager", objects] / medians["graphs", objects]
             yield judged(
                 gain >= 1.3,
@@ -54,13 +62,13 @@ def speeds(setting: Setting) -> Iterator[Check]:
             yield Check(WARN, f"{name}, compiled", "compiled", str(problem), "leave compile at false")
         else:
             spread, _ = _times(setting, model, 1, TrackerConfig(), False)
-            yield _said(
+            yield _speed_check(
                 f"{name} at {side} px, 1 object, compiled, graphs", spread, spread.median <= 1.05 * medians["graphs", 1]
             )
         yield _kernels(setting, model, name)
 
 
-def _said(what: str, spread: Spread, good: bool) -> Check:
+def _speed_check(what: str, spread: Spread, good: bool) -> Check:
     got = f"{1e3 / spread.median:.0f} FPS, median {spread.median:.2f} ms, p99 {spread.p99:.2f} ms"
     return judged(
         good,

@@ -12,8 +12,8 @@ from torch import Tensor
 class ImageFeatures:
     """One frame, encoded once for all objects.
 
-    coarse: (1, dim, h, w) at 1/16; fine: (1, decoder_width/8, 4h, 4w); middle: (1, decoder_width/4, 2h, 2w), both ready for
-    the decoder, and both with nothing in them for a model that has the coarse map alone
+    coarse: (1, dim, h, w) at 1/16; fine: (1, decoder_width/8, 4h, 4w); middle: (1, decoder_width/4, 2h, 2w), both ready
+    for the decoder, and both with nothing in them for a model that has the coarse map alone
     """
 
     coarse: Tensor
@@ -22,7 +22,8 @@ class ImageFeatures:
 
     @property
     def grid(self) -> tuple[int, int]:
-        return self.coarse.shape[-2:]
+        height, width = self.coarse.shape[-2:]
+        return height, width
 
     @property
     def memory_bytes(self) -> int:
@@ -38,7 +39,7 @@ class ImageFeatures:
 
     def copy_(self, other: ImageFeatures) -> ImageFeatures:
         """Overwrite these features; returns them."""
-        for mine, new in zip(self.tensors, other.tensors):
+        for mine, new in zip(self.tensors, other.tensors, strict=True):
             mine.copy_(new)
         return self
 

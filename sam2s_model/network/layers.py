@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from sam2s_model.acceleration import kernels
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.linear import Linear
+from sam2s_model.network.layer_list import LayerList
 
 
 class LayerNorm2d(nn.Module):
@@ -42,7 +44,7 @@ def norm_gelu(x: Tensor, norm: LayerNorm2d) -> Tensor:
 
 
 def add_norm(x: Tensor, y: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    """The sum of x (1 or B, ..., C) and y (B, ..., C), and that sum normalised."""
+    """Add x (1 or B, ..., C) and y (B, ..., C); return the sum, and the sum normalised."""
     if kernels.serves(y):
         return kernels.add_norm(x, y, norm.weight, norm.bias, norm.eps)
     x = x + y
@@ -55,7 +57,7 @@ class MLP(nn.Module):
     def __init__(self, d_in: int, d_hidden: int, d_out: int, depth: int, activation=F.relu):
         super().__init__()
         widths = [d_in] + [d_hidden] * (depth - 1) + [d_out]
-        self.layers = nn.ModuleList(Linear(a, b) for a, b in zip(widths[:-1], widths[1:]))
+        self.layers = LayerList(Linear(a, b) for a, b in pairwise(widths))
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:

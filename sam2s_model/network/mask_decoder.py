@@ -1,4 +1,4 @@
-"""The mask decoder of SAM2 (arXiv 2408.00714 sec. 4): prompt tokens and features to masks, IoU, object score, pointer token."""
+"""The mask decoder of SAM2 (arXiv 2408.00714 sec. 4): prompt tokens and features to masks, IoU, score, pointer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.acceleration.folding import Folding
+from sam2s_model.network.layer_list import LayerList
 from sam2s_model.network.layers import MLP, LayerNorm2d, norm_gelu
 from sam2s_model.network.two_way_transformer import TwoWayTransformer
 
@@ -17,7 +18,8 @@ from sam2s_model.network.two_way_transformer import TwoWayTransformer
 class Decoded:
     """One candidate mask for each object, fp32 but for the token.
 
-    logits: (B, 1, 4h, 4w); iou: (B,) 0..1; token: (B, dim), the output token of the mask; object_logit: (B,), > 0 is present
+    logits: (B, 1, 4h, 4w); iou: (B,) 0..1; token: (B, dim), the output token of the mask
+    object_logit: (B,), > 0 is present
     """
 
     logits: Tensor
@@ -39,9 +41,13 @@ class Candidates:
     object_logit: Tensor
 
     def joined(self, other: Candidates) -> Candidates:
-        """These masks and others of the same objects, with this object score."""
-        pairs = ((self.logits, other.logits), (self.iou, other.iou), (self.tokens, other.tokens))
-        return Candidates(*(torch.cat(pair, dim=1) for pair in pairs), self.object_logit)
+        """Append the masks of other candidates for the same objects; the object score stays this one."""
+        return Candidates(
+            logits=torch.cat((self.logits, other.logits), dim=1),
+            iou=torch.cat((self.iou, other.iou), dim=1),
+            tokens=torch.cat((self.tokens, other.tokens), dim=1),
+            object_logit=self.object_logit,
+        )
 
     def taken(self, chosen: Tensor) -> Decoded:
         """One mask of each object: chosen (B,), its place."""
@@ -101,7 +107,7 @@ class MaskDecoder(nn.Module):
         if high_res:
             self.conv_s0 = nn.Conv2d(features_dim or dim, dim // 8, kernel_size=1)
             self.conv_s1 = nn.Conv2d(features_dim or dim, dim // 4, kernel_size=1)
-        self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, dim // 8, 3) for _ in range(self.num_masks))
+        self.output_hypernetworks_mlps = LayerList(MLP(dim, dim, dim // 8, 3) for _ in range(self.num_masks))
         self.iou_prediction_head = MLP(dim, dim, self.num_masks, 3)
         self.pred_obj_score_head = MLP(dim, dim, 1, 3)
         self._own_tokens, self._of_tokens = Folding(_below_one_another), Folding(_side_by_side)
@@ -140,34 +146,34 @@ class MaskDecoder(nn.Module):
     def candidates(
         self, features: Tensor, high_res: tuple[Tensor, Tensor], position: Tensor, sparse: Tensor, dense: Tensor
     ) -> Candidates:
-        """Decode all masks of each object, for training and for policies that compare them. Arguments as in `forward`."""
+        """Decode all masks of each object, for training and for policies that compare them; see `forward`."""
         tokens, ious, object_logit, kernels, upscaled = self._read(features, high_res, position, sparse, dense)
         logits = torch.einsum("bkc,bchw->bkhw", kernels, upscaled).float()
         return Candidates(logits, ious, tokens, object_logit)
 
     def _read(self, features, high_res, position, sparse, dense) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Mask tokens (B, 4, dim), their IoUs (B, 4), object logit (B,), kernels (B, 4, c) for upscaled (B, c, 4h, 4w)."""
+        """Mask tokens (B, 4, dim), IoUs (B, 4), object logit (B,), kernels (B, 4, c) for upscaled (B, c, 4h, 4w)."""
         batch, _, height, width = features.shape
-        own = self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight
-        own = torch.cat(own) if torch.is_grad_enabled() else self._own_tokens(*own)
+        tables = self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight
+        own = torch.cat(tables) if torch.is_grad_enabled() else self._own_tokens(*tables)
         tokens = torch.cat((own.expand(batch, -1, -1), sparse), dim=1)
         image = (features + dense).flatten(2).transpose(1, 2).contiguous()
         tokens, image = self.transformer(image, position.flatten(2).transpose(1, 2), tokens)
         tokens = tokens[:, : 2 + self.num_masks]
-        object_logit, ious, kernels = self._said(tokens) if torch.is_grad_enabled() else self._said_at_once(tokens)
+        object_logit, ious, kernels = self._heads(tokens) if torch.is_grad_enabled() else self._heads_batched(tokens)
         object_logit, ious, tokens = object_logit.float(), ious.float().sigmoid(), tokens[:, 2:]
         upscaled = self._upscale(image.transpose(1, 2).unflatten(2, (height, width)), high_res)
         return tokens, ious, object_logit, kernels, upscaled
 
-    def _said(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (B, 2 + masks, dim) -> object logit (B,), logits of the IoUs (B, masks), kernels (B, masks, c)."""
         object_logit, ious = self.pred_obj_score_head(tokens[:, 0])[:, 0], self.iou_prediction_head(tokens[:, 1])
         # The four small networks all run; picking one network an object would need a gather of weights or a host sync.
         kernels = [mlp(tokens[:, 2 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)]
         return object_logit, ious, torch.stack(kernels, dim=1)
 
-    def _said_at_once(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `_said`, for inference: the small networks, one a token, are a batch of one."""
+    def _heads_batched(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute `_heads` for inference: the small networks, one a token, run as one batch."""
         networks = [self.pred_obj_score_head, self.iou_prediction_head, *self.output_hypernetworks_mlps]
         layers = [layer for network in networks for layer in network.layers]
         made = self._of_tokens(*(p for layer in layers for p in (layer.weight, layer.bias)), networks=len(networks))
@@ -182,6 +188,7 @@ class MaskDecoder(nn.Module):
         if not self.high_res:
             return self.output_upscaling(image)
         up1, norm, _, up2, act2 = self.output_upscaling
+        assert isinstance(norm, LayerNorm2d)
         fine, middle = high_res
         return act2(up2(norm_gelu(up1(image) + middle, norm)) + fine)
 
@@ -199,7 +206,7 @@ def _taken(values: Tensor, chosen: Tensor) -> Tensor:
 def _side_by_side(*parameters: Tensor, networks: int) -> list[tuple[Tensor, Tensor]]:
     """Weights and biases of the layers of some networks, one after the other -> of each layer those of all networks.
 
-    That is (networks, d_in, d_out) and (networks, 1, d_out), for products of batches; zeros fill up to the widest output.
+    That is (networks, d_in, d_out) and (networks, 1, d_out), for batched products; zeros fill up to the widest output.
     """
     made = []
     for i in range(len(parameters) // networks // 2):

@@ -1,4 +1,4 @@
-"""The memory attention of SAM2 (arXiv 2408.00714 sec. 4): a frame's features look at what is remembered of each object."""
+"""The memory attention of SAM2 (arXiv 2408.00714 sec. 4): a frame's features attend to each object's memories."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sam2s_model.acceleration.attention import Values, as_bias, attend, attend_i
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import Joined, Linear
+from sam2s_model.network.layer_list import LayerList
 from sam2s_model.network.layers import add_norm
 
 KEYS = 512 << 20  # bytes of the keys of all layers, at most, that are there at a time
@@ -24,7 +25,7 @@ class MemoryAttention(nn.Module):
 
     def __init__(self, depth: int, dim: int, memory_dim: int, ffn_dim: int = 2048):
         super().__init__()
-        self.layers = nn.ModuleList(MemoryAttentionLayer(dim, memory_dim, ffn_dim) for _ in range(depth))
+        self.layers = LayerList(MemoryAttentionLayer(dim, memory_dim, ffn_dim) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self._joined = Joined()
 
@@ -72,10 +73,12 @@ class MemoryAttention(nn.Module):
     ) -> Tensor:
         """As the loop over the layers, for inference: what the layers have in common is made once."""
         bias = None if mask is None else as_bias(mask, x.dtype)
-        values, norms = Values(values), [*(layer.norm1 for layer in self.layers[1:]), self.norm]
+        shared = Values(values)
+        norms = [*(layer.norm1 for layer in self.layers[1:]), self.norm]  # each layer is followed by one
         y = self.layers[0].norm1(x)
-        for layer, turned, norm in zip(self.layers, self._keys(keys, turn), norms):
-            x, y = add_norm(*layer.condition(x, y, values, turned, bias, table), norm)
+        for layer, turned, norm in zip(self.layers, self._keys(keys, turn), norms, strict=True):
+            x, change = layer.condition(x, y, shared, turned, bias, table)
+            x, y = add_norm(x, change, norm)
         return y
 
     def _keys(self, memory: Tensor, turn: KeyRotation) -> Iterator[Tensor]:
@@ -127,7 +130,7 @@ class MemoryAttentionLayer(nn.Module):
     def condition(
         self, x: Tensor, y: Tensor, values: Values, keys: Tensor, bias: Tensor | None, table: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `forward`, for inference: x, and y, which is x normalised -> the result, in two parts that are still to be added.
+        """Compute `forward` for inference, from x and y, which is x normalised; the two results are still to be added.
 
         keys: (B, M, dim), projected and turned; bias: (B, 1, M), of the scores
         """
@@ -139,8 +142,9 @@ class MemoryAttentionLayer(nn.Module):
 class RotaryAttention(nn.Module):
     """Single-head attention with axial rotary position on queries and keys.
 
-    Two ways to the same result. The one for training reads like the paper. The other leaves the values as they are, since they carry
-    no position: the rows of a softmax sum to 1, so that both projections after it are one, of the weighted mean of the values.
+    There are two ways to the same result. The one for training reads like the paper. The other leaves the values as
+    they are, since they carry no position: the rows of a softmax sum to 1, so that both projections after it are one,
+    of the weighted mean of the values.
     """
 
     def __init__(self, dim: int, key_dim: int):
@@ -166,7 +170,7 @@ class RotaryAttention(nn.Module):
         return self._projected(q, k, x)
 
     def read(self, q: Tensor, k: Tensor, v: Values, table: Tensor, bias: Tensor | None) -> Tensor:
-        """Q (1 or B, HW, dim), k (B, keys, dim), projected and turned, bias (B, 1, keys), for inference -> (B, HW, dim)"""
+        """Attend, for inference: q (1 or B, HW, dim), k (B, keys, dim) projected and rotated, bias (B, 1, keys)."""
         return self._projected(rotate_(self.q_proj(q), table), k, v, bias)
 
     def _projected(self, q: Tensor, k: Tensor, v: Tensor | Values, mask: Tensor | None = None) -> Tensor:
@@ -196,10 +200,12 @@ def rotary_table(height: int, width: int, dim: int, device=None, theta: float = 
 
 
 def rotate_(x: Tensor, table: Tensor, before: int = 0, after: int = 0) -> Tensor:
-    """Turn neighbouring channel pairs of (B, n x (before + HW) + after, parts x dim) by the table (HW, dim / 2, 2), in place.
+    """Rotate neighbouring channel pairs of (B, n x (before + HW) + after, parts x dim) by the table (HW, dim / 2, 2).
 
-    It is the same for each of the n frames and of the parts; the first `before` tokens of a frame, and the last `after` of all,
-    stay as they are. Returns x; a compiler is given the same in real numbers, since few know others, as a new tensor.
+    All n frames and all parts are rotated alike, in place; the first `before` tokens of each frame, and the last
+    `after` tokens of all, stay as they are. Two frames of 4 places, before=1, after=2: tokens 0, 5, 10 and 11 stay,
+    token 1 + i and token 6 + i are rotated by row i of the table.
+    Returns x; a compiler, since few know complex numbers, is given the same in real numbers, as a new tensor.
     """
     if kernels.serves(x):
         return kernels.rotate_(x, table, before, after)

@@ -54,7 +54,8 @@ class MaskDownsampler(nn.Module):
 
     def forward(self, mask: Tensor) -> Tensor:
         *stages, last = self.encoder
-        for convolution, norm in zip(stages[::3], stages[1::3]):
+        for convolution, norm in zip(stages[::3], stages[1::3], strict=True):
+            assert isinstance(norm, LayerNorm2d)
             mask = norm_gelu(convolution(mask), norm)
         return last(mask)
 

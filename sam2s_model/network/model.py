@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.acceleration.compiling import compile_for_inference
-from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.linear import Linear, multiply_in_int8
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.image_encoder import build_image_encoder
 from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.image_input import check_image_size, normalised_square
 from sam2s_model.network.layers import MLP, place_tokens, sine_position_1d
 from sam2s_model.network.mask_decoder import Candidates, Decoded, MaskDecoder, Stability
 from sam2s_model.network.memory_attention import MemoryAttention
@@ -51,29 +51,18 @@ MEMORY_PARTS = (
 """State-dict keys (or their beginnings) that only tracking with memory needs: all others make masks from prompts."""
 
 
-@constant
-def _normalisation(means: tuple[float, ...], deviations: tuple[float, ...], device=None) -> tuple[Tensor, Tensor]:
-    """Shift and scale, (1, 3, 1, 1), that leave 0..255 with mean 0 and deviation 1 over what a model was trained with."""
-    mean, deviation = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (means, deviations))
-    return -mean / deviation, 1 / (255 * deviation)
-
-
 @dataclass(frozen=True)
 class Conditioned:
-    """features: (B, decoder_width, h, w), for the decoder; class_logits: (B, K), or None for a model without classes."""
+    """features: (B, decoder_width, h, w), for the decoder; class_logits: (B, K); None for a model without classes."""
 
     features: Tensor
     class_logits: Tensor | None
 
 
-def check_image_size(image_size: int, config: ModelConfig) -> None:
-    """Raise ConfigError for a side that a model cannot take."""
-    if image_size < 64 or image_size % config.size_step:
-        raise ConfigError(f"image_size is {image_size}: expected a multiple of {config.size_step}, at least 64, or 0")
-
-
 class Sam2Model(nn.Module):
-    """A member of the SAM2 family for square inputs of `image_size` px (see `check_image_size`; 0: the one it was trained at).
+    """A member of the SAM2 family for square inputs of `image_size` px.
+
+    image_size: see `check_image_size`; 0: the one that it was trained at
 
     missing: state-dict keys that the loaded checkpoint did not hold; empty for a complete one
     class_names: of the class table's rows; empty where the checkpoint does not say them
@@ -125,7 +114,7 @@ class Sam2Model(nn.Module):
         self._compiled: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None
 
     def use_int8(self) -> None:
-        """On a CPU, let the large linear layers multiply in 8 bits: the image encoder's, and the memory attention's MLPs.
+        """On a CPU, let the image encoder's linear layers and the memory attention's MLPs multiply in 8 bits.
 
         Raises ConfigError for an encoder without linear layers, or when torch cannot.
         """
@@ -137,7 +126,7 @@ class Sam2Model(nn.Module):
     def compile_encoder(self, backend: str = "inductor") -> None:
         """Let torch.compile make one program of the image encoder, for this image size; it takes a minute or so.
 
-        Call it last: the program does not follow what is written to the weights later. With gradients, the encoder is as ever.
+        Call it last: the program does not follow later changes of the weights. With gradients, the plain encoder runs.
         backend: of torch.compile; the others than "inductor" are no faster, and are there sooner
         Raises ConfigError for a model in int8, and where torch lacks something, such as a compiler: it says what.
         """
@@ -149,7 +138,7 @@ class Sam2Model(nn.Module):
         self._compiled = compile_for_inference(Sam2Model._encode, self, image, backend=backend)
 
     def encode_with(self, encode: Callable[[Sam2Model, Tensor], tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Let something else encode prepared images without gradients, to coarse, middle and fine features, at this image size."""
+        """Let a function encode prepared images of this size, without gradients: coarse, middle and fine features."""
         self._compiled = encode
 
     @property
@@ -186,11 +175,7 @@ class Sam2Model(nn.Module):
 
     def prepare_image(self, image: Tensor) -> Tensor:
         """(H, W, 3) uint8 RGB, on any device -> (1, 3, S, S), normalised, the aspect ratio not kept (as published)."""
-        x = image.to(self.device).permute(2, 0, 1)[None].to(torch.float32, memory_format=torch.contiguous_format)
-        if x.shape[-2:] != (self.image_size, self.image_size):
-            x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", antialias=True)
-        shift, scale = _normalisation(self.config.image_mean, self.config.image_deviation, device=x.device)
-        return torch.addcmul(shift, x, scale).to(self.dtype)
+        return normalised_square(image.to(self.device), self.image_size, self.config).to(self.dtype)
 
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """(1, 3, S, S), from `prepare_image` -> the frame's features."""
@@ -260,7 +245,7 @@ class Sam2Model(nn.Module):
         return Conditioned(self.for_decoder(conditioned.transpose(1, 2).unflatten(2, features.grid)), class_logits)
 
     def _placed(self, memory: Tensor, codes: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Memories (B, F, tokens, memory_dim) and codes (B, F) -> tokens and their positions, (B, F tokens, memory_dim)."""
+        """Memories (B, F, tokens, memory_dim), codes (B, F) -> tokens and positions, (B, F tokens, memory_dim)."""
         position = self._memory_place(*grid)[None, None] + self._memory_time()[codes][:, :, None]
         return memory.flatten(1, 2).to(self.dtype), position.flatten(1, 2)
 
@@ -297,7 +282,7 @@ class Sam2Model(nn.Module):
         return height / math.isqrt(self.config.latents_2d) if self.config.latents_in_place else 1.0
 
     def _memory_time(self) -> Tensor:  # -> (codes, memory_dim)
-        known = self.maskmem_tpos_enc
+        known: Tensor = self.maskmem_tpos_enc
         if self.config.long_term_embedding:
             known = torch.cat((known, self.long_term_tpos_enc))
         return known.flatten(0, 2)
@@ -325,14 +310,12 @@ class Sam2Model(nn.Module):
         `prompt_encoder`; mask_logits: (B, 1, ., .); multimask: choose among the three ambiguous masks by predicted IoU
         stability: when the single mask gives way to one of the three, None: never
         """
-        batch = len(conditioned)
-        prompt = self.sam_prompt_encoder
-        sparse = prompt.no_points(batch) if points is None else prompt.points(points, point_labels, self.image_size)
+        batch, prompt = len(conditioned), self.sam_prompt_encoder
         return self.sam_mask_decoder(
             conditioned,
             features.high_res,
             prompt.grid_position(*features.grid),
-            sparse,
+            self._point_tokens(points, point_labels, batch),
             prompt.mask(mask_logits, batch, features.grid),
             multimask,
             stability,
@@ -348,10 +331,17 @@ class Sam2Model(nn.Module):
     ) -> Candidates:
         """All four masks of each object; arguments as those of `decode`."""
         prompt, batch = self.sam_prompt_encoder, len(conditioned)
-        sparse = prompt.no_points(batch) if points is None else prompt.points(points, point_labels, self.image_size)
+        sparse = self._point_tokens(points, point_labels, batch)
         dense = prompt.mask(mask_logits, batch, features.grid)
         place = prompt.grid_position(*features.grid)
         return self.sam_mask_decoder.candidates(conditioned, features.high_res, place, sparse, dense)
+
+    def _point_tokens(self, points: Tensor | None, labels: Tensor | None, batch: int) -> Tensor:
+        if points is None:
+            return self.sam_prompt_encoder.no_points(batch)
+        if labels is None:
+            raise ValueError(f"{points.shape[1]} points of each object are given without point_labels")
+        return self.sam_prompt_encoder.points(points, labels, self.image_size)
 
     def decode_given_mask(self, features: ImageFeatures, mask: Tensor) -> Decoded:
         """Take (B, 1, S, S) masks of 0 and 1 as the output; the decoder only makes their pointer tokens.

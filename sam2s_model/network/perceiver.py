@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.linear import Joined
 from sam2s_model.errors import ConfigError
+from sam2s_model.network.layer_list import LayerList
 from sam2s_model.network.layers import add_norm, place_tokens, sine_position_2d
 
 
@@ -29,7 +30,7 @@ class SpatialPerceiver(nn.Module):
             raise ConfigError(f"latents_2d is {latents_2d}: expected a square number of at least 1 beside latents_1d")
         self.latents = nn.Parameter(torch.randn(latents_1d, dim))
         self.latents_2d = nn.Parameter(torch.randn(latents_2d, dim))
-        self.layers = nn.ModuleList(PerceiverLayer(dim) for _ in range(depth))
+        self.layers = LayerList(PerceiverLayer(dim) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, memory: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -69,15 +70,15 @@ class PerceiverLayer(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
         self.attn = CrossAttention(dim)
-        self.ff = feed_forward(dim)
+        self.ff = FeedForward(dim)
         self.self_attn = SelfAttention(dim)
-        self.self_ff = feed_forward(dim)
+        self.self_ff = FeedForward(dim)
 
     def forward(self, latents: Tensor, tokens: Tensor, position: Tensor | None) -> Tensor:
-        x, y = add_norm(latents, self.attn(latents, tokens, position), self.ff[0])
-        x, y = add_norm(x, self.ff[1:](y), self.self_attn.norm)
-        x, y = add_norm(x, self.self_attn(y), self.self_ff[0])
-        return x + self.self_ff[1:](y)
+        x, y = add_norm(latents, self.attn(latents, tokens, position), self.ff.norm)
+        x, y = add_norm(x, self.ff.mix(y), self.self_attn.norm)
+        x, y = add_norm(x, self.self_attn(y), self.self_ff.norm)
+        return x + self.self_ff.mix(y)
 
 
 class CrossAttention(nn.Module):
@@ -125,7 +126,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
 
 
-def feed_forward(dim: int) -> nn.Sequential:
+class FeedForward(nn.Sequential):
     """LayerNorm and an MLP without biases."""
-    widen, narrow = nn.Linear(dim, 4 * dim, bias=False), nn.Linear(4 * dim, dim, bias=False)
-    return nn.Sequential(nn.LayerNorm(dim), widen, nn.GELU(), narrow)
+
+    def __init__(self, dim: int):
+        widen, narrow = nn.Linear(dim, 4 * dim, bias=False), nn.Linear(4 * dim, dim, bias=False)
+        super().__init__(nn.LayerNorm(dim), widen, nn.GELU(), narrow)
+
+    @property
+    def norm(self) -> nn.LayerNorm:
+        first = self[0]
+        assert isinstance(first, nn.LayerNorm)
+        return first
+
+    def mix(self, normed: Tensor) -> Tensor:
+        """Apply the MLP alone, to what `norm` has normalised."""
+        _, widen, activation, narrow = self
+        return narrow(activation(widen(normed)))

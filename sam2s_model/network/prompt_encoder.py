@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.acceleration.folding import Folding
+from sam2s_model.network.layer_list import LayerList
 from sam2s_model.network.layers import LayerNorm2d
 
 # Labels of encoded points. 0 and 1 are a person's clicks; a box is its two corners.
@@ -26,7 +27,7 @@ class PromptEncoder(nn.Module):
         super().__init__()
         self.empty_points = empty_points
         self.pe_layer = RandomFourierPosition(dim)
-        self.point_embeddings = nn.ModuleList(nn.Embedding(1, dim) for _ in range(4))
+        self.point_embeddings = LayerList(nn.Embedding(1, dim) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, dim)
         self.mask_downscaling = nn.Sequential(
             nn.Conv2d(1, mask_channels // 4, kernel_size=2, stride=2),
@@ -74,6 +75,8 @@ class PromptEncoder(nn.Module):
 
 class RandomFourierPosition(nn.Module):
     """A fixed random projection of (x, y) in 0..1, then sines and cosines: (..., 2) -> (..., dim), fp32."""
+
+    positional_encoding_gaussian_matrix: Tensor
 
     def __init__(self, dim: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The temporal semantic learning of SAM2S (arXiv 2511.16618, TSL): which instrument an object is, from what is remembered.
+"""The temporal semantic learning of SAM2S (arXiv 2511.16618, TSL): which instrument an object is, from its memories.
 
 The authors' code and key names are not public; structure and names here are this project's. The text encoder of the
 paper is not needed to run: its class embeddings are a table that is stored with the weights.
@@ -21,6 +21,8 @@ class TemporalSemantics(nn.Module):
     dim, memory_dim: widths of features and memories; num_classes: rows of the table `class_embeddings` (K, dim), random
     until a checkpoint or `set_class_embeddings` fills it
     """
+
+    class_embeddings: Tensor
 
     def __init__(self, dim: int, memory_dim: int, num_classes: int):
         super().__init__()

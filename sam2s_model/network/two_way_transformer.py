@@ -1,4 +1,4 @@
-"""The mask decoder's transformer: tokens attend to the image and the image attends back (SAM, arXiv 2304.02643 app. A)."""
+"""The mask decoder's transformer: tokens attend to the image, and the image to them (SAM, arXiv 2304.02643 app. A)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import Joined
+from sam2s_model.network.layer_list import LayerList
 from sam2s_model.network.layers import MLP, add_norm
 
 
@@ -16,7 +17,7 @@ class TwoWayTransformer(nn.Module):
 
     def __init__(self, depth: int, dim: int, heads: int, mlp_dim: int):
         super().__init__()
-        self.layers = nn.ModuleList(TwoWayBlock(dim, heads, mlp_dim, first=i == 0) for i in range(depth))
+        self.layers = LayerList(TwoWayBlock(dim, heads, mlp_dim, first=i == 0) for i in range(depth))
         self.final_attn_token_to_image = Attention(dim, heads, downsample=2)
         self.norm_final_attn = nn.LayerNorm(dim)
         self._joined, self._of_image = Joined(), [_OfImage() for _ in range(depth + 1)]
@@ -43,7 +44,8 @@ class TwoWayTransformer(nn.Module):
             )
             queries, keys, own = layer.read(queries, keys, tokens, own, of_image, after, final)
         k, v = self._of_image[-1](keys, image_position, final)
-        return add_norm(queries, final.attend(*own, k, v), self.norm_final_attn)[1], keys
+        (q,) = own
+        return add_norm(queries, final.attend(q, k, v), self.norm_final_attn)[1], keys
 
 
 class _OfImage:
@@ -69,12 +71,12 @@ class _OfImage:
 
 
 def _projected_position(position: Tensor, *weights: Tensor, values: int) -> Tensor:
-    """(1, HW, values + sum of all d_out): zeros for the values, which have no position, then what each weight makes of it."""
+    """(1, HW, values + sum of all d_out): zeros for values, which have no position, then each weight's projection."""
     return torch.cat((position.new_zeros(*position.shape[:2], values), F.linear(position, torch.cat(weights))), dim=-1)
 
 
 class TwoWayBlock(nn.Module):
-    """Self-attention of the tokens, tokens to image, MLP, image to tokens; post-norm. The tokens are their own position."""
+    """Self-attention of tokens, tokens to image, MLP, image to tokens; post-norm. The tokens are their own position."""
 
     def __init__(self, dim: int, heads: int, mlp_dim: int, first: bool):
         super().__init__()
@@ -111,8 +113,9 @@ class TwoWayBlock(nn.Module):
         after: Attention | None,
         final: Attention,
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """As `forward`, for inference. own: q, k and v of the self-attention; of_image: k and v of the image, and its q.
+        """Compute `forward` for inference.
 
+        own: q, k and v of the self-attention; of_image: k and v of the image, and its q
         after: the self-attention of the next block, None for the last one, which `final` follows
         Returns the queries, the keys, and what the next attention of the tokens has: q, k and v, or q alone.
         """
@@ -123,10 +126,10 @@ class TwoWayBlock(nn.Module):
         queries = add_norm(queries, to_image.attend(to_image.q_proj(queries + position), k, v), self.norm2)[1]
         queries = add_norm(queries, self.mlp(queries), self.norm3)[1]
         next_q = [after.q_proj, after.k_proj] if after else [final.q_proj]
-        k, *own = self._placed(queries + position, of_tokens.k_proj, *next_q)
+        k, *ahead = self._placed(queries + position, of_tokens.k_proj, *next_q)
         v, *value = self._plain(queries, of_tokens.v_proj, *([after.v_proj] if after else []))
         keys = add_norm(keys, of_tokens.attend(image_q, k, v), self.norm4)[1]
-        return queries, keys, (*own, *value)
+        return queries, keys, (*ahead, *value)
 
 
 class Attention(nn.Module):

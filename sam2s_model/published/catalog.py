@@ -11,6 +11,7 @@ from sam2s_model.paths import expanded
 from sam2s_model.published.sha256 import file_sha256, verify
 from sam2s_model.published.shards import file_in
 from sam2s_model.published.similar import similar_name, similar_path
+from sam2s_model.similar import meant
 
 META = "https://dl.fbaipublicfiles.com/segment_anything_2"
 EDGETAM = "https://github.com/facebookresearch/EdgeTAM/raw/7711e012a30a2402c4eaab637bdb00a521302c91/checkpoints"
@@ -31,8 +32,8 @@ class Published:
     url: of the file; "" where it can only be got from `page`, by hand
     size: bytes; sha256: hex digest; None where it is not known
     purpose: what it is for, in a few words
-    image_size: px, policy: of memory, that it was trained with; 0 and "": those of its model. They are the defaults of a
-        file that is known by its sha256, or by its name in the cache folder
+    image_size: px, policy: of memory, that it was trained with; 0 and "": those of its model. They are the defaults of
+        a file that is known by its sha256, or by its name in the cache folder
     """
 
     name: str
@@ -163,13 +164,13 @@ def cache_folder() -> Path:
 
 
 def packaged_checkpoints() -> dict[str, Path]:
-    """The checkpoints that are part of the package, by name."""
+    """List the checkpoints that are part of the package, by name."""
     files = sorted(Path(__file__).parents[1].joinpath("weights").glob("*.safetensors"))
     return {file.stem: file for file in files}
 
 
 def default_checkpoint(device: str = "auto") -> Path:
-    """The checkpoint of the package that is used where none is given: one for GPUs, and a smaller one for CPUs.
+    """Choose the package's checkpoint that is used where none is given: one for GPUs, and a smaller one for CPUs.
 
     device: "cpu", "cuda", "cuda:N" or "auto"; "auto", which is CUDA where there is one, imports torch
     Raises CheckpointError when the package was built without it.
@@ -195,20 +196,21 @@ def _is_cuda(device: str) -> bool:
 
 
 def published(name: str) -> Published:
-    """An entry of the catalogue. Raises CheckpointError that lists the names."""
+    """Look up an entry of the catalogue. Raises CheckpointError that lists the names."""
     if name in packaged_checkpoints():
         raise CheckpointError(
             f"checkpoint {name!r} is in the package: there is nothing to download, its name is used as it is"
         )
     if name not in CATALOG:
-        raise CheckpointError(f"no checkpoint {name!r} is published: expected one of {', '.join(CATALOG)}")
+        known = ", ".join(CATALOG) + meant(name, CATALOG)
+        raise CheckpointError(f"no checkpoint {name!r} is published: expected one of {known}")
     return CATALOG[name]
 
 
 def published_as(path: Path) -> Published | None:
-    """The entry that a file is: by its size and sha256, or by its name in the cache folder; None for another file.
+    """Find a file's entry, by its size and sha256, or by its name in the cache folder; None for another file.
 
-    The sha256 is only worked out of a file of a known size, of which something would follow.
+    The sha256 is only computed for a file of a known size, whose entry has defaults.
     """
     for entry in CATALOG.values():
         if not (entry.image_size or entry.policy):
@@ -221,7 +223,7 @@ def published_as(path: Path) -> Published | None:
 
 
 def resolve_checkpoint(given: str | Path) -> Path:
-    """The file that a path or a name of the catalogue stands for; a file of that name here comes first.
+    """Find the file that a path or a name of the catalogue stands for; a file of that name here comes first.
 
     A file that is found by its name is compared with the sha256 that is known for it or that it had at first use.
     Raises CheckpointError that says how to get it, what was meant if a name or a path is similar, or that it is not the
@@ -256,7 +258,7 @@ def resolve_checkpoint(given: str | Path) -> Path:
 
 
 def how_to_get(entry: Published) -> str:
-    """What to do, in half a sentence, to have the file where its name finds it."""
+    """Say in half a sentence what to do to have the file where its name finds it."""
     if entry.url:
         return f"get it with `sam2s checkpoint download {entry.name}`"
     return f"get {entry.file} from {entry.page} and put it into {cache_folder()}"

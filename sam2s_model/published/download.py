@@ -98,7 +98,7 @@ def _receive_all(
     while True:
         try:
             return receive(part, url, size, progress, say, timeout)
-        except Cut as cut:
+        except Cut as cut:  # noqa: PERF203 (each turn is a request)
             failed = 0 if part.size > most else failed + 1
             most = max(most, part.size)
             if failed >= attempts:
@@ -120,8 +120,8 @@ def _accept(part: PartFile, entry: Published, expected: str | None, check: Calla
     if expected is not None and digest != expected:
         part.remove()
         raise CheckpointError(
-            f"{part.url} has sha256 {digest}, and {part.target.name} must have {expected}: what had arrived is deleted. "
-            "The file was damaged on its way, or is not the one that was published"
+            f"{part.url} has sha256 {digest}, and {part.target.name} must have {expected}: what had arrived is deleted."
+            " The file was damaged on its way, or is not the one that was published"
         )
     try:
         check(part.path)

@@ -14,7 +14,7 @@ from sam2s_model.errors import CheckpointError
 class PartFile:
     """``NAME.part`` for a target ``NAME``, open and locked, with ``NAME.part.json``: {"url", "validator"}.
 
-    validator: ETag or Last-Modified of the version that has arrived; "" if the server gave none, which cannot be resumed
+    validator: ETag or Last-Modified of the version that has arrived; "" if the server gave none: it cannot be resumed
     """
 
     def __init__(self, target: Path, file: BinaryIO):
@@ -28,7 +28,8 @@ class PartFile:
     def open(cls, target: Path) -> PartFile:
         """Open or begin the part of a file. Raises CheckpointError while another process does, OSError."""
         path = target.with_name(target.name + ".part")
-        file = open(path, "ab", buffering=0)  # unbuffered: a full disk is noticed where it is written to
+        # Unbuffered: a full disk is noticed where it is written to. The part closes it.
+        file = open(path, "ab", buffering=0)  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file.fileno()).st_ino != os.stat(path).st_ino:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from sam2s_model.errors import CheckpointError
+from sam2s_model.paths import write_whole
 from sam2s_model.published.shards import files_of
 
 
@@ -27,7 +28,7 @@ def sha256_file(path: Path) -> Path:
 
 
 def stored_sha256(path: Path) -> str | None:
-    """The stored digest of a file, None when there is none. Raises CheckpointError when it cannot be read as one."""
+    """Read the stored digest of a file; None when there is none. Raises CheckpointError for a file that holds none."""
     store = sha256_file(path)
     if not store.exists():
         return None
@@ -38,11 +39,8 @@ def stored_sha256(path: Path) -> str | None:
 
 
 def store_sha256(path: Path, digest: str) -> None:
-    """Store the digest of a file beside it, through a second file."""
-    store = sha256_file(path)
-    temporary = store.with_name(store.name + ".tmp")
-    temporary.write_text(f"{digest}  {path.name}\n")
-    os.replace(temporary, store)
+    """Store the digest of a file beside it."""
+    write_whole(sha256_file(path), f"{digest}  {path.name}\n")
 
 
 def verify(path: Path, known: str | None) -> str:
@@ -55,10 +53,8 @@ def verify(path: Path, known: str | None) -> str:
     expected = known or stored_sha256(path)
     digest = file_sha256(path)
     if expected is None:
-        try:
+        with suppress(OSError):  # a folder that only an administrator writes to: nobody else changes the file either
             store_sha256(path, digest)
-        except OSError:
-            pass  # a folder that only an administrator writes to: nobody else changes the file either
     elif digest != expected:
         origin = "that is known for it" if known else f"in {sha256_file(path).name}, stored when it was first seen"
         raise CheckpointError(

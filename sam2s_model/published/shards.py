@@ -13,18 +13,26 @@ WHOLE = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", 
 """Names of the one file, or of the index of several, in a folder that transformers saved to."""
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<suffix>\.\w+)$")
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
-MERGE = "merge it with its model first: PeftModel.from_pretrained(model, folder).merge_and_unload(), then torch.save of its state_dict()"
+MERGE = (
+    "merge it with its model first: PeftModel.from_pretrained(model, folder).merge_and_unload(), then torch.save of "
+    "its state_dict()"
+)
+DEEPSPEED = "DeepSpeed: give the file mp_rank_00_model_states.pt in it, or run its zero_to_fp32.py"
 FOREIGN_FOLDERS = {
-    "*.distcp": "torch.distributed.checkpoint: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt",
-    "mp_rank_*_model_states.pt": "DeepSpeed: give the file mp_rank_00_model_states.pt in it, or run its zero_to_fp32.py",
-    "*/mp_rank_*_model_states.pt": "DeepSpeed: give the file mp_rank_00_model_states.pt in it, or run its zero_to_fp32.py",
+    "*.distcp": "torch.distributed.checkpoint: "
+    "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt",
+    "mp_rank_*_model_states.pt": DEEPSPEED,
+    "*/mp_rank_*_model_states.pt": DEEPSPEED,
     "data.pkl": "an unpacked .pt file: pack it again with zip -0 -r model.pt FOLDER",
 }
 """What other folders of checkpoints hold, and what to do about them."""
 
 
 def file_in(folder: Path) -> Path:
-    """The file that stands for a folder: the model, or the index of its parts. Raises CheckpointError that says what is there."""
+    """Find the file that stands for a folder: the model, or the index of its parts.
+
+    Raises CheckpointError that says what is there instead.
+    """
     found = next((folder / name for name in WHOLE if (folder / name).is_file()), None)
     if found is not None:
         return found
@@ -42,7 +50,7 @@ def file_in(folder: Path) -> Path:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """The files that hold the tensors of a checkpoint: itself, or all parts of which it is the index or one.
+    """List the files that hold a checkpoint's tensors: itself, or all parts if it is one of them or their index.
 
     Raises CheckpointError that names the first part that is not there.
     """
@@ -66,6 +74,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
     lost = [file.name for file in files if not file.is_file()]
     if lost:
         raise CheckpointError(
-            f"{path} is a part of a checkpoint of {len(files)} files, and {len(lost)} are not there: {lost[0]} is the first"
+            f"{path} is a part of a checkpoint of {len(files)} files, and {len(lost)} are not there: {lost[0]} is the "
+            "first"
         )
     return files

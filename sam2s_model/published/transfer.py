@@ -46,7 +46,8 @@ def receive(
     try:
         response = build_opener(_SafeRedirects).open(Request(url, headers=headers), timeout=timeout)
     except HTTPError as error:
-        return _refused(error, part, url, offset)
+        _refused(error, part, url, offset)
+        return
     except (OSError, HTTPException) as error:
         raise _unreachable(error, url) from error
     with response:

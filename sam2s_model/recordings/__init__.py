@@ -1,1 +1,1 @@
-"""Recordings: frames and truth out of image folders, data sets, videos, bags and the procedural scene. No torch, no ROS."""
+"""Recordings: frames and ground truth from image folders, data sets, videos, bags and scenes. No torch, no ROS."""

@@ -36,10 +36,10 @@ TYPES = get_typestore(Stores.ROS2_JAZZY)  # both messages are the same in every 
 class BagRecording(Recording):
     """One topic of images (Image or CompressedImage), and optionally one of masks with the same stamps.
 
-    Stamps are the header stamps, or the recording times of a bag whose headers have none. An image whose stamp repeats, or
-    is at most a second before the one before, is left out; where stamps step back further, as when a clock is set, they are
-    counted on from there. Masks may be anywhere in the bag, as far as they are in the order of the images. Compressed images
-    may be parts of one video, as H.264 cameras send them.
+    Stamps are the header stamps, or the recording times of a bag whose headers have none. An image whose stamp repeats,
+    or is at most a second before the previous one, is left out; where stamps step back further, as when a clock is set,
+    they are counted on from there. Masks may be anywhere in the bag, as long as they are in the order of the images.
+    Compressed images may be parts of one video, as H.264 cameras send them.
 
     Raises SourceError when the bag cannot be read or has no such topic; it names the topics there are.
     """
@@ -57,7 +57,7 @@ class BagRecording(Recording):
         mask_values: str = "auto",
     ):
         super().__init__(name, spec=spec)
-        self._path, self._cut, self._said = path, "", ""
+        self._path, self._cut, self._summary = path, "", ""
         with self._opened() as reader:
             self.mask_topic = _topic(spec, reader, mask_topic, what="masks") if mask_topic else ""
             self.topic = _topic(spec, reader, topic, besides=self.mask_topic, what="images")
@@ -68,10 +68,10 @@ class BagRecording(Recording):
         self.fps, self._size = self._probe()
         self._mask_stamps: Counter[int] = Counter()  # how many masks have it
         if self.has_masks:
-            self._reading, self._said = self._look_at_masks(mask_values)
+            self._reading, self._summary = self._decide_reading(mask_values)
 
-    def _masks_said(self) -> str:
-        return self._said
+    def _mask_summary(self) -> str:
+        return self._summary
 
     def _frames(self) -> Iterator[Frame]:
         masks = MaskStream(self._messages((self.mask_topic,)) if self.mask_topic else iter(()), self._mask_stamps)
@@ -90,9 +90,8 @@ class BagRecording(Recording):
                     )
                     continue
                 offset = header + offset + round(1e9 / self.fps) - stamp
-                self._note_of_pass(
-                    f"stamps step back by {(header - stamp) * 1e-9:.6g} s at frame {name}: from there they are counted on"
-                )
+                back = (header - stamp) * 1e-9
+                self._note_of_pass(f"stamps step back by {back:.6g} s at frame {name}: from there they are counted on")
             header = stamp
             image = self._rgb_of(name, message, reader)
             if image is None or not self._fits(name, image):
@@ -112,15 +111,17 @@ class BagRecording(Recording):
                 data = None
                 try:
                     connection, recorded, data = next(messages)
-                    message = TYPES.deserialize_cdr(data, connection.msgtype)
+                    message: Any = TYPES.deserialize_cdr(
+                        data, connection.msgtype
+                    )  # its class is made by the type store
                 except StopIteration:
                     return
                 except Exception as error:  # rosbags lets struct, sqlite3, zstd and its own errors through
                     self._cut = f"the bag cannot be read any further ({type(error).__name__}: {error})"
                     if data is not None and bytes(data[:4]) == ZSTD:
                         self._cut = (
-                            "its messages are compressed (zstd), and no metadata.yaml says so: give the folder with it; it has to say "
-                            "compression_format: zstd and compression_mode: MESSAGE"
+                            "its messages are compressed (zstd), and no metadata.yaml says so: give the folder with "
+                            "it; it has to say compression_format: zstd and compression_mode: MESSAGE"
                         )
                     self._note_odd(self._cut, image=topics != (self.mask_topic,))
                     return
@@ -144,9 +145,9 @@ class BagRecording(Recording):
             reader.close()
 
     def _probe(self) -> tuple[float, tuple[int, int]]:
-        """(frames per second, (H, W)): the rate from the recording times, the size that most of the first good images have."""
-        with self._opened() as reader:
-            seconds = reader.duration * 1e-9
+        """Return frames per second, by the recording times, and (H, W), the commonest size of the first images."""
+        with self._opened() as bag:
+            seconds = bag.duration * 1e-9
         count = self.length or 0
         fps = (count - 1) / seconds if count > 1 and seconds > 0 else 1.0
         reason = "it has no image"
@@ -165,8 +166,8 @@ class BagRecording(Recording):
         self.notes += assumed
         return fps, common_size(sizes)
 
-    def _look_at_masks(self, how: str) -> tuple[MaskReading, str]:
-        """How the values of all masks are read, and the line that says it. Raises SourceError."""
+    def _decide_reading(self, how: str) -> tuple[MaskReading, str]:
+        """Decide how the values of all masks are read; return that, and a line that says it. Raises SourceError."""
         parts = []
         self._mask_stamps.clear()
         for _, stamp, message in self._messages((self.mask_topic,)):

@@ -21,7 +21,10 @@ def unpack(path: Path) -> str:
 
 
 def what_helps(path: Path) -> str:
-    """What is wrong with a bag, a folder or a file, and what to do, as the end of a sentence; "" where nothing is known."""
+    """Say what is wrong with a bag and how to mend it, as the end of a sentence; "" where nothing is known.
+
+    path: of a folder, or of a single file
+    """
     if not path.is_dir():
         return _of_file(path, path)
     try:
@@ -36,14 +39,17 @@ def what_helps(path: Path) -> str:
         return f"its metadata.yaml does not say how it is stored: write `storage_identifier: {kind}` there"
     if storage not in STORAGES:
         known = " or ".join(STORAGES)
-        return f"its storage is {storage!r}, expected {known}: convert it with `ros2 bag convert` where that storage is installed"
+        mend = "convert it with `ros2 bag convert` where that storage is installed"
+        return f"its storage is {storage!r}, expected {known}: {mend}"
     if compressed not in ("", "zstd"):
-        return f"it is compressed with {compressed!r}, expected zstd: convert it with `ros2 bag convert` where that is installed"
+        mend = "convert it with `ros2 bag convert` where that is installed"
+        return f"it is compressed with {compressed!r}, expected zstd: {mend}"
     lost = [file.name for file in files if not file.is_file()]
     if lost:
         plain = [name for name in lost if is_packed(Path(name)) and (path / name.rsplit(".", 1)[0]).is_file()]
         why = ", which is there without compression" if plain else ""
-        return f"its file {lost[0]} is not there{why}: without it, make metadata.yaml again with `ros2 bag reindex -s {storage} {path}`"
+        mend = f"without it, make metadata.yaml again with `ros2 bag reindex -s {storage} {path}`"
+        return f"its file {lost[0]} is not there{why}: {mend}"
     return next((help for file in files if (help := _of_file(file, path))), "")
 
 

@@ -21,14 +21,14 @@ class MaskStream:
         self._lost: list[int] = []
 
     def take(self, stamp: int) -> Any | None:
-        """The mask of an image, or None where there is none."""
+        """Return the mask of an image, by its stamp in ns; None where there is none."""
         while stamp not in self._held and self._to_come[stamp] > 0 and self._read():
             while len(self._held) > WAITING_MASKS:
                 self._lost.append(self._held.popitem(last=False)[0])
         return self._held.pop(stamp, None)
 
     def rest(self) -> Iterator[int]:
-        """Stamps of the masks that were taken by nobody, in the order of the bag."""
+        """Yield the stamps of the masks that no image has taken, in the order of the bag."""
         yield from self._lost
         yield from self._held
         self._held.clear()

@@ -13,7 +13,7 @@ from sam2s_model.recordings.image_files import (
     images_in,
     probed_size,
     read_rgb,
-    without_masks,
+    split_masks,
 )
 from sam2s_model.recordings.recording import ASSUMED_FPS, Frame, IndexedRecording, Truth
 from sam2s_model.recordings.truth_files import LabelFiles, TruthOf
@@ -70,11 +70,11 @@ class FileRecording(IndexedRecording):
     def object_folders(self) -> dict[int, str]:
         return self._truth_of.folders() if self._truth_of else {}
 
-    def _masks_said(self) -> str:
+    def _mask_summary(self) -> str:
         return self._truth_of.describe() if self._truth_of else ""
 
     def masks_why(self) -> str:
-        """How the values of its masks are read, without how many there are. Raises SourceError for what is no mask."""
+        """Say how the values of its masks are read, without their number. Raises SourceError for what is no mask."""
         return self._truth_of.why() if self._truth_of else ""
 
     def truth(self, index: int) -> Truth | None:
@@ -94,11 +94,11 @@ class FileRecording(IndexedRecording):
         return Frame(index, self._stamp(index), self._names[index], image, truth)
 
     def _frames(self) -> Iterator[Frame]:
-        self._masks_said()  # what can be no masks is refused as a whole, not frame by frame
+        self._mask_summary()  # what can be no masks is refused as a whole, not frame by frame
         for sentence in self._truth_of.unused(self.images) if self._truth_of else ():
             self._note_odd(sentence)
         size = self._probed
-        for index, (path, name) in enumerate(zip(self.images, self._names)):
+        for index, (path, name) in enumerate(zip(self.images, self._names, strict=True)):
             image = read_rgb(path)
             if image is None:
                 self._note_odd(f"frame {path.name} cannot be decoded", image=True)
@@ -117,9 +117,9 @@ class FileRecording(IndexedRecording):
 class ImageFolder(FileRecording):
     """A folder of images, or one with frames/ and masks/ with label images, in natural order (2 before 10), at 25 Hz.
 
-    A mask belongs to the image of the same stem, and an image may have none; one that belongs to no image is said, and is not odd.
-    How the values of the masks are read is decided from all of them, see `mask_values.decide`. Files that are masks beside their
-    images, by their names, are no frames.
+    A mask belongs to the image of the same stem, and an image may have none; a mask that belongs to no image is counted
+    in the description, and is not odd. How the values of the masks are read is decided from all of them, see
+    `mask_values.decide`. Files that are masks beside their images, by their names, are no frames.
 
     Raises SourceError when the folder has no images, none of a few of them can be read, or the masks can be no masks.
     """
@@ -127,7 +127,7 @@ class ImageFolder(FileRecording):
     def __init__(self, name: str, spec: str, path: Path, mask_values: str = "auto"):
         paired = (path / "frames").is_dir()
         folder = path / "frames" if paired else path
-        images, beside = without_masks(images_in(folder))
+        images, beside = split_masks(images_in(folder))
         if not images:
             raise SourceError(f"{folder} has no images: expected files ending in {', '.join(IMAGE_SUFFIXES)}")
         masks = images_in(path / "masks") if paired and (path / "masks").is_dir() else []
@@ -138,9 +138,8 @@ class ImageFolder(FileRecording):
             self.notes.append(
                 f"{len(beside)} files are masks by their names, the first is {beside[0].name}: they are no frames"
             )
-        twice = [own for own, image in zip(self._names, images) if own != image.stem]
+        twice = [own for own, image in zip(self._names, images, strict=True) if own != image.stem]
         if twice:
-            self.notes.append(
-                f"{len(twice)} images share a name but for its suffix, such as {twice[0]} and {twice[1]}: all are frames"
-            )
+            pair = f"{twice[0]} and {twice[1]}"
+            self.notes.append(f"{len(twice)} images share a name but for its suffix, such as {pair}: all are frames")
         self.describe()  # where no image can be read, or masks can be no masks, it raises

@@ -36,12 +36,13 @@ LOSSY_SUFFIXES = (".jpg", ".jpeg")
 PNG_DEPTH_AT, PNG_COLOUR_TYPE_AT = 24, 25
 PNG_GREY, PNG_PALETTE = 0, 3
 OPAQUE = 255
-MOST_COLOURS = 64  # of a mask in colour; what has more is a picture
+MAX_COLOURS = 64  # of a mask in colour; what has more is a picture
 
 
 def read_rgb(path: Path) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB, or None when the file is not an image. Alpha is dropped; of 16 bits those that are significant become 8
-    (`pixels.significant_bits`).
+    """Return (H, W, 3) uint8 RGB, or None when the file is not an image.
+
+    Alpha is dropped; of 16 bits the significant ones become 8 (`pixels.significant_bits`).
     """
     data = _bytes_of(path)
     if data is None:
@@ -58,9 +59,10 @@ def read_rgb(path: Path) -> np.ndarray | None:
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """(H, W) uint8: the values of a mask file; of a palette PNG the indices, of a grey PNG of 2 or 4 bits what is stored.
+    """Return the values of a mask file, (H, W) uint8.
 
-    Where there is an alpha channel, what is transparent is 0; where the colours are a picture, or all alike, alpha is the mask.
+    Of a palette PNG they are the indices, of a grey PNG of 2 or 4 bits what is stored. Where there is an alpha channel,
+    what is transparent is 0; where the colours are a picture, or all alike, alpha is the mask.
     Raises SourceError when the file cannot be read or is in colour. What values mean: `mask_values`.
     """
     depth, colour_type = _png_header(path)
@@ -88,13 +90,16 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def _is_cut_out(values: np.ndarray, alpha: np.ndarray) -> bool:
-    """Whether alpha is the mask: under it is a picture, with more colours than masks have, or a single colour; or it is all transparent."""
+    """Whether alpha is the mask: everything is transparent, or what is not shows a single colour or a picture.
+
+    A picture has more colours than masks have.
+    """
     if (alpha == OPAQUE).all():
         return False
     opaque = values[alpha > 0][:, :3]
     colours = len(np.unique(opaque.astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16], np.uint32)))
     in_colour = bool((opaque != opaque[:, :1]).any())
-    return colours > MOST_COLOURS or colours == 0 or (colours == 1 and in_colour)
+    return colours > MAX_COLOURS or colours == 0 or (colours == 1 and in_colour)
 
 
 def _without_transparent(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -104,12 +109,12 @@ def _without_transparent(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The size (H, W) that most of some images have, so that one odd image, also the first, leaves out itself alone."""
+    """Return the commonest size (H, W), so that one odd image, even the first, leaves out itself alone."""
     return Counter(sizes).most_common(1)[0][0]  # of equal counts the first
 
 
 def probed_size(paths: Sequence[Path]) -> tuple[int, int] | None:
-    """The size (H, W) that most of a few images have, evenly spread; None where none of them can be read."""
+    """Return the commonest size (H, W) of a few images, evenly spread; None where none of them can be read."""
     chosen = dict.fromkeys([0, *(round(i) for i in np.linspace(0, len(paths) - 1, PROBED))]) if paths else {}
     images = (read_rgb(paths[at]) for at in chosen)
     sizes = [image.shape[:2] for image in images if image is not None]
@@ -117,29 +122,34 @@ def probed_size(paths: Sequence[Path]) -> tuple[int, int] | None:
 
 
 def frame_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each image that no other has: its stem, with the suffix where two images have one stem."""
+    """Name each image as no other is named: by its stem, with the suffix where two images have one stem."""
     counts = Counter(path.stem for path in paths)
     return [path.stem if counts[path.stem] == 1 else path.name for path in paths]
 
 
-def without_masks(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Images, and masks that lie beside them: files that a word such as mask or label tells from an image of the same name."""
+def split_masks(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Split files into images and the masks that lie beside them.
+
+    A mask has the name of an image, and a word such as mask or label.
+    """
     split = {path: [word for word in re.split(r"[^a-z0-9]+", path.stem.lower()) if word] for path in paths}
     plain = {
         tuple(w for w in words if w not in IMAGE_WORDS)
         for words in split.values()
         if not MASK_WORDS.intersection(words)
     }
+    ignored = MASK_WORDS | KIND_WORDS | IMAGE_WORDS
     masks = [
-        path for path, words in split.items()
-        if MASK_WORDS.intersection(words) and tuple(w for w in words if w not in MASK_WORDS | KIND_WORDS | IMAGE_WORDS) in plain
-    ]  # fmt: skip
+        path
+        for path, words in split.items()
+        if MASK_WORDS.intersection(words) and tuple(w for w in words if w not in ignored) in plain
+    ]
     taken = set(masks)
     return [path for path in paths if path not in taken], masks
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder, in natural order. Raises SourceError when it cannot be read."""
+    """Return the image files of a folder, in natural order. Raises SourceError when it cannot be read."""
     try:
         found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     except OSError as error:
@@ -154,7 +164,7 @@ def natural_key(name: str) -> list:
 
 
 def _bytes_of(path: Path) -> np.ndarray | None:
-    """The file's bytes, or None when it is empty or cannot be read. OpenCV's own reader prints to stderr instead."""
+    """Return a file's bytes, or None when it is empty or cannot be read: OpenCV's own reader prints to stderr."""
     try:
         data = np.fromfile(path, np.uint8)
     except OSError:
@@ -163,7 +173,7 @@ def _bytes_of(path: Path) -> np.ndarray | None:
 
 
 def _png_header(path: Path) -> tuple[int, int]:
-    """Bit depth and colour type of a PNG; (0, -1) of any other file."""
+    """Return bit depth and colour type of a PNG; (0, -1) of any other file."""
     if path.suffix.lower() != ".png":
         return 0, -1
     try:
@@ -175,9 +185,10 @@ def _png_header(path: Path) -> tuple[int, int]:
 
 
 def _palette_indices(path: Path) -> np.ndarray:
-    """OpenCV turns a palette into colours; FFmpeg keeps the indices, which are the labels."""
+    """Read the indices of a palette PNG, which are the labels: FFmpeg keeps them, OpenCV makes colours of them."""
     try:
-        with av.open(io.BytesIO(path.read_bytes()), format="png_pipe") as container:  # a name with % would be a pattern
+        # from memory: a name with % would be a pattern
+        with av.open(io.BytesIO(path.read_bytes()), mode="r", format="png_pipe") as container:
             frame = next(container.decode(video=0))
             indices, _ = frame.to_ndarray(format="pal8")
     except (av.error.FFmpegError, StopIteration, ValueError, OSError) as error:

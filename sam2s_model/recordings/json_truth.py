@@ -1,7 +1,7 @@
-"""Ground truth as JSON: polygons of labelme, a file for each image, and COCO or YouTube-VIS, polygons or RLE, all in one file.
+"""Ground truth as JSON: labelme, a file of polygons for each image; COCO or YouTube-VIS, one file of polygons or RLE.
 
-Areas are filled and RLE is decoded by pycocotools. Objects have ids from 1 on, in the order of the file; what says which object an
-annotation is of: in labelme its label and group_id, in COCO an id of a track, and where there is none its category.
+Areas are filled and RLE is decoded by pycocotools. Objects have ids from 1 on, in the order of the file. Annotations of
+one object have in labelme the same label and group_id, in COCO the same track or, where there is none, category.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ AREAS = {
     "rotation": 4,
     "oriented_rectangle": 4,
 }  # shape -> least points
-MOST_OBJECTS = 254
+MAX_OBJECTS = 254
 
 
 def json_files(folder: Path) -> list[Path]:
@@ -55,7 +55,7 @@ def is_coco(content: Any) -> bool:
 
 
 def json_truth(name: str, files: Sequence[Path]) -> JsonTruth:
-    """The truth in some files: one that is COCO or YouTube-VIS, or one of labelme for each image. Raises SourceError."""
+    """Read one file of COCO or YouTube-VIS, or a file of labelme for each image. Raises SourceError."""
     if len(files) == 1 and is_coco(content := read_json(files[0])):
         return CocoTruth(files[0], content)
     return LabelmeTruth(name, files)
@@ -77,22 +77,22 @@ class JsonTruth(TruthOf):
         self._ids: dict[tuple, int] = {}
         self.classes: dict[int, str] = {}
         self.names: list[str] = []
-        self._said: list[str] = []
+        self._summary: list[str] = []
         self._shared = 0  # images on which several annotations are one object, since nothing tells them apart
 
     def describe(self) -> str:
         shared = f"{self._shared} times annotations that nothing tells apart are one object" if self._shared else ""
-        return "; ".join(filter(None, [*self._said, f"{len(self.classes)} objects", shared]))
+        return "; ".join(filter(None, [*self._summary, f"{len(self.classes)} objects", shared]))
 
     @abstractmethod
     def of_name(self, name: str, size: tuple[int, int] | None) -> Truth | None:
-        """The truth of an image that the files call so. size: (H, W), where the files do not tell it"""
+        """Return the truth of an image by its name in the files. size: (H, W), where the files do not tell it"""
 
     def _object(self, key: tuple, class_name: str) -> int:
         if key not in self._ids:
-            if len(self._ids) == MOST_OBJECTS:
+            if len(self._ids) == MAX_OBJECTS:
                 raise SourceError(
-                    f"there are more than {MOST_OBJECTS} objects: expected at most as many in one recording"
+                    f"there are more than {MAX_OBJECTS} objects: expected at most as many in one recording"
                 )
             self._ids[key] = len(self._ids) + 1
             self.classes[self._ids[key]] = class_name
@@ -117,7 +117,7 @@ class LabelmeTruth(JsonTruth):
                 self._shared += len(keys) > len(set(keys)) and any(group is None for _, group in keys)
                 for key in keys:
                     self._object(key, key[0])
-        self._said = [f"{len(self._files)} files of labelme"]
+        self._summary = [f"{len(self._files)} files of labelme"]
 
     def __call__(self, image: Path) -> Truth | None:
         path = self._files.get(image.stem)
@@ -165,9 +165,8 @@ class LabelmeTruth(JsonTruth):
             isinstance(s, dict) and "label" in s and "points" in s for s in shapes
         ):
             keys = ", ".join(map(repr, list(content)[:6])) if isinstance(content, dict) and content else "nothing"
-            raise SourceError(
-                f"{path} is not a file of labelme, nor of COCO: expected shapes with label and points, and it has {keys}"
-            )
+            expected = "shapes with label and points"
+            raise SourceError(f"{path} is not a file of labelme, nor of COCO: expected {expected}, and it has {keys}")
         height, width = content.get("imageHeight"), content.get("imageWidth")
         return ((int(height), int(width)) if height and width else None), shapes
 
@@ -242,10 +241,10 @@ def _pycocotools():
 
 
 class CocoTruth(JsonTruth):
-    """One file with images, annotations and categories, or with videos. Crowds are void, unless all annotations say that."""
+    """One file with images, annotations and categories, or with videos. Crowds are void, unless all are crowds."""
 
     def __init__(self, path: Path, content: dict):
-        """Raises SourceError where the file is not what it should be."""
+        """Take what a file contains. Raises SourceError where it is not what it should be."""
         super().__init__()
         self.path = path
         try:
@@ -260,7 +259,7 @@ class CocoTruth(JsonTruth):
             crowds = [bool(a.get("iscrowd")) for a in annotations]
             as_void = any(crowds) and not all(crowds)
             tracked = 0
-            for annotation, crowd in zip(annotations, crowds):
+            for annotation, crowd in zip(annotations, crowds, strict=True):
                 category = annotation.get("category_id")
                 track = _track(annotation)
                 tracked += track is not None
@@ -272,7 +271,7 @@ class CocoTruth(JsonTruth):
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(f"{path} is not a file of COCO ({type(error).__name__}: {error})") from error
         how = "an id of a track" if tracked else "the category"
-        self._said = [
+        self._summary = [
             f"COCO, {len(self.names)} images, {len(annotations)} annotations, {how} says which object each is of"
         ]
 
@@ -281,7 +280,7 @@ class CocoTruth(JsonTruth):
         return None if name is None else self.of_name(name, None)
 
     def name_of(self, image: Path) -> str | None:
-        """What the file calls an image: the longest end of its path that is there, else the only name with its stem."""
+        """Find an image's name in the file: the longest end of its path that is there, or the only one of its stem."""
         for count in range(len(image.parts), 0, -1):
             end = "/".join(image.parts[-count:])
             if end in self._sizes:
@@ -316,7 +315,7 @@ def _track(annotation: dict) -> Any:
 
 
 def _of_videos(content: dict) -> tuple[list[dict], list[dict]]:
-    """Images and annotations of YouTube-VIS, where an annotation is an object with a segmentation for each frame."""
+    """Return images and annotations of YouTube-VIS, whose annotations are objects with a segmentation a frame."""
     images, annotations = [], []
     for video in content["videos"]:
         size = dict(height=video["height"], width=video["width"])
@@ -324,6 +323,13 @@ def _of_videos(content: dict) -> tuple[list[dict], list[dict]]:
     for own in content["annotations"]:
         for i, segmentation in enumerate(own["segmentations"]):
             if segmentation is not None:
-                annotations.append(dict(image_id=(own["video_id"], i), category_id=own["category_id"], track_id=own["id"],
-                                        iscrowd=own.get("iscrowd", 0), segmentation=segmentation))  # fmt: skip
+                annotations.append(
+                    dict(
+                        image_id=(own["video_id"], i),
+                        category_id=own["category_id"],
+                        track_id=own["id"],
+                        iscrowd=own.get("iscrowd", 0),
+                        segmentation=segmentation,
+                    )
+                )
     return images, annotations

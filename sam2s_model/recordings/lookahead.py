@@ -9,7 +9,10 @@ Item = TypeVar("Item")
 
 
 def with_next(items: Iterable[Item]) -> Iterator[tuple[Item, Item | None]]:
-    """Each item and the next, None after the last. What is raised instead of an item is raised after the one before it."""
+    """Yield each item with the next one, None after the last.
+
+    An error in place of an item is raised after the item before it was delivered.
+    """
     iterator = iter(items)
     item = next(iterator, None)
     while item is not None:

@@ -10,12 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from sam2s_model.errors import SourceError
+from sam2s_model.paths import write_whole
 from sam2s_model.published.catalog import cache_folder
 from sam2s_model.recordings.image_files import LOSSY_SUFFIXES, read_labels
 from sam2s_model.recordings.mask_values import MaskReading, MaskStatistics, decide
@@ -34,8 +36,8 @@ class MaskFiles:
     def __init__(self, name: str, images: Sequence[Path], masks: Sequence[Path], values: str | MaskReading = "auto"):
         """values: how they are read, or how that is found out, see `mask_values.decide`
 
-        Raises SourceError when there are masks and none belongs to an image, when two belong to one, or when masks and images
-        are numbered from different numbers.
+        Raises SourceError when there are masks and none belongs to an image, when two belong to one, or when masks and
+        images are numbered from different numbers.
         """
         self.name, self._how, self.paths = name, values, list(masks)
         self._masks = {mask.stem: mask for mask in masks}
@@ -49,8 +51,8 @@ class MaskFiles:
                 f"{name} has two masks of one name, {first.name} and {self._masks[first.stem].name}: leave one of them"
             )
         if masks and len(self.unused) == len(masks):
-            first = f"{masks[0].name} and {images[0].name}" if images else f"{masks[0].name}, and there are no images"
-            raise SourceError(f"no mask of {name} has the name of an image: the first are {first}")
+            both = f"{masks[0].name} and {images[0].name}" if images else f"{masks[0].name}, and there are no images"
+            raise SourceError(f"no mask of {name} has the name of an image: the first are {both}")
         _check_numbering(name, images, masks)
 
     def __contains__(self, image: Path) -> bool:
@@ -60,14 +62,18 @@ class MaskFiles:
         return self._masks.get(image.stem)
 
     def labels(self, image: Path) -> np.ndarray | None:
-        """(H, W) uint8 of an image's mask: 0 none, 255 void, other values objects; None where there is none. Raises SourceError."""
+        """Read an image's mask, (H, W) uint8: 0 none, 255 void, other values objects; None where there is none.
+
+        Raises SourceError when it cannot be read, and as `reading` does.
+        """
         path = self.path(image)
         return None if path is None else self.reading.labels(read_labels(path))
 
     @cached_property
     def reading(self) -> MaskReading:
-        """How the values are read. Looks at all masks the first time, unless it is known. Raises SourceError for values that can be no
-        masks.
+        """How the values are read: decided from all masks the first time, unless it is known.
+
+        Raises SourceError for values that can be no masks.
         """
         if isinstance(self._how, MaskReading):
             return self._how
@@ -75,17 +81,17 @@ class MaskFiles:
 
     @cached_property
     def _seen(self) -> MaskStatistics:
-        return look_at(tuple(self.paths))
+        return mask_statistics(tuple(self.paths))
 
     def describe(self) -> str:
-        """One line: what there is and how it is read. Raises SourceError as `reading` does."""
+        """Say in one line what there is and how it is read. Raises SourceError as `reading` does."""
         known = isinstance(self._how, MaskReading)
-        said = self.reading.why if known else describe_reading(self.reading, self._seen)
+        text = self.reading.why if known else describe_reading(self.reading, self._seen)
         odd = (
             [f"{len(self.unused)} have the name of no image, the first is {self.unused[0].name}"] if self.unused else []
         )
         odd += [f"{self.bare} of {self.count} images have none"] if self.bare else []
-        return "; ".join([f"{len(self.paths)} masks, {said}", *odd])
+        return "; ".join([f"{len(self.paths)} masks, {text}", *odd])
 
 
 def describe_reading(reading: MaskReading, seen: MaskStatistics) -> str:
@@ -93,18 +99,18 @@ def describe_reading(reading: MaskReading, seen: MaskStatistics) -> str:
     return reading.why + odd
 
 
-def said_once(lines: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines (name of a recording, what is said of its masks) for a user: one for what is the same of several."""
-    apart = [(name, re.sub(r"^\d+ masks, ", "", said)) for name, said in lines]
-    counts = Counter(said for _, said in apart)
+def merge_mask_lines(lines: Sequence[tuple[str, str]]) -> list[str]:
+    """Merge lines (name of a recording, description of its masks) for a user: one for recordings that are alike."""
+    apart = [(name, re.sub(r"^\d+ masks, ", "", text)) for name, text in lines]
+    counts = Counter(text for _, text in apart)
     whole = dict(lines)
     out, done = [], set()
-    for name, said in apart:
-        if said in done:
+    for name, text in apart:
+        if text in done:
             continue
-        done.add(said)
-        more = f" and {counts[said] - 1} more" if counts[said] > 1 else ""
-        out.append(f"masks of {name}{more}: {said if more else whole[name]}")
+        done.add(text)
+        more = f" and {counts[text] - 1} more" if counts[text] > 1 else ""
+        out.append(f"masks of {name}{more}: {text if more else whole[name]}")
     return out
 
 
@@ -116,22 +122,25 @@ def _reading(name: str, seen: MaskStatistics, how: str) -> MaskReading:
 
 
 @lru_cache(maxsize=4096)
-def look_at(paths: tuple[Path, ...]) -> MaskStatistics:
-    """The statistics of mask files. Those that took long are kept in the cache folder, for as long as the files do not change."""
+def mask_statistics(paths: tuple[Path, ...]) -> MaskStatistics:
+    """Return the statistics of mask files.
+
+    Those that took long are kept in the cache folder, for as long as the files do not change.
+    """
     kept, began = _kept(paths), time.monotonic()
     found = _load(kept)
     if found is None:
         if len(paths) > 2 * WORKERS:
             with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as threads:
-                found = MaskStatistics.sum(threads.map(_look, paths))
+                found = MaskStatistics.sum(threads.map(_statistics_of, paths))
         else:
-            found = MaskStatistics.sum(map(_look, paths))
+            found = MaskStatistics.sum(map(_statistics_of, paths))
         if time.monotonic() - began > WORTH_KEEPING:
             _save(kept, found)
     return found
 
 
-def _look(path: Path) -> MaskStatistics:
+def _statistics_of(path: Path) -> MaskStatistics:
     try:
         return MaskStatistics.of(read_labels(path), path.suffix.lower() in LOSSY_SUFFIXES)
     except SourceError as error:
@@ -155,8 +164,8 @@ def _load(path: Path | None) -> MaskStatistics | None:
         kept = json.loads(path.read_text()) if path else None
         if kept is None:
             return None
-        arrays = {name: np.array(kept.pop(name), np.int64) for name in ("pixels", "inside", "ramp")}
-        return MaskStatistics(**arrays, **{**kept, "shapes": set(kept["shapes"])})
+        arrays = {name: np.array(kept[name], np.int64) for name in ("pixels", "inside", "ramp")}
+        return MaskStatistics(**{**kept, **arrays, "shapes": set(kept["shapes"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -165,31 +174,27 @@ def _save(path: Path | None, found: MaskStatistics) -> None:
     if path is None:
         return
     fields = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(found).items()}
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with suppress(OSError):  # they are looked at again the next time
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({**fields, "shapes": sorted(found.shapes)}))
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)  # they are looked at again the next time
+        write_whole(path, json.dumps({**fields, "shapes": sorted(found.shapes)}))
 
 
 def _check_numbering(name: str, images: Sequence[Path], masks: Sequence[Path]) -> None:
-    """Raise SourceError where images and masks are as many, numbered without a gap, and begin with different numbers."""
+    """Raise SourceError for as many images as masks, numbered without a gap and from different numbers."""
     if not masks or len(images) != len(masks):
         return
     first, second = (_numbers(paths) for paths in (images, masks))
     if first and second and first[0] != second[0]:
         raise SourceError(
-            f"images of {name} are numbered from {first[0]} and masks from {second[0]}, {len(images)} of each: a mask would belong to "
-            "the wrong image; rename one of them"
+            f"images of {name} are numbered from {first[0]} and masks from {second[0]}, {len(images)} of each: "
+            "a mask would belong to the wrong image; rename one of them"
         )
 
 
 def _numbers(paths: Sequence[Path]) -> list[int] | None:
-    """The numbers that names end in, where they ascend without a gap; otherwise None."""
+    """Return the numbers that names end in, where they ascend without a gap; otherwise None."""
     found = [re.search(r"(\d+)$", path.stem) for path in paths]
-    if not all(found):
+    numbers = sorted(int(match[1]) for match in found if match)
+    if len(numbers) < len(paths):
         return None
-    numbers = sorted(int(match[1]) for match in found)
     return numbers if len(paths) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))) else None

@@ -1,4 +1,4 @@
-"""What the values in a recording's masks mean: decided once, from all of its masks, and said in one line."""
+"""What the values in a recording's masks mean: decided once, from all of its masks, and described in one line."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ INSIDE, RAMP = (
     0.3,
 )  # shares that tell a level of an edge: hardly any inside, and between a lower and a higher value
 EDGES = 8  # values that lie along edges only, from which on masks are interpolated and no labels
-MOST_GREY = 0.05  # share of a lossy binary mask's pixels above zero that may be grey
+MAX_GREY = 0.05  # share of a lossy binary mask's pixels above zero that may be grey
 NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
 @dataclass
 class MaskStatistics:
-    """What a decision is made of: sums over masks.
+    """Statistics of masks, by which it is decided how they are read: sums over masks.
 
     masks: read; odd: not readable, and why the first is not; lossy: of the masks, those of a lossy format
     pixels: of each value; inside: with equal neighbours only; ramp: with a lower and with a higher neighbour
@@ -51,7 +51,7 @@ class MaskStatistics:
 
     @classmethod
     def of(cls, values: np.ndarray, lossy: bool = False) -> MaskStatistics:
-        """Of one mask (H, W) uint8."""
+        """Count one mask, (H, W) uint8."""
         pixels = _histogram(values)
         low, high = cv2.erode(values, NEIGHBOURS), cv2.dilate(values, NEIGHBOURS)
         between = cv2.bitwise_and(cv2.compare(low, values, cv2.CMP_LT), cv2.compare(values, high, cv2.CMP_LT))
@@ -114,7 +114,7 @@ class MaskReading:
 
 
 def told_values(threshold: int = 0, objects: Sequence[int] = (), ignore: Sequence[int] = ()) -> MaskReading:
-    """How masks are read where a user says what their values are, so that nothing is guessed.
+    """Read masks as a user says what their values are, so that nothing is guessed.
 
     threshold: values from this one on are one object, lower ones none; 0: values are labels, 255 void
     objects: values that are objects, others, 255 too, are none; empty: all; ignore: values that are void
@@ -124,18 +124,18 @@ def told_values(threshold: int = 0, objects: Sequence[int] = (), ignore: Sequenc
     if objects:
         labels[~np.isin(values, objects)] = 0
     labels[list(ignore)] = VOID
-    said = [f"{threshold} and more is object 1"] * bool(threshold) + [f"{_some(sorted(objects))} are objects"] * bool(
+    rules = [f"{threshold} and more is object 1"] * bool(threshold) + [f"{_some(sorted(objects))} are objects"] * bool(
         objects
     )
-    said += [f"{_some(sorted(ignore))} are void"] * bool(ignore)
-    return MaskReading(0, (), f"values as told: {', '.join(said)}", labels.tobytes())
+    rules += [f"{_some(sorted(ignore))} are void"] * bool(ignore)
+    return MaskReading(0, (), f"values as told: {', '.join(rules)}", labels.tobytes())
 
 
 def decide(found: MaskStatistics, how: str = "auto") -> MaskReading:
-    """How masks with these statistics are read.
+    """Decide how masks with these statistics are read.
 
-    how: "labels" (values are objects, 255 is void), "binary" (one object), or "auto": binary where 255 is the only value, or the
-        only one with an inside (grey edges); otherwise labels
+    how: "labels" (values are objects, 255 is void), "binary" (one object), or "auto": binary where 255 is the only
+        value, or the only one with an inside (grey edges); otherwise labels
     Raises ConfigError for another name, and SourceError for what can be neither, with what would help.
     """
     if how not in HOW:
@@ -159,22 +159,26 @@ def decide(found: MaskStatistics, how: str = "auto") -> MaskReading:
     if len(edges) >= EDGES and len(edges) > len(own):
         raise SourceError(
             f"the masks have {len(listed)} values, {len(edges)} of them only along edges or in gradients, such as "
-            f"{_some(edges)}: labels that were interpolated, or no masks at all; resize masks with nearest neighbour, or say "
-            "mask_values labels or binary"
+            f"{_some(edges)}: labels that were interpolated, or no masks at all; resize masks with nearest neighbour, "
+            "or say mask_values labels or binary"
         )
     if listed == (VOID,):
         return _white(found, listed)
     if _mixed(found):
+        others = _some([v for v in listed if v != VOID])
         raise SourceError(
-            f"{found.only_void} masks have 255 alone and {found.only_labels} have {_some([v for v in listed if v != VOID])}, none has "
-            "both: 255 is the object in some or void in all; say mask_values labels (255 is void) or binary (it is the object)"
+            f"{found.only_void} masks have 255 alone and {found.only_labels} have {others}, none has both: 255 is the "
+            "object in some or void in all; say mask_values labels (255 is void) or binary (it is the object)"
         )
     note = f"; {_some(edges)} only along edges: interpolated?" if edges and own else ""
     return MaskReading(0, listed, f"labels{_objects(listed)}{note}")
 
 
 def decide_object(found: MaskStatistics) -> MaskReading:
-    """How masks of a single object are read: what is not 0 is the object, but for grey edges. Raises SourceError as `decide` does."""
+    """Decide how masks of a single object are read: what is not 0 is the object, but for grey edges.
+
+    Raises SourceError as `decide` does.
+    """
     listed = tuple(int(v) for v in np.flatnonzero(found.pixels[1:]) + 1)
     if found.lossy and listed:
         return _lossy(found, listed)
@@ -201,19 +205,19 @@ def _lossy(found: MaskStatistics, listed: tuple[int, ...]) -> MaskReading:
     if listed[-1] >= WHITE and _hardly_grey(found):
         return MaskReading(HALF, listed, f"lossy files, binary: {HALF} and more is object 1")
     raise SourceError(
-        f"the masks are lossy files (jpg) with {len(listed)} values up to {listed[-1]}, and not near 0 and 255 alone: a lossy file "
-        "does not keep labels; save them as PNG, or say mask_values binary"
+        f"the masks are lossy files (jpg) with {len(listed)} values up to {listed[-1]}, and not near 0 and 255 alone: "
+        "a lossy file does not keep labels; save them as PNG, or say mask_values binary"
     )
 
 
 def _apart(found: MaskStatistics, listed: tuple[int, ...]) -> tuple[list[int], list[int]]:
-    """The values that lie along edges only, and the others."""
+    """Return the values that lie along edges only, and the others."""
     edges = [v for v in listed if _is_edge(found, v)]
     return edges, [v for v in listed if v not in edges]
 
 
 def _is_smoothed(edges: list[int], own: list[int]) -> bool:
-    """Whether nothing but white has an inside, and there are levels between it and 0; a single one must be in the middle."""
+    """Whether only white has an inside, and there are levels between it and 0; a single level must be in the middle."""
     white = bool(own) and own[0] >= WHITE
     return white and (len(edges) > 1 or bool(edges) and GREY[0] <= edges[0] <= GREY[1])
 
@@ -229,7 +233,7 @@ def _was_lossy(found: MaskStatistics, listed: tuple[int, ...]) -> bool:
 def _hardly_grey(found: MaskStatistics) -> bool:
     """Whether grey is no more than the edges of what is white: of small objects, more in proportion."""
     white = found.pixels[HALF:].sum()
-    return found.pixels[GREY[0] : GREY[1] + 1].sum() <= MOST_GREY * white + 4 * np.sqrt(white * found.masks)
+    return found.pixels[GREY[0] : GREY[1] + 1].sum() <= MAX_GREY * white + 4 * np.sqrt(white * found.masks)
 
 
 def _is_edge(found: MaskStatistics, value: int) -> bool:

@@ -17,7 +17,7 @@ from sam2s_model.recordings.mask_files import MaskFiles
 from sam2s_model.recordings.recording import Truth
 
 NS = 1_000_000_000
-MOST_FRAMES = 10**9  # a larger number is a stamp in ns
+MAX_FRAME_NUMBER = 10**9  # a larger number is a stamp in ns
 
 
 class NumberedMasks:
@@ -30,7 +30,7 @@ class NumberedMasks:
     def __init__(self, folder: str | Path, values: str = "auto", frames: int | None = None, *, by_stamp: bool = False):
         """values: how they are read, see `mask_values.decide`
 
-        frames: of the video, where they belong by number: masks of which one has that number, and none 0, are numbered from 1
+        frames: of the video, where masks belong by number: if one has that number, and none has 0, they count from 1
         by_stamp: whether numbers are stamps in ns, which a bag's are
         Raises SourceError when it has no masks, names without a number, or two of one number.
         """
@@ -60,26 +60,26 @@ class NumberedMasks:
         self.numbers = sorted(self._paths)
 
     def describe(self) -> str:
-        """One line: how numbers and values are read. Raises SourceError for what can be no masks."""
+        """Say in one line how numbers and values are read. Raises SourceError for what can be no masks."""
         return (self._json or self._files).describe() + "; numbered from 1: the first frame is 1" * self.from_one
 
-    def nearest_said(self, number: int, numbers: list[int]) -> str:
-        """Where the nearest frame is, for the sentence on a mask that belongs to none. numbers: of all frames, ascending"""
+    def describe_nearest(self, number: int, numbers: list[int]) -> str:
+        """Say which frame is nearest, to end the sentence on a mask of no frame. numbers: of all frames, ascending"""
         at = bisect.bisect(numbers, number)
         nearest = min(numbers[max(0, at - 1) : at + 1], key=lambda other: abs(other - number), default=None)
         if nearest is None:
             return ""
         if not self.by_stamp:
-            by_name = ", a mask is named by its frame's number" if number > MOST_FRAMES else ""
+            by_name = ", a mask is named by its frame's number" if number > MAX_FRAME_NUMBER else ""
             return f": the nearest is {nearest}{by_name}"
-        if number < MOST_FRAMES:
+        if number < MAX_FRAME_NUMBER:
             return f": it is named by a number, and a bag's masks are by their frame's stamp in ns, such as {nearest}"
         return f": the nearest is {abs(number - nearest) * 1e-6:.6g} ms away"
 
     def truth(self, number: int, size: tuple[int, int]) -> Truth | None:
         """Return the truth of a frame of size (H, W), None where there is no mask. Raises SourceError."""
         if self._json is not None:
-            return self._of_json(number, size)
+            return self._of_json(self._json, number, size)
         path = self._paths.get(number)
         if path is None:
             return None
@@ -91,9 +91,9 @@ class NumberedMasks:
             labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
         return Truth.of_labels(labels)
 
-    def _of_json(self, number: int, size: tuple[int, int]) -> Truth | None:
+    def _of_json(self, json: JsonTruth, number: int, size: tuple[int, int]) -> Truth | None:
         name = self._names.get(number)
-        truth = None if name is None else self._json.of_name(name, size)
+        truth = None if name is None else json.of_name(name, size)
         wrong = next((mask.shape for mask in truth.masks.values() if mask.shape != size), None) if truth else None
         if wrong:
             raise SourceError(

@@ -12,7 +12,8 @@ from sam2s_model.recordings.bag_help import is_packed, unpack
 from sam2s_model.recordings.image_files import IMAGE_SUFFIXES, images_in
 from sam2s_model.recordings.layouts import open_layout, recognise_layout
 from sam2s_model.recordings.recording import Recording
-from sam2s_model.recordings.sequences import without_masks
+from sam2s_model.recordings.sequences import incomplete_sequences
+from sam2s_model.similar import meant, meant_path
 
 SCENE_SCHEME = "scene:"
 BAG_SUFFIXES = (".mcap", ".db3")
@@ -31,7 +32,8 @@ class Source:
     spec: a path, or a URI like scene:?width=640&height=512&frames=120&seed=0
     data_set: its name in the report, "" for the folder's or file's own
     layout: of a folder, or "auto"
-    topic: a bag's image topic, "" for its only one; mask_topic: of mono8 label images with the stamps of the images, "" for none
+    topic: a bag's image topic, "" for its only one
+    mask_topic: of mono8 label images with the stamps of the images, "" for none
     truth: folder of masks of a video (by frame number) or of a bag (by stamp); "" for none
     mask_values: how values of masks are read, see `mask_values.decide`
     """
@@ -85,10 +87,10 @@ def _with_truth(source: Source) -> Recording:
     return recording
 
 
-def left_out(source: Source) -> str:
-    """Return a line on the recordings of a folder that have images and no masks, or the other way round; "" where there are none."""
+def describe_incomplete(source: Source) -> str:
+    """Describe the recordings of a folder that have images without masks, or masks without images; "" for none."""
     path = expanded(source.spec)
-    names = without_masks(path) if path.is_dir() else []
+    names = incomplete_sequences(path) if path.is_dir() else []
     some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return f"{source.spec}: {len(names)} folders have images or masks alone, and are left out: {some}" if names else ""
 
@@ -96,7 +98,8 @@ def left_out(source: Source) -> str:
 def open_recording(spec: str | Path, *, topic: str = "", mask_topic: str = "", mask_values: str = "auto") -> Recording:
     """Open a video file, an image folder, a rosbag2 folder or file, or a "scene:" URI. Arguments are as of `Source`.
 
-    A folder may also be of a data set in one of LAYOUTS: then it is its only recording, or FOLDER#NAME is the one of that name.
+    A folder may also be a data set in one of LAYOUTS: then its only recording is opened, or by FOLDER#NAME the one of
+    that name.
     Raises SourceError, one sentence that names the path and what would be right.
     """
     spec = str(spec)
@@ -118,7 +121,7 @@ def open_recording(spec: str | Path, *, topic: str = "", mask_topic: str = "", m
         if folder and expanded(folder).is_dir():
             _no_topic(spec, "of a data set", topic, mask_topic)
             return _in_data_set(spec, expanded(folder), only, mask_values)
-        raise SourceError(f"{spec} does not exist: expected {KINDS}")
+        raise SourceError(f"{spec} does not exist: expected {KINDS}{meant_path(path)}")
     bag = _bag_in(spec, path, is_dir)
     if bag:
         from sam2s_model.recordings.bag import BagRecording
@@ -145,11 +148,14 @@ def open_recording(spec: str | Path, *, topic: str = "", mask_topic: str = "", m
 
 
 def _in_data_set(spec: str, path: Path, only: str, mask_values: str) -> Recording:
-    """Return the recording of a data set that has a name, or "" for its only one. Raises SourceError as `open_layout`, naming those there are."""
+    """Open the recording of a data set that has a name, or its only one for "".
+
+    Raises SourceError as `open_layout`, and with the names there are.
+    """
     found = {recording.name: recording for recording in open_layout(path, "auto", mask_values)}
     if only not in found and (only or len(found) > 1):
         some = ", ".join([*list(found)[:8], *["..."] * (len(found) > 8)])
-        raise SourceError(f"{path} has the recordings {some}: give one of them as {path}#NAME")
+        raise SourceError(f"{path} has the recordings {some}: give one of them as {path}#NAME{meant(only, found)}")
     recording = found[only] if only else next(iter(found.values()))
     recording.spec = spec
     recording.describe()  # where no image can be read, or masks can be no masks, it raises
@@ -171,9 +177,8 @@ def _bag_in(spec: str, path: Path, is_dir: bool) -> Path | None:
         return path
     files = sorted(p for suffix in BAG_SUFFIXES for p in path.glob(f"*{suffix}"))
     if len(files) > 1:
-        raise SourceError(
-            f"{spec} has {len(files)} bag files and no metadata.yaml: give one of the files, or make it with `ros2 bag reindex {path}`"
-        )
+        mend = f"give one of the files, or make it with `ros2 bag reindex {path}`"
+        raise SourceError(f"{spec} has {len(files)} bag files and no metadata.yaml: {mend}")
     packed = next((p for p in sorted(path.iterdir()) if is_packed(p)), None) if not files else None
     if packed is not None:
         raise SourceError(

@@ -1,8 +1,8 @@
 """Pixels of image messages as arrays: raw encodings and compressed images to RGB.
 
-Messages are read by their fields' names (`encoding`, `height`, `width`, `step`, `is_bigendian`, `data`; `format`, `data`), so that
-those of ROS and those that are read from a bag without it serve alike. cv_bridge is not needed: what it does is the table below,
-and it copies where a view is enough.
+Messages are read by their fields' names (`encoding`, `height`, `width`, `step`, `is_bigendian`, `data`; `format`,
+`data`), so that those of ROS and those that are read from a bag without it serve alike. cv_bridge is not needed: what
+it does is the table below, and it copies where a view is enough.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Encoding:
     channels: interleaved samples of a pixel
     wide: samples have 16 bits, of which some are significant
     to_rgb: OpenCV's conversion of the 8-bit samples to RGB; None when the samples are R, G, B; or a function
-    rows: rows of `step` bytes for each row of the image (nv12: luma, then chroma at half height; nv24: at full width, so two more)
+    rows: rows of `step` bytes for each row of the image (nv12: luma, then chroma at half height; nv24: chroma at full
+        width, so two more)
     even: width (and for nv12, bayer: height too) must be even
     guessed: what is assumed of it that its name does not say
     """
@@ -55,15 +56,24 @@ _BT601 = np.array(
 
 
 def _nv24_to_rgb(rows: np.ndarray) -> np.ndarray:
-    """rows: (3 H, W) uint8, H of luma and 2 H of chroma, of which two make one row of U and V in turn."""
+    """Convert (3 H, W) uint8, H rows of luma and 2 H of chroma, of which two make one row of U and V in turn."""
     height, width = rows.shape[0] // 3, rows.shape[1]
     chroma = rows[height:].reshape(height, width, 2)
     return cv2.transform(np.dstack((rows[:height], chroma)), _BT601)
 
 
-_YUV422 = dict(channels=2, even=(1, 2))
-_NV12 = dict(channels=1, rows=Fraction(3, 2), even=(2, 2))
-_BAYER = dict(channels=1, even=(2, 2))
+def _yuv422(to_rgb: int) -> Encoding:
+    return Encoding(2, to_rgb, even=(1, 2))
+
+
+def _nv12(to_rgb: int) -> Encoding:
+    return Encoding(1, to_rgb, rows=Fraction(3, 2), even=(2, 2))
+
+
+def _bayer(to_rgb: int, wide: bool = False) -> Encoding:
+    return Encoding(1, to_rgb, wide=wide, even=(2, 2))
+
+
 _AS_OPENCV = "the order of its colours is taken for that of OpenCV, blue first"
 
 ENCODINGS: dict[str, Encoding] = {
@@ -83,22 +93,22 @@ ENCODINGS: dict[str, Encoding] = {
     "16UC1": Encoding(1, cv2.COLOR_GRAY2RGB, wide=True),
     "16UC3": Encoding(3, cv2.COLOR_BGR2RGB, wide=True, guessed=_AS_OPENCV),
     "16UC4": Encoding(4, cv2.COLOR_BGRA2RGB, wide=True, guessed=_AS_OPENCV),
-    "yuv422": Encoding(to_rgb=cv2.COLOR_YUV2RGB_UYVY, **_YUV422),
-    "uyvy": Encoding(to_rgb=cv2.COLOR_YUV2RGB_UYVY, **_YUV422),
-    "yuv422_yuy2": Encoding(to_rgb=cv2.COLOR_YUV2RGB_YUY2, **_YUV422),
-    "yuyv": Encoding(to_rgb=cv2.COLOR_YUV2RGB_YUY2, **_YUV422),
-    "nv12": Encoding(to_rgb=cv2.COLOR_YUV2RGB_NV12, **_NV12),
-    "nv21": Encoding(to_rgb=cv2.COLOR_YUV2RGB_NV21, **_NV12),
+    "yuv422": _yuv422(cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": _yuv422(cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": _yuv422(cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": _yuv422(cv2.COLOR_YUV2RGB_YUY2),
+    "nv12": _nv12(cv2.COLOR_YUV2RGB_NV12),
+    "nv21": _nv12(cv2.COLOR_YUV2RGB_NV21),
     "nv24": Encoding(1, _nv24_to_rgb, rows=Fraction(3)),
     # OpenCV names a bayer pattern after its second row, ROS after its first.
-    "bayer_rggb8": Encoding(to_rgb=cv2.COLOR_BayerBG2RGB, **_BAYER),
-    "bayer_bggr8": Encoding(to_rgb=cv2.COLOR_BayerRG2RGB, **_BAYER),
-    "bayer_gbrg8": Encoding(to_rgb=cv2.COLOR_BayerGR2RGB, **_BAYER),
-    "bayer_grbg8": Encoding(to_rgb=cv2.COLOR_BayerGB2RGB, **_BAYER),
-    "bayer_rggb16": Encoding(to_rgb=cv2.COLOR_BayerBG2RGB, wide=True, **_BAYER),
-    "bayer_bggr16": Encoding(to_rgb=cv2.COLOR_BayerRG2RGB, wide=True, **_BAYER),
-    "bayer_gbrg16": Encoding(to_rgb=cv2.COLOR_BayerGR2RGB, wide=True, **_BAYER),
-    "bayer_grbg16": Encoding(to_rgb=cv2.COLOR_BayerGB2RGB, wide=True, **_BAYER),
+    "bayer_rggb8": _bayer(cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": _bayer(cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": _bayer(cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": _bayer(cv2.COLOR_BayerGB2RGB),
+    "bayer_rggb16": _bayer(cv2.COLOR_BayerBG2RGB, wide=True),
+    "bayer_bggr16": _bayer(cv2.COLOR_BayerRG2RGB, wide=True),
+    "bayer_gbrg16": _bayer(cv2.COLOR_BayerGR2RGB, wide=True),
+    "bayer_grbg16": _bayer(cv2.COLOR_BayerGB2RGB, wide=True),
 }
 
 _MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
@@ -133,11 +143,11 @@ def check_image(image: Any, encoding: str = "") -> Encoding:
 
 
 def to_rgb(image: Any, *, encoding: str = "", bits: int | Callable[[np.ndarray], int] = 0) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, contiguous: a view of image.data for an unpadded rgb8 image, otherwise a new array.
+    """Return (H, W, 3) uint8 RGB, contiguous: a view of image.data for an unpadded rgb8 image, otherwise a new array.
 
     encoding: taken instead of the message's own
-    bits: significant ones of a 16-bit sample, 8 to 16, of which the highest eight are kept; 0: as `significant_bits` finds them
-        in this picture; or a function that says how many, of the samples
+    bits: significant ones of a 16-bit sample, 8 to 16, of which the highest eight are kept; 0: as `significant_bits`
+        finds them in this picture; or a function that says how many, of the samples
     Raises ImageError as `check_image` does.
     """
     kind = check_image(image, encoding)
@@ -148,13 +158,17 @@ def to_rgb(image: Any, *, encoding: str = "", bits: int | Callable[[np.ndarray],
     if kind.channels > 1:
         rows = rows.reshape(rows.shape[0], image.width, kind.channels)
     rows = np.ascontiguousarray(rows)
-    if kind.to_rgb is None:
-        return rows
-    return kind.to_rgb(rows) if callable(kind.to_rgb) else cv2.cvtColor(rows, kind.to_rgb)
+    return _converted(rows, kind.to_rgb)
+
+
+def _converted(samples: np.ndarray, to_rgb: int | Callable[[np.ndarray], np.ndarray] | None) -> np.ndarray:
+    if to_rgb is None:
+        return samples
+    return to_rgb(samples) if callable(to_rgb) else cv2.cvtColor(samples, to_rgb)
 
 
 def to_gray(image: Any) -> np.ndarray:
-    """(H, W) uint8 of a mono8 or 8UC1 image; a view where it is unpadded. Raises ImageError for any other."""
+    """Return (H, W) uint8 of a mono8 or 8UC1 image; a view where it is unpadded. Raises ImageError for any other."""
     if image.encoding not in ("mono8", "8UC1"):
         raise ImageError(f"encoding {image.encoding!r} is not supported here: expected mono8 or 8UC1")
     return np.ascontiguousarray(_rows(image, check_image(image)))
@@ -172,13 +186,16 @@ def _rows(image: Any, kind: Encoding) -> np.ndarray:
 
 
 def significant_bits(samples: np.ndarray) -> int:
-    """The least of DEPTHS that the brightest of these samples, uint16, fits into: cameras of 10 and 12 bits use the lower ones."""
+    """Return the smallest of DEPTHS that holds the brightest of these samples, uint16.
+
+    Cameras of 10 and 12 bits use the lower bits of the 16.
+    """
     brightest = int(samples.max(initial=0))
     return next(bits for bits in DEPTHS if brightest < 1 << bits)
 
 
 def narrow(samples: np.ndarray, bits: int = 0) -> np.ndarray:
-    """uint8 of uint16 samples: the highest eight of `bits` significant ones (0: as found), and 255 for what is beyond.
+    """Narrow uint16 samples to uint8: the highest eight of `bits` significant ones (0: as found), 255 beyond them.
 
     samples: contiguous in the last axis; of all 16 bits the result is a view
     """
@@ -191,7 +208,7 @@ def narrow(samples: np.ndarray, bits: int = 0) -> np.ndarray:
 
 
 def is_video(image: Any) -> bool:
-    """Whether a compressed image is a part of a video, such as H.264: by what its format says, or by its first bytes."""
+    """Whether a compressed image is a part of a video, such as H.264, by its format or by its first bytes."""
     return _VIDEO.search(image.format) is not None or memoryview(image.data)[:4].tobytes().startswith(_VIDEO_STARTS)
 
 
@@ -205,8 +222,9 @@ def check_compressed(image: Any) -> None:
         raise ImageError(f"{what} is empty: expected jpeg or png data")
     if is_video(image):
         raise ImageError(
-            f"{what} is a part of a video, which shows something else when a part before it was lost: expected jpeg or png data; have "
-            "the camera send one of them, or decode the video to sensor_msgs/msg/Image in a node before this one; from a bag it is read"
+            f"{what} is a part of a video, which shows something else when a part before it was lost: expected jpeg or "
+            "png data; have the camera send one of them, or decode the video to sensor_msgs/msg/Image in a node before "
+            "this one; from a bag it is read"
         )
     if "compressedDepth" in image.format:
         raise ImageError(f"{what} holds distances and not a picture: expected jpeg or png data")
@@ -214,11 +232,11 @@ def check_compressed(image: Any) -> None:
 
 
 def decode_compressed(image: Any, *, encoding: str = "", bits: int | Callable[[np.ndarray], int] = 0) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, contiguous, of a jpeg or png image; an orientation tag is not applied, since the
-    camera's calibration does not know of it.
+    """Decode a jpeg or png image to (H, W, 3) uint8 RGB, contiguous.
 
-    What `format` says about the contents is heeded, as image_transport writes it: "bayer_rggb8; png compressed " holds the sensor's
-    mosaic, "rgb8; jpeg compressed rgb8" has red where others have blue.
+    An orientation tag is not applied, since the camera's calibration does not know of it. What `format` says about the
+    contents is heeded, as image_transport writes it: "bayer_rggb8; png compressed " holds the sensor's mosaic,
+    "rgb8; jpeg compressed rgb8" has red where others have blue.
     encoding: of what was compressed, taken instead of the one in `format`; bits: as in `to_rgb`, for 16-bit png
     Raises ImageError for anything that does not decode.
     """
@@ -239,16 +257,17 @@ def decode_compressed(image: Any, *, encoding: str = "", bits: int | Callable[[n
             f"compressed image of format {image.format!r} has samples of type {pixels.dtype}: expected 8 or 16 bits"
         )
     if pixels.ndim == 2:
-        return cv2.cvtColor(pixels, mosaic.to_rgb if min(pixels.shape) > 2 else cv2.COLOR_GRAY2RGB)
+        return _converted(pixels, mosaic.to_rgb if mosaic and min(pixels.shape) > 2 else cv2.COLOR_GRAY2RGB)
     if "compressed rgb" in way:
         return np.ascontiguousarray(pixels[..., :3])
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
 
 
 def contrast(picture: np.ndarray) -> int:
-    """How much of 255 the darkest and brightest places of a picture differ in one of its channels, without 2 % at either end.
+    """Return the range of values, 0 to 255, of the channel with the widest one, without 2 % at either end.
 
-    picture: (H, W, 3) uint8; some thousand places are looked at. Up to EMPTY_CONTRAST it is next to empty: black, one colour.
+    picture: (H, W, 3) uint8; some thousand places are looked at. Up to EMPTY_CONTRAST it is next to empty: black, or of
+    one colour.
     """
     stride = max(1, min(picture.shape[:2]) // 64)
     places = np.sort(picture[::stride, ::stride].reshape(-1, 3), axis=0)
@@ -260,7 +279,7 @@ class ImageReader:
     """Reads the images of one stream, which do not say all that must be known of them.
 
     encoding: of all images, "" for what each message says
-    bits: significant ones of 16-bit samples; 0: found in the pictures so far, so that more light does not make a picture darker
+    bits: significant ones of 16-bit samples; 0: found in all pictures so far, so that light makes no picture darker
     say: told, once each, what was assumed and which parameter decides otherwise
     """
 
@@ -296,7 +315,7 @@ class ImageReader:
             self._found = found
             if found < DEPTHS[-1]:
                 self._say(
-                    f"the brightest of the 16-bit samples is {samples.max()}: taken for {found} significant bits; set the parameter "
-                    "significant_bits if there are more"
+                    f"the brightest of the 16-bit samples is {samples.max()}: taken for {found} significant bits; "
+                    "set the parameter significant_bits if there are more"
                 )
         return self._found

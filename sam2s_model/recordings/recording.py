@@ -1,4 +1,4 @@
-"""What is read: recordings whose frames may come with ground truth, for replay, tracking, evaluation and training alike."""
+"""Recordings whose frames may come with ground truth, for replay, tracking, evaluation and training alike."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ MAX_NAMED = 20  # odd frames remembered by name
 
 
 class Truth:
-    """The ground truth of a frame: masks of objects, or a label image. One is made of the other when it is asked for, since a
-    replay only hands labels on.
+    """The ground truth of a frame: masks of objects, or a label image.
+
+    One is made of the other when it is asked for, since a replay only hands labels on.
 
     masks: object -> (H, W) bool; masks may overlap, and may be empty
     void: (H, W) bool, pixels that are not scored, or None
@@ -45,7 +46,7 @@ class Truth:
 
     @classmethod
     def of_labels(cls, labels: np.ndarray) -> Truth:
-        """From a label image (H, W) uint8: 0 none, 255 void, other values are objects."""
+        """Make it from a label image (H, W) uint8: 0 none, 255 void, other values are objects."""
         truth = cls({})
         truth._given, truth._labels = None, labels
         return truth
@@ -71,7 +72,7 @@ class Truth:
     def labels(self) -> np.ndarray:
         """(H, W) uint8: 0 none, 255 void, other values objects; where masks overlap, the object with the larger number.
 
-        Raises SourceError for an object that no value can stand for, for masks of several sizes, and where none says the size.
+        Raises SourceError for an object that no value can stand for, masks of several sizes, and an unknown size.
         """
         if self._labels is not None:
             return self._labels
@@ -92,7 +93,7 @@ class Truth:
         return labels
 
     def mask(self, label: int, size: tuple[int, int]) -> np.ndarray | None:
-        """(H, W) bool of an object, empty when it is known not to be there; None when nothing is known of it."""
+        """Return (H, W) bool of an object, empty when it is known not to be there; None when nothing is known of it."""
         if label in self.masks:
             return self.masks[label]
         return np.zeros(size, bool) if self.complete else None
@@ -125,9 +126,10 @@ class Frame:
 class Recording(ABC):
     """An iterable of Frames that can be iterated again. One frame is in memory at a time.
 
-    Odd frames: an image that cannot be decoded, is not of the recording's size, or whose stamp repeats or comes too late, is left
-    out; a mask that cannot be read or is not of its image's size is left out and its frame is delivered without truth. Each is
-    counted in `odd_count`, images in `images_left_out` as well, and named in `odd` (the first 20 of a pass).
+    Odd frames: an image that cannot be decoded, is not of the recording's size, or whose stamp repeats or comes too
+    late, is left out; a mask that cannot be read or is not of its image's size is left out and its frame is delivered
+    without truth. Each is counted in `odd_count`, images in `images_left_out` as well, and the first 20 of a pass are
+    named in `odd`.
 
     kind: "video", "folder", "bag" or "scene"; spec: what was opened, as it was written
     name: unique in its data set; data_set: name of what it belongs to
@@ -198,7 +200,7 @@ class Recording(ABC):
             yield replace(frame, truth=truth)
         numbers.sort()  # stamps may step back
         for number in sorted(left):
-            self._note_odd(f"mask {number} belongs to no frame{masks.nearest_said(number, numbers)}")
+            self._note_odd(f"mask {number} belongs to no frame{masks.describe_nearest(number, numbers)}")
 
     @property
     def object_folders(self) -> dict[int, str]:
@@ -206,29 +208,32 @@ class Recording(ABC):
         return {}
 
     @property
-    def masks_said(self) -> str:
-        """One line: how the values of its masks are read; "" where nothing is guessed. Raises SourceError for what is no mask."""
-        return self._numbered.describe() if self._numbered else self._masks_said()
+    def mask_summary(self) -> str:
+        """One line: how the values of its masks are read; "" where nothing is guessed.
 
-    def _masks_said(self) -> str:
-        """As `masks_said`, of masks of its own."""
+        Raises SourceError for what is no mask.
+        """
+        return self._numbered.describe() if self._numbered else self._mask_summary()
+
+    def _mask_summary(self) -> str:
+        """Return the `mask_summary` of masks of its own."""
         return ""
 
     def describe_masks(self) -> str:
-        """`masks_said`, and the notes. Raises SourceError for what is no mask."""
-        return "; ".join(filter(None, [self.masks_said, *self.notes]))
+        """`mask_summary`, and the notes. Raises SourceError for what is no mask."""
+        return "; ".join(filter(None, [self.mask_summary, *self.notes]))
 
     def describe(self) -> str:
-        """One line for a log: kind, size, rate and length."""
+        """Say kind, size, rate and length in one line for a log."""
         height, width = self.size
         length = "unknown length" if self.length is None else f"{self.length} frames"
-        masks = ", with masks" + f" ({self.masks_said})" * bool(self.masks_said) if self.has_masks else ""
+        masks = ", with masks" + f" ({self.mask_summary})" * bool(self.mask_summary) if self.has_masks else ""
         return f"{self.kind} {self.spec}: {width}x{height}, {self.fps:g} Hz, {length}{masks}" + "".join(
             f"; {note}" for note in self.notes
         )
 
     def _stamp(self, index: int) -> int:
-        """ns, of a frame whose time is its number."""
+        """Return the stamp, in ns, of a frame whose time is its number."""
         return FIRST_STAMP_NS + round(index * 1e9 / self.fps)
 
     def _note_of_pass(self, what: str) -> None:
@@ -270,7 +275,10 @@ class IndexedRecording(Recording):
 
     @abstractmethod
     def frame(self, index: int) -> Frame:
-        """Any frame, of whatever size it is. Raises SourceError for an image or a mask that cannot be read, or that do not fit."""
+        """Return any frame, of whatever size it is.
+
+        Raises SourceError for an image or a mask that cannot be read, or that do not fit each other.
+        """
 
     @abstractmethod
     def is_annotated(self, index: int) -> bool:

@@ -27,7 +27,7 @@ class SceneRecording(IndexedRecording):
 
     @classmethod
     def of_uri(cls, name: str, spec: str) -> SceneRecording:
-        """Of a "scene:" URI, e.g. scene:?width=640&height=512&frames=120&seed=0.
+        """Open a "scene:" URI, e.g. scene:?width=640&height=512&frames=120&seed=0.
 
         Raises SourceError for an option that is not known or out of its range.
         """

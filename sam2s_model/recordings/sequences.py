@@ -21,7 +21,7 @@ class Sequence:
 
 
 def davis_sequences(path: Path) -> list[Sequence]:
-    """Those of JPEGImages/[480p/]NAME with Annotations/[480p/]NAME (DAVIS, YouTube-VOS). Raises SourceError.
+    """Return those of JPEGImages/[480p/]NAME with Annotations/[480p/]NAME (DAVIS, YouTube-VOS). Raises SourceError.
 
     Sequences without annotations are left out. The two folders may have a suffix, such as SA-V's _24fps and _6fps.
     """
@@ -37,7 +37,7 @@ def davis_sequences(path: Path) -> list[Sequence]:
 
 
 def frame_sequences(path: Path) -> list[Sequence]:
-    """The one in a folder with frames/ and masks/, or those in its subfolders with frames/. Raises SourceError."""
+    """Return the one in a folder with frames/ and masks/, or those in its subfolders. Raises SourceError."""
     folders = [path] if (path / "frames").is_dir() else subfolders(path, "frames")
     if not folders:
         raise SourceError(f"{path} has no folder frames, nor a folder with one: expected frames/ and masks/")
@@ -47,12 +47,17 @@ def frame_sequences(path: Path) -> list[Sequence]:
     ]
 
 
-def without_masks(path: Path) -> list[str]:
-    """Names of sequences in the layouts above that have images and no masks, or masks and no images: they are in no data set."""
+def incomplete_sequences(path: Path) -> list[str]:
+    """Return the names of sequences in the layouts above that have images without masks, or masks without images.
+
+    They are in no data set.
+    """
     if any(path.glob("JPEGImages*/")):
         for resolution in RESOLUTIONS:
-            folders = [_one(path, f"{name}*", resolution) for name in ("JPEGImages", "Annotations")]
-            if all(folders):
+            folders = [
+                folder for name in ("JPEGImages", "Annotations") if (folder := _one(path, f"{name}*", resolution))
+            ]
+            if len(folders) == 2:
                 images, masks = ({folder.name for folder in subfolders(own)} for own in folders)
                 return sorted(images ^ masks, key=natural_key)
         return []
@@ -62,7 +67,10 @@ def without_masks(path: Path) -> list[str]:
 
 
 def subfolders(path: Path, holding: str = "") -> list[Path]:
-    """Folders in a folder, in natural order, that hold one of that name. Raises SourceError when it cannot be read."""
+    """Return the folders in a folder, in natural order, that hold one of that name.
+
+    Raises SourceError when it cannot be read.
+    """
     try:
         found = [p for p in path.iterdir() if (p / holding).is_dir() and not p.name.startswith(".")]
     except OSError as error:
@@ -71,6 +79,6 @@ def subfolders(path: Path, holding: str = "") -> list[Path]:
 
 
 def _one(path: Path, pattern: str, below: str) -> Path | None:
-    """The folder of that pattern, or the one below it; the shortest name where there are several."""
+    """Return the folder of that pattern, or the one below it; the shortest name where there are several."""
     found = [folder / below for folder in path.glob(pattern) if (folder / below).is_dir()]
     return min(found, key=lambda p: (len(str(p)), str(p)), default=None)

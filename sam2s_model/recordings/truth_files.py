@@ -8,13 +8,16 @@ from functools import cached_property
 from pathlib import Path
 
 from sam2s_model.recordings.image_files import read_labels
-from sam2s_model.recordings.mask_files import MaskFiles, describe_reading, look_at
+from sam2s_model.recordings.mask_files import MaskFiles, describe_reading, mask_statistics
 from sam2s_model.recordings.mask_values import MaskReading, MaskStatistics, decide_object
 from sam2s_model.recordings.recording import Truth
 
 
 class TruthOf(ABC):
-    """The ground truth of image files, called with a path: None where it has none. Raises SourceError when it cannot be read."""
+    """The ground truth of image files, called with an image's path.
+
+    A call returns None where the image has none, and raises SourceError when it cannot be read.
+    """
 
     @property
     def binary(self) -> bool:
@@ -33,15 +36,18 @@ class TruthOf(ABC):
         return f"the ground truth of {image}"
 
     def describe(self) -> str:
-        """One line: how the values of the masks are read; "" where nothing is guessed. Raises SourceError for what is no mask."""
+        """Say in one line how the values of the masks are read; "" where nothing is guessed.
+
+        Raises SourceError for what is no mask.
+        """
         return ""
 
     def why(self) -> str:
-        """How the values of the masks are read, without how many there are."""
+        """Say how the values of the masks are read, without their number."""
         return self.describe()
 
     def folders(self) -> dict[int, str]:
-        """Object -> the name of its folder, where each has one, otherwise nothing."""
+        """Return object -> the name of its folder, where each has one, otherwise nothing."""
         return {}
 
     def unused(self, images: Sequence[Path]) -> list[str]:
@@ -50,7 +56,10 @@ class TruthOf(ABC):
 
 
 class LabelFiles(TruthOf):
-    """Label images by the stem of their image. How their values are read is decided from all of them, see `mask_values.decide`."""
+    """Label images by the stem of their image.
+
+    How their values are read is decided from all of them, see `mask_values.decide`.
+    """
 
     def __init__(
         self,
@@ -60,7 +69,7 @@ class LabelFiles(TruthOf):
         values: str | MaskReading = "auto",
         unused_is_odd: bool = True,
     ):
-        """unused_is_odd: whether masks that belong to no image are named one by one; `describe` counts them all the same
+        """unused_is_odd: whether masks that belong to no image are named one by one; `describe` counts them in any case
 
         Raises SourceError as `MaskFiles` does.
         """
@@ -92,9 +101,9 @@ class LabelFiles(TruthOf):
 
 
 class ObjectFiles(TruthOf):
-    """Binary masks, a file for each object and image: whatever is not 0 is the object, but for grey edges; objects may overlap.
+    """Binary masks, a file for each object and image: whatever is not 0 is the object, but for grey edges.
 
-    Of an object without a file for an annotated image nothing is known.
+    Objects may overlap. Of an object without a file for an annotated image nothing is known.
     """
 
     def __init__(self, masks: Mapping[int, Sequence[Path]], folders: Mapping[int, str] | None = None):
@@ -120,7 +129,7 @@ class ObjectFiles(TruthOf):
 
     @cached_property
     def _seen(self) -> MaskStatistics:
-        return look_at(tuple(path for paths in self._masks.values() for path in paths.values()))
+        return mask_statistics(tuple(path for paths in self._masks.values() for path in paths.values()))
 
     @cached_property
     def _reading(self) -> MaskReading:

@@ -15,7 +15,7 @@ from sam2s_model.recordings.video_files import as_file, as_shown, orientation, s
 
 
 class VideoRecording(Recording):
-    """The first video stream of a file, as players show it: turned and mirrored as the file says, and cut as its edit list says.
+    """The first video stream of a file, as players show it: turned, mirrored and cut as the file says.
 
     Stamps are its presentation times, counted from 1 s.
 
@@ -82,7 +82,7 @@ def _video_stream(spec: str, container: av.container.InputContainer):
 
 
 def _decoded(container, stream, skipped: list[int] | None = None) -> Iterator[av.VideoFrame | str]:
-    """Frames of a stream; for a packet that cannot be decoded, a sentence that names it.
+    """Yield the frames of a stream; for a packet that cannot be decoded, a sentence that names it.
 
     skipped: its first element counts packets that the file's edit list cuts away
     """

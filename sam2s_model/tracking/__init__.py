@@ -1,1 +1,1 @@
-"""The tracker's loop: objects, memory, what is said of them, from frame to frame."""
+"""The tracker's loop: objects, memory, the tracks that they give, from frame to frame."""

@@ -1,7 +1,7 @@
-"""Where does each place of this frame come from? Labels go along the most similar features, and prompt the mask decoder.
+"""Where does each place of a frame come from? Labels follow the most similar features, and prompt the mask decoder.
 
-The steps are those of `memory.match`: `propagate` before a frame is decoded, `decode` and `remember` after it. All objects
-are one batch: the affinity does not know them, only what is summed with it does.
+The steps are those of `memory.match`: `propagate` before a frame is decoded, `decode` and `remember` after it. All
+objects are one batch: the affinity does not know them, only what is summed with it does.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from sam2s_model.tracking.memory.evidence import boxes
 from sam2s_model.tracking.memory.matching import Matching
 
 FINER = 2  # label cells along each side of a place: a thin tool covers less than a place
-LEAST_BELIEF = 0.2  # in the mask of an object that is there: its agreement with its map, times its predicted IoU
-LEAST_TRUST = 0.05  # of a frame on which an object was not found: it is hardly listened to, and not forgotten
+MIN_BELIEF = 0.2  # in the mask of an object that is there: its agreement with its map, times its predicted IoU
+MIN_TRUST = 0.05  # of a frame on which an object was not found: it is hardly listened to, and not forgotten
 
 
 @dataclass(frozen=True)
 class Propagated:
     """Of N objects on one frame.
 
-    tokens: (places, dim), the frame's; maps: (N, 1, FINER h, FINER w) fp32 in 0..1, how much of the votes are for the object
+    tokens: (places, dim), the frame's
+    maps: (N, 1, FINER h, FINER w) fp32 in 0..1, how much of the votes are for the object
     soft: the same at the size of mask logits, (N, 1, 4h, 4w); inside: (N, 4h, 4w) bool, where it is above the threshold
     """
 
@@ -42,7 +43,7 @@ class Propagated:
 
 
 class Correspondence:
-    """Keeps frames in a `FrameStore`, and the objects' label maps of them in the bank, as notes.
+    """Keeps frames in a `FrameStore`, and the objects' label maps of them in the bank, as states.
 
     history: newest frames that can still be prompted; conditioning: most prompted frames of an object
     """
@@ -51,9 +52,17 @@ class Correspondence:
         self.matching, self.model, self.conditioning = matching, model, conditioning
         h, w = self.grid = model.grid
         ring = matching.newest + history + 1
-        self.store = FrameStore(matching, ring, conditioning, h * w, model.config.dim, model.device, model.dtype)
+        self.store = FrameStore(
+            matching,
+            ring=ring,
+            conditioning=conditioning,
+            places=h * w,
+            dim=model.config.dim,
+            device=model.device,
+            dtype=model.dtype,
+        )
         slots = conditioning + ring + matching.older
-        self.notes = (
+        self.states = (
             PolicyState("labels", (slots, h * w, FINER * FINER), None),
             PolicyState("label_frames", (slots,), torch.int64, EMPTY),
             PolicyState("label_trust", (slots,)),
@@ -61,19 +70,19 @@ class Correspondence:
 
     @property
     def frames(self) -> int:
-        """With how many each place of a frame is compared, slots that hold nothing among them."""
+        """Count the frames that each place is compared with, slots that hold nothing among them."""
         return self.store.slots
 
     # ---- before a frame is decoded
 
     def propagate(self, view: BankView, frame: int, coarse: Tensor) -> Propagated:
-        """Labels of all rows of a view on a frame, from what is remembered of earlier ones. coarse: (1, dim, h, w)"""
+        """Propagate the labels of a view's rows to a frame, from earlier ones. coarse: (1, dim, h, w)"""
         tokens = unit_tokens(coarse).to(self.model.dtype)
         time = view.time(frame)
         entries = self.store.entries(time)
         columns, trust = self._labels_of(view, entries.frames, entries.columns, time)
         weights, places = self._neighbours(tokens, entries.tokens)
-        labels = view.bank.notes["labels"][view.index[:, None], columns].float()  # (N, E, places, cells)
+        labels = view.bank.states["labels"][view.index[:, None], columns].float()  # (N, E, places, cells)
         # a value that is masked may be anything
         labels = torch.where(trust[..., None, None] > 0, labels * trust[..., None, None], 0.0)
         table = labels.permute(1, 2, 0, 3).flatten(2).flatten(0, 1)  # (E places, N cells)
@@ -85,22 +94,25 @@ class Correspondence:
         return Propagated(tokens, maps, soft, soft[:, 0] > self.matching.threshold)
 
     def _labels_of(self, view: BankView, frames: Tensor, columns: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-        """Where each object's label map of each of E frames is, (N, E), and how far to trust it, 0 where there is none."""
-        held = view.bank.notes["label_frames"][view.rows]  # (N, slots)
+        """Find each object's label map of each of E frames, (N, E), and how far to trust it, 0 where there is none."""
+        held = view.bank.states["label_frames"][view.rows]  # (N, slots)
         n, prompted = len(held), len(frames) - len(columns)
         # a prompted frame is in whichever slot the object has for it
         same = held[:, None, : self.conditioning] == frames[None, :prompted, None]
         own = torch.where(same.any(2), same.to(torch.uint8).argmax(2), 0)
         columns = torch.cat((own, columns.expand(n, -1)), dim=1)
-        known = (held.gather(1, columns) == frames) & (frames != EMPTY) & (frames < time)
+        there = (held.gather(1, columns) == frames) & (frames != EMPTY) & (frames < time)
         # ... and not again as one of the newest or of the older ones
         twice = (frames[prompted:, None] == frames[:prompted]) & same.any(2)[:, None]
-        known = known & ~F.pad(twice.any(2), (prompted, 0))
-        trust = view.bank.notes["label_trust"][view.rows].gather(1, columns)
-        return columns, torch.where(known, trust, 0.0).nan_to_num()
+        there = there & ~F.pad(twice.any(2), (prompted, 0))
+        trust = view.bank.states["label_trust"][view.rows].gather(1, columns)
+        return columns, torch.where(there, trust, 0.0).nan_to_num()
 
     def _neighbours(self, tokens: Tensor, remembered: Tensor) -> tuple[Tensor, Tensor]:
-        """The most similar places of each frame: weights (places, E, k) fp32, and places counted over all frames (places, E k)."""
+        """Find the most similar places of each frame.
+
+        Returns weights (places, E, k) fp32, and places counted over all frames (places, E k).
+        """
         frames, area, _ = remembered.shape
         similarity = (tokens @ remembered.flatten(0, 1).T).view(area, frames, area)
         newest = similarity[:, frames - self.matching.newest :]
@@ -113,7 +125,7 @@ class Correspondence:
     # ---- masks
 
     def prompts(self, found: Propagated) -> tuple[Tensor, Tensor, Tensor]:
-        """Box corners (N, 2, 2), px of the model input, x y, their labels (N, 2), and the dense prompt (N, 1, 4h, 4w)."""
+        """Make prompts: box corners (N, 2, 2), x y, px of the model input, labels (N, 2); dense (N, 1, 4h, 4w)."""
         scale = self.model.config.stride / LOGITS_PER_PLACE  # px of a cell
         corners = boxes(found.inside).view(-1, 2, 2) * scale
         labels = _box_labels(device=corners.device).expand(len(corners), -1)
@@ -122,10 +134,10 @@ class Correspondence:
     def decode(
         self, conditioned: Tensor, features: ImageFeatures, found: Propagated, own: Candidates | None = None
     ) -> Decoded:
-        """The mask of each object that agrees most with its map and that the mask decoder expects most of.
+        """Choose for each object the mask that agrees most with its map and that the mask decoder expects most of.
 
-        conditioned: (N, decoder_width, h, w), for the decoder; own: masks that were decoded from a trained memory, which are
-        chosen from as well. An object is there where its map has a mask that agrees with it, or where the memory says so.
+        conditioned: (N, decoder_width, h, w), for the decoder; own: masks that were decoded from a trained memory, to
+        choose from as well. An object is there where its map has a mask that agrees with it, or the memory says so.
         """
         corners, labels, dense = self.prompts(found)
         made = self.model.candidates(conditioned, features, corners, labels, dense)
@@ -137,10 +149,10 @@ class Correspondence:
         return replace(decoded, object_logit=there if own is None else torch.maximum(own.object_logit, there))
 
     def agreement(self, found: Propagated, logits: Tensor) -> Tensor:
-        """(N, K) 0..1: of masks, logits (N, K, 4h, 4w), with the propagated maps.
+        """Compute (N, K) 0..1: how far masks, logits (N, K, 4h, 4w), agree with the propagated maps.
 
-        That is their soft intersection over union, in which what a mask misses counts `missed` times: the mask of a part
-        agrees with the map where it is, and the rest of the object would be forgotten within a few frames.
+        That is their soft intersection over union, in which what a mask misses counts `missed` times: the mask of a
+        part agrees with the map where it is, and the rest of the object would be forgotten within a few frames.
         """
         masks = (logits > 0).float()
         common = (masks * found.soft).flatten(2).sum(2)
@@ -149,8 +161,11 @@ class Correspondence:
 
     @staticmethod
     def score(found: Propagated, belief: Tensor) -> Tensor:
-        """(N,) 0..1, that an object is there: 0.5 at the least belief in its mask, (N,), see `LEAST_BELIEF`; 0 without a map."""
-        score = (belief / (2 * LEAST_BELIEF)).clamp(max=1)
+        """Score (N,) 0..1 that an object is there.
+
+        belief: (N,), in its mask; at `MIN_BELIEF` the score is 0.5. Without a map it is 0.
+        """
+        score = (belief / (2 * MIN_BELIEF)).clamp(max=1)
         return torch.where(found.inside.flatten(1).any(1), score, 0.0)
 
     # ---- after a frame was decoded
@@ -173,16 +188,16 @@ class Correspondence:
         self.store.remember(frame, time, found.tokens, present.any())
         mask = self._small((logits > 0).float() * present[:, None, None, None])
         labels = _patched(matching.map_share * found.maps + (1 - matching.map_share) * mask)
-        trust = torch.where(present, trust.clamp(min=LEAST_TRUST), LEAST_TRUST)
+        trust = torch.where(present, trust.clamp(min=MIN_TRUST), MIN_TRUST)
         slot = self.conditioning + time.remainder(self.store.ring)[None]
         self._write(view, slot, time, labels, trust, None)
         older = torch.arange(matching.older, device=slot.device) + self.conditioning + self.store.ring
         self._write(view, older, time, labels, trust, self.store.older_frames == time)
 
     def prompted(self, view: BankView, column: int, frame: int, coarse: Tensor, logits: Tensor) -> None:
-        """Keep a frame that one object was prompted on, in the column of its conditioning slot. logits: (1, 1, 4h, 4w)"""
+        """Keep a frame that one object was prompted on, in its conditioning slot's column. logits: (1, 1, 4h, 4w)"""
         rows = range(len(view.bank))
-        needed = view.bank.known[list(rows), : self.conditioning].ravel().tolist()
+        needed = view.bank.host_frames[list(rows), : self.conditioning].ravel().tolist()
         tokens = unit_tokens(coarse)
         self.store.prompted(frame, tokens, needed)
         labels, time = _patched(self._small((logits > 0).float())), view.time(frame)
@@ -194,11 +209,11 @@ class Correspondence:
     def _write(
         self, view: BankView, columns: Tensor, time: Tensor, labels: Tensor, trust: Tensor, where: Tensor | None
     ) -> None:
-        """Write what N objects are on a frame to some columns, (K,), those that are asked for, (K,) bool; None: all."""
+        """Write what N objects are on a frame to some columns (K,). where: (K,) bool, which of them; None: all."""
         n, k = len(view), len(columns)
         values = (labels[:, None], time.expand(n, 1), trust[:, None])
-        for name, value in zip(("labels", "label_frames", "label_trust"), values):
-            store = view.bank.notes[name]
+        for name, value in zip(("labels", "label_frames", "label_trust"), values, strict=True):
+            store = view.bank.states[name]
             place = view.index[:, None], columns[None]
             value = value.to(store.dtype).expand(n, k, *store.shape[2:])
             if where is not None:
@@ -211,7 +226,7 @@ class Correspondence:
 
 
 def unit_tokens(coarse: Tensor) -> Tensor:
-    """(1, dim, h, w) features -> (h w, dim) fp32, without the frame's mean, each of length one."""
+    """Turn (1, dim, h, w) features into (h w, dim) fp32 tokens, without the frame's mean, each of length one."""
     tokens = coarse.float().flatten(2)[0]
     return F.normalize(tokens - tokens.mean(1, keepdim=True), dim=0).T
 
@@ -222,7 +237,7 @@ def _patched(maps: Tensor) -> Tensor:
 
 
 def _unpatched(cells: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The inverse of `_patched`."""
+    """Undo `_patched`."""
     return F.pixel_shuffle(cells.transpose(1, 2).unflatten(2, grid), FINER)
 
 

@@ -19,7 +19,7 @@ _STEP_SHARE = 0.5  # over at least this share of its length. A vignette or a sha
 _HULL_SUPPORT = 0.9  # least share of a field that is not round (cut corners) that bright pixels must outline
 _REGION = 0.03  # smaller bright regions (share of the largest) are text or specks
 _OUTSIDE_DARK = 0.97  # least share of dark pixels outside the field
-_LEAST_OUTSIDE = 0.01  # a smaller surround (share of the image) is none
+_MIN_OUTSIDE = 0.01  # a smaller surround (share of the image) is none
 
 
 def endoscope_field(image: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def endoscope_field(image: np.ndarray) -> np.ndarray:
 
 
 def _bright(peak: np.ndarray) -> np.ndarray:
-    """(h, w) uint8, 1 where the picture is: large bright regions, so that text in the surround does not count."""
+    """Mark (h, w) uint8 1 where the picture is: large bright regions, so that text in the surround does not count."""
     bright = (peak > _DARK).astype(np.uint8)
     _, regions, stats, _ = cv2.connectedComponentsWithStats(bright, connectivity=4)
     areas = stats[:, cv2.CC_STAT_AREA]
@@ -87,8 +87,10 @@ def _dark_corners(bright: np.ndarray) -> int:
 
 
 def _edge(bright: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Points x, y (n, 2) float64 on the picture's edge, without those on the frame; the convex hull of the picture
-    (m, 1, 2) int32; the share of the hull's outline, without the frame, where there are such points.
+    """Find the picture's edge.
+
+    Returns points x, y (n, 2) float64 on it, without those on the frame; the convex hull of the picture (m, 1, 2)
+    int32; the share of the hull's outline, without the frame, where there are such points.
 
     The edge is taken from the convex hull: the field is convex, so a dark organ or instrument at its rim only dents
     the bright region, and the hull bridges the dent.
@@ -100,22 +102,24 @@ def _edge(bright: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     hull = cv2.convexHull(np.concatenate(contours))
     shape = np.zeros_like(bright)
     cv2.fillConvexPoly(shape, hull, 1)
-    rim = shape - cv2.erode(shape, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    inner = cv2.erode(shape, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    rim = shape - inner.astype(np.uint8, copy=False)
     for side in (rim[:2], rim[-2:], rim[:, :2], rim[:, -2:]):
         side[:] = 0
     # the rim of a dent's chord carries no bright pixels
     y, x = np.nonzero(rim & bright)
-    outlined = np.count_nonzero(rim & cv2.dilate(bright, np.ones((3, 3), np.uint8)))  # the hull is drawn a pixel apart
-    return np.stack([x, y], axis=-1).astype(np.float64), hull, outlined / max(1, np.count_nonzero(rim))
+    near = cv2.dilate(bright, np.ones((3, 3), np.uint8)).astype(np.uint8, copy=False)  # the hull is drawn a pixel apart
+    outlined = int(np.count_nonzero(rim & near)) / max(1, int(np.count_nonzero(rim)))
+    return np.stack([x, y], axis=-1).astype(np.float64), hull, outlined
 
 
 def _is_surround(
     peak: np.ndarray, bright: np.ndarray, inside: np.ndarray, edge: np.ndarray, centre: np.ndarray
 ) -> bool:
-    """Whether what lies outside is large enough and dark, and the edge (points x, y) around the centre is a step."""
+    """Tell whether what lies outside is large and dark, and the edge (points x, y) around the centre is a step."""
     outside = ~inside
     count = np.count_nonzero(outside)
-    if not _LEAST_OUTSIDE <= count / outside.size <= 0.95:
+    if not _MIN_OUTSIDE <= count / outside.size <= 0.95:
         return False
     clear = cv2.erode(outside.astype(np.uint8), np.ones((3, 3), np.uint8))  # less the edge's own pixels
     if np.count_nonzero(bright & clear) > (1 - _OUTSIDE_DARK) * np.count_nonzero(clear):
@@ -129,26 +133,29 @@ def _is_surround(
         return False
     inner, outer = inner[seen], outer[seen]
     rise = peak[inner[:, 1], inner[:, 0]].astype(int) - peak[outer[:, 1], outer[:, 0]]
-    return np.count_nonzero(rise >= _STEP) >= _STEP_SHARE * len(rise)
+    return bool(np.count_nonzero(rise >= _STEP) >= _STEP_SHARE * len(rise))
 
 
 def _on_circle(circle: tuple[float, float, float]) -> np.ndarray:
-    """(n, 2) points x, y around a circle."""
+    """Place (n, 2) points x, y around a circle."""
     angles = np.linspace(0, 2 * np.pi, 181)[:-1]
     return np.stack([circle[0] + circle[2] * np.cos(angles), circle[1] + circle[2] * np.sin(angles)], axis=-1)
 
 
 def _fit_circle(edge: np.ndarray, side: int) -> tuple[float, float, float] | None:
-    """Centre x, y and radius of the circle that most of the edge lies on, or None."""
-    limit, kept, circle = max(1.0, _MISFIT * side), np.ones(len(edge), bool), None
-    for tolerance in (None, 4 * limit, 2 * limit, limit, limit):
-        if circle is not None:
-            kept = np.abs(np.hypot(edge[:, 0] - circle[0], edge[:, 1] - circle[1]) - circle[2]) <= tolerance
+    """Fit centre x, y and radius of the circle that most of the edge lies on, or None."""
+    if len(edge) < 8:
+        return None
+    limit, kept, circle = max(1.0, _MISFIT * side), np.ones(len(edge), bool), _least_squares(edge)
+    for tolerance in (4 * limit, 2 * limit, limit, limit):
+        if circle is None:
+            return None
+        kept = np.abs(np.hypot(edge[:, 0] - circle[0], edge[:, 1] - circle[1]) - circle[2]) <= tolerance
         if np.count_nonzero(kept) < 8:
             return None
         circle = _least_squares(edge[kept])
-        if circle is None:
-            return None
+    if circle is None:
+        return None
     x, y, radius = circle
     if not 0.15 * side < radius < 1.0 * side or np.count_nonzero(kept) < _SUPPORT * len(edge):
         return None
@@ -172,7 +179,7 @@ def _least_squares(points: np.ndarray) -> tuple[float, float, float] | None:
 
 
 def _bars(bright: np.ndarray, circle: tuple[float, float, float]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom (exclusive) of the rectangle that black bars leave, where they cut the circle."""
+    """Find left, top, right, bottom (exclusive) of the rectangle that black bars leave, where they cut the circle."""
     height, width = bright.shape
     x, y, radius = circle
     left, right = _ends(np.count_nonzero(bright, axis=0), x, radius)
@@ -181,7 +188,7 @@ def _bars(bright: np.ndarray, circle: tuple[float, float, float]) -> tuple[int, 
 
 
 def _ends(counts: np.ndarray, centre: float, radius: float) -> tuple[int, int]:
-    """First and one past the last line of the picture. counts: bright pixels in each line across this axis."""
+    """Find the first and one past the last line of the picture. counts: bright pixels in each line across this axis."""
     filled = np.flatnonzero(counts)
     slack = 2  # px of the reduced image: thinner bars cannot be told from a dim rim
 

@@ -3,8 +3,8 @@
 What differs from one frame to the next, image and time, is written to fixed places first, and shapes are those of the
 frames to come: while an object has fewer memories than there is room for, the others are masked. A graph serves as long
 as the number of objects, the greatest number of prompted frames and whether memories are missing stay what they are;
-each combination is captured once, the second time that it comes, and so is what a late prompt tracks again. Prompts are not
-captured, nor is the tracking half where the same bits are wanted every time (`torch.use_deterministic_algorithms`).
+each combination is captured once, the second time that it comes, and so is what a late prompt tracks again. Prompts are
+not captured, nor is the tracking half where the same bits are wanted every time (`torch.use_deterministic_algorithms`).
 """
 
 from __future__ import annotations
@@ -12,29 +12,27 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sam2s_model.acceleration.graphs import Capture, Graphs, as_cuda_graphs
+from sam2s_model.acceleration.graphs import Capture, Graphs
 from sam2s_model.device import as_tensor
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.history import ProcessedFrame
-from sam2s_model.tracking.holes import fill_holes
-from sam2s_model.tracking.outputs import Outputs, compose, predictions
+from sam2s_model.tracking.outputs import Outputs, predictions
 from sam2s_model.tracking.presence import Prediction
 from sam2s_model.tracking.segmenter import Segmenter
 
-PATIENCE = (
-    30  # steps that are launched kernel by kernel, and then one stops for the capture after all: nobody was ever idle
-)
+PATIENCE = 30  # steps that are launched kernel by kernel before one stops for the capture, where nobody is ever idle
 
 
 class GraphedEncoder:
-    """Encodes images in a stream of work of its own, so that one can be begun while the frame before it is still tracked.
+    """Encodes images in a stream of work of its own: one can be begun while the frame before it is still tracked.
 
     On a CPU everything is done when it is called for.
     """
@@ -69,11 +67,12 @@ class GraphedEncoder:
         self._graphs.patience = times
 
     def encode(self, image: np.ndarray) -> ImageFeatures:
-        """(H, W, 3) uint8 -> features, at the same place every time, valid until the next call."""
-        if self._begun is None or self._begun[0] is not image:
+        """Encode an image (H, W, 3) uint8: features at the same place every time, valid until the next call."""
+        begun, self._begun = self._begun, None
+        if begun is None or begun[0] is not image:
             self._mark_read()
-            self._begin(image)
-        (_, features), self._begun = self._begun, None
+            begun = self._begin(image)
+        _, features = begun
         if self._stream:
             torch.cuda.current_stream(self._model.device).wait_stream(self._stream)
         if self._features is None:
@@ -84,35 +83,34 @@ class GraphedEncoder:
 
     def look_ahead(self, image: np.ndarray) -> None:
         """Begin with the image that `encode` will be given next: that very array. What fails is left to `encode`."""
+        self._begun = None
         try:
-            self._begin(image)
+            self._begun = self._begin(image)
         except RuntimeError:
-            self._begun = None
+            return
 
     def prepare(self) -> None:
         """Capture what the next image is encoded with, if one like it was encoded before."""
         if self._image is not None and self._graphs.wants(tuple(self._image.shape)):
             with self._beside():
-                self._graphs.prepare(tuple(self._image.shape), self._encode)
+                self._graphs.prepare(tuple(self._image.shape), partial(self._encode, self._image))
 
-    def _begin(self, image: np.ndarray) -> None:
-        self._begun = None
+    def _begin(self, image: np.ndarray) -> tuple[np.ndarray, ImageFeatures]:
         with self._beside():
             if self._image is None or self._image.shape != image.shape:
                 self._graphs.clear()
                 self._image = torch.empty(image.shape, dtype=torch.uint8, device=self._model.device)
             self._buffers.reverse()
             self._buffers[0].send(as_tensor(image), self._image)
-            features = self._graphs.run(image.shape, self._encode)
-        self._begun = image, features
+            return image, self._graphs.run(image.shape, partial(self._encode, self._image))
 
-    def _encode(self) -> ImageFeatures:
-        return self._model.encode_image(self._model.prepare_image(self._image))
+    def _encode(self, image: Tensor) -> ImageFeatures:
+        return self._model.encode_image(self._model.prepare_image(image))
 
     @contextmanager
     def _beside(self) -> Iterator[None]:
-        """What is launched inside runs in this encoder's stream, once the features there were have been read."""
-        if self._stream is None:
+        """Launch what is inside in this encoder's stream, once the features there were have been read."""
+        if self._stream is None or self._read is None:
             yield
             return
         self._stream.wait_event(self._read)
@@ -120,7 +118,7 @@ class GraphedEncoder:
             yield
 
     def _mark_read(self) -> None:
-        if self._stream:
+        if self._read:
             self._read.record(torch.cuda.current_stream(self._model.device))
 
 
@@ -157,7 +155,7 @@ class GraphedStep:
     capture: makes what captures a half, on a device; each has its own, since they may run at the same time
     """
 
-    def __init__(self, model: Sam2Model, capture: Callable[[torch.device], Capture] = as_cuda_graphs):
+    def __init__(self, model: Sam2Model, capture: Callable[[torch.device], Capture]):
         self._model = model
         self._encoder, self._trackers = GraphedEncoder(model, capture(model.device)), Graphs(capture(model.device))
         self._time = torch.zeros(2, dtype=torch.int64, device=model.device)
@@ -167,7 +165,7 @@ class GraphedStep:
         self._features: ImageFeatures | None = None  # of the image that was encoded last
 
     def encode(self, image: np.ndarray) -> ImageFeatures:
-        """(H, W, 3) uint8 on the host -> features, valid until the next call."""
+        """Encode an image (H, W, 3) uint8 of the host: features, valid until the next call."""
         self._features = self._encoder.encode(image)
         return self._features
 
@@ -176,79 +174,76 @@ class GraphedStep:
         segmenter: Segmenter,
         frame: ProcessedFrame,
         labels: Sequence[int],
-        holes: int,
         following: np.ndarray | None = None,
     ) -> tuple[Outputs, list[Prediction], np.ndarray]:
         """Track all objects into the frame that was encoded last.
 
-        labels: of the objects, in the order of the bank's rows; holes: see `fill_holes`
+        labels: of the objects, in the order of the bank's rows
         following: the image that is to be encoded next, where it is known: it is begun with meanwhile
-        Returns the outputs, the reading of each object and the label image (H, W) uint8.
+        Returns the outputs, the prediction of each object and the label image (H, W) uint8.
         """
         ids = list(segmenter.bank.ids)
         self._time[0].fill_(frame.index)
         self._time[1].fill_(frame.stamp)
         self._set_labels(labels)
-        key, track = self._tracking(segmenter, frame, ids, holes)
+        key, track = self._tracking(segmenter, frame, ids)
         outputs, summary, label_map = self._run(key, track)
-        segmenter.know_tracked(frame.index)
-        own = Outputs(
-            tuple(ids), *(value.clone() for value in outputs.tensors)
-        )  # the next replay overwrites the others
+        segmenter.mark_written(frame.index)
+        own = replace(outputs.copied(), object_ids=tuple(ids))
         summary, label_map = self._summary.fetch(summary), self._map.fetch(label_map)
         if following is not None:
             self._encoder.look_ahead(following)
         if self._model.device.type == "cuda":
-            torch.cuda.current_stream(
-                self._model.device
-            ).synchronize()  # the one place where a step waits; the stream is the tracker's
+            # the one place where a step waits; the stream is the tracker's
+            torch.cuda.current_stream(self._model.device).synchronize()
         return own, predictions(summary), label_map.numpy().copy()
 
     def _tracking(
-        self, segmenter: Segmenter, frame: ProcessedFrame, ids: list[int], holes: int
+        self, segmenter: Segmenter, frame: ProcessedFrame, ids: list[int]
     ) -> tuple[Hashable, Callable[[], tuple[Outputs, Tensor, Tensor]]]:
-        """What tracks all objects into a frame, and the key that tells it: outputs, summary and label image, on the device."""
-        clock = segmenter.clock(frame.index, self._time)
-        at_place = replace(frame, features=self._features)
+        """Make the key of a step of all objects, and the step: outputs, summary and label image, on the device."""
+        step = segmenter.step_time(frame.index, self._time)
+        at_place, labels = replace(frame, features=self._encoded()), self._labels[: len(ids)]
+        key = (segmenter.generation, len(ids), step.shapes, frame.size)
+        return key, partial(segmenter.step, at_place, ids, labels, step)
 
-        def track() -> tuple[Outputs, Tensor, Tensor]:
-            outputs = segmenter.track(at_place, ids, clock)
-            mask_logits = fill_holes(outputs.logits, holes)
-            label_map = compose(mask_logits, outputs.present, self._labels[: len(ids)], frame.size)
-            return outputs, segmenter.summary(outputs), label_map
+    def prepare(self, segmenter: Segmenter, newest: ProcessedFrame) -> None:
+        """Capture now what the next step would stop for: what was run as it is, and could be captured.
 
-        return (segmenter.generation, len(ids), clock.shapes, frame.size), track
-
-    def prepare(self, segmenter: Segmenter, newest: ProcessedFrame, holes: int) -> None:
-        """Capture now what the next step would stop for: what was run as it is, and could be captured. Nothing is tracked by it.
-
-        Who calls this when nothing waits has steps that go on being launched kernel by kernel meanwhile, `PATIENCE` times at most.
+        Nothing is tracked by it. For a caller who is idle: from now on steps leave captures to it, and are launched
+        kernel by kernel meanwhile, `PATIENCE` times at most.
         """
         self._encoder.patience = self._trackers.patience = PATIENCE
         self._encoder.prepare()
         ids = list(segmenter.bank.ids)
         if not ids or torch.are_deterministic_algorithms_enabled():
             return
-        key, track = self._tracking(segmenter, replace(newest, index=newest.index + 1), ids, holes)
+        key, track = self._tracking(segmenter, replace(newest, index=newest.index + 1), ids)
         if self._trackers.wants(key):
             with _unnoticed(segmenter):
                 self._trackers.prepare(key, track)
 
     def track_again(self, segmenter: Segmenter, frame: ProcessedFrame, object_ids: Sequence[int]) -> Outputs:
-        """Track some objects, whose rows follow one another, into an earlier frame: after a prompt that came late."""
+        """Track some objects into an earlier frame, after a prompt that came late.
+
+        Raises ValueError where the objects' rows do not follow one another.
+        """
         rows = segmenter.bank.rows(object_ids)
+        if not isinstance(rows, slice):
+            raise ValueError(f"the objects' rows are {rows}: expected rows that follow one another")
         self._time[0].fill_(frame.index)
         self._time[1].fill_(frame.stamp)
-        clock = segmenter.clock(frame.index, self._time, rows)
-        at_place = replace(frame, features=self._features.copy_(frame.features))
-        key = "again", segmenter.generation, rows.start, rows.stop, clock.shapes
-        outputs = self._run(key, lambda: segmenter.track(at_place, object_ids, clock))
-        segmenter.know_tracked(frame.index, rows)
-        return Outputs(tuple(object_ids), *(value.clone() for value in outputs.tensors))
+        step = segmenter.step_time(frame.index, self._time, rows)
+        at_place = replace(frame, features=self._encoded().copy_(frame.features))
+        key = "again", segmenter.generation, rows.start, rows.stop, step.shapes
+        outputs = self._run(key, lambda: segmenter.track(at_place, object_ids, step))
+        segmenter.mark_written(frame.index, rows)
+        return replace(outputs.copied(), object_ids=tuple(object_ids))
 
     def _run(self, key: Hashable, track: Callable[[], Any]) -> Any:
-        """Replay what was captured of it; deterministic writes to an index make the host ask for the greatest one, which no
-        capture permits.
+        """Replay what was captured of a step, or run it.
+
+        Deterministic writes to an index make the host ask for the greatest one, which no capture permits.
         """
         return track() if torch.are_deterministic_algorithms_enabled() else self._trackers.run(key, track)
 
@@ -271,6 +266,11 @@ class GraphedStep:
         """S that the last captures took, of the image half and then of the tracking."""
         return (*self._encoder.seconds, *self._trackers.seconds)
 
+    def _encoded(self) -> ImageFeatures:
+        if self._features is None:
+            raise RuntimeError("no image was encoded: expected `encode` before the objects are tracked")
+        return self._features
+
     def _set_labels(self, labels: Sequence[int]) -> None:
         if list(labels) != self._labels_set:
             self._labels[: len(labels)] = torch.tensor(labels, dtype=torch.uint8)
@@ -279,15 +279,14 @@ class GraphedStep:
 
 @contextmanager
 def _unnoticed(segmenter: Segmenter) -> Iterator[None]:
-    """What the host notes inside is forgotten: a step that is captured has not happened."""
+    """Forget what the host marks inside: a step that is captured has not happened."""
     bank, store = segmenter.bank, segmenter.matches.store if segmenter.matches else None
-    noted = [(array, array.copy()) for array in (bank.known, bank.known_pointers, bank.mask_frames)]
-    newest, keys = store.newest if store else 0, segmenter.keys
+    marked = [(array, array.copy()) for array in (bank.host_frames, bank.host_pointer_frames, bank.mask_frames)]
+    newest = store.newest if store else 0
     try:
         yield
     finally:
-        for array, before in noted:
-            array[:] = before
-        segmenter.keys = keys
+        for array, saved in marked:
+            array[:] = saved
         if store:
             store.newest = newest

@@ -22,33 +22,33 @@ class ProcessedFrame:
     """A processed frame.
 
     index: counts processed frames; stamp: ns; size: (H, W) of the image
-    view: (H, W) bool, the endoscope's field, or None where none is asked for
-    predictions, histories: what the model said and what was seen of each object that was tracked then
-    before: the histories of the frame before
+    field_mask: (H, W) bool, the endoscope's field, or None where none is asked for
+    predictions, histories: what the model predicted and what was seen of each object that was tracked then
+    previous: the histories of the frame before
     """
 
     index: int
     stamp: int
     size: tuple[int, int]
     features: ImageFeatures
-    view: np.ndarray | None = None
+    field_mask: np.ndarray | None = None
     predictions: dict[int, Prediction] = field(default_factory=dict)
     histories: dict[int, ObjectHistory] = field(default_factory=dict)
-    before: dict[int, ObjectHistory] = field(default_factory=dict)
+    previous: dict[int, ObjectHistory] = field(default_factory=dict)
     tracks: Tracks | None = None
 
     def saved(self) -> ProcessedFrame:
-        """A copy that later changes of this frame do not reach."""
+        """Copy this frame, so that later changes of it do not reach the copy."""
         return replace(
-            self, predictions=dict(self.predictions), histories=dict(self.histories), before=dict(self.before)
+            self, predictions=dict(self.predictions), histories=dict(self.histories), previous=dict(self.previous)
         )
 
     def restore(self, saved: ProcessedFrame) -> None:
-        """Be as at `saved`."""
-        self.predictions, self.histories, self.before, self.tracks = (
+        """Go back to what was `saved`."""
+        self.predictions, self.histories, self.previous, self.tracks = (
             saved.predictions,
             saved.histories,
-            saved.before,
+            saved.previous,
             saved.tracks,
         )
 
@@ -57,6 +57,7 @@ class History:
     """The newest `length` frames, oldest first."""
 
     def __init__(self, length: int):
+        self._length = length
         self._frames: deque[ProcessedFrame] = deque(maxlen=length)
         self._slots: list[ImageFeatures] = []
 
@@ -73,7 +74,7 @@ class History:
         There is a slot more than frames, so that a step that fails has overwritten none of theirs.
         """
         if not self._slots or self._slots[0].coarse.shape != features.coarse.shape:
-            self._slots = [features.place() for _ in range(self._frames.maxlen + 1)]
+            self._slots = [features.place() for _ in range(self._length + 1)]
         return self._slots[index % len(self._slots)].copy_(features)
 
     def append(self, frame: ProcessedFrame) -> None:
@@ -83,7 +84,7 @@ class History:
         self._frames.clear()
 
     def find(self, stamp: int) -> ProcessedFrame:
-        """The frame of a stamp in ns; 0 means the newest. Raises RequestError (NO_IMAGE, TOO_OLD, UNKNOWN_STAMP)."""
+        """Find the frame of a stamp, ns; 0 means the newest. Raises RequestError (NO_IMAGE, TOO_OLD, UNKNOWN_STAMP)."""
         if not self._frames:
             raise RequestError(ErrorCode.NO_IMAGE, "no image has been processed yet: wait for the first one")
         if not stamp:
@@ -95,19 +96,20 @@ class History:
         if stamp < oldest:
             raise RequestError(
                 ErrorCode.TOO_OLD,
-                f"stamp {stamp} ns is too old: expected at least {oldest} ns, the oldest of the {len(self)} images that "
-                f"are remembered (prompt_history is {self._frames.maxlen})",
+                f"stamp {stamp} ns is too old: expected at least {oldest} ns, the oldest of the {len(self)} images "
+                f"that are remembered (prompt_history is {self._length})",
             )
         nearest = min(self._frames, key=lambda frame: abs(frame.stamp - stamp)).stamp
         raise RequestError(
             ErrorCode.UNKNOWN_STAMP,
-            f"stamp {stamp} ns is not of a processed image: expected {nearest} ns, the nearest, or 0 for the newest, {newest} ns",
+            f"stamp {stamp} ns is not of a processed image: expected {nearest} ns, the nearest, "
+            f"or 0 for the newest, {newest} ns",
         )
 
     def since(self, frame: ProcessedFrame) -> list[ProcessedFrame]:
-        """This frame and all later ones."""
+        """List a frame and all later ones."""
         return [f for f in self._frames if f.index >= frame.index]
 
     def memory_bytes(self) -> int:
-        """Device bytes of the slots, `length` + 1 from the first frame on, `ImageFeatures.memory_bytes` each."""
+        """Sum the slots' device bytes: `length` + 1 from the first frame on, `ImageFeatures.memory_bytes` each."""
         return sum(slot.memory_bytes for slot in self._slots)

@@ -1,4 +1,4 @@
-"""Is what comes back the object that went? Its appearance is compared with those of its confident frames, on the device.
+"""Is what comes back the object that went? Its appearance is compared with that of its confident frames.
 
 The idea is in SurgicalSAM's prototypes and in ReMeDI-SAM3's re-identification: masked average pooling of image features
 and a cosine. Here the mean feature of the whole image is taken off first, since all places of an endoscope's picture
@@ -49,42 +49,55 @@ class Reidentification:
 
     def __init__(self, config: TrackerConfig, dim: int):
         self.config = config
-        self.notes = (
+        self.states = (
             PolicyState("prototype", (dim,)),
             PolicyState("prototype_frames", (), torch.int64),
             PolicyState("last_visible", (), torch.int64),  # ns
         )
 
     def judge(self, view: BankView, features: Tensor, logits: Tensor, present: Tensor, stamp: int | Tensor) -> Verdict:
-        """Compare what appears of lost objects. features: (1, dim, h, w); logits: (N, 1, ., .); present: (N,) bool; ns."""
+        """Compare what appears of lost objects.
+
+        features: (1, dim, h, w); logits: (N, 1, ., .); present: (N,) bool; stamp: ns
+        """
         limit = round(self.config.lost_after * 1e9)
         if kernels.serves(logits) and _whole_cells(features, logits):
-            notes = (view.bank.notes[note.name] for note in self.notes)
-            told = features, logits, present, view.index, _on_device(stamp, view), *notes
+            states = (view.bank.states[state.name] for state in self.states)
+            told = features, logits, present, view.index, _on_device(stamp, view), *states
             appears, similarity, asked, rejected, remains = kernels.judge(*told, limit, self.config.min_similarity)
-            return Verdict(asked, similarity, rejected, remains, appears)
-        lost = stamp - view.note("last_visible") > limit
-        asked = lost & present & (view.note("prototype_frames") > 0)
+            return Verdict(asked=asked, similarity=similarity, rejected=rejected, present=remains, appearances=appears)
+        lost = stamp - view.state("last_visible") > limit
+        asked = lost & present & (view.state("prototype_frames") > 0)
         appears = appearance(features, logits)
-        similarity = F.cosine_similarity(appears, view.note("prototype"), dim=1)
+        similarity = F.cosine_similarity(appears, view.state("prototype"), dim=1)
         rejected = asked & ~(similarity >= self.config.min_similarity)
-        return Verdict(asked, torch.where(asked, similarity, torch.nan), rejected, present & ~rejected, appears)
+        return Verdict(
+            asked=asked,
+            similarity=torch.where(asked, similarity, torch.nan),
+            rejected=rejected,
+            present=present & ~rejected,
+            appearances=appears,
+        )
 
     def learn(
         self, view: BankView, appearances: Tensor, logits: Tensor, iou: Tensor, present: Tensor, stamp: int | Tensor
     ) -> None:
-        """Add a frame's appearances (N, dim) to the prototypes of the objects that are surely there. iou: (N,), predicted."""
+        """Add a frame's appearances (N, dim) to the prototypes of the objects that are surely there.
+
+        logits: (N, 1, ., .); iou: (N,), predicted; present: (N,) bool; stamp: ns
+        """
         if kernels.serves(logits):
-            notes = (view.bank.notes[note.name] for note in self.notes)
-            told = appearances, logits, iou, present, view.index, _on_device(stamp, view), *notes
-            return kernels.learn(*told, self.config.confident_iou, MEMORY)
+            states = (view.bank.states[state.name] for state in self.states)
+            told = appearances, logits, iou, present, view.index, _on_device(stamp, view), *states
+            kernels.learn(*told, self.config.confident_iou, MEMORY)
+            return
         seen = present & (logits > 0).flatten(1).any(1)
         confident = seen & (iou >= self.config.confident_iou)
-        frames, prototype = view.note("prototype_frames"), view.note("prototype")
+        frames, prototype = view.state("prototype_frames"), view.state("prototype")
         step = (appearances - prototype) / (frames + 1).clamp(max=MEMORY)[:, None]
-        view.write_note("prototype", torch.where(confident[:, None], prototype + step, prototype))
-        view.write_note("prototype_frames", frames + confident)
-        view.write_note("last_visible", torch.where(seen, stamp, view.note("last_visible")))
+        view.write_state("prototype", torch.where(confident[:, None], prototype + step, prototype))
+        view.write_state("prototype_frames", frames + confident)
+        view.write_state("last_visible", torch.where(seen, stamp, view.state("last_visible")))
 
 
 def _on_device(stamp: int | Tensor, view: BankView) -> Tensor:
@@ -92,13 +105,13 @@ def _on_device(stamp: int | Tensor, view: BankView) -> Tensor:
 
 
 def _whole_cells(features: Tensor, logits: Tensor) -> bool:
-    """Whether masks have as many cells along each side of each place of the features."""
+    """Tell whether masks have as many cells along each side of each place of the features."""
     (h, w), (rows, columns) = features.shape[-2:], logits.shape[-2:]
     return rows % h == 0 and columns == w * (rows // h)
 
 
 def appearance(features: Tensor, logits: Tensor) -> Tensor:
-    """(1, dim, h, w) and mask logits (N, 1, ., .) -> (N, dim) of length 1: what differs inside from the whole image."""
-    inside = F.adaptive_avg_pool2d((logits > 0).float(), features.shape[-2:])
+    """Pool features (1, dim, h, w) inside mask logits (N, 1, ., .) -> (N, dim) of length 1, less the image's mean."""
+    inside = F.adaptive_avg_pool2d((logits > 0).float(), (features.shape[-2], features.shape[-1]))
     features = features.float() - features.float().mean((2, 3), keepdim=True)
     return F.normalize(torch.einsum("nhw,chw->nc", inside[:, 0], features[0]), dim=1)

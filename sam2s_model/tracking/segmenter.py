@@ -25,7 +25,6 @@ from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.memory import (
     BankLayout,
     BankView,
-    Evidence,
     MemoryBank,
     Policy,
     PolicyState,
@@ -34,11 +33,11 @@ from sam2s_model.tracking.memory import (
     create_policy,
 )
 from sam2s_model.tracking.memory.view import EVER
-from sam2s_model.tracking.outputs import Outputs, gate, predictions
+from sam2s_model.tracking.outputs import Outputs, gate, label_image, predictions
 from sam2s_model.tracking.presence import Prediction
+from sam2s_model.tracking.previous_mask import fed_back, previous_prompts
 from sam2s_model.tracking.reidentification import Reidentification, Verdict, appearance
-
-PREVIOUS_LIMIT = 32.0  # logits of a mask that is fed back are clamped to it, as published
+from sam2s_model.tracking.trained_memory import TrainedMemory
 
 
 class Segmenter:
@@ -50,26 +49,27 @@ class Segmenter:
     def __init__(self, model: Sam2Model, policy: str, config: TrackerConfig):
         self.model, self.config = model, config
         self.policy = create_policy(policy, model.config, config)
-        self.keys = 0  # that an object's memory attention had on the last frame, padding included
         self.stability = Stability(config.stability_delta, config.stability_threshold) if config.stability else None
         self.reid = Reidentification(config, model.config.dim) if config.reidentification else None
         self.matches = None
         if self.policy.match:
             self.matches = Correspondence(self.policy.match, model, config.prompt_history, config.max_conditioning)
-        notes = (
-            *self.policy.notes,
-            *(part_note for part in (self.reid, self.matches) if part for part_note in part.notes),
+        states = (
+            *self.policy.states,
+            *(state for part in (self.reid, self.matches) if part for state in part.states),
         )
-        self.bank = MemoryBank(bank_layout(model, self.policy, config, notes), model.device, model.dtype)
+        self.bank = MemoryBank(bank_layout(model, self.policy, config, states), model.device, model.dtype)
+        remembers = self.policy.uses_memory
+        self.memory = TrainedMemory(model, self.policy, self.bank, config) if remembers else None
 
     @property
     def generation(self) -> tuple[int, int]:
         """Counts allocations: what was captured with another one writes to memory that is no longer used."""
         return self.bank.generation, self.matches.store.generation if self.matches else 0
 
-    def know_tracked(self, frame: int, rows: Rows | None = None) -> None:
+    def mark_written(self, frame: int, rows: Rows | None = None) -> None:
         """Know on the host what a step of some objects, None: of all, has written: for a step that was replayed."""
-        self.bank.know_tracked(rows or slice(0, len(self.bank)), frame)
+        self.bank.mark_written(rows or slice(0, len(self.bank)), frame)
         if self.matches:
             self.matches.store.newest = max(self.matches.store.newest, frame)
 
@@ -80,11 +80,11 @@ class Segmenter:
             self.matches.store.forget(frame)
 
     def save(self, object_ids: Sequence[int]) -> tuple:
-        """What `restore` needs: who is remembered, and a copy of what is remembered of these objects."""
+        """Copy who is remembered, and what is remembered of these objects, for `restore`."""
         return self.bank.save(object_ids), self.matches.store.save() if self.matches else None
 
     def restore(self, saved: tuple) -> None:
-        """Be as at `save`, when only its objects were prompted and tracked and others added since. Allocates nothing."""
+        """Go back to `save`, when only its objects were prompted and tracked, others added. Allocates nothing."""
         bank, frames = saved
         self.bank.restore(bank)
         if self.matches:
@@ -100,58 +100,63 @@ class Segmenter:
         """Bytes allocated on the device for what is remembered: the bank, and the frames that labels come from."""
         return self.bank.memory_bytes() + (self.matches.store.memory_bytes() if self.matches else 0)
 
-    def track(self, frame: ProcessedFrame, object_ids: Sequence[int], clock: StepTime | None = None) -> Outputs:
-        """Decode objects on a frame from what is remembered of the frames before, and remember it.
+    def step(
+        self, frame: ProcessedFrame, object_ids: Sequence[int], labels: Tensor, step: StepTime | None = None
+    ) -> tuple[Outputs, Tensor, Tensor]:
+        """Track objects into a frame, and compose its label image; all stays on the device.
 
-        clock: of a step that may be captured, and replayed for other frames
+        labels: (N,) uint8, of the objects; step: see `track`
+        Returns the outputs, their summary and the label image (H, W) uint8.
         """
-        self.bank.clock = clock
-        try:
-            return self._track(frame, object_ids, frame.stamp if clock is None else clock.stamp)
-        finally:
-            self.bank.clock = None
+        outputs = self.track(frame, object_ids, step)
+        label_map = label_image(outputs.logits, outputs.present, labels, frame.size, self.config.fill_holes)
+        return outputs, self.summary(outputs), label_map
 
-    def clock(self, index: int, time: Tensor, rows: Rows | None = None) -> StepTime:
-        """What a step of some objects, None: of all, that may be captured, is told of the frame `index`.
+    def step_time(self, index: int, time: Tensor, rows: Rows | None = None) -> StepTime:
+        """Describe the frame `index` to a step that may be captured.
 
-        time: (2,) int64, where its index and stamp will be
+        time: (2,) int64, where its index and stamp will be; rows: of the step's objects, None: of all
         """
         view = BankView(self.bank, rows or slice(0, len(self.bank)))
-        most = view.most_prompted(index)
-        wanted = ((view.count_prompted(index), most), (view.count_prompted(EVER), most))  # nor is any prompted later
-        if self.policy.uses_memory:
+        most = view.max_prompted(index)
+        wanted = [(view.count_prompted(index), most), (view.count_prompted(EVER), most)]  # nor is any prompted later
+        if self.memory:
             window, pointers = self.policy.window, self.policy.pointer_window
-            wanted += (view.count_recent(index, window), window), (view.count_pointers(index, pointers), pointers)
-        return StepTime(time[0], time[1], index, most, all((counts == full).all() for counts, full in wanted))
+            wanted += [(view.count_recent(index, window), window), (view.count_pointers(index, pointers), pointers)]
+        complete = all((counts == full).all() for counts, full in wanted)
+        return StepTime(frame=time[0], stamp=time[1], index=index, prompted=most, complete=complete)
 
-    def _track(self, frame: ProcessedFrame, object_ids: Sequence[int], stamp: int | Tensor) -> Outputs:
-        rows = self.bank.rows(object_ids)
-        view = BankView(self.bank, rows)
+    def track(self, frame: ProcessedFrame, object_ids: Sequence[int], step: StepTime | None = None) -> Outputs:
+        """Decode objects on a frame from what is remembered of the frames before, and remember it.
+
+        step: the time of a step that may be captured, and replayed for other frames; None: of this frame alone
+        """
+        rows, stamp = self.bank.rows(object_ids), frame.stamp if step is None else step.stamp
+        view = BankView(self.bank, rows, step)
         found = self.matches.propagate(view, frame.index, frame.features.coarse) if self.matches else None
-        conditioned = self._condition(frame, view)
+        conditioned, keys = self._condition(view, frame)
         decoded, candidates = self._decode_tracked(conditioned.features, frame, view, found)
         present, verdict = self._present(decoded, told=self._tells_presence), None
         if self.reid:
             verdict = self.reid.judge(view, frame.features.coarse, decoded.logits, present, stamp)
             present = verdict.present
-        outputs = self._outputs(object_ids, decoded, conditioned, present, verdict=verdict)
+        outputs = self._outputs(
+            object_ids, decoded, conditioned.class_logits, present, present, verdict=verdict, keys=keys
+        )
         self._learn_appearance(view, frame, outputs, stamp, verdict)
-        if self.policy.uses_memory:
-            memory = self.model.encode_memory(
-                frame.features, outputs.logits, present, exclusive=self.config.non_overlap_memory
-            )
-            self.bank.drop_kept(rows, frame.index)
-            self.bank.write_recent(rows, frame.index, memory, outputs.pointers)
-            self.bank.write_mask(rows, frame.index, outputs.logits)
-            self.policy.remember(view, _evidence(frame, outputs, memory, candidates))
-        elif found:
-            self.bank.write_mask(rows, frame.index, outputs.logits)
-        else:  # the last mask that was seen stays the prompt
-            previous = self.bank.mask(rows, frame.index - 1)
-            self.bank.write_mask(rows, frame.index, torch.where(present[:, None, None, None], decoded.logits, previous))
-        if found:
+        if self.memory:
+            self.memory.remember(view, frame, outputs, candidates)
+        self.bank.write_mask(rows, frame.index, self._mask_to_keep(view, frame, decoded, outputs), step)
+        if self.matches and found:
             self.matches.remember(view, frame.index, found, outputs.logits, outputs.iou, outputs.present)
         return outputs
+
+    def _mask_to_keep(self, view: BankView, frame: ProcessedFrame, decoded: Decoded, outputs: Outputs) -> Tensor:
+        """Choose the logits to keep of a frame: if they are the next prompt, the last ones that showed the object."""
+        if self.memory or self.matches:
+            return outputs.logits
+        previous = self.bank.mask(view.rows, frame.index - 1, view.step)
+        return torch.where(outputs.present[:, None, None, None], decoded.logits, previous)
 
     def prompt(self, frame: ProcessedFrame, object_id: int, prompt: Prompt) -> Outputs:
         """Decode an object that is in the bank on a frame from a prompt, and remember the frame as conditioning.
@@ -160,7 +165,7 @@ class Segmenter:
         """
         row, rows = self.bank.row(object_id), self.bank.rows([object_id])
         view = BankView(self.bank, rows)
-        conditioned = self._condition(frame, view)
+        conditioned, keys = self._condition(view, frame)
         if prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
             decoded = self.model.decode_given_mask(frame.features, mask)
@@ -169,133 +174,79 @@ class Segmenter:
         else:
             decoded = self._decode_points(conditioned.features, frame, rows, prompt)
             scored = present = self._present(decoded, told=self.model.has_object_score)
-        outputs = self._outputs((object_id,), decoded, conditioned, present, scored)
+        outputs = self._outputs((object_id,), decoded, conditioned.class_logits, present, scored, keys=keys)
         self._learn_appearance(view, frame, outputs, frame.stamp)
-        if self.policy.uses_memory:
-            memory = self.model.encode_memory(
-                frame.features, outputs.logits, present, binarise=self.config.binarise_prompted
-            )
-            self.bank.drop_kept(rows, frame.index)
-            slot = self.bank.write_conditioning(row, frame.index, memory[0], outputs.pointers[0])
-            self.policy.prompted(view, _evidence(frame, outputs, memory))
+        if self.memory:
+            slot = self.memory.prompted(view, row, frame, outputs)
             if self.matches:
                 self.matches.prompted(view, slot, frame.index, frame.features.coarse, outputs.logits)
         elif self.matches:
-            self._match_prompted(row, frame, outputs.logits)
+            self._match_prompted(self.matches, row, frame, outputs.logits)
         self.bank.write_mask(rows, frame.index, outputs.logits)
         return outputs
 
-    def take_over(self, other: Segmenter, newest: ProcessedFrame | None) -> None:
+    def copy_objects_from(self, other: Segmenter, newest: ProcessedFrame | None) -> None:
         """Go on with the objects of another policy, which had them on the newest frame; this one's bank is empty."""
-        matched = bool(self.matches and other.matches)
-        notes = (*(self.reid.notes if self.reid else ()), *(self.matches.notes if matched else ()))
-        self.bank.adopt(other.bank, notes)
-        if matched:
-            self.matches.store = other.matches.store
-        if not len(self.bank):
+        states = self.reid.states if self.reid else ()
+        matched = False
+        if self.matches and other.matches:
+            matched, states, self.matches.store = True, (*states, *self.matches.states), other.matches.store
+        self.bank.copy_objects_from(other.bank, states)
+        if newest is None or not len(self.bank):
             return
-        view, logits = (
-            BankView(self.bank, slice(0, len(self.bank))),
-            self.bank.mask(slice(0, len(self.bank)), newest.index),
-        )
-        if self.policy.uses_memory and not other.policy.uses_memory:
-            self._condition_on(newest, logits)
+        rows = slice(0, len(self.bank))
+        view, logits = BankView(self.bank, rows), self.bank.mask(rows, newest.index)
+        if self.memory and not other.memory:
+            self.memory.take_for_prompts(newest, logits)
         if self.matches and not matched:
             self.matches.start(view, newest.index, newest.features.coarse, logits)
-        if self.matches and not self.policy.uses_memory:
+        if self.matches and not self.memory:
             for row, mask in enumerate(logits.split(1)):
-                self._match_prompted(row, newest, mask)
+                self._match_prompted(self.matches, row, newest, mask)
 
-    def _condition_on(self, newest: ProcessedFrame, logits: Tensor) -> None:
-        """Take all objects' masks on a frame for prompts."""
-        side = self.model.image_size
-        present = (logits > 0).flatten(1).any(1)
-        masks = (F.interpolate(logits, size=(side, side), mode="bilinear") > 0).float()
-        pointers = self.model.pointer(self.model.decode_given_mask(newest.features, masks).token, present)
-        memory = self.model.encode_memory(newest.features, logits, present, binarise=self.config.binarise_prompted)
-        for row in range(len(self.bank)):
-            self.bank.write_conditioning(row, newest.index, memory[row], pointers[row])
-
-    def _match_prompted(self, row: int, frame: ProcessedFrame, logits: Tensor) -> None:
+    def _match_prompted(self, matches: Correspondence, row: int, frame: ProcessedFrame, logits: Tensor) -> None:
         """Remember the labels of a prompted frame where nothing else is remembered. logits: (1, 1, h, w)"""
         layout = self.bank.layout
-        nothing = (logits.new_zeros(shape) for shape in ((layout.tokens, layout.memory_dim), layout.dim))
+        nothing = logits.new_zeros(layout.tokens, layout.memory_dim), logits.new_zeros(layout.dim)
         slot = self.bank.write_conditioning(row, frame.index, *nothing)
-        self.matches.prompted(
-            BankView(self.bank, slice(row, row + 1)), slot, frame.index, frame.features.coarse, logits
-        )
+        view = BankView(self.bank, slice(row, row + 1))
+        matches.prompted(view, slot, frame.index, frame.features.coarse, logits)
 
     def predictions(self, outputs: Outputs, prompted: Prompt | None = None) -> list[Prediction]:
-        """The outputs on the host, which waits for the device here."""
+        """Copy the outputs to the host, which waits for the device here."""
         return predictions(self.summary(outputs, prompted).cpu(), prompted is not None)
 
     def summary(self, outputs: Outputs, prompted: Prompt | None = None) -> Tensor:
-        """(N, 5 + K) fp32: all that is said of each object but its mask, as `predictions` takes it."""
-        score = outputs.object_logit.sigmoid()
+        """Summarise the outputs, see `Outputs.summary`, with the score of presence that there is, or else the IoU."""
         of_a_person = prompted is not None and (prompted.mask is not None or not self.model.has_object_score)
-        if not self._tells_presence or of_a_person:
-            score = outputs.iou
-        columns = (score, outputs.iou, outputs.present.float(), outputs.similarity, outputs.rejected.float())
-        if not outputs.class_logits.shape[1]:
-            return torch.stack(columns, dim=1)
-        asked = (outputs.class_logits != 0).any(1, keepdim=True)  # whether there was a memory
-        classes = outputs.class_logits.softmax(1) * asked
-        return torch.cat((torch.stack(columns, dim=1), classes), dim=1)
+        scored = self._tells_presence and not of_a_person
+        return outputs.summary(outputs.object_logit.sigmoid() if scored else outputs.iou)
 
     @property
     def _tells_presence(self) -> bool:
         """Whether there is a score of presence, of the decoder's head or of correspondences."""
         return self.model.has_object_score or bool(self.matches)
 
-    def _condition(self, frame: ProcessedFrame, view: BankView) -> Conditioned:
-        """The frame's features conditioned on the memories of some rows, where there are any."""
-        if not self.policy.uses_memory:
-            return Conditioned(self.model.without_memory(frame.features, len(view)), None)
-        chosen = self.policy.select(view, frame.index)
-        split = self.model.config.dim // self.model.config.memory_dim
-        self.keys = chosen.spatial.columns.shape[1] * self.model.memory_tokens + chosen.pointer_columns.shape[1] * split
-        if not self.keys:
-            return Conditioned(self.model.without_memory(frame.features, len(view)), None)
-        return self.model.with_memory(
-            frame.features,
-            view.memories(chosen.spatial.columns),
-            chosen.spatial.codes,
-            view.pointers(chosen.pointer_columns),
-            chosen.ages,
-            chosen.allowed,
-            None if chosen.short is None else (view.memories(chosen.short.columns), chosen.short.codes),
-        )
+    def _condition(self, view: BankView, frame: ProcessedFrame) -> tuple[Conditioned, int]:
+        """Condition the frame's features on memories, where there are any. Returns them, and the number of keys."""
+        conditioned, keys = self.memory.condition(view, frame) if self.memory else (None, 0)
+        return conditioned or Conditioned(self.model.without_memory(frame.features, len(view)), None), keys
 
     def _decode_tracked(
         self, features: Tensor, frame: ProcessedFrame, view: BankView, found: Propagated | None
     ) -> tuple[Decoded, Tensor | None]:
         """Decode without a person's prompt, and the candidate masks (N, 3, h, w) for policies that compare them."""
-        if found is not None:
-            return self._decode_matched(features, frame, found), None
-        if not self.policy.uses_memory:
-            return self._decode_previous(features, frame, view), None
-        multimask = self.config.multimask_tracking
-        if not self.policy.uses_candidates:
-            return self.model.decode(features, frame.features, multimask=multimask, stability=self.stability), None
-        found = self.model.candidates(features, frame.features)
-        chosen = self.policy.choose(view, found.logits[:, 1:], found.iou[:, 1:]) + 1
-        if not multimask:
-            stays = (
-                self.stability.stable(found.logits[:, 0])
-                if self.stability
-                else torch.ones_like(chosen, dtype=torch.bool)
-            )
-            chosen = torch.where(stays, 0, chosen)
-        return found.taken(chosen), found.logits[:, 1:]
-
-    def _decode_matched(self, features: Tensor, frame: ProcessedFrame, found: Propagated) -> Decoded:
-        """Decode from what was propagated, and from memory where there is one: the mask that both believe in most."""
-        own = self.model.candidates(features, frame.features) if self.policy.uses_memory else None
-        return self.matches.decode(features, frame.features, found, own)
+        if self.matches and found is not None:  # of both kinds of masks, the one that is believed in most
+            own = self.model.candidates(features, frame.features) if self.memory else None
+            return self.matches.decode(features, frame.features, found, own), None
+        if self.memory:
+            return self.memory.decode(view, frame, features, self.stability)
+        return self._decode_previous(features, frame, view), None
 
     def _decode_previous(self, features: Tensor, frame: ProcessedFrame, view: BankView) -> Decoded:
-        """Decode from the masks of the frame before, for the policy without memory."""
-        corners, dense = self.policy.prompts(self.bank.mask(view.rows, frame.index - 1), self.model.image_size)
+        """Decode from the masks of the frame before, where nothing else is remembered."""
+        previous = self.bank.mask(view.rows, frame.index - 1, view.step)
+        corners, dense = previous_prompts(previous, self.model.image_size)
         labels = _box_labels(device=corners.device).expand(len(corners), -1)
         return self.model.decode(
             features,
@@ -311,7 +262,7 @@ class Segmenter:
         points, labels = self._encoded_points(prompt, frame.size)
         previous = None
         if self.bank.has_mask(rows, frame.index):
-            previous = self.bank.mask(rows, frame.index).clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
+            previous = fed_back(self.bank.mask(rows, frame.index))
         return self.model.decode(
             features,
             frame.features,
@@ -324,12 +275,13 @@ class Segmenter:
 
     def _encoded_points(self, prompt: Prompt, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """(1, P, 2), px of the model input, and (1, P): the box's corners, then the clicks."""
-        points, labels = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
+        points: np.ndarray = np.zeros((0, 2), np.float32)
+        labels: np.ndarray = np.zeros(0, np.int64)
         if prompt.box is not None:
             points, labels = prompt.box.reshape(2, 2), np.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT])
         if prompt.points is not None:
             points = np.concatenate((points, prompt.points))
-            labels = np.concatenate((labels, prompt.point_labels))
+            labels = np.concatenate((labels, np.asarray(prompt.point_labels)))
         scaled = points * (self.model.image_size / np.array(size[::-1])).astype(np.float32)
         return upload(scaled[None], self.model.device), upload(labels[None], self.model.device)
 
@@ -340,9 +292,10 @@ class Segmenter:
         return (F.interpolate(full, size=size, mode="bilinear", antialias=True) >= 0.5).float()
 
     def _present(self, decoded: Decoded, *, told: bool) -> Tensor:
-        """(N,) bool: the published gate, object score > 0; where there is no score or no gate, a mask that is not empty.
+        """Decide which objects are there, (N,) bool, by the published gate: object score > 0; or by masks, not empty.
 
-        told: whether `decoded` has a score: of the decoder's head, if the checkpoint has it, or of correspondences
+        told: whether `decoded` has a score, of the decoder's head or of correspondences; otherwise, and without gating,
+            the mask decides
         """
         if told and self.config.object_score_gating:
             return decoded.object_logit > 0
@@ -352,26 +305,27 @@ class Segmenter:
         self,
         object_ids: Sequence[int],
         decoded: Decoded,
-        conditioned: Conditioned,
+        class_logits: Tensor | None,
         present: Tensor,
-        scored: Tensor | None = None,
+        scored: Tensor,
+        *,
         verdict: Verdict | None = None,
+        keys: int = 0,
     ) -> Outputs:
-        """scored: presence that decides about the pointer, where it is not the mask's."""
-        pointers = self.model.pointer(decoded.token, present if scored is None else scored)
-        logits = gate(decoded.logits, present)
-        if (class_logits := conditioned.class_logits) is None:
-            class_logits = logits.new_zeros(len(logits), self.model.config.num_classes)
+        """Put the outputs together. present: of the masks; scored: presence that decides about the pointers."""
+        if class_logits is None:
+            class_logits = decoded.logits.new_zeros(len(decoded.logits), self.model.config.num_classes)
         return Outputs(
-            tuple(object_ids),
-            logits,
-            decoded.iou,
-            decoded.object_logit,
-            pointers,
-            present,
-            class_logits.float(),
-            torch.full_like(decoded.iou, torch.nan) if verdict is None else verdict.similarity,
-            torch.zeros_like(present) if verdict is None else verdict.rejected,
+            object_ids=tuple(object_ids),
+            logits=gate(decoded.logits, present),
+            iou=decoded.iou,
+            object_logit=decoded.object_logit,
+            pointers=self.model.pointer(decoded.token, scored),
+            present=present,
+            class_logits=class_logits.float(),
+            similarity=torch.full_like(decoded.iou, torch.nan) if verdict is None else verdict.similarity,
+            rejected=torch.zeros_like(present) if verdict is None else verdict.rejected,
+            keys=keys,
         )
 
     def _learn_appearance(
@@ -392,8 +346,11 @@ def _box_labels(device=None) -> Tensor:  # -> (2,)
     return torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=device)
 
 
-def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: tuple[PolicyState, ...]) -> BankLayout:
-    """The slots that a policy needs. The rings are the same for all policies with memory, so that one can follow another."""
+def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, states: tuple[PolicyState, ...]) -> BankLayout:
+    """Lay out the slots that a policy needs.
+
+    The rings are the same for all policies with memory, so that one can follow another.
+    """
     h, w = model.grid
     remembers = policy.uses_memory
     # Every frame of the history can be prompted, and then needs what preceded it. One more, because a step that
@@ -409,19 +366,5 @@ def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, notes: 
         dim=model.config.dim if remembers else 0,
         logits=(LOGITS_PER_PLACE * h, LOGITS_PER_PLACE * w),
         kept=policy.kept,
-        notes=notes,
-    )
-
-
-def _evidence(frame: ProcessedFrame, outputs: Outputs, memory: Tensor, candidates: Tensor | None = None) -> Evidence:
-    return Evidence(
-        frame.index,
-        outputs.logits,
-        outputs.iou,
-        outputs.object_logit,
-        outputs.present,
-        memory,
-        outputs.pointers,
-        frame.features.coarse,
-        candidates,
+        states=states,
     )

@@ -24,11 +24,8 @@ class Geometry:
     matrices: np.ndarray
 
     def warp(self, t: int, image: np.ndarray, size: int, nearest: bool = False) -> np.ndarray:
-        """Frame t, (size, size, ...), of an image or label image (H, W, ...); beyond the border it is mirrored."""
-        if nearest:
-            image = np.ascontiguousarray(image)
-        else:
-            image = _shrunk(image, self.matrices[t], size)
+        """Cut frame t, (size, size, ...), from an image or labels (H, W, ...); beyond the border it is mirrored."""
+        image = np.ascontiguousarray(image) if nearest else _shrunk(image, self.matrices[t], size)
         height, width = image.shape[:2]
         # cv2 counts from the first pixel's centre; a place of 0..1 counts from its edge
         to_clip = np.array([[1 / size, 0, 0.5 / size], [0, 1 / size, 0.5 / size], [0, 0, 1]])
@@ -38,7 +35,10 @@ class Geometry:
         return cv2.warpAffine(image, inverse, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
     def warp_features(self, t: int, features: np.ndarray) -> np.ndarray:
-        """Frame t of a feature map (C, h, w), as float16. Mirrors places, not what a feature says of left and right."""
+        """Cut frame t from a feature map (C, h, w), as float16.
+
+        Mirrors places, not what a feature says of left and right.
+        """
         planes, side = features.astype(np.float32).transpose(1, 2, 0), features.shape[-1]
         # cv2 warps up to four channels at once
         parts = [self.warp(t, np.ascontiguousarray(planes[..., i : i + 4]), side) for i in range(0, len(features), 4)]
@@ -100,18 +100,18 @@ class ColourChange:
         blurred = rng.random() < config.blur
         self._sigma = rng.uniform(0.002, 0.006) * blurred  # of the side
         self._spots = self._draw_spots(rng, frames) if rng.random() < config.highlights else None
-        self._noise = None
+        self._noise: tuple[float, np.ndarray] | None = None
         if config.noise:
             self._noise = 255 * config.noise * rng.random(), rng.integers(2**32, size=frames)
 
     def apply(self, t: int, image: np.ndarray) -> np.ndarray:
-        """Frame t, (S, S, 3) uint8 RGB."""
+        """Change frame t, (S, S, 3) uint8 RGB."""
         if not self._plain:
             image = cv2.LUT(image, self._tables[t])
         if self._gray or not self._plain:
             image = cv2.transform(image, self._mix)
         if self._spots is not None:
-            image = cv2.add(image, self._light(t, image.shape[0]))
+            image = cv2.add(image, self._light(self._spots[t], image.shape[0]))
         if self._sigma:
             image = cv2.GaussianBlur(image, (0, 0), self._sigma * image.shape[0])
         if self._noise is not None:
@@ -121,7 +121,7 @@ class ColourChange:
 
     @staticmethod
     def _draw_spots(rng: np.random.Generator, frames: int) -> np.ndarray:
-        """(T, N, 6): x, y, long and short half axis (in sides), angle (degrees), brightness of each spot."""
+        """Draw (T, N, 6): x, y, long and short half axis (in sides), angle (degrees), brightness of each spot."""
         count = int(rng.integers(*SPOTS))
         spots = np.column_stack(
             [
@@ -137,9 +137,10 @@ class ColourChange:
         moved[:, :, 5] *= rng.uniform(0.5, 1, (frames, count))
         return moved
 
-    def _light(self, t: int, size: int) -> np.ndarray:
-        light = np.zeros((size, size), np.uint8)
-        for x, y, long, short, angle, bright in self._spots[t]:
+    @staticmethod
+    def _light(spots: np.ndarray, size: int) -> np.ndarray:
+        light: np.ndarray = np.zeros((size, size), np.uint8)
+        for x, y, long, short, angle, bright in spots:
             axes = (max(1, round(long * size)), max(1, round(short * size)))
             cv2.ellipse(light, (round(x * size), round(y * size)), axes, angle, 0, 360, int(bright), -1)
         light = cv2.GaussianBlur(light, (0, 0), 0.004 * size + 0.5)
@@ -147,7 +148,7 @@ class ColourChange:
 
 
 def _shrunk(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """The image, made smaller by whole factors where the clip is, or sampling it would alias."""
+    """Make an image smaller by whole factors where the clip is, or sampling it would alias."""
     height, width = image.shape[:2]
     # px of the source to one px of the clip, along the source's axes
     steps = np.abs(matrix[:, :2]).max(axis=1) * (width, height) / size

@@ -27,16 +27,16 @@ from sam2s_model.training.stored import draw_views
 
 TRIES = 6  # to find a first frame with an object that is large enough, before all masks are looked at
 DRAWS = 1000  # of indices, to find some that begin with such a frame
-MOST_UNREADABLE = 100  # files in a row
+MAX_UNREADABLE = 100  # files in a row
 ROOM = 1.5  # frames are kept at this many times the clip's side, for the crops
 OBJECTS = range(1, VOID)
 
 
 def batch(config: DataConfig, seed: int, step: int, part: tuple[int, int] = (0, 1)) -> list[Clip]:
-    """The clips of a step: all of length `config.length`, or all single images, as the step's lot says.
+    """Draw the clips of a step: all of length `config.length`, or all single images, as the step's lot says.
 
-    part: (i, n): every n-th clip from the i-th on, for one of n processes; together they have the clips of (0, 1). Of single
-        images, with `config.views`, it is every n-th group of so many clips, see `clip_numbers`
+    part: (i, n): every n-th clip from the i-th on, for one of n processes; together they have the clips of (0, 1). Of
+        single images, with `config.views`, it is every n-th group of so many clips, see `clip_numbers`
     A file that cannot be read is left out, and named in `opened(config).unreadable`: something else is drawn.
     Raises ConfigError when there is no source for it, SourceError when nothing can be read.
     """
@@ -51,16 +51,16 @@ def batch(config: DataConfig, seed: int, step: int, part: tuple[int, int] = (0, 
     def draw(number: int) -> list[Clip]:
         clips = draw_group(data, config, np.random.default_rng((seed, step, number)), seed, step, length, views)
         keys = [(seed, step, number, i, config.size) for i in range(views)]
-        return [dataclasses.replace(clip, key=key) for clip, key in zip(clips, keys)] if again else clips
+        return [dataclasses.replace(clip, key=key) for clip, key in zip(clips, keys, strict=True)] if again else clips
 
     if config.workers == 1:
         return [clip for group in groups for clip in draw(group)]
-    with ThreadPoolExecutor(config.workers) as artists:
-        return [clip for clips in artists.map(draw, groups) for clip in clips]
+    with ThreadPoolExecutor(config.workers) as workers:
+        return [clip for clips in workers.map(draw, groups) for clip in clips]
 
 
 def clip_numbers(config: DataConfig, clips: Sequence[Clip], part: tuple[int, int] = (0, 1)) -> list[int]:
-    """The numbers in the whole batch of the clips that `batch` gave one of n processes."""
+    """Return the numbers in the whole batch of the clips that `batch` gave one of n processes."""
     views = config.views if clips and len(clips[0]) == 1 else 1
     return [(part[0] + part[1] * (i // views)) * views + i % views for i in range(len(clips))]
 
@@ -82,7 +82,7 @@ _lock = threading.Lock()
 
 
 def opened(config: DataConfig) -> Data:
-    """The sources of a configuration, opened once in a process. Raises ConfigError and SourceError."""
+    """Open the sources of a configuration, once in a process. Raises ConfigError and SourceError."""
     key = (config.sources, config.classes, config.cache_mb)
     with _lock:
         if key not in _open:
@@ -107,7 +107,7 @@ class _Raw:
 def draw_group(
     data: Data, config: DataConfig, rng: np.random.Generator, seed: int, step: int, length: int, views: int
 ) -> list[Clip]:
-    """`views` clips: of one scene where the source that is drawn is a store, otherwise each of its own."""
+    """Draw `views` clips: of one scene where the source that is drawn is a store, otherwise each of its own."""
     source, recordings = _draw_source(data, rng, length)
     if source.kind == "store":
         return draw_views(source, config, rng, views, (seed, step, int(rng.integers(2**40))))
@@ -132,11 +132,11 @@ def draw_clip(
     length: int,
     chosen: tuple | None = None,
 ) -> Clip:
-    """One clip. A source is drawn by its weight, then one of its recordings, its frames, and how they are changed.
+    """Draw a clip: a source by its weight, then one of its recordings, its frames, and how they are changed.
 
     chosen: a source and its recordings, drawn already
-    Recordings without masks are drawn only where single images are. The first frame shows an object, where the source has
-    one of at least `min_area`, of that size. Raises ConfigError for a source whose masks show none at all.
+    Recordings without masks are drawn only where single images are. The first frame shows an object, where the source
+    has one of at least `min_area`, of that size. Raises ConfigError for a source whose masks show none at all.
     """
     source, recordings = chosen or _draw_source(data, rng, length)
     drawn = data, config, source, recordings, rng, seed, step, length
@@ -150,17 +150,18 @@ def draw_clip(
         if source.kind != "scene":
             raw, focus = _draw_shown(*drawn)
     motion = config.augment.still_motion if raw.still and length > 1 else 0.0
-    for attempt in range(TRIES):
+    for _ in range(TRIES):
         geometry = draw_geometry(rng, config.augment, length, focus, motion)
-        labels = [_labels(raw.labels[t], geometry, t, config.size) for t in range(length)]
-        if focus is None or _objects(labels[0], config.min_area):
+        moved = [_labels(raw.labels[t], geometry, t, config.size) for t in range(length)]
+        if focus is None or _objects(moved[0], config.min_area):
             break
-    look = ColourChange(rng, config.augment, length)
-    images = [look.apply(t, geometry.warp(t, raw.images[t], config.size)) for t in range(length)]
-    labels = np.stack(labels) if annotated else np.zeros((length, config.size, config.size), np.uint8)
+    colours = ColourChange(rng, config.augment, length)
+    images = [colours.apply(t, geometry.warp(t, raw.images[t], config.size)) for t in range(length)]
+    labels = np.stack(moved) if annotated else np.zeros((length, config.size, config.size), np.uint8)
     features = None
-    if all(f is not None for f in raw.features):
-        features = np.stack([geometry.warp_features(t, f) for t, f in enumerate(raw.features)])
+    known = [f for f in raw.features if f is not None]
+    if len(known) == len(raw.features):
+        features = np.stack([geometry.warp_features(t, f) for t, f in enumerate(known)])
     classes = {label: raw.classes.get(label, -1) for label in _objects(labels, 0.0)}
     return Clip(np.stack(images), labels, classes, annotated, features)
 
@@ -170,30 +171,40 @@ def _drawable(recordings: Sequence, length: int) -> Sequence:
 
 
 def _draw_readable(data: Data, config, source, recordings, rng, *rest, **more) -> _Raw:
-    """As `_draw_raw`, of files that can be read: others are left out, each time that they are drawn, so that what is drawn
-    does not depend on what has been found out before.
+    """Draw as `_draw_raw`, but only files that can be read.
+
+    Others are left out each time that they are drawn, so that what is drawn does not depend on what has been found out
+    before.
     """
-    for _ in range(MOST_UNREADABLE):
-        try:
-            return _draw_raw(data, config, source, recordings, rng, *rest, **more)
-        except SourceError as error:
-            problem = error
-            data.unreadable[str(error)] = None
+    problem = None
+    for _ in range(MAX_UNREADABLE):
+        found = _try_draw(data, config, source, recordings, rng, *rest, **more)
+        if isinstance(found, _Raw):
+            return found
+        problem = found
+        data.unreadable[str(problem)] = None
     raise SourceError(
-        f"{MOST_UNREADABLE} files in a row of {source.path} cannot be read, the last: {problem}"
+        f"{MAX_UNREADABLE} files in a row of {source.path} cannot be read, the last: {problem}"
     ) from problem
+
+
+def _try_draw(*arguments, **more) -> _Raw | SourceError:
+    try:
+        return _draw_raw(*arguments, **more)
+    except SourceError as error:
+        return error
 
 
 def _draw_shown(
     data: Data, config: DataConfig, source, recordings, rng, *rest
 ) -> tuple[_Raw, tuple[float, float] | None]:
-    """Frames of which the first is one of those that show an object, for sources in which they are rare."""
-    for least in (config.min_area, 0.0):
+    """Draw frames of which the first is one of those that show an object, for sources in which they are rare."""
+    for min_area in (config.min_area, 0.0):
         for which in rng.permutation(len(recordings)):
-            shown = recordings[which].showing(least) if recordings[which].has_masks else []
+            shown = recordings[which].showing(min_area) if recordings[which].has_masks else []
             if shown:
                 raw = _draw_readable(data, config, source, [recordings[which]], rng, *rest, shown=shown)
-                return raw, _focus(rng, raw.labels[0], least)
+                return raw, _focus(rng, raw.labels[0], min_area)
     raise ConfigError(f"no mask of {source.path} shows an object: expected one on at least one frame")
 
 
@@ -208,7 +219,7 @@ def _draw_raw(
     length: int,
     shown: Sequence[int] = (),
 ) -> _Raw:
-    """shown: where the first frame has to be one of some"""
+    """Draw frames of one of the recordings. shown: where the first frame has to be one of some"""
     if source.kind == "scene":
         return _draw_scene(data, config, source, rng, seed, step, length)
     recording = recordings[int(rng.integers(len(recordings)))]
@@ -229,7 +240,7 @@ def _draw_raw(
     room = round(ROOM * config.size)
 
     def read(i: int) -> tuple[np.ndarray, np.ndarray | None]:
-        return data.cache.get((source, recording.name, i, room), lambda: _fitted(*recording.frame(i), room))
+        return data.cache.get((source, recording.name, i, room), lambda: _fitted(recording.frame(i), room))
 
     frames = [read(i) for i in indices]
     features = [recording.features(i) for i in indices]
@@ -237,7 +248,7 @@ def _draw_raw(
 
 
 def _draw_scene(data, config: DataConfig, source: SourceConfig, rng, seed: int, step: int, length: int) -> _Raw:
-    """A clip of the pool, which moves on with the step, so that a drawn scene is used more than once before it goes."""
+    """Draw a clip of the pool, which moves on with the step: a drawn scene is used more than once before it goes."""
     number = int(step * config.scene_fresh) + int(rng.integers(config.scene_pool))
     height = source.height or config.size
 
@@ -258,8 +269,9 @@ def _draw_scene(data, config: DataConfig, source: SourceConfig, rng, seed: int, 
     return _Raw(images, labels, [None] * length, {label: int(row) for label, row in enumerate(rows, start=1)})
 
 
-def _fitted(image: np.ndarray, labels: np.ndarray | None, room: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """A frame whose shorter side is at most `room`."""
+def _fitted(frame: tuple[np.ndarray, np.ndarray | None], room: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Scale a frame, image and labels, so that its shorter side is at most `room`."""
+    image, labels = frame
     height, width = image.shape[:2]
     scale = room / min(height, width)
     if scale < 1:
@@ -269,10 +281,10 @@ def _fitted(image: np.ndarray, labels: np.ndarray | None, room: int) -> tuple[np
     return image, labels
 
 
-def _focus(rng: np.random.Generator, labels: np.ndarray | None, least: float) -> tuple[float, float] | None:
-    """A place, 0..1, on one of the objects that cover at least a share of the frame; None when there is none."""
-    found = [] if labels is None else _objects(labels, least)
-    if not found:
+def _focus(rng: np.random.Generator, labels: np.ndarray | None, min_area: float) -> tuple[float, float] | None:
+    """Draw a place, 0..1, on one of the objects that cover at least a share of the frame; None when there is none."""
+    found = [] if labels is None else _objects(labels, min_area)
+    if labels is None or not found:
         return None
     y, x = np.nonzero(labels == found[int(rng.integers(len(found)))])
     return (np.median(x) + 0.5) / labels.shape[1], (np.median(y) + 0.5) / labels.shape[0]
@@ -282,7 +294,7 @@ def _labels(labels: np.ndarray | None, geometry: Geometry, t: int, size: int) ->
     return np.full((size, size), VOID, np.uint8) if labels is None else geometry.warp(t, labels, size, nearest=True)
 
 
-def _objects(labels: np.ndarray, least: float) -> list[int]:
-    """The objects that cover at least a share of the pixels, and at least one."""
+def _objects(labels: np.ndarray, min_area: float) -> list[int]:
+    """Return the objects that cover at least a share of the pixels, and at least one."""
     counts = np.bincount(labels.ravel(), minlength=256)
-    return [label for label in OBJECTS if counts[label] > 0 and counts[label] >= least * labels.size]
+    return [label for label in OBJECTS if counts[label] > 0 and counts[label] >= min_area * labels.size]

@@ -20,7 +20,10 @@ class ByteCache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The value of a key, made if it is not there: arrays, or tuples and lists of them, which nobody may change."""
+        """Return the value of a key, made if it is not there.
+
+        Values are arrays, or tuples or lists of them, which nobody may change.
+        """
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)

@@ -17,9 +17,9 @@ class Clip:
     classes: label -> row of the class table, or -1 unknown
     annotated: False where there are no masks at all (then labels are 0, and only a teacher can say what is there)
     key: the same for clips that are equal; None where no other will be
-    seen: three levels, (T, C, h, w) float16 each, what a teacher that is not run beside saw in the frames; None: it is not known
+    seen: three levels, (T, C, h, w) float16 each, what a teacher that is not run here saw in the frames; None: unknown
     scene: the same for clips that show the same things; None: no other does
-    features: (T, C, h, w) float16, what a teacher's pack says of each frame, in the clip's geometry; None without a pack
+    features: (T, C, h, w) float16, the features of each frame in a teacher's pack, in the clip's geometry; None without
     """
 
     images: np.ndarray

@@ -24,9 +24,9 @@ def train(
     A run that was stopped or killed goes on when the same command is given again.
     """
     from sam2s_model.training.config import load_config
-    from sam2s_model.training.loop import train as run
+    from sam2s_model.training.loop import run_training
 
     overrides = [*(set_ or ()), *([f"output={output}"] if output else ())]
-    outcome = run(load_config(config, overrides))
+    outcome = run_training(load_config(config, overrides))
     if os.environ.get("RANK", "0") == "0":  # of the processes of `torchrun`, one talks
         print(f"{outcome.checkpoint}: {outcome.steps} steps")

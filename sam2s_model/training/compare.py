@@ -1,6 +1,6 @@
 """All memory policies side by side, on recordings and on scenes in which instruments leave for long and return.
 
-    python -m sam2s_model.training.compare CHECKPOINT --recordings FOLDER --recordings ANOTHER --long-term
+    sam2s compare CHECKPOINT --recordings FOLDER --recordings ANOTHER --long-term
 
 prints a table for each folder and one for the scenes.
 """
@@ -8,27 +8,24 @@ prints a table for each folder and one for the scenes.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sam2s_model.checkpoint import default_checkpoint, load_model
 from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
-from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.metrics import boundary_f, iou, j_and_f
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.tracker_options import tracker_options
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import Still, TrainingRecording, open_source, scene_recording
@@ -41,7 +38,7 @@ BY_ITSELF = 30  # frames that they stay away with an absence of 0, about
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one policy on some recordings.
+    """Figures of one policy on some recordings.
 
     jf: mean over objects and frames of (J + F) / 2, 0..1; switches: how often a mask went over to another object
     returns: of objects after `GONE` frames or more; found: how many of them were followed again
@@ -61,7 +58,7 @@ class Figures:
 
 
 class Ledger:
-    """What is counted of one object's masks, frame by frame."""
+    """Counts of one object's masks, frame by frame."""
 
     def __init__(self) -> None:
         self.jf: list[float] = []
@@ -72,8 +69,14 @@ class Ledger:
         self._waiting: int | None = None  # frames since the return
 
     def add(self, predicted: np.ndarray, truth: Truth, label: int) -> None:
-        """predicted: (H, W) bool, of the object that is `label` in the ground truth."""
-        own = truth.mask(label, predicted.shape)
+        """Count a frame, unless nothing is known of the object there.
+
+        predicted: (H, W) bool, of the object that is `label` in the ground truth
+        """
+        height, width = predicted.shape
+        own = truth.mask(label, (height, width))
+        if own is None:
+            return
         j = iou(predicted, own, truth.void)
         self.jf.append(j_and_f(j, boundary_f(predicted, own, truth.void)))
         others = [mask for other, mask in truth.masks.items() if other != label]
@@ -94,20 +97,20 @@ class Ledger:
                 self._waiting += 1
 
     def close(self) -> None:
-        """The object leaves, or the recording ends."""
-        if self._waiting is not None:
-            self._settle(False)
+        """Say that the object leaves, or that the recording ends."""
+        self._settle(False)
 
     def _settle(self, found: bool) -> None:
-        self.recoveries.append((self._waiting, found))
+        if self._waiting is not None:
+            self.recoveries.append((self._waiting, found))
         self._waiting = None
 
 
-def measure(
+def measure_policy(
     model: Sam2Model,
     recordings: Sequence[TrainingRecording | Still],
     policy: str,
-    config: TrackerConfig = TrackerConfig(),
+    config: TrackerConfig | None = None,
     frames: int = 0,
 ) -> Figures:
     """Follow every object of every recording from its mask on the first frame that shows it. frames: at most, 0: all.
@@ -117,16 +120,18 @@ def measure(
     ledgers: list[Ledger] = []
     seconds, keys, row = [], [], 0
     for recording in recordings:
-        tracker = Tracker(model, policy, config)
+        tracker = Tracker(model, policy, config or TrackerConfig())
         own: dict[int, Ledger] = {}
         for step in follow(tracker, recording.frames(), EvaluationProtocol(prompt="mask", frames=frames)):
+            truth = step.frame.truth
             tracked = [label for label in step.ids if label not in step.prompted]
             if not tracked:
                 continue
             seconds.append(step.seconds)
             keys.append(tracker.keys_attended)
-            for label in tracked if step.frame.truth else ():
-                own.setdefault(label, Ledger()).add(step.mask(label), step.frame.truth, label)
+            for label in tracked:
+                if truth is not None:
+                    own.setdefault(label, Ledger()).add(step.mask(label), truth, label)
         for ledger in own.values():
             ledger.close()
         ledgers += own.values()
@@ -146,7 +151,10 @@ def measure(
 
 
 def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) -> Iterator[TrainingRecording]:
-    """Scenes with two instruments of one class and much smoke, one of which leaves for 30, 100 or 300 frames, twice."""
+    """Yield scenes with two instruments of one class and much smoke.
+
+    One of the two leaves for 30, 100 or 300 frames, twice.
+    """
     for seed in seeds:
         for absence in ABSENCES:
             extra = max(0, absence - BY_ITSELF) / SceneConfig.fps
@@ -165,8 +173,8 @@ def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) 
             yield recording
 
 
-def table(rows: Sequence[Figures], default: str) -> str:
-    """A Markdown table, a row for each policy."""
+def policy_table(rows: Sequence[Figures], default: str) -> str:
+    """Write a Markdown table with a row for each policy."""
     lines = [
         "| policy | J&F | id switches | returns found | frames until then | ms a frame | keys | MB an object |",
         "|" + "---|" * 8,
@@ -181,26 +189,24 @@ def table(rows: Sequence[Figures], default: str) -> str:
     return "\n".join(lines)
 
 
-def main(
-    checkpoint: Annotated[
-        Path | None, typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")
-    ] = None,
-    recordings: Annotated[list[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
-    only: Annotated[list[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
-    long_term: Annotated[
-        bool, typer.Option(help="scenes in which instruments leave for 30, 100 and 300 frames")
-    ] = False,
-    seed: Annotated[list[int], typer.Option(help="of the long-term scenes; repeatable")] = [1],
-    policy: Annotated[list[str], typer.Option(help="default: all that the checkpoint can run; repeatable")] = [],
-    option: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE", help="of TrackerConfig, such as max_objects=4; repeatable")
-    ] = [],
-    frames: Annotated[int, typer.Option(help="most frames of a recording; 0: all")] = 0,
-    image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="JSON file for the figures")] = None,
+def compare_policies(
+    checkpoint: Path | None,
+    recordings: Sequence[Path],
+    *,
+    only: Sequence[str],
+    long_term: bool,
+    seed: Sequence[int],
+    policy: Sequence[str],
+    option: Sequence[str],
+    frames: int,
+    image_size: int,
+    device: str,
+    out: Path | None,
 ) -> None:
-    """Print tables of all memory policies, from the ground truth of each object's first frame."""
+    """Print tables of all memory policies, from the ground truth of each object's first frame.
+
+    Arguments are those of `sam2s compare`; empty lists: all. Raises ConfigError when there is nothing to compare on.
+    """
     groups: dict[str, list[TrainingRecording | Still]] = {}
     for path in recordings:
         found = [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
@@ -212,42 +218,33 @@ def main(
     if not groups:
         raise ConfigError("there is nothing to compare on: give --recordings or --long-term")
     model = load_model(checkpoint or default_checkpoint(device), image_size=image_size, device=device)
-    config = tracker_config(option)
+    config = TrackerConfig(**tracker_options(option))
     names = policy or [name for name in POLICY_NAMES if can_run(model, name)]
     print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]}")
     print(", ".join([*option, "a step is from an image on the host to its label map, all objects"]))
-    report = dict(model=model.name, image_size=model.image_size, options=option, groups={})
-    with bar() as progress:
+    compared: dict[str, dict[str, object]] = {}
+    report = dict(model=model.name, image_size=model.image_size, options=list(option), groups=compared)
+    with progress_bar() as progress:
         task = progress.add_task("", total=len(names) * sum(len(group) for group in groups.values()))
         for title, group in groups.items():
             rows = []
             for name in names:
                 progress.update(task, description=f"{title}, {name}")
-                rows.append(measure(model, group, name, config, frames))
+                rows.append(measure_policy(model, group, name, config, frames))
                 progress.advance(task, len(group))
             print(
-                f"\n{title}: {', '.join(r.name for r in group)}\n\n{table(rows, Tracker(model).policy_name)}",
+                f"\n{title}: {', '.join(r.name for r in group)}\n\n{policy_table(rows, Tracker(model).policy_name)}",
                 flush=True,
             )
-            report["groups"][title] = dict(recordings=[r.name for r in group], policies=[asdict(row) for row in rows])
+            compared[title] = dict(recordings=[r.name for r in group], policies=[asdict(row) for row in rows])
             if out:
                 out.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def bar() -> Progress:
-    """On standard error, so that the tables can be redirected."""
+def progress_bar() -> Progress:
+    """Make a bar on standard error, so that the tables can be redirected."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True))
-
-
-def tracker_config(options: Sequence[str]) -> TrackerConfig:
-    """The defaults but for some NAME=VALUE. Raises ConfigError."""
-    given = dict(option.partition("=")[::2] for option in options)
-    known = {field.name for field in fields(TrackerConfig)}
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"option is {name!r}: expected one of {', '.join(sorted(known))}")
-    return TrackerConfig(**{name: yaml.safe_load(value) for name, value in given.items()})
 
 
 def can_run(model: Sam2Model, policy: str) -> bool:
@@ -256,11 +253,3 @@ def can_run(model: Sam2Model, policy: str) -> bool:
     except ConfigError:
         return False
     return True
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Sam2sError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

@@ -15,6 +15,7 @@ import yaml
 from sam2s_model.config import ModelConfig, check_options, option
 from sam2s_model.errors import ConfigError
 from sam2s_model.paths import expanded, expanded_table
+from sam2s_model.similar import meant
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 
 
@@ -228,10 +229,10 @@ class TrainConfig:
 
     def phase_at(self, step: int) -> Phase:
         ends = accumulate(phase.steps for phase in self.phases)
-        return next((p for p, end in zip(self.phases, ends) if step < end), self.phases[-1])
+        return next((p for p, end in zip(self.phases, ends, strict=True) if step < end), self.phases[-1])
 
     def data_at(self, step: int) -> DataConfig:
-        """What batches are made of in a step: `data` with what the phase says more."""
+        """Return what batches are made of in a step: `data` with the changes of its phase."""
         return self._data(self.phase_at(step))
 
     def _data(self, phase: Phase) -> DataConfig:
@@ -241,7 +242,7 @@ class TrainConfig:
         return dataclasses.replace(self.data, **said)
 
     def model_config(self, known: ModelConfig | None = None) -> ModelConfig:
-        """The model with SAM2S's additions. known: what `model` stands for where it is "auto"
+        """Return the model with SAM2S's additions. known: what `model` stands for where it is "auto"
 
         Raises ConfigError for an unknown name.
         """
@@ -259,9 +260,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 
 def read_config(kind: type, path: str | Path, overrides: Sequence[str] = ()) -> Any:
-    """Read a config dataclass from a YAML file and change it by "key.subkey=value"s, values being YAML too; list members by
-    their number.
+    """Read a config dataclass from a YAML file and change it by some "key.subkey=value".
 
+    overrides: their values are YAML too, and list members are named by their number
     Raises ConfigError that names the key and what was expected.
     """
     try:
@@ -275,14 +276,15 @@ def read_config(kind: type, path: str | Path, overrides: Sequence[str] = ()) -> 
 
 
 def build(kind: type, table: Any, where: str) -> Any:
-    """A config dataclass from a mapping of its fields. Raises ConfigError for unknown keys and wrong types."""
+    """Make a config dataclass of a mapping of its fields. Raises ConfigError for unknown keys and wrong types."""
     if not isinstance(table, dict):
         raise ConfigError(f"{where or 'the configuration'} is {table!r}: expected a table of keys and values")
     types = typing.get_type_hints(kind)
     known = [spec.name for spec in dataclasses.fields(kind)]
     for key in table:
         if key not in known:
-            raise ConfigError(f"{_join(where, key)} is not known: expected one of {', '.join(known)}")
+            names = ", ".join(known) + meant(key, known)
+            raise ConfigError(f"{_join(where, key)} is not known: expected one of {names}")
     values = {key: _value(types[key], value, _join(where, key)) for key, value in table.items()}
     try:
         return kind(**values)
@@ -291,7 +293,7 @@ def build(kind: type, table: Any, where: str) -> Any:
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return build(kind, value, where)
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, (list, tuple)):
@@ -337,7 +339,7 @@ def _place(table: Any, name: str, where: str) -> int:
 
 
 def as_table(config: Any) -> Any:
-    """A config as plain dicts and lists, which `build` reads again."""
+    """Return a config as plain dicts and lists, which `build` reads again."""
     if dataclasses.is_dataclass(config):
         return {spec.name: as_table(getattr(config, spec.name)) for spec in dataclasses.fields(config)}
     return [as_table(part) for part in config] if isinstance(config, tuple) else config

@@ -1,8 +1,8 @@
 """Learning which places are the same as a teacher finds them: affinities between two views of one scene.
 
-A memory of correspondence propagates labels along such affinities: the frame's mean is taken off the coarse features, each
-token is of length one, and a softmax at a low temperature turns similarities into weights. As in the distillation of
-similarities between images (arXiv 2107.01691, SEED 2101.04731), but of tokens.
+A memory of correspondence propagates labels along such affinities: the frame's mean is taken off the coarse features,
+each token is of length one, and a softmax at a low temperature turns similarities into weights. As in the distillation
+of similarities between images (arXiv 2107.01691, SEED 2101.04731), but of tokens.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from sam2s_model.training.clip import Clip
 
 
 def related(clips: Sequence[Clip]) -> list[tuple[int, int]]:
-    """Pairs of clips, one after the other, that show one scene."""
+    """Return the pairs of clips, one after the other, that show one scene."""
     return [
         (i, i + 1) for i in range(len(clips) - 1) if clips[i].scene is not None and clips[i].scene == clips[i + 1].scene
     ]
 
 
-def unit_tokens(coarse: Tensor) -> Tensor:
+def centred_tokens(coarse: Tensor) -> Tensor:
     """(N, C, h, w) -> (N, h w, C) fp32: without each frame's mean, each of length one."""
     tokens = coarse.float().flatten(2).transpose(1, 2)
     return F.normalize(tokens - tokens.mean(1, keepdim=True), dim=2)
 
 
-def affinity_loss(said: Tensor, target: Tensor, pairs: Sequence[tuple[int, int]], temperature: float) -> Tensor:
-    """How unlike the affinities between views are to a teacher's: KL divergence, its mean over tokens, summed over pairs.
+def affinity_loss(student: Tensor, teacher: Tensor, pairs: Sequence[tuple[int, int]], temperature: float) -> Tensor:
+    """Compare the affinities between views with a teacher's: KL divergence, its mean over tokens, summed over pairs.
 
-    said: (N, C, h, w) coarse features on which nothing may cast; target: (N, C', h, w), of the teacher; pairs: of the N
+    student: (N, C, h, w) coarse features on which nothing may cast; teacher: (N, C', h, w); pairs: of the N
     Each pair counts in both directions, with the mean of both.
     """
     if not pairs:
-        return said.new_zeros((), dtype=torch.float32)
-    first, second = (torch.tensor(side, device=said.device) for side in zip(*pairs))
-    if said.shape[-2:] != target.shape[-2:]:
-        target = F.interpolate(target.float(), size=said.shape[-2:], mode="bilinear", antialias=True)
-    own, known = unit_tokens(said), unit_tokens(target)
+        return student.new_zeros((), dtype=torch.float32)
+    first, second = (torch.tensor(side, device=student.device) for side in zip(*pairs, strict=True))
+    if student.shape[-2:] != teacher.shape[-2:]:
+        teacher = F.interpolate(teacher.float(), size=student.shape[-2:], mode="bilinear", antialias=True)
+    own, known = centred_tokens(student), centred_tokens(teacher)
     own, known = (x[first] @ x[second].transpose(1, 2) / temperature for x in (own, known))  # (P, hw, hw)
-    total = said.new_zeros((), dtype=torch.float32)
+    total = student.new_zeros((), dtype=torch.float32)
     for dim in (1, 2):
         away = F.kl_div(own.log_softmax(dim), known.log_softmax(dim), reduction="none", log_target=True)
         total = total + away.sum(dim).mean(1).sum() / 2

@@ -20,8 +20,9 @@ class SourceConfig:
     folder: a folder with frames/ and masks/, or several of them in one
     sav, endovis2017, ...: data sets in the other layouts that `sam2s eval` reads, see recordings/layouts
     images: single images in a folder, a folder of folders, or frames of a video; without masks, or with a teacher's
-    boxes: as folder, with boxes/ in place of masks/: text files of a line for each box, "class x y width height", class from 0,
-        centre and sides as shares of the image (YOLO's). A teacher's store makes masks of them; otherwise they are not used
+    boxes: as folder, with boxes/ in place of masks/: text files of a line for each box, "class x y width height", class
+        from 0, centre and sides as shares of the image (YOLO's). A teacher's store makes masks of them; otherwise they
+        are not used
     scene: the procedural scene; every number is another operation
     store: what sam2s_model.training.teach has written: views of images with all that a teacher says of them
     """
@@ -68,8 +69,8 @@ def check_values(source: SourceConfig) -> None:
         )
     if source.mask_values == "binary" and (source.threshold or source.values or source.ignore):
         raise ConfigError(
-            f"source {source.path} has mask_values binary, and threshold, values or ignore, which say what each value is: "
-            "expected threshold for the least value of the one object, or mask_values binary alone"
+            f"source {source.path} has mask_values binary, and threshold, values or ignore, which say what each value "
+            "is: expected threshold for the least value of the one object, or mask_values binary alone"
         )
 
 

@@ -1,11 +1,12 @@
 """Learning from a larger model: its features, from a pack or as it runs beside, and its masks for the same prompts.
 
-As in EdgeSAM (arXiv 2312.06660) and EdgeTAM (arXiv 2501.07256 sec. 3.3): a small image encoder takes the place of a large one.
+As in EdgeSAM (arXiv 2312.06660) and EdgeTAM (arXiv 2501.07256 sec. 3.3): a small image encoder takes the place of a
+large one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ PACK, LIVE = "pack", "live"
 
 @dataclass(frozen=True)
 class TeacherAnswer:
-    """What a teacher says to N prompts.
+    """A teacher's masks for N prompts.
 
     masks: (N, C, h, w) probabilities, those of each of the student's candidates, or one
     best: (N, h, w), the one that it expects to fit best
@@ -37,6 +38,9 @@ class TeacherAnswer:
 
     masks: Tensor
     best: Tensor
+
+
+AskTeacher = Callable[[Tensor, Tensor], TeacherAnswer]  # of points (N, P, 2) and their labels (N, P)
 
 
 class Distillation(nn.Module):
@@ -67,35 +71,35 @@ class Distillation(nn.Module):
                 self.heads[LIVE] = nn.Conv2d(model.config.dim, teacher.model.config.dim, kernel_size=1)
         self.to(model.device)
 
-    def look(self, clips: Sequence[Clip]) -> ImageFeatures | None:
-        """What the teacher sees in all frames, clip by clip, now or when a store was made; None without a teacher."""
+    def teacher_features(self, clips: Sequence[Clip]) -> ImageFeatures | None:
+        """Return what the teacher sees in all frames, clip by clip, now or when a store was made; None without one."""
         if not self._teacher:
             return None
         if self._own_size:
             self._teacher[0].model.set_image_size(clips[0].images.shape[1])
         seen = [self._seen(clip) for clip in clips]
         device = self._teacher[0].model.device
-        levels = (torch.from_numpy(np.concatenate(level)).to(device).float() for level in zip(*seen))
+        levels = (torch.from_numpy(np.concatenate(level)).to(device).float() for level in zip(*seen, strict=True))
         return ImageFeatures(*levels)
 
     def _seen(self, clip: Clip) -> tuple[np.ndarray, ...]:
-        """Three levels of features, float16."""
+        """Return three levels of features, float16."""
 
-        def look() -> tuple[np.ndarray, ...]:
+        def encode() -> tuple[np.ndarray, ...]:
             found = self._teacher[0].encode(torch.from_numpy(clip.images))
             return tuple(level.half().cpu().numpy() for level in (found.coarse, found.middle, found.fine))
 
         if clip.seen is not None:
             return clip.seen
-        return look() if clip.key is None else self._cache.get(clip.key, look)
+        return encode() if clip.key is None else self._cache.get(clip.key, encode)
 
     def frames(self, clips: Sequence[Clip]) -> int:
-        """How many comparisons `feature_loss` makes."""
+        """Count the comparisons that `feature_loss` makes."""
         packed = sum(len(clip) for clip in clips if clip.features is not None) if PACK in self.heads else 0
         return packed + sum(len(clip) for clip in clips) * bool(self._teacher)
 
     def pairs(self, clips: Sequence[Clip]) -> int:
-        """How many comparisons `correspondence_loss` makes."""
+        """Count the comparisons that `correspondence_loss` makes."""
         return len(related(clips)) if self._affinity and self._teacher else 0
 
     def correspondence_loss(self, clips: Sequence[Clip], encoded: ImageFeatures, seen: ImageFeatures | None) -> Tensor:
@@ -109,7 +113,7 @@ class Distillation(nn.Module):
     def feature_loss(
         self, model: Sam2Model, clips: Sequence[Clip], encoded: ImageFeatures, seen: ImageFeatures | None
     ) -> Tensor:
-        """Compare the features of all frames, (K * T, dim, h, w), with what teachers say of them; the sum, see `frames`."""
+        """Compare the features of all frames, (K * T, dim, h, w), with the teachers'; the sum, see `frames`."""
         total = encoded.coarse.new_zeros((), dtype=torch.float32)
         if PACK in self.heads:
             packed = [clip.features is not None for clip in clips]
@@ -124,8 +128,8 @@ class Distillation(nn.Module):
             total = total + sum(map(off, own, (seen.coarse, seen.middle, seen.fine))) / len(own)
         return total
 
-    def masks(self, seen: ImageFeatures | None, objects: Objects, length: int, image_size: int):
-        """A function (points, labels) -> `Answer` on the objects' first frames; None without a teacher.
+    def masks(self, seen: ImageFeatures | None, objects: Objects, length: int, image_size: int) -> AskTeacher | None:
+        """Return a function that asks the teacher on the objects' first frames; None without a teacher.
 
         A student with the same mask decoder has the same candidates: it learns each. Others learn the best.
         """
@@ -144,26 +148,25 @@ class Distillation(nn.Module):
             best = masks[torch.arange(len(masks), device=masks.device), found.iou[:, part].argmax(1)]
             return masks if alike else best[:, None], best
 
-        return lambda points, labels: TeacherAnswer(
-            *(x.clone() for x in ask(points, labels))
-        )  # plain tensors, that autograd accepts
+        # autograd accepts clones, which are plain tensors
+        return lambda points, labels: TeacherAnswer(*(x.clone() for x in ask(points, labels)))
 
 
-def off(said: Tensor, target: Tensor) -> Tensor:
-    """The squared difference of features (N, C, h, w) in variances of the teacher's: its mean over a frame, summed."""
-    difference = (said.float() - target).square().flatten(1).mean(1)
+def off(predicted: Tensor, target: Tensor) -> Tensor:
+    """Return the squared difference of features (N, C, h, w) in variances of the teacher's: frames' means, summed."""
+    difference = (predicted.float() - target).square().flatten(1).mean(1)
     return (difference / target.flatten(1).var(1)).sum()
 
 
-def unlike(said: Tensor, target: Tensor) -> Tensor:
-    """1 - the cosine of features (N, C, h, w) and a teacher's (N, C, h', w'): its mean over a frame, summed over frames.
+def unlike(predicted: Tensor, target: Tensor) -> Tensor:
+    """Return 1 - the cosine of features (N, C, h, w) and a teacher's (N, C, h', w'): the frames' means, summed.
 
     Places where the teacher's are not finite do not count.
     """
-    said, target = said.float(), target.float().clone()
-    if said.shape[-2:] != target.shape[-2:]:
-        said = F.interpolate(said, size=target.shape[-2:], mode="bilinear")
+    predicted, target = predicted.float(), target.float().clone()
+    if predicted.shape[-2:] != target.shape[-2:]:
+        predicted = F.interpolate(predicted, size=target.shape[-2:], mode="bilinear")
     known = target.isfinite().all(1)
     target = torch.where(known[:, None], target, torch.zeros_like(target))
-    away = (1 - F.cosine_similarity(said, target, dim=1)) * known
+    away = (1 - F.cosine_similarity(predicted, target, dim=1)) * known
     return (away.flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)).sum()

@@ -34,7 +34,7 @@ class World:
 
     @staticmethod
     def local_device(name: str) -> str:
-        """The GPU that is this process's: "cuda" and "auto" mean another one in each process of a machine."""
+        """Return the GPU that is this process's: "cuda" and "auto" mean another one in each process of a machine."""
         if "LOCAL_RANK" in os.environ and name in ("auto", "cuda") and torch.cuda.is_available():
             return f"cuda:{os.environ['LOCAL_RANK']}"
         return name
@@ -44,12 +44,12 @@ class World:
             dist.destroy_process_group()
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all are here."""
         if self.size > 1:
             self.sum([0.0])
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """The sums of numbers over all processes."""
+        """Return the sums of numbers over all processes."""
         if self.size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -62,14 +62,16 @@ class World:
             return
         used = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32, device=self.device)
         dist.all_reduce(used)
-        shared = [p for p, count in zip(parameters, used.tolist()) if count]
-        for p in shared:
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        shared = []
+        for p, count in zip(parameters, used.tolist(), strict=True):
+            if count:
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+                shared.append(p.grad)
         if shared:
-            flat = torch.cat([p.grad.flatten() for p in shared])
+            flat = torch.cat([gradient.flatten() for gradient in shared])
             dist.all_reduce(flat)
-            for p, part in zip(shared, flat.split([p.numel() for p in shared])):
-                p.grad.copy_(part.view_as(p))
+            for gradient, part in zip(shared, flat.split([g.numel() for g in shared]), strict=True):
+                gradient.copy_(part.view_as(gradient))
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors, such as the statistics of batch normalisation, by their mean over all processes."""

@@ -1,23 +1,20 @@
 """How well a checkpoint tracks: J and F on recordings, from a prompt on each object's first frame.
 
-python -m sam2s_model.training.evaluate CHECKPOINT --recordings FOLDER --scene 1 --scene 2
+sam2s train evaluate CHECKPOINT --recordings FOLDER --scene 1 --scene 2
 """
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 
 from sam2s_model.checkpoint import default_checkpoint, load_model
-from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
-from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.config import NANO_CLASSES, TrackerConfig
+from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import Scorer
@@ -33,11 +30,11 @@ SCENE_HEIGHT = 256  # px, of a scene whose source says none
 
 @dataclass(frozen=True)
 class Score:
-    """Of one recording: means over its objects of their means over frames, 0..1.
+    """Means over the objects of a recording of their means over frames, 0..1.
 
     j, f: region and boundary (DAVIS); frames: scored; objects: prompted
-    class_accuracy: share of tracked frames on which the class token says the right class; None where there is nothing to say
-    said: what the class token says: name or row of a class -> share of tracked frames; empty without a class token
+    class_accuracy: share of tracked frames on which the class token predicts the right class; None where none is known
+    predicted: name or row of a class -> share of tracked frames with that class token; empty without a class token
     """
 
     name: str
@@ -46,42 +43,42 @@ class Score:
     j: float
     f: float
     class_accuracy: float | None = None
-    said: dict[str, float] = field(default_factory=dict)
+    predicted: dict[str, float] = field(default_factory=dict)
 
     @property
     def jf(self) -> float:
         return (self.j + self.f) / 2
 
 
-def evaluate(
+def score_recordings(
     model: Sam2Model,
     recordings: Sequence[TrainingRecording | Still],
     prompt: str = "mask",
     policy: str = "auto",
-    config: TrackerConfig = TrackerConfig(),
+    config: TrackerConfig | None = None,
     classes: Sequence[str] = NANO_CLASSES,
-    most_frames: int = 0,
+    max_frames: int = 0,
 ) -> list[Score]:
     """Track every object of every recording from a prompt on the first annotated frame that shows it.
 
     prompt: "mask" or "box", from the ground truth; policy: see `Tracker`
     classes: names of the rows of the model's class table
-    most_frames: of each recording, 0: all
+    max_frames: of each recording, 0: all
     Scored are the frames with ground truth after an object's prompt, but for the last of them, as in DAVIS.
     Raises ConfigError for another prompt, and when the checkpoint cannot run the policy.
     """
     if prompt not in PROMPTS:
         raise ConfigError(f"prompt is {prompt!r}: expected {' or '.join(PROMPTS)}")
-    protocol = EvaluationProtocol(prompt=prompt, frames=most_frames)
-    return [_score(Tracker(model, policy, config), r, protocol, classes) for r in recordings]
+    protocol = EvaluationProtocol(prompt=prompt, frames=max_frames)
+    return [_score(Tracker(model, policy, config or TrackerConfig()), r, protocol, classes) for r in recordings]
 
 
-def open_recordings(
-    sources: Sequence[SourceConfig], classes: tuple[str, ...] = NANO_CLASSES, most: int = 0
+def open_annotated(
+    sources: Sequence[SourceConfig], classes: tuple[str, ...] = NANO_CLASSES, limit: int = 0
 ) -> list[TrainingRecording | Still]:
-    """What can be evaluated of some sources: recordings with masks, and the numbered scenes that training draws from.
+    """Open what can be evaluated: recordings with masks, and the numbered scenes that training draws from.
 
-    most: of each source, 0: all; a scene without a number of scenes counts as one
+    limit: recordings of each source, 0: all; a scene without a number of scenes counts as one
     Raises ConfigError and SourceError as `open_source` does.
     """
     found: list[TrainingRecording | Still] = []
@@ -89,10 +86,12 @@ def open_recordings(
     for source in sources:
         if source.kind == "scene":
             count = source.scenes or 1
-            own = [numbered_scene(source, number, SCENE_HEIGHT, classes) for number in range(min(count, most or count))]
+            own = [
+                numbered_scene(source, number, SCENE_HEIGHT, classes) for number in range(min(count, limit or count))
+            ]
         else:
             own = [r for r in open_source(source, classes) if r.has_masks]
-        found += own[: most or len(own)]
+        found += own[: limit or len(own)]
     return found
 
 
@@ -100,20 +99,24 @@ def _score(
     tracker: Tracker, recording: TrainingRecording | Still, protocol: EvaluationProtocol, classes: Sequence[str]
 ) -> Score:
     scorer = Scorer(protocol, {})
-    said: list[tuple[int, int]] = []  # label, row
+    predicted: list[tuple[int, int]] = []  # label, row of the class table
     for step in follow(tracker, recording.frames(), protocol):
         scorer.add(step)
         outputs = tracker.outputs
         if outputs is None or not outputs.class_logits.shape[1]:
             continue
-        said_now = zip(outputs.object_ids, outputs.class_logits.argmax(1).tolist(), outputs.present.tolist())
+        rows, present = outputs.class_logits.argmax(1).tolist(), outputs.present.tolist()
         labels = {object_id: label for label, object_id in step.ids.items() if label not in step.prompted}
-        said += [(labels[object_id], row) for object_id, row, there in said_now if there and object_id in labels]
+        predicted += [
+            (labels[object_id], row)
+            for object_id, row, there in zip(outputs.object_ids, rows, present, strict=True)
+            if there and object_id in labels
+        ]
     scorer.finish()
     result = scorer.result()
-    known = [(recording.classes.get(label, -1), row) for label, row in said]
+    known = [(recording.classes.get(label, -1), row) for label, row in predicted]
     known = [(truth, row) for truth, row in known if truth >= 0]
-    names = [classes[row] if row < len(classes) else str(row) for _, row in said]
+    names = [classes[row] if row < len(classes) else str(row) for _, row in predicted]
     j, f = (result["figures"][name] for name in ("j", "f"))
     return Score(
         name=recording.name,
@@ -122,12 +125,12 @@ def _score(
         j=float("nan") if j is None else j,
         f=float("nan") if f is None else f,
         class_accuracy=float(np.mean([truth == row for truth, row in known])) if known else None,
-        said={name: names.count(name) / len(names) for name in sorted(set(names), key=names.count, reverse=True)},
+        predicted={name: names.count(name) / len(names) for name in sorted(set(names), key=names.count, reverse=True)},
     )
 
 
-def table(columns: dict[str, Sequence[Score]]) -> str:
-    """A Markdown table of J&F: a row for each recording and one for the mean, a column for each of some runs."""
+def score_table(columns: Mapping[str, Sequence[Score]]) -> str:
+    """Write a Markdown table of J&F: a row for each recording and one for the mean, a column for each run."""
     names = list(dict.fromkeys(score.name for scores in columns.values() for score in scores))
     lines = [f"| recording | frames | {' | '.join(columns)} |", "|" + "---|" * (2 + len(columns))]
     found = {title: {score.name: score for score in scores} for title, scores in columns.items()}
@@ -147,24 +150,26 @@ def table(columns: dict[str, Sequence[Score]]) -> str:
     return "\n".join(lines)
 
 
-def main(
-    checkpoint: Annotated[
-        Path | None, typer.Argument(help="a file or a name; default: sam2s_tiny on a GPU, sam2s_nano on a CPU")
-    ] = None,
-    recordings: Annotated[list[Path], typer.Option(help="folder with frames/ and masks/, or of such; repeatable")] = [],
-    only: Annotated[list[str], typer.Option(help="names of the recordings to take; default: all; repeatable")] = [],
-    scene: Annotated[list[int], typer.Option(help="seed of a procedural scene; repeatable")] = [],
-    scene_frames: Annotated[int, typer.Option(help="length of a scene")] = 120,
-    prompt: Annotated[str, typer.Option(help="mask or box")] = "mask",
-    policy: Annotated[list[str], typer.Option(help=f"auto, {', '.join(POLICY_NAMES)}; repeatable")] = ["auto"],
-    beside: Annotated[Path | None, typer.Option(help="checkpoint to compare with, at policy none")] = None,
-    image_size: Annotated[int, typer.Option(help="side of the input, px; 0: the trained one")] = 0,
-    beside_size: Annotated[int, typer.Option(help="the same for the other checkpoint")] = 512,
-    frames: Annotated[int, typer.Option(help="most frames of a recording; 0: all")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="JSON file for the figures")] = None,
+def evaluate_policies(
+    checkpoint: Path | None,
+    recordings: Sequence[Path],
+    *,
+    only: Sequence[str],
+    scene: Sequence[int],
+    scene_frames: int,
+    prompt: str,
+    policy: Sequence[str],
+    beside: Path | None,
+    image_size: int,
+    beside_size: int,
+    frames: int,
+    device: str,
+    out: Path | None,
 ) -> None:
-    """Print a table of J&F, from the ground truth of the first frame."""
+    """Print a table of J&F, from the ground truth of the first frame.
+
+    Arguments are those of `sam2s train evaluate`. Raises ConfigError when there is nothing to evaluate on.
+    """
     found: list[TrainingRecording | Still] = []
     for path in recordings:
         found += [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
@@ -174,19 +179,11 @@ def main(
     model = load_model(checkpoint or default_checkpoint(device), image_size=image_size, device=device)
     columns = {}
     for name in policy:
-        columns[f"{model.name}/{name}"] = evaluate(model, found, prompt, name, most_frames=frames)
+        columns[f"{model.name}/{name}"] = score_recordings(model, found, prompt, name, max_frames=frames)
     if beside:
         other = load_model(beside, image_size=beside_size, device=device)
-        columns[f"{other.name}/none"] = evaluate(other, found, prompt, "none", most_frames=frames)
-    print(table(columns))
+        columns[f"{other.name}/none"] = score_recordings(other, found, prompt, "none", max_frames=frames)
+    print(score_table(columns))
     if out:
         figures = {title: [{**asdict(s), "jf": s.jf} for s in scores] for title, scores in columns.items()}
         out.write_text(json.dumps({"prompt": prompt, "runs": figures}, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Sam2sError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

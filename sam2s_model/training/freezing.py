@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 
@@ -13,7 +14,7 @@ IMAGE_HALF = "image_half"
 
 
 def freeze(model: Sam2Model, names: Sequence[str]) -> int:
-    """Keep weights from learning; returns how many numbers still learn.
+    """Keep weights from learning; return how many parameters stay trainable.
 
     names: beginnings of names in the state dict, such as "image_encoder" or "sam_prompt_encoder.mask_downscaling"; or
         "image_half", all that makes masks from prompts without memory
@@ -43,6 +44,13 @@ def _begins(key: str, name: str) -> bool:
     return key == name or key.startswith(name.rstrip(".") + ".")
 
 
+@runtime_checkable
+class LearnsStatistics(Protocol):
+    """An image encoder whose batch normalisation is told whether it learns."""
+
+    def learn_statistics(self, wanted: bool) -> None: ...
+
+
 def train_mode(model: Sam2Model, learn_statistics: bool) -> None:
     """Set a model to training, but what is frozen to evaluation.
 
@@ -50,7 +58,7 @@ def train_mode(model: Sam2Model, learn_statistics: bool) -> None:
     """
     model.train()
     trunk = model.image_encoder.trunk
-    if hasattr(trunk, "learn_statistics"):
+    if isinstance(trunk, LearnsStatistics):
         trunk.learn_statistics(learn_statistics)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:

@@ -1,4 +1,4 @@
-"""What a run tells: lines of JSON, a bar, a plot."""
+"""The log of a run: lines of JSON, a bar, a plot."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Log:
         self.path = path
 
     def lines(self) -> list[dict[str, Any]]:
-        """All lines; one that a kill has cut short is left out."""
+        """Read all lines; one that a kill has cut short is left out."""
         out = []
         for text in self.path.read_text().splitlines() if self.path.exists() else []:
-            try:
-                out.append(json.loads(text))
-            except json.JSONDecodeError:
+            line = _parsed(text)
+            if line is None:
                 break
+            out.append(line)
         return out
 
     def forget_from(self, step: int) -> None:
@@ -41,15 +41,22 @@ class Log:
             file.write(json.dumps(line) + "\n")
 
 
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
+
+
 class TrainingProgress:
     """A bar on a terminal, otherwise a line now and then."""
 
     def __init__(self, steps: int, first: int, quiet: bool = False):
         self._console = Console(quiet=quiet)
-        text = TextColumn("{task.fields[said]}")
+        text = TextColumn("{task.fields[figures]}")
         columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), text)
         self._bar = Progress(*columns, console=self._console, disable=quiet or not self._console.is_terminal)
-        self._task = self._bar.add_task("", total=steps, completed=first, said="")
+        self._task = self._bar.add_task("", total=steps, completed=first, figures="")
 
     def __enter__(self) -> TrainingProgress:
         self._bar.__enter__()
@@ -62,16 +69,16 @@ class TrainingProgress:
         self._bar.update(self._task, completed=done)
 
     def line(self, line: Mapping[str, Any]) -> None:
-        said = ", ".join(f"{name} {line[name]:.4g}" for name in COLUMNS if name in line)
-        self._bar.update(self._task, said=said)
+        figures = ", ".join(f"{name} {line[name]:.4g}" for name in COLUMNS if name in line)
+        self._bar.update(self._task, figures=figures)
         if not self._console.is_terminal:
-            self.say(f"step {line['step']}: {said}, {line['seconds']:.0f} s")
+            self.log(f"step {line['step']}: {figures}, {line['seconds']:.0f} s")
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def plot(log: Log, path: Path) -> str:
+def plot_log(log: Log, path: Path) -> str:
     """Draw loss, IoU and J&F over the steps. Returns what is wrong, or nothing."""
     try:
         import matplotlib
@@ -94,7 +101,7 @@ def plot(log: Log, path: Path) -> str:
         (scored, dict(color="#c04020", marker="o", label="J&F")),
     ):
         if points:
-            right.plot(*zip(*points), **style)
+            right.plot(*zip(*points, strict=True), **style)
     right.set(title="masks, %", xlabel="step", ylim=(0, 100))
     if seen or scored:
         right.legend(loc="lower right")

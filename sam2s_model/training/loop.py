@@ -26,11 +26,11 @@ from sam2s_model.training.config import TrainConfig, as_table
 from sam2s_model.training.datasets import mask_lines
 from sam2s_model.training.distillation import Distillation
 from sam2s_model.training.distributed import World
-from sam2s_model.training.evaluate import Score, evaluate, open_recordings
+from sam2s_model.training.evaluate import Score, open_annotated, score_recordings
 from sam2s_model.training.freezing import freeze, train_mode
-from sam2s_model.training.log import Log, TrainingProgress, plot
+from sam2s_model.training.log import Log, TrainingProgress, plot_log
 from sam2s_model.training.losses import FrameLosses
-from sam2s_model.training.objects import choose_objects
+from sam2s_model.training.objects import Objects, choose_objects
 from sam2s_model.training.optimization import Average, learning_rate, make_optimizer, set_learning_rate
 from sam2s_model.training.prompting import Plan, draw_plan
 from sam2s_model.training.rollout import Roles, Rollout, encode_clips, events
@@ -39,7 +39,7 @@ from sam2s_model.training.start import start_model
 from sam2s_model.training.state import CHECKPOINT, LOG, PLOT, RECIPE, load_state, save_checkpoint, save_state
 
 AHEAD = 2  # batches that are drawn while one is learnt from
-BAD_STEPS = 20  # in a row whose gradient is no number: then the run has failed
+BAD_STEPS = 20  # in a row whose gradient is not finite: then the run has failed
 STATISTICS = ("running_mean", "running_var")
 PROMPTS, ROLES, OBJECTS = 1, 2, 3  # third part of a random generator's key, after (seed, step)
 
@@ -53,11 +53,13 @@ class TrainingOutcome:
     scores: tuple[Score, ...] = ()
 
 
-def train(config: TrainConfig, stop: Callable[[int], bool] | None = None, quiet: bool = False) -> TrainingOutcome:
+def run_training(
+    config: TrainConfig, stop: Callable[[int], bool] | None = None, quiet: bool = False
+) -> TrainingOutcome:
     """Run a training, or what is left of the one in its folder.
 
     stop: asked before each step, True ends the run there after saving
-    Raises ConfigError, CheckpointError, SourceError, and TrainingError when the loss is no number any more.
+    Raises ConfigError, CheckpointError, SourceError, and TrainingError when the loss stays not finite.
     """
     cv2.setNumThreads(1)
     device = resolve_device(World.local_device(config.device))
@@ -97,7 +99,8 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.precision = resolve_dtype(config.precision, world.device)
         self.model = start_model(config, (lambda text: None) if quiet else print).to(world.device)
-        self.model.to(memory_format=torch.channels_last)  # convolutions in bf16 are twice as fast so
+        # convolutions in bf16 are twice as fast so; torch's annotations do not know this form of `to`
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.learning = freeze(self.model, config.freeze)
         self.distillation = Distillation(self.model, config)
         named = [*self.model.named_parameters(), *self.distillation.named_parameters()]
@@ -115,18 +118,21 @@ class Trainer:
         """Do the steps that are left, as far as time allows."""
         began, before = time.monotonic(), self.seconds
         shown = TrainingProgress(self.config.steps, self.step, self.quiet)
-        with shown, ThreadPoolExecutor(AHEAD) as artists:
-            shown.say(f"{self.model.name}, {self.learning:,} of {_size(self.model):,} numbers learn, steps {self.step} to "
-                      f"{self.config.steps}, {self.world.device}, {self.world.size} process(es), in {self.folder}")  # fmt: skip
+        with shown, ThreadPoolExecutor(AHEAD) as workers:
+            shown.log(
+                f"{self.model.name}, {self.learning:,} of {_size(self.model):,} parameters are trainable, "
+                f"steps {self.step} to {self.config.steps}, {self.world.device}, {self.world.size} process(es), "
+                f"in {self.folder}"
+            )
             for line in mask_lines(r for _, found in opened(self.config.data_at(self.step)).sources for r in found):
-                shown.say(line)
-            upcoming = deque(artists.submit(self._draw, self.step + i) for i in range(AHEAD))
+                shown.log(line)
+            upcoming = deque(workers.submit(self._draw, self.step + i) for i in range(AHEAD))
             while self.step < self.config.steps:
                 if self._stopped(stop, began):
                     break
                 clips = upcoming.popleft().result()
                 self._name_unreadable(shown)
-                upcoming.append(artists.submit(self._draw, self.step + AHEAD))
+                upcoming.append(workers.submit(self._draw, self.step + AHEAD))
                 self._collect(self.update(clips))
                 self.step += 1
                 self.seconds = before + time.monotonic() - began
@@ -145,7 +151,7 @@ class Trainer:
         return TrainingOutcome(self.step, self.folder / CHECKPOINT, self._scores)
 
     def update(self, clips: list[Clip]) -> dict[str, float]:
-        """One step on this process's clips of the batch; the numbers of it, summed over all processes."""
+        """Do a step on this process's clips of the batch; return its numbers, summed over all processes."""
         config, world, step = self.config, self.world, self.step
         data = config.data_at(step)
         self.model.set_image_size(data.size)
@@ -177,22 +183,22 @@ class Trainer:
         for part, objects in parts:
             found, told = self._learn(part, objects, plan, self._roles(length, data.sampling), counted)
             total = total if found is None else found if total is None else total + found
-            taught = [before + more for before, more in zip(taught, told)]
+            taught = [before + more for before, more in zip(taught, told, strict=True)]
         return self._apply(total, taught, counted)
 
     def _learn(
-        self, clips, objects, plan: Plan, held: Roles, counted: LossCounts
+        self, clips: Sequence[Clip], objects: Objects, plan: Plan, held: Roles, counted: LossCounts
     ) -> tuple[FrameLosses | None, tuple[float, float]]:
-        """Add the gradients of a part of the batch; its losses, not divided yet: of masks, and of features and affinities.
+        """Add the gradients of a part of the batch.
 
-        Nothing without objects and teacher.
+        Returns its losses, not divided yet: of masks, None without objects, and of features and affinities.
         """
         config, model = self.config, self.model
         if not len(objects) and not self.distillation.frames(clips):
             return None, (0.0, 0.0)
         learn_encoder = config.phase_at(self.step).learn_encoder
         with torch.autocast(self.world.device.type, self.precision, enabled=self.precision != torch.float32):
-            seen = self.distillation.look(clips) if learn_encoder else None
+            seen = self.distillation.teacher_features(clips) if learn_encoder else None
             encoded = encode_clips(model, clips, learn_encoder)
             unlike = self.distillation.feature_loss(model, clips, encoded, seen)
             apart = self.distillation.correspondence_loss(clips, encoded, seen)
@@ -216,8 +222,8 @@ class Trainer:
         names = [spec.name for spec in fields(FrameLosses)]
         sums = [0.0] * (len(names) + 1)
         if total is not None:
-            weighted = total.total(self.config.loss, self.step)
-            sums = torch.stack([*(getattr(total, name).detach().float() for name in names), weighted.detach()]).tolist()
+            parts = [getattr(total, name).detach().float() for name in names]
+            sums = torch.stack([*parts, total.total(self.config.loss, self.step).detach()]).tolist()
         *sums, weighted, features, correspondence = self.world.sum([*sums, *taught])
         self.world.sum_gradients(self.parameters)
         length = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip))
@@ -231,11 +237,11 @@ class Trainer:
             self.bad += 1
             if self.bad >= BAD_STEPS:
                 raise TrainingError(
-                    f"the gradient was no number in {self.bad} steps in a row, at step {self.step}: lower optimizer.lr"
+                    f"the gradient was not finite for {self.bad} steps, at step {self.step}: lower optimizer.lr"
                 )
-        numbers = dict(zip(names, sums))
-        return {**numbers, "weighted": weighted, "features": features, "correspondence": correspondence, "gradient": length,
-                "steps": 1.0, **dataclasses.asdict(counted)}  # fmt: skip
+        numbers = dict(zip(names, sums, strict=True))
+        numbers |= {"weighted": weighted, "features": features, "correspondence": correspondence, "gradient": length}
+        return {**numbers, "steps": 1.0, **dataclasses.asdict(counted)}
 
     def _roles(self, length: int, sampling: str) -> Roles:
         names = roles(length, sampling)
@@ -255,10 +261,10 @@ class Trainer:
         for problem in list(opened(self.config.data_at(self.step)).unreadable):
             if problem not in self._told:
                 self._told.add(problem)
-                shown.say(f"left out: {problem}")
+                shown.log(f"left out: {problem}")
 
     def _stopped(self, stop, began: float) -> bool:
-        """All processes stop at the same step."""
+        """Whether to stop, at the same step in all processes."""
         limit = self.config.max_minutes
         late = bool(limit) and time.monotonic() - began > 60 * limit
         return self.world.sum([float(late or bool(stop and stop(self.step)))])[0] > 0
@@ -270,10 +276,11 @@ class Trainer:
             self._pending[name] = self._pending.get(name, 0.0) + value
 
     def _tell(self, shown: TrainingProgress) -> None:
-        """A line of means since the last one."""
+        """Write a line of means since the last one."""
         sums, self._pending = self._pending, {}
         pairs, seen = max(1.0, sums["pairs"]), max(1.0, sums["seen"])
-        line = {"step": self.step, "seconds": round(self.seconds, 1), "lr": learning_rate(self.config, self.step - 1)}
+        line: dict[str, float | None] = {"step": self.step, "seconds": round(self.seconds, 1)}
+        line["lr"] = learning_rate(self.config, self.step - 1)
         taught = {"features": sums["features"] / max(1.0, sums["frames"])}
         taught["correspondence"] = sums["correspondence"] / max(1.0, sums["related"])
         line["loss"] = sums["weighted"] / pairs + sum(
@@ -297,32 +304,32 @@ class Trainer:
         if not options.sources:
             return
         if self.world.rank == 0:
-            found = open_recordings(options.sources, self.config.data.classes, options.recordings)
+            found = open_annotated(options.sources, self.config.data.classes, options.recordings)
             self._scores = tuple(
-                evaluate(
+                score_recordings(
                     self.averaged_model(),
                     found,
                     options.prompt,
                     classes=self.config.data.classes,
-                    most_frames=options.frames,
+                    max_frames=options.frames,
                 )
             )
             jf = {score.name: round(100 * score.jf, 2) for score in self._scores}
             mean = float(np.nanmean(list(jf.values())))
             self._log.write({"step": self.step, "seconds": round(self.seconds, 1), "jf": round(mean, 2), "jf_each": jf})
-            shown.say(
+            shown.log(
                 f"step {self.step}: J&F {mean:.1f}, " + ", ".join(f"{name} {value:.1f}" for name, value in jf.items())
             )
             self._plot(shown)
         self.world.wait()
 
     def _plot(self, shown: TrainingProgress) -> None:
-        problem = plot(self._log, self.folder / PLOT) if self.world.rank == 0 else ""
+        problem = plot_log(self._log, self.folder / PLOT) if self.world.rank == 0 else ""
         if problem and self.step == self.config.steps:
-            shown.say(problem)
+            shown.log(problem)
 
     def averaged_model(self) -> Sam2Model:
-        """The model as the checkpoint has it, ready for inference."""
+        """Return the model as the checkpoint has it, ready for inference."""
         model = Sam2Model(self.model.config, self.config.data_at(self.step).size)
         model.load_state_dict(self.average.state)
         return model.to(self.world.device).eval().requires_grad_(False)
@@ -333,9 +340,15 @@ class Trainer:
         """Write state and checkpoint."""
         if self.world.rank == 0:
             state = dict(
-                model=self.model.state_dict(), distillation=self.distillation.state_dict(), optimizer=self.optimizer.state_dict(),
-                average=self.average.state, step=self.step, seconds=self.seconds, pending=self._pending, bad=self.bad,
-            )  # fmt: skip
+                model=self.model.state_dict(),
+                distillation=self.distillation.state_dict(),
+                optimizer=self.optimizer.state_dict(),
+                average=self.average.state,
+                step=self.step,
+                seconds=self.seconds,
+                pending=self._pending,
+                bad=self.bad,
+            )
             save_state(self.folder, state, self.config)
             told = {"model": self.model.name, "steps": str(self.step), CLASSES: ",".join(self.config.data.classes)}
             save_checkpoint(self.folder / CHECKPOINT, self.average.state, told, self.config.half)

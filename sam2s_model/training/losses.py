@@ -1,4 +1,4 @@
-"""The losses of SAM2S (arXiv 2511.16618 sec. 4), which are SAM2's (arXiv 2408.00714 app. D.2) with softened masks and classes.
+"""The losses of SAM2S (arXiv 2511.16618 sec. 4): SAM2's (arXiv 2408.00714 app. D.2) with softened masks and classes.
 
 Everything is a sum over the objects of one frame: what it is divided by is known to the loop alone, which may have
 parts of a batch in other processes.
@@ -20,7 +20,10 @@ SMOOTH = 1.0  # px added to both sides of Dice's ratio, as published
 
 @dataclass(frozen=True)
 class FrameLosses:
-    """Sums over the objects of a frame; achieved and seen are for the log: IoU of the visible objects, and their number."""
+    """Sums over the objects of a frame.
+
+    achieved, seen: for the log, IoU of the visible objects, and their number
+    """
 
     arl: Tensor
     entropy: Tensor
@@ -38,7 +41,7 @@ class FrameLosses:
         return FrameLosses(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def total(self, config: LossConfig, step: int) -> Tensor:
-        """The weighted sum. Until `entropy_steps` cross-entropy gives way to ARL, linearly."""
+        """Return the weighted sum. Until `entropy_steps` cross-entropy gives way to ARL, linearly."""
         start = max(0.0, 1 - step / config.entropy_steps) if config.entropy_steps else 0.0
         masks = (1 - start) * config.arl * self.arl + start * config.entropy * self.entropy + config.dice * self.dice
         heads = config.iou * self.iou + config.occlusion * self.occlusion + config.tsl * self.tsl
@@ -62,8 +65,8 @@ def frame_losses(
     iou: (N, C), predicted; object_logit: (N,)
     truth: (N, H, W) bool; an object that is not there only counts for `occlusion`; valid: (N, H, W) bool, scored pixels
     class_logits: (N, K), rows: (N,) row of the class table, or -1, which does not count
-    teacher: (N, C, h', w') mask probabilities of a teacher for the same prompts, of the same candidates, or (N, 1, h', w'), of
-        the one mask that the chosen candidate learns; or None
+    teacher: (N, C, h', w') mask probabilities of a teacher for the same prompts, of the same candidates, or
+        (N, 1, h', w'), of the one mask that the chosen candidate learns; or None
     """
     logits = F.interpolate(logits.float(), size=truth.shape[-2:], mode="bilinear")
     hard, weight = truth.float(), valid.float()
@@ -71,7 +74,7 @@ def frame_losses(
     scored = valid.flatten(1).any(1).float()  # not a frame between those that have masks
     arl = focal(logits, soften(hard, config.arl_sigma)[:, None], config.focal_alpha, config.focal_gamma)
     arl = mean_over(arl, weight)
-    overlap = dice(logits, hard, weight)
+    overlap = dice_loss(logits, hard, weight)
     best = (config.arl * arl + config.dice * overlap).argmin(dim=1)
     pick = torch.arange(len(best), device=best.device), best
     chosen = logits[pick]
@@ -105,7 +108,7 @@ def frame_losses(
 
 
 def soften(masks: Tensor, sigma: float) -> Tensor:
-    """Masks (N, H, W) of 0 and 1 -> 0..1 by a 5x5 Gaussian (ARL): the outline of an instrument is a matter of opinion.
+    """Blur masks (N, H, W) of 0 and 1 by a 5x5 Gaussian (ARL): the outline of an instrument is a matter of opinion.
 
     sigma: px; 0 leaves them as they are. Beyond the image they go on as at its edge.
     """
@@ -121,27 +124,27 @@ def soften(masks: Tensor, sigma: float) -> Tensor:
 
 
 def focal(logits: Tensor, target: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Focal loss (arXiv 1708.02002) of each pixel, against targets 0..1; alpha < 0: no weighting of the two sides."""
+    """Return the focal loss (arXiv 1708.02002) of each pixel, for targets 0..1; alpha < 0: both sides weigh alike."""
     p = logits.sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
     out = entropy * (1 - (p * target + (1 - p) * (1 - target))) ** gamma
     return out if alpha < 0 else out * (alpha * target + (1 - alpha) * (1 - target))
 
 
-def dice(logits: Tensor, hard: Tensor, weight: Tensor) -> Tensor:
-    """1 - Dice's overlap, (N, C), of masks (N, C, H, W) with (N, H, W), where the weight is 1."""
+def dice_loss(logits: Tensor, hard: Tensor, weight: Tensor) -> Tensor:
+    """Return 1 - Dice's overlap, (N, C), of masks (N, C, H, W) with (N, H, W), where the weight is 1."""
     p, hard = logits.sigmoid() * weight[:, None], (hard * weight)[:, None]
     shared = (p * hard).flatten(2).sum(2)
     return 1 - (2 * shared + SMOOTH) / (p.flatten(2).sum(2) + hard.flatten(2).sum(2) + SMOOTH)
 
 
 def achieved_iou(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """IoU (N, C) of masks (N, C, H, W) with (N, H, W) bool, over valid pixels; 1 where both are empty."""
+    """Return the IoU (N, C) of masks (N, C, H, W) with (N, H, W) bool, over valid pixels; 1 where both are empty."""
     found, truth = (logits > 0) & valid[:, None], (truth & valid)[:, None]
     union = (found | truth).flatten(2).sum(2)
     return torch.where(union > 0, (found & truth).flatten(2).sum(2) / union.clamp(min=1), 1.0)
 
 
 def mean_over(values: Tensor, weight: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C), the mean over the pixels whose weight (N, H, W) is 1."""
+    """Return the mean of (N, C, H, W) values, (N, C), over the pixels whose weight (N, H, W) is 1."""
     return (values * weight[:, None]).flatten(2).sum(2) / weight.flatten(1).sum(1).clamp(min=1)[:, None]

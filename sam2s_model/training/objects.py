@@ -32,19 +32,19 @@ class Objects:
 
 
 def choose_objects(
-    clips: Sequence[Clip], numbers: Sequence[int], key: tuple[int, ...], most: int, least_area: float
+    clips: Sequence[Clip], numbers: Sequence[int], key: tuple[int, ...], max_objects: int, min_area: float
 ) -> Objects:
-    """Objects that are large enough on the first frame of their clip to be prompted there.
+    """Choose objects that are large enough on the first frame of their clip to be prompted there.
 
     numbers: of the clips in the whole batch; key: of the random generators, such as (seed, step)
-    most: objects of a clip; least_area: share of the image
+    max_objects: of a clip; min_area: share of the image
     """
     owner, labels, rows, draws = [], [], [], []
-    for place, (clip, number) in enumerate(zip(clips, numbers)):
+    for place, (clip, number) in enumerate(zip(clips, numbers, strict=True)):
         counts = np.bincount(clip.labels[0].ravel(), minlength=256)[1:VOID]
-        large = np.flatnonzero(counts > max(0, least_area * clip.labels[0].size)) + 1
+        large = np.flatnonzero(counts > max(0, min_area * clip.labels[0].size)) + 1
         rng = np.random.default_rng((*key, number, 0))
-        for label in np.sort(rng.permutation(large)[:most]):
+        for label in np.sort(rng.permutation(large)[:max_objects]):
             owner.append(place)
             labels.append(int(label))
             rows.append(clip.classes.get(int(label), -1))

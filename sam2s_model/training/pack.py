@@ -56,15 +56,24 @@ class TeacherPack:
                 if header.get("format") != FORMAT:
                     found = header.get("format")
                     raise SourceError(f"{path} is not a teacher's pack: its format is {found!r}, expected {FORMAT!r}")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                tensor_names = file.keys()
+                tensors = {name: file.get_tensor(name) for name in tensor_names}
         except (OSError, SafetensorError) as error:
             raise SourceError(f"{path} is not a readable teacher's pack ({error})") from error
         names = json.loads(header["names"])
         ends = np.cumsum(tensors["lengths"])
         blob = tensors["masks"].tobytes()
-        bits = tuple(blob[end - length : end] for end, length in zip(ends, tensors["lengths"]))
-        arrays = (tensors[name] for name in ("features", "scale", "mean", "basis"))
-        return TeacherPack(tuple(names), *arrays, bits, int(header["side"]), {name: i for i, name in enumerate(names)})
+        bits = tuple(blob[end - length : end] for end, length in zip(ends, tensors["lengths"], strict=True))
+        return TeacherPack(
+            names=tuple(names),
+            quantised=tensors["features"],
+            scale=tensors["scale"],
+            mean=tensors["mean"],
+            basis=tensors["basis"],
+            bits=bits,
+            side=int(header["side"]),
+            index={name: i for i, name in enumerate(names)},
+        )
 
     def save(self, path: str | Path) -> None:
         tensors = {

@@ -17,11 +17,11 @@ KINDS = ("mask", "box", "point")
 
 @dataclass(frozen=True)
 class Plan:
-    """What the objects of a batch are told, and when.
+    """The prompts of a batch's objects, and when they come.
 
     kind: of the first frame's prompt; corrected: frames on which clicks follow; from_truth: those are on the object
-    hard: clicks of the first frame are where the masks of student and teacher differ, and the teacher answers all clicks, too:
-        the hard prompts of TinySAM (arXiv 2312.13789 sec. 3.2)
+    hard: clicks of the first frame are where the masks of student and teacher differ, and the teacher answers all
+        clicks, too: the hard prompts of TinySAM (arXiv 2312.13789 sec. 3.2)
     """
 
     kind: str
@@ -31,7 +31,7 @@ class Plan:
 
 
 def draw_plan(rng: np.random.Generator, config: PromptConfig, length: int) -> Plan:
-    """The prompts of a batch of clips of `length` frames."""
+    """Draw the prompts of a batch of clips of `length` frames."""
     mask = 0.0 if length == 1 and config.images_without_mask else config.mask
     odds = np.array([mask, config.box, config.point])
     kind = str(rng.choice(KINDS, p=odds / odds.sum()))
@@ -48,7 +48,7 @@ def draw_plan(rng: np.random.Generator, config: PromptConfig, length: int) -> Pl
 
 
 def draw_box(rng: np.random.Generator, mask: np.ndarray, jitter: float) -> np.ndarray:
-    """The box of a (H, W) bool mask, (2, 2) float32 corners, each edge off by up to `jitter` of the box's sides.
+    """Draw the box of a (H, W) bool mask, (2, 2) float32 corners, each edge off by up to `jitter` of the box's sides.
 
     Corners lie between pixels, as those of `Prompt.box`: right and bottom are exclusive. Raises ValueError when the
     mask is empty.
@@ -63,7 +63,10 @@ def draw_box(rng: np.random.Generator, mask: np.ndarray, jitter: float) -> np.nd
 
 
 def draw_click(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
-    """A pixel of a (H, W) bool mask, (2,) float32, any with the same probability. Raises ValueError when it is empty."""
+    """Draw a pixel of a (H, W) bool mask, (2,) float32, any with the same probability.
+
+    Raises ValueError when the mask is empty.
+    """
     places = np.flatnonzero(mask)
     if not len(places):
         raise ValueError("the mask is empty: expected at least one pixel to click on")
@@ -74,8 +77,9 @@ def draw_click(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
 def draw_correction(
     rng: np.random.Generator, predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """A click on any pixel that is wrong, and its label: POSITIVE where the object was missed, NEGATIVE where there is none.
+    """Draw a click on any pixel that is wrong, and its label.
 
+    The label is POSITIVE where the object was missed, NEGATIVE where there is none.
     predicted, truth, valid: (H, W) bool. Where nothing is wrong the click is on the object or, without one, beside it.
     """
     wrong = (predicted ^ truth) & valid
@@ -87,8 +91,10 @@ def draw_correction(
     return place, POSITIVE if truth[int(y), int(x)] else NEGATIVE
 
 
-def first_prompt(rng: np.random.Generator, kind: str, mask: np.ndarray, jitter: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points (P, 2) float32 and their labels (P,) int64 of a "box" (its corners) or a "point"."""
+def draw_first_prompt(
+    rng: np.random.Generator, kind: str, mask: np.ndarray, jitter: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw points (P, 2) float32 and their labels (P,) int64 of a "box" (its corners) or a "point"."""
     if kind == "box":
         return draw_box(rng, mask, jitter), np.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT])
     return draw_click(rng, mask)[None], np.array([POSITIVE])

@@ -12,18 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2s_model.network.image_features import ImageFeatures
-from sam2s_model.network.model import ABSENT_LOGIT, Sam2Model
-from sam2s_model.tracking.segmenter import PREVIOUS_LIMIT
+from sam2s_model.network.model import ABSENT_LOGIT, Conditioned, Sam2Model
+from sam2s_model.tracking.previous_mask import PREVIOUS_LIMIT
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig
+from sam2s_model.training.distillation import AskTeacher, TeacherAnswer
 from sam2s_model.training.losses import FrameLosses, frame_losses
 from sam2s_model.training.objects import Objects, ObjectTruth
-from sam2s_model.training.prompting import Plan, draw_correction, first_prompt
+from sam2s_model.training.prompting import Plan, draw_correction, draw_first_prompt
 
 
 @dataclass(frozen=True)
 class Roles:
-    """What the frames of a batch of clips are to those after them.
+    """The roles of a batch of clips' frames for those after them.
 
     names: "conditional", "long" or "short" for each frame, see `sampling.roles`
     longest_gap: most frames that may lie between the first frame and the others, which the clips do not say
@@ -44,7 +45,10 @@ class FrameAnswer:
 
 @dataclass(frozen=True)
 class Memory:
-    """One frame. frame: its place in the clip; role: see `Roles`; spatial: (N, tokens, memory_dim); pointer: (N, dim)"""
+    """The memory of one frame.
+
+    frame: its place in the clip; role: see `Roles`; spatial: (N, tokens, memory_dim); pointer: (N, dim)
+    """
 
     frame: int
     role: str
@@ -53,12 +57,12 @@ class Memory:
 
 
 def events(plan: Plan, length: int, clicks: int) -> int:
-    """How often each object is compared with the truth in `rollout`: each frame, but for a mask prompt, and each click."""
+    """Count an object's comparisons with the truth: one for each frame, but for a mask prompt, and for each click."""
     return length - (plan.kind == "mask") + clicks * len(plan.corrected)
 
 
 def encode_clips(model: Sam2Model, clips: Sequence[Clip], learn: bool = True) -> ImageFeatures:
-    """The features of K clips of T frames, K * T in one batch, clip by clip. Images are of the model's size.
+    """Encode K clips of T frames, K * T in one batch, clip by clip. Images are of the model's size.
 
     learn: keep what the image encoder's gradients need
     """
@@ -71,7 +75,7 @@ def encode_clips(model: Sam2Model, clips: Sequence[Clip], learn: bool = True) ->
 class Rollout:
     """The objects of a batch of clips, from their first frame to the last.
 
-    encoded: from `encode_clips`; teacher: (points, labels) -> `distillation.Answer` for the first frame's prompts, or None
+    encoded: from `encode_clips`; teacher: asked about the first frame's prompts, or None
     """
 
     def __init__(
@@ -83,16 +87,10 @@ class Rollout:
         plan: Plan,
         roles: Roles,
         config: TrainConfig,
-        teacher=None,
+        teacher: AskTeacher | None = None,
     ):
-        self.model, self.objects, self.plan, self.roles, self.config, self.teacher = (
-            model,
-            objects,
-            plan,
-            roles,
-            config,
-            teacher,
-        )
+        self.model, self.config, self.teacher = model, config, teacher
+        self.objects, self.plan, self.roles = objects, plan, roles
         self.length = len(clips[0])
         self.truth = ObjectTruth(clips, objects, config.loss.stride, model.device)
         self.rows = torch.tensor(objects.rows, device=model.device)
@@ -103,11 +101,12 @@ class Rollout:
         self._memories: list[Memory] = []
 
     def run(self) -> FrameLosses:
-        """The losses of all frames, see `events`; there must be at least one object."""
+        """Return the losses of all frames, see `events`; there must be at least one object, and one comparison."""
         total = self._first()
         for t in range(1, self.length):
             losses = self._track(t)
             total = losses if total is None else total + losses
+        assert total is not None  # a single frame whose prompt is a mask has no events
         return total
 
     def _first(self) -> FrameLosses | None:
@@ -119,15 +118,15 @@ class Rollout:
             self._remember(0, features, FrameAnswer(given.logits, given.token, given.object_logit))
             return None
         drawn = [
-            first_prompt(rng, self.plan.kind, self.truth.on_host(row, 0)[0], self.config.prompts.box_jitter)
+            draw_first_prompt(rng, self.plan.kind, self.truth.on_host(row, 0)[0], self.config.prompts.box_jitter)
             for row, rng in enumerate(self.objects.draws)
         ]
-        points, labels = (torch.from_numpy(np.stack(part)).to(model.device) for part in zip(*drawn))
+        points, labels = (torch.from_numpy(np.stack(part)).to(model.device) for part in zip(*drawn, strict=True))
         plain = model.without_memory(features, n)
         soft = self.teacher(points, labels) if self.teacher else None
-        losses, answer = self._decode(0, plain, features, points, labels, teacher=soft and soft.masks)
-        if 0 in self.plan.corrected and self.plan.hard and soft:
-            more, answer = self._disagree(plain, features, answer, soft, points, labels)
+        losses, answer = self._decode(0, plain, features, points, labels, teacher=soft.masks if soft else None)
+        if 0 in self.plan.corrected and self.plan.hard and self.teacher and soft:
+            more, answer = self._disagree(plain, features, answer, self.teacher, soft, (points, labels))
             losses = losses + more
         elif 0 in self.plan.corrected:
             more, answer = self._correct(0, plain, features, answer, (points, labels), None)
@@ -158,7 +157,10 @@ class Rollout:
         class_logits: Tensor | None = None,
         teacher: Tensor | None = None,
     ) -> tuple[FrameLosses, FrameAnswer]:
-        """As published: three masks compete while there is at most one point; the one expected to fit best is kept."""
+        """Decode a frame.
+
+        As published, three masks compete while there is at most one point; the one expected to fit best is kept.
+        """
         found = self.model.candidates(conditioned, features, points, labels, mask_logits)
         several = points is None or points.shape[1] <= 1
         part = slice(1, None) if several else slice(0, 1)
@@ -174,39 +176,62 @@ class Rollout:
         )
 
     def _correct(
-        self, t, conditioned, features, answer: FrameAnswer, said, class_logits
+        self,
+        t: int,
+        conditioned: Tensor,
+        features: ImageFeatures,
+        answer: FrameAnswer,
+        given: tuple[Tensor, Tensor] | None,
+        class_logits: Tensor | None,
     ) -> tuple[FrameLosses, FrameAnswer]:
-        """Click on errors, one after the other; each time all points so far and the last mask are the prompt."""
+        """Click on errors, one after the other; each time all points so far and the last mask are the prompt.
+
+        given: points and labels of the frame so far; None: it has none
+        """
         total = None
         for _ in range(self.config.prompts.clicks):
-            clicks = self._clicks(t, answer)
-            said = clicks if said is None else tuple(torch.cat(parts, dim=1) for parts in zip(said, clicks))
+            points, labels = self._clicks(t, answer)
+            if given is not None:
+                points, labels = torch.cat((given[0], points), dim=1), torch.cat((given[1], labels), dim=1)
+            given = points, labels
             previous = answer.logits.detach().clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
-            losses, answer = self._decode(t, conditioned, features, *said, previous, class_logits)
+            losses, answer = self._decode(t, conditioned, features, points, labels, previous, class_logits)
             total = losses if total is None else total + losses
+        assert total is not None  # no plan corrects without clicks
         return total, answer
 
     def _disagree(
-        self, plain, features, answer: FrameAnswer, told, points: Tensor, labels: Tensor
+        self,
+        plain: Tensor,
+        features: ImageFeatures,
+        answer: FrameAnswer,
+        teacher: AskTeacher,
+        told: TeacherAnswer,
+        given: tuple[Tensor, Tensor],
     ) -> tuple[FrameLosses, FrameAnswer]:
-        """Click where student and teacher differ on the first frame; all points so far are the prompt of both, no mask is."""
+        """Click where student and teacher differ on the first frame; the prompt of both is all points so far, no mask.
+
+        told: the teacher's answer to what was given, points and labels
+        """
+        points, labels = given
         total = None
         for _ in range(self.config.prompts.clicks):
-            drawn = []
-            for rng, mine, theirs in zip(
-                self.objects.draws, self._shown(answer.logits[:, 0]), self._shown(told.best - 0.5)
-            ):
-                drawn.append(draw_correction(rng, mine, theirs, np.ones_like(mine)))
+            own, best = self._shown(answer.logits[:, 0]), self._shown(told.best - 0.5)
+            drawn = [
+                draw_correction(rng, mine, theirs, np.ones_like(mine))
+                for rng, mine, theirs in zip(self.objects.draws, own, best, strict=True)
+            ]
             clicks = torch.from_numpy(np.stack([place for place, _ in drawn]))[:, None].to(points.device)
             kinds = torch.tensor([label for _, label in drawn], device=points.device)[:, None]
             points, labels = torch.cat((points, clicks), dim=1), torch.cat((labels, kinds), dim=1)
-            told = self.teacher(points, labels)
+            told = teacher(points, labels)
             losses, answer = self._decode(0, plain, features, points, labels, teacher=told.masks)
             total = losses if total is None else total + losses
+        assert total is not None  # as above
         return total, answer
 
     def _shown(self, logits: Tensor) -> np.ndarray:
-        """Masks (N, S, S) bool of logits (N, h, w), at the clips' size."""
+        """Return the masks (N, S, S) bool of logits (N, h, w), at the clips' size."""
         size = (self.model.image_size, self.model.image_size)
         return (F.interpolate(logits.detach().float()[:, None], size=size, mode="bilinear")[:, 0] > 0).cpu().numpy()
 
@@ -214,7 +239,7 @@ class Rollout:
         present = (answer.object_logit > 0).cpu().numpy()
         shown = self._shown(answer.logits[:, 0]) & present[:, None, None]
         drawn = []
-        for row, (rng, predicted) in enumerate(zip(self.objects.draws, shown)):
+        for row, (rng, predicted) in enumerate(zip(self.objects.draws, shown, strict=True)):
             mask, valid = self.truth.on_host(row, t)
             drawn.append(draw_correction(rng, np.zeros_like(mask) if self.plan.from_truth else predicted, mask, valid))
         points = torch.from_numpy(np.stack([place for place, _ in drawn]))[:, None]
@@ -240,8 +265,8 @@ class Rollout:
 
 def condition(
     model: Sam2Model, features: ImageFeatures, memories: Sequence[Memory], now: int, roles: Roles, gaps: Tensor
-):
-    """The features of frame `now` conditioned on memories, coded as the tracker's policies do.
+) -> Conditioned:
+    """Condition the features of frame `now` on memories, coded as the tracker's policies do.
 
     gaps: (N,) frames between the first frame and the others that the clip does not show
     Long-term frames have an embedding of their own, or that of prompted ones in a model without (ReSurgSAM2); they

@@ -13,7 +13,7 @@ LONG_TERM = 2  # frames of a DiveMem clip between the conditional one and the co
 def draw_indices(
     rng: np.random.Generator, how: str, frames: int, length: int, stride: int = 1, reverse: float = 0.0
 ) -> list[int]:
-    """`length` indices of a recording of `frames`.
+    """Draw `length` indices of a recording of `frames`.
 
     how: "vanilla", "tsms" or "divemem"; stride: most frames from one to the next, for vanilla
     reverse: probability of running backwards; the first index is then that of the latest frame
@@ -33,7 +33,7 @@ def draw_indices(
 
 
 def vanilla(rng: np.random.Generator, frames: int, length: int, stride: int = 1) -> list[int]:
-    """Evenly spaced frames. A recording that is too short takes a smaller stride, then runs to and fro."""
+    """Draw evenly spaced frames. A recording that is too short takes a smaller stride, then runs to and fro."""
     stride = max(1, min(stride, (frames - 1) // max(1, length - 1)))
     span = stride * (length - 1)
     first = int(rng.integers(0, max(1, frames - span)))
@@ -61,7 +61,7 @@ def divemem(rng: np.random.Generator, frames: int, length: int = 8) -> list[int]
 
 
 def roles(length: int, how: str) -> tuple[str, ...]:
-    """What the frames of a clip are to the last of them: "conditional", "long" or "short"."""
+    """Say what the frames of a clip are to the last of them: "conditional", "long" or "short"."""
     long = min(LONG_TERM, max(0, length - 2)) if how == "divemem" else 0
     return ("conditional",) + ("long",) * long + ("short",) * (length - 1 - long)
 

@@ -25,12 +25,12 @@ PACKAGED = "sam2s_nano"
 PROMPTED = "maskmem_tpos_enc"  # its last row is the temporal code of prompted frames
 
 
-def start_model(config: TrainConfig, say: Callable[[str], object] = print) -> Sam2Model:
-    """A model of the configuration, on the CPU, with the weights of `config.init` where there are some.
+def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sam2Model:
+    """Make a model of the configuration, on the CPU, with the weights of `config.init` where there are some.
 
-    What only tracking with memory needs may be missing there, and starts from random weights that depend on the seed; the
-    embedding of long-term memories starts as that of prompted ones, which models without it use in its place. Rows of the
-    class table are found again by the classes' names.
+    What only tracking with memory needs may be missing there, and starts from random weights that depend on the seed;
+    the embedding of long-term memories starts as that of prompted ones, which models without it use in its place. Rows
+    of the class table are found again by the classes' names.
     Without `init`, prompt encoder and mask decoder may come from a model that is as wide there, `config.decoder_from`.
     Raises CheckpointError when the file is of another model, ConfigError for an unknown name.
     """
@@ -59,17 +59,16 @@ def start_model(config: TrainConfig, say: Callable[[str], object] = print) -> Sa
         with torch.no_grad():
             model.long_term_tpos_enc.copy_(model.maskmem_tpos_enc[-1:])
     if stored.extra:
-        say(
-            f"{path}: {len(stored.extra)} tensors are no part of {model.name} and are not used, the first is {stored.extra[0]}"
-        )
+        count, first = len(stored.extra), stored.extra[0]
+        log(f"{path}: {count} tensors are no part of {model.name} and are not used, the first is {first}")
     if missing:
         parts = sorted({part.rstrip(".") for part in MEMORY_PARTS for name in missing if name.startswith(part)})
-        say(f"{path} lacks {', '.join(parts)}: they start from random weights")
+        log(f"{path} lacks {', '.join(parts)}: they start from random weights")
     return model
 
 
 def _take_decoder(model: Sam2Model, path: str | Path) -> None:
-    """Load prompt encoder and mask decoder from another model's checkpoint. Raises CheckpointError when they do not fit."""
+    """Load another model's prompt encoder and mask decoder. Raises CheckpointError when they do not fit."""
     stored, own = read_checkpoint(path).state, model.state_dict()
     taken = {k: v for k, v in stored.items() if k.startswith(PROMPT_HALF) and not k.startswith((*FINE, SCORE_HEAD))}
     wrong = [name for name, value in taken.items() if name not in own or own[name].shape != value.shape]
@@ -82,7 +81,7 @@ def _take_decoder(model: Sam2Model, path: str | Path) -> None:
 
 
 def _table(stored: Tensor, names: tuple[str, ...], own: Tensor, classes: tuple[str, ...]) -> Tensor:
-    """The stored rows in the order of the run's classes; random ones for classes that are new.
+    """Return the stored rows in the order of the run's classes; random ones for classes that are new.
 
     A table without names is taken as it is where it has as many rows.
     """

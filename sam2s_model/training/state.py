@@ -29,8 +29,9 @@ def save_state(folder: Path, state: Mapping[str, Any], config: TrainConfig) -> N
 
 
 def load_state(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
-    """The state in a folder, on the CPU, None where there is none. Settings that it is older than have their defaults in it.
+    """Load the state in a folder to the CPU; None where there is none.
 
+    A state that is older than a setting has the setting's default.
     Raises TrainingError when it cannot be read, and ConfigError when it is of a run with other settings.
     """
     path = folder / STATE
@@ -45,9 +46,8 @@ def load_state(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
         ) from error
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE):
-            raise ConfigError(
-                f"{folder} holds a run with {key} = {before.get(key)!r}, not {now.get(key)!r}: give another output folder"
-            )
+            was, new = before.get(key), now.get(key)
+            raise ConfigError(f"{folder} holds a run with {key} = {was!r}, not {new!r}: give another output folder")
     return state
 
 

@@ -1,14 +1,14 @@
-"""What a teacher said of many views of images, on disk: the view itself, three levels of features, labels, masks.
+"""A teacher's answers for many views of images, on disk: the view itself, three levels of features, labels, masks.
 
-A folder that only grows at its end, entry by entry, so that a builder that was killed goes on and ends with the same bytes:
+The folder only grows at its end, entry by entry, so that a builder that was killed goes on, to the same bytes:
 
     store.json              what all entries share
     coarse.f16, middle.f16, fine.f16    the levels, (entries, C, h, w) float16, memory-mapped
     blobs.bin               of each entry a JPEG of the view, its label image as PNG, the teacher's masks as packed bits
     entries.jsonl           a line for each entry, written last: what it is, and where its blobs are
 
-At a side of S px an entry has 2 * (C1 (S/16)^2 + C2 (S/8)^2 + C3 (S/4)^2) bytes of features, and about S * S / 2 of blobs:
-SAM2's 256, 64 and 32 channels at 384 px are 1.18 MB, and about 0.07.
+At a side of S px an entry has 2 * (C1 (S/16)^2 + C2 (S/8)^2 + C3 (S/4)^2) bytes of features, and about S * S / 2 of
+blobs: SAM2's 256, 64 and 32 channels at 384 px are 1.18 MB, and about 0.07.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -80,19 +80,20 @@ class StoreWriter:
         """
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        header = json.loads(json.dumps({"format": FORMAT, **header}))
+        wanted: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **header}))
         path = self.folder / HEADER
         if path.exists():
-            _same_header(path, _header(path), header)
+            _same_header(path, _header(path), wanted)
         else:
             temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(header, indent=1, sort_keys=True) + "\n")
+            temporary.write_text(json.dumps(wanted, indent=1, sort_keys=True) + "\n")
             temporary.replace(path)
-        self._shapes = [tuple(shape) for shape in header["levels"]]
+        self._shapes = [tuple(shape) for shape in wanted["levels"]]
         entries = _entries(self.folder)
         self.count, self.views = len(entries), Counter((e.recording, e.frame) for e in entries)
         self._end = max((sum(e.masks) for e in entries), default=0)
-        lengths = {f"{name}.f16": 2 * int(np.prod(s)) * self.count for name, s in zip(LEVELS, self._shapes)}
+        shapes = zip(LEVELS, self._shapes, strict=True)
+        lengths = {f"{name}.f16": 2 * int(np.prod(shape)) * self.count for name, shape in shapes}
         lengths |= {BLOBS: self._end, ENTRIES: _whole_lines(self.folder / ENTRIES)}
         self._files = {name: _open_at(self.folder / name, length) for name, length in lengths.items()}
 
@@ -104,20 +105,25 @@ class StoreWriter:
         for file in self._files.values():
             file.close()
 
-    def add(self, recording: str, frame: int, view: int, jpeg: bytes, said: TaughtView) -> None:
-        """Write one entry. jpeg: of `said.image`, what was shown to the teacher."""
-        labels = b"" if said.labels is None else encode(".png", said.labels)
-        masks = zlib.compress(np.packbits(said.masks).tobytes(), 6) if len(said.masks) else b""
-        places = []
-        for blob in (jpeg, labels, masks):
-            places.append((self._end, len(blob)))
-            self._files[BLOBS].write(blob)
-            self._end += len(blob)
-        for name, level, shape in zip(LEVELS, said.levels, self._shapes):
+    def add(self, recording: str, frame: int, view: int, jpeg: bytes, taught: TaughtView) -> None:
+        """Write one entry. jpeg: of `taught.image`, what was shown to the teacher."""
+        labels = b"" if taught.labels is None else encode(".png", taught.labels)
+        masks = zlib.compress(np.packbits(taught.masks).tobytes(), 6) if len(taught.masks) else b""
+        places = [self._write_blob(blob) for blob in (jpeg, labels, masks)]
+        for name, level, shape in zip(LEVELS, taught.levels, self._shapes, strict=True):
             if level.shape != shape or level.dtype != np.float16:
                 raise ConfigError(f"the {name} level is {level.shape} {level.dtype}: expected {shape} float16")
-            self._files[f"{name}.f16"].write(np.ascontiguousarray(level))
-        entry = Entry(recording, frame, view, said.classes, *places, (len(said.masks), said.masks.shape[-1]))
+            self._files[f"{name}.f16"].write(np.ascontiguousarray(level).tobytes())
+        entry = Entry(
+            recording=recording,
+            frame=frame,
+            view=view,
+            classes=taught.classes,
+            image=places[0],
+            labels=places[1],
+            masks=places[2],
+            sides=(len(taught.masks), taught.masks.shape[-1]),
+        )
         self._flush(but=ENTRIES)
         self._files[ENTRIES].write((json.dumps(asdict(entry)) + "\n").encode())
         self._files[ENTRIES].flush()
@@ -125,6 +131,13 @@ class StoreWriter:
         self.views[recording, frame] += 1
         if self.count % SYNC_EVERY == 0:
             self._sync()
+
+    def _write_blob(self, blob: bytes) -> tuple[int, int]:
+        """Append bytes; return their first place, and how many they are."""
+        place = self._end, len(blob)
+        self._files[BLOBS].write(blob)
+        self._end += len(blob)
+        return place
 
     def _flush(self, but: str = "") -> None:
         for name, file in self._files.items():
@@ -145,7 +158,7 @@ class TeacherStore:
     """
 
     def __init__(self, folder: str | Path):
-        """Raises SourceError."""
+        """Open a store. Raises SourceError when it is not complete."""
         self.folder = Path(folder)
         self.header = _header(self.folder / HEADER)
         self.entries = _entries(self.folder)
@@ -155,7 +168,7 @@ class TeacherStore:
         self._levels: list[np.ndarray] = []
         try:
             self._blobs = os.open(self.folder / BLOBS, os.O_RDONLY)
-            for name, shape in zip(LEVELS, self.header["levels"]):
+            for name, shape in zip(LEVELS, self.header["levels"], strict=True):
                 path = self.folder / f"{name}.f16"
                 if self.entries:
                     self._levels.append(np.memmap(path, np.float16, "r", shape=(len(self.entries), *shape)))
@@ -165,7 +178,7 @@ class TeacherStore:
     @staticmethod
     @lru_cache(maxsize=16)
     def load(folder: str | Path) -> TeacherStore:
-        """As the constructor, once in a process."""
+        """Open a store as the constructor does, once in a process."""
         return TeacherStore(folder)
 
     def __len__(self) -> int:
@@ -177,15 +190,16 @@ class TeacherStore:
         return int(self.header["size"])
 
     def levels(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(C, h, w) float16 each, coarse, middle, fine."""
-        return tuple(np.array(level[i]) for level in self._levels)
+        """Return (C, h, w) float16 each, coarse, middle, fine."""
+        coarse, middle, fine = (np.array(level[i]) for level in self._levels)
+        return coarse, middle, fine
 
     def image(self, i: int) -> np.ndarray:
-        """(S, S, 3) uint8 RGB. Raises SourceError."""
-        return decode(self._blob(i, self.entries[i].image))
+        """Return the view, (S, S, 3) uint8 RGB. Raises SourceError."""
+        return decode_rgb(self._blob(i, self.entries[i].image))
 
     def labels(self, i: int) -> np.ndarray | None:
-        """(S, S) uint8, or None. Raises SourceError."""
+        """Return the labels, (S, S) uint8, or None. Raises SourceError."""
         place = self.entries[i].labels
         if not place[1]:
             return None
@@ -195,7 +209,7 @@ class TeacherStore:
         return labels
 
     def masks(self, i: int) -> np.ndarray:
-        """(K, side, side) bool. Raises SourceError."""
+        """Return the masks, (K, side, side) bool. Raises SourceError."""
         count, side = self.entries[i].sides
         if not count:
             return np.zeros((0, side, side), bool)
@@ -218,12 +232,12 @@ class TeacherStore:
 
 
 def encode(kind: str, image: np.ndarray, *options: int) -> bytes:
-    """A file of a kind, such as ".png", in memory."""
+    """Return the bytes of an image file of a kind, such as ".png"."""
     return cv2.imencode(kind, image, list(options))[1].tobytes()
 
 
-def decode(jpeg: bytes) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. Raises SourceError."""
+def decode_rgb(jpeg: bytes) -> np.ndarray:
+    """Decode an image to (H, W, 3) uint8 RGB. Raises SourceError."""
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise SourceError(f"an image of {len(jpeg)} bytes in a store cannot be decoded")
@@ -249,25 +263,25 @@ def _same_header(path: Path, before: dict, now: dict) -> None:
 
 
 def _entries(folder: Path) -> list[Entry]:
-    """The complete ones."""
-    path, found = folder / ENTRIES, []
-    if not path.exists():
-        return found
-    for line in path.read_bytes()[: _whole_lines(path)].splitlines():
-        row = json.loads(line)
-        row["classes"] = {int(label): name for label, name in row["classes"].items()}
-        found.append(Entry(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}))
-    return found
+    """Read the complete ones."""
+    path = folder / ENTRIES
+    return [_entry(line) for line in path.read_bytes()[: _whole_lines(path)].splitlines()] if path.exists() else []
+
+
+def _entry(line: bytes) -> Entry:
+    row: dict[str, Any] = json.loads(line)
+    places = {name: tuple(row[name]) for name in ("image", "labels", "masks", "sides")}
+    return Entry(**{**row, **places, "classes": {int(label): name for label, name in row["classes"].items()}})
 
 
 def _whole_lines(path: Path) -> int:
-    """Bytes up to the end of the last line that is whole."""
+    """Count the bytes up to the end of the last line that is whole."""
     return path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
 
 
-def _open_at(path: Path, length: int):
-    """A file to append to, cut to a length. Raises SourceError when it is shorter."""
-    file = open(path, "ab")
+def _open_at(path: Path, length: int) -> BinaryIO:
+    """Open a file to append to, cut to a length. Raises SourceError when it is shorter."""
+    file = path.open("ab")
     if file.tell() < length:
         file.close()
         raise SourceError(

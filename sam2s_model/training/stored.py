@@ -1,4 +1,4 @@
-"""Clips of one frame from a teacher's store: views as they were shown to it, with what it said, and other colours."""
+"""Clips of one frame from a teacher's store: views as they were shown to it, with its answers, in other colours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROPOSED = 0.4  # share of annotated views whose objects are the teacher's propo
 def draw_views(
     source: SourceConfig, config: DataConfig, rng: np.random.Generator, count: int, scene: tuple
 ) -> list[Clip]:
-    """`count` views of one scene of a store: of an image, or of frames of a video not more than `reach` apart.
+    """Draw `count` views of one scene of a store: of an image, or of frames of a video not more than `reach` apart.
 
     scene: a key for them. Where the scene has fewer views than that, some come again, in other colours.
     Raises ConfigError when the store is of another size, or empty.
@@ -50,7 +50,7 @@ def _clip(store: TeacherStore, i: int, config: DataConfig, rng: np.random.Genera
             labels, rows = select(rng, masks, (store.size, store.size)), {}
     image = ColourChange(rng, config.augment, 1).apply(0, store.image(i))
     annotated = labels is not None
-    labels = labels if annotated else np.zeros(image.shape[:2], np.uint8)
+    labels = np.zeros(image.shape[:2], np.uint8) if labels is None else labels
     rows = rows or {int(v): -1 for v in np.unique(labels) if 0 < v < VOID}
-    levels = tuple(level[None] for level in store.levels(i))
-    return Clip(image[None], labels[None], rows, annotated, seen=levels, scene=scene)
+    coarse, middle, fine = (level[None] for level in store.levels(i))
+    return Clip(image[None], labels[None], rows, annotated, seen=(coarse, middle, fine), scene=scene)

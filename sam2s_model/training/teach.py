@@ -1,8 +1,8 @@
-"""Write a store of what a teacher says of images, once, so that students learn from it at their own speed:
+"""Write a store of a teacher's answers for images, once, so that students learn from it at their own speed.
 
-    python -m sam2s_model.training.teach CONFIG.yaml STORE
+    sam2s teacher store CONFIG.yaml STORE
 
-A store that was not finished goes on where it stopped, and ends with the same bytes. See config/teach for configurations.
+A store that was not finished goes on where it stopped, and ends with the same bytes. config/teach has configurations.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 import hashlib
 import sys
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
-import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sam2s_model.config import NANO_CLASSES, check_options, option
 from sam2s_model.device import resolve_dtype
-from sam2s_model.errors import ConfigError, Sam2sError, SourceError
+from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.recordings.mask_values import VOID
@@ -30,19 +29,19 @@ from sam2s_model.training.augment import Geometry, draw_geometry
 from sam2s_model.training.config import as_table, read_config
 from sam2s_model.training.data_config import AugmentConfig, SourceConfig, check_values
 from sam2s_model.training.datasets import BoxRecording, Still, TrainingRecording, mask_lines, open_source
-from sam2s_model.training.store import StoreWriter, TaughtView, decode, encode
+from sam2s_model.training.store import StoreWriter, TaughtView, decode_rgb, encode
 from sam2s_model.training.teacher import Teacher, inside_field
 
 QUALITY = 95  # of the JPEGs that teacher and student both see
-LEAST_SHOWN = 0.002  # share of a view that a proposal must cover
-LEAST_BOX_IOU = 0.6  # expected of the mask in a box, which may cut its object off
+MIN_SHOWN = 0.002  # share of a view that a proposal must cover
+MIN_BOX_IOU = 0.6  # expected of the mask in a box, which may cut its object off
 BEYOND = 0.1  # how far, in its sides, a mask may reach out of the box that it was made for
 WHOLE = Geometry(np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]))
 
 
 @dataclass(frozen=True)
 class TeachConfig:
-    """What is written. The first view of an image is the whole of it, others are crops, mirrored and turned."""
+    """The contents of a store. The first view of an image is the whole of it, others are crops, mirrored and turned."""
 
     checkpoint: str = option("", "the teacher: any model of the family; an image half is enough")
     size: int = option(384, "side of the square views, px", low=64, high=4096)
@@ -82,7 +81,7 @@ class TeachingJob:
 
 
 def plan(config: TeachConfig) -> list[TeachingJob]:
-    """The images in the order in which they are written, which mixes all sources: a part of a store is a sample of it.
+    """List the images in the order in which they are written, which mixes all sources: a part of a store is a sample.
 
     Raises ConfigError and SourceError as `open_source` does.
     """
@@ -95,9 +94,10 @@ def plan(config: TeachConfig) -> list[TeachingJob]:
     return [jobs[i] for i in np.random.default_rng(config.seed).permutation(len(jobs))]
 
 
-def teach(config: TeachConfig, folder: Path, stop=None) -> tuple[int, list[str]]:
-    """Write what is left of a store, with a bar, after a line on how masks are read; the number of entries, and what could not be read.
+def teach(config: TeachConfig, folder: Path, stop: Callable[[int], bool] | None = None) -> tuple[int, list[str]]:
+    """Write what is left of a store, with a bar, after a line on how masks are read.
 
+    Returns the number of entries, and a sentence for each image that cannot be read.
     stop: asked before each image with the number of entries, True ends it there
     Raises ConfigError, CheckpointError and SourceError.
     """
@@ -141,7 +141,7 @@ def _write(writer: StoreWriter, teacher: Teacher, config: TeachConfig, job: Teac
         )
         if 0 < view < first:
             continue
-        shown = decode(jpeg)
+        shown = decode_rgb(jpeg)
         encoded = teacher.encode(torch.from_numpy(shown)[None])
         if view == 0:
             found = teacher.propose_everywhere(encoded, config.coarse, config.fine, config.proposals, config.size)
@@ -154,9 +154,10 @@ def _write(writer: StoreWriter, teacher: Teacher, config: TeachConfig, job: Teac
         values = () if own is None else (int(v) for v in np.unique(own) if 0 < v < VOID)
         rows = {value: job.recording.classes.get(value, -1) for value in values}
         classes = {value: config.classes[row] for value, row in rows.items() if row >= 0}
-        levels = tuple(level[0].half().cpu().numpy() for level in (encoded.coarse, encoded.middle, encoded.fine))
-        said = TaughtView(shown, own, classes, _shown(masks, geometry, config.size // 2), levels)
-        writer.add(job.name, job.frame, view, jpeg, said)
+        coarse, middle, fine = (x[0].half().cpu().numpy() for x in (encoded.coarse, encoded.middle, encoded.fine))
+        proposals = _shown(masks, geometry, config.size // 2)
+        taught = TaughtView(shown, own, classes, proposals, (coarse, middle, fine))
+        writer.add(job.name, job.frame, view, jpeg, taught)
 
 
 def _crop(config: TeachConfig, job: TeachingJob, view: int) -> Geometry:
@@ -165,7 +166,7 @@ def _crop(config: TeachConfig, job: TeachingJob, view: int) -> Geometry:
 
 
 def _labels_of_boxes(teacher: Teacher, features, boxes: list, size: int) -> np.ndarray:
-    """A label image (size, size) of the teacher's masks for boxes, the smaller in front.
+    """Draw a label image (size, size) of the teacher's masks for boxes, the smaller in front.
 
     What is in a box of which the teacher is not sure is not scored.
     """
@@ -177,7 +178,7 @@ def _labels_of_boxes(teacher: Teacher, features, boxes: list, size: int) -> np.n
         corners = boxes[i].corners
         reach = BEYOND * (corners[1] - corners[0])
         (x0, y0), (x1, y1) = (np.array([corners[0] - reach, corners[1] + reach]).clip(0, 1) * size).round().astype(int)
-        if found.scores[i] < LEAST_BOX_IOU:
+        if found.scores[i] < MIN_BOX_IOU:
             labels[y0:y1, x0:x1] = VOID
         else:
             labels[y0:y1, x0:x1][found.masks[i, y0:y1, x0:x1]] = boxes[i].value
@@ -185,20 +186,20 @@ def _labels_of_boxes(teacher: Teacher, features, boxes: list, size: int) -> np.n
 
 
 def _shown(masks: np.ndarray, geometry: Geometry, side: int) -> np.ndarray:
-    """Proposals (K, S, S) of the whole image as a view shows them, (K', side, side)."""
+    """Cut proposals (K, S, S) of the whole image as a view shows them, (K', side, side)."""
     moved = [geometry.warp(0, mask.astype(np.uint8), side, nearest=True) > 0 for mask in masks]
-    kept = [mask for mask in moved if np.count_nonzero(mask) > LEAST_SHOWN * mask.size]
+    kept = [mask for mask in moved if np.count_nonzero(mask) > MIN_SHOWN * mask.size]
     return np.stack(kept) if kept else np.zeros((0, side, side), bool)
 
 
 def _header(config: TeachConfig, teacher: Teacher, jobs: list[TeachingJob]) -> dict:
-    """What the bytes of a store depend on."""
+    """Collect what the bytes of a store depend on."""
     names = "\n".join(f"{job.name} {job.frame} {job.views}" for job in jobs)
     seen = teacher.encode(torch.zeros(1, config.size, config.size, 3, dtype=torch.uint8))
     table = as_table(config)
     return {
         **{key: table[key] for key in ("size", "seed", "coarse", "fine", "proposals", "classes", "crops")},
-        "sources": [_said(source) for source in config.sources],
+        "sources": [_set_options(source) for source in config.sources],
         "precision": str(teacher.model.dtype).removeprefix("torch."),
         "teacher": file_sha256(resolve_checkpoint(config.checkpoint)),
         "planned": sum(job.views for job in jobs),
@@ -207,34 +208,16 @@ def _header(config: TeachConfig, teacher: Teacher, jobs: list[TeachingJob]) -> d
     }
 
 
-def _said(source: SourceConfig) -> dict:
-    """What a source says besides defaults, so that a store outlives options that are added later."""
+def _set_options(source: SourceConfig) -> dict:
+    """Return the options that are not at their defaults, so that a store outlives options that are added later."""
     table, plain = as_table(source), as_table(SourceConfig())
     return {key: value for key, value in table.items() if value != plain[key]}
 
 
-def main(
-    config: Annotated[Path, typer.Argument(help="a YAML file, such as those in config/teach")],
-    store: Annotated[Path, typer.Argument(help="folder to write; one that is not complete is gone on with")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change the configuration; repeatable")
-    ] = None,
-) -> None:
-    """Write what a teacher says of images: features on three levels, and masks."""
-    count, unreadable = teach(read_config(TeachConfig, config, set_ or ()), store)
+def teach_store(config: Path, store: Path, overrides: Sequence[str]) -> None:
+    """Write a teacher's answers for images: features on three levels, and masks. overrides: KEY=VALUE"""
+    count, unreadable = teach(read_config(TeachConfig, config, overrides), store)
     for problem in unreadable:
         print(f"left out: {problem}")
-    print(
-        f"{store}: {count} entries, {sum(f.stat().st_size for f in store.iterdir()) / 1e9:.2f} GB, {len(unreadable)} images left out"
-    )
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Sam2sError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    size = sum(f.stat().st_size for f in store.iterdir()) / 1e9
+    print(f"{store}: {count} entries, {size:.2f} GB, {len(unreadable)} images left out")

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sam2s_ros.commands.arguments import FAILED, INTERRUPTED, line_printer
+from sam2s_ros.commands.groups import CommandGroup
+
 if TYPE_CHECKING:  # loads torch
     from sam2s_model.checkpoint.describe import CheckpointDescription
 
-app = typer.Typer(no_args_is_help=True, help="Look into checkpoint files, download and convert them.")
+app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Look into checkpoint files, download and convert them.")
 
 File = Annotated[str, typer.Argument(help="a .pt or .safetensors file, or a name of `sam2s checkpoint list`")]
 AllowExtra = Annotated[
     bool, typer.Option("--allow-extra", help="leave out parts that the model does not have, and say which they are")
 ]
-FAILED, INTERRUPTED = 1, 130  # as in `cli`
 WIDE = 132  # columns of a terminal on which the whole list has its place
 
 
@@ -107,7 +109,7 @@ def download(
                 mirror=mirror,
                 check=lambda path: _must_be(entry.model, path),
                 progress=lambda done, total: bars.update(bar, completed=done, total=total),
-                say=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
+                say=line_printer(console),
             )
         except DownloadError as error:
             bars.stop()
@@ -217,8 +219,8 @@ def convert(
     from sam2s_model.published.catalog import resolve_checkpoint
 
     done = write(
-        resolve_checkpoint(source), target, half=half, int8=int8, int8_from=int8_from, image_size=image_size, force=force,
-        base=resolve_checkpoint(base) if base else None, to=to, allow_extra=allow_extra,
+        resolve_checkpoint(source), target, half=half, int8=int8, int8_from=int8_from, image_size=image_size,
+        force=force, base=resolve_checkpoint(base) if base else None, to=to, allow_extra=allow_extra,
     )  # fmt: skip
     rounded = f", {done.in_eight_bits} of them in 8 bits" if done.in_eight_bits else ""
     lacking = f", without the {len(done.missing)} tensors that its source lacks" if done.missing else ""

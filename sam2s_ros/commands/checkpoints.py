@@ -16,7 +16,7 @@ from sam2s_model.published.catalog import (
 
 
 def checkpoint_or_default(given: str | Path | None, source_kind: str, device: str, say: Callable[[str], Any]) -> Path:
-    """The checkpoint to use: the one given, otherwise the package's default for the device.
+    """Return the checkpoint to use: the one given, otherwise the package's default for the device.
 
     given: a path, or a name of the catalogue, see `resolve_checkpoint`; None: not given
     source_kind: `Recording.kind` of what it will be used on; device: "auto", "cpu", "cuda" or "cuda:N"

@@ -4,72 +4,57 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from xml.etree import ElementTree
 
 import typer
 
 from sam2s_model.acceleration.allocator import keep_large_buffers
-from sam2s_model.bench.command import bench
-from sam2s_model.config import POLICY_NAMES
 from sam2s_model.errors import Sam2sError
 from sam2s_model.paths import expanded_arguments
-from sam2s_model.training.command import train
+from sam2s_ros.commands.arguments import (
+    BAD_INPUT,
+    FAILED,
+    INTERRUPTED,
+    Boxes,
+    Frames,
+    MaskTopic,
+    MaskValues,
+    Overwrite,
+    Points,
+    SourceSpec,
+    Topic,
+    line_printer,
+)
+from sam2s_ros.commands.bench import app as bench_app
 from sam2s_ros.commands.checkpoint import app as checkpoint_app
+from sam2s_ros.commands.compare import compare
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.commands.evaluate import app as eval_app
 from sam2s_ros.commands.export import app as export_app
+from sam2s_ros.commands.groups import CommandGroup
 from sam2s_ros.commands.prototypes import app as prototypes_app
+from sam2s_ros.commands.spread import spread
+from sam2s_ros.commands.teacher import app as teacher_app
+from sam2s_ros.commands.train import app as train_app
 
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+if TYPE_CHECKING:  # takes a while to import
+    from rich.console import Console
+
 DEFAULT_SOURCE = "scene:?width=640&height=512&frames=120&seed=0"
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
-    help="Track surgical instruments with SAM2 models.",
+    cls=CommandGroup, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    context_settings=dict(help_option_names=["-h", "--help"]), help="Track surgical instruments with SAM2 models.",
 )  # fmt: skip
 app.add_typer(checkpoint_app, name="checkpoint")
 app.add_typer(eval_app, name="eval")
 app.add_typer(export_app, name="export")
 app.add_typer(prototypes_app, name="prototypes")
-app.command("train")(train)
-app.command("bench")(bench)
-
-Checkpoint = Annotated[
-    Path | None,
-    typer.Option(
-        help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"
-    ),
-]
-Model = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
-Policy = Annotated[str, typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}")]
-ImageSize = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=4096,
-        help="side of the square the network sees, px, a multiple of 32, 14 or 16 by model; 0: the checkpoint's",
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
-Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]
-Frames = Annotated[int, typer.Option(min=0, help="frames at most; 0: all")]
-Boxes = Annotated[
-    list[str] | None,
-    typer.Option("--box", metavar="X0,Y0,X1,Y1", help="an object of the first frame, in px; repeatable"),
-]
-Points = Annotated[
-    list[str] | None,
-    typer.Option("--point", metavar="X,Y", help="a point on an object of the first frame; repeatable"),
-]
-Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
-MaskTopic = Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run has left there")]
-MaskValues = Annotated[
-    str,
-    typer.Option(
-        help="how values of masks are read: labels (255 is void), binary (one object), or auto: from all masks"
-    ),
-]
+app.add_typer(train_app, name="train")
+app.add_typer(teacher_app, name="teacher")
+app.add_typer(bench_app, name="bench")
+app.command("compare")(compare)
 
 
 def _version(wanted: bool) -> None:
@@ -90,14 +75,10 @@ def _root(
 
 
 @app.command()
+@spread
 def demo(
+    engine: EngineOptions,
     source: Annotated[str, typer.Option(help='a video, image folder or bag, or "scene:?..."')] = DEFAULT_SOURCE,
-    checkpoint: Checkpoint = None,
-    model: Model = "auto",
-    policy: Policy = "auto",
-    image_size: ImageSize = 0,
-    device: Device = "auto",
-    precision: Precision = "auto",
     rate: Annotated[
         float | None,
         typer.Option(min=0.0, max=1000.0, help="Hz; 0: the source's own; default: what the tracker follows"),
@@ -120,32 +101,29 @@ def demo(
     from rich.console import Console
 
     from sam2s_ros.commands.options import DemoOptions
-    from sam2s_ros.demo.report import passed, tables
+    from sam2s_ros.demo.report import demo_tables
     from sam2s_ros.demo.run import OWN_FILES, run_demo
+    from sam2s_ros.processes.counting import passed
     from sam2s_ros.processes.results import chosen_folder
 
     console = Console()
-    output = chosen_folder(output, "output/demo", OWN_FILES, overwrite=overwrite, say=_teller(console))
+    output = chosen_folder(output, "output/demo", OWN_FILES, overwrite=overwrite, say=line_printer(console))
     options = DemoOptions(
-        source=source, checkpoint=checkpoint, output=output, model=model, policy=policy, image_size=image_size,
-        device=device, precision=precision, rate=rate, frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
-        keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite, say=_teller(console),
+        source=source, engine=engine, output=output, rate=rate, frames=frames, boxes=tuple(box or ()),
+        points=tuple(point or ()), keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite,
+        say=line_printer(console),
     )  # fmt: skip
     summary = run_demo(options)
-    console.print(tables(summary, output))
+    console.print(demo_tables(summary, output))
     if not passed(summary):
         raise typer.Exit(FAILED)
 
 
 @app.command()
+@spread
 def track(
-    source: Annotated[str, typer.Argument(help='a video, image folder or bag, or "scene:?..."')],
-    checkpoint: Checkpoint = None,
-    model: Model = "auto",
-    policy: Policy = "auto",
-    image_size: ImageSize = 0,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    source: SourceSpec,
+    engine: EngineOptions,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="give the same bits every time")] = False,
     frames: Frames = 0,
     output: Annotated[
@@ -173,40 +151,36 @@ def track(
 
     from sam2s_ros.commands.options import TrackOptions
     from sam2s_ros.commands.track import OWN_FILES, run_track
-    from sam2s_ros.commands.track_report import tables
+    from sam2s_ros.commands.track_report import track_tables
     from sam2s_ros.processes.results import chosen_folder
 
     console = Console()
-    output = chosen_folder(output, "output/track", OWN_FILES, overwrite=overwrite, say=_teller(console))
+    output = chosen_folder(output, "output/track", OWN_FILES, overwrite=overwrite, say=line_printer(console))
     options = TrackOptions(
-        source=source, checkpoint=checkpoint, output=output, model=model, policy=policy,
-        image_size=image_size, device=device, precision=precision, deterministic=deterministic,
+        source=source, engine=engine, output=output, deterministic=deterministic,
         frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
-        topic=topic, mask_topic=mask_topic, mask_values=mask_values, overwrite=overwrite, say=_teller(console),
+        topic=topic, mask_topic=mask_topic, mask_values=mask_values, overwrite=overwrite, say=line_printer(console),
     )  # fmt: skip
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
         summary = run_track(options, lambda done, total: progress.update(bar, completed=done, total=total))
-    console.print(tables(summary, output))
+    console.print(track_tables(summary, output))
     if summary["interrupted"]:
         raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
+@spread
 def soak(
+    engine: EngineOptions,
     minutes: Annotated[float, typer.Option(min=0.01, help="length of the measurement")] = 20.0,
     size: Annotated[str, typer.Option(help="of the camera, px")] = "640x480",
     rate: Annotated[float, typer.Option(min=0.1, max=1000.0, help="of the camera, Hz")] = 30.0,
-    checkpoint: Checkpoint = None,
     model_time: Annotated[
         float | None,
         typer.Option(min=0.0, max=10.0, help="s that a step sleeps, in place of the model: what the node alone costs"),
     ] = None,
-    image_size: ImageSize = 0,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    policy: Policy = "auto",
     output: Annotated[Path | None, typer.Option(help="file for the report, JSON")] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -220,15 +194,15 @@ def soak(
 
     console = Console()
     options = SoakOptions(
-        minutes=minutes, size=size_of(size), rate=rate, checkpoint=checkpoint, model_time=model_time,
-        image_size=image_size, device=device, precision=precision, policy=policy, output=output, overwrite=overwrite,
-        say=_teller(console),
+        minutes=minutes, size=size_of(size), rate=rate, engine=engine, model_time=model_time, output=output,
+        overwrite=overwrite,
+        say=line_printer(console),
     )  # fmt: skip
     found = run_soak(options)
-    from sam2s_ros.demo.report import passed
-    from sam2s_ros.soak.report import tables
+    from sam2s_ros.processes.counting import passed
+    from sam2s_ros.soak.report import soak_tables
 
-    console.print(tables(found))
+    console.print(soak_tables(found))
     if not passed(found):
         raise typer.Exit(FAILED)
 
@@ -245,36 +219,37 @@ def doctor(
     only: Annotated[list[int] | None, typer.Option(help="of --gpu: number of a part; may be repeated")] = None,
     output: Annotated[Path, typer.Option(help="of --gpu: JSON file of all checks")] = Path("doctor_gpu.json"),
 ) -> None:
-    """Look at this machine: Python, torch, ROS, DDS; say what to do about each finding. Or, with --gpu, at its GPU alone.
+    """Look at this machine: Python, torch, ROS, DDS; say what to do about each finding. With --gpu, at its GPU alone.
 
     The exit code is 0 when all is usable, otherwise 1; with --gpu and no CUDA device 2.
     """
     from rich.console import Console
 
     if gpu:
-        return _doctor_gpu(Console(), device, only or [], output)
-    from sam2s_ros.doctor.checks import examine, exports, table, usable
+        _doctor_gpu(Console(), device, only or [], output)
+        return
+    from sam2s_ros.doctor.checks import examine, exports, findings_table, usable
 
     console = Console()
-    findings = examine(measure=not quick, seconds=seconds, say=_teller(console))
-    console.print(table(findings))
+    findings = examine(measure=not quick, seconds=seconds, say=line_printer(console))
+    console.print(findings_table(findings))
     print(exports(findings))  # as it is, so that it can be copied
     if not usable(findings):
         raise typer.Exit(FAILED)
 
 
-def _doctor_gpu(console, device: str, only: list[int], output: Path) -> None:
+def _doctor_gpu(console: Console, device: str, only: list[int], output: Path) -> None:
     from sam2s_model.gpu_check.parts import BY_HAND
     from sam2s_ros.doctor.checks import Level
-    from sam2s_ros.doctor.gpu import examine_gpu, table, write_json
+    from sam2s_ros.doctor.gpu import examine_gpu, found_table, write_json
 
-    found = examine_gpu(device, only, say=_teller(console))
-    console.print(table(found))
+    found = examine_gpu(device, only, say=line_printer(console))
+    console.print(found_table(found))
     write_json(output, found)
     for f in found:
         if f.detail:
-            _teller(console)(f"\n{f.part}:\n{f.detail}")
-    _teller(console)(f"written: {output}\n{BY_HAND}")
+            line_printer(console)(f"\n{f.part}:\n{f.detail}")
+    line_printer(console)(f"written: {output}\n{BY_HAND}")
     if any(f.level is Level.FAIL for f in found):
         raise typer.Exit(FAILED)
 
@@ -312,21 +287,27 @@ def console(
         raise typer.Exit(code)
 
 
-def _teller(console):
-    """Prints a line as it is: no colours for numbers, and [ ] are no markup."""
-    return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+@app.command("parameters")
+def print_parameters() -> None:
+    """Print all parameters of the nodes, with defaults, ranges and meanings, as Markdown: docs/parameters.md."""
+    from sam2s_ros.interfaces.parameters_doc import parameters_page
+
+    sys.stdout.write(parameters_page())
 
 
 def main(args: list[str] | None = None) -> int:
     """Entry point. Returns the exit code.
 
-    2: bad input, said in one sentence on stderr; 1: it failed, or the figures do not agree; 130: SIGINT
+    2: bad input, said in one sentence on stderr; 1: it failed, or the figures do not agree
+    130: SIGINT, SIGTERM or a hang-up ended it
     """
+    from sam2s_ros.processes.ending import interrupted_by_ending_signals
     from sam2s_ros.processes.graph import ChildDied
 
     keep_large_buffers()
     try:
-        return app(expanded_arguments(sys.argv[1:] if args is None else args), standalone_mode=False) or 0
+        with interrupted_by_ending_signals():
+            return app(expanded_arguments(sys.argv[1:] if args is None else args), standalone_mode=False) or 0
     except typer.Exit as end:
         return end.exit_code
     except Sam2sError as error:

@@ -1,127 +1,99 @@
-"""`sam2s eval`: figures and a report from data sets, videos and bags; `live`: through the node; `compare`: how reports differ."""
+"""`sam2s eval`: evaluate recordings and report; `live`: through the tracker node; `compare`: how reports differ."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from sam2s_model.config import POLICY_NAMES
+from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.recordings.layouts import LAYOUTS
+from sam2s_ros.commands.arguments import FAILED, MaskTopic, MaskValues, Overwrite, Topic, line_printer
+from sam2s_ros.commands.engine import EngineOptions
+from sam2s_ros.commands.groups import DEFAULT, DefaultGroup
+from sam2s_ros.commands.spread import spread
 
 if TYPE_CHECKING:  # torch is imported inside the commands
     from sam2s_ros.evaluation.run import EvalOptions
 
-FAILED = 1  # as in `cli`
-
-
-class _RunByDefault(TyperGroup):
-    """`sam2s eval SOURCE` is `sam2s eval run SOURCE`."""
-
-    def parse_args(self, ctx, args):
-        return super().parse_args(ctx, args if args and args[0] in self.commands else ["run", *args])
-
-
-app = typer.Typer(cls=_RunByDefault, help="Evaluate a checkpoint on recordings with ground truth; compare evaluations.")
-
+app = typer.Typer(cls=DefaultGroup, help="Evaluate a checkpoint on recordings with ground truth; compare evaluations.")
 
 Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE...", show_default=False,
-        help="folders in the layout of DAVIS, YouTube-VOS, SA-V, EndoVis 2017 or 2018 or CholecSeg8k, folders with "
-        'frames/ and masks/, videos, bags, or "scene:?..."',
+        help="folders of data sets in a layout that --layout names, folders with frames/ and masks/, videos, bags, "
+        'or "scene:?..."',
     ),
 ]  # fmt: skip
-Checkpoint = Annotated[
-    Path | None,
-    typer.Option(
-        help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"
-    ),
-]
-PromptKind = Annotated[str, typer.Option(help="what each object begins with, from the truth: mask, box or clicks")]
-Clicks = Annotated[int, typer.Option(min=1, max=50, help="how many; all but the first are corrections")]
-Start = Annotated[str, typer.Option(help="appearance, or first: only objects of the first annotated frame")]
-Scored = Annotated[str, typer.Option(help="davis: without the prompted and the last annotated frame; all")]
-Frames = Annotated[int, typer.Option(min=0, help="frames of a recording at most; 0: all")]
 Only = Annotated[list[str] | None, typer.Option(help="name of a recording to take; repeatable; default: all")]
-Layout = Annotated[
-    str,
-    typer.Option(help=f"of the folders: auto, {', '.join(LAYOUTS)}"),
-]
-TruthFolder = Annotated[
-    str,
-    typer.Option(
-        help="folder of masks, or of labelme's files, named by a video's frame numbers or a bag's stamps, or a file of COCO"
-    ),
-]
-Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
-MaskTopic = Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")]
-MaskValues = Annotated[
-    str,
-    typer.Option(
-        help="how values of masks are read: labels (255 is void), binary (one object), or auto: from all masks"
-    ),
-]
-Model = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
-Policy = Annotated[str, typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}")]
-ImageSize = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=4096,
-        help="side of the network's input, px, a multiple of 32, 14 or 16 by model; 0: the checkpoint's",
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
-Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]
-Threads = Annotated[int, typer.Option(min=1, max=1024, help="of torch in each process; the last bits depend on it")]
+Layout = Annotated[str, typer.Option(help=f"of the folders: auto, {', '.join(LAYOUTS)}")]
+TRUTH_HELP = "folder of masks, or of labelme's files, named by a video's frame numbers or a bag's stamps; a COCO file"
+TruthFolder = Annotated[str, typer.Option(help=TRUTH_HELP)]
 Overlay = Annotated[bool, typer.Option("--overlay", help="also write a video of each recording")]
-Masks = Annotated[
-    bool, typer.Option("--masks", help="also write the masks, one PNG a frame; values are the ids of the ground truth")
-]
-
-Overwrite = Annotated[
+MASKS_HELP = "also write the masks, one PNG a frame; values are the ids of the ground truth"
+Masks = Annotated[bool, typer.Option("--masks", help=MASKS_HELP)]
+BAG_HELP = "also write the masks as a bag, with the overlay and the label image for viewers"
+MasksBag = Annotated[bool, typer.Option("--masks-bag", help=BAG_HELP)]
+Replace = Annotated[
     bool, typer.Option("--overwrite", help="remove what another evaluation, or this one, has left there")
 ]
-MasksBag = Annotated[
-    bool,
-    typer.Option("--masks-bag", help="also write the masks as a bag, with the overlay and the label image for viewers"),
-]
 
 
-@app.command("run")
-def run(
+@dataclass(frozen=True)
+class SourceReading:
+    """How sources are read: fields of `Source`."""
+
+    layout: Layout = "auto"
+    truth: TruthFolder = ""
+    topic: Topic = ""
+    mask_topic: MaskTopic = ""
+    mask_values: MaskValues = "auto"
+
+
+@dataclass(frozen=True)
+class EvaluationFiles:
+    """What is written besides the report: fields of `EvalOptions`."""
+
+    overlay: Overlay = False
+    masks: Masks = False
+    masks_bag: MasksBag = False
+    overwrite: Replace = False
+
+
+def _options(
+    sources: Sequence[str],
+    reading: SourceReading,
+    only: Sequence[str] | None,
+    files: EvaluationFiles,
+    **others: Any,
+) -> EvalOptions:
+    from sam2s_model.recordings.open import Source
+    from sam2s_ros.evaluation.run import EvalOptions
+
+    opened = tuple(Source(spec, **asdict(reading)) for spec in sources)
+    return EvalOptions(sources=opened, only=tuple(only or ()), **asdict(files), **others)
+
+
+@app.command(DEFAULT)
+@spread
+def evaluate_offline(
     sources: Sources,
-    checkpoint: Checkpoint = None,
+    engine: EngineOptions,
+    protocol: EvaluationProtocol,
+    reading: SourceReading,
+    files: EvaluationFiles,
     output: Annotated[
         Path, typer.Option(help="folder for the report; one with a part of this evaluation is finished")
     ] = Path("output/eval"),
-    overwrite: Overwrite = False,
-    prompt: PromptKind = "mask",
-    clicks: Clicks = 3,
-    start: Start = "appearance",
-    scored: Scored = "davis",
-    frames: Frames = 0,
     only: Only = None,
-    layout: Layout = "auto",
-    truth: TruthFolder = "",
-    topic: Topic = "",
-    mask_topic: MaskTopic = "",
-    mask_values: MaskValues = "auto",
-    model: Model = "auto",
-    policy: Policy = "auto",
-    image_size: ImageSize = 0,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    threads: Threads = 1,
-    overlay: Overlay = False,
-    masks: Masks = False,
-    masks_bag: MasksBag = False,
+    threads: Annotated[
+        int, typer.Option(min=1, max=1024, help="of torch in each process; the last bits depend on it")
+    ] = 1,
     jobs: Annotated[
         int, typer.Option(min=1, max=1024, help="recordings evaluated at once, each in a process of its own")
     ] = 1,
@@ -132,80 +104,55 @@ def run(
     """Track every object of every recording from one prompt to the end, frame by frame, and report how well.
 
     Writes report.html, report.json and frames.csv. A killed evaluation goes on where it was with the same command.
-    `sam2s eval live` plays the recordings to the real node; `sam2s eval compare A B` compares reports. The exit code is 1 when a
-    recording failed, images of one were left out, or nothing was scored.
+    `sam2s eval live` plays the recordings to the real node; `sam2s eval compare A B` compares reports. The exit code is
+    1 when a recording failed, images of one were left out, or nothing was scored.
     """
-    from sam2s_model.evaluation.protocol import EvaluationProtocol
-    from sam2s_model.recordings.open import Source
-    from sam2s_ros.evaluation.run import EvalOptions
-    from sam2s_ros.evaluation.task import Engine
-
-    options = EvalOptions(
-        sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
-        output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
-        protocol=EvaluationProtocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
-        masks_bag=masks_bag, overwrite=overwrite,
-        jobs=jobs, ray=ray,
-    )  # fmt: skip
+    options = _options(
+        sources,
+        reading,
+        only,
+        files,
+        output=output,
+        engine=engine,
+        protocol=protocol,
+        threads=threads,
+        jobs=jobs,
+        ray=ray,
+    )
     raise typer.Exit(_evaluated(options))
 
 
 @app.command("live")
-def live(
+@spread
+def evaluate_live(
     sources: Sources,
+    engine: EngineOptions,
+    protocol: EvaluationProtocol,
+    reading: SourceReading,
+    files: EvaluationFiles,
     rate: Annotated[
         list[float] | None,
         typer.Option(min=0.01, max=100.0, help="speed, 1 is the recording's own; repeatable; default: 1"),
     ] = None,
-    checkpoint: Checkpoint = None,
     output: Annotated[Path, typer.Option(help="folder for the reports, one a rate: 1x, 4x, ...")] = Path("output/live"),
-    overwrite: Overwrite = False,
-    prompt: PromptKind = "mask",
-    clicks: Clicks = 3,
-    start: Start = "appearance",
-    scored: Scored = "davis",
-    frames: Frames = 0,
     only: Only = None,
-    layout: Layout = "auto",
-    truth: TruthFolder = "",
-    topic: Topic = "",
-    mask_topic: MaskTopic = "",
-    mask_values: MaskValues = "auto",
-    model: Model = "auto",
-    policy: Policy = "auto",
-    image_size: ImageSize = 0,
-    device: Device = "auto",
-    precision: Precision = "auto",
     threads: Annotated[
         int, typer.Option(min=0, max=1024, help="of torch in the node; 0: one less than there are cores")
     ] = 0,
-    overlay: Overlay = False,
-    masks: Masks = False,
-    masks_bag: MasksBag = False,
 ) -> None:
     """Play every recording to the real tracker node, over DDS, and report what a robot would get.
 
-    The figures of `sam2s eval` are of the masks that were delivered. Beside them: the share of frames without masks, latencies,
-    and streaming accuracy, where the newest masks at the time of a frame are scored against it. Ctrl-C ends it with the report
-    of what there is. The exit code is 1 when a recording failed, or nothing was scored.
+    The figures of `sam2s eval` are of the masks that were delivered. Beside them: the share of frames without masks,
+    latencies, and streaming accuracy, where the newest masks at the time of a frame are scored against it. Ctrl-C ends
+    it with the report of what there is. The exit code is 1 when a recording failed, or nothing was scored.
     """
-    from sam2s_model.evaluation.protocol import EvaluationProtocol
-    from sam2s_model.recordings.open import Source
-    from sam2s_ros.evaluation.run import EvalOptions
-    from sam2s_ros.evaluation.task import Engine
-
-    options = EvalOptions(
-        sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
-        output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
-        protocol=EvaluationProtocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
-        masks_bag=masks_bag, overwrite=overwrite,
-    )  # fmt: skip
+    options = _options(sources, reading, only, files, output=output, engine=engine, protocol=protocol, threads=threads)
     codes = [_evaluated(replace(options, output=output / f"{one:g}x", rate=one)) for one in rate or [1.0]]
     raise typer.Exit(max(codes))
 
 
 def _evaluated(options: EvalOptions) -> int:
-    """Evaluate with a progress bar and print the table. Returns the exit code; raises KeyboardInterrupt after Ctrl-C."""
+    """Evaluate with a progress bar, print the table, return the exit code. Raises KeyboardInterrupt after Ctrl-C."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -213,7 +160,7 @@ def _evaluated(options: EvalOptions) -> int:
     from sam2s_ros.evaluation.tables import report_table
 
     console = Console()
-    options = replace(options, say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
+    options = replace(options, say=line_printer(console))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         all_ = progress.add_task("recordings", total=None)
@@ -232,7 +179,7 @@ def _evaluated(options: EvalOptions) -> int:
 
 
 @app.command("compare")
-def compare(
+def compare_reports(
     reports: Annotated[
         list[Path], typer.Argument(metavar="A B...", help="output folders of `sam2s eval`, or their report.json")
     ],
@@ -241,7 +188,7 @@ def compare(
     seed: Annotated[int, typer.Option(help="of the draws for the intervals")] = 0,
     draws: Annotated[int, typer.Option(min=100, max=10**6, help="for the intervals")] = 10_000,
 ) -> None:
-    """Differences of evaluations to the first one, for each recording and overall, with 95 % bootstrap intervals."""
+    """Compare evaluations with the first one, each recording and overall, with 95 % bootstrap intervals."""
     from rich.console import Console
 
     from sam2s_model.errors import ConfigError
@@ -255,7 +202,10 @@ def compare(
     first, *others = (read_report(path) for path in reports)
     if output:
         claim_file(output, overwrite=overwrite)
-    found = {str(path): comparison.compare(first, other, seed, draws) for path, other in zip(reports[1:], others)}
+    found = {
+        str(path): comparison.compare(first, other, seed, draws)
+        for path, other in zip(reports[1:], others, strict=True)
+    }
     console = Console()
     for path, differences in found.items():
         console.print(comparison_tables(str(reports[0]), path, differences))

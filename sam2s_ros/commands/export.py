@@ -1,4 +1,7 @@
-"""`sam2s export`: parts of a model as files for other runtimes. torch is imported when a command runs, so that --help is fast."""
+"""`sam2s export`: write parts of a model to files for other runtimes.
+
+torch is imported when a command runs, so that --help is fast.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,14 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Write parts of a checkpoint's model to files of machine code, or ONNX.")
+from sam2s_ros.commands.engine import Checkpoint, Device, EngineOptions
+from sam2s_ros.commands.groups import CommandGroup
+
+app = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    help="Write parts of a checkpoint's model to files of machine code, or ONNX.",
+)
 
 
 @app.callback()
@@ -15,8 +25,8 @@ def _export() -> None:
     """Keep the name of the one command there is in the command line."""
 
 
-@app.command()
-def encoder(
+@app.command("encoder")
+def write_encoder(
     output: Annotated[
         Path, typer.Argument(help="file to write, .pt2 or .onnx; what it was made for is written beside it, as .json")
     ],
@@ -24,23 +34,20 @@ def encoder(
         str,
         typer.Option(help="aoti: machine code for this device, which the tracker's parameter encoder loads; or onnx"),
     ] = "aoti",
-    checkpoint: Annotated[
-        str,
-        typer.Option(
-            help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"
-        ),
-    ] = "",
+    checkpoint: Checkpoint = None,
     size: Annotated[
         int, typer.Option(min=0, max=4096, help="side of the network's input, px; 0: the checkpoint's own")
     ] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16 or fp16")] = "auto",
 ) -> None:
-    """Export the image encoder, for one size, type and kind of device, and compare what it gives with torch; takes a minute or so."""
-    from sam2s_model.acceleration.exporting import export_encoder
-    from sam2s_model.checkpoint import default_checkpoint, load_model
+    """Export the image encoder, for one size, type and kind of device, and compare what it gives with torch.
 
-    model = load_model(checkpoint or default_checkpoint(device), image_size=size, device=device, precision=dtype)
+    It takes a minute or so.
+    """
+    from sam2s_model.acceleration.exporting import export_encoder
+
+    model = EngineOptions(checkpoint, image_size=size, device=device, precision=dtype).load()
     made = export_encoder(model, output, to)
     compared = (
         "it was not run here"

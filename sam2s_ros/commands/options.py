@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sam2s_ros.commands.engine import EngineOptions
+
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """checkpoint: a path or a published name; None for the package's default for the device
+    """What is tracked, with what, and where the results go.
+
     frames: at most, 0 no limit
     boxes: "x0,y0,x1,y1"; points: "x,y"; px of the first frame
     mask_values: how values of masks are read, see `mask_values.decide`
@@ -19,13 +22,8 @@ class TrackOptions:
     """
 
     source: str
-    checkpoint: Path | None
+    engine: EngineOptions
     output: Path
-    model: str = "auto"
-    policy: str = "auto"
-    image_size: int = 0
-    device: str = "auto"
-    precision: str = "auto"
     deterministic: bool = False
     frames: int = 0
     boxes: tuple[str, ...] = ()
@@ -39,7 +37,9 @@ class TrackOptions:
 
 @dataclass(frozen=True)
 class DemoOptions(TrackOptions):
-    """rate: Hz, 0 the source's own, None as fast as the tracker follows
+    """As `TrackOptions`, of a graph.
+
+    rate: Hz, 0 the source's own, None as fast as the tracker follows
     keep_going: play the source again and again, until SIGINT, which then ends the demo as its end would
     """
 

@@ -26,7 +26,10 @@ def parse_numbers(text: str, count: int, option: str, form: str) -> tuple[float,
 def first_prompts(
     source: Recording, frame: Frame, boxes: Sequence[str] = (), points: Sequence[str] = ()
 ) -> tuple[list[Prompt], list[int]]:
-    """What to track from the first frame on, one object a prompt, and the ground-truth label of each (0: not known).
+    """Decide what is tracked from the first frame on.
+
+    Returns the prompts, one an object, and the ground-truth label of each, 0 where it is not known.
+
 
     boxes: "x0,y0,x1,y1"; points: "x,y", on the object. When there are none, the box around each label of the frame's
     ground truth is used.
@@ -52,7 +55,7 @@ def first_prompts(
 
 
 def first_frame(source: Recording) -> Frame:
-    """Raises SourceError when the source has no readable frame."""
+    """Read the first frame. Raises SourceError when the source has no readable one."""
     frame = next(iter(source), None)
     if frame is None:
         raise SourceError(f"{source.spec} has no readable frame")

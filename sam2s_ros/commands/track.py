@@ -14,20 +14,21 @@ from typing import Any
 import cv2
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import write_whole
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import Frame, Recording
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
-from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.options import TrackOptions
 from sam2s_ros.commands.prompting import first_frame, first_prompts
 from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
 from sam2s_ros.processes.dds import label_set_path
-from sam2s_ros.processes.results import claim
+from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
+from sam2s_ros.processes.results import claim, writing
 
 OWN_FILES = ("masks/*.png", "overlay.mp4", "summary.json")
 
@@ -38,8 +39,9 @@ def run_track(
     """Track the objects of the first frame to the end of the source. Returns the summary, also in summary.json.
 
     Writes masks/<name of the frame>.png (values are labels of the summary's objects, 0 none, 255 outside the field),
-    overlay.mp4 and summary.json. SIGINT ends it after the frame that is being processed. After it, and after an error
-    in the middle, which is raised, the files are complete up to there, and the summary says what ended it.
+    overlay.mp4 and summary.json. SIGINT, SIGTERM and a hang-up end it after the frame that is being processed. After
+    one, and after an error in the middle, which is raised, the files are complete up to there, and the summary says
+    what ended it.
 
     on_frame: called after each frame with the frames done and their number, None if it is not known
     Raises a Sam2sError for bad input, before anything is written.
@@ -50,26 +52,25 @@ def run_track(
     for note in source.notes:
         options.say(f"{source.spec}: {note}")
     known = len(source.notes)
-    if source.masks_said:
-        options.say(f"masks of {source.spec}: {source.masks_said}")
+    if source.mask_summary:
+        options.say(f"masks of {source.spec}: {source.mask_summary}")
     prompts, labels = first_prompts(source, first_frame(source), options.boxes, options.points)
     # torch takes seconds to import: what can be wrong with the source is said before
-    from sam2s_model.checkpoint import load_model
     from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.tracking.tracker import Tracker
 
-    checkpoint = checkpoint_or_default(options.checkpoint, source.kind, options.device, options.say)
+    engine = options.engine.with_checkpoint(source.kind, options.say)
     if options.deterministic:
         use_deterministic_algorithms(True)
-    model = load_model(checkpoint, options.model, options.image_size, options.device, options.precision)
+    model = engine.load()
     label_set = LabelSet.from_yaml(label_set_path(source.label_set)) if source.label_set else GENERIC
-    tracker = Tracker(model, options.policy, label_set=label_set)
+    tracker = Tracker(model, engine.policy, engine.tracker_config(), label_set=label_set)
     output = _Output(options.output, source.fps, source.size, label_set, overwrite=options.overwrite)
     progress = _Progress()
     began = time.monotonic()
     try:
         _follow(source, tracker, prompts, output, progress, options.frames, on_frame)
-    except BaseException as error:  # also a second SIGINT, which does not wait for the frame
+    except BaseException as error:  # also a second signal, which does not wait for the frame
         progress.interrupted_by = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise
     finally:
@@ -80,7 +81,7 @@ def run_track(
             source=dict(
                 spec=source.spec, kind=source.kind, size=list(source.size), fps=source.fps, length=source.length
             ),
-            checkpoint=str(checkpoint),
+            checkpoint=str(engine.checkpoint),
             model=tracker.name,
             device=tracker.device_description(),
             image_size=model.image_size,
@@ -90,7 +91,7 @@ def run_track(
             step_ms=summary_ms(progress.steps_ms[2:]),  # the first has no object, the second warms up
             objects=[
                 dict(object_id=i, truth_label=label, **_iou(progress.meter, label, i))
-                for label, i in zip(labels, progress.ids)
+                for label, i in zip(labels, progress.ids, strict=False)  # no ids yet when it ended before the prompt
             ],
         )
         output.close(summary)
@@ -118,7 +119,7 @@ def _follow(
     limit: int,
     on_frame: Callable[[int, int | None], Any],
 ) -> None:
-    """Prompt the first frame and track to the end, to `limit` frames (0: none) or to SIGINT."""
+    """Prompt the first frame and track to the end, to `limit` frames (0: none) or to a signal."""
     total = _smaller(source.length, limit)
     with _Interrupt() as interrupt:
         for frame, following in with_next(islice(source, limit or None)):
@@ -135,30 +136,38 @@ def _follow(
             output.write(frame, tracks)
             on_frame(output.frames, total)
             if interrupt.came:
-                progress.interrupted_by = "SIGINT"
+                progress.interrupted_by = interrupt.came
                 break
 
 
 class _Interrupt:
-    """Holds SIGINT back until the frame is done, so that no file is left half written; a second one comes through."""
+    """Holds signals that end it back until the frame is done, so that no file is half written; a second comes through.
+
+    came: the name of the first one, "" so far
+    """
 
     def __enter__(self) -> _Interrupt:
-        self.came = False
-        self._before = signal.getsignal(signal.SIGINT)
-        signal.signal(signal.SIGINT, self._on_signal)
+        self.came = ""
+        self._before = {number: signal.signal(number, self._on_signal) for number in ending_signals()}
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _on_signal(self, *_: object) -> None:
+    def _on_signal(self, number: int, _: object) -> None:
+        if number == signal.SIGHUP:
+            drop_lost_terminal()
         if self.came:
             raise KeyboardInterrupt
-        self.came = True
+        self.came = signal.Signals(number).name
 
 
 class _Output:
-    """The folder of results. Raises ConfigError when it has some and may not overwrite them, or masks of another program."""
+    """The folder of results.
+
+    Raises ConfigError when it has some and may not overwrite them, or masks of another program.
+    """
 
     def __init__(
         self, folder: Path, fps: float, size: tuple[int, int], label_set: LabelSet, *, overwrite: bool = False
@@ -167,17 +176,15 @@ class _Output:
         self._summary = folder / "summary.json"
         self.masks = folder / "masks"
         self.frames = 0
-        try:
+        with writing(folder):
             old = list(self.masks.glob("*.png")) if self.masks.is_dir() else []
             if old and not _is_ours(folder):
                 raise ConfigError(f"{self.masks} has PNG files that are not of `sam2s track`: give another --output")
             claim(folder, OWN_FILES, overwrite=overwrite)
             self.masks.mkdir(parents=True, exist_ok=True)
             # first of all, so that a run that is killed is recognised by the next one
-            self._summary.write_text(json.dumps(dict(command="track", interrupted=True)) + "\n")
+            write_whole(self._summary, json.dumps(dict(command="track", interrupted=True)) + "\n")
             self._video = OverlayVideo(folder / "overlay.mp4", fps, *size)
-        except OSError as error:
-            raise ConfigError(f"{folder} cannot be written to ({error.strerror}): give another --output") from error
 
     def write(self, frame: Frame, tracks: Tracks) -> None:
         path = self.masks / f"{frame.name}.png"
@@ -191,7 +198,7 @@ class _Output:
         try:
             self._video.close()
         finally:
-            self._summary.write_text(json.dumps(summary, indent=2) + "\n")
+            write_whole(self._summary, json.dumps(summary, indent=2) + "\n")
 
 
 def _is_ours(folder: Path) -> bool:

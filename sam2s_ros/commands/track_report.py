@@ -9,8 +9,8 @@ from rich.console import Group
 from rich.table import Table
 
 
-def tables(summary: dict[str, Any], output: Path) -> Group:
-    """summary: as `run_track` returns it; output: the folder it wrote to."""
+def track_tables(summary: dict[str, Any], output: Path) -> Group:
+    """Lay a summary out for a terminal. summary: as `run_track` returns it; output: the folder it wrote to."""
     table = Table(
         title=f"{summary['model']} on {summary['device']}, {summary['image_size']} px",
         title_justify="left",

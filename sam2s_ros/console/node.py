@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rclpy.node import Node
-
 from sam2s_model.config import check_options, option
 from sam2s_model.errors import ConfigError
 from sam2s_model.paths import expanded
@@ -20,7 +18,8 @@ from sam2s_ros.console.frames import Pictures
 from sam2s_ros.console.link import Link
 from sam2s_ros.console.safety import Access, Limits, is_loopback, new_token
 from sam2s_ros.interfaces.parameters import Parameters
-from sam2s_ros.processes.process import Runnable, run
+from sam2s_ros.processes.process import run
+from sam2s_ros.processes.runnable import RunnableNode
 
 LOOK = 0.5  # s between two looks at the graph
 MASKS = "sam2s_ros/msg/TrackedMasks"
@@ -58,7 +57,7 @@ class ConsoleConfig:
 PARAMETERS = Parameters((ConsoleConfig,))
 
 
-class ConsoleNode(Runnable, Node):
+class ConsoleNode(RunnableNode):
     """Raises ConfigError when aiohttp is missing or the address cannot be listened on."""
 
     def __init__(self):
@@ -176,7 +175,10 @@ class ConsoleNode(Runnable, Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter, a missing aiohttp, or an address that is taken."""
+    """Entry point: 0 after SIGINT, SIGTERM or a hang-up, otherwise 2.
+
+    2: a bad parameter, a missing aiohttp, or an address that is taken
+    """
     return run(ConsoleNode, args)
 
 

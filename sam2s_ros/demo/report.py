@@ -7,7 +7,14 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-DROPS = ("dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error", "dropped_late")
+from sam2s_ros.processes.counting import (
+    checks_table,
+    count_check,
+    dropped_by_cause,
+    drops_of,
+    ending_checks,
+    image_checks,
+)
 
 
 def summarise(
@@ -23,24 +30,24 @@ def summarise(
     recorded: dict[str, Any],
     codes: dict[str, int],
 ) -> dict[str, Any]:
-    """The content of summary.json.
+    """Return the content of summary.json.
 
     labels, object_ids: ground-truth label (0: not known) and tracked id of each prompt
     status: the tracker's last TrackerStatus; sent: frames that the replay published
     recorded: the recorder's recorder.json; codes: exit code of each process
     """
     received, published = int(status.received), int(status.published)
-    drops = {name: int(getattr(status, name)) for name in DROPS}
     counts = dict(
-        sent=sent, received=received, lost=sent - received, published=published, **drops, waiting=int(status.waiting)
-    )
+        sent=sent, received=received, lost=sent - received, published=published, **drops_of(status),
+        waiting=int(status.waiting),
+    )  # fmt: skip
     return dict(
         command="demo",
         source=dict(spec=source.spec, kind=source.kind, size=list(source.size), fps=source.fps, length=source.length),
-        checkpoint=str(options.checkpoint),
+        checkpoint=str(options.engine.checkpoint),
         model=status.model,
         device=status.device,
-        image_size=options.image_size or None,  # None: the model's own
+        image_size=options.engine.image_size or None,  # None: the model's own
         rate=dict(asked=rate, reached=round(played_hz, 3)),
         counts=counts,
         latency_ms=dict(
@@ -52,71 +59,48 @@ def summarise(
         memory=dict(tracker_bytes=int(status.memory_bytes), process_bytes=int(status.process_bytes)),
         recorder={k: v for k, v in recorded.items() if k not in ("iou", "step_ms", "stamp_to_arrival_ms")},
         exit_codes=codes,
-        checks=_checks(counts, drops, recorded, codes),
+        checks=_checks(counts, recorded, codes),
     )
-
-
-def passed(summary: dict[str, Any]) -> bool:
-    return all(check["ok"] for check in summary["checks"])
 
 
 def _iou(labels: list[int], object_ids: list[int], pairs: list[dict]) -> list[dict[str, Any]]:
     """Mean IoU of each prompted object with the label whose box prompted it; frames after the prompted one."""
     found = {(pair["label"], pair["object_id"]): pair for pair in pairs}
     rows = []
-    for label, object_id in zip(labels, object_ids):
+    for label, object_id in zip(labels, object_ids, strict=True):
         pair = found.get((label, object_id))
         if pair:
             rows.append(dict(label=label, object_id=object_id, mean_iou=pair["mean_iou"], frames=pair["frames"]))
     return rows
 
 
-def _checks(
-    counts: dict[str, int], drops: dict[str, int], recorded: dict[str, Any], codes: dict[str, int]
-) -> list[dict]:
-    """Each with what it says, whether it holds, and the numbers. Replay, tracker and recorder counted on their own."""
-    sent, received, lost, published, waiting = (
-        counts[name] for name in ("sent", "received", "lost", "published", "waiting")
-    )
-    dropped, masks, in_bag = sum(drops.values()), recorded["masks"], recorded["messages_in_bag"]
+def _checks(counts: dict[str, int], recorded: dict[str, Any], codes: dict[str, int]) -> list[dict[str, Any]]:
+    """Compare what replay, tracker and recorder have counted on their own."""
+    published, masks, in_bag = counts["published"], recorded["masks"], recorded["messages_in_bag"]
     gaps, unmatched = recorded["sequence_gaps"], recorded["masks_without_image"]
     return [
-        _check("sent = received + lost, lost >= 0", lost >= 0, f"{sent} = {received} + {lost}"),
-        _check(
-            "received = published + dropped by cause, none waiting",
-            received == published + dropped and waiting == 0,
-            f"{received} = {published} + {dropped}, {waiting} waiting",
-        ),
-        _check(
+        *image_checks(counts["sent"], counts["lost"], counts),
+        count_check(
             "the recorder received every mask that was published",
             masks == published and gaps == 0,
             f"{masks} of {published}, {gaps} missing in the sequence",
         ),
-        _check(
+        count_check(
             "every mask has the stamp of a recorded image",
             unmatched == 0,
             f"{recorded['matched']} matched, {unmatched} not",
         ),
-        _check(
+        count_check(
             "masks.mcap holds every mask",
             in_bag == masks and not recorded["error"],
             recorded["error"] or f"{in_bag} of {masks}",
         ),
-        _check("something was published", published > 0, f"{published} masks"),
-        _check(
-            "every process ended with code 0",
-            all(code == 0 for code in codes.values()),
-            ", ".join(f"{name} {code}" for name, code in codes.items()),
-        ),
+        *ending_checks(published, codes),
     ]
 
 
-def _check(what: str, ok: bool, numbers: str) -> dict[str, Any]:
-    return dict(what=what, ok=bool(ok), numbers=numbers)
-
-
-def tables(summary: dict[str, Any], output) -> Group:
-    """The summary for a terminal."""
+def demo_tables(summary: dict[str, Any], output) -> Group:
+    """Lay the summary out for a terminal."""
     size = summary["image_size"]
     table = Table(
         title=f"{summary['model']} on {summary['device']}" + (f", {size} px" if size else ""),
@@ -130,10 +114,7 @@ def tables(summary: dict[str, Any], output) -> Group:
         "frames sent / received / published", f"{counts['sent']} / {counts['received']} / {counts['published']}"
     )
     table.add_row("lost on the way to the tracker", str(counts["lost"]))
-    dropped = {name: counts[name] for name in DROPS if counts[name]}
-    table.add_row(
-        "dropped by cause", ", ".join(f"{n.removeprefix('dropped_')} {c}" for n, c in dropped.items()) or "none"
-    )
+    table.add_row("dropped by cause", dropped_by_cause(counts))
     table.add_row("rate asked / reached", f"{summary['rate']['asked']:.3g} / {summary['rate']['reached']:.3g} Hz")
     latency = summary["latency_ms"]
     table.add_row("receive to publish p50 / p99", "{p50:.1f} / {p99:.1f} ms".format(**latency["receive_to_publish"]))
@@ -148,9 +129,6 @@ def tables(summary: dict[str, Any], output) -> Group:
             f"mean IoU of object {row['object_id']} (label {row['label']})",
             f"{row['mean_iou']:.3f} over {row['frames']} frames",
         )
-    checks = Table(show_header=False, title="checks", title_justify="left")
-    for check in summary["checks"]:
-        checks.add_row("[green]OK[/]" if check["ok"] else "[red]FAIL[/]", check["what"], check["numbers"])
     files = Table(show_header=False, box=None, title="where to look", title_justify="left")
     for name, what in (
         ("overlay.mp4", "the masks on the images"),
@@ -160,4 +138,4 @@ def tables(summary: dict[str, Any], output) -> Group:
         ("logs/", "log and parameters of each process"),
     ):
         files.add_row(str(output / name), what)
-    return Group(table, checks, files)
+    return Group(table, checks_table(summary), files)

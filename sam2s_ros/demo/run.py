@@ -7,27 +7,23 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sam2s_model.errors import ErrorCode as Code, RequestError
+from sam2s_model.paths import write_whole
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import Recording
-from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.options import DemoOptions
 from sam2s_ros.commands.prompting import first_frame, first_prompts
 from sam2s_ros.demo.report import summarise
-from sam2s_ros.processes.dds import domain_exports, free_domain, label_set_path, local_environment
+from sam2s_ros.processes.dds import domain_exports, label_set_path
 from sam2s_ros.processes.graph import ChildDied, Graph
+from sam2s_ros.processes.local_graph import PATIENT, SETTLE, STEP_TIMEOUT, local_graph
 from sam2s_ros.processes.results import RECORDED, claim
 
-LOAD_TIMEOUT = 180.0  # s for the tracker to load a checkpoint and warm up
-GRAPH_TIMEOUT = 30.0  # s for the processes to find one another
-STEP_TIMEOUT = 60.0  # s that one frame may take; a demo on a slow CPU is not an error
-DRAIN_TIMEOUT = 90.0  # s after the last frame
-RECORD_PATIENCE = 5.0  # s without a new mask at the recorder after which it is not waited for
-QUIET = 1.0  # s in which nothing changes any more: what is on its way has arrived
-SETTLE = 0.5  # s after the ends of a topic have found one another, until both know it
+if TYPE_CHECKING:  # loads rclpy, which is done when its environment is there
+    from sam2s_ros.demo.client import DemoClient
+
 RECORDER_MEMORY = 512 << 20  # bytes
 HEADROOM = 0.8  # share of the tracker's measured speed that an automatic rate uses
 RATE_PROBES = 2  # frames stepped after the prompt to measure it
@@ -43,39 +39,28 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     source = open_recording(options.source, topic=options.topic, mask_topic=options.mask_topic)
     frame = first_frame(source)
     prompts, labels = first_prompts(source, frame, options.boxes, options.points)
-    checkpoint = checkpoint_or_default(options.checkpoint, source.kind, options.device, options.say)
-    options = replace(options, checkpoint=checkpoint)
+    options = replace(options, engine=options.engine.with_checkpoint(source.kind, options.say))
     claim(options.output, OWN_FILES, overwrite=options.overwrite)  # of logs, only the newest stay
-    environment = local_environment(free_domain())
-    os.environ.update(environment)  # before rclpy is loaded: this process is part of the graph
-    from sam2s_ros.processes.graph_client import DemoClient
+    with local_graph(options.output / "logs") as graph:
+        from sam2s_ros.demo.client import DemoClient
 
-    with Graph(options.output / "logs", environment) as graph:
-        options.say(f"to join this graph from another shell: export {domain_exports(environment)}")
+        options.say(f"to join this graph from another shell: export {domain_exports(os.environ)}")
         _start(graph, options, source)
-        with DemoClient(graph.check) as client:
+        with DemoClient(graph) as client:
             result = _conduct(client, options, source, prompts)
             codes = _stop(graph, client)
     summary = summarise(
         options=options, source=source, labels=labels, codes=codes, **result,
         recorded=_recorded(options.output, graph.folder / "recorder.log", codes["recorder"]),
     )  # fmt: skip
-    (options.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_whole(options.output / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
 
 
 def _start(graph: Graph, options: DemoOptions, source: Recording) -> None:
-    graph.start(
-        "tracker",
-        "sam2s_ros.tracker.node",
-        dict(
-            checkpoint=str(options.checkpoint), model=options.model, policy=options.policy,
-            image_size=options.image_size, device=options.device, precision=options.precision, allow_cpu=True,
-            label_set=label_set_path(source.label_set),
-            step_timeout=STEP_TIMEOUT, service_timeout=STEP_TIMEOUT, input_timeout=STEP_TIMEOUT, hang_exit=STEP_TIMEOUT,
-            max_output_age=0.0,
-        ),
-    )  # fmt: skip
+    labels = label_set_path(source.label_set)
+    more = dict(PATIENT, label_set=labels, input_timeout=STEP_TIMEOUT)
+    graph.start("tracker", "sam2s_ros.tracker.node", dict(options.engine.parameters(), **more))
     graph.start(
         "replay",
         "sam2s_ros.replay.node",
@@ -100,19 +85,16 @@ def _images_kept(source: Recording) -> int:
     return max(32, min(600, RECORDER_MEMORY // (height * width * 3)))
 
 
-def _conduct(client, options: DemoOptions, source: Recording, prompts: list[Prompt]) -> dict[str, Any]:
+def _conduct(client: DemoClient, options: DemoOptions, source: Recording, prompts: list[Prompt]) -> dict[str, Any]:
     """Prompt the first frame, play the rest, wait until all is through. Returns what the summary needs."""
     options.say(f"source: {source.describe()}")
     options.say("starting replay, tracker and recorder")
-    status = client.wait_until_active(LOAD_TIMEOUT)
-    options.say(f"tracker is active: {status.model} on {status.device}")
-    client.wait_for_graph(GRAPH_TIMEOUT)
+    client.activated(options.say)
+    client.wait_for_graph()
     time.sleep(SETTLE)
 
-    client.step_frame(STEP_TIMEOUT)
+    client.step_frame()
     answer = client.add_prompts(prompts, STEP_TIMEOUT)
-    if not answer.success:
-        raise RequestError(Code(answer.error), f"the tracker refused the prompts: {answer.message}")
     ids = [int(i) for i in answer.object_ids]
     options.say(f"prompted the first frame, which gave object ids {', '.join(map(str, ids))}")
 
@@ -135,9 +117,9 @@ def _conduct(client, options: DemoOptions, source: Recording, prompts: list[Prom
             raise
         client.pause()
     seconds = time.monotonic() - began
-    client.wait_until_quiet(QUIET, DRAIN_TIMEOUT)
+    client.wait_until_quiet()
     state = client.get_state()
-    client.wait_until_recorded(int(state.status.published), RECORD_PATIENCE)
+    client.wait_until_recorded(int(state.status.published))
     played = client.sent - sent_before
     return dict(
         object_ids=ids,
@@ -148,18 +130,18 @@ def _conduct(client, options: DemoOptions, source: Recording, prompts: list[Prom
     )
 
 
-def _measured_rate(client, source: Recording, options: DemoOptions) -> float:
+def _measured_rate(client: DemoClient, source: Recording, options: DemoOptions) -> float:
     """Step a few frames with the objects in place; the rate that the tracker follows, at most the source's own."""
     step_s = 0.0
     for _ in range(RATE_PROBES):
         if client.ended:
             break
-        step_s = client.step_frame(STEP_TIMEOUT)
+        step_s = client.step_frame()
     return min(source.fps, HEADROOM / step_s) if step_s > 0 else source.fps
 
 
-def _stop(graph: Graph, client) -> dict[str, int]:
-    """The camera first, the recorder last. Returns exit codes."""
+def _stop(graph: Graph, client: DemoClient) -> dict[str, int]:
+    """Stop the camera first and the recorder last. Returns exit codes."""
     graph.check()
     client.stop_watching()
     codes = graph.stop("replay", timeout=5.0)
@@ -168,7 +150,7 @@ def _stop(graph: Graph, client) -> dict[str, int]:
 
 
 def _recorded(output: Path, log: Path, code: int) -> dict[str, Any]:
-    """The recorder's report. Raises ChildDied when it ended, with exit code `code`, without a whole one."""
+    """Read the recorder's report. Raises ChildDied when it ended, with exit code `code`, without a whole one."""
     try:
         return json.loads((output / "recorder.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError) as error:

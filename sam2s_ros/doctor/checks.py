@@ -75,8 +75,8 @@ def exports(findings: list[Finding]) -> str:
     return "\n".join(f"export {name}={prepared[name]}" for name in names if os.environ.get(name) != prepared.get(name))
 
 
-def table(findings: list[Finding]) -> Table:
-    """The findings for a terminal."""
+def findings_table(findings: list[Finding]) -> Table:
+    """Lay the findings out for a terminal."""
     shown = Table(title="sam2s doctor", title_justify="left", show_lines=True)
     for column in ("", "what", "seen", "what to do"):
         shown.add_column(column, overflow="fold")
@@ -123,19 +123,24 @@ def _torch() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
-        bf16 = properties.major >= 8  # torch's own question is of the current device, and takes emulation for support
+        has_bf16 = (
+            properties.major >= 8
+        )  # torch's own question is of the current device, and takes emulation for support
         memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-        seen = f"cuda:{index} {properties.name}, {memory}, {'with' if bf16 else 'without'} bf16"
+        seen = f"cuda:{index} {properties.name}, {memory}, {'with' if has_bf16 else 'without'} bf16"
         if free < 2 << 30:
             yield Finding(Level.WARN, "CUDA", seen, "less than 2 GiB is free: end what else uses the GPU")
-        elif not bf16:
+        elif not has_bf16:
             yield Finding(Level.WARN, "CUDA", seen, "set precision to fp16 or fp32: bf16 would be emulated")
         else:
             yield Finding(Level.OK, "CUDA", seen)
 
 
 def _cpu_has_bf16() -> bool:
-    """What the kernel lists; torch runs bf16 on any CPU, but without these instructions slower than fp32."""
+    """Ask the kernel whether the CPU has bf16 instructions.
+
+    torch runs bf16 on any CPU, but without these instructions slower than fp32.
+    """
     try:
         with open("/proc/cpuinfo") as file:
             words = set(file.read().split())
@@ -249,7 +254,10 @@ def _profile() -> Finding:
 
 
 def _loss(seconds: float, say: Callable[[str], Any]) -> Iterator[Finding]:
-    """The graph's own transport must work; what a process without the profile loses is there to be compared."""
+    """Measure the loss of images with the graph's own transport, which must work, and without it.
+
+    What a process without the profile loses is there to be compared.
+    """
     what = "DDS, 1280x720 bgr8 at 30 Hz"
     for profile in (True, False):
         name = f"{what}, {'with' if profile else 'without'} the profile"

@@ -23,7 +23,7 @@ DISCOVERY = 10.0  # s to wait for the other end
 QUIET = 1.0  # s without an image after which the receiver ends
 
 
-def send(seconds: float) -> dict:
+def send_images(seconds: float) -> dict:
     """Publish at RATE for this long, on an absolute schedule. Returns sent, and 0 when nobody listens."""
     node = Node("doctor_sender")
     publisher = node.create_publisher(Image, TOPIC, QOS)
@@ -47,7 +47,7 @@ def send(seconds: float) -> dict:
     return dict(sent=count)
 
 
-def receive(seconds: float) -> dict:
+def receive_images(seconds: float) -> dict:
     """Count the images that arrive and their ages, until they end."""
     node = Node("doctor_receiver")
     ages: list[float] = []
@@ -69,7 +69,7 @@ def receive(seconds: float) -> dict:
 def main() -> int:
     role, seconds = sys.argv[1], float(sys.argv[2])
     rclpy.init()
-    print(json.dumps(dict(send=send, receive=receive)[role](seconds)))
+    print(json.dumps(dict(send=send_images, receive=receive_images)[role](seconds)))
     rclpy.try_shutdown()
     return 0
 

@@ -54,8 +54,9 @@ def examine_gpu(
     from sam2s_model.gpu_check.parts import PARTS
 
     if not torch.cuda.is_available():
+        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
         raise ConfigError(
-            f"no CUDA device: torch {torch.__version__} is built {f'for CUDA {torch.version.cuda}' if torch.version.cuda else 'without CUDA'} "
+            f"no CUDA device: torch {torch.__version__} is built {built} "
             "and finds none, so that `sam2s doctor --gpu` has nothing to check; `sam2s doctor` says what to do"
         )
     device = str(resolve_device(device))
@@ -81,7 +82,10 @@ def examine_gpu(
 
 
 def _run(part: Any, command: list[str]) -> Iterator[Found]:
-    """A part's checks. One that died is run again with each launch waited for, so that its traceback says where."""
+    """Run a part and give its checks.
+
+    One that died is run again with each launch waited for, so that its traceback says where.
+    """
     code, lines, errors = _process(command, part.limit, {})
     yield from (
         Found(f"{part.number} {part.title}", Level(check.pop("level")), **check) for check in map(json.loads, lines)
@@ -116,10 +120,11 @@ def write_json(path: Path, found: Sequence[Found]) -> None:
     """All that was found, with what it was found on."""
     import torch
 
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     machine = dict(
-        torch=torch.__version__, cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version(), python=platform.python_version(),
-        system=platform.platform(), driver=_driver(),
-        gpus=[torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else [],
+        torch=torch.__version__, cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version(),
+        python=platform.python_version(), system=platform.platform(), driver=_driver(),
+        gpus=[torch.cuda.get_device_name(i) for i in range(count)],
     )  # fmt: skip
     checks = [{**asdict(f), "level": f.level.value} for f in found]
     path.write_text(json.dumps(dict(machine=machine, checks=checks), indent=1) + "\n")
@@ -133,8 +138,8 @@ def _driver() -> str:
         return ""
 
 
-def table(found: Sequence[Found]) -> Table:
-    """For a terminal."""
+def found_table(found: Sequence[Found]) -> Table:
+    """Lay out what was found for a terminal."""
     shown = Table(title="sam2s doctor --gpu", title_justify="left", show_lines=False)
     for column in ("", "part", "what", "expected", "got", "what to do"):
         shown.add_column(column, overflow="fold")

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from sam2s_model.checkpoint import load_model
-from sam2s_model.config import TrackerConfig
 from sam2s_model.device import use_deterministic_algorithms
 from sam2s_model.errors import SourceError
 from sam2s_model.evaluation.follow import follow
@@ -21,27 +19,33 @@ from sam2s_model.recordings.open import open_recordings
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.tracks import MAX_LABEL
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.evaluation.overlap import summary_ms
 from sam2s_ros.evaluation.step_output import StepOutput, WorstFrames
-from sam2s_ros.evaluation.task import Engine, Task
+from sam2s_ros.evaluation.task import Task
 
 WARM_UP = 2  # steps that are not timed: the first has no object, the second is slower
 
 
-def evaluate(task: Task, on_frame: Callable[[int, int | None], Any] = lambda done, total: None) -> dict[str, Any]:
-    """The result of a recording: figures, rows, worst frames as pictures, timing; all of it goes into a JSON file.
+def evaluate_recording(
+    task: Task, on_frame: Callable[[int, int | None], Any] = lambda done, total: None
+) -> dict[str, Any]:
+    """Evaluate a recording.
+
+    Returns figures, rows, worst frames as pictures, and timing; all of it goes into a JSON file.
+
 
     on_frame: called after each frame with the frames done and their number, None if it is not known
     Raises Sam2sError for what cannot be read or run.
     """
     recording = recording_of(task)
-    torch.set_num_threads(task.engine.threads)
+    torch.set_num_threads(task.threads)
     use_deterministic_algorithms(True)
     model = _model(task.engine)
     on_cuda = model.device.type == "cuda"
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(model.device)
-    tracker = Tracker(model, task.engine.policy, TrackerConfig(max_objects=MAX_LABEL))
+    tracker = Tracker(model, task.engine.policy, task.engine.tracker_config(max_objects=MAX_LABEL))
     scorer, pictures, steps_ms = Scorer(task.protocol, recording.classes), WorstFrames(), []
     total = frames_expected(recording, task.protocol)
     size = (0, 0)
@@ -80,12 +84,12 @@ def evaluate(task: Task, on_frame: Callable[[int, int | None], Any] = lambda don
 
 
 @lru_cache(maxsize=1)
-def _model(engine: Engine) -> Sam2Model:
-    return load_model(engine.checkpoint, engine.model, engine.image_size, engine.device, engine.precision)
+def _model(engine: EngineOptions) -> Sam2Model:
+    return engine.load()
 
 
 def recording_of(task: Task) -> Recording:
-    """Raises SourceError when it is not there any more."""
+    """Open the recording of a task. Raises SourceError when it is not there any more."""
     recording = next((r for r in open_recordings(task.source) if r.name == task.name), None)
     if recording is None:
         raise SourceError(f"{task.source.spec} has no recording {task.name!r} any more")

@@ -57,7 +57,7 @@ def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
 
 
 def _lines(result: dict[str, Any]) -> list[dict[str, str]]:
-    """A polyline of J&F over the recording for each object; frame 0 is on the left, 100 % on top."""
+    """Draw a polyline of J&F over the recording for each object; frame 0 is on the left, 100 % on top."""
     last = _last(result)
     out = []
     for own in result["objects"]:
@@ -69,7 +69,7 @@ def _lines(result: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _last(result: dict[str, Any]) -> int:
-    """The frame on the right of the chart."""
+    """Return the frame on the right of the chart."""
     return max((1, *(row["frame"] for row in result["rows"])))
 
 

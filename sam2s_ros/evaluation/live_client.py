@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -19,34 +20,39 @@ from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.tracker import PromptResult
 from sam2s_model.tracks import Tracks
-from sam2s_ros.demo.run import GRAPH_TIMEOUT
 from sam2s_ros.interfaces.messages import to_ns, tracks_from_message
 from sam2s_ros.msg import TrackedMasks
-from sam2s_ros.processes.graph_client import POLL, DemoClient
+from sam2s_ros.processes.graph import Graph
+from sam2s_ros.processes.graph_client import MASKS_QOS, POLL
+from sam2s_ros.processes.local_graph import GRAPH_TIMEOUT
+from sam2s_ros.processes.replay_client import ReplayClient
 from sam2s_ros.replay.node import FRAMES_QOS
 
-# Deeper than the tracker's own: what this process does besides must not cost masks.
-MASKS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 ANSWER_TIMEOUT = 2.0  # s, after which a request is repeated
 TOO_LATE = (ErrorCode.UNKNOWN_STAMP, ErrorCode.TOO_OLD)
 
 
-class LiveClient(DemoClient):
-    """As `DemoClient`. log: of the recording that is played; index_of: stamp of an image -> number of its frame"""
+class LiveClient(ReplayClient):
+    """As `ReplayClient`. log: of the recording that is played; index_of: stamp of an image -> number of its frame"""
 
-    def __enter__(self) -> LiveClient:
+    node_name = "evaluation"
+
+    def __init__(self, graph: Graph):
+        super().__init__(graph)
         self.begin()
-        super().__enter__()
-        self._reset = self._node.create_client(Trigger, "tracker/reset")
-        return self
 
-    def _subscribe(self, node: Node) -> None:
-        node.create_subscription(TrackedMasks, "tracker/masks", self._on_masks, MASKS_QOS, raw=True)
+    def _connect(self, node: Node) -> None:
+        super()._connect(node)
+        on_masks: Callable[..., None] = self._on_masks  # rclpy's annotation does not know raw messages
+        node.create_subscription(TrackedMasks, "tracker/masks", on_masks, MASKS_QOS, raw=True)
         node.create_subscription(Header, "replay/frame", self._on_frame, FRAMES_QOS)
+        self._reset = node.create_client(Trigger, "tracker/reset")
 
     def begin(self) -> None:
         """Another recording will be played: forget the one before."""
-        self.log, self.index_of, self.replay = LiveLog(), {}, {}
+        self.log = LiveLog()
+        self.index_of: dict[int, int] = {}
+        self.replay = {}
 
     def reset(self) -> None:
         """Have the tracker drop all objects."""
@@ -54,32 +60,32 @@ class LiveClient(DemoClient):
         if not answer.success:
             raise RuntimeError(f"the tracker was not reset: {answer.message}")
 
-    def wait_for_replay(self, timeout: float) -> None:
-        """Until the replay is paused before its first frame, and sees the tracker."""
-        self._wait(lambda: self.replay.get("state") == "paused", timeout, "the replay to see the tracker")
-        for client in (self._prompts, self._state):
-            self._wait(client.service_is_ready, timeout, f"service {client.srv_name}")
-        self._wait_until_known(timeout, "tracker")
+    def wait_for_replay(self) -> None:
+        """Wait until the replay is paused before its first frame, and sees the tracker."""
+        self._wait_until_paused(GRAPH_TIMEOUT, "the tracker")
+        self._wait_until_ready(GRAPH_TIMEOUT, self._prompts, self._state)
+        self._wait_until_known(GRAPH_TIMEOUT, "tracker")
 
     def resume(self) -> None:
         self._asked_again(self._pause, SetBool.Request(data=False))
 
-    def _asked_again(self, client, request):
-        """An answer to a request that may be repeated: a process that has just been started may not see this one yet, or still
-        be mistaken for the one before it.
+    def _asked_again(self, client: Any, request: Any) -> Any:
+        """Ask until there is an answer. Only for requests that may be repeated.
+
+        A process that has just been started may not see this one yet, or still be mistaken for the one before it.
         """
         deadline = time.monotonic() + GRAPH_TIMEOUT
-        self._wait(client.service_is_ready, GRAPH_TIMEOUT, f"service {client.srv_name}")
+        self._wait_until_ready(GRAPH_TIMEOUT, client)
         while True:
             try:
                 return self._call(client, request, ANSWER_TIMEOUT)
-            except TimeoutError:
+            except TimeoutError:  # noqa: PERF203  # each attempt may time out
                 if time.monotonic() > deadline:
                     raise
 
     def wait_a_moment(self) -> None:
-        """Raises ChildDied when a process has ended."""
-        self._check_all()
+        """Wait until the next look. Raises ChildDied when a process has ended."""
+        self._check()
         time.sleep(POLL)
 
     def _on_frame(self, header: Header) -> None:
@@ -101,8 +107,8 @@ def _unpack(data: bytes) -> Tracks:
 class LivePrompts:
     """Prompts each object on the first annotated frame that shows it and of which masks have arrived, under its stamp.
 
-    The tracker has gone on by then: it carries the prompt forward. When it remembers the frame no longer, the object waits
-    for the next such frame. refused: how often that was so
+    The tracker has gone on by then: it carries the prompt forward. When it remembers the frame no longer, the object
+    waits for the next such frame. refused: how often that was so
     """
 
     def __init__(
@@ -113,7 +119,7 @@ class LivePrompts:
         self.ids: dict[int, int] = {}
 
     def look(self) -> None:
-        """Give the prompts that are due. Raises RequestError when one is refused for another reason than its lateness."""
+        """Give the prompts that are due. Raises RequestError when one is refused, unless for its lateness."""
         log = self._client.log
         while self._looked < len(log.deliveries):
             stamp = log.deliveries[self._looked].stamp
@@ -143,7 +149,5 @@ class LivePrompts:
 
     def _ask(self, index: int, stamp: int, prompts: list[Prompt]) -> PromptResult:
         answer = self._client.add_prompts(prompts, self._timeout, stamp=stamp)
-        if not answer.success:
-            raise RequestError(ErrorCode(answer.error), f"the tracker refused the prompts: {answer.message}")
         tracks = self._client.log.answers[index] = tracks_from_message(answer.masks)
         return PromptResult(stamp, tuple(int(i) for i in answer.object_ids), tracks)

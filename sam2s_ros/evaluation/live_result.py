@@ -32,7 +32,7 @@ def live_result(
     refused: int,
     interrupted: bool,
 ) -> dict[str, Any]:
-    """As of `evaluate`, with `live`: frames, drops, latencies, and the figures of streaming accuracy.
+    """As of `evaluate_recording`, with `live`: frames, drops, latencies, and the figures of streaming accuracy.
 
     before, after: the tracker's status before the first frame and after the last
     refused: prompts that came too late; interrupted: whether the recording was not played to its end
@@ -92,7 +92,7 @@ def _rate(times: Sequence[int]) -> float | None:
 
 
 def live_report(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What `make_report` says of live results, beside what it says of all."""
+    """Return what `make_report` says of live results, beside what it says of all."""
     names = list(dict.fromkeys(result["data_set"] for result in results))
     data_sets = {}
     for name in names:
@@ -113,7 +113,7 @@ def live_report(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _summary(lives: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """dropped: share of the frames that were played of which no masks came"""
+    """Sum recordings up. dropped: share of the frames that were played of which no masks came"""
     sent, delivered = (sum(live[name] for live in lives) for name in ("sent", "delivered"))
     latencies = {name: summary_ms([ms for live in lives for ms in live[name]]) for name in LATENCIES}
     return dict(sent=sent, delivered=delivered, dropped=1 - delivered / sent if sent else None, **latencies)

@@ -41,7 +41,7 @@ class OverlapMeter:
         if truth.shape != label_map.shape:
             raise ValueError(f"ground truth of {truth.shape} and masks of {label_map.shape} (H, W): expected one size")
         self._labels |= {int(v) for v in np.flatnonzero(np.bincount(truth.ravel()))} - {0, LABEL_OUTSIDE}
-        masks = [(int(object_id), label_map == value) for object_id, value in zip(object_ids, labels)]
+        masks = [(int(object_id), label_map == value) for object_id, value in zip(object_ids, labels, strict=True)]
         found: dict[int, dict[int, float]] = {}
         for label in sorted(self._labels):
             expected = truth == label

@@ -12,30 +12,35 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import data_set_figures, overall_figures
 from sam2s_model.metrics import j_and_f
+from sam2s_model.paths import write_whole
 from sam2s_ros.evaluation.html import render
 from sam2s_ros.evaluation.live_result import live_report
 from sam2s_ros.evaluation.overlap import summary_ms
 
 JSON, CSV, HTML = "report.json", "frames.csv", "report.html"
 COLUMNS = (
-    "data_set", "recording", "frame", "name", "object", "class", "j", "f", "jf", "dice", "present", "found", "track", "scored"
+    "data_set", "recording", "frame", "name", "object", "class", "j", "f", "jf", "dice", "present", "found", "track",
+    "scored",
 )  # fmt: skip
 OF_A_RECORDING = ("fps", "step_ms", "memory_bytes", "device_peak_bytes")  # times and memory
 
 
 def make_report(
     configuration: dict[str, Any],
-    versions: dict[str, str],
+    versions: dict[str, str | None],
     results: Sequence[dict[str, Any]],
     failed: dict[str, str],
     attempts: dict[str, int],
     *,
     interrupted: bool = False,
 ) -> dict[str, Any]:
-    """Figures overall, of data sets, recordings and objects. Of an offline evaluation, what depends on the machine's speed is
-    under `timing` only. `live` is that of `live_report`, None of an offline evaluation.
+    """Return figures overall, of data sets, recordings and objects.
 
-    results: of `evaluate` or `live_result`; failed: recording -> reason; attempts: of recordings that needed more than one
+    Of an offline evaluation, what depends on the machine's speed is under `timing` only, and `live` is None; otherwise
+    it is that of `live_report`.
+
+    results: of `evaluate_recording` or `live_result`; failed: recording -> reason
+    attempts: of recordings that needed more than one
     interrupted: whether Ctrl-C ended it before all recordings were evaluated
     """
     names = list(dict.fromkeys(result["data_set"] for result in results))
@@ -113,13 +118,13 @@ def _timing(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         device_peak_bytes=max(peaks, default=None),
         recordings={
             f"{result['data_set']}/{result['name']}": {name: own[name] for name in OF_A_RECORDING}
-            for result, own in zip(results, each)
+            for result, own in zip(results, each, strict=True)
         },
     )
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """The report in an output folder, or in a file. Raises ConfigError."""
+    """Read the report in an output folder, or in a file. Raises ConfigError."""
     path = path / JSON if path.is_dir() else path
     try:
         report = json.loads(path.read_text())
@@ -132,8 +137,8 @@ def read_report(path: Path) -> dict[str, Any]:
 
 def write_report(folder: Path, report: dict[str, Any], results: Sequence[dict[str, Any]]) -> None:
     """Write the three files over those that may be there."""
-    (folder / JSON).write_text(json.dumps(report, indent=1) + "\n")
-    (folder / HTML).write_text(render(report, results), encoding="utf-8")
+    write_whole(folder / JSON, json.dumps(report, indent=1) + "\n")
+    write_whole(folder / HTML, render(report, results))
     with (folder / CSV).open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)

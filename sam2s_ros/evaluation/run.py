@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -19,45 +18,50 @@ from sam2s_model.checkpoint import file_sha256
 from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import EvaluationProtocol
-from sam2s_model.recordings.mask_files import said_once
-from sam2s_model.recordings.open import Source, left_out, open_recordings
+from sam2s_model.paths import write_whole
+from sam2s_model.recordings.mask_files import merge_mask_lines
+from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_model.recordings.recording import Recording
+from sam2s_model.similar import meant
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
-from sam2s_ros.evaluation.evaluate import evaluate
+from sam2s_ros.commands.engine import EngineOptions
+from sam2s_ros.evaluation.evaluate import evaluate_recording
 from sam2s_ros.evaluation.live import LiveNode
 from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import InProcess, Processes, RayCluster, run_all
-from sam2s_ros.evaluation.task import Engine, Task
+from sam2s_ros.evaluation.task import Task
 from sam2s_ros.processes.dds import share_directory
-from sam2s_ros.processes.results import claim, present
+from sam2s_ros.processes.results import claim, present, writing
 
 RUN, RECORDINGS = "evaluation.json", "recordings"
 # what an evaluation writes besides, and what is replaced as a whole
 OWN_FILES = (
-    "report.json", "report.html", "frames.csv", RUN, f"{RECORDINGS}/**/*.json", "overlay/**/*.mp4", "masks/**/*.png", "masks/**/*.mcap",
+    "report.json", "report.html", "frames.csv", RUN, f"{RECORDINGS}/**/*.json",
+    "overlay/**/*.mp4", "masks/**/*.png", "masks/**/*.mcap",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """checkpoint: a path or a published name; None for the package's default for the device
+    """What is evaluated, with what, how, and where the report goes.
+
     only: names of the recordings to take, empty: all
     rate: of the live mode, see `Task`; 0: offline
-    jobs: processes; ray: address of a cluster, "" for none
+    threads: see `Task`; jobs: processes; ray: address of a cluster, "" for none
     overwrite: whether what `output` has of another evaluation, or of this one, is removed first
     say: told what the user should know, one line at a time
     """
 
     sources: tuple[Source, ...]
-    checkpoint: Path | None
     output: Path
-    engine: Engine = Engine("")
+    engine: EngineOptions = EngineOptions()
     protocol: EvaluationProtocol = EvaluationProtocol()
     only: tuple[str, ...] = ()
     overlay: bool = False
     masks: bool = False
     masks_bag: bool = False
     rate: float = 0.0
+    threads: int = 1
     jobs: int = 1
     ray: str = ""
     overwrite: bool = False
@@ -71,9 +75,9 @@ def run_evaluation(
 ) -> dict[str, Any]:
     """Evaluate what is not yet there, and write the report. Returns the report, also in report.json.
 
-    Each recording is written to recordings/DATA_SET/NAME.json when it is finished, and not evaluated again. A recording that
-    cannot be read is listed with the reason; the others go on. After Ctrl-C the report has what there is, with a live recording
-    up to there, and says `interrupted`.
+    Each recording is written to recordings/DATA_SET/NAME.json when it is finished, and not evaluated again. A recording
+    that cannot be read is listed with the reason; the others go on. After Ctrl-C the report has what there is, with a
+    live recording up to there, and says `interrupted`.
 
     on_recording: called with the recordings done and their number; on_frame: within a recording, in this process only
     Raises a Sam2sError for bad input, and ConfigError for a folder with recordings that were evaluated otherwise;
@@ -84,8 +88,9 @@ def run_evaluation(
     _claim(options.output, configuration, overwrite=options.overwrite)
     for line in said:
         options.say(line)
-    results = {task.key: _finished(options.output, task) for task in tasks}
-    left = [task for task in tasks if results[task.key] is None]
+    finished = {task.key: _finished(options.output, task) for task in tasks}
+    results = {key: result for key, result in finished.items() if result is not None}
+    left = [task for task in tasks if task.key not in results]
     if len(left) < len(tasks):
         options.say(f"{len(tasks) - len(left)} of {len(tasks)} recordings are there already")
     on_recording(len(tasks) - len(left), len(tasks))
@@ -103,11 +108,13 @@ def run_evaluation(
                 results[task.key] = outcome
                 if outcome.get("interrupted"):
                     raise KeyboardInterrupt  # it is evaluated anew when this evaluation goes on
-                _write_json(_path(options.output, task), outcome)
-            on_recording(len(tasks) - sum(result is None for result in results.values()), len(tasks))
+                path = _path(options.output, task)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, json.dumps(outcome))
+            on_recording(len(results), len(tasks))
     except KeyboardInterrupt:
         interrupted = True
-    found = [results[task.key] for task in tasks if results[task.key] is not None]
+    found = [results[task.key] for task in tasks if task.key in results]
     if interrupted and not found:
         raise KeyboardInterrupt
     report = make_report(configuration, _versions(), found, failed, attempts, interrupted=interrupted)
@@ -116,13 +123,14 @@ def run_evaluation(
 
 
 def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
-    """A task for each recording, in the order of the sources; the checkpoint; lines on how masks are read.
+    """Open the sources.
 
+    Returns a task for each recording, in the order of the sources; the checkpoint; lines on how masks are read.
     Raises SourceError, ConfigError, CheckpointError.
     """
     tasks: list[Task] = []
     opened: dict[str, Recording] = {}
-    lines = [line for source in options.sources if (line := left_out(source))]
+    lines = [line for source in options.sources if (line := describe_incomplete(source))]
     taken: set[str] = set()
     kinds = set()
     for source in options.sources:
@@ -137,11 +145,12 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
     names = {task.name for task in tasks}
     for name in options.only:
         if name not in names:
-            raise ConfigError(f"there is no recording {name!r}: expected one of {', '.join(sorted(names))}")
+            known = ", ".join(sorted(names)) + meant(name, names)
+            raise ConfigError(f"there is no recording {name!r}: expected one of {known}")
     tasks = [task for task in tasks if not options.only or task.name in options.only]
     kind = "scene" if kinds == {"scene"} else "recording"
-    checkpoint = checkpoint_or_default(options.checkpoint, kind, options.engine.device, options.say)
-    engine = replace(options.engine, checkpoint=str(checkpoint.resolve()))
+    checkpoint = checkpoint_or_default(options.engine.checkpoint, kind, options.engine.device, options.say)
+    engine = replace(options.engine, checkpoint=checkpoint.resolve())
     folder = options.output.resolve()
     return (
         [
@@ -152,23 +161,26 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
                 masks=str(folder / "masks" / task.key) if options.masks else "",
                 masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
                 rate=options.rate,
+                threads=options.threads,
             )
             for task in tasks
         ],
         checkpoint,
-        lines + said_once(_mask_lines([opened[task.key] for task in tasks])),
+        lines + merge_mask_lines(_mask_lines([opened[task.key] for task in tasks])),
     )
 
 
 def _mask_lines(recordings: list[Recording]) -> list[tuple[str, str]]:
-    """(name, how its masks are read) of each recording of which something is guessed; one that is refused says so when it fails."""
-    found = []
-    for recording in recordings:
-        try:
-            found.append((recording.name, recording.describe_masks()))
-        except SourceError:
-            continue
+    """Return (name, how its masks are read) of each recording of which something is guessed."""
+    found = [(recording.name, _describe_masks(recording)) for recording in recordings]
     return [(name, said) for name, said in found if said]
+
+
+def _describe_masks(recording: Recording) -> str:
+    try:
+        return recording.describe_masks()
+    except SourceError:  # it is said when the recording fails
+        return ""
 
 
 def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
@@ -180,12 +192,20 @@ def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
         only=sorted(options.only),
         protocol=asdict(options.protocol),
         checkpoint_sha256=file_sha256(checkpoint),
-        **{name: value for name, value in asdict(options.engine).items() if name != "checkpoint"},
+        **_engine_settings(options.engine),
+        threads=options.threads,
         overlay=options.overlay,
         masks=options.masks,
         masks_bag=options.masks_bag,
         torch=torch.__version__,
     )
+
+
+def _engine_settings(engine: EngineOptions) -> dict[str, Any]:
+    """Return what results depend on besides the checkpoint, as JSON gives it back."""
+    settings = dict(asdict(engine), encoder=_absolute(str(engine.encoder or "")), option=sorted(engine.option))
+    del settings["checkpoint"]
+    return settings
 
 
 def _absolute(path: str) -> str:
@@ -200,8 +220,8 @@ def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool) -> N
     path = folder / RUN
     if overwrite and path.is_file():  # without it, masks may be those of a data set
         claim(folder, OWN_FILES, overwrite=True)
-    try:
-        known = json.loads(path.read_text()) if path.is_file() else None
+    with writing(folder):
+        known = _known(path)
         if known is None and (folder / RECORDINGS).exists():
             raise ConfigError(f"{folder} has recordings but no {RUN}: it is not of `sam2s eval`, give another --output")
         results = [file for file in present(folder, OWN_FILES) if file != path]
@@ -214,15 +234,19 @@ def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool) -> N
             other = f"{folder} has an evaluation with {name} {before!r}, and this one has {now!r}"
             raise ConfigError(f"{other}: give --overwrite, or give another --output")
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(path, configuration)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written to ({error.strerror}): give another --output") from error
+        write_whole(path, json.dumps(configuration))
+
+
+def _known(path: Path) -> dict[str, Any] | None:
+    """Read the configuration of the evaluation that a folder has; None where it has none. Raises ConfigError."""
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path} is damaged ({error}): give another --output") from error
 
 
 def _finished(folder: Path, task: Task) -> dict[str, Any] | None:
-    """The result of a recording that an earlier run has finished, or None."""
+    """Read the result of a recording that an earlier run has finished; None where there is none."""
     path = _path(folder, task)
     return json.loads(path.read_text()) if path.is_file() else None
 
@@ -231,28 +255,17 @@ def _path(folder: Path, task: Task) -> Path:
     return folder / RECORDINGS / f"{task.key}.json"
 
 
-def _write_json(path: Path, value: Any) -> None:
-    """All of it or nothing, also when the machine goes down."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
 def _runner(options: EvalOptions, on_frame: Callable[[str, int, int | None], Any]):
     if options.rate:
         return LiveNode(options.output, options.say, on_frame)
     if options.ray:
-        return RayCluster(options.ray, evaluate)
+        return RayCluster(options.ray, evaluate_recording)
     if options.jobs > 1:
-        return Processes(options.jobs, evaluate)
-    return InProcess(lambda task: evaluate(task, lambda done, total: on_frame(task.key, done, total)))
+        return Processes(options.jobs, evaluate_recording)
+    return InProcess(lambda task: evaluate_recording(task, lambda done, total: on_frame(task.key, done, total)))
 
 
-def _versions() -> dict[str, str]:
+def _versions() -> dict[str, str | None]:
     package = ElementTree.parse(share_directory() / "package.xml").getroot()
     return dict(
         sam2s_ros=package.findtext("version"), python=platform.python_version(), torch=torch.__version__,

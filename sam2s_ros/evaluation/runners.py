@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import Any, Protocol, Union
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from typing import Any, Protocol, TypeAlias
 
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_ros.evaluation.task import Task
 
 ATTEMPTS = 3  # at a recording, before it is listed as failed
-Outcome = Union[dict[str, Any], Exception]
+Outcome: TypeAlias = dict[str, Any] | Exception
 Evaluate = Callable[[Task], dict[str, Any]]
 
 
@@ -63,8 +63,14 @@ class Processes:
         with ProcessPoolExecutor(self._jobs, multiprocessing.get_context("spawn")) as pool:
             futures = {pool.submit(self._evaluate, task): task for task in tasks}
             for future in as_completed(futures):
-                error = future.exception()
-                yield futures[future], error if error else future.result()
+                yield futures[future], _outcome_of(future)
+
+
+def _outcome_of(future: Future[dict[str, Any]]) -> Outcome:
+    try:
+        return future.result()
+    except Exception as error:
+        return error
 
 
 class RayCluster:

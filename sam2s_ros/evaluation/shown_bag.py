@@ -19,13 +19,14 @@ MASKS, LABEL_IMAGE, OVERLAY = "/tracker/masks", "/tracker/label_image", "/tracke
 
 
 class ShownBag:
-    """The tracker's topics for each frame: TrackedMasks, their label image (mono8), and the overlay (JPEG), which viewers show.
+    """The tracker's topics for each frame: TrackedMasks, their label image (mono8), and the overlay (JPEG) for viewers.
 
-    Stamps are those of the recording, so that a bag of masks and the bag that they were made from can be played together.
+    Stamps are those of the recording, so that a bag of masks and the bag that they were made from can be played
+    together.
     """
 
     def __init__(self, path: Path, model: str):
-        """Raises ConfigError when the package's message definitions are not installed."""
+        """Open the bag. Raises ConfigError when the package's message definitions are not installed."""
         self._bag, self._model = MasksBag(path, MASKS), model
 
     def write(self, step: Step) -> None:

@@ -6,18 +6,21 @@ import base64
 import heapq
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import Step
 from sam2s_model.evaluation.scores import Row
 from sam2s_model.semantics import GENERIC
 from sam2s_ros.evaluation.task import Task
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
+from sam2s_ros.processes.results import writing
+
+if TYPE_CHECKING:  # needs the package's messages
+    from sam2s_ros.evaluation.shown_bag import ShownBag
 
 WORST = 3  # frames of a recording that are kept as pictures
 PICTURE_WIDTH = 480  # px
@@ -28,8 +31,9 @@ TRUTH_COLOUR = (255, 255, 255)
 class StepOutput:
     """The overlay video and the masks of a recording, where they are wanted.
 
-    Masks are PNGs with the ids of the ground truth, 0 none, as other programs that score take them; where the ground truth has a
-    folder for each object and an id that is no value of a pixel (SA-V begins with 0), a folder of masks 0 and 255 for each.
+    Masks are PNGs with the ids of the ground truth, 0 none, as other programs that score take them; where the ground
+    truth has a folder for each object and an id that is no value of a pixel (SA-V begins with 0), a folder of masks 0
+    and 255 for each.
 
     model: of the messages in a bag; folders: of `Recording.object_folders`
     """
@@ -38,11 +42,12 @@ class StepOutput:
         self._folders = dict(folders or {})
         self._apart = any(not 0 < label < OUTSIDE for label in self._folders)
         self._overlay, self._masks, self._fps = task.overlay, task.masks, fps
-        self._bag_path, self._model, self._bag = task.masks_bag, model, None
+        self._bag_path, self._model = task.masks_bag, model
+        self._bag: ShownBag | None = None
         self._video: OverlayVideo | None = None
 
     def __enter__(self) -> StepOutput:
-        try:
+        with writing():
             for file in filter(None, (self._overlay, self._bag_path)):
                 Path(file).parent.mkdir(parents=True, exist_ok=True)
             if self._masks:
@@ -56,10 +61,6 @@ class StepOutput:
 
                 Path(self._bag_path).unlink(missing_ok=True)  # as for the masks
                 self._bag = ShownBag(Path(self._bag_path), self._model)
-        except OSError as error:
-            raise ConfigError(
-                f"{error.filename} cannot be written to ({error.strerror}): give another --output"
-            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,7 +80,7 @@ class StepOutput:
 
     def _write_masks(self, step: Step) -> None:
         tracks = step.tracks
-        labels = dict(zip(tracks.object_ids.tolist(), tracks.labels.tolist()))
+        labels = dict(zip(tracks.object_ids.tolist(), tracks.labels.tolist(), strict=True))
         known = {label: labels[object_id] for label, object_id in step.ids.items() if object_id in labels}
         if self._apart:
             for label, folder in self._folders.items():
@@ -131,7 +132,7 @@ def _picture(step: Step) -> bytes:
     drawn = draw_overlay(step.frame.image, step.tracks, GENERIC)
     scale = min(1.0, PICTURE_WIDTH / drawn.shape[1])
     thickness = max(1, round(1.5 / scale))
-    for mask in step.frame.truth.masks.values():
+    for mask in step.frame.truth.masks.values() if step.frame.truth else ():
         lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(drawn, lines, -1, TRUTH_COLOUR, thickness, cv2.LINE_AA)
     small = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

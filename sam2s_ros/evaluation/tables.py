@@ -17,7 +17,10 @@ MOST_ODD = 10  # recordings of which the first odd entry is shown
 
 
 def report_table(report: dict[str, Any], output: Path) -> Group:
-    """report: as `run_evaluation` returns it; output: the folder it wrote to. Lines are not wrapped: print without `crop`."""
+    """Lay a report out for a terminal. Lines are not wrapped: print without `crop`.
+
+    report: as `run_evaluation` returns it; output: the folder it wrote to
+    """
     timing, live = report["timing"], report["live"]
     models = "; ".join(timing["models"]) or "nothing"
     title = f"{models} on {'; '.join(timing['devices']) or 'nothing'}, prompt: {report['protocol']}"

@@ -1,4 +1,4 @@
-"""Tracks as vision_msgs/Detection2DArray, for programs that read boxes and classes; only where vision_msgs is installed."""
+"""Tracks as vision_msgs/Detection2DArray, for programs that read boxes and classes, where vision_msgs is installed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ except ImportError:  # PyPI has no vision_msgs
 
 
 def detections_message(tracks: Tracks, header: Header) -> Detection2DArray:
-    """One detection for each object that is TRACKED: the message has no field for a state, so it holds what may be acted on.
+    """Make one detection of each object that is TRACKED: the message has no field for a state.
 
-    id: the object id; class_id: the class name; score: that the object is there. The box is that of the mask's pixels, in
-    px of the source image, where the centre of the first pixel is (0, 0).
+    id: the object id; class_id: the class name; score: that the object is there. The box is that of the mask's pixels,
+    in px of the source image, where the centre of the first pixel is (0, 0).
     """
     found = [i for i in range(len(tracks)) if tracks.states[i] == State.TRACKED]
     return Detection2DArray(header=header, detections=[_detection(tracks, i, header) for i in found])

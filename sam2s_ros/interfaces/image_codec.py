@@ -23,23 +23,26 @@ from sam2s_model.recordings.pixels import (
 )
 
 __all__ = [
-    "ENCODINGS", "Encoding", "check", "check_compressed", "check_image", "decode", "decode_compressed", "to_bytes", "to_gray",
-    "to_message", "to_rgb",
+    "ENCODINGS", "Encoding", "check", "check_compressed", "check_image", "decode", "decode_compressed", "to_bytes",
+    "to_gray", "to_message", "to_rgb",
 ]  # fmt: skip
 
 
 def check(msg: Image | CompressedImage) -> None:
-    """`check_image` or `check_compressed`, by the type of the message."""
-    (check_compressed if isinstance(msg, CompressedImage) else check_image)(msg)
+    """Check a message of either type. Raises ImageError."""
+    if isinstance(msg, CompressedImage):
+        check_compressed(msg)
+    else:
+        check_image(msg)
 
 
 def decode(msg: Image | CompressedImage) -> np.ndarray:
-    """`to_rgb` or `decode_compressed`, by the type of the message."""
-    return (decode_compressed if isinstance(msg, CompressedImage) else to_rgb)(msg)
+    """Decode a message of either type to (H, W, 3) uint8 RGB. Raises ImageError."""
+    return decode_compressed(msg) if isinstance(msg, CompressedImage) else to_rgb(msg)
 
 
 def to_message(pixels: np.ndarray, header: Header, encoding: str) -> Image:
-    """An Image message of a uint8 array.
+    """Make an Image message of a uint8 array.
 
     pixels: (H, W) for mono8, (H, W, 3) for rgb8 or bgr8
     Raises ImageError when the array does not fit the encoding.
@@ -58,7 +61,7 @@ def to_message(pixels: np.ndarray, header: Header, encoding: str) -> Image:
 
 
 def to_bytes(pixels: np.ndarray) -> array.array:
-    """The bytes of an array as the one type that a message's `data` takes without checking each element."""
+    """Copy an array's bytes into the one type that a message's `data` takes without checking each element."""
     data = array.array("B")
-    data.frombytes(memoryview(np.ascontiguousarray(pixels)).cast("B"))
+    data.frombytes(np.ascontiguousarray(pixels).data.cast("B"))
     return data

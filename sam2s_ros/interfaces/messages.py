@@ -17,12 +17,12 @@ from sam2s_ros.msg import ClassLabels, Prompt as PromptMsg, TrackedMasks, Tracke
 
 
 def to_ns(stamp: Time) -> int:
-    """Ns since the clock's zero."""
+    """Convert a stamp to ns since the clock's zero."""
     return stamp.sec * 10**9 + stamp.nanosec
 
 
 def header_ns(header: Header) -> int:
-    """The stamp of an image in ns. Raises StampError for one that is no time, and could not be given back."""
+    """Convert an image's stamp to ns. Raises StampError for one that is no time: it could not be given back."""
     if header.stamp.nanosec >= 10**9:
         raise StampError(
             f"stamp has {header.stamp.nanosec} nanoseconds beside its seconds: expected less than 1000000000"
@@ -31,14 +31,14 @@ def header_ns(header: Header) -> int:
 
 
 def to_time(ns: int) -> Time:
-    """Inverse of `to_ns`."""
+    """Convert ns to a stamp, the inverse of `to_ns`."""
     return Time(sec=ns // 10**9, nanosec=ns % 10**9)
 
 
 def masks_message(
     tracks: Tracks, header: Header, *, sequence: int, received_ns: int, finished_ns: int, model: str, late: bool = False
 ) -> TrackedMasks:
-    """TrackedMasks of one frame.
+    """Make the TrackedMasks of one frame.
 
     header: the source image's; it is used as it is, here and in the label image
     received_ns, finished_ns: node clock; late: they are too old to be acted on
@@ -57,14 +57,16 @@ def masks_message(
 
 
 def object_messages(tracks: Tracks) -> list[TrackedObject]:
-    """One TrackedObject for each object, in the order of `tracks`."""
+    """Make one TrackedObject of each object, in the order of `tracks`."""
+    # `Tracks` fills these in where they were not given
+    class_scores, returns, similarities = map(np.asarray, (tracks.class_scores, tracks.returns, tracks.similarities))
     return [
         TrackedObject(
             object_id=int(tracks.object_ids[i]),
             label=int(tracks.labels[i]),
             class_id=int(tracks.class_ids[i]),
             class_name=tracks.class_names[i],
-            class_score=float(tracks.class_scores[i]),
+            class_score=float(class_scores[i]),
             state=int(tracks.states[i]),
             score=float(tracks.scores[i]),
             predicted_iou=float(tracks.predicted_ious[i]),
@@ -72,8 +74,8 @@ def object_messages(tracks: Tracks) -> list[TrackedObject]:
             area=int(tracks.areas[i]),
             centroid_x=float(tracks.centroids[i, 0]),
             centroid_y=float(tracks.centroids[i, 1]),
-            return_decision=int(tracks.returns[i]),
-            return_similarity=float(tracks.similarities[i]),
+            return_decision=int(returns[i]),
+            return_similarity=float(similarities[i]),
         )
         for i in range(len(tracks))
     ]
@@ -85,7 +87,7 @@ def _region(box: np.ndarray) -> RegionOfInterest:
 
 
 def tracks_from_message(msg: TrackedMasks) -> Tracks:
-    """Inverse of `masks_message`. The label map is a view of the message's data.
+    """Convert TrackedMasks to Tracks, the inverse of `masks_message`. The label map is a view of the message's data.
 
     Raises ImageError for a malformed label image, ValueError for objects that contradict each other.
     """
@@ -114,7 +116,7 @@ def tracks_from_message(msg: TrackedMasks) -> Tracks:
 
 
 def prompt_from_message(msg: PromptMsg) -> Prompt:
-    """A prompt as the tracker takes it; only the tracker knows whether it fits the image.
+    """Convert a prompt to the tracker's type; only the tracker knows whether it fits the image.
 
     Raises RequestError (INVALID_PROMPT) for a mask image that is malformed.
     """
@@ -137,7 +139,7 @@ def _prompt_mask(msg: PromptMsg) -> np.ndarray:
 
 
 def prompt_message(prompt: Prompt) -> PromptMsg:
-    """Inverse of `prompt_from_message`, for clients."""
+    """Convert a prompt to its message, for clients: the inverse of `prompt_from_message`."""
     msg = PromptMsg(object_id=prompt.object_id, class_name=prompt.class_name, proposal_id=prompt.proposal_id)
     if prompt.points is not None:
         msg.points = [Point32(x=float(x), y=float(y)) for x, y in prompt.points]
@@ -151,7 +153,7 @@ def prompt_message(prompt: Prompt) -> PromptMsg:
 
 
 def labels_message(labels: LabelSet, stamp_ns: int) -> ClassLabels:
-    """The table of classes. stamp_ns: node clock, when it took effect."""
+    """Make the message of a table of classes. stamp_ns: node clock, when it took effect"""
     return ClassLabels(
         header=Header(stamp=to_time(stamp_ns)),
         label_set=labels.name,
@@ -162,16 +164,16 @@ def labels_message(labels: LabelSet, stamp_ns: int) -> ClassLabels:
 
 
 def labels_from_message(msg: ClassLabels) -> LabelSet:
-    """Inverse of `labels_message`. Raises ConfigError for a table that is not one."""
+    """Convert a table of classes, the inverse of `labels_message`. Raises ConfigError for a table that is not one."""
     if not len(msg.class_ids) == len(msg.class_names) == len(msg.colors):
         lengths = f"{len(msg.class_ids)} ids, {len(msg.class_names)} names and {len(msg.colors)} colours"
         raise ConfigError(f"label set {msg.label_set!r} has {lengths}: expected as many of each")
-    for name, c in zip(msg.class_names, msg.colors):
+    for name, c in zip(msg.class_names, msg.colors, strict=True):
         if not all(0 <= v <= 1 for v in (c.r, c.g, c.b)):  # NaN is not either
             raise ConfigError(
                 f"label set {msg.label_set!r}: the colour of {name!r} is {(c.r, c.g, c.b)}: expected 0 to 1"
             )
-    rows = zip(msg.class_ids, msg.class_names, msg.colors)
+    rows = zip(msg.class_ids, msg.class_names, msg.colors, strict=True)
     return LabelSet(
         msg.label_set,
         tuple(ClassLabel(int(i), name, (round(c.r * 255), round(c.g * 255), round(c.b * 255))) for i, name, c in rows),

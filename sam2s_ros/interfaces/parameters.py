@@ -33,7 +33,7 @@ class Parameters:
     fixed_while: str = ""
 
     def specs(self) -> dict[str, dataclasses.Field]:
-        """The fields by parameter name."""
+        """Return the fields by parameter name."""
         return {field.name: field for config in self.configs for field in dataclasses.fields(config)}
 
     def declare(self, node: Node, late_topics: Iterable[str] = ()) -> tuple[Any, ...]:
@@ -44,14 +44,17 @@ class Parameters:
         """
         qos.check_overrides(given_parameters(node), besides=late_topics)
         for name, field in self.specs().items():
-            try:
-                node.declare_parameter(name, field.default, self._descriptor(field))
-            except Exception as error:  # rclpy raises ParameterException here, and others by version
-                raise ConfigError(_refusal(field, error)) from error
+            self._declare_one(node, name, field)
         return self.read(node)
 
+    def _declare_one(self, node: Node, name: str, field: dataclasses.Field) -> None:
+        try:
+            node.declare_parameter(name, field.default, self._descriptor(field))
+        except Exception as error:  # rclpy raises ParameterException here, and others by version
+            raise ConfigError(_refusal(field, error)) from error
+
     def read(self, node: Node, changed: Sequence[Parameter] = ()) -> tuple[Any, ...]:
-        """The configurations as the node's parameters are now, with `changed` on top.
+        """Read the configurations from the node's parameters, with `changed` on top.
 
         Raises ConfigError for a value that is out of its limits.
         """
@@ -65,10 +68,10 @@ class Parameters:
     def check_change(
         self, node: Node, changed: Sequence[Parameter], *, fixed: bool = False
     ) -> tuple[SetParametersResult, tuple[Any, ...] | None]:
-        """Answer of an on-set callback and, if it is yes, the configurations with the change.
+        """Answer an on-set callback; if the answer is yes, return the configurations with the change, too.
 
         fixed: whether the node is in the state `fixed_while`
-        Refused, with the reason, is a value that is out of its limits or fixed now.
+        A value that is out of its limits, or fixed now, is refused with the reason.
         """
         asked = [p.name for p in changed if p.name in self.specs() and p.value != node.get_parameter(p.name).value]
         refused = [name for name in asked if name not in self.live]
@@ -80,7 +83,7 @@ class Parameters:
             return _no(str(error)), None
 
     def _descriptor(self, field: dataclasses.Field) -> ParameterDescriptor:
-        """What ROS says about a parameter, and the range it enforces."""
+        """Describe a parameter to ROS, with the range that it enforces."""
         doc, low, high, choices = (field.metadata[key] for key in ("doc", "low", "high", "choices"))
         described = ParameterDescriptor(name=field.name, description=doc)
         constraints = [f"one of {', '.join(choices)}"] if choices else []
@@ -123,11 +126,13 @@ class NodeConfig:
     )
     compile: bool = option(
         False,
-        "whether torch compiles the image encoder at configure, for a minute or so: for a GPU, needs Triton; not for int8",
+        "whether torch compiles the image encoder at configure, for a minute or so: for a GPU, needs Triton; "
+        "not for int8",
     )
     encoder: str = option(
         "",
-        "file that `sam2s export encoder` made of the checkpoint's image encoder, for this device; empty: torch runs it",
+        "file that `sam2s export encoder` made of the checkpoint's image encoder, for this device; "
+        "empty: torch runs it",
     )
     deterministic: bool = option(
         False, "whether the same images and prompts give the same bits every time; somewhat slower on CUDA"
@@ -143,7 +148,8 @@ class NodeConfig:
     compressed: bool = option(False, "whether `image` is a sensor_msgs/CompressedImage (jpeg, png)")
     image_encoding: str = option(
         "",
-        "encoding of `image`, such as rgb8, where its messages name none that says it, or a wrong one; empty: as they say",
+        "encoding of `image`, such as rgb8, where its messages name none that says it, or a wrong one; "
+        "empty: as they say",
     )
     significant_bits: int = option(
         0, "significant bits of 16-bit samples, the lowest ones: 10, 12, ...; 0: found in the pictures", low=0, high=16
@@ -163,7 +169,7 @@ class NodeConfig:
     refind: bool = option(False, "whether discovery looks for objects that are LOST")
     recondition: bool = option(False, "whether discovery prompts anew objects of which it has a better mask")
     discovery_every: int = option(
-        25, "images between two looks of discovery, which waits until none is late and none waits", low=1, high=100000
+        25, "images between two looks of discovery, after one that is not late", low=1, high=100000
     )
     autostart: bool = option(True, "whether the node configures and activates itself")
     warm_up: bool = option(True, "whether configure runs one throw-away step, so that the first image is not slow")
@@ -212,7 +218,8 @@ class NodeConfig:
     point_class: str = option("", "class of that object, a name of the label set; empty keeps it")
     point_max_age: float = option(
         1.0,
-        "a point with a stamp that is no image's (RViz: the time of the click): the newest image not later, at most so much older; 0 refuses it",
+        "a point with a stamp that is no image's (RViz: the time of the click): the newest image not later, "
+        "at most so much older; 0 refuses it",
         low=0.0,
         high=3600.0,
     )
@@ -222,9 +229,11 @@ class NodeConfig:
         0.2, "99th percentile of the latency from which /diagnostics says WARN", low=0.0, high=3600.0
     )
     warn_empty: float = option(
-        2.0, "time for which the picture is next to empty (black, one colour) from which /diagnostics says WARN; 0: never",
-        low=0.0, high=3600.0,
-    )  # fmt: skip
+        2.0,
+        "time for which the picture is next to empty (black, one colour) from which /diagnostics says WARN; 0: never",
+        low=0.0,
+        high=3600.0,
+    )
     warn_dropped: float = option(
         0.5, "share of images dropped since the last /diagnostics from which it says WARN", low=0.0, high=1.0
     )
@@ -246,7 +255,8 @@ TRACKER = Parameters(
     # everything else is built into the tracker or the subscription at configure
     live=frozenset(
         {
-            "policy", "auto_prompt", "auto_prompt_score", "refind", "recondition", "discovery_every", "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
+            "policy", "auto_prompt", "auto_prompt_score", "refind", "recondition", "discovery_every", "autostart",
+            "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
             "max_step_errors", "max_output_age", "on_late", "on_size_change", "on_time_jump", "time_jump",
             "point_object_id", "point_class", "point_max_age", "overlay_alpha", "diagnostics_rate", "warn_latency",
             "warn_empty", "warn_dropped",

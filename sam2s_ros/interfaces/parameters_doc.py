@@ -1,9 +1,8 @@
-"""docs/parameters.md out of the dataclasses: `python -m sam2s_ros.interfaces.parameters_doc > docs/parameters.md`."""
+"""Write docs/parameters.md out of the dataclasses: `sam2s parameters > docs/parameters.md`."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 from sam2s_ros.console import node as console_node
 from sam2s_ros.interfaces.parameters import TRACKER, Parameters
@@ -14,13 +13,13 @@ from sam2s_ros.tracker import pair as pair_node
 INTRODUCTION = """\
 # Parameters
 
-Written by `python -m sam2s_ros.interfaces.parameters_doc` from the dataclasses that the nodes read; a test holds this file equal to
+Written by `sam2s parameters` from the dataclasses that the nodes read; a test holds this file equal to
 them. ROS refuses what is out of range, and the reason is in its answer. Times are in s.
 """
 NODES = {
     "tracker_node": (
-        "Defaults as a file: [config/tracker.yaml](../config/tracker.yaml). *live*: may change at any time and takes effect "
-        "between two frames. The others are fixed while the node is configured: run cleanup, set, configure.",
+        "Defaults as a file: [config/tracker.yaml](../config/tracker.yaml). *live*: may change at any time and takes "
+        "effect between two frames. The others are fixed while the node is configured: run cleanup, set, configure.",
         TRACKER,
     ),
     "pair_node": ("Set at the start.", pair_node.PARAMETERS),
@@ -31,16 +30,16 @@ NODES = {
 }  # fmt: skip
 
 
-def document() -> str:
-    """The whole file, in Markdown."""
+def parameters_page() -> str:
+    """Write the whole file, in Markdown."""
     parts = [INTRODUCTION]
     for node, (how, parameters) in NODES.items():
-        parts += [f"\n## {node}\n\n{how}\n\n", table(parameters)]
+        parts += [f"\n## {node}\n\n{how}\n\n", parameters_table(parameters)]
     return "".join(parts)
 
 
-def table(parameters: Parameters) -> str:
-    """A row for each parameter: name, default, range or choices, meaning."""
+def parameters_table(parameters: Parameters) -> str:
+    """Write a row for each parameter: name, default, range or choices, meaning."""
     rows = ["| parameter | default | | meaning |\n", "|---|---|---|---|\n"]
     for name, field in parameters.specs().items():
         live = " *live*" if name in parameters.live else ""
@@ -59,7 +58,3 @@ def _range(field: dataclasses.Field) -> str:
     if choices:
         return ", ".join(choices)
     return f"{_shown(low)} to {_shown(high)}" if low is not None else ""
-
-
-if __name__ == "__main__":
-    sys.stdout.write(document())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
@@ -12,19 +13,20 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 LOOK_EVERY = 1.0  # s between two looks at the graph
-MOST_NAMED = 5  # names in a sentence
+MAX_NAMED = 5  # names in a sentence
 
 
 @dataclass(frozen=True)
 class Publishers:
-    """What is to be said of the publishers of a topic.
+    """What a node should report about the publishers of a topic.
 
-    silent: why nothing comes, should nothing come; doubt: what is wrong with them even when messages come, "" for nothing
+    silent: why nothing comes, should nothing come
+    warning: what is wrong with them even when messages come, "" for nothing
     unheard: whether there are some, none of which can be heard, for the reason in `silent`
     """
 
     silent: str = ""
-    doubt: str = ""
+    warning: str = ""
     unheard: bool = False
 
 
@@ -32,7 +34,8 @@ class Publishers:
 class Input:
     """A topic that a node subscribes to.
 
-    topic: its full name, after remapping; name: the one before, as a remapping names it; kind: of the messages, as "pkg/msg/Name"
+    topic: its full name, after remapping; name: the one before, as a remapping names it
+    kind: of the messages, as "pkg/msg/Name"
     profile: quality of service of the subscription
     other_kinds: types under which the same may be published, each with what to do then
     """
@@ -47,7 +50,8 @@ class Input:
 def judge(wanted: Input, found: Sequence[TopicEndpointInfo], candidates: Sequence[str] = ()) -> Publishers:
     """Say what the publishers of an input's topic mean for it.
 
-    found: all publishers of the topic, of whatever type; candidates: other topics that are published with a type that fits
+    found: all publishers of the topic, of whatever type
+    candidates: other topics that are published with a type that fits
     """
     topic, kind = wanted.topic, wanted.kind
     if not found:
@@ -64,10 +68,13 @@ def judge(wanted: Input, found: Sequence[TopicEndpointInfo], candidates: Sequenc
         return Publishers(_unheard(wanted, same, checked[0][2]), unheard=True)
     several = ""
     if len(fitting) > 1:
-        several = f"{len(fitting)} publishers of {topic}, {_names(fitting)}: what they send is mixed; remap `{wanted.name}` or one of them"
+        several = (
+            f"{len(fitting)} publishers of {topic}, {_names(fitting)}: what they send is mixed; "
+            f"remap `{wanted.name}` or one of them"
+        )
     silent = (
-        f"{topic} is published by {_names(fitting)}, and nothing of it arrives: does it send? Large images are lost unless both ends "
-        "have the DDS profile: `sam2s doctor` measures it"
+        f"{topic} is published by {_names(fitting)}, and nothing of it arrives: does it send? Large images are lost "
+        "unless both ends have the DDS profile: `sam2s doctor` measures it"
     )
     return Publishers(several or silent, several)
 
@@ -94,12 +101,12 @@ def _names(found: Sequence[TopicEndpointInfo]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def type_name(kind: type) -> str:
-    """The name of a message class as the graph has it: "sensor_msgs/msg/Image"."""
+    """Name a message class as the graph does: "sensor_msgs/msg/Image"."""
     return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
 
 
@@ -107,9 +114,9 @@ class PublisherWatch:
     """Looks at the publishers of one subscription, every LOOK_EVERY s at most.
 
     name: the topic's before remapping; other_kinds: see `Input`
-    search: whether topics that would fit are looked for where nobody publishes it, as of an input that the node cannot do without
-    found: what the last look says; settled: whether the look before it said the same, as it does once the nodes of a graph
-        that starts have found one another
+    search: whether topics that would fit are looked for where nobody publishes it, as for an input that the node needs
+    found: what the last look says
+    settled: whether the look before it said the same, as it does once the nodes of a new graph have found one another
     """
 
     def __init__(self, node: Node, name: str, other_kinds: Mapping[str, str] | None = None, *, search: bool = True):
@@ -118,11 +125,12 @@ class PublisherWatch:
         self._next, self._logged = 0.0, ""
 
     def look(self, subscription: Subscription) -> Publishers:
-        """Return what is to be said of the publishers now, or LOOK_EVERY s ago at most."""
+        """Return what the publishers are like now, or were LOOK_EVERY s ago at most."""
         if time.monotonic() < self._next:
             return self.found
         self._next = time.monotonic() + LOOK_EVERY
-        kind, topic = type_name(subscription.msg_type), subscription.topic_name
+        message: Any = subscription.msg_type  # which rclpy annotates as an object of that type
+        kind, topic = type_name(message), subscription.topic_name
         wanted = Input(topic, self._name, kind, subscription.qos_profile, self._other_kinds)
         infos = self._node.get_publishers_info_by_topic(topic)
         fits = any(one.topic_type in (kind, *self._other_kinds) for one in infos)
@@ -131,7 +139,7 @@ class PublisherWatch:
         return found
 
     def news(self, said: str) -> str:
-        """Why nothing comes, for a log: once, while it is a part of what a status says, and settled; "" otherwise."""
+        """Return why nothing comes, for a log: once, while a status says so and it is settled; "" otherwise."""
         silent = self.found.silent
         if not silent or silent not in said:
             self._logged = ""
@@ -141,7 +149,7 @@ class PublisherWatch:
         return ""
 
     def _candidates(self, kind: str) -> list[str]:
-        """Topics that somebody else publishes with a type that fits."""
+        """List topics that somebody else publishes with a type that fits."""
         own = {publisher.topic_name for publisher in self._node.publishers}
         kinds = {kind, *self._other_kinds}
         topics = (

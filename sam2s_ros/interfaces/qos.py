@@ -1,4 +1,4 @@
-"""Quality of service of the tracker's topics, overridable by the parameters ``qos_overrides.<topic>...``, and services."""
+"""Quality of service of the tracker's topics and services; the parameters ``qos_overrides.<topic>...`` override it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from sam2s_model.errors import ConfigError
 
-# Best effort matches both kinds of publisher. Only the newest image is of use, and the mailbox sees to that: with a depth of 1
-# the middleware would, and images that it replaces are counted by nobody.
+# Best effort matches both kinds of publisher. Only the newest image is of use, and the mailbox sees to that: with a
+# depth of 1 the middleware would, and images that it replaces are counted by nobody.
 IMAGE_IN = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=5,
@@ -32,8 +32,8 @@ OUTPUT = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.VOLATILE,
 )
-# A subscriber that asks for as long a deadline, or lease, or a longer one, learns when no masks come, and when the tracker
-# hangs. Others do not notice.
+# A subscriber that asks for as long a deadline, or lease, or a longer one, learns when no masks come, and when the
+# tracker hangs. Others do not notice.
 MASKS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=5,
@@ -59,7 +59,7 @@ SERVICE = QoSProfile(
 
 
 def own(profile: QoSProfile) -> QoSProfile:
-    """A copy for one topic: rclpy writes a topic's overrides into the profile that it is given."""
+    """Copy a profile for one topic: rclpy writes a topic's overrides into the profile that it is given."""
     return copy.copy(profile)
 
 

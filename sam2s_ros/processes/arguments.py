@@ -18,10 +18,10 @@ RENAMES = {"__node", "__name", "__ns"}  # on the left of a remapping: the node i
 
 
 def split_arguments(args: Sequence[str]) -> tuple[list[str], list[tuple[str, str | None]]]:
-    """Arguments as (those of the program, those of ROS).
+    """Split arguments into (those of the program, those of ROS).
 
     args: as sys.argv
-    Those of ROS are (flag, value), with the long name of a flag that is known, and None as the value of one that has none.
+    Those of ROS are (flag, value): a flag that is known has its long name, and one without a value has None.
     """
     own: list[str] = []
     ros: list[tuple[str, str | None]] = []
@@ -39,7 +39,7 @@ def split_arguments(args: Sequence[str]) -> tuple[list[str], list[tuple[str, str
 
 
 def join_arguments(ros: Sequence[tuple[str, str | None]]) -> list[str]:
-    """The reverse of `split_arguments`, for ROS alone."""
+    """Join the arguments of ROS again, the reverse of `split_arguments`."""
     return ["--ros-args", *(part for pair in ros for part in pair if part is not None)]
 
 
@@ -53,7 +53,7 @@ class Remapping:
 
     @classmethod
     def parse(cls, rule: str) -> Remapping | None:
-        """None for what is no rule."""
+        """Read a rule; None for what is no rule."""
         found = re.fullmatch(r"(?:(\w+):(?!=|//))?(.+?):=(.+)", rule)
         return cls(found[1] or "", found[2], found[3]) if found else None
 
@@ -62,7 +62,7 @@ class Remapping:
 
 
 def remappings(args: Sequence[str]) -> Iterator[Remapping]:
-    """The rules on a command line, in their order."""
+    """Yield the rules on a command line, in their order."""
     for flag, value in split_arguments(args)[1]:
         rule = Remapping.parse(value or "") if flag == "--remap" else None
         if rule is not None:
@@ -70,7 +70,7 @@ def remappings(args: Sequence[str]) -> Iterator[Remapping]:
 
 
 def parameter_nodes(args: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(name of a node, rule) of the parameters that are given to a node by its name: -p node:name:=value."""
+    """Yield (name of a node, rule) for each parameter that is given to a node by its name: -p node:name:=value."""
     for flag, value in split_arguments(args)[1]:
         found = re.match(r"([^:=]+):(?!=)[^:=]+:=", value or "") if flag == "--param" else None
         if found:
@@ -82,7 +82,7 @@ def parameter_files(args: Sequence[str]) -> list[Path]:
 
 
 def sections(file: Path) -> list[str]:
-    """Names of the nodes that a parameters file has sections for, as it has them, joined by slashes.
+    """List the nodes that a parameters file has sections for, by their names there, joined by slashes.
 
     Raises OSError or yaml.YAMLError for what is no such file; rcl has refused it by then.
     """
@@ -100,7 +100,10 @@ def sections(file: Path) -> list[str]:
 
 
 def is_for(section: str, node: str) -> bool:
-    """Whether a section of a parameters file is for a node. node: full name, "/ns/node"; * is one part of it, ** any number."""
+    """Tell whether a section of a parameters file is for a node.
+
+    section: its name, in which * is one part of a node's name and ** any number of parts; node: full name, "/ns/node"
+    """
     parts = [part for part in section.split("/") if part]
     pattern = "".join(
         r"(?:/[^/]+)*" if part == "**" else "/" + ("[^/]+" if part == "*" else re.escape(part)) for part in parts

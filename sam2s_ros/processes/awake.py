@@ -1,4 +1,4 @@
-"""Steady clocks: one that goes on while the machine sleeps, one that stands while this process does; and a look at the node's."""
+"""Two steady clocks, of which one goes on while the machine sleeps, one stands while this process does; ClockWatch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ LONGEST = 0.5  # s; an AwakeClock that is read less often than that was stopped 
 
 
 def steady() -> float:
-    """S of a clock that nothing sets, for ages. It goes on while the machine is suspended: what is old then is old after it."""
+    """Read, in s, a clock that nothing sets, for ages.
+
+    It goes on while the machine is suspended: what is old then is old after it.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class AwakeClock:
-    """s in which this process ran, for how long something takes: Ctrl-Z, `docker pause` and a debugger are no hang.
+    """S in which this process ran, for how long something takes: Ctrl-Z, `docker pause` and a debugger are no hang.
 
     Whoever owns it reads it at least every 0.1 s, also when there is nothing to measure. Any thread may.
     """

@@ -1,7 +1,8 @@
 """What raises in a callback costs that message or request, and not the process.
 
-rclpy ends `spin` when a callback raises, also one of its own: a transition that does not fit, a parameter of a type that is
-none, a /clock before zero. And where a message cannot even be taken, it leaves the callback group locked for good.
+rclpy ends `spin` when a callback raises, also one of its own: a transition that does not fit, a parameter of a type
+that is none, a /clock before zero. And where a message cannot even be taken, it leaves the callback group locked for
+good.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters
-from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from sam2s_ros.msg import ErrorCode
 
-MOST_NAMED = 100  # sentences that differ by more than their numbers; what comes after is counted alone
+MAX_NAMED = 100  # sentences that differ by more than their numbers; what comes after is counted alone
 
 
 class CallbackFailures:
@@ -44,7 +45,7 @@ class CallbackFailures:
         kind = re.sub(r"\d+", "#", sentence)
         with self._lock:
             self.count, self.last = self.count + 1, sentence
-            new = kind not in self._named and len(self._named) < MOST_NAMED
+            new = kind not in self._named and len(self._named) < MAX_NAMED
             if new:
                 self._named.add(kind)
         if new:
@@ -52,32 +53,32 @@ class CallbackFailures:
         return sentence
 
     def news(self) -> str:
-        """A sentence when there were failures since this was asked last, for /diagnostics; otherwise ""."""
+        """Return a sentence about the failures since the last call, for /diagnostics; "" when there were none."""
         with self._lock:
             new, self._told = self.count - self._told, self.count
             return f"{new} callback{'s' if new > 1 else ''} failed, the last: {self.last}" if new else ""
 
     def values(self) -> dict[str, str]:
-        """For /diagnostics."""
+        """Return the count as values for /diagnostics."""
         return dict(callbacks_failed=str(self.count))
 
 
 def one_line(error: Exception) -> str:
-    """An error of a library for a sentence: its class and text, without line breaks."""
+    """Format a library's error for a sentence: its class and text, without line breaks."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _described(error: Exception) -> str:
-    """The error in one line, with the place that raised it."""
+    """Format an error in one line, with the place that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return one_line(error) + place
 
 
-class _Lenient:
-    """An executor of `Runnable` nodes that goes on when a callback raises, and answers the request that it was for."""
+class _Lenient(Executor):
+    """An executor of `RunnableNode`s that goes on when a callback raises, and answers the request that it was for."""
 
-    def _make_handler(self, entity: Any, node: Any, take: Callable, *execute: Callable):
+    def _make_handler(self, entity: Any, node: Any, take: Callable, *execute: Callable) -> Any:
         # `take` gives what is to be run, or, up to Humble, what is given to `execute`; either may raise.
         if isinstance(entity, Service) and not isinstance(entity.callback, _Answer):
             entity.callback = _Answer(entity, node)
@@ -114,22 +115,24 @@ class _Answer:
     """A service's callback that answers when it raises, too: the client would wait for ever."""
 
     def __init__(self, service: Service, node: Any):
-        self._callback, self._kind, self._node, self._what = service.callback, service.srv_type, node, _what(service)
+        self._callback, self._node, self._what = service.callback, node, _what(service)
+        kind: Any = service.srv_type  # which rclpy annotates as an object of that type
+        self._response: Callable[[], Any] = kind.Response
 
     def __call__(self, request: Any, response: Any) -> Any:
         if isinstance(request, SetParameters.Request) and len(request.parameters) > 1:
             # each on its own, as rclpy sets them: those before one that raises were set
             singly = [SetParameters.Request(parameters=[parameter]) for parameter in request.parameters]
-            response.results = [result for one in singly for result in self(one, self._kind.Response()).results]
+            response.results = [result for one in singly for result in self(one, self._response()).results]
             return response
         try:
             return self._callback(request, response)
         except Exception as error:
-            return _refusal(self._kind.Response(), self._node.failures.add(self._what, error))
+            return _refusal(self._response(), self._node.failures.add(self._what, error))
 
 
 def _refusal(response: Any, why: str) -> Any:
-    """The response with whatever fields it has to say no."""
+    """Say no in whatever fields the response has for that."""
     fields = response.get_fields_and_field_types()
     if "success" in fields:
         response.success = False
@@ -153,7 +156,8 @@ def _what(entity: Any) -> str:
         try:
             return f"a message on {entity.topic_name}"
         except Exception:  # InvalidHandle: it was destroyed meanwhile
-            return f"a message of type {entity.msg_type.__name__}"
+            kind: Any = entity.msg_type  # likewise
+            return f"a message of type {kind.__name__}"
     callback = getattr(entity, "callback", None)
-    kind = "a timer" if isinstance(entity, Timer) else f"a callback of {type(entity).__name__}"
-    return f"{kind} ({getattr(callback, '__qualname__', type(callback).__name__)})"
+    called = "a timer" if isinstance(entity, Timer) else f"a callback of {type(entity).__name__}"
+    return f"{called} ({getattr(callback, '__qualname__', type(callback).__name__)})"

@@ -18,7 +18,7 @@ DOMAINS = range(20, 101)  # above 101 the ports fall into Linux's ephemeral rang
 
 
 def share_directory() -> Path:
-    """The package's share folder. Raises ConfigError when the package is not installed."""
+    """Find the package's share folder. Raises ConfigError when the package is not installed."""
     try:
         from ament_index_python.packages import get_package_share_directory
 
@@ -32,12 +32,12 @@ def share_directory() -> Path:
 
 
 def label_set_path(name: str) -> str:
-    """The table config/labels/<name>.yaml; "" for the generic one, which is built in, when name is ""."""
+    """Find config/labels/<name>.yaml; "" for the generic table, which is built in, when name is ""."""
     return str(share_directory() / "config" / "labels" / f"{name}.yaml") if name else ""
 
 
 def profile_path() -> Path:
-    """The Fast DDS profile for large images. Raises ConfigError when it is not installed."""
+    """Find the Fast DDS profile for large images. Raises ConfigError when it is not installed."""
     path = share_directory() / PROFILE
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: install the package again")
@@ -45,7 +45,7 @@ def profile_path() -> Path:
 
 
 def environment(base: Mapping[str, str] | None = None, *, profile: bool = True) -> dict[str, str]:
-    """A copy of `base` (default: this process's environment) for a child process with large images.
+    """Copy `base` (default: this process's environment) for a child process with large images.
 
     Sets the DDS profile and the allocator's variables, each unless it is set already. A profile that is set for some
     versions of Fast DDS only is set for the others too.
@@ -65,7 +65,7 @@ def environment(base: Mapping[str, str] | None = None, *, profile: bool = True) 
 
 
 def local_environment(domain: int, base: Mapping[str, str] | None = None, *, profile: bool = True) -> dict[str, str]:
-    """`environment` for a graph that nobody outside this machine or domain sees."""
+    """Make an `environment` for a graph that nobody outside this machine or domain sees."""
     env = environment(base, profile=profile)
     env["ROS_DOMAIN_ID"] = str(domain)
     if env.get("ROS_DISTRO") == "humble":
@@ -77,13 +77,13 @@ def local_environment(domain: int, base: Mapping[str, str] | None = None, *, pro
 
 
 def domain_exports(environment: Mapping[str, str]) -> str:
-    """What leads into the graph of `local_environment`, for a shell."""
+    """Write the variables that lead into the graph of `local_environment`, for a shell."""
     names = ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY")
     return " ".join(f"{name}={environment[name]}" for name in names if name in environment)
 
 
 def free_domain() -> int:
-    """A domain id that no process of this machine uses now.
+    """Find a domain id that no process of this machine uses now.
 
     Each participant listens on a UDP port of its domain (7400 + 250 * domain + 10 + 2 * n, n = 0, 1, ...).
     Raises ConfigError when all are taken.

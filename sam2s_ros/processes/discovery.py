@@ -16,9 +16,9 @@ class KnownTo:
     """Tells when another node's process has discovered every publisher, subscription and client that `node` had before.
 
     That this side has matched the other side does not say so: what is sent then may be lost, as may be the answer of a
-    service that looks ready. But DDS announces the ends of a process in the order in which they were made, so that one who
-    answers a client that was made last knows the others. The question is for no parameter at all, so that it can be asked
-    again and again; what is asked only once comes after it.
+    service that looks ready. But DDS announces the ends of a process in the order in which they were made: a process
+    that answers the client that was made last knows the others. The question is for no parameter at all, so that it can
+    be asked again and again; what is asked only once comes after it.
 
     name: of the other node, with its namespace. Needs an executor that spins `node` in another thread.
     """
@@ -29,7 +29,7 @@ class KnownTo:
         self._next = 0.0
 
     def __call__(self) -> bool:
-        """Whether it has answered; asks when it is time to. Call it until it is True."""
+        """Tell whether it has answered; ask when it is time to. Call it until it is True."""
         if any(answer.done() for answer in self._asked):
             return True
         now = time.monotonic()
@@ -39,7 +39,7 @@ class KnownTo:
         return False
 
     def forget(self) -> None:
-        """From now on only new answers count: the other process may be another one since."""
+        """Count only new answers from now on: the other process may be another one since."""
         for answer in self._asked:
             self._client.remove_pending_request(answer)
         self._asked, self._next = [], 0.0
@@ -52,8 +52,8 @@ class KnownTo:
 class KnownToSubscribers:
     """As `KnownTo`, for all nodes that subscribe to a topic now. Call it until it is True.
 
-    patience: s after which those that do not answer, perhaps as they have no parameter services, are waited for no longer
-    silent: their names, then
+    patience: s to wait for a node that does not answer, perhaps as it has no parameter services
+    silent: names of the nodes that did not answer in that time
     """
 
     def __init__(self, node: Node, topic: str, patience: float = PATIENCE):

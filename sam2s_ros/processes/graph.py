@@ -93,18 +93,22 @@ class Graph:
                 child.process.send_signal(signal.SIGINT)
         deadline = time.monotonic() + timeout
         for child in children:
-            try:
-                child.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+            _wait_or_kill(child.process, deadline)
         for name in names:
             del self._children[name]
         return {child.name: child.process.returncode for child in children}
 
 
+def _wait_or_kill(process: subprocess.Popen, deadline: float) -> None:
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def tail(log: Path, lines: int = TAIL_LINES) -> str:
-    """The last lines of a log."""
+    """Read the last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 

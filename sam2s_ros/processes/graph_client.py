@@ -1,71 +1,71 @@
-"""The demo's own node: asks the tracker and the replay, and follows their counters."""
+"""A node of this process that follows the tracker of a graph and asks it: under demo, soak and `eval live`."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from std_srvs.srv import SetBool, Trigger
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-from sam2s_model.errors import CheckpointError
+from sam2s_model.errors import CheckpointError, ErrorCode, RequestError
 from sam2s_model.prompts import Prompt
-from sam2s_ros.interfaces.messages import prompt_message, to_ns, to_time
+from sam2s_ros.interfaces.messages import prompt_message, to_time
 from sam2s_ros.interfaces.qos import OUTPUT
-from sam2s_ros.msg import TrackedMasks, TrackerStatus
+from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.processes.discovery import KnownTo
+from sam2s_ros.processes.graph import Graph, tail
+from sam2s_ros.processes.local_graph import DRAIN_TIMEOUT, LOAD_TIMEOUT, QUIET
 from sam2s_ros.processes.process import initialise
 from sam2s_ros.srv import AddPrompts, GetState
 
+# Deeper than the tracker's own: what this process does besides must not cost masks.
+MASKS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 POLL = 0.01  # s between two looks at the graph
 ACTIVE = (TrackerStatus.STATE_WAITING, TrackerStatus.STATE_RUNNING, TrackerStatus.STATE_STALE_INPUT)
-PROGRESS_EVERY = 5.0  # s
 CALL_TIMEOUT = 15.0  # s
 SPIN = 0.1  # s that the thread of callbacks waits before it looks whether it is to end
+NOT_CONFIGURED = "not configured: "
+
+Client = TypeVar("Client", bound="GraphClient")
 
 
-class DemoClient:
+class GraphClient:
     """Use as a context. Callbacks run in a thread of its own; methods block and are called from one thread.
 
-    check: called while waiting; raises when a process of the graph has died
+    Whatever waits raises ChildDied when a process of the graph has ended, until `stop_watching`.
+
+    node_name: of the node; status: the tracker's newest; masks: messages with masks that have come
     """
 
-    def __init__(self, check: Callable[[], None]):
-        self._check = check
+    node_name = "graph_client"
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
         self._watching = True
         self.status: TrackerStatus | None = None
-        self.replay: dict[str, str] = {}
-        self.recorder: dict[str, str] = {}
         self.masks = 0
-        self._newest_masks: TrackedMasks | None = None
 
-    def __enter__(self) -> DemoClient:
+    def __enter__(self: Client) -> Client:
         initialise()
-        self._node = node = rclpy.create_node("demo")
+        self._node = node = rclpy.create_node(self.node_name)
         node.create_subscription(TrackerStatus, "tracker/status", self._on_status, OUTPUT)
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self._subscribe(node)
         self._prompts = node.create_client(AddPrompts, "tracker/add_prompts")
         self._state = node.create_client(GetState, "tracker/get_tracker_state")
-        self._step = node.create_client(Trigger, "replay/step")
-        self._pause = node.create_client(SetBool, "replay/set_paused")
-        self._parameters = node.create_client(SetParameters, "replay/set_parameters")
+        self._connect(node)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(node)
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name="demo client", daemon=True)
+        self._thread = threading.Thread(target=self._spin, name=f"{self.node_name} client", daemon=True)
         self._thread.start()
         return self
 
-    def _subscribe(self, node: Node) -> None:
-        node.create_subscription(TrackedMasks, "tracker/masks", self._on_masks, OUTPUT)
+    def _connect(self, node: Node) -> None:
+        """Make further subscriptions, of the masks among them, and clients."""
 
     def _spin(self) -> None:
         while not self._closing.is_set():
@@ -78,117 +78,71 @@ class DemoClient:
         self._node.destroy_node()
         rclpy.try_shutdown()
 
-    @property
-    def sent(self) -> int:
-        """Frames that the replay has published, by its last report."""
-        return int(self.replay.get("published", 0))
-
-    @property
-    def ended(self) -> bool:
-        return self.replay.get("state") in ("finished", "failed")
-
     def stop_watching(self) -> None:
-        """From here on a process may end."""
+        """Let processes end from here on."""
         self._watching = False
 
-    def wait_until_active(self, timeout: float) -> TrackerStatus:
-        """Raises CheckpointError with the tracker's own sentence when it cannot be configured."""
+    def activated(self, say: Callable[[str], Any]) -> TrackerStatus:
+        """Wait until the tracker is active, and say which it is. Returns its status.
 
-        def active() -> bool:
-            status = self.status
-            if status is not None and status.message.startswith("not configured: "):
-                raise CheckpointError(status.message.removeprefix("not configured: "))
-            return status is not None and status.state in ACTIVE
+        Raises CheckpointError with the tracker's own sentence when it cannot be configured, TimeoutError with the end
+        of its log when it takes too long.
+        """
+        try:
+            self._wait(self._is_active, LOAD_TIMEOUT, "the tracker to become active")
+        except TimeoutError as error:
+            log = self._graph.folder / "tracker.log"
+            raise TimeoutError(f"{error}; the last lines of {log}:\n{tail(log)}") from error
+        status = self._newest_status()
+        say(f"tracker is active: {status.model} on {status.device}")
+        return status
 
-        self._wait(active, timeout, "the tracker to become active")
-        return self.status
+    def _is_active(self) -> bool:
+        status = self.status
+        if status is not None and status.message.startswith(NOT_CONFIGURED):
+            raise CheckpointError(status.message.removeprefix(NOT_CONFIGURED))
+        return status is not None and status.state in ACTIVE
 
-    def wait_for_graph(self, timeout: float) -> None:
-        """Until the replay's subscribers, and this node's services, have found one another."""
-        for client in (self._prompts, self._state, self._step, self._pause, self._parameters):
-            self._wait(client.service_is_ready, timeout, f"service {client.srv_name}")
-        self._wait(
-            lambda: self.replay.get("state") == "paused", timeout, "the replay to see the tracker and the recorder"
-        )
-        self._wait(
-            lambda: self._node.count_subscribers("tracker/masks") >= 2,
-            timeout,
-            "the recorder to subscribe to the masks",
-        )
-        self._wait_until_known(timeout, "tracker", "replay")
-
-    def step_frame(self, timeout: float) -> float:
-        """Publish one frame and wait for its masks. Returns the tracker's time for it, s."""
-        before, sent = self.masks, self.sent
-        answer = self._call(self._step, Trigger.Request(), CALL_TIMEOUT)
-        if not answer.success:
-            raise RuntimeError(f"the replay did not publish a frame: {answer.message}")
-        self._wait(lambda: self.sent > sent, timeout, "the replay to report the frame")
-        self._wait(
-            lambda: self.masks > before, timeout, f"masks of the frame that the replay stepped ({answer.message})"
-        )
-        newest = self._newest_masks
-        return (to_ns(newest.finished) - to_ns(newest.received)) * 1e-9
-
-    def add_prompts(self, prompts: list[Prompt], timeout: float, *, stamp: int = 0) -> AddPrompts.Response:
-        """stamp: ns, of the image that they are for; 0: the newest processed one"""
+    def add_prompts(self, prompts: Sequence[Prompt], timeout: float, *, stamp: int = 0) -> AddPrompts.Response:
+        """Prompt objects of an image. stamp: its, ns; 0: the newest processed one. Raises RequestError."""
         request = AddPrompts.Request(stamp=to_time(stamp), prompts=[prompt_message(prompt) for prompt in prompts])
-        return self._call(self._prompts, request, timeout)
+        answer = self._call(self._prompts, request, timeout)
+        if not answer.success:
+            raise RequestError(ErrorCode(answer.error), f"the tracker refused the prompts: {answer.message}")
+        return answer
 
     def get_state(self) -> GetState.Response:
-        return self._call(self._state, GetState.Request(), CALL_TIMEOUT)
+        return self._call(self._state, GetState.Request())
 
-    def set_rate(self, rate: float) -> None:
-        value = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=float(rate))
-        answer = self._call(
-            self._parameters, SetParameters.Request(parameters=[Parameter(name="rate", value=value)]), CALL_TIMEOUT
-        )
-        if not answer.results[0].successful:
-            raise RuntimeError(f"the replay refused rate {rate}: {answer.results[0].reason}")
-
-    def resume(self) -> None:
-        self._call(self._pause, SetBool.Request(data=False), CALL_TIMEOUT)
-
-    def pause(self) -> None:
-        self._call(self._pause, SetBool.Request(data=True), CALL_TIMEOUT)
-
-    def wait_until_played(self, on_progress: Callable[[str], Any]) -> None:
-        """Until the replay has published its last frame."""
-        shown = time.monotonic()
-        while not self.ended:
-            self._check_all()
-            time.sleep(POLL)
-            if time.monotonic() - shown >= PROGRESS_EVERY:
-                shown = time.monotonic()
-                on_progress(
-                    f"{self.sent} of {self.replay.get('length') or '?'} frames sent, {self.masks} masks received"
-                )
-
-    def wait_until_quiet(self, quiet: float, timeout: float) -> None:
-        """Until nothing waits in the tracker and its counters have stood still for `quiet` s."""
+    def wait_until_quiet(self) -> None:
+        """Wait until nothing waits in the tracker and its counters have stood still."""
         since, last = time.monotonic(), None
 
         def still() -> bool:
             nonlocal since, last
-            status = self.status
+            status = self._newest_status()
             now = (status.received, status.published, self.masks)
             if now != last or status.waiting:
                 since, last = time.monotonic(), now
-            return time.monotonic() - since >= quiet
+            return time.monotonic() - since >= QUIET
 
-        self._wait(still, timeout, "the tracker to finish the frames that it has")
+        self._wait(still, DRAIN_TIMEOUT, "the tracker to finish the frames that it has")
 
-    def wait_until_recorded(self, published: int, patience: float) -> None:
-        """Until the recorder has all masks, or has received none for `patience` s: what is lost does not come."""
-        since, last = time.monotonic(), -1
-        while (masks := int(self.recorder.get("masks", 0))) < published and time.monotonic() - since < patience:
-            if masks != last:
-                since, last = time.monotonic(), masks
-            self._check_all()
-            time.sleep(POLL)
+    def _newest_status(self) -> TrackerStatus:
+        if self.status is None:
+            raise RuntimeError("the tracker has sent no status yet")
+        return self.status
+
+    def _wait_until_ready(self, timeout: float, *clients: Any) -> None:
+        """Wait until there are servers for these clients."""
+        for client in clients:
+            self._wait(client.service_is_ready, timeout, f"service {client.srv_name}")
 
     def _wait_until_known(self, timeout: float, *names: str) -> None:
-        """Until these nodes have discovered this one's clients: before, the answer of a service that is ready may be lost."""
+        """Wait until these nodes have discovered this one's clients.
+
+        Before, the answer of a service that is ready may be lost.
+        """
         for name in names:
             known = KnownTo(self._node, name)
             self._wait(known, timeout, f"node {name} to know this one")
@@ -197,31 +151,19 @@ class DemoClient:
     def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
-            self._check_all()
+            self._check()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"waited {timeout:g} s for {what}")
             time.sleep(POLL)
 
-    def _check_all(self) -> None:
+    def _check(self) -> None:
         if self._watching:
-            self._check()
+            self._graph.check()
 
-    def _call(self, client, request, timeout: float):
+    def _call(self, client: Any, request: Any, timeout: float = CALL_TIMEOUT) -> Any:
         future = client.call_async(request)
         self._wait(future.done, timeout, f"an answer of {client.srv_name}")
         return future.result()
 
     def _on_status(self, message: TrackerStatus) -> None:
         self.status = message
-
-    def _on_masks(self, message: TrackedMasks) -> None:
-        self._newest_masks = message
-        self.masks += 1
-
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            values = {value.key: value.value for value in status.values}
-            if status.name == "replay: source":
-                self.replay = values
-            elif status.name == "recorder: messages":
-                self.recorder = values

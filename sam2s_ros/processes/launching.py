@@ -6,8 +6,9 @@ from sam2s_ros.processes.dds import share_directory
 
 
 def parameter_files(given: str, device: str) -> list[str]:
-    """The files with a tracker's parameters, the last one wins: the one given, or the defaults, on a CPU with more time.
+    """List the files with a tracker's parameters, of which the last one wins.
 
+    Without a given file they are the defaults, on a CPU with more time.
     given: path, "" for none; device: as the launch argument says it, "" for what the file says
     """
     if given:

@@ -1,4 +1,4 @@
-"""Run a node until it has ended or SIGINT or SIGTERM comes, and be gone soon after."""
+"""Run a node until it has ended or a signal that ends it comes, and be gone soon after."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import cached_property
+from contextlib import suppress
+from typing import NoReturn
 
 import rclpy
-from rclpy.callback_groups import CallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import Executor, ExternalShutdownException
 from rclpy.logging import get_logger
-from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args
 
 from sam2s_model.acceleration.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
-from sam2s_ros.processes.awake import ClockWatch, steady
-from sam2s_ros.processes.callbacks import CallbackFailures, LenientExecutor, one_line
+from sam2s_ros.processes.callbacks import LenientExecutor
+from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
+from sam2s_ros.processes.runnable import Runnable
 from sam2s_ros.processes.shared_memory import SHM, remove_orphans
 from sam2s_ros.processes.unused import (
     check_environment,
@@ -38,84 +36,10 @@ from sam2s_ros.processes.unused import (
 )
 
 BAD_INPUT = 2  # exit code
-SIGNALS = {signal.SIGINT, signal.SIGTERM}
 POLL = 0.1  # s; how late a signal, or the end of a node or of its executor, is seen at most
 CLOSE_TIMEOUT = 1.0  # s for the node to stop what it is doing
 GRACE = 0.5  # s after that, when the process ends whatever still runs
-MOST_TRIES = 20  # of the executor, in a row, until what it raises itself ends the process
-
-
-class Runnable:
-    """What `run` needs of a node. Stands before rclpy's class: `class MyNode(Runnable, Node)`."""
-
-    exit_code: int | None = None  # None: it has not ended by itself
-    _clock_stood = False
-
-    @cached_property
-    def failures(self) -> CallbackFailures:
-        """What raised in the node's callbacks."""
-        return CallbackFailures(lambda sentence: self.get_logger().error(sentence))
-
-    @cached_property
-    def _steady(self) -> Clock:
-        return Clock(clock_type=ClockType.STEADY_TIME)
-
-    @cached_property
-    def _clock_watch(self) -> ClockWatch:
-        return ClockWatch()
-
-    def steady_timer(self, period: float, callback: Callable[[], None], group: CallbackGroup | None = None) -> Timer:
-        """A timer that goes on when simulated time stands still or is missing. period: s"""
-        return self.create_timer(period, callback, callback_group=group, clock=self._steady)
-
-    def clock_doubt(self) -> str:
-        """A sentence while simulated time stands still, to be asked for at every report; otherwise ""."""
-        clock = self.get_clock()
-        doubt = self._clock_watch.look(clock.now().nanoseconds, clock.ros_time_is_active, steady())
-        if doubt and not self._clock_stood:
-            self.get_logger().warning(doubt)
-        self._clock_stood = bool(doubt)
-        return doubt
-
-    def create_publisher(self, kind, topic, *args, **how):
-        """As rclpy's. Raises ConfigError when the parameters qos_overrides of the topic are none of a quality of service."""
-        return _made(super().create_publisher, kind, topic, *args, **how)
-
-    def create_subscription(self, kind, topic, *args, **how):
-        """As rclpy's. Raises ConfigError likewise."""
-        return _made(super().create_subscription, kind, topic, *args, **how)
-
-    def finish(self, exit_code: int = 0) -> None:
-        """End the process with this code. May be called from any thread."""
-        self.exit_code = exit_code
-
-    def parts(self) -> tuple[Node, ...]:
-        """The nodes to spin: itself, unless it is made of several."""
-        return (self,)
-
-    def arguments(self, args: list[str]) -> list[str]:
-        """A command line as its nodes take it, for `run` to look for what has no effect."""
-        return args
-
-    def late_topics(self) -> tuple[str, ...]:
-        """Full names, after remapping, of the topics that its nodes subscribe to later than when they are made."""
-        return ()
-
-    def close(self, timeout: float | None) -> bool:
-        """End threads, finish files. Return whether that is done, in `timeout` s (None: as long as it takes).
-
-        Called when no callback begins any more, and again when those that had begun in threads of the executor have ended.
-        """
-        return True
-
-
-def _made(create: Callable, kind: type, topic: str, *args, **how):
-    try:
-        return create(kind, topic, *args, **how)
-    except Exception as error:  # rclpy has a class of its own for each way in which a value may be wrong
-        if not how.get("qos_overriding_options"):
-            raise
-        raise ConfigError(f"the quality of service of {topic} (parameters qos_overrides): {one_line(error)}") from error
+MAX_TRIES = 20  # of the executor, in a row, until what it raises itself ends the process
 
 
 def run(
@@ -133,15 +57,15 @@ def run(
 
     Returns 2, with a sentence on stderr, for wrong arguments or when the node could not be made for a reason that it
     names, and 0 when a signal was there before. Otherwise the process ends here, with the code the node has given to
-    `finish`, 0 after a signal, or 1 when the executor itself fails again and again. A callback that raises is counted in the
-    node's `failures`, and costs nothing else. A callback or a step that does not end in time is not
-    waited for, and the interpreter is not taken apart, which takes 1 to 2 s once torch is loaded.
+    `finish`, 0 after a signal, or 1 when the executor itself fails again and again. A callback that raises is counted
+    in the node's `failures`, and costs nothing else. A callback or a step that does not end in time is not waited for,
+    and the interpreter is not taken apart, which takes 1 to 2 s once torch is loaded.
 
     Call it in the main thread. The signals are blocked from here on, also in child processes.
     """
-    _block_signals()
+    signals = _block_signals()
     keep_large_buffers()
-    if signal.sigpending() & SIGNALS:
+    if signal.sigpending() & signals:
         return 0
     try:
         _check_arguments(sys.argv if args is None else args)
@@ -164,10 +88,12 @@ def run(
     )  # which forgets them when it ends: what still knew the node would keep it in the graph
     spinning.start()
 
-    # signal.sigtimedwait would do both, but when the process is stopped and continued it returns as if a signal had come.
-    while spinning.is_alive() and node.exit_code is None and not signal.sigpending() & SIGNALS:
+    # signal.sigtimedwait would do both, but in a process that is stopped and continued it returns as if a signal came.
+    while spinning.is_alive() and node.exit_code is None and not signal.sigpending() & signals:
         time.sleep(POLL)
 
+    if signal.SIGHUP in signal.sigpending():
+        drop_lost_terminal()
     code = 0 if spinning.is_alive() else 1  # then its traceback is on stderr
     if close_timeout is not None:
         _leave_in(close_timeout + GRACE, node.exit_code or code)
@@ -180,16 +106,17 @@ def run(
     code = node.exit_code or code
     if closed:
         executor.shutdown()  # otherwise the garbage collector may destroy its parts twice, with a traceback
-        node.destroy_node()
+        node.destroy()
         rclpy.try_shutdown()
         del node, part, executor
         gc.unfreeze()
         gc.collect()  # tells the other participants that this one is gone
     _leave(code)
+    raise AssertionError("the process has ended")
 
 
 def initialise(args: list[str] | None = None) -> None:
-    """Initialise ROS without signal handlers. Raises ConfigError, in a sentence, where the environment does not let it."""
+    """Initialise ROS without signal handlers. Raises ConfigError where the environment does not let it."""
     check_environment()
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -205,16 +132,18 @@ def initialise(args: list[str] | None = None) -> None:
         raise ConfigError(f"ROS cannot start, {reason}{helps}") from error
 
 
-def _block_signals() -> None:
-    """Let SIGINT and SIGTERM wait until `run` asks for them: they raise nowhere and are not lost.
+def _block_signals() -> set[signal.Signals]:
+    """Let the signals that end it wait until `run` asks for them: they raise nowhere and are not lost. Return them.
 
     Threads that are made later inherit it. The installed programs have blocked them before their imports.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    signals = ending_signals()
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     # A thread that a library made before (numpy and OpenCV do) may still take one. Python calls the handler in the
     # main thread, where the signal now has to wait.
-    for number in SIGNALS:
+    for number in signals:
         signal.signal(number, lambda number, _: signal.raise_signal(number))
+    return signals
 
 
 def _check_arguments(args: list[str]) -> None:
@@ -249,17 +178,23 @@ def _spin(executor: Executor, leaving: threading.Event, tell: Callable[[str, Exc
     """
     tries = 0
     while not leaving.is_set():
-        try:
-            executor.spin_once(POLL)  # executor.wake() would not end it
-        except ExternalShutdownException:
-            raise
-        except Exception as error:
-            tries += 1
-            if tries == MOST_TRIES:
-                raise
+        error = _spin_once(executor)
+        tries = 0 if error is None else tries + 1
+        if error is not None and tries == MAX_TRIES:
+            raise error
+        if error is not None:
             tell("the executor's wait", error)
-        else:
-            tries = 0
+
+
+def _spin_once(executor: Executor) -> Exception | None:
+    """Wait POLL s at most, since executor.wake() would not end the wait. Return what the executor itself raised."""
+    try:
+        executor.spin_once(POLL)
+    except ExternalShutdownException:
+        raise
+    except Exception as error:
+        return error
+    return None
 
 
 def _leave_in(seconds: float, code: int) -> None:
@@ -268,7 +203,8 @@ def _leave_in(seconds: float, code: int) -> None:
     timer.start()
 
 
-def _leave(code: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+def _leave(code: int) -> NoReturn:
+    for output in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # a terminal that is gone, a pipe that nobody reads
+            output.flush()
     os._exit(code)

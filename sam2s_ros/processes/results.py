@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,26 +19,33 @@ def present(folder: Path, names: Sequence[str]) -> list[Path]:
     return [path for name in names for path in sorted(folder.glob(name))] if folder.is_dir() else []
 
 
+@contextmanager
+def writing(path: Path | None = None) -> Iterator[None]:
+    """Raise ConfigError in place of the OSError of what is done inside. path: that it names; None: the error's own"""
+    try:
+        yield
+    except OSError as error:
+        where = path or error.filename
+        raise ConfigError(f"{where} cannot be written to ({error.strerror}): give another --output") from error
+
+
 def claim(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
     """Make a folder for results with these names; what it has of them is removed with `overwrite`.
 
     Raises ConfigError when it has some and `overwrite` is false, or when it cannot be written to.
     """
-    try:
+    with writing(folder):
         found = present(folder, names)
         if found and not overwrite:
-            shown = ", ".join(str(path.relative_to(folder)) for path in found[:MAX_NAMED]) + ", ..." * (
-                len(found) > MAX_NAMED
-            )
-            raise ConfigError(f"{folder} has results already ({shown}): give another --output, or --overwrite")
+            shown = ", ".join(str(path.relative_to(folder)) for path in found[:MAX_NAMED])
+            more = ", ..." if len(found) > MAX_NAMED else ""
+            raise ConfigError(f"{folder} has results already ({shown}{more}): give another --output, or --overwrite")
         for path in found:
             path.unlink()
         for inner in sorted({p for path in found for p in path.parents if folder in p.parents}, reverse=True):
             if not any(inner.iterdir()):
                 inner.rmdir()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written to ({error.strerror}): give another --output") from error
 
 
 def claim_file(path: Path, *, overwrite: bool) -> None:
@@ -45,19 +53,17 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
 
     Raises ConfigError when there is one with something in it and `overwrite` is false, or when it cannot be written.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file() and path.stat().st_size and not overwrite:
             raise ConfigError(
                 f"{path} exists already ({path.stat().st_size} bytes): give another --output, or --overwrite"
             )
         path.write_text("")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written to ({error.strerror}): give another --output") from error
 
 
 def free_folder(folder: Path, names: Sequence[str]) -> Path:
-    """The first of `folder`, folder_2, folder_3, ... that has nothing of these names."""
+    """Return the first of `folder`, folder_2, folder_3, ... that has nothing of these names."""
     others = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
     return folder if not present(folder, names) else next(other for other in others if not present(other, names))
 
@@ -65,7 +71,7 @@ def free_folder(folder: Path, names: Sequence[str]) -> Path:
 def chosen_folder(
     given: Path | None, default: str, names: Sequence[str], *, overwrite: bool, say: Callable[[str], Any]
 ) -> Path:
-    """The folder that was given, or the default one; that is another, which is said, where it has results already."""
+    """Return the folder that was given, or the default one; where that has results, another, which is said."""
     if given is not None or overwrite:
         return given or Path(default)
     free = free_folder(Path(default), names)

@@ -29,12 +29,12 @@ class Orphans:
 
 
 def orphans(folder: str = SHM) -> Orphans:
-    """What processes that were killed have left."""
+    """Count what processes that were killed have left."""
     return _sum(folder, remove=False)
 
 
 def remove_orphans(folder: str = SHM) -> Orphans:
-    """Remove it; what belongs to another user, who alone may, is left out. Return what was removed."""
+    """Remove what they have left, except another user's, who alone may. Return what was removed."""
     return _sum(folder, remove=True)
 
 
@@ -69,7 +69,7 @@ def _locks(folder: Path) -> list[Path]:
 
 @contextmanager
 def _of_nobody(lock: Path) -> Iterator[bool]:
-    """Whether no process holds it; then this one does, within the context. Raises OSError when it cannot be opened."""
+    """Tell whether no process holds it; then this one does, in the context. Raises OSError if it does not open."""
     with lock.open("rb") as file:
         if time.time() - os.fstat(file.fileno()).st_mtime < YOUNG:
             yield False

@@ -1,4 +1,4 @@
-"""What was given at the start of a program and would have no effect without a word: parameters, files, remappings, variables."""
+"""Find what was given to a program and has no effect: parameters, files, remappings, variables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.published.similar import LIKENESS
+from sam2s_model.similar import LIKENESS
 from sam2s_ros.processes.arguments import (
     RENAMES,
     Remapping,
@@ -24,21 +24,21 @@ from sam2s_ros.processes.arguments import (
 )
 from sam2s_ros.processes.dds import PROFILE_VARIABLES
 
-MOST_DOMAIN = 232  # the ports of a higher one do not exist
+MAX_DOMAIN = 232  # the ports of a higher one do not exist
 # Topics of rclpy's own, which it declares parameters for only when it needs them.
 OF_RCLPY = ("/clock", "/parameter_events", "/rosout")
-MOST_NAMED = 6  # parameters in a sentence
+MAX_NAMED = 6  # parameters in a sentence
 
 
 def check_environment(variables: Mapping[str, str] = os.environ) -> None:
     """Raise ConfigError for a domain id that no middleware can use: some end the process, some take another one."""
     given = variables.get("ROS_DOMAIN_ID", "")
-    if given and not (given.isascii() and given.isdigit() and int(given) <= MOST_DOMAIN):
-        raise ConfigError(f"ROS_DOMAIN_ID is {given!r}: expected a number from 0 to {MOST_DOMAIN}")
+    if given and not (given.isascii() and given.isdigit() and int(given) <= MAX_DOMAIN):
+        raise ConfigError(f"ROS_DOMAIN_ID is {given!r}: expected a number from 0 to {MAX_DOMAIN}")
 
 
 def unused_variables(variables: Mapping[str, str] = os.environ) -> Iterator[str]:
-    """A sentence for each variable that names a file which is not there."""
+    """Yield a sentence for each variable that names a file which is not there."""
     for name in PROFILE_VARIABLES:
         path = variables.get(name, "")
         if path and not Path(path).is_file():
@@ -46,7 +46,7 @@ def unused_variables(variables: Mapping[str, str] = os.environ) -> Iterator[str]
 
 
 def unused_parameters(node: Node, late_topics: Iterable[str] = ()) -> str:
-    """A sentence that names the parameters given to a node which it has not declared; "" when there is none.
+    """Name, in a sentence, the parameters given to a node that it has not declared; "" when there is none.
 
     late_topics: full names of topics that it will subscribe to later, and declare `qos_overrides` for then
     """
@@ -61,8 +61,8 @@ def unused_parameters(node: Node, late_topics: Iterable[str] = ()) -> str:
     unknown = sorted(name for name in given_parameters(node) if name not in known and not name.startswith(ignored))
     if not unknown:
         return ""
-    shown = ", ".join(f"{name}{_meant(name, known)}" for name in unknown[:MOST_NAMED])
-    more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
+    shown = ", ".join(f"{name}{_meant(name, known)}" for name in unknown[:MAX_NAMED])
+    more = f" and {len(unknown) - MAX_NAMED} more" if len(unknown) > MAX_NAMED else ""
     one = len(unknown) == 1
     what = (
         f"{'a parameter' if one else 'parameters'} that it does not have and that {'has' if one else 'have'} no effect"
@@ -71,7 +71,7 @@ def unused_parameters(node: Node, late_topics: Iterable[str] = ()) -> str:
 
 
 def given_parameters(node: Node) -> dict[str, object]:
-    """Parameters by name as command line and files give them to a node, declared or not; rclpy has no public way to them."""
+    """Return parameters by name as command line and files give them, declared or not; rclpy has no public way."""
     return {name: parameter.value for name, parameter in node._parameter_overrides.items()}
 
 
@@ -81,7 +81,7 @@ def _meant(name: str, known: Iterable[str]) -> str:
 
 
 def unused_files(args: Sequence[str], names: Sequence[str]) -> Iterator[str]:
-    """A sentence for each parameters file without a section for any of these nodes. names: full ones"""
+    """Yield a sentence for each parameters file without a section for any of these nodes. names: full ones"""
     for file in parameter_files(args):
         try:
             found = sections(file)
@@ -93,14 +93,14 @@ def unused_files(args: Sequence[str], names: Sequence[str]) -> Iterator[str]:
 
 
 def unused_rules(args: Sequence[str], names: Sequence[str]) -> Iterator[str]:
-    """A sentence for each -p node:name:=value that is for none of these nodes. names: full ones"""
+    """Yield a sentence for each -p node:name:=value that is for none of these nodes. names: full ones"""
     for node, rule in parameter_nodes(args):
         if not any(is_for(node, name) for name in names):
             yield f"the parameter -p {rule} has no effect: no node here is called {node}, but {' and '.join(names)}"
 
 
 def unused_remappings(args: Sequence[str], nodes: Sequence[Node], late_topics: Iterable[str] = ()) -> Iterator[str]:
-    """A sentence for each remapping after which no node has a topic or service of the new name."""
+    """Yield a sentence for each remapping after which no node has a topic or service of the new name."""
     there = set(late_topics)
     for node in nodes:
         name, space = node.get_name(), node.get_namespace()
@@ -115,7 +115,7 @@ def unused_remappings(args: Sequence[str], nodes: Sequence[Node], late_topics: I
 
 
 def _new_name(rule: Remapping, node: Node) -> str:
-    """The full name that the rule gives, "" where it is not for this node or is none (which rcl has said by then)."""
+    """Expand the name that a rule gives; "" where it is not for this node or is none (rcl has said so by then)."""
     if rule.node and rule.node != node.get_name():
         return ""
     try:

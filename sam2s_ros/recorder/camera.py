@@ -16,12 +16,12 @@ class CameraSubscription:
     """Images of a topic: Image, or CompressedImage where that is what is published. Call `look` now and then.
 
     topic: its full name
-    doubt: why nothing comes, "" when all is well
+    warning: why nothing comes, "" when all is well
     """
 
     def __init__(self, node: Node, topic: str, callback: Callable[[Image | CompressedImage], Any], profile: QoSProfile):
         self.topic = node.resolve_topic_name(topic)
-        self.doubt = ""
+        self.warning = ""
         self._node, self._callback, self._profile = node, callback, profile
         self._kind = "sensor_msgs/msg/" + ("CompressedImage" if topic.endswith("/compressed") else "Image")
         self._subscription = node.create_subscription(TYPES[self._kind], topic, callback, profile)
@@ -29,12 +29,12 @@ class CameraSubscription:
     def look(self) -> None:
         """Subscribe anew when images are published as the other type."""
         published = {end.topic_type for end in self._node.get_publishers_info_by_topic(self.topic)}
-        self.doubt = ""
+        self.warning = ""
         if not published or self._kind in published:
             return
         other = next((kind for kind in TYPES if kind in published), None)
         if other is None:
-            self.doubt = f"{self.topic} is published as {', '.join(sorted(published))}: expected {' or '.join(TYPES)}"
+            self.warning = f"{self.topic} is published as {', '.join(sorted(published))}: expected {' or '.join(TYPES)}"
             return
         self._node.destroy_subscription(self._subscription)
         self._kind = other

@@ -15,7 +15,7 @@ BAG, LINES = "masks.mcap", "frames.jsonl"
 
 
 def open_folder(output: Path, *, overwrite: bool, say: Callable[[str], Any]) -> tuple[Path, TextIO]:
-    """A folder without a recording, and the file LINES in it: `output`, or output_2, output_3, ...
+    """Open a folder without a recording, and the file LINES in it: `output`, or output_2, output_3, ...
 
     overwrite: remove the recording that is in `output`
     say: told when it is another folder, and what was mended in those before it, one sentence at a time

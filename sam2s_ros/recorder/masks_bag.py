@@ -17,9 +17,9 @@ OWN_TYPES = ("TrackedObject", "TrackedMasks")
 class MasksBag:
     """A single mcap file of TrackedMasks messages with their definitions, so that it opens without this package.
 
-    Other topics can be beside them, of types that every ROS distribution has. It opens at any time, see `WholeMcap`, and is
-    compressed: masks are hundreds of times smaller then. Raises ConfigError when the package's message definitions are not
-    installed, FileExistsError when the file exists.
+    Other topics can be beside them, of types that every ROS distribution has. It opens at any time, see `WholeMcap`,
+    and is compressed: masks are hundreds of times smaller then. Raises ConfigError when the package's message
+    definitions are not installed, FileExistsError when the file exists.
     """
 
     def __init__(self, path: Path, topic: str):
@@ -30,12 +30,12 @@ class MasksBag:
         self.messages = 0
 
     def write(self, time_ns: int, message: bytes) -> None:
-        """message: a serialised TrackedMasks; time_ns: when it was received."""
+        """Append masks. message: a serialised TrackedMasks; time_ns: when it was received"""
         self._file.write(self._channel, time_ns, message)
         self.messages += 1
 
     def write_other(self, time_ns: int, topic: str, message_type: str, message: bytes) -> None:
-        """message_type: of all messages on this topic, such as sensor_msgs/msg/Image"""
+        """Append a message of another topic. message_type: of all on this topic, such as sensor_msgs/msg/Image"""
         if topic not in self._others:
             self._others[topic] = self._add(topic, message_type)
         self._file.write(self._others[topic], time_ns, message)
@@ -53,7 +53,7 @@ class MasksBag:
 
 
 def masks_typestore():
-    """A `rosbags` type store that knows TrackedMasks. Raises ConfigError when the package is not installed."""
+    """Make a `rosbags` type store that knows TrackedMasks. Raises ConfigError when the package is not installed."""
     store = get_typestore(Stores.ROS2_JAZZY)
     types = {}
     for name in OWN_TYPES:

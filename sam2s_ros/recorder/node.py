@@ -11,7 +11,6 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -23,7 +22,8 @@ from sam2s_ros.interfaces.parameters import Parameters
 from sam2s_ros.interfaces.qos import LATCHED
 from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.processes.awake import AwakeClock
-from sam2s_ros.processes.process import Runnable, run
+from sam2s_ros.processes.process import run
+from sam2s_ros.processes.runnable import RunnableNode
 from sam2s_ros.recorder.camera import CameraSubscription
 from sam2s_ros.recorder.writer import RecordingWriter, WriterJob
 
@@ -72,7 +72,7 @@ class RecorderConfig:
 PARAMETERS = Parameters((RecorderConfig,))
 
 
-class RecorderNode(Runnable, Node):
+class RecorderNode(RunnableNode):
     """Matches images, ground truth and masks by exact stamp. Raises ConfigError when the files cannot be made."""
 
     def __init__(self):
@@ -80,17 +80,22 @@ class RecorderNode(Runnable, Node):
         (self._config,) = PARAMETERS.declare(self)
         config = self._config
         self._writer = RecordingWriter(
-            expanded(config.output), overwrite=config.overwrite, say=self.get_logger().warning, topic=self.resolve_topic_name(config.masks), fps=config.fps, alpha=config.alpha,
-            queue_size=config.queue, reserve=config.reserve << 20, failed=self._on_failure,
-        )  # fmt: skip
+            expanded(config.output),
+            overwrite=config.overwrite,
+            say=self.get_logger().warning,
+            topic=self.resolve_topic_name(config.masks),
+            fps=config.fps,
+            alpha=config.alpha,
+            queue_size=config.queue,
+            reserve=config.reserve << 20,
+            failed=self._on_failure,
+        )
         self._images: OrderedDict[int, Image | CompressedImage] = OrderedDict()
         self._truths: OrderedDict[int, Image] = OrderedDict()
-        self._masks: deque[tuple[TrackedMasks, int, float]] = (
-            deque()
-        )  # ns of the node's clock and s of `_ran` at arrival
-        self._ran = (
-            AwakeClock()
-        )  # what comes while the process is stopped waits in the middleware, images and masks alike
+        # with ns of the node's clock and s of `_ran` at arrival
+        self._masks: deque[tuple[TrackedMasks, int, float]] = deque()
+        # what comes while the process is stopped waits in the middleware, images and masks alike
+        self._ran = AwakeClock()
         self._truth_expected = False
         self._counts = dict(
             images=0, truths=0, masks=0, matched=0, masks_without_image=0, images_given_up=0, sequence_gaps=0
@@ -121,7 +126,7 @@ class RecorderNode(Runnable, Node):
         return True
 
     def _on_failure(self, error: Exception) -> None:
-        """Called when the files cannot be written to, also from the writer's thread."""
+        """Report that the files cannot be written to, and end; also called from the writer's thread."""
         self._failure = f"recording into {self._writer.folder} failed: {error}"
         print(self._failure, file=sys.stderr)
         self._report()
@@ -166,24 +171,24 @@ class RecorderNode(Runnable, Node):
     def _report(self) -> None:
         counts = self._counts | self.failures.values()
         values = [KeyValue(key=key, value=str(value)) for key, value in counts.items()]
-        doubt = self.clock_doubt() or self._doubt() or self.failures.news()
-        level = DiagnosticStatus.ERROR if self._failure else DiagnosticStatus.WARN if doubt else DiagnosticStatus.OK
-        message = self._failure or doubt or "recording"
+        warning = self.clock_warning() or self._warning() or self.failures.news()
+        level = DiagnosticStatus.ERROR if self._failure else DiagnosticStatus.WARN if warning else DiagnosticStatus.OK
+        message = self._failure or warning or "recording"
         status = DiagnosticStatus(level=level, name="recorder: messages", message=message, values=values)
         report = DiagnosticArray(status=[status])
         report.header.stamp = self.get_clock().now().to_msg()
         self._reports.publish(report)
 
-    def _doubt(self) -> str:
-        """What is wrong with the recording though it goes on; "" when nothing is."""
+    def _warning(self) -> str:
+        """Return what is wrong with the recording though it goes on; "" when nothing is."""
         without, matched = self._counts["masks_without_image"], self._counts["matched"]
-        if self._camera.doubt:
-            return self._camera.doubt
+        if self._camera.warning:
+            return self._camera.warning
         if without > matched:
             return (
                 f"{without} of {without + matched} masks came without an image of their stamp on {self._camera.topic}"
             )
-        return self._writer.doubt
+        return self._writer.warning
 
     def _match(self, *, last: bool = False) -> None:
         """Hand masks on, in their order, as soon as their image and ground truth are here or have been waited for.
@@ -204,7 +209,7 @@ class RecorderNode(Runnable, Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point: 0 after SIGINT or SIGTERM with the files closed, 1 when writing failed, 2 for a bad parameter."""
+    """Entry point: 0 after a signal, with the files closed, 1 when writing failed, 2 for a bad parameter."""
     return run(RecorderNode, args, close_timeout=None)
 
 

@@ -39,8 +39,8 @@ SYNC_EVERY = 5.0  # s, until what is in the file is on the disk, for when the po
 class WholeMcap:
     """Writes messages of ROS 2 to a new file that other programs open at any time, whatever ends this one.
 
-    Messages are compressed (zstd) in chunks. About once a second what has come is written, with index and footer after it,
-    over those of the time before. The file is locked (flock) while it is written.
+    Messages are compressed (zstd) in chunks. About once a second what has come is written, with index and footer after
+    it, over those of the time before. The file is locked (flock) while it is written.
     Raises FileExistsError when the file exists; OSError when it cannot be written, which leaves it as it was before.
     """
 
@@ -53,7 +53,8 @@ class WholeMcap:
         self._channels: list[Channel] = []
         self._counts: dict[int, int] = defaultdict(int)
         self._first, self._last = 2**63 - 1, 0  # ns
-        self._chunk, self._entries = RecordBuilder(), defaultdict(list)
+        self._chunk = RecordBuilder()
+        self._entries: dict[int, list[tuple[int, int]]] = defaultdict(list)  # (ns, place in the chunk), by channel
         self._chunk_indexes, self._chunks = bytearray(), 0  # records as they are in the file, and their number
         self._end, self._tail = 0, b""  # bytes of the file before the index, and what follows them
         self._due = self._sync_due = 0.0
@@ -75,7 +76,7 @@ class WholeMcap:
         return number
 
     def write(self, channel: int, time_ns: int, data: bytes) -> None:
-        """data: serialised (CDR); time_ns: when it was received."""
+        """Append a message. data: serialised (CDR); time_ns: when it was received"""
         self._entries[channel].append((time_ns, self._chunk.count))
         message = Message(channel_id=channel, log_time=time_ns, data=data, publish_time=time_ns, sequence=0)
         message.write(self._chunk)
@@ -103,7 +104,10 @@ class WholeMcap:
             self._file.close()
 
     def _register(self, record: Schema | Channel) -> None:
-        (self._schemas if isinstance(record, Schema) else self._channels).append(record)
+        if isinstance(record, Schema):
+            self._schemas.append(record)
+        else:
+            self._channels.append(record)
         builder = RecordBuilder()
         record.write(builder)
         self._new += builder.end()
@@ -153,7 +157,7 @@ class WholeMcap:
         self._due = time.monotonic() + max(COMMIT_EVERY, len(tail) / INDEX_RATE)
 
     def _tail_at(self, start: int) -> bytes:
-        """The end of the data, the summary and the footer of a file whose data has `start` bytes."""
+        """Write the end of the data, the summary and the footer of a file whose data has `start` bytes."""
         builder = RecordBuilder()
         DataEnd(data_section_crc=0).write(builder)
         data_end = builder.end()
@@ -183,7 +187,7 @@ class WholeMcap:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file that `WholeMcap` wrote has its end, with an index that belongs to it."""
+    """Tell whether a file of `WholeMcap` has its end, with an index that belongs to it."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         if size < FOOTER_BYTES + 2 * len(MAGIC):
@@ -198,7 +202,7 @@ def is_whole(path: Path) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process is writing it."""
+    """Tell whether a process is writing it."""
     with path.open("rb") as file:
         return not _lock(file)
 
@@ -221,7 +225,7 @@ def mend(path: Path) -> int | None:
 
 
 def _copy(file: BinaryIO, mended: WholeMcap) -> None:
-    """All chunks as they are, and of the last one, whose index may be cut, the messages if its data is whole."""
+    """Copy all chunks as they are; of the last one, whose index may be cut, the messages if its data is whole."""
     chunk: Chunk | None = None
     indexes: list[MessageIndex] = []
     try:
@@ -252,7 +256,7 @@ def _copy(file: BinaryIO, mended: WholeMcap) -> None:
 
 
 def _footer(summary: bytes, start: int, offsets: int) -> bytes:
-    """The footer of a summary at `start`, with its checksum; offsets: where the offsets in it begin."""
+    """Write the footer of a summary at `start`, with its checksum. offsets: where the offsets in it begin"""
     builder = RecordBuilder()
     Footer(summary_start=start, summary_offset_start=offsets, summary_crc=0).write(builder)
     without = builder.end()[:-4]
@@ -260,7 +264,7 @@ def _footer(summary: bytes, start: int, offsets: int) -> bytes:
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Whether no other process holds the file; then this one does until it closes it."""
+    """Lock a file until it is closed. Return whether no other process holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -271,7 +275,7 @@ def _lock(file: BinaryIO) -> bool:
 
 
 def _write_all(file: BinaryIO, data: bytes, position: int) -> None:
-    """Raises OSError."""
+    """Write all of it at a position of the file. Raises OSError."""
     view = memoryview(data)
     while view:
         written = os.pwrite(file.fileno(), view, position)

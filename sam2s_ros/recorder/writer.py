@@ -32,7 +32,7 @@ from sam2s_ros.recorder.masks_bag import MasksBag
 
 CLOSE_TIMEOUT = 30.0  # s
 FLUSH_EVERY = 1.0  # s without a frame, after which what has come is put into the files
-MOST_SIZES = 16  # of images in one recording, each with a video of its own
+MAX_SIZES = 16  # of images in one recording, each with a video of its own
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ class RecordingWriter:
     """Writes overlay.mp4, masks.mcap, frames.jsonl and, at the end, recorder.json into a folder that has no recording.
 
     Whatever ends the process, the first three open. Images of another size than the first have a video of their own,
-    overlay_2.mp4 and so on. `labels` may be set at any time. When it cannot keep up, overlays are left out first and counted;
-    only when the queue is full is a frame lost, and counted too. While there is room to finish the files it ends.
+    overlay_2.mp4 and so on. `labels` may be set at any time. When it cannot keep up, overlays are left out first and
+    counted; only when the queue is full is a frame lost, and counted too. It ends while there is room on the disk to
+    finish the files.
 
     output: the folder, unless it has a recording, see `open_folder`; overwrite: whether that is removed
     say: told what a user should know, one sentence at a time; reserve: bytes of the disk that stay free
@@ -72,7 +73,7 @@ class RecordingWriter:
         failed: Callable[[Exception], None],
     ):
         self.labels: LabelSet = GENERIC
-        self.doubt = ""  # what is wrong with the recording so far, though it goes on
+        self.warning = ""  # what is wrong with the recording so far, though it goes on
         self._fps, self._alpha, self._failed, self._say = fps, alpha, failed, say
         self._reserve = reserve
         self.folder, self._lines = open_folder(output, overwrite=overwrite, say=say)
@@ -93,7 +94,7 @@ class RecordingWriter:
             self._jobs.put_nowait(job)
         except queue.Full:
             self._counts["lost_in_queue"] += 1
-            self.doubt = (
+            self.warning = (
                 f"{self._counts['lost_in_queue']} frames were lost: they came faster than they could be written"
             )
 
@@ -145,7 +146,8 @@ class RecordingWriter:
         free = shutil.disk_usage(self.folder).free
         if free < self._reserve:
             raise OSError(
-                f"the disk is full: {free >> 20} MiB are free, the last {self._reserve >> 20} are left to finish the files"
+                f"the disk is full: {free >> 20} MiB are free, "
+                f"the last {self._reserve >> 20} are left to finish the files"
             )
         masks = job.masks
         self._bag.write(job.arrived, serialize_message(masks))
@@ -178,7 +180,7 @@ class RecordingWriter:
             self._counts["malformed"] += 1
             why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             line["error"] = why
-            self.doubt = f"{self._counts['malformed']} frames have no overlay, the last one since {why}"
+            self.warning = f"{self._counts['malformed']} frames have no overlay, the last one since {why}"
         self._lines.write(json.dumps(line) + "\n")
 
     def _draw(self, job: WriterJob, tracks: Tracks) -> None:
@@ -189,12 +191,12 @@ class RecordingWriter:
         self._video_of(drawn.shape[:2]).write(drawn)
 
     def _video_of(self, size: tuple[int, int]) -> OverlayVideo:
-        """Raises ImageError when there are too many."""
+        """Return the video of a size, a new one for a new size. Raises ImageError when there are too many."""
         if size not in self._videos:
             height, width = size
             number = len(self._videos) + 1
-            if number > MOST_SIZES:
-                raise ImageError(f"image of {width}x{height}: expected at most {MOST_SIZES} sizes in a recording")
+            if number > MAX_SIZES:
+                raise ImageError(f"image of {width}x{height}: expected at most {MAX_SIZES} sizes in a recording")
             name = "overlay.mp4" if number == 1 else f"overlay_{number}.mp4"
             self._videos[size] = OverlayVideo(self.folder / name, self._fps, height, width)
             if number > 1:

@@ -1,8 +1,8 @@
 """A video file, an image folder, a bag or the procedural scene as a camera.
 
 Publishes `image` (sensor_msgs/Image, rgb8), `mask` (mono8 ground-truth labels, the image's header) where the source
-has masks, ~/frame (std_msgs/Header: the image's stamp, and as frame_id the number of the frame in the source), /clock if
-asked, and /diagnostics. Serves ~/set_paused and ~/step.
+has masks, ~/frame (std_msgs/Header: the image's stamp, and as frame_id the number of the frame in the source), /clock
+if asked, and /diagnostics. Serves ~/set_paused and ~/step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.duration import Duration
-from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -28,7 +27,8 @@ from sam2s_model.recordings.recording import Frame
 from sam2s_ros.interfaces.messages import to_time
 from sam2s_ros.interfaces.parameters import Parameters
 from sam2s_ros.processes.discovery import KnownToSubscribers
-from sam2s_ros.processes.process import BAD_INPUT, Runnable, run
+from sam2s_ros.processes.process import BAD_INPUT, run
+from sam2s_ros.processes.runnable import RunnableNode
 from sam2s_ros.replay.player import Player, PlayState
 
 QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -74,7 +74,7 @@ class ReplayConfig:
 PARAMETERS = Parameters((ReplayConfig,), live=frozenset({"rate", "loop"}))
 
 
-class ReplayNode(Runnable, Node):
+class ReplayNode(RunnableNode):
     """Publishes one source. Raises SourceError or ConfigError when it cannot be opened."""
 
     def __init__(self):
@@ -197,15 +197,12 @@ class ReplayNode(Runnable, Node):
         for note in source.notes[self._notes_said :]:
             self.get_logger().warning(note)
         self._notes_said = len(source.notes)
-        doubt = self.clock_doubt() or self.failures.news()
+        warning = self.clock_warning() or self.failures.news()
+        level = DiagnosticStatus.WARN if counters.odd or warning else DiagnosticStatus.OK
         status = DiagnosticStatus(
-            level=DiagnosticStatus.ERROR
-            if player.error
-            else DiagnosticStatus.WARN
-            if counters.odd or doubt
-            else DiagnosticStatus.OK,
+            level=DiagnosticStatus.ERROR if player.error else level,
             name=f"{self.get_name()}: source",
-            message=str(player.error) if player.error else doubt or player.state.value,
+            message=str(player.error) if player.error else warning or player.state.value,
             hardware_id=source.kind,
             values=[KeyValue(key=key, value=str(value)) for key, value in self._values().items()],
         )
@@ -214,7 +211,7 @@ class ReplayNode(Runnable, Node):
     def _values(self) -> dict[str, object]:
         player = self._player
         counters, source = player.counters, player.source
-        return {
+        values = {
             "state": player.state.value,
             "published": counters.emitted,
             "late": counters.late,
@@ -223,7 +220,8 @@ class ReplayNode(Runnable, Node):
             "source": source.spec,
             "fps": source.fps,
             "length": "" if player.expected is None else player.expected,
-        } | self.failures.values()
+        }
+        return {**values, **self.failures.values()}
 
 
 class _ImageBuffer:
@@ -236,7 +234,7 @@ class _ImageBuffer:
         self._pixels = np.frombuffer(self._message.data, np.uint8)  # of what the message holds: its setter may copy
 
     def filled(self, pixels: np.ndarray, stamp) -> Image:
-        """The message with these pixels; valid until the next call."""
+        """Fill the message with these pixels and return it; valid until the next call."""
         np.copyto(self._pixels, pixels.reshape(-1))
         self._message.header.stamp = stamp
         return self._message

@@ -81,8 +81,8 @@ class Player:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, timeout: float = 1.0) -> bool:
-        """End the thread; True when it has ended in time."""
+    def stop(self, timeout: float | None = 1.0) -> bool:
+        """End the thread. Return whether it has ended in `timeout` s; None: as long as it takes."""
         with self._wake:
             self._stop = True
             self._wake.notify_all()
@@ -132,7 +132,7 @@ class Player:
             self._steps_wanted += 1
             self._wake.notify_all()
             self._wake.wait_for(lambda: self.counters.emitted > before or self.over, timeout)
-            if self.counters.emitted > before:
+            if self.counters.emitted > before and self._last is not None:
                 return self._last
             self._steps_wanted = 0
             if self.error is not None:
@@ -216,15 +216,15 @@ class _Schedule:
         self._stamp = 0  # ns, of the last frame
 
     def hold(self) -> None:
-        """Paused: after it the next frame is due at once."""
+        """Pause: after it the next frame is due at once."""
         self._at = None
 
     def restart(self, frame: Frame) -> None:
-        """A frame goes out now, outside the schedule."""
+        """Note that a frame goes out now, outside the schedule."""
         self._at, self._stamp = None, frame.stamp_ns
 
     def due(self, frame: Frame, period: float | None, own_period: float) -> float:
-        """period: s between frames; None means the difference of the stamps, if it is sensible."""
+        """Return when a frame is due. period: s between frames; None: the stamps' difference, if it is sensible"""
         if self._at is None:
             return time.monotonic()
         if period is None:
@@ -233,13 +233,13 @@ class _Schedule:
         return self._at + period
 
     def emit(self, frame: Frame, due: float, now: float, period: float) -> int:
-        """A frame goes out; 1 when the schedule had to be moved, otherwise 0."""
+        """Note that a frame goes out. Return 1 when the schedule had to be moved, otherwise 0."""
         late = now - due > period
         self._at, self._stamp = (now if late else due), frame.stamp_ns
         return int(late)
 
     def source_time(self, frame: Frame, due: float, now: float) -> int:
-        """Time in the source, ns, between the last frame and this one, which is not due yet."""
+        """Return the source's time, ns, between the last frame and this one, which is not due yet."""
         gap = frame.stamp_ns - self._stamp
         if self._at is None or not self._stamp or gap <= 0:
             return self._stamp

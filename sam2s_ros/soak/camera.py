@@ -1,4 +1,4 @@
-"""The camera of `sam2s soak`: publishes pictures that were drawn before, at a rate, each with the time at which it is sent."""
+"""The camera of `sam2s soak`: publishes pictures that were drawn before, at a rate, stamped when they are sent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
-from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -16,7 +15,8 @@ from sam2s_model.config import check_options, option
 from sam2s_ros.interfaces.image_codec import to_message
 from sam2s_ros.interfaces.messages import to_ns
 from sam2s_ros.interfaces.parameters import Parameters
-from sam2s_ros.processes.process import Runnable, run
+from sam2s_ros.processes.process import run
+from sam2s_ros.processes.runnable import RunnableNode
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def picture_at(stamp: int, rate: float, pictures: int) -> int:
     return min(turn, 2 * pictures - 2 - turn)
 
 
-class CameraNode(Runnable, Node):
+class CameraNode(RunnableNode):
     """Publishes bgr8 on "image", best effort, while ~/run says so.
 
     The answer of ~/run: whether there is a subscriber, and the number of images sent so far.
@@ -68,7 +68,7 @@ class CameraNode(Runnable, Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter."""
+    """Entry point: 0 after SIGINT, SIGTERM or a hang-up, 2 for a bad parameter."""
     return run(CameraNode, args)
 
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Group
 from rich.table import Table
 
-from sam2s_ros.demo.report import DROPS
+from sam2s_ros.processes.counting import (
+    checks_table,
+    count_check,
+    dropped_by_cause,
+    drops_of,
+    ending_checks,
+    image_checks,
+)
 from sam2s_ros.soak.client import SoakLog
+
+if TYPE_CHECKING:
+    from sam2s_ros.soak.run import SoakOptions
 
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9}
 WARM_UP, WARM_UP_SHARE = 300.0, 0.25  # s, and share of the run: the lesser of them passes before memory is compared
@@ -20,13 +30,17 @@ READINGS = 10  # of memory, whose median is taken at each end: a second
 POINTS = 40  # of memory over the run, to see whether it has come to rest
 
 
-def report(options, model: dict[str, Any], log: SoakLog, codes: dict[str, int]) -> dict[str, Any]:
-    """The content of the JSON file. options: SoakOptions; model: what the tracker ran; codes: exit code of each process"""
+def soak_report(options: SoakOptions, model: dict[str, Any], log: SoakLog, codes: dict[str, int]) -> dict[str, Any]:
+    """Return the content of the JSON file.
+
+    model: what the tracker ran; log: of a run that has ended; codes: exit code of each process
+    """
     status, seconds = log.status, log.ended - log.began
+    assert status is not None, "a run that has ended has one"
     received, published = int(status.received), int(status.published)
-    drops = {name: int(getattr(status, name)) for name in DROPS}
     counts = dict(
-        sent=log.sent, lost_before_node=log.sent - received, received=received, published=published, **drops,
+        sent=log.sent, lost_before_node=log.sent - received, received=received, published=published,
+        **drops_of(status),
         waiting=int(status.waiting), at_subscriber=len(log.stamps),
     )  # fmt: skip
     stamps, arrived, left = (np.asarray(times, np.int64) for times in (log.stamps, log.received, log.published))
@@ -43,12 +57,15 @@ def report(options, model: dict[str, Any], log: SoakLog, codes: dict[str, int]) 
         age_ms=percentiles((left - stamps) / 1e6),
         memory=_memory(log, seconds),
         cpu_percent_of_a_core={name: round(100 * used / seconds, 1) for name, used in log.cpu.items()},
-        checks=_checks(counts, drops, log, codes),
+        checks=_checks(counts, log, codes),
     )
 
 
 def hardware() -> str:
-    """The CPU's name, the cores that this process may use, and the memory. A GPU is named in the status of the node."""
+    """Name the CPU, the cores that this process may use, and the memory.
+
+    A GPU is named in the status of the node.
+    """
     with open("/proc/cpuinfo") as file:
         names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
@@ -59,7 +76,7 @@ def percentiles(values: np.ndarray) -> dict[str, float]:
     """Of all values; only their count when there are none."""
     if not len(values):
         return dict(count=0)
-    found = dict(zip(PERCENTILES, np.percentile(values, list(PERCENTILES.values()))), max=values.max())
+    found = dict(zip(PERCENTILES, np.percentile(values, list(PERCENTILES.values())), strict=True), max=values.max())
     return dict(count=len(values), **{name: round(float(value), 3) for name, value in found.items()})
 
 
@@ -79,39 +96,22 @@ def _memory(log: SoakLog, seconds: float) -> dict[str, Any]:
     )
 
 
-def _checks(counts: dict[str, int], drops: dict[str, int], log: SoakLog, codes: dict[str, int]) -> list[dict]:
-    sent, lost, received, published, seen = (
-        counts[name] for name in ("sent", "lost_before_node", "received", "published", "at_subscriber")
-    )
-    dropped, waiting = sum(drops.values()), counts["waiting"]
+def _checks(counts: dict[str, int], log: SoakLog, codes: dict[str, int]) -> list[dict[str, Any]]:
+    published, seen = counts["published"], counts["at_subscriber"]
     return [
-        _check("sent = received + lost, lost >= 0", lost >= 0, f"{sent} = {received} + {lost}"),
-        _check(
-            "received = published + dropped by cause, none waiting",
-            received == published + dropped and waiting == 0,
-            f"{received} = {published} + {dropped}, {waiting} waiting",
-        ),
-        _check(
+        *image_checks(counts["sent"], counts["lost_before_node"], counts),
+        count_check(
             "and so with what waits in every status",
             log.unbalanced == 0 < len(log.times),
             f"{len(log.times) - log.unbalanced} of {len(log.times)} statuses",
         ),
-        _check("the subscriber has every mask", seen == published and not log.gaps, f"{seen} of {published}"),
-        _check("something was published", published > 0, f"{published} masks"),
-        _check(
-            "every process ended with code 0",
-            not any(codes.values()),
-            ", ".join(f"{name} {code}" for name, code in codes.items()),
-        ),
+        count_check("the subscriber has every mask", seen == published and not log.gaps, f"{seen} of {published}"),
+        *ending_checks(published, codes),
     ]
 
 
-def _check(what: str, ok: bool, numbers: str) -> dict[str, Any]:
-    return dict(what=what, ok=bool(ok), numbers=numbers)
-
-
-def tables(found: dict[str, Any]) -> Group:
-    """The report for a terminal."""
+def soak_tables(found: dict[str, Any]) -> Group:
+    """Lay the report out for a terminal."""
     counts, camera, model, memory = found["counts"], found["camera"], found["model"], found["memory"]
     width, height = camera["size"]
     table = Table(title=found["hardware"], title_justify="left", show_header=False)
@@ -129,10 +129,7 @@ def tables(found: dict[str, Any]) -> Group:
     )
     table.add_row("lost between camera and node", str(counts["lost_before_node"]))
     table.add_row("replaced by a newer image", str(counts["dropped_overload"]))
-    others = {name: counts[name] for name in DROPS if name != "dropped_overload" and counts[name]}
-    table.add_row(
-        "dropped by other causes", ", ".join(f"{n.removeprefix('dropped_')} {c}" for n, c in others.items()) or "none"
-    )
+    table.add_row("dropped by other causes", dropped_by_cause(counts, leave_out=["dropped_overload"]))
     for name, title in (("added_latency_ms", "added latency"), ("age_ms", "age when published")):
         values = found[name]
         names = [*PERCENTILES, "max"]
@@ -143,7 +140,4 @@ def tables(found: dict[str, Any]) -> Group:
     table.add_row(f"memory of the node, from {memory['after_s']:g} s on", growth)
     cpu = found["cpu_percent_of_a_core"]
     table.add_row(f"CPU of {' / '.join(cpu)}, % of a core", " / ".join(f"{share:.0f}" for share in cpu.values()))
-    checks = Table(show_header=False, title="checks", title_justify="left")
-    for check in found["checks"]:
-        checks.add_row("[green]OK[/]" if check["ok"] else "[red]FAIL[/]", check["what"], check["numbers"])
-    return Group(table, checks)
+    return Group(table, checks_table(found))

@@ -1,4 +1,4 @@
-"""`sam2s soak`: a camera, the tracker node and a subscriber in three processes, for minutes or hours, counted to the frame."""
+"""`sam2s soak`: a camera, the tracker node and a subscriber in three processes, counted to the frame for hours."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import write_whole
 from sam2s_model.recordings.scene import Scene, SceneConfig, SceneFrame
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
-from sam2s_ros.demo.run import DRAIN_TIMEOUT, GRAPH_TIMEOUT, LOAD_TIMEOUT, QUIET, SETTLE, STEP_TIMEOUT
-from sam2s_ros.processes.dds import free_domain, local_environment
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.processes.graph import Graph
+from sam2s_ros.processes.local_graph import PATIENT, STEP_TIMEOUT, local_graph
 from sam2s_ros.processes.results import claim_file
+
+if TYPE_CHECKING:  # loads rclpy, which is done when its environment is there
+    from sam2s_ros.soak.client import SoakClient
 
 PICTURES, PICTURES_BYTES = 50, 128 << 20  # that the camera shows, at most
 LARGEST = 1920 * 1080  # px; ten such images are what the DDS profile's shared memory holds
@@ -28,21 +32,19 @@ PROGRESS_EVERY = 30.0  # s
 
 @dataclass(frozen=True)
 class SoakOptions:
-    """checkpoint: a path or a published name; None for the package's default for the device
+    """What is measured, with what, for how long.
+
     model_time: s that a step sleeps, in place of the model; None: the model
-    size: (width, height) of the camera, px; image_size: that the network sees, 0: the checkpoint's own
-    rate: Hz; output: of the report, JSON; overwrite: whether one that is there is replaced; say: told what happens, one line at a time
+    size: (width, height) of the camera, px
+    rate: Hz; output: of the report, JSON; overwrite: whether one that is there is replaced
+    say: told what happens, one line at a time
     """
 
     minutes: float
     size: tuple[int, int]
     rate: float
-    checkpoint: Path | None = None
+    engine: EngineOptions = EngineOptions()
     model_time: float | None = None
-    image_size: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    policy: str = "auto"
     output: Path | None = None
     overwrite: bool = False
     say: Callable[[str], Any] = print
@@ -59,69 +61,61 @@ def size_of(text: str) -> tuple[int, int]:
 def run_soak(options: SoakOptions) -> dict[str, Any]:
     """Run the graph and return the report, which is also written to `options.output`.
 
-    Raises a Sam2sError for bad input; ChildDied when a process of the graph ends by itself; TimeoutError when one of them
-    does not answer.
+    Raises a Sam2sError for bad input; ChildDied when a process of the graph ends by itself; TimeoutError when one of
+    them does not answer.
     """
-    model = _model(options)
+    options, model = _with_model(options)
     if options.output is not None:
         claim_file(options.output, overwrite=options.overwrite)
-    environment = local_environment(free_domain())
-    os.environ.update(environment)  # before rclpy is loaded: this process is part of the graph
-    from sam2s_ros.soak.client import SoakClient
-    from sam2s_ros.soak.report import report
+    with tempfile.TemporaryDirectory(prefix="sam2s_soak_") as folder, local_graph(Path(folder)) as graph:
+        from sam2s_ros.soak.client import SoakClient
+        from sam2s_ros.soak.report import soak_report
 
-    with tempfile.TemporaryDirectory(prefix="sam2s_soak_") as folder, Graph(Path(folder), environment) as graph:
-        _start_tracker(graph, options, model["checkpoint"])
+        _start_tracker(graph, options)
         frames = _draw(options)
         np.save(Path(folder, "pictures.npy"), np.stack([frame.image[..., ::-1] for frame in frames]))
         pictures = dict(pictures=str(Path(folder, "pictures.npy")), rate=options.rate)
         graph.start("camera", "sam2s_ros.soak.camera", pictures)
         pids = dict(camera=graph.pid("camera"), tracker=graph.pid("tracker"), subscriber=os.getpid())
-        with SoakClient(graph.check, pids) as client:
-            status = client.wait_until_active(LOAD_TIMEOUT)
-            options.say(f"tracker is active: {status.model} on {status.device}")
+        with SoakClient(graph, pids) as client:
+            client.activated(options.say)
             _conduct(client, options, frames)
             client.stop_watching()
             codes = graph.stop(timeout=5.0)
-    found = report(options, model, client.log, codes)
+    found = soak_report(options, model, client.log, codes)
     if options.output is not None:
-        options.output.write_text(json.dumps(found, indent=2) + "\n")
+        write_whole(options.output, json.dumps(found, indent=2) + "\n")
     return found
 
 
-def _model(options: SoakOptions) -> dict[str, Any]:
-    """What the tracker runs, for the report."""
+def _with_model(options: SoakOptions) -> tuple[SoakOptions, dict[str, Any]]:
+    """Put the checkpoint in, and describe what the tracker runs, for the report."""
     if options.model_time is not None:
         what = f"no model: each step sleeps {options.model_time * 1e3:g} ms and gives a constant mask"
-        return dict(what=what, checkpoint=None)
+        return options, dict(what=what, checkpoint=None)
     from sam2s_model.checkpoint.describe import describe
     from sam2s_model.device import resolve_device, resolve_dtype
 
-    path = checkpoint_or_default(options.checkpoint, "scene", options.device, options.say)
+    path = checkpoint_or_default(options.engine.checkpoint, "scene", options.engine.device, options.say)
+    engine = replace(options.engine, checkpoint=path)
     found = describe(path)
-    dtype = resolve_dtype(options.precision, resolve_device(options.device))
-    return dict(
-        what=found.model, checkpoint=str(path), sha256=found.sha256, image_size=options.image_size or found.image_size,
+    dtype = resolve_dtype(engine.precision, resolve_device(engine.device))
+    return replace(options, engine=engine), dict(
+        what=found.model, checkpoint=str(path), sha256=found.sha256, image_size=engine.image_size or found.image_size,
         dtype=str(dtype).removeprefix("torch."),
     )  # fmt: skip
 
 
-def _start_tracker(graph: Graph, options: SoakOptions, checkpoint: str | None) -> None:
-    parameters = dict(
-        step_timeout=STEP_TIMEOUT, service_timeout=STEP_TIMEOUT, hang_exit=STEP_TIMEOUT, input_timeout=STEP_TIMEOUT,
-        max_output_age=0.0,  # masks of a slow tracker are measured, not dropped
-    )  # fmt: skip
-    if options.model_time is not None:
-        return graph.start("tracker", "sam2s_ros.soak.timed_tracker", dict(parameters, model_time=options.model_time))
-    parameters.update(
-        checkpoint=checkpoint, image_size=options.image_size, device=options.device, precision=options.precision,
-        policy=options.policy, allow_cpu=True,
-    )  # fmt: skip
-    graph.start("tracker", "sam2s_ros.tracker.node", parameters)
+def _start_tracker(graph: Graph, options: SoakOptions) -> None:
+    parameters = dict(PATIENT, input_timeout=STEP_TIMEOUT)
+    if options.model_time is None:
+        graph.start("tracker", "sam2s_ros.tracker.node", dict(options.engine.parameters(), **parameters))
+    else:
+        graph.start("tracker", "sam2s_ros.soak.timed_tracker", dict(parameters, model_time=options.model_time))
 
 
 def _draw(options: SoakOptions) -> list[SceneFrame]:
-    """The camera's pictures, each with an object."""
+    """Draw the camera's pictures, each with an object."""
     width, height = options.size
     count = max(2, min(PICTURES, PICTURES_BYTES // (width * height * 3)))
     options.say(f"drawing {count} pictures of {width}x{height}")
@@ -129,17 +123,17 @@ def _draw(options: SoakOptions) -> list[SceneFrame]:
     return [frame for frame in scene if any(state.box for state in frame.objects)]
 
 
-def _conduct(client, options: SoakOptions, frames: list[SceneFrame]) -> None:
-    """Start the camera, prompt one object on a picture that was tracked, measure, stop the camera, wait for the rest."""
-    client.start_camera(GRAPH_TIMEOUT, settle=SETTLE)
+def _conduct(client: SoakClient, options: SoakOptions, frames: list[SceneFrame]) -> None:
+    """Start the camera, prompt one object on a picture that was tracked, measure, stop, wait for the rest."""
+    client.start_camera()
     end = time.monotonic() + options.minutes * 60
-    client.wait_for_masks(STEP_TIMEOUT)
+    client.wait_for_masks()
     boxes = [next(state.box for state in frame.objects if state.box) for frame in frames]
-    client.prompt(options.rate, boxes, STEP_TIMEOUT)
+    client.prompt(options.rate, boxes)
     options.say(f"one object is prompted, measuring for {options.minutes:g} min")
     while (left := end - time.monotonic()) > 0:
         client.wait(min(left, PROGRESS_EVERY))
         options.say(client.progress())
     client.stop_camera()
-    client.wait_until_quiet(QUIET, DRAIN_TIMEOUT)
+    client.wait_until_quiet()
     client.finish()

@@ -1,4 +1,4 @@
-"""The tracker node without a model, for measurements of what the node itself costs: a step sleeps and gives a constant mask.
+"""The tracker node without a model, to measure what the node itself costs: a step sleeps and gives a constant mask.
 
 Everything else is the real node. It says so wherever a tracker is named: `model` of ~/status and ~/masks.
 """
@@ -14,10 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sam2s_model.config import TrackerConfig
+from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.prompts import Prompt
+from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import State, Tracks
+from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor
+from sam2s_ros.processes.log import Logger
 from sam2s_ros.processes.process import run
+from sam2s_ros.tracker.contract import BuiltTracker
 from sam2s_ros.tracker.node import THREADS, TrackerNode
 
 
@@ -27,6 +33,7 @@ class TimedAnswer(NamedTuple):
     stamp: int
     object_ids: tuple[int, ...]
     tracks: Tracks
+    prompts: tuple[Prompt, ...] = ()
 
 
 class TimedTracker:
@@ -40,13 +47,14 @@ class TimedTracker:
     def __init__(self, seconds: float, first_id: int = 1):
         self.name = f"no model, sleeps {seconds * 1e3:g} ms"
         self.newest: Tracks | None = None
-        self.revision, self.next_id, self.object_ids = 0, first_id, ()
+        self.revision, self.next_id = 0, first_id
+        self.object_ids: tuple[int, ...] = ()
         self._seconds = seconds
 
     def device_description(self) -> str:
         return "none"
 
-    def step(self, stamp: int, image: np.ndarray) -> Tracks:
+    def step(self, stamp: int, image: np.ndarray, following: np.ndarray | None = None) -> Tracks:
         time.sleep(self._seconds)
         size = image.shape[:2]
         if self.newest is None or self.newest.size != size or self.newest.revision != self.revision:
@@ -54,15 +62,30 @@ class TimedTracker:
         self.newest = replace(self.newest, stamp=stamp)
         return self.newest
 
-    def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> TimedAnswer:
+    def prompt(self, stamp: int, prompts: Sequence[Prompt], *, learn: bool = True) -> TimedAnswer:
         """Begin the one object anew, whatever the prompts are."""
         self.object_ids, self.next_id = (self.next_id,), self.next_id + 1
         self.revision += 1
+        if self.newest is None:
+            raise RequestError(ErrorCode.NO_IMAGE, "there is no image yet to prompt")
         newest = self.newest = self._tracks(self.newest.stamp, *self.newest.size)
         return TimedAnswer(newest.stamp, self.object_ids * len(prompts), newest)
 
+    def remove(self, object_ids: Sequence[int]) -> Tracks | None:
+        """Forget the one object, whatever the ids are."""
+        self.reset()
+        if self.newest is not None:
+            self.newest = self._tracks(self.newest.stamp, *self.newest.size)
+        return self.newest
+
     def reset(self) -> None:
         self.object_ids, self.revision = (), self.revision + 1
+
+    def set_policy(self, policy: str) -> None:
+        """Take any policy: there is no memory."""
+
+    def prepare(self) -> None:
+        """Nothing is to be prepared."""
 
     def _tracks(self, stamp: int, height: int, width: int) -> Tracks:
         if not self.object_ids:
@@ -86,8 +109,10 @@ class TimedTrackerNode(TrackerNode):
         super().__init__()
         self._seconds = self.declare_parameter("model_time", 0.005).value
 
-    def build_tracker(self, config, tracking, labels, *, first_id, event) -> TimedTracker:
-        return TimedTracker(self._seconds, first_id)
+    def build_tracker(
+        self, config: NodeConfig, tracking: TrackerConfig, labels: LabelSet, *, first_id: int = 1, log: Logger
+    ) -> BuiltTracker:
+        return BuiltTracker(TimedTracker(self._seconds, first_id))
 
 
 def main(args: list[str] | None = None) -> int:

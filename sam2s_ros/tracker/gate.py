@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sam2s_model.errors import StampError
 
@@ -12,23 +13,21 @@ CLOCK_OFF = 1.0  # s that a stamp may differ from the node's clock when it came,
 AHEAD = 10.0  # s that an image may be ahead of the time that passed since the one before, in a stream of another clock
 CONFIRMED = 3  # images in a row that follow one another elsewhere, until the stream is taken to go on there
 CONFIRMED_AWAY = 10  # the same where that leads away from the node's clock, which the stream had kept to
-RECENT, LEAST, MIXED = (
-    50,
-    20,
-    0.25,
-)  # newest images, how many it takes to judge them, share refused from which they are said to be mixed
+RECENT = 50  # newest images that are judged
+MIN_JUDGED = 20  # how many it takes to judge them
+MIXED = 0.25  # share of them refused from which two streams are said to be mixed
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a stream is: the stamp of an image and when it came. stamp, now: ns, now of the node's clock; at: s, steady."""
+    """Where a stream is. stamp: ns, of an image; when it came: now, ns, of the node's clock, and at, s, of `steady`."""
 
     stamp: int
     now: int
     at: float
 
     def off(self) -> float:
-        """S by which the stamp is ahead of the node's clock; 0 when that has not begun."""
+        """Return the s by which the stamp is ahead of the node's clock; 0 when that has not begun."""
         return (self.stamp - self.now) / S if self.now > 0 else 0.0
 
     def of_the_clock(self) -> bool:
@@ -36,10 +35,13 @@ class _Place:
 
 
 class StampGate:
-    """Remembers the newest stamp that was let in. The image callback owns it; another thread may call `restart` and `doubt`.
+    """Remembers the newest stamp that was let in.
 
-    A stamp fits when it is after the newest by no more than the time that passed since, by any clock, and CLOCK_OFF, or AHEAD
-    where the stream is not of the node's clock: a recording may have gaps. One that does not is refused, until some in a row follow one another there: then it was no stray, and the stream goes on there.
+    The image callback owns it; another thread may call `restart` and `warning`.
+
+    A stamp fits when it is after the newest by no more than the time that passed since, by any clock, and CLOCK_OFF, or
+    AHEAD where the stream is not of the node's clock: a recording may have gaps. One that does not fit is refused,
+    until some in a row follow one another there: then it was no stray, and the stream goes on there.
 
     epoch: number of jumps back so far. Frames of one epoch have ascending stamps; the tracker starts
     anew when the epoch changes.
@@ -60,7 +62,10 @@ class StampGate:
         return self._newest.stamp
 
     def restart(self) -> None:
-        """Let the next stamp in even if it does not fit, where it is not after the newest as a new epoch: the tracker was reset."""
+        """Let the next stamp in even if it does not fit, since the tracker was reset.
+
+        One that is not after the newest begins a new epoch.
+        """
         self._restarts += 1
 
     def admit(self, stamp_ns: int, *, now: int, at: float, on_time_jump: str, time_jump: float) -> int:
@@ -89,15 +94,15 @@ class StampGate:
         return self.epoch
 
     def news(self) -> str:
-        """A sentence when the last stamp that was let in is far ahead of the one before; otherwise ""."""
+        """Return a sentence when the last stamp that was let in is far ahead of the one before; otherwise ""."""
         news, self._news = self._news, ""
         return news
 
-    def doubt(self) -> str:
-        """What a person should know about the stamps of the stream, or ""."""
+    def warning(self) -> str:
+        """Return what a person should know about the stamps of the stream, or ""."""
         recent = list(self._recent)
         refused = recent.count(False)
-        if len(recent) >= LEAST and MIXED * len(recent) <= refused < len(recent):
+        if len(recent) >= MIN_JUDGED and MIXED * len(recent) <= refused < len(recent):
             return (
                 f"{refused} of the last {len(recent)} images had a stamp that does not follow the one before: "
                 "are there two cameras on one topic, or is each image sent twice?"
@@ -149,7 +154,7 @@ class StampGate:
             if len(run) < needed:
                 raise StampError(f"{told} is {-back:.3f} s ahead of the newest, {seconds(newest.stamp)}: {then}")
             self._news = f"stamps jumped ahead by {-back:.3f} s to {seconds(place.stamp)}: objects are kept"
-        gaps = [(later.stamp - earlier.stamp) / S for earlier, later in zip(run, run[1:])]
+        gaps = [(later.stamp - earlier.stamp) / S for earlier, later in pairwise(run)]
         self._gap = min(gaps, default=self._gap)
 
 
@@ -158,6 +163,6 @@ def _ordinal(number: int) -> str:
 
 
 def seconds(stamp_ns: int) -> str:
-    """A stamp for a person: seconds with all nine decimals."""
+    """Format a stamp for a person: seconds with all nine decimals."""
     sign, stamp_ns = ("-" if stamp_ns < 0 else ""), abs(stamp_ns)
     return f"{sign}{stamp_ns // 10**9}.{stamp_ns % 10**9:09d}"

@@ -1,7 +1,7 @@
 """What the node knows about itself: where every image went, how long it took, how old things are.
 
-Ages and durations are of steady clocks: simulated time that stands still, is missing or goes back hides neither a camera
-that has stopped nor a slow tracker.
+Ages and durations are of steady clocks: simulated time that stands still, is missing or goes back hides neither a
+camera that has stopped nor a slow tracker.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class TrackerSnapshot:
     newest: Tracks | None = None
     next_id: int = 1  # of the next new object
     frames: tuple[Processed, ...] = ()  # that can be prompted, the newest last
-    chosen: str = ""  # see `SavingTracker`
-    unsaved: str = ""  # the same
+    chosen: str = ""  # see `BuiltTracker`
+    unsaved: str = ""  # see `SavingTracker`
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class _Window:
     values: deque = field(default_factory=lambda: deque(maxlen=WINDOW))
 
     def percentile(self, q: float) -> float:
-        """In ms; -1 when there is none."""
+        """Return a percentile in ms; -1 when there is none."""
         return float(np.percentile(self.values, q)) * 1e3 if self.values else -1.0
 
 
@@ -131,9 +131,8 @@ class Health:
         self._last_output: float | None = None
         self._input_stamp = self._output_stamp = 0
         self._heard: float | None = None  # steady clock, s, when the last image reached the node, usable or not
-        self._empty: tuple[float, int] | None = (
-            None  # since when the pictures are next to empty (steady clock, s), contrast
-        )
+        # since when the pictures are next to empty (steady clock, s), and their contrast
+        self._empty: tuple[float, int] | None = None
         self._failure = self._refusal = self._unusable = ""
         self._late = False  # whether the failure is only that masks came too late
         self._reported = (0, 0)  # received and dropped at the last diagnostics
@@ -144,19 +143,19 @@ class Health:
             self._clear()
 
     def received(self) -> None:
-        """An image reached the node."""
+        """Count an image that reached the node."""
         with self._lock:
             self._received += 1
             self._heard = time.monotonic()
 
     def seen(self, contrast: int) -> None:
-        """A picture was decoded, with this contrast, see `pixels.contrast`."""
+        """Note the contrast of a picture that was decoded, see `pixels.contrast`."""
         with self._lock:
             since = self._empty[0] if self._empty is not None else time.monotonic()
             self._empty = (since, contrast) if contrast <= EMPTY_CONTRAST else None
 
     def empty_picture(self, config: NodeConfig) -> str:
-        """A sentence when the pictures, which come, have been next to empty for `warn_empty`; "" otherwise."""
+        """Return a sentence when the pictures that come have been next to empty for `warn_empty`; "" otherwise."""
         with self._lock:
             if self._empty is None or self._quiet():
                 return ""
@@ -165,25 +164,27 @@ class Health:
         if not 0 < config.warn_empty <= spent:
             return ""
         return (
-            f"the picture has been next to empty for {spent:.1f} s, its values differ by {contrast} of 255 (warn_empty is "
-            f"{config.warn_empty:g} s): see to light, cap, exposure, the encoding, and significant_bits of 16-bit images"
+            f"the picture has been next to empty for {spent:.1f} s, its values differ by {contrast} of 255 "
+            f"(warn_empty is {config.warn_empty:g} s): see to light, cap, exposure, the encoding, and significant_bits "
+            "of 16-bit images"
         )
 
     def _quiet(self) -> bool:
-        """Whether no image has come of late. Call it under the lock."""
+        """Tell whether no image has come of late. Call it under the lock."""
         return self._heard is None or time.monotonic() - self._heard > QUIET
 
     def accepted(self, stamp: int, at: float) -> None:
-        """The image with this header stamp goes to the worker. at: s, of `steady`, when it came"""
+        """Note the image that goes to the worker. stamp: ns, its header's; at: s, of `steady`, when it came"""
         with self._lock:
             self._input_stamp, self._last_input = stamp, at
 
     def ended(
         self, outcome: ImageOutcome, why: str = "", *, accepted: bool = False, latency: float = -1.0, step: float = -1.0
     ) -> None:
-        """An image ended; every received one does, exactly once.
+        """Count how an image ended; every received one does, exactly once.
 
-        why: a sentence, for IMAGE, STAMP, ERROR and LATE; latency, step: s, for LATE, so that percentiles are of all masks
+        why: a sentence, for IMAGE, STAMP, ERROR and LATE
+        latency, step: s, for LATE, so that percentiles are of all masks
         accepted: whether it went to the worker before it was refused, so that the input's age does not tell of it
         """
         with self._lock:
@@ -198,7 +199,10 @@ class Health:
                 self._unusable = why if accepted else self._unusable
 
     def published(self, stamp: int, at: float, *, latency: float, step: float, late: str = "") -> None:
-        """Masks went out. at: s, of `steady`; latency, step: s; late: a sentence when they were flagged as too old to be acted on."""
+        """Count masks that went out.
+
+        at: s, of `steady`; latency, step: s; late: a sentence when they were flagged as too old to be acted on
+        """
         with self._lock:
             self._ended[ImageOutcome.PUBLISHED] += 1
             self._output_stamp, self._last_output = stamp, at
@@ -206,8 +210,8 @@ class Health:
             self._step.values.append(step)
             self._failure, self._late, self._unusable = late, bool(late), ""
 
-    def mended(self) -> None:
-        """What the last failure was no longer holds."""
+    def clear_failure(self) -> None:
+        """Forget the last failure: what it was no longer holds."""
         with self._lock:
             self._failure = ""
 
@@ -216,7 +220,7 @@ class Health:
             return ImageCounts(self._received, dict(self._ended))
 
     def status(self, at: NodeState, config: NodeConfig) -> TrackerStatus:
-        """The heartbeat message."""
+        """Make the heartbeat message."""
         view = at.view or TrackerSnapshot()
         with self._lock:
             counts = ImageCounts(self._received, dict(self._ended))
@@ -279,15 +283,16 @@ class Health:
         status: TrackerStatus,
         config: NodeConfig,
         name: str,
-        doubt: str = "",
+        warning: str = "",
         *,
         source: str = "",
         more: Mapping[str, str] = MappingProxyType({}),
     ) -> DiagnosticArray:
-        """/diagnostics: one entry about the input and one about the tracking.
+        """Make the message on /diagnostics: one entry about the input and one about the tracking.
 
-        status: what `status` just returned; name: the node's full name; doubt: what else a person should know of the tracking
-        source: the same of the input; more: values for the entry about the tracking
+        status: what `status` just returned; name: the node's full name
+        warning: what else a person should know of the tracking; source: the same of the input
+        more: values for the entry about the tracking
         """
         with self._lock:
             dropped = sum(count for outcome, count in self._ended.items() if outcome is not ImageOutcome.PUBLISHED)
@@ -303,13 +308,13 @@ class Health:
                 _INPUT_FIELDS,
                 refused | {"dropped_share": f"{share:.2f}", "stamp_age": _shown(_stamp_age(status))},
             ),
-            _entry(f"{name}: tracking", status, _tracking_level(status, config, doubt), _TRACKING_FIELDS, more),
+            _entry(f"{name}: tracking", status, _tracking_level(status, config, warning), _TRACKING_FIELDS, more),
         ]
         return DiagnosticArray(header=status.header, status=entries)
 
 
 def is_stale(input_age: float, config: NodeConfig) -> bool:
-    """Whether images came, and come no more. input_age: s, -1 when there was none"""
+    """Tell whether images came, and come no more. input_age: s, -1 when there was none"""
     return input_age > config.input_timeout
 
 
@@ -342,11 +347,11 @@ def _input_level(status: TrackerStatus, share: float, config: NodeConfig, source
     return _OK, "images arrive" if status.state == TrackerStatus.STATE_RUNNING else status.message
 
 
-def _tracking_level(status: TrackerStatus, config: NodeConfig, doubt: str) -> tuple[bytes, str]:
+def _tracking_level(status: TrackerStatus, config: NodeConfig, warning: str) -> tuple[bytes, str]:
     if status.state in (TrackerStatus.STATE_ERROR, TrackerStatus.STATE_UNKNOWN):
         return _ERROR, status.message
-    if doubt:
-        return _WARN, doubt
+    if warning:
+        return _WARN, warning
     if status.latency_p99 > config.warn_latency * 1e3:
         return _WARN, f"latency p99 is {status.latency_p99:.0f} ms: warn_latency is {config.warn_latency * 1e3:.0f} ms"
     return _OK, status.message
@@ -368,17 +373,17 @@ def _shown(value) -> str:
 
 
 def _stamp_age(status: TrackerStatus) -> float:
-    """S by the node's clock since the newest image was taken; -1 when there is none."""
+    """Return the s by the node's clock since the newest image was taken; -1 when there is none."""
     stamp = to_ns(status.last_received_stamp)
     return (to_ns(status.header.stamp) - stamp) / 1e9 if stamp else -1.0
 
 
 def _age(then: float | None, now: float) -> float:
-    """s; -1 when it never happened."""
+    """Return the s since then; -1 when it never happened."""
     return -1.0 if then is None else max(0.0, now - then)
 
 
 def resident_bytes() -> int:
-    """Host memory of this process."""
+    """Read the host memory of this process."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()

@@ -24,8 +24,9 @@ class Mailbox(Generic[Frame, Request]):
         self._closed = False
 
     def put(self, frame: Frame) -> Frame | None:
-        """Leave a frame for the worker. Return the frame that lost its place by that: the one that was
-        waiting, or the new one when the mailbox is closed; None when there is none.
+        """Leave a frame for the worker. Return the frame that lost its place by that, or None.
+
+        That is the one that was waiting, or the new one when the mailbox is closed.
         """
         with self._changed:
             if self._closed:
@@ -44,8 +45,9 @@ class Mailbox(Generic[Frame, Request]):
             return True
 
     def take(self, timeout: float | None = None) -> Request | Frame | None:
-        """Wait for the oldest request or, when there is none, for the frame. Return None when the mailbox
-        is closed or `timeout` seconds have passed.
+        """Wait for the oldest request or, when there is none, for the frame.
+
+        Return None when the mailbox is closed or `timeout` seconds have passed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._requests or self._frame is not None or self._closed, timeout)
@@ -80,5 +82,5 @@ class Mailbox(Generic[Frame, Request]):
         return self._closed
 
     def __len__(self) -> int:
-        """Number of frames waiting, 0 or 1."""
+        """Return the number of frames waiting, 0 or 1."""
         return int(self._frame is not None)

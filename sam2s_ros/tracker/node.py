@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from functools import partial, wraps
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -12,28 +13,32 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
-from std_srvs.srv import SetBool, Trigger
 
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, Sam2sError, StampError
 from sam2s_model.recordings.pixels import ImageReader
 from sam2s_model.semantics import GENERIC, LabelSet
+from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import messages, qos
 from sam2s_ros.interfaces.parameters import TRACKER
 from sam2s_ros.interfaces.publishers import PublisherWatch, type_name
-from sam2s_ros.msg import TrackerStatus
+from sam2s_ros.msg import ClassLabels, TrackerStatus
 from sam2s_ros.processes.awake import steady
 from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor, one_line
-from sam2s_ros.processes.process import Runnable, run
+from sam2s_ros.processes.log import NodeLogger
+from sam2s_ros.processes.process import run
+from sam2s_ros.processes.runnable import RunnableNode
 from sam2s_ros.processes.unused import given_parameters
-from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 from sam2s_ros.tracker.auto_prompt import AutoPrompt
+from sam2s_ros.tracker.build import build_tracker
+from sam2s_ros.tracker.contract import Answer, TrackerLike
 from sam2s_ros.tracker.discovery_services import DiscoveryServices
 from sam2s_ros.tracker.gate import StampGate
-from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState
-from sam2s_ros.tracker.outputs import TrackerPublishers, answer_message
+from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot
+from sam2s_ros.tracker.outputs import TrackerPublishers
 from sam2s_ros.tracker.point_prompts import PointPrompts
+from sam2s_ros.tracker.services import TrackerServices
 from sam2s_ros.tracker.watchdog import Watchdog
-from sam2s_ros.tracker.worker import Worker, WorkerFrame, build_tracker
+from sam2s_ros.tracker.worker import Worker, WorkerFrame, WorkerLinks
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
@@ -47,7 +52,7 @@ THREADS = 5  # one for each callback group, so that no callback ever waits for a
 
 
 def _transition(callback):
-    """A callback of the life cycle in which what raises is said: rclpy takes it for ERROR and says nothing."""
+    """Make a callback of the life cycle say what raises in it: rclpy takes that for ERROR and says nothing."""
 
     @wraps(callback)
     def wrapped(node: TrackerNode, state: LifecycleState) -> TransitionCallbackReturn:
@@ -61,7 +66,7 @@ def _transition(callback):
     return wrapped
 
 
-class TrackerNode(Runnable, LifecycleNode):
+class TrackerNode(RunnableNode, LifecycleNode):
     """Lifecycle node "tracker". See README for its topics, services and parameters.
 
     build_tracker: makes the tracker at configure
@@ -74,8 +79,9 @@ class TrackerNode(Runnable, LifecycleNode):
         super().__init__("tracker", **kwargs)
         self._config, self._tracking = TRACKER.declare(self, self.late_topics())
 
+        self._log = NodeLogger(self.get_logger())
         self._health, self._gate = Health(), StampGate()
-        self._outputs = TrackerPublishers(self, self._health, self._now, self._trouble)
+        self._outputs = TrackerPublishers(self, self._health, self._now, self._log)
         self._worker: Worker | None = None
         self._note = ""  # why it is not configured
         self._seen = self._stamps_seen = ""  # what a person should know of clocks and stamps
@@ -101,21 +107,13 @@ class TrackerNode(Runnable, LifecycleNode):
             TrackerStatus, "~/status", qos.own(qos.OUTPUT), qos_overriding_options=qos.overridable()
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # A request may wait for the tracker; queries must not wait behind it, nor images behind either.
-        requests, queries = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
-        self._images = MutuallyExclusiveCallbackGroup()
-        for kind, name, callback, group in (
-            (AddPrompts, "~/add_prompts", self._add_prompts, requests),
-            (RemoveObjects, "~/remove_objects", self._remove_objects, requests),
-            (Trigger, "~/reset", self._reset, requests),
-            (SetBool, "~/enable", self._enable, queries),
-            (GetState, "~/get_tracker_state", self._get_state, queries),  # ~/get_state is the life cycle's
-        ):
-            self.create_service(kind, name, callback, qos_profile=qos.SERVICE, callback_group=group)
+        # A request may wait for the tracker; images must not wait behind it.
+        requests, self._images = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        self._served = TrackerServices(self, self, requests)
         self._discovery = DiscoveryServices(
-            self, self._ask, lambda: self._outputs.labels, lambda: self._config, requests
+            self, self.ask, lambda: self._outputs.labels, lambda: self._config, requests
         )
-        self._points = PointPrompts(self, self._ask, self._stamps, lambda: self._config, requests)
+        self._points = PointPrompts(self, self.ask, self._stamps, lambda: self._config, requests)
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -157,21 +155,11 @@ class TrackerNode(Runnable, LifecycleNode):
         labels = LabelSet.from_yaml(self._config.label_set) if self._config.label_set else GENERIC
         self._subscribe()
         build = partial(
-            self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, event=self._event
+            self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, log=self._log
         )
-        worker = Worker(
-            build,
-            self._outputs.deliver,
-            health=self._health,
-            config=self._config,
-            history=self._tracking.prompt_history,
-            alive=self._outputs.alive,
-            now=self._now,
-            quarantined=self._on_quarantine,
-            between=AutoPrompt(self._discovery.publish, self._event),
-            event=self._event,
-            trouble=self._trouble,
-        )
+        between = AutoPrompt(self._discovery.publish, self._log.info)
+        links = WorkerLinks(self._health, self._log, self._now, self._on_quarantine, between)
+        worker = Worker(build, self._outputs, links, config=self._config, history=self._tracking.prompt_history)
         worker.start()
         self._outputs.begin(labels)
         warn = self.get_logger().warning
@@ -180,18 +168,24 @@ class TrackerNode(Runnable, LifecycleNode):
         return SUCCESS
 
     def _subscribe(self) -> None:
-        """Made once and gated afterwards: it is replaced only when the type of the images changes."""
+        """Subscribe to the images: once, gated afterwards, and anew only when their type changes."""
         kind = CompressedImage if self._config.compressed else Image
         if kind is self._image_type:
             return
         if self._image_subscription is not None:
             self.destroy_subscription(self._image_subscription)
-        # Without events, which share the condition of the data: from the arrival of an image until a thread takes it, the
-        # executor would ask again and again, and keep that thread from Python's lock.
+        # Without events, which share the condition of the data: from the arrival of an image until a thread takes it,
+        # the executor would ask again and again, and keep that thread from Python's lock.
         events = SubscriptionEventCallbacks(use_default_callbacks=False)
-        options = dict(callback_group=self._images, qos_overriding_options=qos.overridable(), event_callbacks=events)
-        profile = qos.own(qos.IMAGE_IN)
-        self._image_subscription = self.create_subscription(kind, "image", self._on_image, profile, **options)
+        self._image_subscription = self.create_subscription(
+            kind,
+            "image",
+            self._on_image,
+            qos.own(qos.IMAGE_IN),
+            callback_group=self._images,
+            qos_overriding_options=qos.overridable(),
+            event_callbacks=events,
+        )
         self._image_type = kind
 
     @_transition
@@ -206,9 +200,10 @@ class TrackerNode(Runnable, LifecycleNode):
     @_transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._outputs.switch(active=False)
-        self._worker.discard()
-        if self._worker.quarantine.lost:
-            return ERROR  # and so to on_error
+        if self._worker is not None:
+            self._worker.discard()
+            if self._worker.quarantine.lost:
+                return ERROR  # and so to on_error
         return super().on_deactivate(state)
 
     @_transition
@@ -227,7 +222,7 @@ class TrackerNode(Runnable, LifecycleNode):
     def late_topics(self) -> tuple[str, ...]:
         return (self.resolve_topic_name("image"),)
 
-    def close(self, timeout: float) -> bool:
+    def close(self, timeout: float | None) -> bool:
         """Publish nothing more and stop the worker. Return whether it stopped within `timeout` s."""
         self._outputs.switch(active=False)
         if self._worker is not None and not self._worker.stop(timeout):
@@ -246,7 +241,10 @@ class TrackerNode(Runnable, LifecycleNode):
     def _unconfigure(self) -> None:
         """Let go of a tracker that only another one can replace."""
         if self._worker is not None and self._worker.quarantine.lost:
-            (self.trigger_deactivate if self._outputs.active else self.trigger_cleanup)()
+            if self._outputs.active:
+                self.trigger_deactivate()
+            else:
+                self.trigger_cleanup()
 
     def _give_up(self, why: str, exit_code: int) -> None:
         self.get_logger().fatal(why)
@@ -271,95 +269,68 @@ class TrackerNode(Runnable, LifecycleNode):
             self._refuse(ImageOutcome.IMAGE, error)
         except StampError as error:
             self._refuse(ImageOutcome.STAMP, error)
-        except (
-            Exception
-        ) as error:  # of a message that is none of those that were thought of: counted as ended, as any other
+        except Exception as error:  # a message that nobody thought of is counted as ended, as any other
             self._refuse(ImageOutcome.IMAGE, ImageError(self.failures.add("an image's check", error)))
         else:
             if news := self._gate.news():
-                self._event(news)
+                self._log.info(news)
             self._health.accepted(stamp, arrived)
             worker.put(WorkerFrame(msg.header, stamp, epoch, partial(self._reader.read, msg), now, arrived))
 
     def _refuse(self, outcome: ImageOutcome, error: Sam2sError) -> None:
         self._health.ended(outcome, str(error))
-        self._trouble(f"image refused: {error}")
+        self._log.warning(f"image refused: {error}")
 
     # Services
 
-    def _ask(self, call, **how):
-        """Run call(tracker) in the worker; raise RequestError in every case in which it was not done."""
+    def ask(self, call: Callable[[TrackerLike], Answer], *, cures: bool = False) -> tuple[Answer, TrackerSnapshot]:
+        """Run call(tracker) in the worker, see `ServedTracker`. cures: whether it may end a quarantine"""
         if not self._outputs.active or self._worker is None:
             raise RequestError(
                 ErrorCode.NOT_ACTIVE, f"the node is not active: {self._note or 'configure and activate it first'}"
             )
         try:
-            return self._worker.request(call, self._config.service_timeout, **how)
+            return self._worker.request(call, self._config.service_timeout, cures=cures)
         except RequestError:
             raise
         except Exception as error:
-            self._trouble(f"request failed: {type(error).__name__}: {error}")
+            self._log.warning(f"request failed: {type(error).__name__}: {error}")
             raise RequestError(ErrorCode.INTERNAL, f"the tracker raised {type(error).__name__}: {error}") from error
 
     def _stamps(self) -> list[int]:
         worker = self._worker
         return [frame.stamp for frame in worker.view.frames] if worker is not None else []
 
-    def _add_prompts(self, request: AddPrompts.Request, response: AddPrompts.Response) -> AddPrompts.Response:
-        try:
-            prompts = [messages.prompt_from_message(prompt) for prompt in request.prompts]
-            stamp = messages.to_ns(request.stamp)
-            answer, view = self._ask(lambda tracker: tracker.prompt(stamp, prompts))
-        except RequestError as error:
-            return _refused(response, error)
-        response.success = True
-        response.stamp_used = messages.to_time(answer.stamp)
-        response.object_ids = list(answer.object_ids)
-        response.masks = answer_message(answer.tracks, view)
-        return response
+    def start_anew(self) -> None:
+        """Drop all objects and take the next image as the first of its stream. Raises RequestError."""
+        worker, gate = self._worker, self._gate
 
-    def _remove_objects(
-        self, request: RemoveObjects.Request, response: RemoveObjects.Response
-    ) -> RemoveObjects.Response:
-        ids = tuple(int(i) for i in request.object_ids)
-        try:
-            _, view = self._ask(lambda tracker: tracker.remove(ids))
-        except RequestError as error:
-            return _refused(response, error)
-        response.success, response.remaining = True, list(view.objects)
-        return response
-
-    def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        def reset(tracker, worker=self._worker, gate=self._gate):
+        def reset(tracker: TrackerLike) -> None:
             tracker.reset()
-            worker.forget_stream()
+            if worker is not None:
+                worker.forget_stream()
             gate.restart()
 
-        try:
-            self._ask(reset, cures=True)
-        except RequestError as error:
-            response.message = f"{error.code.name}: {error}"
-        else:
-            response.success, response.message = True, "all objects were dropped"
-        return response
+        self.ask(reset, cures=True)
 
-    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._outputs.switch(enabled=request.data)
-        if self._worker is not None and not request.data:
+    def enable(self, enabled: bool) -> None:
+        """Let images in or drop them."""
+        self._outputs.switch(enabled=enabled)
+        if self._worker is not None and not enabled:
             self._worker.discard()
-        response.success, response.message = True, "enabled" if request.data else "disabled: images are dropped"
-        return response
 
-    def _get_state(self, request: GetState.Request, response: GetState.Response) -> GetState.Response:
-        response.status = self._report()
-        response.labels = self._outputs.labels_message()
-        newest = self._worker.view.newest if self._worker is not None else None
-        response.objects = messages.object_messages(newest) if newest is not None else []
-        return response
+    def newest(self) -> Tracks | None:
+        """Return the newest frame's tracks; None when there is no frame."""
+        return self._worker.view.newest if self._worker is not None else None
+
+    def labels(self) -> ClassLabels:
+        """Return the table of classes."""
+        return self._outputs.labels_message()
 
     # Health
 
-    def _report(self) -> TrackerStatus:
+    def status(self) -> TrackerStatus:
+        """Report what is known now."""
         worker, outputs = self._worker, self._outputs
         view = worker.view if worker is not None else None
         at = NodeState(
@@ -382,33 +353,37 @@ class TrackerNode(Runnable, LifecycleNode):
     def _beat(self) -> None:
         if self._worker is not None and self._image_subscription is not None:
             self._sources.look(self._image_subscription)
-        self._look()
-        status = self._report()
+        self._check_stamps()
+        status = self.status()
         self._status.publish(status)
         silent = self._sources.news(status.message)
         if silent:
             self.get_logger().warning(f"no image comes: {silent}")
         if time.monotonic() >= self._next_diagnostics:
             self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate
-            name, doubt = self.get_fully_qualified_name(), self._doubt()
-            source = self._sources.found.doubt or self._health.empty_picture(self._config)
-            for sentence in filter(None, (doubt, source)):
-                self._trouble(sentence)
-            doubt = doubt or self._seen or self.failures.news()
+            name, warning = self.get_fully_qualified_name(), self._warning()
+            source = self._sources.found.warning or self._health.empty_picture(self._config)
+            for sentence in filter(None, (warning, source)):
+                self._log.warning(sentence)
+            warning = warning or self._seen or self.failures.news()
             self._diagnostics.publish(
-                self._health.diagnostics(status, self._config, name, doubt, source=source, more=self.failures.values())
+                self._health.diagnostics(
+                    status, self._config, name, warning, source=source, more=self.failures.values()
+                )
             )
 
-    def _look(self) -> None:
+    def _check_stamps(self) -> None:
         """See whether clock and stamps are as they should be; the log says what of the stamps is not when it begins."""
-        clock, stamps = self.clock_doubt(), self._gate.doubt() if self._outputs.active else ""
+        clock, stamps = self.clock_warning(), self._gate.warning() if self._outputs.active else ""
         if stamps and not self._stamps_seen:
             self.get_logger().warning(stamps)
         self._stamps_seen, self._seen = stamps, "; ".join(filter(None, (clock, stamps)))
 
-    def _doubt(self) -> str:
-        """A sentence when there is another node of this name, whose masks and answers are taken for this one's, or when the
-        prompts of the tracked objects could not be saved, or clicks are not heard.
+    def _warning(self) -> str:
+        """Return a sentence about what else a person should know of the tracking, or "".
+
+        There is another node of this name, whose masks and answers are taken for this one's; the prompts of the tracked
+        objects could not be saved; or clicks are not heard.
         """
         own = (self.get_name(), self.get_namespace())
         count = self.get_node_names_and_namespaces().count(own)
@@ -418,20 +393,9 @@ class TrackerNode(Runnable, LifecycleNode):
         unsaved = self._worker.view.unsaved if self._worker is not None else ""
         return unsaved or self._points.unheard()
 
-    def _event(self, sentence: str) -> None:
-        self.get_logger().info(sentence)
-
-    def _trouble(self, sentence: str) -> None:
-        self.get_logger().warning(sentence, throttle_duration_sec=5.0)
-
-
-def _refused(response, error: RequestError):
-    response.success, response.error, response.message = False, int(error.code), str(error)
-    return response
-
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter or argument, 3 when a step did not end."""
+    """Entry point: 0 after a signal, 2 for a bad parameter or argument, 3 when a step did not end."""
     return run(TrackerNode, args, make_executor=partial(LenientMultiThreadedExecutor, THREADS))
 
 

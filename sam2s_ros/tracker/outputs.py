@@ -18,6 +18,7 @@ from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.processes.awake import steady
+from sam2s_ros.processes.log import Logger
 from sam2s_ros.tracker.health import Health, ImageOutcome, Processed, TrackerSnapshot
 from sam2s_ros.tracker.worker import Result
 
@@ -26,16 +27,15 @@ class TrackerPublishers:
     """The publishers of masks, images and labels. The worker delivers and is alive; any thread may switch.
 
     active: whether the life cycle lets anything be published; enabled: as set by ~/enable
-    now: ns, the node's clock; trouble: told when an overlay cannot be drawn
+    now: ns, the node's clock; log: told when an overlay cannot be drawn
     """
 
-    def __init__(self, node: Node, health: Health, now: Callable[[], int], trouble: Callable[[str], None]):
+    def __init__(self, node: Node, health: Health, now: Callable[[], int], log: Logger):
         def publisher(kind, topic, profile, *more):
             return node.create_publisher(kind, topic, qos.own(profile), qos_overriding_options=qos.overridable(*more))
 
         deadline, lease = QoSPolicyKind.DEADLINE, QoSPolicyKind.LIVELINESS_LEASE_DURATION
         self._masks = publisher(TrackedMasks, "~/masks", qos.MASKS, deadline, lease)
-        self.alive = self._masks.assert_liveliness
         self._label_image = publisher(Image, "~/label_image", qos.OUTPUT)
         self._semantic_image = publisher(Image, "~/semantic_image", qos.OUTPUT)
         self._overlay = publisher(Image, "~/overlay", qos.OUTPUT)
@@ -43,7 +43,7 @@ class TrackerPublishers:
         self._detections = publisher(Detection2DArray, "~/detections", qos.OUTPUT) if Detection2DArray else None
         if self._detections is None:
             node.get_logger().debug("vision_msgs is not installed: no ~/detections")
-        self._health, self._now, self._trouble = health, now, trouble
+        self._health, self._now, self._log = health, now, log
         self._lock = threading.Lock()  # held while publishing and while switching, so that off means off
         self._sequence = self._labels_since = 0
         self.active, self.enabled = False, True
@@ -59,10 +59,14 @@ class TrackerPublishers:
         self._class_labels.publish(self.labels_message())
 
     def switch(self, *, active: bool | None = None, enabled: bool | None = None) -> None:
-        """Once this returns with either of them False, nothing is published."""
+        """Switch on or off: once this returns with either of them False, nothing is published."""
         with self._lock:
             self.active = self.active if active is None else active
             self.enabled = self.enabled if enabled is None else enabled
+
+    def alive(self) -> None:
+        """Assert the liveliness that ~/masks offers."""
+        self._masks.assert_liveliness()
 
     def deliver(self, result: Result) -> int:
         """Publish all topics of one frame, with its header, or account for it as dropped. Return its sequence, or 0."""
@@ -106,7 +110,7 @@ class TrackerPublishers:
             drawn = draw_overlay(result.image, result.tracks, self.labels, alpha=result.config.overlay_alpha)
             self._overlay.publish(image_codec.to_message(drawn, result.frame.header, "rgb8"))
         except Exception as error:  # the masks are out and counted: a picture for people must not undo that
-            self._trouble(f"overlay not drawn: {type(error).__name__}: {error}")
+            self._log.warning(f"overlay not drawn: {type(error).__name__}: {error}")
 
     def labels_message(self) -> ClassLabels:
         return messages.labels_message(self.labels, self._labels_since)
@@ -117,7 +121,7 @@ def _heard(publisher) -> bool:
 
 
 def _late(age: float, config: NodeConfig) -> str:
-    """A sentence when masks of an image that came `age` s ago are late."""
+    """Return a sentence when masks of an image that came `age` s ago are late; "" otherwise."""
     if not 0 < config.max_output_age < age:
         return ""
     limit = f"max_output_age is {config.max_output_age:g} s"
@@ -125,7 +129,7 @@ def _late(age: float, config: NodeConfig) -> str:
 
 
 def answer_message(tracks: Tracks, view: TrackerSnapshot) -> TrackedMasks:
-    """The masks in a service's answer. view: as of right after the request.
+    """Make the masks of a service's answer. view: as of right after the request
 
     The header is that of the frame of `tracks`; where the view does not know the frame, it has only the stamp. The
     sequence is that of the frame's message on ~/masks, 0 when it was not published.

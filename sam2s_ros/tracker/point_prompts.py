@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import Point, PointStamped
@@ -18,7 +17,9 @@ from sam2s_ros.interfaces.messages import to_ns, to_time
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.interfaces.publishers import PublisherWatch, type_name
 from sam2s_ros.msg import PromptResult
+from sam2s_ros.tracker.contract import PromptAnswer, TrackerLike
 from sam2s_ros.tracker.gate import seconds
+from sam2s_ros.tracker.health import TrackerSnapshot
 
 LAST_USED = -1
 
@@ -27,9 +28,9 @@ class PointPrompts:
     """Subscribes to ~/point (PointStamped, with the image's stamp) and ~/click (Point), and answers on ~/prompt_result.
 
     ~/click is remapped to what a viewer publishes when it is clicked on (rqt_image_view: <image>_mouse_left). It has no
-    stamp, so it is of the newest image, and so is a PointStamped with stamp 0. A stamp that is no image's is the time of the
-    click, as RViz gives it: the newest image that is not later is taken, within point_max_age. Points are in px of the source
-    image, on the object; z is not read.
+    stamp, so it is of the newest image, and so is a PointStamped with stamp 0. A stamp that is no image's is the time
+    of the click, as RViz gives it: the newest image that is not later is taken, within point_max_age. Points are in px
+    of the source image, on the object; z is not read.
 
     ask: runs call(tracker) in the worker and returns its result and the view, or raises RequestError
     stamps: ns, of the images that can be prompted, ascending, as of now; called in the worker
@@ -40,26 +41,30 @@ class PointPrompts:
     def __init__(
         self,
         node: Node,
-        ask: Callable[[Callable[[Any], Any]], tuple[Any, Any]],
+        ask: Callable[[Callable[[TrackerLike], PromptAnswer]], tuple[PromptAnswer, TrackerSnapshot]],
         stamps: Callable[[], Sequence[int]],
         config: Callable[[], NodeConfig],
         group: CallbackGroup,
     ):
         self._ask, self._stamps, self._config = ask, stamps, config
         self._last_id = 0
-        options = dict(qos_overriding_options=qos.overridable())
-        self._results = node.create_publisher(PromptResult, "~/prompt_result", qos.own(qos.OUTPUT), **options)
-        options["callback_group"] = group
+        self._results = node.create_publisher(
+            PromptResult, "~/prompt_result", qos.own(qos.OUTPUT), qos_overriding_options=qos.overridable()
+        )
         self._inputs = []
         for kind, name, callback, other, instead in (
             (PointStamped, "~/point", self._on_point, Point, "~/click"),
             (Point, "~/click", self._on_click, PointStamped, "~/point"),
         ):
             watch = PublisherWatch(node, name, {type_name(other): f"remap `{instead}` to it instead"}, search=False)
-            self._inputs.append((watch, node.create_subscription(kind, name, callback, qos.own(qos.OUTPUT), **options)))
+            profile, overridable = qos.own(qos.OUTPUT), qos.overridable()
+            subscription = node.create_subscription(
+                kind, name, callback, profile, callback_group=group, qos_overriding_options=overridable
+            )
+            self._inputs.append((watch, subscription))
 
     def unheard(self) -> str:
-        """A sentence when somebody publishes points in a way that is not heard; "" otherwise."""
+        """Return a sentence when somebody publishes points in a way that is not heard; "" otherwise."""
         found = [watch.look(subscription) for watch, subscription in self._inputs]
         return next((one.silent for one in found if one.unheard), "")
 
@@ -85,8 +90,8 @@ class PointPrompts:
                 result.message += f", the newest not later than the click, by {(stamp - answer.stamp) / 1e9:.3f} s"
         self._results.publish(result)
 
-    def _apply(self, tracker: Any, *, stamp: int, point: Point, config: NodeConfig) -> Any:
-        """In the worker: whether the last object is tracked still is known there only."""
+    def _apply(self, tracker: TrackerLike, *, stamp: int, point: Point, config: NodeConfig) -> PromptAnswer:
+        """Prompt in the worker: only there is it known whether the last object is still tracked."""
         object_id = config.point_object_id
         if object_id == LAST_USED:
             object_id = self._last_id if self._last_id in tracker.object_ids else 0
@@ -95,7 +100,7 @@ class PointPrompts:
         return tracker.prompt(self._image_of(stamp, config.point_max_age), [prompt])
 
     def _image_of(self, stamp: int, max_age: float) -> int:
-        """The stamp of the image that a click is on; its own where there is none, which the tracker refuses."""
+        """Return the stamp of the image that a click is on; its own where there is none: the tracker refuses it."""
         stamps = self._stamps()
         before = next((s for s in reversed(stamps) if s <= stamp), None) if stamp else None
         return before if before is not None and stamp - before <= max_age * 1e9 else stamp

@@ -47,8 +47,8 @@ class PromptFile:
             self._part.unlink()
         except OSError as error:
             raise ConfigError(
-                f"prompts_file {self.path} cannot be written ({error.strerror}): make its folder writable, give another path, or leave "
-                "it empty to keep no prompts"
+                f"prompts_file {self.path} cannot be written ({error.strerror}): make its folder writable, "
+                "give another path, or leave it empty to keep no prompts"
             ) from error
 
     def write(self, prompts: PromptSet) -> None:
@@ -64,25 +64,24 @@ class PromptFile:
         os.replace(self._part, self.path)
 
     def read(self) -> PromptSet | None:
-        """None when there is no file. Raises ConfigError for one that is not a set of prompts."""
+        """Read the file; None when there is none. Raises ConfigError for one that is not a set of prompts."""
         try:
             content = json.loads(self.path.read_text())
             if content["version"] != VERSION:
                 raise ValueError(f"its version is {content['version']}: expected {VERSION}")
-            size, prompts = (int(content["height"]), int(content["width"])), {}
+            size = int(content["height"]), int(content["width"])
+            prompts: dict[int, list[Prompt]] = {}
             for row in content["prompts"]:
                 own = prompts.setdefault(int(row["object"]), [])
-                checked = replace(_from_json(row), object_id=min(1, len(own))).validated(
-                    *size
-                )  # all but the first are corrections
-                own.append(replace(checked, object_id=0))
+                given = replace(_from_json(row), object_id=min(1, len(own)))  # all but the first are corrections
+                own.append(replace(given.validated(*size), object_id=0))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, cv2.error) as error:
             what = str(error) if isinstance(error, (OSError, RequestError)) else f"{type(error).__name__}: {error}"
             raise ConfigError(
                 f"{self.path} is not a file of saved prompts ({what}): remove it, or set restore to false"
-            )
+            ) from error
         return PromptSet(size, prompts)
 
 

@@ -20,7 +20,7 @@ class Quarantine:
         self._starved = False  # the last step did not get the memory that it asked for
 
     def failed(self, error: Exception, limit: int) -> str:
-        """A step raised. Free caches if it lacked memory. Return a sentence about it.
+        """Count a step that raised, free caches if it lacked memory, and return a sentence about it.
 
         limit: steps in a row; with that many, or with a second one that lacks memory, images are tried no more
         """
@@ -43,19 +43,19 @@ class Quarantine:
         return self.reason or f"the last step failed: {what}"
 
     def over(self) -> None:
-        """A step succeeded, or the tracker was reset."""
+        """Count anew: a step succeeded, or the tracker was reset."""
         if not self.lost:
             self.reason, self._failed, self._starved = "", 0, False
 
 
 def lacks_memory(error: Exception) -> bool:
-    """Whether the device or the host had no more memory to give."""
+    """Tell whether the device or the host had no more memory to give."""
     torch = sys.modules.get("torch")  # without it, it raised nothing; importing it takes seconds
     return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
 
 
 def free_memory(error: Exception | None = None) -> None:
-    """Give back what caches hold, and what the functions held that raised. Raises nothing: handlers of errors call it."""
+    """Give back what caches hold, and what the functions that raised held. Raises nothing: error handlers call it."""
     if error is not None:
         traceback.clear_frames(error.__traceback__)
     gc.collect()

@@ -1,80 +1,85 @@
-"""A tracker that saves the prompts it was given, and can begin with those that were saved."""
+"""A tracker whose prompts are kept in a file, so that a process that takes its place can go on with its objects."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracking.tracker import PromptResult, Tracker
+from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
+from sam2s_ros.processes.log import Logger
+from sam2s_ros.tracker.contract import DiscoveringTracker, PromptAnswer, TrackerLike
 from sam2s_ros.tracker.prompt_file import PromptFile, PromptSet
 
+if TYPE_CHECKING:  # loads torch
+    from sam2s_model.discovery.discover import Proposal
+    from sam2s_model.discovery.finder import Discovery
+    from sam2s_model.discovery.rediscovery import Rediscovered
+    from sam2s_model.network.model import Sam2Model
 
-class SavingTracker(Tracker):
-    """As `Tracker`. From `save_to` on, a file has the prompts of the objects that are tracked.
 
-    Of each object it has as many as the tracker remembers, `max_conditioning`: the first and the newest.
-    chosen: which checkpoint it is, in half a sentence, where the parameters name none; for the node's status
+class SavingTracker:
+    """Wraps a tracker; a file has the prompts of the objects that are tracked.
+
+    tracker: warmed up; file: where the prompts are kept
+    kept: prompts of each object that the file has, as many as the tracker remembers: the first and the newest
+    saved: prompts to begin with: they are applied to the first image, in the order they were given
+    log: told what was restored, or why not
     unsaved: why the file does not have the prompts, "" when it has
     """
 
-    chosen: str = ""
-    unsaved: str = ""
-    _file: PromptFile | None = None
-    _saved: PromptSet | None = None
-
-    def save_to(self, file: PromptFile, saved: PromptSet | None, event: Callable[[str], None]) -> None:
-        """Keep prompts in this file. Call it when the tracker is warmed up.
-
-        saved: prompts to begin with: they are applied to the first image, in the order they were given
-        event: told what was restored, or why not
-        """
-        self._file, self._saved, self._event = file, saved, event
+    def __init__(self, tracker: TrackerLike, file: PromptFile, *, kept: int, saved: PromptSet | None, log: Logger):
+        self.tracker = tracker
+        self.unsaved = ""
+        self._file, self._kept, self._saved, self._log = file, kept, saved, log
         self._given: dict[int, list[Prompt]] = {}
 
+    # What changes the objects
+
     def step(self, stamp: int, image: np.ndarray, following: np.ndarray | None = None) -> Tracks:
-        tracks = super().step(stamp, image, following)
+        tracks = self.tracker.step(stamp, image, following)
         if self._saved is None:
             return tracks
         saved, self._saved = self._saved, None
         self._restore(saved, tracks.size)
-        return self.newest
+        return self.tracker.newest or tracks
 
-    def prompt(self, stamp: int, prompts: Sequence[Prompt], *, learn: bool = True) -> PromptResult:
-        result = super().prompt(stamp, prompts, learn=learn)
-        if self._file is not None:
-            for object_id, prompt in zip(result.object_ids, result.prompts, strict=True):
-                given = self._given.setdefault(object_id, [])
-                if prompt.only_names:
-                    given[:] = [replace(earlier, class_name=prompt.class_name) for earlier in given]
-                    continue
-                given.append(prompt)
-                del given[1 : len(given) - self.config.max_conditioning + 1]
-            self._save()
+    def prompt(self, stamp: int, prompts: Sequence[Prompt], *, learn: bool = True) -> PromptAnswer:
+        result = self.tracker.prompt(stamp, prompts, learn=learn)
+        for object_id, prompt in zip(result.object_ids, result.prompts, strict=True):
+            given = self._given.setdefault(object_id, [])
+            if prompt.only_names:
+                given[:] = [replace(earlier, class_name=prompt.class_name) for earlier in given]
+                continue
+            given.append(prompt)
+            del given[1 : len(given) - self._kept + 1]
+        self._save(result.tracks.size)
         return result
 
     def remove(self, object_ids: Sequence[int]) -> Tracks | None:
-        tracks = super().remove(object_ids)
-        if self._file is not None:
-            self._given = {i: given for i, given in self._given.items() if i in self.object_ids}
-            self._save()
+        tracks = self.tracker.remove(object_ids)
+        self._given = {i: given for i, given in self._given.items() if i in self.tracker.object_ids}
+        if tracks is not None:
+            self._save(tracks.size)
         return tracks
 
     def reset(self) -> None:
-        size = self.newest.size if self.newest else None
-        super().reset()
+        newest = self.tracker.newest
+        self.tracker.reset()
         self._saved = None
-        if self._file is not None and self._given:
+        if self._given and newest is not None:
             self._given = {}
-            self._save(size)
+            self._save(newest.size)
 
-    def _save(self, size: tuple[int, int] | None = None) -> None:
+    def _save(self, size: tuple[int, int]) -> None:
         try:
-            self._file.write(PromptSet(size or self.newest.size, self._given))
+            self._file.write(PromptSet(size, self._given))
         except OSError as error:
             self.unsaved = f"the prompts were not saved to {self._file.path}: {error}"
         else:
@@ -85,20 +90,80 @@ class SavingTracker(Tracker):
         ids: dict[int, int] = {}
         try:
             if saved.size != size:
-                shown = "{1}x{0}".format
-                raise ConfigError(f"they are of images of {shown(*saved.size)}, this one is {shown(*size)}")
+                (height, width), (height_now, width_now) = saved.size, size
+                raise ConfigError(f"they are of images of {width}x{height}, this one is {width_now}x{height_now}")
             for turn in range(max(map(len, saved.prompts.values()), default=0)):
                 old = [i for i, given in saved.prompts.items() if turn < len(given)]
                 prompts = [replace(saved.prompts[i][turn], object_id=ids.get(i, 0)) for i in old]
-                ids.update(zip(old, self.prompt(0, prompts, learn=False).object_ids))
+                ids.update(zip(old, self.prompt(0, prompts, learn=False).object_ids, strict=True))
         except Exception as error:
             if ids:
                 self.remove(list(ids.values()))
-            self._event(f"the prompts in {self._file.path} were not restored: {error}")
+            self._log.info(f"the prompts in {self._file.path} were not restored: {error}")
             if not isinstance(error, Sam2sError):
                 raise
         else:
-            self._event(
+            self._log.info(
                 f"{len(ids)} objects were restored from {self._file.path}, where they were prompted then: "
                 "check that their masks are right now"
             )
+
+    # What it leaves to the tracker
+
+    @property
+    def name(self) -> str:
+        return self.tracker.name
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        return self.tracker.object_ids
+
+    @property
+    def next_id(self) -> int:
+        return self.tracker.next_id
+
+    @property
+    def revision(self) -> int:
+        return self.tracker.revision
+
+    @property
+    def newest(self) -> Tracks | None:
+        return self.tracker.newest
+
+    def set_policy(self, policy: str) -> None:
+        self.tracker.set_policy(policy)
+
+    def prepare(self) -> None:
+        self.tracker.prepare()
+
+    def discover(self, class_name: str = "", stamp: int = 0) -> list[Proposal]:
+        return self._discovering.discover(class_name, stamp)
+
+    def rediscover(self, *, find: bool = True, recondition: bool = True) -> list[Rediscovered]:
+        return self._discovering.rediscover(find=find, recondition=recondition)
+
+    @property
+    def discovery(self) -> Discovery:
+        return self._discovering.discovery
+
+    @property
+    def model(self) -> Sam2Model:
+        return self._discovering.model
+
+    @property
+    def label_set(self) -> LabelSet:
+        return self._discovering.label_set
+
+    @property
+    def config(self) -> TrackerConfig:
+        return self._discovering.config
+
+    @property
+    def _discovering(self) -> DiscoveringTracker:
+        return cast("DiscoveringTracker", self.tracker)
+
+    def memory_bytes(self) -> int:
+        return self.tracker.memory_bytes()
+
+    def device_description(self) -> str:
+        return self.tracker.device_description()

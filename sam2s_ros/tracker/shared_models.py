@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sam2s_model.network.model import Sam2Model
 
 _lock = threading.Lock()
-_models: weakref.WeakValueDictionary[tuple, Any] = weakref.WeakValueDictionary()
+_models: weakref.WeakValueDictionary[tuple, Sam2Model] = weakref.WeakValueDictionary()
 
 
-def shared_model(path: str | Path, **options: Any) -> Any:
-    """What `checkpoint.load_model` makes of a file; the same object for as long as another tracker uses it.
+def shared_model(path: str | Path, **options: Any) -> Sam2Model:
+    """Load a model with `checkpoint.load_model`, or return the one that another tracker of the process uses.
 
-    Trackers only read a model: what they remember is in their own banks, so they share nothing that changes. A file that
-    was written anew is loaded anew. Imports torch. Raises what `load_model` raises.
+    Trackers only read a model: what they remember is in their own banks, so they share nothing that changes. A file
+    that was written anew is loaded anew. Imports torch. Raises what `load_model` raises.
     """
     from sam2s_model.checkpoint import load_model
 

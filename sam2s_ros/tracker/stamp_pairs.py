@@ -1,4 +1,4 @@
-"""Items of two sides matched by stamp, within a tolerance: the two images of a stereo camera, or what was made of them."""
+"""Match items of two sides by stamp, within a tolerance: images of a stereo camera, or what was made of them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class _Waiting(Generic[Item]):
 
 
 class StampPairs(Generic[Item]):
-    """Matches items of two sides whose stamps differ by `tolerance` at most: the nearest first, each item once, in order.
+    """Matches items whose stamps differ by `tolerance` at most: the nearest first, each item once, in order.
 
-    Each side's come in the order of their stamps, and some do not come at all. message_filters.ApproximateTimeSynchronizer takes
-    the first that fits instead, and an item may be in no pair or in a wrong one; besides this counts what finds no partner, and
-    forgets it at once.
+    Each side's come in the order of their stamps, and some do not come at all. The ApproximateTimeSynchronizer of
+    message_filters takes the first that fits instead, and an item may be in no pair or in a wrong one. This one also
+    counts what finds no partner, and forgets it at once.
 
     pending: items of a side that wait at most; tolerance: ns
     paired: pairs so far; unpaired: items of each side that were given up
@@ -40,8 +40,8 @@ class StampPairs(Generic[Item]):
     def add(self, side: int, stamp: int, item: Item) -> list[tuple[Item, Item]]:
         """Return the pairs that are certain now, with the item of side 0 first: none, one, seldom two.
 
-        A pair is certain when what may come next on either side cannot be nearer; of a camera whose two images differ by less than
-        half a period it is so at once. What came before a pair is given up, since the sides are in order.
+        A pair is certain when what may come next on either side cannot be nearer; with a camera whose two images differ
+        by less than half a period it is so at once. What came before a pair is given up, since the sides are in order.
         """
         others = self._waiting[1 - side]
         gap = stamp - self._newest[side]
@@ -82,9 +82,9 @@ class StampPairs(Generic[Item]):
         return None
 
     def _certain(self, i: int, j: int) -> bool:
-        """Whether no later item can be nearer to one of the two than the other: those of the earlier one's side could."""
+        """Tell whether no later item of the earlier one's side can be nearer to the other than it is."""
         places = (i, j)
-        stamps = [waiting[place].stamp for waiting, place in zip(self._waiting, places)]
+        stamps = [waiting[place].stamp for waiting, place in zip(self._waiting, places, strict=True)]
         earlier = 0 if stamps[0] <= stamps[1] else 1
         away = abs(stamps[1] - stamps[0])
         if away == 0 or places[earlier] < len(self._waiting[earlier]) - 1:
@@ -97,5 +97,5 @@ class StampPairs(Generic[Item]):
 
 
 def _nearest(waiting: deque[_Waiting], stamp: int) -> int | None:
-    """Place of the item with the nearest stamp, the first of several; None when there is none."""
+    """Find the place of the item with the nearest stamp, the first of several; None when there is none."""
     return min(range(len(waiting)), key=lambda place: abs(waiting[place].stamp - stamp), default=None)

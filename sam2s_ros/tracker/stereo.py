@@ -4,8 +4,8 @@ They are two nodes in one executor, each with its own parameters, worker thread,
 is the weights of the model, which they only read (`shared_models`), and torch's settings of the process: threads and
 deterministic.
 
-A namespace (-r __ns:=/rig, launch's PushRosNamespace) is that of the rig: /rig/left/tracker and /rig/right/tracker. Remappings whose names
-begin with a side are relative to it, too: -r left/image:=stereo/left/image_raw.
+A namespace (-r __ns:=/rig, launch's PushRosNamespace) is that of the rig: /rig/left/tracker and /rig/right/tracker.
+Remappings whose names begin with a side are relative to it, too: -r left/image:=stereo/left/image_raw.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from functools import partial
 from sam2s_model.errors import ConfigError
 from sam2s_ros.processes.arguments import Remapping, join_arguments, split_arguments
 from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor
-from sam2s_ros.processes.process import Runnable, run
+from sam2s_ros.processes.process import run
+from sam2s_ros.processes.runnable import Runnable
 from sam2s_ros.tracker.node import THREADS, TrackerNode
 
 SIDES = ("left", "right")
 
 
 def rig_arguments(args: Sequence[str]) -> tuple[str, list[str]]:
-    """The rig's namespace, "" at the root, and the arguments of ROS for both of its nodes.
+    """Read the rig's namespace, "" at the root, and the arguments of ROS for both of its nodes.
 
     args: as sys.argv
-    A rule for the namespace is taken out, since it would give both nodes the same; names that begin with a side become absolute,
-    since to a node they would begin with its own namespace.
+    A rule for the namespace is taken out, since it would give both nodes the same. Names that begin with a side become
+    absolute, since to a node they would begin with its own namespace.
     """
     ros = split_arguments(args)[1]
     rules = [Remapping.parse(value or "") if flag == "--remap" else None for flag, value in ros]
     spaces = [rule.target for rule in rules if rule is not None and not rule.node and rule.source == "__ns"]
     space = f"/{spaces[0].strip('/')}".rstrip("/") if spaces else ""
     kept: list[tuple[str, str | None]] = []
-    for (flag, value), rule in zip(ros, rules):
+    for (flag, value), rule in zip(ros, rules, strict=True):
         if rule is not None and rule.source.split("/")[0] in SIDES:
             target = rule.target if rule.target[0] in "/~" else f"{space}/{rule.target}"
             value = str(replace(rule, source=f"{space}/{rule.source}", target=target))
@@ -76,16 +77,13 @@ class StereoTracker(Runnable):
     def late_topics(self) -> tuple[str, ...]:
         return tuple(topic for node in self._nodes for topic in node.late_topics())
 
-    def close(self, timeout: float) -> bool:
-        return all([node.close(timeout / len(self._nodes)) for node in self._nodes])
-
-    def destroy_node(self) -> None:
-        for node in self._nodes:
-            node.destroy_node()
+    def close(self, timeout: float | None) -> bool:
+        each = None if timeout is None else timeout / len(self._nodes)
+        return all([node.close(each) for node in self._nodes])
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point: 0 after SIGINT or SIGTERM, 2 for a bad parameter or argument."""
+    """Entry point: 0 after SIGINT, SIGTERM or a hang-up, 2 for a bad parameter or argument."""
     make_executor = partial(LenientMultiThreadedExecutor, len(SIDES) * THREADS)
     return run(partial(StereoTracker, args), args, make_executor=make_executor)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 from collections import deque
@@ -13,25 +12,23 @@ from concurrent.futures import (
     TimeoutError as NoAnswer,  # another class than TimeoutError before Python 3.11
 )
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from std_msgs.msg import Header
 
-from sam2s_model.config import TrackerConfig
-from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
-from sam2s_model.paths import expanded
+from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.recordings.pixels import contrast
-from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.processes.awake import AwakeClock, steady
+from sam2s_ros.processes.log import Logger
+from sam2s_ros.tracker.contract import Answer, BuiltTracker, TrackerLike
 from sam2s_ros.tracker.gate import seconds
 from sam2s_ros.tracker.health import Health, ImageOutcome, Processed, TrackerSnapshot
 from sam2s_ros.tracker.mailbox import Mailbox
-from sam2s_ros.tracker.prompt_file import PromptFile
 from sam2s_ros.tracker.quarantine import Quarantine, free_memory, lacks_memory
-from sam2s_ros.tracker.shared_models import shared_model
+from sam2s_ros.tracker.saving import SavingTracker
 
 ALIVE_EVERY = 0.1  # s; leases of the masks' liveliness must be longer
 
@@ -70,9 +67,38 @@ class Result:
     config: NodeConfig
 
 
+class ResultSink(Protocol):
+    """Where the worker's results go. It calls this in its thread."""
+
+    def deliver(self, result: Result) -> int:
+        """Take a processed frame to its end. Return its sequence, 0 when it was not published."""
+        ...
+
+    def alive(self) -> None:
+        """Note that the worker does not hang; called between steps, every ALIVE_EVERY s at least."""
+
+
+@dataclass(frozen=True)
+class WorkerLinks:
+    """What ties a worker to its node. It calls all of it in its thread.
+
+    health: told how each frame ended that was not delivered, and why
+    log: told of resets, and of frames that were refused or failed
+    now: ns, the node's clock
+    quarantined: told why images are tried no more from here on
+    between: called after a frame that was in time; returns whether it did anything
+    """
+
+    health: Health
+    log: Logger
+    now: Callable[[], int] = time.time_ns
+    quarantined: Callable[[str], None] = lambda reason: None
+    between: Callable[[TrackerLike, Result], bool] = lambda tracker, result: False
+
+
 @dataclass(frozen=True)
 class _Request:
-    call: Callable[[Any], Any]
+    call: Callable[[TrackerLike], Any]
     future: Future
     cures: bool
 
@@ -80,43 +106,31 @@ class _Request:
 class Worker:
     """Builds a tracker in a thread of its own and runs it there until `stop`.
 
-    build: makes the tracker (see `sam2s_model.tracking.tracker.Tracker`), called in the thread
-    deliver: takes a processed frame to its end, called in the thread; returns its sequence, 0 when it was not published
-    alive: called in the thread between steps, every ALIVE_EVERY s at least: the worker does not hang
-    health: told how each other frame ended and why; now: ns, the node's clock
-    quarantined: told, in the thread, why images are tried no more from here on
-    between: called in the thread after a frame that was in time, while none waits, with the tracker and the frame
-    event: told of a reset; trouble: told of a frame that was refused or failed, perhaps of every one
+    build: makes the tracker, called in the thread
     config: replaced by the owner when a parameter changes; read before each frame
     history: frames that the tracker can be prompted on
     """
 
     def __init__(
         self,
-        build: Callable[[], Any],
-        deliver: Callable[[Result], int],
+        build: Callable[[], BuiltTracker],
+        results: ResultSink,
+        links: WorkerLinks,
         *,
-        health: Health,
         config: NodeConfig,
         history: int = 1,
-        alive: Callable[[], None] = lambda: None,
-        now: Callable[[], int] = time.time_ns,
-        quarantined: Callable[[str], None] = lambda reason: None,
-        between: Callable[[Any, Result], Any] = lambda tracker, result: None,
-        event: Callable[[str], None],
-        trouble: Callable[[str], None],
     ):
         self.config = config
         self.view = TrackerSnapshot()
         self._frames: deque[Processed] = deque(maxlen=history)
-        self._build, self._deliver, self._alive = build, deliver, alive
-        self._health, self._now = health, now
-        self._quarantined, self._event, self._trouble = quarantined, event, trouble
-        self._between = between
+        self._build, self._results, self._links = build, results, links
+        self._health, self._log = links.health, links.log
+        self._chosen = ""
         self.quarantine = Quarantine()
         self._mailbox: Mailbox[WorkerFrame, _Request] = Mailbox()
         self._built: Future = Future()
         self._clock = AwakeClock()
+        self._prepares = True  # until that fails
         self._step_began: float | None = None
         self._epoch: int | None = None
         self._shape: tuple[int, int, str] | None = None  # height, width and frame_id of the stream
@@ -138,8 +152,8 @@ class Worker:
             self._health.ended(ImageOutcome.DISABLED)
 
     def request(
-        self, call: Callable[[Any], Any], timeout: float, *, cures: bool = False
-    ) -> tuple[Any, TrackerSnapshot]:
+        self, call: Callable[[TrackerLike], Answer], timeout: float, *, cures: bool = False
+    ) -> tuple[Answer, TrackerSnapshot]:
         """Run `call(tracker)` in the thread, before the next frame. Return its result and the view right after.
 
         timeout: s; cures: whether it is let in during a quarantine, and ends it
@@ -158,10 +172,7 @@ class Worker:
         try:
             return future.result(timeout)
         except NoAnswer:
-            if future.cancel():
-                ending = "nothing was changed"
-            else:
-                ending = "it has begun and may still take effect"
+            ending = "nothing was changed" if future.cancel() else "it has begun and may still take effect"
             raise RequestError(
                 ErrorCode.TIMEOUT, f"no answer within {timeout:g} s (service_timeout): {ending}"
             ) from None
@@ -172,12 +183,12 @@ class Worker:
         return self._mailbox.closed
 
     def busy(self) -> float | None:
-        """S that the process ran for the current step so far; None when there is none."""
+        """Return the s that the process ran for the current step so far; None when there is none."""
         began, now = self._step_began, self._clock()
         return None if began is None else now - began
 
-    def stop(self, timeout: float) -> bool:
-        """Stop after the current step or request; refuse what waits. Return whether the thread ended in `timeout` s."""
+    def stop(self, timeout: float | None) -> bool:
+        """Stop after the current step or request; refuse what waits. Return whether it ended in `timeout` s."""
         left, frame = self._mailbox.close()
         for request in left:
             if request.future.set_running_or_notify_cancel():
@@ -193,23 +204,23 @@ class Worker:
     def _run(self) -> None:
         keep_out_of_collections()
         try:
-            tracker = self._build()
-            self._look(tracker)
+            built = self._build()
+            tracker, self._chosen = built.tracker, built.chosen
+            self._renew_view(tracker)
         except BaseException as error:
             self._built.set_exception(error)
             return
         self._built.set_result(None)
-        self._prepares = hasattr(tracker, "prepare")
         self._serve(tracker)
-        del tracker
+        del built, tracker
         free_memory()
 
-    def _serve(self, tracker: Any) -> None:
+    def _serve(self, tracker: TrackerLike) -> None:
         while not self._mailbox.closed:
             try:
-                self._alive()
+                self._results.alive()
             except Exception as error:  # of the middleware: whoever asked for liveliness learns it, and images go on
-                self._trouble(f"liveliness was not asserted: {type(error).__name__}: {error}")
+                self._log.warning(f"liveliness was not asserted: {type(error).__name__}: {error}")
             item = self._mailbox.take(ALIVE_EVERY)
             if isinstance(item, _Request):
                 self._answer(tracker, item)
@@ -219,34 +230,34 @@ class Worker:
                 if result is not None:
                     self._look_again(tracker, result)
 
-    def _prepare(self, tracker: Any) -> None:
+    def _prepare(self, tracker: TrackerLike) -> None:
         """While nothing waits, let the tracker do what a later step would stop for."""
         if self._prepares and self._mailbox.idle and not self.quarantine.reason:
             try:
                 tracker.prepare()
             except Exception as error:
                 self._prepares = False
-                self._trouble(f"what steps stop for is left to them from here on: {type(error).__name__}: {error}")
+                self._log.warning(f"what steps stop for is left to them from here on: {type(error).__name__}: {error}")
                 if lacks_memory(error):
                     free_memory(error)
 
-    def _look_again(self, tracker: Any, result: Result) -> None:
-        """Let something else be done with the tracker where the frame was in time, and while none waits."""
+    def _look_again(self, tracker: TrackerLike, result: Result) -> None:
+        """Let discovery look at the frame where that was in time. Images that come meanwhile replace one another."""
         late = 0 < self.config.max_output_age < steady() - result.frame.arrived
-        if late or self.quarantine.reason or not self._mailbox.idle:
+        if late or self.quarantine.reason or self._mailbox.closed:
             return
         self._step_began = self._clock()
         try:
-            if self._between(tracker, result):
-                self._look(tracker)
+            if self._links.between(tracker, result):
+                self._renew_view(tracker)
         except Exception as error:
-            self._trouble(f"discovery failed: {type(error).__name__}: {error}")
+            self._log.warning(f"discovery failed: {type(error).__name__}: {error}")
             if lacks_memory(error):
                 free_memory(error)
         finally:
             self._step_began = None
 
-    def _answer(self, tracker: Any, request: _Request) -> None:
+    def _answer(self, tracker: TrackerLike, request: _Request) -> None:
         if not request.future.set_running_or_notify_cancel():
             return None  # timed out before it began
         if self.quarantine.reason and not request.cures:
@@ -256,7 +267,7 @@ class Worker:
             try:
                 result = request.call(tracker)
             finally:
-                self._look(tracker)  # a call that raised may have used up ids
+                self._renew_view(tracker)  # a call that raised may have used up ids
         except Exception as error:
             if lacks_memory(error):
                 free_memory(error)
@@ -264,12 +275,12 @@ class Worker:
         else:
             if request.cures:
                 self.quarantine.over()
-                self._health.mended()
+                self._health.clear_failure()
             request.future.set_result((result, self.view))
         finally:
             self._step_began = None
 
-    def _process(self, tracker: Any, frame: WorkerFrame) -> Result | None:
+    def _process(self, tracker: TrackerLike, frame: WorkerFrame) -> Result | None:
         """Take one frame to its end, whatever happens. Return it where it was tracked."""
         if self.quarantine.reason:
             self._health.ended(ImageOutcome.ERROR, self.quarantine.reason)
@@ -277,7 +288,7 @@ class Worker:
         self._step_began = self._clock()
         try:
             result = self._step(tracker, frame)
-            sequence = self._deliver(result)
+            sequence = self._results.deliver(result)
             self._frames[-1] = replace(self._frames[-1], sequence=sequence)
             self.view = replace(self.view, frames=tuple(self._frames))
         except ImageError as error:
@@ -287,7 +298,7 @@ class Worker:
         except Exception as error:
             self._end(ImageOutcome.ERROR, self.quarantine.failed(error, self.config.max_step_errors))
             if self.quarantine.reason:
-                self._quarantined(self.quarantine.reason)
+                self._links.quarantined(self.quarantine.reason)
         else:
             self.quarantine.over()
             return result
@@ -295,30 +306,30 @@ class Worker:
             self._step_began = None
         return None
 
-    def _step(self, tracker: Any, frame: WorkerFrame) -> Result:
+    def _step(self, tracker: TrackerLike, frame: WorkerFrame) -> Result:
         config, image = self.config, frame.decode()
         self._health.seen(contrast(image))
         self._follow(tracker, frame, image, config)
         began = time.monotonic()
         tracks = tracker.step(frame.stamp, image)
-        step, finished = time.monotonic() - began, self._now()
+        step, finished = time.monotonic() - began, self._links.now()
         if (tracks.stamp, tracks.size) != (frame.stamp, image.shape[:2]):
             wanted = f"{frame.stamp} and {image.shape[:2]}"
             raise RuntimeError(
                 f"the tracker's masks are of stamp {tracks.stamp} and size {tracks.size} instead of {wanted}"
             )
         self._frames.append(Processed(frame.stamp, frame.header, frame.received, finished))
-        self._look(tracker)
+        self._renew_view(tracker)
         return Result(frame, image, tracks, step, finished, self.view.model, config)
 
-    def _follow(self, tracker: Any, frame: WorkerFrame, image: np.ndarray, config: NodeConfig) -> None:
+    def _follow(self, tracker: TrackerLike, frame: WorkerFrame, image: np.ndarray, config: NodeConfig) -> None:
         """Begin anew when the stream is another than before. Raises ImageError when that is refused."""
         shape = (*image.shape[:2], frame.header.frame_id)
         why = ""
         if self._shape is not None and shape != self._shape:
-            why = "the image is {1}x{0} of frame_id {2!r}".format(*shape) + " instead of {1}x{0} of {2!r}".format(
-                *self._shape
-            )
+            height, width, frame_id = shape
+            before = "{1}x{0} of {2!r}".format(*self._shape)
+            why = f"the image is {width}x{height} of frame_id {frame_id!r} instead of {before}"
             if config.on_size_change == "refuse":
                 raise ImageError(f"{why}: on_size_change is refuse; call ~/reset to go on with it")
         elif self._epoch is not None and frame.epoch != self._epoch:
@@ -326,7 +337,7 @@ class Worker:
         if why:
             tracker.reset()
             self._frames.clear()
-            self._event(f"{why}: all objects were dropped, prompt again")
+            self._log.info(f"{why}: all objects were dropped, prompt again")
         self._shape, self._epoch = shape, frame.epoch
 
     def forget_stream(self) -> None:
@@ -334,94 +345,30 @@ class Worker:
         self._shape = self._epoch = None
         self._frames.clear()
 
-    def _look(self, tracker: Any) -> None:
+    def _renew_view(self, tracker: TrackerLike) -> None:
         self.view = TrackerSnapshot(
-            tracker.name,
-            tracker.device_description(),
-            tuple(tracker.object_ids),
-            tracker.revision,
-            tracker.memory_bytes(),
-            tracker.newest,
-            tracker.next_id,
-            tuple(self._frames),
-            getattr(tracker, "chosen", ""),
-            getattr(tracker, "unsaved", ""),
+            model=tracker.name,
+            device=tracker.device_description(),
+            objects=tuple(tracker.object_ids),
+            revision=tracker.revision,
+            memory_bytes=tracker.memory_bytes(),
+            newest=tracker.newest,
+            next_id=tracker.next_id,
+            frames=tuple(self._frames),
+            chosen=self._chosen,
+            unsaved=tracker.unsaved if isinstance(tracker, SavingTracker) else "",
         )
 
     def _end(self, outcome: ImageOutcome, why: str) -> None:
         self._health.ended(outcome, why, accepted=True)
-        self._trouble(why if outcome is ImageOutcome.ERROR else f"image refused: {why}")
+        self._log.warning(why if outcome is ImageOutcome.ERROR else f"image refused: {why}")
 
 
 def keep_out_of_collections() -> None:
-    """What there is stays until the process ends: the modules of torch and ROS. A garbage collection would go through all of
-    it, 0.3 s in which no thread runs and images are lost. What a tracker is made of afterwards is collected as ever.
+    """Keep what there is, the modules of torch and ROS, out of every garbage collection.
+
+    A collection would go through all of it, 0.3 s in which no thread runs and images are lost. What a tracker is made
+    of afterwards is collected as ever.
     """
     gc.collect()  # what is garbage by now would stay, too: the tracker before, if somebody held it until it had ended
     gc.freeze()
-
-
-NO_GPU = (
-    "device is 'auto' and no CUDA device was found: to run on the CPU, start it with `ros2 launch sam2s_ros tracker.launch.py "
-    "device:=cpu` or `ros2 run sam2s_ros tracker_node --ros-args -p device:=cpu`, or set allow_cpu to true"
-)
-
-
-def build_tracker(
-    config: NodeConfig,
-    tracking: TrackerConfig,
-    labels: LabelSet,
-    *,
-    first_id: int = 1,
-    event: Callable[[str], None] = lambda sentence: None,
-) -> Any:
-    """The tracker that the parameters describe, warmed up. Imports torch; call it in the thread that is to own it.
-
-    Where they name no checkpoint it is the package's default for the device.
-    first_id: of the objects, see `Tracker`; event: told the checkpoint's sha256, what was chosen, what was restored
-    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, a file of prompts that does not serve) or CheckpointError.
-    """
-    import torch
-
-    from sam2s_model.checkpoint import file_sha256
-    from sam2s_model.device import use_deterministic_algorithms
-    from sam2s_model.published.catalog import default_checkpoint, explain_default, resolve_checkpoint
-    from sam2s_ros.tracker.prototypes import use_prototypes
-    from sam2s_ros.tracker.saving import SavingTracker
-
-    if config.compile:
-        import torch._inductor.compile_fx  # noqa: F401  the compiler's modules are large, too
-    keep_out_of_collections()
-    if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
-        raise ConfigError(NO_GPU)
-    prompts = PromptFile(expanded(config.prompts_file)) if config.prompts_file else None
-    saved = prompts.read() if config.restore else None
-    if prompts:
-        prompts.check_writable()
-    checkpoint = resolve_checkpoint(config.checkpoint) if config.checkpoint else default_checkpoint(config.device)
-    chosen = "" if config.checkpoint else explain_default(config.device)
-    if chosen:
-        event(f"no checkpoint was given: {chosen}")
-    use_deterministic_algorithms(config.deterministic)
-    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) - 1))
-    model = shared_model(
-        checkpoint,
-        model=config.model,
-        image_size=config.image_size,
-        device=config.device,
-        precision=config.precision,
-        compile=config.compile,
-        encoder=expanded(config.encoder) if config.encoder else "",
-    )
-    tracker = SavingTracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
-    tracker.chosen = chosen
-    if config.warm_up:
-        tracker.warm_up(model.image_size, model.image_size)
-    if config.prototypes:
-        event(use_prototypes(tracker, config.prototypes))
-    if prompts:
-        tracker.save_to(prompts, saved, event)
-    event(f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {file_sha256(checkpoint)}")
-    if model.missing:
-        event(f"{checkpoint} lacks {len(model.missing)} tensors, so tracking is {tracker.policy_name!r}")
-    return tracker

@@ -72,7 +72,7 @@ class Comparison:
     def of(cls, ours: Sequence[tuple], theirs: Sequence[tuple]) -> Comparison:
         """Both from `scenario.play`. Raises AssertionError when they differ in frames, prompts or objects."""
         assert [(f, event, list(a)) for f, event, a in ours] == [(f, event, list(a)) for f, event, a in theirs]
-        pairs = [(a[i], b[i]) for (_, _, a), (_, _, b) in zip(ours, theirs) for i in b]
+        pairs = [(a[i], b[i]) for (_, _, a), (_, _, b) in zip(ours, theirs, strict=True) for i in b]
         errors = reduce(Errors.worst, (Errors.of(*pair) for pair in pairs))
         lead = max(abs(unbounded(mine.iou) - unbounded(reference.iou)) for mine, reference in pairs)
         turning = {"object": errors.score, "stable": errors.logits, "mask": lead}

@@ -50,7 +50,7 @@ class Sam2Oracle(Oracle):
         propagate(self._model, self._state)
         outputs = [o["non_cond_frame_outputs"][newest] for o in self._state["output_dict_per_obj"].values()]
         assert len(self._model.decodings) == len(outputs)
-        return dict(zip(self._state["obj_ids"], map(_answer, outputs, self._model.decodings)))
+        return dict(zip(self._state["obj_ids"], map(_answer, outputs, self._model.decodings), strict=True))
 
     @torch.inference_mode()
     def prompt(self, object_id: int, click: Click) -> Answer:

@@ -153,8 +153,8 @@ class _Exact(_AsPublished):
         return exact, position
 
     def _batch_encode_memories(self, inference_session, frame_idx, **lists):
-        for of_one in zip(*lists.values()):
-            single = {name: [value] for name, value in zip(lists, of_one)}
+        for of_one in zip(*lists.values(), strict=True):
+            single = {name: [value] for name, value in zip(lists, of_one, strict=True)}
             super()._batch_encode_memories(inference_session=inference_session, frame_idx=frame_idx, **single)
 
 

@@ -89,10 +89,10 @@ class Ours:
         outputs = self.tracker.outputs
         if outputs is None:
             return {}
-        rows = zip(outputs.logits[:, 0], outputs.iou, outputs.object_logit, outputs.pointers)
+        rows = zip(outputs.logits[:, 0], outputs.iou, outputs.object_logit, outputs.pointers, strict=True)
         return {
             object_id: Answer(logits.clone(), iou.item(), score.item(), pointer.clone())
-            for object_id, (logits, iou, score, pointer) in zip(outputs.object_ids, rows)
+            for object_id, (logits, iou, score, pointer) in zip(outputs.object_ids, rows, strict=True)
         }
 
 

@@ -11,43 +11,46 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # console_page.py
-os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))  # before rclpy reads it
+# Before rclpy reads it. Processes of one run (`pytest -n 2`) choose among domains of their own.
+_WORKER, _WORKERS = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().choice(range(1 + int(_WORKER[2:]), 101, _WORKERS)))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 if os.environ.get("ROS_DISTRO") == "humble":  # which does not know the line above; later ones complain about this one
     os.environ["ROS_LOCALHOST_ONLY"] = "1"
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests' helpers are modules of this folder
 
-import numpy as np
-import pytest
-import rclpy
-from rclpy.client import Client
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import rclpy  # noqa: E402
+from rclpy.client import Client  # noqa: E402
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
 
-from sam2s_ros.interfaces import image_codec, messages
-from sam2s_ros.processes.discovery import KnownTo
+from sam2s_ros.interfaces import image_codec, messages  # noqa: E402
+from sam2s_ros.processes.discovery import KnownTo  # noqa: E402
 
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+MOST_FIRST_IMAGES = 30  # each is given 2 s: a tracker on a busy machine is configured in a minute
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Process:
     """A real process whose output is kept in a file.
 
-    OUT_WITHIN: s that it may take to end after a signal: the 2 s of P29, twice, as the machine of the tests does more than this
+    OUT_WITHIN: s that it may take to end after a signal: the 2 s of P29, twice, as the machine does more than this
     """
 
     OUT_WITHIN = 4.0
 
     def __init__(self, command: list[str], **env: str):
-        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115  it lives as long as this
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **env}
         self.popen = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=env)
 
@@ -108,10 +111,8 @@ class Graph:
         self._thread.start()
 
     def _spin(self):
-        try:
+        with suppress(ExternalShutdownException):
             self._executor.spin()
-        except ExternalShutdownException:
-            pass
 
     def close(self):
         self._executor.shutdown()
@@ -211,6 +212,7 @@ def ros_args(**parameters) -> list[str]:
 def start_tracker(start, checkpoint):
     """Start a tracker node: start_tracker(name=value, remap=["image:=camera"]) -> Process.
 
+    It subscribes to its images as reliable: tests send most of them once, and on a busy machine best effort loses some.
     fault: a file that says what goes wrong in a step, see faulty_tracker.py
     """
 
@@ -226,6 +228,7 @@ def start_tracker(start, checkpoint):
             max_output_age=0.0,
             hang_exit=0.0,
         )
+        given[f"qos_overrides.{_image_topic(remap)}.subscription.reliability"] = "reliable"
         remaps = [part for rule in remap for part in ("-r", rule)]
         arguments = [*ros_args(**{**given, **parameters}), *remaps]
         if fault is None:
@@ -233,6 +236,13 @@ def start_tracker(start, checkpoint):
         return start([sys.executable, str(Path(__file__).with_name("faulty_tracker.py")), *arguments], FAULT=str(fault))
 
     return begin
+
+
+def _image_topic(remap: Sequence[str]) -> str:
+    """Return the full name of a tracker's `image`."""
+    rules = dict(rule.split(":=") for rule in remap)
+    topic = rules.get("image", "image")
+    return topic if topic.startswith("/") else f"{rules.get('__ns', '')}/{topic}"
 
 
 class Camera:
@@ -267,15 +277,15 @@ class Camera:
         for the tracker's own answers.
         """
         self.wait_for_subscriber()
-        for _ in range(10):
+        for _ in range(MOST_FIRST_IMAGES):
             stamp, deadline = self.send(), time.monotonic() + 2
             while time.monotonic() < deadline:
                 if arrived():
                     return stamp
                 time.sleep(0.01)
-        pytest.fail(f"of 10 images on {self.topic} none arrived")
+        pytest.fail(f"of {MOST_FIRST_IMAGES} images on {self.topic} none arrived")
 
-    def wait_for_subscriber(self, timeout: float = 20.0) -> None:
+    def wait_for_subscriber(self, timeout: float = 60.0) -> None:
         wait_until(
             self.publisher.get_subscription_count, timeout, lambda: f"a subscriber of {self.publisher.topic_name}"
         )
@@ -287,8 +297,27 @@ def camera(graph) -> Camera:
 
 
 @pytest.fixture(scope="module")
+def tracker(graph, start_tracker, camera):
+    """A tracker that is active, and waits for its first image."""
+    from tracker_process import TrackerProcess
+
+    made = TrackerProcess(graph, start_tracker())
+    camera.wait_for_subscriber()
+    return made
+
+
+@pytest.fixture
+def fresh(tracker, camera):
+    """The tracker without objects or frames, as after a reset."""
+    if not tracker.status().received:
+        camera.first(lambda: tracker.masks)
+    assert tracker.reset().success
+    return tracker
+
+
+@pytest.fixture(scope="module")
 def new_camera(graph) -> Callable[[], Camera]:
-    """Makes cameras on topics of their own: a tracker that a test has just ended may seem to be subscribed for seconds."""
+    """Makes cameras on topics of their own: a tracker that a test has just ended may seem subscribed for seconds."""
     return lambda: Camera(graph, f"/camera_{next(_cameras)}")
 
 
@@ -302,14 +331,18 @@ _cameras = itertools.count(1)
 
 @pytest.fixture
 def recorder(graph, start, tmp_path, request):
-    """Start a recorder in a namespace of its own: recorder(name=value) -> its process, and what publishes to it."""
+    """Start a recorder in a namespace of its own: recorder(name=value) -> its process, and what publishes to it.
+
+    It subscribes to images and ground truth as reliable: tests send them once, and on a busy machine best effort loses
+    some.
+    """
     from recording import Source
 
     def begin(*before: str, kind: type | None = Image, **parameters):
         """before: a command that starts the recorder; kind: of the images"""
         name = f"/{request.node.name.split('[')[0]}"
         arguments = ["--ros-args", "-r", f"__ns:={name}"]
-        for key, value in {"output": tmp_path / "out", **parameters}.items():
+        for key, value in {"output": tmp_path / "out", "reliable": True, **parameters}.items():
             arguments += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
         process = start([*before, sys.executable, "-m", "sam2s_ros.recorder.node", *arguments])
         process.wait_for_output("recording into")

@@ -58,7 +58,7 @@ class Source:
                 30,
                 lambda name=publisher.topic_name: f"the recorder to subscribe to {name}",
             )
-        graph.known_to(f"{name}/recorder")  # images and ground truth are best effort: what it does not know yet is lost
+        graph.known_to(f"{name}/recorder")  # what is sent before it knows the publishers is lost
 
     def status(self) -> DiagnosticStatus:
         """What the recorder said last."""

@@ -52,8 +52,8 @@ def children(pid: int) -> list[int]:
         try:
             if entry.name.isdigit() and int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid:
                 found.append(int(entry.name))
-        except OSError:
-            continue  # it has ended in between
+        except OSError:  # noqa: PERF203  # it has ended in between
+            continue
     return found
 
 

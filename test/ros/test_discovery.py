@@ -16,7 +16,9 @@ from rclpy.qos import qos_profile_sensor_data
 from std_msgs.msg import Header
 rclpy.init()
 node = rclpy.create_node(sys.argv[1], start_parameter_services=sys.argv[2] == "yes")
-node.create_subscription(Header, "words", lambda message: print("heard", message.frame_id, flush=True), qos_profile_sensor_data)
+def hear(message):
+    print("heard", message.frame_id, flush=True)
+node.create_subscription(Header, "words", hear, qos_profile_sensor_data)
 rclpy.spin(node)
 """
 UNRELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)

@@ -1,4 +1,4 @@
-"""What is written down about the node is what it has: the sample SROS2 policy (P35), docs/topics.md, services.md, qos.md."""
+"""What is written about the node is what it has: the sample SROS2 policy (P35), docs/topics.md, services.md, qos.md."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def node(checkpoint):
 
 
 def allowed(kind: str, attribute: str) -> set[str]:
-    """Full names that the policy allows the node, if it were in NAMESPACE; the optional ones only where they are possible."""
+    """Full names that the policy allows the node, if it were in NAMESPACE; optional ones only where possible."""
     policy = ElementTree.parse(share_directory() / "config" / "sros2" / "policy.xml").getroot()
     [profile] = policy.iterfind("enclaves/enclave/profiles/profile")
     assert profile.attrib == {"ns": "/", "node": "tracker"}

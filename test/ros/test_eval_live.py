@@ -50,7 +50,7 @@ def test_report(interrupted):
     assert found["configuration"]["mode"] == "live" and found["configuration"]["rate"] == 1.0 and found["interrupted"]
     assert whole["frames_read"] == whole["annotated"] == 10 and 1 <= part["frames_read"] < 100
     assert len(whole["objects"]) == 2 and not whole["unprompted"]
-    for own, live in zip((whole, part), found["live"]["recordings"].values()):
+    for own, live in zip((whole, part), found["live"]["recordings"].values(), strict=True):
         assert live["sent"] == own["frames_read"] and 1 <= live["delivered"] <= live["sent"]
         assert live["dropped"] == pytest.approx(1 - live["delivered"] / live["sent"])
         assert live["sent_to_arrival_ms"]["count"] == live["receive_to_finished_ms"]["count"] == live["delivered"]

@@ -1,4 +1,4 @@
-"""The example controllers: both decide alike, the C++ one compiles, and the Python one stops a robot in a real graph."""
+"""The example controllers: both decide alike, the C++ one compiles, the Python one stops a robot in a real graph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 TRACKED = TrackedObject.STATE_TRACKED
 OTHERS = [getattr(TrackedObject, f"STATE_{name}") for name in ("UNKNOWN", "OCCLUDED", "LOST", "SUSPECT")]
 
-# object_id, state of object 7, late, stamp (-1: no masks), now, max_age, whether the robot may move, what it says otherwise
+# object_id, state of object 7, late, stamp (-1: no masks), now, max_age, whether the robot may move, or what it says
 CASES = [
     (7, TRACKED, 0, 100.0, 100.25, 0.5, True, ""),
     (7, TRACKED, 1, 100.0, 100.25, 0.5, False, "came too late"),
@@ -95,7 +95,7 @@ def test_the_cpp_example_decides_alike(include, tmp_path):
     )
     answers = subprocess.run([program], input=given, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(answers) == len(CASES)
-    for answer, (*_, moves, said) in zip(answers, CASES):
+    for answer, (*_, moves, said) in zip(answers, CASES, strict=True):
         object_id, _, why = answer.partition(" ")
         assert (int(object_id) == 7) == moves and said in why and bool(why) != moves
 

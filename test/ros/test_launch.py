@@ -1,4 +1,4 @@
-"""tracker.launch.py, launched; skipped where launch is not installed. What the node then does is tested without it everywhere."""
+"""tracker.launch.py, launched; skipped where launch is not installed. What the node then does is tested without it."""
 
 from __future__ import annotations
 

@@ -112,7 +112,10 @@ def test_p43_clicks_of_another_type_are_a_warning(graph, start_tracker):
                 for entry in report.status
                 if entry.name == "/clicks/tracker: tracking"
             ]
-            said = "geometry_msgs/msg/PointStamped by /other_node, and geometry_msgs/msg/Point is subscribed to: remap `~/point` to it"
+            said = (
+                "geometry_msgs/msg/PointStamped by /other_node, and geometry_msgs/msg/Point is subscribed to: "
+                "remap `~/point` to it"
+            )
             return any(entry.level == DiagnosticStatus.WARN and said in entry.message for entry in entries)
 
         graph.wait_until(warned, 40, lambda: tracker.output)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,13 +23,13 @@ MODULES = {
 }
 NODES = ("recorder_node", "replay_node", "tracker_node")
 PROGRAMS = share_directory().parents[1] / "lib" / "sam2s_ros"
-BOTH = 1 << signal.SIGINT - 1 | 1 << signal.SIGTERM - 1  # as in /proc/PID/status
+ENDING = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))  # as in /proc/PID/status
 
 
 def blocks_signals(pid: int) -> bool:
     with open(f"/proc/{pid}/status") as status:
         [mask] = [int(line.split()[1], 16) for line in status if line.startswith("SigBlk")]
-    return mask & BOTH == BOTH
+    return mask & ENDING == ENDING
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -35,8 +37,7 @@ def blocks_signals(pid: int) -> bool:
 @pytest.mark.parametrize("node", NODES)
 def test_p29_a_signal_while_a_program_starts(graph, start, tmp_path, node, after, number):
     """At any moment after the program's first line: while it imports, makes its node, or spins."""
-    given = dict(recorder_node=f"output:={tmp_path}", replay_node="source:=scene:?width=96&height=64")
-    parameter = given.get(node, "autostart:=false")
+    parameter = GIVEN[node].format(tmp_path)
     process = start([str(PROGRAMS / node), "--ros-args", "-r", "__ns:=/early", "-p", parameter])
     graph.wait_until(lambda: blocks_signals(process.popen.pid), 20)
     time.sleep(after)
@@ -46,6 +47,51 @@ def test_p29_a_signal_while_a_program_starts(graph, start, tmp_path, node, after
         took,
         process.output,
     )
+
+
+GIVEN = dict(
+    recorder_node="output:={}", replay_node="source:=scene:?width=96&height=64", tracker_node="autostart:=false"
+)
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_p29_the_end_of_its_terminal_ends_a_node_in_order(graph, tmp_path, node):
+    """The terminal is closed, as by a lost connection: the kernel sends SIGHUP, and what is written then fails."""
+    ours, its = os.openpty()
+    given = ["--ros-args", "-r", "__ns:=/closed", "-p", GIVEN[node].format(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", ON_TERMINAL, str(PROGRAMS / node), *given], stdin=its, stdout=its, stderr=its,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(its)
+    try:
+        graph.wait_until(lambda: _there(graph, node), 60)
+        os.close(ours)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+    if node == "recorder_node":
+        assert json.loads((tmp_path / "recorder.json").read_text())["error"] == ""
+
+
+ON_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the terminal whose end is a hang-up for this process
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def _there(graph, node: str) -> bool:
+    return (node.removesuffix("_node"), "/closed") in graph.node.get_node_names_and_namespaces()
+
+
+def test_p29_nohup_is_obeyed(graph, start, tmp_path):
+    process = start(["nohup", str(PROGRAMS / "recorder_node"), "--ros-args", "-p", f"output:={tmp_path / 'out'}"])
+    process.wait_for_output("recording into", 60)
+    process.popen.send_signal(signal.SIGHUP)
+    time.sleep(1.0)
+    assert process.running()
+    assert process.stop(signal.SIGTERM)[0] == 0 and (tmp_path / "out" / "recorder.json").is_file()
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -66,10 +112,10 @@ def test_wrong_arguments_are_one_sentence_and_exit_code_2(start, node, arguments
 NODE = """
 import os, signal, sys, threading, time
 threading.Thread(target=time.sleep, args=(30,), daemon=True).start()  # as of a library: it blocks no signal
-from rclpy.node import Node
-from sam2s_ros.processes.process import Runnable, run
+from sam2s_ros.processes.process import run
+from sam2s_ros.processes.runnable import RunnableNode
 
-class Probe(Runnable, Node):
+class Probe(RunnableNode):
     def __init__(self):
         super().__init__("probe")
         {made}

@@ -59,7 +59,11 @@ def start_pico(graph, start_tracker, prototypes):
 def test_without_any_request_masks_with_class_names_come(graph, own_camera, start_pico, pictures):
     process, masks, proposals = start_pico(own_camera, "auto", auto_prompt="track", discovery_every=1)
     own_camera.first(lambda: masks)
-    graph.wait_until(lambda: "auto_prompt started objects" in process.output or own_camera.send(pictures[0]) and 0, 60)
+    for _ in range(20):
+        stamp = own_camera.send(pictures[0])
+        graph.wait_until(lambda stamp=stamp: masks.of(stamp), 30, lambda: process.output)
+        if "auto_prompt started objects" in process.output:
+            break
     stamp = own_camera.send(pictures[1])
     graph.wait_until(lambda: masks.of(stamp), 30, lambda: process.output)
     objects = masks.of(stamp).objects

@@ -109,7 +109,7 @@ def test_files_hold_what_was_published(recorder, tmp_path):
         assert connection.msgtype == "sam2s_ros/msg/TrackedMasks" and connection.topic.endswith("/tracker/masks")
         read = [(raw, reader.deserialize(raw, connection.msgtype)) for _, _, raw in reader.messages()]
     assert len(read) == 8
-    for (raw, message), sent in zip(read, source.sent):
+    for (raw, message), sent in zip(read, source.sent, strict=True):
         assert _comparable(deserialize_message(bytes(raw), TrackedMasks)) == _comparable(sent)
         assert [o.object_id for o in message.objects] == [3, 7] and message.model == "test/none"
         assert np.array_equal(

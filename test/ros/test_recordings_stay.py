@@ -61,7 +61,7 @@ def test_p41_a_folder_that_is_being_recorded_into_is_not_overwritten(recorder, s
     assert process.stop()[0] == 0 and frames_in(tmp_path / "out") == (3, 3, 3)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGSEGV])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV])
 def test_p42_whatever_ends_the_recorder_leaves_files_that_open(recorder, tmp_path, number):
     process, source = recorder()
     record(source, range(40))
@@ -71,6 +71,16 @@ def test_p42_whatever_ends_the_recorder_leaves_files_that_open(recorder, tmp_pat
     process.wait(10)
     pictures, masks, lines = frames_in(tmp_path / "out")
     assert masks == lines == 40 and 35 <= pictures <= 40, (pictures, masks, lines)
+
+
+def test_a_hang_up_ends_the_recording_as_sigterm_does(recorder, tmp_path):
+    process, source = recorder()
+    record(source, range(5))
+    source.wait_for(matched=5)
+    code, seconds = process.stop(signal.SIGHUP)
+    assert code == 0 and seconds < process.OUT_WITHIN, process.output
+    report = json.loads((tmp_path / "out" / "recorder.json").read_text())
+    assert report["matched"] == report["overlay_frames"] == 5 and frames_in(tmp_path / "out") == (5, 5, 5)
 
 
 def test_p42_what_was_cut_is_mended_at_the_next_start(recorder, tmp_path):

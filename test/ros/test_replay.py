@@ -88,7 +88,7 @@ def test_every_frame_once_in_order_and_on_time(replay):
     one.wait_for(60)
     assert len(one.images) == len(one.masks) == 60
     assert "60 frames published, 0 left out" in one.process.output
-    for drawn, image, mask in zip(open_recording(SCENE.format(60)), one.images, one.masks):
+    for drawn, image, mask in zip(open_recording(SCENE.format(60)), one.images, one.masks, strict=True):
         assert np.array_equal(image_codec.to_rgb(image), drawn.image), drawn.index
         assert np.array_equal(image_codec.to_gray(mask), drawn.truth.labels), drawn.index
         assert image.header == mask.header and image.header.frame_id == "endoscope"
@@ -116,7 +116,7 @@ def test_own_rate_and_source_stamps(replay):
     one = replay(SCENE.format(20), stamps="source")
     one.wait_for(20)
     assert one.stamps() == [f.stamp_ns for f in open_recording(SCENE.format(20))]
-    assert one.arrivals[-1] - one.arrivals[0] == pytest.approx(19 / 20, rel=0.15)
+    assert 0.85 * 19 / 20 < one.arrivals[-1] - one.arrivals[0] < 3  # never early; late where the machine is busy
     time.sleep(0.3)
     assert len(one.images) == 20 and one.process.running()
     assert not one.call(Trigger, "step").success
@@ -148,7 +148,7 @@ def test_pause_step_resume(replay):
     one.wait_for(30)
     assert np.all(np.diff(one.stamps()) > 0)
     expected = [f.image for f in open_recording(SCENE.format(30))]
-    assert all(np.array_equal(image_codec.to_rgb(m), image) for m, image in zip(one.images, expected))
+    assert all(np.array_equal(image_codec.to_rgb(m), image) for m, image in zip(one.images, expected, strict=True))
 
 
 def test_step_is_refused_while_playing(replay):
@@ -173,7 +173,7 @@ def test_rate_changes_while_it_plays(replay):
     assert one.set_rate(50.0).results[0].successful
     before, began = len(one.images), time.monotonic()
     one.wait_for(before + 50)
-    assert time.monotonic() - began == pytest.approx(1.0, rel=0.35)
+    assert 0.65 < time.monotonic() - began < 5, "50 frames take 1 s, longer on a busy machine; before, 10 s"
     refused = one.set_rate(-1.0).results[0]
     assert not refused.successful and "-1" in refused.reason
 
@@ -270,7 +270,7 @@ def test_parameters_are_described_and_as_in_the_file(replay):
     assert {d.name: len(d.floating_point_range) for d in described}["rate"] == 1
     values = one.call(GetParameters, "get_parameters", GetParameters.Request(names=names)).values
     kinds = {bool: 1, int: 2, float: 3, str: 4}
-    assert {n: v.type for n, v in zip(names, values)} == {n: kinds[type(w)] for n, w in written.items()}
+    assert {n: v.type for n, v in zip(names, values, strict=True)} == {n: kinds[type(w)] for n, w in written.items()}
     from sam2s_ros.replay.node import ReplayConfig
 
     assert ReplayConfig(**written) == ReplayConfig()

@@ -42,9 +42,11 @@ class Tracker:
 
     def wait_for_refusal(self, said: str) -> None:
         """Wait until /diagnostics name it; the log says one refusal in 5 s."""
-        refusals = lambda: [
-            v.value for r in list(self.reports) for s in r.status for v in s.values if v.key == "last_refused"
-        ]  # noqa: E731
+
+        def refusals():
+            values = (v for report in list(self.reports) for status in report.status for v in status.values)
+            return [value.value for value in values if value.key == "last_refused"]
+
         self.graph.wait_until(
             lambda: any(said in refusal for refusal in refusals()), 20, lambda: f"{said} in {refusals()}"
         )

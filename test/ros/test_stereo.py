@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def stereo(graph, start):
         checkpoint=resolve_checkpoint("sam2s_pico"), device="cpu", threads=1, step_timeout=20.0,
         service_timeout=10.0, max_output_age=0.0, hang_exit=0.0,
     )  # fmt: skip
-    # Both images go to one process at once: as best effort one of them may be lost on a busy machine, and this is not about that.
+    # Both images go to one process at once: as best effort one may be lost on a busy machine; this is not about that.
     given.update(
         {f"qos_overrides.{topic}.subscription.reliability": "reliable" for topic in ("/left/image", "/other/right")}
     )
@@ -98,7 +99,7 @@ def test_p01_p31_two_trackers_share_nothing_and_their_masks_are_paired(graph, st
     for first in range(1, 11):  # until all have found one another
         send(first, *SIDES)
         try:
-            graph.wait_until(lambda: pair_of(first), 3)
+            graph.wait_until(partial(pair_of, first), 3)
             break
         except pytest.fail.Exception:
             continue
@@ -175,7 +176,7 @@ def test_p45_nothing_that_pairs_is_a_warning_that_says_why(graph, start):
 
     def send(away: float, done) -> bool:
         now = time.time_ns()
-        for publisher, stamp in zip(publishers, (now, now + round(away * 1e9))):
+        for publisher, stamp in zip(publishers, (now, now + round(away * 1e9)), strict=True):
             publisher.publish(TrackedMasks(header=Header(stamp=messages.to_time(stamp))))
         time.sleep(0.1)
         return done()
@@ -194,7 +195,7 @@ def test_p45_nothing_that_pairs_is_a_warning_that_says_why(graph, start):
 
 
 def test_p45_rigs_in_namespaces_share_nothing(graph, start):
-    """Two rigs: names, topics and pairs of each are in its namespace, and nothing of what was given is without effect."""
+    """Two rigs: names, topics and pairs of each are in its namespace, and nothing that was given is without effect."""
     given = dict(checkpoint=resolve_checkpoint("sam2s_pico"), device="cpu", threads=1, warm_up=False)
     parameters = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
     spaces = ("/one", "/two")

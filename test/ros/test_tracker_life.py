@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState as GetLifecycleState
+from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
@@ -19,6 +21,7 @@ from std_srvs.srv import Trigger
 
 from sam2s_ros.interfaces import image_codec, messages, qos
 from sam2s_ros.msg import ErrorCode, Prompt, TrackedMasks, TrackerStatus
+from sam2s_ros.processes.log import NodeLogger
 from sam2s_ros.srv import AddPrompts, GetState
 from sam2s_ros.tracker.health import Health
 from sam2s_ros.tracker.outputs import TrackerPublishers
@@ -47,31 +50,40 @@ def lifecycle(graph, name):
     return graph.call(GetLifecycleState, f"{name}/get_state").current_state.id
 
 
-@pytest.mark.parametrize(
-    "given, said",
-    [
-        (
-            dict(checkpoint="/no/such.pt"),
-            "checkpoint '/no/such.pt' does not exist: give the path of a .pt or .safetensors file",
-        ),
-        (dict(checkpoint="sam2s_tinny"), "checkpoint 'sam2s_tinny' does not exist: did you mean 'sam2s_tiny'"),
-        (dict(label_set="/no/such.yaml"), "/no/such.yaml is not a label set"),
-        (dict(image_size=100), "image_size is 100: expected a multiple of 32"),
-    ],
-)
-def test_what_cannot_be_configured_is_said_and_the_node_stays_up(graph, start_tracker, given, said):
-    process = start_tracker(remap=("__ns:=/bad",), **given)
+BAD = [
+    (
+        dict(checkpoint="/no/such.pt"),
+        "checkpoint '/no/such.pt' does not exist: give the path of a .pt or .safetensors file",
+    ),
+    (dict(checkpoint="sam2s_tinny"), "checkpoint 'sam2s_tinny' does not exist: did you mean 'sam2s_tiny'"),
+    (dict(label_set="/no/such.yaml"), "/no/such.yaml is not a label set"),
+    (dict(image_size=100), "image_size is 100: expected a multiple of 32"),
+]
+
+
+def test_what_cannot_be_configured_is_said_and_the_node_stays_up(graph, start_tracker, checkpoint):
+    """The first from the start, the others set while the node is unconfigured, each followed by `configure`."""
+    good, name = dict(checkpoint=checkpoint, label_set="", image_size=64), "/bad/tracker"
+    process = start_tracker(remap=("__ns:=/bad",), **BAD[0][0])
     process.wait_for_output("configure failed", 60)
-    assert said in process.output and "Traceback" not in process.output
-    assert lifecycle(graph, "/bad/tracker") == State.PRIMARY_STATE_UNCONFIGURED
-    status = graph.call(GetState, "/bad/tracker/get_tracker_state").status
-    assert status.state == TrackerStatus.STATE_UNKNOWN and said in status.message
-    answer = graph.call(AddPrompts, "/bad/tracker/add_prompts", AddPrompts.Request(prompts=[BOX]))
-    assert (answer.success, answer.error) == (False, ErrorCode.NOT_ACTIVE) and said in answer.message
+    for number, (given, said) in enumerate(BAD):
+        if number:
+            values = [Parameter(key, value=value).to_parameter_msg() for key, value in (good | given).items()]
+            answer = graph.call(SetParameters, f"{name}/set_parameters", SetParameters.Request(parameters=values))
+            assert all(result.successful for result in answer.results), answer
+            configure = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+            assert not graph.call(ChangeState, f"{name}/change_state", configure, 60).success
+            process.wait_for_output(said)
+        assert said in process.output and "Traceback" not in process.output
+        assert lifecycle(graph, name) == State.PRIMARY_STATE_UNCONFIGURED
+        status = graph.call(GetState, f"{name}/get_tracker_state").status
+        assert status.state == TrackerStatus.STATE_UNKNOWN and said in status.message
+        answer = graph.call(AddPrompts, f"{name}/add_prompts", AddPrompts.Request(prompts=[BOX]))
+        assert (answer.success, answer.error) == (False, ErrorCode.NOT_ACTIVE) and said in answer.message
     code, took = process.stop()
     assert (code, "Traceback" in process.output) == (0, False) and took < process.OUT_WITHIN, process.output
     gone = lambda: ("tracker", "/bad") not in graph.node.get_node_names_and_namespaces()  # noqa: E731
-    graph.wait_until(gone, 10, lambda: "the graph to learn that the node has ended; without its word that takes 20 s")
+    graph.wait_until(gone, 15, lambda: "the graph to learn that the node has ended; without its word that takes 20 s")
 
 
 def test_without_a_checkpoint_the_node_takes_the_packages_and_says_so(graph, start_tracker):
@@ -173,7 +185,7 @@ def test_a_qos_override_is_of_one_topic():
     depth = "qos_overrides./own/tracker/{}.publisher.depth".format
     node = Node("tracker", namespace="/own", parameter_overrides=[Parameter(depth("masks"), value=2)])
     try:
-        TrackerPublishers(node, Health(), time.time_ns, print)
+        TrackerPublishers(node, Health(), time.time_ns, NodeLogger(node.get_logger()))
         depths = [node.get_parameter(depth(name)).value for name in ("masks", "label_image", "overlay", "labels")]
         assert depths == [2, 5, 5, 1] and qos.OUTPUT.depth == 5
         policies = {
@@ -236,12 +248,19 @@ def test_p16_p17_compressed_images(graph, start_tracker, camera):
     _, jpeg = cv2.imencode(".jpg", camera.picture(0))
     _, png = cv2.imencode(".png", camera.picture(0))
     sent = [jpeg.tobytes(), b"", png.tobytes(), jpeg.tobytes()[:30], b"BM", png.tobytes()]
+
+    def status():
+        return graph.call(GetState, "/jpeg/tracker/get_tracker_state").status
+
+    def ended(number):
+        now = status()
+        return now.received == number and now.waiting == 0
+
     for number, data in enumerate(sent, start=1):
         message = CompressedImage(header=Header(stamp=messages.to_time(number)), format="jpeg")
         message.data = image_codec.to_bytes(np.frombuffer(data, np.uint8)) if data else message.data
         publisher.publish(message)
-        status = lambda: graph.call(GetState, "/jpeg/tracker/get_tracker_state").status  # noqa: E731
-        graph.wait_until(lambda: (s := status()).received == number and s.waiting == 0, 20)
+        graph.wait_until(partial(ended, number), 20)
     assert [messages.to_ns(m.header.stamp) for m in masks] == [1, 3, 6]
     assert (status().published, status().dropped_image) == (3, 3)
     assert process.stop()[0] == 0

@@ -1,114 +1,26 @@
-"""The tracker node as a process in a real graph: images in, masks out, prompts, errors, counters, signals."""
+"""The tracker node as a process in a real graph: images in, masks out, counters, parameters, life cycle, signals."""
 
 from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import Point32
+from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState as GetLifecycleState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-from std_srvs.srv import SetBool, Trigger
+from std_srvs.srv import SetBool
+from tracker_process import BOX, lifecycle, mask_prompt, transition
 
 from sam2s_ros.interfaces import image_codec, messages
-from sam2s_ros.msg import ClassLabels, ErrorCode, Prompt, TrackedMasks, TrackedObject, TrackerStatus
-from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
-
-DROPS = ("dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error", "dropped_late")
-BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
-
-
-class Tracker:
-    """A tracker process and everything it publishes."""
-
-    def __init__(self, graph, process):
-        self.graph, self.process = graph, process
-        self.masks = graph.collect(TrackedMasks, "tracker/masks")
-        self.label_images = graph.collect(Image, "tracker/label_image")
-        self.semantic_images = graph.collect(Image, "tracker/semantic_image")
-        self.statuses = graph.collect(TrackerStatus, "tracker/status")
-        self.diagnostics = graph.collect(DiagnosticArray, "/diagnostics")
-        graph.wait_until(
-            lambda: self.statuses and self.statuses[-1].state == TrackerStatus.STATE_WAITING or not process.running(),
-            60,
-            lambda: f"the node to be active:\n{process.output}",
-        )
-        assert process.running(), process.output
-
-    def masks_of(self, stamp):
-        return self.graph.wait_until(
-            lambda: self.masks.of(stamp), 20, lambda: f"masks of {stamp}:\n{self.process.output}\n{self.status()}"
-        )
-
-    def status(self):
-        return self.graph.call(GetState, "tracker/get_tracker_state").status
-
-    def prompt(self, *prompts, stamp=0):
-        return self.graph.call(
-            AddPrompts, "tracker/add_prompts", AddPrompts.Request(stamp=messages.to_time(stamp), prompts=prompts)
-        )
-
-    def remove(self, *ids):
-        return self.graph.call(RemoveObjects, "tracker/remove_objects", RemoveObjects.Request(object_ids=ids))
-
-    def reset(self):
-        return self.graph.call(Trigger, "tracker/reset")
-
-    def settled(self):
-        """The status once no image is on its way, with its counters checked."""
-
-        def none_waits():
-            status = self.status()
-            return status if status.waiting == 0 else None
-
-        status = self.graph.wait_until(none_waits, 20, lambda: "the mailbox to be empty")
-        assert status.received == status.published + sum(getattr(status, name) for name in DROPS)
-        return status
-
-
-@pytest.fixture(scope="module")
-def tracker(graph, start_tracker, camera):
-    made = Tracker(graph, start_tracker())
-    camera.wait_for_subscriber()
-    return made
-
-
-@pytest.fixture
-def fresh(tracker, camera):
-    """The tracker without objects or frames, as after a reset."""
-    if not tracker.status().received:
-        camera.first(lambda: tracker.masks)
-    assert tracker.reset().success
-    return tracker
-
-
-def lifecycle(graph, name="tracker"):
-    return graph.call(GetLifecycleState, f"{name}/get_state", GetLifecycleState.Request()).current_state.id
-
-
-def transition(graph, number):
-    return graph.call(
-        ChangeState, "tracker/change_state", ChangeState.Request(transition=Transition(id=number))
-    ).success
-
-
-def mask_prompt(height=48, width=64, **kwargs):
-    mask = np.zeros((height, width), np.uint8)
-    mask[12:36, 10:34] = 255
-    return Prompt(mask=image_codec.to_message(mask, Header(), "mono8"), **kwargs)
-
-
-def test_no_image_before_the_first(tracker):
-    answer = tracker.prompt(BOX)
-    assert (answer.success, answer.error) == (False, ErrorCode.NO_IMAGE) and "wait for the first" in answer.message
+from sam2s_ros.msg import ClassLabels, ErrorCode, TrackedMasks, TrackerStatus
+from sam2s_ros.srv import AddPrompts
 
 
 def test_p05_p12_every_output_of_an_image_has_its_header_and_size(fresh, camera):
@@ -126,128 +38,13 @@ def test_p05_p12_every_output_of_an_image_has_its_header_and_size(fresh, camera)
         assert messages.to_ns(masks.received) <= messages.to_ns(masks.finished)
         assert masks.model.endswith("/fifo")
         for topic in (fresh.label_images, fresh.semantic_images):
-            image = fresh.graph.wait_until(lambda topic=topic: topic.of(stamp), 20)
+            image = fresh.graph.wait_until(partial(topic.of, stamp), 20)
             assert image.header == masks.header and (image.height, image.width) == (48, 64)
     assert [fresh.masks.of(s).sequence for s in stamps] == list(range(published + 1, published + 5))
     overlay = fresh.graph.wait_until(lambda: overlays.of(stamps[-1]), 5, lambda: "the overlay")
     assert (overlay.height, overlay.width, overlay.encoding) == (48, 64, "rgb8")
     np.testing.assert_array_equal(image_codec.to_rgb(overlay), camera.picture(3))  # nothing to draw
     fresh.settled()
-
-
-def test_a_prompt_adds_an_object_to_the_frame_that_was_seen(fresh, camera):
-    stamp = camera.send()
-    fresh.masks_of(stamp)
-    answer = fresh.prompt(mask_prompt(class_name="object"), stamp=stamp)
-    assert answer.success and answer.error == ErrorCode.NONE and answer.message == ""
-    assert messages.to_ns(answer.stamp_used) == stamp == messages.to_ns(answer.masks.header.stamp)
-    [object_id] = answer.object_ids
-    [found] = answer.masks.objects
-    assert (found.object_id, found.class_id, found.class_name, found.state) == (
-        object_id,
-        2,
-        "object",
-        TrackedObject.STATE_TRACKED,
-    )
-    label_map = image_codec.to_gray(answer.masks.label_image)
-    assert set(np.unique(label_map)) <= {0, found.label} and (label_map == found.label).sum() == found.area > 0
-    assert len([m for m in fresh.masks if messages.to_ns(m.header.stamp) == stamp]) == 1  # one image, one output
-
-    following = camera.send()
-    masks = fresh.masks_of(following)
-    assert [o.object_id for o in masks.objects] == [object_id] and masks.prompt_revision == answer.masks.prompt_revision
-    tracks = messages.tracks_from_message(masks)
-    semantic = fresh.graph.wait_until(lambda: fresh.semantic_images.of(following), 20)
-    np.testing.assert_array_equal(image_codec.to_gray(semantic), tracks.semantic_map())
-    state = fresh.graph.call(GetState, "tracker/get_tracker_state")
-    assert [o.object_id for o in state.objects] == [object_id] and state.status.objects == 1
-    assert state.labels.class_names == ["instrument", "object"]
-
-
-@pytest.mark.parametrize(
-    "prompts, code, said",
-    [
-        ([], "EMPTY_REQUEST", "no prompts"),
-        ([Prompt()], "EMPTY_REQUEST", "no points, no box and no mask"),
-        (
-            [Prompt(points=[Point32(x=64.0, y=5.0)], point_labels=[1])],
-            "INVALID_PROMPT",
-            "point (64, 5) is outside the image",
-        ),
-        ([Prompt(points=[Point32(x=float("nan"))], point_labels=[1])], "INVALID_PROMPT", "point (nan, 0)"),
-        ([Prompt(points=[Point32(x=5.0, y=5.0)])], "INVALID_PROMPT", "1 points but 0 point labels"),
-        ([Prompt(box=[20.0, 5.0, 10.0, 9.0])], "INVALID_PROMPT", "box (20, 5, 10, 9) is empty"),
-        ([Prompt(box=[20.0, 5.0])], "INVALID_PROMPT", "box has shape (2,)"),
-        ([mask_prompt(24, 64)], "INVALID_PROMPT", "mask has shape (24, 64): expected the image's, (48, 64)"),
-        (
-            [Prompt(mask=Image(encoding="mono8", height=48, width=64, step=64))],
-            "INVALID_PROMPT",
-            "image data has 0 bytes",
-        ),
-        (
-            [Prompt(box=[1.0, 1.0, 9.0, 9.0], class_name="spoon")],
-            "UNKNOWN_CLASS",
-            "class 'spoon' is not in label set 'generic'",
-        ),
-        ([Prompt(box=[1.0, 1.0, 9.0, 9.0], object_id=4000)], "UNKNOWN_OBJECT", "object 4000 is not tracked"),
-        ([BOX] * 17, "TOO_MANY_OBJECTS", "max_objects = 16"),
-        ([BOX, Prompt(box=[20.0, 5.0, 10.0, 9.0])], "INVALID_PROMPT", "is empty"),  # all or nothing
-    ],
-)
-def test_p21_p22_bad_prompts_are_refused_by_code_and_change_nothing(tracker, camera, prompts, code, said):
-    if tracker.graph.call(GetState, "tracker/get_tracker_state").status.objects:
-        tracker.reset()
-    if tracker.prompt(Prompt()).error == ErrorCode.NO_IMAGE:
-        tracker.masks_of(camera.send())
-    answer = tracker.prompt(*prompts)
-    assert (answer.success, answer.error) == (False, getattr(ErrorCode, code)) and said in answer.message
-    assert tracker.status().objects == 0 and tracker.process.running()
-
-
-def test_p20_a_stamp_that_is_not_remembered_is_refused(fresh, camera):
-    first = camera.send()
-    fresh.masks_of(first)
-    stamp = camera.send()
-    fresh.masks_of(stamp)
-    answer = fresh.prompt(BOX, stamp=stamp - 1)
-    assert (answer.success, answer.error) == (False, ErrorCode.UNKNOWN_STAMP) and str(stamp) in answer.message
-    answer = fresh.prompt(BOX, stamp=1)
-    assert (answer.success, answer.error) == (False, ErrorCode.TOO_OLD) and "prompt_history is 16" in answer.message
-
-
-def test_p20_a_prompt_on_an_earlier_image_is_carried_to_the_newest(fresh, camera):
-    stamps = []
-    for number in range(3):
-        stamps.append(camera.send(camera.picture(number)))
-        fresh.masks_of(stamps[-1])
-    answer = fresh.prompt(mask_prompt(class_name="object"), stamp=stamps[0])
-    assert answer.success, answer.message
-    assert answer.stamp_used == answer.masks.header.stamp == fresh.masks.of(stamps[0]).header.stamp
-    assert answer.masks.header == fresh.masks.of(stamps[0]).header and list(answer.object_ids)
-    assert answer.masks.sequence == fresh.masks.of(stamps[0]).sequence
-    state = fresh.graph.call(GetState, "tracker/get_tracker_state")
-    assert [o.object_id for o in state.objects] == list(answer.object_ids), "and it is on the newest image, too"
-
-
-def test_p04_remove_and_reset_and_ids_go_on_counting(fresh, camera):
-    fresh.masks_of(camera.send())
-    first, second = fresh.prompt(BOX, BOX).object_ids
-    answer = fresh.remove(first)
-    assert answer.success and list(answer.remaining) == [second]
-    answer = fresh.remove(second, first)
-    assert (answer.success, answer.error) == (
-        False,
-        ErrorCode.UNKNOWN_OBJECT,
-    ) and f"object {first} is not tracked" in answer.message
-    assert fresh.remove().error == ErrorCode.EMPTY_REQUEST
-    revision = fresh.status().prompt_revision
-    assert fresh.reset().success
-    assert fresh.status().objects == 0 and fresh.status().prompt_revision == revision + 1
-    assert fresh.prompt(BOX).error == ErrorCode.NO_IMAGE
-    masks = fresh.masks_of(camera.send())
-    assert list(masks.objects) == [] and masks.prompt_revision == revision + 1
-    [third] = fresh.prompt(BOX).object_ids
-    assert third > second > first
 
 
 def test_p16_rgb8_and_bgr8_of_one_picture_give_identical_masks(fresh, camera):
@@ -291,7 +88,7 @@ def test_p02_zero_duplicate_and_older_stamps_are_refused_and_counted(fresh, came
         camera.publisher.publish(camera.message(stamp, camera.picture(0)))
         before.received += 1
         fresh.graph.wait_until(
-            lambda: fresh.status().received == before.received, 20, lambda: f"{stamp} to be received"
+            lambda: fresh.status().received == before.received, 20, f"stamp {stamp} to be received".format
         )
     after = fresh.settled()
     assert after.dropped_stamp == before.dropped_stamp + 3 and after.published == before.published

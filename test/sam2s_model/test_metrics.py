@@ -136,7 +136,7 @@ def test_f_with_any_reach(seed, tolerance):
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disc = (x**2 + y**2 <= reach**2).astype(np.uint8)
     lines = [np.zeros((50, 64), np.uint8) for _ in range(2)]
-    for line, mask in zip(lines, (predicted, truth)):
+    for line, mask in zip(lines, (predicted, truth), strict=True):
         for place in outline(mask):
             line[place] = 1
     own, other = lines
@@ -171,7 +171,7 @@ def test_class_figures_frame_by_frame(seed):
     predicted, truth = label_maps(seed)
     table = areas(*(np.stack([maps == c for c in range(1, 5)], axis=1) for maps in (predicted, truth)))
     in_frame, of_class, sums = [], {c: [] for c in range(1, 5)}, {c: [0, 0] for c in range(1, 5)}
-    for p, t in zip(predicted, truth):
+    for p, t in zip(predicted, truth, strict=True):
         challenge = []
         for c in range(1, 5):
             both, either = np.sum((p == c) & (t == c)), np.sum((p == c) | (t == c))
@@ -217,9 +217,9 @@ def test_presence_counts_every_frame_once(series):
     found, there = np.array([i > 0 for i, _ in series], bool), np.array([t for _, t in series], bool)
     counted = metrics.presence(found, there)
     assert counted.hits + counted.misses + counted.absent == len(series) and counted.false <= counted.absent
-    assert counted.hits == sum(f and t for f, t in zip(found, there))
+    assert counted.hits == sum(f and t for f, t in zip(found, there, strict=True))
     shares = (counted.precision, counted.recall, counted.false_presence)
-    for share, whole in zip(shares, (found.sum(), there.sum(), (~there).sum())):
+    for share, whole in zip(shares, (found.sum(), there.sum(), (~there).sum()), strict=True):
         assert math.isnan(share) if whole == 0 else 0 <= share <= 1
     if counted.hits:
         assert counted.f1 == pytest.approx(2 / (1 / counted.precision + 1 / counted.recall))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import expanded, expanded_arguments, expanded_table
+from sam2s_model.paths import expanded, expanded_arguments, expanded_table, write_whole
 from sam2s_model.training.config import load_config
 
 
@@ -15,7 +17,8 @@ def home(monkeypatch):
 
 
 @pytest.mark.parametrize(("given", "expected"), [
-    ("~/x.pt", "/home/someone/x.pt"), ("--checkpoint=~/x.pt", "--checkpoint=/home/someone/x.pt"), ("~", "/home/someone"),
+    ("~/x.pt", "/home/someone/x.pt"), ("--checkpoint=~/x.pt", "--checkpoint=/home/someone/x.pt"),
+    ("~", "/home/someone"),
     ("--output=~", "--output=/home/someone"), ("a~/b", "a~/b"), ("--box=1,2,3,4", "--box=1,2,3,4"), ("~1.5", "~1.5"),
     ("scene:?seed=1", "scene:?seed=1"), ("--", "--"), ("two\nlines", "two\nlines"),
 ])  # fmt: skip
@@ -42,3 +45,19 @@ def test_yaml(tmp_path):
         and config.data.sources[0].label_set == "/home/someone/l.yaml"
     )
     assert config.evaluation.sources[0].path == "/home/someone/others"
+
+
+def test_a_file_keeps_what_it_had_until_all_of_the_new_content_is_there(tmp_path, monkeypatch):
+    path = tmp_path / "report.json"
+    write_whole(path, "old")
+
+    def fail(file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, "new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    monkeypatch.undo()
+    write_whole(path, "new")
+    assert path.read_text() == "new"

@@ -34,17 +34,21 @@ H, W = 40, 60
     (Prompt(mask=np.zeros((H, W))), "the mask is empty"),
     (Prompt(mask=np.ones((W, H))), r"mask has shape \(60, 40\): expected the image's, \(40, 60\)"),
     (Prompt(mask=np.ones((H, W)), box=[1, 1, 5, 5]), "give a mask alone"),
-    (Prompt(mask=np.where(np.eye(H, W), 5.0, -5.0)), "the mask has 2 values from -5 to 5: expected bool, or 0 and 1 .*logits. give mask > 0"),
+    (Prompt(mask=np.where(np.eye(H, W), 5.0, -5.0)),
+     "the mask has 2 values from -5 to 5: expected bool, or 0 and 1 .*logits. give mask > 0"),
     (Prompt(mask=np.where(np.eye(H, W), 0.9, 0.02)), "2 values from 0.02 to 0.9: .*probabilities. give mask > 0.5"),
     (Prompt(mask=np.eye(H, W) * 0.7), "2 values from 0 to 0.7: .*probabilities"),
     (Prompt(mask=np.where(np.eye(H, W), 1, np.nan)), "the mask has values that are not finite: expected bool"),
     (Prompt(mask=np.where(np.eye(H, W), 1, -np.inf)), "the mask has values that are not finite"),
-    (Prompt(mask=np.arange(H * W, dtype=np.uint8).reshape(H, W)), "256 values from 0 to 255: .*grey edges .*give mask >= 127.5"),
-    (Prompt(mask=np.eye(H, W, dtype=np.uint8) + np.eye(H, W, 3, dtype=np.uint8) * 2), "labels of several objects. give mask == label"),
+    (Prompt(mask=np.arange(H * W, dtype=np.uint8).reshape(H, W)),
+     "256 values from 0 to 255: .*grey edges .*give mask >= 127.5"),
+    (Prompt(mask=np.eye(H, W, dtype=np.uint8) + np.eye(H, W, 3, dtype=np.uint8) * 2),
+     "labels of several objects. give mask == label"),
     (Prompt(mask=np.full((H, W), "a")), "mask is <U1: expected bool"),
     (Prompt(points=[[5, 5], [9, 9]], point_labels=[0, 0]), "a new object has 2 points, all of them negative"),
     (Prompt(points=[[0.4, 0.6]], point_labels=[1]), "within the first pixel: expected px of the image, not fractions"),
-    (Prompt(box=[0.1, 0.2, 0.5, 0.8]), "is 0.4 x 0.6 px: expected at least 2 on each side; .* not fractions of its size"),
+    (Prompt(box=[0.1, 0.2, 0.5, 0.8]),
+     "is 0.4 x 0.6 px: expected at least 2 on each side; .* not fractions of its size"),
     (Prompt(box=[5, 5, 30, 6]), "is 25 x 1 px: expected at least 2"),
 ])  # fmt: skip
 def test_bad_prompts(prompt, words):
@@ -132,30 +136,30 @@ def test_p14_what_returns_far_from_where_it_went_is_suspect_at_first():
 
 
 def states_of(readings, area=60, **options) -> list[State]:
-    """States of an object that was TRACKED with 60 px, then has these scores, predicted IoUs (and areas) frame by frame."""
+    """States of an object TRACKED with 60 px that then has these scores, predicted IoUs (and areas), frame by frame."""
     config, sight, states = TrackerConfig(**options), ObjectHistory(0, np.array([10.0, 10.0]), 60.0), []
-    for frame, (score, iou, *size) in enumerate(readings, start=1):
+    for frame, (score, predicted, *size) in enumerate(readings, start=1):
         label_map = np.zeros((H, W), np.uint8)
         label_map[8 : 8 + (size[0] if size else area) // 10, 5:15] = 3
         before = {7: sight}
         tracks, sights = describe_frame(
-            frame, label_map, None, [KNOWN], {7: Prediction(score, iou, True)}, before, config, 0
+            frame, label_map, None, [KNOWN], {7: Prediction(score, predicted, True)}, before, config, 0
         )
         sight = sights[7]
         states.append(State(tracks.states[0]))
     return states
 
 
-T, S, O = State.TRACKED, State.SUSPECT, State.OCCLUDED
+T, S, OC = State.TRACKED, State.SUSPECT, State.OCCLUDED
 
 
 @pytest.mark.parametrize("readings, options, expected", [
     # predicted IoU: SUSPECT below 0.4, TRACKED again from 0.45 on
     ([(0.9, 0.42), (0.9, 0.39), (0.9, 0.42), (0.9, 0.46), (0.9, 0.42)], {}, [T, S, S, T, T]),
     # after it was hidden the score must be 0.55, otherwise only what the mask's gate asks for
-    ([(0.51, 0.9), (0.1, 0.9, 0), (0.51, 0.9), (0.56, 0.9), (0.51, 0.9)], {}, [T, O, S, T, T]),
-    ([(0.9, 0.9, 0), (0.9, 0.9), (0.9, 0.9), (0.9, 0.9)], dict(confirm_frames=3), [O, S, S, T]),
-    ([(0.9, 0.9, 0), (0.9, 0.9), (0.9, 0.3), (0.9, 0.9), (0.9, 0.9)], dict(confirm_frames=2), [O, S, S, S, T]),
+    ([(0.51, 0.9), (0.1, 0.9, 0), (0.51, 0.9), (0.56, 0.9), (0.51, 0.9)], {}, [T, OC, S, T, T]),
+    ([(0.9, 0.9, 0), (0.9, 0.9), (0.9, 0.9), (0.9, 0.9)], dict(confirm_frames=3), [OC, S, S, T]),
+    ([(0.9, 0.9, 0), (0.9, 0.9), (0.9, 0.3), (0.9, 0.9), (0.9, 0.9)], dict(confirm_frames=2), [OC, S, S, S, T]),
     # 10 px of usually 60
     ([(0.9, 0.9, 10), (0.9, 0.9, 20)], dict(min_area_ratio=0.25), [S, T]),
     ([(0.9, 0.9, 10)], dict(min_area_ratio=0.1), [T]),

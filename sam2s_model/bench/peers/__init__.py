@@ -12,6 +12,7 @@ from sam2s_model.bench.peers.base import Peer
 from sam2s_model.config import MODELS, ModelConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.similar import meant
 
 SAM2 = (
     ("sam2", "hydra", "iopath"),
@@ -30,9 +31,9 @@ PEERS = tuple(NEEDED)
 
 
 def check_peer(name: str, config: ModelConfig) -> None:
-    """Raises ConfigError when there is no such peer, when it is not installed, or when it has no such model."""
+    """Raise ConfigError when there is no such peer, when it is not installed, or when it has no such model."""
     if name not in PEERS:
-        raise ConfigError(f"peer is {name!r}: expected one of {', '.join(PEERS)}")
+        raise ConfigError(f"peer is {name!r}: expected one of {', '.join(PEERS)}{meant(name, PEERS)}")
     modules, command = NEEDED[name]
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
@@ -45,7 +46,7 @@ def check_peer(name: str, config: ModelConfig) -> None:
 
 
 def make_peer(name: str, model: Sam2Model) -> Peer:
-    """A peer with the model's weights, and for its size, device and precision. It imports what `check_peer` looked for."""
+    """Build a peer with the model's weights, size, device and precision; imports the modules `check_peer` found."""
     package, _, compiled = name.partition("-")
     module = importlib.import_module(f"{__name__}.{package}_peer")
     weights = {key: tensor.float().cpu() for key, tensor in model.state_dict().items()}

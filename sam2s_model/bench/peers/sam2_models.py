@@ -19,7 +19,7 @@ VIDEO_LENGTH = 10**6  # frames that a video is said to have: a stream is long, a
 def build_predictor(
     name: str, image_size: int, device: torch.device, options: Mapping[str, Any], vos_optimized: bool = False
 ):
-    """A predictor without weights. name: as in `sam2s_model.config`; options: of its configuration."""
+    """Build a predictor without weights. name: as in `sam2s_model.config`; options: of its configuration."""
     version, size = name.split("_hiera_")
     return build_sam2_video_predictor(
         f"configs/{version}/{version}_hiera_{SIZES[size]}.yaml",

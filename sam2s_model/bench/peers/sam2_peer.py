@@ -19,7 +19,7 @@ INTERACTIVE = {
     "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": 0.05,
     "sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh": 0.98,
 }
-"""What the published interactive predictor adds, as our tracker does, less the filling of holes, for which it needs CUDA code."""
+"""What the published interactive predictor adds, as our tracker does, but not filling holes, which needs CUDA code."""
 
 
 class Sam2Peer(Peer):

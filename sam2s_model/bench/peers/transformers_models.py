@@ -19,7 +19,7 @@ with torchvision_stand_in():
     assert is_timm_available()
 is_torchvision_available.cache_clear()
 
-from transformers import (
+from transformers import (  # noqa: E402 (after the patch above)
     EdgeTamVideoConfig,
     EdgeTamVideoModel,
     EdgeTamVisionConfig,
@@ -35,7 +35,7 @@ from transformers import (
     Sam3ViTConfig,
     TimmWrapperConfig,
 )
-from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoInferenceSession
+from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoInferenceSession  # noqa: E402
 
 __all__ = [
     "EdgeTamVideoInferenceSession",
@@ -51,7 +51,7 @@ __all__ = [
 
 
 def sam2_config(config: ModelConfig, image_size: int, **decoder) -> Sam2VideoConfig:
-    """decoder: options of the mask decoder that are not transformers' own."""
+    """Describe a model to transformers. decoder: options of the mask decoder that are not transformers' own."""
     backbone = Sam2HieraDetConfig(
         hidden_size=config.embed_dim,
         num_attention_heads=config.num_heads,
@@ -72,7 +72,7 @@ def sam2_config(config: ModelConfig, image_size: int, **decoder) -> Sam2VideoCon
 
 
 def edgetam_config(config: ModelConfig, image_size: int, **decoder) -> EdgeTamVideoConfig:
-    """decoder: options of the mask decoder that are not transformers' own."""
+    """Describe EdgeTAM to transformers. decoder: options of the mask decoder that are not transformers' own."""
     features = {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}
     vision = EdgeTamVisionConfig(
         backbone_config=TimmWrapperConfig(architecture="repvit_m1", model_args=features),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -22,9 +22,10 @@ from sam2s_model.bench.peers.transformers_models import (
     sam3_config,
 )
 from sam2s_model.checkpoint.transformers_names import kind_of, to_transformers
+from sam2s_model.config import ModelConfig
 from sam2s_model.network.model import Sam2Model
 
-_KINDS = {
+_KINDS: dict[str, tuple[type, Callable[[ModelConfig, int], object], type]] = {
     "sam2": (Sam2VideoModel, sam2_config, Sam2VideoInferenceSession),
     "edgetam": (EdgeTamVideoModel, edgetam_config, EdgeTamVideoInferenceSession),
     "sam3": (Sam3TrackerVideoModel, sam3_config, Sam3TrackerVideoInferenceSession),

@@ -1,6 +1,8 @@
-"""Hiera, SAM2's hierarchical vision transformer (arXiv 2306.00989; windows and positions as in SAM2, 2408.00714 sec. 4)."""
+"""Hiera, SAM2's hierarchical vision transformer (arXiv 2306.00989; windows and positions as in 2408.00714 sec. 4)."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +11,16 @@ from torch import Tensor, nn
 from sam2s_model.acceleration.attention import attend_in_blocks
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import Linear
+from sam2s_model.config import ModelConfig
+from sam2s_model.network.image_encoder.backbone import Backbone, count_blocks, rows
+from sam2s_model.network.image_encoder.encoder import ImageEncoder, Trunk
+from sam2s_model.network.image_encoder.fpn import FpnNeck, fpn_operations, pyramid
+from sam2s_model.network.layer_list import LayerList
 from sam2s_model.network.layers import MLP, add_norm
+from sam2s_model.network.operations import linear, windowed_attention
 
 
-class Hiera(nn.Module):
+class Hiera(Trunk):
     """Four stages at 1/4, 1/8, 1/16 and 1/32 of the image; channels and heads double from stage to stage.
 
     stages: number of blocks of each stage
@@ -34,22 +42,23 @@ class Hiera(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, embed_dim, *background_size))
         self.pos_embed_window = nn.Parameter(torch.zeros(1, embed_dim, window_spec[0], window_spec[0]))
         self._position = Folding(_position)
-        self.blocks = nn.ModuleList()
+        blocks: list[HieraBlock] = []
         self.stage_ends = [sum(stages[: i + 1]) - 1 for i in range(len(stages))]
         self.channels = [embed_dim * 2**i for i in range(len(stages))]
         for stage, depth in enumerate(stages):
             for i in range(depth):
                 starts_stage = stage > 0 and i == 0
                 source = stage - 1 if starts_stage else stage
-                self.blocks.append(
+                blocks.append(
                     HieraBlock(
                         dim=self.channels[source],
                         dim_out=self.channels[stage],
                         num_heads=num_heads * 2**stage,
-                        window=0 if len(self.blocks) in global_blocks else window_spec[source],
+                        window=0 if len(blocks) in global_blocks else window_spec[source],
                         pool=starts_stage,
                     )
                 )
+        self.blocks = LayerList(blocks)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W), H and W multiples of 32 -> four maps (B, C_i, H / 2^(i+2), W / 2^(i+2))."""
@@ -93,7 +102,7 @@ class PatchEmbed(nn.Module):
 
 
 class HieraBlock(nn.Module):
-    """Windowed attention and MLP on (B, H, W, C); a block that starts a stage halves the grid by max-pooling its queries."""
+    """Windowed attention and MLP on (B, H, W, C); the first block of a stage halves the grid by max-pooling queries."""
 
     def __init__(self, dim: int, dim_out: int, num_heads: int, window: int, pool: bool):
         super().__init__()
@@ -131,7 +140,8 @@ class HieraAttention(nn.Module):
             parts = qkv.chunk(3, dim=-1) if pooled is None else (pooled, *qkv[..., width:].chunk(2, dim=-1))
             q, k, v = (t.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in parts)
             return self.proj(attend(q, k, v).transpose(1, 2).flatten(2).unflatten(1, size))
-        # A window that reaches over the edge has zeros there, of which a projection makes its bias: no token is projected for it.
+        # A window that reaches over the edge has zeros there, which a projection turns into its bias: that is filled
+        # in, and no token is projected for it.
         if pooled is None:
             side = self.window
             (q, k, v), padded = partition(qkv, side, self.num_heads, 3, bias)
@@ -159,7 +169,9 @@ def max_pool(x: Tensor) -> Tensor:
 def partition(
     x: Tensor, side: int, heads: int, parts: int = 1, filling: Tensor | None = None
 ) -> tuple[Tensor, tuple[int, int]]:
-    """(B, H, W, parts * C) -> (parts, B * windows, heads, side * side, C / heads), and (H, W) with padding at the right and bottom.
+    """(B, H, W, parts * C) -> (parts, B * windows, heads, side * side, C / heads), and the padded (H, W).
+
+    The padding is at the right and the bottom.
 
     filling: (parts * C,), of the padding, None: zeros
     """
@@ -175,7 +187,48 @@ def partition(
 
 
 def unpartition(windows: Tensor, side: int, padded: tuple[int, int]) -> Tensor:
-    """The inverse of `partition` for one part, still padded: (B, H, W, C)."""
+    """Undo `partition` for one part; the result, (B, H, W, C), is still padded."""
     rows, columns = padded[0] // side, padded[1] // side
     x = windows.unflatten(2, (side, side)).unflatten(0, (-1, rows, columns))  # (B, rows, columns, heads, side, side, d)
     return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, *padded, windows.shape[1] * windows.shape[3])
+
+
+def _build(config: ModelConfig) -> ImageEncoder:
+    trunk = Hiera(
+        config.embed_dim,
+        config.num_heads,
+        config.stages,
+        config.window_spec,
+        config.global_blocks,
+        config.background_size,
+    )
+    return ImageEncoder(trunk, FpnNeck(config.dim, trunk.channels))
+
+
+def _recognise(trunk: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    patches, table = trunk.get("patch_embed.proj.weight"), trunk.get("pos_embed")
+    if patches is None or (table is not None and table.ndim == 3):  # a plain ViT's table is a list of tokens
+        return None
+    return rows(patches), count_blocks(trunk, r"blocks\.\d+\.")
+
+
+def _operations(config: ModelConfig, side: int, padded: bool) -> int:
+    _, widths = pyramid(config, side)
+    grid, index = 4 * side, 0
+    total = 2 * 49 * grid * grid * 3 * widths[0]
+    for stage, depth in enumerate(config.stages):
+        for i in range(depth):
+            pool = stage > 0 and i == 0
+            d_in, d_out = widths[stage - pool], widths[stage]
+            window = 0 if index in config.global_blocks else config.window_spec[stage - pool]
+            kept = 4 if pool else 1  # a quarter of the queries remains
+            total += linear(grid * grid, d_in, 3 * d_out) + windowed_attention(grid, window, d_out, padded) // kept
+            if pool:
+                total += linear(grid * grid, d_in, d_out)
+                grid //= 2
+            total += linear(grid * grid, d_out, d_out) + 2 * linear(grid * grid, d_out, 4 * d_out)
+            index += 1
+    return total + fpn_operations(config, side)
+
+
+BACKBONE = Backbone(_build, _recognise, _operations, coarsest=2)

@@ -7,6 +7,7 @@ convolution (the paper's re-parameterisation, sec. 3.2); the state dict keeps th
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +15,15 @@ from torch import Tensor, nn
 
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import multiplies_packed, multiply_packed, pack
+from sam2s_model.config import ModelConfig
+from sam2s_model.network.image_encoder.backbone import Backbone, count_blocks, rows
+from sam2s_model.network.image_encoder.encoder import ImageEncoder, Trunk
+from sam2s_model.network.image_encoder.fpn import FpnNeck, fpn_operations, pyramid
 from sam2s_model.network.layers import gelu as _gelu
+from sam2s_model.network.operations import linear
 
 
-class RepViT(nn.Module):
+class RepViT(Trunk):
     """Four stages at 1/4, 1/8, 1/16 and 1/32 of the image; channels double from stage to stage.
 
     embed_dim: channels of the first stage; stages: number of blocks of each stage
@@ -60,7 +66,7 @@ class Stem(nn.Module):
 
 
 class Stage(nn.Module):
-    """Halve the grid, then `depth` blocks, every other one with squeeze-excitation. dim: None where nothing is halved."""
+    """Halve the grid, then `depth` blocks, every other one with squeeze-excitation. dim: None for no halving."""
 
     def __init__(self, dim: int | None, dim_out: int, depth: int):
         super().__init__()
@@ -141,7 +147,7 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        inner = max(8, (dim // 4 + 4) // 8 * 8)
+        inner = squeezed_width(dim)
         self.fc1 = nn.Conv2d(dim, inner, kernel_size=1)
         self.fc2 = nn.Conv2d(inner, dim, kernel_size=1)
 
@@ -152,6 +158,9 @@ class SqueezeExcite(nn.Module):
 
 class ConvNorm(nn.Sequential):
     """Convolution without bias, then normalisation by stored statistics."""
+
+    c: nn.Conv2d
+    bn: StoredBatchNorm
 
     def __init__(self, dim: int, dim_out: int, kernel_size: int = 1, stride: int = 1, groups: int = 1):
         conv = nn.Conv2d(dim, dim_out, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
@@ -184,7 +193,7 @@ class ConvNorm(nn.Sequential):
 def _normalised(
     weight: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, *, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """A convolution's weight, then a normalisation's parameters and statistics, -> weight and bias of both."""
+    """Fold a normalisation's parameters and statistics into the convolution before it: weight and bias of both."""
     scale = scale.float() / (variance.float() + eps).sqrt()
     folded = (weight.float() * scale[:, None, None, None]).to(weight.dtype, memory_format=torch.channels_last)
     return folded, (shift.float() - mean.float() * scale).to(weight.dtype)
@@ -199,10 +208,13 @@ def _packed(*weights: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 class StoredBatchNorm(nn.BatchNorm2d):
     """Batch normalisation that does not look at the batch unless it is told to learn.
 
-    In training too: the frames of a few clips are alike, and their statistics would replace those of ImageNet. A network
-    that starts from random weights has none yet: it `learns` them, on single images of many kinds, before it sees clips.
+    In training too: the frames of a few clips are alike, and their statistics would replace those of ImageNet. A
+    network that starts from random weights has none yet: it `learns` them, on single images of many kinds, before it
+    sees clips.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
     learns = False
 
     @property
@@ -215,3 +227,41 @@ class StoredBatchNorm(nn.BatchNorm2d):
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
+
+
+def squeezed_width(dim: int) -> int:
+    """Width inside a squeeze-excitation: a quarter, in eights."""
+    return max(8, (dim // 4 + 4) // 8 * 8)
+
+
+def _build(config: ModelConfig) -> ImageEncoder:
+    trunk = RepViT(config.embed_dim, config.stages)
+    return ImageEncoder(trunk, FpnNeck(config.dim, trunk.channels))
+
+
+def _recognise(trunk: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    stem = trunk.get("body.stem.conv2.c.weight")
+    return None if stem is None else (rows(stem), count_blocks(trunk, r"body\.stages_\d+\.blocks\.\d+\."))
+
+
+def _operations(config: ModelConfig, side: int, padded: bool) -> int:  # there are no windows
+    places, widths = pyramid(config, side)
+
+    def mixer(n: int, c: int) -> int:
+        return 2 * linear(n, c, 2 * c)
+
+    def block(n: int, c: int, squeeze: bool) -> int:
+        excitation = 2 * linear(1, c, squeezed_width(c)) if squeeze else 0
+        return 2 * n * c * 9 + mixer(n, c) + excitation
+
+    first = widths[0]
+    total = 2 * 9 * (4 * places[0] * 3 * (first // 2) + places[0] * (first // 2) * first)  # the stem
+    for i, (n, c, depth) in enumerate(zip(places, widths, config.stages, strict=True)):
+        total += sum(block(n, c, k % 2 == 0) for k in range(depth))
+        if i:
+            before = widths[i - 1]
+            total += block(places[i - 1], before, False) + 2 * 9 * n * before + linear(n, before, c) + mixer(n, c)
+    return total + fpn_operations(config, side)
+
+
+BACKBONE = Backbone(_build, _recognise, _operations, coarsest=2)

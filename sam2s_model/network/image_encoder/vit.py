@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,11 +11,16 @@ from torch import Tensor, nn
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import Linear
+from sam2s_model.config import ModelConfig
+from sam2s_model.network.image_encoder.backbone import Backbone, count_blocks, rows
+from sam2s_model.network.image_encoder.encoder import ImageEncoder, Trunk
 from sam2s_model.network.image_encoder.hiera import attend, partition, unpartition
+from sam2s_model.network.image_encoder.vit_necks import PyramidNeck, SingleLevelNeck, neck_operations
 from sam2s_model.network.layers import MLP
+from sam2s_model.network.operations import linear, windowed_attention
 
 
-class ViT(nn.Module):
+class ViT(Trunk):
     """One map at 1/patch of the image, of as many channels all the way.
 
     depth: number of blocks; mlp_dim: hidden width of their MLPs
@@ -166,3 +173,43 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
     first, second = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack((first * cosine - second * sine, first * sine + second * cosine), dim=-1)
     return turned.flatten(-2).to(x.dtype)
+
+
+def _build(config: ModelConfig) -> ImageEncoder:
+    trunk = ViT(
+        config.embed_dim,
+        sum(config.stages),
+        config.num_heads,
+        _mlp_dim(config),
+        config.stride,
+        config.window_spec[0],
+        config.global_blocks,
+        config.position_side,
+        config.rotary,
+        config.norm_eps,
+    )
+    neck = PyramidNeck if config.high_res else SingleLevelNeck
+    return ImageEncoder(trunk, neck(config.dim, config.embed_dim))
+
+
+def _mlp_dim(config: ModelConfig) -> int:
+    return config.mlp_dim or 4 * config.embed_dim
+
+
+def _recognise(trunk: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    patches, table = trunk.get("patch_embed.proj.weight"), trunk.get("pos_embed")
+    if patches is None or table is None or table.ndim != 3:
+        return None
+    return rows(patches), count_blocks(trunk, r"blocks\.\d+\.")
+
+
+def _operations(config: ModelConfig, side: int, padded: bool) -> int:
+    places, dim, depth = side * side, config.embed_dim, sum(config.stages)
+    block = linear(places, dim, 3 * dim) + linear(places, dim, dim) + 2 * linear(places, dim, _mlp_dim(config))
+    everywhere, inside = (windowed_attention(side, window, dim, padded) for window in (0, config.window_spec[0]))
+    attentions = len(config.global_blocks) * everywhere + (depth - len(config.global_blocks)) * inside
+    patches = linear(places, 3 * config.stride**2, dim)
+    return patches + depth * block + attentions + neck_operations(config, side)
+
+
+BACKBONE = Backbone(_build, _recognise, _operations, coarsest=1)

@@ -8,18 +8,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.acceleration.folding import Folding
+from sam2s_model.config import ModelConfig
+from sam2s_model.network.image_encoder.encoder import Neck
+from sam2s_model.network.layer_list import LayerList
 from sam2s_model.network.layers import LayerNorm2d, gelu
+from sam2s_model.network.operations import ZOOM, linear
 
 
-class PyramidNeck(nn.Module):
+class PyramidNeck(Neck):
     """SAM 3's: maps of 4, 2 and 1 times the resolution, each by itself (ViTDet's simple pyramid).
 
-    The published files hold a fourth level of half the resolution, which the tracker drops: its weights are kept, unused.
+    The published files hold a fourth level of half the resolution, which the tracker drops: its weights stay unused.
     """
 
     def __init__(self, dim: int, channels: int):
         super().__init__()
-        self.convs = nn.ModuleList(PyramidLevel(dim, channels, zooms) for zooms in (2, 1, 0, 0))
+        self.convs = LayerList(PyramidLevel(dim, channels, zooms) for zooms in (2, 1, 0, 0))
         self._folded = (Folding(_one_convolution), Folding(_one_convolution))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
@@ -30,10 +34,10 @@ class PyramidNeck(nn.Module):
         """Return the last of `forward`'s maps alone."""
         return self.convs[2](maps[0])
 
-    def fine(self, maps: list[Tensor], heads: tuple[nn.Conv2d, nn.Conv2d]) -> list[Tensor]:
+    def fine(self, maps: list[Tensor], heads: tuple[nn.Conv2d, ...]) -> list[Tensor]:
         """Make both heads' 1x1 convolutions of `forward`'s first two maps, each as one with the 3x3 before it."""
         out = []
-        for fold, level, head in zip(self._folded, self.convs, heads, strict=False):
+        for fold, level, head in zip(self._folded, (self.convs[0], self.convs[1]), heads, strict=True):
             weight, bias = fold(*level.conv_3x3.parameters(), *head.parameters())
             out.append(F.conv2d(level.widened(maps[0]), weight, bias, padding=1))
         return out
@@ -68,7 +72,7 @@ def _one_convolution(first: Tensor, first_bias: Tensor, head: Tensor, head_bias:
     return weight, (after @ first_bias.float() + head_bias.float()).to(head.dtype)
 
 
-class SingleLevelNeck(nn.Module):
+class SingleLevelNeck(Neck):
     """EfficientTAM's: the one map in another width, normalised; there are no finer ones."""
 
     def __init__(self, dim: int, channels: int):
@@ -93,3 +97,16 @@ class SingleLevelNeck(nn.Module):
     def fine(self, maps: list[Tensor], heads: tuple[nn.Conv2d, ...] = ()) -> list[Tensor]:
         """Return two empty tensors: the mask decoder of such a model has no place for finer maps."""
         return [maps[0].new_empty(maps[0].shape[0], 0, 0, 0) for _ in range(2)]
+
+
+def neck_operations(config: ModelConfig, side: int) -> int:
+    """Count a neck; the finer maps' 3x3 convolutions are one with the mask decoder's after them."""
+    places, width, dim = side * side, config.embed_dim, config.dim
+    coarse = linear(places, width, dim) + 9 * linear(places, dim, dim)
+    if not config.high_res:
+        return coarse
+    half, quarter, finest, finer = width // 2, width // 4, ZOOM[0] * places, ZOOM[1] * places
+    doubled = 4 * linear(places, width, half)
+    middle = doubled + linear(finer, half, dim) + 9 * linear(finer, dim, config.decoder_width // 4)
+    fine = doubled + 4 * linear(finer, half, quarter) + linear(finest, quarter, dim)
+    return coarse + middle + fine + 9 * linear(finest, dim, config.decoder_width // 8)

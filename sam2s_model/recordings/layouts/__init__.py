@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam2s_model.errors import ConfigError, SourceError
+from sam2s_model.similar import meant
 
 if TYPE_CHECKING:  # the command line lists names, and is fast
     from sam2s_model.recordings.files import FileRecording
@@ -51,7 +52,7 @@ def layout_recordings(path: Path, name: str, mask_values: str | MaskReading = "a
     """
     known = layout_named(name)
     if not known.matches(path):
-        raise SourceError(f"{path} is not laid out as {name}: expected {known.looks}")
+        raise SourceError(f"{path} is not laid out as {name}: expected {known.expected}")
     return known.open(path, mask_values)
 
 
@@ -62,11 +63,11 @@ def open_layout(path: Path, layout: str = "auto", mask_values: str = "auto") -> 
     Raises ConfigError for another name, and SourceError when the folder is not laid out so or has no recording.
     """
     if layout != "auto" and layout not in LAYOUTS:
-        raise ConfigError(f"layout is {layout!r}: expected auto or one of {', '.join(LAYOUTS)}")
+        raise ConfigError(f"layout is {layout!r}: expected auto or one of {', '.join(LAYOUTS)}{meant(layout, LAYOUTS)}")
     found = recognise_layout(path) if layout == "auto" else layout
     if found is None:
-        looks = "; ".join(f"{name}: {layout_named(name).looks}" for name in LAYOUTS)
-        raise SourceError(f"{path} has no layout that is known: expected one of {looks}")
+        known = "; ".join(f"{name}: {layout_named(name).expected}" for name in LAYOUTS)
+        raise SourceError(f"{path} has no layout that is known: expected one of {known}")
     recordings = [recording for recording in layout_recordings(path, found, mask_values) if recording.has_masks]
     if not recordings:
         raise SourceError(f"{path} is laid out as {found}, but has no recording with masks: expected at least one")

@@ -1,4 +1,4 @@
-"""CholecSeg8k (arXiv 2012.12453): colour masks of laparoscopic cholecystectomies, with its two instruments as objects."""
+"""CholecSeg8k (arXiv 2012.12453): colour masks of laparoscopic cholecystectomies; its two instruments are objects."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def is_endovis18(path: Path) -> bool:
 
 
 def endovis17_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
-    """left_frames/ and ground_truth/INSTRUMENT_labels/ with binary masks, or masks of parts: all parts count."""
+    """Open left_frames/ and ground_truth/INSTRUMENT_labels/ with binary masks, or masks of parts: all parts count."""
     folders = [path] if (path / "left_frames").is_dir() else subfolders(path, "left_frames")
     found = []
     for folder in folders:
@@ -49,7 +49,7 @@ def endovis17_recordings(path: Path, values: str | MaskReading = "auto") -> list
 
 
 def endovis18_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
-    """images/seq_N_frameNNN.png and annotations/ with the same names, whose values are instrument types."""
+    """Open images/seq_N_frameNNN.png and annotations/ with the same names, whose values are instrument types."""
     images, masks = (_by_sequence(path / folder) for folder in ("images", "annotations"))
     classes = dict(enumerate(TYPES_2018, start=1))
     return [
@@ -68,7 +68,7 @@ def _by_sequence(folder: Path) -> dict[str, list[Path]]:
 
 
 def _instrument(folder: str) -> str:
-    """ "Left_Prograsp_Forceps_labels" is a "prograsp forceps"."""
+    """Return the class in a folder's name: of "Left_Prograsp_Forceps_labels" it is "prograsp forceps"."""
     words = folder.removesuffix("_labels").split("_")
     return " ".join(word.lower() for word in words if word not in ("Left", "Right"))
 

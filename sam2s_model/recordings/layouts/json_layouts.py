@@ -24,7 +24,7 @@ def is_labelme(path: Path) -> bool:
 
 
 def labelme_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
-    """Return the images of a folder, or of its subfolders, each with the .json of its stem beside it. Raises SourceError."""
+    """Open the images of a folder, or of its subfolders, with the .json of the same stem beside. Raises SourceError."""
     out = []
     for folder in _folders(path):
         if _pairs(folder):
@@ -38,7 +38,7 @@ def is_coco_layout(path: Path) -> bool:
 
 
 def coco_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
-    """Return the images that a file of COCO names, in a recording for each folder that they are in. Raises SourceError."""
+    """Open the images that a file of COCO names, one recording for each folder of them. Raises SourceError."""
     file = _coco_file(path)
     if file is None:
         raise SourceError(f"{path} has no file of COCO: expected one in it, or in its folder annotations")

@@ -12,12 +12,13 @@ from sam2s_model.recordings.mask_values import MaskReading
 
 @dataclass(frozen=True)
 class Layout:
-    """matches: whether a folder looks like it; looks: for error texts
+    """How the folder of a data set is recognised and opened.
 
-    open: its recordings in natural order, also those without masks, from the folder and how values of masks are read (see
-        `mask_values.decide`); their data set has the folder's name; may raise SourceError
+    matches: whether a folder is laid out so; expected: for error texts, what its folder holds
+    open: from the folder and how values of masks are read (see `mask_values.decide`), its recordings in natural order,
+        also those without masks; their data set has the folder's name; may raise SourceError
     """
 
     matches: Callable[[Path], bool]
     open: Callable[[Path, str | MaskReading], Sequence[FileRecording]]
-    looks: str
+    expected: str

@@ -42,7 +42,7 @@ def davis_recordings(path: Path, values: str | MaskReading = "auto") -> list[Fil
 
 
 def folder_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
-    """Return the recording in a folder with frames/ and masks/, or those in its subfolders, also without masks. Raises SourceError."""
+    """Open a folder with frames/ and masks/, or its subfolders; masks/ may be missing. Raises SourceError."""
     return [_recording(s, path.name, ASSUMED_FPS, values) for s in frame_sequences(path)]
 
 

@@ -36,6 +36,6 @@ class Camera:
 
 
 def invert(view: np.ndarray) -> np.ndarray:
-    """The inverse of a (2, 3) affine transform."""
+    """Invert a (2, 3) affine transform."""
     linear = np.linalg.inv(view[:, :2])
     return np.hstack([linear, -linear @ view[:, 2:]])

@@ -16,8 +16,8 @@ from sam2s_model.recordings.scene.parts import (
     Edge,
     Finish,
     ToolPart,
+    bar,
     blade,
-    box,
     disc,
 )
 
@@ -43,11 +43,16 @@ class Kit:
 
 def make(name: str, rng: np.random.Generator, scale: float, shaft_length: float, blood: float) -> Kit:
     """Draw the kit of one class. scale: px a unit; shaft_length: units; blood: 0 to 1, stains."""
-    look = _Look(rng, scale, shaft_length, blood)
-    return CLASSES[name](look)
+    style = _Style(rng, scale, shaft_length, blood)
+    return CLASSES[name](style)
 
 
-class _Look:
+def _shaded(colour: Colour, share: float) -> Colour:
+    red, green, blue = colour
+    return int(share * red), int(share * green), int(share * blue)
+
+
+class _Style:
     """What the parts of one instrument share: colours, scale, stains."""
 
     def __init__(self, rng: np.random.Generator, scale: float, shaft_length: float, blood: float):
@@ -59,23 +64,23 @@ class _Look:
         return canvas.finish(finish, self.rng, self.blood, reach)
 
     def shaft(self, colour: Colour, finish: Finish, band: Colour | None, collar: Colour | None) -> ToolPart:
-        """A tube ending at the origin, a little wider towards the camera, with a collar and a coloured band."""
+        """Draw a tube that ends at the origin, a little wider towards the camera, with a collar and a coloured band."""
         far, half = -self.shaft_length, 0.5
         wide = half * (1 + 0.022 * self.shaft_length)
         canvas = Canvas((far, -wide - 0.1, 0.25, wide + 0.1), self.scale)
-        canvas.solid(box(far - 1, 0.0, wide, half), colour, half)
+        canvas.solid(bar(far - 1, 0.0, wide, half), colour, half)
         if collar:
             outline = [(-0.75, -half), (0.05, -half), (0.22, -0.3), (0.22, 0.3), (0.05, half), (-0.75, half)]
             canvas.solid(outline, collar, half)
-            canvas.stripe(box(-0.78, -0.70, half), (24, 24, 26), 0.04)
+            canvas.stripe(bar(-0.78, -0.70, half), (24, 24, 26), 0.04)
         if band:
-            canvas.stripe(box(-1.7, -1.35, half * 1.05), band)
+            canvas.stripe(bar(-1.7, -1.35, half * 1.05), band)
         for mark in range(4, int(self.shaft_length), 4):  # depth marks
-            canvas.stripe(box(-mark - 0.06, -mark, half * 1.2), tuple(int(0.6 * c) for c in colour))
+            canvas.stripe(bar(-mark - 0.06, -mark, half * 1.2), _shaded(colour, 0.6))
         return self.part(canvas, finish)
 
     def clevis(self, length: float, half: float, pin: float = 0.16) -> ToolPart:
-        """The fork between shaft and jaws, with its pin."""
+        """Draw the fork between shaft and jaws, with its pin."""
         canvas = Canvas((-0.35, -half - 0.15, length + 0.4, half + 0.15), self.scale)
         outline = [
             (-0.25, -half * 0.85),
@@ -88,17 +93,19 @@ class _Look:
             (-0.25, half * 0.85),
         ]
         canvas.solid(outline, self.steel, 0.22)
-        canvas.stripe(box(0.25, length * 0.8, 0.06), (40, 40, 44), 0.08)
-        canvas.solid(disc(length, 0, pin), tuple(int(0.75 * c) for c in self.steel), 0.12, 0.1)
+        canvas.stripe(bar(0.25, length * 0.8, 0.06), (40, 40, 44), 0.08)
+        canvas.solid(disc(length, 0, pin), _shaded(self.steel, 0.75), 0.12, 0.1)
         canvas.stripe(disc(length, 0, pin * 0.4), (30, 30, 32), 0.06)
-        canvas.solid(disc(0.0, 0, pin), tuple(int(0.8 * c) for c in self.steel), 0.12, 0.1)
+        canvas.solid(disc(0.0, 0, pin), _shaded(self.steel, 0.8), 0.12, 0.1)
         return self.part(canvas)
 
     def jaw(
         self, length: float, outer: Edge, inner: Edge, side: int, dress: Callable[[Canvas], None], bevel: float
     ) -> ToolPart:
-        """One jaw. outer, inner: its edges' distance (units) from the middle line over 0 to 1; side: -1 above, 1 below;
-        dress: cuts and paints it.
+        """Draw one jaw.
+
+        outer, inner: its edges' distance (units) from the middle line over 0 to 1; side: -1 above, 1 below
+        dress: cuts and paints it
         """
         most = max(0.45, float(np.max(np.abs(outer(np.linspace(0, 1, 33))))) + 0.2)
         canvas = Canvas((-0.35, -most, length + 0.15, most), self.scale)
@@ -112,7 +119,7 @@ def _pair(jaw: Callable[[int], ToolPart]) -> tuple[ToolPart, ToolPart]:
     return jaw(1), jaw(-1)
 
 
-def _forceps(look: _Look) -> Kit:
+def _forceps(style: _Style) -> Kit:
     """Fenestrated grasping forceps: long blunt jaws with a window and teeth."""
 
     def jaw(side: int) -> ToolPart:
@@ -125,14 +132,14 @@ def _forceps(look: _Look) -> Kit:
         def outer(s):
             return 0.36 * np.sqrt(1 - np.maximum(0, (s - 0.8) / 0.2) ** 2) - 0.08 * s
 
-        return look.jaw(2.15, outer, lambda s: 0.02 + 0 * s, side, dress, bevel=0.16)
+        return style.jaw(2.15, outer, lambda s: 0.02 + 0 * s, side, dress, bevel=0.16)
 
-    band = ((200, 40, 44), (36, 86, 176), (226, 180, 40))[int(look.rng.integers(3))]
-    shaft = look.shaft(look.dark, MATTE, band, look.steel)
-    return Kit(shaft, look.clevis(0.95, 0.40), _pair(jaw), 0.95, (0.02, 0.42), 0.7)
+    band = ((200, 40, 44), (36, 86, 176), (226, 180, 40))[int(style.rng.integers(3))]
+    shaft = style.shaft(style.dark, MATTE, band, style.steel)
+    return Kit(shaft, style.clevis(0.95, 0.40), _pair(jaw), 0.95, (0.02, 0.42), 0.7)
 
 
-def _scissors(look: _Look) -> Kit:
+def _scissors(style: _Style) -> Kit:
     """Curved scissors: two pointed smooth blades that swing apart on a large screw."""
 
     def jaw(side: int) -> ToolPart:
@@ -147,13 +154,13 @@ def _scissors(look: _Look) -> Kit:
             edge = blade(2.3, lambda s: side * inner(s), lambda s: side * (inner(s) + 0.05))
             canvas.stripe(edge, (232, 234, 238))
 
-        return look.jaw(2.3, outer, inner, side, dress, bevel=0.12)
+        return style.jaw(2.3, outer, inner, side, dress, bevel=0.12)
 
-    shaft = look.shaft((28, 29, 32), MATTE, None, (224, 118, 32))
-    return Kit(shaft, look.clevis(0.8, 0.36, pin=0.24), _pair(jaw), 0.8, (0.0, 0.5), 0.6)
+    shaft = style.shaft((28, 29, 32), MATTE, None, (224, 118, 32))
+    return Kit(shaft, style.clevis(0.8, 0.36, pin=0.24), _pair(jaw), 0.8, (0.0, 0.5), 0.6)
 
 
-def _needle_driver(look: _Look) -> Kit:
+def _needle_driver(style: _Style) -> Kit:
     """Needle driver: short, stout jaws with cross-hatched golden inserts, on a heavy steel shaft."""
     gold = (206, 164, 78)
 
@@ -164,19 +171,19 @@ def _needle_driver(look: _Look) -> Kit:
                 groove = [(x, 0), (x + 0.03, 0), (x + 0.13, side * 0.2), (x + 0.1, side * 0.2)]
                 canvas.stripe(groove, (110, 84, 36), 0.04)
 
-        return look.jaw(1.35, lambda s: 0.44 - 0.2 * s - 0.1 * s**6, lambda s: 0.0 * s, side, dress, bevel=0.2)
+        return style.jaw(1.35, lambda s: 0.44 - 0.2 * s - 0.1 * s**6, lambda s: 0.0 * s, side, dress, bevel=0.2)
 
-    shaft = look.shaft(look.steel, STEEL, gold, None)
-    return Kit(shaft, look.clevis(1.35, 0.46, pin=0.14), _pair(jaw), 1.35, (0.0, 0.36), 0.6)
+    shaft = style.shaft(style.steel, STEEL, gold, None)
+    return Kit(shaft, style.clevis(1.35, 0.46, pin=0.14), _pair(jaw), 1.35, (0.0, 0.36), 0.6)
 
 
-def _hook(look: _Look) -> Kit:
+def _hook(style: _Style) -> Kit:
     """Monopolar cautery hook: an L of wire out of an ivory sleeve."""
-    sleeve = Canvas((-0.35, -0.5, 1.5, 0.5), look.scale)
+    sleeve = Canvas((-0.35, -0.5, 1.5, 0.5), style.scale)
     outline = [(-0.25, -0.34), (1.1, -0.30), (1.35, -0.14), (1.35, 0.14), (1.1, 0.30), (-0.25, 0.34)]
     sleeve.solid(outline, (222, 212, 186), 0.3)
-    sleeve.stripe(box(0.1, 0.2, 0.34), (150, 140, 118), 0.04)
-    wire = Canvas((-0.2, -0.4, 1.6, 1.2), look.scale)
+    sleeve.stripe(bar(0.1, 0.2, 0.34), (150, 140, 118), 0.04)
+    wire = Canvas((-0.2, -0.4, 1.6, 1.2), style.scale)
     outline = [
         (-0.15, -0.10),
         (1.05, -0.10),
@@ -190,26 +197,26 @@ def _hook(look: _Look) -> Kit:
         (0.95, 0.10),
         (-0.15, 0.10),
     ]
-    wire.solid(outline, look.steel, 0.1)
+    wire.solid(outline, style.steel, 0.1)
     wire.stripe([(1.1, 0.55), (1.4, 0.55), (1.4, 1.0), (1.1, 1.0)], (70, 52, 42))  # charred end
-    shaft = look.shaft((24, 25, 28), MATTE, None, (36, 38, 42))
-    return Kit(shaft, look.part(sleeve, CERAMIC, 1.5), (look.part(wire, STEEL, 0.4),), 1.3, (0.0, 0.0), 0.4)
+    shaft = style.shaft((24, 25, 28), MATTE, None, (36, 38, 42))
+    return Kit(shaft, style.part(sleeve, CERAMIC, 1.5), (style.part(wire, STEEL, 0.4),), 1.3, (0.0, 0.0), 0.4)
 
 
-def _suction(look: _Look) -> Kit:
+def _suction(style: _Style) -> Kit:
     """Suction and irrigation tube: bright steel, open end, side holes."""
-    tube = Canvas((-0.4, -0.5, 2.4, 0.5), look.scale)
-    tube.solid([(-0.3, -0.38), (2.15, -0.38), (2.25, -0.2), (2.25, 0.2), (2.15, 0.38), (-0.3, 0.38)], look.steel, 0.38)
+    tube = Canvas((-0.4, -0.5, 2.4, 0.5), style.scale)
+    tube.solid([(-0.3, -0.38), (2.15, -0.38), (2.25, -0.2), (2.25, 0.2), (2.15, 0.38), (-0.3, 0.38)], style.steel, 0.38)
     for n, x in enumerate((0.7, 1.05, 1.4, 1.75)):
         tube.stripe(disc(x, 0.16 if n % 2 else -0.14, 0.10), (22, 18, 18), 0.06)
-    mouth = Canvas((-0.2, -0.5, 0.4, 0.5), look.scale)
-    mouth.solid(disc(0, 0, 0.37) * (0.45, 1), look.steel, 0.1)
+    mouth = Canvas((-0.2, -0.5, 0.4, 0.5), style.scale)
+    mouth.solid(disc(0, 0, 0.37) * (0.45, 1), style.steel, 0.1)
     mouth.stripe(disc(0.02, 0, 0.28) * (0.45, 1), (20, 12, 12), 0.1)
-    shaft = look.shaft(look.steel, STEEL, None, None)
-    return Kit(shaft, look.part(tube, STEEL, 1.6), (look.part(mouth, STEEL, 0.0),), 2.2, (0.0, 0.0), 0.0)
+    shaft = style.shaft(style.steel, STEEL, None, None)
+    return Kit(shaft, style.part(tube, STEEL, 1.6), (style.part(mouth, STEEL, 0.0),), 2.2, (0.0, 0.0), 0.0)
 
 
-def _bipolar(look: _Look) -> Kit:
+def _bipolar(style: _Style) -> Kit:
     """Bipolar forceps: thin tapering tines with white insulation, on a blue shaft."""
 
     def jaw(side: int) -> ToolPart:
@@ -222,14 +229,16 @@ def _bipolar(look: _Look) -> Kit:
         def inner(s):
             return 0.01 + 0.14 * np.sin(np.pi * s) * (1 - 0.4 * s)
 
-        return look.jaw(2.4, outer, inner, side, dress, bevel=0.12)
+        return style.jaw(2.4, outer, inner, side, dress, bevel=0.12)
 
-    shaft = look.shaft(((34, 74, 150), (40, 110, 140))[int(look.rng.integers(2))], CERAMIC, (230, 230, 226), look.steel)
-    return Kit(shaft, look.clevis(0.7, 0.34), _pair(jaw), 0.7, (0.03, 0.34), 0.6)
+    shaft = style.shaft(
+        ((34, 74, 150), (40, 110, 140))[int(style.rng.integers(2))], CERAMIC, (230, 230, 226), style.steel
+    )
+    return Kit(shaft, style.clevis(0.7, 0.34), _pair(jaw), 0.7, (0.03, 0.34), 0.6)
 
 
 # the order is the class id, from 1
-CLASSES: dict[str, Callable[[_Look], Kit]] = {
+CLASSES: dict[str, Callable[[_Style], Kit]] = {
     "forceps": _forceps,
     "scissors": _scissors,
     "needle_driver": _needle_driver,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 from sam2s_model.recordings.scene.catalogue import CLASS_IDS
+from sam2s_model.similar import meant
 
 OUTSIDE = 255  # label of pixels outside the endoscope's field
 MAX_INSTRUMENTS = 6
@@ -76,7 +77,8 @@ class SceneConfig:
             pairs = parse_qsl(item, keep_blank_values=True) if "=" in item else []
             key, text = pairs[0] if pairs else (item, None)
             if key not in types:
-                raise SceneError(f"{key!r} is not an option of a scene: expected one of {', '.join(types)}")
+                known = ", ".join(types) + meant(key, types)
+                raise SceneError(f"{key!r} is not an option of a scene: expected one of {known}")
             if text is None:
                 raise SceneError(f"{key} has no value: expected {key}=VALUE")
             if key in values:
@@ -111,7 +113,8 @@ class SceneConfig:
 
     def _check(self, spec: dataclasses.Field) -> None:
         value, limits = getattr(self, spec.name), spec.metadata
-        wanted = {"int": int, "float": (int, float), "str": str}[str(spec.type)]
+        types: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+        wanted = types[str(spec.type)]
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise SceneError(f"{spec.name} is {value!r}: expected a value of type {spec.type}")
         if limits["choices"] and value not in limits["choices"]:

@@ -39,7 +39,7 @@ def cast_shadow(image: np.ndarray, layer: Layer, config: SceneConfig) -> None:
 
 
 def smear(layer: Layer, travel: np.ndarray, config: SceneConfig) -> Layer:
-    """The layer blurred along the way (x, y in px) that it goes from one frame to the next."""
+    """Blur a layer along the way (x, y in px) that it goes from one frame to the next."""
     path = travel * (_SHUTTER * config.blur)
     length = min(float(np.hypot(*path)), 0.06 * config.unit)
     if length < 1.0:
@@ -73,12 +73,12 @@ class Smoke:
         self._tint = rng.uniform((190, 184, 178), (214, 208, 204))
 
     def cover(self, image: np.ndarray, seconds: float) -> np.ndarray:
-        """The image behind the smoke of a moment, (H, W, 3) uint8."""
+        """Lay the smoke of a moment over an image, (H, W, 3) uint8."""
         config = self._config
         amount = config.smoke * (0.6 + 0.4 * self._density(seconds))
         if config.smoke <= 0:
             return image
-        cloud = sum(self._drift(cloud, speed * seconds) for cloud, speed in zip(self._clouds, self._speed))
+        cloud = sum(self._drift(cloud, speed * seconds) for cloud, speed in zip(self._clouds, self._speed, strict=True))
         size = (config.width, config.height)
         thin = cv2.resize(smoothstep(0.42 + 0.26 * cloud), size, interpolation=cv2.INTER_LINEAR)
         veil = cv2.convertScaleAbs(thin, alpha=255 * _THICKEST * amount)
@@ -115,7 +115,7 @@ class Sensor:
         self._grain = self._make_grain(rng)
 
     def expose(self, image: np.ndarray, index: int, seconds: float) -> np.ndarray:
-        """What the sensor gives for a frame, (H, W, 3) uint8. index: seeds the noise."""
+        """Return what the sensor gives for a frame, (H, W, 3) uint8. index: seeds the noise."""
         config = self._config
         sigma = config.blur * config.unit / 512 * 2.4 * max(0.0, self._focus(seconds) - self._aim)
         if sigma > 0.35:
@@ -128,9 +128,10 @@ class Sensor:
         return image
 
     def _make_grain(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """What the noise adds and what it takes away, larger than the image so that frames get different windows."""
+        """Make what the noise adds and what it takes away, larger than the image: each frame gets another window."""
         shape = (self._config.height + 32, self._config.width + 32)
         gray = rng.standard_normal((*shape, 1), dtype=np.float32)
         colour = cv2.GaussianBlur(rng.standard_normal((*shape, 3), dtype=np.float32), (0, 0), 0.8) * 2.0
         grain = 9.0 * self._config.noise * (0.75 * gray + 0.45 * colour)
-        return tuple(np.clip(sign * grain + 0.5, 0, 255).astype(np.uint8) for sign in (1, -1))
+        bright, dark = (np.clip(sign * grain + 0.5, 0, 255).astype(np.uint8) for sign in (1, -1))
+        return bright, dark

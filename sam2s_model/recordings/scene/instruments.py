@@ -47,10 +47,10 @@ class Instrument:
         self._tables = {part.finish: _light_tables(part.finish) for part in parts}
 
     def draw(self, pose: Pose, view: np.ndarray) -> Layer | None:
-        """The instrument at a pose seen by a view ((2, 3), patient to image); None when wholly out of the frame."""
+        """Draw the instrument at a pose, seen by a view ((2, 3), patient to image); None when out of the frame."""
         placed = [(part, view @ np.vstack([matrix, (0, 0, 1)])) for part, matrix in self._place(pose)]
         boxes = [self._bounds(part, matrix) for part, matrix in placed]
-        seen = [(part, matrix, box) for (part, matrix), box in zip(placed, boxes) if box is not None]
+        seen = [(part, matrix, box) for (part, matrix), box in zip(placed, boxes, strict=True) if box is not None]
         if not seen:
             return None
         left, top = min(box[0] for *_, box in seen), min(box[1] for *_, box in seen)
@@ -71,13 +71,13 @@ class Instrument:
         end = pose.point + unit * kit.wrist_length * np.array([math.cos(bent), math.sin(bent)])
         half = kit.opening[0] + (kit.opening[1] - kit.opening[0]) * pose.opening
         angles = (bent + half, bent - half) if len(kit.jaws) == 2 else (bent,)
-        placed = [(jaw, _transform(jaw, end, angle, unit)) for jaw, angle in zip(kit.jaws, angles)]
+        placed = [(jaw, _transform(jaw, end, angle, unit)) for jaw, angle in zip(kit.jaws, angles, strict=True)]
         placed.append((kit.wrist, _transform(kit.wrist, pose.point, bent, unit)))
         placed.append((kit.shaft, _transform(kit.shaft, pose.point, pose.angle, unit)))
         return placed
 
     def _bounds(self, part: ToolPart, matrix: np.ndarray) -> tuple[int, int, int, int] | None:
-        """Left, top, right, bottom of a part in the frame; None when it lies outside."""
+        """Return left, top, right, bottom of a part in the frame; None when it lies outside."""
         height, width = part.rgba.shape[:2]
         corners = matrix @ np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]])
         frame = (self._config.width, self._config.height)
@@ -86,13 +86,13 @@ class Instrument:
         return (int(left), int(top), int(right), int(bottom)) if left < right and top < bottom else None
 
     def _light(self, part: ToolPart, matrix: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-        """The part in its box, (h, w, 4) uint8 with the colour times its coverage."""
+        """Draw a part in its box, (h, w, 4) uint8 with the colour times its coverage."""
         left, top, right, bottom = box
         size = (right - left, bottom - top)
         local = matrix - np.array([[0, 0, left], [0, 0, top]])
         rgba = cv2.warpAffine(part.rgba, local, size, flags=cv2.INTER_LINEAR)
-        slope_x = cv2.warpAffine(part.slope_x, local, size, flags=cv2.INTER_LINEAR)
-        slope_y = cv2.warpAffine(part.slope_y, local, size, flags=cv2.INTER_LINEAR)
+        slope_x: np.ndarray = cv2.warpAffine(part.slope_x, local, size, flags=cv2.INTER_LINEAR)
+        slope_y: np.ndarray = cv2.warpAffine(part.slope_y, local, size, flags=cv2.INTER_LINEAR)
         # the light's slope, linear in the image, in the axes of the part
         scale = math.hypot(matrix[0, 0], matrix[1, 0])
         cos, sin = matrix[0, 0] / scale, matrix[1, 0] / scale
@@ -117,13 +117,13 @@ class Instrument:
 
 
 def choose_classes(config: SceneConfig) -> list[str]:
-    """The class name of each instrument: those of the configuration, else drawn by the seed, all different."""
+    """Choose the class name of each instrument: those of the configuration, else drawn by the seed, all different."""
     names = config.class_names or stream(config.seed, INSTRUMENT, 1000).permutation(list(CLASS_IDS)).tolist()
     return list(names[: config.instruments])
 
 
 def thickness(config: SceneConfig, index: int) -> float:
-    """Shaft diameter of an instrument in px."""
+    """Draw the shaft diameter of an instrument in px."""
     return config.unit * stream(config.seed, INSTRUMENT, 2000, index).uniform(0.075, 0.10)
 
 

@@ -56,15 +56,15 @@ class Rig:
         return self._away + 0.6 * self._work
 
     def poses(self, seconds: float) -> list[Pose]:
-        """One pose an instrument, in order of their labels."""
+        """Return a pose for each instrument, in order of their labels."""
         return [self._pose(i, seconds) for i in range(self._config.instruments)]
 
     def order(self, seconds: float) -> list[int]:
-        """Indices of the instruments from the furthest to the nearest; it changes when all are at home."""
+        """Return the instruments' indices from the furthest to the nearest; the order changes when all are at home."""
         return self._cast(self._cycle(seconds)[0])[0]
 
     def _cycle(self, seconds: float) -> tuple[int, float]:
-        """Number of the cycle and how much of it has passed; that stands still while one stays away."""
+        """Return the number of the cycle and its share that has passed, which stands still while one stays away."""
         period, absence = self._config.event_period, self._config.absence
         cycle = math.floor(seconds / (period + absence))
         if not absence:

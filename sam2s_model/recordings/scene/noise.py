@@ -10,7 +10,7 @@ TISSUE, CAMERA, INSTRUMENT, SCHEDULE, SMOKE, BLOOD, SENSOR, WOBBLE = range(8)
 
 
 def stream(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
-    """The generator of one purpose (and for example one instrument, one cycle) of a seed."""
+    """Return the generator of one purpose (and for example one instrument, one cycle) of a seed."""
     return np.random.default_rng([seed, purpose, *numbers])
 
 

@@ -84,7 +84,7 @@ class Canvas:
         self._relief -= share[:, :, 0] * np.float32(depth * self._scale)
 
     def finish(self, finish: Finish, rng: np.random.Generator, blood: float = 0.0, reach: float = 1.0) -> ToolPart:
-        """The part. blood: 0 to 1, stains, most of them from x = reach (units) forwards."""
+        """Make the part. blood: 0 to 1, stains, most of them from x = reach (units) forwards."""
         height, width = self._relief.shape
         relief = cv2.GaussianBlur(self._relief, (0, 0), max(0.5, 0.02 * self._scale))
         grain = fractal(rng, height, width, max(2.0, 0.4 * self._scale), 4)
@@ -104,7 +104,7 @@ class Canvas:
         return (np.asarray(points, np.float64) - (self._left, self._top)) * self._scale + 1.5
 
     def _shape(self, points) -> np.ndarray:
-        """A polygon in subpixels, 0 or 255. Pixel x of the small array has its centre at (x + 0.5) _FINE - 0.5."""
+        """Draw a polygon in subpixels, 0 or 255. Pixel x of the small array has its centre at (x + 0.5) _FINE - 0.5."""
         shape = np.zeros_like(self._cover)
         # fillPoly also fills the pixels that the outline touches: half a subpixel all around. Drawn half a subpixel
         # to the lower right, then a subpixel taken off there, the shape has its true size and place
@@ -113,8 +113,8 @@ class Canvas:
         return cv2.erode(shape, np.ones((2, 2), np.uint8), anchor=(0, 0))
 
 
-def box(left: float, right: float, half: float, half_right: float | None = None) -> list[tuple[float, float]]:
-    """A bar along x, half: its half breadth at the left (and right) end."""
+def bar(left: float, right: float, half: float, half_right: float | None = None) -> list[tuple[float, float]]:
+    """Return the corners of a bar along x. half: its half breadth at the left (and right) end."""
     end = half if half_right is None else half_right
     return [(left, -half), (right, -end), (right, end), (left, half)]
 
@@ -125,7 +125,7 @@ def disc(x: float, y: float, radius: float) -> np.ndarray:
 
 
 def blade(length: float, upper: Edge, lower: Edge) -> np.ndarray:
-    """The outline between two edges over x from 0 to length; each edge maps x / length to y (units)."""
+    """Return the outline between two edges over x from 0 to length; each edge maps x / length to y (units)."""
     s = np.linspace(0, 1, 33)
     top, bottom = np.stack([s * length, upper(s)], axis=-1), np.stack([s * length, lower(s)], axis=-1)
     return np.vstack([top, bottom[::-1]])

@@ -79,7 +79,7 @@ class Scene:
         self._rig = Rig(config, _LONGEST * max(breadths, default=0.0))
         self._instruments = [
             Instrument(config, i, name, self._rig.shaft_length, breadth)
-            for i, (name, breadth) in enumerate(zip(names, breadths))
+            for i, (name, breadth) in enumerate(zip(names, breadths, strict=True))
         ]
         self.objects = tuple(SceneObject(i, i, tool.name, tool.class_id) for i, tool in enumerate(self._instruments, 1))
         self._tissue, self._camera = Tissue(config), Camera(config)
@@ -123,7 +123,7 @@ class Scene:
         labels[~self._sensor.field] = OUTSIDE
         image = self._smoke.cover(image, seconds)
         image = self._sensor.expose(image, index, seconds)
-        states = tuple(_state(labels, row.label, size) for row, size in zip(self.objects, whole))
+        states = tuple(_state(labels, row.label, size) for row, size in zip(self.objects, whole, strict=True))
         return SceneFrame(index, round(seconds * 1e9), image, labels, states)
 
 

@@ -44,7 +44,7 @@ class Tissue:
         self._shine = np.clip(shine, 0, 255).astype(np.uint8)
 
     def draw(self, view: np.ndarray, seconds: float) -> np.ndarray:
-        """The tissue seen by the camera, (H, W, 3) uint8 RGB, without vignette.
+        """Draw the tissue as the camera sees it, (H, W, 3) uint8 RGB, without vignette.
 
         view: (2, 3) patient to image coordinates; seconds: time, for the level of the blood.
         """
@@ -53,8 +53,12 @@ class Tissue:
         inverse[:, 2] += (self._width / 2, self._height / 2)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         colour = cv2.warpAffine(self._colour, inverse, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-        slope_x = cv2.warpAffine(self._slope_x, inverse, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-        slope_y = cv2.warpAffine(self._slope_y, inverse, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        slope_x: np.ndarray = cv2.warpAffine(
+            self._slope_x, inverse, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101
+        )
+        slope_y: np.ndarray = cv2.warpAffine(
+            self._slope_y, inverse, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101
+        )
         # the light ray's slope is linear in the image; turn it into the tissue's axes rather than every normal
         turn = inverse[:, :2] / math.sqrt(abs(np.linalg.det(inverse[:, :2])))
         x0, y0, _ = self._config.field_circle
@@ -139,10 +143,10 @@ class Tissue:
             np.maximum(second, np.where(over, best, dome), out=second)
             np.maximum(best, dome, out=best)
             which[over] = n + 1
-        traits = list(zip(*kinds))
+        traits = [np.array(trait) for trait in zip(*kinds, strict=True)]
         for end in (0, 1):
             jitter = rng.uniform(0.95, 1.05, (len(kinds), 3))
-            traits[end] = np.array(traits[end]) * warmth * jitter
+            traits[end] = traits[end] * warmth * jitter
         return traits, which, best, best - second
 
     def _vessels(self, rng: np.random.Generator, count: int = 14, thick: float = 1.0) -> np.ndarray:

@@ -1,14 +1,11 @@
-"""What is remembered of each object: a bank of fixed size, and one small object a policy that decides about its slots."""
+"""What is remembered of each object: a bank of fixed size, and a small policy object that decides about its slots."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from sam2s_model.config import ModelConfig, TrackerConfig
 from sam2s_model.errors import ConfigError
+from sam2s_model.similar import meant
 from sam2s_model.tracking.memory.bank import MemoryBank, Rows
-from sam2s_model.tracking.memory.clock import StepTime
 from sam2s_model.tracking.memory.distractor import DistractorAware
 from sam2s_model.tracking.memory.divemem import DiveMem
 from sam2s_model.tracking.memory.efp import FramePruning
@@ -20,56 +17,15 @@ from sam2s_model.tracking.memory.match import Match
 from sam2s_model.tracking.memory.matching import Matching
 from sam2s_model.tracking.memory.none import PreviousMask
 from sam2s_model.tracking.memory.occlusion import OcclusionAware
-from sam2s_model.tracking.memory.policy import MemorySubset, Policy, Pruning, Selection
+from sam2s_model.tracking.memory.policy import MemorySubset, Policy, Selection
 from sam2s_model.tracking.memory.refine import Refine
 from sam2s_model.tracking.memory.sam3 import Sam3Selection
 from sam2s_model.tracking.memory.samurai import Samurai
 from sam2s_model.tracking.memory.slm import ShortLong
+from sam2s_model.tracking.memory.step_time import StepTime
 from sam2s_model.tracking.memory.tsms import SplitHalfPruning
 from sam2s_model.tracking.memory.view import BankView
-
-PRUNINGS: dict[str, Pruning | None] = {"none": None, "efp": FramePruning(), "tsms": SplitHalfPruning()}
-
-
-def _fifo(model: ModelConfig, options: TrackerConfig, pruning: str = "none", match: bool = False) -> Policy:
-    return Fifo(model, _pruning(options, pruning), Matching.of(options) if match else None)
-
-
-def _divemem(model: ModelConfig, options: TrackerConfig, pruning: str = "none") -> Policy:
-    return DiveMem(
-        model,
-        _pruning(options, pruning),
-        long_term=options.long_term_frames,
-        buffer=options.long_term_buffer,
-        min_iou=options.long_term_min_iou,
-        consecutive=options.long_term_consecutive,
-    )
-
-
-def _pruning(options: TrackerConfig, own: str) -> Pruning | None:
-    return PRUNINGS[own if options.pruning == "policy" else options.pruning]
-
-
-POLICIES: dict[str, Callable[[ModelConfig, TrackerConfig], Policy]] = {
-    "fifo": _fifo,
-    "efp": partial(_fifo, pruning="efp"),
-    "divemem": _divemem,
-    "divemem+efp": partial(_divemem, pruning="efp"),
-    "tsms": partial(_fifo, pruning="tsms"),
-    "samurai": lambda model, options: Samurai(model),
-    "distractor": lambda model, options: DistractorAware(model),
-    "occlusion": lambda model, options: OcclusionAware(model),
-    "refine": lambda model, options: Refine(model),
-    "sam3": lambda model, options: Sam3Selection(model),
-    "slm": lambda model, options: ShortLong(model, _pruning(options, "none")),
-    "match": lambda model, options: Match(model, match=Matching.of(options)),
-    "fifo+match": partial(_fifo, match=True),
-    "none": lambda model, options: PreviousMask(model),
-}
-"""A policy of each name, for a model and the tracker's options."""
-
-WITHOUT_MEMORY = ("match", "none")
-"""Policies that need nothing that was trained for memory: any checkpoint can run them."""
+from sam2s_model.tracking.policies import POLICIES, WITHOUT_MEMORY
 
 __all__ = [
     "POLICIES",
@@ -107,7 +63,7 @@ def choose_policy(name: str, has_memory: bool, model: ModelConfig) -> str:
     if name == "auto":
         return "match" if not has_memory else "slm" if model.short_attention else model.policy
     if name not in POLICIES:
-        raise ConfigError(f"policy is {name!r}: expected auto, {', '.join(POLICIES)}")
+        raise ConfigError(f"policy is {name!r}: expected auto, {', '.join(POLICIES)}{meant(name, POLICIES)}")
     if name not in WITHOUT_MEMORY and not has_memory:
         raise ConfigError(
             f"policy is {name!r}, but the checkpoint has no trained memory: expected 'match', 'none' or 'auto'"
@@ -115,6 +71,9 @@ def choose_policy(name: str, has_memory: bool, model: ModelConfig) -> str:
     return name
 
 
-def create_policy(name: str, model: ModelConfig, options: TrackerConfig = TrackerConfig()) -> Policy:
-    """The policy of a name in `POLICIES`, as the options say. Raises ConfigError when the model lacks a part it needs."""
-    return POLICIES[name](model, options)
+def create_policy(name: str, model: ModelConfig, options: TrackerConfig | None = None) -> Policy:
+    """Create the policy of a name in `POLICIES`. Raises ConfigError when the model lacks a part it needs.
+
+    options: of the tracker, None for the defaults
+    """
+    return POLICIES[name](model, options or TrackerConfig())

@@ -1,7 +1,7 @@
 """The memory bank: fixed slots for each object, allocated once and overwritten in place.
 
 Nothing here grows with the length of a video. All that policies decide with is on the model's device: which frame is in
-which slot, and what they note of each object. Of what the host decides itself, prompted frames and the ring of the
+which slot, and what they keep of each object. Of what the host decides itself, prompted frames and the ring of the
 newest ones, it has a copy of the frame numbers, so that it knows how many slots can hold something without asking.
 """
 
@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2s_model.tracking.memory.clock import StepTime
 from sam2s_model.tracking.memory.layout import BankLayout, PolicyState
+from sam2s_model.tracking.memory.step_time import StepTime
 
 EMPTY = -1  # frame index of a slot that holds nothing
 
 Rows = slice | list[int]
-"""Which objects: rows that follow one another as a slice, which copies nothing and waits for no device, or a list of rows."""
+"""Which objects: a slice of rows that follow one another, which copies nothing and waits for no device, or a list."""
 
 
 class MemoryBank:
@@ -29,17 +29,17 @@ class MemoryBank:
     spatial: (capacity, spatial_slots, tokens, memory_dim); pointers: (capacity, pointer_slots, dim)
     logits: (capacity, masks, h, w) fp32
     frames: (capacity, spatial_slots) int64, frame index in each slot or EMPTY; pointer_frames: the same for pointers
-    notes: name -> (capacity, ...), what the policy notes of each object
-    known, known_pointers, mask_frames: on the host, of conditioning and ring slots and of the mask logits
-    clock: during a step that may be captured, of all objects; None: frames are numbers of the host
+    states: name -> (capacity, ...), what is kept of each object between frames, by policies and others
+    host_frames, host_pointer_frames, mask_frames: on the host, of conditioning and ring slots and of the mask logits
     generation: counts allocations; what was captured with another writes to memory that is no longer this bank's
+
+    Where a method takes a `step`, that is the time of a step that may be captured; None: frames are host numbers.
     """
 
     def __init__(self, layout: BankLayout, device: torch.device, dtype: torch.dtype):
         self.layout = layout
         self.ids: list[int] = []
         self.device, self.dtype = device, dtype
-        self.clock: StepTime | None = None
         self.generation = 0
         self._allocate(0)
 
@@ -48,19 +48,19 @@ class MemoryBank:
 
     @property
     def capacity(self) -> int:
-        return len(self.known)
+        return len(self.host_frames)
 
     @property
     def _stores(self) -> list:
-        tensors = [self.spatial, self.pointers, self.logits, self.frames, self.pointer_frames, *self.notes.values()]
-        return [self.known, self.known_pointers, self.mask_frames, *tensors]
+        tensors = [self.spatial, self.pointers, self.logits, self.frames, self.pointer_frames, *self.states.values()]
+        return [self.host_frames, self.host_pointer_frames, self.mask_frames, *tensors]
 
     def row(self, object_id: int) -> int:
-        """Raises ValueError for an id that is not in the bank."""
+        """Find an object's row. Raises ValueError for an id that is not in the bank."""
         return self.ids.index(object_id)
 
     def rows(self, object_ids: Sequence[int]) -> Rows:
-        """The rows of some objects, in their order."""
+        """Find the rows of some objects, in their order."""
         rows = [self.row(i) for i in object_ids]
         follow = bool(rows) and rows == list(range(rows[0], rows[0] + len(rows)))
         return slice(rows[0], rows[0] + len(rows)) if follow else rows
@@ -70,9 +70,9 @@ class MemoryBank:
         self.reserve(len(self) + 1)
         row = len(self)
         self.ids.append(object_id)
-        for frames in (self.known, self.known_pointers, self.mask_frames, self.frames, self.pointer_frames):
+        for frames in (self.host_frames, self.host_pointer_frames, self.mask_frames, self.frames, self.pointer_frames):
             frames[row] = EMPTY
-        self.start_notes(slice(row, row + 1), self.layout.notes)
+        self.start_states(slice(row, row + 1), self.layout.states)
         return row
 
     def reserve(self, rows: int) -> None:
@@ -96,7 +96,7 @@ class MemoryBank:
         self.ids.clear()
 
     def save(self, object_ids: Sequence[int]) -> Saved:
-        """A copy of who is in the bank and of these objects' rows, for `restore`."""
+        """Copy who is in the bank and these objects' rows, for `restore`."""
         rows = [self.row(i) for i in object_ids]
         copies = [
             [s[row].copy() if isinstance(s, np.ndarray) else s[row].clone() for row in rows] for s in self._stores
@@ -104,80 +104,87 @@ class MemoryBank:
         return Saved(list(self.ids), rows, copies)
 
     def restore(self, saved: Saved) -> None:
-        """Be as at `save`, when only its objects were written to and others added since. Allocates nothing."""
+        """Go back to `save`, when only its objects were written to and others added since. Allocates nothing."""
         self.ids[:] = saved.ids
-        for store, copy in zip(self._stores, saved.copies):
-            for row, values in zip(saved.rows, copy):
+        for store, copy in zip(self._stores, saved.copies, strict=True):
+            for row, values in zip(saved.rows, copy, strict=True):
                 store[row] = values
 
-    def adopt(self, other: MemoryBank, notes: Sequence[PolicyState]) -> None:
-        """Take over another bank's objects: prompted frames, rings, masks and some notes, not what its policy kept.
+    def copy_objects_from(self, other: MemoryBank, states: Sequence[PolicyState]) -> None:
+        """Copy another bank's objects: prompted frames, rings, masks and some states, not what its policy kept.
 
-        Of the other bank's slots of each kind there are as many as here, or memories are of another kind and stay there.
+        Of the other bank's slots of each kind there are as many as here, or memories are of another kind and stay
+        there.
         """
         for object_id in other.ids:
             self.add(object_id)
         n, own, source = len(other), self.layout, other.layout
         self.logits[:n], self.mask_frames[:n] = other.logits[:n], other.mask_frames[:n]
-        for note in notes:
-            self.notes[note.name][:n] = other.notes[note.name][:n]
+        for state in states:
+            self.states[state.name][:n] = other.states[state.name][:n]
         if source.recent and own.recent:
-            both = own.conditioning + own.recent
-            for mine, theirs in ((self.spatial, other.spatial), (self.frames, other.frames), (self.known, other.known)):
-                mine[:n, :both] = theirs[:n, :both]
-            both = own.conditioning + own.recent_pointers
-            pairs = ((self.pointers, other.pointers), (self.pointer_frames, other.pointer_frames))
-            for mine, theirs in (*pairs, (self.known_pointers, other.known_pointers)):
-                mine[:n, :both] = theirs[:n, :both]
+            spatial, pointers = own.conditioning + own.recent, own.conditioning + own.recent_pointers
+            self.spatial[:n, :spatial] = other.spatial[:n, :spatial]
+            self.frames[:n, :spatial] = other.frames[:n, :spatial]
+            self.host_frames[:n, :spatial] = other.host_frames[:n, :spatial]
+            self.pointers[:n, :pointers] = other.pointers[:n, :pointers]
+            self.pointer_frames[:n, :pointers] = other.pointer_frames[:n, :pointers]
+            self.host_pointer_frames[:n, :pointers] = other.host_pointer_frames[:n, :pointers]
 
     # ---- what is remembered of every frame
 
-    def write_recent(self, rows: Rows, frame: int, spatial: Tensor, pointers: Tensor) -> None:
-        """Remember one frame of N objects, in place of their oldest. spatial (N, tokens, memory_dim), pointers (N, dim)."""
-        layout, time = self.layout, self.time(frame).expand(len(spatial))
+    def write_recent(
+        self, rows: Rows, frame: int, spatial: Tensor, pointers: Tensor, step: StepTime | None = None
+    ) -> None:
+        """Remember one frame of N objects, in place of their oldest.
+
+        spatial: (N, tokens, memory_dim); pointers: (N, dim)
+        """
+        layout, time = self.layout, self.time(frame, step).expand(len(spatial))
         for values, frames, ring, new in (
             (self.spatial, self.frames, layout.recent, spatial),
             (self.pointers, self.pointer_frames, layout.recent_pointers, pointers),
         ):
-            self._write(values, rows, frame, ring, new, layout.conditioning)
-            self._write(frames, rows, frame, ring, time, layout.conditioning)
-        self._know_recent(rows, frame)
+            self._write(values, rows, frame, ring, new, step, layout.conditioning)
+            self._write(frames, rows, frame, ring, time, step, layout.conditioning)
+        self._mark_recent(rows, frame)
 
     def write_conditioning(self, row: int, frame: int, spatial: Tensor, pointer: Tensor) -> int:
-        """Remember a prompted frame of one object: the first stays, the oldest of the others gives way. Returns its slot.
+        """Remember a prompted frame of one object: the first stays, the oldest of the others gives way.
 
-        spatial (tokens, memory_dim), pointer (dim,). The same frame as a recent memory is forgotten: it is this one now.
+        spatial: (tokens, memory_dim); pointer: (dim,). The same frame as a recent memory is forgotten: it is this one
+        now. Returns its slot.
         """
         layout = self.layout
         slot = self._conditioning_slot(row, frame)
         self.spatial[row, slot] = spatial.to(self.dtype)
         self.pointers[row, slot] = pointer.to(self.dtype)
         rings = (
-            (self.known, self.frames, layout.recent),
-            (self.known_pointers, self.pointer_frames, layout.recent_pointers),
+            (self.host_frames, self.frames, layout.recent),
+            (self.host_pointer_frames, self.pointer_frames, layout.recent_pointers),
         )
-        for known, frames, ring in rings:
-            known[row, slot] = frames[row, slot] = frame
+        for host_frames, frames, ring in rings:
+            host_frames[row, slot] = frames[row, slot] = frame
             same = layout.conditioning + frame % ring if ring else slot
-            if same != slot and known[row, same] == frame:
-                known[row, same] = frames[row, same] = EMPTY
+            if same != slot and host_frames[row, same] == frame:
+                host_frames[row, same] = frames[row, same] = EMPTY
         return slot
 
-    def write_mask(self, rows: Rows, frame: int, logits: Tensor) -> None:
+    def write_mask(self, rows: Rows, frame: int, logits: Tensor, step: StepTime | None = None) -> None:
         """Remember the mask logits (N, 1, h, w) of one frame."""
-        self._write(self.logits, rows, frame, self.layout.masks, logits[:, 0])
+        self._write(self.logits, rows, frame, self.layout.masks, logits[:, 0], step)
         self.mask_frames[rows, frame % self.layout.masks] = frame
 
-    def mask(self, rows: Rows, frame: int) -> Tensor:
-        """(N, 1, h, w): the mask logits of a frame. Raises ValueError when an object has none there."""
+    def mask(self, rows: Rows, frame: int, step: StepTime | None = None) -> Tensor:
+        """Read the mask logits of a frame, (N, 1, h, w). Raises ValueError when an object has none there."""
         if not self.has_mask(rows, frame):
             raise ValueError(f"there are no masks of frame {frame}: {self.mask_frames[rows].tolist()} are remembered")
-        if self.clock is None:
+        if step is None:
             return self.logits[rows, frame % self.layout.masks][:, None]
-        return self.logits[rows].index_select(1, self.clock.slot(frame, self.layout.masks))
+        return self.logits[rows].index_select(1, step.slot(frame, self.layout.masks))
 
     def has_mask(self, rows: Rows, frame: int) -> bool:
-        """Whether each of the objects has a mask on the frame."""
+        """Tell whether each of the objects has a mask on the frame."""
         return bool((self.mask_frames[rows, frame % self.layout.masks] == frame).all())
 
     def forget(self, frame: int) -> None:
@@ -186,64 +193,76 @@ class MemoryBank:
         The values go, too: slots that hold nothing are attended to with weight 0, and NaN times 0 is NaN.
         """
         layout, n = self.layout, len(self)
-        rings = ((self.spatial, self.frames, self.known), (self.pointers, self.pointer_frames, self.known_pointers))
-        for (values, frames, known), ring in zip(rings, (layout.recent, layout.recent_pointers)):
+        rings = (
+            (self.spatial, self.frames, self.host_frames),
+            (self.pointers, self.pointer_frames, self.host_pointer_frames),
+        )
+        for (values, frames, host_frames), ring in zip(rings, (layout.recent, layout.recent_pointers), strict=True):
             if ring:
                 slot = layout.conditioning + frame % ring
-                values[:n, slot], frames[:n, slot], known[:n, slot] = 0, EMPTY, EMPTY
+                values[:n, slot], frames[:n, slot], host_frames[:n, slot] = 0, EMPTY, EMPTY
         self.mask_frames[:n, frame % layout.masks] = EMPTY
-        for (values, frames, _), kept in zip(rings, (layout.kept_columns, layout.kept_pointers)):
+        for (values, frames, _), kept in zip(rings, (layout.kept_columns, layout.kept_pointers), strict=True):
             of_it = frames[:n, kept] >= frame
             values[:n, kept][of_it] = 0
             frames[:n, kept][of_it] = EMPTY
 
     # ---- time
 
-    def time(self, frame: int) -> Tensor:
-        """0-d int64: a frame's index on the device."""
-        if self.clock is not None:
-            return self.clock.of(frame)
+    def time(self, frame: int, step: StepTime | None = None) -> Tensor:
+        """Put a frame's index on the device, 0-d int64."""
+        if step is not None:
+            return step.of(frame)
         return torch.full((), frame, dtype=torch.int64, device=self.device)
 
-    def know_tracked(self, rows: Rows, frame: int) -> None:
+    def mark_written(self, rows: Rows, frame: int) -> None:
         """Know on the host what a step has written to the rings of a frame: for a step that was replayed."""
         if self.layout.recent:
-            self._know_recent(rows, frame)
+            self._mark_recent(rows, frame)
         self.mask_frames[rows, frame % self.layout.masks] = frame
 
-    def _know_recent(self, rows: Rows, frame: int) -> None:
+    def _mark_recent(self, rows: Rows, frame: int) -> None:
         layout = self.layout
-        self.known[rows, layout.conditioning + frame % layout.recent] = frame
-        self.known_pointers[rows, layout.conditioning + frame % layout.recent_pointers] = frame
+        self.host_frames[rows, layout.conditioning + frame % layout.recent] = frame
+        self.host_pointer_frames[rows, layout.conditioning + frame % layout.recent_pointers] = frame
 
-    def _write(self, store: Tensor, rows: Rows, frame: int, ring: int, values: Tensor, first: int = 0) -> None:
+    def _write(
+        self,
+        store: Tensor,
+        rows: Rows,
+        frame: int,
+        ring: int,
+        values: Tensor,
+        step: StepTime | None,
+        first: int = 0,
+    ) -> None:
         """Write values (N, ...) to the frame's slot of a ring, which begins with slot `first`."""
-        if self.clock is None:
+        if step is None:
             store[rows, first + frame % ring] = values.to(store.dtype)
         else:
-            store[rows].index_copy_(1, self.clock.slot(frame, ring, first), values[:, None].to(store.dtype))
+            store[rows].index_copy_(1, step.slot(frame, ring, first), values[:, None].to(store.dtype))
 
     # ---- what policies keep
 
-    def drop_kept(self, rows: Rows, frame: int) -> None:
+    def drop_kept(self, rows: Rows, frame: int, step: StepTime | None = None) -> None:
         """Forget what policies kept of a frame and of later ones, since it is about to be decided anew."""
         if not self.layout.kept_slots:
             return
         for frames, kept in ((self.frames, self.layout.kept_columns), (self.pointer_frames, self.layout.kept_pointers)):
             held = frames[rows, kept]
-            frames[rows, kept] = torch.where(held >= self.time(frame), EMPTY, held)
+            frames[rows, kept] = torch.where(held >= self.time(frame, step), EMPTY, held)
 
-    def start_notes(self, rows: Rows, notes: Sequence[PolicyState]) -> None:
+    def start_states(self, rows: Rows, states: Sequence[PolicyState]) -> None:
         """Set what is noted of some objects to its initial values."""
-        for note in notes:
-            self.notes[note.name][rows] = note.initial
+        for state in states:
+            self.states[state.name][rows] = state.initial
 
     def memory_bytes(self) -> int:
-        """Bytes allocated on the device: capacity x `BankLayout.bytes_per_object`."""
+        """Count the bytes allocated on the device: capacity x `BankLayout.bytes_per_object`."""
         return sum(store.numel() * store.element_size() for store in self._stores if isinstance(store, Tensor))
 
     def _conditioning_slot(self, row: int, frame: int) -> int:
-        held = self.known[row, : self.layout.conditioning]
+        held = self.host_frames[row, : self.layout.conditioning]
         for wanted in (frame, EMPTY):
             if (held == wanted).any():
                 return int(np.argmax(held == wanted))
@@ -261,15 +280,15 @@ class MemoryBank:
         logits = torch.zeros(capacity, layout.masks, *layout.logits, device=device)
         slots = (layout.spatial_slots, layout.pointer_slots)
         frames = [torch.full((capacity, count), EMPTY, device=device, dtype=torch.int64) for count in slots]
-        notes = {
-            note.name: torch.full((capacity, *note.shape), note.initial, device=device, dtype=note.dtype or dtype)
-            for note in layout.notes
+        states = {
+            state.name: torch.full((capacity, *state.shape), state.initial, device=device, dtype=state.dtype or dtype)
+            for state in layout.states
         }
         # from here on nothing can fail for want of memory
         self.generation += 1
-        self.spatial, self.pointers, self.logits, self.notes = spatial, pointers, logits, notes
+        self.spatial, self.pointers, self.logits, self.states = spatial, pointers, logits, states
         self.frames, self.pointer_frames = frames
-        self.known, self.known_pointers, self.mask_frames = (
+        self.host_frames, self.host_pointer_frames, self.mask_frames = (
             np.full((capacity, count), EMPTY, np.int64)
             for count in (
                 layout.conditioning + layout.recent,
@@ -278,7 +297,7 @@ class MemoryBank:
             )
         )
         if old is not None:
-            for target, source in zip(self._stores, old):
+            for target, source in zip(self._stores, old, strict=True):
                 target[:n] = source[:n]
 
 

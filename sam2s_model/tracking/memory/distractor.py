@@ -1,4 +1,4 @@
-"""Distractor-aware memory: DAM4SAM (arXiv 2411.17576 sec. 3): remember for long how the object differs from look-alikes."""
+"""Distractor-aware memory: DAM4SAM (arXiv 2411.17576 sec. 3): remember how the object differs from look-alikes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sam2s_model.tracking.memory.view import BankView
 class DistractorAware(Policy):
     """The prompted frames, distractor frames that are treated like them, and the newest frames with the object.
 
-    A frame becomes a distractor frame when its predicted IoU is above `min_iou`, its area within `area_tolerance` of the
-    median of the last `areas`, more than `interval` frames have passed since the last one or the last prompt, and the
-    box of its mask has an IoU of at most `max_box_iou` with the box of the mask and the largest alternative together.
+    A frame becomes a distractor frame when its predicted IoU is above `min_iou`, its area is within `area_tolerance` of
+    the median of the last `areas`, more than `interval` frames have passed since the last one or the last prompt, and
+    the box of its mask has an IoU of at most `max_box_iou` with that of the mask and the largest alternative together.
     The alternative is what another candidate has more, without specks (an opening by 3 x 3, where the published code
     looks for connected components on the host). The newest `distractors` are kept; published: all.
 
@@ -43,16 +43,16 @@ class DistractorAware(Policy):
         return ("visible", self.window), ("distractors", self.distractors)
 
     @property
-    def notes(self) -> tuple[PolicyState, ...]:
+    def states(self) -> tuple[PolicyState, ...]:
         return PolicyState("areas", (self.areas,), initial=torch.nan), PolicyState("last_added", (), torch.int64)
 
     @property
-    def most_frames(self) -> int:
-        return super().most_frames + self.distractors
+    def max_frames(self) -> int:
+        return super().max_frames + self.distractors
 
     def select(self, view: BankView, now: int) -> Selection:
         prompted = self.prompted_frames(view, now)
-        added = view.most_tracked(now) // (self.interval + 1)  # the host's bound
+        added = view.max_tracked(now) // (self.interval + 1)  # the host's bound
         frames = view.frames("distractors")
         order = torch.where(view.time(now) - frames > 1, frames, EMPTY)  # the frame before is the window's
         distractors = self.kept_frames(view, "distractors", order, added, self.prompted_code)
@@ -60,44 +60,47 @@ class DistractorAware(Policy):
         return self.selection(view, now, prompted, distractors, *window, pointed=distractors)
 
     def remember(self, view: BankView, evidence: Evidence) -> None:
-        seen = evidence.present & (evidence.area > 0)
-        median = _median(view.note("areas"))  # NaN as long as there is none, and then nothing is like it
+        seen = evidence.outputs.present & (evidence.area > 0)
+        median = _median(view.state("areas"))  # NaN as long as there is none, and then nothing is like it
         usual = (evidence.area - median).abs() <= self.area_tolerance * median
-        due = view.time(evidence.frame) - view.note("last_added") > self.interval
+        due = view.time(evidence.frame) - view.state("last_added") > self.interval
         distracted = self._alternative_iou(evidence) <= self.max_box_iou
-        added = seen & (evidence.predicted_iou > self.min_iou) & usual & due & distracted
+        added = seen & (evidence.outputs.iou > self.min_iou) & usual & due & distracted
         view.keep("distractors", view.frames("distractors").argmin(1), added, evidence)
         view.keep("visible", view.frames("visible").argmin(1), seen & ~added, evidence)
-        view.write_note("last_added", torch.where(added, view.time(evidence.frame), view.note("last_added")))
+        view.write_state("last_added", torch.where(added, view.time(evidence.frame), view.state("last_added")))
         slot = self._area_slot(view, evidence)
-        view.write_note_slot("areas", slot, evidence.area, seen)
+        view.write_state_slot("areas", slot, evidence.area, seen)
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
-        view.bank.start_notes(view.rows, self.notes)
+        view.start_states(self.states)
         slot = self._area_slot(view, evidence)
-        view.write_note_slot("areas", slot, evidence.area, evidence.area > 0)
-        view.write_note("last_added", view.time(evidence.frame).expand_as(view.index))
+        view.write_state_slot("areas", slot, evidence.area, evidence.area > 0)
+        view.write_state("last_added", view.time(evidence.frame).expand_as(view.index))
 
     def _area_slot(self, view: BankView, evidence: Evidence) -> Tensor:  # -> (N,)
         return (view.time(evidence.frame) % self.areas).expand_as(view.index)
 
     def _alternative_iou(self, evidence: Evidence) -> Tensor:
-        """(N,): IoU of the mask's box with that of the mask and the largest alternative."""
-        taken = evidence.logits > 0
-        more = _opened((evidence.candidates > 0) & ~taken)
+        """Compute (N,) IoUs of the mask's box with that of the mask and the largest alternative."""
+        taken = evidence.outputs.logits > 0
+        more = _opened((evidence.choices > 0) & ~taken)
         largest = more.flatten(2).sum(2).argmax(1)
         together = taken[:, 0] | more.take_along_dim(largest[:, None, None, None], dim=1)[:, 0]
         return box_iou(boxes(taken[:, 0]), boxes(together))
 
 
 def _median(values: Tensor) -> Tensor:
-    """(N, K), NaN where there is none -> (N,): the lower median of those there are. torch's own has no deterministic form on CUDA."""
+    """Take the lower median (N,) of (N, K) values, NaN where there is none.
+
+    torch's own median has no deterministic form on CUDA.
+    """
     ordered = values.sort(dim=1).values  # NaN comes last
     middle = (values.isfinite().sum(1, keepdim=True) - 1).clamp(min=0) // 2
     return ordered.gather(1, middle)[:, 0]
 
 
 def _opened(masks: Tensor) -> Tensor:
-    """(N, K, h, w) bool, without what is narrower than 3 px."""
+    """Remove from masks (N, K, h, w) bool what is narrower than 3 px."""
     outside = F.max_pool2d((~masks).float(), 3, stride=1, padding=1)
     return F.max_pool2d(1 - outside, 3, stride=1, padding=1) > 0

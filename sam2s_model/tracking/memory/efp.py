@@ -1,4 +1,4 @@
-"""Efficient frame pruning: Surgical SAM 2 (arXiv 2408.07931 sec. 3): of the short window, attend to what differs most."""
+"""Efficient frame pruning: Surgical SAM 2 (arXiv 2408.07931 sec. 3): attend to what differs most in the window."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class FramePruning:
     """Leave out the memories of the short window that are most like its newest.
 
     Likeness is the cosine over channels, averaged over places (published: summed, which orders alike). Kept frames keep
-    the code of their age, and pointers are not pruned. Unlike the published code, which prunes whatever lies between the
-    first prompted frame and the newest, with one decision for all objects, every prompted frame is protected and each
-    object is decided for by itself, on the device.
+    the code of their age, and pointers are not pruned. Unlike the published code, which prunes whatever lies between
+    the first prompted frame and the newest, with one decision for all objects, every prompted frame is protected and
+    each object is decided for by itself, on the device.
 
     memories: n, left of the window and the prompted frames, which count as one; published with m = 2 that are left out
         of a full window, 7
@@ -27,22 +27,22 @@ class FramePruning:
 
     memories: int = 5
 
-    def most_frames(self, window: int) -> int:
+    def max_frames(self, window: int) -> int:
         return min(window, self.memories - 1)
 
     def prune(self, view: BankView, window: MemorySubset, prompted: MemorySubset) -> MemorySubset:
         size = window.columns.shape[1]
-        kept = self.most_frames(size)
+        kept = self.max_frames(size)
         if kept == size:
             return window
         likeness = likeness_to_newest(view, window)
         if window.allowed is not None:
             likeness = likeness.masked_fill(~window.allowed, torch.inf)
-        return window.taken(likeness.topk(kept, dim=1, largest=False).indices.sort(dim=1).values)
+        return window.gather(likeness.topk(kept, dim=1, largest=False).indices.sort(dim=1).values)
 
 
 def newest_place(window: MemorySubset) -> Tensor:
-    """(N, 1): where in a window its newest memory is."""
+    """Find the place (N, 1) of the newest memory in a window."""
     codes = window.codes
     if window.allowed is not None:
         codes = codes.masked_fill(~window.allowed, torch.iinfo(codes.dtype).max)
@@ -50,7 +50,7 @@ def newest_place(window: MemorySubset) -> Tensor:
 
 
 def likeness_to_newest(view: BankView, window: MemorySubset) -> Tensor:
-    """(N, K) in -1..1, and -inf for the newest itself, which is never left out."""
+    """Compare memories with the newest: (N, K) in -1..1, and -inf for the newest itself, which is never left out."""
     memories, place = view.memories(window.columns).float(), newest_place(window)
     newest = view.memories(window.columns.gather(1, place)).float()
     return F.cosine_similarity(memories, newest, dim=-1).mean(2).scatter(1, place, -torch.inf)

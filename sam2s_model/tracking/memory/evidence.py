@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2s_model.tracking.outputs import Outputs
+
 SIGNATURE_GRID = 4  # a frame's signature is made of its features, averaged over as many rows and columns
 
 
@@ -16,32 +18,32 @@ SIGNATURE_GRID = 4  # a frame's signature is made of its features, averaged over
 class Evidence:
     """One frame of N objects. A property costs nothing unless a policy asks for it.
 
-    frame: its index; logits: (N, 1, h, w), of the mask that was taken; predicted_iou: (N,) 0..1, of that mask
-    object_logit: (N,), > 0 is present; present: (N,) bool, as decided
-    spatial: (N, tokens, memory_dim) and pointers: (N, dim), what would be remembered
+    frame: its index; outputs: the model's, of the masks that were chosen
+    spatial: (N, tokens, memory_dim), the memory that would be kept, beside the pointers of the outputs
     features: (1, dim, h/4, w/4), of the image
     candidates: (N, K, h, w) logits of all masks that were to choose from, for policies that ask for them, else None
     """
 
     frame: int
-    logits: Tensor
-    predicted_iou: Tensor
-    object_logit: Tensor
-    present: Tensor
+    outputs: Outputs
     spatial: Tensor
-    pointers: Tensor
     features: Tensor
     candidates: Tensor | None = None
+
+    @property
+    def choices(self) -> Tensor:
+        """(N, K, h, w) logits of the masks to choose from; of the mask alone where there are no candidates."""
+        return self.outputs.logits if self.candidates is None else self.candidates
 
     @cached_property
     def area(self) -> Tensor:
         """(N,) fp32: pixels of the low-resolution mask."""
-        return (self.logits[:, 0] > 0).flatten(1).sum(1).float()
+        return (self.outputs.logits[:, 0] > 0).flatten(1).sum(1).float()
 
     @cached_property
     def box(self) -> Tensor:
         """(N, 4) fp32: see `boxes`."""
-        return boxes(self.logits[:, 0] > 0)
+        return boxes(self.outputs.logits[:, 0] > 0)
 
     @cached_property
     def signature(self) -> Tensor:
@@ -50,19 +52,19 @@ class Evidence:
 
 
 def signature(features: Tensor) -> Tensor:
-    """(1, dim, h, w) image features -> (1, SIGNATURE_GRID^2 dim) of length 1: each place counts as much as the others."""
+    """Shorten image features (1, dim, h, w) to (1, SIGNATURE_GRID^2 dim) of length 1; all places count alike."""
     places = F.normalize(F.adaptive_avg_pool2d(features.float(), SIGNATURE_GRID), dim=1)
     return places.flatten(1) / SIGNATURE_GRID
 
 
 def boxes(masks: Tensor) -> Tensor:
-    """(..., h, w) bool -> (..., 4) fp32 x0 y0 x1 y1 in cells, x1 and y1 exclusive; zero for an empty mask."""
+    """Box masks (..., h, w) bool: (..., 4) fp32 x0 y0 x1 y1 in cells, x1 and y1 exclusive; zero for an empty mask."""
     (x0, x1), (y0, y1) = _extent(masks.any(-2)), _extent(masks.any(-1))
     return torch.stack((x0, y0, x1, y1), dim=-1)
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes (..., 4); 0 where both are empty."""
+    """Compute the intersection over union of boxes (..., 4); 0 where both are empty."""
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     shared = (high - low).clamp(min=0).prod(-1)
     total = _box_area(a) + _box_area(b) - shared

@@ -1,4 +1,4 @@
-"""The frames that labels are propagated from: their features, once for all objects, in slots that are allocated once."""
+"""The frames that labels are propagated from: their features, once for all objects, in slots allocated once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class FrameStore:
 
     What is in a slot is decided for all objects at once, so that one affinity serves them all, and with nothing but the
     images and whether any object is there: on the device, without waiting for it. Slots of prompted frames are given by
-    the host; there are 1, 2, 4, ... of them, as many as different frames are prompted, at most `max_conditioning` an object.
+    the host; there are 1, 2, 4, ... of them, as many as different frames are prompted, at most `max_conditioning` an
+    object.
 
     newest: index of the newest frame that was remembered, -1 before the first
     generation: counts allocations; what was captured with another writes to memory that is no longer this one's
@@ -65,7 +66,7 @@ class FrameStore:
     # ---- what is remembered
 
     def remember(self, index: int, time: Tensor, tokens: Tensor, anything: Tensor) -> None:
-        """Keep a frame in the ring and, every so often, among the older ones. A frame that is tracked again is there already.
+        """Keep a frame in the ring and, every so often, among the older ones, where a frame tracked again is already.
 
         time: 0-d int64, its index on the device; tokens: (places, dim); anything: 0-d bool, whether any object is there
         """
@@ -90,11 +91,11 @@ class FrameStore:
         self._prompted_tokens[self._prompted.index(frame)] = tokens.to(self._tokens.dtype)
 
     def save(self) -> tuple:
-        """Which frames are in the slots of prompted ones, for `restore`."""
+        """Copy which frames are in the slots of prompted ones, for `restore`."""
         return list(self._prompted), self._prompted_tokens, self._prompted_frames, self._prompted_frames.clone()
 
     def restore(self, saved: tuple) -> None:
-        """Be as at `save`, when only frames were prompted since. Allocates nothing."""
+        """Go back to `save`, when only frames were prompted since. Allocates nothing."""
         self._prompted, tokens, self._prompted_frames, frames = saved
         self.generation += tokens is not self._prompted_tokens
         self._prompted_tokens = tokens
@@ -118,11 +119,11 @@ class FrameStore:
 
     @property
     def slots(self) -> int:
-        """As many as `entries` has: of prompted frames, of older ones, and of the window."""
+        """Count what `entries` has: prompted frames, older ones, and the window."""
         return len(self._prompted) + self.matching.older + self.matching.newest
 
     def entries(self, time: Tensor) -> Entries:
-        """What a frame is matched with. time: 0-d int64, its index on the device."""
+        """Collect what a frame is matched with. time: 0-d int64, its index on the device."""
         window = (time - 1 - _arange(self.matching.newest, self.device)).remainder(self.ring)
         tokens = torch.cat((self._prompted_tokens, self._older, self._tokens.index_select(0, window)))
         frames = torch.cat((self._prompted_frames, self.older_frames, self._ring_frames.index_select(0, window)))
@@ -130,15 +131,16 @@ class FrameStore:
         return Entries(tokens, frames, torch.cat((older, window + self.conditioning)))
 
     def memory_bytes(self) -> int:
-        """Bytes on the device."""
+        """Count the bytes on the device."""
         stores = (self._tokens, self._older, self._signatures, self._prompted_tokens)
         frames = (self._ring_frames, self.older_frames, self._prompted_frames)
         return sum(t.numel() * t.element_size() for t in (*stores, *frames))
 
     def _consider(self, time: Tensor, tokens: Tensor, anything: Tensor) -> None:
-        """Every `every` frames take a frame in, in place of an empty slot, or of the oldest.
+        """Take a frame in, every `every` frames, in place of an empty slot, or of the oldest.
 
-        Diverse: in place of what is most like another one, so that what remains differs most; which may be the frame itself.
+        Diverse: in place of what is most like another one, so that what remains differs most. That may be the frame
+        itself.
         """
         new, own = signature_of(tokens), self._signatures
         due = (time.remainder(self.matching.every) == 0) & anything
@@ -173,7 +175,7 @@ class FrameStore:
 
 
 def signature_of(tokens: Tensor) -> Tensor:
-    """(h w, dim), of a square grid -> (16 dim,) of length 1, as `evidence.signature`."""
+    """Shorten tokens (h w, dim) of a square grid to (16 dim,) of length 1, as `evidence.signature`."""
     side = round(len(tokens) ** 0.5)
     grid = tokens.float().T.unflatten(1, (side, side))[None]
     places = F.normalize(F.adaptive_avg_pool2d(grid, SIGNATURE_GRID), dim=1)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from torch import Tensor
+
+Columns = TypeVar("Columns", int, Tensor)
 
 
 @dataclass(frozen=True)
 class PolicyState:
-    """Something a policy notes of each object, such as a Kalman filter's mean.
+    """Something that is kept of each object, such as a Kalman filter's mean.
 
     shape: of one object's; dtype: None for the model's; initial: value of every entry until the policy writes it
     """
@@ -34,7 +38,7 @@ class BankLayout:
     tokens: of a spatial memory; memory_dim, dim: widths of a memory and of a pointer
     logits: (h, w) of the low-resolution mask logits
     kept: name and number of the slots, each for a spatial memory and a pointer, that the policy fills as it decides
-    notes: what it notes of each object
+    states: numbers that it, or another part, keeps of each object from frame to frame
     """
 
     conditioning: int
@@ -46,7 +50,7 @@ class BankLayout:
     dim: int
     logits: tuple[int, int]
     kept: tuple[tuple[str, int], ...] = ()
-    notes: tuple[PolicyState, ...] = ()
+    states: tuple[PolicyState, ...] = ()
 
     @property
     def kept_slots(self) -> int:
@@ -70,8 +74,12 @@ class BankLayout:
         """Columns of all kept pointers."""
         return slice(self.conditioning + self.recent_pointers, self.pointer_slots)
 
+    def pointer_columns(self, columns: Columns) -> Columns:
+        """Map columns of kept spatial memories to those of the same frames' pointers."""
+        return columns - self.kept_columns.start + self.kept_pointers.start
+
     def columns(self, name: str) -> slice:
-        """Columns of the spatial memories called "conditioning", "recent" or as in `kept`. Raises KeyError."""
+        """Find the columns of the spatial memories called "conditioning", "recent" or as in `kept`. Raises KeyError."""
         begin = 0
         for known, count in (("conditioning", self.conditioning), ("recent", self.recent), *self.kept):
             if known == name:
@@ -82,10 +90,10 @@ class BankLayout:
     def bytes_per_object(self, element_size: int) -> int:
         """Device bytes of one object's row: memories and pointers in the model's type, the rest in its own.
 
-        That is mask logits in fp32, a frame number in int64 for each slot, and the notes.
+        That is mask logits in fp32, a frame number in int64 for each slot, and the states.
         """
         spatial = self.spatial_slots * self.tokens * self.memory_dim
         pointers = self.pointer_slots * self.dim
         frames = 8 * (self.spatial_slots + self.pointer_slots)
-        notes = sum(note.bytes_per_object(element_size) for note in self.notes)
-        return (spatial + pointers) * element_size + 4 * self.masks * self.logits[0] * self.logits[1] + frames + notes
+        states = sum(state.bytes_per_object(element_size) for state in self.states)
+        return (spatial + pointers) * element_size + 4 * self.masks * self.logits[0] * self.logits[1] + frames + states

@@ -12,12 +12,14 @@ class Matching:
     """Which frames are matched, and how labels follow from it. See the options `match_*` of `TrackerConfig`.
 
     newest: frames of the window, of which only places within `radius` (image sides) are looked at
-    older: further frames, one of which may be kept every `every` frames; keep: "diverse", those that are least alike, or "newest"
+    older: further frames, one of which may be kept every `every` frames
+    keep: "diverse", those that are least alike, or "newest"
     neighbours: most similar places of each frame that vote; temperature: of their weights
     threshold: least share of votes for the object; gain: logits of the dense prompt for each share more
     map_share: part of the propagated map, beside the mask, in what is remembered
     prompted: how far a prompted frame is trusted, where 1 is a tracked frame of which everything is sure
-    missed: how much more a place counts that is the object's and not in a mask, than one that is in it and not the object's
+    missed: how much more a place of the object counts that is not in a mask, than one in the mask that is not the
+        object's
     """
 
     newest: int = 4

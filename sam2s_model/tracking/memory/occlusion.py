@@ -36,13 +36,13 @@ class OcclusionAware(Policy):
         return ("relevant", self.window), ("partly_hidden", self.newest + self.partly_hidden)
 
     @property
-    def most_frames(self) -> int:
+    def max_frames(self) -> int:
         return self.window + self.partly_hidden
 
     def select(self, view: BankView, now: int) -> Selection:
         prompted = self.prompted_frames(view, now)
         window = self.short_window(view, now, self.newest)
-        older = max(0, view.most_tracked(now) - self.newest)  # the host's bound
+        older = max(0, view.max_tracked(now) - self.newest)  # the host's bound
         parts = []
         for name, most, codes in (
             ("relevant", self.window - self.newest, torch.arange(self.newest, self.window, device=window.codes.device)),
@@ -54,7 +54,7 @@ class OcclusionAware(Policy):
         return self.selection(view, now, prompted, window, *parts)
 
     def remember(self, view: BankView, evidence: Evidence) -> None:
-        relevance = evidence.object_logit.sigmoid() * evidence.predicted_iou * evidence.present
+        relevance = evidence.outputs.object_logit.sigmoid() * evidence.outputs.iou * evidence.outputs.present
         good = relevance >= self.relevant
         view.keep("relevant", view.frames("relevant").argmin(1), good, evidence)
         view.keep("partly_hidden", view.frames("partly_hidden").argmin(1), ~good & (relevance >= self.partly), evidence)

@@ -33,8 +33,8 @@ class MemorySubset:
     codes: Tensor
     allowed: Tensor | None
 
-    def taken(self, places: Tensor) -> MemorySubset:
-        """Of each object's K memories the ones at places (N, k)."""
+    def gather(self, places: Tensor) -> MemorySubset:
+        """Gather each object's memories at places (N, k)."""
         allowed = None if self.allowed is None else self.allowed.gather(1, places)
         return MemorySubset(self.columns.gather(1, places), self.codes.gather(1, places), allowed)
 
@@ -44,7 +44,7 @@ class Selection:
     """What N objects attend to on a frame.
 
     spatial: memories; short: those that a second, short-term attention sees, for models that have one
-    pointer_columns: (N, P), ages: (N, P) frames since each, as a float; pointer_allowed: as in `Part`
+    pointer_columns: (N, P), ages: (N, P) frames since each, as a float; pointer_allowed: as in `MemorySubset`
     """
 
     spatial: MemorySubset
@@ -60,18 +60,18 @@ class Selection:
         if parts == (None, None):
             return None
         columns = (self.spatial.columns, self.pointer_columns)
-        full = [torch.ones_like(c, dtype=torch.bool) if a is None else a for a, c in zip(parts, columns)]
+        full = [torch.ones_like(c, dtype=torch.bool) if a is None else a for a, c in zip(parts, columns, strict=True)]
         return torch.cat(full, dim=1)
 
 
 class Pruning(Protocol):
     """Which memories of the short window are left out when a frame is attended to. Nothing is evicted by it."""
 
-    def most_frames(self, window: int) -> int:
-        """Most memories of a window of that many frames that are left."""
+    def max_frames(self, window: int) -> int:
+        """Say how many memories of a window of that many frames are left at most."""
 
     def prune(self, view: BankView, window: MemorySubset, prompted: MemorySubset) -> MemorySubset:
-        """What is left of a window, with the prompted frames to compare with."""
+        """Leave memories out of a window. prompted: the prompted frames, to compare with."""
 
 
 @dataclass(frozen=True)
@@ -114,49 +114,49 @@ class Policy:
         return ()
 
     @property
-    def notes(self) -> tuple[PolicyState, ...]:
-        """What the policy notes of each object."""
+    def states(self) -> tuple[PolicyState, ...]:
+        """What the policy keeps of each object between frames."""
         return ()
 
     @property
-    def most_frames(self) -> int:
+    def max_frames(self) -> int:
         """Most spatial memories besides the prompted ones that are attended to on a frame."""
-        return self.pruning.most_frames(self.window) if self.pruning else self.window
+        return self.pruning.max_frames(self.window) if self.pruning else self.window
 
     def select(self, view: BankView, now: int) -> Selection:
-        """What to attend to on frame `now`."""
+        """Choose what to attend to on frame `now`."""
         prompted = self.prompted_frames(view, now)
         return self.selection(view, now, prompted, self.pruned_window(view, now, prompted))
 
     def choose(self, view: BankView, candidates: Tensor, predicted_iou: Tensor) -> Tensor:
-        """(N,): which of the masks, logits (N, K, h, w), is each object's. Only asked of policies with `uses_candidates`."""
+        """Choose each object's mask (N,) from candidates, logits (N, K, h, w). Only asked with `uses_candidates`."""
         return predicted_iou.argmax(1)
 
     def remember(self, view: BankView, evidence: Evidence) -> None:
         """Decide what else to keep of a tracked frame, which is in the ring of the newest already."""
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
-        """Take note of a prompted frame, which is in a conditioning slot already."""
+        """Learn of a prompted frame, which is in a conditioning slot already."""
 
     # ---- what policies are made of
 
     def prompted_frames(self, view: BankView, now: int) -> MemorySubset:
-        """All prompted frames before `now`."""
+        """Choose all prompted frames before `now`."""
         if view.complete:
-            columns = view.numbers(0, view.most_prompted(now))
+            columns = view.numbers(0, view.max_prompted(now))
             return MemorySubset(columns, view.codes(self.prompted_code, columns.shape[1]), None)
         frames = view.frames("conditioning")
         past = (frames != EMPTY) & (frames < view.time(now))
-        columns, allowed = view.first(past, view.count_prompted(now), view.most_prompted(now))
+        columns, allowed = view.first(past, view.count_prompted(now), view.max_prompted(now))
         return MemorySubset(columns, torch.full_like(columns, self.prompted_code), allowed)
 
     def pruned_window(self, view: BankView, now: int, prompted: MemorySubset) -> MemorySubset:
-        """The short window, or what its pruning leaves of it."""
+        """Choose the short window, or what its pruning leaves of it."""
         part = self.short_window(view, now, self.window)
         return self.pruning.prune(view, part, prompted) if self.pruning else part
 
     def short_window(self, view: BankView, now: int, window: int) -> MemorySubset:
-        """The newest frames, at most `window` old; their codes are their ages."""
+        """Choose the newest frames, at most `window` old; their codes are their ages."""
         if view.complete:
             ring = view.layout.columns("recent")
             return MemorySubset(
@@ -170,7 +170,7 @@ class Policy:
         return MemorySubset(columns + view.layout.columns("recent").start, codes, allowed)
 
     def kept_frames(self, view: BankView, name: str, order: Tensor, most: int, codes: Tensor | int) -> MemorySubset:
-        """Kept slots of a kind, for each object those with the greatest order (N, slots), where it is not negative.
+        """Choose kept slots of a kind: each object's of the greatest order (N, slots), where it is not negative.
 
         most: how many at most; codes: one, or (most,) by their place in the order
         """
@@ -182,44 +182,53 @@ class Policy:
         )
 
     def newest_and_kept(self, view: BankView, now: int, name: str) -> tuple[MemorySubset, MemorySubset]:
-        """A window of the frame before, whatever it shows, and of the newest older ones of a kind, coded by their order."""
+        """Choose the frame before, whatever it shows, and the newest older ones of a kind, coded by their order."""
         newest = self.short_window(view, now, 1)
         frames = view.frames(name)
         order = torch.where(view.time(now) - frames > 1, frames, EMPTY)
-        most = min(self.window - 1, max(0, view.most_tracked(now) - 1))  # the host's bound
+        most = min(self.window - 1, max(0, view.max_tracked(now) - 1))  # the host's bound
         codes = torch.arange(1, self.window, device=order.device)
         return newest, self.kept_frames(view, name, order, most, codes)
 
     def selection(
         self, view: BankView, now: int, *parts: MemorySubset, pointed: MemorySubset | None = None
     ) -> Selection:
-        """Some memories, with the pointers of the prompted and of the newest frames.
+        """Attend to some memories, with the pointers of the prompted and of the newest frames.
 
         pointed: kept memories whose pointers are attended to as well, once they are older than those
         """
-        layout, pointers = view.layout, self._pointers(view, now)
+        # Now is 9, frame 0 was prompted, 1 .. 8 were tracked, and 2 is kept. A window of 3 in a ring of 4, pointers of
+        # 5 frames in a ring of 6, 2 slots of prompted frames and 1 of kept ones:
+        #   spatial: 0 and 1 prompted, 2 .. 5 ring, 6 kept; pointers: 0 and 1 prompted, 2 .. 7 ring, 8 kept
+        # The parts are the prompted frame, the kept one and the window, frames 8 6 7 in the order of their columns:
+        #   columns 0 6 2 4 5, codes 3 3 0 2 1 (3: of a prompted frame; otherwise the age less 1)
+        #   pointers: frames 0, 6 7 8, 4 5, columns 0 2 3 4 6 7, ages 9 3 2 1 5 4
+        # The kept frame's pointer, column 6 - 6 + 8, is attended to as well, since its age, 7, is beyond the window.
+        pointers = self._pointers(view, now)
         if pointed is not None:
-            ages = view.time(now) - view.bank.frames[view.index[:, None], pointed.columns]
-            places = pointed.columns - layout.kept_columns.start + layout.kept_pointers.start
-            older = pointed.allowed & (ages > self.pointer_window)
+            ages = view.time(now) - view.memory_frames(pointed.columns)
+            places = view.layout.pointer_columns(pointed.columns)
+            older = ages > self.pointer_window
+            if pointed.allowed is not None:
+                older = pointed.allowed & older
             pointers = _joined((pointers, MemorySubset(places, ages.float(), older)))
         return Selection(_joined(parts), pointers.columns, pointers.codes, pointers.allowed)
 
     def _pointers(self, view: BankView, now: int) -> MemorySubset:
-        """Pointers of the prompted and of the newest frames, coded by their ages, as floats."""
+        """Choose the pointers of the prompted and of the newest frames, coded by their ages, as floats."""
         layout = view.layout
         if view.complete:
-            most, window = view.most_prompted(now), self.pointer_window
+            most, window = view.max_prompted(now), self.pointer_window
             newest = view.places(now, window, layout.recent_pointers) + layout.conditioning
             columns = torch.cat((view.numbers(0, most), newest), dim=1)
-            ages = view.time(now) - view.bank.pointer_frames[view.rows, :most]
+            ages = view.time(now) - view.prompted_frames(most)
             return MemorySubset(columns, torch.cat((ages, view.numbers(1, window + 1)), dim=1).float(), None)
         frames = view.pointer_frames()
         age = view.time(now) - frames
         prompted = torch.arange(frames.shape[1], device=frames.device) < layout.conditioning
         past = (frames != EMPTY) & (age > 0) & (prompted | (age <= self.pointer_window))
         counts = view.count_prompted(now) + view.count_pointers(now, self.pointer_window)
-        columns, allowed = view.first(past, counts, view.most_prompted(now) + self.pointer_window)
+        columns, allowed = view.first(past, counts, view.max_prompted(now) + self.pointer_window)
         ages = torch.where(past, age, 0).gather(1, columns).float()
         return MemorySubset(columns, ages, allowed)
 

@@ -1,4 +1,4 @@
-"""Refine before write: candidate masks of several frames, linked into short tracklets, of which the consistent one is remembered.
+"""Refine before write: candidate masks of several frames make short tracklets, and the consistent one is remembered.
 
 After the idea of SENTRY, by this project's own rule; its constants were not tuned on anything.
 """
@@ -23,13 +23,14 @@ SIDE = 64  # cells of the masks that are compared, whatever the size of the feat
 
 @dataclass(frozen=True)
 class Refine(Policy):
-    """The prompted frames, the frame before, and the newest of those whose mask goes on from a consistent tracklet, six in all.
+    """The prompted frames, the frame before, and the newest whose mask continues a consistent tracklet, six in all.
 
-    A tracklet ends in each of a frame's candidate masks. How consistent it is: the greatest, over the candidates of the frame
-    before, of the IoU of both masks times (1 - `memory` + `memory` x the consistency of the tracklet that ended there). A prompted
-    mask begins one, of 1. An object's mask is the candidate with the greatest `weight` x consistency + (1 - `weight`) x predicted
-    IoU; its frame is kept when the object is there, with a predicted IoU above `min_iou` and a consistency above `min_consistency`.
-    While an object is absent its tracklets stay as they are. Frames are coded by their order.
+    A tracklet ends in each of a frame's candidate masks. Its consistency is the greatest, over the candidates of the
+    frame before, of the IoU of both masks times (1 - `memory` + `memory` x the consistency of the tracklet that ended
+    there). A prompted mask begins one, of 1. An object's mask is the candidate with the greatest `weight` x consistency
+    + (1 - `weight`) x predicted IoU; its frame is kept when the object is there, with a predicted IoU above `min_iou`
+    and a consistency above `min_consistency`. While an object is absent its tracklets stay as they are. Frames are
+    coded by their order.
     """
 
     weight: float = 0.25
@@ -44,7 +45,7 @@ class Refine(Policy):
         return (("consistent", self.window),)
 
     @property
-    def notes(self) -> tuple[PolicyState, ...]:
+    def states(self) -> tuple[PolicyState, ...]:
         return PolicyState("hypotheses", (HYPOTHESES, SIDE * SIDE), None), PolicyState(
             "consistency", (HYPOTHESES,), torch.float32, 1.0
         )
@@ -59,28 +60,25 @@ class Refine(Policy):
         return (self.weight * linked + (1 - self.weight) * predicted_iou).argmax(1)
 
     def remember(self, view: BankView, evidence: Evidence) -> None:
-        taken = self._linked(view, _cells(evidence.logits))[:, 0]
-        sure = evidence.present & (evidence.predicted_iou > self.min_iou)
+        taken = self._linked(view, _cells(evidence.outputs.logits))[:, 0]
+        sure = evidence.outputs.present & (evidence.outputs.iou > self.min_iou)
         view.keep("consistent", view.frames("consistent").argmin(1), sure & (taken > self.min_consistency), evidence)
-        candidates = (
-            evidence.logits.expand(-1, HYPOTHESES, -1, -1) if evidence.candidates is None else evidence.candidates
-        )
-        cells = _cells(candidates)
+        cells = _cells(evidence.choices.expand(-1, HYPOTHESES, -1, -1))
         linked = self._linked(view, cells)
-        there = evidence.present[:, None]
-        view.write_note("consistency", torch.where(there, linked, view.note("consistency")))
-        view.write_note("hypotheses", torch.where(there[..., None], cells, view.note("hypotheses").float()))
+        there = evidence.outputs.present[:, None]
+        view.write_state("consistency", torch.where(there, linked, view.state("consistency")))
+        view.write_state("hypotheses", torch.where(there[..., None], cells, view.state("hypotheses").float()))
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
-        view.bank.start_notes(view.rows, self.notes)
-        view.write_note("hypotheses", _cells(evidence.logits).expand(-1, HYPOTHESES, -1))
+        view.start_states(self.states)
+        view.write_state("hypotheses", _cells(evidence.outputs.logits).expand(-1, HYPOTHESES, -1))
 
     def _linked(self, view: BankView, cells: Tensor) -> Tensor:
-        """(N, K, cells) masks -> (N, K): how consistent the tracklet is that ends in each."""
-        before = view.note("hypotheses").float()
+        """Link masks (N, K, cells): how consistent the tracklet is that ends in each, (N, K)."""
+        before = view.state("hypotheses").float()
         # one candidate of the frame before after the other, since all pairs of masks at once are many numbers
         overlaps = [_iou(cells, before[:, j : j + 1]) for j in range(HYPOTHESES)]
-        held = 1 - self.memory + self.memory * view.note("consistency")
+        held = 1 - self.memory + self.memory * view.state("consistency")
         return (torch.stack(overlaps, dim=2) * held[:, None]).amax(2)
 
 
@@ -90,6 +88,6 @@ def _cells(logits: Tensor) -> Tensor:
 
 
 def _iou(a: Tensor, b: Tensor) -> Tensor:
-    """Of masks (..., cells) in 0..1; 0 where both are empty."""
+    """Compute the IoU of masks (..., cells) in 0..1; 0 where both are empty."""
     shared, total = torch.minimum(a, b).sum(-1), torch.maximum(a, b).sum(-1)
     return torch.where(total > 0, shared / total.clamp(min=1e-6), 0.0)

@@ -1,8 +1,8 @@
-"""SAM 3's memory selection (arXiv 2511.16719, its "temporal disambiguation"), for each object as in SAM3-DMS (arXiv 2601.09699)."""
+"""SAM 3's memory selection (arXiv 2511.16719), for each object as in SAM3-DMS (arXiv 2601.09699)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,11 +16,12 @@ from sam2s_model.tracking.memory.view import BankView
 
 @dataclass(frozen=True)
 class Sam3Selection(Policy):
-    """The prompted frames, the frame before, and the newest of those frames that were seen well, `num_memories - 1` in all.
+    """The prompted frames, the frame before, and the newest that were seen well, `num_memories - 1` in all.
 
-    A frame counts as seen well when max(0, 2 sigmoid(object logit) - 1) x predicted IoU is above `min_score`. Memories are coded
-    by their order, and so are pointers: those of the frames that were seen well among the newest `max_pointers - 1`, and of the
-    memories. Unlike the published code, which takes the mean over all objects, and looks for pointers in all past frames, too.
+    The paper calls it temporal disambiguation. A frame counts as seen well when max(0, 2 sigmoid(object logit) - 1) x
+    predicted IoU is above `min_score`. Memories are coded by their order, and so are pointers: those of the frames that
+    were seen well among the newest `max_pointers - 1`, and of the memories. Unlike the published code, which takes the
+    mean over all objects, and looks for pointers in all past frames, too.
     """
 
     min_score: float = 0.01
@@ -30,7 +31,7 @@ class Sam3Selection(Policy):
         return (("seen", self.window),)
 
     @property
-    def notes(self) -> tuple[PolicyState, ...]:
+    def states(self) -> tuple[PolicyState, ...]:
         return (PolicyState("seen_frames", (self.pointer_window,), torch.int64, EMPTY),)
 
     def select(self, view: BankView, now: int) -> Selection:
@@ -42,31 +43,29 @@ class Sam3Selection(Policy):
         seen = score(evidence) > self.min_score
         view.keep("seen", view.frames("seen").argmin(1), seen, evidence)
         time = view.time(evidence.frame)
-        frames = view.note("seen_frames")
+        frames = view.state("seen_frames")
         # a frame that is done again, after a prompt on an earlier one, is not there twice
         frames = torch.where(frames >= time, EMPTY, frames)
-        view.write_note("seen_frames", frames)
-        view.write_note_slot("seen_frames", frames.argmin(1), time.expand(len(view)), seen)
+        view.write_state("seen_frames", frames)
+        view.write_state_slot("seen_frames", frames.argmin(1), time.expand(len(view)), seen)
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
-        frames = view.note("seen_frames")
-        view.write_note("seen_frames", torch.where(frames >= view.time(evidence.frame), EMPTY, frames))
+        frames = view.state("seen_frames")
+        view.write_state("seen_frames", torch.where(frames >= view.time(evidence.frame), EMPTY, frames))
 
     def _pointers_in_order(self, view: BankView, now: int, chosen: Selection) -> Selection:
-        """Of the newest frames' pointers those of frames that were seen well and of the one before; coded by their order."""
+        """Allow the newest frames' pointers where the frame was seen well or is the one before, coded by order."""
         prompted = chosen.pointer_columns < view.layout.conditioning
         there = torch.ones_like(prompted) if chosen.pointer_allowed is None else chosen.pointer_allowed
-        frames = view.bank.pointer_frames[view.index[:, None], chosen.pointer_columns]
-        seen = (frames[:, :, None] == view.note("seen_frames")[:, None]).any(2) | (frames == view.time(now) - 1)
+        frames = view.frames_of_pointers(chosen.pointer_columns)
+        seen = (frames[:, :, None] == view.state("seen_frames")[:, None]).any(2) | (frames == view.time(now) - 1)
         allowed = there & (prompted | seen)
         own = allowed & ~prompted
         newer = (frames[:, None] > frames[:, :, None]) & own[:, None]  # than each, among those that count
         order = (newer.sum(2) + 1).float()
-        return Selection(
-            chosen.spatial, chosen.pointer_columns, torch.where(own, order, chosen.ages), allowed, chosen.short
-        )
+        return replace(chosen, ages=torch.where(own, order, chosen.ages), pointer_allowed=allowed)
 
 
 def score(evidence: Evidence) -> Tensor:
-    """(N,) 0..1: how well an object was seen."""
-    return (2 * evidence.object_logit.sigmoid() - 1).clamp(min=0) * evidence.predicted_iou
+    """Score (N,) 0..1 how well an object was seen."""
+    return (2 * evidence.outputs.object_logit.sigmoid() - 1).clamp(min=0) * evidence.outputs.iou

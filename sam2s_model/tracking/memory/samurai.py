@@ -1,4 +1,4 @@
-"""Motion-aware memory: SAMURAI (arXiv 2411.11922 sec. 4): a Kalman filter helps to choose masks and what to remember."""
+"""Motion-aware memory: SAMURAI (arXiv 2411.11922 sec. 4): a Kalman filter helps to choose masks and memories."""
 
 from __future__ import annotations
 
@@ -40,41 +40,43 @@ class Samurai(Policy):
         return (("passed", self.window),)
 
     @property
-    def notes(self) -> tuple[PolicyState, ...]:
+    def states(self) -> tuple[PolicyState, ...]:
         return PolicyState("stable", (), torch.int64), PolicyState("mean", (4, 2)), PolicyState("covariance", (4, 3))
 
     def select(self, view: BankView, now: int) -> Selection:
         return self.selection(view, now, self.prompted_frames(view, now), *self.newest_and_kept(view, now, "passed"))
 
     def choose(self, view: BankView, candidates: Tensor, predicted_iou: Tensor) -> Tensor:
-        mean, _ = kalman.predict(view.note("mean"), view.note("covariance"))
+        mean, _ = kalman.predict(view.state("mean"), view.state("covariance"))
         motion = box_iou(boxes(candidates > 0), kalman.box(mean)[:, None])
         both = self.motion_weight * motion + (1 - self.motion_weight) * predicted_iou
         return torch.where(self._stable(view)[:, None], both, predicted_iou).argmax(1)
 
     def remember(self, view: BankView, evidence: Evidence) -> None:
-        mean, covariance = kalman.predict(view.note("mean"), view.note("covariance"))
+        mean, covariance = kalman.predict(view.state("mean"), view.state("covariance"))
         motion = box_iou(evidence.box, kalman.box(mean))
-        sure = evidence.predicted_iou > self.min_iou
-        passed = sure & evidence.present & (evidence.object_logit > 0) & ((motion > 0) | ~self._stable(view))
+        sure = evidence.outputs.iou > self.min_iou
+        passed = (
+            sure & evidence.outputs.present & (evidence.outputs.object_logit > 0) & ((motion > 0) | ~self._stable(view))
+        )
         view.keep("passed", view.frames("passed").argmin(1), passed, evidence)
         self._follow(view, evidence, mean, covariance)
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
-        view.bank.start_notes(view.rows, self.notes)
-        self._follow(view, evidence, view.note("mean"), view.note("covariance"))
+        view.start_states(self.states)
+        self._follow(view, evidence, view.state("mean"), view.state("covariance"))
 
     def _follow(self, view: BankView, evidence: Evidence, mean: Tensor, covariance: Tensor) -> None:
         """Correct the predicted motion where the object is followed, and start it where it was not."""
-        stable = view.note("stable")
-        seen = evidence.present & (evidence.area > 0)
-        followed = seen & (evidence.predicted_iou > self.stable_iou)
+        stable = view.state("stable")
+        seen = evidence.outputs.present & (evidence.area > 0)
+        followed = seen & (evidence.outputs.iou > self.stable_iou)
         begins = seen & (stable == 0)
         states = kalman.start(evidence.box), kalman.update(mean, covariance, evidence.box), (mean, covariance)
-        for name, started, updated, predicted in zip(("mean", "covariance"), *states):
+        for name, started, updated, predicted in zip(("mean", "covariance"), *states, strict=True):
             value = torch.where(followed[:, None, None], updated, predicted)
-            view.write_note(name, torch.where(begins[:, None, None], started, value))
-        view.write_note("stable", torch.where(followed | begins, stable + 1, 0))
+            view.write_state(name, torch.where(begins[:, None, None], started, value))
+        view.write_state("stable", torch.where(followed | begins, stable + 1, 0))
 
     def _stable(self, view: BankView) -> Tensor:
-        return view.note("stable") >= self.stable_frames
+        return view.state("stable") >= self.stable_frames

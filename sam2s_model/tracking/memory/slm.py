@@ -34,7 +34,7 @@ class ShortLong(Policy):
 
 
 def check_short_attention(config: ModelConfig) -> None:
-    """Raises ConfigError for a model without the second memory attention."""
+    """Check that a model has the second memory attention. Raises ConfigError for another."""
     if not config.short_attention:
         raise ConfigError(
             f"policy is 'slm', but {config.name} has no second memory attention: expected a checkpoint with "

@@ -16,10 +16,11 @@ from sam2s_model.tracking.memory.view import BankView
 class SplitHalfPruning:
     """Leave out one memory of each half, the one that is most like the memory at its end.
 
-    With M = [first prompted, oldest .. newest], once len(M) + spare > full, M is split at len(M) // 2. The first half is
-    compared with M[0], the second with M[-1]; both of these stay. Likeness is the cosine over places of each channel,
-    summed over channels. The published index of the second half is off by one, so that the frame before the most similar
-    one goes; here it is the most similar one. Every prompted frame is protected, and only the first is compared with.
+    With M = [first prompted, oldest .. newest], once len(M) + spare > full, M is split at len(M) // 2. The first half
+    is compared with M[0], the second with M[-1]; both of these stay. Likeness is the cosine over places of each
+    channel, summed over channels. The published index of the second half is off by one, so that the frame before the
+    most similar one goes; here it is the most similar one. Every prompted frame is protected, and only the first is
+    compared with.
 
     full, spare: 7 and 2 as published: a window of 5 or more is pruned
     """
@@ -27,16 +28,19 @@ class SplitHalfPruning:
     full: int = 7
     spare: int = 2
 
-    def most_frames(self, window: int) -> int:
+    def max_frames(self, window: int) -> int:
         return max(min(window, self.full - self.spare - 1), window - 2)
 
     def prune(self, view: BankView, window: MemorySubset, prompted: MemorySubset) -> MemorySubset:
+        # A full window of 6, by ages 6 5 4 3 2 1, and the first prompted frame p: M = p 6 5 4 3 2 1, and 7 + 2 > 7.
+        # M is split at 7 // 2 into p 6 5 and 4 3 2 1, so that the second half begins at place 2 of the window. Of 6 and
+        # 5 the one that is most like p goes, of 4, 3 and 2 the one that is most like 1; say 5 and 3: 6 4 2 1 are left.
         size = window.columns.shape[1]
         if 1 + size + self.spare <= self.full:
             return window
         allowed = window.allowed if window.allowed is not None else torch.ones_like(window.columns, dtype=torch.bool)
         order = torch.where(allowed, window.codes, -1).argsort(dim=1, descending=True, stable=True)  # oldest first
-        window, allowed = MemorySubset(window.columns, window.codes, allowed).taken(order), allowed.gather(1, order)
+        window, allowed = MemorySubset(window.columns, window.codes, allowed).gather(order), allowed.gather(1, order)
         count = allowed.sum(1, keepdim=True)  # (N, 1): of the window
         place, last = torch.arange(size, device=order.device).expand_as(order), count - 1
         half = (1 + count) // 2 - 1  # where the second half begins, in the window
@@ -49,10 +53,10 @@ class SplitHalfPruning:
         ]
         dropped = (place == likest[0]) | (place == likest[1])
         allowed = allowed & ~(dropped & (1 + count + self.spare > self.full))
-        kept = torch.where(allowed, place, size + place).topk(self.most_frames(size), dim=1, largest=False).indices
-        return MemorySubset(window.columns, window.codes, allowed).taken(kept)
+        kept = torch.where(allowed, place, size + place).topk(self.max_frames(size), dim=1, largest=False).indices
+        return MemorySubset(window.columns, window.codes, allowed).gather(kept)
 
 
 def _likeness(memories: Tensor, other: Tensor) -> Tensor:
-    """(N, K, tokens, C) and (N, 1, tokens, C) -> (N, K)."""
+    """Compare memories (N, K, tokens, C) with one, (N, 1, tokens, C) -> (N, K)."""
     return F.cosine_similarity(memories, other, dim=2).sum(2)

@@ -8,7 +8,8 @@ from pathlib import Path
 from sam2s_model.errors import ConfigError
 from sam2s_model.recordings.files import FileRecording
 from sam2s_model.recordings.layouts import layout_named, layout_recordings
-from sam2s_model.recordings.mask_files import said_once
+from sam2s_model.recordings.mask_files import merge_mask_lines
+from sam2s_model.similar import meant
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets.boxes import BoxRecording, box_recordings
 from sam2s_model.training.datasets.images import Still, stills
@@ -18,12 +19,13 @@ from sam2s_model.training.datasets.values import ClassValues
 from sam2s_model.training.pack import TeacherPack
 
 __all__ = [
-    "BoxRecording", "Still", "TrainingRecording", "mask_lines", "numbered_scene", "open_source", "scene_config", "scene_recording",
+    "BoxRecording", "Still", "TrainingRecording", "mask_lines", "numbered_scene", "open_source", "scene_config",
+    "scene_recording",
 ]  # fmt: skip
 
 
 def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[TrainingRecording] | list[Still]:
-    """Return the recordings of a source, but for those held out; a scene has none, see `numbered_scene`, nor has a store.
+    """Open the recordings of a source, but for those held out; a scene has none, see `numbered_scene`, nor has a store.
 
     classes: rows of the class table
     Raises ConfigError when nothing is left or a name is not there, and SourceError for what cannot be read.
@@ -47,7 +49,7 @@ def mask_lines(recordings: Iterable[object]) -> list[str]:
     """Say what a user is told of how the masks of recordings are read: a line for those that are alike."""
     annotated = [r for r in recordings if isinstance(r, TrainingRecording) and r.has_masks]
     lines = [(recording.name, recording.describe_masks()) for recording in annotated]
-    return said_once([(name, said) for name, said in lines if said])
+    return merge_mask_lines([(name, text) for name, text in lines if text])
 
 
 def _in_layout(kind: str, path: Path, values: ClassValues) -> Sequence[FileRecording]:
@@ -63,7 +65,8 @@ def _chosen(found: list, source: SourceConfig) -> list:
     names = {recording.name for recording in found}
     for name in (*source.only, *source.without):
         if name not in names:
-            raise ConfigError(f"{source.path} has no recording {name!r}: expected one of {', '.join(sorted(names))}")
+            known = ", ".join(sorted(names)) + meant(name, names)
+            raise ConfigError(f"{source.path} has no recording {name!r}: expected one of {known}")
     kept = [r for r in found if (not source.only or r.name in source.only) and r.name not in source.without]
     if not kept:
         raise ConfigError(f"no recording of {source.path} is left: expected at least one of {', '.join(sorted(names))}")

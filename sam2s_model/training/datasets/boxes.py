@@ -59,8 +59,8 @@ def read_boxes(path: Path) -> list[Box]:
         if not line.strip():
             continue
         try:
-            kind, *place = line.split()
-            kind, (x, y, width, height) = int(kind), (float(part) for part in place)
+            first, *place = line.split()
+            kind, (x, y, width, height) = int(first), map(float, place)
         except ValueError as error:
             raise SourceError(f"line {number} of {path} is {line!r}: expected class, x, y, width, height") from error
         corners = np.array([[x - width / 2, y - height / 2], [x + width / 2, y + height / 2]], np.float32).clip(0, 1)
@@ -73,7 +73,7 @@ def read_boxes(path: Path) -> list[Box]:
 
 
 def box_recordings(path: Path, values: ClassValues) -> list[TrainingRecording]:
-    """Return the recording in a folder with frames/ and boxes/, or those in its subfolders. Raises SourceError without any boxes."""
+    """Open a folder with frames/ and boxes/, or its subfolders. Raises SourceError without any boxes."""
     found: list[TrainingRecording] = []
     for sequence in frame_sequences(path):
         folder = sequence.images[0].parents[1] / "boxes" if sequence.images else path

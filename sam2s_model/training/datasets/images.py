@@ -22,8 +22,8 @@ from sam2s_model.training.pack import TeacherPack
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 VIDEO_STILLS = 64  # frames taken of a video, evenly spread
 SELECTIONS = 8  # of a teacher's masks, which overlap; each selection is one label image
-MOST_MASKS = 4  # of a selection
-LEAST_VISIBLE = 0.6  # share of a mask that the masks in front of it must leave
+MAX_MASKS = 4  # of a selection
+MIN_VISIBLE = 0.6  # share of a mask that the masks in front of it must leave
 
 
 class Still:
@@ -31,7 +31,7 @@ class Still:
 
     def __init__(self, name: str, path: Path, pack: TeacherPack | None = None, row: int = -1, at: int | None = None):
         """path: of an image, or of a video of which it is the `at`-th still; row: of the class table, for all masks."""
-        self.name, self.classes = name, {label: row for label in range(1, MOST_MASKS + 1)}
+        self.name, self.classes = name, {label: row for label in range(1, MAX_MASKS + 1)}
         self._path, self._pack, self._at = path, pack, at
         self.has_masks = pack is not None and pack.has_masks(name)
 
@@ -39,23 +39,23 @@ class Still:
         return SELECTIONS if self.has_masks else 1
 
     def frame(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Image (H, W, 3) uint8 RGB and labels (H, W) uint8 of a selection, or None. Raises SourceError."""
+        """Read the image (H, W, 3) uint8 RGB and labels (H, W) uint8 of a selection, or None. Raises SourceError."""
         image = read_rgb(self._path) if self._at is None else _decoded(_video_stills(self._path)[self._at])
         if image is None:
             raise SourceError(f"{self._path} is not a readable image")
-        if not self.has_masks:
+        if self._pack is None or not self.has_masks:
             return image, None
         rng = np.random.default_rng((zlib.crc32(self.name.encode()), index))
         return image, select(rng, self._pack.masks(self.name), image.shape[:2])
 
     def frames(self) -> Iterator[Frame]:
-        """All selections, as the evaluation reads them. Raises SourceError."""
+        """Yield all selections, as the evaluation reads them. Raises SourceError."""
         for index in range(len(self)):
             image, labels = self.frame(index)
             truth = None if labels is None else Truth.of_labels(labels)
             yield Frame(index, FIRST_STAMP_NS + index * FRAME_NS, str(index), image, truth)
 
-    def showing(self, least: float) -> list[int]:
+    def showing(self, min_area: float) -> list[int]:
         """Return the selections, all of which show something that the teacher found."""
         return list(range(len(self))) if self.has_masks else []
 
@@ -66,12 +66,12 @@ class Still:
 
 def select(rng: np.random.Generator, masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return a label image (H, W) of up to four of some masks (K, h, w) bool, the smaller in front of the larger."""
-    count = int(rng.integers(1, MOST_MASKS + 1))
+    count = int(rng.integers(1, MAX_MASKS + 1))
     chosen = [masks[i] for i in rng.permutation(len(masks))[:count]]
     labels, kept = np.zeros(masks.shape[1:], np.uint8), 0
     for mask in sorted(chosen, key=np.count_nonzero):
         free = mask & (labels == 0)
-        if np.count_nonzero(free) > LEAST_VISIBLE * np.count_nonzero(mask):
+        if np.count_nonzero(free) > MIN_VISIBLE * np.count_nonzero(mask):
             kept += 1
             labels[free] = kept
     return cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
@@ -97,13 +97,14 @@ def stills(path: str | Path, pack: TeacherPack | None = None, row: int = -1) -> 
     return found
 
 
-def _decoded(jpeg: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+def _decoded(jpeg: np.ndarray) -> np.ndarray | None:
+    image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 @lru_cache(maxsize=4)
 def _video_stills(path: Path) -> list[np.ndarray]:
-    """JPEGs of evenly spread frames, as players show them: a video cannot be read at any place in a bounded time."""
+    """Read evenly spread frames as JPEGs, as players show them: seeking in a video takes an unbounded time."""
     try:
         with av.open(as_file(path)) as container:
             count = sum(1 for _ in container.decode(video=0))

@@ -1,4 +1,4 @@
-"""A recording as training reads it: label images, rows of the class table, and what a teacher's pack says of its frames."""
+"""A recording as training reads it: label images, rows of the class table, and the features of a teacher's pack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sam2s_model.recordings.mask_values import VOID
 from sam2s_model.recordings.recording import FIRST_STAMP_NS, Frame, IndexedRecording
 from sam2s_model.training.pack import TeacherPack
 
-FRAME_NS = 40_000_000  # from one frame to the next when it is tracked, whatever its rate: figures are compared that were taken so
+FRAME_NS = 40_000_000  # from one tracked frame to the next, whatever the rate: figures are compared that were taken so
 
 
 class TrainingRecording:
@@ -48,20 +48,23 @@ class TrainingRecording:
         return bool(self.annotated)
 
     def frame(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Image (H, W, 3) uint8 RGB and labels (H, W) uint8 as in `Clip`, or None where it has no masks. Raises SourceError."""
+        """Read an image (H, W, 3) uint8 RGB and its labels (H, W) uint8 as in `Clip`, or None where it has no masks.
+
+        Raises SourceError.
+        """
         frame = self.recording.frame(self._frames[index])
         return frame.image, None if frame.truth is None else frame.truth.labels
 
     def frames(self) -> Iterator[Frame]:
-        """All frames in order, as the evaluation reads them. Raises SourceError."""
+        """Yield all frames in order, as the evaluation reads them. Raises SourceError."""
         for at, index in enumerate(self._frames):
             yield replace(self.recording.frame(index), index=at, stamp_ns=FIRST_STAMP_NS + at * FRAME_NS)
 
-    def showing(self, least: float) -> list[int]:
+    def showing(self, min_area: float) -> list[int]:
         """Return the annotated frames with an object of at least that share of the frame. All masks are read, once."""
         if self._largest is None:
             self._largest = [self._largest_object(self._frames[i]) for i in self.annotated]
-        return [i for i, share in zip(self.annotated, self._largest) if share > 0 and share >= least]
+        return [i for i, share in zip(self.annotated, self._largest, strict=True) if 0 < share >= min_area]
 
     def _largest_object(self, index: int) -> float:
         try:
@@ -73,7 +76,7 @@ class TrainingRecording:
         return float(np.bincount(truth.labels.ravel(), minlength=VOID)[1:VOID].max() / truth.labels.size)
 
     def parts(self) -> list[TrainingRecording]:
-        """Its frames as recordings of one frame, whose masks are read as those of the whole: one alone does not say how."""
+        """Return its frames as recordings of one frame, whose masks are read as those of the whole are."""
         return [TrainingRecording(self.recording, self.classes, self._pack, index) for index in self._frames]
 
     def features(self, index: int) -> np.ndarray | None:
@@ -83,7 +86,10 @@ class TrainingRecording:
         return self._pack.features(f"{self.recording.name}/{self.recording.stem(self._frames[index])}")
 
     def describe_masks(self) -> str:
-        """One line: what there is and how it is read; "" where nothing is guessed. Raises SourceError for what is no mask."""
+        """Say in one line what there is and how it is read; "" where nothing is guessed.
+
+        Raises SourceError for what is no mask.
+        """
         if self._only is None or not isinstance(self.recording, FileRecording):
-            return self.recording.masks_said
+            return self.recording.mask_summary
         return f"1 masks, {self.recording.masks_why()}"

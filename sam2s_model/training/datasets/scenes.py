@@ -14,22 +14,28 @@ FRAME_DISTANCES = (1, 2, 4, 8, 16)  # of a clip's consecutive frames, in frames 
 
 
 def scene_recording(config: SceneConfig, classes: tuple[str, ...] = ()) -> TrainingRecording:
-    """One scene, whose instruments have the rows of their names where the class table has them, otherwise -1."""
+    """Make a recording of one scene; instruments whose names the class table does not have are of row -1."""
     scene = SceneRecording(config)
     rows = {label: classes.index(name) if name in classes else -1 for label, name in scene.classes.items()}
     return TrainingRecording(scene, rows)
 
 
 def numbered_scene(source: SourceConfig, number: int, height: int, classes: tuple[str, ...] = ()) -> TrainingRecording:
-    """Return the scene of a source with seed `first_seed` + number, always the same at a height (px) that the source may say."""
-    look = np.random.default_rng((number, 2))
+    """Return the scene of a source with seed `first_seed` + number, always the same.
+
+    height: px, unless the source says another
+    """
+    rng = np.random.default_rng((number, 2))
     return scene_recording(
-        scene_config(look, source.first_seed + number, source.height or height, source.frames or FRAMES), classes
+        scene_config(rng, source.first_seed + number, source.height or height, source.frames or FRAMES), classes
     )
 
 
 def scene_config(rng: np.random.Generator, seed: int, height: int, frames: int = FRAMES) -> SceneConfig:
-    """Return a scene of any look, proportions, field and motion. height: px; seed: of the scene, 1000 and more for training."""
+    """Draw a scene of any appearance, proportions, field and motion.
+
+    height: px; seed: of the scene, 1000 and more for training
+    """
     return SceneConfig(
         width=int(rng.choice([1.0, 1.25, 1.78]) * height),
         height=height,

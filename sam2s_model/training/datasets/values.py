@@ -26,7 +26,7 @@ class ClassValues:
 
     @classmethod
     def of(cls, source: SourceConfig, classes: tuple[str, ...]) -> ClassValues:
-        """From a source's label set and class name.
+        """Read a source's label set and class name.
 
         Names that the table has no row for are the source's `class_name`, or unknown. Raises ConfigError for a label
         set that cannot be read, or of which no name is in the table.
@@ -48,7 +48,9 @@ class ClassValues:
         return self.rows.get(value, self.other)
 
     def rows_of(self, recording: IndexedRecording) -> dict[int, int]:
-        """Label -> row of the class table: by the label set, else by the name that the recording has for the label's class.
+        """Return label -> row of the class table.
+
+        The row is that of the label set, else that of the name which the recording has for the label's class.
 
         Raises SourceError where the recording's masks can be no masks.
         """

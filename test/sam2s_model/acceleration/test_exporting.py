@@ -38,6 +38,25 @@ def remembered(model: Sam2Model, objects: int = 2) -> tuple[torch.Tensor, ...]:
     return *features, memory, codes, torch.randn(objects, 4, config.dim), ages
 
 
+def check(program: torch.nn.Module, given: tuple[torch.Tensor, ...], other: Sam2Model) -> None:
+    """Export: no complex numbers are left, and the exported program computes what the program does with `other`."""
+    exported = torch.export.export(program, given, strict=True)
+    for node in exported.graph.nodes:
+        value = node.meta.get("val")
+        assert not (isinstance(value, torch.Tensor) and value.is_complex()), node
+    program.model = other
+    for own, plain in zip(exported.module()(*given), program(*given), strict=True):
+        torch.testing.assert_close(own, plain, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", [HIERA, REPVIT], ids=["hiera", "repvit"])
+@torch.no_grad()
+def test_the_image_encoder_as_a_program(config):
+    model = build(config)
+    check(EncoderProgram(model), (torch.randn(1, 3, 64, 64),), model)
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("config, warm", [(HIERA, False), (REPVIT, True)], ids=["hiera, cold", "repvit, warm"])
 @torch.no_grad()
 def test_both_halves_as_programs_without_complex_numbers(config, warm):
@@ -55,13 +74,7 @@ def test_both_halves_as_programs_without_complex_numbers(config, warm):
         else (TrackingProgram(model), arguments)
     )
     for program, given in ((EncoderProgram(model), (image,)), tracked):
-        exported = torch.export.export(program, given, strict=True)
-        for node in exported.graph.nodes:
-            value = node.meta.get("val")
-            assert not (isinstance(value, torch.Tensor) and value.is_complex()), node
-        program.model = other
-        for own, plain in zip(exported.module()(*given), program(*given), strict=True):
-            torch.testing.assert_close(own, plain, atol=1e-4, rtol=1e-4)
+        check(program, given, other)
 
 
 @pytest.mark.full
@@ -78,7 +91,7 @@ def test_an_encoder_of_machine_code(tmp_path):
         described = export_encoder(model, path)
     assert described.device == "cpu" and described.image_size == 64 and described.difference < 1e-4
     use_exported_encoder(model, path)
-    for own, plain in zip(model.encode_image(image).tensors, expected):
+    for own, plain in zip(model.encode_image(image).tensors, expected, strict=True):
         torch.testing.assert_close(own, plain, atol=1e-4, rtol=1e-4)
 
     other = build(HIERA)

@@ -1,4 +1,4 @@
-"""The kernels of our own against torch's operators: on a GPU, or in Triton's interpreter, which runs their code on a CPU."""
+"""The Triton kernels against torch's operators: on a GPU, or in Triton's interpreter, which runs on a CPU."""
 
 from __future__ import annotations
 
@@ -133,17 +133,17 @@ def test_judge_and_learn(cell, ours, monkeypatch):
     results = []
     for served in (False, True):
         bank = MemoryBank(
-            BankLayout(0, 0, 0, 1, 1, 1, 20, (2, 2), notes=judge.notes), torch.device(DEVICE), torch.float32
+            BankLayout(0, 0, 0, 1, 1, 1, 20, (2, 2), states=judge.states), torch.device(DEVICE), torch.float32
         )
         for object_id in range(12):
             bank.add(object_id)
         torch.manual_seed(1)
-        bank.notes["prototype"][:12] = F.normalize(torch.randn(12, 20), dim=1)
-        bank.notes["prototype"][rows[0]] = appearance(features, logits)[0]
-        bank.notes["prototype_frames"][:12] = torch.randint(0, 300, (12,)) * (torch.rand(12) > 0.2)
-        bank.notes["prototype_frames"][rows[0]], present[0] = 7, True
-        bank.notes["last_visible"][:12] = torch.randint(0, 10**10, (12,))
-        bank.notes["last_visible"][rows[0]] = 0
+        bank.states["prototype"][:12] = F.normalize(torch.randn(12, 20), dim=1)
+        bank.states["prototype"][rows[0]] = appearance(features, logits)[0]
+        bank.states["prototype_frames"][:12] = torch.randint(0, 300, (12,)) * (torch.rand(12) > 0.2)
+        bank.states["prototype_frames"][rows[0]], present[0] = 7, True
+        bank.states["last_visible"][:12] = torch.randint(0, 10**10, (12,))
+        bank.states["last_visible"][rows[0]] = 0
         monkeypatch.setattr(kernels, "serves", lambda x, served=served: served)
         view = BankView(bank, rows)
         verdict = judge.judge(view, features, logits, present, 10**10)
@@ -156,8 +156,8 @@ def test_judge_and_learn(cell, ours, monkeypatch):
             verdict.similarity,
             verdict.appearances,
         )
-        results.append([*told, *(bank.notes[note.name].clone() for note in judge.notes)])
+        results.append([*told, *(bank.states[state.name].clone() for state in judge.states)])
         monkeypatch.setattr(kernels, "serves", lambda x: False)
-    for own, plain in zip(*results[::-1]):
+    for own, plain in zip(*results[::-1], strict=True):
         torch.testing.assert_close(own, plain, atol=1e-5, rtol=1e-5, equal_nan=True)
     assert results[0][0].any() and results[0][1].any() and results[0][2].any() and not results[0][3].all()

@@ -12,7 +12,7 @@ import torch
 from sam2s_model.bench.floor import ATTENTION, DECODER, ENCODER, MATCHES, PARTS
 from sam2s_model.bench.machine import describe, measure
 from sam2s_model.bench.memory_costs import step, with_full_memory
-from sam2s_model.bench.page import document
+from sam2s_model.bench.page import benchmarks_page
 from sam2s_model.bench.peers import NEEDED, check_peer
 from sam2s_model.bench.report import name, read
 from sam2s_model.bench.run import REST, BenchOptions, cases, run
@@ -69,24 +69,24 @@ def test_the_page_of_a_gpu_has_also_what_only_a_gpu_has(report_path, tmp_path):
     for case in report["cases"]:
         case.update(queued={**case["step"], "median": 4.0}, launched=dict(kernels=321, attention={"fmha_x": 4}))
     (tmp_path / "gpu.json").write_text(json.dumps({**report, "device": "cuda"}))
-    page = document(tmp_path)
+    page = benchmarks_page(tmp_path)
     assert page.count("| 4.00 | 250 |") == 2 and page.count("| 321 |") == 2 and "Kernels of attention: fmha_x." in page
 
 
 def test_the_page_is_made_of_the_reports(report_path):
-    page = document(report_path.parent)
+    page = benchmarks_page(report_path.parent)
     report = json.loads(report_path.read_text())
     assert report["command"] in page and report["timed"] in page and report["machine"]["name"] in page
     assert f"![small]({report_path.parent.name}/small.png)" in page
     assert page.count("| sam2s_pico 64 fp32 efp, 2 objects |") == 3, "times, costs and parts"
     report_path.with_name("other.json").write_text("{}")
     with pytest.raises(ConfigError, match="other.json is not a report"):
-        document(report_path.parent)
+        benchmarks_page(report_path.parent)
 
 
 def test_the_page_in_docs_is_that_of_its_reports():
-    command = "python -m sam2s_model.bench.page docs/benchmarks > docs/benchmarks.md"
-    assert (ROOT / "docs" / "benchmarks.md").read_text() == document(ROOT / "docs" / "benchmarks"), f"run {command}"
+    page = benchmarks_page(ROOT / "docs" / "benchmarks")
+    assert (ROOT / "docs" / "benchmarks.md").read_text() == page, "run sam2s bench page > docs/benchmarks.md"
 
 
 def test_all_combinations_are_run():
@@ -172,7 +172,7 @@ def test_spread():
 
 
 def test_the_peak_is_that_of_what_runs():
-    small, large = (peak_bytes(lambda: torch.ones(n * 250_000).sum(), CPU) for n in (1, 200))
+    small, large = (peak_bytes(lambda n=n: torch.ones(n * 250_000).sum(), CPU) for n in (1, 200))
     if small is None:
         pytest.skip("the system does not tell the peak of a process's memory, or not to it")
     assert 150e6 < large - small < 400e6
@@ -181,7 +181,7 @@ def test_the_peak_is_that_of_what_runs():
 @pytest.mark.full
 @pytest.mark.parametrize("peer", ["transformers", "sam2"])
 def test_peers_are_in_the_same_state(peer: str):
-    """The same weights, image and prompts give the same label maps, but for holes and the rounding of memories to bf16."""
+    """The same weights, image and prompts give the same label maps, but for holes and memories rounded to bf16."""
     try:
         check_peer(peer, TINY)
     except ConfigError as error:

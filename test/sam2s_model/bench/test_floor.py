@@ -54,15 +54,15 @@ def seconds(name: str, size: int, objects: int, machine: tuple[float, float]) ->
 @pytest.mark.parametrize("name, size", FPS)
 def test_floors_are_those_worked_out_by_hand(name: str, size: int):
     """Those count some operations less and some bytes more; two digits are known of the seconds."""
-    for objects, fps in zip((1, 2, 4, 8), FPS[name, size]):
+    for objects, fps in zip((1, 2, 4, 8), FPS[name, size], strict=True):
         assert 1 / seconds(name, size, objects, GPU) == pytest.approx(fps, rel=0.08)
-    for objects, expected in zip((1, 4, 8), SECONDS[name, size]):
+    for objects, expected in zip((1, 4, 8), SECONDS[name, size], strict=True):
         assert seconds(name, size, objects, CPU) == pytest.approx(expected, rel=0.06, abs=0.005)
 
 
 @pytest.mark.parametrize("name", ["sam2s_pico", "sam2s_nano", TINY, EDGETAM, "efficienttam_s"])
 def test_the_least_is_less_than_what_is_done(name: str):
-    """And not of another order: a part is at most a third cheaper, the memory attention of small memories by two thirds."""
+    """And not by an order: a part is at most a third cheaper, the memory attention of small memories two thirds."""
     shape = Shape(512, 2, 7, 16, 2, matched=9)
     least, done = least_work(network(name), shape), work_done(MODELS[name], shape)
     assert tuple(least) == PARTS and set(done) == set(PARTS)
@@ -71,7 +71,7 @@ def test_the_least_is_less_than_what_is_done(name: str):
 
 
 def test_bytes_are_the_weights_and_the_memories():
-    """14.8 MB of rotated keys an object at 512 px in bf16, and 0.9 MB of values; the encoder has 27 M of the 39 M weights."""
+    """At 512 px in bf16 an object has 14.8 MB of rotated keys and 0.9 MB of values; the encoder has 27 M weights."""
     one, two = (least_work(network(TINY), Shape(512, n, 7, 16, 2))[ATTENTION].bytes for n in (1, 2))
     assert two - one == (7 * 1024 + 64) * (4 * 256 + 64) * 2
     assert least_work(network(TINY), Shape(512, 1, 7, 16, 2))[ENCODER].bytes == pytest.approx(2 * 27e6, rel=0.1)

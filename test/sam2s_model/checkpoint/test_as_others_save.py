@@ -1,4 +1,4 @@
-"""Checkpoints as other people's programs save them: wrapped, prefixed, in parts, by other names; and files that are none."""
+"""Checkpoints as other programs save them: wrapped, prefixed, in parts, by other names; and files that are none."""
 
 from __future__ import annotations
 
@@ -224,9 +224,17 @@ def test_a_decoder_alone_is_named_and_put_over_a_base(state, save, tmp_path):
 
 
 NO_CHECKPOINT = {
-    "a pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 155906050\n", "Git LFS pointer to 155,906,050 bytes.*git lfs pull"),
-    "a page": (b"<!DOCTYPE html>\n<html><head><title>Google Drive -\n Virus scan warning</title>", r"HTML or XML page \(Google Drive - Virus scan warning\)"),
-    "an error as XML": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "HTML or XML page, not the file itself"),
+    "a pointer of Git LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 155906050\n",
+        "Git LFS pointer to 155,906,050 bytes.*git lfs pull",
+    ),
+    "a page": (
+        b"<!DOCTYPE html>\n<html><head><title>Google Drive -\n Virus scan warning</title>",
+        r"HTML or XML page \(Google Drive - Virus scan warning\)",
+    ),
+    "an error as XML": (
+        b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "HTML or XML page, not the file itself",
+    ),
     "an error as JSON": (b'{"error": "not found"}', "is JSON text, not tensors"),
     "a gzip archive": (b"\x1f\x8b\x08\0" + b"x" * 40, "is a gzip archive: unpack it first"),
     "zeros": (bytes(5000), "begins with 4096 bytes of 0"),
@@ -245,7 +253,8 @@ def test_what_is_no_checkpoint_is_named_as_what_it_is(tmp_path, what, suffix):
 
 
 @pytest.mark.parametrize("pattern, expected", [
-    ("__0_0.distcp", "dcp_to_torch"), ("global_step4/mp_rank_00_model_states.pt", "mp_rank_00_model_states.pt"), ("data.pkl", "unpacked .pt"),
+    ("__0_0.distcp", "dcp_to_torch"), ("data.pkl", "unpacked .pt"),
+    ("global_step4/mp_rank_00_model_states.pt", "mp_rank_00_model_states.pt"),
 ])  # fmt: skip
 def test_folders_of_others_are_named(tmp_path, pattern, expected):
     (tmp_path / pattern).parent.mkdir(exist_ok=True)

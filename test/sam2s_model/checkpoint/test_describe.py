@@ -45,11 +45,15 @@ def test_the_buffers_of_normalisations_are_no_parameters(save):
     assert 13.8e6 < describe(save(zeros(MODELS["edgetam"]))).parameters < 14e6
 
 
+ALIKE = "names and shapes do not tell them apart"
+
+
 @pytest.mark.parametrize("name, changes, meaning", [
-    ("sam2_hiera_small", {}, "SAM 2.0 small, or a fine-tune of it such as SurgSAM2: names and shapes do not tell them apart"),
-    ("sam2.1_hiera_small", {}, "SAM 2.1 small, or a fine-tune of it such as SurgSAM2: names and shapes do not tell them apart"),
+    ("sam2_hiera_small", {}, f"SAM 2.0 small, or a fine-tune of it such as SurgSAM2: {ALIKE}"),
+    ("sam2.1_hiera_small", {}, f"SAM 2.1 small, or a fine-tune of it such as SurgSAM2: {ALIKE}"),
     ("sam2.1_hiera_base_plus", {}, "SAM 2.1 base+, or a fine-tune of it: names"),
-    ("sam2.1_hiera_base_plus", {"num_classes": 3}, "SAM 2.1 base+ with the additions of SAM2S, or a fine-tune of it: names"),
+    ("sam2.1_hiera_base_plus", {"num_classes": 3},
+     "SAM 2.1 base+ with the additions of SAM2S, or a fine-tune of it: names"),
     ("edgetam", {}, "edgetam, or a fine-tune of it"),
 ])  # fmt: skip
 def test_a_fine_tune_is_not_told_apart(save, name, changes, meaning):

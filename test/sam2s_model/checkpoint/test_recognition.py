@@ -125,8 +125,10 @@ def test_a_part_of_the_memory_is_not_a_half():
 
 @pytest.mark.parametrize("names, words", [
     (["adapter.pw1.0.weight"], r"adapters such as DD-SAM2's \(6 tensors under image_encoder.trunk.blocks.N.adapter.\)"),
-    (["Space_Adapter.D_fc1.bias"], r"adapters such as DD-SAM2's \(6 tensors under image_encoder.trunk.blocks.N.Space_Adapter"),
-    (["attn.qkv.lora_down.weight", "attn.qkv.lora_up.weight"], r"LoRA layers \(12 tensors under .*N.attn.qkv.lora_down., .*lora_up"),
+    (["Space_Adapter.D_fc1.bias"],
+     r"adapters such as DD-SAM2's \(6 tensors under image_encoder.trunk.blocks.N.Space_Adapter"),
+    (["attn.qkv.lora_down.weight", "attn.qkv.lora_up.weight"],
+     r"LoRA layers \(12 tensors under .*N.attn.qkv.lora_down., .*lora_up"),
     (["mem_ca.fc.0.weight"], r"memory adapters such as DD-SAM2's \(6 tensors"),
 ])  # fmt: skip
 def test_adapters_are_named_and_refused(names, words):

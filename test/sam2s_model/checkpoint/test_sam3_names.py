@@ -173,8 +173,15 @@ def peak_of_loading(path: Path, config: ModelConfig, options: dict, precision: s
     return kept, peak
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize(
+    "suffix, precision",
+    [
+        (".pt", "bf16"),
+        (".safetensors", "fp32"),
+        pytest.param(".pt", "fp32", marks=pytest.mark.full),
+        pytest.param(".safetensors", "bf16", marks=pytest.mark.full),
+    ],
+)
 def test_loading_needs_hardly_more_memory_than_is_kept(tmp_path, suffix, precision, record_property):
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("this system does not tell a process how much memory it has had")

@@ -1,7 +1,7 @@
 """How much a step and a prompt launch, copy and wait for, at most: figures that may only fall.
 
-They are in counts.json. Where less is needed now, `LOWER_COUNTS=1 pytest <this file>` writes the new figures down; it raises none.
-Kernels do not depend on sizes nor on the number of objects, so that small images do.
+They are in counts.json. Where less is needed now, `LOWER_COUNTS=1 pytest <this file>` writes the new figures down; it
+raises none. Kernels do not depend on sizes nor on the number of objects, so that small images do.
 """
 
 from __future__ import annotations
@@ -65,7 +65,13 @@ def tracker_of(name: str, policy: str, **config) -> Tracker:
     return Tracker(on_cuda(model, torch.bfloat16), policy, TrackerConfig(**config))
 
 
-@pytest.mark.parametrize("case", STEPS)
+# As the same with 8 objects, of another size, with one object.
+LIKE_OTHERS = ("tiny fifo", "base+ fifo", "nano match, 8 objects")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.full if case in LIKE_OTHERS else ()) for case in STEPS]
+)
 def test_a_step_launches_no_more(record_property, case):
     """With graphs, and a memory that is full."""
     name, policy, objects = STEPS[case]

@@ -1,4 +1,4 @@
-"""`sam2s doctor --gpu` on the stand-in, as far as it goes: each part runs to its end, finds nothing wrong there, and finds what is."""
+"""`sam2s doctor --gpu` on the stand-in: each part runs to its end, passes, and finds planted faults."""
 
 from __future__ import annotations
 

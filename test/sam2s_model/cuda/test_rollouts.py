@@ -1,7 +1,7 @@
 """Whole rollouts on the stand-in of a CUDA device: every policy, precision and model, step by step and as graphs.
 
-Nothing mixes devices, nothing races, no pinned buffer is misused, nothing is asked in what is captured, and graphs lead to what
-single launches do.
+Nothing mixes devices, nothing races, no pinned buffer is misused, nothing is asked in what is captured, and graphs lead
+to what single launches do.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from stand_in import cuda, on_cuda
 from sam2s_model.acceleration import graphs
 from sam2s_model.acceleration.graphs import CudaCapture
 from sam2s_model.config import MODELS, PICO, POLICY_NAMES, TrackerConfig
+from sam2s_model.network.image_encoder import size_step
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.tracker import Tracker
@@ -96,10 +97,10 @@ def test_every_policy(policy):
         got = life(tracker, images(), True, following)
         assert not tracker.refused
         assert tracker.captured >= 2 and not device.faults
-    for i, ((mine, my_map), (logits, label_map)) in enumerate(zip(got, expected)):
+    for i, ((mine, my_map), (logits, label_map)) in enumerate(zip(got, expected, strict=True)):
         assert (mine is None) == (logits is None)
         if mine is not None:
-            torch.testing.assert_close(mine, logits, rtol=1e-3, atol=1e-3, msg=lambda m: f"frame {i}: {m}")
+            torch.testing.assert_close(mine, logits, rtol=1e-3, atol=1e-3, msg=lambda m, i=i: f"frame {i}: {m}")
         assert (my_map != label_map).mean() < 1e-3
 
 
@@ -138,7 +139,7 @@ def test_other_precisions_and_sizes(precision, policy):
 def test_every_model(name):
     """Captured, and with one wait a step, for whose memory is trained and for whose is not."""
     with torch.device("meta"):
-        model = Sam2Model(MODELS[name], SIDE + -SIDE % MODELS[name].size_step).eval().requires_grad_(False)
+        model = Sam2Model(MODELS[name], SIDE + -SIDE % size_step(MODELS[name])).eval().requires_grad_(False)
     with cuda() as device:
         tracker = Tracker(on_cuda(model, torch.bfloat16), config=TrackerConfig(prompt_history=1))
         for i, frame in enumerate(images()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 
 import pytest
 import torch
@@ -156,14 +157,15 @@ def test_a_pool_whose_graphs_are_gone_cannot_be_captured_into_on_old_torch():
     for old in (True, False):
         with cuda(old):
             x, pool = torch.ones(3, 3, device="cuda:0"), torch.cuda.graph_pool_handle()
-            graph, _ = captured(lambda: x @ x, pool)
-            captured(lambda: x @ x, pool)  # gone at once
+            product = partial(torch.matmul, x, x)
+            graph, _ = captured(product, pool)
+            captured(product, pool)  # gone at once
             del graph
             if not old:
-                captured(lambda: x @ x, pool)
+                captured(product, pool)
                 continue
             with pytest.raises(RuntimeError, match="use_count > 0 INTERNAL ASSERT"):
-                captured(lambda: x @ x, pool)
+                captured(product, pool)
 
 
 def test_a_graph_that_dies_while_another_is_captured_breaks_it(device):
@@ -184,7 +186,7 @@ def test_results_of_a_pool_do_not_outlive_the_next_replay(device):
 
 def test_a_graph_does_not_keep_what_it_reads(device):
     x = torch.ones(3, device="cuda:0")
-    graph, _ = captured(lambda: x + 1)
+    graph, _ = captured(lambda: x + 1)  # noqa: F821 (deleted below)
     del x
     gc.collect()
     with pytest.raises(Fault, match="memory that was freed"):

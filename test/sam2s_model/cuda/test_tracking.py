@@ -1,4 +1,4 @@
-"""Tracking on the stand-in of a CUDA device: what the graphs, streams and buffers of a tracker rest on, and what it does when one fails."""
+"""Tracking on the stand-in of a CUDA device: graphs, streams and buffers, and what happens when one fails."""
 
 from __future__ import annotations
 
@@ -91,15 +91,15 @@ def failing(part: str, monkeypatch) -> list[bool]:
 
 @pytest.mark.parametrize("half", ["encode_image", "decode"])
 def test_a_capture_that_fails_changes_nothing_of_the_step(device, network, half, monkeypatch, caplog):
-    """C2: the stream is what it was, the frame is tracked as without graphs, and nothing else is captured in the process."""
+    """C2: the stream is as before, the frame is tracked as without graphs, and the process captures nothing else."""
     expected = run(Tracker(network, "fifo", TrackerConfig(cuda_graphs=False)), images(), 5)
     failing(half, monkeypatch)
     before = torch.cuda.current_stream()
     tracker = Tracker(network, "fifo")
     got = run(tracker, images(), 5)
     assert torch.cuda.current_stream() is before
-    for i, (mine, theirs) in enumerate(zip(got, expected)):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4, msg=lambda m: f"frame {i}: {m}")
+    for i, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4, msg=lambda m, i=i: f"frame {i}: {m}")
     assert "the host waits" in tracker.refused and "kernel by kernel" in caplog.text
     other = Tracker(network, "fifo")
     run(other, images(), 3)
@@ -168,13 +168,13 @@ def deterministic(monkeypatch):
 @once
 @pytest.mark.parametrize("policy", ["fifo", "distractor", "match"])
 def test_the_same_bits_are_had_every_time(deterministic, device, network, policy):
-    """C3, C4: the tracking half, which no capture permits then, is launched kernel by kernel; the image's is a graph."""
+    """C3, C4: the tracking half, which no capture permits then, is launched kernel by kernel; the rest is a graph."""
     both = []
     for _ in range(2):
         tracker = Tracker(network, policy)
         both.append(run(tracker, images(), 6))
         assert not tracker.refused and tracker.captured == 1
-    assert all(torch.equal(a, b) for a, b in zip(*both))
+    assert all(torch.equal(a, b) for a, b in zip(*both, strict=True))
 
 
 @once
@@ -203,7 +203,7 @@ def test_two_trackers_of_one_model_neither_race_nor_wait_for_each_other(device, 
         stream, launched, known, found = met
     assert first.stream is not second.stream
     assert second.stream in known and known.get(stream, 0) < launched, "it waited for the other's work"
-    for mine, theirs in zip(found, expected):
+    for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -256,8 +256,10 @@ def test_captures_are_made_between_steps_where_somebody_is_idle(network):
                 tracker.prepare()
             captured.append(tracker.captured)
         assert captured == [1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2] and len(tracker.capture_seconds) == 2
-        for i, (mine, theirs) in enumerate(zip(found, expected)):
-            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4, msg=lambda m: f"{policy}, frame {i}: {m}")
+        for i, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
+            torch.testing.assert_close(
+                mine, theirs, rtol=1e-4, atol=1e-4, msg=lambda m, at=f"{policy}, frame {i}": f"{at}: {m}"
+            )
 
 
 @once

@@ -28,7 +28,7 @@ Clock = dict["Stream", int]
 
 
 class Fault(AssertionError):
-    """What CUDA would not report: it would compute with whatever is there. No RuntimeError, so that nothing recovers from it."""
+    """What CUDA would not report: it would compute with whatever is there. No RuntimeError: nothing recovers."""
 
 
 def place() -> str:
@@ -98,7 +98,7 @@ class Event:
 
 
 class Memory:
-    """A piece of memory. home: the stream that it was allocated in and returns to; None: of the host, or of a pool of graphs"""
+    """A piece of memory. home: the stream it is allocated in and returns to; None: the host's, or a graph pool's"""
 
     def __init__(self, home: Stream | None, size: int):
         self.home, self.size = home, size
@@ -123,8 +123,9 @@ class Memory:
 
 @dataclass
 class Pool:
-    """Memory that graphs share. users: graphs there are; kept: a cuBLAS workspace lies in it, for as long as the process lives
+    """Memory that graphs share.
 
+    users: graphs there are; kept: a cuBLAS workspace lies in it, for as long as the process lives
     last: the graph that ran last, whose results the next one of the pool may overwrite
     """
 
@@ -144,7 +145,7 @@ class Counts(Counter):
 class Machine:
     """The device, and what threads have told it.
 
-    old: as torch up to about 2.10 is: a pool whose graphs are gone cannot be captured into again, and a capture that failed
+    old: as torch up to about 2.10 is: a pool whose graphs are gone cannot be captured into again, and a failed capture
         leaves the allocator as if it went on
     """
 
@@ -319,7 +320,7 @@ class Graph:
             for func, args, options, kept in self.calls:
                 made = func(*args, **options)
                 if kept is not None:
-                    for old, new in zip(kept, made if isinstance(made, (tuple, list)) else (made,)):
+                    for old, new in zip(kept, made if isinstance(made, (tuple, list)) else (made,), strict=True):
                         old.copy_(new)
 
     def reset(self) -> None:

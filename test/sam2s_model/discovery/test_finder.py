@@ -180,7 +180,7 @@ def test_what_lies_outside_the_endoscopes_field_is_no_object(pico, bank, scene):
     made = Tracker(pico, config=TrackerConfig(field_of_view="auto", discovery_min_iou=0.0, discovery_min_stability=0.0))
     made.discovery.use(bank)
     made.step(STEP, scene[0].image)
-    view = made._history.newest.view
+    view = made._history.newest.field_mask
     found = made.discover()
     assert found and not view.all() and all(not (one.mask & ~view).any() for one in found)
     for one in found:

@@ -45,7 +45,7 @@ def lose(tracker: Tracker, object_id: int) -> None:
     """As if the tracker had not seen an object for long: what it says of it on the newest frame is "not there"."""
     frame = tracker._history.newest
     frame.predictions[object_id] = replace(frame.predictions[object_id], present=False)
-    frame.before[object_id] = replace(frame.before[object_id], last_visible=frame.stamp - AWAY)
+    frame.previous[object_id] = replace(frame.previous[object_id], last_visible=frame.stamp - AWAY)
     tracker._describe(frame)
 
 
@@ -80,7 +80,7 @@ def test_another_is_not_taken_for_what_was_lost(tracked):
     lose(tracker, object_id)
     bank = tracker._segmenter.bank
     with torch.inference_mode():
-        bank.notes["prototype"][bank.row(object_id)] *= -1  # its looks were others
+        bank.states["prototype"][bank.row(object_id)] *= -1  # its looks were others
     assert tracker.rediscover() == [] and tracker.newest.states.tolist() == [State.LOST]
 
 

@@ -49,10 +49,19 @@ def tracks(index: int, known: bool = True) -> Tracks:
         return Tracks.empty(shown(index), *SIZE)
     one = np.ones(1)
     return Tracks(
-        shown(index), square(index).astype(np.uint8), (one * ID).astype(np.int64), one.astype(np.uint8), one.astype(np.uint8),
-        ("",), one.astype(np.uint8), one.astype(np.float32), one.astype(np.float32), np.zeros((1, 4), np.int32),
-        one.astype(np.int64), np.zeros((1, 2), np.float32),
-    )  # fmt: skip
+        stamp=shown(index),
+        label_map=square(index).astype(np.uint8),
+        object_ids=(one * ID).astype(np.int64),
+        labels=one.astype(np.uint8),
+        class_ids=one.astype(np.uint8),
+        class_names=("",),
+        states=one.astype(np.uint8),
+        scores=one.astype(np.float32),
+        predicted_ious=one.astype(np.float32),
+        boxes=np.zeros((1, 4), np.int32),
+        areas=one.astype(np.int64),
+        centroids=np.zeros((1, 2), np.float32),
+    )
 
 
 def shown(index: int) -> int:
@@ -73,8 +82,11 @@ def log(*deliveries: Delivery, prompt: int = 0) -> LiveLog:
     )
 
 
+DAVIS = EvaluationProtocol()
+
+
 def scored(
-    record: LiveLog, protocol: EvaluationProtocol = EvaluationProtocol(), recording: Recording | None = None
+    record: LiveLog, protocol: EvaluationProtocol = DAVIS, recording: Recording | None = None
 ) -> tuple[dict, dict, Scorer]:
     """frame -> J, of delivered and of streaming masks; the scorer of the delivered ones"""
     delivered, streaming = Scorer(protocol, {}), Scorer(protocol, {})
@@ -119,7 +131,7 @@ def test_delivered_masks_are_scored_where_they_came():
 
 
 def test_an_object_that_masks_do_not_know_yet():
-    """Its prompt took effect two frames later: those frames are not scored as delivered, and are missed in the stream."""
+    """Its prompt took effect two frames later: those frames are not scored as delivered, and missed in the stream."""
     came = [delivery(i, 1000 * i + 100, known=i > 2) for i in range(6)]
     delivered, streaming, _ = scored(log(*came), EvaluationProtocol(scored="all"))
     assert delivered == {0: 1.0, 3: 1.0, 4: 1.0, 5: 1.0}

@@ -147,7 +147,10 @@ SERIES = [  # truth, tracked
 ]
 
 
-def counted(classes: dict[int, str], protocol=EvaluationProtocol()) -> dict:
+DAVIS = EvaluationProtocol()
+
+
+def counted(classes: dict[int, str], protocol=DAVIS) -> dict:
     scorer = Scorer(protocol, classes)
     for index, (truth, tracked) in enumerate(SERIES):
         scorer.add(step(10 * index, truth, tracked, (1, 2) if index == 0 else ()))

@@ -162,7 +162,7 @@ def test_bf16_agrees_with_fp32(edgetam):
             conditioned = network.with_memory(features, memory[:, None], codes, pointers, ages, None).features
             assert conditioned.dtype == network.dtype
             out.append([t.float().flatten() for t in (features.coarse, memory, conditioned)])
-    for exact, rounded in zip(*out):
+    for exact, rounded in zip(*out, strict=True):
         assert F.cosine_similarity(exact, rounded, dim=0) > 0.99
 
 

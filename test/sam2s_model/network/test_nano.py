@@ -40,7 +40,7 @@ def test_statistics_are_learnt_on_demand():
 def test_learnt_statistics_normalise_alike_in_evaluation():
     """What a network sees while it learns is, in the end, what it sees afterwards."""
     torch.manual_seed(0)
-    trunk, image = RepViT(8, (1, 1, 2, 1)), torch.randn(32, 3, 64, 64)
+    trunk, image = RepViT(8, (1, 1, 2, 1)), torch.randn(16, 3, 64, 64)
     trunk.learn_statistics(True)
     with torch.no_grad():
         for _ in range(150):

@@ -65,7 +65,7 @@ def test_unknown_names_and_sizes_are_refused():
         ModelConfig.from_name("sam4")
     with pytest.raises(ConfigError, match="image_size is 500: expected a multiple of 32"):
         Sam2Model(PICO, image_size=500)
-    with pytest.raises(ConfigError, match="backbone is 'resnet': expected 'hiera', 'repvit_m1' or 'vit'"):
+    with pytest.raises(ConfigError, match="backbone is 'resnet': expected one of 'hiera', 'repvit_m1', 'vit'"):
         Sam2Model(replace(PICO, backbone="resnet"))
     with pytest.raises(ConfigError, match="latents_2d is 15: expected a square number"):
         Sam2Model(replace(PICO, latents_1d=4, latents_2d=15))

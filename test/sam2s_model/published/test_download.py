@@ -1,11 +1,10 @@
-"""Downloads from a real server: complete, cut, resumed, changed, wrong. The bytes and the next step are always right."""
+"""Downloads from a real server: complete, cut, resumed, changed, wrong. The bytes and the advice are always right."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import json
-import random
 import resource
 import shutil
 import subprocess
@@ -14,46 +13,11 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from downloads import CONTENT, DIGEST, NAME, NOTE, PART, REJECTED, SUM, assert_complete, files, get, made, made_at
 
 from sam2s_model.errors import CheckpointError, DownloadError
-from sam2s_model.published.catalog import CATALOG, Published
-from sam2s_model.published.download import download, source_url
-from sam2s_model.published.sha256 import stored_sha256
-
-CONTENT = random.Random(0).randbytes(1_500_000)
-DIGEST = hashlib.sha256(CONTENT).hexdigest()
-NAME = "weights.pt"
-PART, NOTE, SUM, REJECTED = (NAME + suffix for suffix in (".part", ".part.json", ".sha256", ".rejected"))
-
-
-@pytest.fixture
-def server(file_server):
-    file_server.content = CONTENT
-    return file_server
-
-
-@pytest.fixture
-def entry(server):
-    """An entry of which size and sha256 are known."""
-    return made(server)
-
-
-def made(server, **changes) -> Published:
-    known = dict(url=f"{server.url}/{NAME}", size=len(CONTENT), sha256=DIGEST)
-    return Published("weights", NAME, "sam2s_pico", "MIT", "https://example.com", **{**known, **changes})
-
-
-def get(entry: Published, folder: Path, **options) -> Path:
-    return download(entry, folder, **{"wait": 0.001, "timeout": 5.0, **options})
-
-
-def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def assert_complete(folder: Path) -> None:
-    assert (folder / NAME).read_bytes() == CONTENT and files(folder) == {NAME, SUM}
-    assert stored_sha256(folder / NAME) == DIGEST
+from sam2s_model.published.catalog import CATALOG
+from sam2s_model.published.download import download
 
 
 def test_a_download(server, entry, tmp_path):
@@ -255,10 +219,6 @@ def test_no_server(entry, tmp_path):
         get(made_at("http://127.0.0.1:9"), tmp_path, attempts=2)
 
 
-def made_at(address: str) -> Published:
-    return Published("weights", NAME, "sam2s_pico", "MIT", "https://example.com", f"{address}/{NAME}")
-
-
 def test_without_a_known_hash_the_first_one_is_trusted(server, tmp_path):
     entry = made(server, sha256=None, size=None)
     get(entry, tmp_path)
@@ -288,73 +248,6 @@ def test_what_the_check_refuses_is_put_aside(server, entry, tmp_path):
     with pytest.raises(CheckpointError, match=f"is not weights, it is kept as .*{REJECTED}: it is a cat"):
         get(entry, tmp_path, check=check)
     assert files(tmp_path) == {REJECTED} and (tmp_path / REJECTED).read_bytes() == CONTENT
-
-
-def test_a_mirror_has_the_same_file_name(server, tmp_path):
-    entry = made_at("https://official.example.com/models/v1")
-    get(entry, tmp_path, mirror=f"{server.url}/our/mirror/")
-    assert_complete(tmp_path)
-    assert server.requests[0][0] == f"/our/mirror/{NAME}"
-
-
-def test_a_mirror_can_be_a_folder(tmp_path):
-    share, target = tmp_path / "share", tmp_path / "target"
-    share.mkdir()
-    (share / NAME).write_bytes(CONTENT)
-    get(made_at("https://official.example.com"), target, mirror=share.as_uri())
-    assert_complete(target)
-    (target / NAME).unlink()
-    with pytest.raises(DownloadError, match="No such file or directory"):
-        get(made_at("https://official.example.com"), target, mirror=(tmp_path / "nowhere").as_uri())
-    assert files(target) == {SUM}
-
-
-HTTPS = "https://a.example.com/weights.pt"
-
-
-@pytest.mark.parametrize("url, mirror, expected", [
-    (HTTPS, "", HTTPS),
-    (HTTPS, "https://b.example.com/x", "https://b.example.com/x/weights.pt"),
-    (HTTPS, "http://10.0.0.1:8000", "http://10.0.0.1:8000/weights.pt"),
-    (HTTPS, "file:///mnt/share/", "file:///mnt/share/weights.pt"),
-    ("http://localhost:80/weights.pt", "", "http://localhost:80/weights.pt"),
-    ("", "https://b.example.com", "https://b.example.com/weights.pt"),
-    ("http://a.example.com/weights.pt", "", "expected https://"),
-    ("file:///weights.pt", "", "expected https://"),
-    (HTTPS, "ftp://b.example.com", "mirror 'ftp://b.example.com' is not one .*: expected https://..., http://..., file://"),
-    (HTTPS, "/mnt/share", "mirror '/mnt/share' is not one to download from"),
-    (HTTPS, "https:///x", "is not one to download from"),
-    ("", "", "cannot be downloaded from here: get weights.pt from https://example.com and put it into"),
-])  # fmt: skip
-def test_addresses(url, mirror, expected):
-    entry = Published("weights", NAME, "sam2s_pico", "MIT", "https://example.com", url)
-    if "://" in expected and expected.endswith(NAME):
-        assert source_url(entry, mirror) == expected
-    else:
-        with pytest.raises(CheckpointError, match=expected):
-            source_url(entry, mirror)
-
-
-def test_redirects(server, entry, answer, tmp_path):
-    server.plan = [answer(status=302, location=f"{server.url}/cdn/x")]
-    get(entry, tmp_path)
-    assert_complete(tmp_path)
-    assert [path for path, _ in server.requests] == [f"/{NAME}", "/cdn/x"]
-    (tmp_path / NAME).unlink()
-    for location in ("file:///etc/hostname", "ftp://127.0.0.1/x"):
-        server.plan = [answer(status=302, location=location)]
-        with pytest.raises(DownloadError, match=f"leads to {location}: a download|url '{location}' is not allowed"):
-            get(entry, tmp_path)
-    assert files(tmp_path) == {SUM}
-
-
-def test_a_redirect_from_https_to_http_is_refused():
-    from urllib.request import Request
-
-    from sam2s_model.published.transfer import _SafeRedirects
-
-    with pytest.raises(DownloadError, match="does not follow from https to http"):
-        _SafeRedirects().redirect_request(Request(HTTPS), None, 302, "", {}, "http://a.example.com/weights.pt")
 
 
 def test_no_space_is_said_before(entry, tmp_path, monkeypatch):

@@ -252,8 +252,8 @@ def test_stamps_that_step_back_far_are_counted_on(tmp_path, name):
 
 def test_masks_that_no_image_has_are_named_and_counted(tmp_path):
     messages = [("/camera", IMAGE, image_message(picture(i), stamp(i)), stamp(i)) for i in range(6)]
-    for i in (-3, 0, 2, 3, 70, 71):  # two of them after the last image
-        messages.append(("/truth", IMAGE, image_message(truth(abs(i) % 6), stamp(i), "mono8"), stamp(i)))
+    numbers = (-3, 0, 2, 3, 70, 71)  # two of them after the last image
+    messages += [("/truth", IMAGE, image_message(truth(abs(i) % 6), stamp(i), "mono8"), stamp(i)) for i in numbers]
     write_bag(tmp_path / "bag", messages)
     source = open_recording(tmp_path / "bag", topic="/camera", mask_topic="/truth")
     assert [f.truth is not None for f in source] == [i in (0, 2, 3) for i in range(6)]
@@ -281,9 +281,11 @@ def test_masks_of_a_folder_go_by_the_stamps_of_headers_where_those_step_back(tmp
 WITHOUT_ROS = """
 import sys
 
+ROS = {"rclpy", "rosbag2_py", "builtin_interfaces", "sensor_msgs", "std_msgs"}
+
 class Forbidden:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"rclpy", "rosbag2_py", "builtin_interfaces", "sensor_msgs", "std_msgs", "sam2s_ros", "torch"}:
+        if name.partition(".")[0] in ROS | {"sam2s_ros", "torch"}:
             raise AssertionError(f"{name} is imported")
 
 sys.meta_path.insert(0, Forbidden())

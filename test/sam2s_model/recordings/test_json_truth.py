@@ -1,4 +1,4 @@
-"""Ground truth as JSON: labelme's shapes, COCO's polygons and RLE, YouTube-VIS; compared with what was drawn, and with pycocotools."""
+"""Ground truth as JSON: labelme, COCO, YouTube-VIS; compared with what was drawn, and with pycocotools."""
 
 from __future__ import annotations
 
@@ -82,15 +82,16 @@ def test_folders_as_labelme_leaves_them(tmp_path):
     assert [r.name for r in open_layout(tmp_path)] == ["a", "b"]
 
 
+PNG = base64.b64encode(cv2.imencode(".png", np.full((16, 20), 255, np.uint8))[1]).decode()
+CIRCLE = cv2.circle(np.zeros((H, W), np.uint8), (30, 20), 12, 1, -1) > 0
+CORNER = np.pad(np.ones((10, 20), bool), ((0, H - 10), (0, W - 20)))
 SHAPES = {
     "rectangle of two corners": (shape("t", [[30, 24], [10, 8]], "rectangle"), box_mask()),
     "polygon, whatever its kind is called": ({"label": "t", "points": BOX}, box_mask()),
-    "circle": (shape("t", [[30, 20], [30, 32]], "circle"), cv2.circle(np.zeros((H, W), np.uint8), (30, 20), 12, 1, -1) > 0),
-    "mask": (
-        shape("t", [[10, 8], [29, 23]], "mask", mask=base64.b64encode(cv2.imencode(".png", np.full((16, 20), 255, np.uint8))[1]).decode()), box_mask(),
-    ),
-    "partly outside": (shape("t", [[-9, -9], [20, -9], [20, 10], [-9, 10]]), np.pad(np.ones((10, 20), bool), ((0, H - 10), (0, W - 20)))),
-}  # fmt: skip
+    "circle": (shape("t", [[30, 20], [30, 32]], "circle"), CIRCLE),
+    "mask": (shape("t", [[10, 8], [29, 23]], "mask", mask=PNG), box_mask()),
+    "partly outside": (shape("t", [[-9, -9], [20, -9], [20, 10], [-9, 10]]), CORNER),
+}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -132,7 +133,10 @@ def test_groups_void_and_background_of_labelme(tmp_path):
 @pytest.mark.parametrize(("content", "expected"), [
     ("{}", "is not a file of labelme, nor of COCO: expected shapes with label and points, and it has nothing"),
     ('{"regions": []}', "it has 'regions'"), ("no json", "is not JSON"),
-    (json.dumps({"shapes": [{"label": "t", "points": [[1, 1], [5, 5]], "shape_type": "line"}]}), "'t' is a line with no area: expected one of"),
+    (
+        json.dumps({"shapes": [{"label": "t", "points": [[1, 1], [5, 5]], "shape_type": "line"}]}),
+        "'t' is a line with no area: expected one of",
+    ),
     (json.dumps({"shapes": [{"label": "t", "points": [[1, 1], [5, 5]]}]}), "'t' is a polygon with 2 points"),
 ])  # fmt: skip
 def test_files_that_are_none_are_odd_and_named(tmp_path, content, expected):
@@ -218,9 +222,12 @@ def test_coco_with_polygons_and_rle(tmp_path, place):
 def test_tracks_of_coco_are_objects(tmp_path):
     """As CVAT writes them: two objects of a category, and all of them said to be crowds, since they are RLE."""
     images(tmp_path / "frames", 2)
-    coco_file(tmp_path / "masks" / "default.json", [
-        {"image_id": 10 + i, "segmentation": rle(box_mask(20 * k), True), "iscrowd": 1, "attributes": {"track_id": k}} for i in range(2) for k in range(2)
-    ], 2)  # fmt: skip
+    annotations = [
+        dict(image_id=10 + i, segmentation=rle(box_mask(20 * k), True), iscrowd=1, attributes={"track_id": k})
+        for i in range(2)
+        for k in range(2)
+    ]
+    coco_file(tmp_path / "masks" / "default.json", annotations, 2)
     first, second = open_layout(tmp_path)[0]
     assert set(first.truth.masks) == set(second.truth.masks) == {1, 2} and np.array_equal(
         second.truth.masks[2], box_mask(20)
@@ -248,8 +255,16 @@ def test_youtube_vis(tmp_path):
     content = {
         "videos": [{"id": 1, "file_names": [f"v/{i:05d}.png" for i in range(3)], "height": H, "width": W}],
         "categories": [{"id": 1, "name": "tool"}],
-        "annotations": [{"id": 5 + k, "video_id": 1, "category_id": 1, "segmentations": [rle(box_mask(20 * k), True), None, rle(box_mask(20 * k), False)]} for k in range(2)],
-    }  # fmt: skip
+        "annotations": [
+            {
+                "id": 5 + k,
+                "video_id": 1,
+                "category_id": 1,
+                "segmentations": [rle(box_mask(20 * k), True), None, rle(box_mask(20 * k), False)],
+            }
+            for k in range(2)
+        ],
+    }
     (tmp_path / "instances.json").write_text(json.dumps(content))
     (recording,) = open_layout(tmp_path)
     frames = list(recording)

@@ -151,7 +151,7 @@ def test_odd_frames_and_masks_are_named_and_counted(tmp_path):
             "3.png is 32x19, its image is 32x20",
             "4.png cannot be",
         )
-        assert all(text in odd for text, odd in zip(texts, recording.odd)), recording.odd
+        assert all(text in odd for text, odd in zip(texts, recording.odd, strict=True)), recording.odd
 
 
 def test_what_is_not_there_is_said(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from sam2s_model.errors import SourceError
 from sam2s_model.recordings import mask_files
 from sam2s_model.recordings.image_files import images_in, read_labels
-from sam2s_model.recordings.mask_files import MaskFiles, said_once
+from sam2s_model.recordings.mask_files import MaskFiles, merge_mask_lines
 
 H, W = 40, 60
 DISC = cv2.circle(np.zeros((H, W), np.uint8), (30, 20), 10, 1, -1)
@@ -77,7 +77,7 @@ def test_alpha(tmp_path, name):
 
 
 def test_pictures_that_were_cut_out(tmp_path):
-    """The camera's image, transparent but for the object: alpha is the mask; a mask of several colours is still one in colour."""
+    """The camera's image, transparent but for the object: alpha is the mask; one of several colours stays in colour."""
     image = np.random.default_rng(0).integers(1, 255, (H, W, 3), np.uint8)
     grey = image[..., :1].repeat(3, axis=2)
     for picture in (image, grey, np.full((H, W, 3), (0, 0, 200), np.uint8)):
@@ -113,25 +113,25 @@ def test_masks_are_looked_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(mask_files, "WORTH_KEEPING", 0.0)
     looked: list[Path] = []
-    look = mask_files._look
-    monkeypatch.setattr(mask_files, "_look", lambda path: looked.append(path) or look(path))
+    look = mask_files._statistics_of
+    monkeypatch.setattr(mask_files, "_statistics_of", lambda path: looked.append(path) or look(path))
     masks = {f"{i}.png": DISC * (i + 1) for i in range(10)}
     images = [f"{i}.jpg" for i in range(10)]
     first = opened(tmp_path / "masks", masks, images).describe()
     assert len(looked) == 10
     assert MaskFiles("clip", [Path(n) for n in images], images_in(tmp_path / "masks")).describe() == first
-    mask_files.look_at.cache_clear()
+    mask_files.mask_statistics.cache_clear()
     assert (
         MaskFiles("clip", [Path(n) for n in images], images_in(tmp_path / "masks")).describe() == first
         and len(looked) == 10
     )
-    mask_files.look_at.cache_clear()
+    mask_files.mask_statistics.cache_clear()
     write(tmp_path / "masks" / "3.png", np.dstack([DISC] * 3))
     assert MaskFiles("clip", [Path(n) for n in images], images_in(tmp_path / "masks")).describe() and len(looked) == 20
 
 
 def test_recordings_that_are_alike_are_said_once():
     alike = [(f"clip{i}", f"{i + 5} masks, labels: 1 is an object") for i in range(3)]
-    assert said_once([*alike, ("other", "2 masks, binary")]) == [
+    assert merge_mask_lines([*alike, ("other", "2 masks, binary")]) == [
         "masks of clip0 and 2 more: labels: 1 is an object", "masks of other: 2 masks, binary",
     ]  # fmt: skip

@@ -59,6 +59,10 @@ def test_binary_masks_are_one_object(name):
         assert abs(np.count_nonzero(labels) / np.count_nonzero(disc(255)) - 1) < 0.07
 
 
+SMALL = np.kron(np.arange(1, 41, dtype=np.uint8).reshape(5, 8), np.ones((6, 6), np.uint8))
+THREADS = EMPTY.copy()
+for row in range(3):
+    cv2.line(THREADS, (20, 60 + row), (140, 60 + row), 1 + row)
 LABELS = {
     "a void border, and an object in few": ([framed(EMPTY)] * 30 + [framed(disc(1))], {1}, True),
     "a void line around the object": ([cv2.circle(disc(1), (60, 60), 22, 255, 3)], {1}, True),
@@ -66,13 +70,15 @@ LABELS = {
     "0 and 1": ([disc(1)], {1}, False),
     "classes in steps": ([disc(85, on=disc(170, 110))], {85, 170}, False),
     "grey void beside white: labels 128 and 255": ([disc(255, 110, on=disc(128, 40))], {128}, True),
-    "40 small objects": ([np.kron(np.arange(1, 41, dtype=np.uint8).reshape(5, 8), np.ones((6, 6), np.uint8))], set(range(1, 41)), False),
-    "a thread of two pixels, and a void border": ([framed(cv2.line(EMPTY.copy(), (20, 60), (140, 70), 1, 2))], {1}, True),
-    "threads of three objects side by side": (
-        [cv2.line(cv2.line(cv2.line(EMPTY.copy(), (20, 60), (140, 60), 1), (20, 61), (140, 61), 2), (20, 62), (140, 62), 3)], {1, 2, 3}, False
+    "40 small objects": ([SMALL], set(range(1, 41)), False),
+    "a thread of two pixels, and a void border": (
+        [framed(cv2.line(EMPTY.copy(), (20, 60), (140, 70), 1, 2))],
+        {1},
+        True,
     ),
+    "threads of three objects side by side": ([THREADS], {1, 2, 3}, False),
     "nothing at all": ([EMPTY], set(), False),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LABELS)
@@ -85,13 +91,19 @@ def test_labels_stay_labels_and_255_is_void(name):
     assert ("255 is" in reading.why and "void" in reading.why) == void
 
 
+PHOTOGRAPH = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (H, W), np.uint8), (0, 0), 3)
+INTERPOLATED = resized(disc(90, on=disc(200, 110)), 0.4)
 REFUSED = {
-    "three labels, interpolated": ([resized(disc(90, on=disc(200, 110)), 0.4)], False, "only along edges.*nearest neighbour"),
-    "a photograph": ([cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (H, W), np.uint8), (0, 0), 3)], False, "or no masks at all"),
+    "three labels, interpolated": ([INTERPOLATED], False, "only along edges.*nearest neighbour"),
+    "a photograph": ([PHOTOGRAPH], False, "or no masks at all"),
     "labels in JPEG": ([jpeg(disc(1, on=disc(2, 110)))], True, "does not keep labels"),
     "grey levels in JPEG": ([jpeg(disc(80, on=disc(160, 110)))], True, "does not keep labels"),
-    "0/255 in some and 0/1 in others": ([disc(255), disc(1)], False, "1 masks have 255 alone and 1 have 1, none has both"),
-}  # fmt: skip
+    "0/255 in some and 0/1 in others": (
+        [disc(255), disc(1)],
+        False,
+        "1 masks have 255 alone and 1 have 1, none has both",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -1,4 +1,4 @@
-"""Sources of the evaluation that are no data set: bags of both storages, videos, the scene; masks from a topic or a folder."""
+"""Sources of the evaluation that are no data set: bags, videos, the scene; masks from a topic or a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from sam2s_model.errors import SourceError
-from sam2s_model.recordings.open import Source, left_out, open_recordings
+from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_ros.overlay_video import OverlayVideo
 
 H, W, COUNT = 48, 64, 5
@@ -34,9 +34,14 @@ def message(pixels: np.ndarray, stamp: int, compressed: bool = False):
         return make[COMPRESSED](header=header, format="png", data=cv2.imencode(".png", pixels)[1].reshape(-1))
     channels = 1 if pixels.ndim == 2 else 3
     return make[IMAGE](
-        header=header, height=H, width=W, encoding="mono8" if channels == 1 else "bgr8", is_bigendian=0, step=W * channels,
+        header=header,
+        height=H,
+        width=W,
+        encoding="mono8" if channels == 1 else "bgr8",
+        is_bigendian=0,
+        step=W * channels,
         data=pixels.reshape(-1),
-    )  # fmt: skip
+    )
 
 
 def bag(path: Path, storage: StoragePlugin, compressed: bool, masks: bool) -> Path:
@@ -187,6 +192,8 @@ def test_recordings_without_masks_are_named(tmp_path):
     for below in ("a/frames", "a/masks", "b/frames", "c/masks", "d"):
         (tmp_path / "set" / below).mkdir(parents=True)
     for name in ("vos", "set"):
-        line = left_out(Source(str(tmp_path / name)))
+        line = describe_incomplete(Source(str(tmp_path / name)))
         assert line.endswith("2 folders have images or masks alone, and are left out: b, c")
-    assert left_out(Source(str(tmp_path / "set" / "a"))) == "" == left_out(Source("scene:?seed=1"))
+    assert (
+        describe_incomplete(Source(str(tmp_path / "set" / "a"))) == "" == describe_incomplete(Source("scene:?seed=1"))
+    )

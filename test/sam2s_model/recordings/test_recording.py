@@ -1,4 +1,4 @@
-"""One recording for all: ground truth as masks and as labels, any frame at any time, layouts that training reads as well."""
+"""One recording for all: truth as masks and as labels, any frame at any time, layouts that training reads as well."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_left_out_of_a_pass_and_raised_for_a_frame(tmp_path
 
 
 def test_every_layout_is_one_that_training_reads(tmp_path):
-    assert all(layout_named(name).looks for name in LAYOUTS)
+    assert all(layout_named(name).expected for name in LAYOUTS)
     for name in LAYOUTS:
         SourceConfig(name, "x")
     for name in set(LAYOUTS) - {"davis", "folder"}:
@@ -114,7 +114,7 @@ def test_training_knows_the_classes_of_a_layout_and_follows_it_as_the_evaluation
     (evaluated,) = open_layout(tmp_path / "set")
     assert (trained.name, len(trained), trained.annotated) == (evaluated.name, evaluated.length, [0, 1])
     assert [trained.classes[label] for label in (1, 2, 4)] == [0, 0, 1], "an unknown name is of the source's class"
-    for ours, theirs in zip(trained.frames(), evaluated):
+    for ours, theirs in zip(trained.frames(), evaluated, strict=True):
         assert np.array_equal(ours.image, theirs.image) and np.array_equal(ours.truth.labels, theirs.truth.labels)
     assert np.array_equal(trained.frame(1)[1], columns(0, 1, 2, 4))
 

@@ -257,7 +257,7 @@ def test_scene():
     frames = list(source)
     assert [f.stamp_ns for f in frames] == [FIRST_STAMP_NS + i * 50_000_000 for i in range(4)]
     assert all(f.truth.labels.shape == (80, 96) and f.image.flags.c_contiguous for f in frames)
-    assert all(np.array_equal(a.image, b.image) for a, b in zip(frames, source))
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(frames, source, strict=True))
 
 
 # what cannot be opened

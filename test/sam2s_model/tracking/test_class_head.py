@@ -38,7 +38,10 @@ def row(network, frames) -> int:
     return int(tracker.outputs.class_logits.argmax())
 
 
-def run(network, frames, names=(), prompt=Prompt(box=BOX), late=False, **config):
+PROMPT = Prompt(box=BOX)
+
+
+def run(network, frames, names=(), prompt=PROMPT, late=False, **config):
     """The tracker and the tracks of all frames; `names` are those of the class table."""
     network.class_names = tuple(names)
     tracker = Tracker(network, "fifo", TrackerConfig(**config))
@@ -61,7 +64,7 @@ def test_the_head_names_an_object_once_it_has_said_so_for_a_while(network, frame
     _, out = run(network, frames, names_with(row, "object"))
     sure = [1 - CLASS_SMOOTHING**n for n in range(len(out))]  # the prompted frame has no memory to ask
     assert all(t.areas[0] for t in out)
-    for tracks, score in zip(out, sure):
+    for tracks, score in zip(out, sure, strict=True):
         named = score >= TrackerConfig().min_class_score
         assert tracks.class_names == (("object",) if named else ("instrument",))
         assert tracks.class_scores[0] == pytest.approx(score if named else np.nan, abs=0.02, nan_ok=True)

@@ -39,7 +39,7 @@ class Scene:
 
     def __init__(self, model, objects: int = 1, conditioning: int = 3, history: int = 4, **options):
         self.matches = Correspondence(Matching(**options), model, history, conditioning)
-        layout = BankLayout(conditioning, 0, 0, history + 1, 0, 4, 0, (32, 32), notes=self.matches.notes)
+        layout = BankLayout(conditioning, 0, 0, history + 1, 0, 4, 0, (32, 32), states=self.matches.states)
         self.bank = MemoryBank(layout, torch.device("cpu"), torch.float32)
         for object_id in range(1, objects + 1):
             self.bank.add(object_id)
@@ -108,7 +108,7 @@ def test_all_objects_at_once_are_as_each_by_itself_in_any_order(model):
             there = [row for row, which in enumerate(order) if born[which] < frame]
             if frame:
                 found = scene.track(frame, features, mask(0, 0, 4, 4), rows=there)
-                later = dict(zip((order[row] for row in there), found))
+                later = dict(zip((order[row] for row in there), found, strict=True))
             for row, which in enumerate(order):
                 if born[which] == frame:
                     scene.prompt(frame, features, masks[which], row)
@@ -126,7 +126,7 @@ def test_all_objects_at_once_are_as_each_by_itself_in_any_order(model):
 
 
 def test_a_prompted_frame_is_looked_at_for_ever(model):
-    """Hundreds of other pictures later, in which the object was not seen, it is found where the first one shows it again."""
+    """Hundreds of other pictures later, in none of which it was seen, the object is found where it is shown again."""
     generator = torch.Generator().manual_seed(2)
     scene = Scene(model, every=2)
     scene.prompt(0, picture(), mask(3, 2, 5, 5))
@@ -143,7 +143,7 @@ def test_the_oldest_correction_gives_way_and_its_slot_is_used_again(model):
         scene.prompt(frame, picture(), mask(1, 1, 3, 3), row=0)
         if not frame:
             scene.prompt(frame, picture(), mask(4, 4, 6, 6), row=1)
-    held = {int(f) for f in scene.bank.notes["label_frames"][0, :3]}
+    held = {int(f) for f in scene.bank.states["label_frames"][0, :3]}
     assert held == {0, 38, 39}, "the first and the newest"
     assert len(scene.matches.store.entries(torch.tensor(40)).frames) <= 4 + 4 + 4, "4 slots of prompted frames"
     assert scene.maps(40, picture()).shape[0] == 2 and scene.maps(40, picture())[1, 8:12, 8:12].min() > 0.9

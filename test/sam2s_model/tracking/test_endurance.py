@@ -1,4 +1,4 @@
-"""Long runs: what is remembered, and what the process takes, does not grow with the video. Run with `make test-full`."""
+"""Long runs: what is remembered, and what the process takes, does not grow with the video (`make test-full`)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ LONG, TURN = 100_000, 500
 
 @pytest.mark.full
 def test_p25_memory_is_flat_over_100000_frames():
-    """Half an hour: a small image, 500 frames with one object, 500 with five, 500 with as many as there may be, and again."""
+    """Half an hour: a small image, 500 frames with one object, 500 with five, 500 with the most there may be; again."""
     scene = Scene(SceneConfig(width=64, height=64, frames=50, seed=1))
     images = [np.ascontiguousarray(frame.image) for frame in scene]
     tracker = Tracker(load_model(resolve_checkpoint("sam2s_pico"), image_size=64, device="cpu"), "fifo")
@@ -72,7 +72,8 @@ def test_p25_memory_is_flat_over_100000_frames():
     assert len(tracker.object_ids) == counts[-1]
     growth = resident_bytes() / settled - 1
     print(
-        f"resident {settled / 1e6:.1f} MB after frame {settles}, {100 * growth:+.2f} % at frame {LONG}; memory_bytes {bank}"
+        f"resident {settled / 1e6:.1f} MB after frame {settles}, {100 * growth:+.2f} % at frame {LONG}; "
+        f"memory_bytes {bank}"
     )
     assert growth < 0.01
     assert tracker.memory_bytes() == bank
@@ -93,7 +94,8 @@ def test_p25_device_memory_is_flat_over_20000_frames():
         if i == SETTLED:
             allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
     print(
-        f"allocated {before} -> {allocated} -> {torch.cuda.memory_allocated()}, reserved {reserved}, memory_bytes {bank}"
+        f"allocated {before} -> {allocated} -> {torch.cuda.memory_allocated()}, reserved {reserved}, "
+        f"memory_bytes {bank}"
     )
     assert torch.cuda.memory_allocated() <= allocated and torch.cuda.memory_reserved() == reserved
     assert tracker.memory_bytes() == bank

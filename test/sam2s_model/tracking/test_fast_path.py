@@ -1,4 +1,4 @@
-"""The fast path through the model, which inference takes, against the plain one that reads like the paper, which training takes.
+"""The fast path through the model, which inference takes, against training's plain one, which reads like the paper.
 
 Both follow the same stream with the same tracker: what differs grows through the memory.
 """
@@ -61,28 +61,36 @@ def follow(model: Sam2Model, frames: list[np.ndarray], policy: str, plainly: boo
 
 
 def check(model: Sam2Model, frames: list[np.ndarray], policy: str = "fifo") -> None:
-    """In fp32 they are equal to 1e-4; in bf16 the fast one is not further from that than the plain one is, but for matches."""
+    """In fp32 they are equal to 1e-4; in bf16 the fast one is no further off than the plain one, but for matches."""
     plain, fast = (follow(model, frames, policy, plainly) for plainly in (True, False))
-    for own, expected in zip(fast, plain):
+    for own, expected in zip(fast, plain, strict=True):
         assert (own - expected).abs().max() < 1e-4 * expected.abs().max() and expected.std() > 0.01
     if "match" in policy:  # which places are most similar, and so all that follows, turns over by little
         return
     model.to(torch.bfloat16)
-    errors = [
-        sum((own - expected).abs().mean() for own, expected in zip(follow(model, frames, policy, plainly), plain))
-        for plainly in (True, False)
-    ]
+    errors = []
+    for plainly in (True, False):
+        pairs = zip(follow(model, frames, policy, plainly), plain, strict=True)
+        errors.append(sum((own - expected).abs().mean() for own, expected in pairs))
     assert 0 < errors[1] < 1.5 * errors[0]
 
 
+MORE_LAYERS = ("small", "base_plus", "large", "efficienttam_s")  # of the kinds that the smallest has
+
+
 @pytest.mark.parametrize(
-    "name", [name for name in MODELS if not name.startswith("sam2_hiera") or name.endswith("tiny")]
+    "name", [pytest.param(name, marks=pytest.mark.full if name.endswith(MORE_LAYERS) else ()) for name in MODELS]
 )
 def test_of_every_configuration(name, frames):
-    """SAM 2.0's other sizes have the layers of 2.1's."""
     check(narrow(MODELS[name]), frames[:6])
 
 
-@pytest.mark.parametrize("policy", POLICY_NAMES)
+# The others attend to as many memories, or to fewer, by the same code.
+QUICK = ("fifo", "divemem", "slm", "match", "none")
+
+
+@pytest.mark.parametrize(
+    "policy", [pytest.param(name, marks=() if name in QUICK else pytest.mark.full) for name in POLICY_NAMES]
+)
 def test_of_every_policy(policy, frames):
     check(narrow(EVERYTHING), frames[:10], policy)

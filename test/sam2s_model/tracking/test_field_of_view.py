@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -109,7 +110,7 @@ def test_full_frames_have_no_surround(seed):
 )
 def test_dark_instruments_in_full_frames_are_no_surround(points, dark, breadth, seed):
     image = photo(240, 320, seed)
-    for start, end in zip(points, points[1:]):
+    for start, end in pairwise(points):
         cv2.line(image, start, end, (dark, dark, dark), breadth)
     assert endoscope_field(image).all()
 

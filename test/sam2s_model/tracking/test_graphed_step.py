@@ -13,14 +13,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from sam2s_model.acceleration.graphs import CudaGraph, Graphs
+from sam2s_model.acceleration.graphs import Graphs
 from sam2s_model.config import PICO, POLICY_NAMES, TrackerConfig
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracking.graphed_step import GraphedStep
 from sam2s_model.tracking.history import ProcessedFrame
-from sam2s_model.tracking.holes import fill_holes
-from sam2s_model.tracking.outputs import compose
 from sam2s_model.tracking.segmenter import Segmenter
 from sam2s_model.tracking.tracker import Tracker
 
@@ -46,7 +43,7 @@ class Calls(TorchDispatchMode):
 
 
 class Recorded:
-    """What `graphs.CudaGraph` is on CUDA. A function runs while it is recorded, so that the first replay does nothing."""
+    """What `graphs.CudaGraph` is on CUDA. A function runs while it is recorded, so the first replay does nothing."""
 
     def __init__(self, function):
         with Calls() as recorded:
@@ -67,22 +64,26 @@ class Recorded:
             return  # a view is one still
         new = func(*args, **options)
         if not shares:
-            for kept, value in zip(outputs, tensors(new)):
+            for kept, value in zip(outputs, tensors(new), strict=True):
                 kept.copy_(value)
+
+
+def recorded(device):
+    return Recorded
 
 
 def tensors(values):
     return [value for value in tree_flatten(values)[0] if isinstance(value, torch.Tensor)]
 
 
-def follow(model, frames, policy, graphed, count=50, queued=False, **config):
-    """A stream with all that changes: objects come, are corrected, named and removed. Returns the tracker, all outputs and tracks.
+def follow(model, frames, policy, capture=None, count=50, queued=False, **config):
+    """A stream with all that changes: objects come, are corrected, named and removed.
 
     queued: each step is given the next image, too
+    Returns the tracker, and each frame's outputs and tracks.
     """
-    tracker = Tracker(model, policy, TrackerConfig(**config))
-    tracker._graphed = graphed
-    said = []
+    tracker = Tracker(model, policy, TrackerConfig(**config), capture=capture)
+    found = []
     for i in range(count):
         following = frames[(i + 1) % len(frames)] if queued else None
         tracks = tracker.step((i + 1) * 33_000_000, frames[i % len(frames)], following)
@@ -99,41 +100,44 @@ def follow(model, frames, policy, graphed, count=50, queued=False, **config):
             tracks = tracker.prompt(0, [Prompt(object_id=1, class_name=tracker.label_set.classes[1].name)]).tracks
         if i == 46:
             tracks = tracker.remove([1])
-        said.append((tracker.outputs, tracks))
-    return tracker, said
+        found.append((tracker.outputs, tracks))
+    return tracker, found
 
 
-PARTS = ("efp", "divemem", "tsms")  # of policies that are tried anyway, or like one
-BOTH_WAYS = [pytest.param(name, marks=pytest.mark.full if name in PARTS else ()) for name in POLICIES]
+# The others are parts of these, or like one; cuda/test_rollouts.py has all of them, shorter.
+QUICK = ("fifo", "samurai", "match", "none")
+BOTH_WAYS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.full) for name in POLICIES]
 
 
 @pytest.mark.parametrize("policy", BOTH_WAYS)
 def test_a_captured_step_leads_to_what_a_plain_one_does(model, frames, policy):
-    graphed = GraphedStep(model, lambda _: Recorded)
     config = dict(long_term_min_iou=0.0, lost_after=0.1, min_similarity=-1.0)
-    _, expected = follow(model, frames, policy, None, **config)
-    _, got = follow(model, frames, policy, graphed, **config)
-    assert graphed.captured >= 4, "the image; one object, two, and one more prompted frame"
-    for i, ((plain, plain_tracks), (own, tracks)) in enumerate(zip(expected, got)):
+    _, expected = follow(model, frames, policy, **config)
+    tracker, got = follow(model, frames, policy, recorded, **config)
+    assert tracker.captured >= 4, "the image; one object, two, and one more prompted frame"
+    for i, ((plain, plain_tracks), (own, tracks)) in enumerate(zip(expected, got, strict=True)):
         assert (plain is None) == (own is None)
         if plain is not None:
             assert own.object_ids == plain.object_ids
-            for mine, theirs in zip(own.tensors, plain.tensors):
+            for mine, theirs in zip(own.tensors.values(), plain.tensors.values(), strict=True):
                 torch.testing.assert_close(
-                    mine, theirs, rtol=1e-3, atol=1e-3, equal_nan=True, msg=lambda m: f"frame {i}: {m}"
+                    mine, theirs, rtol=1e-3, atol=1e-3, equal_nan=True, msg=lambda m, i=i: f"frame {i}: {m}"
                 )
         assert (tracks.label_map != plain_tracks.label_map).mean() < 1e-3
         assert tracks.object_ids.tolist() == plain_tracks.object_ids.tolist() and tracks.stamp == plain_tracks.stamp
         assert list(tracks.states) == list(plain_tracks.states)
 
 
+def values(outputs):
+    return outputs.tensors.values() if outputs else ()
+
+
 @pytest.mark.parametrize("policy", ["fifo", "divemem", "none"])
 def test_late_prompts_replay_captured_steps(model, frames, policy):
-    """Five frames late, twice: a new object, then another whose later prompt stays; both beside an object that is left alone."""
+    """Five frames late, twice: a new object, then another whose later prompt stays; a third is left alone."""
     told = []
-    for graphed in (None, GraphedStep(model, lambda _: Recorded)):
-        tracker, captured = Tracker(model, policy, TrackerConfig(long_term_min_iou=0.0)), []
-        tracker._graphed = graphed
+    for capture in (None, recorded):
+        tracker, captured = Tracker(model, policy, TrackerConfig(long_term_min_iou=0.0), capture=capture), []
         for i in range(24):
             tracker.step(i + 1, frames[i % len(frames)])
             if i == 1:
@@ -144,38 +148,57 @@ def test_late_prompts_replay_captured_steps(model, frames, policy):
                 tracker.prompt(0, [Prompt(object_id=2, **CLICK)])
             if i == 22:
                 tracker.prompt(i - 4, [Prompt(object_id=2, box=OTHER)])
-            captured.append(graphed and graphed.captured)
+            captured.append(tracker.captured)
             told.append((tracker.outputs, tracker.newest))
     assert captured[8] == captured[7] + 1, "the second of five frames is captured, and the others replay it"
-    for (plain, plain_tracks), (own, tracks) in zip(told[:24], told[24:]):
+    for (plain, plain_tracks), (own, tracks) in zip(told[:24], told[24:], strict=True):
         assert (own is None) == (plain is None)
-        for mine, theirs in zip(own.tensors if own else (), plain.tensors if plain else ()):
+        for mine, theirs in zip(values(own), values(plain), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3, equal_nan=True)
         assert (tracks.label_map != plain_tracks.label_map).mean() < 1e-3 and list(tracks.states) == list(
             plain_tracks.states
         )
 
 
+def test_a_replayed_step_says_how_many_keys_it_attends_to(model, frames):
+    """The object with two prompted frames goes, and an earlier graph comes back: it has keys of its own."""
+    keys = []
+    for capture in (None, recorded):
+        tracker, counts = Tracker(model, "fifo", capture=capture), []
+        for i in range(42):
+            tracker.step(i + 1, frames[i % len(frames)])
+            if i == 0:
+                tracker.prompt(0, [Prompt(box=BOX), Prompt(box=OTHER)])
+                tracker.remove([2])  # whose row is free then: graphs of before need no other memory than those of after
+            if i in (20, 22):
+                tracker.prompt(0, [Prompt(object_id=0 if i == 20 else 3, box=OTHER)])
+            if i == 39:
+                tracker.remove([3])
+            counts.append(tracker.keys_attended)
+        keys.append(counts)
+    plain, replayed = keys
+    full = [19, 38, 40, 41]  # all windows are full then: nothing is padded
+    assert [replayed[i] for i in full] == [plain[i] for i in full]
+    assert replayed[19] == replayed[41] < replayed[38]
+
+
 def test_nothing_is_captured_anew_while_objects_and_prompts_stay_what_they_are(model, frames):
-    graphed = GraphedStep(model, lambda _: Recorded)
-    tracker = Tracker(model, "fifo")
-    tracker._graphed = graphed
-    captured = []
+    tracker, captured = Tracker(model, "fifo", capture=recorded), []
     for i in range(60):
         tracker.step(i + 1, frames[i % 12])
         if i in (0, 20):
             tracker.prompt(0, [Prompt(object_id=tracker.object_ids[0] if i else 0, box=BOX)])
-        captured.append(graphed.captured)
+        captured.append(tracker.captured)
     assert captured[1:3] == [1, 2], "the image's is captured on the second frame, the tracking's on its second"
     assert captured[17] == captured[20] == 3, "one while the memory fills, one when it is full"
     assert captured[-1] == captured[40] == 5, "and the same again with one more prompted frame"
     tracker.set_policy("efp")
-    assert graphed.captured == 1
+    assert tracker.captured == 1
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_everything_in_a_step_is_on_the_device_and_nothing_asks_it(policy):
-    """On the device without values: a tensor of the host among its own, or a value that the host asks for, is an error."""
+    """On the device without values a tensor of the host, or a value that the host asks for, is an error."""
     with torch.device("meta"), torch.inference_mode():
         network = Sam2Model(PICO, image_size=128).eval().bfloat16()
     device, size, ids = network.device, (120, 160), [1, 2]
@@ -184,18 +207,17 @@ def test_everything_in_a_step_is_on_the_device_and_nothing_asks_it(policy):
         bank = segmenter.bank
         for row, object_id in enumerate(ids):
             bank.add(object_id)
-            if segmenter.policy.uses_memory:
+            if segmenter.memory:
                 memory = torch.empty(network.memory_tokens, PICO.memory_dim, device=device)
                 bank.write_conditioning(row, 0, memory, torch.empty(PICO.dim, device=device))
         for index in range(1, 25):
-            bank.know_tracked(slice(0, 2), index)
+            bank.mark_written(slice(0, 2), index)
         features = network.encode_image(network.prepare_image(torch.empty(*size, 3, dtype=torch.uint8, device=device)))
-        clock = segmenter.clock(25, torch.empty(2, dtype=torch.int64, device=device))
-        outputs = segmenter.track(ProcessedFrame(25, 1, size, features), ids, clock)
+        step = segmenter.step_time(25, torch.empty(2, dtype=torch.int64, device=device))
         labels = torch.empty(2, dtype=torch.uint8, device=device)
-        label_map = compose(fill_holes(outputs.logits, 8), outputs.present, labels, size)
-    assert clock.complete and label_map.dtype == torch.uint8 and label_map.shape == size
-    assert all(t.device == device for t in (*outputs.tensors, segmenter.summary(outputs), label_map))
+        outputs, summary, label_map = segmenter.step(ProcessedFrame(25, 1, size, features), ids, labels, step)
+    assert step.complete and label_map.dtype == torch.uint8 and label_map.shape == size
+    assert all(t.device == device for t in (*outputs.tensors.values(), summary, label_map))
 
 
 class Again:
@@ -211,8 +233,7 @@ class Again:
 @pytest.fixture
 def tracking(model, frames, monkeypatch):
     """A tracker of one object on the first image, and what its model does from here on, in order."""
-    tracker = Tracker(model, "fifo")
-    tracker._graphed = GraphedStep(model, lambda _: Again)
+    tracker = Tracker(model, "fifo", capture=lambda _: Again)
     tracker.step(1, frames[0])
     tracker.prompt(0, [Prompt(box=BOX)])
     done = []
@@ -230,9 +251,9 @@ def test_a_step_that_is_given_the_next_image_begins_with_it_when_its_own_is_trac
 
 
 def test_what_is_given_ahead_leads_to_the_same(model, frames):
-    _, expected = follow(model, frames, "fifo", None)
-    _, got = follow(model, frames, "fifo", GraphedStep(model, lambda _: Recorded), queued=True)
-    for (plain, _), (own, _) in zip(expected, got):
+    _, expected = follow(model, frames, "fifo")
+    _, got = follow(model, frames, "fifo", recorded, queued=True)
+    for (plain, _), (own, _) in zip(expected, got, strict=True):
         if plain is not None:
             torch.testing.assert_close(own.logits, plain.logits, rtol=1e-3, atol=1e-3)
 
@@ -277,30 +298,33 @@ def test_what_cannot_be_captured_is_run_as_it_is_and_said(model, frames, caplog)
     def refuses(function):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    graphed = GraphedStep(model, lambda _: refuses)
-    (_, got), (_, expected) = (follow(model, frames, "fifo", g, count=26) for g in (graphed, None))
-    assert [(a.label_map != b.label_map).mean() < 1e-3 for (_, a), (_, b) in zip(got, expected)] == [True] * 26
-    said = [record.message for record in caplog.records]
-    assert len(said) == 2 and all("kernel by kernel: operation not permitted" in line for line in said), (
+    (_, got), (_, expected) = (follow(model, frames, "fifo", c, count=26) for c in (lambda _: refuses, None))
+    pairs = zip(got, expected, strict=True)
+    assert [(a.label_map != b.label_map).mean() < 1e-3 for (_, a), (_, b) in pairs] == [True] * 26
+    logged = [record.message for record in caplog.records]
+    assert len(logged) == 2 and all("kernel by kernel: operation not permitted" in line for line in logged), (
         "once of each half"
     )
 
 
 def test_want_of_memory_while_capturing_is_raised(model, frames):
-    def fails(function):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    fails = [True]
 
-    tracker = Tracker(model, "fifo")
-    tracker._graphed = GraphedStep(model, lambda _: fails)
+    def capture(function):
+        if fails.pop():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Recorded(function)
+
+    tracker = Tracker(model, "fifo", capture=lambda _: capture)
     tracker.step(1, frames[0])
     with pytest.raises(torch.OutOfMemoryError):
         tracker.step(2, frames[1])
-    tracker._graphed = None
+    fails.append(False)
     assert tracker.step(2, frames[1]).stamp == 2, "the tracker is as it was"
 
 
 def test_graphs_are_bounded_and_the_oldest_goes():
-    graphs, made = Graphs(lambda function: made.append(function()) or Recorded(function), most=2), []
+    graphs, made = Graphs(lambda function: made.append(function()) or Recorded(function), max_graphs=2), []
     for key in "aabbcc":
         graphs.run(key, lambda key=key: torch.full((1,), ord(key)))
     assert len(made) == 3 and len(graphs) == 2
@@ -314,13 +338,12 @@ def test_graphs_are_bounded_and_the_oldest_goes():
 def test_cuda_graphs_lead_to_what_single_launches_do(model, frames, policy):
     on_gpu = model.to("cuda")
     try:
-        _, expected = follow(on_gpu, frames, policy, None, cuda_graphs=False)
-        graphed = GraphedStep(on_gpu)
-        _, got = follow(on_gpu, frames, policy, graphed)
+        _, expected = follow(on_gpu, frames, policy, cuda_graphs=False)
+        tracker, got = follow(on_gpu, frames, policy)
     finally:
         model.to("cpu")
-    assert graphed.captured >= 4 and isinstance(next(iter(graphed._trackers._graphs.values())), CudaGraph)
-    for (plain, _), (own, _) in zip(expected, got):
+    assert tracker.captured >= 4 and not tracker.refused
+    for (plain, _), (own, _) in zip(expected, got, strict=True):
         if plain is not None:
             torch.testing.assert_close(own.logits, plain.logits, rtol=1e-2, atol=1e-2)
 
@@ -330,11 +353,10 @@ def test_cuda_graphs_lead_to_what_single_launches_do(model, frames, policy):
 def test_cuda_encodes_the_next_image_meanwhile(model, frames, graphs):
     on_gpu = model.to("cuda")
     try:
-        _, expected = follow(on_gpu, frames, "fifo", None)
-        graphed = GraphedStep(on_gpu) if graphs else GraphedStep(on_gpu, lambda _: Again)
-        _, got = follow(on_gpu, frames, "fifo", graphed, queued=True)
+        _, expected = follow(on_gpu, frames, "fifo", cuda_graphs=False)
+        _, got = follow(on_gpu, frames, "fifo", None if graphs else lambda _: Again, queued=True)
     finally:
         model.to("cpu")
-    for (plain, _), (own, _) in zip(expected, got):
+    for (plain, _), (own, _) in zip(expected, got, strict=True):
         if plain is not None:
             torch.testing.assert_close(own.logits, plain.logits, rtol=1e-2, atol=1e-2)

@@ -25,7 +25,7 @@ def test_the_same_pixels_as_connected_components(area, density):
     rng = np.random.default_rng(int(100 * density) + area)
     logits = np.where(rng.random((5, 40, 56)) < density, -1.0, 1.0).astype(np.float32)
     got = fill_holes(torch.from_numpy(logits)[:, None], area)[:, 0].numpy()
-    for one, filled in zip(logits, got):
+    for one, filled in zip(logits, got, strict=True):
         np.testing.assert_array_equal(filled, expected(one, area))
 
 

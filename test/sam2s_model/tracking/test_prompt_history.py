@@ -105,7 +105,7 @@ def test_a_later_prompt_stays_when_an_earlier_frame_is_prompted(model, frames, p
 
 
 @pytest.mark.parametrize("stamp, code, words", [
-    (1, ErrorCode.TOO_OLD, r"stamp 1 ns is too old: expected at least 9 ns, the oldest of the 4 images.*prompt_history is 4"),
+    (1, ErrorCode.TOO_OLD, r"stamp 1 ns is too old: expected at least 9 ns, the oldest of the 4 .*prompt_history is 4"),
     (99, ErrorCode.UNKNOWN_STAMP, "stamp 99 ns is not of a processed image: expected 12 ns, the nearest"),
 ])  # fmt: skip
 def test_p20_stamps_that_are_not_remembered(model, frames, stamp, code, words):
@@ -166,7 +166,7 @@ def test_without_history_only_the_newest_frame_can_be_prompted(model, frames):
 
 @pytest.mark.parametrize("policy", ["divemem", "samurai", "distractor", "occlusion"])
 def test_a_late_prompt_forgets_what_was_kept_of_later_frames(model, frames, policy):
-    """What a policy keeps of the frames after the prompt is from after it: as of a tracker that was prompted in time."""
+    """What a policy keeps of the frames after the prompt is from after it: as with a tracker prompted in time."""
     options = dict(long_term_min_iou=0.0, long_term_buffer=2)
     prompts = [(0, 0, Prompt(box=BOX)), (9, 4, Prompt(object_id=1, **CLICKS))]
     early = [(on, on, prompt) for _, on, prompt in prompts]

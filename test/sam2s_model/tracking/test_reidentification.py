@@ -42,7 +42,7 @@ def learn(judge, view, features, logits, *said) -> None:
 def known() -> tuple[Reidentification, BankView]:
     """Two objects: 1 is of channel 2 and on the left, 2 of channel 5 and on the right; last seen after 3 s."""
     judge = Reidentification(TrackerConfig(), dim=8)
-    bank = MemoryBank(BankLayout(0, 0, 0, 1, 1, 1, 8, (2, 2), notes=judge.notes), torch.device("cpu"), torch.float32)
+    bank = MemoryBank(BankLayout(0, 0, 0, 1, 1, 1, 8, (2, 2), states=judge.states), torch.device("cpu"), torch.float32)
     bank.add(1), bank.add(2)
     view = BankView(bank, slice(0, 2))
     for second in (1, 2, 3):
@@ -67,37 +67,37 @@ def test_who_is_asked_and_what_is_found(known, second, shown, present, asked, ac
     verdict = judge.judge(view, image(**shown), mask(LEFT, RIGHT), torch.tensor(present), stamp)
     assert verdict.asked.tolist() == asked and verdict.accepted.tolist() == accepted
     assert verdict.similarity.isnan().tolist() == [not a for a in asked]
-    assert verdict.rejected.tolist() == [a and not b for a, b in zip(asked, accepted)]
+    assert verdict.rejected.tolist() == [a and not b for a, b in zip(asked, accepted, strict=True)]
 
 
 def test_only_confident_frames_teach(known):
     judge, view = known
-    before = view.note("prototype")
+    before = view.state("prototype")
     args = image(left=7, right=7), mask(LEFT, RIGHT)
     learn(judge, view, *args, torch.tensor([0.9, 0.5]), torch.tensor([False, True]), 9 * SECOND)
-    assert (view.note("prototype") == before).all(), "the one is not there, the other not sure"
-    assert view.note("last_visible").tolist() == [3 * SECOND, 9 * SECOND]
+    assert (view.state("prototype") == before).all(), "the one is not there, the other not sure"
+    assert view.state("last_visible").tolist() == [3 * SECOND, 9 * SECOND]
     learn(judge, view, *args, torch.tensor([0.9, 0.5]), torch.tensor([True, True]), 10 * SECOND)
-    assert (view.note("prototype") != before).any(1).tolist() == [True, False]
-    assert view.note("prototype_frames").tolist() == [4, 3]
+    assert (view.state("prototype") != before).any(1).tolist() == [True, False]
+    assert view.state("prototype_frames").tolist() == [4, 3]
 
 
 def test_a_prototype_is_the_mean_and_then_follows(known):
     judge, view = known
     expected = appearance(image(left=2), mask(LEFT))[0]
     features = [image(left=2), image(left=3)]
-    view.write_note("prototype", torch.zeros(2, 8)), view.write_note("prototype_frames", torch.zeros(2))
+    view.write_state("prototype", torch.zeros(2, 8)), view.write_state("prototype_frames", torch.zeros(2))
     for shown in features:
         learn(judge, view, shown, mask(LEFT, LEFT), torch.ones(2), torch.ones(2, dtype=torch.bool), SECOND)
-    torch.testing.assert_close(view.note("prototype")[0], (expected + appearance(image(left=3), mask(LEFT))[0]) / 2)
+    torch.testing.assert_close(view.state("prototype")[0], (expected + appearance(image(left=3), mask(LEFT))[0]) / 2)
     for _ in range(5 * MEMORY):
         learn(judge, view, features[1], mask(LEFT, LEFT), torch.ones(2), torch.ones(2, dtype=torch.bool), SECOND)
-    assert (view.note("prototype")[0] - appearance(image(left=3), mask(LEFT))[0]).abs().max() < 0.01
+    assert (view.state("prototype")[0] - appearance(image(left=3), mask(LEFT))[0]).abs().max() < 0.01
 
 
 def test_what_was_never_seen_well_is_not_asked(known):
     judge, view = known
-    view.write_note("prototype_frames", torch.zeros(2))
+    view.write_state("prototype_frames", torch.zeros(2))
     verdict = judge.judge(view, image(left=2), mask(LEFT, RIGHT), torch.tensor([True, True]), 9 * SECOND)
     assert not verdict.asked.any() and not verdict.rejected.any()
 
@@ -140,4 +140,4 @@ def test_it_can_be_switched_off(model, frames):
     tracker.step(1, frames[0])
     tracker.prompt(0, [Prompt(box=BOX)])
     assert tracker.step(9 * SECOND, frames[1]).returns[0] == Return.NOT_ASKED
-    assert not tracker._segmenter.bank.notes
+    assert not tracker._segmenter.bank.states

@@ -50,7 +50,9 @@ def rarely(folder, shown, frames=100):
 
 
 def same(first, second) -> bool:
-    return all((a.images == b.images).all() and (a.labels == b.labels).all() for a, b in zip(first, second))
+    return all(
+        (a.images == b.images).all() and (a.labels == b.labels).all() for a, b in zip(first, second, strict=True)
+    )
 
 
 def test_batches_are_a_function_of_seed_and_step(recording):
@@ -70,8 +72,8 @@ def test_processes_share_a_batch():
 def test_images_and_videos_in_their_shares(recording):
     config = dataclasses.replace(SMALL, sources=(recording,))
     lengths = [[len(clip) for clip in batch(config, 0, step)] for step in range(60)]
-    stills = [l for l in lengths if l == [1] * 8]
-    assert all(l in ([1] * 8, [4, 4]) for l in lengths) and 4 <= len(stills) <= 22
+    stills = [own for own in lengths if own == [1] * 8]
+    assert all(own in ([1] * 8, [4, 4]) for own in lengths) and 4 <= len(stills) <= 22
 
 
 def test_clips_show_their_object_with_its_class(recording):

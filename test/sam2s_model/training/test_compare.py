@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 
 import cv2
 import numpy as np
 import pytest
 
 from sam2s_model.checkpoint import load_model
-from sam2s_model.config import NANO_CLASSES
+from sam2s_model.config import NANO_CLASSES, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
+from sam2s_model.tracker_options import tracker_options
 from sam2s_model.training import compare
-from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure, table
+from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure_policy, policy_table
 from sam2s_model.training.datasets import scene_recording
+from sam2s_ros.commands.cli import main
 
 ONE, TWO = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
 ONE[2:10, 2:10] = 1
@@ -40,7 +43,10 @@ def counted(steps) -> Ledger:
     ([(ONE == 1, BOTH, 2), (EMPTY, TWO, GONE), (EMPTY, BOTH, 4), (ONE == 1, BOTH, 2)], 0, [(4, True)]),
     ([(ONE == 1, BOTH, 2), (EMPTY, TWO, GONE - 1), (EMPTY, BOTH, 4), (ONE == 1, BOTH, 2)], 0, []),
     ([(ONE == 1, BOTH, 2), (EMPTY, TWO, GONE), (EMPTY, BOTH, 4)], 0, [(4, False)]),
-    ([(ONE == 1, ONE, 2), (EMPTY, TWO, GONE), (EMPTY, ONE, 3), (EMPTY, TWO, GONE), (ONE == 1, ONE, 1)], 0, [(3, False), (0, True)]),
+    (
+        [(ONE == 1, ONE, 2), (EMPTY, TWO, GONE), (EMPTY, ONE, 3), (EMPTY, TWO, GONE), (ONE == 1, ONE, 1)],
+        0, [(3, False), (0, True)],
+    ),
     ([(ONE == 1, BOTH, 2), (TWO == 2, TWO, GONE), (TWO == 2, BOTH, 2)], 1, [(2, False)]),
 ])  # fmt: skip
 def test_switches_and_recoveries(steps, switches, recoveries):
@@ -56,6 +62,14 @@ def test_outside_the_field_nothing_counts():
     ]
 
 
+def test_where_nothing_is_known_of_an_object_nothing_counts():
+    ledger = Ledger()
+    ledger.add(ONE == 1, Truth({2: TWO == 2}, complete=False), 1)
+    assert ledger.jf == [] and ledger.switches == 0
+    ledger.add(ONE == 1, Truth({2: TWO == 2}), 1)  # it is known not to be there
+    assert ledger.jf == [0.0]
+
+
 @pytest.fixture(scope="module")
 def pico():
     return load_model(resolve_checkpoint("sam2s_pico"), image_size=64, device="cpu", precision="fp32")
@@ -63,13 +77,13 @@ def pico():
 
 def test_figures_of_a_small_scene(pico):
     scene = scene_recording(SceneConfig(width=96, height=80, frames=12, seed=2), NANO_CLASSES)
-    fifo, efp, none = (measure(pico, [scene], policy) for policy in ("fifo", "efp", "none"))
+    fifo, efp, none = (measure_policy(pico, [scene], policy) for policy in ("fifo", "efp", "none"))
     tokens, split = 16, 3  # 4 x 4 places; a pointer of 96 is three tokens of 32
     # frames 1 to 11 have 1 prompted frame and 0 to 6 others, or 0 to 4, and 1 to 11 pointers; half of them is frame 6
     assert fifo.keys == 6 * tokens + 6 * split and efp.keys == 5 * tokens + 6 * split and none.keys == 0
     assert fifo.object_bytes == efp.object_bytes > none.object_bytes > 0
     assert 0 < fifo.jf <= 1 and fifo.returns == 0 and fifo.ms > 0
-    lines = table([fifo, none], "fifo").splitlines()
+    lines = policy_table([fifo, none], "fifo").splitlines()
     assert len(lines) == 4 and lines[2].startswith("| **fifo** |") and len({line.count("|") for line in lines}) == 1
 
 
@@ -89,9 +103,9 @@ def test_instruments_stay_away_as_long_as_the_scene_says(absence, step):
     assert len(gone) == 2 and all(abs(frames - absence) <= step + 5 for frames in gone), f"away for {gone} frames"
 
 
-def test_the_command_needs_something_to_compare_on():
-    with pytest.raises(ConfigError, match="give --recordings or --long-term"):
-        compare.main()
+def test_the_command_needs_something_to_compare_on(capsys):
+    assert main(["compare"]) == 2
+    assert "give --recordings or --long-term" in capsys.readouterr().err
 
 
 def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):
@@ -104,21 +118,21 @@ def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):
                 cv2.imwrite(str(folder / f"{index:05}.png"), picture)
     folders = [tmp_path / "one", tmp_path / "two"]
     out = tmp_path / "figures.json"
-    compare.main(
-        resolve_checkpoint("sam2s_pico"), folders, policy=["efp", "none"], image_size=64, device="cpu", out=out
-    )
+    small = ["compare", "sam2s_pico", "--image-size", "64", "--device", "cpu"]
+    small += [word for folder in folders for word in ("--recordings", str(folder))]
+    assert main([*small, "--policy", "efp", "--policy", "none", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert printed.count("| efp |") == printed.count("| none |") == 2 and "\none: clip\n" in printed
     groups = json.loads(out.read_text())["groups"]
     assert list(groups) == ["one", "two"] and [row["policy"] for row in groups["two"]["policies"]] == ["efp", "none"]
-    with pytest.raises(ConfigError, match="--only is other: there is no such recording in .*one"):
-        compare.main(resolve_checkpoint("sam2s_pico"), folders, only=["other"])
+    assert main([*small, "--only", "other"]) == 2
+    assert re.match("--only is other: there is no such recording in .*one", capsys.readouterr().err)
 
 
 def test_options_of_the_tracker():
-    config = compare.tracker_config(["long_term_min_iou=0.8", "pruning=tsms", "reidentification=false"])
+    config = TrackerConfig(**tracker_options(["long_term_min_iou=0.8", "pruning=tsms", "reidentification=false"]))
     assert (config.long_term_min_iou, config.pruning, config.reidentification) == (0.8, "tsms", False)
     with pytest.raises(ConfigError, match="option is 'min_iou': expected one of .*long_term_min_iou"):
-        compare.tracker_config(["min_iou=0.8"])
+        tracker_options(["min_iou=0.8"])
     with pytest.raises(ConfigError, match="long_term_min_iou"):
-        compare.tracker_config(["long_term_min_iou=2"])
+        TrackerConfig(**tracker_options(["long_term_min_iou=2"]))

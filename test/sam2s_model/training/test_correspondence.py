@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sam2s_model.training.clip import Clip
-from sam2s_model.training.correspondence import affinity_loss, related, unit_tokens
+from sam2s_model.training.correspondence import affinity_loss, centred_tokens, related
 
 
 def clip(scene) -> Clip:
@@ -42,7 +42,7 @@ def test_scale_shift_and_rotation_of_the_features_do_not_matter():
     target = torch.randn(2, 6, 3, 3)
     turned = torch.einsum("nchw,kc->nkhw", target, torch.linalg.qr(torch.randn(6, 6))[0]) * 3 + 5
     assert affinity_loss(turned, target, [(0, 1)], 0.07).item() == pytest.approx(0, abs=1e-5)
-    torch.testing.assert_close(unit_tokens(target).norm(dim=2), torch.ones(2, 9))
+    torch.testing.assert_close(centred_tokens(target).norm(dim=2), torch.ones(2, 9))
 
 
 def test_a_student_of_fewer_channels_learns_which_places_are_the_same():
@@ -57,7 +57,7 @@ def test_a_student_of_fewer_channels_learns_which_places_are_the_same():
         optimiser.zero_grad()
         affinity_loss(said, target, [(0, 1)], 0.07).backward()
         optimiser.step()
-    first, second = unit_tokens(said.detach())
+    first, second = centred_tokens(said.detach())
     assert torch.equal((first @ second.T).argmax(1), order.argsort())
 
 

@@ -197,7 +197,7 @@ def test_stills_in_a_folder_are_recordings_of_their_own(tmp_path):
 
 
 def test_what_a_source_tells_of_values_comes_before_what_is_guessed(tmp_path):
-    """Values that `auto` refuses, as 255 alone in some masks and labels alone in others, are read as the source says."""
+    """Values that `auto` refuses, 255 alone in some masks and labels alone in others, are read as the source says."""
     make(tmp_path / "clip", "frames", "masks", values=(0, 255))
     write(
         tmp_path / "clip" / "masks" / "00001.png", np.repeat(np.array([0, 3, 3], np.uint8).repeat(10)[None], 20, axis=0)
@@ -260,7 +260,7 @@ def test_a_folder_without_boxes_is_refused(tmp_path):
 
 
 def test_all_masks_say_how_values_are_read(tmp_path):
-    """A void border everywhere and an object in one mask of forty: with nine of them looked at, the border was the object."""
+    """A void border everywhere and an object in one of forty masks: with nine looked at, the border was the object."""
     for i in range(40):
         mask = np.zeros((20, 30), np.uint8)
         mask[:3] = mask[-3:] = 255

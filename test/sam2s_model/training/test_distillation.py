@@ -19,7 +19,7 @@ from sam2s_model.training.batches import batch
 from sam2s_model.training.config import LossConfig, OptimizerConfig, Phase, PromptConfig, TeacherConfig, TrainConfig
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 from sam2s_model.training.distillation import Distillation, unlike
-from sam2s_model.training.loop import train
+from sam2s_model.training.loop import run_training
 from sam2s_model.training.objects import choose_objects
 from sam2s_model.training.pack import TeacherPack
 from sam2s_model.training.rollout import encode_clips
@@ -40,9 +40,16 @@ def teacher(tmp_path_factory):
 
 def config(folder, **changes) -> TrainConfig:
     known = dict(
-        model="sam2s_pico", device="cpu", output=str(folder), data=DATA, phases=(Phase(steps=12),), log_every=4,
-        optimizer=OptimizerConfig(lr=2e-3, warmup=1, clip=1.0), loss=LossConfig(stride=2), prompts=PromptConfig(clicks=0),
-    )  # fmt: skip
+        model="sam2s_pico",
+        device="cpu",
+        output=str(folder),
+        data=DATA,
+        phases=(Phase(steps=12),),
+        log_every=4,
+        optimizer=OptimizerConfig(lr=2e-3, warmup=1, clip=1.0),
+        loss=LossConfig(stride=2),
+        prompts=PromptConfig(clicks=0),
+    )
     return TrainConfig(**{**known, **changes})
 
 
@@ -66,7 +73,7 @@ def test_features_are_compared_at_the_teachers_size():
 
 
 def test_a_student_learns_the_features_of_a_live_teacher(tmp_path, teacher):
-    train(config(tmp_path, teacher=TeacherConfig(str(teacher), 64)), quiet=True)
+    run_training(config(tmp_path, teacher=TeacherConfig(str(teacher), 64)), quiet=True)
     said = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert said[-1]["features"] < 0.8 * said[0]["features"] and said[0]["masks"] >= 0
     assert not any("heads" in name for name in load_file(tmp_path / "model.safetensors"))
@@ -79,7 +86,7 @@ def test_a_teacher_with_the_same_decoder_is_compared_on_all_levels(tmp_path, tea
     clips = batch(DATA, 0, 0)
     distillation = Distillation(model, asked)
     assert not distillation.heads
-    seen = distillation.look(clips)
+    seen = distillation.teacher_features(clips)
     assert seen.coarse.shape[-2:] == (4, 4)  # at the clips' size
     assert distillation.feature_loss(model, clips, seen, seen).item() == 0
     for level in ("coarse", "middle", "fine"):
@@ -93,7 +100,7 @@ def test_a_teacher_with_another_decoder_needs_a_head(tmp_path, teacher):
     model = Sam2Model(asked.model_config(), 64)
     distillation = Distillation(model, asked)
     clips = batch(DATA, 0, 0)
-    encoded, seen = encode_clips(model, clips), distillation.look(clips)
+    encoded, seen = encode_clips(model, clips), distillation.teacher_features(clips)
     expected = unlike(distillation.heads["live"](encoded.coarse), seen.coarse)
     torch.testing.assert_close(distillation.feature_loss(model, clips, encoded, seen), expected)
 
@@ -105,19 +112,19 @@ def test_clips_that_come_again_are_looked_at_once(tmp_path, teacher, monkeypatch
     encode = Teacher.encode
     monkeypatch.setattr(Teacher, "encode", lambda self, images: looked.append(len(images)) or encode(self, images))
     pool = dataclasses.replace(DATA, length=1, pool=2)
-    seen = [distillation.look(batch(pool, 0, step)) for step in (0, 1, 2)]
+    seen = [distillation.teacher_features(batch(pool, 0, step)) for step in (0, 1, 2)]
     assert len(looked) == 2 * pool.frames
     assert torch.equal(seen[0].fine, seen[2].fine) and not torch.equal(seen[0].fine, seen[1].fine)
-    distillation.look(batch(DATA, 0, 0))
-    distillation.look(batch(DATA, 0, 0))
+    distillation.teacher_features(batch(DATA, 0, 0))
+    distillation.teacher_features(batch(DATA, 0, 0))
     assert len(looked) == 2 * pool.frames + 4  # two clips, twice: others are not kept
 
 
 def test_a_run_with_a_teacher_resumes_to_the_same_result(tmp_path, teacher):
     live = dict(teacher=TeacherConfig(str(teacher), 64))
-    train(config(tmp_path / "whole", **live), quiet=True)
-    train(config(tmp_path / "cut", **live), lambda step: step >= 5, quiet=True)
-    train(config(tmp_path / "cut", **live), quiet=True)
+    run_training(config(tmp_path / "whole", **live), quiet=True)
+    run_training(config(tmp_path / "cut", **live), lambda step: step >= 5, quiet=True)
+    run_training(config(tmp_path / "cut", **live), quiet=True)
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -127,7 +134,7 @@ def test_masks_are_the_teachers_for_the_same_prompts(tmp_path, teacher):
     objects = choose_objects(clips, range(len(clips)), (0, 0), 2, 0.001)
     asked = config(tmp_path, teacher=TeacherConfig(str(teacher), 128))
     distillation = Distillation(Sam2Model(asked.model_config(), 64), asked)
-    ask = distillation.masks(distillation.look(clips), objects, 2, 64)
+    ask = distillation.masks(distillation.teacher_features(clips), objects, 2, 64)
     points = torch.rand(len(objects), 2, 2) * 64
     labels = torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]).expand(len(objects), -1)
     got = ask(points, labels)
@@ -169,5 +176,5 @@ def test_two_packs_are_refused(tmp_path):
 
 def test_without_a_teacher_there_is_nothing_to_learn(tmp_path):
     distillation = Distillation(Sam2Model(PICO), config(tmp_path))
-    assert not list(distillation.parameters()) and distillation.look([]) is None
+    assert not list(distillation.parameters()) and distillation.teacher_features([]) is None
     assert distillation.frames(batch(DATA, 0, 0)) == 0

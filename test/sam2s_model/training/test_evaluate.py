@@ -9,8 +9,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import NANO, NANO_CLASSES
@@ -26,7 +24,8 @@ from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.batches import batch
 from sam2s_model.training.data_config import NO_AUGMENTATION, DataConfig, SourceConfig
 from sam2s_model.training.datasets import TrainingRecording, scene_recording
-from sam2s_model.training.evaluate import Score, evaluate, main, open_recordings, table
+from sam2s_model.training.evaluate import Score, open_annotated, score_recordings, score_table
+from sam2s_ros.commands.cli import main
 
 CONFIG = SceneConfig(width=160, height=128, frames=8, seed=2)
 
@@ -52,7 +51,7 @@ def pico():
 @pytest.mark.parametrize("prompt", ["mask", "box"])
 def test_scores_are_those_of_a_tracker_run_by_hand(pico, prompt):
     recording = scene_recording(CONFIG)
-    (score,) = evaluate(pico, [recording], prompt, "fifo")
+    (score,) = score_recordings(pico, [recording], prompt, "fifo")
     tracker, j, f = Tracker(pico, "fifo"), [], []
     for index in range(8):
         image, labels = recording.frame(index)
@@ -78,7 +77,7 @@ def test_objects_that_appear_late_are_prompted_then_and_frames_without_masks_are
         labels[(labels == 2) & (index < 3)] = 0
         return None if index == 4 else labels
 
-    (score,) = evaluate(pico, [TrainingRecording(Changed(CONFIG, change), {})], "mask", "fifo")
+    (score,) = score_recordings(pico, [TrainingRecording(Changed(CONFIG, change), {})], "mask", "fifo")
     assert score.objects == 2 and score.frames == 5 and np.isfinite(score.jf)
 
 
@@ -87,15 +86,15 @@ def test_a_class_token_is_scored():
     model = Sam2Model(NANO, image_size=64).eval().requires_grad_(False)
     model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(9.0)
     recording = scene_recording(CONFIG, NANO_CLASSES)
-    (score,) = evaluate(model, [recording], policy="fifo", most_frames=4)
-    assert sum(score.said.values()) == pytest.approx(1) and score.frames == 2
-    right = sum(score.said.get(NANO_CLASSES[row], 0) for row in recording.classes.values())
+    (score,) = score_recordings(model, [recording], policy="fifo", max_frames=4)
+    assert sum(score.predicted.values()) == pytest.approx(1) and score.frames == 2
+    right = sum(score.predicted.get(NANO_CLASSES[row], 0) for row in recording.classes.values())
     assert 0 <= score.class_accuracy <= right + 1e-9
 
 
 def test_a_table_has_a_column_for_each_run_and_a_mean():
     runs = {"ours": [Score("a", 5, 1, 0.5, 0.7), Score("b", 6, 1, 0.9, 0.9)], "none": [Score("a", 5, 1, 0.2, 0.4, 0.5)]}
-    lines = table(runs).splitlines()
+    lines = score_table(runs).splitlines()
     assert lines[0] == "| recording | frames | ours | none |"
     assert lines[2] == "| a | 5 | 60.0 (J 50.0, F 70.0) | 30.0 (J 20.0, F 40.0) |"
     assert lines[3] == "| b | 6 | 90.0 (J 90.0, F 90.0) |  |"
@@ -104,7 +103,7 @@ def test_a_table_has_a_column_for_each_run_and_a_mean():
 
 def test_sources_are_opened_for_evaluation(tmp_path):
     sources = [SourceConfig("scene", scenes=3, height=64, first_seed=40)]
-    opened = open_recordings(sources, most=2)
+    opened = open_annotated(sources, limit=2)
     assert [r.name for r in opened] == ["scene 40", "scene 41"]
     one = SourceConfig("scene", scenes=1, height=64, first_seed=40)
     trained = batch(DataConfig(sources=(one,), size=64, length=1, frames=1, augment=NO_AUGMENTATION), 0, 0)
@@ -114,27 +113,13 @@ def test_sources_are_opened_for_evaluation(tmp_path):
 
 def test_another_prompt_is_refused(pico):
     with pytest.raises(ConfigError, match="prompt is 'point': expected mask or box"):
-        evaluate(pico, [], "point")
+        score_recordings(pico, [], "point")
 
 
-def test_the_command_prints_a_table_and_writes_figures(tmp_path):
-    app = typer.Typer()
-    app.command()(main)
-    options = [
-        str(resolve_checkpoint("sam2s_pico")),
-        "--scene",
-        "2",
-        "--scene-frames",
-        "3",
-        "--policy",
-        "none",
-        "--device",
-        "cpu",
-        "--out",
-        str(tmp_path / "out.json"),
-    ]
-    result = CliRunner().invoke(app, options)
-    assert result.exit_code == 0, result.output
-    assert "| scene 2 | 1 |" in result.output and "sam2s_pico/none" in result.output
+def test_the_command_prints_a_table_and_writes_figures(tmp_path, capsys):
+    options = ["--scene", "2", "--scene-frames", "3", "--policy", "none", "--device", "cpu"]
+    assert main(["train", "evaluate", "sam2s_pico", *options, "--out", str(tmp_path / "out.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "| scene 2 | 1 |" in printed and "sam2s_pico/none" in printed
     (score,) = json.loads((tmp_path / "out.json").read_text())["runs"]["sam2s_pico/none"]
     assert score["jf"] == pytest.approx((score["j"] + score["f"]) / 2)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from sam2s_model.training.config import LossConfig
-from sam2s_model.training.losses import FrameLosses, achieved_iou, dice, focal, frame_losses, soften
+from sam2s_model.training.losses import FrameLosses, achieved_iou, dice_loss, focal, frame_losses, soften
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 3, (2, 3, 12, 12)).astype(np.float32)
@@ -16,11 +16,12 @@ TRUTH = np.zeros((2, 12, 12), bool)
 TRUTH[0, 3:8, 2:9] = TRUTH[1, 0:4, 6:12] = True
 VALID = np.ones((2, 12, 12), bool)
 VALID[1, :, 10:] = False
+DEFAULTS = LossConfig()
 P = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
 
 
 def losses(
-    logits=LOGITS, truth=TRUTH, valid=VALID, config=LossConfig(), iou=None, score=(1.0, -2.0), **more
+    logits=LOGITS, truth=TRUTH, valid=VALID, config=DEFAULTS, iou=None, score=(1.0, -2.0), **more
 ) -> FrameLosses:
     iou = np.full(logits.shape[:2], 0.25, np.float32) if iou is None else iou
     return frame_losses(*map(torch.tensor, (logits, iou, score, truth, valid)), config, **more)
@@ -56,7 +57,7 @@ def test_focal_loss_without_alpha_and_gamma_is_cross_entropy():
 
 
 def test_dice_is_its_formula_and_ignores_void():
-    got = dice(torch.tensor(LOGITS), torch.tensor(TRUTH).float(), torch.tensor(VALID).float()).numpy()
+    got = dice_loss(torch.tensor(LOGITS), torch.tensor(TRUTH).float(), torch.tensor(VALID).float()).numpy()
     for n in range(2):
         for c in range(3):
             p, y = P[n, c][VALID[n]], TRUTH[n][VALID[n]]
@@ -78,7 +79,7 @@ def test_the_mask_that_fits_best_is_taught_and_all_learn_their_iou():
     weights = torch.tensor(VALID).float()
     arl = focal(logits, torch.tensor(TRUTH).float()[:, None], 0.25, 2.0)
     arl = (arl * weights[:, None]).sum((2, 3)) / weights.sum((1, 2))[:, None]
-    each = 20 * arl + dice(logits, torch.tensor(TRUTH).float(), weights)
+    each = 20 * arl + dice_loss(logits, torch.tensor(TRUTH).float(), weights)
     best = each.argmin(1)
     got = frame_losses(logits, iou, torch.zeros(2), torch.tensor(TRUTH), torch.tensor(VALID), config)
     assert (20 * got.arl + got.dice).item() == pytest.approx(each.gather(1, best[:, None]).sum().item(), rel=1e-5)

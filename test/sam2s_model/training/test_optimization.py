@@ -10,7 +10,7 @@ import torch
 from sam2s_model.config import PICO
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.config import OptimizerConfig, Phase, TrainConfig
-from sam2s_model.training.log import Log, plot
+from sam2s_model.training.log import Log, plot_log
 from sam2s_model.training.optimization import Average, learning_rate, make_optimizer, set_learning_rate
 
 CONFIG = TrainConfig(
@@ -81,5 +81,5 @@ def test_a_plot_of_loss_and_scores(tmp_path):
     for step in range(1, 6):
         log.write({"step": step, "loss": 1.0 / step, "iou_seen": None if step == 2 else 0.1 * step})
     log.write({"step": 5, "jf": 42.0})
-    assert plot(log, tmp_path / "plot.png") == ""
+    assert plot_log(log, tmp_path / "plot.png") == ""
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"

@@ -7,7 +7,7 @@ import pytest
 
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, POSITIVE
 from sam2s_model.training.config import PromptConfig
-from sam2s_model.training.prompting import draw_box, draw_click, draw_correction, draw_plan, first_prompt
+from sam2s_model.training.prompting import draw_box, draw_click, draw_correction, draw_first_prompt, draw_plan
 
 MASK = np.zeros((40, 60), bool)
 MASK[10:20, 30:50] = True
@@ -69,9 +69,9 @@ def test_without_an_error_the_click_is_on_the_object_or_beside_none():
 
 
 def test_first_prompts_have_the_labels_of_the_prompt_encoder():
-    points, labels = first_prompt(np.random.default_rng(0), "box", MASK, 0.0)
+    points, labels = draw_first_prompt(np.random.default_rng(0), "box", MASK, 0.0)
     assert points.shape == (2, 2) and labels.tolist() == [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]
-    points, labels = first_prompt(np.random.default_rng(0), "point", MASK, 0.0)
+    points, labels = draw_first_prompt(np.random.default_rng(0), "point", MASK, 0.0)
     assert points.shape == (1, 2) and labels.tolist() == [POSITIVE]
 
 

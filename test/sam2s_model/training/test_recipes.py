@@ -1,4 +1,4 @@
-"""Every configuration in config/train and config/teach: its first steps, in its own precision, on less of its own data."""
+"""Every configuration in config/train and config/teach: its first steps, in its precision, on less of its data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from sam2s_model.training.config import Phase, TrainConfig, load_config, read_config
 from sam2s_model.training.data_config import SourceConfig
-from sam2s_model.training.loop import train
+from sam2s_model.training.loop import run_training
 from sam2s_model.training.teach import TeachConfig, teach
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,14 +81,25 @@ def shrunk(recipe: TrainConfig, folder: Path, clip: Path) -> TrainConfig:
             source = dataclasses.replace(source, frames=source.frames or 30)
         sources.append(source)
     data = dataclasses.replace(
-        recipe.data, sources=tuple(sources), size=SIZE, length=min(recipe.data.length, LENGTH), frames=FRAMES, scene_pool=2,
-        workers=min(2, recipe.data.workers), cache_mb=64,
-    )  # fmt: skip
+        recipe.data,
+        sources=tuple(sources),
+        size=SIZE,
+        length=min(recipe.data.length, LENGTH),
+        frames=FRAMES,
+        scene_pool=2,
+        workers=min(2, recipe.data.workers),
+        cache_mb=64,
+    )
     own = recipe.init.startswith("output/")  # what the recipe before it leaves
     return dataclasses.replace(
-        recipe, output=str(folder / "run"), init="package" if own else recipe.init, phases=tuple(map(smaller, recipe.phases)),
-        data=data, log_every=1, evaluation=dataclasses.replace(recipe.evaluation, sources=()),
-    )  # fmt: skip
+        recipe,
+        output=str(folder / "run"),
+        init="package" if own else recipe.init,
+        phases=tuple(map(smaller, recipe.phases)),
+        data=data,
+        log_every=1,
+        evaluation=dataclasses.replace(recipe.evaluation, sources=()),
+    )
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -98,7 +109,7 @@ def test_the_first_steps_of_a_recipe(path, tmp_path, clip):
     if recipe.init not in ("", "package") and not recipe.init.startswith("output/"):
         need(recipe.init)
     asked = shrunk(recipe, tmp_path, clip)
-    outcome = train(asked, quiet=True)
+    outcome = run_training(asked, quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert outcome.steps == len(lines) == asked.steps >= 2 and asked.precision == recipe.precision
     assert all(np.isfinite(line["loss"]) and np.isfinite(line["gradient"]) for line in lines)

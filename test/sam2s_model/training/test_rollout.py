@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -93,8 +94,9 @@ def test_every_part_of_the_model_gets_a_gradient(sam, plan):
     losses.total(CONFIG.loss, 0).backward()
     touched = {name for name, p in sam.named_parameters() if p.grad is not None and p.grad.any()}
     parts = {name.split(".")[0] for name in touched}
-    expected = {"image_encoder", "sam_mask_decoder", "memory_attention", "memory_encoder", "obj_ptr_proj", "maskmem_tpos_enc",
-                "long_term_tpos_enc", "temporal_semantics", "obj_ptr_tpos_proj", "sam_prompt_encoder"}  # fmt: skip
+    expected = {"image_encoder", "sam_mask_decoder", "memory_attention", "memory_encoder", "obj_ptr_proj"}
+    expected |= {"maskmem_tpos_enc", "long_term_tpos_enc", "temporal_semantics", "obj_ptr_tpos_proj"}
+    expected |= {"sam_prompt_encoder"}
     assert expected <= parts, expected - parts
     assert ("mask_downsample" in parts) == (plan.kind == "mask")
     assert ("no_mem_embed" in parts) == (plan.kind != "mask")
@@ -143,7 +145,8 @@ def test_hard_prompts_are_where_student_and_teacher_disagree_and_both_answer(sam
     rollout._decode = lambda *a, **k: (lambda found: (decoded.append((a, k, found[1])), found)[1])(decode(*a, **k))
     losses = rollout.run()
     assert losses.masks.requires_grad and [points.shape[1] for points, _ in asked] == [1, 2, 3]
-    for (_, _, answer), (points, labels), (arguments, options, _) in zip(decoded, asked[1:], decoded[1:]):
+    for (before, after), (points, labels) in zip(pairwise(decoded), asked[1:], strict=True):
+        (_, _, answer), (arguments, options, _) = before, after
         mine = rollout._shown(answer.logits[:, 0])
         for row in range(len(objects)):
             x, y = points[row, -1].int().tolist()
@@ -227,7 +230,9 @@ def test_objects_too_small_to_prompt_are_left_out_and_many_are_drawn_from():
     assert all(len(objects) == 3 and list(objects.labels) == sorted(set(objects.labels)) for objects in chosen)
     assert {label for objects in chosen for label in objects.labels} == {1, 2, 3, 4, 5, 6}
     assert all(
-        row == (5 if label == 1 else -1) for objects in chosen for label, row in zip(objects.labels, objects.rows)
+        row == (5 if label == 1 else -1)
+        for objects in chosen
+        for label, row in zip(objects.labels, objects.rows, strict=True)
     )
 
 

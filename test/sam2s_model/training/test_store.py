@@ -26,7 +26,7 @@ from sam2s_model.training.config import (
     TrainConfig,
 )
 from sam2s_model.training.data_config import NO_AUGMENTATION, AugmentConfig, DataConfig, SourceConfig
-from sam2s_model.training.loop import train
+from sam2s_model.training.loop import run_training
 from sam2s_model.training.store import BLOBS, ENTRIES, TeacherStore
 from sam2s_model.training.teach import TeachConfig, teach
 from sam2s_model.training.teacher import Teacher
@@ -105,7 +105,7 @@ def test_entries_are_views_and_what_the_teacher_says_of_them(taught, store, data
     for i, entry in enumerate(read.entries):
         image, labels, masks = read.image(i), read.labels(i), read.masks(i)
         said = teacher.encode(torch.from_numpy(image)[None])
-        for level, stored in zip((said.coarse, said.middle, said.fine), read.levels(i)):
+        for level, stored in zip((said.coarse, said.middle, said.fine), read.levels(i), strict=True):
             torch.testing.assert_close(torch.from_numpy(stored), level[0].half(), rtol=0, atol=0)
         assert masks.shape[1:] == (SIZE // 2, SIZE // 2) and masks.dtype == bool
         proposed += len(masks)
@@ -160,12 +160,12 @@ def test_two_views_of_a_scene_follow_each_other_as_the_teacher_saw_them(store):
     for step in range(6):
         clips = batch(views(store), 0, step)
         assert len(clips) == 8
-        for a, b in zip(clips[::2], clips[1::2]):
+        for a, b in zip(clips[::2], clips[1::2], strict=True):
             i, j = (by_image[clip.images[0].tobytes()] for clip in (a, b))
             assert a.scene == b.scene is not None and read.entries[i].recording == read.entries[j].recording
             several += i != j
             for clip, which in ((a, i), (b, j)):
-                assert all((x[0] == y).all() for x, y in zip(clip.seen, read.levels(which)))
+                assert all((x[0] == y).all() for x, y in zip(clip.seen, read.levels(which), strict=True))
     assert several == 24, "every recording of it has more than one view"
     assert len({clip.scene for clip in clips}) == 4
 
@@ -176,7 +176,7 @@ def test_frames_out_of_reach_are_not_related_and_most_limits_the_store(store):
     near = views(store, sources=(SourceConfig("store", str(store), reach=1),))
     for step in range(8):
         clips = batch(near, 0, step)
-        for a, b in zip(clips[::2], clips[1::2]):
+        for a, b in zip(clips[::2], clips[1::2], strict=True):
             if a.images[0].tobytes() in frames:
                 assert abs(frames[a.images[0].tobytes()] - frames[b.images[0].tobytes()]) <= 1
     few = views(store, sources=(SourceConfig("store", str(store), most=3),))
@@ -191,30 +191,39 @@ def test_the_students_colours_are_its_own_and_processes_share_a_batch(store):
     halves = [batch(config, 0, 1, part=(rank, 2)) for rank in range(2)]
     for rank, half in enumerate(halves):
         places = clip_numbers(config, half, (rank, 2))
-        assert all((clip.images == whole[place].images).all() for clip, place in zip(half, places))
+        assert all((clip.images == whole[place].images).all() for clip, place in zip(half, places, strict=True))
     assert sorted(clip_numbers(config, halves[0], (0, 2)) + clip_numbers(config, halves[1], (1, 2))) == list(range(8))
 
 
 def recipe(folder: Path, store: Path, taught: TeachConfig, **changes) -> TrainConfig:
     known = dict(
-        model="sam2s_pico", device="cpu", output=str(folder), half=False, save_every=4, log_every=4, phases=(Phase(steps=12),),
-        data=views(store, augment=AugmentConfig(noise=0.02), min_area=0.001), optimizer=OptimizerConfig(lr=1e-3, warmup=1, clip=1.0),
-        loss=LossConfig(stride=2, correspondence=1.0, masks=5.0), prompts=PromptConfig(clicks=1, correct=1.0, hard=0.8),
-        rollout=RolloutConfig(max_objects=2, forced_presence=True), teacher=TeacherConfig(taught.checkpoint),
-    )  # fmt: skip
+        model="sam2s_pico",
+        device="cpu",
+        output=str(folder),
+        half=False,
+        save_every=4,
+        log_every=4,
+        phases=(Phase(steps=12),),
+        data=views(store, augment=AugmentConfig(noise=0.02), min_area=0.001),
+        optimizer=OptimizerConfig(lr=1e-3, warmup=1, clip=1.0),
+        loss=LossConfig(stride=2, correspondence=1.0, masks=5.0),
+        prompts=PromptConfig(clicks=1, correct=1.0, hard=0.8),
+        rollout=RolloutConfig(max_objects=2, forced_presence=True),
+        teacher=TeacherConfig(taught.checkpoint),
+    )
     return TrainConfig(**{**known, **changes})
 
 
 def test_training_from_a_store_learns_and_resumes_to_the_same_weights(store, taught, tmp_path, monkeypatch):
-    train(recipe(tmp_path / "whole", store, taught), quiet=True)
+    run_training(recipe(tmp_path / "whole", store, taught), quiet=True)
     log = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     for name in ("features", "correspondence"):
         assert log[-1][name] < log[0][name], name
     assert log[0]["masks"] > 0 and log[0]["empty"] < 1 and log[0]["unreadable"] == 0
     monkeypatch.setattr(Teacher, "encode", None)  # what it saw is in the store
     for stop in (3, 7):
-        train(recipe(tmp_path / "cut", store, taught), lambda step: step >= stop, quiet=True)
-    train(recipe(tmp_path / "cut", store, taught), quiet=True)
+        run_training(recipe(tmp_path / "cut", store, taught), lambda step, stop=stop: step >= stop, quiet=True)
+    run_training(recipe(tmp_path / "cut", store, taught), quiet=True)
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 

@@ -44,6 +44,8 @@ def test_another_file_is_no_pack(tmp_path):
         TeacherPack.load(tmp_path / "junk")
     with pytest.raises(ConfigError, match="a pack of 0 images"):
         make_pack(None, [])
+    with pytest.raises(SourceError, match="junk is not a readable image"):
+        make_pack(None, [("junk", tmp_path / "junk")])
 
 
 def test_principal_directions_keep_what_differs_most():

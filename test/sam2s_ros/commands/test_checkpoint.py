@@ -163,7 +163,8 @@ def test_an_interrupted_download_leaves_what_has_arrived(file_server, answer, we
     file_server.plan = [answer(cut=2_000_000), answer(stall=60.0)]
     code = (
         "import sys; from sam2s_model.published.catalog import *; from sam2s_ros.commands.cli import main;"
-        f"CATALOG['ours'] = Published('ours', 'ours.pt', 'sam2s_pico', 'MIT', 'https://x', '{file_server.url}/ours.pt');"
+        "CATALOG['ours'] = Published("
+        f"'ours', 'ours.pt', 'sam2s_pico', 'MIT', 'https://x', '{file_server.url}/ours.pt');"
         "sys.exit(main(['checkpoint', 'download', 'ours']))"
     )
     environment = {**ENVIRONMENT, "XDG_CACHE_HOME": str(tmp_path)}

@@ -23,7 +23,7 @@ def test_this_machine_is_usable():
     found = by_name(findings)
     assert {"Python", "torch", "CUDA", "ROS", "ROS interfaces", "DDS profile"} <= set(found)
     assert all(f.advice for f in findings if f.level is not Level.OK)
-    assert doctor.table(findings).row_count == len(findings)
+    assert doctor.findings_table(findings).row_count == len(findings)
 
 
 @pytest.mark.parametrize(

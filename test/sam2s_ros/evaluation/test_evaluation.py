@@ -19,25 +19,17 @@ import av
 import cv2
 import numpy as np
 import pytest
+from evaluated_clips import SMALL, evaluated, folder, report
 from rosbags.highlevel import AnyReader
 
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.recordings.open import Source
 from sam2s_ros.commands.cli import main
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.evaluation.run import EvalOptions, run_evaluation
-from sam2s_ros.evaluation.task import Engine
 
 SCENES = [f"scene:?width=96&height=80&frames=8&seed={seed}" for seed in (2, 3, 4)]
-SMALL = ("--checkpoint", "sam2s_pico", "--image-size", "64", "--device", "cpu")
 SHARED = Path(__file__).parents[4] / "shared" / "data"
-
-
-def evaluated(output: Path, *arguments: str) -> int:
-    return main(["eval", *SMALL, *arguments, "--output", str(output)])
-
-
-def report(output: Path) -> dict:
-    return json.loads((output / "report.json").read_text())
 
 
 def without_times(output: Path) -> tuple[dict, str]:
@@ -158,7 +150,7 @@ def test_masks_bag(tmp_path):
     assert {topic: len(messages) for topic, messages in found.items()} == {
         "/tracker/masks": 3, "/tracker/label_image": 3, "/tracker/overlay/compressed": 3,
     }  # fmt: skip
-    for masks, image in zip(found["/tracker/masks"], found["/tracker/label_image"]):
+    for masks, image in zip(found["/tracker/masks"], found["/tracker/label_image"], strict=True):
         assert image.encoding == "mono8" and np.array_equal(image.data, masks.label_image.data)
         assert len(masks.objects) == 2 and {o.label for o in masks.objects} >= set(np.unique(image.data)) - {0, 255}
     overlay = cv2.imdecode(found["/tracker/overlay/compressed"][0].data, cv2.IMREAD_COLOR)
@@ -247,25 +239,12 @@ def test_processes_give_the_same_report(whole, tmp_path):
     assert without_times(output) == without_times(whole)
 
 
-def folder(root: Path, count: int = 6, broken_frames=()) -> Path:
-    """A bright square that moves, with binary masks."""
-    for kind in ("frames", "masks"):
-        (root / kind).mkdir(parents=True)
-    for i in range(count):
-        image, mask = np.full((80, 96, 3), 60, np.uint8), np.zeros((80, 96), np.uint8)
-        image[20:50, 10 + 4 * i : 40 + 4 * i], mask[20:50, 10 + 4 * i : 40 + 4 * i] = 220, 255
-        cv2.imwrite(str(root / "frames" / f"{i:05d}.png"), image)
-        cv2.imwrite(str(root / "masks" / f"{i:05d}.png"), mask)
-    for i in broken_frames:
-        (root / "frames" / f"{i:05d}.png").write_bytes(b"no image")
-    return root
-
-
 def test_interrupted_it_reports_what_there_is(tmp_path):
     """Ctrl-C after the first recording; then the same options go on."""
     options = EvalOptions(
-        tuple(map(Source, SCENES[:2])), Path("sam2s_pico"), tmp_path / "out", Engine("", "sam2s_pico", image_size=64, device="cpu"),
-        EvaluationProtocol(frames=3), say=lambda line: None,
+        tuple(map(Source, SCENES[:2])), tmp_path / "out",
+        EngineOptions(Path("sam2s_pico"), "sam2s_pico", image_size=64, device="cpu"), EvaluationProtocol(frames=3),
+        say=lambda line: None,
     )  # fmt: skip
 
     def interrupt(done: int, total: int) -> None:
@@ -349,66 +328,3 @@ def test_real_recordings(tmp_path):
     assert evaluated(tmp_path / "sparse", *video, "--scored", "all") == 0
     (recording,) = report(tmp_path / "sparse")["recordings"]
     assert (recording["frames_read"], recording["annotated"]) == (32, 2) and recording["odd"]["count"] == 0
-
-
-def changed(root: Path, change) -> Path:
-    """The folder above with masks changed: change(i, mask) -> mask, or None for no file."""
-    for path in sorted((folder(root) / "masks").iterdir()):
-        mask = change(int(path.stem), cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
-        path.unlink() if mask is None else cv2.imwrite(str(path), mask)
-    return root
-
-
-NOTHING = {
-    "16 bits": (lambda i, m: m.astype(np.uint16), "none of its 6 frames has a mask: 6 images or masks were left out, the first: mask"),
-    "colour": (lambda i, m: np.dstack([m * 0, m * 0, m]), "the first: mask .*00000.png is in colour"),
-    "half the size": (lambda i, m: m[::2, ::2], "the first: the mask of frame 00000.png is 48x40, its image is 96x80"),
-    "two masks": (lambda i, m: m if i < 2 else None, "2 annotated frames leave none to score, since .*--scored all counts both"),
-    "no files but JSON that is none": (None, "the first: .*00000.json is not a file of labelme, nor of COCO"),
-    "no object": (lambda i, m: m * 0, "no object is seen in its 6 annotated frames"),
-    "no mask": (lambda i, m: None, "none of its 6 frames has a mask"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", NOTHING)
-def test_an_evaluation_that_scored_nothing_fails_and_says_why(name, tmp_path, capsys):
-    change, expected = NOTHING[name]
-    changed(tmp_path / "clip", change or (lambda i, mask: None))
-    for i in range(6 if change is None else 0):
-        (tmp_path / "clip" / "masks" / f"{i:05d}.json").write_text("{}")
-    assert evaluated(tmp_path / "out", str(tmp_path / "clip")) == 1
-    out = capsys.readouterr().out
-    assert re.search(f"nothing was scored of clip/clip: .*{expected}", out), out
-    assert list(report(tmp_path / "out")["unscored"]) == ["clip/clip"]
-
-
-def test_what_was_left_out_is_counted_and_the_first_is_named(tmp_path, capsys):
-    clip = folder(tmp_path / "clip")
-    for path in sorted((clip / "masks").iterdir())[4:]:
-        path.rename(path.with_name("0" + path.name))
-    assert evaluated(tmp_path / "out", str(clip)) == 0
-    out = capsys.readouterr().out
-    assert (
-        "masks of clip: 6 masks, binary, 255 is object 1; 2 have the name of no image, the first is 000004.png" in out
-    )
-    assert "6 frames read, none dropped, 2 of them without a mask; 2 odd images or masks left out" in out
-    assert "clip/clip: 2 left out, the first: mask 000004.png has the name of no image" in out
-
-
-def test_an_evaluation_without_some_of_the_images_fails(tmp_path, capsys):
-    assert evaluated(tmp_path / "out", str(folder(tmp_path / "clip", broken_frames=(2,)))) == 1
-    assert "clip/clip: 1 left out, the first: frame 00002.png cannot be decoded" in capsys.readouterr().out
-    (own,) = report(tmp_path / "out")["recordings"]
-    assert own["images_left_out"] == 1 and own["frames_read"] == 5 and own["scored_frames"]
-
-
-def test_masks_that_are_none_fail_their_recording(tmp_path, capsys):
-    def grey(i, mask):
-        return cv2.resize(cv2.resize(mask // 3 + np.roll(mask, 40, 0) // 4, None, fx=0.4, fy=0.4), (96, 80))
-
-    assert evaluated(tmp_path / "out", str(changed(tmp_path / "clip", grey))) == 1
-    assert re.search("clip/clip failed: masks of clip: .* only along edges", capsys.readouterr().out)
-    assert evaluated(tmp_path / "other", str(tmp_path / "clip"), "--mask-values", "binary") in (0, 1)
-    assert "binary, as asked for" in capsys.readouterr().out
-    assert evaluated(tmp_path / "third", str(tmp_path / "clip"), "--mask-values", "void") == 2
-    assert "mask_values is 'void': expected one of auto, labels, binary" in capsys.readouterr().err

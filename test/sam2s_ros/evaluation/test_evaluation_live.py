@@ -19,9 +19,10 @@ from sam2s_model.recordings.open import Source, open_recording, open_recordings
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import Scene, SceneConfig
 from sam2s_model.tracking.tracker import Tracker
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.evaluation.live import _replay_parameters
 from sam2s_ros.evaluation.live_client import LivePrompts
-from sam2s_ros.evaluation.task import Engine, Task
+from sam2s_ros.evaluation.task import Task
 from sam2s_ros.interfaces.messages import masks_message, to_time
 from sam2s_ros.srv import AddPrompts
 
@@ -46,10 +47,7 @@ class Direct:
         self.log.deliveries.append(Delivery(stamp, stamp, stamp, stamp, lambda: tracks))
 
     def add_prompts(self, prompts, timeout, *, stamp):
-        try:
-            found = self.tracker.prompt(stamp, prompts)
-        except RequestError as error:
-            return AddPrompts.Response(success=False, error=int(error.code), message=str(error))
+        found = self.tracker.prompt(stamp, prompts)
         masks = masks_message(
             found.tracks, Header(stamp=to_time(stamp)), sequence=0, received_ns=0, finished_ns=0, model=""
         )
@@ -119,7 +117,7 @@ def test_a_refusal_that_is_not_for_lateness_is_raised(pico):
     client = Direct(pico)
     client.step(0)
     wrong = PackedTruth(Truth({1: np.ones((10, 10), bool)}))
-    with pytest.raises(RequestError, match="the tracker refused the prompts") as caught:
+    with pytest.raises(RequestError, match="mask has shape") as caught:
         LivePrompts(client, {0: wrong}, EvaluationProtocol(), 1.0).look()
     assert caught.value.code == ErrorCode.INVALID_PROMPT
 
@@ -136,7 +134,7 @@ def test_files_are_played_under_the_numbers_of_their_frames(tmp_path: Path):
     (tmp_path / "set/images/seq_2_frame003.png").write_bytes(b"no image")
     source = Source(str(tmp_path / "set"))
     recording = next(r for r in open_recordings(source) if r.name == "seq_2")
-    task = Task(source, "set", "seq_2", Engine(""), EvaluationProtocol(), rate=4.0)
+    task = Task(source, "set", "seq_2", EngineOptions(), EvaluationProtocol(), rate=4.0)
     parameters = _replay_parameters(task, recording, tmp_path)
     assert parameters["rate"] == 4 * recording.fps == 8.0
     played = {frame.index: frame.image for frame in open_recording(parameters["source"])}

@@ -1,4 +1,4 @@
-"""Where recordings are evaluated: processes and Ray workers that die, what is tried again, the same figures everywhere."""
+"""Where recordings are evaluated: processes that die, what is tried again, the same figures everywhere."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.recordings.open import Source
 from sam2s_ros.commands.cli import main
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.evaluation.runners import ATTEMPTS, InProcess, Processes, RayCluster, run_all
-from sam2s_ros.evaluation.task import Engine, Task
+from sam2s_ros.evaluation.task import Task
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install sam2s_ros[ray]"
@@ -44,7 +45,7 @@ def dies_once(tmp_path, monkeypatch):
 
 
 def tasks(mark: Path) -> list[Task]:
-    return [Task(Source(""), "set", name, Engine(""), EvaluationProtocol(), masks=str(mark)) for name in "abc"]
+    return [Task(Source(""), "set", name, EngineOptions(), EvaluationProtocol(), masks=str(mark)) for name in "abc"]
 
 
 def test_a_process_that_dies_is_tried_again(dies_once, tmp_path):

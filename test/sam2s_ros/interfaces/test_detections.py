@@ -1,4 +1,4 @@
-"""Detections for those who read vision_msgs: what of a frame's tracks they tell, and that nothing happens without it."""
+"""Detections for those who read vision_msgs: what they tell of a frame's tracks, and that it is not needed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from sam2s_model.tracks import State, Tracks
 from sam2s_ros.interfaces.detections import Detection2DArray, detections_message
+from sam2s_ros.processes.log import NodeLogger
 from sam2s_ros.tracker.health import Health
 from sam2s_ros.tracker.outputs import TrackerPublishers
 
@@ -31,7 +32,7 @@ def outputs_node(capfd):
     rclpy.init(context=context)
     node = Node("tracker", context=context, enable_rosout=False)
     node.get_logger().set_level(LoggingSeverity.DEBUG)
-    TrackerPublishers(node, Health(), time.time_ns, print)
+    TrackerPublishers(node, Health(), time.time_ns, NodeLogger(node.get_logger()))
     yield node
     node.destroy_node()
     rclpy.shutdown(context=context)

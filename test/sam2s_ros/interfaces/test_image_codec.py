@@ -106,10 +106,8 @@ def test_p16_every_encoding_gives_the_picture(encoding, padding):
     msg = message(rows, encoding, *rgb.shape[:2], padding=padding)
     got = image_codec.to_rgb(msg)
     assert got.shape == rgb.shape and got.dtype == np.uint8 and got.flags.c_contiguous
-    if encoding in ("mono8", "8UC1", "mono16", "16UC1"):
-        expected = np.repeat(rgb[..., :1], 3, 2)
-    else:
-        expected = rgb
+    gray = encoding in ("mono8", "8UC1", "mono16", "16UC1")
+    expected = np.repeat(rgb[..., :1], 3, 2) if gray else rgb
     inner = np.ones(rgb.shape[:2], bool)
     if encoding.startswith("bayer"):  # colours of neighbours mix at the edges of the quarters
         inner[[0, 1, -2, -1]] = inner[:, [0, 1, -2, -1]] = False
@@ -176,7 +174,7 @@ def test_p17_malformed_images_are_refused_by_name(change, said):
         assert said in str(caught.value)
 
 
-@given(
+ANY_IMAGE = given(
     encoding=st.sampled_from([*ENCODINGS, "", "rgb", "64FC1"]),
     height=st.one_of(st.integers(0, 12), st.integers(0, 2**32 - 1)),
     width=st.one_of(st.integers(0, 12), st.integers(0, 2**32 - 1)),
@@ -184,8 +182,9 @@ def test_p17_malformed_images_are_refused_by_name(change, said):
     bigendian=st.integers(0, 255),
     data=st.binary(max_size=800),
 )
-@settings(max_examples=10_000, deadline=None)
-def test_p17_any_image_decodes_or_raises_image_error(encoding, height, width, step, bigendian, data):
+
+
+def decode_any(encoding, height, width, step, bigendian, data):
     msg = Image(encoding=encoding, height=height, width=width, step=step, is_bigendian=bigendian)
     msg.data = array.array("B", data)
     try:
@@ -194,6 +193,19 @@ def test_p17_any_image_decodes_or_raises_image_error(encoding, height, width, st
         assert str(error)
     else:
         assert rgb.shape == (height, width, 3) and rgb.dtype == np.uint8 and rgb.flags.c_contiguous
+
+
+@ANY_IMAGE
+@settings(max_examples=2_000, deadline=None)
+def test_p17_any_image_decodes_or_raises_image_error(**image):
+    decode_any(**image)
+
+
+@pytest.mark.full
+@ANY_IMAGE
+@settings(max_examples=10_000, deadline=None)
+def test_p17_any_of_10000_images_decodes_or_raises_image_error(**image):
+    decode_any(**image)
 
 
 def compressed(data, form="jpeg"):
@@ -286,7 +298,7 @@ def test_p16_formats_that_are_not_read_are_named_as_what_they_are(form, said):
 @pytest.mark.parametrize("wide, extension", [(False, ".png"), (True, ".png"), (False, ".jpg")])
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
 def test_p46_a_compressed_mosaic_is_a_picture_in_colour(pattern, wide, extension):
-    """As image_transport compresses bayer_*: the sensor's own samples, which look grey to who does not read the format."""
+    """As image_transport compresses bayer_*: the sensor's own samples, which look grey where the format is not read."""
     rgb, encoding = picture(64, 96), f"bayer_{pattern}{16 if wide else 8}"
     mosaic = encode(rgb, encoding)
     mosaic = mosaic.view("<u2") if wide else mosaic

@@ -1,4 +1,4 @@
-"""What is said of the publishers of a topic: none, of another type, of a quality of service that does not fit, several."""
+"""What is said of a topic's publishers: none, of another type, of a quality of service that does not fit, several."""
 
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -47,17 +47,17 @@ def image(profile=qos.IMAGE_IN):
 def test_p43_why_nothing_comes_is_said_with_what_to_change(wanted, found, candidates, said):
     answer = judge(wanted, found, candidates)
     assert all(part in answer.silent for part in said), answer
-    assert answer.doubt == ""
+    assert answer.warning == ""
 
 
 def test_p43_several_publishers_are_named_also_while_images_come():
     answer = judge(image(), [publisher(), publisher(name="replay"), publisher(COMPRESSED, name="other")])
     assert (
-        answer == Publishers(answer.doubt, answer.doubt)
-        and "2 publishers of /rig/image, /camera, /replay" in answer.doubt
+        answer == Publishers(answer.warning, answer.warning)
+        and "2 publishers of /rig/image, /camera, /replay" in answer.warning
     )
 
 
 def test_p43_a_publisher_that_fits_beside_one_that_does_not_is_no_reason():
     answer = judge(image(RELIABLE), [publisher(), publisher(profile=RELIABLE, name="other")])
-    assert "published by /other" in answer.silent and answer.doubt == ""
+    assert "published by /other" in answer.silent and answer.warning == ""

@@ -9,15 +9,14 @@ import pytest
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.context import Context
-from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from sam2s_ros.processes.callbacks import MOST_NAMED, CallbackFailures, LenientExecutor, LenientMultiThreadedExecutor
-from sam2s_ros.processes.process import Runnable
+from sam2s_ros.processes.callbacks import MAX_NAMED, CallbackFailures, LenientExecutor, LenientMultiThreadedExecutor
+from sam2s_ros.processes.runnable import RunnableNode
 
 
-class Probe(Runnable, Node):
+class Probe(RunnableNode):
     """All of it in one group, which something that raises must not leave locked."""
 
     def __init__(self, context):
@@ -112,8 +111,8 @@ def test_p36_each_kind_is_named_once_and_all_are_counted():
     assert said[0].startswith("a message on /x failed: ValueError: stamp 0; ")
     assert failures.news() == "6 callbacks failed, the last: a message on /y failed: ValueError: stamp 9"
     assert failures.news() == "" and failures.values() == {"callbacks_failed": "6"}
-    for number in range(2 * MOST_NAMED):
+    for number in range(2 * MAX_NAMED):
         failures.add("a timer", ValueError("x" * number))
-    assert len(said) == MOST_NAMED and failures.count == 6 + 2 * MOST_NAMED, (
+    assert len(said) == MAX_NAMED and failures.count == 6 + 2 * MAX_NAMED, (
         "whatever is sent, the log does not grow with it"
     )

@@ -53,9 +53,9 @@ def test_what_nobody_holds_is_removed_and_nothing_else(tmp_path):
 
 NODE = """
 import sys, rclpy
-from sam2s_ros.processes.process import Runnable, run
-from rclpy.node import Node
-class Idle(Runnable, Node):
+from sam2s_ros.processes.process import run
+from sam2s_ros.processes.runnable import RunnableNode
+class Idle(RunnableNode):
     def __init__(self):
         super().__init__("idle")
         self.create_timer(0.1, lambda: print("ready", flush=True))

@@ -11,12 +11,13 @@ import pytest
 
 from sam2s_model.errors import ConfigError
 from sam2s_ros.commands import cli
-from sam2s_ros.demo.report import passed
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.msg import TrackerStatus
+from sam2s_ros.processes.counting import passed
 from sam2s_ros.soak import run as soak
 from sam2s_ros.soak.camera import picture_at
 from sam2s_ros.soak.client import SoakLog
-from sam2s_ros.soak.report import percentiles, report
+from sam2s_ros.soak.report import percentiles, soak_report
 from sam2s_ros.soak.run import SoakOptions, size_of
 
 MS = 10**6
@@ -27,17 +28,18 @@ OPTIONS = SoakOptions(minutes=0.1, size=(64, 48), rate=30.0)
 def made(
     *, codes: int = 0, sent: int = 104, gaps: int = 0, unbalanced: int = 0, waiting: int = 0, **counted: int
 ) -> dict:
-    """The report of a run of 10 s with 100 masks, each 7 ms after its image arrived, which took 2 ms; 3 images replaced."""
+    """Report a run of 10 s with 100 masks, each 7 ms after its image arrived, which took 2 ms; 3 images replaced."""
     stamps = np.arange(1, 101) * 33 * MS
     status = TrackerStatus(
         **{**dict(received=103, published=100, dropped_overload=3, waiting=waiting, objects=1), **counted}
     )
     log = SoakLog(
-        stamps=array("q", stamps), received=array("q", stamps + 2 * MS), published=array("q", stamps + 9 * MS), gaps=gaps,
-        times=array("d", np.arange(0, 10, 0.1)), resident=array("q", [10**8] * 50 + [2 * 10**8] * 50), unbalanced=unbalanced,
+        stamps=array("q", stamps), received=array("q", stamps + 2 * MS), published=array("q", stamps + 9 * MS),
+        gaps=gaps, unbalanced=unbalanced,
+        times=array("d", np.arange(0, 10, 0.1)), resident=array("q", [10**8] * 50 + [2 * 10**8] * 50),
         began=0.0, ended=10.0, cpu=dict(camera=1.0, tracker=5.0), sent=sent, status=status,
     )  # fmt: skip
-    return report(OPTIONS, MODEL, log, dict(tracker=codes))
+    return soak_report(OPTIONS, MODEL, log, dict(tracker=codes))
 
 
 def test_the_figures():
@@ -60,8 +62,8 @@ def test_percentiles_are_of_all_values():
 @pytest.mark.parametrize(
     "wrong",
     [
-        dict(sent=102), dict(received=104), dict(dropped_late=1), dict(published=99, dropped_late=1), dict(waiting=1, received=104),
-        dict(gaps=1), dict(unbalanced=1), dict(codes=1),
+        dict(sent=102), dict(received=104), dict(dropped_late=1), dict(published=99, dropped_late=1),
+        dict(waiting=1, received=104), dict(gaps=1), dict(unbalanced=1), dict(codes=1),
     ],
     ids=str,
 )  # fmt: skip
@@ -71,14 +73,17 @@ def test_counters_that_disagree_by_one_image_are_an_exit_code(wrong, monkeypatch
 
 
 def test_the_report_names_the_checkpoint_or_that_there_is_none():
-    found = soak._model(replace(OPTIONS, checkpoint=Path("sam2s_pico"), image_size=96, device="cpu"))
+    engine = EngineOptions(Path("sam2s_pico"), image_size=96, device="cpu")
+    options, found = soak._with_model(replace(OPTIONS, engine=engine))
+    assert str(options.engine.checkpoint) == found["checkpoint"]
     assert (found["what"], found["image_size"], found["dtype"], len(found["sha256"])) == (
         "sam2s_pico",
         96,
         "float32",
         64,
     )
-    assert soak._model(replace(OPTIONS, model_time=0.005))["what"].startswith("no model: each step sleeps 5 ms")
+    what = soak._with_model(replace(OPTIONS, model_time=0.005))[1]["what"]
+    assert what.startswith("no model: each step sleeps 5 ms")
 
 
 def test_a_report_that_cannot_be_written_is_found_out_at_once(capsys):

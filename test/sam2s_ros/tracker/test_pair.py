@@ -1,4 +1,4 @@
-"""Pairs by exact stamp: whatever is lost on either side, pairs are of one stamp, in order, and nothing waits for ever."""
+"""Pairs by exact stamp: whatever is lost on either side, pairs are of one stamp, in order; nothing waits for ever."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_p01_every_stamp_of_both_sides_is_paired_whatever_the_interleaving(data,
     assert found == [(f"L{s}", f"R{s}") for s in sorted(left & right)] and pairs.paired == len(found)
     waiting = [len(side) for side in pairs._waiting]
     assert [len(left), len(right)] == [
-        len(found) + gone + left_over for gone, left_over in zip(pairs.unpaired, waiting)
+        len(found) + gone + left_over for gone, left_over in zip(pairs.unpaired, waiting, strict=True)
     ]
 
 

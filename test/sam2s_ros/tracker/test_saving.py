@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from said_log import SaidLog
 
 from sam2s_model.config import PICO, TrackerConfig
 from sam2s_model.errors import ConfigError
@@ -13,9 +14,9 @@ from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import GENERIC
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_ros.interfaces.parameters import NodeConfig
+from sam2s_ros.tracker.build import build_tracker
 from sam2s_ros.tracker.prompt_file import PromptFile, PromptSet
 from sam2s_ros.tracker.saving import SavingTracker
-from sam2s_ros.tracker.worker import build_tracker
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 MASK = np.zeros((48, 64), bool)
@@ -36,10 +37,10 @@ def begin(model, tmp_path):
     file = PromptFile(tmp_path / "prompts.json")
 
     def make(restore, **config):
-        tracker, said = SavingTracker(model, config=TrackerConfig(**config)), []
+        tracker, log = Tracker(model, config=TrackerConfig(**config)), SaidLog()
         tracker.warm_up(64, 64)
-        tracker.save_to(file, file.read() if restore else None, said.append)
-        return tracker, said
+        saved = file.read() if restore else None
+        return SavingTracker(tracker, file, kept=tracker.config.max_conditioning, saved=saved, log=log), log.infos
 
     make.file = file
     return make
@@ -161,7 +162,7 @@ def test_p24_p44_a_file_that_could_not_be_written_is_refused_before_anything_is_
     (tmp_path / "file").touch()
     config = NodeConfig(checkpoint="sam2s_pico", device="cpu", prompts_file=str(tmp_path / place))
     with pytest.raises(ConfigError, match=f"prompts_file {tmp_path / place} cannot be written .{why}"):
-        build_tracker(config, TrackerConfig(), GENERIC)
+        build_tracker(config, TrackerConfig(), GENERIC, log=SaidLog())
 
 
 def test_looking_whether_a_file_can_be_written_leaves_it_as_it_is(begin):

@@ -87,7 +87,8 @@ def test_p45_every_pair_is_of_two_nearest_within_the_tolerance(frames, tolerance
             == min(abs(other - right) for other in sent[0])
         )
     waiting = [len(side) for side in pairs._waiting]
-    assert [len(side) for side in sent] == [len(found) + gone + left for gone, left in zip(pairs.unpaired, waiting)]
+    ended = [len(found) + gone + left for gone, left in zip(pairs.unpaired, waiting, strict=True)]
+    assert [len(side) for side in sent] == ended
     whole = [
         (20 * n, 20 * n + a)
         for n, (a, left, right, _) in enumerate(frames, start=1)

@@ -1,146 +1,20 @@
-"""The worker with a tracker of a few lines that obeys the same contract and writes the frame's number into the mask."""
+"""The worker and its frames: which are tracked, dropped and refused, what it survives, how it starts and stops."""
 
 import gc
 import random
 import threading
 import time
 
-import numpy as np
 import pytest
-from std_msgs.msg import Header
+from echo_worker import Bench, EchoTracker, decode, encode, frame
+from said_log import SaidLog
 
-from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
-from sam2s_model.tracks import Tracks
+from sam2s_model.errors import ErrorCode, ImageError, RequestError
 from sam2s_ros.interfaces import messages
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import TrackerStatus
-from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot
-from sam2s_ros.tracker.outputs import answer_message
-from sam2s_ros.tracker.worker import Worker, WorkerFrame
-
-
-class EchoTracker:
-    """The label map is the image's first channel: a frame that carries its number gets it back."""
-
-    name = "echo/none"
-    object_ids, newest, revision, next_id = (), None, 0, 1
-
-    def __init__(self, before_step=lambda: None):
-        self.before_step, self.stamps, self.resets, self.thread = before_step, [], 0, threading.get_ident()
-
-    def step(self, stamp, image):
-        assert threading.get_ident() == self.thread, "a tracker belongs to the thread that made it"
-        self.before_step()
-        if self.stamps and stamp <= self.stamps[-1]:
-            raise StampError(f"stamp {stamp} is not after {self.stamps[-1]}")
-        if self.newest is not None and image.shape[:2] != self.newest.size:
-            raise ImageError("another size")
-        self.stamps.append(stamp)
-        empty = Tracks.empty(stamp, *image.shape[:2], self.revision)
-        empty.label_map[:] = image[..., 0]
-        self.newest = empty
-        return empty
-
-    def reset(self):
-        self.newest, self.stamps, self.resets, self.revision = None, [], self.resets + 1, self.revision + 1
-
-    def memory_bytes(self):
-        return 5
-
-    def device_description(self):
-        return "echo"
-
-
-def encode(number, height=4, width=4):
-    """An image whose pixels spell the number, 8 bits each."""
-    image = np.zeros((height, width, 3), np.uint8)
-    image[0, :4, 0] = np.frombuffer(np.uint32(number).tobytes(), np.uint8)
-    return image
-
-
-def decode(label_map):
-    return int(np.frombuffer(label_map[0, :4].tobytes(), np.uint32)[0])
-
-
-def frame(number, *, epoch=0, frame_id="cam", image=None, stamp=None):
-    image = encode(number) if image is None else image
-    make = image if callable(image) else lambda: image
-    stamp = number if stamp is None else stamp
-    return WorkerFrame(
-        Header(stamp=messages.to_time(stamp), frame_id=frame_id), stamp, epoch, make, received=time.time_ns()
-    )
-
-
-class Bench:
-    """A worker, what it delivered, and what it said."""
-
-    def __init__(
-        self,
-        before_step=lambda: None,
-        publishing=True,
-        alive=lambda: None,
-        between=lambda tracker, result: False,
-        **config,
-    ):
-        self.health, self.results, self.events, self.troubles, self.publishing = Health(), [], [], [], publishing
-        self.quarantined = []
-        self.tracker = None
-
-        def build():
-            self.tracker = EchoTracker(before_step)
-            return self.tracker
-
-        self.worker = Worker(
-            build,
-            self.deliver,
-            health=self.health,
-            config=NodeConfig(**config),
-            history=3,
-            alive=alive,
-            quarantined=self.quarantined.append,
-            between=between,
-            event=self.events.append,
-            trouble=self.troubles.append,
-        )
-        self.worker.start()
-
-    def deliver(self, result):
-        if self.publishing:
-            self.results.append(result)
-            self.health.published(result.tracks.stamp, 0, latency=0.0, step=result.step)
-        else:
-            self.health.ended(ImageOutcome.DISABLED)
-        return len(self.results) if self.publishing else 0
-
-    def put(self, item):
-        self.health.received()
-        self.worker.put(item)
-
-    def run(self, *frames):
-        """Put frames one by one, each processed before the next; return the counts."""
-        for item in frames:
-            self.put(item)
-            self.settle()
-        return self.health.counts()
-
-    def settle(self):
-        deadline = time.monotonic() + 5
-        while self.health.counts().waiting and time.monotonic() < deadline:
-            time.sleep(0.0005)
-        assert self.health.counts().waiting == 0
-
-
-@pytest.fixture
-def bench():
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(Bench(*args, **kwargs))
-        return made[-1]
-
-    yield make
-    for one in made:
-        assert one.worker.stop(5)
+from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState
+from sam2s_ros.tracker.worker import Worker, WorkerFrame, WorkerLinks
 
 
 def test_p01_every_mask_is_of_the_image_whose_header_it_carries(bench):
@@ -157,7 +31,7 @@ def test_p01_every_mask_is_of_the_image_whose_header_it_carries(bench):
     assert counts.by_outcome[ImageOutcome.PUBLISHED] == len(b.results) > 100
     stamps = [messages.to_ns(r.frame.header.stamp) for r in b.results]
     assert stamps == sorted(set(stamps)) and stamps[-1] == 10_000  # the newest frame is never the one that is dropped
-    for result, stamp in zip(b.results, stamps):
+    for result, stamp in zip(b.results, stamps, strict=True):
         assert decode(result.tracks.label_map) == decode(result.image[..., 0]) == result.tracks.stamp == stamp
 
 
@@ -177,13 +51,13 @@ def test_p06_overload_drops_the_waiting_frame_and_counts_it(bench):
 
 def test_p27_an_exception_in_a_step_is_counted_reported_and_survived(bench):
     def fail():
-        if len(b.tracker.stamps) == 1 and not b.troubles:
+        if len(b.tracker.stamps) == 1 and not b.log.warnings:
             raise RuntimeError("boom")
 
     b = bench(before_step=fail)
     counts = b.run(frame(1), frame(2), frame(3))
     assert counts.by_outcome[ImageOutcome.ERROR] == 1 and counts.by_outcome[ImageOutcome.PUBLISHED] == 2
-    assert b.troubles == ["the last step failed: RuntimeError: boom"]
+    assert b.log.warnings == ["the last step failed: RuntimeError: boom"]
 
 
 def test_p27_in_quarantine_nothing_is_tried_until_a_request_that_cures(bench):
@@ -215,7 +89,7 @@ def test_an_image_that_does_not_decode_is_a_dropped_image(bench):
     b = bench()
     counts = b.run(frame(1, image=broken), frame(2))
     assert counts.by_outcome[ImageOutcome.IMAGE] == 1 and counts.by_outcome[ImageOutcome.PUBLISHED] == 1
-    assert b.troubles == ["image refused: empty jpeg"]
+    assert b.log.warnings == ["image refused: empty jpeg"]
 
 
 def test_a_refusal_in_the_worker_is_an_error_in_the_status_until_masks_go_out_again(bench):
@@ -244,12 +118,12 @@ def test_a_refusal_in_the_worker_is_an_error_in_the_status_until_masks_go_out_ag
 def test_p18_a_change_of_size_or_frame_id_follows_the_policy(bench, second, said):
     b = bench(on_size_change="reset")
     assert b.run(frame(1), frame(2, **second), frame(3, **second)).by_outcome[ImageOutcome.PUBLISHED] == 3
-    assert b.tracker.resets == 1 and b.events == [f"{said}: all objects were dropped, prompt again"]
+    assert b.tracker.resets == 1 and b.log.infos == [f"{said}: all objects were dropped, prompt again"]
 
     b = bench(on_size_change="refuse")
     counts = b.run(frame(1), frame(2, **second), frame(3))
     assert (counts.by_outcome[ImageOutcome.PUBLISHED], counts.by_outcome[ImageOutcome.IMAGE]) == (2, 1)
-    assert b.tracker.resets == 0 and said in b.troubles[0]
+    assert b.tracker.resets == 0 and said in b.log.warnings[0]
 
 
 def test_p18_a_refused_stream_is_taken_up_after_forget_stream(bench):
@@ -257,13 +131,13 @@ def test_p18_a_refused_stream_is_taken_up_after_forget_stream(bench):
     b.run(frame(5))
     b.worker.request(lambda tracker: (tracker.reset(), b.worker.forget_stream()), timeout=5)
     assert b.run(frame(2, image=encode(2, 6, 8), epoch=1)).by_outcome[ImageOutcome.PUBLISHED] == 2
-    assert b.tracker.resets == 1 and b.events == []  # nothing is dropped twice
+    assert b.tracker.resets == 1 and b.log.infos == []  # nothing is dropped twice
 
 
 def test_p02_a_new_epoch_resets_and_stamps_begin_anew(bench):
     b = bench()
     assert b.run(frame(10**9), frame(5, epoch=1), frame(6, epoch=1)).by_outcome[ImageOutcome.PUBLISHED] == 3
-    assert b.tracker.resets == 1 and b.events == [
+    assert b.tracker.resets == 1 and b.log.infos == [
         "stamps jumped back to 0.000000005: all objects were dropped, prompt again"
     ]
 
@@ -328,116 +202,11 @@ def test_discard_drops_only_the_waiting_frame(bench):
     assert len(b.results) == 1 and b.health.counts().by_outcome[ImageOutcome.DISABLED] == 1
 
 
-def test_a_request_runs_in_the_thread_and_brings_the_view(bench):
-    b = bench()
-    b.run(frame(7))
-    thread, view = b.worker.request(lambda tracker: threading.get_ident(), timeout=5)
-    assert thread == b.tracker.thread != threading.get_ident()
-    assert view.newest.stamp == view.frames[-1].stamp == messages.to_ns(view.frames[-1].header.stamp) == 7
-    assert (view.model, view.device, view.memory_bytes) == ("echo/none", "echo", 5)
-
-
-def test_the_view_of_a_request_has_the_sequence_of_its_frame(bench):
-    b = bench()
-    view = lambda: b.worker.request(lambda tracker: None, timeout=5)[1]  # noqa: E731
-    assert view().frames == ()
-    b.run(frame(1), frame(2))
-    before = view()
-    b.run(frame(3))
-    assert (before.frames[-1].sequence, view().frames[-1].sequence) == (2, 3) and before.newest.stamp == 2
-    assert answer_message(before.newest, before).sequence == 2
-    b.publishing = False
-    b.run(frame(4))
-    assert view().frames[-1].sequence == 0  # not published, so there is no message of it
-
-
-def test_p20_the_answer_of_a_late_prompt_is_of_its_frame(bench):
-    b = bench()
-    for number in range(1, 5):
-        b.run(frame(number, frame_id="cam"))
-    _, view = b.worker.request(lambda tracker: None, timeout=5)
-    assert [f.stamp for f in view.frames] == [2, 3, 4], "as many as can be prompted"
-    msg = answer_message(Tracks.empty(3, 4, 4), view)
-    assert msg.header == Header(stamp=messages.to_time(3), frame_id="cam") and msg.sequence == 3
-    assert 0 < messages.to_ns(msg.received) <= messages.to_ns(msg.finished)
-    b.run(frame(5, image=encode(5, height=6)))
-    assert [f.stamp for f in b.worker.request(lambda tracker: None, timeout=5)[1].frames] == [5], "another stream"
-
-
-def test_an_answer_without_a_header_has_the_stamp():
-    msg = answer_message(Tracks.empty(7, 6, 8), TrackerSnapshot())
-    assert msg.header == Header(stamp=messages.to_time(7)) == msg.label_image.header and msg.sequence == 0
-
-
-def test_p04_the_view_is_renewed_when_a_request_raises(bench):
-    b = bench()
-
-    def use_up_an_id(tracker):
-        tracker.next_id = 5
-        raise RequestError(ErrorCode.INVALID_PROMPT, "the second of two")
-
-    with pytest.raises(RequestError, match="the second of two"):
-        b.worker.request(use_up_an_id, timeout=5)
-    assert b.worker.view.next_id == 5
-
-
-def test_p21_errors_of_a_request_come_back_and_the_worker_goes_on(bench):
-    b = bench()
-
-    def refuse(tracker):
-        raise RequestError(ErrorCode.UNKNOWN_OBJECT, "no such object")
-
-    with pytest.raises(RequestError, match="no such object"):
-        b.worker.request(refuse, timeout=5)
-    with pytest.raises(ZeroDivisionError):
-        b.worker.request(lambda tracker: 1 / 0, timeout=5)
-    assert b.run(frame(1)).by_outcome[ImageOutcome.PUBLISHED] == 1
-
-
-def test_p21_a_request_that_timed_out_before_it_began_never_takes_effect(bench):
-    held, entered, effects = threading.Event(), threading.Event(), []
-    b = bench(before_step=lambda: (entered.set(), held.wait(5)), step_timeout=60.0)
-    b.put(frame(1))
-    assert entered.wait(5)
-    with pytest.raises(RequestError, match=r"no answer within 0\.05 s .*nothing was changed") as caught:
-        b.worker.request(lambda tracker: effects.append("late"), timeout=0.05)
-    assert caught.value.code == ErrorCode.TIMEOUT
-    held.set()
-    b.settle()
-    b.worker.request(lambda tracker: effects.append("after"), timeout=5)
-    assert effects == ["after"]
-
-
-def test_p21_a_request_that_timed_out_after_it_began_says_so(bench):
-    b, held = bench(), threading.Event()
-    with pytest.raises(RequestError, match="it has begun and may still take effect"):
-        b.worker.request(lambda tracker: held.wait(5), timeout=0.05)
-    held.set()
-
-
-def test_p11_while_a_step_is_longer_than_step_timeout_requests_are_refused_at_once(bench):
-    held, entered = threading.Event(), threading.Event()
-    b = bench(before_step=lambda: (entered.set(), held.wait(5)), step_timeout=0.05)
-    b.put(frame(1))
-    assert entered.wait(5)
-    time.sleep(0.1)
-    began = time.monotonic()
-    with pytest.raises(
-        RequestError, match=r"has worked on one image for 0\.\d s \(step_timeout is 0\.05 s\)"
-    ) as caught:
-        b.worker.request(lambda tracker: None, timeout=5)
-    assert caught.value.code == ErrorCode.TIMEOUT and time.monotonic() - began < 2
-    assert b.worker.busy() > 0.05
-    held.set()
-    b.settle()
-    assert b.worker.request(lambda tracker: "fine", timeout=5)[0] == "fine"
-
-
 def test_what_build_raises_comes_out_of_start():
     def build():
         raise FileNotFoundError("no such checkpoint")
 
-    worker = Worker(build, lambda result: True, health=Health(), config=NodeConfig(), event=print, trouble=print)
+    worker = Worker(build, Bench, WorkerLinks(Health(), SaidLog()), config=NodeConfig())
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         worker.start()
     assert worker.stop(5)
@@ -496,7 +265,7 @@ def test_a_tracker_prepares_its_next_steps_while_nothing_waits(bench, monkeypatc
         begun.set()
         assert go.wait(5)
 
-    monkeypatch.setattr(EchoTracker, "prepare", prepare, raising=False)
+    monkeypatch.setattr(EchoTracker, "prepare", prepare)
     b = bench(before_step)
     b.put(frame(1))
     assert begun.wait(5)
@@ -509,11 +278,11 @@ def test_a_tracker_prepares_its_next_steps_while_nothing_waits(bench, monkeypatc
         while len(prepared) < min(2, number - 1) and time.monotonic() < deadline:
             time.sleep(0.001)
     assert prepared == [2, 3], "not while the second waited, and not after it had failed"
-    assert [line for line in b.troubles if "left to them from here on: RuntimeError: CUDA error" in line]
+    assert [line for line in b.log.warnings if "left to them from here on: RuntimeError: CUDA error" in line]
 
 
 def test_p47_discovery_runs_between_frames_that_are_in_time(bench):
-    """Not after one that was late, nor while another waits, and what it did to the tracker is seen at once."""
+    """Not after one that was late, and what it did to the tracker is seen at once."""
     seen = []
 
     def between(tracker, result):
@@ -534,16 +303,23 @@ def test_p47_discovery_runs_between_frames_that_are_in_time(bench):
     assert seen[-1][0] == 4
 
 
-def test_p47_discovery_waits_while_an_image_waits(bench):
-    held, seen = threading.Event(), []
-    b = bench(before_step=lambda: held.wait(5), between=lambda tracker, result: seen.append(result.frame.stamp))
+def test_p47_images_that_come_while_discovery_looks_replace_one_another(bench):
+    entered, held, seen = threading.Event(), threading.Event(), []
+
+    def between(tracker, result):
+        seen.append(result.frame.stamp)
+        entered.set()
+        return held.wait(5)
+
+    b = bench(between=between)
     b.put(frame(1))
-    wait_for(lambda: b.worker.busy() is not None)
-    b.put(frame(2))
+    assert entered.wait(5)
+    for number in (2, 3, 4):
+        b.put(frame(number))
     held.set()
     b.settle()
-    wait_for(lambda: seen)
-    assert seen == [2]
+    assert [messages.to_ns(r.frame.header.stamp) for r in b.results] == [1, 4]
+    assert b.health.counts().by_outcome[ImageOutcome.OVERLOAD] == 2
 
 
 def test_p47_discovery_that_fails_is_said_and_images_go_on(bench):
@@ -552,8 +328,8 @@ def test_p47_discovery_that_fails_is_said_and_images_go_on(bench):
 
     b = bench(between=between)
     b.run(frame(1), frame(2))
-    wait_for(lambda: len(b.troubles) == 2)
-    assert b.troubles[0] == "discovery failed: RuntimeError: injected" and len(b.results) == 2
+    wait_for(lambda: len(b.log.warnings) == 2)
+    assert b.log.warnings[0] == "discovery failed: RuntimeError: injected" and len(b.results) == 2
     assert b.worker.busy() is None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sam2s_model.config import MODELS, ModelConfig
 from sam2s_model.tracking.memory import BankLayout, BankView, Evidence, MemoryBank, Policy
+from sam2s_model.tracking.outputs import Outputs
 
 SMALL = replace(MODELS["sam2.1_hiera_tiny"], dim=8, memory_dim=4)
 SIZE = 16  # px, of the masks
@@ -25,16 +26,16 @@ class Script:
 
     def __init__(self, policy: Policy, objects: int = 1, conditioning: int = 3):
         layout = BankLayout(
-            conditioning,
-            policy.window + 1,
-            policy.pointer_window + 1,
-            1,
-            2,
-            4,
-            8,
-            (SIZE, SIZE),
-            policy.kept,
-            policy.notes,
+            conditioning=conditioning,
+            recent=policy.window + 1,
+            recent_pointers=policy.pointer_window + 1,
+            masks=1,
+            tokens=2,
+            memory_dim=4,
+            dim=8,
+            logits=(SIZE, SIZE),
+            kept=policy.kept,
+            states=policy.states,
         )
         self.policy, self.bank = policy, MemoryBank(layout, torch.device("cpu"), torch.float32)
         for object_id in range(1, objects + 1):
@@ -43,7 +44,7 @@ class Script:
     def prompt(self, frame: int, row: int = 0, memory: float = 0.0, image: float = 0.0, box=(4, 4, 8, 8)) -> None:
         evidence = self._evidence(frame, [memory], image, [1.0], [5.0], [True], [box], None)
         self.bank.drop_kept([row], frame)
-        self.bank.write_conditioning(row, frame, evidence.spatial[0], evidence.pointers[0])
+        self.bank.write_conditioning(row, frame, evidence.spatial[0], evidence.outputs.pointers[0])
         self.policy.prompted(BankView(self.bank, [row]), evidence)
 
     def track(
@@ -56,12 +57,12 @@ class Script:
         box: Sequence = (4, 4, 8, 8),
         candidates: Tensor | None = None,
     ) -> None:
-        """A value for all objects, or one for each. An object with a logit of at most 0 is absent; its mask is empty."""
+        """Values: for all objects, or one for each. An object with a logit of at most 0 is absent, its mask empty."""
         n, rows = len(self.bank), slice(0, len(self.bank))
         ious, logits, memories = (list(v) if isinstance(v, Sequence) else [v] * n for v in (iou, logit, memory))
         evidence = self._evidence(frame, memories, image, ious, logits, [v > 0 for v in logits], [box] * n, candidates)
         self.bank.drop_kept(rows, frame)
-        self.bank.write_recent(rows, frame, evidence.spatial, evidence.pointers)
+        self.bank.write_recent(rows, frame, evidence.spatial, evidence.outputs.pointers)
         self.policy.remember(BankView(self.bank, rows), evidence)
 
     def attended(self, now: int, row: int = 0) -> dict[int, int]:
@@ -71,14 +72,15 @@ class Script:
         allowed = torch.ones_like(part.columns, dtype=torch.bool) if part.allowed is None else part.allowed
         frames = self.bank.frames[row, part.columns[row][allowed[row]]].tolist()
         assert len(set(frames)) == len(frames) and -1 not in frames, f"attended to {frames}"
-        return dict(zip(frames, part.codes[row][allowed[row]].tolist()))
+        return dict(zip(frames, part.codes[row][allowed[row]].tolist(), strict=True))
 
     def pointed(self, now: int) -> dict[int, int]:
         """Frame -> age of the first object's pointers."""
         chosen = self.policy.select(BankView(self.bank, slice(0, len(self.bank))), now)
         frames = self.bank.pointer_frames[0, chosen.pointer_columns[0]].tolist()
         allowed = [True] * len(frames) if chosen.pointer_allowed is None else chosen.pointer_allowed[0].tolist()
-        return {frame: int(age) for frame, age, there in zip(frames, chosen.ages[0].tolist(), allowed) if there}
+        ages = chosen.ages[0].tolist()
+        return {frame: int(age) for frame, age, there in zip(frames, ages, allowed, strict=True) if there}
 
     def held(self, name: str, row: int = 0) -> list[int]:
         """Frames in the slots of a kind."""
@@ -87,7 +89,7 @@ class Script:
 
     def _evidence(self, frame, memories, image, ious, logits, present, boxes, candidates) -> Evidence:
         masks = torch.full((len(boxes), 1, SIZE, SIZE), -1.0)
-        for mask, (x0, y0, x1, y1), there in zip(masks, boxes, present):
+        for mask, (x0, y0, x1, y1), there in zip(masks, boxes, present, strict=True):
             if there:
                 mask[0, y0:y1, x0:x1] = 1.0
         angle = torch.tensor([math.radians(a) for a in memories])
@@ -96,16 +98,19 @@ class Script:
         spatial[:, :, :2] = direction[:, :, None] * direction[:, None]
         features = torch.zeros(1, 8, 4, 4)
         features[:, 0], features[:, 1] = math.cos(math.radians(image)), math.sin(math.radians(image))
+        outputs = Outputs(
+            object_ids=tuple(self.bank.ids[: len(boxes)]),
+            logits=masks,
+            iou=torch.tensor(ious, dtype=torch.float32),
+            object_logit=torch.tensor(logits, dtype=torch.float32),
+            pointers=torch.full((len(boxes), 8), float(frame)),
+            present=torch.tensor(present),
+            class_logits=torch.zeros(len(boxes), 0),
+            similarity=torch.full((len(boxes),), torch.nan),
+            rejected=torch.zeros(len(boxes), dtype=torch.bool),
+        )
         return Evidence(
-            frame,
-            masks,
-            torch.tensor(ious, dtype=torch.float32),
-            torch.tensor(logits, dtype=torch.float32),
-            torch.tensor(present),
-            spatial,
-            torch.full((len(boxes), 8), float(frame)),
-            features,
-            masks.expand(-1, 3, -1, -1) if candidates is None else candidates,
+            frame, outputs, spatial, features, masks.expand(-1, 3, -1, -1) if candidates is None else candidates
         )
 
 

@@ -42,7 +42,7 @@ def test_rows_follow_their_ids(events):
         numbers = bank.frames[row].tolist()
         held = {frame for frame in numbers if frame >= 0}
         assert held <= set(frames) and (not frames or frames[-1] in held)
-        assert (bank.known[row] == numbers).all(), "the host's copy"
+        assert (bank.host_frames[row] == numbers).all(), "the host's copy"
         for slot, frame in enumerate(numbers):
             assert frame < 0 or (bank.spatial[row, slot] == 1000.0 * object_id + frame).all()
         for frame in frames[-1:]:

@@ -1,4 +1,4 @@
-"""Frame pruning against the published rule, worked by hand: the most similar to the newest are left out, down to four."""
+"""Frame pruning against the published rule, by hand: the most similar to the newest are left out, down to four."""
 
 from __future__ import annotations
 

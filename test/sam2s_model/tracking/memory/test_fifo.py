@@ -42,7 +42,7 @@ def test_selection_is_the_published_one(frames, prompted):
     }
     part = chosen.spatial
     assert part.allowed is None, "one object: nothing is masked"
-    got = set(zip(bank.frames[0, part.columns[0]].tolist(), part.codes[0].tolist()))
+    got = set(zip(bank.frames[0, part.columns[0]].tolist(), part.codes[0].tolist(), strict=True))
     assert got == expected and part.columns.shape[1] == len(expected)
     pointers = {p for p in kept} | {frames - b for b in range(1, 16) if frames - b > 0 and frames - b not in prompts}
     assert sorted(chosen.ages[0].tolist()) == sorted(frames - p for p in pointers) and chosen.pointer_allowed is None

@@ -1,16 +1,18 @@
-"""What holds for every policy, whatever it sees: bounds, protection of prompted frames, order, independence of objects."""
+"""What holds for every policy, whatever it sees: bounds, prompted frames protected, order, objects independent."""
 
 from __future__ import annotations
 
 import gc
 import random
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from sam2s_model.config import MODELS, POLICY_NAMES, TrackerConfig
+from sam2s_model.config import MODELS, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.tracking.memory import POLICIES, BankView, choose_policy, create_policy
 
@@ -33,7 +35,7 @@ def play(run, steps, prompts):
     for row in range(3):
         run.prompt(0, row)
     for frame, (scores, image) in enumerate(steps, start=1):
-        iou, logit, memory = (list(values) for values in zip(*scores))
+        iou, logit, memory = (list(values) for values in zip(*scores, strict=True))
         run.track(frame, iou, logit, memory, image)
         for row, frames in prompts.items():
             if frame in frames:
@@ -50,7 +52,7 @@ def test_what_every_policy_promises(script, small, name, steps, again, order):
     play(shuffled, [([scores[i] for i in order], image) for scores, image in steps], {order.index(0): again})
     now = len(steps) + 1
     chosen = policy.select(BankView(run.bank, slice(0, 3)), now)
-    assert chosen.spatial.columns.shape[1] <= CONDITIONING + policy.most_frames
+    assert chosen.spatial.columns.shape[1] <= CONDITIONING + policy.max_frames
     assert len(run.bank.frames[0]) == run.bank.layout.spatial_slots
     for row in range(3):
         attended = run.attended(now, row)
@@ -78,7 +80,7 @@ def test_a_view_of_some_rows_decides_as_one_of_all(script, small, name):
 
 
 def endure(run, steps: int, seed: int) -> None:
-    """Objects come, go, hide and are prompted, at random; what is allocated and attended to is bounded and stays put."""
+    """Objects come, go, hide and are prompted, at random; what is allocated and attended to is bounded, and stays."""
     rng, bank, policy = random.Random(seed), run.bank, run.policy
     for row in range(4):
         run.prompt(0, row)
@@ -96,7 +98,7 @@ def endure(run, steps: int, seed: int) -> None:
         hidden &= set(bank.ids)
         n = len(bank)
         chosen = policy.select(BankView(bank, slice(0, n)), frame)
-        assert chosen.spatial.columns.shape[1] <= bank.layout.conditioning + policy.most_frames
+        assert chosen.spatial.columns.shape[1] <= bank.layout.conditioning + policy.max_frames
         assert chosen.pointer_columns.shape[1] <= bank.layout.pointer_slots
         run.track(
             frame,
@@ -119,8 +121,8 @@ def endure(run, steps: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
-def test_nothing_grows_in_500_steps(script, small, name):
-    endure(script(make(name, small), 4), 500, seed=1)
+def test_nothing_grows_in_200_steps(script, small, name):
+    endure(script(make(name, small), 4), 200, seed=1)
 
 
 @pytest.mark.full
@@ -129,8 +131,10 @@ def test_p25_nothing_grows_in_20000_steps(script, small, name):
     endure(script(make(name, small), 4), 20_000, seed=2)
 
 
-def test_names_are_those_of_the_configuration():
-    assert tuple(POLICIES) == POLICY_NAMES
+def test_names_are_known_without_torch():
+    seen = "import sys; from sam2s_model.config import POLICY_NAMES; print(*POLICY_NAMES, 'torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True).stdout.split()
+    assert shown == [*POLICIES, "False"]
 
 
 def test_pruning_is_an_option_of_policies_with_a_complete_window(script, small):

@@ -18,11 +18,11 @@ def masks(*boxes) -> torch.Tensor:
 
 
 def consistency(run) -> list[float]:
-    return BankView(run.bank, [0]).note("consistency")[0].tolist()
+    return BankView(run.bank, [0]).state("consistency")[0].tolist()
 
 
 def test_a_tracklet_outweighs_a_little_more_predicted_iou(script, small):
-    """0.25 x 1 + 0.75 x 0.6 = 0.7 at the place of the prompt, against 0.75 x 0.9 = 0.675 elsewhere; 0.75 x 0.95 = 0.7125."""
+    """0.25 x 1 + 0.75 x 0.6 = 0.7 at the place of the prompt; elsewhere 0.75 x 0.9 = 0.675, or 0.75 x 0.95 = 0.7125."""
     run = script(Refine(small))
     run.prompt(0, box=HERE)
     view = BankView(run.bank, [0])

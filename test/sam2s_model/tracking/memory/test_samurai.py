@@ -55,7 +55,7 @@ def test_a_jump_does_not_pass_and_a_prompt_starts_anew(script, small):
     run.track(17, box=(0, 12, 4, 16))
     assert 17 not in run.held("passed")
     run.prompt(17, box=(0, 12, 4, 16))
-    assert BankView(run.bank, [0]).note("stable").tolist() == [1]
+    assert BankView(run.bank, [0]).state("stable").tolist() == [1]
     run.track(18, box=(10, 0, 14, 4))
     assert 18 in run.held("passed"), "without a stable motion it is not asked"
 
@@ -65,11 +65,11 @@ def test_an_object_that_is_not_followed_is_no_longer_stable(script, small):
     run.prompt(0)
     moving(run, 16)
     run.track(17, iou=0.2)
-    assert BankView(run.bank, [0]).note("stable").tolist() == [0]
+    assert BankView(run.bank, [0]).state("stable").tolist() == [0]
     run.track(18, logit=-2.0)
-    assert BankView(run.bank, [0]).note("stable").tolist() == [0], "nothing to start from"
+    assert BankView(run.bank, [0]).state("stable").tolist() == [0], "nothing to start from"
     run.track(19)
-    assert BankView(run.bank, [0]).note("stable").tolist() == [1]
+    assert BankView(run.bank, [0]).state("stable").tolist() == [1]
 
 
 def test_the_filter_is_the_one_of_matrices():

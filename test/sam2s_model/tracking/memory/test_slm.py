@@ -22,7 +22,7 @@ def newest(run, now: int) -> list[tuple[int, int]]:
     short = run.policy.select(BankView(run.bank, slice(0, len(run.bank))), now).short
     assert short.columns.shape[1] == 1 and short.allowed is None
     frames = run.bank.frames.gather(1, short.columns)[:, 0].tolist()
-    return list(zip(frames, short.codes[:, 0].tolist()))
+    return list(zip(frames, short.codes[:, 0].tolist(), strict=True))
 
 
 def test_the_newest_frame_is_the_short_memory(script, small):

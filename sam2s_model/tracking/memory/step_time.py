@@ -1,4 +1,4 @@
-"""The time of a step that is captured once and replayed for later frames: what changes from one to the next is on the device."""
+"""The time of a step that is captured once and replayed for later frames: what changes in between is on the device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 class StepTime:
     """The frame that a captured step is of.
 
-    frame, stamp: 0-d int64 on the device, the frame's index and stamp, ns; index: the same index on the host, at capture
+    frame, stamp: 0-d int64 on the device, the frame's index and stamp, ns
+    index: the same index on the host, at capture
     prompted: most prompted frames that any of the objects has
     complete: whether all objects have as many, and full windows; otherwise what is missing is masked, not left out
     """
@@ -24,11 +25,11 @@ class StepTime:
     _slots: dict[tuple[int, int, int], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def of(self, index: int) -> Tensor:
-        """A frame's index on the device, given as many frames before or after this one as it is at capture."""
+        """Give a frame's index on the device, as many frames before or after this one as `index` is at capture."""
         return self.frame if index == self.index else self.frame + (index - self.index)
 
     def slot(self, index: int, ring: int, first: int = 0) -> Tensor:
-        """(1,): a frame's slot of a ring that begins with slot `first`; made once a step."""
+        """Find a frame's slot (1,) of a ring that begins with slot `first`; made once a step."""
         key = index, ring, first
         if key not in self._slots:
             slot = self.of(index).remainder(ring)[None]

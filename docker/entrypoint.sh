@@ -1,0 +1,8 @@
+#!/bin/bash
+# Source ROS and put the package's environment before it, then run the command.
+set -e
+source /opt/ros/jazzy/setup.bash
+export PATH=/opt/sam2s/venv/bin:$PATH
+export AMENT_PREFIX_PATH=/opt/sam2s/venv:$AMENT_PREFIX_PATH
+export LD_LIBRARY_PATH=/opt/sam2s/venv/lib:$LD_LIBRARY_PATH
+exec "$@"

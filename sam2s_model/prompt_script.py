@@ -1,0 +1,180 @@
+"""prompts.yaml: what a person said about the objects of a recording, on which frame; read by track, eval and annotate.
+
+    prompts:
+      - {frame: 0, object: 1, class: scissors, box: [120, 80, 340, 260]}
+      - {frame: 0, object: 2, points: [[400, 90], [420, 95]], not_on: [[300, 100]]}
+      - {frame: 45, object: 1, mask: masks/000045.png}               # a correction: the object is known by then
+
+`frame` counts from 0; instead of it `stamp_ns` or `name` (of the image) may say which. `object` is a number of the
+file's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from sam2s_model.errors import ConfigError, SourceError
+from sam2s_model.paths import expanded
+from sam2s_model.prompts import NEGATIVE, POSITIVE, Prompt
+from sam2s_model.recordings.image_files import read_labels
+from sam2s_model.recordings.recording import Frame
+
+
+@dataclass(frozen=True)
+class PromptEntry:
+    """One entry. Exactly one of frame, stamp_ns and name says which image it is about.
+
+    object: the file's number of the object; points, not_on: (x, y), px of the image; box: x0, y0, x1, y1, px
+    mask: of a PNG beside the file, everything but 0 is the object
+    """
+
+    object: int
+    frame: int | None = None
+    stamp_ns: int | None = None
+    name: str | None = None
+    class_name: str = ""
+    points: tuple[tuple[float, float], ...] = ()
+    not_on: tuple[tuple[float, float], ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    mask: str | None = None
+
+    def is_of(self, frame: Frame) -> bool:
+        """Whether it is about this frame."""
+        if self.frame is not None:
+            return self.frame == frame.index
+        return self.stamp_ns == frame.stamp_ns if self.stamp_ns is not None else self.name == frame.name
+
+
+class PromptScript:
+    """The prompts of a recording, in the order in which they are applied.
+
+    A frame's prompts for one object are one prompt: points and box together, the last class.
+    """
+
+    def __init__(self, entries: Iterable[PromptEntry], folder: Path = Path()):
+        self.entries = tuple(entries)
+        self._folder = folder
+
+    @classmethod
+    def read(cls, path: str | Path) -> PromptScript:
+        """Read a file as above. Raises ConfigError that names the entry and what is wrong with it."""
+        path = expanded(path)
+        try:
+            content = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read as prompts ({error})") from error
+        rows = content.get("prompts") if isinstance(content, Mapping) else None
+        if not isinstance(rows, list) or not rows:
+            raise ConfigError(f"{path} has no prompts: expected `prompts:` and a list with at least one entry")
+        return cls([_entry(row, f"{path}, entry {i}") for i, row in enumerate(rows, 1)], path.parent)
+
+    def write(self, path: Path) -> None:
+        """Write the file, so that whoever reads it sees the old one or the new one. Raises OSError."""
+        rows = [_row(entry) for entry in self.entries]
+        part = path.with_name(path.name + ".part")
+        part.write_text(yaml.safe_dump({"prompts": rows}, sort_keys=False, default_flow_style=None, width=120))
+        part.replace(path)
+
+    def of(self, frame: Frame, ids: Mapping[int, int]) -> tuple[list[int], list[Prompt]]:
+        """Return the objects of the file that are prompted on this frame, and their prompts.
+
+        ids: the file's number -> the tracker's id, of known objects. Raises ConfigError for a mask that cannot be read.
+        """
+        prompts: dict[int, Prompt] = {}
+        for entry in self.entries:
+            if entry.is_of(frame):
+                known = prompts.get(entry.object, Prompt(object_id=ids.get(entry.object, 0)))
+                prompts[entry.object] = self._added(known, entry)
+        return list(prompts), list(prompts.values())
+
+    def missed(self, frames: int, names: set[str], stamps: set[int]) -> list[PromptEntry]:
+        """Return the entries that are about none of the frames that there were."""
+        return [
+            entry
+            for entry in self.entries
+            if not (
+                (entry.frame is not None and entry.frame < frames) or entry.stamp_ns in stamps or entry.name in names
+            )
+        ]
+
+    def _added(self, prompt: Prompt, entry: PromptEntry) -> Prompt:
+        given = [*entry.points, *entry.not_on]
+        labels = [POSITIVE] * len(entry.points) + [NEGATIVE] * len(entry.not_on)
+        if given and prompt.points is not None and prompt.point_labels is not None:
+            given, labels = [*prompt.points, *given], [*prompt.point_labels, *labels]
+        prompt = replace(prompt, class_name=entry.class_name or prompt.class_name)
+        if given:
+            prompt = replace(prompt, points=np.array(given, np.float32), point_labels=np.array(labels, np.int64))
+        if entry.box is not None:
+            prompt = replace(prompt, box=np.array(entry.box, np.float32))
+        return prompt if entry.mask is None else replace(prompt, mask=self._mask(entry.mask))
+
+    def _mask(self, name: str) -> np.ndarray:
+        path = self._folder / name
+        try:
+            return read_labels(path) != 0
+        except SourceError as error:
+            raise ConfigError(f"the mask of a prompt cannot be read: {error}") from error
+
+
+NAMES = {"class": "class_name"}  # in the file -> in `PromptEntry`
+KEYS = tuple({v: k for k, v in NAMES.items()}.get(f.name, f.name) for f in fields(PromptEntry))
+
+
+def _entry(row: Any, where: str) -> PromptEntry:
+    if not isinstance(row, Mapping):
+        raise ConfigError(
+            f"{where} is {row!r}: expected a table such as {{frame: 0, object: 1, box: [10, 20, 30, 40]}}"
+        )
+    unknown = sorted(set(map(str, row)) - set(KEYS))
+    if unknown:
+        raise ConfigError(f"{where} has {', '.join(unknown)}: expected some of {', '.join(KEYS)}")
+    at = [key for key in ("frame", "stamp_ns", "name") if row.get(key) is not None]
+    if len(at) != 1:
+        raise ConfigError(f"{where} says of {len(at)} frames ({', '.join(at)}): expected one of frame, stamp_ns, name")
+    try:
+        entry = PromptEntry(
+            object=int(row.get("object", 1)),
+            frame=None if row.get("frame") is None else int(row["frame"]),
+            stamp_ns=None if row.get("stamp_ns") is None else int(row["stamp_ns"]),
+            name=None if row.get("name") is None else str(row["name"]),
+            class_name=str(row.get("class") or ""),
+            points=_pairs(row.get("points")),
+            not_on=_pairs(row.get("not_on")),
+            box=None if row.get("box") is None else _four(row["box"]),
+            mask=None if row.get("mask") is None else str(row["mask"]),
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where} cannot be read ({error})") from error
+    if entry.object < 1 or (entry.frame or 0) < 0:
+        raise ConfigError(f"{where} is of object {entry.object}, frame {entry.frame}: expected from 1, from 0")
+    if not (entry.points or entry.not_on or entry.box or entry.mask or entry.class_name):
+        raise ConfigError(f"{where} says nothing: expected points, not_on, box, mask or class")
+    return entry
+
+
+def _row(entry: PromptEntry) -> dict[str, Any]:
+    """Leave out what was not said."""
+    row: dict[str, Any] = {}
+    for key in KEYS:
+        value = getattr(entry, NAMES.get(key, key))
+        if value is not None and value != () and value != "":
+            row[key] = (
+                [list(p) for p in value] if key in ("points", "not_on") else list(value) if key == "box" else value
+            )
+    return row
+
+
+def _pairs(value: Any) -> tuple[tuple[float, float], ...]:
+    return tuple((float(x), float(y)) for x, y in value or ())
+
+
+def _four(value: Sequence[Any]) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = (float(v) for v in value)
+    return x0, y0, x1, y1

@@ -1,0 +1,63 @@
+"""Checks of what a tracker is asked, made before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from sam2s_model.config import TrackerConfig
+from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
+from sam2s_model.prompts import Prompt
+from sam2s_model.semantics import ClassLabel, LabelSet
+from sam2s_model.tracking.history import ProcessedFrame
+
+
+def check_frame(stamp: int, image: np.ndarray, newest: ProcessedFrame | None) -> None:
+    """Check the next frame of a stream, whose newest is given. Raises StampError or ImageError."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ImageError(f"image is {image.dtype} {image.shape}: expected uint8 (H, W, 3), RGB")
+    if stamp <= 0:
+        raise StampError(f"stamp is {stamp} ns: expected more than 0")
+    if newest and stamp <= newest.stamp:
+        raise StampError(f"stamp {stamp} ns is not after the previous one, {newest.stamp} ns")
+    if newest and image.shape[:2] != newest.size:
+        (h, w), (h0, w0) = image.shape[:2], newest.size
+        raise ImageError(f"image is {w}x{h}, but the stream is {w0}x{h0}: reset the tracker to change the size")
+
+
+def check_prompts(
+    prompts: Sequence[Prompt], tracked_ids: Collection[int], config: TrackerConfig, label_set: LabelSet
+) -> list[ClassLabel | None]:
+    """Check the prompts of a request. Returns the class that each gives, or None. Raises RequestError."""
+    if not prompts:
+        raise RequestError(ErrorCode.EMPTY_REQUEST, "no prompts were given: expected at least one")
+    corrected = [p.object_id for p in prompts if p.object_id]
+    for object_id in corrected:
+        check_tracked(object_id, tracked_ids)
+        if corrected.count(object_id) > 1:
+            raise RequestError(
+                ErrorCode.INVALID_PROMPT, f"object {object_id} has several prompts in one request: give it one"
+            )
+    total = len(tracked_ids) + len(prompts) - len(corrected)
+    if total > config.max_objects:
+        raise RequestError(
+            ErrorCode.TOO_MANY_OBJECTS,
+            f"the request would make {total} objects: expected at most max_objects = {config.max_objects}",
+        )
+    return [label_set.by_name(p.class_name) if p.class_name else None for p in prompts]
+
+
+def check_removal(object_ids: Sequence[int], tracked_ids: Collection[int]) -> None:
+    """Check which objects are to be removed. Raises RequestError."""
+    if not len(object_ids):
+        raise RequestError(ErrorCode.EMPTY_REQUEST, "no object ids were given: expected at least one")
+    for object_id in object_ids:
+        check_tracked(object_id, tracked_ids)
+
+
+def check_tracked(object_id: int, tracked_ids: Collection[int]) -> None:
+    """Check that an object is tracked. Raises RequestError."""
+    if object_id not in tracked_ids:
+        tracked = ", ".join(map(str, sorted(tracked_ids))) or "none"
+        raise RequestError(ErrorCode.UNKNOWN_OBJECT, f"object {object_id} is not tracked: tracked are {tracked}")

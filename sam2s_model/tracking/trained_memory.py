@@ -1,0 +1,96 @@
+"""The trained memory of SAM2: it conditions features on what the policy chooses of the bank, and remembers frames."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2s_model.config import TrackerConfig
+from sam2s_model.network.mask_decoder import Decoded, Stability
+from sam2s_model.network.model import Conditioned, Sam2Model
+from sam2s_model.tracking.history import ProcessedFrame
+from sam2s_model.tracking.memory import BankView, Evidence, MemoryBank, Policy
+from sam2s_model.tracking.outputs import Outputs
+
+
+class TrainedMemory:
+    """What the network was trained for, with a policy that decides about the slots of the bank."""
+
+    def __init__(self, model: Sam2Model, policy: Policy, bank: MemoryBank, config: TrackerConfig):
+        self.model, self.policy, self.bank, self.config = model, policy, bank, config
+
+    def condition(self, view: BankView, frame: ProcessedFrame) -> tuple[Conditioned | None, int]:
+        """Condition the frame's features on the memories of some rows. Returns them, None without any, and the keys.
+
+        The keys are counted as the attention sees them, padding included: a function of the shapes alone.
+        """
+        chosen = self.policy.select(view, frame.index)
+        split = self.model.config.dim // self.model.config.memory_dim
+        keys = chosen.spatial.columns.shape[1] * self.model.memory_tokens + chosen.pointer_columns.shape[1] * split
+        if not keys:
+            return None, 0
+        conditioned = self.model.with_memory(
+            frame.features,
+            view.memories(chosen.spatial.columns),
+            chosen.spatial.codes,
+            view.pointers(chosen.pointer_columns),
+            chosen.ages,
+            chosen.allowed,
+            None if chosen.short is None else (view.memories(chosen.short.columns), chosen.short.codes),
+        )
+        return conditioned, keys
+
+    def decode(
+        self, view: BankView, frame: ProcessedFrame, features: Tensor, stability: Stability | None
+    ) -> tuple[Decoded, Tensor | None]:
+        """Decode conditioned features. Returns the masks, and all (N, 3, h, w) for policies that compare them."""
+        multimask = self.config.multimask_tracking
+        if not self.policy.uses_candidates:
+            return self.model.decode(features, frame.features, multimask=multimask, stability=stability), None
+        made = self.model.candidates(features, frame.features)
+        chosen = self.policy.choose(view, made.logits[:, 1:], made.iou[:, 1:]) + 1
+        if not multimask:
+            everywhere = torch.ones_like(chosen, dtype=torch.bool)
+            stays = stability.stable(made.logits[:, 0]) if stability else everywhere
+            chosen = torch.where(stays, 0, chosen)
+        return made.taken(chosen), made.logits[:, 1:]
+
+    def remember(self, view: BankView, frame: ProcessedFrame, outputs: Outputs, candidates: Tensor | None) -> None:
+        """Remember a tracked frame."""
+        memory = self.model.encode_memory(
+            frame.features, outputs.logits, outputs.present, exclusive=self.config.non_overlap_memory
+        )
+        self.bank.drop_kept(view.rows, frame.index, view.step)
+        self.bank.write_recent(view.rows, frame.index, memory, outputs.pointers, view.step)
+        self.policy.remember(view, _evidence(frame, outputs, memory, candidates))
+
+    def prompted(self, view: BankView, row: int, frame: ProcessedFrame, outputs: Outputs) -> int:
+        """Remember a frame that one object was prompted on. Returns its conditioning slot."""
+        memory = self.model.encode_memory(
+            frame.features, outputs.logits, outputs.present, binarise=self.config.binarise_prompted
+        )
+        self.bank.drop_kept(view.rows, frame.index)
+        slot = self.bank.write_conditioning(row, frame.index, memory[0], outputs.pointers[0])
+        self.policy.prompted(view, _evidence(frame, outputs, memory, None))
+        return slot
+
+    def take_for_prompts(self, frame: ProcessedFrame, logits: Tensor) -> None:
+        """Take all objects' masks on a frame, (N, 1, h, w), for prompts."""
+        side = self.model.image_size
+        present = (logits > 0).flatten(1).any(1)
+        masks = (F.interpolate(logits, size=(side, side), mode="bilinear") > 0).float()
+        pointers = self.model.pointer(self.model.decode_given_mask(frame.features, masks).token, present)
+        memory = self.model.encode_memory(frame.features, logits, present, binarise=self.config.binarise_prompted)
+        for row in range(len(self.bank)):
+            self.bank.write_conditioning(row, frame.index, memory[row], pointers[row])
+
+
+def _evidence(frame: ProcessedFrame, outputs: Outputs, memory: Tensor, candidates: Tensor | None) -> Evidence:
+    return Evidence(
+        frame=frame.index,
+        outputs=outputs,
+        spatial=memory,
+        features=frame.features.coarse,
+        candidates=candidates,
+    )

@@ -1,0 +1,56 @@
+"""`sam2s bench`: what a step takes; `memory`: what policies cost; `codecs`: what images cost; `page`: all figures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sam2s_model.bench.command import bench
+from sam2s_model.config import POLICY_NAMES
+from sam2s_ros.commands.groups import DEFAULT, DefaultGroup
+
+app = typer.Typer(cls=DefaultGroup, help="Measure how long steps take on this machine, and what they are made of.")
+app.command(DEFAULT, epilog="Further: sam2s bench memory, sam2s bench codecs, sam2s bench page")(bench)
+
+
+@app.command("memory")
+def bench_memory(
+    model: Annotated[str, typer.Argument(help="name of a model")] = "sam2.1_hiera_tiny",
+    size: Annotated[
+        list[int] | None, typer.Option(help="side of the input, px; repeatable; default: 512 and 1024")
+    ] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(POLICY_NAMES)}; repeatable; default: all")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=0, help="also time as many steps of each policy, which take turns")] = 0,
+    precision: Annotated[
+        str, typer.Option(help="of the steps: fp32 or bf16; keys and bytes do not depend on it")
+    ] = "fp32",
+) -> None:
+    """Print what each memory policy costs when its memory is full: keys a frame, bytes of an object, and times."""
+    from sam2s_model.bench.memory_costs import print_costs
+
+    print_costs(model, size or [512, 1024], policy or list(POLICY_NAMES), steps, precision)
+
+
+@app.command("codecs")
+def bench_codecs() -> None:
+    """Print what the way of an image out of its ROS message costs, and of a label image into one."""
+    from sam2s_ros.interfaces.codec_costs import print_codec_costs
+
+    print_codec_costs()
+
+
+@app.command("page")
+def bench_page(
+    folder: Annotated[Path, typer.Argument(help="with the JSON files of `sam2s bench --output`")] = Path(
+        "docs/benchmarks"
+    ),
+) -> None:
+    """Print the page docs/benchmarks.md of the figures in a folder."""
+    from sam2s_model.bench.page import benchmarks_page
+
+    sys.stdout.write(benchmarks_page(folder))

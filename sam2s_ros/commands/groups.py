@@ -1,0 +1,32 @@
+"""Groups of commands: one with a command that needs no name, and what was meant by a name that is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperGroup
+
+from sam2s_model.errors import ConfigError
+from sam2s_model.similar import meant
+
+DEFAULT = "run"
+
+
+class CommandGroup(TyperGroup):
+    """A group that names the nearest command for one that it does not have."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command. Raises ConfigError for a name that is none."""
+        name = args[0]
+        if name not in self.commands and not name.startswith("-"):
+            hint, known = meant(name, self.commands), ", ".join(sorted(self.commands))
+            raise ConfigError(f"there is no command {ctx.command_path} {name}{hint}: expected one of {known}")
+        return super().resolve_command(ctx, args)
+
+
+class DefaultGroup(CommandGroup):
+    """A group in which `sam2s eval SOURCE` is `sam2s eval run SOURCE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the name of the command in where none is given."""
+        return super().parse_args(ctx, args if args and args[0] in self.commands else [DEFAULT, *args])

@@ -1,0 +1,48 @@
+"""`sam2s train`: train a model, and evaluate checkpoints on what training draws from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sam2s_model.config import POLICY_NAMES
+from sam2s_model.training.command import train
+from sam2s_ros.commands.compare import CheckpointArgument, FiguresFile, MostFrames, OnlyNamed, RecordingFolders
+from sam2s_ros.commands.engine import Device, ImageSize
+from sam2s_ros.commands.groups import DEFAULT, DefaultGroup
+
+app = typer.Typer(cls=DefaultGroup, help="Train a model; evaluate what was trained.")
+app.command(DEFAULT, epilog="Further: sam2s train evaluate")(train)
+
+
+@app.command("evaluate")
+def evaluate_training(
+    checkpoint: CheckpointArgument = None,
+    recordings: RecordingFolders = None,
+    only: OnlyNamed = None,
+    scene: Annotated[list[int] | None, typer.Option(help="seed of a procedural scene; repeatable")] = None,
+    scene_frames: Annotated[int, typer.Option(min=1, help="length of a scene")] = 120,
+    prompt: Annotated[str, typer.Option(help="mask or box")] = "mask",
+    policy: Annotated[
+        list[str] | None, typer.Option(help=f"auto, {', '.join(POLICY_NAMES)}; repeatable; default: auto")
+    ] = None,
+    beside: Annotated[Path | None, typer.Option(help="checkpoint to compare with, at policy none")] = None,
+    image_size: ImageSize = 0,
+    beside_size: Annotated[int, typer.Option(min=0, max=4096, help="the same for the other checkpoint")] = 512,
+    frames: MostFrames = 0,
+    device: Device = "auto",
+    out: FiguresFile = None,
+) -> None:
+    """Evaluate checkpoints: print a table of J&F, from a prompt on each object's first frame.
+
+    `sam2s eval` reports more, of recordings in the layouts of data sets; this table is for many policies at once.
+    """
+    from sam2s_model.training.evaluate import evaluate_policies
+
+    evaluate_policies(
+        checkpoint, recordings or [], only=only or [], scene=scene or [], scene_frames=scene_frames, prompt=prompt,
+        policy=policy or ["auto"], beside=beside, image_size=image_size, beside_size=beside_size, frames=frames,
+        device=device, out=out,
+    )  # fmt: skip

@@ -1,0 +1,98 @@
+"""What README and docs tell people to type is understood by what is here: commands, options, launch arguments, Python.
+
+`sam2s` lines are parsed by the command line itself and not run; the Python of README is run, with a small model.
+What needs a ROS distribution (`ros2`) is compared with the launch files and the list of executables.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from sam2s_ros.commands.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES.append(ROOT / "sam2s_model" / "weights" / "README.md")
+BLOCKS = re.compile(r"(?:^(?:    .*|[ ]*)\n)+|^```(?:bash|sh)\n(.*?)^```", re.M | re.S)
+
+
+def typed(page: Path) -> list[str]:
+    """The lines of a page's code blocks, continued lines joined, without comments, and what stands `like this`."""
+    blocks = "\n".join(match[0] for match in BLOCKS.finditer(page.read_text() + "\n"))
+    lines = [line.strip() for line in re.sub(r"\\\n\s*", " ", blocks).splitlines()]
+    return [re.sub(r"\s+#\s.*", "", line) for line in lines] + re.findall(r"`([^`\n]+)`", page.read_text())
+
+
+def commands(start: str) -> list:
+    """Each line of the pages that begins with `start`, once, with the page that it is first in."""
+    found = {line: page for page in reversed(PAGES) for line in typed(page) if re.match(start, line)}
+    return [pytest.param(line, id=f"{page.name}: {line}"[:120]) for line, page in found.items()]
+
+
+def parse(words: list[str]) -> None:
+    """Parse arguments as `sam2s` does, without running it. What is missing may be, what is unknown not."""
+    command, context, name = get_command(app), None, "sam2s"
+    while True:
+        try:
+            context = command.make_context(name, list(words), parent=context)
+        except Exception as error:
+            if type(error).__name__ == "MissingParameter":  # of click, or of the one that typer brings
+                return
+            raise
+        if not hasattr(command, "resolve_command"):
+            return
+        name, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+
+
+@pytest.mark.parametrize("line", commands(r"sam2s [a-z]"))
+def test_sam2s_understands(line: str):
+    words = shlex.split(line.replace(" A B", " a b"), comments=True)[1:]
+    parse([word for word in words if word != "..."])
+
+
+def test_a_command_that_is_none_is_noticed():
+    with pytest.raises(Exception, match="No such option"):
+        parse(["track", "clip.mp4", "--boxes", "1,2,3,4"])
+    with pytest.raises(Exception, match="No such command"):
+        parse(["trak", "clip.mp4"])
+
+
+@pytest.mark.parametrize("line", commands("make "))
+def test_make_has_the_target(line: str):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    words = [word for word in shlex.split(line, comments=True)[1:] if "=" not in word]
+    assert words and set(words) <= targets
+
+
+@pytest.mark.parametrize("line", commands("ros2 launch "))
+def test_ros2_launch_has_the_arguments(line: str):
+    package, name, *arguments = shlex.split(line, comments=True)[2:]
+    assert package == "sam2s_ros"
+    text = (ROOT / "launch" / name).read_text()
+    if "IncludeLaunchDescription" in text:  # it hands on what the tracker's declares
+        text += (ROOT / "launch" / "tracker.launch.py").read_text()
+    known = set(re.findall(r'DeclareLaunchArgument\(\s*f?"(\w+)"', text)) | set(
+        re.findall(r'^    "(\w+)": ', text, re.M)
+    )
+    for argument in arguments:
+        if not argument.startswith("--"):
+            assert argument.split(":=")[0] in known, f"{name} has no argument {argument}"
+
+
+@pytest.mark.parametrize("line", commands("ros2 run sam2s_ros "))
+def test_ros2_run_has_the_executable(line: str):
+    assert re.search(rf"\b{shlex.split(line, comments=True)[3]}\b", (ROOT / "CMakeLists.txt").read_text())
+
+
+def test_the_python_of_the_readme_runs(capsys):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    code = code.replace("sam2s_tiny", "sam2s_pico").replace('"clip.mp4"', '"scene:?width=192&height=160&frames=3"')
+    code = code.replace("[120, 80, 340, 260]", "[60, 40, 120, 100]")
+    assert "pico" in code and "scene:" in code
+    exec(compile(code, "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 3
