@@ -15,7 +15,8 @@ LEAST_BOX = 2.0  # px, of each side: smaller ones are fractions of the image's s
 @dataclass(frozen=True)
 class Prompt:
     """One object's prompt. Coordinates are pixels of the source image: x right, y down, the centre of
-    the first pixel is (0, 0). A mask excludes points and box; for an object that is tracked a class alone will do.
+    the first pixel is (0, 0). A mask excludes points and box, a proposal all three; for an object that is tracked a
+    class alone will do, and without an object a class alone stands for all its instances on the image.
 
     object_id: 0 for a new object, otherwise an object that is tracked
     class_name: a name of the label set; "" keeps the class; a new object has the one that the model's class head says,
@@ -24,6 +25,7 @@ class Prompt:
     point_labels: (P,) int, 1 on the object, 0 not on it
     box: (4,) float, x0 y0 x1 y1, or None
     mask: (H, W) bool, or numbers of which 0 and one other occur; or None
+    proposal_id: 0, or a proposal of the tracker, see `Tracker.discover`, whose mask is the prompt, on its own image
     """
 
     object_id: int = 0
@@ -32,12 +34,22 @@ class Prompt:
     point_labels: np.ndarray | None = None
     box: np.ndarray | None = None
     mask: np.ndarray | None = None
+    proposal_id: int = 0
+
+    @property
+    def gives_place(self) -> bool:
+        """Whether it says itself where the object is."""
+        return any(v is not None and np.size(v) for v in (self.points, self.point_labels, self.box, self.mask))
 
     @property
     def only_names(self) -> bool:
         """Whether it gives an object that is tracked a class, and nothing else."""
-        given = any(v is not None and np.size(v) for v in (self.points, self.point_labels, self.box, self.mask))
-        return bool(self.object_id and self.class_name) and not given
+        return bool(self.object_id and self.class_name) and not (self.gives_place or self.proposal_id)
+
+    @property
+    def asks_for_class(self) -> bool:
+        """Whether it asks for all instances of a class."""
+        return bool(self.class_name) and not (self.object_id or self.gives_place or self.proposal_id)
 
     def validated(self, height: int, width: int) -> Prompt:
         """Return the prompt with its arrays in their canonical types, checked against an image's size.

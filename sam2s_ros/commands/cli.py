@@ -33,6 +33,7 @@ from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.commands.evaluate import app as eval_app
 from sam2s_ros.commands.export import app as export_app
 from sam2s_ros.commands.groups import CommandGroup
+from sam2s_ros.commands.prototypes import app as prototypes_app
 from sam2s_ros.commands.spread import spread
 from sam2s_ros.commands.teacher import app as teacher_app
 from sam2s_ros.commands.train import app as train_app
@@ -49,6 +50,7 @@ app = typer.Typer(
 app.add_typer(checkpoint_app, name="checkpoint")
 app.add_typer(eval_app, name="eval")
 app.add_typer(export_app, name="export")
+app.add_typer(prototypes_app, name="prototypes")
 app.add_typer(train_app, name="train")
 app.add_typer(teacher_app, name="teacher")
 app.add_typer(bench_app, name="bench")
