@@ -13,6 +13,7 @@ from sam2s_model.recordings.image_files import (
     images_in,
     probed_size,
     read_rgb,
+    unreadable,
     without_masks,
 )
 from sam2s_model.recordings.recording import ASSUMED_FPS, Frame, IndexedRecording, Truth
@@ -45,7 +46,8 @@ class FileRecording(IndexedRecording):
     @property
     def size(self) -> tuple[int, int]:
         if self._probed is None:
-            raise SourceError(f"{self.images[0]} is not a readable image, and it is the first one of {self.spec}")
+            why = unreadable(self.images[0])
+            raise SourceError(f"{self.images[0]} is not a readable image, and it is the first one of {self.spec}{why}")
         return self._probed
 
     @cached_property
@@ -84,7 +86,7 @@ class FileRecording(IndexedRecording):
         path = self.images[index]
         image = read_rgb(path)
         if image is None:
-            raise SourceError(f"{path} is not a readable image")
+            raise SourceError(f"{path} is not a readable image{unreadable(path)}")
         truth = self.truth(index)
         wrong = truth.other_size(image.shape[:2]) if truth else None
         if wrong:
@@ -101,7 +103,7 @@ class FileRecording(IndexedRecording):
         for index, (path, name) in enumerate(zip(self.images, self._names)):
             image = read_rgb(path)
             if image is None:
-                self._note_odd(f"frame {path.name} cannot be decoded", image=True)
+                self._note_odd(f"frame {path.name} cannot be decoded{unreadable(path)}", image=True)
                 continue
             size = size or image.shape[:2]
             if not self._fits(path.name, image, size):

@@ -14,6 +14,7 @@ import numpy as np
 
 from sam2s_model.errors import SourceError
 from sam2s_model.recordings.pixels import narrow
+from sam2s_model.substitutes import substitute
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 PROBED = 5  # images whose size is looked at
@@ -57,6 +58,12 @@ def read_rgb(path: Path) -> np.ndarray | None:
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def unreadable(path: Path) -> str:
+    """Say why an image file that OpenCV does not read is none, to follow its name; "" where nothing is known."""
+    instead = substitute(path)
+    return f": it {instead}" if instead else ""
+
+
 def read_labels(path: Path) -> np.ndarray:
     """(H, W) uint8: the values of a mask file; of a palette PNG the indices, of a grey PNG of 2 or 4 bits what is stored.
 
@@ -72,7 +79,7 @@ def read_labels(path: Path) -> np.ndarray:
     except cv2.error:
         values = None
     if values is None:
-        raise SourceError(f"mask {path} cannot be decoded")
+        raise SourceError(f"mask {path} cannot be decoded{unreadable(path)}")
     if values.dtype != np.uint8:
         raise SourceError(f"mask {path} is {values.dtype}: expected 8 bits a pixel")
     if values.ndim == 3:

@@ -12,6 +12,7 @@ from sam2s_model.errors import SourceError
 from sam2s_model.recordings.image_files import PROBED, common_size
 from sam2s_model.recordings.recording import ASSUMED_FPS, FIRST_STAMP_NS, Frame, Recording
 from sam2s_model.recordings.video_files import as_file, as_shown, orientation, shown_size
+from sam2s_model.substitutes import substitute
 
 
 class VideoRecording(Recording):
@@ -69,7 +70,8 @@ class VideoRecording(Recording):
         try:
             return av.open(as_file(self._path))
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+            instead = substitute(self._path)
+            reason = f"it {instead}" if instead else getattr(error, "strerror", None) or str(error)
             raise SourceError(f"{self.spec} is not a readable video ({reason})") from error
 
 
