@@ -9,9 +9,10 @@ from pathlib import Path
 from sam2s_model.errors import SourceError
 from sam2s_model.recordings.image_files import (
     IMAGE_SUFFIXES,
+    ProbedImages,
     frame_names,
     images_in,
-    probed_size,
+    probe,
     read_rgb,
     unreadable,
     without_masks,
@@ -45,14 +46,14 @@ class FileRecording(IndexedRecording):
 
     @property
     def size(self) -> tuple[int, int]:
-        if self._probed is None:
+        if self._probed.size is None:
             why = unreadable(self.images[0])
             raise SourceError(f"{self.images[0]} is not a readable image, and it is the first one of {self.spec}{why}")
-        return self._probed
+        return self._probed.size
 
     @cached_property
-    def _probed(self) -> tuple[int, int] | None:
-        return probed_size(self.images)
+    def _probed(self) -> ProbedImages:
+        return probe(self.images)
 
     @cached_property
     def _names(self) -> list[str]:
@@ -84,7 +85,7 @@ class FileRecording(IndexedRecording):
 
     def frame(self, index: int) -> Frame:
         path = self.images[index]
-        image = read_rgb(path)
+        image = read_rgb(path, self._probed.bits)
         if image is None:
             raise SourceError(f"{path} is not a readable image{unreadable(path)}")
         truth = self.truth(index)
@@ -99,9 +100,11 @@ class FileRecording(IndexedRecording):
         self._masks_said()  # what can be no masks is refused as a whole, not frame by frame
         for sentence in self._truth_of.unused(self.images) if self._truth_of else ():
             self._note_odd(sentence)
-        size = self._probed
+        if self._probed.note and self._probed.note not in self.notes:
+            self._note_of_pass(self._probed.note)
+        size = self._probed.size
         for index, (path, name) in enumerate(zip(self.images, self._names)):
-            image = read_rgb(path)
+            image = read_rgb(path, self._probed.bits)
             if image is None:
                 self._note_odd(f"frame {path.name} cannot be decoded{unreadable(path)}", image=True)
                 continue
@@ -141,6 +144,8 @@ class ImageFolder(FileRecording):
                 f"{len(beside)} files are masks by their names, the first is {beside[0].name}: they are no frames"
             )
         twice = [own for own, image in zip(self._names, images) if own != image.stem]
+        if self._probed.note:
+            self.notes.append(self._probed.note)
         if twice:
             self.notes.append(
                 f"{len(twice)} images share a name but for its suffix, such as {twice[0]} and {twice[1]}: all are frames"

@@ -383,6 +383,40 @@ def test_what_lies_where_a_file_should_be_is_named(tmp_path, kind):
         open_recording(images)
 
 
+def dimming(count: int = 6):
+    """A 12-bit picture, (H, W) uint16 up to 4000, whose light goes; and what is to be seen of it, in 8 bits."""
+    for number in range(count):
+        samples = np.full((H, W), 1600, np.uint16) >> number // 2
+        samples[:16, :24] = 4000 >> number // 2
+        yield samples, (samples >> 4).astype(np.uint8)
+
+
+def test_p46_a_folder_of_12_bits_gets_no_brighter_when_the_light_goes(tmp_path):
+    for number, (samples, _) in enumerate(dimming()):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), samples)
+    recording = open_recording(tmp_path)
+    assert "taken for 12 significant bits" in recording.describe()
+    for frame, (_, seen) in zip(list(recording), dimming(), strict=True):
+        np.testing.assert_array_equal(frame.image[..., 1], seen)
+        np.testing.assert_array_equal(recording.frame(frame.index).image, frame.image)
+
+
+def test_p46_a_video_of_12_bits_in_16_is_a_picture_and_not_black(tmp_path):
+    for name, kind in (("grey.mkv", "gray16le"), ("colour.mkv", "rgba64le")):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = W, H, kind
+            for samples, _ in dimming():
+                opaque = np.dstack([samples] * 3 + [np.full((H, W), 65535, np.uint16)])
+                frame = av.VideoFrame.from_ndarray(samples if "gray" in kind else opaque, format=kind)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        recording = open_recording(tmp_path / name)
+        assert "taken for 12 significant bits" in recording.describe()
+        for frame, (_, seen) in zip(list(recording), dimming(), strict=True):
+            np.testing.assert_allclose(frame.image[..., 1], seen, atol=1)
+
+
 def test_a_link_to_an_image_that_is_not_there_is_named(tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), np.full((16, 20, 3), 90, np.uint8))
     (tmp_path / "1.png").symlink_to("/elsewhere/1.png")
