@@ -37,3 +37,26 @@ def expanded_table(value: Any) -> Any:
     if isinstance(value, list):
         return [expanded_table(own) for own in value]
     return str(expanded(value)) if isinstance(value, str) and value.startswith("~/") else value
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise ConfigError when there is a file with something in it, unless it may be written over."""
+    try:
+        size = path.stat().st_size if path.is_file() else 0
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be looked at ({error.strerror}): give another --output") from error
+    if size and not overwrite:
+        raise ConfigError(f"{path} exists already ({size} bytes): give another name, or --overwrite")
+
+
+def claim_file(path: Path, *, overwrite: bool) -> None:
+    """Make an empty file for a result, so that whether it can be written is known before, not after hours.
+
+    Raises ConfigError as `check_free` does, or when it cannot be written.
+    """
+    check_free(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written to ({error.strerror}): give another --output") from error

@@ -246,9 +246,9 @@ def compare(
 
     from sam2s_model.errors import ConfigError
     from sam2s_model.evaluation import compare as comparison
+    from sam2s_model.paths import claim_file
     from sam2s_ros.evaluation.report import read_report
     from sam2s_ros.evaluation.tables import comparison_tables
-    from sam2s_ros.processes.results import claim_file
 
     if len(reports) < 2:
         raise ConfigError(f"there is {len(reports)} report: expected at least two to compare")

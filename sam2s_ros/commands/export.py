@@ -35,11 +35,15 @@ def encoder(
     ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16 or fp16")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a file that is there")] = False,
 ) -> None:
     """Export the image encoder, for one size, type and kind of device, and compare what it gives with torch; takes a minute or so."""
-    from sam2s_model.acceleration.exporting import export_encoder
+    from sam2s_model.acceleration.exporting import beside, export_encoder
     from sam2s_model.checkpoint import default_checkpoint, load_model
+    from sam2s_model.paths import check_free
 
+    for path in (output, beside(output)):
+        check_free(path, overwrite=overwrite)
     model = load_model(checkpoint or default_checkpoint(device), image_size=size, device=device, precision=dtype)
     made = export_encoder(model, output, to)
     compared = (

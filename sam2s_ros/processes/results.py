@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -40,26 +40,16 @@ def claim(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
         raise ConfigError(f"{folder} cannot be written to ({error.strerror}): give another --output") from error
 
 
-def claim_file(path: Path, *, overwrite: bool) -> None:
-    """Make an empty file for a result, so that whether it can be written is known before, not after hours.
-
-    Raises ConfigError when there is one with something in it and `overwrite` is false, or when it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and path.stat().st_size and not overwrite:
-            raise ConfigError(
-                f"{path} exists already ({path.stat().st_size} bytes): give another --output, or --overwrite"
-            )
-        path.write_text("")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written to ({error.strerror}): give another --output") from error
-
-
 def free_folder(folder: Path, names: Sequence[str]) -> Path:
     """The first of `folder`, folder_2, folder_3, ... that has nothing of these names."""
     others = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
     return folder if not present(folder, names) else next(other for other in others if not present(other, names))
+
+
+def free_file(path: Path) -> Path:
+    """Return the first of `path`, and of its name with _2, _3, ... before the suffix, that is not there."""
+    others = (path.with_stem(f"{path.stem}_{number}") for number in count(2))
+    return next(one for one in chain([path], others) if not one.exists())
 
 
 def chosen_folder(

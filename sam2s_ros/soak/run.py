@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import claim_file
 from sam2s_model.recordings.scene import Scene, SceneConfig, SceneFrame
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.demo.run import DRAIN_TIMEOUT, GRAPH_TIMEOUT, LOAD_TIMEOUT, QUIET, SETTLE, STEP_TIMEOUT
 from sam2s_ros.processes.dds import free_domain, local_environment
 from sam2s_ros.processes.graph import Graph
-from sam2s_ros.processes.results import claim_file
 
 PICTURES, PICTURES_BYTES = 50, 128 << 20  # that the camera shows, at most
 LARGEST = 1920 * 1080  # px; ten such images are what the DDS profile's shared memory holds
