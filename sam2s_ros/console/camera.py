@@ -18,13 +18,13 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 
-from sam2s_model.errors import ErrorCode, ImageError, RequestError
+from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_ros.console.frames import Seen, ShownFrame
 from sam2s_ros.console.link import Points
 from sam2s_ros.console.session import Session
 from sam2s_ros.interfaces import image_codec, qos
-from sam2s_ros.interfaces.messages import prompt_message, to_ns, to_time
+from sam2s_ros.interfaces.messages import labels_from_message, prompt_message, to_ns, to_time
 from sam2s_ros.msg import ClassLabels, TrackedMasks, TrackedObject, TrackerStatus
 from sam2s_ros.srv import AddPrompts, RemoveObjects
 
@@ -154,11 +154,13 @@ class TrackerLink:
         )  # fmt: skip
 
     def _on_labels(self, message: ClassLabels) -> None:
+        try:
+            labels = labels_from_message(message)
+        except ConfigError as error:
+            self._node.get_logger().warning(f"labels of {self._name} are left out: {error}")
+            return
         self.session.on_classes(
-            [
-                {"id": int(i), "name": name, "color": "#" + "".join(f"{round(v * 255):02x}" for v in (c.r, c.g, c.b))}
-                for i, name, c in zip(message.class_ids, message.class_names, message.colors, strict=False)
-            ]
+            [{"id": c.id, "name": c.name, "color": "#" + bytes(c.color).hex()} for c in labels.classes]
         )
 
     # What people ask for
