@@ -31,6 +31,8 @@ from sam2s_ros.srv import AddPrompts, RemoveObjects
 # Best effort: the tracker never waits for a console, nor resends to it.
 NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 IMAGE_KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+MISSED = 4  # looks without images until that is said
+MOST_NAMED = 5  # topics in a sentence
 STATES = {
     getattr(TrackerStatus, name): name.removeprefix("STATE_")
     for name in dir(TrackerStatus)
@@ -59,6 +61,7 @@ class TrackerLink:
         self._image_topic, self._follow = image, not image
         self._images: OrderedDict[int, Image | CompressedImage] = OrderedDict()
         self._image_bytes = 0
+        self._missing = 0  # looks in a row at which the topic that was given had no images
         self._image_subscription: Any = None
         self._subscribed: tuple[str, type] | None = None
         node.create_subscription(TrackedMasks, f"{name}/masks", self._on_masks, qos.own(NEWEST))
@@ -81,9 +84,7 @@ class TrackerLink:
         if self._follow:
             found = self._tracked_topic()
         else:
-            kinds = dict(self._node.get_topic_names_and_types()).get(self._image_topic, [])
-            kind = next((IMAGE_KINDS[k] for k in kinds if k in IMAGE_KINDS), None)
-            found = (self._image_topic, kind) if kind else None
+            found = self._given_topic()
         if found is not None and found != self._subscribed:
             self._subscribe(*found)
         if not self.session.alive:
@@ -92,6 +93,21 @@ class TrackerLink:
             self._asked_history = True
             request = GetParameters.Request(names=["prompt_history"])
             self._parameters.call_async(request).add_done_callback(self._on_history)
+
+    def _given_topic(self) -> tuple[str, type] | None:
+        topics = dict(self._node.get_topic_names_and_types())
+        kinds = topics.get(self._image_topic, [])
+        kind = next((IMAGE_KINDS[k] for k in kinds if k in IMAGE_KINDS), None)
+        self._missing = 0 if kind else self._missing + 1
+        if self._missing == MISSED:
+            topic = self._image_topic
+            as_what = f"{topic} is published as {', '.join(kinds)}" if kinds else f"nobody publishes {topic}"
+            there = sorted(name for name, types in topics.items() if IMAGE_KINDS.keys() & set(types))
+            helps = f"; images are on {', '.join(there[:MOST_NAMED])}" if there else ""
+            self._node.get_logger().warning(
+                f"{self._name}: no images: {as_what}, which the parameter image names{helps}"
+            )
+        return (self._image_topic, kind) if kind else None
 
     def _tracked_topic(self) -> tuple[str, type] | None:
         namespace, _, name = self._name.rpartition("/")
