@@ -227,7 +227,9 @@ def _evaluated(options: EvalOptions) -> int:
     if report["interrupted"]:
         raise KeyboardInterrupt
     nothing = not any(own["scored_frames"] for own in report["recordings"])
-    part = any(own["images_left_out"] for own in report["recordings"])
+    part = any(
+        own["images_left_out"] or (own["odd"]["count"] and not own["scored_frames"]) for own in report["recordings"]
+    )
     return FAILED if report["failed"] or nothing or part else 0
 
 
