@@ -20,6 +20,7 @@ from sam2s_model.prompts import Prompt
 from sam2s_ros.interfaces.messages import prompt_message, to_ns, to_time
 from sam2s_ros.interfaces.qos import OUTPUT
 from sam2s_ros.msg import TrackedMasks, TrackerStatus
+from sam2s_ros.processes.awake import AwakeClock
 from sam2s_ros.processes.discovery import KnownTo
 from sam2s_ros.processes.process import initialise
 from sam2s_ros.srv import AddPrompts, GetState
@@ -166,24 +167,26 @@ class DemoClient:
 
     def wait_until_quiet(self, quiet: float, timeout: float) -> None:
         """Until nothing waits in the tracker and its counters have stood still for `quiet` s."""
-        since, last = time.monotonic(), None
+        clock = AwakeClock()
+        since, last = clock(), None
 
         def still() -> bool:
             nonlocal since, last
-            status = self.status
+            status, at = self.status, clock()
             now = (status.received, status.published, self.masks)
             if now != last or status.waiting:
-                since, last = time.monotonic(), now
-            return time.monotonic() - since >= quiet
+                since, last = at, now
+            return at - since >= quiet
 
         self._wait(still, timeout, "the tracker to finish the frames that it has")
 
     def wait_until_recorded(self, published: int, patience: float) -> None:
         """Until the recorder has all masks, or has received none for `patience` s: what is lost does not come."""
-        since, last = time.monotonic(), -1
-        while (masks := int(self.recorder.get("masks", 0))) < published and time.monotonic() - since < patience:
+        clock = AwakeClock()
+        since, last = clock(), -1
+        while (masks := int(self.recorder.get("masks", 0))) < published and clock() - since < patience:
             if masks != last:
-                since, last = time.monotonic(), masks
+                since, last = clock(), masks
             self._check_all()
             time.sleep(POLL)
 
@@ -195,10 +198,10 @@ class DemoClient:
             known.destroy(self._node)
 
     def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
-        deadline = time.monotonic() + timeout
+        spent = AwakeClock()  # a whole graph that is stopped and continued, as by Ctrl-Z and fg, is late for nothing
         while not condition():
             self._check_all()
-            if time.monotonic() > deadline:
+            if spent() > timeout:
                 raise TimeoutError(f"waited {timeout:g} s for {what}")
             time.sleep(POLL)
 
