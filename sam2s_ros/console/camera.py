@@ -102,7 +102,8 @@ class TrackerLink:
         if self._missing == MISSED:
             topic = self._image_topic
             as_what = f"{topic} is published as {', '.join(kinds)}" if kinds else f"nobody publishes {topic}"
-            there = sorted(name for name, types in topics.items() if IMAGE_KINDS.keys() & set(types))
+            images = (name for name, types in topics.items() if IMAGE_KINDS.keys() & set(types))
+            there = sorted(name for name in images if not name.startswith(f"{self._name}/"))
             helps = f"; images are on {', '.join(there[:MOST_NAMED])}" if there else ""
             self._node.get_logger().warning(
                 f"{self._name}: no images: {as_what}, which the parameter image names{helps}"

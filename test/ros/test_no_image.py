@@ -124,10 +124,10 @@ def test_p43_the_console_says_that_its_topic_has_no_images(graph, start):
     pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sam2s_ros[console]'")
     given = dict(port=0, trackers="/nobody", image="/no_images")
     arguments = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
-    graph.publisher(Image, "/some_images")
+    graph.publisher(Image, "/a_camera")
     console = start([sys.executable, "-m", "sam2s_ros.console.node", "--ros-args", *arguments])
     console.wait_for_output("/nobody: no images: nobody publishes /no_images, which the parameter image names; images")
-    assert "/some_images" in console.output
+    assert "images are on /a_camera" in console.output, console.output
     time.sleep(1.5)
     assert console.output.count("no images: nobody") == 1, console.output
     graph.publisher(Image, "/no_images")
