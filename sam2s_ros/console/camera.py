@@ -31,7 +31,8 @@ from sam2s_ros.srv import AddPrompts, RemoveObjects
 # Best effort: the tracker never waits for a console, nor resends to it.
 NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 IMAGE_KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
-MISSED = 4  # looks without images until that is said
+# Looks without images until that is said; where nothing else has images either, other nodes may not be known yet.
+MISSED, MISSED_ALONE = 4, 12
 MAX_NAMED = 5  # topics in a sentence
 STATES = {
     getattr(TrackerStatus, name): name.removeprefix("STATE_")
@@ -62,6 +63,7 @@ class TrackerLink:
         self._images: OrderedDict[int, Image | CompressedImage] = OrderedDict()
         self._image_bytes = 0
         self._missing = 0  # looks in a row at which the topic that was given had no images
+        self._missing_said = False
         self._image_subscription: Any = None
         self._subscribed: tuple[str, type] | None = None
         node.create_subscription(TrackedMasks, f"{name}/masks", self._on_masks, qos.own(NEWEST))
@@ -95,17 +97,21 @@ class TrackerLink:
         topics = dict(self._node.get_topic_names_and_types())
         kinds = topics.get(self._image_topic, [])
         kind = next((IMAGE_KINDS[k] for k in kinds if k in IMAGE_KINDS), None)
-        self._missing = 0 if kind else self._missing + 1
-        if self._missing == MISSED:
+        if kind:
+            self._missing, self._missing_said = 0, False
+            return self._image_topic, kind
+        self._missing += 1
+        images = (name for name, types in topics.items() if IMAGE_KINDS.keys() & set(types))
+        there = sorted(name for name in images if not name.startswith(f"{self._name}/"))
+        if self._missing >= (MISSED if there else MISSED_ALONE) and not self._missing_said:
+            self._missing_said = True
             topic = self._image_topic
             as_what = f"{topic} is published as {', '.join(kinds)}" if kinds else f"nobody publishes {topic}"
-            images = (name for name, types in topics.items() if IMAGE_KINDS.keys() & set(types))
-            there = sorted(name for name in images if not name.startswith(f"{self._name}/"))
             helps = f"; images are on {', '.join(there[:MAX_NAMED])}" if there else ""
             self._node.get_logger().warning(
                 f"{self._name}: no images: {as_what}, which the parameter image names{helps}"
             )
-        return (self._image_topic, kind) if kind else None
+        return None
 
     def _tracked_topic(self) -> tuple[str, type] | None:
         namespace, _, name = self._name.rpartition("/")
