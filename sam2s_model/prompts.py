@@ -75,8 +75,17 @@ def _invalid(message: str) -> RequestError:
     return RequestError(ErrorCode.INVALID_PROMPT, message)
 
 
+def _numbers(values, name: str) -> np.ndarray:
+    """Return float32 of what numpy makes numbers of. Raises RequestError for words and uneven lists."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise _invalid(f"{name} {values!r:.60} are no numbers: {error}") from error
+
+
 def _points(points, labels, height, width):
-    points = np.zeros((0, 2), np.float32) if points is None else np.asarray(points, np.float32)
+    points = np.zeros((0, 2), np.float32) if points is None else _numbers(points, "points")
     labels = np.zeros((0,), np.int64) if labels is None else np.asarray(labels)
     if points.size == 0 and labels.size == 0:
         return None, None
@@ -96,11 +105,15 @@ def _points(points, labels, height, width):
             raise _invalid(
                 f"point ({x:g}, {y:g}) is within the first pixel: expected px of the image, not fractions of its size"
             )
+    off = {(float(x), float(y)) for x, y in points[labels == NEGATIVE]}
+    for x, y in points[labels == POSITIVE]:
+        if (float(x), float(y)) in off:
+            raise _invalid(f"point ({x:g}, {y:g}) is given twice, on the object and not on it: give one of them")
     return points, labels.astype(np.int64)
 
 
 def _box(box, height, width):
-    box = np.zeros((0,), np.float32) if box is None else np.asarray(box, np.float32)
+    box = np.zeros((0,), np.float32) if box is None else _numbers(box, "box")
     if box.size == 0:
         return None
     if box.shape != (4,):
@@ -142,6 +155,8 @@ def as_mask(mask: np.ndarray) -> np.ndarray:
     if mask.dtype == bool:
         return mask
     expected = "expected bool, or 0 and 1 (0 and 255)"
+    if mask.dtype.kind == "c":
+        raise _invalid(f"mask is {mask.dtype}: {expected}")
     try:
         finite = bool(np.isfinite(mask).all())
     except TypeError:
