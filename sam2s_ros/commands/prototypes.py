@@ -44,8 +44,8 @@ def build(
     from sam2s_model.checkpoint import load_model
     from sam2s_model.discovery.build import build_bank, open_confirmed
     from sam2s_model.discovery.prototype_file import ModelIdentity, save_prototypes
+    from sam2s_model.paths import claim_file
     from sam2s_ros.commands.checkpoints import checkpoint_or_default
-    from sam2s_ros.processes.results import claim_file
 
     confirmed = [one for source in sources for one in open_confirmed(source)]
     box_classes = _box_classes(label_set)
@@ -88,8 +88,8 @@ def train(
     from sam2s_model.discovery.learnt import save_learnt
     from sam2s_model.discovery.prototype_file import ModelIdentity
     from sam2s_model.discovery.train import class_samples, train_class_prompts
+    from sam2s_model.paths import claim_file
     from sam2s_ros.commands.checkpoints import checkpoint_or_default
-    from sam2s_ros.processes.results import claim_file
 
     confirmed = [one for source in sources for one in open_confirmed(source)]
     path = checkpoint_or_default(checkpoint, confirmed[0].recording.kind, device, print)
