@@ -18,6 +18,7 @@ from recording import T0, H, W, frames_in
 from rosbags.highlevel import AnyReader
 from rosgraph_msgs.msg import Clock
 
+from sam2s_model.colours import instance_colour
 from sam2s_model.semantics import GENERIC
 from sam2s_ros.interfaces import messages
 from sam2s_ros.msg import TrackedMasks
@@ -100,7 +101,7 @@ def test_files_hold_what_was_published(recorder, tmp_path):
     background = frames[3][45:55, 60:75].reshape(-1, 3).mean(0)
     assert np.abs(background - (200, 40, 30)).max() < 20, background
     inside = frames[3][15:25, 12:20].reshape(-1, 3).mean(0)
-    instrument = np.array(GENERIC.classes[0].color)
+    instrument = np.array(instance_colour(GENERIC.classes[0].color, 3))
     assert np.abs(inside - (0.55 * np.array([200, 40, 30]) + 0.45 * instrument)).max() < 25, inside
 
     # without this package's type support: the definitions are in the file
