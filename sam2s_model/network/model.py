@@ -77,6 +77,7 @@ class Sam2Model(nn.Module):
 
     missing: state-dict keys that the loaded checkpoint did not hold; empty for a complete one
     class_names: of the class table's rows; empty where the checkpoint does not say them
+    source, adapter: files that it was loaded from, or ""; shares_with: whose weights it has, see `with_adapter`
     """
 
     def __init__(self, config: ModelConfig, image_size: int = 0):
@@ -84,6 +85,8 @@ class Sam2Model(nn.Module):
         self.config = config
         self.missing: tuple[str, ...] = ()
         self.class_names: tuple[str, ...] = ()
+        self.source, self.adapter = "", ""
+        self.shares_with: tuple[Sam2Model, ...] = ()
         dim, memory_dim, inner = config.dim, config.memory_dim, config.decoder_width
         self.image_encoder = build_image_encoder(config)
         self.sam_prompt_encoder = PromptEncoder(inner, config.empty_points)
@@ -141,7 +144,7 @@ class Sam2Model(nn.Module):
         backend: of torch.compile; the others than "inductor" are no faster, and are there sooner
         Raises ConfigError for a model in int8, and where torch lacks something, such as a compiler: it says what.
         """
-        if any(isinstance(module, Linear) and module.int8 for module in self.modules()):
+        if self.uses_int8:
             raise ConfigError(
                 "compile is true, but precision is 'int8', which torch cannot compile: expected fp32, bf16 or fp16"
             )
@@ -151,6 +154,15 @@ class Sam2Model(nn.Module):
     def encode_with(self, encode: Callable[[Sam2Model, Tensor], tuple[Tensor, Tensor, Tensor]]) -> None:
         """Let something else encode prepared images without gradients, to coarse, middle and fine features, at this image size."""
         self._compiled = encode
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether something else than torch's layers encodes images."""
+        return self._compiled is not None
+
+    @property
+    def uses_int8(self) -> bool:
+        return any(isinstance(module, Linear) and module.int8 for module in self.modules())
 
     @property
     def name(self) -> str:

@@ -38,6 +38,12 @@ Checkpoint = Annotated[
         help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"
     ),
 ]
+Adapter = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE", help="an adapter over the checkpoint, such as `sam2s train config/train/adapters.yaml` writes"
+    ),
+]
 Model = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
 Policy = Annotated[str, typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}")]
 ImageSize = Annotated[
@@ -96,6 +102,7 @@ def demo(
     image_size: ImageSize = 0,
     device: Device = "auto",
     precision: Precision = "auto",
+    adapter: Adapter = "",
     rate: Annotated[
         float | None,
         typer.Option(min=0.0, max=1000.0, help="Hz; 0: the source's own; default: what the tracker follows"),
@@ -127,7 +134,8 @@ def demo(
     options = DemoOptions(
         source=source, checkpoint=checkpoint, output=output, model=model, policy=policy, image_size=image_size,
         device=device, precision=precision, rate=rate, frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
-        keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite, say=_teller(console),
+        adapter=adapter, keep_going=keep_going, topic=topic,
+        mask_topic=mask_topic, overwrite=overwrite, say=_teller(console),
     )  # fmt: skip
     summary = run_demo(options)
     console.print(tables(summary, output))
@@ -144,6 +152,7 @@ def track(
     image_size: ImageSize = 0,
     device: Device = "auto",
     precision: Precision = "auto",
+    adapter: Adapter = "",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="give the same bits every time")] = False,
     frames: Frames = 0,
     output: Annotated[
@@ -180,7 +189,8 @@ def track(
         source=source, checkpoint=checkpoint, output=output, model=model, policy=policy,
         image_size=image_size, device=device, precision=precision, deterministic=deterministic,
         frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
-        topic=topic, mask_topic=mask_topic, mask_values=mask_values, overwrite=overwrite, say=_teller(console),
+        adapter=adapter, topic=topic, mask_topic=mask_topic, mask_values=mask_values,
+        overwrite=overwrite, say=_teller(console),
     )  # fmt: skip
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

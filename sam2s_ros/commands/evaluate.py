@@ -43,6 +43,12 @@ Checkpoint = Annotated[
         help="a file, or a name of `sam2s checkpoint list`; default: sam2s_tiny on a GPU, sam2s_nano on a CPU"
     ),
 ]
+Adapter = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE", help="an adapter over the checkpoint, such as `sam2s train config/train/adapters.yaml` writes"
+    ),
+]
 PromptKind = Annotated[str, typer.Option(help="what each object begins with, from the truth: mask, box or clicks")]
 Clicks = Annotated[int, typer.Option(min=1, max=50, help="how many; all but the first are corrections")]
 Start = Annotated[str, typer.Option(help="appearance, or first: only objects of the first annotated frame")]
@@ -118,6 +124,7 @@ def run(
     image_size: ImageSize = 0,
     device: Device = "auto",
     precision: Precision = "auto",
+    adapter: Adapter = "",
     threads: Threads = 1,
     overlay: Overlay = False,
     masks: Masks = False,
@@ -142,7 +149,7 @@ def run(
 
     options = EvalOptions(
         sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
-        output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
+        output=output, engine=Engine("", model, policy, image_size, device, precision, threads, adapter),
         protocol=EvaluationProtocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
         masks_bag=masks_bag, overwrite=overwrite,
         jobs=jobs, ray=ray,
@@ -176,6 +183,7 @@ def live(
     image_size: ImageSize = 0,
     device: Device = "auto",
     precision: Precision = "auto",
+    adapter: Adapter = "",
     threads: Annotated[
         int, typer.Option(min=0, max=1024, help="of torch in the node; 0: one less than there are cores")
     ] = 0,
@@ -196,7 +204,7 @@ def live(
 
     options = EvalOptions(
         sources=tuple(Source(spec, "", layout, topic, mask_topic, truth, mask_values) for spec in sources), checkpoint=checkpoint,
-        output=output, engine=Engine("", model, policy, image_size, device, precision, threads),
+        output=output, engine=Engine("", model, policy, image_size, device, precision, threads, adapter),
         protocol=EvaluationProtocol(prompt, clicks, start, scored, frames), only=tuple(only or ()), overlay=overlay, masks=masks,
         masks_bag=masks_bag, overwrite=overwrite,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 @dataclass(frozen=True)
 class TrackOptions:
     """checkpoint: a path or a published name; None for the package's default for the device
+    adapter: a file with an adapter over it; "": none
     frames: at most, 0 no limit
     boxes: "x0,y0,x1,y1"; points: "x,y"; px of the first frame
     mask_values: how values of masks are read, see `mask_values.decide`
@@ -26,6 +27,7 @@ class TrackOptions:
     image_size: int = 0
     device: str = "auto"
     precision: str = "auto"
+    adapter: str = ""
     deterministic: bool = False
     frames: int = 0
     boxes: tuple[str, ...] = ()

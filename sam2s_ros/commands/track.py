@@ -61,7 +61,9 @@ def run_track(
     checkpoint = checkpoint_or_default(options.checkpoint, source.kind, options.device, options.say)
     if options.deterministic:
         use_deterministic_algorithms(True)
-    model = load_model(checkpoint, options.model, options.image_size, options.device, options.precision)
+    model = load_model(
+        checkpoint, options.model, options.image_size, options.device, options.precision, adapter=options.adapter
+    )
     label_set = LabelSet.from_yaml(label_set_path(source.label_set)) if source.label_set else GENERIC
     tracker = Tracker(model, options.policy, label_set=label_set)
     output = _Output(options.output, source.fps, source.size, label_set, overwrite=options.overwrite)
@@ -81,6 +83,7 @@ def run_track(
                 spec=source.spec, kind=source.kind, size=list(source.size), fps=source.fps, length=source.length
             ),
             checkpoint=str(checkpoint),
+            adapter=options.adapter,
             model=tracker.name,
             device=tracker.device_description(),
             image_size=model.image_size,

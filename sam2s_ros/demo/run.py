@@ -70,7 +70,8 @@ def _start(graph: Graph, options: DemoOptions, source: Recording) -> None:
         "sam2s_ros.tracker.node",
         dict(
             checkpoint=str(options.checkpoint), model=options.model, policy=options.policy,
-            image_size=options.image_size, device=options.device, precision=options.precision, allow_cpu=True,
+            image_size=options.image_size, device=options.device, precision=options.precision, adapter=options.adapter,
+            allow_cpu=True,
             label_set=label_set_path(source.label_set),
             step_timeout=STEP_TIMEOUT, service_timeout=STEP_TIMEOUT, input_timeout=STEP_TIMEOUT, hang_exit=STEP_TIMEOUT,
             max_output_age=0.0,

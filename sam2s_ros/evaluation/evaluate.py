@@ -81,7 +81,9 @@ def evaluate(task: Task, on_frame: Callable[[int, int | None], Any] = lambda don
 
 @lru_cache(maxsize=1)
 def _model(engine: Engine) -> Sam2Model:
-    return load_model(engine.checkpoint, engine.model, engine.image_size, engine.device, engine.precision)
+    return load_model(
+        engine.checkpoint, engine.model, engine.image_size, engine.device, engine.precision, adapter=engine.adapter
+    )
 
 
 def recording_of(task: Task) -> Recording:

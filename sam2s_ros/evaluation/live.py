@@ -116,7 +116,8 @@ class LiveNode:
 def _tracker_parameters(engine: Engine) -> dict[str, Any]:
     return dict(
         checkpoint=engine.checkpoint, model=engine.model, policy=engine.policy, image_size=engine.image_size,
-        device=engine.device, precision=engine.precision, threads=engine.threads, allow_cpu=True, max_objects=MAX_LABEL,
+        device=engine.device, precision=engine.precision, threads=engine.threads, adapter=engine.adapter,
+        allow_cpu=True, max_objects=MAX_LABEL,
         step_timeout=STEP_TIMEOUT, service_timeout=STEP_TIMEOUT, hang_exit=STEP_TIMEOUT,
         max_output_age=0.0,  # the report says how late masks came
     )  # fmt: skip

@@ -19,6 +19,7 @@ from sam2s_model.checkpoint import file_sha256
 from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import EvaluationProtocol
+from sam2s_model.paths import expanded
 from sam2s_model.recordings.mask_files import merge_mask_lines
 from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_model.recordings.recording import Recording
@@ -141,7 +142,8 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
     tasks = [task for task in tasks if not options.only or task.name in options.only]
     kind = "scene" if kinds == {"scene"} else "recording"
     checkpoint = checkpoint_or_default(options.checkpoint, kind, options.engine.device, options.say)
-    engine = replace(options.engine, checkpoint=str(checkpoint.resolve()))
+    adapter = str(expanded(options.engine.adapter).resolve()) if options.engine.adapter else ""
+    engine = replace(options.engine, checkpoint=str(checkpoint.resolve()), adapter=adapter)
     folder = options.output.resolve()
     return (
         [

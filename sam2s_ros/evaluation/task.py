@@ -22,6 +22,7 @@ class Engine:
     device: str = "auto"
     precision: str = "auto"
     threads: int = 1
+    adapter: str = ""
 
 
 @dataclass(frozen=True)

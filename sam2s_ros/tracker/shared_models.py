@@ -7,25 +7,41 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a model with an adapter asks for its base inside
 _models: weakref.WeakValueDictionary[tuple, Any] = weakref.WeakValueDictionary()
 
 
 def shared_model(path: str | Path, **options: Any) -> Any:
     """What `checkpoint.load_model` makes of a file; the same object for as long as another tracker uses it.
 
+    With `adapter`, the weights that it does not change are those of the model without one, which all adapters share.
     Trackers only read a model: what they remember is in their own banks, so they share nothing that changes. A file that
     was written anew is loaded anew. Imports torch. Raises what `load_model` raises.
     """
     from sam2s_model.checkpoint import load_model
 
     path = Path(path)
-    if not path.is_file():
+    adapter = options.get("adapter", "")
+    if not path.is_file() or (adapter and (options.get("encoder") or not Path(adapter).is_file())):
         return load_model(path, **options)  # which says what is wrong
-    written = path.stat()
-    key = (path.resolve(), written.st_mtime_ns, written.st_size, *sorted(options.items()))
+    key = (*_version(path), *(_version(Path(adapter)) if adapter else ()), *sorted(options.items()))
     with _lock:  # also while it is loaded: whoever comes meanwhile waits and takes the same
         model = _models.get(key)
         if model is None:
-            model = _models[key] = load_model(path, **options)
+            model = _models[key] = _adapted(path, options) if adapter else load_model(path, **options)
         return model
+
+
+def _adapted(path: Path, options: dict[str, Any]) -> Any:
+    from sam2s_model.checkpoint import with_adapter
+
+    base = shared_model(path, **{**options, "adapter": "", "compile": False})
+    model = with_adapter(base, options["adapter"])
+    if options.get("compile"):
+        model.compile_encoder()
+    return model
+
+
+def _version(path: Path) -> tuple:
+    written = path.stat()
+    return path.resolve(), written.st_mtime_ns, written.st_size

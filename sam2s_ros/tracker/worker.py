@@ -387,6 +387,7 @@ def build_tracker(
         precision=config.precision,
         compile=config.compile,
         encoder=expanded(config.encoder) if config.encoder else "",
+        adapter=expanded(config.adapter) if config.adapter else "",
     )
     tracker = SavingTracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
     tracker.chosen = chosen
@@ -395,6 +396,8 @@ def build_tracker(
     if prompts:
         tracker.save_to(prompts, saved, event)
     event(f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {file_sha256(checkpoint)}")
+    if config.adapter:
+        event(f"adapter {model.adapter} sha256 {file_sha256(model.adapter)}")
     if model.missing:
         event(f"{checkpoint} lacks {len(model.missing)} tensors, so tracking is {tracker.policy_name!r}")
     return tracker
