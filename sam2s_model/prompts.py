@@ -24,6 +24,7 @@ class Prompt:
     point_labels: (P,) int, 1 on the object, 0 not on it
     box: (4,) float, x0 y0 x1 y1, or None
     mask: (H, W) bool, or numbers of which 0 and one other occur; or None
+    granularity: how much of what points or a box show is meant, from 0.1, its smallest part, to 1, the whole; 0: not given
     """
 
     object_id: int = 0
@@ -32,6 +33,7 @@ class Prompt:
     point_labels: np.ndarray | None = None
     box: np.ndarray | None = None
     mask: np.ndarray | None = None
+    granularity: float = 0.0
 
     @property
     def only_names(self) -> bool:
@@ -51,12 +53,17 @@ class Prompt:
             raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no box and no mask: give one of them")
         if mask is not None and (points is not None or box is not None):
             raise _invalid("a prompt has a mask and also points or a box: give a mask alone, or points and a box")
+        granularity = float(self.granularity)
+        if not 0 <= granularity <= 1:  # False for NaN as well
+            raise _invalid(f"granularity is {granularity:g}: expected 0 (not given) to 1 (the whole)")
+        if granularity and points is None and box is None:
+            raise _invalid(f"granularity is {granularity:g} without points and box: give one of them, of which it says how much")
         if not self.object_id and points is not None and box is None and not (labels == POSITIVE).any():
             raise _invalid(
                 f"a new object has {len(points)} points, all of them negative (not on it): give one that is on it, or a box, or the id "
                 "of the object that is to be corrected"
             )
-        return Prompt(self.object_id, self.class_name, points, labels, box, mask)
+        return Prompt(self.object_id, self.class_name, points, labels, box, mask, granularity)
 
 
 def _invalid(message: str) -> RequestError:

@@ -130,6 +130,7 @@ def _for_transformers(
         "a second memory attention": config.short_attention,
         "an embedding of long-term memories": config.long_term_embedding,
         "a class table": bool(config.num_classes),
+        "a granularity token": config.granularity,
     }
     has = [part for part, there in parts.items() if there]
     if not kind or has or missing:

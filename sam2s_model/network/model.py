@@ -89,10 +89,11 @@ class Sam2Model(nn.Module):
         self.shares_with: tuple[Sam2Model, ...] = ()
         dim, memory_dim, inner = config.dim, config.memory_dim, config.decoder_width
         self.image_encoder = build_image_encoder(config)
-        self.sam_prompt_encoder = PromptEncoder(inner, config.empty_points)
+        self.sam_prompt_encoder = PromptEncoder(inner, config.empty_points, granularity=config.granularity)
         self.sam_mask_decoder = MaskDecoder(
-            inner, config.decoder_heads, config.decoder_mlp, features_dim=dim, high_res=config.high_res
-        )
+            inner, config.decoder_heads, config.decoder_mlp, features_dim=dim, high_res=config.high_res,
+            granularity=config.granularity,
+        )  # fmt: skip
         if inner != dim:
             self.decoder_proj = nn.Conv2d(dim, inner, kernel_size=1)
         self.memory_attention = MemoryAttention(config.memory_layers, dim, memory_dim, config.memory_ffn)
@@ -330,16 +331,23 @@ class Sam2Model(nn.Module):
         mask_logits: Tensor | None = None,
         multimask: bool,
         stability: Stability | None = None,
+        granularity: Tensor | None = None,
     ) -> Decoded:
         """Decode one mask for each object.
 
         conditioned: (B, decoder_width, h, w); points: (B, P, 2), px of the model input, x y; point_labels: (B, P), see
         `prompt_encoder`; mask_logits: (B, 1, ., .); multimask: choose among the three ambiguous masks by predicted IoU
         stability: when the single mask gives way to one of the three, None: never
+        granularity: (B,) in 0.1..1, of a model that has it: it says which mask is meant; None: not given
         """
         batch = len(conditioned)
         prompt = self.sam_prompt_encoder
         sparse = prompt.no_points(batch) if points is None else prompt.points(points, point_labels, self.image_size)
+        if granularity is not None:
+            return self.sam_mask_decoder.granular(
+                conditioned, features.high_res, prompt.grid_position(*features.grid),
+                torch.cat((sparse, prompt.granularity(granularity)), dim=1), prompt.mask(mask_logits, batch, features.grid),
+            )  # fmt: skip
         return self.sam_mask_decoder(
             conditioned,
             features.high_res,

@@ -16,10 +16,11 @@ from torch import Tensor
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import upload
+from sam2s_model.network.granularity import LOWEST
 from sam2s_model.network.mask_decoder import Decoded, Stability
 from sam2s_model.network.model import LOGITS_PER_PLACE, Conditioned, Sam2Model
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
-from sam2s_model.prompts import Prompt
+from sam2s_model.prompts import POSITIVE, Prompt
 from sam2s_model.tracking.correspondence import Correspondence, Propagated
 from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.memory import (
@@ -35,6 +36,7 @@ from sam2s_model.tracking.memory import (
 )
 from sam2s_model.tracking.memory.view import EVER
 from sam2s_model.tracking.outputs import Outputs, gate, predictions
+from sam2s_model.tracking.part_choice import choose_part
 from sam2s_model.tracking.presence import Prediction
 from sam2s_model.tracking.reidentification import Reidentification, Verdict, appearance
 
@@ -312,6 +314,8 @@ class Segmenter:
         previous = None
         if self.bank.has_mask(rows, frame.index):
             previous = self.bank.mask(rows, frame.index).clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
+        if prompt.granularity:
+            return self._decode_granular(features, frame, prompt, points, labels, previous)
         return self.model.decode(
             features,
             frame.features,
@@ -321,6 +325,27 @@ class Segmenter:
             multimask=self.config.multimask_prompts and points.shape[1] <= 1,
             stability=self.stability,
         )
+
+    def _decode_granular(
+        self,
+        features: Tensor,
+        frame: ProcessedFrame,
+        prompt: Prompt,
+        points: Tensor,
+        labels: Tensor,
+        previous: Tensor | None,
+    ) -> Decoded:
+        """Decode as much as is asked for: by the model's own token, or approximately."""
+        given = dict(points=points, point_labels=labels, mask_logits=previous)
+        if self.model.config.granularity:
+            asked = points.new_full((1,), max(prompt.granularity, LOWEST))
+            return self.model.decode(features, frame.features, multimask=False, granularity=asked, **given)
+        found = self.model.candidates(features, frame.features, **given)
+        places = np.zeros((0, 2), np.int64)
+        if prompt.points is not None:
+            size = np.array(found.logits.shape[:1:-1]) / np.array(frame.size[::-1])
+            places = ((prompt.points[prompt.point_labels == POSITIVE] + 0.5) * size).astype(np.int64)
+        return choose_part(found, prompt.granularity, places)
 
     def _encoded_points(self, prompt: Prompt, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """(1, P, 2), px of the model input, and (1, P): the box's corners, then the clicks."""

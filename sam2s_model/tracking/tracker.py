@@ -35,11 +35,15 @@ from sam2s_model.tracks import MAX_LABEL, Tracks
 
 @dataclass(frozen=True)
 class PromptResult:
-    """stamp: ns, of the frame the prompts were applied to; object_ids: one for each prompt; tracks: that frame, anew."""
+    """stamp: ns, of the frame the prompts were applied to; object_ids: one for each prompt; tracks: that frame, anew.
+
+    approximate: those whose granularity was met by a choice among candidate masks, since the model has no token of it
+    """
 
     stamp: int
     object_ids: tuple[int, ...]
     tracks: Tracks
+    approximate: tuple[int, ...] = ()
 
 
 class Tracker:
@@ -156,7 +160,8 @@ class Tracker:
             self.revision += 1
             self._describe(frame)
             self._propagate(frame, later, [i for i, prompt in zip(ids, prompts) if not prompt.only_names])
-        return PromptResult(frame.stamp, tuple(ids), frame.tracks)
+        guessed = () if self.model.config.granularity else (i for i, p in zip(ids, prompts, strict=True) if p.granularity)
+        return PromptResult(frame.stamp, tuple(ids), frame.tracks, tuple(guessed))
 
     @for_inference
     def remove(self, object_ids: Sequence[int]) -> Tracks | None:

@@ -95,6 +95,8 @@ def _to_json(prompt: Prompt) -> dict[str, Any]:
     if prompt.mask is not None:
         _, png = cv2.imencode(".png", np.asarray(prompt.mask, np.uint8) * 255)
         row["mask"] = base64.b64encode(png.tobytes()).decode()
+    if prompt.granularity:
+        row["granularity"] = float(prompt.granularity)
     return row
 
 
@@ -104,4 +106,4 @@ def _from_json(row: Mapping[str, Any]) -> Prompt:
         mask = cv2.imdecode(np.frombuffer(base64.b64decode(mask), np.uint8), cv2.IMREAD_GRAYSCALE)
         if mask is None:
             raise ValueError("a mask is not PNG")
-    return Prompt(0, row["class"], row.get("points"), row.get("point_labels"), row.get("box"), mask)
+    return Prompt(0, row["class"], row.get("points"), row.get("point_labels"), row.get("box"), mask, row.get("granularity", 0.0))

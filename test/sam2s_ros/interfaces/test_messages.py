@@ -91,6 +91,7 @@ def test_stamps_survive(ns):
         Prompt(object_id=3, class_name="grasper", box=np.array([1, 2, 3.5, 4], np.float32)),
         Prompt(points=np.array([[1, 2], [3, 4]], np.float32), point_labels=np.array([1, 0])),
         Prompt(mask=np.eye(8, 9) > 0),
+        Prompt(points=np.array([[1, 2]], np.float32), point_labels=np.array([1]), granularity=0.25),
         Prompt(),
         Prompt(points=np.array([[np.nan, 2]], np.float32), point_labels=np.array([1, 2, 3])),  # judged by the tracker
     ],

@@ -197,3 +197,9 @@ def test_p24_a_file_of_something_else_is_refused_by_name(tmp_path, text, why):
 def test_p24_restore_needs_a_file():
     with pytest.raises(ConfigError, match="prompts_file is empty"):
         NodeConfig(restore=True)
+
+
+def test_a_saved_prompt_keeps_its_granularity(tmp_path):
+    file = PromptFile(tmp_path / "prompts.json")
+    file.write(PromptSet((64, 64), {1: [Prompt(points=np.array([[20.0, 30.0]]), point_labels=[1], granularity=0.25)]}))
+    assert file.read().prompts[1][0].granularity == 0.25
