@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
 from sam2s_model.errors import ErrorCode, RequestError
+from sam2s_model.strokes import MOST_VERTICES, Stroke, points_along
 
 NEGATIVE, POSITIVE = 0, 1
 LEAST_BOX = 2.0  # px, of each side: smaller ones are fractions of the image's size, or nothing that can be seen
@@ -24,6 +26,8 @@ class Prompt:
     point_labels: (P,) int, 1 on the object, 0 not on it
     box: (4,) float, x0 y0 x1 y1, or None
     mask: (H, W) bool, or numbers of which 0 and one other occur; or None
+    strokes: lines on the object or not on it, which become points by arc length, beside `points`
+    tube: the mask is of a vessel, suture or catheter: its skeleton prompts the model, which gives the mask
     granularity: how much of what points or a box show is meant, from 0.1, its smallest part, to 1, the whole; 0: not given
     """
 
@@ -34,11 +38,14 @@ class Prompt:
     box: np.ndarray | None = None
     mask: np.ndarray | None = None
     granularity: float = 0.0
+    strokes: tuple[Stroke, ...] = ()
+    tube: bool = False
 
     @property
     def only_names(self) -> bool:
         """Whether it gives an object that is tracked a class, and nothing else."""
         given = any(v is not None and np.size(v) for v in (self.points, self.point_labels, self.box, self.mask))
+        given = given or bool(self.strokes)
         return bool(self.object_id and self.class_name) and not given
 
     def validated(self, height: int, width: int) -> Prompt:
@@ -46,24 +53,50 @@ class Prompt:
 
         Raises RequestError (INVALID_PROMPT, EMPTY_REQUEST) naming the value and the limit.
         """
-        points, labels = _points(self.points, self.point_labels, height, width)
+        points, labels = _points(*self._with_strokes(height, width), height, width)
         box = _box(self.box, height, width)
         mask = _mask(self.mask, height, width)
         if points is None and box is None and mask is None and not self.only_names:
-            raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no box and no mask: give one of them")
+            raise RequestError(
+                ErrorCode.EMPTY_REQUEST, "a prompt has no points, no box and no mask: give one of them"
+            )
         if mask is not None and (points is not None or box is not None):
             raise _invalid("a prompt has a mask and also points or a box: give a mask alone, or points and a box")
         granularity = float(self.granularity)
         if not 0 <= granularity <= 1:  # False for NaN as well
             raise _invalid(f"granularity is {granularity:g}: expected 0 (not given) to 1 (the whole)")
         if granularity and points is None and box is None:
-            raise _invalid(f"granularity is {granularity:g} without points and box: give one of them, of which it says how much")
+            raise _invalid(
+                f"granularity is {granularity:g} without points and box: give one of them, of which it says how much"
+            )
         if not self.object_id and points is not None and box is None and not (labels == POSITIVE).any():
             raise _invalid(
                 f"a new object has {len(points)} points, all of them negative (not on it): give one that is on it, or a box, or the id "
                 "of the object that is to be corrected"
             )
-        return Prompt(self.object_id, self.class_name, points, labels, box, mask, granularity)
+        if self.tube and mask is None:
+            raise _invalid("tube is true without a mask: give the mask of the vessel, suture or catheter")
+        if self.tube and find_spec("skimage") is None:
+            raise _invalid("tube is true, and scikit-image is not installed: pip install 'sam2s_ros[tubes]'")
+        return Prompt(self.object_id, self.class_name, points, labels, box, mask, granularity, tube=bool(self.tube))
+
+    def _with_strokes(self, height: int, width: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Points and labels, those of the strokes after the others; not checked yet."""
+        if not self.strokes:
+            return self.points, self.point_labels
+        points = [] if self.points is None else list(self.points)
+        labels = [] if self.point_labels is None else list(self.point_labels)
+        for stroke in self.strokes:
+            line = np.asarray(stroke.points, np.float32)
+            if line.ndim != 2 or line.shape[1:] != (2,) or not 0 < len(line) <= MOST_VERTICES:
+                raise _invalid(
+                    f"a stroke has points of shape {line.shape}: expected (V, 2), V from 1 to {MOST_VERTICES}"
+                )
+            _points(line, np.full(len(line), stroke.label), height, width)  # what lies outside is named as it was given
+            along = points_along(line, height, width)
+            points += list(along)
+            labels += [stroke.label] * len(along)
+        return np.array(points, np.float32).reshape(-1, 2), np.array(labels)
 
 
 def _invalid(message: str) -> RequestError:

@@ -19,7 +19,7 @@ class GranularityEmbedder(nn.Module):
         self.mlp = _Network(dim)
 
     def forward(self, granularity: Tensor) -> Tensor:
-        return self.mlp(waves(granularity).to(self.mlp.mlp[0].weight.dtype))[:, None]
+        return self.mlp(waves(granularity))[:, None]
 
 
 class _Network(nn.Module):
@@ -32,7 +32,7 @@ class _Network(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(x)
+        return self.mlp(x.to(next(self.parameters()).dtype))
 
 
 def waves(granularity: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ asked for, and when, in `tracker`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ from sam2s_model.tracking.outputs import Outputs, gate, predictions
 from sam2s_model.tracking.part_choice import choose_part
 from sam2s_model.tracking.presence import Prediction
 from sam2s_model.tracking.reidentification import Reidentification, Verdict, appearance
+from sam2s_model.tracking.thin import keep_thin, tube_prompt
 
 PREVIOUS_LIMIT = 32.0  # logits of a mask that is fed back are clamped to it, as published
 
@@ -163,9 +165,13 @@ class Segmenter:
         row, rows = self.bank.row(object_id), self.bank.rows([object_id])
         view = BankView(self.bank, rows)
         conditioned = self._condition(frame, view)
-        if prompt.mask is not None:
+        if prompt.tube and prompt.mask is not None:
+            decoded = self._decode_tube(conditioned.features, frame, prompt.mask)
+            scored = present = self._present(decoded, told=self.model.has_object_score)
+        elif prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
             decoded = self.model.decode_given_mask(frame.features, mask)
+            decoded = replace(decoded, logits=keep_thin(decoded.logits))
             scored = self._present(decoded, told=self.model.has_object_score)
             present = mask.flatten(1).any(1)  # a person's mask is there
         else:
@@ -234,7 +240,8 @@ class Segmenter:
     def summary(self, outputs: Outputs, prompted: Prompt | None = None) -> Tensor:
         """(N, 5 + K) fp32: all that is said of each object but its mask, as `predictions` takes it."""
         score = outputs.object_logit.sigmoid()
-        of_a_person = prompted is not None and (prompted.mask is not None or not self.model.has_object_score)
+        given = prompted is not None and prompted.mask is not None and not prompted.tube
+        of_a_person = given or (prompted is not None and not self.model.has_object_score)
         if not self._tells_presence or of_a_person:
             score = outputs.iou
         columns = (score, outputs.iou, outputs.present.float(), outputs.similarity, outputs.rejected.float())
@@ -326,6 +333,14 @@ class Segmenter:
             stability=self.stability,
         )
 
+    def _decode_tube(self, features: Tensor, frame: ProcessedFrame, mask: np.ndarray) -> Decoded:
+        """Decode a vessel or a suture from the skeleton of its mask."""
+        size = self.bank.layout.logits
+        points, labels, dense = tube_prompt(mask, size, self.model.image_size, self.model.device)
+        return self.model.decode(
+            features, frame.features, points=points, point_labels=labels, mask_logits=dense, multimask=False
+        )
+
     def _decode_granular(
         self,
         features: Tensor,
@@ -336,11 +351,13 @@ class Segmenter:
         previous: Tensor | None,
     ) -> Decoded:
         """Decode as much as is asked for: by the model's own token, or approximately."""
-        given = dict(points=points, point_labels=labels, mask_logits=previous)
         if self.model.config.granularity:
             asked = points.new_full((1,), max(prompt.granularity, LOWEST))
-            return self.model.decode(features, frame.features, multimask=False, granularity=asked, **given)
-        found = self.model.candidates(features, frame.features, **given)
+            return self.model.decode(
+                features, frame.features, points=points, point_labels=labels, mask_logits=previous, multimask=False,
+                granularity=asked,
+            )  # fmt: skip
+        found = self.model.candidates(features, frame.features, points, labels, previous)
         places = np.zeros((0, 2), np.int64)
         if prompt.points is not None:
             size = np.array(found.logits.shape[:1:-1]) / np.array(frame.size[::-1])

@@ -11,6 +11,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import GENERIC
+from sam2s_model.strokes import Stroke
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.tracker.prompt_file import PromptFile, PromptSet
@@ -199,7 +200,10 @@ def test_p24_restore_needs_a_file():
         NodeConfig(restore=True)
 
 
-def test_a_saved_prompt_keeps_its_granularity(tmp_path):
+def test_a_saved_prompt_keeps_its_granularity_and_strokes(tmp_path):
     file = PromptFile(tmp_path / "prompts.json")
-    file.write(PromptSet((64, 64), {1: [Prompt(points=np.array([[20.0, 30.0]]), point_labels=[1], granularity=0.25)]}))
-    assert file.read().prompts[1][0].granularity == 0.25
+    stroke = Stroke(np.array([[4.0, 30.0], [60.0, 30.0]], np.float32))
+    file.write(PromptSet((64, 64), {1: [Prompt(strokes=(stroke,), granularity=0.25)]}))
+    (back,) = file.read().prompts[1]
+    assert back.granularity == 0.25
+    np.testing.assert_array_equal(back.points, Prompt(strokes=(stroke,)).validated(64, 64).points)
