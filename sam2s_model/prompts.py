@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
 
 from sam2s_model.errors import ErrorCode, RequestError
-from sam2s_model.strokes import MOST_VERTICES, Stroke, points_along
+from sam2s_model.strokes import MOST_STROKES, MOST_VERTICES, Stroke, drawn, points_of
 
 NEGATIVE, POSITIVE = 0, 1
 LEAST_BOX = 2.0  # px, of each side: smaller ones are fractions of the image's size, or nothing that can be seen
@@ -27,7 +28,7 @@ class Prompt:
     box: (4,) float, x0 y0 x1 y1, or None
     mask: (H, W) bool, or numbers of which 0 and one other occur; or None
     strokes: lines on the object or not on it, which become points by arc length, beside `points`
-    tube: the mask is of a vessel, suture or catheter: its skeleton prompts the model, which gives the mask
+    tube: mask or strokes are of a vessel, suture or catheter: the skeleton prompts the model, which gives the mask
     granularity: how much of what points or a box show is meant, from 0.1, its smallest part, to 1, the whole; 0: not given
     """
 
@@ -53,13 +54,15 @@ class Prompt:
 
         Raises RequestError (INVALID_PROMPT, EMPTY_REQUEST) naming the value and the limit.
         """
-        points, labels = _points(*self._with_strokes(height, width), height, width)
+        lines = _checked(self.strokes, self.tube, height, width)
+        drawing = self.tube and bool(lines) and self.mask is None
+        points, labels = _points(self.points, self.point_labels, height, width)
+        if lines and not drawing:
+            points, labels = _with_strokes(points, labels, lines, height, width)
         box = _box(self.box, height, width)
-        mask = _mask(self.mask, height, width)
+        mask = _mask(drawn(lines, height, width) if drawing else self.mask, height, width)
         if points is None and box is None and mask is None and not self.only_names:
-            raise RequestError(
-                ErrorCode.EMPTY_REQUEST, "a prompt has no points, no box and no mask: give one of them"
-            )
+            raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no box and no mask: give one of them")
         if mask is not None and (points is not None or box is not None):
             raise _invalid("a prompt has a mask and also points or a box: give a mask alone, or points and a box")
         granularity = float(self.granularity)
@@ -75,32 +78,37 @@ class Prompt:
                 "of the object that is to be corrected"
             )
         if self.tube and mask is None:
-            raise _invalid("tube is true without a mask: give the mask of the vessel, suture or catheter")
+            raise _invalid("tube is true without mask and strokes: give those of the vessel, suture or catheter")
         if self.tube and find_spec("skimage") is None:
             raise _invalid("tube is true, and scikit-image is not installed: pip install 'sam2s_ros[tubes]'")
         return Prompt(self.object_id, self.class_name, points, labels, box, mask, granularity, tube=bool(self.tube))
 
-    def _with_strokes(self, height: int, width: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Points and labels, those of the strokes after the others; not checked yet."""
-        if not self.strokes:
-            return self.points, self.point_labels
-        points = [] if self.points is None else list(self.points)
-        labels = [] if self.point_labels is None else list(self.point_labels)
-        for stroke in self.strokes:
-            line = np.asarray(stroke.points, np.float32)
-            if line.ndim != 2 or line.shape[1:] != (2,) or not 0 < len(line) <= MOST_VERTICES:
-                raise _invalid(
-                    f"a stroke has points of shape {line.shape}: expected (V, 2), V from 1 to {MOST_VERTICES}"
-                )
-            _points(line, np.full(len(line), stroke.label), height, width)  # what lies outside is named as it was given
-            along = points_along(line, height, width)
-            points += list(along)
-            labels += [stroke.label] * len(along)
-        return np.array(points, np.float32).reshape(-1, 2), np.array(labels)
-
 
 def _invalid(message: str) -> RequestError:
     return RequestError(ErrorCode.INVALID_PROMPT, message)
+
+
+def _checked(strokes: Sequence[Stroke], tube: bool, height: int, width: int) -> list[Stroke]:
+    """Check strokes against an image's size; their points become float32."""
+    if len(strokes) > MOST_STROKES and not tube:
+        raise _invalid(f"{len(strokes)} strokes: expected at most {MOST_STROKES}, or tube true for a tree of them")
+    checked = []
+    for stroke in strokes:
+        line = np.asarray(stroke.points, np.float32)
+        if line.ndim != 2 or line.shape[1:] != (2,) or not 0 < len(line) <= MOST_VERTICES:
+            raise _invalid(f"a stroke has points of shape {line.shape}: expected (V, 2), V from 1 to {MOST_VERTICES}")
+        _points(line, np.full(len(line), stroke.label), height, width)
+        checked.append(Stroke(line, int(stroke.label)))
+    return checked
+
+
+def _with_strokes(points, labels, strokes: Sequence[Stroke], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Add what strokes say to points and their labels, which may be None."""
+    along = points_of([stroke.points for stroke in strokes], height, width)
+    said = [np.full(len(line), stroke.label, np.int64) for line, stroke in zip(along, strokes, strict=True)]
+    if points is not None:
+        along, said = [points, *along], [labels, *said]
+    return np.concatenate(along), np.concatenate(said)
 
 
 def _points(points, labels, height, width):

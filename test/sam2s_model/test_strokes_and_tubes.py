@@ -11,7 +11,7 @@ from sam2s_model.errors import RequestError
 from sam2s_model.metrics import cl_dice, dice
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.scene import Scene, SceneConfig
-from sam2s_model.strokes import Stroke, points_along
+from sam2s_model.strokes import Stroke, points_of
 from sam2s_model.tracking.holes import fill_holes
 from sam2s_model.tracking.outputs import compose
 from sam2s_model.tracking.thin import keep_thin, tube_prompt
@@ -31,10 +31,13 @@ def tree() -> np.ndarray:
 
 def test_points_lie_at_equal_distances_along_a_stroke():
     corner = np.array([[0, 0], [30, 0], [30, 10]], np.float32)
-    points = points_along(corner, 100, 100)
+    (points,) = points_of([corner], 100, 100)
     np.testing.assert_allclose(points, [[0, 0], [8, 0], [16, 0], [24, 0], [30, 2], [30, 10]], atol=1e-5)
-    assert len(points_along(np.array([[0, 0], [900, 0]]), 100, 1000)) == 8, "however long"
-    np.testing.assert_array_equal(points_along(np.array([[5, 6], [5, 6]]), 100, 100), [[5, 6]])
+    long = np.array([[0, 0], [900, 0]])
+    assert len(points_of([long], 100, 1000)[0]) == 8, "however long"
+    assert [len(line) for line in points_of([long, long, long[:, ::-1] / 300], 100, 1000)] == [3, 3, 1], "all together"
+    np.testing.assert_array_equal(points_of([np.array([[5, 6], [5, 6]])], 100, 100)[0], [[5, 6]])
+    np.testing.assert_array_equal(points_of([long, long / 90], 1000, 1000)[1], [[5, 0]])
 
 
 def test_strokes_are_points_beside_the_others():
@@ -42,6 +45,20 @@ def test_strokes_are_points_beside_the_others():
     prompt = Prompt(points=np.array([[1.0, 2.0]]), point_labels=np.array([1]), strokes=strokes).validated(100, 100)
     assert prompt.points[0].tolist() == [1, 2] and prompt.points[-1].tolist() == [60, 20]
     assert prompt.point_labels.tolist() == [1] + [1] * 5 + [0] and prompt.strokes == ()
+
+
+def test_strokes_along_a_tube_are_its_skeleton():
+    tree = tuple(Stroke(np.array([[32, 30], end])) for end in ((32, 60), (8, 6), (56, 6)))
+    across = Stroke(np.array([[20, 45], [44, 45]]), 0)
+    prompt = Prompt(strokes=(across, *tree), tube=True).validated(64, 64)
+    assert prompt.points is None and prompt.tube and not prompt.mask[45].any(), "one that is not on it cuts"
+    assert prompt.mask[30, 32] and prompt.mask[59, 32] and prompt.mask[7, 9] and prompt.mask.sum() < 400
+    with pytest.raises(RequestError, match="9 strokes: expected at most 8, or tube true"):
+        Prompt(strokes=(across,) * 9).validated(64, 64)
+    with pytest.raises(RequestError, match="the mask is empty"):
+        Prompt(strokes=(across,), tube=True).validated(64, 64)
+    with pytest.raises(RequestError, match="has a mask and also points"):
+        Prompt(strokes=tree, tube=True, box=np.array([1, 1, 60, 60])).validated(64, 64)
 
 
 @pytest.mark.parametrize("stroke, words", [
@@ -54,7 +71,7 @@ def test_strokes_are_points_beside_the_others():
 def test_what_is_no_stroke_is_refused(stroke, words):
     with pytest.raises(RequestError, match=words):
         Prompt(strokes=(stroke,)).validated(100, 100)
-    with pytest.raises(RequestError, match="tube is true without a mask"):
+    with pytest.raises(RequestError, match="tube is true without mask and strokes"):
         Prompt(points=np.array([[1.0, 2.0]]), point_labels=[1], tube=True).validated(100, 100)
 
 
