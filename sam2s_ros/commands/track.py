@@ -82,6 +82,7 @@ def run_track(
                 spec=source.spec, kind=source.kind, size=list(source.size), fps=source.fps, length=source.length
             ),
             checkpoint=str(engine.checkpoint),
+            adapter=str(engine.adapter or ""),
             model=tracker.name,
             device=tracker.device_description(),
             image_size=model.image_size,

@@ -18,7 +18,7 @@ from sam2s_model.checkpoint import file_sha256
 from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import EvaluationProtocol
-from sam2s_model.paths import write_whole, writing
+from sam2s_model.paths import expanded, write_whole, writing
 from sam2s_model.recordings.mask_files import merge_mask_lines
 from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_model.recordings.recording import Recording
@@ -150,7 +150,10 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
     tasks = [task for task in tasks if not options.only or task.name in options.only]
     kind = "scene" if kinds == {"scene"} else "recording"
     checkpoint = checkpoint_or_default(options.engine.checkpoint, kind, options.engine.device, options.say)
-    engine = replace(options.engine, checkpoint=checkpoint.resolve())
+    adapter = expanded(options.engine.adapter).resolve() if options.engine.adapter else None
+    if adapter and not adapter.is_file():
+        raise CheckpointError(f"adapter {str(adapter)!r} does not exist: give the path of a file")
+    engine = replace(options.engine, checkpoint=checkpoint.resolve(), adapter=adapter)
     folder = options.output.resolve()
     return (
         [
@@ -203,7 +206,11 @@ def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
 
 def _engine_settings(engine: EngineOptions) -> dict[str, Any]:
     """Return what results depend on besides the checkpoint, as JSON gives it back."""
-    settings = dict(asdict(engine), encoder=_absolute(str(engine.encoder or "")), option=sorted(engine.option))
+    settings = dict(
+        asdict(engine), encoder=_absolute(str(engine.encoder or "")), option=sorted(engine.option),
+        adapter=_absolute(str(engine.adapter or "")),
+        adapter_sha256=file_sha256(expanded(engine.adapter)) if engine.adapter else "",
+    )  # fmt: skip
     del settings["checkpoint"]
     return settings
 
