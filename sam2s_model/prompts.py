@@ -76,7 +76,9 @@ class Prompt:
         box = _box(self.box, height, width)
         mask = _mask(drawn(lines, height, width) if drawing else self.mask, height, width)
         if points is None and box is None and mask is None and not self.only_names:
-            raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no strokes, no box and no mask: give one of them")
+            raise RequestError(
+                ErrorCode.EMPTY_REQUEST, "a prompt has no points, no strokes, no box and no mask: give one of them"
+            )
         if mask is not None and (points is not None or box is not None):
             raise _invalid("a prompt has a mask and also points or a box: give a mask alone, or points and a box")
         granularity = float(self.granularity)
