@@ -27,7 +27,8 @@ def shared_model(path: str | Path, **options: Any) -> Sam2Model:
     adapter = options.get("adapter", "")
     if not path.is_file() or (adapter and (options.get("encoder") or not Path(adapter).is_file())):
         return load_model(path, **options)  # which says what is wrong
-    key = (*_version(path), *(_version(Path(adapter)) if adapter else ()), *sorted(options.items()))
+    said = sorted(item for item in options.items() if item[1])  # what is 0, false or empty is as if it was not said
+    key = (*_version(path), *(_version(Path(adapter)) if adapter else ()), *said)
     with _lock:  # also while it is loaded: whoever comes meanwhile waits and takes the same
         model = _models.get(key)
         if model is None:
