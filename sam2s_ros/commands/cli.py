@@ -133,8 +133,10 @@ def track(
     topic: Topic = "",
     mask_topic: MaskTopic = "",
     mask_values: MaskValues = "auto",
+    coco: Annotated[bool, typer.Option("--coco", help="also write tracks.json: masks and boxes as COCO")] = False,
+    parquet: Annotated[bool, typer.Option("--parquet", help="also write tracks.csv as Parquet")] = False,
 ) -> None:
-    """Track a file, without ROS: masks as PNG, an overlay video and a summary.
+    """Track a file, without ROS: masks as PNG, a table of all objects in all frames, an overlay video, a summary.
 
     The first frame is prompted with --box and --point, or with the boxes of the source's ground truth.
     """
@@ -148,7 +150,9 @@ def track(
     )
 
     from sam2s_ros.commands.options import TrackOptions
-    from sam2s_ros.commands.track import OWN_FILES, run_track
+    from sam2s_ros.commands.progress import ProgressLines
+    from sam2s_ros.commands.track import run_track
+    from sam2s_ros.commands.track_output import OWN_FILES
     from sam2s_ros.commands.track_report import track_tables
     from sam2s_ros.processes.results import chosen_folder
 
@@ -157,12 +161,17 @@ def track(
     options = TrackOptions(
         source=source, engine=engine, output=output, deterministic=deterministic,
         frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
-        topic=topic, mask_topic=mask_topic, mask_values=mask_values, overwrite=overwrite, say=line_printer(console),
+        topic=topic, mask_topic=mask_topic, mask_values=mask_values, coco=coco, parquet=parquet, overwrite=overwrite,
+        say=line_printer(console),
     )  # fmt: skip
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
-        summary = run_track(options, lambda done, total: progress.update(bar, completed=done, total=total))
+        lines = ProgressLines(options.say)
+        summary = run_track(
+            options,
+            (lambda done, total: progress.update(bar, completed=done, total=total)) if console.is_terminal else lines,
+        )
     console.print(track_tables(summary, output))
     if summary["interrupted"]:
         raise typer.Exit(INTERRUPTED)

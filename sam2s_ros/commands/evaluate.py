@@ -156,6 +156,7 @@ def _evaluated(options: EvalOptions) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from sam2s_ros.commands.progress import ProgressLines
     from sam2s_ros.evaluation.run import run_evaluation
     from sam2s_ros.evaluation.tables import report_table
 
@@ -165,11 +166,19 @@ def _evaluated(options: EvalOptions) -> int:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         all_ = progress.add_task("recordings", total=None)
         own = progress.add_task("frames", total=None, visible=options.jobs == 1 and not options.ray)
-        report = run_evaluation(
-            options,
-            lambda done, total: progress.update(all_, completed=done, total=total),
-            lambda name, done, total: progress.update(own, description=name, completed=done, total=total),
-        )
+        lines = ProgressLines(options.say)
+
+        def on_recording(done: int, total: int) -> None:
+            progress.update(all_, completed=done, total=total)
+            if done and not console.is_terminal:
+                options.say(f"{done} of {total} recordings are done")
+
+        def on_frame(name: str, done: int, total: int | None) -> None:
+            progress.update(own, description=name, completed=done, total=total)
+            if not console.is_terminal:
+                lines(done, total, name)
+
+        report = run_evaluation(options, on_recording, on_frame)
     console.print(report_table(report, options.output), crop=False)
     if report["interrupted"]:
         raise KeyboardInterrupt

@@ -17,6 +17,7 @@ class TrackOptions:
     frames: at most, 0 no limit
     boxes: "x0,y0,x1,y1"; points: "x,y"; px of the first frame
     mask_values: how values of masks are read, see `mask_values.decide`
+    coco, parquet: whether tracks.json and tracks.parquet are written as well
     overwrite: whether results that `output` has of an earlier run are replaced
     say: told what the user should know, one line at a time
     """
@@ -31,6 +32,8 @@ class TrackOptions:
     topic: str = ""
     mask_topic: str = ""
     mask_values: str = "auto"
+    coco: bool = False
+    parquet: bool = False
     overwrite: bool = False
     say: Callable[[str], Any] = print
 

@@ -1,36 +1,25 @@
-"""`sam2s track`: the tracker on a file, without ROS: masks as PNG, the overlay as a video, a summary."""
+"""`sam2s track`: the tracker on a file, without ROS: masks, a table, the overlay as a video, a summary."""
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-import cv2
-
-from sam2s_model.errors import ConfigError
-from sam2s_model.paths import write_whole
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.open import open_recording
-from sam2s_model.recordings.recording import Frame, Recording
+from sam2s_model.recordings.recording import Recording
 from sam2s_model.semantics import GENERIC, LabelSet
-from sam2s_model.tracks import Tracks
 from sam2s_ros.commands.options import TrackOptions
 from sam2s_ros.commands.prompting import first_frame, first_prompts
+from sam2s_ros.commands.track_output import TrackOutput
 from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
-from sam2s_ros.overlay import draw_overlay
-from sam2s_ros.overlay_video import OverlayVideo
 from sam2s_ros.processes.dds import label_set_path
 from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
-from sam2s_ros.processes.results import claim, writing
-
-OWN_FILES = ("masks/*.png", "overlay.mp4", "summary.json")
 
 
 def run_track(
@@ -38,10 +27,10 @@ def run_track(
 ) -> dict[str, Any]:
     """Track the objects of the first frame to the end of the source. Returns the summary, also in summary.json.
 
-    Writes masks/<name of the frame>.png (values are labels of the summary's objects, 0 none, 255 outside the field),
-    overlay.mp4 and summary.json. SIGINT, SIGTERM and a hang-up end it after the frame that is being processed. After
-    one, and after an error in the middle, which is raised, the files are complete up to there, and the summary says
-    what ended it.
+    Writes masks/<name of the frame>.png (palette; values are labels, 0 none, 255 outside the field), tracks.csv with a
+    row for each object of each frame, overlay.mp4, summary.json, and what else the options ask for. SIGINT, SIGTERM and
+    a hang-up end it after the frame that is being processed. After one, and after an error in the middle, which is
+    raised, the files are complete up to there, and the summary says what ended it.
 
     on_frame: called after each frame with the frames done and their number, None if it is not known
     Raises a Sam2sError for bad input, before anything is written.
@@ -65,7 +54,10 @@ def run_track(
     model = engine.load()
     label_set = LabelSet.from_yaml(label_set_path(source.label_set)) if source.label_set else GENERIC
     tracker = Tracker(model, engine.policy, engine.tracker_config(), label_set=label_set)
-    output = _Output(options.output, source.fps, source.size, label_set, overwrite=options.overwrite)
+    output = TrackOutput(
+        options.output, source.fps, source.size, label_set, coco=options.coco, parquet=options.parquet,
+        overwrite=options.overwrite,
+    )  # fmt: skip
     progress = _Progress()
     began = time.monotonic()
     try:
@@ -89,10 +81,8 @@ def run_track(
             left_out=dict(count=source.odd_count, named=source.odd),
             seconds=round(time.monotonic() - began, 3),
             step_ms=summary_ms(progress.steps_ms[2:]),  # the first has no object, the second warms up
-            objects=[
-                dict(object_id=i, truth_label=label, **_iou(progress.meter, label, i))
-                for label, i in zip(labels, progress.ids, strict=False)  # no ids yet when it ended before the prompt
-            ],
+            label_set=_table_of(label_set),
+            objects=_objects(output, progress, dict(zip(progress.ids, labels, strict=False))),
         )
         output.close(summary)
     for note in source.notes[known:]:
@@ -114,7 +104,7 @@ def _follow(
     source: Recording,
     tracker,
     prompts: list[Prompt],
-    output: _Output,
+    output: TrackOutput,
     progress: _Progress,
     limit: int,
     on_frame: Callable[[int, int | None], Any],
@@ -163,55 +153,27 @@ class _Interrupt:
         self.came = signal.Signals(number).name
 
 
-class _Output:
-    """The folder of results.
-
-    Raises ConfigError when it has some and may not overwrite them, or masks of another program.
-    """
-
-    def __init__(
-        self, folder: Path, fps: float, size: tuple[int, int], label_set: LabelSet, *, overwrite: bool = False
-    ):
-        self._label_set = label_set
-        self._summary = folder / "summary.json"
-        self.masks = folder / "masks"
-        self.frames = 0
-        with writing(folder):
-            old = list(self.masks.glob("*.png")) if self.masks.is_dir() else []
-            if old and not _is_ours(folder):
-                raise ConfigError(f"{self.masks} has PNG files that are not of `sam2s track`: give another --output")
-            claim(folder, OWN_FILES, overwrite=overwrite)
-            self.masks.mkdir(parents=True, exist_ok=True)
-            # first of all, so that a run that is killed is recognised by the next one
-            write_whole(self._summary, json.dumps(dict(command="track", interrupted=True)) + "\n")
-            self._video = OverlayVideo(folder / "overlay.mp4", fps, *size)
-
-    def write(self, frame: Frame, tracks: Tracks) -> None:
-        path = self.masks / f"{frame.name}.png"
-        if not cv2.imwrite(str(path), tracks.label_map):
-            raise OSError(f"{path} could not be written")
-        self._video.write(draw_overlay(frame.image, tracks, self._label_set))
-        self.frames += 1
-
-    def close(self, summary: dict[str, Any]) -> None:
-        """End the video and write the summary, the latter also when the video cannot be ended."""
-        try:
-            self._video.close()
-        finally:
-            write_whole(self._summary, json.dumps(summary, indent=2) + "\n")
-
-
-def _is_ours(folder: Path) -> bool:
-    try:
-        return json.loads((folder / "summary.json").read_text()).get("command") == "track"
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
 def _smaller(length: int | None, limit: int) -> int | None:
     if not limit:
         return length
     return limit if length is None else min(length, limit)
+
+
+def _objects(output: TrackOutput, progress: _Progress, truth_labels: dict[int, int]) -> list[dict[str, Any]]:
+    """Describe each object there was. truth_labels: object id -> ground-truth label, 0 where it is not known"""
+    found = []
+    for object_id, states in sorted(output.log.objects.items()):
+        label = truth_labels.get(object_id, 0)
+        found.append(
+            dict(object_id=object_id, truth_label=label, **states.as_dict(), **_iou(progress.meter, label, object_id))
+        )
+    return found
+
+
+def _table_of(label_set: LabelSet) -> dict[str, Any]:
+    """Write a label set as its YAML file has it."""
+    classes = [dict(id=label.id, name=label.name, color=list(label.color)) for label in label_set.classes]
+    return dict(name=label_set.name, classes=classes)
 
 
 def _iou(meter: OverlapMeter, label: int, object_id: int) -> dict[str, Any]:
