@@ -9,23 +9,25 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from sam2s_model.prompts import Prompt
+from sam2s_model.prompt_script import AppliedScript
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import Recording
-from sam2s_model.semantics import GENERIC, LabelSet
+from sam2s_model.semantics import LabelSet
+from sam2s_ros.commands.label_sets import check_classes, label_set_file, open_label_set
 from sam2s_ros.commands.options import TrackOptions
-from sam2s_ros.commands.prompting import first_frame, first_prompts
+from sam2s_ros.commands.pixel_grid import write_pixel_grid
+from sam2s_ros.commands.prompting import PromptPlan, first_frame, nothing_to_track, plan_prompts
 from sam2s_ros.commands.track_output import TrackOutput
 from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
-from sam2s_ros.processes.dds import label_set_path
 from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
+from sam2s_ros.processes.results import writing
 
 
 def run_track(
     options: TrackOptions, on_frame: Callable[[int, int | None], Any] = lambda done, total: None
 ) -> dict[str, Any]:
-    """Track the objects of the first frame to the end of the source. Returns the summary, also in summary.json.
+    """Track what was prompted to the end of the source. Returns the summary, also in summary.json.
 
     Writes masks/<name of the frame>.png (palette; values are labels, 0 none, 255 outside the field), tracks.csv with a
     row for each object of each frame, overlay.mp4, summary.json, and what else the options ask for. SIGINT, SIGTERM and
@@ -33,7 +35,7 @@ def run_track(
     raised, the files are complete up to there, and the summary says what ended it.
 
     on_frame: called after each frame with the frames done and their number, None if it is not known
-    Raises a Sam2sError for bad input, before anything is written.
+    Raises a Sam2sError for bad input, before anything is written; where nothing says what to track, first_frame.png.
     """
     source = open_recording(
         options.source, topic=options.topic, mask_topic=options.mask_topic, mask_values=options.mask_values
@@ -43,7 +45,9 @@ def run_track(
     known = len(source.notes)
     if source.mask_summary:
         options.say(f"masks of {source.spec}: {source.mask_summary}")
-    prompts, labels = first_prompts(source, first_frame(source), options.boxes, options.points)
+    plan = _plan(source, options)
+    label_set = open_label_set(label_set_file(options.label_set, source.label_set))
+    check_classes(plan.script, label_set)
     # torch takes seconds to import: what can be wrong with the source is said before
     from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.tracking.tracker import Tracker
@@ -52,16 +56,16 @@ def run_track(
     if options.deterministic:
         use_deterministic_algorithms(True)
     model = engine.load()
-    label_set = LabelSet.from_yaml(label_set_path(source.label_set)) if source.label_set else GENERIC
     tracker = Tracker(model, engine.policy, engine.tracker_config(), label_set=label_set)
     output = TrackOutput(
         options.output, source.fps, source.size, label_set, coco=options.coco, parquet=options.parquet,
         overwrite=options.overwrite,
     )  # fmt: skip
+    applied = AppliedScript(plan.script, lambda prompts: tracker.prompt(0, prompts))
     progress = _Progress()
     began = time.monotonic()
     try:
-        _follow(source, tracker, prompts, output, progress, options.frames, on_frame)
+        _follow(source, tracker, applied, output, progress, options, on_frame)
     except BaseException as error:  # also a second signal, which does not wait for the frame
         progress.interrupted_by = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise
@@ -82,44 +86,60 @@ def run_track(
             seconds=round(time.monotonic() - began, 3),
             step_ms=summary_ms(progress.steps_ms[2:]),  # the first has no object, the second warms up
             label_set=_table_of(label_set),
-            objects=_objects(output, progress, dict(zip(progress.ids, labels, strict=False))),
+            objects=_objects(
+                output, progress, {own: plan.truth_labels.get(number, 0) for number, own in applied.ids.items()}
+            ),
+            prompts_not_applied=[entry.place for entry in applied.missed],
         )
         output.close(summary)
     for note in source.notes[known:]:
         options.say(f"{source.spec}: {note}")
+    if summary["prompts_not_applied"] and not summary["interrupted"]:
+        options.say(f"prompts on frames that never came: {', '.join(summary['prompts_not_applied'])}")
     return summary
+
+
+def _plan(source: Recording, options: TrackOptions) -> PromptPlan:
+    """Decide what is tracked. Raises what `plan_prompts` raises; SourceError, with a picture, when nothing says it."""
+    frame = first_frame(source, options.start)
+    plan = plan_prompts(source, frame, options.prompts)
+    if plan is None:
+        with writing(options.output):
+            path = write_pixel_grid(frame.image, options.output)
+        raise nothing_to_track(source, frame, f"; {path} shows it with a grid of pixel coordinates")
+    return plan
 
 
 @dataclass
 class _Progress:
-    """How far a run has come. ids: of the prompted objects; interrupted_by: "" while nothing has ended it early."""
+    """How far a run has come. interrupted_by: "" while nothing has ended it early."""
 
     meter: OverlapMeter = field(default_factory=OverlapMeter)
     steps_ms: list[float] = field(default_factory=list)
-    ids: list[int] = field(default_factory=list)
     interrupted_by: str = ""
 
 
 def _follow(
     source: Recording,
     tracker,
-    prompts: list[Prompt],
+    applied: AppliedScript,
     output: TrackOutput,
     progress: _Progress,
-    limit: int,
+    options: TrackOptions,
     on_frame: Callable[[int, int | None], Any],
 ) -> None:
-    """Prompt the first frame and track to the end, to `limit` frames (0: none) or to a signal."""
-    total = _smaller(source.length, limit)
+    """Track to the end, to the limit of frames or to a signal, with the prompts of each frame."""
+    total = _smaller(None if source.length is None else source.length - options.start, options.frames)
+    wanted = (frame for frame in source if frame.index >= options.start)
     with _Interrupt() as interrupt:
-        for frame, following in with_next(islice(source, limit or None)):
+        for frame, following in with_next(islice(wanted, options.frames or None)):
             before = time.monotonic()
             tracks = tracker.step(frame.stamp_ns, frame.image, following.image if following else None)
             progress.steps_ms.append((time.monotonic() - before) * 1e3)
-            if not progress.ids:
-                result = tracker.prompt(0, prompts)
-                progress.ids, tracks = [int(i) for i in result.object_ids], result.tracks
-            elif frame.truth is not None:  # the prompted frame is not scored
+            prompted = applied.on(frame)
+            if prompted is not None:
+                tracks = prompted
+            elif frame.truth is not None:  # a prompted frame is not scored
                 progress.meter.add(
                     frame.truth.labels, tracks.label_map, tracks.object_ids.tolist(), tracks.labels.tolist()
                 )

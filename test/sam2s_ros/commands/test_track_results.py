@@ -1,4 +1,4 @@
-"""What `sam2s track` leaves for analysis: a table, COCO, palette masks, and what became of each object."""
+"""What `sam2s track` takes, and leaves for analysis: prompts; a table, COCO, palette masks, states of objects."""
 
 from __future__ import annotations
 
@@ -74,3 +74,41 @@ def test_p41_no_result_of_an_earlier_run_is_written_over(track, tmp_path, capsys
     (tmp_path / file).write_text("precious")
     assert track(SCENE, "--frames", 1, "--output", tmp_path) == 2
     assert f"has results already ({file})" in capsys.readouterr().err and (tmp_path / file).read_text() == "precious"
+
+
+def test_prompts_of_a_file_start_and_correct_objects_on_their_frames(track, tmp_path, capsys):
+    script = tmp_path / "prompts.yaml"
+    script.write_text(
+        "prompts:\n"
+        "- {frame: 1, object: 8, class: object, box: [10, 10, 50, 50]}\n"
+        "- {name: '000003', object: 5, points: [[70, 30]]}\n"
+        "- {frame: 4, object: 8, class: instrument, not_on: [[70, 30]]}\n"
+        "- {frame: 9, object: 5, points: [[70, 30]]}\n"
+    )
+    out = tmp_path / "out"
+    assert track(SCENE, "--prompts", script, "--label-set", "generic", "--output", out) == 0
+    assert "prompts on frames that never came: object 5 on frame 9" in capsys.readouterr().out
+    with (out / "tracks.csv").open() as file:
+        rows = [(int(row["frame"]), int(row["object_id"]), row["class"]) for row in csv.DictReader(file)]
+    first = [(frame, 1, "object") for frame in range(1, 4)] + [(frame, 1, "instrument") for frame in range(4, 6)]
+    assert sorted(rows) == sorted(first + [(frame, 2, "instrument") for frame in range(3, 6)])
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["prompts_not_applied"] == ["object 5 on frame 9"]
+
+
+def test_start_begins_with_the_frame_that_the_prompts_are_about(track, tmp_path):
+    given = ("--start", 2, "--frames", 3, "--points", "20,30;-70,30", "--output", tmp_path / "out")
+    assert track(SCENE, *given) == 0
+    with (tmp_path / "out" / "tracks.csv").open() as file:
+        assert [int(row["frame"]) for row in csv.DictReader(file)] == [2, 3, 4]
+
+
+def test_without_prompts_and_truth_there_is_a_picture_with_a_grid(track, tmp_path, capsys):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "image.png"), np.zeros((80, 96, 3), np.uint8))
+    assert track(tmp_path, "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    picture = tmp_path / "out" / "first_frame.png"
+    assert f"--prompts FILE; {picture} shows it with a grid of pixel coordinates" in error and picture.is_file()
+    assert track(tmp_path, "--box", "10,10,50,50", "--output", tmp_path / "out") == 0  # it is no result to keep
