@@ -70,13 +70,18 @@ def run_track(
         progress.interrupted_by = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise
     finally:
-        summary = dict(
+        summary: dict[str, Any] = dict(
             command="track",
             interrupted=bool(progress.interrupted_by),
             interrupted_by=progress.interrupted_by,
             source=dict(
-                spec=source.spec, kind=source.kind, size=list(source.size), fps=source.fps, length=source.length
-            ),
+                spec=source.spec,
+                topic=options.topic,
+                kind=source.kind,
+                size=list(source.size),
+                fps=source.fps,
+                length=source.length,
+            ),  # fmt: skip
             checkpoint=str(engine.checkpoint),
             model=tracker.name,
             device=tracker.device_description(),

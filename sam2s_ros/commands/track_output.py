@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sam2s_model.errors import ConfigError
 from sam2s_model.paths import write_whole
 from sam2s_model.recordings.recording import Frame
 from sam2s_model.results.coco import CocoTracks
@@ -17,7 +16,7 @@ from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
-from sam2s_ros.processes.results import claim, writing
+from sam2s_ros.processes.results import check_masks_are_ours, claim, writing
 
 TABLE, COCO, PARQUET, SUMMARY = "tracks.csv", "tracks.json", "tracks.parquet", "summary.json"
 OWN_FILES = ("masks/*.png", "overlay.mp4", TABLE, COCO, PARQUET, SUMMARY)
@@ -51,9 +50,7 @@ class TrackOutput:
         self.log = ObjectLog()
         self.frames = 0
         with writing(folder):
-            old = list(self._masks.glob("*.png")) if self._masks.is_dir() else []
-            if old and not _is_ours(folder):
-                raise ConfigError(f"{self._masks} has PNG files that are not of `sam2s track`: give another --output")
+            check_masks_are_ours(folder, SUMMARY, "track")
             claim(folder, OWN_FILES, overwrite=overwrite)
             self._masks.mkdir(parents=True, exist_ok=True)
             # first of all, so that a run that is killed is recognised by the next one
@@ -83,10 +80,3 @@ class TrackOutput:
                 write_parquet(self._folder / TABLE, self._folder / PARQUET)
         finally:
             write_whole(self._folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
-
-
-def _is_ours(folder: Path) -> bool:
-    try:
-        return json.loads((folder / SUMMARY).read_text()).get("command") == "track"
-    except (OSError, ValueError, AttributeError):
-        return False

@@ -37,7 +37,7 @@ RUN, RECORDINGS = "evaluation.json", "recordings"
 # what an evaluation writes besides, and what is replaced as a whole
 OWN_FILES = (
     "report.json", "report.html", "frames.csv", RUN, f"{RECORDINGS}/**/*.json",
-    "overlay/**/*.mp4", "masks/**/*.png", "masks/**/*.mcap",
+    "overlay/**/*.mp4", "masks/**/*.png", "masks/**/*.mcap", "tracks/**/*.csv",
 )  # fmt: skip
 
 
@@ -160,6 +160,7 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
                 overlay=str(folder / "overlay" / f"{task.key}.mp4") if options.overlay else "",
                 masks=str(folder / "masks" / task.key) if options.masks else "",
                 masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
+                table=str(folder / "tracks" / f"{task.key}.csv"),
                 rate=options.rate,
                 threads=options.threads,
             )

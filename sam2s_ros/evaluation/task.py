@@ -14,7 +14,8 @@ class Task:
     """One recording, and how it is evaluated.
 
     threads: of torch in each process, since the last bits depend on it; 0, live only: the node's own default
-    overlay: file to write the video to, masks: folder for a PNG a frame, masks_bag: file for a bag; "" for none
+    overlay: file to write the video to, masks: folder for a PNG a frame, masks_bag: file for a bag, table: file for a
+        CSV with a row for each object of each frame; "" for none
     rate: at which it is played to the node, as a multiple of its own; 0: offline, every frame
     """
 
@@ -26,6 +27,7 @@ class Task:
     overlay: str = ""
     masks: str = ""
     masks_bag: str = ""
+    table: str = ""
     rate: float = 0.0
     threads: int = 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import signal
@@ -18,6 +19,7 @@ from recording import T0, H, W, frames_in
 from rosbags.highlevel import AnyReader
 from rosgraph_msgs.msg import Clock
 
+from sam2s_model.colours import instance_colour
 from sam2s_model.semantics import GENERIC
 from sam2s_ros.interfaces import messages
 from sam2s_ros.msg import TrackedMasks
@@ -72,7 +74,13 @@ def test_files_hold_what_was_published(recorder, tmp_path):
     assert code == 0 and seconds < process.OUT_WITHIN and "Traceback" not in process.output, process.output
 
     out = tmp_path / "out"
-    assert {p.name for p in out.iterdir()} == {"overlay.mp4", "masks.mcap", "frames.jsonl", "recorder.json"}
+    assert {p.name for p in out.iterdir()} == {
+        "overlay.mp4",
+        "masks.mcap",
+        "frames.jsonl",
+        "tracks.csv",
+        "recorder.json",
+    }
     report = json.loads((out / "recorder.json").read_text())
     counts = dict(images=8, truths=8, masks=8, matched=8, messages_in_bag=8, overlay_frames=8, with_truth=8)
     counts |= dict(
@@ -92,6 +100,17 @@ def test_files_hold_what_was_published(recorder, tmp_path):
     assert [line["stamp"] for line in lines] == [T0 + i * 10**8 for i in range(8)]
     assert all(line["iou"] == {"5": {"3": 0.5, "7": 0.0}} and line["matched"] for line in lines)
 
+    with (out / "tracks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(int(row["frame"]), int(row["object_id"])) for row in rows] == [(i, k) for i in range(8) for k in (3, 7)]
+    for line, own in zip(lines, zip(rows[::2], rows[1::2], strict=True), strict=True):
+        for shown, row in zip(line["objects"], own, strict=True):
+            assert int(row["stamp_ns"]) == line["stamp"] and row["class"] == shown["class"]
+            assert [int(row[edge]) for edge in ("x0", "y0", "x1", "y1")] == shown["box"]
+            assert (shown["centroid"] is None) == (row["centroid_x"] == "")
+            if shown["centroid"]:
+                assert shown["centroid"][0] == pytest.approx(float(row["centroid_x"]), abs=0.01)
+
     with av.open(str(out / "overlay.mp4")) as container:
         stream = container.streams.video[0]
         assert (stream.height, stream.width, stream.pix_fmt) == (H - 1, W, "yuv420p")
@@ -100,7 +119,7 @@ def test_files_hold_what_was_published(recorder, tmp_path):
     background = frames[3][45:55, 60:75].reshape(-1, 3).mean(0)
     assert np.abs(background - (200, 40, 30)).max() < 20, background
     inside = frames[3][15:25, 12:20].reshape(-1, 3).mean(0)
-    instrument = np.array(GENERIC.classes[0].color)
+    instrument = np.array(instance_colour(GENERIC.classes[0].color, 3))
     assert np.abs(inside - (0.55 * np.array([200, 40, 30]) + 0.45 * instrument)).max() < 25, inside
 
     # without this package's type support: the definitions are in the file
@@ -149,7 +168,7 @@ def test_nothing_to_record_leaves_complete_files(recorder, tmp_path):
     process, _ = recorder()
     assert process.stop(signal.SIGINT)[0] == 0, process.output
     out = tmp_path / "out"
-    assert {p.name for p in out.iterdir()} == {"masks.mcap", "frames.jsonl", "recorder.json"}
+    assert {p.name for p in out.iterdir()} == {"masks.mcap", "frames.jsonl", "tracks.csv", "recorder.json"}
     with AnyReader([out / "masks.mcap"]) as reader:
         assert list(reader.messages()) == []
 
