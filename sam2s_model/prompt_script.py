@@ -146,11 +146,13 @@ class AppliedScript:
     """Give a script's prompts to a tracker, frame by frame; an object that is known by then is corrected.
 
     ids: the script's number of an object -> the tracker's id, of all that were prompted so far
+    prompted: the script's numbers of the objects that were prompted on the newest frame
     """
 
     def __init__(self, script: PromptScript, prompt: Callable[[list[Prompt]], Prompted]):
         """prompt: prompts the tracker on the frame that it has just processed, and may raise"""
         self.ids: dict[int, int] = {}
+        self.prompted: tuple[int, ...] = ()
         self._script, self._prompt = script, prompt
         self._left = list(script.entries)
 
@@ -160,6 +162,7 @@ class AppliedScript:
         Raises RequestError naming the frame, ConfigError for a mask that cannot be read.
         """
         objects, prompts = self._script.of(frame, self.ids)
+        self.prompted = tuple(objects)
         if not prompts:
             return None
         try:

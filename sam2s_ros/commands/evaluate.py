@@ -34,6 +34,8 @@ Only = Annotated[list[str] | None, typer.Option(help="name of a recording to tak
 Layout = Annotated[str, typer.Option(help=f"of the folders: auto, {', '.join(LAYOUTS)}")]
 TRUTH_HELP = "folder of masks, or of labelme's files, named by a video's frame numbers or a bag's stamps; a COCO file"
 TruthFolder = Annotated[str, typer.Option(help=TRUTH_HELP)]
+PROMPTS_HELP = "prompts.yaml in place of --prompt, with the ground truth's numbers of objects; or a folder of NAME.yaml"
+Prompts = Annotated[str, typer.Option(metavar="FILE", help=PROMPTS_HELP)]
 Overlay = Annotated[bool, typer.Option("--overlay", help="also write a video of each recording")]
 MASKS_HELP = "also write the masks, one PNG a frame; values are the ids of the ground truth"
 Masks = Annotated[bool, typer.Option("--masks", help=MASKS_HELP)]
@@ -91,6 +93,7 @@ def evaluate_offline(
         Path, typer.Option(help="folder for the report; one with a part of this evaluation is finished")
     ] = Path("output/eval"),
     only: Only = None,
+    prompts: Prompts = "",
     threads: Annotated[
         int, typer.Option(min=1, max=1024, help="of torch in each process; the last bits depend on it")
     ] = 1,
@@ -115,6 +118,7 @@ def evaluate_offline(
         output=output,
         engine=engine,
         protocol=protocol,
+        prompts=prompts,
         threads=threads,
         jobs=jobs,
         ray=ray,
