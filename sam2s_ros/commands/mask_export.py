@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import ConfigError, SourceError
-from sam2s_model.paths import write_whole
+from sam2s_model.paths import write_whole, writing
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import ASSUMED_FPS, Frame, Recording
 from sam2s_model.results.coco import CocoTracks
@@ -25,7 +25,7 @@ from sam2s_model.tracks import Tracks
 from sam2s_ros.commands.label_sets import label_set_file, open_label_set
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
-from sam2s_ros.processes.results import check_masks_are_ours, claim, writing
+from sam2s_ros.processes.results import check_masks_are_ours, claim
 
 KINDS = ("png", "csv", "coco", "dataset", "video")
 COMMAND = "export masks"

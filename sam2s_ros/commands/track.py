@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from sam2s_model.paths import writing
 from sam2s_model.prompt_script import AppliedScript
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.open import open_recording
@@ -21,7 +22,6 @@ from sam2s_ros.commands.prompting import PromptPlan, first_frame, nothing_to_tra
 from sam2s_ros.commands.track_output import TrackOutput
 from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
 from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
-from sam2s_ros.processes.results import writing
 
 
 def run_track(

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sam2s_model.paths import write_whole
+from sam2s_model.paths import write_whole, writing
 from sam2s_model.recordings.recording import Frame
 from sam2s_model.results.coco import CocoTracks
 from sam2s_model.results.label_png import colours_of, write_label_png
@@ -16,7 +16,7 @@ from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
-from sam2s_ros.processes.results import check_masks_are_ours, claim, writing
+from sam2s_ros.processes.results import check_masks_are_ours, claim
 
 TABLE, COCO, PARQUET, SUMMARY = "tracks.csv", "tracks.json", "tracks.parquet", "summary.json"
 OWN_FILES = ("masks/*.png", "overlay.mp4", TABLE, COCO, PARQUET, SUMMARY)

@@ -19,7 +19,7 @@ from sam2s_model.checkpoint import file_sha256
 from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import EvaluationProtocol
-from sam2s_model.paths import expanded, write_whole
+from sam2s_model.paths import expanded, write_whole, writing
 from sam2s_model.prompt_script import PromptScript
 from sam2s_model.recordings.mask_files import merge_mask_lines
 from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
@@ -33,7 +33,7 @@ from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import InProcess, Processes, RayCluster, run_all
 from sam2s_ros.evaluation.task import Task
 from sam2s_ros.processes.dds import share_directory
-from sam2s_ros.processes.results import claim, present, writing
+from sam2s_ros.processes.results import claim, present
 
 RUN, RECORDINGS = "evaluation.json", "recordings"
 # what an evaluation writes besides, and what is replaced as a whole

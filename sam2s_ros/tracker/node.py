@@ -28,8 +28,10 @@ from sam2s_ros.processes.log import NodeLogger
 from sam2s_ros.processes.process import run
 from sam2s_ros.processes.runnable import RunnableNode
 from sam2s_ros.processes.unused import given_parameters
+from sam2s_ros.tracker.auto_prompt import AutoPrompt
 from sam2s_ros.tracker.build import build_tracker
 from sam2s_ros.tracker.contract import Answer, TrackerLike
+from sam2s_ros.tracker.discovery_services import DiscoveryServices
 from sam2s_ros.tracker.gate import StampGate
 from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot
 from sam2s_ros.tracker.outputs import TrackerPublishers
@@ -108,6 +110,9 @@ class TrackerNode(RunnableNode, LifecycleNode):
         # A request may wait for the tracker; images must not wait behind it.
         requests, self._images = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
         self._served = TrackerServices(self, self, requests)
+        self._discovery = DiscoveryServices(
+            self, self.ask, lambda: self._outputs.labels, lambda: self._config, requests
+        )
         self._points = PointPrompts(self, self.ask, self._stamps, lambda: self._config, requests)
 
     def _now(self) -> int:
@@ -152,7 +157,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
         build = partial(
             self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, log=self._log
         )
-        links = WorkerLinks(self._health, self._log, self._now, self._on_quarantine)
+        between = AutoPrompt(self._discovery.publish, self._log.info)
+        links = WorkerLinks(self._health, self._log, self._now, self._on_quarantine, between)
         worker = Worker(build, self._outputs, links, config=self._config, history=self._tracking.prompt_history)
         worker.start()
         self._outputs.begin(labels)
