@@ -143,6 +143,7 @@ setup(
         "lint": requirements("lint"),
         "ray": requirements("ray"),
         "console": requirements("console"),
+        "parquet": requirements("parquet"),
         "browser": requirements("browser"),
     },
     entry_points={"console_scripts": ["sam2s = sam2s_ros.commands.cli:main"]},

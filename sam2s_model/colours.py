@@ -7,6 +7,7 @@ import colorsys
 import numpy as np
 
 UNKNOWN_CLASS = (255, 255, 255)  # a class that is not in the label set
+GOLDEN = 0.618034  # of the circle of hues: whatever the number of steps, they stay apart
 HUE_STEP = 0.045  # of the circle, 16 degrees: neighbours are told apart, and the class is still recognised
 # Shift of the hue in steps, and factors of saturation and value. The first leaves the class's colour as it is.
 SHADES = ((0, 1.0, 1.0), (2, 0.85, 1.0), (-2, 0.9, 0.95), (1, 0.5, 1.0), (-1, 1.0, 0.65), (0, 1.0, 0.45))
@@ -21,6 +22,13 @@ def instance_colour(class_colour: tuple[int, int, int], object_id: int) -> tuple
     steps, saturation, value = SHADES[(object_id - 1) % len(SHADES)]
     h, s, v = colorsys.rgb_to_hsv(*(channel / 255 for channel in class_colour))
     shade = colorsys.hsv_to_rgb((h + steps * HUE_STEP) % 1, s * saturation, v * value)
+    red, green, blue = (round(255 * channel) for channel in shade)
+    return red, green, blue
+
+
+def spread_colour(number: int) -> tuple[int, int, int]:
+    """Return an RGB colour, 0..255 each, for a class that no label set gives one. number: 0, 1, 2, ..., which differ"""
+    shade = colorsys.hsv_to_rgb(number * GOLDEN % 1, 0.75, 0.95)
     red, green, blue = (round(255 * channel) for channel in shade)
     return red, green, blue
 

@@ -16,12 +16,12 @@ from sam2s_ros.commands.arguments import (
     BAD_INPUT,
     FAILED,
     INTERRUPTED,
-    Boxes,
     Frames,
+    LabelSetName,
     MaskTopic,
     MaskValues,
     Overwrite,
-    Points,
+    PromptOptions,
     SourceSpec,
     Topic,
     line_printer,
@@ -78,6 +78,7 @@ def _root(
 @spread
 def demo(
     engine: EngineOptions,
+    prompts: PromptOptions,
     source: Annotated[str, typer.Option(help='a video, image folder or bag, or "scene:?..."')] = DEFAULT_SOURCE,
     rate: Annotated[
         float | None,
@@ -88,15 +89,14 @@ def demo(
         Path | None, typer.Option(help="folder for the results; default: output/demo, or a free one beside it")
     ] = None,
     overwrite: Overwrite = False,
-    box: Boxes = None,
-    point: Points = None,
+    label_set: LabelSetName = "",
     topic: Topic = "",
     mask_topic: MaskTopic = "",
     keep_going: Annotated[bool, typer.Option("--keep-going", help="play again and again until Ctrl-C")] = False,
 ) -> None:
     """Replay a source as a camera, track it and record it: real processes, over DDS.
 
-    The first frame is prompted with --box and --point, or with the boxes of the source's ground truth.
+    The first frame is prompted with --box, --point, --points or --prompts, or with the boxes of the ground truth.
     """
     from rich.console import Console
 
@@ -109,9 +109,8 @@ def demo(
     console = Console()
     output = chosen_folder(output, "output/demo", OWN_FILES, overwrite=overwrite, say=line_printer(console))
     options = DemoOptions(
-        source=source, engine=engine, output=output, rate=rate, frames=frames, boxes=tuple(box or ()),
-        points=tuple(point or ()), keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite,
-        say=line_printer(console),
+        source=source, engine=engine, output=output, rate=rate, frames=frames, prompts=prompts, label_set=label_set,
+        keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite, say=line_printer(console),
     )  # fmt: skip
     summary = run_demo(options)
     console.print(demo_tables(summary, output))
@@ -124,21 +123,25 @@ def demo(
 def track(
     source: SourceSpec,
     engine: EngineOptions,
+    prompts: PromptOptions,
+    start: Annotated[int, typer.Option(min=0, help="number of the frame that tracking begins with, from 0")] = 0,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="give the same bits every time")] = False,
     frames: Frames = 0,
     output: Annotated[
         Path | None, typer.Option(help="folder for the results; default: output/track, or a free one beside it")
     ] = None,
     overwrite: Overwrite = False,
-    box: Boxes = None,
-    point: Points = None,
+    label_set: LabelSetName = "",
     topic: Topic = "",
     mask_topic: MaskTopic = "",
     mask_values: MaskValues = "auto",
+    coco: Annotated[bool, typer.Option("--coco", help="also write tracks.json: masks and boxes as COCO")] = False,
+    parquet: Annotated[bool, typer.Option("--parquet", help="also write tracks.csv as Parquet")] = False,
 ) -> None:
-    """Track a file, without ROS: masks as PNG, an overlay video and a summary.
+    """Track a file, without ROS: masks as PNG, a table of all objects in all frames, an overlay video, a summary.
 
-    The first frame is prompted with --box and --point, or with the boxes of the source's ground truth.
+    The first frame is prompted with --box, --point and --points, any frame with --prompts; without them the boxes of
+    the source's ground truth are. Where nothing says what to track, first_frame.png with a grid of pixels is written.
     """
     from rich.console import Console
     from rich.progress import (
@@ -150,7 +153,9 @@ def track(
     )
 
     from sam2s_ros.commands.options import TrackOptions
-    from sam2s_ros.commands.track import OWN_FILES, run_track
+    from sam2s_ros.commands.progress import ProgressLines
+    from sam2s_ros.commands.track import run_track
+    from sam2s_ros.commands.track_output import OWN_FILES
     from sam2s_ros.commands.track_report import track_tables
     from sam2s_ros.processes.results import chosen_folder
 
@@ -158,13 +163,18 @@ def track(
     output = chosen_folder(output, "output/track", OWN_FILES, overwrite=overwrite, say=line_printer(console))
     options = TrackOptions(
         source=source, engine=engine, output=output, deterministic=deterministic,
-        frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
-        topic=topic, mask_topic=mask_topic, mask_values=mask_values, overwrite=overwrite, say=line_printer(console),
+        frames=frames, prompts=prompts, start=start, label_set=label_set,
+        topic=topic, mask_topic=mask_topic, mask_values=mask_values, coco=coco, parquet=parquet, overwrite=overwrite,
+        say=line_printer(console),
     )  # fmt: skip
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
-        summary = run_track(options, lambda done, total: progress.update(bar, completed=done, total=total))
+        lines = ProgressLines(options.say)
+        summary = run_track(
+            options,
+            (lambda done, total: progress.update(bar, completed=done, total=total)) if console.is_terminal else lines,
+        )
     console.print(track_tables(summary, output))
     if summary["interrupted"]:
         raise typer.Exit(INTERRUPTED)
