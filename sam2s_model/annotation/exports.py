@@ -160,7 +160,7 @@ def _labelme(project: AnnotationProject, folder: Path) -> None:
             for number, mask in _apart(project, frame).items()
             for part in outlines(mask)
         ]  # fmt: skip
-        content = dict(
+        content: dict[str, Any] = dict(
             version="5.4.1", flags={}, shapes=shapes, imagePath=frame.file, imageData=None, imageHeight=height,
             imageWidth=width,
         )  # fmt: skip

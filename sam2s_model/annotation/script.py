@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,18 @@ def apply_script(
     total = len(project)
     for position, entries in sorted(places.items()):
         if project.objects:
-            project.track(position + 1, lambda done, todo, at=position: on_frame(min(at, at + 1 - todo + done), total))
+            project.track(position + 1, partial(_reached, on_frame, position + 1, total))
         for entry in entries:
             if not project.has_said(entry, position):
                 _prompt(project, position, entry, script)
     if project.objects:
-        project.track(None, lambda done, todo: on_frame(total - todo + done, total))
+        project.track(None, partial(_reached, on_frame, total, total))
     return missed
+
+
+def _reached(on_frame: Callable[[int, int], Any], end: int, total: int, done: int, todo: int) -> None:
+    """Tell how far it has come, of a sweep that ends at `end`."""
+    on_frame(end - todo + done, total)
 
 
 def begin_with(
