@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import yaml
 
-from sam2s_model.annotation.project import FRAMES, MASKS, AnnotationProject
+from sam2s_model.annotation.folder import FRAMES, MASKS, AnnotationFolder
 from sam2s_model.annotation.store import StoredFrame, StoredMask
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.results.coco import CocoTracks
@@ -24,7 +24,7 @@ LEAST_POINTS = 3  # of an outline
 FINE = 4  # points of an outline to a px
 
 
-def export_as(name: str, project: AnnotationProject) -> Path:
+def export_as(name: str, project: AnnotationFolder) -> Path:
     """Write an annotation in one of EXPORTS. Returns the folder, export/NAME in the annotation's, which is replaced.
 
     Raises ConfigError for another name or a folder that cannot be written to, SourceError when no frame has its masks.
@@ -53,12 +53,12 @@ def check_names(names: Sequence[str]) -> None:
             raise ConfigError(f"export is {name!r}: {expected}{meant(name, EXPORTS)}")
 
 
-def finished(project: AnnotationProject) -> Iterator[StoredFrame]:
+def finished(project: AnnotationFolder) -> Iterator[StoredFrame]:
     """Yield the frames that have their masks, all of them and none of them stale."""
     return (frame for frame in project.frames if (project.folder / MASKS / f"{frame.name}.png").is_file())
 
 
-def tracks_of(project: AnnotationProject, frame: StoredFrame) -> Tracks:
+def tracks_of(project: AnnotationFolder, frame: StoredFrame) -> Tracks:
     """Return the masks of a frame as a tracker gives them. An object's id and label are its number."""
     masks, objects = project.masks(frame.position), project.objects
     labels = project.labels(masks)
@@ -101,7 +101,7 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
     return [(part + 0.5) / FINE for part in parts if len(part) >= LEAST_POINTS]
 
 
-def _coco(project: AnnotationProject, folder: Path) -> None:
+def _coco(project: AnnotationFolder, folder: Path) -> None:
     coco = CocoTracks(project.label_set)
     (folder / "images").mkdir()
     for frame in finished(project):
@@ -110,7 +110,7 @@ def _coco(project: AnnotationProject, folder: Path) -> None:
     coco.write(folder / "annotations.json")
 
 
-def _yolo(project: AnnotationProject, folder: Path) -> None:
+def _yolo(project: AnnotationFolder, folder: Path) -> None:
     """Write a line for each object: class from 0, and its outline as shares of the image's sides."""
     height, width = project.size
     names = [label.name for label in project.label_set.classes]
@@ -138,7 +138,7 @@ def _one_outline(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(path if len(parts) > 1 else parts[:1])
 
 
-def _davis(project: AnnotationProject, folder: Path) -> None:
+def _davis(project: AnnotationFolder, folder: Path) -> None:
     name = project.folder.resolve().name
     images, masks = folder / "JPEGImages" / "480p" / name, folder / "Annotations" / "480p" / name
     images.mkdir(parents=True)
@@ -149,7 +149,7 @@ def _davis(project: AnnotationProject, folder: Path) -> None:
         shutil.copyfile(label, masks / f"{Path(frame.file).stem}.png")
 
 
-def _labelme(project: AnnotationProject, folder: Path) -> None:
+def _labelme(project: AnnotationFolder, folder: Path) -> None:
     height, width = project.size
     for frame in finished(project):
         _copy(project, frame, folder)
@@ -167,14 +167,14 @@ def _labelme(project: AnnotationProject, folder: Path) -> None:
         (folder / f"{Path(frame.file).stem}.json").write_text(json.dumps(content))
 
 
-def _apart(project: AnnotationProject, frame: StoredFrame) -> dict[int, np.ndarray]:
+def _apart(project: AnnotationFolder, frame: StoredFrame) -> dict[int, np.ndarray]:
     """Return the masks of a frame as the label image has them: a pixel belongs to one object."""
     found: dict[int, StoredMask] = project.masks(frame.position)
     labels = project.labels(found)
     return {number: labels == number for number in found}
 
 
-def _copy(project: AnnotationProject, frame: StoredFrame, folder: Path) -> None:
+def _copy(project: AnnotationFolder, frame: StoredFrame, folder: Path) -> None:
     """Put a frame's image into a folder, without taking room where the disk can."""
     source, target = project.folder / FRAMES / frame.file, folder / frame.file
     try:
@@ -183,7 +183,7 @@ def _copy(project: AnnotationProject, frame: StoredFrame, folder: Path) -> None:
         shutil.copyfile(source, target)
 
 
-EXPORTS: dict[str, Callable[[AnnotationProject, Path], None]] = {
+EXPORTS: dict[str, Callable[[AnnotationFolder, Path], None]] = {
     "coco": _coco,
     "yolo": _yolo,
     "davis": _davis,

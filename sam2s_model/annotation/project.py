@@ -1,44 +1,30 @@
-"""An annotation: a folder with the frames of a recording, what a person said of them, and the masks that follow.
-
-frames/NAME.jpg  masks/NAME.png  classes.yaml    a data set as `sam2s train` and `sam2s eval` read it
-prompts.yaml                                     what was said, as `sam2s annotate --apply` reads it
-annotation.sqlite                                all of it; the files above are made of this one
-"""
+"""An annotation: prompts on any frame of a recording, and the masks that follow from them."""
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from sam2s_model.annotation.frames import read_image, take_frames
-from sam2s_model.annotation.plan import SweepPlan, plan_sweep, to_track
-from sam2s_model.annotation.store import AnnotationStore, StoredFrame, StoredMask
+from sam2s_model.annotation.folder import GIVEN, AnnotatedObject, AnnotationFolder
+from sam2s_model.annotation.plan import SweepPlan, plan_sweep
+from sam2s_model.annotation.store import StoredMask
 from sam2s_model.annotation.tracking import AnnotationSweep, StillSegmenter
-from sam2s_model.colours import UNKNOWN_CLASS, instance_colour
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import describe_device
-from sam2s_model.errors import ConfigError, ErrorCode, RequestError
+from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.paths import write_whole
 from sam2s_model.prompt_script import PromptEntry, PromptScript
 from sam2s_model.prompts import Prompt
-from sam2s_model.recordings.class_file import CLASS_FILE
 from sam2s_model.recordings.recording import Recording
-from sam2s_model.results.label_png import write_label_png
 from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import MAX_LABEL
 
-DATABASE, PROMPTS = "annotation.sqlite", "prompts.yaml"
-FRAMES, MASKS, GIVEN = "frames", "masks", "prompt_masks"
 MOST_UNDO = 100  # actions that can be taken back
 EntryRow = tuple[int, int, PromptEntry]  # id, position, entry
 LET_OTHERS = 0.001  # s between two frames, in which another thread gets its turn
@@ -53,22 +39,10 @@ class AnnotationEngine:
     config: TrackerConfig = TrackerConfig()
 
 
-@dataclass(frozen=True)
-class AnnotatedObject:
-    """number: in prompts.yaml, and its value in the masks; name, color: what people call it, "" for none"""
+class AnnotationProject(AnnotationFolder):
+    """What a person does in such a folder. Methods may be called in any thread, one works at a time.
 
-    number: int
-    class_name: str
-    name: str = ""
-    color: str = ""
-
-
-class AnnotationProject:
-    """One folder. What changes it is on disk when the call returns; methods may be called in any thread, one works.
-
-    recording: needed the first time alone; later it must be the one of before
-    limit: frames at most, 0: all
-    Raises ConfigError for a folder of another recording or label set, SourceError for one without a readable frame.
+    What changes something is on disk when the call returns. Arguments and errors as of `AnnotationFolder`.
     """
 
     def __init__(
@@ -81,42 +55,12 @@ class AnnotationProject:
         limit: int = 0,
         on_frame: Callable[[int, int | None], Any] = lambda done, total: None,
     ):
-        self.folder, self.label_set, self._engine = folder, label_set, engine
-        self._lock = threading.RLock()
-        try:
-            (folder / MASKS).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{folder} cannot be written to ({error.strerror}): give another --output") from error
-        self.store = AnnotationStore(folder / DATABASE)
-        self._check_facts(recording)
-        take_frames(recording, folder / FRAMES, self.store, limit, on_frame)
-        self.frames: list[StoredFrame] = self.store.frames()
-        self.size = self.store.size
+        super().__init__(folder, recording, label_set, limit=limit, on_frame=on_frame)
+        self._engine = engine
         self._still = StillSegmenter(engine.model, engine.config, label_set)
         self._sweep: AnnotationSweep | None = None
         self._undo: list[tuple[str, Callable[[], None]]] = []
-        self.revision = 0  # counts changes
         self.newest_tracked = 0  # position
-        self.flush()
-
-    def _check_facts(self, recording: Recording) -> None:
-        spec = recording.spec if recording.kind == "scene" else str(Path(recording.spec).resolve())
-        facts = {"spec": spec, "label_set": self.label_set.name}
-        known = self.store.facts
-        for key, value in facts.items():
-            if known.get(key, value) != value:
-                raise ConfigError(
-                    f"{self.folder} is an annotation whose {key} is {known[key]}, not {value}: give another --output"
-                )
-        self.store.put_facts({"format": 1, **facts, "size": list(recording.size), "fps": recording.fps})
-
-    def close(self) -> None:
-        self.store.close()
-
-    # ---- what there is
-
-    def __len__(self) -> int:
-        return len(self.frames)
 
     @property
     def model_name(self) -> str:
@@ -124,45 +68,6 @@ class AnnotationProject:
 
     def device_description(self) -> str:
         return describe_device(self._engine.model.device)
-
-    @property
-    def objects(self) -> dict[int, AnnotatedObject]:
-        return {number: AnnotatedObject(number, *row) for number, row in self.store.objects().items()}
-
-    def image(self, position: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB. Raises SourceError when the file is gone."""
-        return read_image(self.folder / FRAMES / self.frames[position].file)
-
-    def masks(self, position: int) -> dict[int, StoredMask]:
-        """Return number -> mask of each object that has one on this frame."""
-        return self.store.masks(position)
-
-    def labels(self, masks: Mapping[int, StoredMask]) -> np.ndarray:
-        """Return the label image (H, W) uint8 of a frame. Where masks overlap, the one a person gave is in front."""
-        out = np.zeros(self.size, np.uint8)
-        for number, found in sorted(masks.items(), key=lambda item: (item[1].prompted, item[0])):
-            out[found.mask] = number
-        return out
-
-    def colours(self) -> dict[int, tuple[int, int, int]]:
-        """Return label -> RGB."""
-        of_class = {label.name: label.color for label in self.label_set.classes}
-        return {
-            number: instance_colour(of_class.get(own.class_name, UNKNOWN_CLASS), number)
-            for number, own in self.objects.items()
-        }
-
-    def to_track(self, end: int | None = None) -> dict[int, np.ndarray]:
-        """Return number -> positions before `end` that an object is still to be tracked to; none: left out."""
-        return to_track(self.store.table(), self.objects, len(self) if end is None else end)
-
-    def has_said(self, entry: PromptEntry, position: int) -> bool:
-        """Whether the same points, box and mask were given for this object on a frame already."""
-
-        def key(own: PromptEntry) -> tuple:
-            return own.object, own.points, own.not_on, own.box, Path(own.mask or "").name
-
-        return any(key(own) == key(entry) for _, _, own in self.store.entries(position))
 
     @property
     def undo_says(self) -> str:
@@ -212,7 +117,7 @@ class AnnotationProject:
                 points=tuple((float(x), float(y)) for x, y, sign in points if sign),
                 not_on=tuple((float(x), float(y)) for x, y, sign in points if not sign),
                 box=None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-                mask=None if mask is None else f"{GIVEN}/{self.frames[position].name}_{number}.png",
+                mask=None if mask is None else self._free_mask_name(position, number),
             )
             replaced = [] if mask is None else self.store.entries(position, number)
             before = [] if mask is not None else [own for _, _, own in self.store.entries(position, number)]
@@ -242,10 +147,16 @@ class AnnotationProject:
         prompt = PromptScript(own, self.folder).prompt_of(number)
         if prompt.mask is not None and prompt.points is None and prompt.box is None:
             return StoredMask(prompt.mask, prompted=True, base=base)
+        corrected = base
         if prompt.mask is not None:  # a mask, and clicks after it
-            base, prompt = prompt.mask, replace(prompt, mask=None)
-        found = self._still.mask(position, self.image(position), prompt, base)
+            corrected, prompt = prompt.mask, replace(prompt, mask=None)
+        found = self._still.mask(position, self.image(position), prompt, corrected)
         return replace(found, prompted=True, base=base)
+
+    def _free_mask_name(self, position: int, number: int) -> str:
+        """Return a name for a mask that is given: one of before stays, for `undo`."""
+        names = (f"{GIVEN}/{self.frames[position].name}_{number}_{n}.png" for n in count(1))
+        return next(name for name in names if not (self.folder / name).exists())
 
     def _put_prompted(self, position: int, number: int, found: StoredMask) -> None:
         self.store.put_mask(position, number, found)
@@ -320,20 +231,10 @@ class AnnotationProject:
     def remove(self, number: int) -> None:
         """Remove an object with all its prompts and masks. Raises RequestError (UNKNOWN_OBJECT)."""
         with self._lock:
-            known = self._known(number)
-            entries = self.store.entries(number=number)
-            masks = [(at, found) for at in self.store.positions(number) if (found := self.store.mask(at, number))]
-
-            def put_back() -> None:
-                with self.store.writing():
-                    self.store.put_object(number, known.class_name, known.name, known.color)
-                    for key, position, entry in entries:
-                        self.store.put_entry(position, entry, key)
-                    for position, found in masks:
-                        self.store.put_mask(position, number, found)
-
+            self._known(number)
+            rows = self.store.rows_of(number)
             self._forget(number)
-            self._can_undo(f"removal of object {number}", put_back)
+            self._can_undo(f"removal of object {number}", lambda: self.store.put_rows(rows))
             self.flush()
 
     def _forget(self, number: int) -> None:
@@ -416,51 +317,6 @@ class AnnotationProject:
             self.flush([position])
         return bool(wanted)
 
-    # ---- files
-
-    def flush(self, positions: Sequence[int] | None = None) -> None:
-        """Bring prompts.yaml, classes.yaml and the masks up to date. positions: of masks; None: all, and the rest"""
-        with self._lock:
-            try:
-                self._flush(positions)
-            except OSError as error:
-                raise ConfigError(f"{self.folder} cannot be written to ({error.strerror or error})") from error
-
-    def _flush(self, positions: Sequence[int] | None) -> None:
-        objects, colours = self.objects, self.colours()
-        dirty = self.store.dirty() if positions is None else positions
-        first = self.store.first_prompts()
-        for position in dirty:
-            name = f"{self.frames[position].name}.png"
-            masks = self.masks(position)
-            begun = {number for number, at in first.items() if at <= position}
-            if begun and begun <= {number for number, found in masks.items() if not found.stale}:
-                self._write_labels(self.folder / MASKS, name, self.labels(masks), colours)
-            else:
-                (self.folder / MASKS / name).unlink(missing_ok=True)
-        self.store.set_dirty(dirty, False)
-        if positions is not None:
-            return
-        entries = [entry for _, _, entry in self.store.entries()]
-        if entries:
-            PromptScript(entries).write(self.folder / PROMPTS)
-            table = {own.number: own.class_name for own in objects.values()}
-            write_whole(self.folder / CLASS_FILE, yaml.safe_dump(table))
-        else:
-            for name in (PROMPTS, CLASS_FILE):
-                with suppress(FileNotFoundError):
-                    (self.folder / name).unlink()
-
-    def _write_labels(
-        self, folder: Path, name: str, labels: np.ndarray, colours: dict[int, tuple[int, int, int]] | None = None
-    ) -> None:
-        """Write a palette PNG, whole or not at all."""
-        folder.mkdir(exist_ok=True)
-        path = folder / Path(name).name
-        part = path.with_name(path.name + ".part")
-        write_label_png(part, labels, colours or {1: (255, 255, 255)})
-        os.replace(part, path)
-
     # ---- checks
 
     def _check_position(self, position: int) -> None:
@@ -474,6 +330,6 @@ class AnnotationProject:
         return known
 
     def _free_number(self, objects: Mapping[int, AnnotatedObject]) -> int:
-        """Return the next number: one that was removed does not come back, while there are others."""
+        """Return the number after the highest, or, where that is none, the first that is free."""
         after = max(objects, default=0) + 1
         return after if after <= MAX_LABEL else next(n for n in range(1, MAX_LABEL + 2) if n not in objects)

@@ -32,6 +32,7 @@ create table if not exists masks(position integer not null, object integer not n
     base blob, primary key(position, object));
 create index if not exists masks_of_object on masks(object, position);
 """
+OF_OBJECT = {"objects": "number", "entries": "object", "masks": "object"}  # table -> column of an object's number
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,20 @@ class AnnotationStore:
         """Remove an object with all that is known of it."""
         with self.writing():
             self.set_dirty(self.positions(number))
-            for table, column in (("objects", "number"), ("entries", "object"), ("masks", "object")):
+            for table, column in OF_OBJECT.items():
                 self._write(f"delete from {table} where {column} = ?", number)
+
+    def rows_of(self, number: int) -> dict[str, list[tuple]]:
+        """Return all that is known of an object, as `put_rows` takes it; masks stay packed."""
+        return {table: self._rows(f"select * from {table} where {key} = ?", number) for table, key in OF_OBJECT.items()}
+
+    def put_rows(self, rows: Mapping[str, list[tuple]]) -> None:
+        """Put back what `rows_of` has returned of an object that was removed since."""
+        with self.writing():
+            for table, found in rows.items():
+                for row in found:
+                    self._write(f"insert or replace into {table} values({', '.join('?' * len(row))})", *row)
+            self.set_dirty(row[0] for row in rows["masks"])
 
     def entries(self, position: int | None = None, number: int | None = None) -> list[tuple[int, int, PromptEntry]]:
         """Return id, position and entry of each prompt, by position, then in the order in which they were given."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,8 +50,8 @@ def annotate(
     labels: Annotated[str, typer.Option(help=LABELS_HELP)] = "",
     export: Annotated[list[str] | None, typer.Option(help=EXPORT_HELP)] = None,
     from_masks: Annotated[
-        int | None, typer.Option(min=0, help="begin with the source's own masks of this frame")
-    ] = None,
+        str, typer.Option(metavar="FRAME|all", help="begin with the masks that the source has, of one frame or of all")
+    ] = "",
     frames: Frames = 0,
     topic: Topic = "",
     mask_topic: Annotated[str, typer.Option(help="topic of a bag with label images, for --from-masks")] = "",
@@ -69,7 +70,7 @@ def annotate(
     check_names(export or ())
     project = _open(console, source, engine, output, labels, frames, topic, mask_topic)
     try:
-        if from_masks is not None:
+        if from_masks:
             _start_from(project, source, from_masks, topic, mask_topic, say)
         if apply is not None:
             _apply(console, project, apply)
@@ -129,20 +130,29 @@ def _apply(console: Console, project: AnnotationProject, path: Path) -> None:
         raise ConfigError(f"{path} has {len(missed)} prompts of no frame of the recording, the first of {where}")
 
 
-def _start_from(project: AnnotationProject, source: str, number: int, topic: str, mask_topic: str, say: Any) -> None:
-    """Begin with the masks that the source has on a frame."""
-    from itertools import islice
+def _start_from(
+    project: AnnotationProject, source: str, which: str, topic: str, mask_topic: str, say: Callable[[str], Any]
+) -> None:
+    """Begin with the masks that the source has on a frame, or on all."""
+    from itertools import takewhile
 
     from sam2s_model.annotation.script import begin_with
     from sam2s_model.recordings.open import open_recording
 
+    if which != "all" and not which.isdecimal():
+        raise ConfigError(f"--from-masks {which}: expected the number of a frame, from 0, or all")
     recording = open_recording(source, topic=topic, mask_topic=mask_topic)
-    frame = next(islice((own for own in recording if own.index == number), 1), None)
-    truth = frame.truth if frame else None
-    if truth is None:
-        raise ConfigError(f"frame {number} of {source} has no masks: give another --from-masks")
-    found = begin_with(project, number, truth.masks, recording.classes)
-    say(f"begun with {len(found)} masks of frame {number}")
+    last = project.frames[-1].number if which == "all" else int(which)
+    frames = masks = 0
+    with project.at_once():
+        for frame in takewhile(lambda own: own.index <= last, recording):
+            if frame.truth is not None and (which == "all" or frame.index == last):
+                masks += len(begin_with(project, frame.index, frame.truth.masks, recording.classes))
+                frames += 1
+    if not frames:
+        where = "any frame" if which == "all" else f"frame {which}"
+        raise ConfigError(f"{source} has no masks on {where}: give another --from-masks")
+    say(f"begun with {masks} masks of {frames} frames")
 
 
 def _summary(project: AnnotationProject) -> str:

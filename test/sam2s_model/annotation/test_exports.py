@@ -75,8 +75,9 @@ def test_yolo_has_an_outline_of_each_object(annotated):
 
 
 def test_what_cannot_be_exported_is_said(opened):
+    project = opened()
     with pytest.raises(ConfigError, match="export is 'cocoa': expected one of coco, yolo, davis, labelme"):
-        export_as("cocoa", opened())
+        export_as("cocoa", project)
     assert set(EXPORTS) == {"coco", "yolo", "davis", "labelme"}
     with pytest.raises(SourceError, match="no frame with all its masks"):
-        export_as("coco", opened())
+        export_as("coco", project)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -90,6 +89,21 @@ def test_clicks_on_one_frame_belong_together_and_are_taken_back_one_by_one(opene
     assert not project.objects and not project.masks(0) and not (project.folder / "prompts.yaml").exists()
     with pytest.raises(RequestError, match="nothing to take back"):
         project.undo()
+
+
+def test_what_was_there_before_a_mask_comes_back(opened, truth):
+    project = opened()
+    label = list(truth[0])[0]
+    project.prompt(0, mask=truth[0][label])
+    project.track(end=4)
+    tracked = project.masks(3)[1].mask
+    one, two = np.roll(tracked, 9, axis=0), np.roll(tracked, 9, axis=1)
+    project.prompt(3, 1, mask=one)
+    project.prompt(3, 1, mask=two)
+    project.prompt(3, 1, points=[(4.0, 4.0, 0)])
+    for expected in (two, one, tracked):
+        project.undo()
+        assert np.array_equal(project.masks(3)[1].mask, expected)
 
 
 def test_a_correction_taken_back_is_tracked_as_before(opened, truth):
@@ -176,11 +190,14 @@ def test_it_goes_on_where_it_was_left(opened, truth):
     project.describe(1, "left", "#ff0000")
     assert project.track(stopped=lambda: len(masks_of(project, 1)) == 4) == 3
     kept = masks_of(project, 1)
+    with pytest.raises(ConfigError, match="open in another sam2s annotate"):
+        opened()
     project.close()
     again = opened()
     assert again.objects[1].name == "left" and masks_of(again, 1).keys() == kept.keys()
     assert again.track() == 4
     assert all(np.array_equal(masks_of(again, 1)[at], mask) for at, mask in kept.items())
+    again.close()
     with pytest.raises(ConfigError, match="whose spec is .*: give another --output"):
         opened(spec="scene:?width=160&height=128&frames=8&seed=1")
 
@@ -228,7 +245,6 @@ def test_kill_9_loses_nothing_that_was_said_or_tracked(opened, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     done = int((process.stdout.read().split() or [done])[-1])
     process.wait()
-    time.sleep(0)
     project = opened(folder, "scene:?width=160&height=128&frames=400&seed=0")
     assert len(project) == 400
     assert [entry.frame for entry in PromptScript.read(folder / "prompts.yaml").entries] == [0, 3]

@@ -33,14 +33,25 @@ def test_the_masks_of_a_source_are_where_it_begins(tmp_path, capsys):
     read = list(open_recording(tmp_path))
     assert [frame.truth is not None for frame in read] == [False, True, False, False]
     assert read[1].truth.masks.keys() == truth.masks.keys()
-    assert "begun with" in capsys.readouterr().out
+    assert "begun with 2 masks of 1 frames" in " ".join(capsys.readouterr().out.split())
+
+
+def test_all_masks_of_a_data_set_are_taken_over(tmp_path, capsys):
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    assert main(["annotate", SCENE, "--from-masks", "0", "--output", first, "--export", "coco", *SMALL]) == 0
+    assert main(["annotate", SCENE, "--from-masks", "all", "--output", second, "--export", "coco", *SMALL]) == 0
+    assert "begun with 8 masks of 4 frames" in " ".join(capsys.readouterr().out.split())
+    for own, expected in zip(open_recording(second), open_recording(SCENE), strict=True):
+        assert own.truth.masks.keys() == expected.truth.masks.keys()
+        assert all((own.truth.masks[label] == mask).all() for label, mask in expected.truth.masks.items())
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--export", "cocoa"], "export is 'cocoa': expected one of coco, yolo, davis, labelme"),
-        (["--from-masks", "7"], "frame 7 of"),
+        (["--from-masks", "7"], "has no masks on frame 7"),
+        (["--from-masks", "x"], "--from-masks x: expected the number of a frame, from 0, or all"),
         (["--apply", "none.yaml"], "none.yaml cannot be read as prompts"),
     ],
 )
