@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # loads torch
 
     from sam2s_model.annotation.project import AnnotationProject
 
-EXPORT_HELP = "also write it as coco, yolo, davis or labelme, into the folder's export/NAME; repeatable"
+EXPORT_HELP = "write it as coco, yolo, davis or labelme, into the folder's export/NAME, without a page; repeatable"
 HOST_HELP = "address to listen on; another than this machine's own asks for a token"
 LABELS_HELP = "table of classes, a name of config/labels or a file; default: the source's own, or generic"
 
