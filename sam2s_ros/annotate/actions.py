@@ -24,6 +24,9 @@ class AnnotationActions(Actions):
         if isinstance(request, protocol.Remove):
             await own.remove(request.objects)
             return {"message": f"removed: {', '.join(map(str, request.objects))}"}
+        if isinstance(request, protocol.Describe):
+            await own.describe(request.object, request.name, request.color)
+            return {"message": f"object {request.object} is called {request.name or 'as before'}"}
         return await super()._carry_out(link, request)
 
     async def _prompt(self, link: Link, request: protocol.PromptAction) -> Answer:

@@ -16,6 +16,7 @@ from sam2s_model.annotation.project import AnnotationProject
 from sam2s_model.errors import ErrorCode, RequestError, Sam2sError
 from sam2s_ros.annotate.session import AnnotationSession, TrackingProgress
 from sam2s_ros.console.link import Points
+from sam2s_ros.console.session import SessionDescription
 
 T = TypeVar("T")
 
@@ -63,6 +64,10 @@ class AnnotationLink:
 
     def now(self) -> int:
         return 0  # of the frames of a recording nobody asks how old they are
+
+    async def describe(self, number: int, name: str, color: str) -> None:
+        """Give an object a name and a colour. That waits for the frame under way, so it is no work for the loop."""
+        await self._work(self.session.describe, number, SessionDescription(name, color))
 
     async def undo(self) -> str:
         """Take the last action back. Returns what that was."""

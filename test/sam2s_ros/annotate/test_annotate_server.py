@@ -92,6 +92,8 @@ def test_click_track_on_correct_undo_and_export(project):
             assert "correction" in page.states[-1]["undo"]
             assert (await page.ask("undo"))["ok"]
             await page.until(lambda own: np.array_equal(mask_at(own, 1), before), what="the mask of before")
+            assert (await page.ask("describe", object=1, name="left", color="#ff0000"))["ok"]
+            await page.until(lambda own: own.states[-1]["names"]["1"]["name"] == "left", what="the name")
             assert (await page.ask("export", name="coco"))["ok"]
             assert (project.folder / "export" / "coco" / "annotations.json").is_file()
             wrong = await page.ask("export", name="../../etc")
