@@ -56,20 +56,26 @@ class PromptEntry:
 
     def is_of(self, frame: Frame) -> bool:
         """Whether it is about this frame."""
+        return self.is_about(frame.index, frame.stamp_ns, frame.name)
+
+    def is_about(self, index: int, stamp_ns: int, name: str) -> bool:
+        """Whether it is about the frame with this index, stamp and name."""
         if self.frame is not None:
-            return self.frame == frame.index
-        return self.stamp_ns == frame.stamp_ns if self.stamp_ns is not None else self.name == frame.name
+            return self.frame == index
+        return self.stamp_ns == stamp_ns if self.stamp_ns is not None else self.name == name
 
 
 class PromptScript:
     """The prompts of a recording, in the order in which they are applied.
 
     A frame's prompts for one object are one prompt: points and box together, the last class.
+
+    folder: that the names of masks are relative to
     """
 
     def __init__(self, entries: Iterable[PromptEntry], folder: Path = Path()):
         self.entries = tuple(entries)
-        self._folder = folder
+        self.folder = folder
 
     @classmethod
     def read(cls, path: str | Path) -> PromptScript:
@@ -122,6 +128,13 @@ class PromptScript:
                 raise RequestError(error.code, f"{entries[0].place}: {error}") from error
             started.add(number)
 
+    def prompt_of(self, number: int, object_id: int = 0) -> Prompt:
+        """Return all entries of an object as one prompt, whatever frames they are of. Raises ConfigError as `of`."""
+        prompt = Prompt(object_id=object_id)
+        for entry in self.entries:
+            prompt = self._added(prompt, entry) if entry.object == number else prompt
+        return prompt
+
     def _added(self, prompt: Prompt, entry: PromptEntry) -> Prompt:
         given = [*entry.points, *entry.not_on]
         labels = [POSITIVE] * len(entry.points) + [NEGATIVE] * len(entry.not_on)
@@ -135,7 +148,7 @@ class PromptScript:
         return prompt if entry.mask is None else replace(prompt, mask=self._mask(entry.mask))
 
     def _mask(self, name: str) -> np.ndarray:
-        path = self._folder / name
+        path = self.folder / name
         try:
             return read_labels(path) != 0
         except SourceError as error:

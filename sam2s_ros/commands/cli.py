@@ -12,6 +12,7 @@ import typer
 from sam2s_model.acceleration.allocator import keep_large_buffers
 from sam2s_model.errors import Sam2sError
 from sam2s_model.paths import expanded_arguments
+from sam2s_ros.commands.annotate import annotate
 from sam2s_ros.commands.arguments import (
     BAD_INPUT,
     FAILED,
@@ -55,6 +56,7 @@ app.add_typer(train_app, name="train")
 app.add_typer(teacher_app, name="teacher")
 app.add_typer(bench_app, name="bench")
 app.command("compare")(compare)
+app.command("annotate")(annotate)
 
 
 def _version(wanted: bool) -> None:
