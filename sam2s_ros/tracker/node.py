@@ -20,16 +20,17 @@ from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import messages, qos
 from sam2s_ros.interfaces.parameters import TRACKER
-from sam2s_ros.interfaces.publishers import PublisherWatch, type_name
+from sam2s_ros.interfaces.publishers import IMAGE_TYPES, PublisherWatch
 from sam2s_ros.msg import ClassLabels, TrackerStatus
 from sam2s_ros.processes.awake import steady
 from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor, one_line
-from sam2s_ros.processes.log import NodeLogger
+from sam2s_ros.processes.log import NodeLogger, UnthrottledLogger
 from sam2s_ros.processes.process import run
 from sam2s_ros.processes.runnable import RunnableNode
 from sam2s_ros.processes.unused import given_parameters
 from sam2s_ros.tracker.build import build_tracker
 from sam2s_ros.tracker.contract import Answer, TrackerLike
+from sam2s_ros.tracker.event_log import EventLog
 from sam2s_ros.tracker.gate import StampGate
 from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot
 from sam2s_ros.tracker.outputs import TrackerPublishers
@@ -41,11 +42,6 @@ from sam2s_ros.tracker.worker import Worker, WorkerFrame, WorkerLinks
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
 WATCH = 0.1  # s between two looks at how long a step has taken
-# What the publishers of `image` may send, and what to do when it is not what the node subscribes to.
-IMAGE_TYPES = {
-    type_name(Image): "set the parameter compressed to false",
-    type_name(CompressedImage): "set the parameter compressed to true",
-}
 THREADS = 5  # one for each callback group, so that no callback ever waits for a free thread
 
 
@@ -78,6 +74,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         self._config, self._tracking = TRACKER.declare(self, self.late_topics())
 
         self._log = NodeLogger(self.get_logger())
+        self._events = EventLog(UnthrottledLogger(self.get_logger()))
         self._health, self._gate = Health(), StampGate()
         self._outputs = TrackerPublishers(self, self._health, self._now, self._log)
         self._worker: Worker | None = None
@@ -107,8 +104,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A request may wait for the tracker; images must not wait behind it.
         requests, self._images = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
-        self._served = TrackerServices(self, self, requests)
-        self._points = PointPrompts(self, self.ask, self._stamps, lambda: self._config, requests)
+        self._served = TrackerServices(self, self, requests, self._events)
+        self._points = PointPrompts(self, self.ask, self._stamps, lambda: self._config, requests, self._events)
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -350,8 +347,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
         self._check_stamps()
         status = self.status()
         self._status.publish(status)
-        silent = self._sources.news(status.message)
-        if silent:
+        self._events.status(status)
+        if silent := self._sources.news(status.message):
             self.get_logger().warning(f"no image comes: {silent}")
         if time.monotonic() >= self._next_diagnostics:
             self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate

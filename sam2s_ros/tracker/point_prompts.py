@@ -18,6 +18,7 @@ from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.interfaces.publishers import PublisherWatch, type_name
 from sam2s_ros.msg import PromptResult
 from sam2s_ros.tracker.contract import PromptAnswer, TrackerLike
+from sam2s_ros.tracker.event_log import EventLog
 from sam2s_ros.tracker.gate import seconds
 from sam2s_ros.tracker.health import TrackerSnapshot
 
@@ -36,6 +37,7 @@ class PointPrompts:
     stamps: ns, of the images that can be prompted, ascending, as of now; called in the worker
     config: the parameters point_object_id, point_class and point_max_age, as they are now
     group: that of the requests, since a callback waits for the tracker
+    events: told each answer
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class PointPrompts:
         stamps: Callable[[], Sequence[int]],
         config: Callable[[], NodeConfig],
         group: CallbackGroup,
+        events: EventLog,
     ):
-        self._ask, self._stamps, self._config = ask, stamps, config
+        self._ask, self._stamps, self._config, self._events = ask, stamps, config, events
         self._last_id = 0
         self._results = node.create_publisher(
             PromptResult, "~/prompt_result", qos.own(qos.OUTPUT), qos_overriding_options=qos.overridable()
@@ -69,18 +72,20 @@ class PointPrompts:
         return next((one.silent for one in found if one.unheard), "")
 
     def _on_point(self, msg: PointStamped) -> None:
-        self._prompt(to_ns(msg.header.stamp), msg.point)
+        self._prompt(to_ns(msg.header.stamp), msg.point, "~/point")
 
     def _on_click(self, msg: Point) -> None:
-        self._prompt(0, msg)
+        self._prompt(0, msg, "~/click")
 
-    def _prompt(self, stamp: int, point: Point) -> None:
+    def _prompt(self, stamp: int, point: Point, by: str) -> None:
         result = PromptResult(point=point)
         try:
             answer, _ = self._ask(partial(self._apply, stamp=stamp, point=point, config=self._config()))
         except RequestError as error:
             result.error, result.message = int(error.code), str(error)
+            self._events.refused(error, by)
         else:
+            self._events.prompted(answer, by)
             [self._last_id] = answer.object_ids
             name = answer.tracks.class_names[answer.tracks.index(self._last_id)]
             result.success, result.object_ids = True, list(answer.object_ids)
