@@ -1,15 +1,17 @@
-"""Tracks as vision_msgs/Detection2DArray, for programs that read boxes and classes, where vision_msgs is installed."""
+"""Tracks and classes in messages of vision_msgs, for programs that read those, where it is installed."""
 
 from __future__ import annotations
 
 from std_msgs.msg import Header
 
+from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import State, Tracks
+from sam2s_ros.interfaces.messages import to_time
 
 try:
-    from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+    from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
 except ImportError:  # PyPI has no vision_msgs
-    Detection2DArray = None
+    Detection2DArray = LabelInfo = None
 
 
 def detections_message(tracks: Tracks, header: Header) -> Detection2DArray:
@@ -31,3 +33,12 @@ def _detection(tracks: Tracks, i: int, header: Header) -> Detection2D:
     hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = tracks.class_names[i], float(tracks.scores[i])
     detection.results = [hypothesis]
     return detection
+
+
+def label_info_message(labels: LabelSet, stamp_ns: int) -> LabelInfo:
+    """Make the table of classes of ~/semantic_image. stamp_ns: node clock, when it took effect
+
+    The threshold is 0: no class of the image is less certain than that.
+    """
+    classes = [VisionClass(class_id=c.id, class_name=c.name) for c in labels.classes]
+    return LabelInfo(header=Header(stamp=to_time(stamp_ns)), class_map=classes, threshold=0.0)

@@ -208,7 +208,13 @@ class NodeConfig:
         low=0.0,
         high=3600.0,
     )
+    point_label: str = option(
+        "positive",
+        "whether a point is on its object, or not on it, which corrects the one that point_object_id says",
+        choices=("positive", "negative"),
+    )
     overlay_alpha: float = option(0.45, "opacity of the masks in ~/overlay", low=0.0, high=1.0)
+    overlay_quality: int = option(80, "quality of the JPEG in ~/overlay/compressed", low=10, high=100)
     diagnostics_rate: float = option(1.0, "rate of /diagnostics, Hz; at most heartbeat_rate", low=0.01, high=100.0)
     warn_latency: float = option(
         0.2, "99th percentile of the latency from which /diagnostics says WARN", low=0.0, high=3600.0
@@ -242,8 +248,8 @@ TRACKER = Parameters(
         {
             "policy", "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
             "max_step_errors", "max_output_age", "on_late", "on_size_change", "on_time_jump", "time_jump",
-            "point_object_id", "point_class", "point_max_age", "overlay_alpha", "diagnostics_rate", "warn_latency",
-            "warn_empty", "warn_dropped",
+            "point_object_id", "point_class", "point_max_age", "point_label", "overlay_alpha", "overlay_quality",
+            "diagnostics_rate", "warn_latency", "warn_empty", "warn_dropped",
         }
     ),
     fixed_while="the node is configured: run cleanup first",

@@ -11,7 +11,7 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
 from sam2s_model.errors import RequestError
-from sam2s_model.prompts import POSITIVE, Prompt
+from sam2s_model.prompts import NEGATIVE, POSITIVE, Prompt
 from sam2s_ros.interfaces import qos
 from sam2s_ros.interfaces.messages import to_ns, to_time
 from sam2s_ros.interfaces.parameters import NodeConfig
@@ -31,11 +31,11 @@ class PointPrompts:
     ~/click is remapped to what a viewer publishes when it is clicked on (rqt_image_view: <image>_mouse_left). It has no
     stamp, so it is of the newest image, and so is a PointStamped with stamp 0. A stamp that is no image's is the time
     of the click, as RViz gives it: the newest image that is not later is taken, within point_max_age. Points are in px
-    of the source image, on the object; z is not read.
+    of the source image, on the object or, with point_label negative, not on it; z is not read.
 
     ask: runs call(tracker) in the worker and returns its result and the view, or raises RequestError
     stamps: ns, of the images that can be prompted, ascending, as of now; called in the worker
-    config: the parameters point_object_id, point_class and point_max_age, as they are now
+    config: the parameters point_object_id, point_class, point_max_age and point_label, as they are now
     group: that of the requests, since a callback waits for the tracker
     events: told each answer
     """
@@ -101,7 +101,8 @@ class PointPrompts:
         if object_id == LAST_USED:
             object_id = self._last_id if self._last_id in tracker.object_ids else 0
         place = np.array([[point.x, point.y]])
-        prompt = Prompt(object_id, config.point_class, points=place, point_labels=np.array([POSITIVE]))
+        label = POSITIVE if config.point_label == "positive" else NEGATIVE
+        prompt = Prompt(object_id, config.point_class, points=place, point_labels=np.array([label]))
         return tracker.prompt(self._image_of(stamp, config.point_max_age), [prompt])
 
     def _image_of(self, stamp: int, max_age: float) -> int:

@@ -13,8 +13,9 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
+from sam2s_model.semantics import GENERIC
 from sam2s_model.tracks import State, Tracks
-from sam2s_ros.interfaces.detections import Detection2DArray, detections_message
+from sam2s_ros.interfaces.detections import Detection2DArray, LabelInfo, detections_message, label_info_message
 from sam2s_ros.processes.log import NodeLogger
 from sam2s_ros.tracker.health import Health
 from sam2s_ros.tracker.outputs import TrackerPublishers
@@ -40,8 +41,12 @@ def outputs_node(capfd):
 
 def test_the_topic_is_there_exactly_where_the_message_is(outputs_node, capfd):
     topics = {name for name, _ in outputs_node.get_publisher_names_and_types_by_node("tracker", "/")}
-    assert ("/tracker/detections" in topics) != MISSING and "/tracker/masks" in topics
-    assert (Detection2DArray is None) == MISSING
+    assert (
+        ("/tracker/detections" in topics) != MISSING
+        and ("/tracker/label_info" in topics) != MISSING
+        and "/tracker/masks" in topics
+    )
+    assert (Detection2DArray is None) == (LabelInfo is None) == MISSING
     assert ("vision_msgs is not installed: no ~/detections" in capfd.readouterr().err) == MISSING
 
 
@@ -73,3 +78,10 @@ def test_tracked_objects_are_detections_with_the_header():
 @NEEDED
 def test_a_frame_without_tracked_objects_is_an_empty_message():
     assert detections_message(tracks_of(State.LOST), Header()).detections == []
+
+
+@NEEDED
+def test_the_classes_are_those_of_the_semantic_image():
+    msg = label_info_message(GENERIC, 12 * 10**9)
+    assert msg.header.stamp.sec == 12
+    assert [(c.class_id, c.class_name) for c in msg.class_map] == [(c.id, c.name) for c in GENERIC.classes]
