@@ -83,6 +83,10 @@ class EventLog:
         """Say that a request was refused, and why."""
         self._request("refusal", self._log.warning, f"{by} refused, {error.code.name}: {error}")
 
+    def doubt(self, what: str, by: str) -> None:
+        """Say what was not done, since a person has to decide it."""
+        self._request("doubt", self._log.warning, f"{by}: {what}")
+
     def done(self, what: str, by: str) -> None:
         """Say what another request did."""
         self._request("request", self._log.info, f"{by}: {what}")

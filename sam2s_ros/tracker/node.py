@@ -30,9 +30,10 @@ from sam2s_ros.processes.runnable import RunnableNode
 from sam2s_ros.processes.unused import given_parameters
 from sam2s_ros.tracker.build import build_tracker
 from sam2s_ros.tracker.contract import Answer, TrackerLike
+from sam2s_ros.tracker.detection_prompts import DetectionPrompts
 from sam2s_ros.tracker.event_log import EventLog
 from sam2s_ros.tracker.gate import StampGate
-from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot
+from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, Processed, TrackerSnapshot
 from sam2s_ros.tracker.outputs import TrackerPublishers
 from sam2s_ros.tracker.point_prompts import PointPrompts
 from sam2s_ros.tracker.services import TrackerServices
@@ -105,7 +106,10 @@ class TrackerNode(RunnableNode, LifecycleNode):
         # A request may wait for the tracker; images must not wait behind it.
         requests, self._images = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
         self._served = TrackerServices(self, self, requests, self._events)
-        self._points = PointPrompts(self, self.ask, self._stamps, lambda: self._config, requests, self._events)
+        self._points = PointPrompts(self, self.ask, self._frames, lambda: self._config, requests, self._events)
+        self._detected = DetectionPrompts(
+            self, self.ask, self._frames, lambda: self._config, lambda: self._outputs.labels, requests, self._events
+        )
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -159,7 +163,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
         return SUCCESS
 
     def _subscribe(self) -> None:
-        """Subscribe to the images: once, gated afterwards, and anew only when their type changes."""
+        """Subscribe to images and detections: once, gated afterwards, and anew only when their type changes."""
+        self._detected.subscribe(self._config.detections_in)
         kind = CompressedImage if self._config.compressed else Image
         if kind is self._image_type:
             return
@@ -211,7 +216,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         return SUCCESS if self.close(self._config.service_timeout) else FAILURE
 
     def late_topics(self) -> tuple[str, ...]:
-        return (self.resolve_topic_name("image"),)
+        return tuple(self.resolve_topic_name(name) for name in ("image", "~/detections_in"))
 
     def close(self, timeout: float | None) -> bool:
         """Publish nothing more and stop the worker. Return whether it stopped within `timeout` s."""
@@ -288,9 +293,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
             self._log.warning(f"request failed: {type(error).__name__}: {error}")
             raise RequestError(ErrorCode.INTERNAL, f"the tracker raised {type(error).__name__}: {error}") from error
 
-    def _stamps(self) -> list[int]:
-        worker = self._worker
-        return [frame.stamp for frame in worker.view.frames] if worker is not None else []
+    def _frames(self) -> tuple[Processed, ...]:
+        return self._worker.view.frames if self._worker is not None else ()
 
     def start_anew(self) -> None:
         """Drop all objects and take the next image as the first of its stream. Raises RequestError."""
@@ -357,10 +361,9 @@ class TrackerNode(RunnableNode, LifecycleNode):
             for sentence in filter(None, (warning, source)):
                 self._log.warning(sentence)
             warning = warning or self._seen or self.failures.news()
+            more = {**self.failures.values(), **self._detected.values()}
             self._diagnostics.publish(
-                self._health.diagnostics(
-                    status, self._config, name, warning, source=source, more=self.failures.values()
-                )
+                self._health.diagnostics(status, self._config, name, warning, source=source, more=more)
             )
 
     def _check_stamps(self) -> None:
@@ -374,7 +377,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         """Return a sentence about what else a person should know of the tracking, or "".
 
         There is another node of this name, whose masks and answers are taken for this one's; the prompts of the tracked
-        objects could not be saved; or clicks are not heard.
+        objects could not be saved; or clicks or detections are not heard.
         """
         own = (self.get_name(), self.get_namespace())
         count = self.get_node_names_and_namespaces().count(own)
@@ -382,7 +385,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         if count > 1:
             return f"{count} nodes are called {name}: give each a name or a namespace of its own"
         unsaved = self._worker.view.unsaved if self._worker is not None else ""
-        return unsaved or self._points.unheard()
+        return unsaved or self._points.unheard() or self._detected.unheard()
 
 
 def main(args: list[str] | None = None) -> int:

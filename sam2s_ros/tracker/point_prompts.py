@@ -20,7 +20,7 @@ from sam2s_ros.msg import PromptResult
 from sam2s_ros.tracker.contract import PromptAnswer, TrackerLike
 from sam2s_ros.tracker.event_log import EventLog
 from sam2s_ros.tracker.gate import seconds
-from sam2s_ros.tracker.health import TrackerSnapshot
+from sam2s_ros.tracker.health import Processed, TrackerSnapshot
 
 LAST_USED = -1
 
@@ -34,7 +34,7 @@ class PointPrompts:
     of the source image, on the object or, with point_label negative, not on it; z is not read.
 
     ask: runs call(tracker) in the worker and returns its result and the view, or raises RequestError
-    stamps: ns, of the images that can be prompted, ascending, as of now; called in the worker
+    frames: those that can be prompted, ascending, as of now; called in the worker
     config: the parameters point_object_id, point_class, point_max_age and point_label, as they are now
     group: that of the requests, since a callback waits for the tracker
     events: told each answer
@@ -44,12 +44,12 @@ class PointPrompts:
         self,
         node: Node,
         ask: Callable[[Callable[[TrackerLike], PromptAnswer]], tuple[PromptAnswer, TrackerSnapshot]],
-        stamps: Callable[[], Sequence[int]],
+        frames: Callable[[], Sequence[Processed]],
         config: Callable[[], NodeConfig],
         group: CallbackGroup,
         events: EventLog,
     ):
-        self._ask, self._stamps, self._config, self._events = ask, stamps, config, events
+        self._ask, self._frames, self._config, self._events = ask, frames, config, events
         self._last_id = 0
         self._results = node.create_publisher(
             PromptResult, "~/prompt_result", qos.own(qos.OUTPUT), qos_overriding_options=qos.overridable()
@@ -103,10 +103,14 @@ class PointPrompts:
         place = np.array([[point.x, point.y]])
         label = POSITIVE if config.point_label == "positive" else NEGATIVE
         prompt = Prompt(object_id, config.point_class, points=place, point_labels=np.array([label]))
-        return tracker.prompt(self._image_of(stamp, config.point_max_age), [prompt])
+        stamps = [frame.stamp for frame in self._frames()]
+        return tracker.prompt(image_not_later(stamps, stamp, config.point_max_age), [prompt])
 
-    def _image_of(self, stamp: int, max_age: float) -> int:
-        """Return the stamp of the image that a click is on; its own where there is none: the tracker refuses it."""
-        stamps = self._stamps()
-        before = next((s for s in reversed(stamps) if s <= stamp), None) if stamp else None
-        return before if before is not None and stamp - before <= max_age * 1e9 else stamp
+
+def image_not_later(stamps: Sequence[int], stamp: int, max_age: float) -> int:
+    """Return the stamp of the image that something is on; its own where there is none: the tracker refuses it.
+
+    stamps: ns, of the images that can be prompted, ascending; stamp: ns, 0 for the newest; max_age: s
+    """
+    before = next((s for s in reversed(stamps) if s <= stamp), None) if stamp else None
+    return before if before is not None and stamp - before <= max_age * 1e9 else stamp

@@ -25,7 +25,13 @@ NOT_OURS = {"/parameter_events", "/rosout"}  # every node has them; not in docs
 def node(checkpoint):
     """The node, configured, in this process: what it has can be asked of it without waiting for discovery."""
     given = dict(
-        checkpoint=checkpoint, model="sam2s_pico", device="cpu", image_size=64, autostart=False, use_sim_time=True
+        checkpoint=checkpoint,
+        model="sam2s_pico",
+        device="cpu",
+        image_size=64,
+        autostart=False,
+        use_sim_time=True,
+        detections_in="boxes",
     )
     overrides = [Parameter(name, value=value) for name, value in given.items()]
     made = TrackerNode(namespace=NAMESPACE, parameter_overrides=overrides)
