@@ -332,6 +332,24 @@ class TrackerConfig:
     min_class_score: float = option(
         0.5, "least score from which the class head names an object that no prompt gave a class", low=0.0, high=1.0
     )
+    discovery_grid: int = option(8, "discovery: points along each side of the coarse grid", low=1, high=64)
+    discovery_fine_grid: int = option(
+        0, "discovery: the same of the grid for what the coarse one does not surely cover; 0: none", low=0, high=64
+    )
+    discovery_min_iou: float = option(0.5, "discovery: least predicted IoU of a proposal", low=0.0, high=1.0)
+    discovery_min_stability: float = option(
+        0.7, "discovery: least share of a proposal's area that hardly depends on its threshold", low=0.0, high=1.0
+    )
+    discovery_min_margin: float = option(
+        0.5,
+        "discovery: where between background (0) and class (1) a proposal must be to be of that class",
+        low=-1.0,
+        high=1.0,
+    )
+    discovery_overlap: float = option(
+        0.6, "discovery: of two proposals with a greater IoU the worse goes", low=0.0, high=1.0
+    )
+    learn_prototypes: bool = option(True, "what a person prompts with a class is added to the prototypes of that class")
     cuda_graphs: bool = option(
         True, "on a GPU, launch a step's kernels as captured graphs; off: one by one, to compare"
     )

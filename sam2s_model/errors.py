@@ -18,6 +18,8 @@ class ErrorCode(IntEnum):
     TIMEOUT = 9
     INTERNAL = 10
     TOO_OLD = 11
+    NOT_FOUND = 12
+    UNKNOWN_PROPOSAL = 13
 
 
 class Sam2sError(ValueError):
@@ -30,6 +32,10 @@ class ConfigError(Sam2sError):
 
 class CheckpointError(Sam2sError):
     """A file is not a checkpoint, or not one of the model asked for."""
+
+
+class PrototypeError(Sam2sError):
+    """Prototypes are malformed, of another model, or there are none of the class that was asked for."""
 
 
 class DownloadError(Sam2sError):

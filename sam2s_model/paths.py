@@ -1,9 +1,11 @@
-"""Paths as users write them."""
+"""Paths as users write them, and files that are written at them."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,34 @@ def write_whole(path: Path, text: str) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path | None = None) -> Iterator[None]:
+    """Raise ConfigError in place of the OSError of what is done inside. path: that it names; None: the error's own"""
+    try:
+        yield
+    except OSError as error:
+        where = path or error.filename
+        raise ConfigError(f"{where} cannot be written to ({error.strerror}): give another --output") from error
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise ConfigError when there is a file with something in it, unless it may be written over."""
+    try:
+        size = path.stat().st_size if path.is_file() else 0
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be looked at ({error.strerror}): give another --output") from error
+    if size and not overwrite:
+        raise ConfigError(f"{path} exists already ({size} bytes): give another name, or --overwrite")
+
+
+def claim_file(path: Path, *, overwrite: bool) -> None:
+    """Make an empty file for a result, so that whether it can be written is known before, not after hours.
+
+    Raises ConfigError as `check_free` does, or when it cannot be written.
+    """
+    check_free(path, overwrite=overwrite)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")

@@ -15,7 +15,8 @@ LEAST_BOX = 2.0  # px, of each side: smaller ones are fractions of the image's s
 @dataclass(frozen=True)
 class Prompt:
     """One object's prompt. Coordinates are pixels of the source image: x right, y down, the centre of
-    the first pixel is (0, 0). A mask excludes points and box; for an object that is tracked a class alone will do.
+    the first pixel is (0, 0). A mask excludes points and box, a proposal all three; for an object that is tracked a
+    class alone will do, and without an object a class alone stands for all its instances on the image.
 
     object_id: 0 for a new object, otherwise an object that is tracked
     class_name: a name of the label set; "" keeps the class; a new object has the one that the model's class head says,
@@ -24,6 +25,7 @@ class Prompt:
     point_labels: (P,) int, 1 on the object, 0 not on it
     box: (4,) float, x0 y0 x1 y1, or None
     mask: (H, W) bool, or numbers of which 0 and one other occur; or None
+    proposal_id: 0, or a proposal of the tracker, see `Tracker.discover`, whose mask is the prompt, on its own image
     """
 
     object_id: int = 0
@@ -32,12 +34,22 @@ class Prompt:
     point_labels: np.ndarray | None = None
     box: np.ndarray | None = None
     mask: np.ndarray | None = None
+    proposal_id: int = 0
+
+    @property
+    def gives_place(self) -> bool:
+        """Whether it says itself where the object is."""
+        return any(v is not None and np.size(v) for v in (self.points, self.point_labels, self.box, self.mask))
 
     @property
     def only_names(self) -> bool:
         """Whether it gives an object that is tracked a class, and nothing else."""
-        given = any(v is not None and np.size(v) for v in (self.points, self.point_labels, self.box, self.mask))
-        return bool(self.object_id and self.class_name) and not given
+        return bool(self.object_id and self.class_name) and not (self.gives_place or self.proposal_id)
+
+    @property
+    def asks_for_class(self) -> bool:
+        """Whether it asks for all instances of a class."""
+        return bool(self.class_name) and not (self.object_id or self.gives_place or self.proposal_id)
 
     def validated(self, height: int, width: int) -> Prompt:
         """Return the prompt with its arrays in their canonical types, checked against an image's size.
@@ -63,8 +75,17 @@ def _invalid(message: str) -> RequestError:
     return RequestError(ErrorCode.INVALID_PROMPT, message)
 
 
+def _numbers(values, name: str) -> np.ndarray:
+    """Return float32 of what numpy makes numbers of. Raises RequestError for words and uneven lists."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise _invalid(f"{name} {values!r:.60} are no numbers: {error}") from error
+
+
 def _points(points, labels, height, width):
-    points = np.zeros((0, 2), np.float32) if points is None else np.asarray(points, np.float32)
+    points = np.zeros((0, 2), np.float32) if points is None else _numbers(points, "points")
     labels = np.zeros((0,), np.int64) if labels is None else np.asarray(labels)
     if points.size == 0 and labels.size == 0:
         return None, None
@@ -84,11 +105,15 @@ def _points(points, labels, height, width):
             raise _invalid(
                 f"point ({x:g}, {y:g}) is within the first pixel: expected px of the image, not fractions of its size"
             )
+    off = {(float(x), float(y)) for x, y in points[labels == NEGATIVE]}
+    for x, y in points[labels == POSITIVE]:
+        if (float(x), float(y)) in off:
+            raise _invalid(f"point ({x:g}, {y:g}) is given twice, on the object and not on it: give one of them")
     return points, labels.astype(np.int64)
 
 
 def _box(box, height, width):
-    box = np.zeros((0,), np.float32) if box is None else np.asarray(box, np.float32)
+    box = np.zeros((0,), np.float32) if box is None else _numbers(box, "box")
     if box.size == 0:
         return None
     if box.shape != (4,):
@@ -130,6 +155,8 @@ def as_mask(mask: np.ndarray) -> np.ndarray:
     if mask.dtype == bool:
         return mask
     expected = "expected bool, or 0 and 1 (0 and 255)"
+    if mask.dtype.kind == "c":
+        raise _invalid(f"mask is {mask.dtype}: {expected}")
     try:
         finite = bool(np.isfinite(mask).all())
     except TypeError:

@@ -12,11 +12,13 @@ LABEL_NONE, LABEL_OUTSIDE, MAX_LABEL = 0, 255, 254
 
 
 class Return(IntEnum):
-    """What was decided when something appeared of an object that was LOST."""
+    """What was decided when something appeared of an object that was LOST, or when discovery looked again."""
 
     NOT_ASKED = 0
     ACCEPTED = 1
     REJECTED = 2
+    FOUND = 3
+    RECONDITIONED = 4
 
 
 class State(IntEnum):
@@ -45,7 +47,8 @@ class Tracks:
     areas: (N,) int64, px
     centroids: (N, 2) float32, x y, px, the centre of the first pixel is (0, 0); NaN when empty
     revision: number of prompt, remove and reset calls in effect
-    returns: (N,) uint8, a Return; REJECTED: something else appeared, and its mask is withheld; None: nothing was asked
+    returns: (N,) uint8, a Return; REJECTED: something else appeared, and its mask is withheld; FOUND: it was LOST, and
+        discovery found it; RECONDITIONED: discovery gave it a better mask; None: nothing was asked
     similarities: (N,) float32, -1..1, what that was decided from; NaN, or None for all, where nothing was asked
     class_scores: (N,) float32, 0..1, how sure the class is; 1 from a prompt; NaN, or None for all, where it is only the
         default

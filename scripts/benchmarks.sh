@@ -12,7 +12,7 @@ peer() {  # its option, where it can be imported as $2
 bench() {  # name of the figures, options
   local name=$1
   shift
-  "$BIN"/sam2s bench "$@" --output "$FIGURES/$name.json"
+  "$BIN"/sam2s bench "$@" --output "$FIGURES/$name.json" --overwrite
 }
 
 if "$BIN"/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,19 @@ import pytest
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell leaves it to what it starts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests interrupt themselves and what they start
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as nohup leaves it, which the programs obey
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def as_deterministic_as_before() -> Iterator[None]:
+    """Take back what commands that were run in this process have set for all of torch: it leaves steps uncaptured."""
+    torch = sys.modules.get("torch")
+    before = torch is not None and torch.are_deterministic_algorithms_enabled()
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.are_deterministic_algorithms_enabled() != before:
+        torch.use_deterministic_algorithms(before)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

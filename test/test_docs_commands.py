@@ -51,14 +51,14 @@ def parse(words: list[str]) -> None:
 
 @pytest.mark.parametrize("line", commands(r"sam2s [a-z]"))
 def test_sam2s_understands(line: str):
-    words = shlex.split(line.replace(" A B", " a b"), comments=True)[1:]
+    words = shlex.split(re.sub(r" [>|] .*", "", line), comments=True)[1:]
     parse([word for word in words if word != "..."])
 
 
 def test_a_command_that_is_none_is_noticed():
     with pytest.raises(Exception, match="No such option"):
         parse(["track", "clip.mp4", "--boxes", "1,2,3,4"])
-    with pytest.raises(Exception, match="No such command"):
+    with pytest.raises(Exception, match="no command sam2s trak"):
         parse(["trak", "clip.mp4"])
 
 

@@ -9,6 +9,10 @@ from typing import Annotated
 import typer
 
 from sam2s_model.config import POLICY_NAMES
+from sam2s_model.paths import check_free, claim_file
+
+PLOT = ".png"
+WHERE = ("output", "overwrite")  # options that say where figures go, and not which they are
 
 
 def bench(
@@ -50,6 +54,7 @@ def bench(
     output: Annotated[
         Path | None, typer.Option(help="JSON file for the figures; a plot of that name is put beside it")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace figures and plot of an earlier run")] = False,
 ) -> None:
     """Time steps of the tracker for all combinations of the options, beside the least that this machine could need.
 
@@ -60,6 +65,9 @@ def bench(
     from sam2s_model.bench.report import plot, tables, write
     from sam2s_model.bench.run import BenchOptions, cases, run
 
+    if output:
+        check_free(output.with_suffix(PLOT), overwrite=overwrite)
+        claim_file(output, overwrite=overwrite)
     console = Console()
     models = model or ([] if checkpoint else ["sam2.1_hiera_tiny"])
     asked = cases(checkpoint or [], models, size, objects, dtype, policy, compiled)
@@ -69,7 +77,7 @@ def bench(
             write(report, output)
     console.print(tables(report), highlight=False)
     if output and report["cases"]:
-        plot(report, output.with_suffix(".png"))
+        plot(report, output.with_suffix(PLOT))
 
 
 def _command(context: typer.Context) -> str:
@@ -77,7 +85,7 @@ def _command(context: typer.Context) -> str:
     words = ["sam2s", "bench"]
     for option in context.command.params:
         given = context.params[option.name]
-        if given == option.get_default(context) or not given or option.name == "output":
+        if given == option.get_default(context) or not given or option.name in WHERE:
             continue
         for value in given if isinstance(given, (list, tuple)) else [given]:
             words += [option.opts[0]] if value is True else [option.opts[0], str(value)]

@@ -28,14 +28,15 @@ def take_over(
 
     mapped: addresses of those that are such views; their pages are given back one after the other
     dtype: of numbers with a fraction, None: their own; device: None: the CPU
-    Raises CheckpointError where numbers are not finite, as those of a run that has diverged.
+    Raises CheckpointError where numbers are not finite, as those of a run that has diverged, or are not there.
     """
+    _check_numbers(state, path)
     out: dict[str, Tensor] = {}
     bad: dict[str, tuple[int, int]] = {}
     while state:
         name = next(iter(state))
         value = state.pop(name)
-        if value.is_floating_point() and not value.is_meta:
+        if value.is_floating_point():
             count = int((~_wide(value).isfinite()).sum())
             if count:
                 bad[name] = (count, value.numel())
@@ -51,6 +52,26 @@ def take_over(
             f"{first}{more}; the run that wrote it has diverged: take an earlier checkpoint of it"
         )
     return out
+
+
+def _check_numbers(state: dict[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError for tensors that are not plain real numbers, naming the first of them."""
+    odd = {name: _is_odd(value) for name, value in state.items()}
+    named = [f"{name} ({what})" for name, what in odd.items() if what]
+    if named:
+        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+        raise CheckpointError(
+            f"{path} has {len(named)} of {len(state)} tensors that are not plain numbers: "
+            f"{', '.join(named[:NAMED])}{more}; save the whole model's, dense and real"
+        )
+
+
+def _is_odd(value: Tensor) -> str:
+    if value.is_meta:
+        return "its numbers were not saved, as those of a model that is partly on another device"
+    if value.layout != torch.strided:
+        return str(value.layout).removeprefix("torch.")
+    return str(value.dtype).removeprefix("torch.") if value.is_complex() else ""
 
 
 def _wide(value: Tensor) -> Tensor:

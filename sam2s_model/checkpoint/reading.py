@@ -29,6 +29,7 @@ CLASSES = "classes"  # in the metadata of our checkpoints: the names of the clas
 IMAGE_SIZE = (
     "image_size"  # there, too: side of the input that the file is to be used at, px, where that is not its model's
 )
+SAFETENSORS = ".safetensors"
 METADATA = "metadata"  # beside a state dict: what a .safetensors file would have there
 SIZE_STEPS = (32, 16, 14)  # of some model's input, px
 
@@ -141,7 +142,7 @@ def _content(path: Path) -> tuple[Any, str, dict[str, str]]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of pickles that torch did not write: the error says it, too
                 with data_classes():
-                    content = torch.load(path, map_location="cpu", weights_only=True, mmap=_begins_with(path, ZIP))
+                    content = _loaded(path)
     except Exception as error:  # junk makes the readers raise anything: IndexError, struct.error, UnpicklingError, ...
         wrong = what_is_wrong(path)
         raise CheckpointError(
@@ -151,6 +152,13 @@ def _content(path: Path) -> tuple[Any, str, dict[str, str]]:
     if kind == "pt" and isinstance(content, dict) and _is_metadata(content.get(METADATA)):
         metadata = content.pop(METADATA)
     return content, kind, metadata
+
+
+def _loaded(path: Path) -> Any:
+    if path.suffix == SAFETENSORS:  # which a reader of torch's own would take it for
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=_begins_with(path, ZIP))
 
 
 def _is_metadata(content: Any) -> bool:
@@ -173,9 +181,9 @@ def _begins_with(path: Path, magic: bytes) -> bool:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By its name, or by its first bytes: the length of a header, and a header that is JSON."""
-    if path.suffix == ".safetensors":
-        return True
+    """Tell by its name, unless torch.save wrote it, or by its first bytes: a header's length, and a header of JSON."""
+    if path.suffix == SAFETENSORS:
+        return not _begins_with(path, ZIP)
     with open(path, "rb") as file:
         head = file.read(9)
     return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from sam2s_model.substitutes import BEGINNING, substitute_of
+
 STORAGES = {"sqlite3": ".db3", "mcap": ".mcap"}
 MCAP, SQLITE, ZSTD = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"\x28\xb5\x2f\xfd"
 PACKED = (".mcap.zstd", ".db3.zstd", ".mcap.zst", ".db3.zst")
@@ -57,7 +59,7 @@ def _of_file(file: Path, bag: Path) -> str:
     try:
         size = file.stat().st_size
         with file.open("rb") as opened:
-            head = opened.read(100)
+            head = opened.read(BEGINNING)
             opened.seek(max(0, size - len(MCAP)))
             tail = opened.read()
     except OSError as error:
@@ -70,6 +72,9 @@ def _of_file(file: Path, bag: Path) -> str:
             if is_packed(file)
             else f"{file.name} is compressed as a whole: rename it to {file.name}.zstd and {unpack(file)}"
         )
+    instead = substitute_of(head, size)
+    if instead:
+        return f"{file.name} {instead}"
     if file.suffix == ".mcap":
         if not head.startswith(MCAP):
             return f"{file.name} is not an mcap file: it begins with {head[:8].hex(' ')}"

@@ -9,11 +9,13 @@ from pathlib import Path
 from sam2s_model.errors import SourceError
 from sam2s_model.recordings.image_files import (
     IMAGE_SUFFIXES,
+    ProbedImages,
     frame_names,
     images_in,
-    probed_size,
+    probe,
     read_rgb,
     split_masks,
+    unreadable,
 )
 from sam2s_model.recordings.recording import ASSUMED_FPS, Frame, IndexedRecording, Truth
 from sam2s_model.recordings.truth_files import LabelFiles, TruthOf
@@ -44,13 +46,14 @@ class FileRecording(IndexedRecording):
 
     @property
     def size(self) -> tuple[int, int]:
-        if self._probed is None:
-            raise SourceError(f"{self.images[0]} is not a readable image, and it is the first one of {self.spec}")
-        return self._probed
+        if self._probed.size is None:
+            why = unreadable(self.images[0])
+            raise SourceError(f"{self.images[0]} is not a readable image, and it is the first one of {self.spec}{why}")
+        return self._probed.size
 
     @cached_property
-    def _probed(self) -> tuple[int, int] | None:
-        return probed_size(self.images)
+    def _probed(self) -> ProbedImages:
+        return probe(self.images)
 
     @cached_property
     def _names(self) -> list[str]:
@@ -82,9 +85,9 @@ class FileRecording(IndexedRecording):
 
     def frame(self, index: int) -> Frame:
         path = self.images[index]
-        image = read_rgb(path)
+        image = read_rgb(path, self._probed.bits)
         if image is None:
-            raise SourceError(f"{path} is not a readable image")
+            raise SourceError(f"{path} is not a readable image{unreadable(path)}")
         truth = self.truth(index)
         wrong = truth.other_size(image.shape[:2]) if truth else None
         if wrong:
@@ -97,11 +100,13 @@ class FileRecording(IndexedRecording):
         self._mask_summary()  # what can be no masks is refused as a whole, not frame by frame
         for sentence in self._truth_of.unused(self.images) if self._truth_of else ():
             self._note_odd(sentence)
-        size = self._probed
+        if self._probed.note and self._probed.note not in self.notes:
+            self._note_of_pass(self._probed.note)
+        size = self._probed.size
         for index, (path, name) in enumerate(zip(self.images, self._names, strict=True)):
-            image = read_rgb(path)
+            image = read_rgb(path, self._probed.bits)
             if image is None:
-                self._note_odd(f"frame {path.name} cannot be decoded", image=True)
+                self._note_odd(f"frame {path.name} cannot be decoded{unreadable(path)}", image=True)
                 continue
             size = size or image.shape[:2]
             if not self._fits(path.name, image, size):
@@ -138,6 +143,8 @@ class ImageFolder(FileRecording):
             self.notes.append(
                 f"{len(beside)} files are masks by their names, the first is {beside[0].name}: they are no frames"
             )
+        if self._probed.note:
+            self.notes.append(self._probed.note)
         twice = [own for own, image in zip(self._names, images, strict=True) if own != image.stem]
         if twice:
             pair = f"{twice[0]} and {twice[1]}"

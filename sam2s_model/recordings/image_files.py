@@ -6,6 +6,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -13,7 +14,8 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.recordings.pixels import narrow
+from sam2s_model.recordings.pixels import bits_said, narrow, significant_bits
+from sam2s_model.substitutes import substitute
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 PROBED = 5  # images whose size is looked at
@@ -39,23 +41,38 @@ OPAQUE = 255
 MAX_COLOURS = 64  # of a mask in colour; what has more is a picture
 
 
-def read_rgb(path: Path) -> np.ndarray | None:
+def read_rgb(path: Path, least_bits: int = 0) -> np.ndarray | None:
     """Return (H, W, 3) uint8 RGB, or None when the file is not an image.
 
     Alpha is dropped; of 16 bits the significant ones become 8 (`pixels.significant_bits`).
+
+    least_bits: that are significant, as other images of the camera have shown, so that none is brighter for being dim
     """
+    image = _decoded(path)
+    if image is not None and image.dtype == np.uint16:
+        image = np.ascontiguousarray(narrow(image, max(least_bits, significant_bits(image))))
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _decoded(path: Path) -> np.ndarray | None:
+    """Read (H, W, 3) BGR, uint8 or uint16, or None when the file is not an image."""
     data = _bytes_of(path)
     if data is None:
         return None
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-        if image is not None and image.dtype == np.uint16:
-            image = np.ascontiguousarray(narrow(image))
-        elif image is not None and image.dtype != np.uint8:  # of floats OpenCV knows better what they mean
+        if image is not None and image.dtype not in (np.uint8, np.uint16):
+            # of floats OpenCV knows better what they mean
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except cv2.error:
         return None
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
+
+
+def unreadable(path: Path) -> str:
+    """Say why an image file that OpenCV does not read is none, to follow its name; "" where nothing is known."""
+    instead = substitute(path)
+    return f": it {instead}" if instead else ""
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -74,7 +91,7 @@ def read_labels(path: Path) -> np.ndarray:
     except cv2.error:
         values = None
     if values is None:
-        raise SourceError(f"mask {path} cannot be decoded")
+        raise SourceError(f"mask {path} cannot be decoded{unreadable(path)}")
     if values.dtype != np.uint8:
         raise SourceError(f"mask {path} is {values.dtype}: expected 8 bits a pixel")
     if values.ndim == 3:
@@ -113,12 +130,31 @@ def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return Counter(sizes).most_common(1)[0][0]  # of equal counts the first
 
 
-def probed_size(paths: Sequence[Path]) -> tuple[int, int] | None:
-    """Return the commonest size (H, W) of a few images, evenly spread; None where none of them can be read."""
+@dataclass(frozen=True)
+class ProbedImages:
+    """What a few images of a recording have shown.
+
+    size: (H, W) that most have, None where none can be read
+    bits: significant ones of 16-bit samples, 0 where there are none
+    """
+
+    size: tuple[int, int] | None
+    bits: int = 0
+
+    @property
+    def note(self) -> str:
+        """Say how 16-bit samples are taken where some of their bits are not used, "" otherwise."""
+        return bits_said(self.bits)
+
+
+def probe(paths: Sequence[Path]) -> ProbedImages:
+    """Look at a few images, evenly spread."""
     chosen = dict.fromkeys([0, *(round(i) for i in np.linspace(0, len(paths) - 1, PROBED))]) if paths else {}
-    images = (read_rgb(paths[at]) for at in chosen)
-    sizes = [image.shape[:2] for image in images if image is not None]
-    return common_size(sizes) if sizes else None
+    images = [image for image in (_decoded(paths[at]) for at in chosen) if image is not None]
+    if not images:
+        return ProbedImages(None)
+    bits = max((significant_bits(image) for image in images if image.dtype == np.uint16), default=0)
+    return ProbedImages(common_size([image.shape[:2] for image in images]), bits)
 
 
 def frame_names(paths: Sequence[Path]) -> list[str]:

@@ -219,7 +219,11 @@ def decoded(segmentation: Any, size: tuple[int, int], where: object) -> np.ndarr
     try:
         if isinstance(segmentation, list):
             parts = [part for part in segmentation if len(part) >= 6]
-            rle = mask.merge(mask.frPyObjects(parts, height, width)) if parts else None
+            if not parts:
+                raise ValueError("it has no polygon of three points; a box alone does not say which pixels are meant")
+            if not any(_reaches(part, size) for part in parts):
+                raise ValueError(f"its polygons are outside the image, which is {width}x{height}")
+            rle = mask.merge(mask.frPyObjects(parts, height, width))
         else:
             counts = segmentation["counts"]
             given = tuple(int(v) for v in segmentation.get("size", size))
@@ -227,9 +231,14 @@ def decoded(segmentation: Any, size: tuple[int, int], where: object) -> np.ndarr
                 raise ValueError(f"its size is {given[1]}x{given[0]}, and its image's {width}x{height}")
             plain = {"size": list(size), "counts": counts}
             rle = mask.frPyObjects(plain, height, width) if isinstance(counts, list) else plain
-        return np.zeros(size, bool) if rle is None else mask.decode(rle).astype(bool)
+        return mask.decode(rle).astype(bool)
     except Exception as error:  # junk makes its C code raise anything, also bare exceptions
         raise SourceError(f"{where}: a segmentation cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def _reaches(polygon: list[float], size: tuple[int, int]) -> bool:
+    """Tell whether the rectangle around a polygon x, y, x, y, ... has something in common with an image (H, W)."""
+    return all(max(polygon[at::2]) >= 0 and min(polygon[at::2]) < side for at, side in ((0, size[1]), (1, size[0])))
 
 
 def _pycocotools():
@@ -265,9 +274,11 @@ class CocoTruth(JsonTruth):
                 tracked += track is not None
                 class_name = categories.get(category, str(category))
                 label = 0 if crowd and as_void else self._object((category, track), class_name)
+                if annotation["image_id"] not in names:
+                    raise ValueError(f"an annotation is of image {annotation['image_id']!r}, which it does not have")
                 own = self._annotations[names[annotation["image_id"]]]
                 self._shared += track is None and label > 0 and any(known == label for known, _ in own)
-                own.append((label, annotation["segmentation"]))
+                own.append((label, annotation.get("segmentation") or []))  # a box alone: said where it is looked at
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(f"{path} is not a file of COCO ({type(error).__name__}: {error})") from error
         how = "an id of a track" if tracked else "the category"
@@ -322,7 +333,7 @@ def _of_videos(content: dict) -> tuple[list[dict], list[dict]]:
         images += [dict(id=(video["id"], i), file_name=name, **size) for i, name in enumerate(video["file_names"])]
     for own in content["annotations"]:
         for i, segmentation in enumerate(own["segmentations"]):
-            if segmentation is not None:
+            if segmentation:
                 annotations.append(
                     dict(
                         image_id=(own["video_id"], i),

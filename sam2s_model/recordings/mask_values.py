@@ -14,6 +14,7 @@ from sam2s_model.errors import ConfigError, SourceError
 
 VOID = 255  # of label images: pixels that are not scored
 HOW = ("auto", "labels", "binary")
+LARGEST = 0.6  # share of all pixels up to which a label is not asked about
 HALF = 128  # of binary masks with grey edges, and of lossy ones, everything from here on is the object
 WHITE = 200  # the least value of the object in binary masks
 GREY = (48, 207)  # between, a lossy binary mask has next to nothing
@@ -171,7 +172,7 @@ def decide(found: MaskStatistics, how: str = "auto") -> MaskReading:
             "object in some or void in all; say mask_values labels (255 is void) or binary (it is the object)"
         )
     note = f"; {_some(edges)} only along edges: interpolated?" if edges and own else ""
-    return MaskReading(0, listed, f"labels{_objects(listed)}{note}")
+    return MaskReading(0, listed, f"labels{_objects(listed)}{note}{_background(found)}")
 
 
 def decide_object(found: MaskStatistics) -> MaskReading:
@@ -249,6 +250,13 @@ def _objects(listed: tuple[int, ...]) -> str:
     objects = [v for v in listed if v != VOID]
     what = f": {_some(objects)} {'is an object' if len(objects) == 1 else 'are objects'}" if objects else ": no object"
     return what + (", 255 is void" if VOID in listed else "")
+
+
+def _background(found: MaskStatistics) -> str:
+    """Ask about a label with most of all pixels, "" where there is none: instruments are smaller."""
+    share = found.pixels[1:VOID] / found.pixels.sum()
+    most = int(share.argmax())
+    return f"; {most + 1} has {share[most]:.0%} of the pixels: the background?" if share[most] > LARGEST else ""
 
 
 def _some(values: list[int]) -> str:

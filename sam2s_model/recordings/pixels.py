@@ -194,6 +194,12 @@ def significant_bits(samples: np.ndarray) -> int:
     return next(bits for bits in DEPTHS if brightest < 1 << bits)
 
 
+def bits_said(bits: int) -> str:
+    """Say that so many bits of 16 are taken for significant; "" for 0 and for all of them."""
+    said = f"its 16-bit samples are taken for {bits} significant bits, by the brightest that were looked at"
+    return said if 0 < bits < DEPTHS[-1] else ""
+
+
 def narrow(samples: np.ndarray, bits: int = 0) -> np.ndarray:
     """Narrow uint16 samples to uint8: the highest eight of `bits` significant ones (0: as found), 255 beyond them.
 

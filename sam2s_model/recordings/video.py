@@ -10,8 +10,10 @@ import av
 
 from sam2s_model.errors import SourceError
 from sam2s_model.recordings.image_files import PROBED, common_size
+from sam2s_model.recordings.pixels import bits_said
 from sam2s_model.recordings.recording import ASSUMED_FPS, FIRST_STAMP_NS, Frame, Recording
-from sam2s_model.recordings.video_files import as_file, as_shown, orientation, shown_size
+from sam2s_model.recordings.video_files import as_file, as_shown, orientation, shown_size, wide_bits
+from sam2s_model.substitutes import substitute
 
 
 class VideoRecording(Recording):
@@ -35,6 +37,9 @@ class VideoRecording(Recording):
         if not few:
             raise SourceError(f"{spec} is not a readable video: none of its frames can be decoded")
         self._size = common_size([shown_size(frame) for frame in few])
+        self._bits = max(wide_bits(frame) for frame in few)
+        if note := bits_said(self._bits):
+            self.notes.append(note)
         if turned := orientation(few[0]):
             self.notes.append(f"the file says that it is shown {turned}: so are its frames, boxes and masks")
 
@@ -54,7 +59,7 @@ class VideoRecording(Recording):
                 first_time = time if first_time is None else first_time
                 name, position = f"{index:06d}", index
                 index += 1
-                image = as_shown(decoded)
+                image = as_shown(decoded, self._bits)
                 if not self._fits(name, image):
                     continue
                 # a file may repeat a time; the next nanosecond keeps the order strict
@@ -69,7 +74,8 @@ class VideoRecording(Recording):
         try:
             return av.open(as_file(self._path))
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+            instead = substitute(self._path)
+            reason = f"it {instead}" if instead else getattr(error, "strerror", None) or str(error)
             raise SourceError(f"{self.spec} is not a readable video ({reason})") from error
 
 

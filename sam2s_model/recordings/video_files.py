@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 import av
 import numpy as np
 
+from sam2s_model.recordings.pixels import narrow, significant_bits
+
 if TYPE_CHECKING:
     from av.sidedata.sidedata import SideDataContainer
 
@@ -29,11 +31,36 @@ def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
     return (frame.width, frame.height) if _turns(frame)[0] % 2 else (frame.height, frame.width)
 
 
-def as_shown(frame: av.VideoFrame) -> np.ndarray:
-    """Return the image as it is shown, (H, W, 3) uint8 RGB."""
+def wide_bits(frame: av.VideoFrame) -> int:
+    """Return how many bits of the 16-bit grey or RGB samples of a frame are significant, 0 where it has others.
+
+    FFmpeg has names for samples of 10 and 12 bits; what comes from such a camera is often written as 16 all the same.
+    """
+    return significant_bits(_samples(frame)) if _is_wide(frame) else 0
+
+
+def as_shown(frame: av.VideoFrame, least_bits: int = 0) -> np.ndarray:
+    """Return the image as it is shown, (H, W, 3) uint8 RGB.
+
+    least_bits: of 16-bit samples, as in `image_files.read_rgb`
+    """
     turns, mirrored = _turns(frame)
-    image = frame.to_ndarray(format="rgb24")
+    if _is_wide(frame):
+        samples = _samples(frame)
+        image = narrow(samples, max(least_bits, significant_bits(samples)))
+    else:
+        image = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, turns))
+
+
+def _is_wide(frame: av.VideoFrame) -> bool:
+    pixels = frame.format
+    return all(part.bits == 16 for part in pixels.components) and (pixels.is_rgb or len(pixels.components) == 1)
+
+
+def _samples(frame: av.VideoFrame) -> np.ndarray:
+    """Return (H, W, 3) uint16 RGB."""
+    return np.ascontiguousarray(frame.to_ndarray(format="rgb48le"))
 
 
 def _turns(frame: av.VideoFrame) -> tuple[int, bool]:

@@ -39,6 +39,7 @@ class Prediction:
     score: 0..1, that it is there; predicted_iou: 0..1, of its mask; prompted: a person prompted it there
     similarity: of what appeared of a LOST object with it, NaN when that was not asked; rejected: it is another
     classes: (K,) 0..1, that it is of a row of the class table; None without a class head, or without a memory to ask
+    discovered: FOUND or RECONDITIONED, where discovery has prompted it since the frame before
     """
 
     score: float
@@ -48,9 +49,12 @@ class Prediction:
     similarity: float = math.nan
     rejected: bool = False
     classes: np.ndarray | None = None
+    discovered: Return = Return.NOT_ASKED
 
     @property
     def returned(self) -> Return:
+        if self.discovered:
+            return self.discovered
         if math.isnan(self.similarity):
             return Return.NOT_ASKED
         return Return.REJECTED if self.rejected else Return.ACCEPTED

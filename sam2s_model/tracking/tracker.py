@@ -17,6 +17,9 @@ import torch
 from sam2s_model.acceleration.graphs import Capture, as_cuda_graphs
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import as_tensor, describe_device, for_inference, upload
+from sam2s_model.discovery.discover import Proposal
+from sam2s_model.discovery.finder import Discovery
+from sam2s_model.discovery.rediscovery import Rediscovered, review
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
@@ -32,19 +35,22 @@ from sam2s_model.tracking.outputs import Outputs, predictions
 from sam2s_model.tracking.presence import TrackedObject, describe_frame
 from sam2s_model.tracking.requests import check_frame, check_prompts, check_removal
 from sam2s_model.tracking.segmenter import Segmenter
-from sam2s_model.tracks import MAX_LABEL, Tracks
+from sam2s_model.tracks import MAX_LABEL, Return, Tracks
 
 
 @dataclass(frozen=True)
 class PromptResult:
     """What prompts led to.
 
-    stamp: ns, of the frame the prompts were applied to; object_ids: one for each prompt; tracks: that frame, anew
+    stamp: ns, of the frame the prompts were applied to; tracks: that frame, anew
+    prompts: as they were applied: where a class or a proposal was asked for, the masks that were found
+    object_ids: one for each of `prompts`
     """
 
     stamp: int
     object_ids: tuple[int, ...]
     tracks: Tracks
+    prompts: tuple[Prompt, ...] = ()
 
 
 class Tracker:
@@ -80,9 +86,11 @@ class Tracker:
             capture = as_cuda_graphs
         self._graphed = GraphedStep(model, capture) if capture else None
         self._history = History(config.prompt_history)
+        self.discovery = Discovery(model, config)
         self._objects: dict[int, TrackedObject] = {}
         self._next_id = first_id
         self._outputs: Outputs | None = None
+        self._rediscovered: dict[int, Return] = {}  # since the newest frame
         in_set = {label.name: label for label in label_set.classes}
         self._class_head_labels = tuple(in_set.get(name) for name in model.class_names)
 
@@ -133,26 +141,33 @@ class Tracker:
         try:
             fits = following is not None and (following.shape, following.dtype) == (image.shape, image.dtype)
             outputs, label_map = self._track_all(frame, following if fits else None)
+            self._tell_rediscovered(frame)
             tracks = self._describe(frame, label_map)
         except BaseException:
             self._segmenter.forget(frame.index)
             raise
         self._history.append(frame)
-        self._outputs = outputs
+        self._outputs, self._rediscovered = outputs, {}
         return tracks
 
     @for_inference
-    def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> PromptResult:
+    def prompt(self, stamp: int, prompts: Sequence[Prompt], *, learn: bool = True) -> PromptResult:
         """Start, correct or name objects on the newest frame, or on a remembered one (`prompt_history`).
 
         All prompts take effect, or none. What a prompt on an earlier frame changes is propagated to the newest: the
         objects are then as if it had come in time.
 
         stamp: ns, of a remembered frame, or 0 for the newest
+        learn: whether a person says it, so that looks of objects with a class are added to the prototypes
+        A class alone prompts all its instances that discovery finds there; a proposal is prompted on its own frame.
+
         Raises RequestError with its code; nothing is changed then, nor when anything else is raised.
         """
-        frame = self._history.find(stamp)
-        prompts = [p.validated(*frame.size) for p in prompts]
+        frame = self._history.find(self.discovery.stamp_of(prompts, stamp))
+        for prompt in prompts:  # before anything is looked for
+            self.label_set.by_name(prompt.class_name)
+        asked = self.discovery.expand(frame, prompts)
+        prompts = [one.prompt.validated(*frame.size) for one in asked]
         class_labels = check_prompts(prompts, self._objects, self.config, self.label_set)
         later = self._history.since(frame)[1:]
         with self._all_or_nothing([frame, *later], [p.object_id for p in prompts if p.object_id]):
@@ -169,7 +184,43 @@ class Tracker:
             self.revision += 1
             tracks = self._describe(frame)
             self._propagate(frame, later, [i for i, prompt in zip(ids, prompts, strict=True) if not prompt.only_names])
-        return PromptResult(frame.stamp, tuple(ids), tracks)
+        of_person = (i for i, one in zip(ids, asked, strict=True) if one.confirmed and one.prompt.gives_place)
+        named = {i: self._objects[i].class_label.name for i in of_person if self._objects[i].named}
+        if learn:
+            self.discovery.learn(frame, named)
+        return PromptResult(frame.stamp, tuple(ids), tracks, tuple(prompts))
+
+    @for_inference
+    def discover(self, class_name: str = "", stamp: int = 0) -> list[Proposal]:
+        """Propose objects on the newest frame, or on another that is remembered, the best first; nothing is tracked.
+
+        class_name: only those of a class that has prototypes, "": all; stamp: ns, 0: the newest
+        Each can be accepted by `Prompt(proposal_id=...)`. Raises RequestError (NO_IMAGE, NOT_FOUND and the like).
+        """
+        frame = self._history.find(stamp)
+        self.label_set.by_name(class_name)
+        return self.discovery.look(frame, self.discovery.known_class(class_name))
+
+    @for_inference
+    def rediscover(self, *, find: bool = True, recondition: bool = True) -> list[Rediscovered]:
+        """Look at the newest frame again, and prompt what was LOST and is found, and what has drifted.
+
+        find, recondition: which of the two. The newest frame's tracks, and the next one's, say so in `returns`.
+        """
+        frame = self._history.find(0)
+        found = review(self.discovery, frame, self._segmenter, self._objects, find=find, recondition=recondition)
+        if found:
+            again = [Prompt(object_id=one.object_id, mask=one.proposal.mask) for one in found]
+            self.prompt(frame.stamp, again, learn=False)
+            self._rediscovered |= {one.object_id: one.kind for one in found}
+            self._tell_rediscovered(frame)
+            self._describe(frame)
+        return found
+
+    def _tell_rediscovered(self, frame: ProcessedFrame) -> None:
+        for object_id, kind in self._rediscovered.items():
+            if object_id in frame.predictions:
+                frame.predictions[object_id] = replace(frame.predictions[object_id], discovered=kind)
 
     @for_inference
     def remove(self, object_ids: Sequence[int]) -> Tracks | None:
@@ -192,8 +243,9 @@ class Tracker:
         """Forget all objects and frames. Ids go on counting: none is ever given twice."""
         self._segmenter.clear()
         self._history.clear()
+        self.discovery.forget_frames()
         self._objects.clear()
-        self._outputs = None
+        self._outputs, self._rediscovered = None, {}
         self.revision += 1
 
     @for_inference

@@ -36,6 +36,7 @@ from sam2s_ros.commands.export import app as export_app
 from sam2s_ros.commands.groups import CommandGroup
 from sam2s_ros.commands.node import node
 from sam2s_ros.commands.prompt import prompt
+from sam2s_ros.commands.prototypes import app as prototypes_app
 from sam2s_ros.commands.spread import spread
 from sam2s_ros.commands.status import status
 from sam2s_ros.commands.teacher import app as teacher_app
@@ -53,6 +54,7 @@ app = typer.Typer(
 app.add_typer(checkpoint_app, name="checkpoint")
 app.add_typer(eval_app, name="eval")
 app.add_typer(export_app, name="export")
+app.add_typer(prototypes_app, name="prototypes")
 app.add_typer(train_app, name="train")
 app.add_typer(teacher_app, name="teacher")
 app.add_typer(bench_app, name="bench")
@@ -222,7 +224,11 @@ def doctor(
     ] = False,
     device: Annotated[str, typer.Option(help="of --gpu: cuda or cuda:N")] = "cuda:0",
     only: Annotated[list[int] | None, typer.Option(help="of --gpu: number of a part; may be repeated")] = None,
-    output: Annotated[Path, typer.Option(help="of --gpu: JSON file of all checks")] = Path("doctor_gpu.json"),
+    output: Annotated[
+        Path | None,
+        typer.Option(help="of --gpu: JSON file of all checks; default: doctor_gpu.json, or a free name beside it"),
+    ] = None,
+    overwrite: Overwrite = False,
     running: Annotated[
         bool, typer.Option("--node", help="look instead at the trackers that run in this graph: images, drops, masks")
     ] = False,
@@ -237,7 +243,7 @@ def doctor(
     from rich.console import Console
 
     if gpu:
-        _doctor_gpu(Console(), device, only or [], output)
+        _doctor_gpu(Console(), device, only or [], output, overwrite)
         return
     from sam2s_ros.doctor.checks import examine, exports, findings_table, usable
 
@@ -260,11 +266,16 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-def _doctor_gpu(console: Console, device: str, only: list[int], output: Path) -> None:
+def _doctor_gpu(console: Console, device: str, only: list[int], output: Path | None, overwrite: bool) -> None:
     from sam2s_model.gpu_check.parts import BY_HAND
+    from sam2s_model.paths import check_free
     from sam2s_ros.doctor.checks import Level
     from sam2s_ros.doctor.gpu import examine_gpu, found_table, write_json
+    from sam2s_ros.processes.results import free_file
 
+    default = Path("doctor_gpu.json")
+    output = output or (default if overwrite else free_file(default))
+    check_free(output, overwrite=overwrite)
     found = examine_gpu(device, only, say=line_printer(console))
     console.print(found_table(found))
     write_json(output, found)

@@ -174,7 +174,9 @@ def _evaluated(options: EvalOptions) -> int:
     if report["interrupted"]:
         raise KeyboardInterrupt
     nothing = not any(own["scored_frames"] for own in report["recordings"])
-    part = any(own["images_left_out"] for own in report["recordings"])
+    part = any(
+        own["images_left_out"] or (own["odd"]["count"] and not own["scored_frames"]) for own in report["recordings"]
+    )
     return FAILED if report["failed"] or nothing or part else 0
 
 
@@ -193,9 +195,9 @@ def compare_reports(
 
     from sam2s_model.errors import ConfigError
     from sam2s_model.evaluation import compare as comparison
+    from sam2s_model.paths import claim_file
     from sam2s_ros.evaluation.report import read_report
     from sam2s_ros.evaluation.tables import comparison_tables
-    from sam2s_ros.processes.results import claim_file
 
     if len(reports) < 2:
         raise ConfigError(f"there is {len(reports)} report: expected at least two to compare")

@@ -40,13 +40,17 @@ def write_encoder(
     ] = 0,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16 or fp16")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a file that is there")] = False,
 ) -> None:
     """Export the image encoder, for one size, type and kind of device, and compare what it gives with torch.
 
     It takes a minute or so.
     """
-    from sam2s_model.acceleration.exporting import export_encoder
+    from sam2s_model.acceleration.exporting import beside, export_encoder
+    from sam2s_model.paths import check_free
 
+    for path in (output, beside(output)):
+        check_free(path, overwrite=overwrite)
     model = EngineOptions(checkpoint, image_size=size, device=device, precision=dtype).load()
     made = export_encoder(model, output, to)
     compared = (

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import write_whole
+from sam2s_model.paths import write_whole, writing
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.open import open_recording
@@ -28,7 +28,7 @@ from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
 from sam2s_ros.processes.dds import label_set_path
 from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
-from sam2s_ros.processes.results import claim, writing
+from sam2s_ros.processes.results import claim
 
 OWN_FILES = ("masks/*.png", "overlay.mp4", "summary.json")
 

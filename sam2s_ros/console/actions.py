@@ -40,8 +40,8 @@ class Actions:
         except RequestError as error:
             answer |= {"ok": False, "message": str(error), "error": error.code.name}
         what = {key: value for key, value in asdict(request).items() if key != "request" and value not in ("", ())}
-        self.log({"who": who, "action": type(request).__name__.lower(), **what, "ok": answer["ok"],
-                  "answer": answer["message"]})  # fmt: skip
+        action = type(request).__name__.removesuffix("Action").lower()
+        self.log({"who": who, "action": action, **what, "ok": answer["ok"], "answer": answer["message"]})
         return answer
 
     async def _carry_out(self, link: Link, request: protocol.Request) -> Answer:

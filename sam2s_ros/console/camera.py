@@ -17,18 +17,21 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 
-from sam2s_model.errors import ErrorCode, ImageError, RequestError
+from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_ros.console.frames import Seen, ShownFrame
 from sam2s_ros.console.link import Points
 from sam2s_ros.console.session import Session
 from sam2s_ros.interfaces import image_codec, qos
-from sam2s_ros.interfaces.messages import prompt_message, to_ns, to_time
+from sam2s_ros.interfaces.messages import labels_from_message, prompt_message, to_ns, to_time
 from sam2s_ros.interfaces.status_text import state_name
 from sam2s_ros.msg import ClassLabels, TrackedMasks, TrackedObject, TrackerStatus
 from sam2s_ros.srv import AddPrompts, RemoveObjects
 
 IMAGE_KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+# Looks without images until that is said; where nothing else has images either, other nodes may not be known yet.
+MISSED, MISSED_ALONE = 4, 12
+MAX_NAMED = 5  # topics in a sentence
 COUNTERS = (
     "received", "published", "dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error",
     "dropped_late", "objects", "memory_bytes", "process_bytes", "prompt_revision",
@@ -52,6 +55,8 @@ class TrackerLink:
         self._image_topic, self._follow = image, not image
         self._images: OrderedDict[int, Image | CompressedImage] = OrderedDict()
         self._image_bytes = 0
+        self._missing = 0  # looks in a row at which the topic that was given had no images
+        self._missing_said = False
         self._image_subscription: Any = None
         self._subscribed: tuple[str, type] | None = None
         node.create_subscription(TrackedMasks, f"{name}/masks", self._on_masks, qos.own(qos.NEWEST))
@@ -71,12 +76,7 @@ class TrackerLink:
 
     def look(self) -> None:
         """Find the images, and the tracker's prompt_history. Called again and again."""
-        if self._follow:
-            found = self._tracked_topic()
-        else:
-            kinds = dict(self._node.get_topic_names_and_types()).get(self._image_topic, [])
-            kind = next((IMAGE_KINDS[k] for k in kinds if k in IMAGE_KINDS), None)
-            found = (self._image_topic, kind) if kind else None
+        found = self._tracked_topic() if self._follow else self._given_topic()
         if found is not None and found != self._subscribed:
             self._subscribe(*found)
         if not self.session.alive:
@@ -85,6 +85,26 @@ class TrackerLink:
             self._asked_history = True
             request = GetParameters.Request(names=["prompt_history"])
             self._parameters.call_async(request).add_done_callback(self._on_history)
+
+    def _given_topic(self) -> tuple[str, type] | None:
+        topics = dict(self._node.get_topic_names_and_types())
+        kinds = topics.get(self._image_topic, [])
+        kind = next((IMAGE_KINDS[k] for k in kinds if k in IMAGE_KINDS), None)
+        if kind:
+            self._missing, self._missing_said = 0, False
+            return self._image_topic, kind
+        self._missing += 1
+        images = (name for name, types in topics.items() if IMAGE_KINDS.keys() & set(types))
+        there = sorted(name for name in images if not name.startswith(f"{self._name}/"))
+        if self._missing >= (MISSED if there else MISSED_ALONE) and not self._missing_said:
+            self._missing_said = True
+            topic = self._image_topic
+            as_what = f"{topic} is published as {', '.join(kinds)}" if kinds else f"nobody publishes {topic}"
+            helps = f"; images are on {', '.join(there[:MAX_NAMED])}" if there else ""
+            self._node.get_logger().warning(
+                f"{self._name}: no images: {as_what}, which the parameter image names{helps}"
+            )
+        return None
 
     def _tracked_topic(self) -> tuple[str, type] | None:
         namespace, _, name = self._name.rpartition("/")
@@ -147,11 +167,13 @@ class TrackerLink:
         )  # fmt: skip
 
     def _on_labels(self, message: ClassLabels) -> None:
+        try:
+            labels = labels_from_message(message)
+        except ConfigError as error:
+            self._node.get_logger().warning(f"labels of {self._name} are left out: {error}")
+            return
         self.session.on_classes(
-            [
-                {"id": int(i), "name": name, "color": "#" + "".join(f"{round(v * 255):02x}" for v in (c.r, c.g, c.b))}
-                for i, name, c in zip(message.class_ids, message.class_names, message.colors, strict=False)
-            ]
+            [{"id": c.id, "name": c.name, "color": "#" + bytes(c.color).hex()} for c in labels.classes]
         )
 
     # What people ask for

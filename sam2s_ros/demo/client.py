@@ -13,6 +13,7 @@ from std_srvs.srv import Trigger
 
 from sam2s_ros.interfaces.messages import to_ns
 from sam2s_ros.msg import TrackedMasks
+from sam2s_ros.processes.awake import AwakeClock
 from sam2s_ros.processes.graph import Graph
 from sam2s_ros.processes.graph_client import MASKS_QOS, POLL
 from sam2s_ros.processes.local_graph import GRAPH_TIMEOUT, STEP_TIMEOUT
@@ -78,10 +79,11 @@ class DemoClient(ReplayClient):
 
     def wait_until_recorded(self, published: int) -> None:
         """Wait until the recorder has all masks, or has received none for a while: what is lost does not come."""
-        since, last = time.monotonic(), -1
-        while (masks := int(self.recorder.get("masks", 0))) < published and time.monotonic() - since < RECORD_PATIENCE:
+        clock = AwakeClock()
+        since, last = clock(), -1
+        while (masks := int(self.recorder.get("masks", 0))) < published and clock() - since < RECORD_PATIENCE:
             if masks != last:
-                since, last = time.monotonic(), masks
+                since, last = clock(), masks
             self._check()
             time.sleep(POLL)
 

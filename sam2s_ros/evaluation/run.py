@@ -18,7 +18,7 @@ from sam2s_model.checkpoint import file_sha256
 from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import EvaluationProtocol
-from sam2s_model.paths import write_whole
+from sam2s_model.paths import write_whole, writing
 from sam2s_model.recordings.mask_files import merge_mask_lines
 from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_model.recordings.recording import Recording
@@ -31,7 +31,7 @@ from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import InProcess, Processes, RayCluster, run_all
 from sam2s_ros.evaluation.task import Task
 from sam2s_ros.processes.dds import share_directory
-from sam2s_ros.processes.results import claim, present, writing
+from sam2s_ros.processes.results import claim, present
 
 RUN, RECORDINGS = "evaluation.json", "recordings"
 # what an evaluation writes besides, and what is replaced as a whole

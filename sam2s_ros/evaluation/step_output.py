@@ -13,11 +13,11 @@ import numpy as np
 
 from sam2s_model.evaluation.follow import Step
 from sam2s_model.evaluation.scores import Row
+from sam2s_model.paths import writing
 from sam2s_model.semantics import GENERIC
 from sam2s_ros.evaluation.task import Task
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
-from sam2s_ros.processes.results import writing
 
 if TYPE_CHECKING:  # needs the package's messages
     from sam2s_ros.evaluation.shown_bag import ShownBag

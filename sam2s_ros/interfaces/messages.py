@@ -128,6 +128,7 @@ def prompt_from_message(msg: PromptMsg) -> Prompt:
         point_labels=np.array(msg.point_labels, np.int64) if len(msg.point_labels) else None,
         box=np.array(msg.box, np.float32) if len(msg.box) else None,
         mask=_prompt_mask(msg) if msg.mask.width else None,
+        proposal_id=msg.proposal_id,
     )
 
 
@@ -140,7 +141,7 @@ def _prompt_mask(msg: PromptMsg) -> np.ndarray:
 
 def prompt_message(prompt: Prompt) -> PromptMsg:
     """Convert a prompt to its message, for clients: the inverse of `prompt_from_message`."""
-    msg = PromptMsg(object_id=prompt.object_id, class_name=prompt.class_name)
+    msg = PromptMsg(object_id=prompt.object_id, class_name=prompt.class_name, proposal_id=prompt.proposal_id)
     if prompt.points is not None:
         msg.points = [Point32(x=float(x), y=float(y)) for x, y in prompt.points]
     if prompt.point_labels is not None:

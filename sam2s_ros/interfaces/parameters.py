@@ -156,6 +156,21 @@ class NodeConfig:
     )
     prompts_file: str = option("", "path of a file in which the prompts of the tracked objects are kept; empty is none")
     restore: bool = option(False, "whether the prompts in prompts_file are applied to the first image after configure")
+    prototypes: str = option(
+        "",
+        "path of a file of prototypes, by which classes are found; ~/save_prototypes writes there; empty is none",
+    )
+    auto_prompt: str = option(
+        "off",
+        "what nobody prompted: propose publishes it on ~/proposals, track follows what is of a class as well",
+        choices=("off", "propose", "track"),
+    )
+    auto_prompt_score: float = option(0.7, "least predicted IoU of what auto_prompt tracks", low=0.0, high=1.0)
+    refind: bool = option(False, "whether discovery looks for objects that are LOST")
+    recondition: bool = option(False, "whether discovery prompts anew objects of which it has a better mask")
+    discovery_every: int = option(
+        25, "images between two looks of discovery, after one that is not late", low=1, high=100000
+    )
     autostart: bool = option(True, "whether the node configures and activates itself")
     warm_up: bool = option(True, "whether configure runs one throw-away step, so that the first image is not slow")
     input_timeout: float = option(0.5, "age of the newest image from which the input is stale", low=0.01, high=3600.0)
@@ -269,7 +284,8 @@ TRACKER = Parameters(
     # everything else is built into the tracker or the subscription at configure
     live=frozenset(
         {
-            "policy", "autostart", "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
+            "policy", "auto_prompt", "auto_prompt_score", "refind", "recondition", "discovery_every", "autostart",
+            "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
             "max_step_errors", "max_output_age", "on_late", "on_size_change", "on_time_jump", "time_jump",
             "point_object_id", "point_class", "point_max_age", "point_label", "detection_min_score", "detection_iou",
             "detection_max_age", "detection_lost", "overlay_alpha", "overlay_quality",

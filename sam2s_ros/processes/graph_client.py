@@ -17,6 +17,7 @@ from sam2s_model.prompts import Prompt
 from sam2s_ros.interfaces.messages import prompt_message, to_time
 from sam2s_ros.interfaces.qos import OUTPUT
 from sam2s_ros.msg import TrackerStatus
+from sam2s_ros.processes.awake import AwakeClock
 from sam2s_ros.processes.discovery import KnownTo
 from sam2s_ros.processes.graph import Graph, tail
 from sam2s_ros.processes.local_graph import DRAIN_TIMEOUT, LOAD_TIMEOUT, QUIET
@@ -116,15 +117,16 @@ class GraphClient:
 
     def wait_until_quiet(self) -> None:
         """Wait until nothing waits in the tracker and its counters have stood still."""
-        since, last = time.monotonic(), None
+        clock = AwakeClock()
+        since, last = clock(), None
 
         def still() -> bool:
             nonlocal since, last
-            status = self._newest_status()
+            status, at = self._newest_status(), clock()
             now = (status.received, status.published, self.masks)
             if now != last or status.waiting:
-                since, last = time.monotonic(), now
-            return time.monotonic() - since >= QUIET
+                since, last = at, now
+            return at - since >= QUIET
 
         self._wait(still, DRAIN_TIMEOUT, "the tracker to finish the frames that it has")
 
@@ -149,10 +151,10 @@ class GraphClient:
             known.destroy(self._node)
 
     def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
-        deadline = time.monotonic() + timeout
+        spent = AwakeClock()  # a whole graph that is stopped and continued, as by Ctrl-Z and fg, is late for nothing
         while not condition():
             self._check()
-            if time.monotonic() > deadline:
+            if spent() > timeout:
                 raise TimeoutError(f"waited {timeout:g} s for {what}")
             time.sleep(POLL)
 

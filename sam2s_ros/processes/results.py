@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Callable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import writing
 
 RECORDED = ("overlay.mp4", "overlay_*.mp4", "masks.mcap", "frames.jsonl", "recorder.json")  # by the recorder
 MAX_NAMED = 3
@@ -17,16 +17,6 @@ MAX_NAMED = 3
 def present(folder: Path, names: Sequence[str]) -> list[Path]:
     """Files of a folder with these names. names: patterns of `Path.glob`"""
     return [path for name in names for path in sorted(folder.glob(name))] if folder.is_dir() else []
-
-
-@contextmanager
-def writing(path: Path | None = None) -> Iterator[None]:
-    """Raise ConfigError in place of the OSError of what is done inside. path: that it names; None: the error's own"""
-    try:
-        yield
-    except OSError as error:
-        where = path or error.filename
-        raise ConfigError(f"{where} cannot be written to ({error.strerror}): give another --output") from error
 
 
 def claim(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
@@ -48,24 +38,16 @@ def claim(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def claim_file(path: Path, *, overwrite: bool) -> None:
-    """Make an empty file for a result, so that whether it can be written is known before, not after hours.
-
-    Raises ConfigError when there is one with something in it and `overwrite` is false, or when it cannot be written.
-    """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and path.stat().st_size and not overwrite:
-            raise ConfigError(
-                f"{path} exists already ({path.stat().st_size} bytes): give another --output, or --overwrite"
-            )
-        path.write_text("")
-
-
 def free_folder(folder: Path, names: Sequence[str]) -> Path:
     """Return the first of `folder`, folder_2, folder_3, ... that has nothing of these names."""
     others = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
     return folder if not present(folder, names) else next(other for other in others if not present(other, names))
+
+
+def free_file(path: Path) -> Path:
+    """Return the first of `path`, and of its name with _2, _3, ... before the suffix, that is not there."""
+    others = (path.with_stem(f"{path.stem}_{number}") for number in count(2))
+    return next(one for one in chain([path], others) if not one.exists())
 
 
 def chosen_folder(

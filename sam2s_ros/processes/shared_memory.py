@@ -71,7 +71,8 @@ def _locks(folder: Path) -> list[Path]:
 def _of_nobody(lock: Path) -> Iterator[bool]:
     """Tell whether no process holds it; then this one does, in the context. Raises OSError if it does not open."""
     with lock.open("rb") as file:
-        if time.time() - os.fstat(file.fileno()).st_mtime < YOUNG:
+        # of the future: the clock has stepped back since then
+        if 0 <= time.time() - os.fstat(file.fileno()).st_mtime < YOUNG:
             yield False
             return
         try:

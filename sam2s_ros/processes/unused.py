@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import yaml
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
+from rclpy.utilities import get_rmw_implementation_identifier
 
 from sam2s_model.errors import ConfigError
 from sam2s_model.similar import LIKENESS
@@ -30,18 +32,44 @@ MAX_NAMED = 6  # parameters in a sentence
 
 
 def check_environment(variables: Mapping[str, str] = os.environ) -> None:
-    """Raise ConfigError for a domain id that no middleware can use: some end the process, some take another one."""
+    """Raise ConfigError for a domain id that no middleware can use: some end the process, some take another one.
+
+    And for a peer without an address, on which Fast DDS makes no node.
+    """
     given = variables.get("ROS_DOMAIN_ID", "")
     if given and not (given.isascii() and given.isdigit() and int(given) <= MAX_DOMAIN):
         raise ConfigError(f"ROS_DOMAIN_ID is {given!r}: expected a number from 0 to {MAX_DOMAIN}")
+    peers = variables.get("ROS_STATIC_PEERS", "") if "fastrtps" in get_rmw_implementation_identifier() else ""
+    for peer in filter(None, peers.split(";")):
+        _check_peer(peer)
+
+
+def _check_peer(peer: str) -> None:
+    try:
+        socket.getaddrinfo(peer, None)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(
+            f"ROS_STATIC_PEERS names {peer!r}, which has no address ({error}): expected hosts with ; between"
+        ) from error
 
 
 def unused_variables(variables: Mapping[str, str] = os.environ) -> Iterator[str]:
-    """Yield a sentence for each variable that names a file which is not there."""
+    """Yield a sentence for each variable that names a file which is not there, or asks for security and gets none."""
     for name in PROFILE_VARIABLES:
         path = variables.get(name, "")
         if path and not Path(path).is_file():
             yield f"{name} is {path}, where no file is: Fast DDS goes on without it, and large images are lost"
+    enable, strategy = (variables.get(f"ROS_SECURITY_{name}", "") for name in ("ENABLE", "STRATEGY"))
+    keystore = variables.get("ROS_SECURITY_KEYSTORE", "")
+    if enable not in ("", "true", "false"):
+        yield f"ROS_SECURITY_ENABLE is {enable!r}, which leaves security off: expected true, in small letters"
+    elif enable == "true" and strategy not in ("", "Enforce", "Permissive"):
+        yield f"ROS_SECURITY_STRATEGY is {strategy!r}, which is Permissive: expected Enforce, or Permissive"
+    if enable == "true" and strategy != "Enforce" and not (Path(keystore) / "enclaves").is_dir():
+        yield (
+            f"ROS_SECURITY_ENABLE is true and ROS_SECURITY_KEYSTORE is {keystore!r}, where no enclaves are: ROS goes "
+            "on without security; with ROS_SECURITY_STRATEGY Enforce it does not start"
+        )
 
 
 def unused_parameters(node: Node, late_topics: Iterable[str] = ()) -> str:

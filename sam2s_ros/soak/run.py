@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import write_whole
+from sam2s_model.paths import claim_file, write_whole
 from sam2s_model.recordings.scene import Scene, SceneConfig, SceneFrame
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.processes.graph import Graph
 from sam2s_ros.processes.local_graph import PATIENT, STEP_TIMEOUT, local_graph
-from sam2s_ros.processes.results import claim_file
 
 if TYPE_CHECKING:  # loads rclpy, which is done when its environment is there
     from sam2s_ros.soak.client import SoakClient

@@ -33,6 +33,7 @@ class TimedAnswer(NamedTuple):
     stamp: int
     object_ids: tuple[int, ...]
     tracks: Tracks
+    prompts: tuple[Prompt, ...] = ()
 
 
 class TimedTracker:
@@ -61,7 +62,7 @@ class TimedTracker:
         self.newest = replace(self.newest, stamp=stamp)
         return self.newest
 
-    def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> TimedAnswer:
+    def prompt(self, stamp: int, prompts: Sequence[Prompt], *, learn: bool = True) -> TimedAnswer:
         """Begin the one object anew, whatever the prompts are."""
         self.object_ids, self.next_id = (self.next_id,), self.next_id + 1
         self.revision += 1

@@ -39,6 +39,7 @@ def build_tracker(
     from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.published.catalog import default_checkpoint, explain_default, resolve_checkpoint
     from sam2s_model.tracking.tracker import Tracker
+    from sam2s_ros.tracker.prototypes import use_prototypes
 
     if config.compile:
         import torch._inductor.compile_fx  # noqa: F401  the compiler's modules are large, too
@@ -67,6 +68,8 @@ def build_tracker(
     tracker = Tracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
     if config.warm_up:
         tracker.warm_up(model.image_size, model.image_size)
+    if config.prototypes:
+        log.info(use_prototypes(tracker, config.prototypes))
     log.info(f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {file_sha256(checkpoint)}")
     if model.missing:
         log.info(f"{checkpoint} lacks {len(model.missing)} tensors, so tracking is {tracker.policy_name!r}")

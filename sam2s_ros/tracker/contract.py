@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from sam2s_model.config import TrackerConfig
 from sam2s_model.prompts import Prompt
+from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
+
+if TYPE_CHECKING:  # loads torch
+    from sam2s_model.discovery.discover import Proposal
+    from sam2s_model.discovery.finder import Discovery
+    from sam2s_model.discovery.rediscovery import Rediscovered
+    from sam2s_model.network.model import Sam2Model
 
 Answer = TypeVar("Answer")  # of a call that the worker runs: call(tracker) -> Answer
 
@@ -25,6 +33,9 @@ class PromptAnswer(Protocol):
 
     @property
     def tracks(self) -> Tracks: ...
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]: ...
 
 
 @runtime_checkable
@@ -51,7 +62,7 @@ class TrackerLike(Protocol):
 
     def step(self, stamp: int, image: np.ndarray, following: np.ndarray | None = None) -> Tracks: ...
 
-    def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> PromptAnswer: ...
+    def prompt(self, stamp: int, prompts: Sequence[Prompt], *, learn: bool = True) -> PromptAnswer: ...
 
     def remove(self, object_ids: Sequence[int]) -> Tracks | None: ...
 
@@ -64,6 +75,26 @@ class TrackerLike(Protocol):
     def memory_bytes(self) -> int: ...
 
     def device_description(self) -> str: ...
+
+
+class DiscoveringTracker(TrackerLike, Protocol):
+    """What discovery needs besides: the real tracker has it, and so has what wraps one."""
+
+    @property
+    def discovery(self) -> Discovery: ...
+
+    @property
+    def model(self) -> Sam2Model: ...
+
+    @property
+    def label_set(self) -> LabelSet: ...
+
+    @property
+    def config(self) -> TrackerConfig: ...
+
+    def discover(self, class_name: str = "", stamp: int = 0) -> list[Proposal]: ...
+
+    def rediscover(self, *, find: bool = True, recondition: bool = True) -> list[Rediscovered]: ...
 
 
 @dataclass(frozen=True)

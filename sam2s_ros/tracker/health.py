@@ -140,6 +140,7 @@ class Health:
         self._empty: tuple[float, int] | None = None
         self._failure = self._refusal = self._unusable = ""
         self._late = False  # whether the failure is only that masks came too late
+        self._stale = False  # whether images have stopped, as of the last status
         self._reported = (0, 0)  # received and dropped at the last diagnostics
 
     def clear(self) -> None:
@@ -256,6 +257,8 @@ class Health:
         refused = f"; last refused: {self._refusal}" if self._refusal else ""
         silent = f"; {at.silent}" if at.silent and self._quiet() else ""
         seen = f"; {at.seen}" if at.seen else ""
+        # switched off, images that come are not accepted, and their age says nothing of the camera
+        self._stale = at.enabled and is_stale(msg.input_age, config)
         if at.view is None:
             return TrackerStatus.STATE_UNKNOWN, f"not configured{': ' + at.note if at.note else ''}"
         chosen = (f"; {at.view.chosen}" if at.view.chosen else "") + seen
@@ -267,9 +270,10 @@ class Health:
                 f"a step has taken {at.busy:.1f} s so far: step_timeout is {config.step_timeout:g} s",
             )
         stale = ""
-        if is_stale(msg.input_age, config):
+        if self._stale:
             stale = f"no usable image for {msg.input_age:.2f} s: input_timeout is {config.input_timeout:g} s"
-        if self._failure and not (self._late and stale):  # with masks that were late, it is the camera that has stopped
+        over = stale or not at.enabled  # masks that were late are no trouble of a tracker that gets no images
+        if self._failure and not (self._late and over):
             return TrackerStatus.STATE_ERROR, self._failure + f"; {stale}" * bool(stale)
         if not at.enabled:
             return TrackerStatus.STATE_DISABLED, "switched off by ~/enable"
@@ -303,13 +307,13 @@ class Health:
             dropped = sum(count for outcome, count in self._ended.items() if outcome is not ImageOutcome.PUBLISHED)
             new, new_dropped = self._received - self._reported[0], dropped - self._reported[1]
             self._reported = (self._received, dropped)
-            refused = {"last_refused": self._refusal}
+            refused, stale = {"last_refused": self._refusal}, self._stale
         share = new_dropped / new if new > 0 else 0.0
         entries = [
             _entry(
                 f"{name}: input",
                 status,
-                _input_level(status, share, config, source),
+                _input_level(status, share, config, source, stale),
                 _INPUT_FIELDS,
                 refused | {"dropped_share": f"{share:.2f}", "stamp_age": _shown(_stamp_age(status))},
             ),
@@ -336,11 +340,13 @@ _TRACKING_FIELDS = (
 )  # fmt: skip
 
 
-def _input_level(status: TrackerStatus, share: float, config: NodeConfig, source: str) -> tuple[bytes, str]:
+def _input_level(
+    status: TrackerStatus, share: float, config: NodeConfig, source: str, stale: bool
+) -> tuple[bytes, str]:
     if status.state == TrackerStatus.STATE_STALE_INPUT:
         return _STALE, status.message
     working = (TrackerStatus.STATE_RUNNING, TrackerStatus.STATE_ERROR)
-    if status.state in working and is_stale(status.input_age, config):  # an error of the tracking hides no dead camera
+    if status.state in working and stale:  # an error of the tracking hides no dead camera
         return _STALE, f"no usable image for {status.input_age:.2f} s: input_timeout is {config.input_timeout:g} s"
     if status.state == TrackerStatus.STATE_WAITING:
         return _WARN, status.message

@@ -28,9 +28,11 @@ from sam2s_ros.processes.log import NodeLogger, UnthrottledLogger
 from sam2s_ros.processes.process import run
 from sam2s_ros.processes.runnable import RunnableNode
 from sam2s_ros.processes.unused import given_parameters
+from sam2s_ros.tracker.auto_prompt import AutoPrompt
 from sam2s_ros.tracker.build import build_tracker
 from sam2s_ros.tracker.contract import Answer, TrackerLike
 from sam2s_ros.tracker.detection_prompts import DetectionPrompts
+from sam2s_ros.tracker.discovery_services import DiscoveryServices
 from sam2s_ros.tracker.event_log import EventLog
 from sam2s_ros.tracker.gate import StampGate
 from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, Processed, TrackerSnapshot
@@ -105,11 +107,11 @@ class TrackerNode(RunnableNode, LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A request may wait for the tracker; images must not wait behind it.
         requests, self._images = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        config, labels = (lambda: self._config), (lambda: self._outputs.labels)
         self._served = TrackerServices(self, self, requests, self._events)
-        self._points = PointPrompts(self, self.ask, self._frames, lambda: self._config, requests, self._events)
-        self._detected = DetectionPrompts(
-            self, self.ask, self._frames, lambda: self._config, lambda: self._outputs.labels, requests, self._events
-        )
+        self._discovery = DiscoveryServices(self, self.ask, labels, config, requests)
+        self._points = PointPrompts(self, self.ask, self._frames, config, requests, self._events)
+        self._detected = DetectionPrompts(self, self.ask, self._frames, config, labels, requests, self._events)
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -153,7 +155,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
         build = partial(
             self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, log=self._log
         )
-        links = WorkerLinks(self._health, self._log, self._now, self._on_quarantine)
+        between = AutoPrompt(self._discovery.publish, self._log.info)
+        links = WorkerLinks(self._health, self._log, self._now, self._on_quarantine, between)
         worker = Worker(build, self._outputs, links, config=self._config, history=self._tracking.prompt_history)
         worker.start()
         self._outputs.begin(labels)
@@ -362,9 +365,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
                 self._log.warning(sentence)
             warning = warning or self._seen or self.failures.news()
             more = {**self.failures.values(), **self._detected.values()}
-            self._diagnostics.publish(
-                self._health.diagnostics(status, self._config, name, warning, source=source, more=more)
-            )
+            made = self._health.diagnostics(status, self._config, name, warning, source=source, more=more)
+            self._diagnostics.publish(made)
 
     def _check_stamps(self) -> None:
         """See whether clock and stamps are as they should be; the log says what of the stamps is not when it begins."""

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.prompts import Prompt
+from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.processes.log import Logger
-from sam2s_ros.tracker.contract import PromptAnswer, TrackerLike
+from sam2s_ros.tracker.contract import DiscoveringTracker, PromptAnswer, TrackerLike
 from sam2s_ros.tracker.prompt_file import PromptFile, PromptSet
+
+if TYPE_CHECKING:  # loads torch
+    from sam2s_model.discovery.discover import Proposal
+    from sam2s_model.discovery.finder import Discovery
+    from sam2s_model.discovery.rediscovery import Rediscovered
+    from sam2s_model.network.model import Sam2Model
 
 
 class SavingTracker:
@@ -41,9 +50,9 @@ class SavingTracker:
         self._restore(saved, tracks.size)
         return self.tracker.newest or tracks
 
-    def prompt(self, stamp: int, prompts: Sequence[Prompt]) -> PromptAnswer:
-        result = self.tracker.prompt(stamp, prompts)
-        for object_id, prompt in zip(result.object_ids, prompts, strict=True):
+    def prompt(self, stamp: int, prompts: Sequence[Prompt], *, learn: bool = True) -> PromptAnswer:
+        result = self.tracker.prompt(stamp, prompts, learn=learn)
+        for object_id, prompt in zip(result.object_ids, result.prompts, strict=True):
             given = self._given.setdefault(object_id, [])
             if prompt.only_names:
                 given[:] = [replace(earlier, class_name=prompt.class_name) for earlier in given]
@@ -86,7 +95,7 @@ class SavingTracker:
             for turn in range(max(map(len, saved.prompts.values()), default=0)):
                 old = [i for i, given in saved.prompts.items() if turn < len(given)]
                 prompts = [replace(saved.prompts[i][turn], object_id=ids.get(i, 0)) for i in old]
-                ids.update(zip(old, self.prompt(0, prompts).object_ids, strict=True))
+                ids.update(zip(old, self.prompt(0, prompts, learn=False).object_ids, strict=True))
         except Exception as error:
             if ids:
                 self.remove(list(ids.values()))
@@ -126,6 +135,32 @@ class SavingTracker:
 
     def prepare(self) -> None:
         self.tracker.prepare()
+
+    def discover(self, class_name: str = "", stamp: int = 0) -> list[Proposal]:
+        return self._discovering.discover(class_name, stamp)
+
+    def rediscover(self, *, find: bool = True, recondition: bool = True) -> list[Rediscovered]:
+        return self._discovering.rediscover(find=find, recondition=recondition)
+
+    @property
+    def discovery(self) -> Discovery:
+        return self._discovering.discovery
+
+    @property
+    def model(self) -> Sam2Model:
+        return self._discovering.model
+
+    @property
+    def label_set(self) -> LabelSet:
+        return self._discovering.label_set
+
+    @property
+    def config(self) -> TrackerConfig:
+        return self._discovering.config
+
+    @property
+    def _discovering(self) -> DiscoveringTracker:
+        return cast("DiscoveringTracker", self.tracker)
 
     def memory_bytes(self) -> int:
         return self.tracker.memory_bytes()

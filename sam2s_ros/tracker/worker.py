@@ -86,12 +86,14 @@ class WorkerLinks:
     log: told of resets, and of frames that were refused or failed
     now: ns, the node's clock
     quarantined: told why images are tried no more from here on
+    between: called after a frame that was in time; returns whether it did anything
     """
 
     health: Health
     log: Logger
     now: Callable[[], int] = time.time_ns
     quarantined: Callable[[str], None] = lambda reason: None
+    between: Callable[[TrackerLike, Result], bool] = lambda tracker, result: False
 
 
 @dataclass(frozen=True)
@@ -223,8 +225,10 @@ class Worker:
             if isinstance(item, _Request):
                 self._answer(tracker, item)
             elif item is not None:
-                self._process(tracker, item)
+                result = self._process(tracker, item)
                 self._prepare(tracker)
+                if result is not None:
+                    self._look_again(tracker, result)
 
     def _prepare(self, tracker: TrackerLike) -> None:
         """While nothing waits, let the tracker do what a later step would stop for."""
@@ -236,6 +240,22 @@ class Worker:
                 self._log.warning(f"what steps stop for is left to them from here on: {type(error).__name__}: {error}")
                 if lacks_memory(error):
                     free_memory(error)
+
+    def _look_again(self, tracker: TrackerLike, result: Result) -> None:
+        """Let discovery look at the frame where that was in time. Images that come meanwhile replace one another."""
+        late = 0 < self.config.max_output_age < steady() - result.frame.arrived
+        if late or self.quarantine.reason or self._mailbox.closed:
+            return
+        self._step_began = self._clock()
+        try:
+            if self._links.between(tracker, result):
+                self._renew_view(tracker)
+        except Exception as error:
+            self._log.warning(f"discovery failed: {type(error).__name__}: {error}")
+            if lacks_memory(error):
+                free_memory(error)
+        finally:
+            self._step_began = None
 
     def _answer(self, tracker: TrackerLike, request: _Request) -> None:
         if not request.future.set_running_or_notify_cancel():
@@ -260,10 +280,11 @@ class Worker:
         finally:
             self._step_began = None
 
-    def _process(self, tracker: TrackerLike, frame: WorkerFrame) -> None:
-        """Take one frame to its end, whatever happens."""
+    def _process(self, tracker: TrackerLike, frame: WorkerFrame) -> Result | None:
+        """Take one frame to its end, whatever happens. Return it where it was tracked."""
         if self.quarantine.reason:
-            return self._health.ended(ImageOutcome.ERROR, self.quarantine.reason)
+            self._health.ended(ImageOutcome.ERROR, self.quarantine.reason)
+            return None
         self._step_began = self._clock()
         try:
             result = self._step(tracker, frame)
@@ -280,8 +301,10 @@ class Worker:
                 self._links.quarantined(self.quarantine.reason)
         else:
             self.quarantine.over()
+            return result
         finally:
             self._step_began = None
+        return None
 
     def _step(self, tracker: TrackerLike, frame: WorkerFrame) -> Result:
         config, image = self.config, frame.decode()

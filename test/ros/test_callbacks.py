@@ -25,6 +25,7 @@ from sam2s_ros.processes.callbacks import _refusal
 from sam2s_ros.srv import AddPrompts, GetState
 
 MODULES = {
+    "console_node": "sam2s_ros.console.node",
     "pair_node": "sam2s_ros.tracker.pair",
     "recorder_node": "sam2s_ros.recorder.node",
     "replay_node": "sam2s_ros.replay.node",
@@ -135,15 +136,19 @@ def test_p36_bytes_that_are_no_message_cost_themselves_alone(graph, tracker, ima
     assert tracker.running(), tracker.output
 
 
-@pytest.mark.parametrize("node", ["tracker_node", "pair_node", "recorder_node", "replay_node"])
+@pytest.mark.parametrize("node", ["tracker_node", "pair_node", "recorder_node", "replay_node", "console_node"])
 def test_p36_a_clock_before_zero_ends_no_program(graph, start, start_tracker, tmp_path, node):
     """rclpy's own subscription raises there."""
     space = f"__ns:=/before_zero_{node}"
+    if node == "console_node":
+        pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sam2s_ros[console]'")
     if node == "tracker_node":
         process = start_tracker(remap=(space,), autostart=False, use_sim_time=True)
     else:
         given = dict(
-            recorder_node=dict(output=tmp_path), replay_node=dict(source="scene:?width=96&height=64", loop="true")
+            recorder_node=dict(output=tmp_path),
+            replay_node=dict(source="scene:?width=96&height=64", loop="true"),
+            console_node=dict(port=0),
         )
         arguments = ros_args(use_sim_time="true", **given.get(node, {}))
         process = start([sys.executable, "-m", MODULES[node], *arguments, "-r", space])
@@ -194,6 +199,15 @@ def test_p36_colours_that_are_none_are_left_out_and_said(graph, recorder, value)
     labels.publish(table)  # latched: it comes, whenever they find each other
     recorder.wait_for_output(f"labels on /odd/labels are left out: label set 'x{value}': the colour of 'a' is ({value}")
     assert recorder.running(), recorder.output
+
+
+def test_p36_the_console_leaves_colours_that_are_none_out_too(graph, start):
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sam2s_ros[console]'")
+    console = start([sys.executable, "-m", MODULES["console_node"], *ros_args(port=0, trackers="/odd")])
+    table = ClassLabels(label_set="x", class_ids=[1], class_names=["a"], colors=[ColorRGBA(r=float("nan"), a=1.0)])
+    graph.publisher(ClassLabels, "/odd/labels", LATCHED).publish(table)
+    console.wait_for_output("labels of /odd are left out: label set 'x': the colour of 'a' is (nan")
+    assert console.running() and "Traceback" not in console.output, console.output
 
 
 def test_p36_masks_that_no_tracker_of_ours_sends_are_left_out_alone(graph, recorder, images):

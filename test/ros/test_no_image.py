@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,3 +121,17 @@ def test_p43_clicks_of_another_type_are_a_warning(graph, start_tracker):
 
         graph.wait_until(warned, 40, lambda: tracker.output)
     assert "remap `~/point` to it" in tracker.output
+
+
+def test_p43_the_console_says_that_its_topic_has_no_images(graph, start):
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sam2s_ros[console]'")
+    given = dict(port=0, trackers="/nobody", image="/no_images")
+    arguments = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
+    graph.publisher(Image, "/a_camera")
+    console = start([sys.executable, "-m", "sam2s_ros.console.node", "--ros-args", *arguments])
+    console.wait_for_output("/nobody: no images: nobody publishes /no_images, which the parameter image names; images")
+    assert "images are on /a_camera" in console.output, console.output
+    time.sleep(1.5)
+    assert console.output.count("no images: nobody") == 1, console.output
+    graph.publisher(Image, "/no_images")
+    console.wait_for_output("/nobody: images of /no_images")

@@ -15,6 +15,7 @@ from rcl_interfaces.srv import GetParameters
 from sam2s_ros.processes.dds import share_directory
 
 MODULES = {
+    "console_node": "sam2s_ros.console.node",
     "pair_node": "sam2s_ros.tracker.pair",
     "stereo_node": "sam2s_ros.tracker.stereo",
     "recorder_node": "sam2s_ros.recorder.node",
@@ -231,13 +232,15 @@ def test_p44_a_node_that_uses_all_that_it_was_given_says_nothing(graph, start, t
     assert "WARN" not in process.output, process.output
 
 
-@pytest.mark.parametrize("node", ["pair_node", *NODES, "stereo_node"])
+@pytest.mark.parametrize("node", ["pair_node", *NODES, "stereo_node", "console_node"])
 def test_p37_a_program_that_is_stopped_and_continued_goes_on(graph, start, tmp_path, node):
     """Twice, so that a signal that was waited for before the stop does not decide."""
     given = dict(
         recorder_node=[f"output:={tmp_path}"], replay_node=["source:=scene:?width=96&height=64", "loop:=true"],
-        tracker_node=["autostart:=false"], stereo_node=["autostart:=false"],
+        tracker_node=["autostart:=false"], stereo_node=["autostart:=false"], console_node=["port:=0"],
     )  # fmt: skip
+    if node == "console_node":
+        pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sam2s_ros[console]'")
     parameters = [part for parameter in given.get(node, []) for part in ("-p", parameter)]
     process = start([sys.executable, "-m", MODULES[node], "--ros-args", *parameters])
     name = "left/tracker" if node == "stereo_node" else node.removesuffix("_node")

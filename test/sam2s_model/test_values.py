@@ -50,6 +50,12 @@ H, W = 40, 60
     (Prompt(box=[0.1, 0.2, 0.5, 0.8]),
      "is 0.4 x 0.6 px: expected at least 2 on each side; .* not fractions of its size"),
     (Prompt(box=[5, 5, 30, 6]), "is 25 x 1 px: expected at least 2"),
+    (Prompt(points=[[5, 5], [9, 9], [5, 5]], point_labels=[1, 1, 0]), r"\(5, 5\) is given twice, on the object and"),
+    (Prompt(points=[["a", "b"]], point_labels=[1]), r"points \[\['a', 'b'\]\] are no numbers: could not convert"),
+    (Prompt(points=[[1, 2], [3]], point_labels=[1, 1]), "points .* are no numbers: .*inhomogeneous"),
+    (Prompt(points=[[1e300, 1]], point_labels=[1]), r"point \(inf, 1\) is outside"),
+    (Prompt(box=[[1, 2], [3]]), "box .* are no numbers"),
+    (Prompt(mask=np.eye(H, W, dtype=complex)), "mask is complex128: expected bool"),
 ])  # fmt: skip
 def test_bad_prompts(prompt, words):
     with pytest.raises(RequestError, match=words) as refused:

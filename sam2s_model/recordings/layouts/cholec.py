@@ -9,7 +9,7 @@ import numpy as np
 
 from sam2s_model.errors import SourceError
 from sam2s_model.recordings.files import FileRecording
-from sam2s_model.recordings.image_files import images_in, read_rgb
+from sam2s_model.recordings.image_files import images_in, read_rgb, unreadable
 from sam2s_model.recordings.layouts.layout import Layout
 from sam2s_model.recordings.mask_values import VOID, MaskReading
 from sam2s_model.recordings.recording import Truth
@@ -47,7 +47,7 @@ class _ColourMasks(TruthOf):
             return None
         colours = read_rgb(path)
         if colours is None:
-            raise SourceError(f"mask {path} cannot be decoded")
+            raise SourceError(f"mask {path} cannot be decoded{unreadable(path)}")
         labels = np.zeros(colours.shape[:2], np.uint8)
         for colour, label in COLOURS.items():
             labels[(colours == colour).all(2)] = label

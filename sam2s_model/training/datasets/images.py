@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.recordings.image_files import images_in, read_rgb
+from sam2s_model.recordings.image_files import images_in, read_rgb, unreadable
 from sam2s_model.recordings.recording import FIRST_STAMP_NS, Frame, Truth
 from sam2s_model.recordings.sequences import subfolders
 from sam2s_model.recordings.video_files import as_file, as_shown
@@ -42,7 +42,7 @@ class Still:
         """Read the image (H, W, 3) uint8 RGB and labels (H, W) uint8 of a selection, or None. Raises SourceError."""
         image = read_rgb(self._path) if self._at is None else _decoded(_video_stills(self._path)[self._at])
         if image is None:
-            raise SourceError(f"{self._path} is not a readable image")
+            raise SourceError(f"{self._path} is not a readable image{unreadable(self._path)}")
         if self._pack is None or not self.has_masks:
             return image, None
         rng = np.random.default_rng((zlib.crc32(self.name.encode()), index))
@@ -117,4 +117,4 @@ def _video_stills(path: Path) -> list[np.ndarray]:
                     out.append(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
         return out
     except (av.error.FFmpegError, OSError, IndexError) as error:
-        raise SourceError(f"{path} is not a readable video ({error})") from error
+        raise SourceError(f"{path} is not a readable video ({error}){unreadable(path)}") from error

@@ -104,6 +104,16 @@ def test_a_compiled_case_says_so():
     ]  # fmt: skip
 
 
+def test_p41_figures_and_plot_of_an_earlier_run_stay(tmp_path, capsys):
+    measured = ["bench", "--machine", "--threads", "1", "--output", str(tmp_path / "small.json")]
+    for earlier in ("small.json", "small.png"):
+        (tmp_path / earlier).write_text("earlier\n")
+        assert main(measured) == 2
+        assert f"{earlier} exists already (8 bytes): give another name, or --overwrite" in capsys.readouterr().err
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {earlier: "earlier\n"}
+        (tmp_path / earlier).unlink()
+
+
 def test_bad_input_is_one_sentence_and_exit_code_2(capsys):
     for options, said in (
         (["--dtype", "fp16", "--device", "cpu"], "precision is 'fp16' on a CPU"),

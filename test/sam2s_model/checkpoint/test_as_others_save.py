@@ -129,6 +129,20 @@ def test_weights_that_are_not_finite_are_refused_by_name(state, save, value):
         read_checkpoint(save({k: torch.full_like(v, value) for k, v in state.items()}))
 
 
+@pytest.mark.parametrize(
+    "change, what",
+    [
+        (lambda value: value.to("meta"), "its numbers were not saved"),
+        (lambda value: value.to_sparse(), "sparse_coo"),
+        (lambda value: value.to(torch.complex64), "complex64"),
+    ],
+)
+def test_tensors_that_are_not_plain_numbers_are_refused_by_name(state, save, change, what):
+    for name in ("no_obj_ptr", "sam_mask_decoder.output_upscaling.3.bias"):
+        with pytest.raises(CheckpointError, match=f"has 1 of {len(state)} tensors that .*: {name} \\({what}"):
+            load_model(save({"model": {**state, name: change(state[name])}}), device="cpu")
+
+
 def lora(state, prefix: str = "", base: str = ".base_layer", of: str = ".lora_{}.default") -> dict:
     out = {}
     for name, value in state.items():

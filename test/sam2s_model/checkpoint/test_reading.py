@@ -57,6 +57,13 @@ def test_safetensors_under_any_name(tmp_path, name):
     )
 
 
+def test_what_torch_saved_under_any_name(tmp_path):
+    for name in ("a.safetensors", "a.bin", "a"):
+        torch.save({"model": TENSORS}, tmp_path / name)
+        stored = read_checkpoint(tmp_path / name)
+        assert same(stored.state) and stored.format == "pt"
+
+
 def test_metadata_lie_beside_the_state_dict_of_a_pt_file(save):
     words = {"classes": "a,b", "image_size": "512"}
     stored = read_checkpoint(save({"model": TENSORS, "metadata": words, "epoch": 3}))

@@ -177,6 +177,37 @@ def test_segmentations_that_are_none_are_named(segmentation):
         decoded(segmentation, (H, W), "x.json")
 
 
+@pytest.mark.parametrize(
+    ("polygons", "why"),
+    [
+        ([], "it has no polygon of three points; a box alone"),
+        ([[1.0, 1, 5, 5]], "it has no polygon of three points"),
+        ([[70.0, 5, 90, 5, 90, 20]], "its polygons are outside the image, which is 60x40"),
+        ([[5.0, -20, 9, -20, 9, -3]], "its polygons are outside the image"),
+    ],
+)
+def test_an_object_without_an_area_is_not_taken_for_one_that_is_absent(tmp_path, polygons, why):
+    """As detectors' data sets have them: then nothing is known of that image, and the others are scored."""
+    images(tmp_path / "set")
+    seen = [np.array(BOX, float).ravel().tolist()]
+    missing = {} if polygons == [] else {"segmentation": polygons}
+    coco_file(tmp_path / "set" / "_annotations.coco.json", [
+        {"image_id": 10, "segmentation": seen}, {"image_id": 11, **missing}, {"image_id": 12, "segmentation": polygons},
+    ])  # fmt: skip
+    (recording,) = open_layout(tmp_path / "set", "coco")
+    frames = list(recording)
+    assert [frame.truth is None for frame in frames] == [False, True, True, False]
+    assert agree(frames[0].truth.masks[1], box_mask()) and recording.odd_count == 2
+    assert all(why in line and "_annotations.coco.json, 0000" in line for line in recording.odd)
+
+
+def test_an_annotation_of_no_image_is_named(tmp_path):
+    images(tmp_path / "set")
+    coco_file(tmp_path / "set" / "_annotations.coco.json", [{"image_id": 99, "segmentation": []}])
+    with pytest.raises(SourceError, match="an annotation is of image 99, which it does not have"):
+        open_layout(tmp_path / "set", "coco")
+
+
 def coco_file(path: Path, annotations: list[dict], count: int = 4, prefix: str = "") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {

@@ -136,6 +136,14 @@ def test_an_inverted_mask_is_said():
     assert "inverted?" in decide(seen(*inverted)).why and "inverted" not in decide(seen(disc(255))).why
 
 
+def test_a_label_that_may_be_the_background_is_said():
+    """0 the instrument and 1 the rest, or a class of tissue around it."""
+    for rest, on in ((1, disc(0, on=EMPTY + 1)), (7, disc(3, on=EMPTY + 7))):
+        assert f"{rest} has 92% of the pixels: the background?" in decide(seen(on, on)).why
+    for mask in (disc(1), disc(1, radius=70), framed(EMPTY)):
+        assert "background" not in decide(seen(mask, disc(2))).why
+
+
 def test_masks_of_one_object_each():
     parts = disc(10, on=disc(30, 110))
     assert decide_object(seen(parts)).labels(parts).sum() == np.count_nonzero(parts), "parts of an instrument all count"

@@ -301,7 +301,7 @@ def damaged(tmp_path: Path) -> dict[str, tuple[Path, str]]:
             made["metadata"],
             "its metadata.yaml cannot be read: make it again with `ros2 bag reindex",
         ),
-        "something else": (made["mcap_that_is_none"], "is not an mcap file: it begins with 3c 68"),
+        "something else": (made["mcap_that_is_none"], "is an HTML or XML page, not the file itself"),
         "several files": (made["no_metadata"], "has 2 bag files and no metadata.yaml: .*`ros2 bag reindex"),
         "packed": (made["packed"], "which was compressed, and no metadata.yaml: unpack it with `zstd -d"),
         "packed, as a file": (file_of(made["packed"], ".zstd"), "unpack it with `zstd -d"),
@@ -348,3 +348,37 @@ def test_a_home_folder_on_the_command_line(tmp_path, monkeypatch, capsys):
         == 0
     )
     assert (tmp_path / "results" / "summary.json").is_file() and not (tmp_path / "~").exists()
+
+
+def dimming(count: int = 6):
+    """A 12-bit picture, (H, W) uint16 up to 4000, whose light goes; and what is to be seen of it, in 8 bits."""
+    for number in range(count):
+        samples = np.full((H, W), 1600, np.uint16) >> number // 2
+        samples[:16, :24] = 4000 >> number // 2
+        yield samples, (samples >> 4).astype(np.uint8)
+
+
+def test_p46_a_folder_of_12_bits_gets_no_brighter_when_the_light_goes(tmp_path):
+    for number, (samples, _) in enumerate(dimming()):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), samples)
+    recording = open_recording(tmp_path)
+    assert "taken for 12 significant bits" in recording.describe()
+    for frame, (_, seen) in zip(list(recording), dimming(), strict=True):
+        np.testing.assert_array_equal(frame.image[..., 1], seen)
+        np.testing.assert_array_equal(recording.frame(frame.index).image, frame.image)
+
+
+def test_p46_a_video_of_12_bits_in_16_is_a_picture_and_not_black(tmp_path):
+    for name, kind in (("grey.mkv", "gray16le"), ("colour.mkv", "rgba64le")):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = W, H, kind
+            for samples, _ in dimming():
+                opaque = np.dstack([samples] * 3 + [np.full((H, W), 65535, np.uint16)])
+                frame = av.VideoFrame.from_ndarray(samples if "gray" in kind else opaque, format=kind)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        recording = open_recording(tmp_path / name)
+        assert "taken for 12 significant bits" in recording.describe()
+        for frame, (_, seen) in zip(list(recording), dimming(), strict=True):
+            np.testing.assert_allclose(frame.image[..., 1], seen, atol=1)

@@ -257,7 +257,7 @@ def test_p41_soak_writes_over_nothing_without_overwrite(tmp_path, capsys):
     report = tmp_path / "soak.json"
     report.write_text("precious")
     assert main(["soak", "--minutes", "0.01", "--model-time", "0.005", "--output", str(report)]) == 2
-    assert "soak.json exists already (8 bytes): give another --output, or --overwrite" in capsys.readouterr().err
+    assert "soak.json exists already (8 bytes): give another name, or --overwrite" in capsys.readouterr().err
     assert report.read_text() == "precious"
 
 

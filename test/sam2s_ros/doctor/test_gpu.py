@@ -61,6 +61,21 @@ def test_some_parts_alone(gpu):
         examine_gpu(only=[9], python=RUN)
 
 
+def test_p41_what_an_earlier_run_found_stays(gpu, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    found = examine_gpu(only=[1], python=RUN)
+    monkeypatch.setattr("sam2s_ros.doctor.gpu.examine_gpu", lambda *_, **__: found)
+    for count in (1, 2, 3):
+        assert main(["doctor", "--gpu"]) == 0
+        assert len(list(tmp_path.iterdir())) == count
+    assert (tmp_path / "doctor_gpu_3.json").exists() and "written: doctor_gpu_3.json" in capsys.readouterr().out
+    (tmp_path / "doctor_gpu.json").write_text("earlier\n")
+    assert main(["doctor", "--gpu", "--output", "doctor_gpu.json"]) == 2
+    assert "doctor_gpu.json exists already (8 bytes): give another name" in capsys.readouterr().err
+    assert main(["doctor", "--gpu", "--overwrite"]) == 0
+    assert json.loads((tmp_path / "doctor_gpu.json").read_text())["checks"] and len(list(tmp_path.iterdir())) == 3
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_without_a_cuda_device_it_says_so_in_one_sentence(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -200,7 +200,7 @@ def test_p41_a_comparison_is_not_written_over(whole, tmp_path, capsys):
     command = ["eval", "compare", str(whole), str(whole), "--output", str(tmp_path / "a.json")]
     assert (
         main(command) == 2
-        and "a.json exists already (8 bytes): give another --output, or --overwrite" in capsys.readouterr().err
+        and "a.json exists already (8 bytes): give another name, or --overwrite" in capsys.readouterr().err
     )
     assert (tmp_path / "a.json").read_text() == "precious"
     assert main([*command, "--overwrite"]) == 0 and "others" in json.loads((tmp_path / "a.json").read_text())

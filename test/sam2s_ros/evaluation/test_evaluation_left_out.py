@@ -48,6 +48,13 @@ def test_an_evaluation_that_scored_nothing_fails_and_says_why(name, tmp_path, ca
     assert list(report(tmp_path / "out")["unscored"]) == ["clip/clip"]
 
 
+def test_a_recording_whose_masks_are_all_left_out_fails_among_others_too(tmp_path, capsys):
+    whole, lost = folder(tmp_path / "whole"), changed(tmp_path / "lost", lambda i, mask: mask[::2, ::2])
+    assert evaluated(tmp_path / "out", str(whole), str(lost)) == 1
+    assert re.search("nothing was scored of lost/lost: none of its 6 frames has a mask: 6 ", capsys.readouterr().out)
+    assert list(report(tmp_path / "out")["unscored"]) == ["lost/lost"]
+
+
 def test_what_was_left_out_is_counted_and_the_first_is_named(tmp_path, capsys):
     clip = folder(tmp_path / "clip")
     for path in sorted((clip / "masks").iterdir())[4:]:

@@ -51,6 +51,11 @@ def test_what_nobody_holds_is_removed_and_nothing_else(tmp_path):
     assert remove_orphans(str(tmp_path / "none")).count == 0
 
 
+def test_what_is_of_the_future_as_after_a_clock_that_stepped_back_is_removed_too(tmp_path):
+    segment(tmp_path, "fastrtps_0123456789abcdef", MIB, age=-3600.0)
+    assert remove_orphans(str(tmp_path)) == Orphans(1, MIB) and not list(tmp_path.iterdir())
+
+
 NODE = """
 import sys, rclpy
 from sam2s_ros.processes.process import run

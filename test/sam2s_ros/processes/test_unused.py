@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytest
 import rclpy
 from rclpy.node import Node
+from rclpy.utilities import get_rmw_implementation_identifier
 from std_msgs.msg import Header
 
 from sam2s_model.errors import ConfigError
@@ -160,3 +161,31 @@ def test_p44_a_profile_that_is_not_there_is_named(tmp_path):
     assert f"FASTRTPS_DEFAULT_PROFILES_FILE is {profile}" in said
     profile.touch()
     assert not list(unused_variables(variables))
+
+
+@pytest.mark.parametrize("peers", ["no.such.host.invalid", "127.0.0.1;no.such.host.invalid", "not an address"])
+def test_p44_a_peer_without_an_address_is_refused(peers):
+    if "fastrtps" not in get_rmw_implementation_identifier():
+        pytest.skip("the middleware is not Fast DDS")
+    with pytest.raises(ConfigError, match=f"ROS_STATIC_PEERS names '{peers.split(';')[-1]}', which has no address"):
+        check_environment({"ROS_STATIC_PEERS": peers})
+    check_environment({"ROS_STATIC_PEERS": "127.0.0.1;localhost;"})
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (dict(ENABLE="True"), "ROS_SECURITY_ENABLE is 'True', which leaves security off"),
+        (dict(ENABLE="true", STRATEGY="enforce"), "ROS_SECURITY_STRATEGY is 'enforce', which is Permissive"),
+        (dict(ENABLE="true", KEYSTORE="/nowhere"), "ROS_SECURITY_KEYSTORE is '/nowhere', where no enclaves are"),
+        (dict(ENABLE="true"), "ROS_SECURITY_KEYSTORE is '', where no enclaves are: ROS goes on without security"),
+        (dict(ENABLE="false"), ""),
+        (dict(ENABLE="true", STRATEGY="Enforce"), ""),
+    ],
+)
+def test_p44_security_that_is_not_there_is_named(tmp_path, given, said):
+    (tmp_path / "enclaves").mkdir()
+    if "enforce" in given.values():
+        given = given | dict(KEYSTORE=str(tmp_path))
+    found = list(unused_variables({f"ROS_SECURITY_{name}": value for name, value in given.items()}))
+    assert len(found) == bool(said) and all(said in sentence for sentence in found)

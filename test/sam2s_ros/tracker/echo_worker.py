@@ -38,7 +38,7 @@ class EchoTracker:
         self.newest = empty
         return empty
 
-    def prompt(self, stamp, prompts):
+    def prompt(self, stamp, prompts, *, learn=True):
         raise RequestError(ErrorCode.TOO_MANY_OBJECTS, "it tracks no objects")
 
     def remove(self, object_ids):
@@ -83,7 +83,14 @@ def frame(number, *, epoch=0, frame_id="cam", image=None, stamp=None):
 class Bench:
     """A worker, what it delivered, and what it said."""
 
-    def __init__(self, before_step=lambda: None, publishing=True, alive=lambda: None, **config):
+    def __init__(
+        self,
+        before_step=lambda: None,
+        publishing=True,
+        alive=lambda: None,
+        between=lambda tracker, result: False,
+        **config,
+    ):
         self.health, self.results, self.log, self.publishing = Health(), [], SaidLog(), publishing
         self.quarantined, self.alive = [], alive
         self.tracker = None
@@ -92,7 +99,7 @@ class Bench:
             self.tracker = EchoTracker(before_step)
             return BuiltTracker(self.tracker)
 
-        links = WorkerLinks(self.health, self.log, quarantined=self.quarantined.append)
+        links = WorkerLinks(self.health, self.log, quarantined=self.quarantined.append, between=between)
         self.worker = Worker(build, self, links, config=NodeConfig(**config), history=3)
         self.worker.start()
 

@@ -214,6 +214,25 @@ def test_diagnostics_levels(health, at, levels):
     assert [entry.name for entry in array.status] == ["/left/tracker: input", "/left/tracker: tracking"]
 
 
+@pytest.mark.parametrize(
+    "health, state, said",
+    [
+        (failed(), TrackerStatus.STATE_ERROR, "RuntimeError: boom"),
+        (late(False), TrackerStatus.STATE_DISABLED, "switched off by ~/enable"),
+        (running(), TrackerStatus.STATE_DISABLED, "switched off by ~/enable"),
+    ],
+)
+def test_p09_switched_off_nothing_is_said_of_a_camera_that_may_well_send(health, state, said):
+    """Images that come then are counted as dropped_disabled, and not accepted: their age grows."""
+    for at in (10.0, 99.0):
+        msg = health.status(situation(at=at, enabled=False), CONFIG)
+        assert (msg.state, msg.message) == (state, said)
+        assert health.diagnostics(msg, CONFIG, "t").status[0].level != DiagnosticStatus.STALE
+    msg = health.status(situation(at=99.0), CONFIG)
+    assert "no usable image for" in msg.message, "on again"
+    assert health.diagnostics(msg, CONFIG, "t").status[0].level == DiagnosticStatus.STALE
+
+
 def test_diagnostics_thresholds_are_parameters():
     health = running()  # p99 is 50 ms
     strict = NodeConfig(warn_latency=0.04)

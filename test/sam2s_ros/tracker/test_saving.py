@@ -119,10 +119,10 @@ def test_p24_what_is_raised_while_restoring_fails_the_step_and_is_said(begin, mo
     again, said = begin(restore=True)
     prompt = Tracker.prompt
 
-    def fails_the_second_time(tracker, stamp, prompts):
+    def fails_the_second_time(tracker, stamp, prompts, **options):
         if prompts[0].object_id:
             raise torch.OutOfMemoryError("injected")
-        return prompt(tracker, stamp, prompts)
+        return prompt(tracker, stamp, prompts, **options)
 
     monkeypatch.setattr(Tracker, "prompt", fails_the_second_time)
     with pytest.raises(torch.OutOfMemoryError):
@@ -198,3 +198,24 @@ def test_p24_a_file_of_something_else_is_refused_by_name(tmp_path, text, why):
 def test_p24_restore_needs_a_file():
     with pytest.raises(ConfigError, match="prompts_file is empty"):
         NodeConfig(restore=True)
+
+
+def test_p24_what_a_class_prompt_has_found_is_saved_as_masks(begin):
+    """The file holds what was prompted, not what was asked for: at the next start prototypes may have changed."""
+    low = dict(discovery_min_iou=0.0, discovery_min_stability=0.0, discovery_min_margin=-1.0)
+    tracker, _ = begin(restore=False, **low)
+    tracker.step(1, IMAGE)
+    shown = tracker.prompt(0, [Prompt(class_name="object", mask=MASK)])
+    tracker.remove(shown.object_ids)
+    answer = tracker.prompt(0, [Prompt(class_name="object")])
+    saved = begin.file.read()
+    assert list(saved.prompts) == list(answer.object_ids) and len(answer.object_ids) > 0
+    for object_id, prompt in zip(answer.object_ids, answer.prompts, strict=True):
+        [kept] = saved.prompts[object_id]
+        np.testing.assert_array_equal(kept.mask, prompt.mask)
+        assert kept.class_name == "object"
+    before = len(tracker.discovery.bank)
+    again, said = begin(restore=True, **low)
+    again.step(1, IMAGE)
+    assert "objects were restored" in said[0] and len(again.discovery.bank) == 0
+    assert before > 0

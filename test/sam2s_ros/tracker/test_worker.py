@@ -14,7 +14,7 @@ from sam2s_ros.interfaces import messages
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState
-from sam2s_ros.tracker.worker import Worker, WorkerLinks
+from sam2s_ros.tracker.worker import Worker, WorkerFrame, WorkerLinks
 
 
 def test_p01_every_mask_is_of_the_image_whose_header_it_carries(bench):
@@ -279,3 +279,62 @@ def test_a_tracker_prepares_its_next_steps_while_nothing_waits(bench, monkeypatc
             time.sleep(0.001)
     assert prepared == [2, 3], "not while the second waited, and not after it had failed"
     assert [line for line in b.log.warnings if "left to them from here on: RuntimeError: CUDA error" in line]
+
+
+def test_p47_discovery_runs_between_frames_that_are_in_time(bench):
+    """Not after one that was late, and what it did to the tracker is seen at once."""
+    seen = []
+
+    def between(tracker, result):
+        seen.append((result.frame.stamp, len(b.results)))
+        tracker.revision += 1
+        return True
+
+    b = bench(between=between, max_output_age=10.0)
+    b.run(frame(1), frame(2))
+    wait_for(lambda: len(seen) == 2)
+    assert seen == [(1, 1), (2, 2)], "a frame is published before discovery looks at it"
+    wait_for(lambda: b.worker.view.revision == 2)
+    late = frame(3)
+    b.put(WorkerFrame(**{**vars(late), "arrived": late.arrived - 11}))
+    b.settle()
+    b.run(frame(4))
+    wait_for(lambda: len(seen) == 3)
+    assert seen[-1][0] == 4
+
+
+def test_p47_images_that_come_while_discovery_looks_replace_one_another(bench):
+    entered, held, seen = threading.Event(), threading.Event(), []
+
+    def between(tracker, result):
+        seen.append(result.frame.stamp)
+        entered.set()
+        return held.wait(5)
+
+    b = bench(between=between)
+    b.put(frame(1))
+    assert entered.wait(5)
+    for number in (2, 3, 4):
+        b.put(frame(number))
+    held.set()
+    b.settle()
+    assert [messages.to_ns(r.frame.header.stamp) for r in b.results] == [1, 4]
+    assert b.health.counts().by_outcome[ImageOutcome.OVERLOAD] == 2
+
+
+def test_p47_discovery_that_fails_is_said_and_images_go_on(bench):
+    def between(tracker, result):
+        raise RuntimeError("injected")
+
+    b = bench(between=between)
+    b.run(frame(1), frame(2))
+    wait_for(lambda: len(b.log.warnings) == 2)
+    assert b.log.warnings[0] == "discovery failed: RuntimeError: injected" and len(b.results) == 2
+    assert b.worker.busy() is None
+
+
+def wait_for(predicate):
+    deadline = time.monotonic() + 5
+    while not predicate() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert predicate()
