@@ -22,6 +22,7 @@ class Fate(Enum):
     WEAK = "detections_weak"  # its score is too low, or its box is none or not in the image
     DUPLICATE = "detections_duplicate"  # there is a better one of the same instrument
     WAITING = "detections_waiting"  # an object of its class is OCCLUDED: it may be that one, which the tracker finds
+    UNFOLLOWED = "detections_unfollowed"  # it was prompted a while ago, and the tracker saw something else there
     OTHER_CLASS = "detections_other_class"  # an object is there, of another class
     AMBIGUOUS = "detections_ambiguous"  # several objects of its class are LOST: nothing says which it is
 
@@ -59,12 +60,14 @@ def associate(
     min_iou: float,
     min_score: float,
     prompt_lost: bool = True,
+    unfollowed: Sequence[Sequence[float]] = (),
 ) -> list[tuple[Fate, int]]:
     """Say what becomes of each detection, and the id of the object that it is of, 0 for none.
 
     No two detections are of one object, and none becomes an object where one is: each instrument is one object.
     min_iou: overlap from which a detection is of an object, or two are of one instrument
     prompt_lost: whether one that overlaps with nothing is taken for the only LOST object of its class
+    unfollowed: boxes that were prompted in vain of late
     """
     fates: dict[int, tuple[Fate, int]] = {}
     order = sorted(range(len(detections)), key=lambda i: -detections[i].score)  # the better ones come first
@@ -87,6 +90,8 @@ def associate(
             fates[i] = (Fate.DUPLICATE, objects[same].object_id) if same is not None else (Fate.OTHER_CLASS, 0)
         elif any(box_iou(detection.box, other.box) >= min_iou for other in begun):
             fates[i] = Fate.DUPLICATE, 0
+        elif any(box_iou(detection.box, box) >= min_iou for box in unfollowed):
+            fates[i] = Fate.UNFOLLOWED, 0
         else:
             fates[i] = _unseen(detection, objects, taken, prompt_lost)
             if fates[i][0] in PROMPTED:

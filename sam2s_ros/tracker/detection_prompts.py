@@ -13,10 +13,11 @@ import numpy as np
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
-from sam2s_model.association import DOUBTFUL, PROMPTED, Detection, Fate, KnownObject, associate, within
+from sam2s_model.association import DOUBTFUL, PROMPTED, Detection, Fate, KnownObject, associate, box_iou, within
 from sam2s_model.errors import ConfigError, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import LabelSet
+from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import qos
 from sam2s_ros.interfaces.detections import Detection2DArray, boxes_of_detections
 from sam2s_ros.interfaces.messages import boxes_of_message, header_ns
@@ -34,9 +35,8 @@ TYPES = {
     "vision_msgs/msg/Detection2DArray": "set the parameter detections_in to vision_msgs",
 }
 REMEMBERED = 64  # newest prompts whose boxes are remembered
-FRESH = (
-    1.0  # s between a detection's image and that of a prompt, within which the prompted box tells where the object is
-)
+RETRY = 10.0  # s after which a place that was prompted in vain is tried again
+FRESH = 1.0  # s between a detection's image and a prompt's, within which the prompted box tells where the object is
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,17 @@ class _Prompted:
 
 
 @dataclass(frozen=True)
+class _Kept:
+    """A `PromptAnswer` of the objects that were kept."""
+
+    stamp: int
+    object_ids: tuple[int, ...]
+    tracks: Tracks
+
+
+@dataclass(frozen=True)
 class _Outcome:
-    """What was done with the boxes of one image. answer: None when nothing was prompted"""
+    """What was done with the boxes of one image. answer: None when nothing was prompted, or nothing of it was kept"""
 
     fates: tuple[tuple[Detection, Fate], ...]
     answer: PromptAnswer | None
@@ -83,7 +92,9 @@ class DetectionPrompts:
         self._subscription: Any = None
         self._sources = PublisherWatch(node, TOPIC, TYPES, search=False)
         self._kind = "off"
-        self._prompted: deque[_Prompted] = deque(maxlen=REMEMBERED)  # only the worker's thread touches it
+        # Only the worker's thread touches them.
+        self._prompted: deque[_Prompted] = deque(maxlen=REMEMBERED)
+        self._in_vain: deque[_Prompted] = deque(maxlen=REMEMBERED)
         self._lock = threading.Lock()
         self._counts: Counter[Fate] = Counter()
 
@@ -154,13 +165,15 @@ class DetectionPrompts:
             found = [replace(detection, box=within(detection.box, newest.size)) for detection in found]
         names = {label.name for label in self._labels().classes}
         found = [replace(d, class_name=d.class_name if d.class_name in names else "") for d in found]
-        known = self._known_objects(tracker, frames, used or (frames[-1].stamp if frames else 0))
+        then = used or (frames[-1].stamp if frames else 0)
+        known = self._known_objects(tracker, frames, then)
         fates = associate(
             found,
             known,
             min_iou=config.detection_iou,
             min_score=config.detection_min_score,
             prompt_lost=config.detection_lost == "prompt",
+            unfollowed=[one.box for one in self._in_vain if abs(one.stamp - then) <= RETRY * 1e9],
         )
         chosen = [(d, i) for d, (fate, i) in zip(found, fates, strict=True) if fate in PROMPTED]
         judged = tuple((d, fate) for d, (fate, _) in zip(found, fates, strict=True))
@@ -169,9 +182,31 @@ class DetectionPrompts:
         # One that is there keeps its class.
         prompts = [Prompt(i, "" if i else d.class_name, box=np.array(d.box, np.float32)) for d, i in chosen]
         answer = tracker.prompt(used, prompts)
-        for (detection, _), object_id in zip(chosen, answer.object_ids, strict=True):
-            self._prompted.append(_Prompted(int(object_id), answer.stamp, detection.box))
-        return _Outcome(judged, answer)
+        kept = self._kept(tracker, answer, chosen, config.detection_iou)
+        return _Outcome(judged, kept if kept.object_ids else None)
+
+    def _kept(
+        self, tracker: TrackerLike, answer: PromptAnswer, chosen: list[tuple[Detection, int]], min_iou: float
+    ) -> _Kept:
+        """Remove new objects whose masks are not where their detections are, and remember the others' boxes.
+
+        Where a detector finds what the model takes for nothing, or for an instrument beside it, each detection of it
+        would otherwise begin another object.
+        """
+        kept, tracks = [], answer.tracks
+        for (detection, known_id), object_id in zip(chosen, map(int, answer.object_ids), strict=True):
+            i = tracks.index(object_id)
+            follows = tracks.areas[i] > 0 and box_iou(tracks.boxes[i].tolist(), detection.box) >= min_iou
+            prompted = _Prompted(object_id, answer.stamp, detection.box)
+            if follows or known_id:
+                self._prompted.append(prompted)
+                kept.append(object_id)
+            else:
+                self._in_vain.append(prompted)
+        removed = [int(i) for i in answer.object_ids if int(i) not in kept]
+        if removed:
+            tracker.remove(removed)
+        return _Kept(answer.stamp, tuple(kept), tracks)
 
     def _known_objects(self, tracker: TrackerLike, frames: Sequence[Processed], stamp: int) -> list[KnownObject]:
         newest = tracker.newest

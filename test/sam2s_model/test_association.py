@@ -81,6 +81,11 @@ def test_one_that_is_lost_is_left_alone_where_that_is_asked():
     assert found == [(Fate.NEW, 0)]
 
 
+def test_a_place_that_was_prompted_in_vain_is_left_out():
+    found = fates([Detection(NEAR), Detection(FAR)], [], unfollowed=[HERE])
+    assert found == [(Fate.UNFOLLOWED, 0), (Fate.NEW, 0)]
+
+
 def test_no_object_gets_two_detections_and_no_new_ones_overlap():
     generator = np.random.default_rng(0)
     for _ in range(200):
