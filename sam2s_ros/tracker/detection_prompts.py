@@ -48,11 +48,12 @@ class _Prompted:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A `PromptAnswer` of the objects that were kept."""
+    """A `PromptAnswer` with the ids of the objects that were kept. prompts: all that were asked"""
 
     stamp: int
     object_ids: tuple[int, ...]
     tracks: Tracks
+    prompts: tuple[Prompt, ...]
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ class DetectionPrompts:
         removed = [int(i) for i in answer.object_ids if int(i) not in kept]
         if removed:
             tracker.remove(removed)
-        return _Kept(answer.stamp, tuple(kept), tracks)
+        return _Kept(answer.stamp, tuple(kept), tracks, answer.prompts)
 
     def _known_objects(self, tracker: TrackerLike, frames: Sequence[Processed], stamp: int) -> list[KnownObject]:
         newest = tracker.newest
