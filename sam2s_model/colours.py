@@ -6,6 +6,9 @@ import colorsys
 
 import numpy as np
 
+from sam2s_model.semantics import LabelSet
+from sam2s_model.tracks import Tracks
+
 UNKNOWN_CLASS = (255, 255, 255)  # a class that is not in the label set
 GOLDEN = 0.618034  # of the circle of hues: whatever the number of steps, they stay apart
 HUE_STEP = 0.045  # of the circle, 16 degrees: neighbours are told apart, and the class is still recognised
@@ -40,3 +43,15 @@ def palette(colours: dict[int, tuple[int, int, int]]) -> np.ndarray:
     for label, colour in colours.items():
         table[label] = colour
     return table
+
+
+def colours_of(tracks: Tracks, label_set: LabelSet) -> dict[int, tuple[int, int, int]]:
+    """Return label -> RGB of each object: the hue is its class's, the shade its own."""
+    of_class = {label.id: label.color for label in label_set.classes}
+    found = zip(tracks.labels.tolist(), tracks.class_ids.tolist(), tracks.object_ids.tolist(), strict=True)
+    return {label: instance_colour(of_class.get(c, UNKNOWN_CLASS), object_id) for label, c, object_id in found}
+
+
+def coloured(tracks: Tracks, label_set: LabelSet) -> np.ndarray:
+    """Return the label map of a frame as a picture: (H, W, 3) uint8 RGB, no object black, outside the field grey."""
+    return palette(colours_of(tracks, label_set))[tracks.label_map]

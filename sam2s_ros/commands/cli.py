@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,8 +35,11 @@ from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.commands.evaluate import app as eval_app
 from sam2s_ros.commands.export import app as export_app
 from sam2s_ros.commands.groups import CommandGroup
+from sam2s_ros.commands.node import node
+from sam2s_ros.commands.prompt import prompt
 from sam2s_ros.commands.prototypes import app as prototypes_app
 from sam2s_ros.commands.spread import spread
+from sam2s_ros.commands.status import status
 from sam2s_ros.commands.teacher import app as teacher_app
 from sam2s_ros.commands.train import app as train_app
 
@@ -57,6 +61,9 @@ app.add_typer(teacher_app, name="teacher")
 app.add_typer(bench_app, name="bench")
 app.command("compare")(compare)
 app.command("annotate")(annotate)
+app.command("node")(node)
+app.command("prompt")(prompt)
+app.command("status")(status)
 
 
 def _version(wanted: bool) -> None:
@@ -234,8 +241,14 @@ def doctor(
         typer.Option(help="of --gpu: JSON file of all checks; default: doctor_gpu.json, or a free name beside it"),
     ] = None,
     overwrite: Overwrite = False,
+    running: Annotated[
+        bool, typer.Option("--node", help="look instead at the trackers that run in this graph: images, drops, masks")
+    ] = False,
+    tracker: Annotated[list[str] | None, typer.Option(metavar="NAME", help="of --node: these; repeatable")] = None,
 ) -> None:
     """Look at this machine: Python, torch, ROS, DDS; say what to do about each finding. With --gpu, at its GPU alone.
+
+    With --node, at the running trackers: no publisher of images, a QoS or a domain that does not fit, late masks.
 
     The exit code is 0 when all is usable, otherwise 1; with --gpu and no CUDA device 2.
     """
@@ -247,6 +260,17 @@ def doctor(
     from sam2s_ros.doctor.checks import examine, exports, findings_table, usable
 
     console = Console()
+    if running:
+        from sam2s_ros.processes.dds import environment
+
+        os.environ.update(environment())  # read when the node's participant is made
+        from sam2s_ros.doctor.running import examine_running
+
+        findings = examine_running(tracker or (), seconds=seconds)
+        console.print(findings_table(findings))
+        if not usable(findings):
+            raise typer.Exit(FAILED)
+        return
     findings = examine(measure=not quick, seconds=seconds, say=line_printer(console))
     console.print(findings_table(findings))
     print(exports(findings))  # as it is, so that it can be copied

@@ -8,13 +8,14 @@ from geometry_msgs.msg import Point32
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
+from sam2s_model.association import Detection
 from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.prompts import Prompt, as_mask
 from sam2s_model.recordings.tracked_message import tracks_of_message
 from sam2s_model.semantics import ClassLabel, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import image_codec
-from sam2s_ros.msg import ClassLabels, Prompt as PromptMsg, TrackedMasks, TrackedObject
+from sam2s_ros.msg import ClassLabels, DetectedBoxes, Prompt as PromptMsg, TrackedMasks, TrackedObject
 
 
 def to_ns(stamp: Time) -> int:
@@ -130,6 +131,15 @@ def prompt_message(prompt: Prompt) -> PromptMsg:
     if prompt.mask is not None:
         msg.mask = image_codec.to_message(np.asarray(prompt.mask, np.uint8) * 255, Header(), "mono8")
     return msg
+
+
+def boxes_of_message(msg: DetectedBoxes) -> list[Detection]:
+    """Read what a detector has found."""
+    found = []
+    for one in msg.boxes:
+        x0, y0, x1, y1 = map(float, one.box)
+        found.append(Detection((x0, y0, x1, y1), one.class_name, float(one.score)))
+    return found
 
 
 def labels_message(labels: LabelSet, stamp_ns: int) -> ClassLabels:
