@@ -24,8 +24,8 @@ playwright = pytest.importorskip(
 )
 from console_page import Console  # noqa: E402
 
-from sam2s_ros.msg import TrackedMasks, TrackerStatus  # noqa: E402
 from sam2s_model.recordings.open import open_recording  # noqa: E402
+from sam2s_ros.msg import TrackedMasks, TrackerStatus  # noqa: E402
 
 WIDTH, HEIGHT = 320, 256  # px; larger images are lost where a process of the graph has no DDS profile, as this one
 SCENE = f"scene:?width={WIDTH}&height={HEIGHT}&frames=40&seed=0"
