@@ -142,6 +142,7 @@ setup(
         "test": requirements("test"),
         "lint": requirements("lint"),
         "ray": requirements("ray"),
+        "tubes": requirements("tubes"),
         "console": requirements("console"),
         "parquet": requirements("parquet"),
         "browser": requirements("browser"),

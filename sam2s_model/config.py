@@ -62,6 +62,7 @@ class ModelConfig:
     long_term_embedding: SAM2S has a temporal embedding of its own for long-term memories
     short_attention: SLM-SAM2 has a second memory attention, for the newest frame, and two blocks that fuse both
     num_classes: SAM2S's class token is compared with as many class embeddings; 0: there is no class token
+    granularity: UnSAMv2 has a token that says how much of an object is meant
     no_object_embedding: SAM 2.1 marks the memory of a frame without the object
     pointer_time: SAM 2.1 gives object pointers a code of their age
     image_size: side of the square input that the checkpoint was trained at, px
@@ -101,6 +102,7 @@ class ModelConfig:
     long_term_embedding: bool = False
     short_attention: bool = False
     num_classes: int = 0
+    granularity: bool = False
     no_object_embedding: bool = False
     pointer_time: bool = False
     image_size: int = 1024

@@ -21,6 +21,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from sam2s_model.tubes import skeleton
+
 BOUNDARY_TOLERANCE = 0.008  # of the image's diagonal, as in the DAVIS evaluation
 MATCH = 0.5  # IoU above which a track is on an object; masks that do not overlap then match at most once
 
@@ -70,6 +72,21 @@ def dice(predicted: np.ndarray, truth: np.ndarray, void: np.ndarray | None = Non
     predicted, truth = _scored(predicted, truth, void)
     total = np.count_nonzero(predicted) + np.count_nonzero(truth)
     return 2 * np.count_nonzero(predicted & truth) / total if total else 1.0
+
+
+def cl_dice(predicted: np.ndarray, truth: np.ndarray, void: np.ndarray | None = None) -> float:
+    """How well tubes fit, whatever their width: clDice (arXiv 2003.07311); 1 when both are empty, 0 when one is.
+
+    The harmonic mean of the share of the predicted skeleton that is in the truth, and the reverse. Masks, void and
+    errors as in `iou`. Raises ConfigError without scikit-image.
+    """
+    predicted, truth = _scored(predicted, truth, void)
+    if not (predicted.any() and truth.any()):
+        return float(not (predicted.any() or truth.any()))
+    own, true = skeleton(predicted), skeleton(truth)
+    precision = np.count_nonzero(own & truth) / np.count_nonzero(own)
+    recall = np.count_nonzero(true & predicted) / np.count_nonzero(true)
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def davis_scored(frames: Sequence[int]) -> Sequence[int]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
 from sam2s_model.errors import ErrorCode, RequestError
+from sam2s_model.strokes import MOST_STROKES, MOST_VERTICES, Stroke, drawn, points_of
 
 NEGATIVE, POSITIVE = 0, 1
 LEAST_BOX = 2.0  # px, of each side: smaller ones are fractions of the image's size, or nothing that can be seen
@@ -26,6 +29,10 @@ class Prompt:
     box: (4,) float, x0 y0 x1 y1, or None
     mask: (H, W) bool, or numbers of which 0 and one other occur; or None
     proposal_id: 0, or a proposal of the tracker, see `Tracker.discover`, whose mask is the prompt, on its own image
+    granularity: how much of what points or a box show is meant, from 0.1, its smallest part, to 1, the whole; 0:
+        not given
+    strokes: lines on the object or not on it, which become points by arc length, beside `points`
+    tube: mask or strokes are of a vessel, suture or catheter: the skeleton prompts the model, which gives the mask
     """
 
     object_id: int = 0
@@ -35,11 +42,15 @@ class Prompt:
     box: np.ndarray | None = None
     mask: np.ndarray | None = None
     proposal_id: int = 0
+    granularity: float = 0.0
+    strokes: tuple[Stroke, ...] = ()
+    tube: bool = False
 
     @property
     def gives_place(self) -> bool:
         """Whether it says itself where the object is."""
-        return any(v is not None and np.size(v) for v in (self.points, self.point_labels, self.box, self.mask))
+        given = (self.points, self.point_labels, self.box, self.mask)
+        return bool(self.strokes) or any(v is not None and np.size(v) for v in given)
 
     @property
     def only_names(self) -> bool:
@@ -49,26 +60,46 @@ class Prompt:
     @property
     def asks_for_class(self) -> bool:
         """Whether it asks for all instances of a class."""
-        return bool(self.class_name) and not (self.object_id or self.gives_place or self.proposal_id)
+        shows = self.object_id or self.gives_place or self.proposal_id or self.granularity or self.tube
+        return bool(self.class_name) and not shows
 
     def validated(self, height: int, width: int) -> Prompt:
         """Return the prompt with its arrays in their canonical types, checked against an image's size.
 
         Raises RequestError (INVALID_PROMPT, EMPTY_REQUEST) naming the value and the limit.
         """
+        lines = _checked(self.strokes, self.tube, height, width)
+        drawing = self.tube and bool(lines) and self.mask is None
         points, labels = _points(self.points, self.point_labels, height, width)
+        if lines and not drawing:
+            points, labels = _with_strokes(points, labels, lines, height, width)
         box = _box(self.box, height, width)
-        mask = _mask(self.mask, height, width)
+        mask = _mask(drawn(lines, height, width) if drawing else self.mask, height, width)
         if points is None and box is None and mask is None and not self.only_names:
-            raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no box and no mask: give one of them")
+            raise RequestError(
+                ErrorCode.EMPTY_REQUEST, "a prompt has no points, no strokes, no box and no mask: give one of them"
+            )
         if mask is not None and (points is not None or box is not None):
             raise _invalid("a prompt has a mask and also points or a box: give a mask alone, or points and a box")
+        granularity = float(self.granularity)
+        if not 0 <= granularity <= 1:  # False for NaN as well
+            raise _invalid(f"granularity is {granularity:g}: expected 0 (not given) to 1 (the whole)")
+        if granularity and points is None and box is None:
+            raise _invalid(
+                f"granularity is {granularity:g} without points and box: give one of them, of which it says how much"
+            )
         if not self.object_id and points is not None and box is None and not (labels == POSITIVE).any():
             raise _invalid(
                 f"a new object has {len(points)} points, all of them negative (not on it): give one that is on it, "
                 "or a box, or the id of the object that is to be corrected"
             )
-        return Prompt(self.object_id, self.class_name, points, labels, box, mask)
+        if self.tube and mask is None:
+            raise _invalid("tube is true without mask and strokes: give those of the vessel, suture or catheter")
+        if self.tube and find_spec("skimage") is None:
+            raise _invalid("tube is true, and scikit-image is not installed: pip install 'sam2s_ros[tubes]'")
+        return Prompt(
+            self.object_id, self.class_name, points, labels, box, mask, granularity=granularity, tube=bool(self.tube)
+        )
 
 
 def _invalid(message: str) -> RequestError:
@@ -82,6 +113,29 @@ def _numbers(values, name: str) -> np.ndarray:
             return np.asarray(values, np.float32)
     except (TypeError, ValueError) as error:
         raise _invalid(f"{name} {values!r:.60} are no numbers: {error}") from error
+
+
+def _checked(strokes: Sequence[Stroke], tube: bool, height: int, width: int) -> list[Stroke]:
+    """Check strokes against an image's size; their points become float32."""
+    if len(strokes) > MOST_STROKES and not tube:
+        raise _invalid(f"{len(strokes)} strokes: expected at most {MOST_STROKES}, or tube true for a tree of them")
+    checked = []
+    for stroke in strokes:
+        line = _numbers(stroke.points, "points of a stroke")
+        if line.ndim != 2 or line.shape[1:] != (2,) or not 0 < len(line) <= MOST_VERTICES:
+            raise _invalid(f"a stroke has points of shape {line.shape}: expected (V, 2), V from 1 to {MOST_VERTICES}")
+        _points(line, np.full(len(line), stroke.label), height, width)
+        checked.append(Stroke(line, int(stroke.label)))
+    return checked
+
+
+def _with_strokes(points, labels, strokes: Sequence[Stroke], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Add what strokes say to points and their labels, which may be None."""
+    along = points_of([stroke.points for stroke in strokes], height, width)
+    said = [np.full(len(line), stroke.label, np.int64) for line, stroke in zip(along, strokes, strict=True)]
+    if points is not None:
+        along, said = [points, *along], [labels, *said]
+    return np.concatenate(along), np.concatenate(said)
 
 
 def _points(points, labels, height, width):

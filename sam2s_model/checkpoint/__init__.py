@@ -1,5 +1,6 @@
 """Checkpoint files: read them without running code, recognise the model, load it strictly, describe, convert."""
 
+from sam2s_model.checkpoint.adapter_files import with_adapter
 from sam2s_model.checkpoint.loading import load_model
 from sam2s_model.checkpoint.reading import read_checkpoint, read_state_dict
 from sam2s_model.checkpoint.recognition import check_state_dict, recognise
@@ -14,4 +15,5 @@ __all__ = [
     "read_checkpoint",
     "read_state_dict",
     "recognise",
+    "with_adapter",
 ]

@@ -11,7 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sam2s_model.adapters.applying import merge_into
 from sam2s_model.checkpoint import eight_bit
+from sam2s_model.checkpoint.adapter_files import alpha_of, read_adapter
 from sam2s_model.checkpoint.reading import CLASSES, IMAGE_SIZE, METADATA, StoredTensors, read_checkpoint
 from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise, without_additions
 from sam2s_model.checkpoint.transformers_names import kind_of, to_transformers
@@ -55,6 +57,7 @@ def convert(
     base: str | Path | None = None,
     to: str = "",
     allow_extra: bool = False,
+    adapter: str | Path | None = None,
 ) -> Conversion:
     """Check a checkpoint as `load_model` does, and write its tensors, and nothing else, as `target`.
 
@@ -69,10 +72,11 @@ def convert(
         replace those of the base
     to: "transformers" for the names of its Sam2VideoModel, EdgeTamVideoModel or Sam3TrackerVideoModel; "": this
         project's own, which are those of SAM 2's authors
+    adapter: a file with LoRA over the source, which is merged into its weights, as one in the source is
     allow_extra: leave out what the model does not have; `Conversion.left_out` says what it was
     The file appears at once, complete. Raises CheckpointError, ConfigError.
     """
-    source, target = Path(source), expanded(target)
+    source, target, adapter = Path(source), expanded(target), expanded(adapter) if adapter else None
     if half and int8:
         raise ConfigError(
             "--half and --int8 exclude each other: give --int8 alone, which stores as fp16 what is not in 8 bits"
@@ -87,10 +91,11 @@ def convert(
         raise CheckpointError(f"{target} is a folder, or there is no folder {target.parent}: give the path of a file")
     if target.exists() and not force:
         raise CheckpointError(f"{target} exists: give another path, or --force to write over it")
-    stored = read_checkpoint(source)
+    stored = read_checkpoint(source, adapters=True)
     if base is not None:
         stored = _over(stored, source, Path(base))
     config = recognise(stored.state, source)
+    stored = _with_adapters(stored, source, adapter, config.name)
     if image_size:
         check_image_size(image_size, config)
     left_out: tuple[str, ...] = ()
@@ -107,7 +112,8 @@ def convert(
         state = {name: value if name in scales else _half(name, value, source) for name, value in state.items()}
     if to:
         state = _for_transformers(state, config, missing, source)
-    metadata = _metadata(stored, config.name, source) | ({IMAGE_SIZE: str(image_size)} if image_size else {})
+    merged = {"adapter": Path(adapter).name, "adapter_sha256": file_sha256(adapter)} if adapter else {}
+    metadata = _metadata(stored, config.name, source) | merged | ({IMAGE_SIZE: str(image_size)} if image_size else {})
     if in_eight_bits:
         metadata["changed"] = (
             f"{len(in_eight_bits)} weights rounded to 8 bits, one scale per output channel; the others fp16"
@@ -126,6 +132,7 @@ def _for_transformers(
         "a second memory attention": config.short_attention,
         "an embedding of long-term memories": config.long_term_embedding,
         "a class table": bool(config.num_classes),
+        "a granularity token": config.granularity,
     }
     has = [part for part, there in parts.items() if there]
     if not kind or has or missing:
@@ -138,6 +145,21 @@ def _for_transformers(
         )
         raise CheckpointError(f"{path} is {config.name}, and cannot have transformers' names: {why}")
     return to_transformers(state, kind)
+
+
+def _with_adapters(stored: StoredTensors, source: Path, adapter: str | Path | None, name: str) -> StoredTensors:
+    """With the LoRA of the source, and of a file over it, in its weights. Raises CheckpointError."""
+    if stored.adapter:
+        alpha = alpha_of(stored.metadata, source)
+        stored = replace(stored, state=merge_into(stored.state, stored.adapter, alpha, source, name), adapter={})
+    if not adapter:
+        return stored
+    over = read_adapter(adapter)
+    over.check_base(file_sha256(source) if over.base_sha256 else "", str(source))
+    if over.replaced:
+        part = StoredTensors(over.replaced, stored.format)
+        stored = _together(stored, part, over.path, source)
+    return replace(stored, state=merge_into(stored.state, over.tensors, over.alpha, over.path, name))
 
 
 def _metadata(stored: StoredTensors, model: str, source: Path) -> dict[str, str]:
@@ -165,11 +187,15 @@ def _write(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> 
 
 
 def _over(part: StoredTensors, source: Path, base: Path) -> StoredTensors:
+    """Put the tensors of a part over those of the whole model in a file, see `_together`."""
+    return _together(read_checkpoint(base), part, source, base)
+
+
+def _together(whole: StoredTensors, part: StoredTensors, source: Path, base: Path) -> StoredTensors:
     """Put the tensors of a part over those of the whole model.
 
     Raises CheckpointError for a tensor that the whole one does not have in that shape.
     """
-    whole = read_checkpoint(base)
     wrong = [
         name for name, value in part.state.items() if name not in whole.state or whole.state[name].shape != value.shape
     ]

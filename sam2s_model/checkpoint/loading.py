@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from sam2s_model.adapters.applying import apply_adapter
+from sam2s_model.checkpoint.adapter_files import alpha_of, with_adapter
 from sam2s_model.checkpoint.reading import read_checkpoint
 from sam2s_model.checkpoint.recognition import check_state_dict, recognise, with_extras, without_additions
 from sam2s_model.checkpoint.wrapping import some
@@ -15,6 +17,7 @@ from sam2s_model.config import ModelConfig
 from sam2s_model.device import resolve_device, resolve_dtype
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.paths import expanded
 from sam2s_model.published.catalog import published_as, resolve_checkpoint
 
 SAM3_PARTS = "the tracker is run, the detector and its text prompts are not: give an object a class with a prompt"
@@ -29,6 +32,7 @@ def load_model(
     compiled: bool = False,
     encoder: str | Path = "",
     allow_extra: bool = False,
+    adapter: str | Path = "",
 ) -> Sam2Model:
     """Build a model and fill it from a checkpoint, ready for inference.
 
@@ -44,6 +48,7 @@ def load_model(
     compiled: compile the image encoder, which takes a minute or so and is not for int8, see `Sam2Model.compile_encoder`
     encoder: a file that `sam2s export encoder` has made of this checkpoint's image encoder, see `exporting`; empty:
         torch runs it
+    adapter: a file with an adapter over this checkpoint, see `adapters`; one in the checkpoint is applied, too
 
     Every key in the file that looks like one of a known model must be one of this model, of the same shape; a warning
     names other tensors, which are not used. All keys that only tracking with memory needs may be missing together: they
@@ -55,7 +60,7 @@ def load_model(
     path = resolve_checkpoint(path)
     target = resolve_device(device)
     dtype = resolve_dtype(precision, target)
-    stored = read_checkpoint(path, dtype=dtype, device=target)
+    stored = read_checkpoint(path, dtype=dtype, device=target, adapters=True)
     state = stored.state
     config = recognise(state, path) if model == "auto" else with_extras(ModelConfig.from_name(model), state)
     if allow_extra:
@@ -85,6 +90,16 @@ def load_model(
     if len(stored.class_names) == config.num_classes:
         network.class_names = stored.class_names
     network = network.to(device=target, dtype=dtype).eval().requires_grad_(False)
+    network.source = str(path)
+    if stored.adapter:
+        apply_adapter(network, stored.adapter, alpha_of(stored.metadata, path), path)
+        network.adapter = str(path)
+    if adapter:
+        network = with_adapter(network, expanded(adapter))
+    if encoder and network.adapter:
+        raise ConfigError(
+            f"encoder is {str(encoder)!r}, which knows nothing of the adapter {network.adapter}: expected one of them"
+        )
     if precision == "int8":
         network.use_int8()
     if compiled and encoder:

@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from sam2s_model.adapters import names as adapter_names
 from sam2s_model.checkpoint import eight_bit
 from sam2s_model.checkpoint.adapters import refuse_adapters
 from sam2s_model.checkpoint.data_classes import data_classes
@@ -45,6 +46,7 @@ class StoredTensors:
     eight_bit: names of the tensors that the file has in 8 bits, and `state` in fp32
     image_size: side of the input that the file says it is to be used at, px; 0: it does not say
     not_read: groups of tensors of other networks in the same file, with their numbers, that were never read
+    adapter: tensors of adapters that are known, see `adapters.names`, where they were asked for
     """
 
     state: dict[str, Tensor]
@@ -57,6 +59,7 @@ class StoredTensors:
     eight_bit: tuple[str, ...] = ()
     image_size: int = 0
     not_read: tuple[str, ...] = ()
+    adapter: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -70,7 +73,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_checkpoint(
-    path: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | None = None
+    path: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+    adapters: bool = False,
 ) -> StoredTensors:
     """Read a ``.pt`` or ``.safetensors`` file, or one in several files: a state dict, as it is or wrapped.
 
@@ -78,6 +85,7 @@ def read_checkpoint(
     that transformers gives become those of the known models. Of a file of SAM 3 only the tracker and its tower are
     read. Tensors are taken over one by one, see `one_by_one`.
     dtype: of numbers with a fraction, None: as stored; device: None: the CPU
+    adapters: take adapters whose names are known apart, into `StoredTensors.adapter`; else they are refused, as others
     Raises CheckpointError when the file cannot be read with weights only, holds no state dict or more than one, layers
     that must be merged first, 8-bit weights whose scales do not fit, or values that are not finite.
     """
@@ -101,6 +109,10 @@ def read_checkpoint(
     if is_of_sam3(content):
         not_read, content = left_out(content), from_sam3(content)
     stored, prefixes, others = without_prefixes(content, path)
+    adapter: dict[str, Tensor] = {}
+    if adapters:
+        stored, adapter = adapter_names.split(stored)
+        adapter = take_over(dict(adapter), path)
     refuse_adapters(stored, path, lambda rest: recognise(_published_names(rest), path).name)
     lazily = all(_is_safetensors(file) or _begins_with(file, ZIP) for file in files)
     dense = (value for value in stored.values() if value.layout == torch.strided)
@@ -110,7 +122,7 @@ def read_checkpoint(
     state = take_over(state, path, mapped, dtype, device)
     return StoredTensors(
         _published_names(state), kind, wrappers, prefixes, (*beside, *others), metadata, others, in_eight_bits,
-        _image_size(metadata, path), not_read,
+        _image_size(metadata, path), not_read, adapter,
     )  # fmt: skip
 
 

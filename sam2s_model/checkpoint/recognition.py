@@ -23,6 +23,7 @@ LONG_TERM = "long_term_tpos_enc"
 TRUNK = "image_encoder.trunk."
 SHORT_ATTENTION = "memory_attention_short.norm.weight"
 CLASS_TABLE = "temporal_semantics.class_embeddings"
+GRANULARITY = "sam_prompt_encoder.granularity_embedding.weight"
 SCORE_HEAD = "sam_mask_decoder.pred_obj_score_head."  # of MEMORY_PARTS the one that is of use without the others
 LISTED = 8  # names that are listed in full; of more, half as many
 
@@ -100,6 +101,7 @@ def with_extras(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig
         long_term_embedding=LONG_TERM in state,
         short_attention=SHORT_ATTENTION in state,
         num_classes=len(classes) if _is_table(classes) else 0,
+        granularity=GRANULARITY in state,
     )
 
 

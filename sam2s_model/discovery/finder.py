@@ -142,7 +142,8 @@ class Discovery:
         if prompt.gives_place:
             raise RequestError(
                 ErrorCode.INVALID_PROMPT,
-                f"a prompt has proposal {prompt.proposal_id} and also points, a box or a mask: give the proposal alone",
+                f"a prompt has proposal {prompt.proposal_id} and also points, strokes, a box or a mask: "
+                "give the proposal alone",
             )
         _, one = self._proposal(prompt.proposal_id)
         return replace(prompt, proposal_id=0, class_name=prompt.class_name or one.class_name, mask=one.mask)

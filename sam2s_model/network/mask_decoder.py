@@ -77,7 +77,7 @@ class MaskDecoder(nn.Module):
     """Token 0 gives the single mask, tokens 1..3 the ambiguous ones.
 
     dim: width; heads, mlp_dim: of the two-way transformer; features_dim: width of the fine features, 0: dim
-    high_res: whether there are any
+    high_res: whether there are any; granularity: there is one more token, for the mask of a granularity
     """
 
     num_masks = 4
@@ -90,6 +90,7 @@ class MaskDecoder(nn.Module):
         depth: int = 2,
         features_dim: int = 0,
         high_res: bool = True,
+        granularity: bool = False,
     ):
         super().__init__()
         self.transformer = TwoWayTransformer(depth, dim, heads, mlp_dim)
@@ -110,6 +111,9 @@ class MaskDecoder(nn.Module):
         self.output_hypernetworks_mlps = LayerList(MLP(dim, dim, dim // 8, 3) for _ in range(self.num_masks))
         self.iou_prediction_head = MLP(dim, dim, self.num_masks, 3)
         self.pred_obj_score_head = MLP(dim, dim, 1, 3)
+        if granularity:
+            self.gra_token = nn.Embedding(1, dim)
+            self.gra_output_token_mlp = MLP(dim, dim, dim // 8, 3)
         self._own_tokens, self._of_tokens = Folding(_below_one_another), Folding(_side_by_side)
 
     def forward(
@@ -150,6 +154,22 @@ class MaskDecoder(nn.Module):
         tokens, ious, object_logit, kernels, upscaled = self._read(features, high_res, position, sparse, dense)
         logits = torch.einsum("bkc,bchw->bkhw", kernels, upscaled).float()
         return Candidates(logits, ious, tokens, object_logit)
+
+    def granular(
+        self, features: Tensor, high_res: tuple[Tensor, Tensor], position: Tensor, sparse: Tensor, dense: Tensor
+    ) -> Decoded:
+        """Decode the mask of the granularity that `sparse` says (UnSAMv2). Arguments as in `forward`."""
+        batch, _, height, width = features.shape
+        parts = (self.obj_score_token, self.iou_token, self.mask_tokens, self.gra_token)
+        own = torch.cat([part.weight for part in parts])
+        tokens = torch.cat((own.expand(batch, -1, -1), sparse), dim=1)
+        image = (features + dense).flatten(2).transpose(1, 2).contiguous()
+        tokens, image = self.transformer(image, position.flatten(2).transpose(1, 2), tokens)
+        token = tokens[:, 2 + self.num_masks]
+        upscaled = self._upscale(image.transpose(1, 2).unflatten(2, (height, width)), high_res)
+        logits = _masks(self.gra_output_token_mlp(token), upscaled)[:, None]
+        iou = self.iou_prediction_head(tokens[:, 1])[:, 0].float().sigmoid()
+        return Decoded(logits, iou, token, self.pred_obj_score_head(tokens[:, 0])[:, 0].float())
 
     def _read(self, features, high_res, position, sparse, dense) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Mask tokens (B, 4, dim), IoUs (B, 4), object logit (B,), kernels (B, 4, c) for upscaled (B, c, 4h, 4w)."""

@@ -66,6 +66,7 @@ class Sam2Model(nn.Module):
 
     missing: state-dict keys that the loaded checkpoint did not hold; empty for a complete one
     class_names: of the class table's rows; empty where the checkpoint does not say them
+    source, adapter: files that it was loaded from, or ""; shares_with: whose weights it has, see `with_adapter`
     """
 
     def __init__(self, config: ModelConfig, image_size: int = 0):
@@ -73,12 +74,15 @@ class Sam2Model(nn.Module):
         self.config = config
         self.missing: tuple[str, ...] = ()
         self.class_names: tuple[str, ...] = ()
+        self.source, self.adapter = "", ""
+        self.shares_with: tuple[Sam2Model, ...] = ()
         dim, memory_dim, inner = config.dim, config.memory_dim, config.decoder_width
         self.image_encoder = build_image_encoder(config)
-        self.sam_prompt_encoder = PromptEncoder(inner, config.empty_points)
+        self.sam_prompt_encoder = PromptEncoder(inner, config.empty_points, granularity=config.granularity)
         self.sam_mask_decoder = MaskDecoder(
-            inner, config.decoder_heads, config.decoder_mlp, features_dim=dim, high_res=config.high_res
-        )
+            inner, config.decoder_heads, config.decoder_mlp, features_dim=dim, high_res=config.high_res,
+            granularity=config.granularity,
+        )  # fmt: skip
         if inner != dim:
             self.decoder_proj = nn.Conv2d(dim, inner, kernel_size=1)
         self.memory_attention = MemoryAttention(config.memory_layers, dim, memory_dim, config.memory_ffn)
@@ -130,7 +134,7 @@ class Sam2Model(nn.Module):
         backend: of torch.compile; the others than "inductor" are no faster, and are there sooner
         Raises ConfigError for a model in int8, and where torch lacks something, such as a compiler: it says what.
         """
-        if any(isinstance(module, Linear) and module.int8 for module in self.modules()):
+        if self.uses_int8:
             raise ConfigError(
                 "compile is true, but precision is 'int8', which torch cannot compile: expected fp32, bf16 or fp16"
             )
@@ -140,6 +144,15 @@ class Sam2Model(nn.Module):
     def encode_with(self, encode: Callable[[Sam2Model, Tensor], tuple[Tensor, Tensor, Tensor]]) -> None:
         """Let a function encode prepared images of this size, without gradients: coarse, middle and fine features."""
         self._compiled = encode
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether something else than torch's layers encodes images."""
+        return self._compiled is not None
+
+    @property
+    def uses_int8(self) -> bool:
+        return any(isinstance(module, Linear) and module.int8 for module in self.modules())
 
     @property
     def name(self) -> str:
@@ -303,23 +316,22 @@ class Sam2Model(nn.Module):
         mask_logits: Tensor | None = None,
         multimask: bool,
         stability: Stability | None = None,
+        granularity: Tensor | None = None,
     ) -> Decoded:
         """Decode one mask for each object.
 
         conditioned: (B, decoder_width, h, w); points: (B, P, 2), px of the model input, x y; point_labels: (B, P), see
         `prompt_encoder`; mask_logits: (B, 1, ., .); multimask: choose among the three ambiguous masks by predicted IoU
         stability: when the single mask gives way to one of the three, None: never
+        granularity: (B,) in 0.1..1, of a model that has it: it says which mask is meant; None: not given
         """
         batch, prompt = len(conditioned), self.sam_prompt_encoder
-        return self.sam_mask_decoder(
-            conditioned,
-            features.high_res,
-            prompt.grid_position(*features.grid),
-            self._point_tokens(points, point_labels, batch),
-            prompt.mask(mask_logits, batch, features.grid),
-            multimask,
-            stability,
-        )
+        sparse = self._point_tokens(points, point_labels, batch)
+        dense, place = prompt.mask(mask_logits, batch, features.grid), prompt.grid_position(*features.grid)
+        if granularity is not None:
+            sparse = torch.cat((sparse, prompt.granularity(granularity)), dim=1)
+            return self.sam_mask_decoder.granular(conditioned, features.high_res, place, sparse, dense)
+        return self.sam_mask_decoder(conditioned, features.high_res, place, sparse, dense, multimask, stability)
 
     def candidates(
         self,

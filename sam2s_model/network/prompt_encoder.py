@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.acceleration.folding import Folding
+from sam2s_model.network.granularity import GranularityEmbedder
 from sam2s_model.network.layer_list import LayerList
 from sam2s_model.network.layers import LayerNorm2d
 
@@ -20,10 +21,10 @@ class PromptEncoder(nn.Module):
     """Points to sparse tokens, a mask to a dense embedding.
 
     dim: width of all embeddings; empty_points: tokens of an object without a prompt
-    mask_channels: of the mask's convolutions
+    mask_channels: of the mask's convolutions; granularity: whether there is a token of it, UnSAMv2's
     """
 
-    def __init__(self, dim: int, empty_points: int = 2, mask_channels: int = 16):
+    def __init__(self, dim: int, empty_points: int = 2, mask_channels: int = 16, granularity: bool = False):
         super().__init__()
         self.empty_points = empty_points
         self.pe_layer = RandomFourierPosition(dim)
@@ -39,6 +40,9 @@ class PromptEncoder(nn.Module):
             nn.Conv2d(mask_channels, dim, kernel_size=1),
         )
         self.no_mask_embed = nn.Embedding(1, dim)
+        if granularity:
+            self.granularity_embedding = nn.Embedding(1, dim)
+            self.fourier_embedder = GranularityEmbedder(dim)
         self._grid_position = Folding(_grid_position)
 
     def points(self, coordinates: Tensor, labels: Tensor, image_size: int) -> Tensor:
@@ -57,6 +61,10 @@ class PromptEncoder(nn.Module):
     def no_points(self, batch: int) -> Tensor:
         """(B, empty_points, dim): the tokens of an object that is tracked without a prompt, each "not a point"."""
         return self.not_a_point_embed.weight.expand(batch, self.empty_points, -1)
+
+    def granularity(self, values: Tensor) -> Tensor:
+        """(B,) in 0.1..1 -> (B, 1, dim)"""
+        return self.fourier_embedder(values) + self.granularity_embedding.weight
 
     def mask(self, logits: Tensor | None, batch: int, grid: tuple[int, int]) -> Tensor:
         """(B, 1, 4h, 4w) mask logits, or None, on a feature grid of (h, w) -> (B, dim, h, w)."""

@@ -7,6 +7,7 @@ asked for, and when, in `tracker`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -34,9 +35,11 @@ from sam2s_model.tracking.memory import (
 )
 from sam2s_model.tracking.memory.view import EVER
 from sam2s_model.tracking.outputs import Outputs, gate, label_image, predictions
+from sam2s_model.tracking.part_choice import decode_granular
 from sam2s_model.tracking.presence import Prediction
 from sam2s_model.tracking.previous_mask import fed_back, previous_prompts
 from sam2s_model.tracking.reidentification import Reidentification, Verdict, appearance
+from sam2s_model.tracking.thin import keep_thin, tube_prompt
 from sam2s_model.tracking.trained_memory import TrainedMemory
 
 
@@ -166,9 +169,13 @@ class Segmenter:
         row, rows = self.bank.row(object_id), self.bank.rows([object_id])
         view = BankView(self.bank, rows)
         conditioned, keys = self._condition(view, frame)
-        if prompt.mask is not None:
+        if prompt.tube and prompt.mask is not None:
+            decoded = self._decode_tube(conditioned.features, frame, prompt.mask)
+            scored = present = self._present(decoded, told=self.model.has_object_score)
+        elif prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
             decoded = self.model.decode_given_mask(frame.features, mask)
+            decoded = replace(decoded, logits=keep_thin(decoded.logits))
             scored = self._present(decoded, told=self.model.has_object_score)
             present = mask.flatten(1).any(1)  # a person's mask is there
         else:
@@ -218,7 +225,8 @@ class Segmenter:
 
     def summary(self, outputs: Outputs, prompted: Prompt | None = None) -> Tensor:
         """Summarise the outputs, see `Outputs.summary`, with the score of presence that there is, or else the IoU."""
-        of_a_person = prompted is not None and (prompted.mask is not None or not self.model.has_object_score)
+        given = prompted is not None and prompted.mask is not None and not prompted.tube
+        of_a_person = given or (prompted is not None and not self.model.has_object_score)
         scored = self._tells_presence and not of_a_person
         return outputs.summary(outputs.object_logit.sigmoid() if scored else outputs.iou)
 
@@ -263,6 +271,8 @@ class Segmenter:
         previous = None
         if self.bank.has_mask(rows, frame.index):
             previous = fed_back(self.bank.mask(rows, frame.index))
+        if prompt.granularity:
+            return decode_granular(self.model, features, frame, prompt, points, labels, previous)
         return self.model.decode(
             features,
             frame.features,
@@ -271,6 +281,14 @@ class Segmenter:
             mask_logits=previous,
             multimask=self.config.multimask_prompts and points.shape[1] <= 1,
             stability=self.stability,
+        )
+
+    def _decode_tube(self, features: Tensor, frame: ProcessedFrame, mask: np.ndarray) -> Decoded:
+        """Decode a vessel or a suture from the skeleton of its mask."""
+        size = self.bank.layout.logits
+        points, labels, dense = tube_prompt(mask, size, self.model.image_size, self.model.device)
+        return self.model.decode(
+            features, frame.features, points=points, point_labels=labels, mask_logits=dense, multimask=False
         )
 
     def _encoded_points(self, prompt: Prompt, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -45,12 +45,14 @@ class PromptResult:
     stamp: ns, of the frame the prompts were applied to; tracks: that frame, anew
     prompts: as they were applied: where a class or a proposal was asked for, the masks that were found
     object_ids: one for each of `prompts`
+    approximate: those whose granularity was met by a choice among candidate masks, since the model has no token of it
     """
 
     stamp: int
     object_ids: tuple[int, ...]
     tracks: Tracks
     prompts: tuple[Prompt, ...] = ()
+    approximate: tuple[int, ...] = ()
 
 
 class Tracker:
@@ -188,7 +190,9 @@ class Tracker:
         named = {i: self._objects[i].class_label.name for i in of_person if self._objects[i].named}
         if learn:
             self.discovery.learn(frame, named)
-        return PromptResult(frame.stamp, tuple(ids), tracks, tuple(prompts))
+        granular = (i for i, prompt in zip(ids, prompts, strict=True) if prompt.granularity)
+        approximate = () if self.model.config.granularity else tuple(granular)
+        return PromptResult(frame.stamp, tuple(ids), tracks, tuple(prompts), approximate)
 
     @for_inference
     def discover(self, class_name: str = "", stamp: int = 0) -> list[Proposal]:

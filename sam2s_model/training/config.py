@@ -16,6 +16,7 @@ from sam2s_model.config import ModelConfig, check_options, option
 from sam2s_model.errors import ConfigError
 from sam2s_model.paths import expanded, expanded_table
 from sam2s_model.similar import meant
+from sam2s_model.training.adapter_config import AdapterConfig
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 
 
@@ -201,6 +202,7 @@ class TrainConfig:
     freeze: tuple[str, ...] = option(
         (), "beginnings of names of weights that stay as they are; image_half: all that memory does not need"
     )
+    adapter: AdapterConfig = AdapterConfig()
     save_every: int = option(200, "steps from one saved state to the next, all that a kill can cost", low=1)
     log_every: int = option(10, "steps from one line of the log to the next", low=1)
     max_minutes: float = option(0.0, "stop and save after that long, 0: no limit; the same command goes on", low=0.0)
@@ -220,6 +222,11 @@ class TrainConfig:
             raise ConfigError("phases is empty: expected at least one")
         if self.model == "auto" and not self.init:
             raise ConfigError("model is 'auto' without init: expected a name, or a checkpoint that says it")
+        if self.adapter.kind and (not self.init or self.freeze):
+            raise ConfigError(
+                f"adapter.kind is {self.adapter.kind!r} with init {self.init!r} and freeze {list(self.freeze)}: "
+                "expected an init, all of which is frozen, and no freeze"
+            )
         for phase in self.phases:
             self._data(phase)
 
@@ -242,15 +249,17 @@ class TrainConfig:
         return dataclasses.replace(self.data, **said)
 
     def model_config(self, known: ModelConfig | None = None) -> ModelConfig:
-        """Return the model with SAM2S's additions. known: what `model` stands for where it is "auto"
+        """Return the model with SAM2S's additions, which an adapter's base does not get.
 
+        known: what `model` stands for where it is "auto"
         Raises ConfigError for an unknown name.
         """
         known = known or ModelConfig.from_name(self.model)
+        more = not self.adapter.kind
         return dataclasses.replace(
             known,
-            long_term_embedding=known.long_term_embedding or self.long_term,
-            num_classes=len(self.data.classes) if known.num_classes or self.class_token else 0,
+            long_term_embedding=known.long_term_embedding or (self.long_term and more),
+            num_classes=len(self.data.classes) if known.num_classes or (self.class_token and more) else 0,
         )
 
 

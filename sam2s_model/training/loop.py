@@ -16,10 +16,13 @@ import numpy as np
 import torch
 import yaml
 
+from sam2s_model.checkpoint.adapter_files import ALPHA_KEY, BASE, BASE_SHA256, save_adapter
 from sam2s_model.checkpoint.reading import CLASSES
 from sam2s_model.device import resolve_device, resolve_dtype
 from sam2s_model.errors import TrainingError
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.published.sha256 import file_sha256
+from sam2s_model.training.adapters import adapter_tensors, add_adapter
 from sam2s_model.training.batches import batch, clip_numbers, opened
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig, as_table
@@ -35,8 +38,8 @@ from sam2s_model.training.optimization import Average, learning_rate, make_optim
 from sam2s_model.training.prompting import Plan, draw_plan
 from sam2s_model.training.rollout import Roles, Rollout, encode_clips, events
 from sam2s_model.training.sampling import roles
-from sam2s_model.training.start import start_model
-from sam2s_model.training.state import CHECKPOINT, LOG, PLOT, RECIPE, load_state, save_checkpoint, save_state
+from sam2s_model.training.start import init_path, start_model
+from sam2s_model.training.state import ADAPTER, CHECKPOINT, LOG, PLOT, RECIPE, load_state, save_checkpoint, save_state
 
 AHEAD = 2  # batches that are drawn while one is learnt from
 BAD_STEPS = 20  # in a row whose gradient is not finite: then the run has failed
@@ -98,10 +101,13 @@ class Trainer:
         self.folder = Path(config.output)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.precision = resolve_dtype(config.precision, world.device)
-        self.model = start_model(config, (lambda text: None) if quiet else print).to(world.device)
+        self.model = start_model(config, (lambda text: None) if quiet else print)
+        self.learning = (
+            add_adapter(self.model, config.adapter) if config.adapter.kind else freeze(self.model, config.freeze)
+        )
+        self.model.to(world.device)
         # convolutions in bf16 are twice as fast so; torch's annotations do not know this form of `to`
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.learning = freeze(self.model, config.freeze)
         self.distillation = Distillation(self.model, config)
         named = [*self.model.named_parameters(), *self.distillation.named_parameters()]
         self.parameters = [p for _, p in named if p.requires_grad]
@@ -148,7 +154,8 @@ class Trainer:
                 drawn.cancel()
             self.save()
             self._plot(shown)
-        return TrainingOutcome(self.step, self.folder / CHECKPOINT, self._scores)
+        written = ADAPTER if self.config.adapter.kind else CHECKPOINT
+        return TrainingOutcome(self.step, self.folder / written, self._scores)
 
     def update(self, clips: list[Clip]) -> dict[str, float]:
         """Do a step on this process's clips of the batch; return its numbers, summed over all processes."""
@@ -331,6 +338,8 @@ class Trainer:
     def averaged_model(self) -> Sam2Model:
         """Return the model as the checkpoint has it, ready for inference."""
         model = Sam2Model(self.model.config, self.config.data_at(self.step).size)
+        if self.config.adapter.kind:
+            add_adapter(model, self.config.adapter)
         model.load_state_dict(self.average.state)
         return model.to(self.world.device).eval().requires_grad_(False)
 
@@ -350,9 +359,19 @@ class Trainer:
                 bad=self.bad,
             )
             save_state(self.folder, state, self.config)
-            told = {"model": self.model.name, "steps": str(self.step), CLASSES: ",".join(self.config.data.classes)}
-            save_checkpoint(self.folder / CHECKPOINT, self.average.state, told, self.config.half)
+            self._save_result()
         self.world.wait()
+
+    def _save_result(self) -> None:
+        """Write the checkpoint, or the adapter alone."""
+        told = {"model": self.model.name, "steps": str(self.step)}
+        if not self.config.adapter.kind:
+            told[CLASSES] = ",".join(self.config.data.classes)
+            save_checkpoint(self.folder / CHECKPOINT, self.average.state, told, self.config.half)
+            return
+        base = init_path(self.config)
+        told |= {BASE: base.name, BASE_SHA256: file_sha256(base), ALPHA_KEY: str(self.config.adapter.alpha)}
+        save_adapter(self.folder / ADAPTER, adapter_tensors(self.average.state), told, half=self.config.half)
 
     def _resume(self) -> None:
         state = load_state(self.folder, self.config)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sam2s_model.checkpoint import read_checkpoint, recognise
 from sam2s_model.checkpoint.recognition import CLASS_TABLE, LONG_TERM, SCORE_HEAD
-from sam2s_model.errors import CheckpointError
+from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.training.config import TrainConfig
@@ -32,7 +32,8 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
     the embedding of long-term memories starts as that of prompted ones, which models without it use in its place. Rows
     of the class table are found again by the classes' names.
     Without `init`, prompt encoder and mask decoder may come from a model that is as wide there, `config.decoder_from`.
-    Raises CheckpointError when the file is of another model, ConfigError for an unknown name.
+    Raises CheckpointError when the file is of another model, ConfigError for an unknown name,
+    or a file with too little for an adapter.
     """
     torch.manual_seed(config.seed)
     if not config.init:
@@ -40,7 +41,7 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
         if config.decoder_from:
             _take_decoder(model, resolve_checkpoint(config.decoder_from))
         return model
-    path = resolve_checkpoint(PACKAGED if config.init == PACKAGE else config.init)
+    path = init_path(config)
     stored = read_checkpoint(path)
     model = Sam2Model(config.model_config(recognise(stored.state, path) if config.model == "auto" else None))
     own, state = model.state_dict(), dict(stored.state)
@@ -54,6 +55,11 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
         raise CheckpointError(
             f"{path} is not a checkpoint of {model.name}: {len(wrong) + len(needed)} differences, {first}"
         )
+    if config.adapter.kind and missing and any(config.data_at(step).length > 1 for step in range(config.steps)):
+        raise ConfigError(
+            f"an adapter for tracking is trained over a whole checkpoint, and {path} lacks {len(missing)} tensors, "
+            f"such as {missing[0]}: give another init, or clips of length 1"
+        )
     model.load_state_dict(state, strict=False)
     if LONG_TERM in missing and LONG_TERM in own and PROMPTED in state:
         with torch.no_grad():
@@ -65,6 +71,11 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
         parts = sorted({part.rstrip(".") for part in MEMORY_PARTS for name in missing if name.startswith(part)})
         log(f"{path} lacks {', '.join(parts)}: they start from random weights")
     return model
+
+
+def init_path(config: TrainConfig) -> Path:
+    """Find the file that `config.init` stands for. Raises CheckpointError."""
+    return resolve_checkpoint(PACKAGED if config.init == PACKAGE else config.init)
 
 
 def _take_decoder(model: Sam2Model, path: str | Path) -> None:

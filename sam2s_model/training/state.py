@@ -13,7 +13,14 @@ from torch import Tensor
 from sam2s_model.errors import ConfigError, TrainingError
 from sam2s_model.training.config import TrainConfig, as_table, build
 
-STATE, CHECKPOINT, LOG, PLOT, RECIPE = "state.pt", "model.safetensors", "log.jsonl", "training.png", "config.yaml"
+STATE, CHECKPOINT, ADAPTER, LOG, PLOT, RECIPE = (
+    "state.pt",
+    "model.safetensors",
+    "adapter.safetensors",
+    "log.jsonl",
+    "training.png",
+    "config.yaml",
+)
 FREE = (
     "output", "device", "precision", "save_every", "log_every", "max_minutes", "half", "evaluation", "data.workers",
     "data.cache_mb", "optimizer.accumulate",

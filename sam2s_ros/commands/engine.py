@@ -29,6 +29,8 @@ Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), 
 Compile = Annotated[bool, typer.Option("--compile", help="compile the image encoder first, for a minute: for a GPU")]
 ENCODER_HELP = "file that `sam2s export encoder` made of the checkpoint's image encoder, for this device"
 EncoderFile = Annotated[Path | None, typer.Option(help=ENCODER_HELP)]
+ADAPTER_HELP = "an adapter over the checkpoint, such as `sam2s train config/train/adapters.yaml` writes"
+AdapterFile = Annotated[Path | None, typer.Option(metavar="FILE", help=ADAPTER_HELP)]
 OPTION_HELP = "parameter of the tracker, see docs/parameters.md, such as max_objects=4; repeatable"
 TrackerOptions = Annotated[tuple[str, ...], typer.Option(metavar="NAME=VALUE", help=OPTION_HELP)]
 
@@ -49,6 +51,7 @@ class EngineOptions:
     precision: Precision = "auto"
     compile: Compile = False
     encoder: EncoderFile = None
+    adapter: AdapterFile = None
     option: TrackerOptions = ()
 
     def __post_init__(self):
@@ -68,13 +71,14 @@ class EngineOptions:
 
         checkpoint = self.checkpoint or default_checkpoint(self.device)
         return load_model(
-            checkpoint, self.model, self.image_size, self.device, self.precision, self.compile, self.encoder or ""
-        )
+            checkpoint, self.model, self.image_size, self.device, self.precision, self.compile, self.encoder or "",
+            adapter=self.adapter or "",
+        )  # fmt: skip
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of a tracker node that runs it, on a CPU as well."""
         return dict(
             checkpoint=str(self.checkpoint or ""), model=self.model, policy=self.policy, image_size=self.image_size,
             device=self.device, precision=self.precision, allow_cpu=True, compile=self.compile,
-            encoder=str(self.encoder or ""), **tracker_options(self.option),
+            encoder=str(self.encoder or ""), adapter=str(self.adapter or ""), **tracker_options(self.option),
         )  # fmt: skip

@@ -83,6 +83,7 @@ def run_track(
                 length=source.length,
             ),  # fmt: skip
             checkpoint=str(engine.checkpoint),
+            adapter=str(engine.adapter or ""),
             model=tracker.name,
             device=tracker.device_description(),
             image_size=model.image_size,

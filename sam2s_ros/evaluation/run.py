@@ -154,7 +154,10 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
     tasks = [task for task in tasks if not options.only or task.name in options.only]
     kind = "scene" if kinds == {"scene"} else "recording"
     checkpoint = checkpoint_or_default(options.engine.checkpoint, kind, options.engine.device, options.say)
-    engine = replace(options.engine, checkpoint=checkpoint.resolve())
+    adapter = expanded(options.engine.adapter).resolve() if options.engine.adapter else None
+    if adapter and not adapter.is_file():
+        raise CheckpointError(f"adapter {str(adapter)!r} does not exist: give the path of a file")
+    engine = replace(options.engine, checkpoint=checkpoint.resolve(), adapter=adapter)
     folder = options.output.resolve()
     return (
         [
@@ -232,7 +235,11 @@ def _prompts_sha256(prompts: str) -> str:
 
 def _engine_settings(engine: EngineOptions) -> dict[str, Any]:
     """Return what results depend on besides the checkpoint, as JSON gives it back."""
-    settings = dict(asdict(engine), encoder=_absolute(str(engine.encoder or "")), option=sorted(engine.option))
+    settings = dict(
+        asdict(engine), encoder=_absolute(str(engine.encoder or "")), option=sorted(engine.option),
+        adapter=_absolute(str(engine.adapter or "")),
+        adapter_sha256=file_sha256(expanded(engine.adapter)) if engine.adapter else "",
+    )  # fmt: skip
     del settings["checkpoint"]
     return settings
 

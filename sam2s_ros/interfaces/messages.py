@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point32
@@ -13,9 +15,17 @@ from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError,
 from sam2s_model.prompts import Prompt, as_mask
 from sam2s_model.recordings.tracked_message import tracks_of_message
 from sam2s_model.semantics import ClassLabel, LabelSet
+from sam2s_model.strokes import Stroke
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import image_codec
-from sam2s_ros.msg import ClassLabels, DetectedBoxes, Prompt as PromptMsg, TrackedMasks, TrackedObject
+from sam2s_ros.msg import (
+    ClassLabels,
+    DetectedBoxes,
+    Prompt as PromptMsg,
+    Stroke as StrokeMsg,
+    TrackedMasks,
+    TrackedObject,
+)
 
 
 def to_ns(stamp: Time) -> int:
@@ -104,12 +114,23 @@ def prompt_from_message(msg: PromptMsg) -> Prompt:
     return Prompt(
         object_id=msg.object_id,
         class_name=msg.class_name,
-        points=np.array([(p.x, p.y) for p in msg.points], np.float32).reshape(-1, 2) if msg.points else None,
+        points=_places(msg.points) if msg.points else None,
         point_labels=np.array(msg.point_labels, np.int64) if len(msg.point_labels) else None,
         box=np.array(msg.box, np.float32) if len(msg.box) else None,
         mask=_prompt_mask(msg) if msg.mask.width else None,
         proposal_id=msg.proposal_id,
+        granularity=msg.granularity,
+        strokes=tuple(Stroke(_places(stroke.points), stroke.label) for stroke in msg.strokes),
+        tube=msg.tube,
     )
+
+
+def _places(points: Sequence[Point32]) -> np.ndarray:
+    return np.array([(p.x, p.y) for p in points], np.float32).reshape(-1, 2)
+
+
+def _points32(places: np.ndarray) -> list[Point32]:
+    return [Point32(x=float(x), y=float(y)) for x, y in places]
 
 
 def _prompt_mask(msg: PromptMsg) -> np.ndarray:
@@ -121,9 +142,13 @@ def _prompt_mask(msg: PromptMsg) -> np.ndarray:
 
 def prompt_message(prompt: Prompt) -> PromptMsg:
     """Convert a prompt to its message, for clients: the inverse of `prompt_from_message`."""
-    msg = PromptMsg(object_id=prompt.object_id, class_name=prompt.class_name, proposal_id=prompt.proposal_id)
+    msg = PromptMsg(
+        object_id=prompt.object_id, class_name=prompt.class_name, proposal_id=prompt.proposal_id,
+        granularity=float(prompt.granularity), tube=bool(prompt.tube),
+        strokes=[StrokeMsg(points=_points32(s.points), label=int(s.label)) for s in prompt.strokes],
+    )  # fmt: skip
     if prompt.points is not None:
-        msg.points = [Point32(x=float(x), y=float(y)) for x, y in prompt.points]
+        msg.points = _points32(prompt.points)
     if prompt.point_labels is not None:
         msg.point_labels = [int(v) for v in prompt.point_labels]
     if prompt.box is not None:

@@ -134,6 +134,10 @@ class NodeConfig:
         "file that `sam2s export encoder` made of the checkpoint's image encoder, for this device; "
         "empty: torch runs it",
     )
+    adapter: str = option(
+        "",
+        "file with an adapter over the checkpoint, as `sam2s train config/train/adapters.yaml` writes it; empty: none",
+    )
     deterministic: bool = option(
         False, "whether the same images and prompts give the same bits every time; somewhat slower on CUDA"
     )

@@ -64,6 +64,7 @@ def build_tracker(
         precision=config.precision,
         compiled=config.compile,
         encoder=expanded(config.encoder) if config.encoder else "",
+        adapter=expanded(config.adapter) if config.adapter else "",
     )
     tracker = Tracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
     if config.warm_up:
@@ -71,6 +72,8 @@ def build_tracker(
     if config.prototypes:
         log.info(use_prototypes(tracker, config.prototypes))
     log.info(f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {file_sha256(checkpoint)}")
+    if config.adapter:
+        log.info(f"adapter {model.adapter} sha256 {file_sha256(model.adapter)}")
     if model.missing:
         log.info(f"{checkpoint} lacks {len(model.missing)} tensors, so tracking is {tracker.policy_name!r}")
     if prompts is None:

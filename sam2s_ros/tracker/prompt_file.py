@@ -16,6 +16,7 @@ import numpy as np
 
 from sam2s_model.errors import ConfigError, RequestError
 from sam2s_model.prompts import Prompt
+from sam2s_model.strokes import Stroke
 
 VERSION = 1
 
@@ -94,6 +95,12 @@ def _to_json(prompt: Prompt) -> dict[str, Any]:
     if prompt.mask is not None:
         _, png = cv2.imencode(".png", np.asarray(prompt.mask, np.uint8) * 255)
         row["mask"] = base64.b64encode(png.tobytes()).decode()
+    if prompt.granularity:
+        row["granularity"] = float(prompt.granularity)
+    if prompt.strokes:
+        row["strokes"] = [{"points": np.asarray(s.points).tolist(), "label": int(s.label)} for s in prompt.strokes]
+    if prompt.tube:
+        row["tube"] = True
     return row
 
 
@@ -103,4 +110,8 @@ def _from_json(row: Mapping[str, Any]) -> Prompt:
         mask = cv2.imdecode(np.frombuffer(base64.b64decode(mask), np.uint8), cv2.IMREAD_GRAYSCALE)
         if mask is None:
             raise ValueError("a mask is not PNG")
-    return Prompt(0, row["class"], row.get("points"), row.get("point_labels"), row.get("box"), mask)
+    strokes = tuple(Stroke(np.array(s["points"], np.float32), s["label"]) for s in row.get("strokes", ()))
+    return Prompt(
+        0, row["class"], row.get("points"), row.get("point_labels"), row.get("box"), mask,
+        granularity=row.get("granularity", 0.0), strokes=strokes, tube=row.get("tube", False),
+    )  # fmt: skip

@@ -51,7 +51,7 @@ def test_a_prompt_adds_an_object_to_the_frame_that_was_seen(fresh, camera):
     "prompts, code, said",
     [
         ([], "EMPTY_REQUEST", "no prompts"),
-        ([Prompt()], "EMPTY_REQUEST", "no points, no box and no mask"),
+        ([Prompt()], "EMPTY_REQUEST", "no points, no strokes, no box and no mask"),
         (
             [Prompt(points=[Point32(x=64.0, y=5.0)], point_labels=[1])],
             "INVALID_PROMPT",

@@ -9,11 +9,12 @@ import pytest
 from sam2s_model.recordings.layouts.cholec import COLOURS
 from sam2s_model.recordings.layouts.endovis import TYPES_2018
 from sam2s_model.recordings.scene.catalogue import CLASS_IDS
+from sam2s_model.recordings.scene.thin import THIN_IDS
 from sam2s_model.semantics import GENERIC, LabelSet
 
 FOLDER = Path(__file__).parents[2] / "config" / "labels"
 FILES = sorted(FOLDER.glob("*.yaml"))
-SIZES = dict(cholecseg8k=12, endovis2017=7, endovis2018=11, endovis2018_types=7, generic=2, m2cai16=7, scene=6)
+SIZES = dict(cholecseg8k=12, endovis2017=7, endovis2018=11, endovis2018_types=7, generic=2, m2cai16=7, scene=8)
 
 
 def read(name: str) -> LabelSet:
@@ -34,7 +35,7 @@ def test_a_file_is_a_table_of_its_name_with_distinct_colours(path: Path):
 
 def test_they_agree_with_the_readers_of_the_data():
     assert read("generic") == GENERIC
-    assert {label.name: label.id for label in read("scene").classes} == CLASS_IDS
+    assert {label.name: label.id for label in read("scene").classes} == CLASS_IDS | THIN_IDS
     assert tuple(label.name for label in read("endovis2018_types").classes) == TYPES_2018
     by_name = {label.name: label.color for label in read("cholecseg8k").classes}
     assert COLOURS[by_name["grasper"]] == 1 and COLOURS[by_name["l-hook electrocautery"]] == 2

@@ -20,7 +20,7 @@ H, W = 40, 60
 
 
 @pytest.mark.parametrize("prompt, words", [
-    (Prompt(), "no points, no box and no mask"),
+    (Prompt(), "no points, no strokes, no box and no mask"),
     (Prompt(points=[[60, 5]], point_labels=[1]), r"point \(60, 5\) is outside the image: expected 0 <= x <= 59"),
     (Prompt(points=[[5, -1]], point_labels=[1]), r"point \(5, -1\) is outside"),
     (Prompt(points=[[np.nan, 5]], point_labels=[1]), r"point \(nan, 5\) is outside"),

@@ -68,6 +68,9 @@ class Hiera(Trunk):
         y = self.blocks[0].norm1(x)
         for i, block in enumerate(self.blocks):
             x, mlp = block(x, y)
+            if block.adapter is not None:
+                x = x + mlp
+                mlp = block.adapter(x)
             if i + 1 < len(self.blocks):
                 x, y = add_norm(x, mlp, self.blocks[i + 1].norm1)
             else:
@@ -102,7 +105,10 @@ class PatchEmbed(nn.Module):
 
 
 class HieraBlock(nn.Module):
-    """Windowed attention and MLP on (B, H, W, C); the first block of a stage halves the grid by max-pooling queries."""
+    """Windowed attention and MLP on (B, H, W, C); the first block of a stage halves the grid by max-pooling queries.
+
+    width: channels of its result; adapter: what is added after it, made of it, see `adapters.layers`; None: nothing
+    """
 
     def __init__(self, dim: int, dim_out: int, num_heads: int, window: int, pool: bool):
         super().__init__()
@@ -112,7 +118,8 @@ class HieraBlock(nn.Module):
         self.mlp = MLP(dim_out, 4 * dim_out, dim_out, 2, F.gelu)
         if dim != dim_out:
             self.proj = Linear(dim, dim_out)
-        self.pool = pool
+        self.pool, self.width = pool, dim_out
+        self.adapter: nn.Module | None = None
 
     def forward(self, x: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
         """x, and x as `norm1` makes it -> the result, in two parts that are still to be added."""

@@ -46,6 +46,9 @@ class SceneConfig:
     camera_motion: float = _option(0.4, "pan, zoom, rotation and tremor", 0.0, 1.0)
     blur: float = _option(0.5, "motion blur of instruments, passing defocus; masks stay sharp", 0.0, 1.0)
     noise: float = _option(0.4, "sensor noise", 0.0, 1.0)
+    thin: str = _option(
+        "", "a structure a few px wide on the tissue: a tree of vessels, or a suture", choices=("", "vessels", "suture")
+    )
     field: str = _option("circle", "circle leaves black corners, full fills the frame", choices=("circle", "full"))
     field_radius: float = _option(0.55, "of the circle, in shorter image sides; over 0.5 the frame cuts it", 0.3, 1.0)
     field_x: float = _option(0.0, "shift of the circle's centre to the right, in image widths", -0.3, 0.3)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 # one stream a purpose: leaving the instruments out must not change the tissue
-TISSUE, CAMERA, INSTRUMENT, SCHEDULE, SMOKE, BLOOD, SENSOR, WOBBLE = range(8)
+TISSUE, CAMERA, INSTRUMENT, SCHEDULE, SMOKE, BLOOD, SENSOR, WOBBLE, THIN = range(9)
 
 
 def stream(seed: int, purpose: int, *numbers: int) -> np.random.Generator:

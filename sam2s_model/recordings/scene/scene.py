@@ -14,6 +14,7 @@ from sam2s_model.recordings.scene.config import OUTSIDE, SceneConfig
 from sam2s_model.recordings.scene.effects import Sensor, Smoke, cast_shadow, smear
 from sam2s_model.recordings.scene.instruments import Instrument, Layer, choose_classes, thickness
 from sam2s_model.recordings.scene.motion import Pose, Rig
+from sam2s_model.recordings.scene.thin import ThinStructure
 from sam2s_model.recordings.scene.tissue import Tissue
 
 _LONGEST = 3.6  # units from a shaft's end to the furthest tip, over all classes
@@ -31,7 +32,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class ObjectState:
-    """An instrument in one frame.
+    """An instrument, or what is thin, in one frame.
 
     area: px of its mask; whole_area: px it would have with nothing in front of it (both inside the field);
     box: (left, top, right, bottom) of its mask, px, right and bottom exclusive, None where the area is 0.
@@ -82,6 +83,10 @@ class Scene:
             for i, (name, breadth) in enumerate(zip(names, breadths, strict=True))
         ]
         self.objects = tuple(SceneObject(i, i, tool.name, tool.class_id) for i, tool in enumerate(self._instruments, 1))
+        self._thin = ThinStructure(config) if config.thin else None
+        if self._thin:
+            label = len(self.objects) + 1
+            self.objects += (SceneObject(label, label, self._thin.name, self._thin.class_id),)
         self._tissue, self._camera = Tissue(config), Camera(config)
         self._smoke, self._sensor = Smoke(config), Sensor(config)
 
@@ -110,7 +115,11 @@ class Scene:
         labels = np.zeros(image.shape[:2], np.uint8)
         poses, poses_after = self._rig.poses(seconds), self._rig.poses(after)
         whole = [0] * len(self.objects)
-        for i in self._rig.order(seconds) if self.objects else ():
+        if self._thin:
+            mask = self._thin.draw(image, view)
+            labels[mask] = len(self.objects)
+            whole[-1] = int(np.count_nonzero(mask & self._sensor.field))
+        for i in self._rig.order(seconds) if self._instruments else ():
             layer = self._instruments[i].draw(poses[i], view)
             if layer is None:
                 continue

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from sam2s_model.published.catalog import packaged_checkpoints
 from sam2s_model.training.config import Phase, TrainConfig, load_config, read_config
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.loop import run_training
@@ -106,7 +107,7 @@ def shrunk(recipe: TrainConfig, folder: Path, clip: Path) -> TrainConfig:
 def test_the_first_steps_of_a_recipe(path, tmp_path, clip):
     recipe = load_config(path)
     need(*(source.path for source in recipe.data.sources), recipe.teacher.checkpoint, recipe.decoder_from)
-    if recipe.init not in ("", "package") and not recipe.init.startswith("output/"):
+    if recipe.init not in ("", "package", *packaged_checkpoints()) and not recipe.init.startswith("output/"):
         need(recipe.init)
     asked = shrunk(recipe, tmp_path, clip)
     outcome = run_training(asked, quiet=True)

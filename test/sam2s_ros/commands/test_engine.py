@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 from sam2s_model.config import TrackerConfig
-from sam2s_model.errors import ConfigError
+from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_ros.commands.cli import main
 from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.interfaces.parameters import NodeConfig
 
 
 def test_options_reach_the_tracker_and_the_node():
-    engine = EngineOptions(Path("sam2s_pico"), image_size=64, option=("max_objects=4", "stability_delta=1"))
+    adapter = Path("adapter.safetensors")
+    options = ("max_objects=4", "stability_delta=1")
+    engine = EngineOptions(Path("sam2s_pico"), image_size=64, adapter=adapter, option=options)
     assert engine.tracker_config() == TrackerConfig(max_objects=4, stability_delta=1.0)
     assert engine.tracker_config(max_objects=9, fill_holes=2) == TrackerConfig(
         max_objects=4, stability_delta=1.0, fill_holes=2
@@ -24,10 +26,13 @@ def test_options_reach_the_tracker_and_the_node():
     assert TrackerConfig(**tracking) == engine.tracker_config() and type(tracking["stability_delta"]) is float
     node = NodeConfig(**parameters)
     assert (node.checkpoint, node.image_size, node.allow_cpu, node.encoder) == ("sam2s_pico", 64, True, "")
+    assert node.adapter == "adapter.safetensors"
 
 
 def test_the_model():
     assert EngineOptions(Path("sam2s_pico"), image_size=64, device="cpu").load().image_size == 64
+    with pytest.raises(CheckpointError, match="no.safetensors"):
+        EngineOptions(Path("sam2s_pico"), image_size=64, device="cpu", adapter=Path("no.safetensors")).load()
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class EchoLink:
                 raise RequestError(ErrorCode.INVALID_PROMPT, f"point ({x:g}, {y:g}) is outside the image")
             self.places[object_id] = int(x), int(y)
         elif object_id not in self.places:
-            raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no box and no mask")
+            raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no strokes, no box and no mask")
         self.classes[object_id] = class_name or self.classes.get(object_id, "instrument")
         self.session.answered(frame.stamp, self._frame(frame.stamp, frame.sequence))
         return object_id

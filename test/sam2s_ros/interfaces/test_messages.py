@@ -1,6 +1,7 @@
 """Values survive the way into messages and back; headers are carried as they are."""
 
 import array
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sam2s_model import errors, tracks
 from sam2s_model.errors import ConfigError, ErrorCode, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import ClassLabel, LabelSet
+from sam2s_model.strokes import Stroke
 from sam2s_model.tracks import Return, State, Tracks
 from sam2s_ros.interfaces import messages
 from sam2s_ros.msg import ErrorCode as ErrorCodeMsg, Prompt as PromptMsg, TrackedMasks, TrackedObject
@@ -91,12 +93,19 @@ def test_stamps_survive(ns):
         Prompt(object_id=3, class_name="grasper", box=np.array([1, 2, 3.5, 4], np.float32)),
         Prompt(points=np.array([[1, 2], [3, 4]], np.float32), point_labels=np.array([1, 0])),
         Prompt(mask=np.eye(8, 9) > 0),
+        Prompt(mask=np.eye(8, 9) > 0, tube=True),
+        Prompt(strokes=(Stroke(np.array([[1, 2], [3, 4]], np.float32)), Stroke(np.zeros((1, 2), np.float32), 0))),
+        Prompt(points=np.array([[1, 2]], np.float32), point_labels=np.array([1]), granularity=0.25),
         Prompt(),
         Prompt(points=np.array([[np.nan, 2]], np.float32), point_labels=np.array([1, 2, 3])),  # judged by the tracker
     ],
 )
 def test_prompts_survive(prompt):
     back = messages.prompt_from_message(over_the_wire(messages.prompt_message(prompt)))
+    for drawn, found in zip(prompt.strokes, back.strokes, strict=True):
+        np.testing.assert_array_equal(drawn.points, found.points)
+        assert drawn.label == found.label
+    back, prompt = replace(back, strokes=()), replace(prompt, strokes=())
     for field in Prompt.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(back, field), getattr(prompt, field), err_msg=field)
 

@@ -12,6 +12,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import GENERIC
+from sam2s_model.strokes import Stroke
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.tracker.build import build_tracker
@@ -219,3 +220,12 @@ def test_p24_what_a_class_prompt_has_found_is_saved_as_masks(begin):
     again.step(1, IMAGE)
     assert "objects were restored" in said[0] and len(again.discovery.bank) == 0
     assert before > 0
+
+
+def test_a_saved_prompt_keeps_its_granularity_and_strokes(tmp_path):
+    file = PromptFile(tmp_path / "prompts.json")
+    stroke = Stroke(np.array([[4.0, 30.0], [60.0, 30.0]], np.float32))
+    file.write(PromptSet((64, 64), {1: [Prompt(strokes=(stroke,), granularity=0.25)]}))
+    (back,) = file.read().prompts[1]
+    assert back.granularity == 0.25
+    np.testing.assert_array_equal(back.points, Prompt(strokes=(stroke,)).validated(64, 64).points)

@@ -9,7 +9,10 @@ import threading
 import weakref
 
 import pytest
+import torch
 
+from sam2s_model.checkpoint import file_sha256
+from sam2s_model.checkpoint.adapter_files import BASE_SHA256, save_adapter
 from sam2s_model.errors import CheckpointError
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_ros.tracker.shared_models import shared_model
@@ -46,3 +49,20 @@ def test_weights_that_nobody_uses_are_let_go_and_a_new_file_is_loaded(path):
 def test_a_file_that_is_missing_is_named():
     with pytest.raises(CheckpointError, match="'/no/such.pt' does not exist"):
         shared_model("/no/such.pt", **OPTIONS)
+
+
+def test_adapters_over_one_base_share_its_weights(path, tmp_path):
+    shape = {"pw1": (12, 24, 1, 1), "dw2_1": (12, 1, 3, 3), "dw2_2": (12, 1, 3, 3), "pw2": (24, 12, 1, 1)}
+    for name in ("a", "b"):
+        tensors = {}
+        for layer, size in shape.items():
+            place = f"image_encoder.trunk.blocks.0.adapter.{layer}.0"
+            tensors |= {f"{place}.weight": torch.randn(size), f"{place}.bias": torch.randn(size[0])}
+        save_adapter(tmp_path / f"{name}.safetensors", tensors, {BASE_SHA256: file_sha256(path)})
+    a, again, b = (shared_model(path, adapter=tmp_path / f"{name}.safetensors", **OPTIONS) for name in "aab")
+    assert a is again and a is not b
+    assert (
+        a.no_mem_embed.data_ptr() == b.no_mem_embed.data_ptr() == shared_model(path, **OPTIONS).no_mem_embed.data_ptr()
+    )
+    with pytest.raises(CheckpointError, match="no.safetensors' does not exist"):
+        shared_model(path, adapter=tmp_path / "no.safetensors", **OPTIONS)
