@@ -144,6 +144,7 @@ setup(
         "ray": requirements("ray"),
         "tubes": requirements("tubes"),
         "console": requirements("console"),
+        "parquet": requirements("parquet"),
         "browser": requirements("browser"),
     },
     entry_points={"console_scripts": ["sam2s = sam2s_ros.commands.cli:main"]},

@@ -3,6 +3,7 @@
     ros2 launch sam2s_ros tracker.launch.py image:=/camera/image_raw
     ros2 launch sam2s_ros tracker.launch.py device:=cpu                    # without a GPU
     ros2 launch sam2s_ros tracker.launch.py console:=true                  # and the page http://127.0.0.1:8765
+    ros2 launch sam2s_ros tracker.launch.py click:=/tracker/overlay_mouse_left    # and clicks of rqt_image_view
 
 An argument that is left empty keeps the value of the parameters file. Without a checkpoint the package's default is
 used: sam2s_tiny on a GPU, sam2s_nano on a CPU.
@@ -27,6 +28,9 @@ def generate_launch_description():
     return LaunchDescription(
         [
             DeclareLaunchArgument("image", default_value="image", description="topic of the camera's images"),
+            DeclareLaunchArgument(
+                "click", default_value="", description="topic of a viewer's clicks, such as /tracker/overlay_mouse_left"
+            ),
             DeclareLaunchArgument("namespace", default_value="", description="namespace of the node and its topics"),
             *tracker_arguments(),
             DeclareLaunchArgument(
@@ -49,6 +53,7 @@ def generate_launch_description():
 
 
 def _tracker(context):
+    click = value_of(context, "click")
     return [
         LifecycleNode(
             package="sam2s_ros",
@@ -56,7 +61,7 @@ def _tracker(context):
             name="tracker",
             namespace=value_of(context, "namespace"),
             parameters=tracker_parameters(context),
-            remappings=[("image", value_of(context, "image"))],
+            remappings=[("image", value_of(context, "image")), *([("~/click", click)] if click else [])],
             ros_arguments=["--log-level", value_of(context, "log_level")],
             output="screen",
             respawn=value_of(context, "respawn") == "true",

@@ -11,19 +11,23 @@ file's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
-from sam2s_model.errors import ConfigError, SourceError
+from sam2s_model.errors import ConfigError, RequestError, SourceError
 from sam2s_model.paths import expanded
 from sam2s_model.prompts import NEGATIVE, POSITIVE, Prompt
 from sam2s_model.recordings.image_files import read_labels
 from sam2s_model.recordings.recording import Frame
+from sam2s_model.tracks import Tracks
+
+if TYPE_CHECKING:  # loads torch
+    from sam2s_model.evaluation.follow import Prompted
 
 
 @dataclass(frozen=True)
@@ -44,22 +48,34 @@ class PromptEntry:
     box: tuple[float, float, float, float] | None = None
     mask: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Name object and frame, for a message."""
+        at = f"frame {self.frame}" if self.frame is not None else f"the image {self.name}"
+        return f"object {self.object} on {at if self.stamp_ns is None else f'stamp {self.stamp_ns} ns'}"
+
     def is_of(self, frame: Frame) -> bool:
         """Whether it is about this frame."""
+        return self.is_about(frame.index, frame.stamp_ns, frame.name)
+
+    def is_about(self, index: int, stamp_ns: int, name: str) -> bool:
+        """Whether it is about the frame with this index, stamp and name."""
         if self.frame is not None:
-            return self.frame == frame.index
-        return self.stamp_ns == frame.stamp_ns if self.stamp_ns is not None else self.name == frame.name
+            return self.frame == index
+        return self.stamp_ns == stamp_ns if self.stamp_ns is not None else self.name == name
 
 
 class PromptScript:
     """The prompts of a recording, in the order in which they are applied.
 
     A frame's prompts for one object are one prompt: points and box together, the last class.
+
+    folder: that the names of masks are relative to
     """
 
     def __init__(self, entries: Iterable[PromptEntry], folder: Path = Path()):
         self.entries = tuple(entries)
-        self._folder = folder
+        self.folder = folder
 
     @classmethod
     def read(cls, path: str | Path) -> PromptScript:
@@ -93,15 +109,31 @@ class PromptScript:
                 prompts[entry.object] = self._added(known, entry)
         return list(prompts), list(prompts.values())
 
-    def missed(self, frames: int, names: set[str], stamps: set[int]) -> list[PromptEntry]:
-        """Return the entries that are about none of the frames that there were."""
-        return [
-            entry
-            for entry in self.entries
-            if not (
-                (entry.frame is not None and entry.frame < frames) or entry.stamp_ns in stamps or entry.name in names
-            )
-        ]
+    def check(self, size: tuple[int, int]) -> None:
+        """Check all prompts against the images' size (H, W), before anything is tracked.
+
+        Raises RequestError naming object and frame, ConfigError for a mask that cannot be read.
+        """
+        groups: dict[tuple[Any, ...], list[PromptEntry]] = {}
+        for entry in self.entries:
+            groups.setdefault((entry.object, entry.frame, entry.stamp_ns, entry.name), []).append(entry)
+        started: set[int] = set()
+        for (number, *_), entries in groups.items():
+            prompt = Prompt(object_id=number if number in started else 0)
+            for entry in entries:
+                prompt = self._added(prompt, entry)
+            try:
+                prompt.validated(*size)
+            except RequestError as error:
+                raise RequestError(error.code, f"{entries[0].place}: {error}") from error
+            started.add(number)
+
+    def prompt_of(self, number: int, object_id: int = 0) -> Prompt:
+        """Return all entries of an object as one prompt, whatever frames they are of. Raises ConfigError as `of`."""
+        prompt = Prompt(object_id=object_id)
+        for entry in self.entries:
+            prompt = self._added(prompt, entry) if entry.object == number else prompt
+        return prompt
 
     def _added(self, prompt: Prompt, entry: PromptEntry) -> Prompt:
         given = [*entry.points, *entry.not_on]
@@ -116,11 +148,48 @@ class PromptScript:
         return prompt if entry.mask is None else replace(prompt, mask=self._mask(entry.mask))
 
     def _mask(self, name: str) -> np.ndarray:
-        path = self._folder / name
+        path = self.folder / name
         try:
             return read_labels(path) != 0
         except SourceError as error:
             raise ConfigError(f"the mask of a prompt cannot be read: {error}") from error
+
+
+class AppliedScript:
+    """Give a script's prompts to a tracker, frame by frame; an object that is known by then is corrected.
+
+    ids: the script's number of an object -> the tracker's id, of all that were prompted so far
+    prompted: the script's numbers of the objects that were prompted on the newest frame
+    """
+
+    def __init__(self, script: PromptScript, prompt: Callable[[list[Prompt]], Prompted]):
+        """prompt: prompts the tracker on the frame that it has just processed, and may raise"""
+        self.ids: dict[int, int] = {}
+        self.prompted: tuple[int, ...] = ()
+        self._script, self._prompt = script, prompt
+        self._left = list(script.entries)
+
+    def on(self, frame: Frame) -> Tracks | None:
+        """Give the prompts of this frame. Returns its tracks with them in effect, None where there are none.
+
+        Raises RequestError naming the frame, ConfigError for a mask that cannot be read.
+        """
+        objects, prompts = self._script.of(frame, self.ids)
+        self.prompted = tuple(objects)
+        if not prompts:
+            return None
+        try:
+            result = self._prompt(prompts)
+        except RequestError as error:
+            raise RequestError(error.code, f"prompts on frame {frame.name}: {error}") from error
+        self.ids.update(zip(objects, result.object_ids, strict=True))
+        self._left = [entry for entry in self._left if not entry.is_of(frame)]
+        return result.tracks
+
+    @property
+    def missed(self) -> list[PromptEntry]:
+        """The entries that are about none of the frames that came."""
+        return list(self._left)
 
 
 NAMES = {"class": "class_name"}  # in the file -> in `PromptEntry`

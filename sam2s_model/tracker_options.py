@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -19,7 +19,11 @@ def tracker_options(given: Iterable[str]) -> dict[str, Any]:
     >>> tracker_options(["max_objects=4", "pruning=tsms", "stability=false"])
     {'max_objects': 4, 'pruning': 'tsms', 'stability': False}
     """
-    known = {field.name: field.default for field in dataclasses.fields(TrackerConfig)}
+    return typed_options(given, {field.name: field.default for field in dataclasses.fields(TrackerConfig)})
+
+
+def typed_options(given: Iterable[str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Read NAME=VALUE, values as YAML has them. known: defaults by name, of the types expected. Raises ConfigError."""
     found = {}
     for text in given:
         name, equals, value = text.partition("=")

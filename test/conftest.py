@@ -19,14 +19,20 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as nohup leaves it, whi
 
 
 @pytest.fixture(autouse=True)
-def as_deterministic_as_before() -> Iterator[None]:
-    """Take back what commands that were run in this process have set for all of torch: it leaves steps uncaptured."""
-    torch = sys.modules.get("torch")
-    before = torch is not None and torch.are_deterministic_algorithms_enabled()
+def not_deterministic() -> Iterator[None]:
+    """Take back what a command run in this process has set for all of torch, by a fixture or the test before.
+
+    While torch is to be deterministic no step is captured, and each takes more kernels.
+    """
+    _take_determinism_back()
     yield
+    _take_determinism_back()
+
+
+def _take_determinism_back() -> None:
     torch = sys.modules.get("torch")
-    if torch is not None and torch.are_deterministic_algorithms_enabled() != before:
-        torch.use_deterministic_algorithms(before)
+    if torch is not None and torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -74,6 +74,8 @@ def test_ros2_launch_has_the_arguments(line: str):
     package, name, *arguments = shlex.split(line, comments=True)[2:]
     assert package == "sam2s_ros"
     text = (ROOT / "launch" / name).read_text()
+    if "launch_arguments" in text:  # those that the launch files share
+        text += (ROOT / "sam2s_ros" / "processes" / "launch_arguments.py").read_text()
     if "IncludeLaunchDescription" in text:  # it hands on what the tracker's declares
         text += (ROOT / "launch" / "tracker.launch.py").read_text()
     known = set(re.findall(r'DeclareLaunchArgument\(\s*f?"(\w+)"', text)) | set(

@@ -152,6 +152,7 @@ def test_dds_profile_holds_large_images():
 
 TRACKER_ARGUMENTS = {
     "image",
+    "click",
     "params_file",
     "namespace",
     "checkpoint",
@@ -197,7 +198,7 @@ EVALUATE_OPTIONS = {
 }
 EVALUATE_ARGUMENTS = EVALUATE_OPTIONS | {"source", "arguments"}
 CONSOLE_ARGUMENTS = {"console", "console_host", "console_port"}
-STEREO_ARGUMENTS = (TRACKER_ARGUMENTS - CONSOLE_ARGUMENTS - {"image", "respawn"}) | {
+STEREO_ARGUMENTS = (TRACKER_ARGUMENTS - CONSOLE_ARGUMENTS - {"image", "click", "respawn"}) | {
     "left_image",
     "right_image",
     "tolerance",

@@ -12,6 +12,7 @@ import numpy as np
 
 from sam2s_model.evaluation.clicks import correction, first_prompt
 from sam2s_model.evaluation.protocol import EvaluationProtocol
+from sam2s_model.prompt_script import AppliedScript
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.recording import Frame, Truth
@@ -54,8 +55,12 @@ class Prompted(Protocol):
     def tracks(self) -> Tracks: ...
 
 
-def follow(tracker: Tracker, recording: Iterable[Frame], protocol: EvaluationProtocol) -> Iterator[Step]:
+def follow(
+    tracker: Tracker, recording: Iterable[Frame], protocol: EvaluationProtocol, applied: AppliedScript | None = None
+) -> Iterator[Step]:
     """Track a recording from its first frame to its last, or to `protocol.frames`.
+
+    applied: prompts, and corrections, in place of the protocol's; it numbers objects as the ground truth does
 
     Objects beyond the tracker's `max_objects` are never prompted. Raises what the tracker raises.
     """
@@ -64,6 +69,10 @@ def follow(tracker: Tracker, recording: Iterable[Frame], protocol: EvaluationPro
         began = time.perf_counter()
         before = tracks = tracker.step(frame.stamp_ns, frame.image, following.image if following else None)
         seconds = time.perf_counter() - began
+        if applied is not None:
+            tracks = applied.on(frame) or tracks
+            yield Step(frame, tracks, before, ids=dict(applied.ids), prompted=applied.prompted, seconds=seconds)
+            continue
         new = appeared(frame.truth, ids, protocol.start)[: tracker.config.max_objects - len(ids)]
         if new and frame.truth is not None:
             tracks = prompt_objects(lambda prompts: tracker.prompt(0, prompts), frame.truth, new, ids, protocol)

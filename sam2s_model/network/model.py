@@ -32,22 +32,11 @@ LOGITS_PER_PLACE = 4  # mask logits on each side of a place of the features that
 MASK_STRIDE = 16  # px of the mask that a memory is made of, for each place of the features
 ABSENT_LOGIT = -1024.0  # mask logit of an object that is not there
 MEMORY_PARTS = (
-    "maskmem_tpos_enc",
-    "long_term_tpos_enc",
-    "no_mem_pos_enc",
-    "no_obj_ptr",
-    "no_obj_embed_spatial",
-    "mask_downsample.",
-    "memory_attention.",
-    "memory_attention_short.",
-    "memory_encoder.",
-    "memory_fusion.",
-    "obj_ptr_proj.",
-    "obj_ptr_tpos_proj.",
-    "sam_mask_decoder.pred_obj_score_head.",
-    "spatial_perceiver.",
+    "maskmem_tpos_enc", "long_term_tpos_enc", "no_mem_pos_enc", "no_obj_ptr", "no_obj_embed_spatial",
+    "mask_downsample.", "memory_attention.", "memory_attention_short.", "memory_encoder.", "memory_fusion.",
+    "obj_ptr_proj.", "obj_ptr_tpos_proj.", "sam_mask_decoder.pred_obj_score_head.", "spatial_perceiver.",
     "temporal_semantics.",
-)
+)  # fmt: skip
 """State-dict keys (or their beginnings) that only tracking with memory needs: all others make masks from prompts."""
 
 

@@ -21,6 +21,7 @@ from sam2s_model.recordings.mask_files import describe_reading
 from sam2s_model.recordings.mask_values import MaskReading, MaskStatistics, decide
 from sam2s_model.recordings.pixels import ImageReader, to_gray
 from sam2s_model.recordings.recording import Frame, Recording, Truth
+from sam2s_model.recordings.tracked_masks import TRACKED_MASKS, types_of
 from sam2s_model.recordings.video_stream import VideoReader
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -29,17 +30,18 @@ VIDEO_HELPS = (
     "play the bag through a node that decodes it (`ros2 run image_transport republish`), or that sends its parts as "
     f"{COMPRESSED} of format h264, and record that"
 )
-TIME_JUMP_NS = 10**9  # as the node's parameter time_jump: stamps that go back further are of a clock that was set
 TYPES = get_typestore(Stores.ROS2_JAZZY)  # both messages are the same in every distribution since Foxy
+TIME_JUMP_NS = 10**9  # as the node's parameter time_jump: stamps that go back further are of a clock that was set
 
 
 class BagRecording(Recording):
     """One topic of images (Image or CompressedImage), and optionally one of masks with the same stamps.
 
-    Stamps are the header stamps, or the recording times of a bag whose headers have none. An image whose stamp repeats,
-    or is at most a second before the previous one, is left out; where stamps step back further, as when a clock is set,
-    they are counted on from there. Masks may be anywhere in the bag, as long as they are in the order of the images.
-    Compressed images may be parts of one video, as H.264 cameras send them.
+    Masks are mono8 images, or a tracker's TrackedMasks. Stamps are the header stamps, or the recording times of a bag
+    whose headers have none. An image whose stamp repeats, or is at most a second before the previous one, is left out;
+    where stamps step back further, as when a clock is set, they are counted on from there. Masks may be anywhere in the
+    bag, as long as they are in the order of the images. Compressed images may be parts of one video, as H.264 cameras
+    send them.
 
     Raises SourceError when the bag cannot be read or has no such topic; it names the topics there are.
     """
@@ -107,13 +109,14 @@ class BagRecording(Recording):
         with self._opened() as reader:
             connections = [c for c in reader.connections if c.topic in (topics or (self.topic, self.mask_topic))]
             messages = reader.messages(connections)
+            types = types_of(reader) if any(c.msgtype == TRACKED_MASKS for c in connections) else TYPES
             while True:
                 data = None
                 try:
                     connection, recorded, data = next(messages)
-                    message: Any = TYPES.deserialize_cdr(
-                        data, connection.msgtype
-                    )  # its class is made by the type store
+                    message: Any = types.deserialize_cdr(data, connection.msgtype)  # whose class the types make
+                    if connection.msgtype == TRACKED_MASKS:
+                        message = message.label_image
                 except StopIteration:
                     return
                 except Exception as error:  # rosbags lets struct, sqlite3, zstd and its own errors through
@@ -211,7 +214,7 @@ def _why_lost(stamp: int, stamps: list[int]) -> str:
 
 def _topic(spec: str, reader: Reader, wanted: str, *, besides: str = "", what: str) -> str:
     """Return the topic to read. Raises SourceError naming the image topics there are."""
-    types = (IMAGE,) if what == "masks" else (IMAGE, COMPRESSED)
+    types = (IMAGE, TRACKED_MASKS) if what == "masks" else (IMAGE, COMPRESSED)
     found = sorted({c.topic for c in reader.connections if c.msgtype in types and c.topic != besides})
     names = ", ".join(found) if found else "none"
     if wanted:
@@ -226,6 +229,8 @@ def _topic(spec: str, reader: Reader, wanted: str, *, besides: str = "", what: s
     if not found:
         others = ", ".join(sorted({c.topic for c in reader.connections})) or "none"
         videos = sorted((c.topic, c.msgtype) for c in reader.connections if c.msgtype.rpartition("/")[2] in VIDEOS)
-        what = "".join(f"; {topic} is a video of {kind}: {VIDEO_HELPS}" for topic, kind in videos[:1])
+        tracked = sorted(c.topic for c in reader.connections if c.msgtype == TRACKED_MASKS)
+        what = "".join(f"; {topic} has what was tracked: `sam2s export masks` reads it" for topic in tracked[:1])
+        what += "".join(f"; {topic} is a video of {kind}: {VIDEO_HELPS}" for topic, kind in videos[:1])
         raise SourceError(f"{spec} has no image topic: its topics are: {others}{what}")
     raise SourceError(f"{spec} has {len(found)} image topics, give one of them: {names}")

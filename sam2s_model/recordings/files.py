@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sam2s_model.errors import SourceError
+from sam2s_model.recordings.class_file import read_classes
 from sam2s_model.recordings.image_files import (
     IMAGE_SUFFIXES,
     ProbedImages,
@@ -139,6 +140,7 @@ class ImageFolder(FileRecording):
         super().__init__(name, "", images, None, spec=spec)
         if masks:
             self._truth_of, self.has_masks = LabelFiles(spec, masks, images, mask_values, unused_is_odd=False), True
+            self.classes = read_classes(path)
         if beside:
             self.notes.append(
                 f"{len(beside)} files are masks by their names, the first is {beside[0].name}: they are no frames"

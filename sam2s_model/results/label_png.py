@@ -9,9 +9,9 @@ from typing import Any
 import av
 import numpy as np
 
-from sam2s_model.colours import UNKNOWN_CLASS, instance_colour, palette
-from sam2s_model.semantics import LabelSet
-from sam2s_model.tracks import Tracks
+from sam2s_model.colours import colours_of, palette
+
+__all__ = ["colours_of", "write_label_png"]
 
 
 def write_label_png(path: Path, labels: np.ndarray, colours: dict[int, tuple[int, int, int]]) -> None:
@@ -24,10 +24,3 @@ def write_label_png(path: Path, labels: np.ndarray, colours: dict[int, tuple[int
     indices_and_table: Any = (np.ascontiguousarray(labels), table)  # PyAV's annotation knows no palettes
     frame = av.VideoFrame.from_ndarray(indices_and_table, format="pal8")
     path.write_bytes(b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None))))
-
-
-def colours_of(tracks: Tracks, label_set: LabelSet) -> dict[int, tuple[int, int, int]]:
-    """Return label -> RGB of each object: the hue is its class's, the shade its own."""
-    of_class = {label.id: label.color for label in label_set.classes}
-    found = zip(tracks.labels.tolist(), tracks.class_ids.tolist(), tracks.object_ids.tolist(), strict=True)
-    return {label: instance_colour(of_class.get(c, UNKNOWN_CLASS), object_id) for label, c, object_id in found}

@@ -16,6 +16,8 @@ COLUMNS = (
     "predicted_iou", "x0", "y0", "x1", "y1", "area", "centroid_x", "centroid_y",
 )  # fmt: skip
 """Boxes and centroid in px of the image, x1 and y1 exclusive; state: a name of `State`; empty: not known."""
+TEXTS = ("name", "class", "state")
+NUMBERS = ("class_score", "score", "predicted_iou", "centroid_x", "centroid_y")  # the others are whole numbers
 
 
 def rows(frame: int, name: str, tracks: Tracks) -> Iterator[dict[str, Any]]:
@@ -64,13 +66,24 @@ class TracksCsv:
         self._file.close()
 
 
+def check_parquet() -> None:
+    """Raise ConfigError where pyarrow is not there, so that it is said before hours of work."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("Parquet needs pyarrow, which is not installed: pip install 'sam2s_ros[parquet]'") from error
+
+
 def write_parquet(table: Path, path: Path) -> None:
     """Write a tracks.csv as Parquet. Raises ConfigError where pyarrow is not there."""
-    try:
-        from pyarrow import csv as arrow_csv, parquet
-    except ImportError as error:
-        raise ConfigError(f"{path} needs pyarrow: pip install 'sam2s_ros[parquet]'") from error
-    parquet.write_table(arrow_csv.read_csv(table), path)
+    check_parquet()
+    import pyarrow
+    from pyarrow import csv as arrow_csv, parquet
+
+    # told, not guessed: "000012" is a name, and a column without a value has a type as well
+    types = {name: pyarrow.string() if name in TEXTS else pyarrow.int64() for name in COLUMNS}
+    types |= dict.fromkeys(NUMBERS, pyarrow.float64())
+    parquet.write_table(arrow_csv.read_csv(table, convert_options=arrow_csv.ConvertOptions(column_types=types)), path)
 
 
 def _number(value: Any) -> float | str:

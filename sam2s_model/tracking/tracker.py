@@ -16,25 +16,24 @@ import torch
 
 from sam2s_model.acceleration.graphs import Capture, as_cuda_graphs
 from sam2s_model.config import TrackerConfig
-from sam2s_model.device import as_tensor, describe_device, for_inference, upload
+from sam2s_model.device import describe_device, for_inference
 from sam2s_model.discovery.discover import Proposal
 from sam2s_model.discovery.finder import Discovery
 from sam2s_model.discovery.rediscovery import Rediscovered, review
 from sam2s_model.errors import ErrorCode, RequestError
-from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracking.correspondence import Correspondence
 from sam2s_model.tracking.field_of_view import endoscope_field
-from sam2s_model.tracking.graphed_step import GraphedStep
 from sam2s_model.tracking.history import History, ProcessedFrame
 from sam2s_model.tracking.label_maps import label_map_of, label_maps
 from sam2s_model.tracking.memory import choose_policy
-from sam2s_model.tracking.outputs import Outputs, predictions
+from sam2s_model.tracking.outputs import Outputs
 from sam2s_model.tracking.presence import TrackedObject, describe_frame
 from sam2s_model.tracking.requests import check_frame, check_prompts, check_removal
 from sam2s_model.tracking.segmenter import Segmenter
+from sam2s_model.tracking.stepping import Stepper
 from sam2s_model.tracks import MAX_LABEL, Return, Tracks
 
 
@@ -86,7 +85,7 @@ class Tracker:
         self._segmenter = Segmenter(model, self.policy_name, config)
         if capture is None and config.cuda_graphs and model.device.type == "cuda":
             capture = as_cuda_graphs
-        self._graphed = GraphedStep(model, capture) if capture else None
+        self._stepper = Stepper(model, capture)
         self._history = History(config.prompt_history)
         self.discovery = Discovery(model, config)
         self._objects: dict[int, TrackedObject] = {}
@@ -136,13 +135,13 @@ class Tracker:
             index=index,
             stamp=stamp,
             size=image.shape[:2],
-            features=self._history.hold(index, self._encode(image)),
+            features=self._history.hold(index, self._stepper.encode(image)),
             field_mask=endoscope_field(image) if self.config.field_of_view == "auto" else None,
             previous=newest.histories if newest else {},
         )
         try:
             fits = following is not None and (following.shape, following.dtype) == (image.shape, image.dtype)
-            outputs, label_map = self._track_all(frame, following if fits else None)
+            outputs, label_map = self._stepper.track(self._segmenter, frame, self._labels, following if fits else None)
             self._tell_rediscovered(frame)
             tracks = self._describe(frame, label_map)
         except BaseException:
@@ -264,8 +263,7 @@ class Tracker:
         segmenter = Segmenter(self.model, name, self.config)
         segmenter.copy_objects_from(self._segmenter, self._history.newest)
         self._segmenter, self.policy_name = segmenter, name
-        if self._graphed:
-            self._graphed.forget()
+        self._stepper.forget()
 
     def warm_up(self, height: int, width: int) -> None:
         """Run one throw-away frame with one object, so that the first real frame is as fast as the others.
@@ -290,8 +288,8 @@ class Tracker:
         step. Once it was called, steps leave captures to it as long as they can.
         Raises torch.OutOfMemoryError; the tracker is as it was.
         """
-        if self._graphed and self._history.newest:
-            self._graphed.prepare(self._segmenter, self._history.newest)
+        if self._history.newest:
+            self._stepper.prepare(self._segmenter, self._history.newest)
 
     def memory_bytes(self) -> int:
         """Count the bytes on the device that depend on the stream: bank and features of the remembered frames.
@@ -321,49 +319,25 @@ class Tracker:
     @property
     def captured(self) -> int:
         """CUDA graphs that there are; 0 where steps are launched kernel by kernel."""
-        return self._graphed.captured if self._graphed else 0
+        return self._stepper.captured
 
     @property
     def refused(self) -> str:
         """Why nothing more is captured as a CUDA graph; "" as long as it is, or where nothing is to be captured."""
-        return self._graphed.refused if self._graphed else ""
+        return self._stepper.refused
 
     @property
     def capture_seconds(self) -> tuple[float, ...]:
         """S that each of the last captures took."""
-        return self._graphed.capture_seconds if self._graphed else ()
+        return self._stepper.capture_seconds
 
     def device_description(self) -> str:
         return describe_device(self.model.device)
-
-    # ---- frames
 
     @property
     def _labels(self) -> dict[int, int]:
         """Each object's value in the label image."""
         return {object_id: tracked.label for object_id, tracked in self._objects.items()}
-
-    def _encode(self, image: np.ndarray) -> ImageFeatures:
-        if self._graphed:
-            return self._graphed.encode(image)
-        return self.model.encode_image(self.model.prepare_image(as_tensor(image)))
-
-    def _track_all(
-        self, frame: ProcessedFrame, following: np.ndarray | None
-    ) -> tuple[Outputs | None, np.ndarray | None]:
-        """Track all objects into a new frame. Returns the outputs and the label image, None without objects."""
-        ids = list(self._segmenter.bank.ids)
-        if not ids:
-            return None, None
-        labels = [self._labels[i] for i in ids]
-        if self._graphed:
-            outputs, found, label_map = self._graphed.track(self._segmenter, frame, labels, following)
-        else:
-            on_device = upload(np.array(labels, np.uint8), self.model.device)
-            outputs, summary, composed = self._segmenter.step(frame, ids, on_device)
-            found, label_map = predictions(summary.cpu()), composed.cpu().numpy()
-        frame.predictions.update(zip(ids, found, strict=True))
-        return outputs, label_map
 
     def _propagate(self, frame: ProcessedFrame, later: Sequence[ProcessedFrame], object_ids: Sequence[int]) -> None:
         """Track objects that were prompted on a frame through all later ones; what was prompted there stays."""
@@ -371,14 +345,7 @@ class Tracker:
             object_ids = self._segmenter.bank.ids
         if not later:
             return
-        there = set(frame.predictions)
-        tracked: list[tuple[list[int], Outputs | None]] = []
-        for following in later:  # all of it is queued before the first result is waited for
-            free = [i for i in object_ids if not (i in following.predictions and following.predictions[i].prompted)]
-            free = [i for i in free if i in there]
-            tracked.append((free, self._track_again(following, free) if free else None))
-            there = {*following.predictions, *free}
-        self._read(later, tracked)
+        tracked = self._stepper.propagate(self._segmenter, frame.predictions, later, object_ids)
         maps = label_maps(self._segmenter, later, self._labels)
         for (previous, following), label_map in zip(pairwise([frame, *later]), maps, strict=True):
             following.previous = previous.histories
@@ -387,27 +354,6 @@ class Tracker:
         if newest:
             newest = self._outputs.merged(newest) if self._outputs else newest
             self._outputs = newest.only(self.object_ids)
-
-    def _track_again(self, frame: ProcessedFrame, object_ids: list[int]) -> Outputs:
-        """Track some objects into a frame that was tracked before.
-
-        That is captured, as steps are, where the objects' rows follow one another.
-        """
-        segmenter = self._segmenter
-        plain = segmenter.matches or torch.are_deterministic_algorithms_enabled()
-        if self._graphed and not plain and isinstance(segmenter.bank.rows(object_ids), slice):
-            return self._graphed.track_again(segmenter, frame, object_ids)
-        return segmenter.track(frame, object_ids)
-
-    def _read(self, frames: Sequence[ProcessedFrame], tracked: Sequence[tuple[list[int], Outputs | None]]) -> None:
-        """Copy the predictions of the objects that were tracked into some frames, waiting for the device once."""
-        summaries = [self._segmenter.summary(outputs) for _, outputs in tracked if outputs]
-        if not summaries:
-            return
-        rows = iter(predictions(torch.cat(summaries).cpu()))
-        for frame, (ids, outputs) in zip(frames, tracked, strict=True):
-            if outputs:
-                frame.predictions.update((i, next(rows)) for i in ids)
 
     def _describe(self, frame: ProcessedFrame, label_map: np.ndarray | None = None) -> Tracks:
         """Compute a frame's tracks and histories. label_map: of all its objects, None to compose it."""
@@ -427,8 +373,6 @@ class Tracker:
             class_head_labels=self._class_head_labels,
         )
         return frame.tracks
-
-    # ---- requests
 
     def _new_object(self) -> int:
         object_id, self._next_id = self._next_id, self._next_id + 1

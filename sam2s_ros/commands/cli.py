@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,16 +13,17 @@ import typer
 from sam2s_model.acceleration.allocator import keep_large_buffers
 from sam2s_model.errors import Sam2sError
 from sam2s_model.paths import expanded_arguments
+from sam2s_ros.commands.annotate import annotate
 from sam2s_ros.commands.arguments import (
     BAD_INPUT,
     FAILED,
     INTERRUPTED,
-    Boxes,
     Frames,
+    LabelSetName,
     MaskTopic,
     MaskValues,
     Overwrite,
-    Points,
+    PromptOptions,
     SourceSpec,
     Topic,
     line_printer,
@@ -33,8 +35,11 @@ from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.commands.evaluate import app as eval_app
 from sam2s_ros.commands.export import app as export_app
 from sam2s_ros.commands.groups import CommandGroup
+from sam2s_ros.commands.node import node
+from sam2s_ros.commands.prompt import prompt
 from sam2s_ros.commands.prototypes import app as prototypes_app
 from sam2s_ros.commands.spread import spread
+from sam2s_ros.commands.status import status
 from sam2s_ros.commands.teacher import app as teacher_app
 from sam2s_ros.commands.train import app as train_app
 
@@ -55,6 +60,10 @@ app.add_typer(train_app, name="train")
 app.add_typer(teacher_app, name="teacher")
 app.add_typer(bench_app, name="bench")
 app.command("compare")(compare)
+app.command("annotate")(annotate)
+app.command("node")(node)
+app.command("prompt")(prompt)
+app.command("status")(status)
 
 
 def _version(wanted: bool) -> None:
@@ -78,6 +87,7 @@ def _root(
 @spread
 def demo(
     engine: EngineOptions,
+    prompts: PromptOptions,
     source: Annotated[str, typer.Option(help='a video, image folder or bag, or "scene:?..."')] = DEFAULT_SOURCE,
     rate: Annotated[
         float | None,
@@ -88,15 +98,14 @@ def demo(
         Path | None, typer.Option(help="folder for the results; default: output/demo, or a free one beside it")
     ] = None,
     overwrite: Overwrite = False,
-    box: Boxes = None,
-    point: Points = None,
+    label_set: LabelSetName = "",
     topic: Topic = "",
     mask_topic: MaskTopic = "",
     keep_going: Annotated[bool, typer.Option("--keep-going", help="play again and again until Ctrl-C")] = False,
 ) -> None:
     """Replay a source as a camera, track it and record it: real processes, over DDS.
 
-    The first frame is prompted with --box and --point, or with the boxes of the source's ground truth.
+    The first frame is prompted with --box, --point, --points or --prompts, or with the boxes of the ground truth.
     """
     from rich.console import Console
 
@@ -109,9 +118,8 @@ def demo(
     console = Console()
     output = chosen_folder(output, "output/demo", OWN_FILES, overwrite=overwrite, say=line_printer(console))
     options = DemoOptions(
-        source=source, engine=engine, output=output, rate=rate, frames=frames, boxes=tuple(box or ()),
-        points=tuple(point or ()), keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite,
-        say=line_printer(console),
+        source=source, engine=engine, output=output, rate=rate, frames=frames, prompts=prompts, label_set=label_set,
+        keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite, say=line_printer(console),
     )  # fmt: skip
     summary = run_demo(options)
     console.print(demo_tables(summary, output))
@@ -124,21 +132,25 @@ def demo(
 def track(
     source: SourceSpec,
     engine: EngineOptions,
+    prompts: PromptOptions,
+    start: Annotated[int, typer.Option(min=0, help="number of the frame that tracking begins with, from 0")] = 0,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="give the same bits every time")] = False,
     frames: Frames = 0,
     output: Annotated[
         Path | None, typer.Option(help="folder for the results; default: output/track, or a free one beside it")
     ] = None,
     overwrite: Overwrite = False,
-    box: Boxes = None,
-    point: Points = None,
+    label_set: LabelSetName = "",
     topic: Topic = "",
     mask_topic: MaskTopic = "",
     mask_values: MaskValues = "auto",
+    coco: Annotated[bool, typer.Option("--coco", help="also write tracks.json: masks and boxes as COCO")] = False,
+    parquet: Annotated[bool, typer.Option("--parquet", help="also write tracks.csv as Parquet")] = False,
 ) -> None:
-    """Track a file, without ROS: masks as PNG, an overlay video and a summary.
+    """Track a file, without ROS: masks as PNG, a table of all objects in all frames, an overlay video, a summary.
 
-    The first frame is prompted with --box and --point, or with the boxes of the source's ground truth.
+    The first frame is prompted with --box, --point and --points, any frame with --prompts; without them the boxes of
+    the source's ground truth are. Where nothing says what to track, first_frame.png with a grid of pixels is written.
     """
     from rich.console import Console
     from rich.progress import (
@@ -150,7 +162,9 @@ def track(
     )
 
     from sam2s_ros.commands.options import TrackOptions
-    from sam2s_ros.commands.track import OWN_FILES, run_track
+    from sam2s_ros.commands.progress import ProgressLines
+    from sam2s_ros.commands.track import run_track
+    from sam2s_ros.commands.track_output import OWN_FILES
     from sam2s_ros.commands.track_report import track_tables
     from sam2s_ros.processes.results import chosen_folder
 
@@ -158,13 +172,18 @@ def track(
     output = chosen_folder(output, "output/track", OWN_FILES, overwrite=overwrite, say=line_printer(console))
     options = TrackOptions(
         source=source, engine=engine, output=output, deterministic=deterministic,
-        frames=frames, boxes=tuple(box or ()), points=tuple(point or ()),
-        topic=topic, mask_topic=mask_topic, mask_values=mask_values, overwrite=overwrite, say=line_printer(console),
+        frames=frames, prompts=prompts, start=start, label_set=label_set,
+        topic=topic, mask_topic=mask_topic, mask_values=mask_values, coco=coco, parquet=parquet, overwrite=overwrite,
+        say=line_printer(console),
     )  # fmt: skip
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
-        summary = run_track(options, lambda done, total: progress.update(bar, completed=done, total=total))
+        lines = ProgressLines(options.say)
+        summary = run_track(
+            options,
+            (lambda done, total: progress.update(bar, completed=done, total=total)) if console.is_terminal else lines,
+        )
     console.print(track_tables(summary, output))
     if summary["interrupted"]:
         raise typer.Exit(INTERRUPTED)
@@ -222,8 +241,14 @@ def doctor(
         typer.Option(help="of --gpu: JSON file of all checks; default: doctor_gpu.json, or a free name beside it"),
     ] = None,
     overwrite: Overwrite = False,
+    running: Annotated[
+        bool, typer.Option("--node", help="look instead at the trackers that run in this graph: images, drops, masks")
+    ] = False,
+    tracker: Annotated[list[str] | None, typer.Option(metavar="NAME", help="of --node: these; repeatable")] = None,
 ) -> None:
     """Look at this machine: Python, torch, ROS, DDS; say what to do about each finding. With --gpu, at its GPU alone.
+
+    With --node, at the running trackers: no publisher of images, a QoS or a domain that does not fit, late masks.
 
     The exit code is 0 when all is usable, otherwise 1; with --gpu and no CUDA device 2.
     """
@@ -235,6 +260,17 @@ def doctor(
     from sam2s_ros.doctor.checks import examine, exports, findings_table, usable
 
     console = Console()
+    if running:
+        from sam2s_ros.processes.dds import environment
+
+        os.environ.update(environment())  # read when the node's participant is made
+        from sam2s_ros.doctor.running import examine_running
+
+        findings = examine_running(tracker or (), seconds=seconds)
+        console.print(findings_table(findings))
+        if not usable(findings):
+            raise typer.Exit(FAILED)
+        return
     findings = examine(measure=not quick, seconds=seconds, say=line_printer(console))
     console.print(findings_table(findings))
     print(exports(findings))  # as it is, so that it can be copied

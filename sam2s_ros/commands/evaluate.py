@@ -34,6 +34,8 @@ Only = Annotated[list[str] | None, typer.Option(help="name of a recording to tak
 Layout = Annotated[str, typer.Option(help=f"of the folders: auto, {', '.join(LAYOUTS)}")]
 TRUTH_HELP = "folder of masks, or of labelme's files, named by a video's frame numbers or a bag's stamps; a COCO file"
 TruthFolder = Annotated[str, typer.Option(help=TRUTH_HELP)]
+PROMPTS_HELP = "prompts.yaml in place of --prompt, with the ground truth's numbers of objects; or a folder of NAME.yaml"
+Prompts = Annotated[str, typer.Option(metavar="FILE", help=PROMPTS_HELP)]
 Overlay = Annotated[bool, typer.Option("--overlay", help="also write a video of each recording")]
 MASKS_HELP = "also write the masks, one PNG a frame; values are the ids of the ground truth"
 Masks = Annotated[bool, typer.Option("--masks", help=MASKS_HELP)]
@@ -91,6 +93,7 @@ def evaluate_offline(
         Path, typer.Option(help="folder for the report; one with a part of this evaluation is finished")
     ] = Path("output/eval"),
     only: Only = None,
+    prompts: Prompts = "",
     threads: Annotated[
         int, typer.Option(min=1, max=1024, help="of torch in each process; the last bits depend on it")
     ] = 1,
@@ -115,6 +118,7 @@ def evaluate_offline(
         output=output,
         engine=engine,
         protocol=protocol,
+        prompts=prompts,
         threads=threads,
         jobs=jobs,
         ray=ray,
@@ -156,6 +160,7 @@ def _evaluated(options: EvalOptions) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from sam2s_ros.commands.progress import ProgressLines
     from sam2s_ros.evaluation.run import run_evaluation
     from sam2s_ros.evaluation.tables import report_table
 
@@ -165,11 +170,19 @@ def _evaluated(options: EvalOptions) -> int:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         all_ = progress.add_task("recordings", total=None)
         own = progress.add_task("frames", total=None, visible=options.jobs == 1 and not options.ray)
-        report = run_evaluation(
-            options,
-            lambda done, total: progress.update(all_, completed=done, total=total),
-            lambda name, done, total: progress.update(own, description=name, completed=done, total=total),
-        )
+        lines = ProgressLines(options.say)
+
+        def on_recording(done: int, total: int) -> None:
+            progress.update(all_, completed=done, total=total)
+            if done and not console.is_terminal:
+                options.say(f"{done} of {total} recordings are done")
+
+        def on_frame(name: str, done: int, total: int | None) -> None:
+            progress.update(own, description=name, completed=done, total=total)
+            if not console.is_terminal:
+                lines(done, total, name)
+
+        report = run_evaluation(options, on_recording, on_frame)
     console.print(report_table(report, options.output), crop=False)
     if report["interrupted"]:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""`sam2s export`: write parts of a model to files for other runtimes.
+"""`sam2s export`: write parts of a model to files for other runtimes, and what was tracked to files for other programs.
 
 torch is imported when a command runs, so that --help is fast.
 """
@@ -10,19 +10,15 @@ from typing import Annotated
 
 import typer
 
+from sam2s_ros.commands.arguments import LabelSetName, Overwrite, line_printer
 from sam2s_ros.commands.engine import Checkpoint, Device, EngineOptions
 from sam2s_ros.commands.groups import CommandGroup
 
 app = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=True,
-    help="Write parts of a checkpoint's model to files of machine code, or ONNX.",
+    help="Write parts of a model to files of machine code, or ONNX; and what was tracked to files that others read.",
 )
-
-
-@app.callback()
-def _export() -> None:
-    """Keep the name of the one command there is in the command line."""
 
 
 @app.command("encoder")
@@ -59,3 +55,50 @@ def write_encoder(
         else f"its features differ from torch's by at most {made.difference:.1e} of the greatest"
     )
     print(f"{output}: {made.model}, {made.image_size} px, {made.precision}, for {made.device}; {compared}")
+
+
+@app.command("masks")
+def write_masks(
+    source: Annotated[
+        str,
+        typer.Argument(help="masks.mcap, another bag with TrackedMasks, or a folder of the recorder or `sam2s track`"),
+    ],
+    to: Annotated[
+        list[str],
+        typer.Option(
+            help="png: palette label images; csv: a row for each object of each frame; coco; dataset: frames/ and "
+            "masks/ as `sam2s eval` and `sam2s train` read them; video; repeatable"
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="folder for the files; default: output/export, or a free one beside it")
+    ] = None,
+    overwrite: Overwrite = False,
+    images: Annotated[
+        str,
+        typer.Option(help="recording that was tracked, for dataset and video; default: that of `sam2s track`"),
+    ] = "",
+    topic: Annotated[
+        str, typer.Option(help="image topic of that bag; without --images: of the source, which has the images, too")
+    ] = "",
+    mask_topic: Annotated[str, typer.Option(help="topic of TrackedMasks, where a bag has several")] = "",
+    label_set: LabelSetName = "",
+) -> None:
+    """Export what was tracked, live or from a file. Frames get their images by stamp, those of `sam2s track` by name.
+
+    What has no colour and no name of its own gets one: --label-set says classes better.
+    """
+    from rich.console import Console
+
+    from sam2s_ros.commands.mask_export import OWN_FILES, MaskExport, export_masks
+    from sam2s_ros.processes.results import chosen_folder
+
+    say = line_printer(Console())
+    folder = chosen_folder(output, "output/export", OWN_FILES, overwrite=overwrite, say=say)
+    found = export_masks(
+        MaskExport(source, tuple(to), folder, images, topic, mask_topic, label_set, overwrite=overwrite, say=say)
+    )
+    for sentence in found["left_out"]:
+        say(f"left out: {sentence}")
+    with_image = "" if found["with_image"] is None else f", {found['with_image']} of them with their image"
+    say(f"{folder}: {found['frames']} frames as {', '.join(to)}{with_image}")

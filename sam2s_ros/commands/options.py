@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sam2s_ros.commands.arguments import PromptOptions
 from sam2s_ros.commands.engine import EngineOptions
 
 
@@ -15,8 +16,10 @@ class TrackOptions:
     """What is tracked, with what, and where the results go.
 
     frames: at most, 0 no limit
-    boxes: "x0,y0,x1,y1"; points: "x,y"; px of the first frame
+    prompts: what is tracked; start: number of the frame that tracking, and the command line's prompts, begin with
+    label_set: as of `label_set_file`
     mask_values: how values of masks are read, see `mask_values.decide`
+    coco, parquet: whether tracks.json and tracks.parquet are written as well
     overwrite: whether results that `output` has of an earlier run are replaced
     say: told what the user should know, one line at a time
     """
@@ -26,11 +29,14 @@ class TrackOptions:
     output: Path
     deterministic: bool = False
     frames: int = 0
-    boxes: tuple[str, ...] = ()
-    points: tuple[str, ...] = ()
+    prompts: PromptOptions = PromptOptions()
+    start: int = 0
+    label_set: str = ""
     topic: str = ""
     mask_topic: str = ""
     mask_values: str = "auto"
+    coco: bool = False
+    parquet: bool = False
     overwrite: bool = False
     say: Callable[[str], Any] = print
 

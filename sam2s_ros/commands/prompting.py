@@ -1,15 +1,92 @@
-"""The prompts of the command line: boxes and points that were given, or the boxes of the ground truth."""
+"""The prompts of the command line, or of a file, or the boxes of the ground truth: what is tracked, and since when."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.evaluation.clicks import box_of
-from sam2s_model.prompts import POSITIVE, Prompt
+from sam2s_model.prompt_script import PromptEntry, PromptScript
+from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.recording import Frame, Recording, Truth
+from sam2s_ros.commands.arguments import PromptOptions
+
+AS_THE_TRUTH = PromptOptions()  # nothing is prompted but what the ground truth shows
+POINTS_FORM = '"x,y;x,y;-x,y", or "N:x,y;..." for the Nth object'
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """Prompts of a recording. truth_labels: the script's number of an object -> its ground-truth label, where known."""
+
+    script: PromptScript
+    truth_labels: dict[int, int]
+
+    def on(self, frame: Frame) -> tuple[list[Prompt], list[int]]:
+        """Return the prompts that begin on a frame, one an object, and the ground-truth label of each, 0: not known.
+
+        Raises SourceError when there are none.
+        """
+        numbers, prompts = self.script.of(frame, {})
+        if not prompts:
+            raise SourceError(f"there is no prompt on the first frame, {frame.name}: expected one at least")
+        return prompts, [self.truth_labels.get(number, 0) for number in numbers]
+
+
+def plan_prompts(source: Recording, frame: Frame, options: PromptOptions = AS_THE_TRUTH) -> PromptPlan | None:
+    """Decide what is tracked. None: nothing says it. frame: the first one, which the command line's prompts are about
+
+    Raises ConfigError for text that is not numbers and for a file that is no script, RequestError for a prompt outside
+    the image.
+    """
+    labels: dict[int, int] = {}
+    given = _given(options, frame.index)
+    if options.prompts is not None:
+        if given or options.class_name:
+            raise ConfigError(f"--prompts {options.prompts} was given with others: write them into the file")
+        script = PromptScript.read(options.prompts)
+    else:
+        if not given:
+            given, labels = _truth_boxes(frame, source.classes)
+        if not given:
+            return None
+        script = PromptScript(_with_classes(given, options.class_name))
+    script.check(frame.image.shape[:2])
+    return PromptPlan(script, labels)
+
+
+def first_prompts(
+    source: Recording, frame: Frame, options: PromptOptions = AS_THE_TRUTH
+) -> tuple[list[Prompt], list[int]]:
+    """Return the prompts of the first frame, one an object, and the ground-truth label of each, 0 where not known.
+
+    Raises what `plan_prompts` raises, and SourceError when nothing is prompted on this frame.
+    """
+    plan = plan_prompts(source, frame, options)
+    if plan is None:
+        raise nothing_to_track(source, frame)
+    return plan.on(frame)
+
+
+def nothing_to_track(source: Recording, frame: Frame, more: str = "") -> SourceError:
+    """Make the error for a source that nothing says what to track in. more: the end of its sentence"""
+    reason = "has no masks" if frame.truth is None else "shows no object"
+    return SourceError(
+        f"the first frame of {source.spec} {reason}, so nothing says what to track: "
+        f"give --box x0,y0,x1,y1, --point x,y or --prompts FILE{more}"
+    )
+
+
+def first_frame(source: Recording, start: int = 0) -> Frame:
+    """Read the first frame, of those from number `start` on. Raises SourceError when there is no readable one."""
+    frame = next((frame for frame in source if frame.index >= start), None)
+    if frame is None:
+        after = f" from {start} on: it has {source.length or 'fewer'} frames" if start else ""
+        raise SourceError(f"{source.spec} has no readable frame{after}")
+    return frame
 
 
 def parse_numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]:
@@ -23,50 +100,61 @@ def parse_numbers(text: str, count: int, option: str, form: str) -> tuple[float,
     return numbers
 
 
-def first_prompts(
-    source: Recording, frame: Frame, boxes: Sequence[str] = (), points: Sequence[str] = ()
-) -> tuple[list[Prompt], list[int]]:
-    """Decide what is tracked from the first frame on.
-
-    Returns the prompts, one an object, and the ground-truth label of each, 0 where it is not known.
-
-
-    boxes: "x0,y0,x1,y1"; points: "x,y", on the object. When there are none, the box around each label of the frame's
-    ground truth is used.
-
-    Raises ConfigError for text that is not numbers, RequestError for a prompt outside the image, SourceError when
-    nothing was given and the frame has no ground truth.
-    """
-    height, width = frame.image.shape[:2]
-    prompts = [Prompt(box=np.array(parse_numbers(b, 4, "--box", "x0,y0,x1,y1"), np.float32)) for b in boxes]
-    for text in points:
-        point = np.array([parse_numbers(text, 2, "--point", "x,y")], np.float32)
-        prompts.append(Prompt(points=point, point_labels=np.array([POSITIVE])))
-    labels = [0] * len(prompts)
-    if not prompts:
-        labels, prompts = _truth_boxes(frame.truth, source.classes)
-    if not prompts:
-        reason = "has no masks" if frame.truth is None else "shows no object"
-        raise SourceError(
-            f"the first frame of {source.spec} {reason}, so nothing says what to track: "
-            "give --box x0,y0,x1,y1 or --point x,y"
-        )
-    return [prompt.validated(height, width) for prompt in prompts], labels
+def _given(options: PromptOptions, frame: int) -> list[PromptEntry]:
+    """Make the entries of boxes and points, numbered in their order. Raises ConfigError."""
+    entries: list[PromptEntry] = []
+    for text in options.box:
+        x0, y0, x1, y1 = parse_numbers(text, 4, "--box", "x0,y0,x1,y1")
+        entries.append(PromptEntry(len(entries) + 1, frame=frame, box=(x0, y0, x1, y1)))
+    for text in options.point:
+        x, y = parse_numbers(text, 2, "--point", "x,y")
+        entries.append(PromptEntry(len(entries) + 1, frame=frame, points=((x, y),)))
+    for text in options.points:
+        number, _, places = text.rpartition(":")
+        if number and not (number.isdigit() and 1 <= int(number) <= len(entries)):
+            raise ConfigError(f"--points {text}: expected {POINTS_FORM}; there are {len(entries)} objects before it")
+        on, not_on = _signed(places, text)
+        if number:
+            own = entries[int(number) - 1]
+            entries[int(number) - 1] = replace(own, points=own.points + on, not_on=own.not_on + not_on)
+        else:
+            entries.append(PromptEntry(len(entries) + 1, frame=frame, points=on, not_on=not_on))
+    return entries
 
 
-def first_frame(source: Recording) -> Frame:
-    """Read the first frame. Raises SourceError when the source has no readable one."""
-    frame = next(iter(source), None)
-    if frame is None:
-        raise SourceError(f"{source.spec} has no readable frame")
-    return frame
+def _signed(places: str, text: str) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:
+    """Return the points on an object, and those not on it. A coordinate is never negative: the sign is free for that"""
+    found: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
+    for place in places.split(";"):
+        place = place.strip()
+        try:
+            x, y = parse_numbers(place.removeprefix("-"), 2, "", "")
+        except ConfigError as error:
+            raise ConfigError(f"--points {text}: expected {POINTS_FORM}, in px") from error
+        found[place.startswith("-")].append((x, y))
+    on, not_on = found
+    return tuple(on), tuple(not_on)
 
 
-def _truth_boxes(truth: Truth | None, class_names: dict[int, str]) -> tuple[list[int], list[Prompt]]:
+def _with_classes(entries: Sequence[PromptEntry], names: Sequence[str]) -> list[PromptEntry]:
+    if not names:
+        return list(entries)
+    if len(names) not in (1, len(entries)):
+        raise ConfigError(f"--class was given {len(names)} times: expected once, or {len(entries)}, once an object")
+    each = names if len(names) == len(entries) else [names[0]] * len(entries)
+    return [replace(entry, class_name=name) for entry, name in zip(entries, each, strict=True)]
+
+
+def _truth_boxes(frame: Frame, class_names: dict[int, str]) -> tuple[list[PromptEntry], dict[int, int]]:
+    """Make a box around each label of the frame's ground truth. Returns the label of each number, too."""
+    truth: Truth | None = frame.truth
     shown = {label: mask for label, mask in sorted(truth.masks.items()) if mask.any()} if truth else {}
-    prompts = []
-    for label, mask in shown.items():
+    entries = []
+    for number, (label, mask) in enumerate(shown.items(), 1):
         ys, xs = np.nonzero(mask)
         box = box_of(xs.min(), ys.min(), xs.max() + 1, ys.max() + 1, mask.shape)  # to the far corner of the last pixel
-        prompts.append(Prompt(box=box, class_name=class_names.get(label, "")))
-    return list(shown), prompts
+        x0, y0, x1, y1 = (float(v) for v in box)
+        entries.append(
+            PromptEntry(number, frame=frame.index, box=(x0, y0, x1, y1), class_name=class_names.get(label, ""))
+        )
+    return entries, dict(enumerate(shown, 1))

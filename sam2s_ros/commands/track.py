@@ -1,50 +1,41 @@
-"""`sam2s track`: the tracker on a file, without ROS: masks as PNG, the overlay as a video, a summary."""
+"""`sam2s track`: the tracker on a file, without ROS: masks, a table, the overlay as a video, a summary."""
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-import cv2
-
-from sam2s_model.errors import ConfigError
-from sam2s_model.paths import write_whole, writing
-from sam2s_model.prompts import Prompt
+from sam2s_model.paths import writing
+from sam2s_model.prompt_script import AppliedScript
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.open import open_recording
-from sam2s_model.recordings.recording import Frame, Recording
-from sam2s_model.semantics import GENERIC, LabelSet
-from sam2s_model.tracks import Tracks
+from sam2s_model.recordings.recording import Recording
+from sam2s_model.semantics import LabelSet
+from sam2s_ros.commands.label_sets import check_classes, label_set_file, open_label_set
 from sam2s_ros.commands.options import TrackOptions
-from sam2s_ros.commands.prompting import first_frame, first_prompts
+from sam2s_ros.commands.pixel_grid import write_pixel_grid
+from sam2s_ros.commands.prompting import PromptPlan, first_frame, nothing_to_track, plan_prompts
+from sam2s_ros.commands.track_output import TrackOutput
 from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
-from sam2s_ros.overlay import draw_overlay
-from sam2s_ros.overlay_video import OverlayVideo
-from sam2s_ros.processes.dds import label_set_path
 from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
-from sam2s_ros.processes.results import claim
-
-OWN_FILES = ("masks/*.png", "overlay.mp4", "summary.json")
 
 
 def run_track(
     options: TrackOptions, on_frame: Callable[[int, int | None], Any] = lambda done, total: None
 ) -> dict[str, Any]:
-    """Track the objects of the first frame to the end of the source. Returns the summary, also in summary.json.
+    """Track what was prompted to the end of the source. Returns the summary, also in summary.json.
 
-    Writes masks/<name of the frame>.png (values are labels of the summary's objects, 0 none, 255 outside the field),
-    overlay.mp4 and summary.json. SIGINT, SIGTERM and a hang-up end it after the frame that is being processed. After
-    one, and after an error in the middle, which is raised, the files are complete up to there, and the summary says
-    what ended it.
+    Writes masks/<name of the frame>.png (palette; values are labels, 0 none, 255 outside the field), tracks.csv with a
+    row for each object of each frame, overlay.mp4, summary.json, and what else the options ask for. SIGINT, SIGTERM and
+    a hang-up end it after the frame that is being processed. After one, and after an error in the middle, which is
+    raised, the files are complete up to there, and the summary says what ended it.
 
     on_frame: called after each frame with the frames done and their number, None if it is not known
-    Raises a Sam2sError for bad input, before anything is written.
+    Raises a Sam2sError for bad input, before anything is written; where nothing says what to track, first_frame.png.
     """
     source = open_recording(
         options.source, topic=options.topic, mask_topic=options.mask_topic, mask_values=options.mask_values
@@ -54,7 +45,9 @@ def run_track(
     known = len(source.notes)
     if source.mask_summary:
         options.say(f"masks of {source.spec}: {source.mask_summary}")
-    prompts, labels = first_prompts(source, first_frame(source), options.boxes, options.points)
+    plan = _plan(source, options)
+    label_set = open_label_set(label_set_file(options.label_set, source.label_set))
+    check_classes(plan.script, label_set)
     # torch takes seconds to import: what can be wrong with the source is said before
     from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.tracking.tracker import Tracker
@@ -63,24 +56,32 @@ def run_track(
     if options.deterministic:
         use_deterministic_algorithms(True)
     model = engine.load()
-    label_set = LabelSet.from_yaml(label_set_path(source.label_set)) if source.label_set else GENERIC
     tracker = Tracker(model, engine.policy, engine.tracker_config(), label_set=label_set)
-    output = _Output(options.output, source.fps, source.size, label_set, overwrite=options.overwrite)
+    output = TrackOutput(
+        options.output, source.fps, source.size, label_set, coco=options.coco, parquet=options.parquet,
+        overwrite=options.overwrite,
+    )  # fmt: skip
+    applied = AppliedScript(plan.script, lambda prompts: tracker.prompt(0, prompts))
     progress = _Progress()
     began = time.monotonic()
     try:
-        _follow(source, tracker, prompts, output, progress, options.frames, on_frame)
+        _follow(source, tracker, applied, output, progress, options, on_frame)
     except BaseException as error:  # also a second signal, which does not wait for the frame
         progress.interrupted_by = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise
     finally:
-        summary = dict(
+        summary: dict[str, Any] = dict(
             command="track",
             interrupted=bool(progress.interrupted_by),
             interrupted_by=progress.interrupted_by,
             source=dict(
-                spec=source.spec, kind=source.kind, size=list(source.size), fps=source.fps, length=source.length
-            ),
+                spec=source.spec,
+                topic=options.topic,
+                kind=source.kind,
+                size=list(source.size),
+                fps=source.fps,
+                length=source.length,
+            ),  # fmt: skip
             checkpoint=str(engine.checkpoint),
             adapter=str(engine.adapter or ""),
             model=tracker.name,
@@ -90,47 +91,61 @@ def run_track(
             left_out=dict(count=source.odd_count, named=source.odd),
             seconds=round(time.monotonic() - began, 3),
             step_ms=summary_ms(progress.steps_ms[2:]),  # the first has no object, the second warms up
-            objects=[
-                dict(object_id=i, truth_label=label, **_iou(progress.meter, label, i))
-                for label, i in zip(labels, progress.ids, strict=False)  # no ids yet when it ended before the prompt
-            ],
+            label_set=_table_of(label_set),
+            objects=_objects(
+                output, progress, {own: plan.truth_labels.get(number, 0) for number, own in applied.ids.items()}
+            ),
+            prompts_not_applied=[entry.place for entry in applied.missed],
         )
         output.close(summary)
     for note in source.notes[known:]:
         options.say(f"{source.spec}: {note}")
+    if summary["prompts_not_applied"] and not summary["interrupted"]:
+        options.say(f"prompts on frames that never came: {', '.join(summary['prompts_not_applied'])}")
     return summary
+
+
+def _plan(source: Recording, options: TrackOptions) -> PromptPlan:
+    """Decide what is tracked. Raises what `plan_prompts` raises; SourceError, with a picture, when nothing says it."""
+    frame = first_frame(source, options.start)
+    plan = plan_prompts(source, frame, options.prompts)
+    if plan is None:
+        with writing(options.output):
+            path = write_pixel_grid(frame.image, options.output)
+        raise nothing_to_track(source, frame, f"; {path} shows it with a grid of pixel coordinates")
+    return plan
 
 
 @dataclass
 class _Progress:
-    """How far a run has come. ids: of the prompted objects; interrupted_by: "" while nothing has ended it early."""
+    """How far a run has come. interrupted_by: "" while nothing has ended it early."""
 
     meter: OverlapMeter = field(default_factory=OverlapMeter)
     steps_ms: list[float] = field(default_factory=list)
-    ids: list[int] = field(default_factory=list)
     interrupted_by: str = ""
 
 
 def _follow(
     source: Recording,
     tracker,
-    prompts: list[Prompt],
-    output: _Output,
+    applied: AppliedScript,
+    output: TrackOutput,
     progress: _Progress,
-    limit: int,
+    options: TrackOptions,
     on_frame: Callable[[int, int | None], Any],
 ) -> None:
-    """Prompt the first frame and track to the end, to `limit` frames (0: none) or to a signal."""
-    total = _smaller(source.length, limit)
+    """Track to the end, to the limit of frames or to a signal, with the prompts of each frame."""
+    total = _smaller(None if source.length is None else source.length - options.start, options.frames)
+    wanted = (frame for frame in source if frame.index >= options.start)
     with _Interrupt() as interrupt:
-        for frame, following in with_next(islice(source, limit or None)):
+        for frame, following in with_next(islice(wanted, options.frames or None)):
             before = time.monotonic()
             tracks = tracker.step(frame.stamp_ns, frame.image, following.image if following else None)
             progress.steps_ms.append((time.monotonic() - before) * 1e3)
-            if not progress.ids:
-                result = tracker.prompt(0, prompts)
-                progress.ids, tracks = [int(i) for i in result.object_ids], result.tracks
-            elif frame.truth is not None:  # the prompted frame is not scored
+            prompted = applied.on(frame)
+            if prompted is not None:
+                tracks = prompted
+            elif frame.truth is not None:  # a prompted frame is not scored
                 progress.meter.add(
                     frame.truth.labels, tracks.label_map, tracks.object_ids.tolist(), tracks.labels.tolist()
                 )
@@ -164,55 +179,27 @@ class _Interrupt:
         self.came = signal.Signals(number).name
 
 
-class _Output:
-    """The folder of results.
-
-    Raises ConfigError when it has some and may not overwrite them, or masks of another program.
-    """
-
-    def __init__(
-        self, folder: Path, fps: float, size: tuple[int, int], label_set: LabelSet, *, overwrite: bool = False
-    ):
-        self._label_set = label_set
-        self._summary = folder / "summary.json"
-        self.masks = folder / "masks"
-        self.frames = 0
-        with writing(folder):
-            old = list(self.masks.glob("*.png")) if self.masks.is_dir() else []
-            if old and not _is_ours(folder):
-                raise ConfigError(f"{self.masks} has PNG files that are not of `sam2s track`: give another --output")
-            claim(folder, OWN_FILES, overwrite=overwrite)
-            self.masks.mkdir(parents=True, exist_ok=True)
-            # first of all, so that a run that is killed is recognised by the next one
-            write_whole(self._summary, json.dumps(dict(command="track", interrupted=True)) + "\n")
-            self._video = OverlayVideo(folder / "overlay.mp4", fps, *size)
-
-    def write(self, frame: Frame, tracks: Tracks) -> None:
-        path = self.masks / f"{frame.name}.png"
-        if not cv2.imwrite(str(path), tracks.label_map):
-            raise OSError(f"{path} could not be written")
-        self._video.write(draw_overlay(frame.image, tracks, self._label_set))
-        self.frames += 1
-
-    def close(self, summary: dict[str, Any]) -> None:
-        """End the video and write the summary, the latter also when the video cannot be ended."""
-        try:
-            self._video.close()
-        finally:
-            write_whole(self._summary, json.dumps(summary, indent=2) + "\n")
-
-
-def _is_ours(folder: Path) -> bool:
-    try:
-        return json.loads((folder / "summary.json").read_text()).get("command") == "track"
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
 def _smaller(length: int | None, limit: int) -> int | None:
     if not limit:
         return length
     return limit if length is None else min(length, limit)
+
+
+def _objects(output: TrackOutput, progress: _Progress, truth_labels: dict[int, int]) -> list[dict[str, Any]]:
+    """Describe each object there was. truth_labels: object id -> ground-truth label, 0 where it is not known"""
+    found = []
+    for object_id, states in sorted(output.log.objects.items()):
+        label = truth_labels.get(object_id, 0)
+        found.append(
+            dict(object_id=object_id, truth_label=label, **states.as_dict(), **_iou(progress.meter, label, object_id))
+        )
+    return found
+
+
+def _table_of(label_set: LabelSet) -> dict[str, Any]:
+    """Write a label set as its YAML file has it."""
+    classes = [dict(id=label.id, name=label.name, color=list(label.color)) for label in label_set.classes]
+    return dict(name=label_set.name, classes=classes)
 
 
 def _iou(meter: OverlapMeter, label: int, object_id: int) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from sam2s_model.tracks import State
+from sam2s_ros.commands.track_output import COCO, PARQUET, TABLE
+
 
 def track_tables(summary: dict[str, Any], output: Path) -> Group:
     """Lay a summary out for a terminal. summary: as `run_track` returns it; output: the folder it wrote to."""
@@ -29,8 +32,23 @@ def track_tables(summary: dict[str, Any], output: Path) -> Group:
         if row["mean_iou"] is not None:
             title = f"mean IoU of object {row['object_id']} (label {row['truth_label']})"
             table.add_row(title, f"{row['mean_iou']:.3f} over {row['scored_frames']} frames")
+    objects = Table(title="objects, in frames", title_justify="left")
+    objects.add_column("object", justify="right")
+    objects.add_column("class")
+    for state in State:
+        objects.add_column(state.name.lower(), justify="right")
+    objects.add_column("first lost")
+    for row in summary["objects"]:
+        counts = (str(row[f"frames_{state.name.lower()}"]) for state in State)
+        first = row["first_lost_frame"]
+        objects.add_row(str(row["object_id"]), row["class"], *counts, "never" if first is None else f"frame {first}")
     files = Table(show_header=False, box=None, title="where to look", title_justify="left")
+    files.add_column(overflow="fold")
     files.add_row(str(output / "overlay.mp4"), "the masks on the images")
-    files.add_row(str(output / "masks"), "one PNG a frame; values are labels")
+    files.add_row(str(output / "masks"), "one palette PNG a frame; values are labels")
+    files.add_row(str(output / TABLE), "a row for each object of each frame: class, state, score, box, area, centroid")
+    for name, what in ((COCO, "the same with masks, as COCO"), (PARQUET, "the table as Parquet")):
+        if (output / name).is_file():
+            files.add_row(str(output / name), what)
     files.add_row(str(output / "summary.json"), "this table")
-    return Group(table, files)
+    return Group(table, objects, files)

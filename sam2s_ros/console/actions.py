@@ -40,8 +40,8 @@ class Actions:
         except RequestError as error:
             answer |= {"ok": False, "message": str(error), "error": error.code.name}
         what = {key: value for key, value in asdict(request).items() if key != "request" and value not in ("", ())}
-        action = type(request).__name__.removesuffix("Action").lower()
-        self.log({"who": who, "action": action, **what, "ok": answer["ok"], "answer": answer["message"]})
+        self.log({"who": who, "action": _name(request), **what, "ok": answer["ok"],
+                  "answer": answer["message"]})  # fmt: skip
         return answer
 
     async def _carry_out(self, link: Link, request: protocol.Request) -> Answer:
@@ -61,6 +61,8 @@ class Actions:
             return {"message": message}
         if isinstance(request, protocol.Enable):
             return {"message": await link.enable(request.on)}
+        if not isinstance(request, protocol.Describe):
+            raise RequestError(ErrorCode.EMPTY_REQUEST, f"{_name(request)} is for recordings: this is a live tracker")
         session.describe(request.object, SessionDescription(request.name, request.color))
         return {"message": f"object {request.object} is called {request.name or 'as before'}"}
 
@@ -89,3 +91,8 @@ class Actions:
             raise
         link.session.taken_back(new_id)
         return {"message": remedy.says, "objects": [new_id] if new_id else []}
+
+
+def _name(request: protocol.Request) -> str:
+    """Return what a request is called, in the log and on the wire."""
+    return type(request).__name__.removesuffix("Action").lower()

@@ -14,7 +14,6 @@ from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import GetParameters
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 
@@ -25,20 +24,14 @@ from sam2s_ros.console.link import Points
 from sam2s_ros.console.session import Session
 from sam2s_ros.interfaces import image_codec, qos
 from sam2s_ros.interfaces.messages import labels_from_message, prompt_message, to_ns, to_time
+from sam2s_ros.interfaces.status_text import state_name
 from sam2s_ros.msg import ClassLabels, TrackedMasks, TrackedObject, TrackerStatus
 from sam2s_ros.srv import AddPrompts, RemoveObjects
 
-# Best effort: the tracker never waits for a console, nor resends to it.
-NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 IMAGE_KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 # Looks without images until that is said; where nothing else has images either, other nodes may not be known yet.
 MISSED, MISSED_ALONE = 4, 12
 MAX_NAMED = 5  # topics in a sentence
-STATES = {
-    getattr(TrackerStatus, name): name.removeprefix("STATE_")
-    for name in dir(TrackerStatus)
-    if name.startswith("STATE_")
-}
 COUNTERS = (
     "received", "published", "dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error",
     "dropped_late", "objects", "memory_bytes", "process_bytes", "prompt_revision",
@@ -66,8 +59,8 @@ class TrackerLink:
         self._missing_said = False
         self._image_subscription: Any = None
         self._subscribed: tuple[str, type] | None = None
-        node.create_subscription(TrackedMasks, f"{name}/masks", self._on_masks, qos.own(NEWEST))
-        node.create_subscription(TrackerStatus, f"{name}/status", self._on_status, qos.own(NEWEST))
+        node.create_subscription(TrackedMasks, f"{name}/masks", self._on_masks, qos.own(qos.NEWEST))
+        node.create_subscription(TrackerStatus, f"{name}/status", self._on_status, qos.own(qos.NEWEST))
         node.create_subscription(ClassLabels, f"{name}/labels", self._on_labels, qos.own(qos.LATCHED))
         self._prompts = node.create_client(AddPrompts, f"{name}/add_prompts")
         self._removals = node.create_client(RemoveObjects, f"{name}/remove_objects")
@@ -168,7 +161,7 @@ class TrackerLink:
         values |= {name: int(getattr(message, name)) for name in COUNTERS}
         self.session.on_status(
             {
-                "state": STATES.get(message.state, str(message.state)), "message": message.message,
+                "state": state_name(message.state), "message": message.message,
                 "model": message.model, "device": message.device, **values,
             }
         )  # fmt: skip

@@ -14,7 +14,9 @@ Points = tuple[tuple[float, float, int], ...]
 class Link(Protocol):
     """One tracker. Each call raises RequestError, with the tracker's own sentence, when nothing was done."""
 
-    session: Session
+    @property
+    def session(self) -> Session:
+        """What the page is shown of it."""
 
     async def prompt(
         self,

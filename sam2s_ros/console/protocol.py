@@ -135,9 +135,34 @@ class Describe:
     color: str
 
 
-Request = (
-    PromptAction | Remove | UndoAction | Reset | Enable | Describe
-)  # change something: not for those who may only look
+@dataclass(frozen=True)
+class TrackAction:
+    """Of an annotation: track all objects on, to wherever masks are missing or stale."""
+
+    request: int
+    camera: str
+
+
+@dataclass(frozen=True)
+class StopAction:
+    """Of an annotation: stop tracking on, after the frame that is under way."""
+
+    request: int
+    camera: str
+
+
+@dataclass(frozen=True)
+class ExportAction:
+    """Of an annotation: write it in a form that other programs read. name: of `annotation.exports.EXPORTS`"""
+
+    request: int
+    camera: str
+    name: str
+
+
+Request = (  # change something: not for those who may only look
+    PromptAction | Remove | UndoAction | Reset | Enable | Describe | TrackAction | StopAction | ExportAction
+)
 Command = Hello | Ack | Watch | ShowAction | Request
 
 
@@ -279,6 +304,9 @@ _READERS: dict[str, Callable[[_Fields], Command]] = {
     "undo": lambda f: UndoAction(f.request(), f.camera()),
     "reset": lambda f: Reset(f.request(), f.camera()),
     "enable": lambda f: Enable(f.request(), f.camera(), f.switch("on")),
+    "track": lambda f: TrackAction(f.request(), f.camera()),
+    "stop": lambda f: StopAction(f.request(), f.camera()),
+    "export": lambda f: ExportAction(f.request(), f.camera(), f.text("name", 40)),
     "describe": lambda f: Describe(f.request(), f.camera(), f.object(), f.text("name", 40), f.color()),
 }
 

@@ -70,6 +70,8 @@ class Server:
 
     links: the trackers by name, as they are now
     log: told each action, as a record
+    actions: carries out what browsers ask for; None: as it is done on a live tracker
+    thumbnail: makes the JPEG of a number, None for a number that there is not; None: there are no thumbnails
     """
 
     def __init__(
@@ -80,11 +82,13 @@ class Server:
         limits: Limits,
         pictures: Pictures,
         log: Callable[[dict[str, Any]], None],
+        actions: Actions | None = None,
+        thumbnail: Callable[[int], bytes | None] | None = None,
     ):
         self._links, self._access, self._limits, self._log = links, access, limits, log
-        self._pictures = pictures
+        self._pictures, self._thumbnail = pictures, thumbnail
         self._artist = ThreadPoolExecutor(1, thread_name_prefix="console pictures")
-        self._house = House(links, Actions(lambda name: links().get(name), log), limits, self._picture)
+        self._house = House(links, actions or Actions(lambda name: links().get(name), log), limits, self._picture)
         # Read once: nothing that a browser asks for is ever a path.
         self._files = {
             path.name: (path.read_bytes(), KINDS[path.suffix]) for path in STATIC.iterdir() if path.suffix in KINDS
@@ -114,6 +118,7 @@ class Server:
         app.router.add_get("/", self._page)
         app.router.add_get("/socket", self._socket)
         app.router.add_get("/{name:[a-z0-9_]+\\.[a-z]+}", self._file)
+        app.router.add_get("/thumbnail/{number:[0-9]{1,9}}", self._small_picture)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_TIMEOUT)
         await runner.setup()
         try:
@@ -166,6 +171,17 @@ class Server:
         if self._role(request) is None:
             return _sentence(403, "a token is needed")
         return self._of(request.match_info["name"])
+
+    async def _small_picture(self, request: web.Request) -> web.Response:
+        if self._role(request) is None:
+            return _sentence(403, "a token is needed")
+        number, make = int(request.match_info["number"]), self._thumbnail
+        jpeg = None
+        if make is not None:
+            jpeg = await asyncio.get_running_loop().run_in_executor(self._artist, make, number)
+        if not jpeg:
+            return _sentence(404, f"there is no thumbnail {number}")
+        return web.Response(body=jpeg, content_type="image/jpeg")
 
     def _of(self, name: str) -> web.Response:
         if name not in self._files:

@@ -134,6 +134,7 @@ def demo_tables(summary: dict[str, Any], output) -> Group:
         ("overlay.mp4", "the masks on the images"),
         ("masks.mcap", "every TrackedMasks message, as a rosbag2 file"),
         ("frames.jsonl", "one line a frame: latencies, states, IoU"),
+        ("tracks.csv", "a row for each object of each frame: class, state, score, box, area, centroid"),
         ("summary.json", "this table"),
         ("logs/", "log and parameters of each process"),
     ):

@@ -13,10 +13,11 @@ from sam2s_model.paths import write_whole
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import Recording
+from sam2s_ros.commands.label_sets import check_classes, label_set_file, open_label_set
 from sam2s_ros.commands.options import DemoOptions
-from sam2s_ros.commands.prompting import first_frame, first_prompts
+from sam2s_ros.commands.prompting import first_frame, nothing_to_track, plan_prompts
 from sam2s_ros.demo.report import summarise
-from sam2s_ros.processes.dds import domain_exports, label_set_path
+from sam2s_ros.processes.dds import domain_exports
 from sam2s_ros.processes.graph import ChildDied, Graph
 from sam2s_ros.processes.local_graph import PATIENT, SETTLE, STEP_TIMEOUT, local_graph
 from sam2s_ros.processes.results import RECORDED, claim
@@ -38,14 +39,21 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     """
     source = open_recording(options.source, topic=options.topic, mask_topic=options.mask_topic)
     frame = first_frame(source)
-    prompts, labels = first_prompts(source, frame, options.boxes, options.points)
+    plan = plan_prompts(source, frame, options.prompts)
+    if plan is None:
+        raise nothing_to_track(source, frame)
+    label_set = label_set_file(options.label_set, source.label_set)
+    check_classes(plan.script, open_label_set(label_set))
+    prompts, labels = plan.on(frame)
+    if later := [entry.place for entry in plan.script.entries if not entry.is_of(frame)]:
+        options.say(f"the demo prompts the first frame alone; left out: {', '.join(later)}")
     options = replace(options, engine=options.engine.with_checkpoint(source.kind, options.say))
     claim(options.output, OWN_FILES, overwrite=options.overwrite)  # of logs, only the newest stay
     with local_graph(options.output / "logs") as graph:
         from sam2s_ros.demo.client import DemoClient
 
         options.say(f"to join this graph from another shell: export {domain_exports(os.environ)}")
-        _start(graph, options, source)
+        _start(graph, options, source, label_set)
         with DemoClient(graph) as client:
             result = _conduct(client, options, source, prompts)
             codes = _stop(graph, client)
@@ -57,9 +65,8 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     return summary
 
 
-def _start(graph: Graph, options: DemoOptions, source: Recording) -> None:
-    labels = label_set_path(source.label_set)
-    more = dict(PATIENT, label_set=labels, input_timeout=STEP_TIMEOUT)
+def _start(graph: Graph, options: DemoOptions, source: Recording, label_set: str) -> None:
+    more = dict(PATIENT, label_set=label_set, input_timeout=STEP_TIMEOUT)
     graph.start("tracker", "sam2s_ros.tracker.node", dict(options.engine.parameters(), **more))
     graph.start(
         "replay",

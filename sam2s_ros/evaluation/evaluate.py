@@ -15,6 +15,7 @@ from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import Scorer
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.prompt_script import AppliedScript, PromptScript
 from sam2s_model.recordings.open import open_recordings
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.tracking.tracker import Tracker
@@ -46,11 +47,12 @@ def evaluate_recording(
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(model.device)
     tracker = Tracker(model, task.engine.policy, task.engine.tracker_config(max_objects=MAX_LABEL))
+    applied = _script_of(task, recording, tracker)
     scorer, pictures, steps_ms = Scorer(task.protocol, recording.classes), WorstFrames(), []
     total = frames_expected(recording, task.protocol)
     size = (0, 0)
     with StepOutput(task, recording.fps, tracker.name, recording.object_folders) as output:
-        for step in follow(tracker, recording, task.protocol):
+        for step in follow(tracker, recording, task.protocol, applied):
             pictures.add(step, scorer.add(step))
             output.write(step)
             steps_ms.append(step.seconds * 1e3)
@@ -67,7 +69,7 @@ def evaluate_recording(
         size=list(size),
         odd=dict(count=recording.odd_count, named=recording.odd),
         images_left_out=recording.images_left_out,
-        notes=recording.pass_notes,
+        notes=[*recording.pass_notes, *_missed(applied)],
         model=tracker.name,
         image_size=model.image_size,
         device=tracker.device_description(),
@@ -81,6 +83,20 @@ def evaluate_recording(
             device_peak_bytes=torch.cuda.max_memory_allocated(model.device) if on_cuda else None,
         ),
     )
+
+
+def _script_of(task: Task, recording: Recording, tracker: Tracker) -> AppliedScript | None:
+    """Return the prompts of a file, None where the protocol says them. Raises ConfigError and RequestError."""
+    if not task.prompts:
+        return None
+    script = PromptScript.read(task.prompts)
+    script.check(recording.size)
+    return AppliedScript(script, lambda prompts: tracker.prompt(0, prompts))
+
+
+def _missed(applied: AppliedScript | None) -> list[str]:
+    places = [entry.place for entry in applied.missed] if applied else []
+    return [f"prompts on frames that never came: {', '.join(places)}"] if places else []
 
 
 @lru_cache(maxsize=1)

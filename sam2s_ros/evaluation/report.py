@@ -50,7 +50,9 @@ def make_report(
         data_sets.append(dict(name=name, recordings=len(own), **data_set_figures(own, [r["name"] for r in own])))
     return dict(
         command="eval",
-        protocol=EvaluationProtocol(**configuration["protocol"]).name,
+        protocol="a file"
+        if "prompts_sha256" in configuration
+        else EvaluationProtocol(**configuration["protocol"]).name,
         overall=overall_figures(data_sets),
         data_sets=data_sets,
         recordings=[_recording(result) for result in results],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.paths import expanded, write_whole, writing
+from sam2s_model.prompt_script import PromptScript
 from sam2s_model.recordings.mask_files import merge_mask_lines
 from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_model.recordings.recording import Recording
@@ -37,7 +39,7 @@ RUN, RECORDINGS = "evaluation.json", "recordings"
 # what an evaluation writes besides, and what is replaced as a whole
 OWN_FILES = (
     "report.json", "report.html", "frames.csv", RUN, f"{RECORDINGS}/**/*.json",
-    "overlay/**/*.mp4", "masks/**/*.png", "masks/**/*.mcap",
+    "overlay/**/*.mp4", "masks/**/*.png", "masks/**/*.mcap", "tracks/**/*.csv",
 )  # fmt: skip
 
 
@@ -46,6 +48,7 @@ class EvalOptions:
     """What is evaluated, with what, how, and where the report goes.
 
     only: names of the recordings to take, empty: all
+    prompts: file of prompts in place of the protocol's, or folder of NAME.yaml, one for each recording; "" for none
     rate: of the live mode, see `Task`; 0: offline
     threads: see `Task`; jobs: processes; ray: address of a cluster, "" for none
     overwrite: whether what `output` has of another evaluation, or of this one, is removed first
@@ -57,6 +60,7 @@ class EvalOptions:
     engine: EngineOptions = EngineOptions()
     protocol: EvaluationProtocol = EvaluationProtocol()
     only: tuple[str, ...] = ()
+    prompts: str = ""
     overlay: bool = False
     masks: bool = False
     masks_bag: bool = False
@@ -163,6 +167,8 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
                 overlay=str(folder / "overlay" / f"{task.key}.mp4") if options.overlay else "",
                 masks=str(folder / "masks" / task.key) if options.masks else "",
                 masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
+                prompts=_prompts_of(task, options.prompts, len(tasks)),
+                table=str(folder / "tracks" / f"{task.key}.csv"),
                 rate=options.rate,
                 threads=options.threads,
             )
@@ -171,6 +177,21 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
         checkpoint,
         lines + merge_mask_lines(_mask_lines([opened[task.key] for task in tasks])),
     )
+
+
+def _prompts_of(task: Task, prompts: str, recordings: int) -> str:
+    """Return the path of a recording's prompts, "" where the protocol says them. Raises ConfigError."""
+    if not prompts:
+        return ""
+    path = expanded(prompts)
+    if path.is_dir():
+        path = path / f"{task.name}.yaml"
+    elif recordings > 1:
+        raise ConfigError(
+            f"--prompts {prompts} is one file, and there are {recordings} recordings: give a folder of NAME.yaml"
+        )
+    PromptScript.read(path)
+    return str(path.resolve())
 
 
 def _mask_lines(recordings: list[Recording]) -> list[tuple[str, str]]:
@@ -193,6 +214,7 @@ def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
         **(dict(mode="live", rate=options.rate) if options.rate else dict(mode="offline")),
         sources=[asdict(source) for source in sources],
         only=sorted(options.only),
+        **(dict(prompts_sha256=_prompts_sha256(options.prompts)) if options.prompts else {}),
         protocol=asdict(options.protocol),
         checkpoint_sha256=file_sha256(checkpoint),
         **_engine_settings(options.engine),
@@ -202,6 +224,13 @@ def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
         masks_bag=options.masks_bag,
         torch=torch.__version__,
     )
+
+
+def _prompts_sha256(prompts: str) -> str:
+    """Return the digest of a file of prompts, or of those in a folder."""
+    path = expanded(prompts)
+    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+    return hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
 
 
 def _engine_settings(engine: EngineOptions) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is kept of tracked frames besides figures: masks, an overlay video, and pictures of the worst ones."""
+"""What is kept of tracked frames besides figures: a table, masks, an overlay video, and pictures of the worst ones."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import numpy as np
 from sam2s_model.evaluation.follow import Step
 from sam2s_model.evaluation.scores import Row
 from sam2s_model.paths import writing
+from sam2s_model.results.label_png import colours_of, write_label_png
+from sam2s_model.results.tracks_table import TracksCsv
 from sam2s_model.semantics import GENERIC
 from sam2s_ros.evaluation.task import Task
 from sam2s_ros.overlay import draw_overlay
@@ -29,11 +31,11 @@ TRUTH_COLOUR = (255, 255, 255)
 
 
 class StepOutput:
-    """The overlay video and the masks of a recording, where they are wanted.
+    """The table of tracks, the overlay video and the masks of a recording, where they are wanted.
 
-    Masks are PNGs with the ids of the ground truth, 0 none, as other programs that score take them; where the ground
-    truth has a folder for each object and an id that is no value of a pixel (SA-V begins with 0), a folder of masks 0
-    and 255 for each.
+    Masks are palette PNGs with the ids of the ground truth, 0 none, as other programs that score take them. Where the
+    ground truth has a folder for each object and an id that is no value of a pixel (SA-V begins with 0), there is a
+    folder of grey masks, 0 and 255, for each.
 
     model: of the messages in a bag; folders: of `Recording.object_folders`
     """
@@ -43,13 +45,17 @@ class StepOutput:
         self._apart = any(not 0 < label < OUTSIDE for label in self._folders)
         self._overlay, self._masks, self._fps = task.overlay, task.masks, fps
         self._bag_path, self._model = task.masks_bag, model
+        self._table_path = task.table
+        self._table: TracksCsv | None = None
         self._bag: ShownBag | None = None
         self._video: OverlayVideo | None = None
 
     def __enter__(self) -> StepOutput:
         with writing():
-            for file in filter(None, (self._overlay, self._bag_path)):
+            for file in filter(None, (self._overlay, self._bag_path, self._table_path)):
                 Path(file).parent.mkdir(parents=True, exist_ok=True)
+            if self._table_path:
+                self._table = TracksCsv(Path(self._table_path))
             if self._masks:
                 Path(self._masks).mkdir(parents=True, exist_ok=True)
                 for old in Path(self._masks).rglob(
@@ -68,8 +74,13 @@ class StepOutput:
             self._video.close()
         if self._bag:
             self._bag.close()
+        if self._table:
+            self._table.close()
 
     def write(self, step: Step) -> None:
+        """Add a frame. Raises OSError."""
+        if self._table:
+            self._table.write(step.frame.index, step.frame.name, step.tracks)
         if self._masks:
             self._write_masks(step)
         if self._bag:
@@ -92,7 +103,10 @@ class StepOutput:
         )  # of what is in the map, 255 outside the field among it, nothing but objects stays
         for label, value in known.items():
             ids[value] = label
-        self._write_png(Path(self._masks) / f"{step.frame.name}.png", ids[tracks.label_map])
+        of_value = colours_of(tracks, GENERIC)
+        path = Path(self._masks) / f"{step.frame.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_label_png(path, ids[tracks.label_map], {label: of_value[value] for label, value in known.items()})
 
     @staticmethod
     def _write_png(path: Path, pixels: np.ndarray) -> None:

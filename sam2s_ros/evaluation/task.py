@@ -13,8 +13,10 @@ from sam2s_ros.commands.engine import EngineOptions
 class Task:
     """One recording, and how it is evaluated.
 
+    prompts: file of prompts in place of the protocol's, as of `PromptScript`, "" for none
     threads: of torch in each process, since the last bits depend on it; 0, live only: the node's own default
-    overlay: file to write the video to, masks: folder for a PNG a frame, masks_bag: file for a bag; "" for none
+    overlay: file to write the video to, masks: folder for a PNG a frame, masks_bag: file for a bag, table: file for a
+        CSV with a row for each object of each frame; "" for none
     rate: at which it is played to the node, as a multiple of its own; 0: offline, every frame
     """
 
@@ -26,6 +28,8 @@ class Task:
     overlay: str = ""
     masks: str = ""
     masks_bag: str = ""
+    table: str = ""
+    prompts: str = ""
     rate: float = 0.0
     threads: int = 1
 

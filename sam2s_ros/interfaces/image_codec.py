@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 
+import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -24,7 +25,7 @@ from sam2s_model.recordings.pixels import (
 
 __all__ = [
     "ENCODINGS", "Encoding", "check", "check_compressed", "check_image", "decode", "decode_compressed", "to_bytes",
-    "to_gray", "to_message", "to_rgb",
+    "to_gray", "to_jpeg", "to_message", "to_rgb",
 ]  # fmt: skip
 
 
@@ -57,6 +58,16 @@ def to_message(pixels: np.ndarray, header: Header, encoding: str) -> Image:
     height, width = pixels.shape[:2]
     msg = Image(header=header, height=height, width=width, encoding=encoding, step=width * channels)
     msg.data = to_bytes(pixels)
+    return msg
+
+
+def to_jpeg(pixels: np.ndarray, header: Header, quality: int) -> CompressedImage:
+    """Make a CompressedImage of a picture, as image_transport names it. pixels: (H, W, 3) uint8 RGB; quality: 0..100"""
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ImageError(f"a picture of {pixels.shape[1]}x{pixels.shape[0]} was not encoded as JPEG")
+    msg = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8")
+    msg.data = to_bytes(encoded)
     return msg
 
 

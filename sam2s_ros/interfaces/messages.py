@@ -10,13 +10,22 @@ from geometry_msgs.msg import Point32
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
+from sam2s_model.association import Detection
 from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.prompts import Prompt, as_mask
+from sam2s_model.recordings.tracked_message import tracks_of_message
 from sam2s_model.semantics import ClassLabel, LabelSet
 from sam2s_model.strokes import Stroke
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import image_codec
-from sam2s_ros.msg import ClassLabels, Prompt as PromptMsg, Stroke as StrokeMsg, TrackedMasks, TrackedObject
+from sam2s_ros.msg import (
+    ClassLabels,
+    DetectedBoxes,
+    Prompt as PromptMsg,
+    Stroke as StrokeMsg,
+    TrackedMasks,
+    TrackedObject,
+)
 
 
 def to_ns(stamp: Time) -> int:
@@ -94,28 +103,7 @@ def tracks_from_message(msg: TrackedMasks) -> Tracks:
 
     Raises ImageError for a malformed label image, ValueError for objects that contradict each other.
     """
-    objects = msg.objects
-    boxes = [
-        (b.x_offset, b.y_offset, b.x_offset + b.width, b.y_offset + b.height) for b in (o.bounding_box for o in objects)
-    ]
-    return Tracks(
-        stamp=to_ns(msg.header.stamp),
-        label_map=image_codec.to_gray(msg.label_image),
-        object_ids=np.array([o.object_id for o in objects], np.int64),
-        labels=np.array([o.label for o in objects], np.uint8),
-        class_ids=np.array([o.class_id for o in objects], np.uint8),
-        class_names=tuple(o.class_name for o in objects),
-        states=np.array([o.state for o in objects], np.uint8),
-        scores=np.array([o.score for o in objects], np.float32),
-        predicted_ious=np.array([o.predicted_iou for o in objects], np.float32),
-        boxes=np.array(boxes, np.int32).reshape(-1, 4),
-        areas=np.array([o.area for o in objects], np.int64),
-        centroids=np.array([(o.centroid_x, o.centroid_y) for o in objects], np.float32).reshape(-1, 2),
-        revision=msg.prompt_revision,
-        returns=np.array([o.return_decision for o in objects], np.uint8),
-        similarities=np.array([o.return_similarity for o in objects], np.float32),
-        class_scores=np.array([o.class_score for o in objects], np.float32),
-    )
+    return tracks_of_message(msg)
 
 
 def prompt_from_message(msg: PromptMsg) -> Prompt:
@@ -168,6 +156,15 @@ def prompt_message(prompt: Prompt) -> PromptMsg:
     if prompt.mask is not None:
         msg.mask = image_codec.to_message(np.asarray(prompt.mask, np.uint8) * 255, Header(), "mono8")
     return msg
+
+
+def boxes_of_message(msg: DetectedBoxes) -> list[Detection]:
+    """Read what a detector has found."""
+    found = []
+    for one in msg.boxes:
+        x0, y0, x1, y1 = map(float, one.box)
+        found.append(Detection((x0, y0, x1, y1), one.class_name, float(one.score)))
+    return found
 
 
 def labels_message(labels: LabelSet, stamp_ns: int) -> ClassLabels:

@@ -227,7 +227,36 @@ class NodeConfig:
         low=0.0,
         high=3600.0,
     )
+    point_label: str = option(
+        "positive",
+        "whether a point is on its object, or not on it, which corrects the one that point_object_id says",
+        choices=("positive", "negative"),
+    )
+    detections_in: str = option(
+        "off",
+        "type of ~/detections_in, of whose boxes those of no tracked object become objects: boxes: "
+        "sam2s_ros/DetectedBoxes, vision_msgs: vision_msgs/Detection2DArray",
+        choices=("off", "boxes", "vision_msgs"),
+    )
+    detection_min_score: float = option(0.5, "least score of a detection", low=0.0, high=1.0)
+    detection_iou: float = option(
+        0.3, "overlap (IoU of boxes) from which a detection is of an object", low=0.01, high=1.0
+    )
+    detection_max_age: float = option(
+        0.5,
+        "detections on an image that was not tracked: the newest image not later, at most so much older; "
+        "0 refuses them",
+        low=0.0,
+        high=3600.0,
+    )
+    detection_lost: str = option(
+        "prompt",
+        "a detection that overlaps with nothing, while one object of its class is LOST: prompt: it is that one, "
+        "new: it is another",
+        choices=("prompt", "new"),
+    )
     overlay_alpha: float = option(0.45, "opacity of the masks in ~/overlay", low=0.0, high=1.0)
+    overlay_quality: int = option(80, "quality of the JPEG in ~/overlay/compressed", low=10, high=100)
     diagnostics_rate: float = option(1.0, "rate of /diagnostics, Hz; at most heartbeat_rate", low=0.01, high=100.0)
     warn_latency: float = option(
         0.2, "99th percentile of the latency from which /diagnostics says WARN", low=0.0, high=3600.0
@@ -262,8 +291,9 @@ TRACKER = Parameters(
             "policy", "auto_prompt", "auto_prompt_score", "refind", "recondition", "discovery_every", "autostart",
             "input_timeout", "heartbeat_rate", "service_timeout", "step_timeout", "hang_exit",
             "max_step_errors", "max_output_age", "on_late", "on_size_change", "on_time_jump", "time_jump",
-            "point_object_id", "point_class", "point_max_age", "overlay_alpha", "diagnostics_rate", "warn_latency",
-            "warn_empty", "warn_dropped",
+            "point_object_id", "point_class", "point_max_age", "point_label", "detection_min_score", "detection_iou",
+            "detection_max_age", "detection_lost", "overlay_alpha", "overlay_quality",
+            "diagnostics_rate", "warn_latency", "warn_empty", "warn_dropped",
         }
     ),
     fixed_while="the node is configured: run cleanup first",

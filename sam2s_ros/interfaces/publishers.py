@@ -14,6 +14,11 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 LOOK_EVERY = 1.0  # s between two looks at the graph
 MAX_NAMED = 5  # names in a sentence
+# What the publishers of a tracker's `image` may send, and what to do when it is not what the node subscribes to.
+IMAGE_TYPES = {
+    "sensor_msgs/msg/Image": "set the parameter compressed to false",
+    "sensor_msgs/msg/CompressedImage": "set the parameter compressed to true",
+}
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,20 @@ OUTPUT = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.VOLATILE,
 )
+# Best effort matches both kinds of detector, and what waits behind a slow tracker is the newest alone.
+DETECTIONS_IN = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
+# Of those who look on, as a console: best effort, so that the tracker never waits for them, nor resends to them.
+NEWEST = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=5,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
 # A subscriber that asks for as long a deadline, or lease, or a longer one, learns when no masks come, and when the
 # tracker hangs. Others do not notice.
 MASKS = QoSProfile(

@@ -14,6 +14,7 @@ from sam2s_model.errors import ConfigError
 
 PROFILE = "config/fastdds_large_images.xml"
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # Jazzy and before, later
+MAX_DOMAIN = 232  # the ports of a higher one do not exist
 DOMAINS = range(20, 101)  # above 101 the ports fall into Linux's ephemeral range
 
 
@@ -92,6 +93,11 @@ def free_domain() -> int:
         if all(_free(7400 + 250 * domain + 10 + 2 * n) for n in range(4)):
             return domain
     raise ConfigError(f"all ROS domains from {DOMAINS[0]} to {DOMAINS[-1]} are in use on this machine")
+
+
+def used_domains() -> list[int]:
+    """List the domains that processes of this machine are in now, see `free_domain`."""
+    return [domain for domain in range(MAX_DOMAIN + 1) if not _free(7400 + 250 * domain + 10)]
 
 
 def _free(port: int) -> bool:

@@ -68,7 +68,7 @@ class Graph:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C reaches this process only, which then stops them in order
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
         self._children[name] = _Child(name, process, log)
 
@@ -115,5 +115,6 @@ def tail(log: Path, lines: int = TAIL_LINES) -> str:
 _LIBC = ctypes.CDLL(None)  # loaded before a fork, after which a child should do little
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Let a child, before it runs its program, get SIGINT when this process is gone."""
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGINT)

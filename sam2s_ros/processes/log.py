@@ -30,3 +30,19 @@ class NodeLogger:
 
     def warning(self, sentence: str) -> None:
         self._logger.warning(sentence, throttle_duration_sec=WARN_EVERY)
+
+
+class UnthrottledLogger:
+    """A node's log for lines that are counted elsewhere.
+
+    rclpy ties a severity to the line of code that logs: the two have to be two.
+    """
+
+    def __init__(self, logger: RcutilsLogger):
+        self._logger = logger
+
+    def info(self, sentence: str) -> None:
+        self._logger.info(sentence)
+
+    def warning(self, sentence: str) -> None:
+        self._logger.warning(sentence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -10,7 +11,14 @@ from typing import Any
 from sam2s_model.errors import ConfigError
 from sam2s_model.paths import writing
 
-RECORDED = ("overlay.mp4", "overlay_*.mp4", "masks.mcap", "frames.jsonl", "recorder.json")  # by the recorder
+RECORDED = (
+    "overlay.mp4",
+    "overlay_*.mp4",
+    "masks.mcap",
+    "frames.jsonl",
+    "tracks.csv",
+    "recorder.json",
+)  # by the recorder
 MAX_NAMED = 3
 
 
@@ -36,6 +44,22 @@ def claim(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
             if not any(inner.iterdir()):
                 inner.rmdir()
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_masks_are_ours(folder: Path, summary: str, command: str) -> None:
+    """Raise ConfigError where masks/ has PNG files, and `summary` does not say that they are of this command.
+
+    Ground truth of a data set is there, too, when its folder is given by mistake: not even --overwrite replaces that.
+    """
+    with writing(folder):
+        if not present(folder, ("masks/*.png",)):
+            return
+    try:
+        ours = json.loads((folder / summary).read_text()).get("command") == command
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if not ours:
+        raise ConfigError(f"{folder / 'masks'} has PNG files that are not of `sam2s {command}`: give another --output")
 
 
 def free_folder(folder: Path, names: Sequence[str]) -> Path:

@@ -24,9 +24,8 @@ from sam2s_ros.processes.arguments import (
     remappings,
     sections,
 )
-from sam2s_ros.processes.dds import PROFILE_VARIABLES
+from sam2s_ros.processes.dds import MAX_DOMAIN, PROFILE_VARIABLES
 
-MAX_DOMAIN = 232  # the ports of a higher one do not exist
 # Topics of rclpy's own, which it declares parameters for only when it needs them.
 OF_RCLPY = ("/clock", "/parameter_events", "/rosout")
 MAX_NAMED = 6  # parameters in a sentence

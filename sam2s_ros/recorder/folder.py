@@ -11,7 +11,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_ros.processes.results import RECORDED, present
 from sam2s_ros.recorder.whole_mcap import is_locked, is_whole, mend
 
-BAG, LINES = "masks.mcap", "frames.jsonl"
+BAG, LINES, TABLE = "masks.mcap", "frames.jsonl", "tracks.csv"
 
 
 def open_folder(output: Path, *, overwrite: bool, say: Callable[[str], Any]) -> tuple[Path, TextIO]:

@@ -1,4 +1,5 @@
-"""Record a tracker: overlay.mp4, masks.mcap, frames.jsonl (one line a frame) and recorder.json (counts and latencies).
+"""Record a tracker: overlay.mp4, masks.mcap, frames.jsonl (one line a frame), tracks.csv (one an object and frame) and
+recorder.json (counts and latencies).
 
 Callbacks only sort messages by stamp; drawing, encoding and writing happen in a thread behind a bounded queue. What has
 arrived so far is told on /diagnostics.

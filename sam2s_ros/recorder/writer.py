@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import queue
 import shutil
 import threading
@@ -19,15 +20,16 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sam2s_model.errors import ImageError
 from sam2s_model.recordings.pixels import ImageReader
+from sam2s_model.results.tracks_table import TracksCsv
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
 from sam2s_ros.interfaces.image_codec import to_gray
 from sam2s_ros.interfaces.messages import to_ns, tracks_from_message
-from sam2s_ros.msg import TrackedMasks
+from sam2s_ros.msg import TrackedMasks, TrackedObject
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
-from sam2s_ros.recorder.folder import BAG, open_folder
+from sam2s_ros.recorder.folder import BAG, TABLE, open_folder
 from sam2s_ros.recorder.masks_bag import MasksBag
 
 CLOSE_TIMEOUT = 30.0  # s
@@ -46,12 +48,13 @@ class WriterJob:
 
 
 class RecordingWriter:
-    """Writes overlay.mp4, masks.mcap, frames.jsonl and, at the end, recorder.json into a folder that has no recording.
+    """Writes overlay.mp4, masks.mcap, frames.jsonl, tracks.csv and, at the end, recorder.json into a folder.
 
-    Whatever ends the process, the first three open. Images of another size than the first have a video of their own,
-    overlay_2.mp4 and so on. `labels` may be set at any time. When it cannot keep up, overlays are left out first and
-    counted; only when the queue is full is a frame lost, and counted too. It ends while there is room on the disk to
-    finish the files.
+    The folder has no recording. Whatever ends the process, the first four open. In the table frames count messages, as
+    lines of frames.jsonl and messages of masks.mcap do. Images of another size than the first have a video of their
+    own, overlay_2.mp4 and so on. `labels` may be set at any time. When it cannot keep up, overlays are left out first
+    and counted; only when the queue is full is a frame lost, and counted too. It ends while there is room on the disk
+    to finish the files.
 
     output: the folder, unless it has a recording, see `open_folder`; overwrite: whether that is removed
     say: told what a user should know, one sentence at a time; reserve: bytes of the disk that stay free
@@ -78,6 +81,7 @@ class RecordingWriter:
         self._reserve = reserve
         self.folder, self._lines = open_folder(output, overwrite=overwrite, say=say)
         self._bag = MasksBag(self.folder / BAG, topic)
+        self._table = TracksCsv(self.folder / TABLE)
         self._reader = ImageReader()  # one, so that 10 and 12 bit images keep their brightness
         self._videos: dict[tuple[int, int], OverlayVideo] = {}  # by size, in the order in which they came
         self._meter = OverlapMeter()
@@ -106,6 +110,7 @@ class RecordingWriter:
             raise TimeoutError(f"{self._jobs.qsize()} frames were still not written after {CLOSE_TIMEOUT:g} s")
         with ExitStack() as files:  # each is closed, whatever befalls the others
             files.callback(self._lines.close)
+            files.callback(self._table.close)
             files.callback(self._bag.close)
             for video in self._videos.values():
                 files.callback(video.close)
@@ -150,6 +155,7 @@ class RecordingWriter:
                 f"the last {self._reserve >> 20} are left to finish the files"
             )
         masks = job.masks
+        number = self._bag.messages
         self._bag.write(job.arrived, serialize_message(masks))
         stamp = to_ns(masks.header.stamp)
         step_ms = (to_ns(masks.finished) - to_ns(masks.received)) / 1e6
@@ -163,10 +169,11 @@ class RecordingWriter:
             received_to_finished_ms=round(step_ms, 3),
             stamp_to_arrival_ms=round(arrival_ms, 3),
             matched=job.image is not None,
-            objects=[dict(id=o.object_id, state=o.state, score=round(o.score, 4), area=o.area) for o in masks.objects],
+            objects=[_line_of(o) for o in masks.objects],
         )
         try:
             tracks = tracks_from_message(masks)
+            self._table.write(number, f"{number:06d}", tracks)
             if job.truth is not None:
                 iou = self._meter.add(
                     to_gray(job.truth), tracks.label_map, tracks.object_ids.tolist(), tracks.labels.tolist()
@@ -202,3 +209,14 @@ class RecordingWriter:
             if number > 1:
                 self._say(f"images of another size came, {width}x{height}: their overlay is {name}")
         return self._videos[size]
+
+
+def _line_of(o: TrackedObject) -> dict[str, Any]:
+    """Describe an object in frames.jsonl. box: x0, y0, x1, y1, px, the last two exclusive; centroid: None if empty"""
+    box = o.bounding_box
+    x, y = o.centroid_x, o.centroid_y
+    return dict(
+        {"id": o.object_id, "class": o.class_name, "state": o.state, "score": round(o.score, 4), "area": o.area},
+        box=[box.x_offset, box.y_offset, box.x_offset + box.width, box.y_offset + box.height],
+        centroid=[round(x, 2), round(y, 2)] if math.isfinite(x) and math.isfinite(y) else None,
+    )

@@ -17,9 +17,9 @@ from sam2s_ros.tracker.shared_models import shared_model
 from sam2s_ros.tracker.worker import keep_out_of_collections
 
 NO_GPU = (
-    "device is 'auto' and no CUDA device was found: to run on the CPU, start it with `ros2 launch sam2s_ros "
-    "tracker.launch.py device:=cpu` or `ros2 run sam2s_ros tracker_node --ros-args -p device:=cpu`, "
-    "or set allow_cpu to true"
+    "device is 'auto' and no CUDA device was found: to run on the CPU, start it with `sam2s node --device cpu`, "
+    "`ros2 launch sam2s_ros tracker.launch.py device:=cpu` or `ros2 run sam2s_ros tracker_node --ros-args "
+    "-p device:=cpu`, or set allow_cpu to true"
 )
 
 

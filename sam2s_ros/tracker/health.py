@@ -61,13 +61,18 @@ class ImageCounts:
 
 @dataclass(frozen=True)
 class Processed:
-    """A frame that the tracker took. received, finished: ns, node clock; sequence: of its message, 0 without one."""
+    """A frame that the tracker took.
+
+    received, finished: ns, node clock; sequence: of its message, 0 without one
+    boxes: id and x0, y0, x1, y1, px, of each object that had a mask
+    """
 
     stamp: int
     header: Header
     received: int
     finished: int
     sequence: int = 0
+    boxes: tuple[tuple[int, tuple[float, ...]], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,20 +20,22 @@ from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import messages, qos
 from sam2s_ros.interfaces.parameters import TRACKER
-from sam2s_ros.interfaces.publishers import PublisherWatch, type_name
+from sam2s_ros.interfaces.publishers import IMAGE_TYPES, PublisherWatch
 from sam2s_ros.msg import ClassLabels, TrackerStatus
 from sam2s_ros.processes.awake import steady
 from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor, one_line
-from sam2s_ros.processes.log import NodeLogger
+from sam2s_ros.processes.log import NodeLogger, UnthrottledLogger
 from sam2s_ros.processes.process import run
 from sam2s_ros.processes.runnable import RunnableNode
 from sam2s_ros.processes.unused import given_parameters
 from sam2s_ros.tracker.auto_prompt import AutoPrompt
 from sam2s_ros.tracker.build import build_tracker
 from sam2s_ros.tracker.contract import Answer, TrackerLike
+from sam2s_ros.tracker.detection_prompts import DetectionPrompts
 from sam2s_ros.tracker.discovery_services import DiscoveryServices
+from sam2s_ros.tracker.event_log import EventLog
 from sam2s_ros.tracker.gate import StampGate
-from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot
+from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, Processed, TrackerSnapshot
 from sam2s_ros.tracker.outputs import TrackerPublishers
 from sam2s_ros.tracker.point_prompts import PointPrompts
 from sam2s_ros.tracker.services import TrackerServices
@@ -43,11 +45,6 @@ from sam2s_ros.tracker.worker import Worker, WorkerFrame, WorkerLinks
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
 WATCH = 0.1  # s between two looks at how long a step has taken
-# What the publishers of `image` may send, and what to do when it is not what the node subscribes to.
-IMAGE_TYPES = {
-    type_name(Image): "set the parameter compressed to false",
-    type_name(CompressedImage): "set the parameter compressed to true",
-}
 THREADS = 5  # one for each callback group, so that no callback ever waits for a free thread
 
 
@@ -80,6 +77,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         self._config, self._tracking = TRACKER.declare(self, self.late_topics())
 
         self._log = NodeLogger(self.get_logger())
+        self._events = EventLog(UnthrottledLogger(self.get_logger()))
         self._health, self._gate = Health(), StampGate()
         self._outputs = TrackerPublishers(self, self._health, self._now, self._log)
         self._worker: Worker | None = None
@@ -109,11 +107,11 @@ class TrackerNode(RunnableNode, LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A request may wait for the tracker; images must not wait behind it.
         requests, self._images = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
-        self._served = TrackerServices(self, self, requests)
-        self._discovery = DiscoveryServices(
-            self, self.ask, lambda: self._outputs.labels, lambda: self._config, requests
-        )
-        self._points = PointPrompts(self, self.ask, self._stamps, lambda: self._config, requests)
+        config, labels = (lambda: self._config), (lambda: self._outputs.labels)
+        self._served = TrackerServices(self, self, requests, self._events)
+        self._discovery = DiscoveryServices(self, self.ask, labels, config, requests)
+        self._points = PointPrompts(self, self.ask, self._frames, config, requests, self._events)
+        self._detected = DetectionPrompts(self, self.ask, self._frames, config, labels, requests, self._events)
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -168,7 +166,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
         return SUCCESS
 
     def _subscribe(self) -> None:
-        """Subscribe to the images: once, gated afterwards, and anew only when their type changes."""
+        """Subscribe to images and detections: once, gated afterwards, and anew only when their type changes."""
+        self._detected.subscribe(self._config.detections_in)
         kind = CompressedImage if self._config.compressed else Image
         if kind is self._image_type:
             return
@@ -220,7 +219,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         return SUCCESS if self.close(self._config.service_timeout) else FAILURE
 
     def late_topics(self) -> tuple[str, ...]:
-        return (self.resolve_topic_name("image"),)
+        return tuple(self.resolve_topic_name(name) for name in ("image", "~/detections_in"))
 
     def close(self, timeout: float | None) -> bool:
         """Publish nothing more and stop the worker. Return whether it stopped within `timeout` s."""
@@ -297,9 +296,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
             self._log.warning(f"request failed: {type(error).__name__}: {error}")
             raise RequestError(ErrorCode.INTERNAL, f"the tracker raised {type(error).__name__}: {error}") from error
 
-    def _stamps(self) -> list[int]:
-        worker = self._worker
-        return [frame.stamp for frame in worker.view.frames] if worker is not None else []
+    def _frames(self) -> tuple[Processed, ...]:
+        return self._worker.view.frames if self._worker is not None else ()
 
     def start_anew(self) -> None:
         """Drop all objects and take the next image as the first of its stream. Raises RequestError."""
@@ -356,8 +354,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
         self._check_stamps()
         status = self.status()
         self._status.publish(status)
-        silent = self._sources.news(status.message)
-        if silent:
+        self._events.status(status)
+        if silent := self._sources.news(status.message):
             self.get_logger().warning(f"no image comes: {silent}")
         if time.monotonic() >= self._next_diagnostics:
             self._next_diagnostics = time.monotonic() + 1 / self._config.diagnostics_rate
@@ -366,11 +364,9 @@ class TrackerNode(RunnableNode, LifecycleNode):
             for sentence in filter(None, (warning, source)):
                 self._log.warning(sentence)
             warning = warning or self._seen or self.failures.news()
-            self._diagnostics.publish(
-                self._health.diagnostics(
-                    status, self._config, name, warning, source=source, more=self.failures.values()
-                )
-            )
+            more = {**self.failures.values(), **self._detected.values()}
+            made = self._health.diagnostics(status, self._config, name, warning, source=source, more=more)
+            self._diagnostics.publish(made)
 
     def _check_stamps(self) -> None:
         """See whether clock and stamps are as they should be; the log says what of the stamps is not when it begins."""
@@ -383,7 +379,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         """Return a sentence about what else a person should know of the tracking, or "".
 
         There is another node of this name, whose masks and answers are taken for this one's; the prompts of the tracked
-        objects could not be saved; or clicks are not heard.
+        objects could not be saved; or clicks or detections are not heard.
         """
         own = (self.get_name(), self.get_namespace())
         count = self.get_node_names_and_namespaces().count(own)
@@ -391,7 +387,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         if count > 1:
             return f"{count} nodes are called {name}: give each a name or a namespace of its own"
         unsaved = self._worker.view.unsaved if self._worker is not None else ""
-        return unsaved or self._points.unheard()
+        return unsaved or self._points.unheard() or self._detected.unheard()
 
 
 def main(args: list[str] | None = None) -> int:

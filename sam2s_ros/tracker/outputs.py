@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from sam2s_model.colours import coloured
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import image_codec, messages, qos
-from sam2s_ros.interfaces.detections import Detection2DArray, detections_message
+from sam2s_ros.interfaces.detections import Detection2DArray, LabelInfo, detections_message, label_info_message
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.overlay import draw_overlay
@@ -38,9 +39,12 @@ class TrackerPublishers:
         self._masks = publisher(TrackedMasks, "~/masks", qos.MASKS, deadline, lease)
         self._label_image = publisher(Image, "~/label_image", qos.OUTPUT)
         self._semantic_image = publisher(Image, "~/semantic_image", qos.OUTPUT)
+        self._label_color = publisher(Image, "~/label_color", qos.OUTPUT)
         self._overlay = publisher(Image, "~/overlay", qos.OUTPUT)
+        self._overlay_jpeg = publisher(CompressedImage, "~/overlay/compressed", qos.OUTPUT)
         self._class_labels = publisher(ClassLabels, "~/labels", qos.LATCHED)
         self._detections = publisher(Detection2DArray, "~/detections", qos.OUTPUT) if Detection2DArray else None
+        self._label_info = publisher(LabelInfo, "~/label_info", qos.LATCHED) if LabelInfo else None
         if self._detections is None:
             node.get_logger().debug("vision_msgs is not installed: no ~/detections")
         self._health, self._now, self._log = health, now, log
@@ -57,6 +61,8 @@ class TrackerPublishers:
     def publish_labels(self) -> None:
         """Publish the latched table of classes: the node was activated."""
         self._class_labels.publish(self.labels_message())
+        if self._label_info is not None:
+            self._label_info.publish(label_info_message(self.labels, self._labels_since))
 
     def switch(self, *, active: bool | None = None, enabled: bool | None = None) -> None:
         """Switch on or off: once this returns with either of them False, nothing is published."""
@@ -96,19 +102,26 @@ class TrackerPublishers:
                     self._label_image.publish(masks.label_image)
                 if _heard(self._semantic_image):
                     self._semantic_image.publish(image_codec.to_message(tracks.semantic_map(), header, "mono8"))
+                if _heard(self._label_color):
+                    drawn = coloured(tracks, self.labels)
+                    self._label_color.publish(image_codec.to_message(drawn, header, "rgb8"))
                 if self._detections is not None and _heard(self._detections):
                     self._detections.publish(detections_message(tracks, header))
             self._health.published(
                 tracks.stamp, steady(), latency=steady() - result.frame.arrived, step=result.step, late=late
             )
-            if _heard(self._overlay):
+            if _heard(self._overlay) or _heard(self._overlay_jpeg):
                 self._publish_overlay(result)
         return sequence
 
     def _publish_overlay(self, result: Result) -> None:
+        config, header = result.config, result.frame.header
         try:
-            drawn = draw_overlay(result.image, result.tracks, self.labels, alpha=result.config.overlay_alpha)
-            self._overlay.publish(image_codec.to_message(drawn, result.frame.header, "rgb8"))
+            drawn = draw_overlay(result.image, result.tracks, self.labels, alpha=config.overlay_alpha)
+            if _heard(self._overlay):
+                self._overlay.publish(image_codec.to_message(drawn, header, "rgb8"))
+            if _heard(self._overlay_jpeg):
+                self._overlay_jpeg.publish(image_codec.to_jpeg(drawn, header, config.overlay_quality))
         except Exception as error:  # the masks are out and counted: a picture for people must not undo that
             self._log.warning(f"overlay not drawn: {type(error).__name__}: {error}")
 

@@ -15,6 +15,7 @@ from sam2s_ros.interfaces import messages, qos
 from sam2s_ros.msg import ClassLabels, TrackerStatus
 from sam2s_ros.srv import AddPrompts, GetState, RemoveObjects
 from sam2s_ros.tracker.contract import Answer, TrackerLike
+from sam2s_ros.tracker.event_log import EventLog
 from sam2s_ros.tracker.health import TrackerSnapshot
 from sam2s_ros.tracker.outputs import answer_message
 
@@ -52,10 +53,11 @@ class TrackerServices:
     """Makes the services of a node and answers them.
 
     group: that of requests, which may wait for the tracker; queries do not wait behind them
+    events: told what was asked and answered
     """
 
-    def __init__(self, node: Node, tracker: ServedTracker, group: CallbackGroup):
-        self._tracker = tracker
+    def __init__(self, node: Node, tracker: ServedTracker, group: CallbackGroup, events: EventLog):
+        self._tracker, self._events = tracker, events
         queries = MutuallyExclusiveCallbackGroup()
         for kind, name, callback, of in (
             (AddPrompts, "~/add_prompts", self._add_prompts, group),
@@ -72,7 +74,8 @@ class TrackerServices:
             stamp = messages.to_ns(request.stamp)
             answer, view = self._tracker.ask(lambda tracker: tracker.prompt(stamp, prompts))
         except RequestError as error:
-            return _refused(response, error)
+            return self._refused(response, error, "~/add_prompts")
+        self._events.prompted(answer, "~/add_prompts")
         response.success = True
         response.stamp_used = messages.to_time(answer.stamp)
         response.object_ids = list(answer.object_ids)
@@ -86,7 +89,8 @@ class TrackerServices:
         try:
             _, view = self._tracker.ask(lambda tracker: tracker.remove(ids))
         except RequestError as error:
-            return _refused(response, error)
+            return self._refused(response, error, "~/remove_objects")
+        self._events.done(f"objects {', '.join(map(str, ids))} are tracked no more", "~/remove_objects")
         response.success, response.remaining = True, list(view.objects)
         return response
 
@@ -95,13 +99,16 @@ class TrackerServices:
             self._tracker.start_anew()
         except RequestError as error:
             response.message = f"{error.code.name}: {error}"
+            self._events.refused(error, "~/reset")
         else:
             response.success, response.message = True, "all objects were dropped"
+            self._events.done(response.message, "~/reset")
         return response
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._tracker.enable(request.data)
         response.success, response.message = True, "enabled" if request.data else "disabled: images are dropped"
+        self._events.done(response.message, "~/enable")
         return response
 
     def _get_state(self, request: GetState.Request, response: GetState.Response) -> GetState.Response:
@@ -111,7 +118,7 @@ class TrackerServices:
         response.objects = messages.object_messages(newest) if newest is not None else []
         return response
 
-
-def _refused(response, error: RequestError):
-    response.success, response.error, response.message = False, int(error.code), str(error)
-    return response
+    def _refused(self, response, error: RequestError, by: str):
+        self._events.refused(error, by)
+        response.success, response.error, response.message = False, int(error.code), str(error)
+        return response

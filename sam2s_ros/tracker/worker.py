@@ -318,7 +318,9 @@ class Worker:
             raise RuntimeError(
                 f"the tracker's masks are of stamp {tracks.stamp} and size {tracks.size} instead of {wanted}"
             )
-        self._frames.append(Processed(frame.stamp, frame.header, frame.received, finished))
+        seen = zip(tracks.object_ids.tolist(), tracks.boxes.tolist(), tracks.areas.tolist(), strict=True)
+        boxes = tuple((object_id, tuple(map(float, box))) for object_id, box, area in seen if area)
+        self._frames.append(Processed(frame.stamp, frame.header, frame.received, finished, boxes=boxes))
         self._renew_view(tracker)
         return Result(frame, image, tracks, step, finished, self.view.model, config)
 

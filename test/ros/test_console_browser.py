@@ -24,8 +24,8 @@ playwright = pytest.importorskip(
 )
 from console_page import Console  # noqa: E402
 
+from sam2s_model.recordings.open import open_recording  # noqa: E402
 from sam2s_ros.msg import TrackedMasks, TrackerStatus  # noqa: E402
-from sam2s_ros.replay.sources.open import open_source  # noqa: E402
 
 WIDTH, HEIGHT = 320, 256  # px; larger images are lost where a process of the graph has no DDS profile, as this one
 SCENE = f"scene:?width={WIDTH}&height={HEIGHT}&frames=40&seed=0"
@@ -157,7 +157,7 @@ def console(start, tracker):
 @pytest.fixture(scope="module")
 def screen(browser, console, camera):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
-    made = Screen(page, camera, list(open_source(SCENE)))
+    made = Screen(page, camera, list(open_recording(SCENE)))
     made.console = console
     page.goto(console.address)
     return made

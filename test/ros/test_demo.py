@@ -70,7 +70,7 @@ def test_demo_from_scene_to_files(begin_demo, tmp_path):
     demo = begin_demo(tmp_path / "out", "--rate", "4")
     assert demo.wait(110) == 0, demo.output
     out = tmp_path / "out"
-    assert {"overlay.mp4", "masks.mcap", "frames.jsonl", "recorder.json", "summary.json", "logs"} == {
+    assert {"overlay.mp4", "masks.mcap", "frames.jsonl", "tracks.csv", "recorder.json", "summary.json", "logs"} == {
         p.name for p in out.iterdir()
     }
     summary = json.loads((out / "summary.json").read_text())

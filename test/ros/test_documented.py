@@ -17,6 +17,7 @@ from sam2s_ros.tracker.node import TrackerNode
 
 DOCS = Path(__file__).parents[2] / "docs"
 NAMESPACE = "/guarded"
+OPTIONAL = {"~/detections", "~/label_info"} if Detection2DArray is None else set()
 NOT_OURS = {"/parameter_events", "/rosout"}  # every node has them; not in docs
 
 
@@ -24,7 +25,13 @@ NOT_OURS = {"/parameter_events", "/rosout"}  # every node has them; not in docs
 def node(checkpoint):
     """The node, configured, in this process: what it has can be asked of it without waiting for discovery."""
     given = dict(
-        checkpoint=checkpoint, model="sam2s_pico", device="cpu", image_size=64, autostart=False, use_sim_time=True
+        checkpoint=checkpoint,
+        model="sam2s_pico",
+        device="cpu",
+        image_size=64,
+        autostart=False,
+        use_sim_time=True,
+        detections_in="boxes",
     )
     overrides = [Parameter(name, value=value) for name, value in given.items()]
     made = TrackerNode(namespace=NAMESPACE, parameter_overrides=overrides)
@@ -42,7 +49,7 @@ def allowed(kind: str, attribute: str) -> set[str]:
     assert profile.attrib == {"ns": "/", "node": "tracker"}
     names = [e.text for group in profile.iterfind(f"{kind}s[@{attribute}='ALLOW']") for e in group.iterfind(kind)]
     assert len(names) == len(set(names))
-    missing = {"~/detections"} if Detection2DArray is None else set()
+    missing = set(OPTIONAL)
     if os.environ.get("ROS_DISTRO") == "humble":
         missing.add("~/get_type_description")
     return {full_name(name) for name in set(names) - missing}
@@ -75,11 +82,10 @@ def rows(name: str, heading: str = "") -> list[list[str]]:
 
 
 def test_docs_list_the_topics_with_their_types(node):
-    optional = set() if Detection2DArray is not None else {"~/detections"}
     for heading, which in (("\n## In\n", "subscriber"), ("\n## Out\n", "publisher")):
         found = dict(getattr(node, f"get_{which}_names_and_types_by_node")("tracker", NAMESPACE))
         listed = {
-            cells[0].strip("`"): cells[1] for cells in rows("topics.md", heading) if cells[0].strip("`") not in optional
+            cells[0].strip("`"): cells[1] for cells in rows("topics.md", heading) if cells[0].strip("`") not in OPTIONAL
         }
         assert {full_name(name) for name in listed} == set(found) - NOT_OURS
         for name, kind in listed.items():
@@ -103,7 +109,7 @@ def test_docs_tell_the_quality_of_service(node):
     told = 0
     for names, reliability, durability, depth, _ in rows("qos.md"):
         for name in re.findall(r"`(\S+)`", names):
-            if name == "~/detections" and Detection2DArray is None:
+            if name in OPTIONAL:
                 continue
             profile = ends[full_name(name)].qos_profile
             assert profile.reliability == ReliabilityPolicy[reliability.upper().replace(" ", "_")], name

@@ -70,6 +70,26 @@ def test_it_says_that_it_moves_when_masks_came_before_its_first_command(controll
     assert capfd.readouterr().err.count("moving") == 1
 
 
+def test_it_says_each_reason_to_stand_still_once(controller, capfd):
+    node = controller.Controller()
+    try:
+        for stamp, state in ((1, TRACKED), (2, TRACKED), (0, OTHERS[1]), (0, OTHERS[1]), (0, OTHERS[2])):
+            header = Header(stamp=node.get_clock().now().to_msg())
+            header.stamp.sec -= 10 * stamp  # older and older, then new ones
+            node.masks = TrackedMasks(
+                header=header,
+                objects=[TrackedObject(object_id=1, state=state)],
+                label_image=Image(width=64, height=48),
+            )
+            node.steer()
+    finally:
+        node.destroy_node()
+    said = [line.split("standing still: ")[1] for line in capfd.readouterr().err.splitlines() if "standing" in line]
+    assert [line.split(":")[0].split(" of ")[0] for line in said] == [
+        "the newest masks are", "object 1 is in state 2, not TRACKED", "object 1 is in state 3, not TRACKED",
+    ]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def include() -> list[str]:
     """Compiler options for the headers of all packages that are installed where this one is, and of ROS."""

@@ -11,7 +11,7 @@ from std_srvs.srv import Trigger
 
 from sam2s_ros.interfaces import messages
 from sam2s_ros.msg import ErrorCode, Prompt, PromptResult, TrackedMasks, TrackerStatus
-from sam2s_ros.srv import AddPrompts
+from sam2s_ros.srv import AddPrompts, GetState
 
 NAME = "/clicks/tracker"
 CLICK = "/viewer_mouse_left"  # as rqt_image_view calls it
@@ -73,7 +73,7 @@ def person(graph, start_tracker, camera):
 def stamps(person, camera) -> list[int]:
     """Three images that the tracker has just seen; it has no objects."""
     assert person.graph.call(Trigger, f"{NAME}/reset").success
-    person.choose(point_object_id=0, point_class="", point_max_age=1.0)
+    person.choose(point_object_id=0, point_class="", point_max_age=1.0, point_label="positive")
     sent = []
     for number in range(3):
         sent.append(camera.send(camera.picture(number)))
@@ -113,6 +113,16 @@ def test_parameters_choose_object_and_class(person, stamps, camera):
     stamp = camera.send()
     person.graph.wait_until(lambda: person.masks.of(stamp), 20)
     assert person.click(20.0, 24.0).object_ids[0] > second, "a new one, where the last is gone"
+
+
+def test_a_negative_point_corrects_its_object_and_starts_none(person, stamps, camera):
+    [object_id] = person.click(20.0, 24.0).object_ids
+    person.choose(point_label="negative")
+    refused = person.click(40.0, 24.0)
+    assert not refused.success and refused.error == ErrorCode.INVALID_PROMPT, "of a new object, which is nowhere then"
+    person.choose(point_object_id=-1)
+    assert list(person.click(40.0, 24.0).object_ids) == [object_id]
+    assert [o.object_id for o in person.graph.call(GetState, f"{NAME}/get_tracker_state").objects] == [object_id]
 
 
 @pytest.mark.parametrize("x, y, choice, code, said", [

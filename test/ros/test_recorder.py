@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import signal
@@ -73,7 +74,13 @@ def test_files_hold_what_was_published(recorder, tmp_path):
     assert code == 0 and seconds < process.OUT_WITHIN and "Traceback" not in process.output, process.output
 
     out = tmp_path / "out"
-    assert {p.name for p in out.iterdir()} == {"overlay.mp4", "masks.mcap", "frames.jsonl", "recorder.json"}
+    assert {p.name for p in out.iterdir()} == {
+        "overlay.mp4",
+        "masks.mcap",
+        "frames.jsonl",
+        "tracks.csv",
+        "recorder.json",
+    }
     report = json.loads((out / "recorder.json").read_text())
     counts = dict(images=8, truths=8, masks=8, matched=8, messages_in_bag=8, overlay_frames=8, with_truth=8)
     counts |= dict(
@@ -92,6 +99,17 @@ def test_files_hold_what_was_published(recorder, tmp_path):
     lines = [json.loads(line) for line in (out / "frames.jsonl").read_text().splitlines()]
     assert [line["stamp"] for line in lines] == [T0 + i * 10**8 for i in range(8)]
     assert all(line["iou"] == {"5": {"3": 0.5, "7": 0.0}} and line["matched"] for line in lines)
+
+    with (out / "tracks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(int(row["frame"]), int(row["object_id"])) for row in rows] == [(i, k) for i in range(8) for k in (3, 7)]
+    for line, own in zip(lines, zip(rows[::2], rows[1::2], strict=True), strict=True):
+        for shown, row in zip(line["objects"], own, strict=True):
+            assert int(row["stamp_ns"]) == line["stamp"] and row["class"] == shown["class"]
+            assert [int(row[edge]) for edge in ("x0", "y0", "x1", "y1")] == shown["box"]
+            assert (shown["centroid"] is None) == (row["centroid_x"] == "")
+            if shown["centroid"]:
+                assert shown["centroid"][0] == pytest.approx(float(row["centroid_x"]), abs=0.01)
 
     with av.open(str(out / "overlay.mp4")) as container:
         stream = container.streams.video[0]
@@ -150,7 +168,7 @@ def test_nothing_to_record_leaves_complete_files(recorder, tmp_path):
     process, _ = recorder()
     assert process.stop(signal.SIGINT)[0] == 0, process.output
     out = tmp_path / "out"
-    assert {p.name for p in out.iterdir()} == {"masks.mcap", "frames.jsonl", "recorder.json"}
+    assert {p.name for p in out.iterdir()} == {"masks.mcap", "frames.jsonl", "tracks.csv", "recorder.json"}
     with AnyReader([out / "masks.mcap"]) as reader:
         assert list(reader.messages()) == []
 

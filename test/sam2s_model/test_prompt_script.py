@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from sam2s_model.errors import ConfigError
-from sam2s_model.prompt_script import PromptEntry, PromptScript
+from sam2s_model.errors import ConfigError, RequestError
+from sam2s_model.prompt_script import AppliedScript, PromptEntry, PromptScript
+from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.recording import Frame
+from sam2s_model.tracks import Tracks
 
 IMAGE = np.zeros((40, 60, 3), np.uint8)
 
@@ -59,13 +62,64 @@ def test_what_is_written_is_read_again(tmp_path):
     assert PromptScript.read(tmp_path / "p.yaml").entries == entries
 
 
-def test_entries_of_frames_that_never_came_are_named():
+@dataclass(frozen=True)
+class Answer:
+    object_ids: list[int]
+    tracks: Tracks
+
+
+class Told:
+    """Gives ids as a tracker does, and keeps what it was told."""
+
+    def __init__(self):
+        self.prompts: list[list[Prompt]] = []
+        self._next = 17
+
+    def __call__(self, prompts: list[Prompt]) -> Answer:
+        self.prompts.append(prompts)
+        ids = []
+        for prompt in prompts:
+            ids.append(prompt.object_id or self._next)
+            self._next += not prompt.object_id
+        return Answer(ids, Tracks.empty(1, 40, 60))
+
+
+def test_a_script_is_applied_and_entries_of_frames_that_never_came_are_named():
     entries = (
-        PromptEntry(1, frame=3, class_name="a"),
-        PromptEntry(1, frame=9, class_name="a"),
-        PromptEntry(1, name="z", class_name="a"),
+        PromptEntry(2, frame=1, box=(1, 2, 30, 20)),
+        PromptEntry(1, name="000001", points=((3, 4),)),
+        PromptEntry(2, frame=3, not_on=((5, 6),)),
+        PromptEntry(2, frame=9, class_name="a"),
+        PromptEntry(1, stamp_ns=5, class_name="a"),
     )
-    assert PromptScript(entries).missed(5, {"a"}, set()) == [*entries[1:]]
+    told = Told()
+    applied = AppliedScript(PromptScript(entries), told)
+    came = [applied.on(frame(i)) is not None for i in (0, 1, 3, 4)]
+    assert came == [False, True, True, False] and applied.ids == {2: 17, 1: 18}
+    assert [[p.object_id for p in prompts] for prompts in told.prompts] == [[0, 0], [17]]
+    assert applied.missed == [*entries[3:]]
+    assert [entry.place for entry in applied.missed] == ["object 2 on frame 9", "object 1 on stamp 5 ns"]
+
+
+@pytest.mark.parametrize(
+    "entries, message",
+    [
+        ([PromptEntry(1, frame=0, box=(1, 2, 90, 20))], "object 1 on frame 0: box .* outside the image"),
+        ([PromptEntry(1, frame=0, not_on=((5, 6),))], "all of them negative"),
+        ([PromptEntry(1, frame=0, class_name="a")], "no points, no box and no mask"),
+        ([PromptEntry(1, frame=0, box=(1, 2, 9, 20)), PromptEntry(1, frame=7, points=((60, 1),))], "on frame 7: point"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_named_before_anything_is_tracked(entries, message):
+    with pytest.raises(RequestError, match=message):
+        PromptScript(entries).check((40, 60))
+
+
+def test_a_correction_may_be_negative_or_a_class_alone():
+    first = PromptEntry(1, frame=0, points=((5, 6),))
+    more = PromptEntry(1, frame=0, not_on=((7, 8),))
+    PromptScript([more, first, PromptEntry(1, frame=3, not_on=((5, 6),))]).check((40, 60))
+    PromptScript([first, PromptEntry(1, frame=3, class_name="a")]).check((40, 60))
 
 
 @pytest.mark.parametrize(

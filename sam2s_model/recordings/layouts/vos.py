@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from sam2s_model.recordings.class_file import read_classes
 from sam2s_model.recordings.files import FileRecording
 from sam2s_model.recordings.image_files import images_in
 from sam2s_model.recordings.json_truth import json_files, json_truth
@@ -60,7 +61,7 @@ def _truth_in(folder: Path, sequence: Sequence, values: str | MaskReading) -> tu
     if not (labels := images_in(folder)) and (files := json_files(folder)):
         truth = json_truth(sequence.name, files)
         return truth, truth.classes
-    return LabelFiles(sequence.name, labels, sequence.images, values), {}
+    return LabelFiles(sequence.name, labels, sequence.images, values), read_classes(folder.parent)
 
 
 LAYOUTS = {

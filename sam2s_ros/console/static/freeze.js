@@ -15,7 +15,10 @@ export class Freeze {
   }
 
   get history() {
-    return this.page.state?.history ?? [];
+    const frames = this.page.state?.annotate?.frames; // of a recording: all of them
+    if (!frames) return this.page.state?.history ?? [];
+    if (this.all?.length !== frames) this.all = Array.from({ length: frames }, (_, at) => String(at + 1));
+    return this.all;
   }
 
   /** Whether the frozen picture can no longer be prompted. */
@@ -54,7 +57,23 @@ export class Freeze {
     this.onState();
   }
 
+  /** Of a recording: the frame on the screen, which may be any. */
+  showPlace(frozen) {
+    $("scrub").hidden = false;
+    $("freeze").classList.toggle("on", frozen);
+    const count = this.history.length;
+    const at = Number(this.stamp || this.page.view.frame?.header.stamp || 1) - 1;
+    $("scrubber").max = count - 1;
+    if (document.activeElement !== $("scrubber") || !frozen) $("scrubber").value = at;
+    $("scrub_text").textContent = `frame ${at + 1} of ${count}`;
+  }
+
   step(by) {
+    if (this.page.annotate.on && !this.stamp) {
+      const at = Number(this.page.view.frame?.header.stamp ?? 1) - 1 + by;
+      this.show(this.history[Math.max(0, Math.min(this.history.length - 1, at))]);
+      return;
+    }
     if (!this.stamp) {
       this.toggle();
       return;
@@ -73,10 +92,15 @@ export class Freeze {
 
   onFrame(header) {
     $("stage").dataset.stamp = header.stamp;
+    if (this.page.annotate.on) this.onState();
   }
 
   onState() {
     const frozen = Boolean(this.stamp) && !this.held;
+    if (this.page.annotate.on) {
+      this.showPlace(frozen);
+      return;
+    }
     $("scrub").hidden = !frozen;
     $("stage").classList.toggle("frozen", frozen);
     $("freeze").classList.toggle("on", frozen);

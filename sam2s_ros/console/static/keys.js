@@ -35,6 +35,7 @@ function press(page, event) {
   else if (key === "o") page.setContours(!page.view.contours);
   else if (key === "e") may && $("enable").click();
   else if (key === "r") may && $("reset").click();
+  else if (key === "g") may && page.annotate.press();
   else if (key === "t") page.nextCamera();
   else if (key === "a") page.alarm.acknowledge();
   else if (key === "?") $("help").showModal();

@@ -1,6 +1,7 @@
 // The page: what comes from the console goes to the parts, what people do goes to the console.
 
 import { Alarm } from "./alarm.js";
+import { Annotate } from "./annotate.js";
 import { instanceColor } from "./colors.js";
 import { Freeze } from "./freeze.js";
 import { bindKeys } from "./keys.js";
@@ -31,6 +32,7 @@ class Page {
     this.panel = new Panel(this);
     this.freeze = new Freeze(this);
     this.alarm = new Alarm(this);
+    this.annotate = new Annotate(this);
     this.connection = new Connection({
       frame: (parts) => this.onFrame(parts),
       message: (message) => this.onMessage(message),
@@ -90,6 +92,7 @@ class Page {
     if (message.camera !== this.camera) this.forget(message.camera);
     this.showCameras();
     this.panel.show();
+    this.annotate.onState();
     this.freeze.onState();
     this.alarm.check();
     drawLanes($("lanes"), message.lanes, message.newest, (id) => this.view.color(id));
@@ -100,6 +103,7 @@ class Page {
       element.disabled = !may;
     }
     $("undo").disabled ||= !message.undo;
+    this.annotate.allow(may);
     $("undo").title = message.undo ? `take back: ${message.undo}` : "nothing to take back";
     const off = message.node?.state === "DISABLED";
     $("enable").firstChild.data = off ? "On " : "Off ";
@@ -240,7 +244,7 @@ class Page {
     if (header && !header.tracked) text = "Input without masks: nothing is tracked";
     else if (header?.late) text = "These masks came too late to act on";
     else if (this.freeze.expired) text = "This picture is too old to be prompted: go live, or raise prompt_history";
-    else if (this.freeze.stamp) text = "Frozen";
+    else if (this.freeze.stamp && !this.annotate.on) text = "Frozen";
     $("note").textContent = text;
     $("note").hidden = !text;
   }

@@ -17,6 +17,10 @@ export function showStatus(page) {
     footer.replaceChildren(item("no tracker was found: is one running on this ROS_DOMAIN_ID?", true));
     return;
   }
+  if (page.state.annotate) {
+    footer.replaceChildren(item(page.state.annotate.folder), item(`${node.model} on ${node.device}`), item(rate));
+    return;
+  }
   const ms = (value) => (value >= 0 ? `${value.toFixed(0)} ms` : "?");
   const header = page.view.frame?.header;
   const age = header?.age ?? null;

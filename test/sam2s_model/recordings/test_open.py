@@ -156,7 +156,8 @@ def test_a_topic_of_masks_with_other_stamps_or_of_another_kind(tmp_path):
     assert all(frame.truth is None for frame in recording)
     assert recording.odd_count == COUNT and "belongs to no image: the nearest is 2 ms away" in recording.odd[0]
     with pytest.raises(
-        SourceError, match="no masks on topic '/packed' that are sensor_msgs/msg/Image, but sensor_msgs/msg/Comp"
+        SourceError,
+        match="no masks on topic '/packed' that are sensor_msgs/msg/Image or .*TrackedMasks, but sensor_msgs/msg/Comp",
     ):
         open_recordings(Source(str(path), topic="/camera", mask_topic="/packed"))
 

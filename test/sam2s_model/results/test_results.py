@@ -51,9 +51,14 @@ def test_parquet_is_the_table_or_says_what_it_needs(tmp_path):
     except ImportError:
         with pytest.raises(ConfigError, match="pyarrow"):
             write_parquet(tmp_path / "tracks.csv", tmp_path / "tracks.parquet")
-    else:
-        write_parquet(tmp_path / "tracks.csv", tmp_path / "tracks.parquet")
-        assert parquet.read_table(tmp_path / "tracks.parquet").column_names == list(COLUMNS)
+        return
+    write_parquet(tmp_path / "tracks.csv", tmp_path / "tracks.parquet")
+    read = parquet.read_table(tmp_path / "tracks.parquet")
+    assert read.column_names == list(COLUMNS)
+    first, second = read.to_pylist()
+    assert first["name"] == "000000" and first["state"] == "TRACKED" and first["area"] == 400
+    assert second["centroid_x"] is None and second["class_score"] is None
+    assert str(read.schema.field("class_score").type) == "double"
 
 
 def test_a_palette_png_keeps_labels_and_shows_colours(tmp_path):

@@ -107,7 +107,8 @@ def test_an_object_is_named_without_a_point_and_nothing_else_changes(network, fr
 
 
 @pytest.mark.parametrize("prompt, code", [
-    (Prompt(class_name="object"), ErrorCode.EMPTY_REQUEST),
+    (Prompt(class_name="object"), ErrorCode.NOT_FOUND),  # there are no prototypes of it
+        (Prompt(), ErrorCode.EMPTY_REQUEST),
     (Prompt(object_id=1), ErrorCode.EMPTY_REQUEST),
     (Prompt(object_id=1, class_name="spoon"), ErrorCode.UNKNOWN_CLASS),
     (Prompt(object_id=9, class_name="object"), ErrorCode.UNKNOWN_OBJECT),

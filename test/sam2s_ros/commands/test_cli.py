@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sam2s_model.recordings.image_files import read_labels
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.cli import main
 from sam2s_ros.commands.engine import EngineOptions
@@ -110,7 +111,7 @@ def test_track_writes_masks_video_and_summary(checkpoint, tmp_path):
     masks = sorted((out / "masks").iterdir())
     assert [m.name for m in masks] == [f"{i:06d}.png" for i in range(6)]
     for mask in masks:
-        values = cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
+        values = read_labels(mask)
         assert values.shape == (80, 96) and values.dtype == np.uint8 and set(np.unique(values)) <= {0, 1, 2, 255}
     with av.open(str(out / "overlay.mp4")) as container:
         assert len(list(container.decode(video=0))) == 6

@@ -23,6 +23,7 @@ from evaluated_clips import SMALL, evaluated, folder, report
 from rosbags.highlevel import AnyReader
 
 from sam2s_model.evaluation.protocol import EvaluationProtocol
+from sam2s_model.recordings.image_files import read_labels
 from sam2s_model.recordings.open import Source
 from sam2s_ros.commands.cli import main
 from sam2s_ros.commands.engine import EngineOptions
@@ -88,9 +89,18 @@ def test_overlay_and_masks(whole):
             assert len(list(container.decode(video=0))) == 8
         masks = sorted((whole / "masks" / key).iterdir())
         ids = {own["object"] for own in recording["objects"]}
-        assert len(masks) == 8 and all(
-            set(np.unique(cv2.imread(str(m), cv2.IMREAD_UNCHANGED))) <= {0, *ids} for m in masks
-        )
+        assert len(masks) == 8 and all(set(np.unique(read_labels(m))) <= {0, *ids} for m in masks)
+
+
+def test_a_table_of_what_was_tracked_is_beside_the_figures(whole):
+    for recording in report(whole)["recordings"]:
+        key = f"{recording['data_set']}/{recording['name']}"
+        rows = list(csv.DictReader((whole / "tracks" / f"{key}.csv").open()))
+        assert {int(row["frame"]) for row in rows} == set(range(8))
+        masks = {row["name"]: read_labels(whole / "masks" / key / f"{row['name']}.png") for row in rows}
+        for name, mask in masks.items():
+            areas = sorted(int(row["area"]) for row in rows if row["name"] == name and row["area"] != "0")
+            assert areas == sorted(np.bincount(mask.ravel(), minlength=256)[1:255][np.unique(mask[mask > 0]) - 1])
 
 
 def square(i: int, label: int) -> np.ndarray:
@@ -112,7 +122,7 @@ def test_masks_have_the_ids_of_the_ground_truth(tmp_path):
         scores = []
         for i in range(1 if own["object"] == 7 else 3, 7):
             read = (
-                cv2.imread(str(folder / f"{i:05d}.png"), -1) == own["object"]
+                read_labels(folder / f"{i:05d}.png") == own["object"]
                 for folder in (tmp_path / "vos/Annotations/a", tmp_path / "out/masks/vos/a")
             )
             truth, found = read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,11 +14,24 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
+from sam2s_model.association import Detection
+from sam2s_model.semantics import GENERIC
 from sam2s_model.tracks import State, Tracks
-from sam2s_ros.interfaces.detections import Detection2DArray, detections_message
+from sam2s_ros.interfaces.detections import (
+    Detection2DArray,
+    LabelInfo,
+    boxes_of_detections,
+    detections_message,
+    label_info_message,
+)
+from sam2s_ros.interfaces.messages import boxes_of_message
+from sam2s_ros.msg import DetectedBox, DetectedBoxes
 from sam2s_ros.processes.log import NodeLogger
 from sam2s_ros.tracker.health import Health
 from sam2s_ros.tracker.outputs import TrackerPublishers
+
+with suppress(ImportError):
+    from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
 MISSING = importlib.util.find_spec("vision_msgs") is None
 NEEDED = pytest.mark.skipif(
@@ -40,8 +54,12 @@ def outputs_node(capfd):
 
 def test_the_topic_is_there_exactly_where_the_message_is(outputs_node, capfd):
     topics = {name for name, _ in outputs_node.get_publisher_names_and_types_by_node("tracker", "/")}
-    assert ("/tracker/detections" in topics) != MISSING and "/tracker/masks" in topics
-    assert (Detection2DArray is None) == MISSING
+    assert (
+        ("/tracker/detections" in topics) != MISSING
+        and ("/tracker/label_info" in topics) != MISSING
+        and "/tracker/masks" in topics
+    )
+    assert (Detection2DArray is None) == (LabelInfo is None) == MISSING
     assert ("vision_msgs is not installed: no ~/detections" in capfd.readouterr().err) == MISSING
 
 
@@ -73,3 +91,29 @@ def test_tracked_objects_are_detections_with_the_header():
 @NEEDED
 def test_a_frame_without_tracked_objects_is_an_empty_message():
     assert detections_message(tracks_of(State.LOST), Header()).detections == []
+
+
+@NEEDED
+def test_what_a_detector_sends_is_read_with_its_likeliest_class():
+    sent = Detection2DArray(detections=[Detection2D(), Detection2D()])
+    box = sent.detections[0].bbox
+    box.center.position.x, box.center.position.y, box.size_x, box.size_y = 20.0, 10.0, 8.0, 6.0
+    for name, score in (("scissors", 0.25), ("grasper", 0.75)):
+        made = ObjectHypothesisWithPose()
+        made.hypothesis.class_id, made.hypothesis.score = name, score
+        sent.detections[0].results.append(made)
+    found, bare = boxes_of_detections(deserialize_message(serialize_message(sent), Detection2DArray))
+    assert found == Detection((16.0, 7.0, 24.0, 13.0), "grasper", 0.75) and bare.class_name == ""
+
+
+def test_what_our_own_message_says_is_read():
+    sent = DetectedBoxes(boxes=[DetectedBox(box=[1.0, 2.0, 3.0, 4.5], class_name="grasper", score=0.5), DetectedBox()])
+    found = boxes_of_message(deserialize_message(serialize_message(sent), DetectedBoxes))
+    assert found == [Detection((1.0, 2.0, 3.0, 4.5), "grasper", 0.5), Detection((0.0, 0.0, 0.0, 0.0), "", 0.0)]
+
+
+@NEEDED
+def test_the_classes_are_those_of_the_semantic_image():
+    msg = label_info_message(GENERIC, 12 * 10**9)
+    assert msg.header.stamp.sec == 12
+    assert [(c.class_id, c.class_name) for c in msg.class_map] == [(c.id, c.name) for c in GENERIC.classes]

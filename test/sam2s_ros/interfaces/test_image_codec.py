@@ -325,3 +325,10 @@ def test_p46_the_order_of_colours_that_the_format_names_is_heeded(form):
     stored_as_bgr = rgb if "compressed rgb" in form else rgb[..., ::-1]
     data = cv2.imencode(".png", stored_as_bgr)[1].tobytes()
     np.testing.assert_array_equal(image_codec.decode_compressed(compressed(data, form)), rgb)
+
+
+def test_a_jpeg_has_the_colours_and_is_smaller_with_less_quality():
+    header, pixels = Header(frame_id="endoscope"), picture(64, 96)
+    good, poor = (image_codec.to_jpeg(pixels, header, quality) for quality in (95, 10))
+    assert good.header == header and len(poor.data) < len(good.data) < pixels.nbytes
+    np.testing.assert_allclose(image_codec.decode(good)[16::32, 24::48].astype(int), pixels[16::32, 24::48], atol=12)

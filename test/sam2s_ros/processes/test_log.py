@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rclpy.logging import get_logger
 
-from sam2s_ros.processes.log import NodeLogger
+from sam2s_ros.processes.log import NodeLogger, UnthrottledLogger
 
 
 def test_warnings_come_no_faster_than_one_in_five_seconds_and_nothing_else_is_left_out(capfd):
@@ -15,3 +15,10 @@ def test_warnings_come_no_faster_than_one_in_five_seconds_and_nothing_else_is_le
     said = capfd.readouterr().err
     assert said.count("refused") == 1 and "image 0 refused" in said
     assert [f"reset {number}" in said for number in range(3)] == [True] * 3
+
+
+def test_a_log_of_lines_that_are_counted_elsewhere_leaves_none_out_whatever_they_are(capfd):
+    log = UnthrottledLogger(get_logger("test_unthrottled_log"))
+    for say in (log.info, log.warning, log.info, log.warning):
+        say("prompted")
+    assert capfd.readouterr().err.count("prompted") == 4

@@ -1,0 +1,83 @@
+"""What a file says, carried out on an annotation as a person would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from sam2s_model.annotation.project import AnnotationProject
+from sam2s_model.errors import ErrorCode, RequestError
+from sam2s_model.prompt_script import PromptEntry, PromptScript
+from sam2s_model.prompts import NEGATIVE, POSITIVE
+
+
+def apply_script(
+    project: AnnotationProject,
+    script: PromptScript,
+    on_frame: Callable[[int, int], Any] = lambda done, total: None,
+) -> list[PromptEntry]:
+    """Prompt each frame that the script has something of, when all before it is tracked, then track to the end.
+
+    Of an annotation that knows of these prompts already only what is missing is done. on_frame: told the frames that
+    are reached, and their number
+    Returns the prompts that are of no frame. Raises RequestError and ConfigError for a prompt that cannot be.
+    """
+    places: dict[int, list[PromptEntry]] = {}
+    missed = []
+    for entry in script.entries:
+        position = next(
+            (f.position for f in project.frames if entry.is_about(f.number, f.stamp_ns, f.name)), None
+        )  # fmt: skip
+        if position is None:
+            missed.append(entry)
+        else:
+            places.setdefault(position, []).append(entry)
+    total = len(project)
+    for position, entries in sorted(places.items()):
+        if project.objects:
+            project.track(position + 1, partial(_reached, on_frame, position + 1, total))
+        for entry in entries:
+            if not project.has_said(entry, position):
+                _prompt(project, position, entry, script)
+    if project.objects:
+        project.track(None, partial(_reached, on_frame, total, total))
+    return missed
+
+
+def _reached(on_frame: Callable[[int, int], Any], end: int, total: int, done: int, todo: int) -> None:
+    """Tell how far it has come, of a sweep that ends at `end`."""
+    on_frame(end - todo + done, total)
+
+
+def begin_with(
+    project: AnnotationProject, number: int, masks: Mapping[int, np.ndarray], classes: Mapping[int, str]
+) -> list[int]:
+    """Start objects with the masks of a frame of the recording, by its number there. Returns their numbers.
+
+    classes: label -> class; one that the label set does not have becomes its first
+    Raises RequestError for a frame that the annotation does not have.
+    """
+    position = next((frame.position for frame in project.frames if frame.number == number), None)
+    if position is None:
+        raise RequestError(ErrorCode.UNKNOWN_STAMP, f"frame {number} is not in the annotation")
+    known = {label.name for label in project.label_set.classes}
+    found = []
+    for label, mask in sorted(masks.items()):
+        if mask.any():
+            name = classes.get(label, "")
+            found.append(project.prompt(position, label, name if name in known else "", mask=mask))
+    return found
+
+
+def _prompt(project: AnnotationProject, position: int, entry: PromptEntry, script: PromptScript) -> None:
+    number, class_name = entry.object, entry.class_name
+    points = [(x, y, POSITIVE) for x, y in entry.points] + [(x, y, NEGATIVE) for x, y in entry.not_on]
+    if entry.mask is not None:
+        mask = PromptScript([entry], script.folder).prompt_of(number).mask
+        project.prompt(position, number, class_name, mask=mask)
+        if not points and entry.box is None:
+            return
+    project.prompt(position, number, class_name, points=points, box=entry.box)

@@ -1,0 +1,116 @@
+"""How frames are tracked: as captured steps where something captures them, kernel by kernel otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from sam2s_model.acceleration.graphs import Capture
+from sam2s_model.device import as_tensor, upload
+from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.tracking.graphed_step import GraphedStep
+from sam2s_model.tracking.history import ProcessedFrame
+from sam2s_model.tracking.outputs import Outputs, predictions
+from sam2s_model.tracking.segmenter import Segmenter
+
+TrackedAgain = tuple[list[int], Outputs | None]  # the objects of a frame that were tracked once more, and their outputs
+
+
+class Stepper:
+    """Encode images and track objects into frames, the newest and those before.
+
+    capture: makes what captures steps on a device; None: nothing is captured
+    """
+
+    def __init__(self, model: Sam2Model, capture: Callable[[torch.device], Capture] | None):
+        self._model = model
+        self._graphed = GraphedStep(model, capture) if capture else None
+
+    def encode(self, image: np.ndarray) -> ImageFeatures:
+        """Encode an image (H, W, 3) uint8: features, valid until the next call."""
+        if self._graphed:
+            return self._graphed.encode(image)
+        return self._model.encode_image(self._model.prepare_image(as_tensor(image)))
+
+    def track(
+        self, segmenter: Segmenter, frame: ProcessedFrame, labels: Mapping[int, int], following: np.ndarray | None
+    ) -> tuple[Outputs | None, np.ndarray | None]:
+        """Track all objects into the frame that was encoded last, which gets their predictions.
+
+        labels: object -> its value in the label image; following: the image that comes next, where it is known
+        Returns the outputs and the label image (H, W) uint8, None without objects.
+        """
+        ids = list(segmenter.bank.ids)
+        if not ids:
+            return None, None
+        values = [labels[i] for i in ids]
+        if self._graphed:
+            outputs, found, label_map = self._graphed.track(segmenter, frame, values, following)
+        else:
+            on_device = upload(np.array(values, np.uint8), self._model.device)
+            outputs, summary, composed = segmenter.step(frame, ids, on_device)
+            found, label_map = predictions(summary.cpu()), composed.cpu().numpy()
+        frame.predictions.update(zip(ids, found, strict=True))
+        return outputs, label_map
+
+    def propagate(
+        self, segmenter: Segmenter, shown: Collection[int], later: Sequence[ProcessedFrame], object_ids: Sequence[int]
+    ) -> list[TrackedAgain]:
+        """Track objects through frames that were tracked before, which get their predictions.
+
+        shown: the objects of the frame before the first of them. What was prompted on one of the frames stays as it is.
+        """
+        there, tracked = set(shown), []
+        for frame in later:  # all of it is queued before the first result is waited for
+            free = [i for i in object_ids if not (i in frame.predictions and frame.predictions[i].prompted)]
+            free = [i for i in free if i in there]
+            tracked.append((free, self._track_again(segmenter, frame, free) if free else None))
+            there = {*frame.predictions, *free}
+        _read(segmenter, later, tracked)
+        return tracked
+
+    def _track_again(self, segmenter: Segmenter, frame: ProcessedFrame, object_ids: list[int]) -> Outputs:
+        """Track some objects into a frame; captured, as steps are, where the objects' rows follow one another."""
+        plain = segmenter.matches or torch.are_deterministic_algorithms_enabled()
+        if self._graphed and not plain and isinstance(segmenter.bank.rows(object_ids), slice):
+            return self._graphed.track_again(segmenter, frame, object_ids)
+        return segmenter.track(frame, object_ids)
+
+    def prepare(self, segmenter: Segmenter, newest: ProcessedFrame) -> None:
+        """Capture what the next step would stop for, see `GraphedStep.prepare`."""
+        if self._graphed:
+            self._graphed.prepare(segmenter, newest)
+
+    def forget(self) -> None:
+        """Drop what was captured of the tracking: its segmenter is another from now on."""
+        if self._graphed:
+            self._graphed.forget()
+
+    @property
+    def captured(self) -> int:
+        """CUDA graphs that there are; 0 where steps are launched kernel by kernel."""
+        return self._graphed.captured if self._graphed else 0
+
+    @property
+    def refused(self) -> str:
+        """Why nothing more is captured; "" as long as it is, or where nothing is to be captured."""
+        return self._graphed.refused if self._graphed else ""
+
+    @property
+    def capture_seconds(self) -> tuple[float, ...]:
+        """S that each of the last captures took."""
+        return self._graphed.capture_seconds if self._graphed else ()
+
+
+def _read(segmenter: Segmenter, frames: Sequence[ProcessedFrame], tracked: Sequence[TrackedAgain]) -> None:
+    """Copy the predictions of the objects that were tracked into some frames, waiting for the device once."""
+    summaries = [segmenter.summary(outputs) for _, outputs in tracked if outputs]
+    if not summaries:
+        return
+    rows = iter(predictions(torch.cat(summaries).cpu()))
+    for frame, (ids, outputs) in zip(frames, tracked, strict=True):
+        if outputs:
+            frame.predictions.update((i, next(rows)) for i in ids)

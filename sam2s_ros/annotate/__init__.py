@@ -1,0 +1,1 @@
+"""The page of the console over a recording: prompt any frame, track on, correct, export."""

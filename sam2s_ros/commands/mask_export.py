@@ -1,0 +1,215 @@
+"""`sam2s export masks`: what was tracked, as label images, a table, COCO, a data set, or a video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sam2s_model.errors import ConfigError, SourceError
+from sam2s_model.paths import write_whole, writing
+from sam2s_model.recordings.open import open_recording
+from sam2s_model.recordings.recording import ASSUMED_FPS, Frame, Recording
+from sam2s_model.results.coco import CocoTracks
+from sam2s_model.results.label_png import colours_of, write_label_png
+from sam2s_model.results.reading import TrackedFrame, TrackedRecording, open_tracked
+from sam2s_model.results.tracks_table import TracksCsv
+from sam2s_model.semantics import LabelSet
+from sam2s_model.tracks import Tracks
+from sam2s_ros.commands.label_sets import label_set_file, open_label_set
+from sam2s_ros.overlay import draw_overlay
+from sam2s_ros.overlay_video import OverlayVideo
+from sam2s_ros.processes.results import check_masks_are_ours, claim
+
+KINDS = ("png", "csv", "coco", "dataset", "video")
+COMMAND = "export masks"
+SUMMARY = "export.json"
+DATA_SET = "dataset"
+OWN_FILES = (
+    "masks/*.png", f"{DATA_SET}/frames/*.png", f"{DATA_SET}/masks/*.png", "tracks.csv", "tracks.json", "overlay.mp4",
+    SUMMARY,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MaskExport:
+    """What is exported, and where to.
+
+    to: some of KINDS
+    images: the recording that was tracked, "" for the one that the source names; topic: of its images in a bag
+    mask_topic: of a bag with several of TrackedMasks; label_set: as of `label_set_file`, "" for the source's own
+    say: told what the user should know, one line at a time
+    """
+
+    source: str
+    to: tuple[str, ...]
+    output: Path
+    images: str = ""
+    topic: str = ""
+    mask_topic: str = ""
+    label_set: str = ""
+    overwrite: bool = False
+    say: Callable[[str], Any] = print
+
+
+def export_masks(options: MaskExport) -> dict[str, Any]:
+    """Write what was asked for, and export.json. Returns its content.
+
+    Raises ConfigError for a kind that is none, a data set without images and a folder that has results; SourceError for
+    what cannot be read, and where no image belongs to what was tracked; all of it before anything is written.
+    """
+    for kind in options.to:
+        if kind not in KINDS:
+            raise ConfigError(f"--to {kind}: expected some of {', '.join(KINDS)}")
+    tracked = open_tracked(options.source, options.mask_topic)
+    label_set = open_label_set(label_set_file(options.label_set)) if options.label_set else tracked.label_set
+    if next(iter(tracked), None) is None:
+        raise SourceError(f"{options.source} has no frame that was tracked: expected at least one")
+    images = _images(options, tracked)
+    if images is not None and not any(image is not None for _, image in paired(tracked, images)):
+        by = "stamp" if tracked.by_stamp else "name"
+        raise SourceError(
+            f"no image of {images.spec} has the {by} and size of a frame in {options.source}: give another --images"
+        )
+    check_masks_are_ours(options.output, SUMMARY, COMMAND)
+    claim(options.output, OWN_FILES, overwrite=options.overwrite)
+    frames = with_image = 0
+    with writing(options.output):
+        write_whole(options.output / SUMMARY, json.dumps(dict(command=COMMAND, finished=False)) + "\n")
+        with ExitStack() as files:
+            writers = [_WRITERS[kind](options.output, label_set, files) for kind in options.to if kind in _WRITERS]
+            if "video" in options.to:
+                writers.append(_video(options.output, label_set, files, tracked, images))
+            for frame, image in paired(tracked, images):
+                frames += 1
+                with_image += image is not None
+                for write in writers:
+                    write(frame, image)
+    summary = dict(
+        command=COMMAND, finished=True, source=options.source, to=list(options.to), frames=frames,
+        with_image=with_image if images else None, images=images.spec if images else "",
+        left_out=tracked.odd, label_set=label_set.name,
+    )  # fmt: skip
+    write_whole(options.output / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def paired(tracked: TrackedRecording, images: Recording | None) -> Iterator[tuple[TrackedFrame, np.ndarray | None]]:
+    """Yield each tracked frame with its image, (H, W, 3) uint8 RGB, None where there is none of its size.
+
+    Both are in order: by stamp an image before the frame's is passed over, by name any other.
+    """
+    rest = iter(images) if images is not None else iter(())
+    image = next(rest, None)
+    for frame in tracked:
+        while image is not None and _is_before(image, frame, by_stamp=tracked.by_stamp):
+            image = next(rest, None)
+        found = image if image is not None and _is_of(image, frame, by_stamp=tracked.by_stamp) else None
+        yield frame, found.image if found is not None and found.image.shape[:2] == frame.tracks.size else None
+
+
+def _is_of(image: Frame, frame: TrackedFrame, *, by_stamp: bool) -> bool:
+    return (image.header_ns or image.stamp_ns) == frame.tracks.stamp if by_stamp else image.name == frame.name
+
+
+def _is_before(image: Frame, frame: TrackedFrame, *, by_stamp: bool) -> bool:
+    if by_stamp:
+        return (image.header_ns or image.stamp_ns) < frame.tracks.stamp
+    return image.name != frame.name
+
+
+def _images(options: MaskExport, tracked: TrackedRecording) -> Recording | None:
+    """Open the recording that was tracked. None: nobody says which, or it is not needed, or not there any more."""
+    if not {"dataset", "video"} & set(options.to):
+        return None
+    spec = options.images or (options.source if options.topic else tracked.images)
+    if not spec:
+        if "dataset" in options.to:
+            raise ConfigError(
+                f"--to dataset needs the images, which are not in {options.source}: give the recording as --images"
+            )
+        options.say("no --images were given: the video shows masks on black")
+        return None
+    return open_recording(spec, topic=options.topic or tracked.images_topic)
+
+
+Write = Callable[[TrackedFrame, "np.ndarray | None"], Any]
+
+
+def _png(output: Path, label_set: LabelSet, _: ExitStack) -> Write:
+    masks = output / "masks"
+    masks.mkdir(exist_ok=True)
+    return lambda frame, image: _write_mask(masks, frame, label_set)
+
+
+def _write_mask(masks: Path, frame: TrackedFrame, label_set: LabelSet) -> None:
+    write_label_png(masks / f"{frame.name}.png", frame.tracks.label_map, colours_of(frame.tracks, label_set))
+
+
+def _csv(output: Path, _: LabelSet, files: ExitStack) -> Write:
+    table = files.enter_context(TracksCsv(output / "tracks.csv"))
+    return lambda frame, image: table.write(frame.index, frame.name, frame.tracks)
+
+
+def _coco(output: Path, label_set: LabelSet, files: ExitStack) -> Write:
+    coco = CocoTracks(label_set)
+    files.callback(lambda: coco.write(output / "tracks.json"))
+    return lambda frame, image: coco.add(f"{frame.name}.png", frame.tracks)
+
+
+def _dataset(output: Path, label_set: LabelSet, _: ExitStack) -> Write:
+    """Return what writes frames/ and masks/, as `sam2s eval` and `sam2s train` read them, of frames with an image."""
+    frames, masks = output / DATA_SET / "frames", output / DATA_SET / "masks"
+    frames.mkdir(parents=True, exist_ok=True)
+    masks.mkdir(exist_ok=True)
+
+    def write(frame: TrackedFrame, image: np.ndarray | None) -> None:
+        if image is None:
+            return
+        path = frames / f"{frame.name}.png"
+        if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+            raise OSError(f"{path} could not be written")
+        _write_mask(masks, frame, label_set)
+
+    return write
+
+
+def _video(
+    output: Path, label_set: LabelSet, files: ExitStack, tracked: TrackedRecording, images: Recording | None
+) -> Write:
+    """Return what draws the video; frames of another size than the first are left out of it."""
+    fps = _fps(tracked) or (images.fps if images is not None else ASSUMED_FPS)
+    made: list[OverlayVideo] = []
+
+    def write(frame: TrackedFrame, image: np.ndarray | None) -> None:
+        tracks: Tracks = frame.tracks
+        if not made:
+            made.append(OverlayVideo(output / "overlay.mp4", fps, *tracks.size))
+            files.callback(made[0].close)
+        if tracks.size == made[0].size:
+            ground = np.zeros((*tracks.size, 3), np.uint8) if image is None else image
+            made[0].write(draw_overlay(ground, tracks, label_set))
+
+    return write
+
+
+def _fps(tracked: TrackedRecording) -> float:
+    """Return the frames per second of the first second or so, by their stamps; 0 where there are none."""
+    stamps = []
+    for frame in tracked:
+        stamps.append(frame.tracks.stamp)
+        if len(stamps) == 30:
+            break
+    gaps = [b - a for a, b in zip(stamps, stamps[1:], strict=False) if a and b > a]
+    return 1e9 / float(np.median(gaps)) if gaps else 0.0
+
+
+_WRITERS: dict[str, Callable[[Path, LabelSet, ExitStack], Write]] = {
+    "png": _png, "csv": _csv, "coco": _coco, "dataset": _dataset,
+}  # fmt: skip

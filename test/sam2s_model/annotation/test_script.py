@@ -1,0 +1,53 @@
+"""prompts.yaml, carried out, gives the masks that it was written of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sam2s_model.annotation.script import apply_script, begin_with
+from sam2s_model.errors import RequestError
+from sam2s_model.prompt_script import PromptEntry, PromptScript
+
+
+def test_what_a_person_did_is_done_again(opened, truth, tmp_path):
+    project = opened()
+    first, second = list(truth[0])[:2]
+    rows, columns = np.nonzero(truth[0][first])
+    project.prompt(0, points=[(float(columns[9]), float(rows[9]), 1)])
+    project.prompt(0, 1, points=[(150.0, 3.0, 0)])
+    project.prompt(0, class_name="object", mask=truth[0][second])
+    project.track(4)
+    project.prompt(4, 1, box=(20, 20, 90, 100))
+    project.track()
+    again = opened(tmp_path / "again")
+    script = PromptScript.read(project.folder / "prompts.yaml")
+    reached = []
+    assert apply_script(again, script, lambda done, total: reached.append((done, total))) == []
+    assert reached[-1] == (8, 8) and sorted(reached) == reached
+    assert {n: own.class_name for n, own in again.objects.items()} == {1: "instrument", 2: "object"}
+    for at in range(8):
+        one, two = project.masks(at), again.masks(at)
+        assert one.keys() == two.keys() and all(np.array_equal(one[n].mask, two[n].mask) for n in one), at
+    texts = [(own.folder / "prompts.yaml").read_text() for own in (project, again)]
+    assert texts[0] == texts[1]
+    apply_script(again, script)  # what was said already is not said twice
+    assert (again.folder / "prompts.yaml").read_text() == texts[0]
+
+
+def test_prompts_of_no_frame_are_named(opened):
+    box = dict(box=(10.0, 10.0, 60.0, 60.0))
+    script = PromptScript([PromptEntry(1, name="000002", **box), PromptEntry(1, frame=99, **box)])
+    project = opened()
+    assert [entry.frame for entry in apply_script(project, script)] == [99]
+    assert sorted(project.store.positions(1)) == [2, 3, 4, 5, 6, 7]
+
+
+def test_masks_to_begin_with(opened, truth):
+    project = opened()
+    numbers = begin_with(project, 3, truth[3], {1: "object", 2: "spoon"})
+    assert numbers == sorted(truth[3])
+    assert project.objects[1].class_name == "object" and project.objects[2].class_name == "instrument"
+    assert np.array_equal(project.masks(3)[1].mask, truth[3][1])
+    with pytest.raises(RequestError, match="frame 99 is not in the annotation"):
+        begin_with(project, 99, truth[3], {})

@@ -1,0 +1,126 @@
+"""The page's side of an annotation, over a real WebSocket: the same messages, on the smallest model."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import pytest
+
+pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sam2s_ros[console]'")
+sys.path.insert(0, str(Path(__file__).parents[2] / "ros"))
+from console_page import Page  # noqa: E402
+
+from sam2s_model.annotation.project import AnnotationEngine, AnnotationProject  # noqa: E402
+from sam2s_model.checkpoint import load_model  # noqa: E402
+from sam2s_model.published.catalog import resolve_checkpoint  # noqa: E402
+from sam2s_model.recordings.open import open_recording  # noqa: E402
+from sam2s_model.semantics import GENERIC  # noqa: E402
+from sam2s_ros.annotate.serving import AnnotationServer  # noqa: E402
+from sam2s_ros.console.safety import Access  # noqa: E402
+from sam2s_ros.console.server import listen  # noqa: E402
+
+SCENE = "scene:?width=160&height=128&frames=6&seed=0"
+
+
+@pytest.fixture
+def project(tmp_path):
+    model = load_model(resolve_checkpoint("sam2s_pico"), image_size=128, device="cpu", precision="fp32")
+    made = AnnotationProject(tmp_path / "annotation", open_recording(SCENE), AnnotationEngine(model), GENERIC)
+    yield made
+    made.close()
+
+
+@asynccontextmanager
+async def served(project, access: Access | None = None):
+    log: list[dict] = []
+    serving = AnnotationServer(project, access=access or Access(), log=log.append)
+    bound = listen("127.0.0.1", 0)
+    task = asyncio.create_task(serving.server.serve(bound))
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}", log
+    finally:
+        while not task.done():
+            serving.server.stop()
+            await asyncio.sleep(0.01)
+        await task
+        serving.link.close()
+
+
+def all_tracked(page) -> bool:
+    found = page.states[-1]["annotate"]
+    return bool(found["review"]) and not (found["to_track"] or found["tracking"])
+
+
+def mask_at(page, number: int) -> np.ndarray:
+    return page.frames[-1][2] == number
+
+
+def test_click_track_on_correct_undo_and_export(project):
+    truth = next(iter(open_recording(SCENE))).truth.masks[1]
+    rows, columns = np.nonzero(truth)
+    x, y = int(columns[len(columns) // 2]), int(rows[len(rows) // 2])
+
+    async def play():
+        async with served(project) as (address, log), Page(address) as page:
+            await page.until(lambda own: own.states and own.frames, what="the first frame")
+            state = page.states[-1]
+            assert state["annotate"]["frames"] == 6 and state["annotate"]["timeline"] == {}
+            assert [own["name"] for own in state["classes"]] == ["instrument", "object"]
+            refused = await page.ask("track")
+            assert not refused["ok"] and "no objects" in refused["message"]
+            answer = await page.ask("prompt", stamp="1", object=0, **{"class": "object"}, points=[[x, y, 1]], box=[])
+            assert answer["ok"] and answer["objects"] == [1], answer
+            await page.until(lambda own: mask_at(own, 1).any(), what="the mask")
+            assert page.header["objects"][0]["class"] == "object"
+            assert (await page.ask("track"))["ok"]
+            await page.until(all_tracked, timeout=60, what="the end of tracking")
+            assert page.states[-1]["annotate"]["timeline"]["1"][0] == [0, 1, 5]
+            assert len(page.states[-1]["annotate"]["review"]) == 5
+            assert page.header["stamp"] == "6"  # it follows what is tracked
+            await page.send(type="show", stamp="4")
+            await page.until(lambda own: own.header["stamp"] == "4", what="frame 4")
+            before = mask_at(page, 1)
+            answer = await page.ask("prompt", stamp="4", object=1, points=[], box=[4, 4, 60, 60], **{"class": ""})
+            assert answer["ok"], answer
+            await page.until(lambda own: not np.array_equal(mask_at(own, 1), before), what="the correction")
+            await page.until(lambda own: own.states[-1]["annotate"]["to_track"] == 2, what="what is stale")
+            assert "correction" in page.states[-1]["undo"]
+            assert (await page.ask("undo"))["ok"]
+            await page.until(lambda own: np.array_equal(mask_at(own, 1), before), what="the mask of before")
+            assert (await page.ask("describe", object=1, name="left", color="#ff0000"))["ok"]
+            await page.until(lambda own: own.states[-1]["names"]["1"]["name"] == "left", what="the name")
+            assert (await page.ask("export", name="coco"))["ok"]
+            assert (project.folder / "export" / "coco" / "annotations.json").is_file()
+            wrong = await page.ask("export", name="../../etc")
+            assert not wrong["ok"] and "expected one of coco" in wrong["message"]
+            for kind, fields in (("reset", {}), ("enable", {"on": False}), ("remove", {"objects": [9]})):
+                assert not (await page.ask(kind, **fields))["ok"]
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"{address}/thumbnail/3") as small:
+                    assert small.status == 200 and (await small.read())[:2] == b"\xff\xd8"
+                for path in ("/thumbnail/99", "/thumbnail/..%2f..%2fannotation.sqlite", "/annotation.sqlite"):
+                    async with session.get(f"{address}{path}") as answer:
+                        assert answer.status == 404
+            assert {own["action"] for own in log} >= {"prompt", "track", "export", "undo"}
+
+    asyncio.run(play())
+
+
+def test_who_may_only_look_changes_nothing(project):
+    async def play():
+        access = Access(operator="o" * 20, viewer="v" * 20)
+        async with served(project, access) as (address, _):
+            async with aiohttp.ClientSession() as session, session.get(f"{address}/thumbnail/0") as answer:
+                assert answer.status == 403
+            async with Page(address, headers={"Cookie": "sam2s_console=" + "v" * 20}) as page:
+                await page.until(lambda own: own.states, what="the state")
+                answer = await page.ask("prompt", stamp="1", object=0, points=[[9, 9, 1]], box=[], **{"class": ""})
+                assert not answer["ok"] and "may only look" in answer["message"]
+        assert not project.objects
+
+    asyncio.run(play())

@@ -1,0 +1,60 @@
+"""`sam2s annotate --apply`: a file of prompts becomes a data set, without a page."""
+
+from __future__ import annotations
+
+import pytest
+
+from sam2s_model.recordings.open import open_recording
+from sam2s_ros.commands.cli import main
+
+SCENE = "scene:?width=160&height=128&frames=4&seed=0"
+SMALL = ["--checkpoint", "sam2s_pico", "--image-size", "128", "--device", "cpu"]
+
+
+def test_a_file_of_prompts_becomes_a_data_set(tmp_path, capsys):
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text("prompts:\n- {frame: 0, object: 1, class: hook, box: [20, 20, 90, 100]}\n")
+    folder = tmp_path / "out"
+    command = ["annotate", SCENE, "--apply", str(prompts), "--output", str(folder), *SMALL]
+    assert main([*command, "--export", "coco"]) == 0
+    assert "1 objects, masks on 4 of 4 frames" in " ".join(capsys.readouterr().out.split())
+    read = list(open_recording(folder))
+    assert len(read) == 4 and all(frame.truth is not None for frame in read)
+    assert (folder / "export" / "coco" / "annotations.json").is_file()
+    prompts.write_text("prompts:\n- {frame: 9, object: 1, box: [20, 20, 90, 100]}\n")
+    assert main(command) == 2
+    assert "1 prompts of no frame of the recording, the first of 9" in capsys.readouterr().err
+
+
+def test_the_masks_of_a_source_are_where_it_begins(tmp_path, capsys):
+    command = ["annotate", SCENE, "--from-masks", "1", "--output", str(tmp_path), "--export", "davis", *SMALL]
+    assert main(command) == 0
+    truth = list(open_recording(SCENE))[1].truth
+    read = list(open_recording(tmp_path))
+    assert [frame.truth is not None for frame in read] == [False, True, False, False]
+    assert read[1].truth.masks.keys() == truth.masks.keys()
+    assert "begun with 2 masks of 1 frames" in " ".join(capsys.readouterr().out.split())
+
+
+def test_all_masks_of_a_data_set_are_taken_over(tmp_path, capsys):
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    assert main(["annotate", SCENE, "--from-masks", "0", "--output", first, "--export", "coco", *SMALL]) == 0
+    assert main(["annotate", SCENE, "--from-masks", "all", "--output", second, "--export", "coco", *SMALL]) == 0
+    assert "begun with 8 masks of 4 frames" in " ".join(capsys.readouterr().out.split())
+    for own, expected in zip(open_recording(second), open_recording(SCENE), strict=True):
+        assert own.truth.masks.keys() == expected.truth.masks.keys()
+        assert all((own.truth.masks[label] == mask).all() for label, mask in expected.truth.masks.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--export", "cocoa"], "export is 'cocoa': expected one of coco, yolo, davis, labelme"),
+        (["--from-masks", "7"], "has no masks on frame 7"),
+        (["--from-masks", "x"], "--from-masks x: expected the number of a frame, from 0, or all"),
+        (["--apply", "none.yaml"], "none.yaml cannot be read as prompts"),
+    ],
+)
+def test_what_cannot_be_is_said(tmp_path, capsys, options, said):
+    assert main(["annotate", SCENE, "--output", str(tmp_path), *SMALL, *options]) == 2
+    assert said in capsys.readouterr().err

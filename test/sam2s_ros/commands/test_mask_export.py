@@ -1,0 +1,179 @@
+"""`sam2s export masks` gives what was tracked, from a bag and from a folder, in each kind of file alike."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from sam2s_model.recordings.image_files import read_labels
+from sam2s_model.recordings.open import Source, open_recording, open_recordings
+from sam2s_model.results.label_png import colours_of, write_label_png
+from sam2s_model.results.reading import open_tracked
+from sam2s_model.results.tracks_table import TracksCsv
+from sam2s_model.semantics import GENERIC
+from sam2s_model.tracks import State, Tracks
+from sam2s_ros.commands.cli import main
+from sam2s_ros.interfaces.image_codec import to_message
+from sam2s_ros.interfaces.messages import masks_message, to_time
+from sam2s_ros.recorder.masks_bag import MasksBag
+
+H, W, N = 40, 60, 4
+NS = 10**9
+
+
+def image(i: int) -> np.ndarray:
+    return np.full((H, W, 3), (10 * i, 100, 200), np.uint8)
+
+
+def tracks(i: int) -> Tracks:
+    """Object 3, a square that moves, and object 7, which is lost."""
+    labels = np.zeros((H, W), np.uint8)
+    labels[5:15, 10 + i : 20 + i] = 1
+    labels[:, :2] = 255
+    return Tracks(
+        stamp=(1 + i) * NS, label_map=labels, object_ids=np.array([3, 7]), labels=np.array([1, 2], np.uint8),
+        class_ids=np.array([1, 5], np.uint8), class_names=("scissors", "hook"),
+        states=np.array([State.TRACKED, State.LOST], np.uint8), scores=np.array([0.9, 0.1], np.float32),
+        predicted_ious=np.array([0.8, 0.0], np.float32),
+        boxes=np.array([[10 + i, 5, 20 + i, 15], [0, 0, 0, 0]], np.int32),
+        areas=np.array([100, 0]), centroids=np.array([[14.5 + i, 9.5], [np.nan, np.nan]], np.float32),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def bag(tmp_path) -> Path:
+    """A recorder's folder whose bag has the images, too; a message of the middle is malformed."""
+    (tmp_path / "recorded").mkdir()
+    made = MasksBag(tmp_path / "recorded" / "masks.mcap", "/tracker/masks")
+    for i in range(N):
+        header = Header(stamp=to_time((1 + i) * NS), frame_id="camera")
+        message = masks_message(tracks(i), header, sequence=i + 1, received_ns=1, finished_ns=2, model="test/none")
+        made.write((1 + i) * NS, serialize_message(message))
+        made.write_other((1 + i) * NS, "/image", "sensor_msgs/msg/Image", serialize_message(_image_message(i, header)))
+        if i == 1:
+            message.objects[0].label = 2  # as the other's
+            made.write((1 + i) * NS, serialize_message(message))
+    made.close()
+    return tmp_path / "recorded"
+
+
+def _image_message(i: int, header: Header) -> Image:
+    return to_message(image(i), header, "rgb8")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """What `sam2s track` leaves of a folder of images, and the images."""
+    out = tmp_path / "tracked"
+    for below in (out / "masks", tmp_path / "clip"):
+        below.mkdir(parents=True)
+    with TracksCsv(out / "tracks.csv") as table:
+        for i in range(N):
+            cv2.imwrite(str(tmp_path / "clip" / f"{i:03d}.png"), cv2.cvtColor(image(i), cv2.COLOR_RGB2BGR))
+            table.write(i, f"{i:03d}", tracks(i))
+            write_label_png(out / "masks" / f"{i:03d}.png", tracks(i).label_map, colours_of(tracks(i), GENERIC))
+    (out / "summary.json").write_text(json.dumps(dict(command="track", source=dict(spec=str(tmp_path / "clip")))))
+    return out
+
+
+def export(source: Path, output: Path, *more: object) -> int:
+    return main(["export", "masks", str(source), "--output", str(output), *map(str, more)])
+
+
+@pytest.mark.parametrize("kind", ["bag", "folder"])
+def test_what_was_tracked_is_read_back(kind, request):
+    found = list(open_tracked(request.getfixturevalue(kind)))
+    assert len(found) == N
+    for i, frame in enumerate(found):
+        own, expected = frame.tracks, tracks(i)
+        assert own.stamp == expected.stamp and own.class_names == expected.class_names
+        for name in ("label_map", "object_ids", "labels", "class_ids", "states", "boxes", "areas"):
+            assert np.array_equal(getattr(own, name), getattr(expected, name)), name
+        for name in ("scores", "predicted_ious", "centroids", "class_scores"):
+            assert np.allclose(getattr(own, name), getattr(expected, name), equal_nan=True), name
+
+
+@pytest.mark.parametrize("kind", ["bag", "folder"])
+def test_all_kinds_agree(kind, request, tmp_path, capsys):
+    source, out = request.getfixturevalue(kind), tmp_path / "out"
+    images = ("--topic", "/image") if kind == "bag" else ()
+    wanted = [part for name in ("png", "csv", "coco", "dataset", "video") for part in ("--to", name)]
+    assert export(source, out, *wanted, *images) == 0
+    said = capsys.readouterr().out
+    assert f"{N} frames as png, csv, coco, dataset, video, {N} of them with their image" in said
+    assert ("left out: message 000002 is malformed" in said) == (kind == "bag")
+
+    masks = sorted((out / "masks").glob("*.png"))
+    assert [np.array_equal(read_labels(path), tracks(i).label_map) for i, path in enumerate(masks)] == [True] * N
+    rows = list(csv.DictReader((out / "tracks.csv").open()))
+    assert [row["object_id"] for row in rows] == ["3", "7"] * N and rows[1]["state"] == "LOST"
+    coco = COCO(str(out / "tracks.json"))
+    assert {c["id"]: c["name"] for c in coco.dataset["categories"]} == {1: "scissors", 5: "hook"}
+    corners = [np.argwhere(coco.annToMask(found))[0].tolist() for found in coco.dataset["annotations"]]
+    assert corners == [[5, 10 + i] for i in range(N)]
+    with av.open(str(out / "overlay.mp4")) as container:
+        assert len(list(container.decode(video=0))) == N
+
+    (read,) = open_recordings(Source(str(out / "dataset")))
+    frames = list(read)
+    assert len(frames) == N and not read.odd
+    for i, frame in enumerate(frames):
+        assert np.array_equal(frame.image, image(i)) and np.array_equal(frame.truth.labels, tracks(i).label_map)
+
+
+def test_masks_alone_are_drawn_on_black_and_are_no_data_set(bag, tmp_path, capsys):
+    assert export(bag / "masks.mcap", tmp_path / "a", "--to", "dataset") == 2
+    assert "give the recording as --images" in capsys.readouterr().err and not (tmp_path / "a").exists()
+    assert export(bag / "masks.mcap", tmp_path / "a", "--to", "video") == 0
+    assert "masks on black" in capsys.readouterr().out
+
+
+def test_p41_an_export_writes_over_nothing_without_overwrite(bag, tmp_path, capsys):
+    assert export(bag, tmp_path / "a", "--to", "csv") == 0
+    assert export(bag, tmp_path / "a", "--to", "png") == 2
+    assert "has results already (tracks.csv, export.json): give another --output" in capsys.readouterr().err
+    assert export(bag, tmp_path / "a", "--to", "png", "--overwrite") == 0
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"masks", "export.json"}
+    (tmp_path / "b" / "masks").mkdir(parents=True)
+    (tmp_path / "b" / "masks" / "0.png").write_bytes(b"precious")
+    assert export(bag, tmp_path / "b", "--to", "png", "--overwrite") == 2
+    assert "not of `sam2s export masks`" in capsys.readouterr().err
+    assert (tmp_path / "b" / "masks" / "0.png").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "expected"),
+    [
+        ("none", ("--to", "csv"), "none does not exist: expected a bag with TrackedMasks"),
+        (".", ("--to", "csv"), "has nothing that was tracked: expected a bag with TrackedMasks"),
+        ("recorded", ("--to", "gif"), "--to gif: expected some of png, csv"),
+        ("recorded", ("--to", "csv", "--mask-topic", "/other"), "has TrackedMasks on /tracker/masks: give one of them"),
+        ("recorded", ("--to", "dataset", "--images", "scene:?width=64&height=64&frames=2"), "has the stamp and size"),
+        ("junk.mcap", ("--to", "csv"), "is not a readable rosbag2 recording"),
+    ],
+)
+def test_bad_input_is_one_sentence(source, more, expected, bag, tmp_path, capsys):
+    (tmp_path / "junk.mcap").write_bytes(b"junk")
+    assert export(tmp_path / source, tmp_path / "out", *more) == 2
+    error = capsys.readouterr().err
+    assert expected in error and len(error.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_our_own_bags_are_read_by_every_command(bag, tmp_path):
+    """TrackedMasks are ground truth where they are named as such; a bag of masks alone says who reads it."""
+    recording = open_recording(bag / "masks.mcap", mask_topic="/tracker/masks")
+    assert [np.array_equal(f.truth.labels, tracks(f.index).label_map) for f in recording] == [True] * N
+    alone = MasksBag(tmp_path / "alone.mcap", "/tracker/masks")
+    alone.close()
+    with pytest.raises(Exception, match="`sam2s export masks` reads it"):
+        open_recording(tmp_path / "alone.mcap")

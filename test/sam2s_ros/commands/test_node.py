@@ -1,0 +1,77 @@
+"""`sam2s node`: the launch file's parameters as a command line, and a slip of the hand is refused before it starts."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from sam2s_model.errors import ConfigError
+from sam2s_ros.commands.cli import main
+from sam2s_ros.commands.node import NodeOptions, node_command
+from sam2s_ros.processes.launching import parameter_files
+
+
+def given(command: list[str]) -> tuple[list[str], dict[str, object], list[str]]:
+    """The parameter files, parameters and remappings of a command line."""
+    pairs = list(zip(command, command[1:], strict=False))
+    parameters = (value.split(":=", 1) for flag, value in pairs if flag == "-p")
+    return (
+        [value for flag, value in pairs if flag == "--params-file"],
+        {name: yaml.safe_load(value) for name, value in parameters},
+        [value for flag, value in pairs if flag == "-r"],
+    )
+
+
+def test_it_is_what_the_launch_file_gives():
+    files, parameters, remaps = given(node_command(NodeOptions(image="/camera/image_raw", device="cpu")))
+    assert files == parameter_files("", "cpu") and len(files) == 2
+    assert parameters == {"device": "cpu"} and remaps == ["image:=/camera/image_raw"]
+    assert given(node_command(NodeOptions()))[0] == parameter_files("", "")
+
+
+def test_settings_have_the_types_of_the_parameters():
+    settings = ("max_output_age=1", "point_class=7", "warm_up=false", "max_objects=4", "policy=fifo")
+    _, parameters, _ = given(node_command(NodeOptions(settings=settings)))
+    expected = dict(max_output_age=1.0, point_class="7", warm_up=False, max_objects=4, policy="fifo")
+    assert parameters == expected and type(parameters["max_output_age"]) is float
+
+
+def test_namespace_clicks_and_other_topics_are_remapped():
+    options = NodeOptions(namespace="rig", click="/viewer_mouse_left", remap=("~/masks:=/masks",))
+    remaps = given(node_command(options))[2]
+    assert remaps == ["image:=image", "~/click:=/viewer_mouse_left", "~/masks:=/masks", "__ns:=/rig"]
+
+
+def test_the_quality_of_service_can_be_set():
+    name = "qos_overrides./camera.subscription.depth"
+    assert given(node_command(NodeOptions(settings=(f"{name}=2",))))[1] == {name: 2}
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (dict(settings=("max_output_aeg=1",)), "did you mean max_output_age?"),
+        (dict(settings=("max_objects=many",)), "max_objects is 'many': expected a whole number"),
+        (dict(settings=("warm_up",)), "expected warm_up=VALUE"),
+        (dict(remap=("image",)), "expected FROM:=TO"),
+        (dict(params_file="nowhere.yaml"), "nowhere.yaml does not exist"),
+    ],
+)
+def test_what_it_cannot_take_is_refused(options, said):
+    with pytest.raises(ConfigError) as refused:
+        node_command(NodeOptions(**options))
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "typed, said",
+    [
+        ("prompt", "nothing was asked: give --box, --point, or --object and --class"),
+        ("prompt --object 3", "nothing was asked"),
+        ("prompt --box 1,2,3", "--box 1,2,3: expected x0,y0,x1,y1, in px"),
+        ("prompt --point 1,2 --negative a,b", "--negative a,b: expected x,y, in px"),
+    ],
+)
+def test_a_prompt_that_is_none_is_refused_before_the_graph_is_asked(typed, said, capsys):
+    assert main(typed.split()) == 2
+    assert said in capsys.readouterr().err

@@ -1,0 +1,114 @@
+"""What `sam2s track` takes, and leaves for analysis: prompts; a table, COCO, palette masks, states of objects."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from sam2s_model.recordings.image_files import read_labels
+from sam2s_model.results.tracks_table import COLUMNS
+from sam2s_model.tracks import State
+
+SCENE = "scene:?width=96&height=80&frames=6&seed=1&fps=20"
+
+
+def test_table_coco_masks_and_summary_agree(track, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    out = tmp_path / "out"
+    assert track(SCENE, "--coco", "--output", out) == 0
+    shown = capsys.readouterr().out
+    assert "first lost" in shown and "occluded" in shown and "tracks.csv" in shown and "tracks.json" in shown
+
+    with (out / "tracks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS and len(rows) == 12
+    for row in rows:
+        mask = read_labels(out / "masks" / f"{row['name']}.png") == int(row["label"])
+        assert mask.sum() == int(row["area"])
+    coco = COCO(str(out / "tracks.json"))
+    assert [image["file_name"] for image in coco.dataset["images"]] == [f"{i:06d}.png" for i in range(6)]
+    for found in coco.loadAnns(coco.getAnnIds()):
+        assert np.array_equal(coco.annToMask(found), read_labels(_mask_of(out, coco, found)) == found["track_id"])
+
+    summary = json.loads((out / "summary.json").read_text())
+    assert [label["name"] for label in summary["label_set"]["classes"]] == [
+        c["name"] for c in coco.dataset["categories"]
+    ]
+    for found in summary["objects"]:
+        own = [row for row in rows if int(row["object_id"]) == found["object_id"]]
+        counts = {state: sum(row["state"] == state.name for row in own) for state in State}
+        assert counts == {state: found[f"frames_{state.name.lower()}"] for state in State} and sum(counts.values()) == 6
+        lost = [int(row["frame"]) for row in own if row["state"] == "LOST"]
+        assert found["first_lost_frame"] == (lost[0] if lost else None) and found["class"] == own[0]["class"]
+
+
+def _mask_of(out, coco, found):
+    return out / "masks" / coco.loadImgs(found["image_id"])[0]["file_name"]
+
+
+def test_parquet_is_the_table_or_refused_before_anything_is_written(track, tmp_path, capsys):
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        assert track(SCENE, "--parquet", "--output", tmp_path / "out") == 2
+        assert "pip install 'sam2s_ros[parquet]'" in capsys.readouterr().err and not (tmp_path / "out").exists()
+        return
+    assert track(SCENE, "--parquet", "--frames", 2, "--output", tmp_path / "out") == 0
+    assert parquet.read_table(tmp_path / "out" / "tracks.parquet").num_rows == 4
+
+
+def test_progress_is_lines_where_there_is_no_terminal(track, tmp_path, capsys, monkeypatch):
+    from sam2s_ros.commands import progress
+
+    monkeypatch.setattr(progress, "EVERY", 1e-9)
+    assert track(SCENE, "--frames", 3, "--output", tmp_path / "out") == 0
+    assert "frame 3 of 3, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", ["tracks.csv", "tracks.json", "tracks.parquet"])
+def test_p41_no_result_of_an_earlier_run_is_written_over(track, tmp_path, capsys, file):
+    (tmp_path / file).write_text("precious")
+    assert track(SCENE, "--frames", 1, "--output", tmp_path) == 2
+    assert f"has results already ({file})" in capsys.readouterr().err and (tmp_path / file).read_text() == "precious"
+
+
+def test_prompts_of_a_file_start_and_correct_objects_on_their_frames(track, tmp_path, capsys):
+    script = tmp_path / "prompts.yaml"
+    script.write_text(
+        "prompts:\n"
+        "- {frame: 1, object: 8, class: object, box: [10, 10, 50, 50]}\n"
+        "- {name: '000003', object: 5, points: [[70, 30]]}\n"
+        "- {frame: 4, object: 8, class: instrument, not_on: [[70, 30]]}\n"
+        "- {frame: 9, object: 5, points: [[70, 30]]}\n"
+    )
+    out = tmp_path / "out"
+    assert track(SCENE, "--prompts", script, "--label-set", "generic", "--output", out) == 0
+    assert "prompts on frames that never came: object 5 on frame 9" in capsys.readouterr().out
+    with (out / "tracks.csv").open() as file:
+        rows = [(int(row["frame"]), int(row["object_id"]), row["class"]) for row in csv.DictReader(file)]
+    first = [(frame, 1, "object") for frame in range(1, 4)] + [(frame, 1, "instrument") for frame in range(4, 6)]
+    assert sorted(rows) == sorted(first + [(frame, 2, "instrument") for frame in range(3, 6)])
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["prompts_not_applied"] == ["object 5 on frame 9"]
+
+
+def test_start_begins_with_the_frame_that_the_prompts_are_about(track, tmp_path):
+    given = ("--start", 2, "--frames", 3, "--points", "20,30;-70,30", "--output", tmp_path / "out")
+    assert track(SCENE, *given) == 0
+    with (tmp_path / "out" / "tracks.csv").open() as file:
+        assert [int(row["frame"]) for row in csv.DictReader(file)] == [2, 3, 4]
+
+
+def test_without_prompts_and_truth_there_is_a_picture_with_a_grid(track, tmp_path, capsys):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "image.png"), np.zeros((80, 96, 3), np.uint8))
+    assert track(tmp_path, "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    picture = tmp_path / "out" / "first_frame.png"
+    assert f"--prompts FILE; {picture} shows it with a grid of pixel coordinates" in error and picture.is_file()
+    assert track(tmp_path, "--box", "10,10,50,50", "--output", tmp_path / "out") == 0  # it is no result to keep
