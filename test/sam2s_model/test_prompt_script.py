@@ -106,7 +106,7 @@ def test_a_script_is_applied_and_entries_of_frames_that_never_came_are_named():
     [
         ([PromptEntry(1, frame=0, box=(1, 2, 90, 20))], "object 1 on frame 0: box .* outside the image"),
         ([PromptEntry(1, frame=0, not_on=((5, 6),))], "all of them negative"),
-        ([PromptEntry(1, frame=0, class_name="a")], "no points, no box and no mask"),
+        ([PromptEntry(1, frame=0, class_name="a")], "no points, no strokes, no box and no mask"),
         ([PromptEntry(1, frame=0, box=(1, 2, 9, 20)), PromptEntry(1, frame=7, points=((60, 1),))], "on frame 7: point"),
     ],
 )

@@ -54,3 +54,12 @@ def test_an_option_that_is_none_is_refused_at_once(given, said, tmp_path, capsys
     output = tmp_path / "out"
     assert main(["track", "scene:?frames=2", "--option", given, "--output", str(output)]) == 2
     assert given.partition("=")[0] in capsys.readouterr().err and not output.exists()
+
+
+@pytest.mark.parametrize("command", ["eval", "track"])
+def test_an_adapter_that_is_not_there_is_named(command, tmp_path, capsys):
+    options = ["--checkpoint", "sam2s_pico", "--device", "cpu", "--output", str(tmp_path / "out")]
+    missing = tmp_path / "no.safetensors"
+    assert main([command, "scene:?frames=2&width=96&height=64", *options, "--adapter", str(missing)]) == 2
+    said = "".join(capsys.readouterr().err.split())
+    assert f"'{missing}'doesnotexist" in said
