@@ -39,7 +39,7 @@ from sam2s_model.tracking.part_choice import decode_granular
 from sam2s_model.tracking.presence import Prediction
 from sam2s_model.tracking.previous_mask import fed_back, previous_prompts
 from sam2s_model.tracking.reidentification import Reidentification, Verdict, appearance
-from sam2s_model.tracking.thin import keep_thin, tube_prompt
+from sam2s_model.tracking.thin import keep_thin, may_be_thin, tube_prompt
 from sam2s_model.tracking.trained_memory import TrainedMemory
 
 
@@ -175,7 +175,8 @@ class Segmenter:
         elif prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
             decoded = self.model.decode_given_mask(frame.features, mask)
-            decoded = replace(decoded, logits=keep_thin(decoded.logits))
+            if may_be_thin(prompt.mask, decoded.logits.shape[-2:]):
+                decoded = replace(decoded, logits=keep_thin(decoded.logits))
             scored = self._present(decoded, told=self.model.has_object_score)
             present = mask.flatten(1).any(1)  # a person's mask is there
         else:
