@@ -21,7 +21,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from sam2s_model.tubes import skeleton
+from sam2s_model.prompting.tubes import skeleton
 
 BOUNDARY_TOLERANCE = 0.008  # of the image's diagonal, as in the DAVIS evaluation
 MATCH = 0.5  # IoU above which a track is on an object; masks that do not overlap then match at most once

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from sam2s_model.errors import ErrorCode, RequestError
-from sam2s_model.strokes import MOST_STROKES, MOST_VERTICES, Stroke, drawn, points_of
+from sam2s_model.prompting.strokes import MOST_STROKES, MOST_VERTICES, Stroke, drawn, points_of
 
 NEGATIVE, POSITIVE = 0, 1
 LEAST_BOX = 2.0  # px, of each side: smaller ones are fractions of the image's size, or nothing that can be seen

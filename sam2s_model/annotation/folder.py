@@ -25,7 +25,7 @@ from sam2s_model.annotation.store import AnnotationStore, StoredFrame, StoredMas
 from sam2s_model.colours import UNKNOWN_CLASS, instance_colour
 from sam2s_model.errors import ConfigError
 from sam2s_model.paths import write_whole
-from sam2s_model.prompt_script import PromptEntry, PromptScript
+from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.recordings.class_file import CLASS_FILE
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.results.label_png import write_label_png

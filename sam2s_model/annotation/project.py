@@ -19,7 +19,7 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.device import describe_device
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.prompt_script import PromptEntry, PromptScript
+from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.semantics import LabelSet

@@ -10,7 +10,7 @@ import numpy as np
 
 from sam2s_model.annotation.project import AnnotationProject
 from sam2s_model.errors import ErrorCode, RequestError
-from sam2s_model.prompt_script import PromptEntry, PromptScript
+from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.prompts import NEGATIVE, POSITIVE
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.prompt_script import PromptEntry
+from sam2s_model.prompting.prompt_script import PromptEntry
 
 FORMAT = 1
 TABLES = """

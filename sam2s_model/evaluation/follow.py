@@ -12,7 +12,7 @@ import numpy as np
 
 from sam2s_model.evaluation.clicks import correction, first_prompt
 from sam2s_model.evaluation.protocol import EvaluationProtocol
-from sam2s_model.prompt_script import AppliedScript
+from sam2s_model.prompting.prompt_script import AppliedScript
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.recording import Frame, Truth

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2s_model.device import upload
+from sam2s_model.prompting.tubes import skeleton, tube_places, widened
 from sam2s_model.tracking.holes import FILLED
-from sam2s_model.tubes import skeleton, tube_places, widened
 
 COVERED = -5.0  # logit of a pixel of which a given mask covers a quarter
 SURE = 10.0  # logit of a given mask, as published

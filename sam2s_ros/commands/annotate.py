@@ -117,7 +117,7 @@ def _apply(console: Console, project: AnnotationProject, path: Path) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from sam2s_model.annotation.script import apply_script
-    from sam2s_model.prompt_script import PromptScript
+    from sam2s_model.prompting.prompt_script import PromptScript
 
     script = PromptScript.read(path)
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

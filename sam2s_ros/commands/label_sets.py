@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sam2s_model.errors import ConfigError, ErrorCode, RequestError
 from sam2s_model.paths import expanded
-from sam2s_model.prompt_script import PromptScript
+from sam2s_model.prompting.prompt_script import PromptScript
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.similar import meant
 from sam2s_ros.processes.dds import label_set_path

@@ -9,7 +9,7 @@ import numpy as np
 
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.evaluation.clicks import box_of
-from sam2s_model.prompt_script import PromptEntry, PromptScript
+from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.recording import Frame, Recording, Truth
 from sam2s_ros.commands.arguments import PromptOptions

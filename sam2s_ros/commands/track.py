@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from sam2s_model.paths import writing
-from sam2s_model.prompt_script import AppliedScript
+from sam2s_model.prompting.prompt_script import AppliedScript
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import Recording

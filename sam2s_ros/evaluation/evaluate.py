@@ -15,7 +15,7 @@ from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import Scorer
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.prompt_script import AppliedScript, PromptScript
+from sam2s_model.prompting.prompt_script import AppliedScript, PromptScript
 from sam2s_model.recordings.open import open_recordings
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.tracking.tracker import Tracker

@@ -20,7 +20,7 @@ from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.paths import expanded, write_whole, writing
-from sam2s_model.prompt_script import PromptScript
+from sam2s_model.prompting.prompt_script import PromptScript
 from sam2s_model.recordings.mask_files import merge_mask_lines
 from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_model.recordings.recording import Recording

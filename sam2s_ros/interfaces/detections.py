@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from std_msgs.msg import Header
 
-from sam2s_model.association import Detection
 from sam2s_model.semantics import LabelSet
+from sam2s_model.tracking.association import Detection
 from sam2s_model.tracks import State, Tracks
 from sam2s_ros.interfaces.messages import to_time
 

@@ -10,12 +10,12 @@ from geometry_msgs.msg import Point32
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
-from sam2s_model.association import Detection
 from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError, StampError
+from sam2s_model.prompting.strokes import Stroke
 from sam2s_model.prompts import Prompt, as_mask
 from sam2s_model.recordings.tracked_message import tracks_of_message
 from sam2s_model.semantics import ClassLabel, LabelSet
-from sam2s_model.strokes import Stroke
+from sam2s_model.tracking.association import Detection
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import image_codec
 from sam2s_ros.msg import (

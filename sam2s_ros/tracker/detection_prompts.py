@@ -13,10 +13,19 @@ import numpy as np
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
-from sam2s_model.association import DOUBTFUL, PROMPTED, Detection, Fate, KnownObject, associate, box_iou, within
 from sam2s_model.errors import ConfigError, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import LabelSet
+from sam2s_model.tracking.association import (
+    DOUBTFUL,
+    PROMPTED,
+    Detection,
+    Fate,
+    KnownObject,
+    associate,
+    box_iou,
+    within,
+)
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import qos
 from sam2s_ros.interfaces.detections import Detection2DArray, boxes_of_detections

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import ConfigError, RequestError
+from sam2s_model.prompting.strokes import Stroke
 from sam2s_model.prompts import Prompt
-from sam2s_model.strokes import Stroke
 
 VERSION = 1
 

@@ -152,7 +152,7 @@ def test_the_example_finds_the_instruments():
     spec = importlib.util.spec_from_file_location("detector", EXAMPLE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    from sam2s_model.association import box_iou
+    from sam2s_model.tracking.association import box_iou
 
     for seed in (1, 2):
         frame = next(iter(open_recording(f"scene:?width=640&height=512&frames=2&seed={seed}")))

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from sam2s_model.errors import ConfigError, RequestError
-from sam2s_model.prompt_script import PromptScript
+from sam2s_model.prompting.prompt_script import PromptScript
 from sam2s_model.recordings.image_files import read_labels
 from sam2s_model.recordings.open import open_recording
 

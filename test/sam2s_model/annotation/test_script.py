@@ -7,7 +7,7 @@ import pytest
 
 from sam2s_model.annotation.script import apply_script, begin_with
 from sam2s_model.errors import RequestError
-from sam2s_model.prompt_script import PromptEntry, PromptScript
+from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 
 
 def test_what_a_person_did_is_done_again(opened, truth, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sam2s_model.errors import ConfigError, RequestError, SourceError
-from sam2s_model.prompt_script import PromptEntry, PromptScript
+from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import Frame, Truth
 from sam2s_ros.commands.arguments import PromptOptions

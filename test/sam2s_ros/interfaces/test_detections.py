@@ -14,8 +14,8 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
-from sam2s_model.association import Detection
 from sam2s_model.semantics import GENERIC
+from sam2s_model.tracking.association import Detection
 from sam2s_model.tracks import State, Tracks
 from sam2s_ros.interfaces.detections import (
     Detection2DArray,

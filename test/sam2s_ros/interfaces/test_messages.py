@@ -13,9 +13,9 @@ from std_msgs.msg import Header
 
 from sam2s_model import errors, tracks
 from sam2s_model.errors import ConfigError, ErrorCode, RequestError
+from sam2s_model.prompting.strokes import Stroke
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import ClassLabel, LabelSet
-from sam2s_model.strokes import Stroke
 from sam2s_model.tracks import Return, State, Tracks
 from sam2s_ros.interfaces import messages
 from sam2s_ros.msg import ErrorCode as ErrorCodeMsg, Prompt as PromptMsg, TrackedMasks, TrackedObject

@@ -10,9 +10,9 @@ from said_log import SaidLog
 from sam2s_model.config import PICO, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.prompting.strokes import Stroke
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import GENERIC
-from sam2s_model.strokes import Stroke
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.tracker.build import build_tracker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2s_model.association import Detection, Fate, KnownObject, associate, box_iou, within
+from sam2s_model.tracking.association import Detection, Fate, KnownObject, associate, box_iou, within
 from sam2s_model.tracks import State
 
 HERE, NEAR, FAR, ELSEWHERE = (10, 10, 50, 40), (14, 12, 54, 42), (80, 60, 120, 90), (130, 5, 150, 45)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sam2s_model.errors import ConfigError, RequestError
-from sam2s_model.prompt_script import AppliedScript, PromptEntry, PromptScript
+from sam2s_model.prompting.prompt_script import AppliedScript, PromptEntry, PromptScript
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.recording import Frame
 from sam2s_model.tracks import Tracks

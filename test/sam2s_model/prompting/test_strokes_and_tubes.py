@@ -10,14 +10,14 @@ import torch.nn.functional as F
 
 from sam2s_model.errors import RequestError
 from sam2s_model.metrics import cl_dice, dice
+from sam2s_model.prompting.strokes import Stroke, points_of
+from sam2s_model.prompting.tubes import skeleton, tube_places, widened
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.scene import Scene, SceneConfig
-from sam2s_model.strokes import Stroke, points_of
 from sam2s_model.tracking.holes import fill_holes
 from sam2s_model.tracking.outputs import compose
 from sam2s_model.tracking.thin import keep_thin, may_be_thin, tube_prompt
 from sam2s_model.tracking.tracker import Tracker
-from sam2s_model.tubes import skeleton, tube_places, widened
 
 pytest.importorskip("skimage", reason="scikit-image is not installed: pip install 'sam2s_ros[tubes]'")
 
