@@ -175,7 +175,8 @@ class Segmenter:
         elif prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
             decoded = self.model.decode_given_mask(frame.features, mask)
-            if may_be_thin(prompt.mask, decoded.logits.shape[-2:]):
+            height, width = decoded.logits.shape[-2:]
+            if may_be_thin(prompt.mask, (height, width)):
                 decoded = replace(decoded, logits=keep_thin(decoded.logits))
             scored = self._present(decoded, told=self.model.has_object_score)
             present = mask.flatten(1).any(1)  # a person's mask is there
