@@ -7,7 +7,6 @@ asked for, and when, in `tracker`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -39,7 +38,7 @@ from sam2s_model.tracking.part_choice import decode_granular
 from sam2s_model.tracking.presence import Prediction
 from sam2s_model.tracking.previous_mask import fed_back, previous_prompts
 from sam2s_model.tracking.reidentification import Reidentification, Verdict, appearance
-from sam2s_model.tracking.thin import keep_thin, may_be_thin, tube_prompt
+from sam2s_model.tracking.thin import tube_prompt
 from sam2s_model.tracking.trained_memory import TrainedMemory
 
 
@@ -175,9 +174,6 @@ class Segmenter:
         elif prompt.mask is not None:
             mask = self._model_sized(prompt.mask)
             decoded = self.model.decode_given_mask(frame.features, mask)
-            height, width = decoded.logits.shape[-2:]
-            if may_be_thin(prompt.mask, (height, width)):
-                decoded = replace(decoded, logits=keep_thin(decoded.logits))
             scored = self._present(decoded, told=self.model.has_object_score)
             present = mask.flatten(1).any(1)  # a person's mask is there
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,23 +13,13 @@ from sam2s_model.tracking.holes import FILLED
 
 COVERED = -5.0  # logit of a pixel of which a given mask covers a quarter
 SURE = 10.0  # logit of a given mask, as published
-MAYBE_COVERED, MAYBE_HALF = 0.15, 0.75  # shares of a pixel; the mask is scaled another way on the device
-
-
-def may_be_thin(mask: np.ndarray, size: tuple[int, int]) -> bool:
-    """Whether `keep_thin` may change anything of a mask (H, W) bool of the host at the logits' size (h, w).
-
-    Masks of instruments seldom have such lines: for them nothing is launched.
-    """
-    covered = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
-    beside = cv2.dilate(covered, np.ones((3, 3), np.uint8))
-    return bool(((covered >= MAYBE_COVERED) & (beside <= MAYBE_HALF)).any())
 
 
 def keep_thin(logits: Tensor) -> Tensor:
-    """Raise what a person's mask covers in part, with no pixel beside it that is covered by half: it would be lost.
+    """Raise what a line covers in part, with no pixel beside it that is covered by half: it would be lost.
 
-    logits: (B, 1, h, w), of `Sam2Model.decode_given_mask`. Outlines of what is wider than a pixel stay as they are.
+    logits: (B, 1, h, w), of a tube's mask. Outlines of what is wider stay. Masks that are given
+    as no tube are not changed: they are scaled as published.
     """
     alone = (F.max_pool2d(logits, 3, stride=1, padding=1) <= 0) & (logits >= COVERED)
     return torch.where(alone, FILLED, logits)

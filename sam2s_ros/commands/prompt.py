@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from sam2s_model.errors import ConfigError, ErrorCode
-from sam2s_model.prompts import NEGATIVE, POSITIVE, Prompt
 from sam2s_ros.commands.arguments import FAILED, line_printer
-from sam2s_ros.commands.prompting import parse_numbers
+
+if TYPE_CHECKING:  # loads OpenCV, which the help of a command does without
+    from sam2s_model.prompts import Prompt
 
 Timeout = Annotated[float, typer.Option(min=0.1, max=600.0, help="longest wait for a tracker, and for its answer, s")]
 
@@ -64,6 +64,11 @@ def prompt_of(
     """Make the prompt of what was typed. Raises ConfigError for text that is not numbers, or when nothing is asked."""
     if not (box or points or negatives or (object_id and class_name)):
         raise ConfigError("nothing was asked: give --box, --point, or --object and --class to rename it")
+    import numpy as np
+
+    from sam2s_model.prompts import NEGATIVE, POSITIVE, Prompt
+    from sam2s_ros.commands.prompting import parse_numbers
+
     texts = [*points, *negatives]
     options = ["--point"] * len(points) + ["--negative"] * len(negatives)
     places = [parse_numbers(text, 2, option, "x,y") for text, option in zip(texts, options, strict=True)]

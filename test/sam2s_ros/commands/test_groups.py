@@ -36,10 +36,10 @@ def test_every_command_explains_itself(command, capsys):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("trak clip.mp4", "trak (did you mean track?): expected one of bench, "),
+        ("trak clip.mp4", "trak (did you mean track?): expected one of annotate, "),
         ("checkpoint dowload sam2s_tiny", "checkpoint dowload (did you mean download?): expected one of convert, "),
         ("teacher stor", "(did you mean store?)"),
-        ("xyzzy", "xyzzy: expected one of bench, "),
+        ("xyzzy", "xyzzy: expected one of annotate, "),
     ],
 )
 def test_a_command_that_is_none_gets_the_nearest(given, said, capsys):
