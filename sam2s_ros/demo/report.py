@@ -130,11 +130,12 @@ def demo_tables(summary: dict[str, Any], output) -> Group:
             f"{row['mean_iou']:.3f} over {row['frames']} frames",
         )
     files = Table(show_header=False, box=None, title="where to look", title_justify="left")
+    files.add_column(no_wrap=True, overflow="ignore")  # a path that is cut leads nowhere
     for name, what in (
         ("overlay.mp4", "the masks on the images"),
         ("masks.mcap", "every TrackedMasks message, as a rosbag2 file"),
         ("frames.jsonl", "one line a frame: latencies, states, IoU"),
-        ("tracks.csv", "a row for each object of each frame: class, state, score, box, area, centroid"),
+        ("tracks.csv", "a row for each object of each frame"),
         ("summary.json", "this table"),
         ("logs/", "log and parameters of each process"),
     ):
