@@ -316,9 +316,12 @@ def fresh(tracker, camera):
 
 
 @pytest.fixture(scope="module")
-def new_camera(graph) -> Callable[[], Camera]:
-    """Makes cameras on topics of their own: a tracker that a test has just ended may seem subscribed for seconds."""
-    return lambda: Camera(graph, f"/camera_{next(_cameras)}")
+def new_camera(graph) -> Callable[..., Camera]:
+    """Makes cameras on topics of their own: a tracker that a test has just ended may seem subscribed for seconds.
+
+    new_camera(): on the next topic; new_camera("/topic"): on this one
+    """
+    return lambda topic="": Camera(graph, topic or f"/camera_{next(_cameras)}")
 
 
 @pytest.fixture

@@ -60,10 +60,8 @@ def test_the_doctor_says_that_the_quality_of_service_does_not_fit(graph, node):
     assert found.returncode == 1 and said in found.stdout, found.stdout + found.stderr
 
 
-def test_it_is_prompted_seen_and_says_so(graph, node, masks):
-    from conftest import Camera
-
-    camera = Camera(graph, "/spoken_camera")
+def test_it_is_prompted_seen_and_says_so(node, masks, new_camera):
+    camera = new_camera("/spoken_camera")
     camera.first(lambda: masks)
     prompted = sam2s("prompt", "--box", "10,12,34,36", "--negative", "40,40", "--tracker", "spoken/tracker")
     assert prompted.returncode == 0, prompted.stdout + prompted.stderr

@@ -29,6 +29,7 @@ def node(checkpoint):
     made.destroy_node()
 
 
+@pytest.mark.no_cover  # coverage keeps a tracer for each thread that ever was
 def test_p28_a_hundred_rounds_leave_no_memory_threads_or_handles_behind(node):
     counts = []
     for number in range(WARM_UP + ROUNDS):
@@ -41,8 +42,7 @@ def test_p28_a_hundred_rounds_leave_no_memory_threads_or_handles_behind(node):
             counts.append((threading.active_count(), handles, len(gc.get_objects()), resident_bytes()))
     (threads, handles, objects, memory), (threads_after, handles_after, objects_after, memory_after) = counts
     assert (threads_after, handles_after) == (threads, handles)
-    # A fault that is left: weak references to types, four objects a round, whose owner was not found yet. Then: ROUNDS.
-    assert objects_after < objects + 5 * ROUNDS, f"{objects_after - objects} more objects after {ROUNDS} rounds"
+    assert objects_after < objects + ROUNDS, f"{objects_after - objects} more objects after {ROUNDS} rounds"
     # The allocator takes 26 MiB in the first hundred rounds and none in the next; one tracker has 4 MiB.
     assert memory_after - memory < 60 * MIB, f"{(memory_after - memory) / MIB:.1f} MiB more after {ROUNDS} rounds"
 
