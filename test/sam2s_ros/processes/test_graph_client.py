@@ -15,8 +15,8 @@ from pathlib import Path
 from sam2s_ros.processes.graph import Graph
 from sam2s_ros.processes.graph_client import GraphClient
 client = GraphClient(Graph(Path({folder!r}), {{}}))
-print("waits", flush=True)
 end = time.monotonic() + {comes}
+print("waits", flush=True)  # it may be stopped at once
 client._wait(lambda: time.monotonic() > end, 1.5, "what comes")
 print("came")
 """
