@@ -14,7 +14,6 @@ import numpy as np
 from sam2s_model.evaluation.follow import Step
 from sam2s_model.evaluation.scores import Row
 from sam2s_model.paths import writing
-from sam2s_model.results.label_png import colours_of, write_label_png
 from sam2s_model.results.tracks_table import TracksCsv
 from sam2s_model.semantics import GENERIC
 from sam2s_ros.evaluation.task import Task
@@ -33,8 +32,8 @@ TRUTH_COLOUR = (255, 255, 255)
 class StepOutput:
     """The table of tracks, the overlay video and the masks of a recording, where they are wanted.
 
-    Masks are palette PNGs with the ids of the ground truth, 0 none, as other programs that score take them. Where the
-    ground truth has a folder for each object and an id that is no value of a pixel (SA-V begins with 0), there is a
+    Masks are grey PNGs with the ids of the ground truth, 0 none, which every program that scores reads alike (of
+    a palette OpenCV makes colours). Where the ground truth has a folder for each object and an id that is no value of a pixel (SA-V begins with 0), there is a
     folder of grey masks, 0 and 255, for each.
 
     model: of the messages in a bag; folders: of `Recording.object_folders`
@@ -103,10 +102,7 @@ class StepOutput:
         )  # of what is in the map, 255 outside the field among it, nothing but objects stays
         for label, value in known.items():
             ids[value] = label
-        of_value = colours_of(tracks, GENERIC)
-        path = Path(self._masks) / f"{step.frame.name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_label_png(path, ids[tracks.label_map], {label: of_value[value] for label, value in known.items()})
+        self._write_png(Path(self._masks) / f"{step.frame.name}.png", ids[tracks.label_map])
 
     @staticmethod
     def _write_png(path: Path, pixels: np.ndarray) -> None:
