@@ -33,8 +33,8 @@ class StepOutput:
     """The table of tracks, the overlay video and the masks of a recording, where they are wanted.
 
     Masks are grey PNGs with the ids of the ground truth, 0 none, which every program that scores reads alike (of
-    a palette OpenCV makes colours). Where the ground truth has a folder for each object and an id that is no value of a pixel (SA-V begins with 0), there is a
-    folder of grey masks, 0 and 255, for each.
+    a palette OpenCV makes colours). Where the ground truth has a folder for each object and an id that is no value of
+    a pixel (SA-V begins with 0), there is a folder of masks, 0 and 255, for each.
 
     model: of the messages in a bag; folders: of `Recording.object_folders`
     """
