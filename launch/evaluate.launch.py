@@ -12,7 +12,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
-from sam2s_model.config import POLICY_NAMES
+from sam2s_model.tracking.policies import POLICY_HELP
 from sam2s_ros.processes.dds import share_directory
 
 REPORT_TIMEOUT = "120"  # s that the report may take after Ctrl-C
@@ -29,7 +29,7 @@ OPTIONS = {
     "only": dict(description="names of the recordings to take"),
     "frames": dict(description="frames of a recording at most"),
     "prompt": dict(description="what each object begins with", choices=["", "mask", "box", "clicks"]),
-    "policy": dict(description="which memory is used", choices=["", "auto", *POLICY_NAMES]),
+    "policy": dict(description=POLICY_HELP),
     "image_size": dict(description="side of the network's input, px"),
     "device": dict(description="auto, cpu, cuda or cuda:N"),
 }

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from sam2s_model.config import POLICY_NAMES
 from sam2s_model.paths import check_free, claim_file
+from sam2s_model.tracking.policies import POLICY_HELP
 
 PLOT = ".png"
 WHERE = ("output", "overwrite")  # options that say where figures go, and not which they are
@@ -35,7 +35,7 @@ def bench(
     ] = ["auto"],  # noqa: B006
     policy: Annotated[
         list[str],
-        typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}; repeatable"),
+        typer.Option(help=f"{POLICY_HELP}; repeatable"),
     ] = ["auto"],  # noqa: B006
     compiled: Annotated[
         bool, typer.Option("--compile", help="compile the image encoder, as the tracker's parameter compile does")

@@ -1,6 +1,6 @@
 """The memory policies by name. Without torch until one is created: command lines and parameters list them at once.
 
-A new one is a module in `memory/` and a line below.
+A new one is a module in `memory/` and a line below; one of another package is found by `policy_plugins`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _fifo(model: ModelConfig, options: TrackerConfig, pruning: str = "none", mat
     from sam2s_model.tracking.memory.fifo import Fifo
     from sam2s_model.tracking.memory.matching import Matching
 
-    return Fifo(model, _pruning(options, pruning), Matching.of(options) if match else None)
+    return Fifo(model, pruning_of(options, pruning), Matching.of(options) if match else None)
 
 
 def _divemem(model: ModelConfig, options: TrackerConfig, pruning: str = "none") -> Policy:
@@ -39,7 +39,7 @@ def _divemem(model: ModelConfig, options: TrackerConfig, pruning: str = "none") 
 
     return DiveMem(
         model,
-        _pruning(options, pruning),
+        pruning_of(options, pruning),
         long_term=options.long_term_frames,
         buffer=options.long_term_buffer,
         min_iou=options.long_term_min_iou,
@@ -50,7 +50,7 @@ def _divemem(model: ModelConfig, options: TrackerConfig, pruning: str = "none") 
 def _slm(model: ModelConfig, options: TrackerConfig) -> Policy:
     from sam2s_model.tracking.memory.slm import ShortLong
 
-    return ShortLong(model, _pruning(options, "none"))
+    return ShortLong(model, pruning_of(options, "none"))
 
 
 def _match(model: ModelConfig, options: TrackerConfig) -> Policy:
@@ -60,7 +60,7 @@ def _match(model: ModelConfig, options: TrackerConfig) -> Policy:
     return Match(model, match=Matching.of(options))
 
 
-def _pruning(options: TrackerConfig, own: str) -> Pruning | None:
+def pruning_of(options: TrackerConfig, own: str) -> Pruning | None:
     """Return the pruning of the option, or the policy's own where the option leaves it to the policy."""
     from sam2s_model.tracking.memory.efp import FramePruning
     from sam2s_model.tracking.memory.tsms import SplitHalfPruning
@@ -86,6 +86,9 @@ POLICIES: dict[str, Create] = {
     "none": _plain("none", "PreviousMask"),
 }
 """What creates a policy of each name, for a model and the tracker's options."""
+
+POLICY_HELP = f"memory policy: auto, {', '.join(POLICIES)}; or MODULE:CLASS or the name of a plug-in"
+"""What an option of a command says of it."""
 
 WITHOUT_MEMORY = ("match", "none")
 """Policies that need nothing that was trained for memory: any checkpoint can run them."""

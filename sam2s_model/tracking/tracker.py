@@ -58,7 +58,7 @@ class Tracker:
     """Track objects through a stream of images.
 
     model: from `checkpoint.load_model`
-    policy: a name of `memory.POLICIES`, or "auto": fifo, or what the checkpoint was made for
+    policy: a name of `memory.POLICIES`, "auto": fifo, or what the checkpoint was made for, or one of `policy_plugins`
     config: the options, None for the defaults; label_set: the classes that objects may have
     first_id: the first object id to give, so that a tracker that follows another gives no id twice
     capture: makes what captures steps on a device; None: CUDA graphs on a GPU where the options have them, else nothing

@@ -26,6 +26,7 @@ from sam2s_model.network.model import Sam2Model
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.tracker_options import tracker_options
+from sam2s_model.tracking.policy_plugins import check_policy_name, installed_policies
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import Still, TrainingRecording, open_source, scene_recording
@@ -207,6 +208,8 @@ def compare_policies(
 
     Arguments are those of `sam2s compare`; empty lists: all. Raises ConfigError when there is nothing to compare on.
     """
+    for name in policy:
+        check_policy_name(name)
     groups: dict[str, list[TrainingRecording | Still]] = {}
     for path in recordings:
         found = [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
@@ -219,7 +222,7 @@ def compare_policies(
         raise ConfigError("there is nothing to compare on: give --recordings or --long-term")
     model = load_model(checkpoint or default_checkpoint(device), image_size=image_size, device=device)
     config = TrackerConfig(**tracker_options(option))
-    names = policy or [name for name in POLICY_NAMES if can_run(model, name)]
+    names = policy or [name for name in (*POLICY_NAMES, *installed_policies()) if can_run(model, name)]
     print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]}")
     print(", ".join([*option, "a step is from an image on the host to its label map, all objects"]))
     compared: dict[str, dict[str, object]] = {}

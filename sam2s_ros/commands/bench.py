@@ -10,6 +10,7 @@ import typer
 
 from sam2s_model.bench.command import bench
 from sam2s_model.config import POLICY_NAMES
+from sam2s_model.tracking.policies import POLICY_HELP
 from sam2s_ros.commands.groups import DEFAULT, DefaultGroup
 
 app = typer.Typer(cls=DefaultGroup, help="Measure how long steps take on this machine, and what they are made of.")
@@ -22,9 +23,7 @@ def bench_memory(
     size: Annotated[
         list[int] | None, typer.Option(help="side of the input, px; repeatable; default: 512 and 1024")
     ] = None,
-    policy: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(POLICY_NAMES)}; repeatable; default: all")
-    ] = None,
+    policy: Annotated[list[str] | None, typer.Option(help=f"{POLICY_HELP}; repeatable; default: all")] = None,
     steps: Annotated[int, typer.Option(min=0, help="also time as many steps of each policy, which take turns")] = 0,
     precision: Annotated[
         str, typer.Option(help="of the steps: fp32 or bf16; keys and bytes do not depend on it")

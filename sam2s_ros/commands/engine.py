@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sam2s_model.config import POLICY_NAMES, TrackerConfig
+from sam2s_model.config import TrackerConfig
 from sam2s_model.tracker_options import tracker_options
+from sam2s_model.tracking.policies import POLICY_HELP
+from sam2s_model.tracking.policy_plugins import check_policy_name
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 
 if TYPE_CHECKING:  # loads torch
@@ -20,7 +22,7 @@ CHECKPOINT_HELP = "a file, or a name of `sam2s checkpoint list`; default: sam2s_
 
 Checkpoint = Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP)]
 ModelName = Annotated[str, typer.Option(help="name of the model; auto recognises it from the checkpoint")]
-Policy = Annotated[str, typer.Option(help=f"memory policy: auto, {', '.join(POLICY_NAMES)}")]
+Policy = Annotated[str, typer.Option(help=POLICY_HELP)]
 SIZE_HELP = "side of the square the network sees, px, a multiple of 32, 14 or 16 by model; 0: the checkpoint's"
 ImageSize = Annotated[int, typer.Option(min=0, max=4096, help=SIZE_HELP)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
@@ -40,7 +42,7 @@ class EngineOptions:
     """A model and how it tracks. Fields as of `load_model`; no checkpoint: the package's default for the device.
 
     option: NAME=VALUE of `TrackerConfig`
-    Raises ConfigError for an option that there is not, or that is out of its range.
+    Raises ConfigError for an option that there is not, or that is out of its range, and for a policy there is not.
     """
 
     checkpoint: Checkpoint = None
@@ -56,6 +58,7 @@ class EngineOptions:
 
     def __post_init__(self):
         self.tracker_config()  # so that a wrong option is refused before anything is loaded
+        check_policy_name(self.policy)
 
     def tracker_config(self, **defaults: Any) -> TrackerConfig:
         """Return the tracker's configuration with the options. defaults: of those that are not given"""

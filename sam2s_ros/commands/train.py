@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sam2s_model.config import POLICY_NAMES
+from sam2s_model.tracking.policies import POLICY_HELP
 from sam2s_model.training.command import train
 from sam2s_ros.commands.compare import CheckpointArgument, FiguresFile, MostFrames, OnlyNamed, RecordingFolders
 from sam2s_ros.commands.engine import Device, ImageSize
@@ -25,9 +25,7 @@ def evaluate_training(
     scene: Annotated[list[int] | None, typer.Option(help="seed of a procedural scene; repeatable")] = None,
     scene_frames: Annotated[int, typer.Option(min=1, help="length of a scene")] = 120,
     prompt: Annotated[str, typer.Option(help="mask or box")] = "mask",
-    policy: Annotated[
-        list[str] | None, typer.Option(help=f"auto, {', '.join(POLICY_NAMES)}; repeatable; default: auto")
-    ] = None,
+    policy: Annotated[list[str] | None, typer.Option(help=f"{POLICY_HELP}; repeatable; default: auto")] = None,
     beside: Annotated[Path | None, typer.Option(help="checkpoint to compare with, at policy none")] = None,
     image_size: ImageSize = 0,
     beside_size: Annotated[int, typer.Option(min=0, max=4096, help="the same for the other checkpoint")] = 512,

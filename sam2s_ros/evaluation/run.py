@@ -25,6 +25,7 @@ from sam2s_model.recordings.mask_files import merge_mask_lines
 from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.similar import meant
+from sam2s_model.tracking.policy_plugins import policy_digest
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.evaluation.evaluate import evaluate_recording
@@ -241,7 +242,8 @@ def _engine_settings(engine: EngineOptions) -> dict[str, Any]:
         adapter_sha256=file_sha256(expanded(engine.adapter)) if engine.adapter else "",
     )  # fmt: skip
     del settings["checkpoint"]
-    return settings
+    digest = policy_digest(engine.policy)
+    return settings | (dict(policy_sha256=digest) if digest else {})
 
 
 def _absolute(path: str) -> str:

@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter
 from sam2s_model.config import POLICY_NAMES, TrackerConfig, check_options, option
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.recordings.pixels import ENCODINGS
+from sam2s_model.tracking.policy_plugins import check_policy_name
 from sam2s_ros.interfaces import qos
 from sam2s_ros.processes.unused import given_parameters
 
@@ -145,8 +146,8 @@ class NodeConfig:
     threads: int = option(0, "threads of torch on the CPU; 0 is one less than there are cores", low=0, high=1024)
     policy: str = option(
         "auto",
-        "which memory is used: auto: what the checkpoint follows best with; a change keeps the objects",
-        choices=("auto", *POLICY_NAMES),
+        "which memory is used: auto: what the checkpoint follows best with; a change keeps the objects; "
+        f"{', '.join(POLICY_NAMES)}; or MODULE:CLASS or the name of a plug-in",
     )
     label_set: str = option("", "path of the YAML table of classes; empty is the generic one")
     compressed: bool = option(False, "whether `image` is a sensor_msgs/CompressedImage (jpeg, png)")
@@ -275,6 +276,7 @@ class NodeConfig:
         check_options(self)
         if not re.fullmatch(r"auto|cpu|cuda|cuda:\d+", self.device):
             raise ConfigError(f"device is {self.device!r}: expected auto, cpu, cuda or cuda:N")
+        check_policy_name(self.policy)
         if self.image_encoding and self.image_encoding not in ENCODINGS:
             raise ConfigError(f"image_encoding is {self.image_encoding!r}: expected one of {', '.join(ENCODINGS)}")
         if 0 < self.significant_bits < 8:

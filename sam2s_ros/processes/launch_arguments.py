@@ -8,7 +8,7 @@ from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.parameter_descriptions import ParameterValue
 
-from sam2s_model.config import POLICY_NAMES
+from sam2s_model.tracking.policies import POLICY_HELP
 from sam2s_ros.processes.dds import environment
 from sam2s_ros.processes.launching import parameter_files
 
@@ -22,7 +22,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     ),
     "device": dict(description="auto, cpu, cuda or cuda:N"),
     "allow_cpu": dict(description="whether device auto may fall back to the CPU", choices=KEEP_OR_BOOL),
-    "policy": dict(description="which memory is used", choices=["", "auto", *POLICY_NAMES]),
+    "policy": dict(description=POLICY_HELP),
     "autostart": dict(description="whether a tracker configures and activates itself", choices=KEEP_OR_BOOL),
 }
 

@@ -98,7 +98,7 @@ def test_without_a_checkpoint_the_node_takes_the_packages_and_says_so(graph, sta
     "given, said",
     [
         (dict(heartbeat_rate=0.0), "parameter heartbeat_rate: expected float from 0.1 to 100.0"),
-        (dict(policy="best"), "policy is 'best': expected one of 'auto', 'fifo', 'efp'"),
+        (dict(policy="best"), "policy is 'best': expected auto, fifo, efp"),
         (dict(input_timeout=1), "parameter input_timeout: expected float"),
     ],
 )

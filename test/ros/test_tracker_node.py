@@ -181,7 +181,15 @@ def test_p30_parameters_are_refused_with_the_reason_or_take_effect(fresh, camera
     assert fresh.status().state == TrackerStatus.STATE_STALE_INPUT
 
 
-def test_p30_another_policy_keeps_the_objects(fresh, camera):
+OWN_POLICY = """
+from sam2s_model.tracking.memory import Policy
+
+class Own(Policy):
+    window = 2
+"""
+
+
+def test_p30_another_policy_keeps_the_objects(fresh, camera, tmp_path):
     def follow(policy: str):
         value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=policy)
         request = SetParameters.Request(parameters=[Parameter(name="policy", value=value)])
@@ -195,6 +203,12 @@ def test_p30_another_policy_keeps_the_objects(fresh, camera):
     refused = follow("slm")
     assert not refused.successful and "no second memory attention" in refused.reason
     assert fresh.masks_of(camera.send()).model == "sam2s_pico/divemem+efp"
+    (tmp_path / "own.py").write_text(OWN_POLICY)
+    refused = follow(f"{tmp_path}/own.py:Other")
+    assert not refused.successful and "own.py has no Other" in refused.reason
+    assert follow(f"{tmp_path}/own.py:Own").successful
+    masks = fresh.masks_of(camera.send())
+    assert masks.model.endswith("/own.py:Own") and [o.object_id for o in masks.objects] == [object_id]
     assert follow("fifo").successful
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sam2s_model.config import ModelConfig, TrackerConfig
 from sam2s_model.errors import ConfigError
-from sam2s_model.similar import meant
 from sam2s_model.tracking.memory.bank import MemoryBank, Rows
 from sam2s_model.tracking.memory.distractor import DistractorAware
 from sam2s_model.tracking.memory.divemem import DiveMem
@@ -26,6 +25,7 @@ from sam2s_model.tracking.memory.step_time import StepTime
 from sam2s_model.tracking.memory.tsms import SplitHalfPruning
 from sam2s_model.tracking.memory.view import BankView
 from sam2s_model.tracking.policies import POLICIES, WITHOUT_MEMORY
+from sam2s_model.tracking.policy_plugins import check_policy_name, create_plugged_in
 
 __all__ = [
     "POLICIES",
@@ -62,9 +62,8 @@ def choose_policy(name: str, has_memory: bool, model: ModelConfig) -> str:
     """Resolve "auto" and check that the checkpoint can run the policy. Raises ConfigError."""
     if name == "auto":
         return "match" if not has_memory else "slm" if model.short_attention else model.policy
-    if name not in POLICIES:
-        raise ConfigError(f"policy is {name!r}: expected auto, {', '.join(POLICIES)}{meant(name, POLICIES)}")
-    if name not in WITHOUT_MEMORY and not has_memory:
+    check_policy_name(name)
+    if not has_memory and _needs_memory(name, model):
         raise ConfigError(
             f"policy is {name!r}, but the checkpoint has no trained memory: expected 'match', 'none' or 'auto'"
         )
@@ -72,8 +71,15 @@ def choose_policy(name: str, has_memory: bool, model: ModelConfig) -> str:
 
 
 def create_policy(name: str, model: ModelConfig, options: TrackerConfig | None = None) -> Policy:
-    """Create the policy of a name in `POLICIES`. Raises ConfigError when the model lacks a part it needs.
+    """Create the policy of a name in `POLICIES`, or one of another package, see `policy_plugins`.
 
     options: of the tracker, None for the defaults
+    Raises ConfigError when the model lacks a part it needs, and for a plug-in that is none.
     """
-    return POLICIES[name](model, options or TrackerConfig())
+    create = POLICIES.get(name)
+    options = options or TrackerConfig()
+    return create(model, options) if create else create_plugged_in(name, model, options)
+
+
+def _needs_memory(name: str, model: ModelConfig) -> bool:
+    return name not in WITHOUT_MEMORY if name in POLICIES else create_policy(name, model).uses_memory

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,8 +114,8 @@ class MemoryBank:
     def copy_objects_from(self, other: MemoryBank, states: Sequence[PolicyState]) -> None:
         """Copy another bank's objects: prompted frames, rings, masks and some states, not what its policy kept.
 
-        Of the other bank's slots of each kind there are as many as here, or memories are of another kind and stay
-        there.
+        Of rings of another length the newest frames are copied, as many as there is room for. Where either bank has
+        none, memories are of another kind and stay there.
         """
         for object_id in other.ids:
             self.add(object_id)
@@ -123,13 +124,13 @@ class MemoryBank:
         for state in states:
             self.states[state.name][:n] = other.states[state.name][:n]
         if source.recent and own.recent:
-            spatial, pointers = own.conditioning + own.recent, own.conditioning + own.recent_pointers
-            self.spatial[:n, :spatial] = other.spatial[:n, :spatial]
-            self.frames[:n, :spatial] = other.frames[:n, :spatial]
-            self.host_frames[:n, :spatial] = other.host_frames[:n, :spatial]
-            self.pointers[:n, :pointers] = other.pointers[:n, :pointers]
-            self.pointer_frames[:n, :pointers] = other.pointer_frames[:n, :pointers]
-            self.host_pointer_frames[:n, :pointers] = other.host_pointer_frames[:n, :pointers]
+            spatial = (other.spatial, other.frames, other.host_frames)
+            pointers = (other.pointers, other.pointer_frames, other.host_pointer_frames)
+            _copy(spatial, (self.spatial, self.frames, self.host_frames), n, own.conditioning, own.recent)
+            _copy(
+                pointers, (self.pointers, self.pointer_frames, self.host_pointer_frames), n, own.conditioning,
+                own.recent_pointers,
+            )  # fmt: skip
 
     # ---- what is remembered of every frame
 
@@ -299,6 +300,26 @@ class MemoryBank:
         if old is not None:
             for target, source in zip(self._stores, old, strict=True):
                 target[:n] = source[:n]
+
+
+def _copy(source: Sequence[Any], target: Sequence[Any], rows: int, first: int, ring: int) -> None:
+    """Copy the first slots and the ring behind them of some rows.
+
+    source, target: stores of which the last is on the host and has the frame of each slot; ring: the target's length
+    """
+    slots = source[-1].shape[1]
+    same = slots == first + ring
+    held = slots if same else first
+    for to, of in zip(target, source, strict=True):
+        to[:rows, :held] = of[:rows, :held]
+    if same:
+        return
+    for row in range(rows):
+        frames = source[-1][row, first:]
+        for slot in np.argsort(frames):  # the newest last: it takes the place of one that there is no room for
+            if frames[slot] != EMPTY:
+                for to, of in zip(target, source, strict=True):
+                    to[row, first + frames[slot] % ring] = of[row, first + slot]
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def test_given_values_are_read(node):
         (dict(heartbeat_rate=0.0), "heartbeat_rate: expected float from 0.1 to 100.0"),
         (dict(heartbeat_rate="fast"), "heartbeat_rate: expected float"),
         (dict(image_size=-1), "image_size: expected int from 0 to 4096"),
-        (dict(policy="lifo"), "policy is 'lifo': expected one of 'auto', 'fifo', 'efp'"),
+        (dict(policy="lifo"), "policy is 'lifo': expected auto, fifo, efp"),
         (dict(device="gpu"), "device is 'gpu': expected auto, cpu, cuda or cuda:N"),
         (dict(max_objects=255), "max_objects: expected int from 1 to 254"),
         (dict(overlay_alpha=float("nan")), "overlay_alpha: expected float from 0.0 to 1.0"),
