@@ -122,7 +122,7 @@ def demo(
         keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite, say=line_printer(console),
     )  # fmt: skip
     summary = run_demo(options)
-    console.print(demo_tables(summary, output))
+    console.print(demo_tables(summary, output), crop=False)
     if not passed(summary):
         raise typer.Exit(FAILED)
 
@@ -184,7 +184,7 @@ def track(
             options,
             (lambda done, total: progress.update(bar, completed=done, total=total)) if console.is_terminal else lines,
         )
-    console.print(track_tables(summary, output))
+    console.print(track_tables(summary, output), crop=False)
     if summary["interrupted"]:
         raise typer.Exit(INTERRUPTED)
 

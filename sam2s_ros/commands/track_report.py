@@ -10,10 +10,14 @@ from rich.table import Table
 
 from sam2s_model.tracks import State
 from sam2s_ros.commands.track_output import COCO, PARQUET, TABLE
+from sam2s_ros.processes.written import written_files
 
 
 def track_tables(summary: dict[str, Any], output: Path) -> Group:
-    """Lay a summary out for a terminal. summary: as `run_track` returns it; output: the folder it wrote to."""
+    """Lay a summary out for a terminal: print without `crop`.
+
+    summary: as `run_track` returns it; output: the folder it wrote to
+    """
     table = Table(
         title=f"{summary['model']} on {summary['device']}, {summary['image_size']} px",
         title_justify="left",
@@ -42,13 +46,12 @@ def track_tables(summary: dict[str, Any], output: Path) -> Group:
         counts = (str(row[f"frames_{state.name.lower()}"]) for state in State)
         first = row["first_lost_frame"]
         objects.add_row(str(row["object_id"]), row["class"], *counts, "never" if first is None else f"frame {first}")
-    files = Table(show_header=False, box=None, title="where to look", title_justify="left")
-    files.add_column(overflow="fold")
-    files.add_row(str(output / "overlay.mp4"), "the masks on the images")
-    files.add_row(str(output / "masks"), "one palette PNG a frame; values are labels")
-    files.add_row(str(output / TABLE), "a row for each object of each frame: class, state, score, box, area, centroid")
-    for name, what in ((COCO, "the same with masks, as COCO"), (PARQUET, "the table as Parquet")):
-        if (output / name).is_file():
-            files.add_row(str(output / name), what)
-    files.add_row(str(output / "summary.json"), "this table")
-    return Group(table, objects, files)
+    files = [
+        (output / "overlay.mp4", "the masks on the images"),
+        (output / "masks", "one palette PNG a frame; values are labels"),
+        (output / TABLE, "a row for each object of each frame: class, state, score, box, area, centroid"),
+    ]
+    further = ((COCO, "the same with masks, as COCO"), (PARQUET, "the table as Parquet"))
+    files += [(output / name, what) for name, what in further if (output / name).is_file()]
+    files.append((output / "summary.json", "this table"))
+    return Group(table, objects, written_files(files))

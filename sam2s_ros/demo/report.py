@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group
@@ -15,6 +16,7 @@ from sam2s_ros.processes.counting import (
     ending_checks,
     image_checks,
 )
+from sam2s_ros.processes.written import written_files
 
 
 def summarise(
@@ -99,8 +101,8 @@ def _checks(counts: dict[str, int], recorded: dict[str, Any], codes: dict[str, i
     ]
 
 
-def demo_tables(summary: dict[str, Any], output) -> Group:
-    """Lay the summary out for a terminal."""
+def demo_tables(summary: dict[str, Any], output: Path) -> Group:
+    """Lay the summary out for a terminal: print without `crop`. output: the folder of the results"""
     size = summary["image_size"]
     table = Table(
         title=f"{summary['model']} on {summary['device']}" + (f", {size} px" if size else ""),
@@ -129,15 +131,12 @@ def demo_tables(summary: dict[str, Any], output) -> Group:
             f"mean IoU of object {row['object_id']} (label {row['label']})",
             f"{row['mean_iou']:.3f} over {row['frames']} frames",
         )
-    files = Table(show_header=False, box=None, title="where to look", title_justify="left")
-    files.add_column(no_wrap=True, overflow="ignore")  # a path that is cut leads nowhere
-    for name, what in (
-        ("overlay.mp4", "the masks on the images"),
-        ("masks.mcap", "every TrackedMasks message, as a rosbag2 file"),
-        ("frames.jsonl", "one line a frame: latencies, states, IoU"),
-        ("tracks.csv", "a row for each object of each frame"),
-        ("summary.json", "this table"),
-        ("logs/", "log and parameters of each process"),
-    ):
-        files.add_row(str(output / name), what)
-    return Group(table, checks_table(summary), files)
+    files = [
+        (output / "overlay.mp4", "the masks on the images"),
+        (output / "masks.mcap", "every TrackedMasks message, as a rosbag2 file"),
+        (output / "frames.jsonl", "one line a frame: latencies, states, IoU"),
+        (output / "tracks.csv", "a row for each object of each frame"),
+        (output / "summary.json", "this table"),
+        (output / "logs", "log and parameters of each process"),
+    ]
+    return Group(table, checks_table(summary), written_files(files))

@@ -17,11 +17,12 @@ SCENE = "scene:?width=96&height=80&frames=6&seed=1&fps=20"
 
 
 def test_table_coco_masks_and_summary_agree(track, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    out = tmp_path / "out"
+    monkeypatch.setenv("COLUMNS", "80")
+    out = tmp_path / ("longer than the terminal is wide, " * 3)
     assert track(SCENE, "--coco", "--output", out) == 0
     shown = capsys.readouterr().out
-    assert "first lost" in shown and "occluded" in shown and "tracks.csv" in shown and "tracks.json" in shown
+    assert "first lost" in shown and "occluded" in shown
+    assert all(f"  {out / name}  " in shown for name in ("overlay.mp4", "tracks.csv", "tracks.json", "summary.json"))
 
     with (out / "tracks.csv").open() as file:
         rows = list(csv.DictReader(file))
