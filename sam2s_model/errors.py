@@ -38,6 +38,10 @@ class PrototypeError(Sam2sError):
     """Prototypes are malformed, of another model, or there are none of the class that was asked for."""
 
 
+class ObjectMemoryError(Sam2sError):
+    """Saved objects are malformed, of another model, or of a kind of memory that a policy does not have."""
+
+
 class DownloadError(Sam2sError):
     """A download did not arrive, for a reason outside this program; the next one goes on where it stopped."""
 

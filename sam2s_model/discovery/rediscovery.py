@@ -8,7 +8,7 @@ predicted IoU, stability and likeness to the class together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -167,3 +167,10 @@ def _own_quality(
 
 def _iou(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / max((one | other).sum(), 1))
+
+
+def tell_rediscovered(frame: ProcessedFrame, rediscovered: Mapping[int, Return]) -> None:
+    """Say in a frame's predictions which of its objects discovery has prompted, and how."""
+    for object_id, kind in rediscovered.items():
+        if object_id in frame.predictions:
+            frame.predictions[object_id] = replace(frame.predictions[object_id], discovered=kind)

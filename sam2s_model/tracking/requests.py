@@ -1,8 +1,9 @@
-"""Checks of what a tracker is asked, made before anything is changed."""
+"""What a tracker is asked: checks that are made before anything is changed, and the answer to prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +12,24 @@ from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import ClassLabel, LabelSet
 from sam2s_model.tracking.history import ProcessedFrame
+from sam2s_model.tracks import Tracks
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """What prompts led to.
+
+    stamp: ns, of the frame the prompts were applied to; tracks: that frame, anew
+    prompts: as they were applied: where a class or a proposal was asked for, the masks that were found
+    object_ids: one for each of `prompts`
+    approximate: those whose granularity was met by a choice among candidate masks, since the model has no token of it
+    """
+
+    stamp: int
+    object_ids: tuple[int, ...]
+    tracks: Tracks
+    prompts: tuple[Prompt, ...] = ()
+    approximate: tuple[int, ...] = ()
 
 
 def check_frame(stamp: int, image: np.ndarray, newest: ProcessedFrame | None) -> None:
@@ -48,8 +67,8 @@ def check_prompts(
     return [label_set.by_name(p.class_name) if p.class_name else None for p in prompts]
 
 
-def check_removal(object_ids: Sequence[int], tracked_ids: Collection[int]) -> None:
-    """Check which objects are to be removed. Raises RequestError."""
+def check_chosen(object_ids: Sequence[int], tracked_ids: Collection[int]) -> None:
+    """Check which objects something is asked for, such as to be removed. Raises RequestError."""
     if not len(object_ids):
         raise RequestError(ErrorCode.EMPTY_REQUEST, "no object ids were given: expected at least one")
     for object_id in object_ids:

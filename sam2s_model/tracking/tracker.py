@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,11 +19,12 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.device import describe_device, for_inference
 from sam2s_model.discovery.discover import Proposal
 from sam2s_model.discovery.finder import Discovery
-from sam2s_model.discovery.rediscovery import Rediscovered, review
+from sam2s_model.discovery.rediscovery import Rediscovered, review, tell_rediscovered
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
-from sam2s_model.semantics import GENERIC, LabelSet
+from sam2s_model.recall.memories import SavedObjects, check_saved, collect, go_on
+from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
 from sam2s_model.tracking.correspondence import Correspondence
 from sam2s_model.tracking.field_of_view import endoscope_field
 from sam2s_model.tracking.history import History, ProcessedFrame
@@ -31,27 +32,10 @@ from sam2s_model.tracking.label_maps import label_map_of, label_maps
 from sam2s_model.tracking.memory import choose_policy
 from sam2s_model.tracking.outputs import Outputs
 from sam2s_model.tracking.presence import TrackedObject, describe_frame
-from sam2s_model.tracking.requests import check_frame, check_prompts, check_removal
+from sam2s_model.tracking.requests import PromptResult, check_chosen, check_frame, check_prompts
 from sam2s_model.tracking.segmenter import Segmenter
 from sam2s_model.tracking.stepping import Stepper
 from sam2s_model.tracks import MAX_LABEL, Return, Tracks
-
-
-@dataclass(frozen=True)
-class PromptResult:
-    """What prompts led to.
-
-    stamp: ns, of the frame the prompts were applied to; tracks: that frame, anew
-    prompts: as they were applied: where a class or a proposal was asked for, the masks that were found
-    object_ids: one for each of `prompts`
-    approximate: those whose granularity was met by a choice among candidate masks, since the model has no token of it
-    """
-
-    stamp: int
-    object_ids: tuple[int, ...]
-    tracks: Tracks
-    prompts: tuple[Prompt, ...] = ()
-    approximate: tuple[int, ...] = ()
 
 
 class Tracker:
@@ -142,7 +126,7 @@ class Tracker:
         try:
             fits = following is not None and (following.shape, following.dtype) == (image.shape, image.dtype)
             outputs, label_map = self._stepper.track(self._segmenter, frame, self._labels, following if fits else None)
-            self._tell_rediscovered(frame)
+            tell_rediscovered(frame, self._rediscovered)
             tracks = self._describe(frame, label_map)
         except BaseException:
             self._segmenter.forget(frame.index)
@@ -189,8 +173,8 @@ class Tracker:
         named = {i: self._objects[i].class_label.name for i in of_person if self._objects[i].named}
         if learn:
             self.discovery.learn(frame, named)
-        granular = (i for i, prompt in zip(ids, prompts, strict=True) if prompt.granularity)
-        approximate = () if self.model.config.granularity else tuple(granular)
+        told = () if self.model.config.granularity else zip(ids, prompts, strict=True)
+        approximate = tuple(i for i, prompt in told if prompt.granularity)
         return PromptResult(frame.stamp, tuple(ids), tracks, tuple(prompts), approximate)
 
     @for_inference
@@ -216,14 +200,9 @@ class Tracker:
             again = [Prompt(object_id=one.object_id, mask=one.proposal.mask) for one in found]
             self.prompt(frame.stamp, again, learn=False)
             self._rediscovered |= {one.object_id: one.kind for one in found}
-            self._tell_rediscovered(frame)
+            tell_rediscovered(frame, self._rediscovered)
             self._describe(frame)
         return found
-
-    def _tell_rediscovered(self, frame: ProcessedFrame) -> None:
-        for object_id, kind in self._rediscovered.items():
-            if object_id in frame.predictions:
-                frame.predictions[object_id] = replace(frame.predictions[object_id], discovered=kind)
 
     @for_inference
     def remove(self, object_ids: Sequence[int]) -> Tracks | None:
@@ -231,7 +210,7 @@ class Tracker:
 
         Raises RequestError; nothing is changed then.
         """
-        check_removal(object_ids, self._objects)
+        check_chosen(object_ids, self._objects)
         for object_id in set(object_ids):
             self._segmenter.bank.remove(object_id)
             del self._objects[object_id]
@@ -240,6 +219,27 @@ class Tracker:
         if self._history.newest:
             self._describe(self._history.newest)
         return self.newest
+
+    @for_inference
+    def saved_objects(self, object_ids: Sequence[int] = ()) -> SavedObjects:
+        """Copy what is remembered of some objects, (): all, for `restore_objects`. Raises as `memories.collect`."""
+        return collect(self._segmenter, self._objects, object_ids or self.object_ids, self.policy_name)
+
+    @for_inference
+    def restore_objects(self, saved: SavedObjects) -> tuple[int, ...]:
+        """Go on with objects of another run, under new ids: each is LOST until it is seen, on the newest or later.
+
+        All of them begin, or none. Raises RequestError (NO_IMAGE and the like), and as `memories.check_saved` does.
+        """
+        frame, tracked = self._history.find(0), len(self._objects)
+        labels = check_saved(saved, self._segmenter, tracked, self.config, self.label_set, self.policy_name)
+        with self._all_or_nothing([frame], []):
+            ids = tuple(map(self._new_object, labels))
+            outputs = go_on(self._segmenter, frame, ids, saved, self.config.lost_after)
+            self._outputs = self._outputs.merged(outputs) if self._outputs else outputs
+            self.revision += 1
+            self._describe(frame)
+        return ids
 
     @for_inference
     def reset(self) -> None:
@@ -374,11 +374,12 @@ class Tracker:
         )
         return frame.tracks
 
-    def _new_object(self) -> int:
+    def _new_object(self, named: ClassLabel | None = None) -> int:
         object_id, self._next_id = self._next_id, self._next_id + 1
         taken = {tracked.label for tracked in self._objects.values()}
         label = next(v for v in range(1, MAX_LABEL + 1) if v not in taken)
-        self._objects[object_id] = TrackedObject(object_id, label, self.label_set.classes[0])
+        class_label = named or self.label_set.classes[0]
+        self._objects[object_id] = TrackedObject(object_id, label, class_label, named=named is not None)
         self._segmenter.bank.add(object_id)
         return object_id
 

@@ -146,6 +146,12 @@ def track(
     mask_values: MaskValues = "auto",
     coco: Annotated[bool, typer.Option("--coco", help="also write tracks.json: masks and boxes as COCO")] = False,
     parquet: Annotated[bool, typer.Option("--parquet", help="also write tracks.csv as Parquet")] = False,
+    objects: Annotated[
+        Path | None, typer.Option(help="go on with the objects in a file of --save-objects, without a prompt")
+    ] = None,
+    save_objects: Annotated[
+        Path | None, typer.Option(help="file for what is remembered of the objects at the end, for another run")
+    ] = None,
 ) -> None:
     """Track a file, without ROS: masks as PNG, a table of all objects in all frames, an overlay video, a summary.
 
@@ -173,8 +179,8 @@ def track(
     options = TrackOptions(
         source=source, engine=engine, output=output, deterministic=deterministic,
         frames=frames, prompts=prompts, start=start, label_set=label_set,
-        topic=topic, mask_topic=mask_topic, mask_values=mask_values, coco=coco, parquet=parquet, overwrite=overwrite,
-        say=line_printer(console),
+        topic=topic, mask_topic=mask_topic, mask_values=mask_values, coco=coco, parquet=parquet, objects=objects,
+        save_objects=save_objects, overwrite=overwrite, say=line_printer(console),
     )  # fmt: skip
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

@@ -20,6 +20,7 @@ class TrackOptions:
     label_set: as of `label_set_file`
     mask_values: how values of masks are read, see `mask_values.decide`
     coco, parquet: whether tracks.json and tracks.parquet are written as well
+    objects: file of objects of an earlier run, which go on from the first frame; save_objects: file for those of this
     overwrite: whether results that `output` has of an earlier run are replaced
     say: told what the user should know, one line at a time
     """
@@ -37,6 +38,8 @@ class TrackOptions:
     mask_values: str = "auto"
     coco: bool = False
     parquet: bool = False
+    objects: Path | None = None
+    save_objects: Path | None = None
     overwrite: bool = False
     say: Callable[[str], Any] = print
 

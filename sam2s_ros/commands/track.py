@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sam2s_model.paths import writing
-from sam2s_model.prompting.prompt_script import AppliedScript
+from sam2s_model.paths import check_free, expanded, writing
+from sam2s_model.prompting.prompt_script import AppliedScript, PromptScript
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.semantics import LabelSet
+from sam2s_ros.commands.arguments import PromptOptions
 from sam2s_ros.commands.label_sets import check_classes, label_set_file, open_label_set
 from sam2s_ros.commands.options import TrackOptions
 from sam2s_ros.commands.pixel_grid import write_pixel_grid
@@ -22,6 +23,9 @@ from sam2s_ros.commands.prompting import PromptPlan, first_frame, nothing_to_tra
 from sam2s_ros.commands.track_output import TrackOutput
 from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
 from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
+
+if TYPE_CHECKING:  # loads torch
+    from sam2s_model.recall.memories import SavedObjects
 
 
 def run_track(
@@ -45,11 +49,14 @@ def run_track(
     known = len(source.notes)
     if source.mask_summary:
         options.say(f"masks of {source.spec}: {source.mask_summary}")
+    if options.save_objects is not None:
+        check_free(expanded(options.save_objects), overwrite=options.overwrite)
     plan = _plan(source, options)
     label_set = open_label_set(label_set_file(options.label_set, source.label_set))
     check_classes(plan.script, label_set)
     # torch takes seconds to import: what can be wrong with the source is said before
     from sam2s_model.device import use_deterministic_algorithms
+    from sam2s_model.recall.object_file import read_for, save_objects
     from sam2s_model.tracking.tracker import Tracker
 
     engine = options.engine.with_checkpoint(source.kind, options.say)
@@ -57,15 +64,21 @@ def run_track(
         use_deterministic_algorithms(True)
     model = engine.load()
     tracker = Tracker(model, engine.policy, engine.tracker_config(), label_set=label_set)
+    saved = read_for(model, options.objects) if options.objects is not None else None
+    for one in saved.objects if saved else ():
+        label_set.by_name(one.class_name)
     output = TrackOutput(
         options.output, source.fps, source.size, label_set, coco=options.coco, parquet=options.parquet,
         overwrite=options.overwrite,
     )  # fmt: skip
     applied = AppliedScript(plan.script, lambda prompts: tracker.prompt(0, prompts))
-    progress = _Progress()
+    progress = _Progress(saved=saved)
     began = time.monotonic()
     try:
         _follow(source, tracker, applied, output, progress, options, on_frame)
+        if options.save_objects is not None:
+            kept = save_objects(tracker, options.save_objects)
+            options.say(f"{len(kept.objects)} objects were saved to {options.save_objects}")
     except BaseException as error:  # also a second signal, which does not wait for the frame
         progress.interrupted_by = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise
@@ -93,8 +106,13 @@ def run_track(
             step_ms=summary_ms(progress.steps_ms[2:]),  # the first has no object, the second warms up
             label_set=_table_of(label_set),
             objects=_objects(
-                output, progress, {own: plan.truth_labels.get(number, 0) for number, own in applied.ids.items()}
+                output,
+                progress,
+                {own: plan.truth_labels.get(number, 0) for number, own in applied.ids.items()}
+                | {own: progress.meter.best_label(own) for own in progress.restored},
             ),
+            objects_file=str(options.objects or ""),
+            restored=list(progress.restored),
             prompts_not_applied=[entry.place for entry in applied.missed],
         )
         output.close(summary)
@@ -108,6 +126,8 @@ def run_track(
 def _plan(source: Recording, options: TrackOptions) -> PromptPlan:
     """Decide what is tracked. Raises what `plan_prompts` raises; SourceError, with a picture, when nothing says it."""
     frame = first_frame(source, options.start)
+    if options.objects is not None and options.prompts == PromptOptions():
+        return PromptPlan(PromptScript(()), {})
     plan = plan_prompts(source, frame, options.prompts)
     if plan is None:
         with writing(options.output):
@@ -118,11 +138,17 @@ def _plan(source: Recording, options: TrackOptions) -> PromptPlan:
 
 @dataclass
 class _Progress:
-    """How far a run has come. interrupted_by: "" while nothing has ended it early."""
+    """How far a run has come.
+
+    interrupted_by: "" while nothing has ended it early
+    saved: objects of an earlier run that are to go on, None once they do; restored: their ids
+    """
 
     meter: OverlapMeter = field(default_factory=OverlapMeter)
     steps_ms: list[float] = field(default_factory=list)
     interrupted_by: str = ""
+    saved: SavedObjects | None = None
+    restored: tuple[int, ...] = ()
 
 
 def _follow(
@@ -142,6 +168,9 @@ def _follow(
             before = time.monotonic()
             tracks = tracker.step(frame.stamp_ns, frame.image, following.image if following else None)
             progress.steps_ms.append((time.monotonic() - before) * 1e3)
+            if progress.saved is not None:
+                progress.restored, progress.saved = tracker.restore_objects(progress.saved), None
+                tracks = tracker.newest
             prompted = applied.on(frame)
             if prompted is not None:
                 tracks = prompted

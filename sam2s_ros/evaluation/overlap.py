@@ -58,6 +58,11 @@ class OverlapMeter:
         pair = self._sums.get((label, object_id), _Sum())
         return (pair.total / pair.frames if pair.frames else 0.0), pair.frames
 
+    def best_label(self, object_id: int) -> int:
+        """Return the label that an object covers best on average, for one of which nothing says what it is; 0: none."""
+        labels = [label for label, other in self._sums if other == object_id]
+        return max(labels, key=lambda label: self.mean(label, object_id)[0], default=0)
+
     def pairs(self) -> list[dict[str, float]]:
         """All pairs, for a report."""
         return [

@@ -165,6 +165,11 @@ class NodeConfig:
         "",
         "path of a file of prototypes, by which classes are found; ~/save_prototypes writes there; empty is none",
     )
+    objects_file: str = option(
+        "",
+        "path of a file of objects: ~/save_objects writes what is remembered of those that are tracked, ~/load_objects "
+        "goes on with them without a prompt; empty is none",
+    )
     auto_prompt: str = option(
         "off",
         "what nobody prompted: propose publishes it on ~/proposals, track follows what is of a class as well",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # loads torch
     from sam2s_model.discovery.finder import Discovery
     from sam2s_model.discovery.rediscovery import Rediscovered
     from sam2s_model.network.model import Sam2Model
+    from sam2s_model.recall.memories import SavedObjects
 
 Answer = TypeVar("Answer")  # of a call that the worker runs: call(tracker) -> Answer
 
@@ -78,7 +79,7 @@ class TrackerLike(Protocol):
 
 
 class DiscoveringTracker(TrackerLike, Protocol):
-    """What discovery needs besides: the real tracker has it, and so has what wraps one."""
+    """What discovery and saved objects need besides: the real tracker has it, and so has what wraps one."""
 
     @property
     def discovery(self) -> Discovery: ...
@@ -95,6 +96,10 @@ class DiscoveringTracker(TrackerLike, Protocol):
     def discover(self, class_name: str = "", stamp: int = 0) -> list[Proposal]: ...
 
     def rediscover(self, *, find: bool = True, recondition: bool = True) -> list[Rediscovered]: ...
+
+    def saved_objects(self, object_ids: Sequence[int] = ()) -> SavedObjects: ...
+
+    def restore_objects(self, saved: SavedObjects) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
@@ -23,7 +23,7 @@ from sam2s_ros.interfaces.parameters import TRACKER
 from sam2s_ros.interfaces.publishers import IMAGE_TYPES, PublisherWatch
 from sam2s_ros.msg import ClassLabels, TrackerStatus
 from sam2s_ros.processes.awake import steady
-from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor, one_line
+from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor
 from sam2s_ros.processes.log import NodeLogger, UnthrottledLogger
 from sam2s_ros.processes.process import run
 from sam2s_ros.processes.runnable import RunnableNode
@@ -36,31 +36,16 @@ from sam2s_ros.tracker.discovery_services import DiscoveryServices
 from sam2s_ros.tracker.event_log import EventLog
 from sam2s_ros.tracker.gate import StampGate
 from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, Processed, TrackerSnapshot
+from sam2s_ros.tracker.object_services import ObjectServices
 from sam2s_ros.tracker.outputs import TrackerPublishers
 from sam2s_ros.tracker.point_prompts import PointPrompts
 from sam2s_ros.tracker.services import TrackerServices
+from sam2s_ros.tracker.transitions import ERROR, FAILURE, SUCCESS, transition
 from sam2s_ros.tracker.watchdog import Watchdog
 from sam2s_ros.tracker.worker import Worker, WorkerFrame, WorkerLinks
 
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-ERROR = TransitionCallbackReturn.ERROR
 WATCH = 0.1  # s between two looks at how long a step has taken
 THREADS = 5  # one for each callback group, so that no callback ever waits for a free thread
-
-
-def _transition(callback):
-    """Make a callback of the life cycle say what raises in it: rclpy takes that for ERROR and says nothing."""
-
-    @wraps(callback)
-    def wrapped(node: TrackerNode, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            return callback(node, state)
-        except Exception as error:  # whatever torch and rclpy raise: the node stays up and says so
-            name = callback.__name__.removeprefix("on_")
-            node.fail(name, str(error) if isinstance(error, Sam2sError) else one_line(error))
-            return FAILURE if name in ("configure", "error") else ERROR  # nothing is left of a configure that failed
-
-    return wrapped
 
 
 class TrackerNode(RunnableNode, LifecycleNode):
@@ -110,6 +95,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         config, labels = (lambda: self._config), (lambda: self._outputs.labels)
         self._served = TrackerServices(self, self, requests, self._events)
         self._discovery = DiscoveryServices(self, self.ask, labels, config, requests)
+        self._kept_objects = ObjectServices(self, self.ask, config, requests, self._events)
         self._points = PointPrompts(self, self.ask, self._frames, config, requests, self._events)
         self._detected = DetectionPrompts(self, self.ask, self._frames, config, labels, requests, self._events)
 
@@ -146,7 +132,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         self._note = why if transition == "configure" else f"{transition} failed: {why}"
         self.get_logger().error(f"{transition} failed: {why}")
 
-    @_transition
+    @transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._health.clear()
         qos.check_overrides(given_parameters(self))  # of `image`; the others were checked before
@@ -187,7 +173,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         )
         self._image_type = kind
 
-    @_transition
+    @transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         if self._worker is None or self._worker.stopped:
             self.get_logger().error("activate failed: the tracker was stopped by a cleanup, run cleanup again")
@@ -196,7 +182,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         self._outputs.publish_labels()
         return super().on_activate(state)
 
-    @_transition
+    @transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._outputs.switch(active=False)
         if self._worker is not None:
@@ -205,16 +191,16 @@ class TrackerNode(RunnableNode, LifecycleNode):
                 return ERROR  # and so to on_error
         return super().on_deactivate(state)
 
-    @_transition
+    @transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         return SUCCESS if self.close(self._config.service_timeout) else FAILURE
 
-    @_transition
+    @transition
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.close(self._config.service_timeout)
         return SUCCESS
 
-    @_transition
+    @transition
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         return SUCCESS if self.close(self._config.service_timeout) else FAILURE
 

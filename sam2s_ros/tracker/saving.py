@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # loads torch
     from sam2s_model.discovery.finder import Discovery
     from sam2s_model.discovery.rediscovery import Rediscovered
     from sam2s_model.network.model import Sam2Model
+    from sam2s_model.recall.memories import SavedObjects
 
 
 class SavingTracker:
@@ -141,6 +142,12 @@ class SavingTracker:
 
     def rediscover(self, *, find: bool = True, recondition: bool = True) -> list[Rediscovered]:
         return self._discovering.rediscover(find=find, recondition=recondition)
+
+    def saved_objects(self, object_ids: Sequence[int] = ()) -> SavedObjects:
+        return self._discovering.saved_objects(object_ids)
+
+    def restore_objects(self, saved: SavedObjects) -> tuple[int, ...]:
+        return self._discovering.restore_objects(saved)
 
     @property
     def discovery(self) -> Discovery:

@@ -80,7 +80,7 @@ class FrameStore:
 
     def prompted(self, frame: int, tokens: Tensor, needed: Iterable[int]) -> None:
         """Keep a prompted frame. needed: all prompted frames that any object still has."""
-        needed = {*needed, frame}
+        needed = {*needed, frame} - {EMPTY}  # objects have slots without a frame, and so have these
         if frame not in self._prompted:
             free = [slot for slot, held in enumerate(self._prompted) if held not in needed]
             if not free:
@@ -89,6 +89,10 @@ class FrameStore:
             self._prompted[free[0]] = frame
             self._prompted_frames[free[0]] = frame
         self._prompted_tokens[self._prompted.index(frame)] = tokens.to(self._tokens.dtype)
+
+    def tokens_of(self, frame: int) -> Tensor:
+        """Read the tokens (places, dim) of a prompted frame. Raises ValueError for one that is not kept."""
+        return self._prompted_tokens[self._prompted.index(frame)]
 
     def save(self) -> tuple:
         """Copy which frames are in the slots of prompted ones, for `restore`."""

@@ -1,0 +1,67 @@
+"""`sam2s track --save-objects` and `--objects`: objects of one run go on in another, without a prompt."""
+
+from __future__ import annotations
+
+import json
+
+from sam2s_model.recall.object_file import read_objects
+
+SCENE = "scene:?width=96&height=80&frames=6&seed=1&fps=20"
+
+
+def test_objects_of_one_run_go_on_in_another(track, tmp_path, capsys):
+    file = tmp_path / "objects.safetensors"
+    assert (
+        track(
+            SCENE,
+            "--frames",
+            2,
+            "--label-set",
+            "generic",
+            "--class",
+            "object",
+            "--save-objects",
+            file,
+            "--output",
+            tmp_path / "one",
+        )
+        == 0
+    )
+    assert f"2 objects were saved to {file}" in " ".join(capsys.readouterr().out.split())
+    assert len(read_objects(file)[0].objects) == 2
+    assert track(SCENE, "--start", 2, "--objects", file, "--label-set", "generic", "--output", tmp_path / "two") == 0
+    summary = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert summary["restored"] == [1, 2] and summary["objects_file"] == str(file) and summary["frames"] == 4
+    assert [one["truth_label"] in (1, 2) and one["mean_iou"] is not None for one in summary["objects"]] == [True, True]
+    assert [(one["object_id"], one["class"]) for one in summary["objects"]] == [(1, "object"), (2, "object")]
+    assert (
+        track(
+            SCENE,
+            "--objects",
+            file,
+            "--point",
+            "40,40",
+            "--label-set",
+            "generic",
+            "--frames",
+            1,
+            "--output",
+            tmp_path / "both",
+        )
+        == 0
+    )
+    summary = json.loads((tmp_path / "both" / "summary.json").read_text())
+    assert summary["restored"] == [1, 2] and len(summary["objects"]) == 3
+
+
+def test_what_is_no_such_file_is_said_before_anything_is_written(track, tmp_path, capsys):
+    file = tmp_path / "objects.safetensors"
+    file.write_text("something else")
+    assert track(SCENE, "--objects", file, "--output", tmp_path / "out") == 2
+    assert "is no file of objects" in " ".join(capsys.readouterr().err.split())
+    assert track(SCENE, "--save-objects", file, "--output", tmp_path / "out") == 2
+    assert "exists already" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert track(SCENE, "--frames", 1, "--save-objects", file, "--overwrite", "--output", tmp_path / "out") == 0
+    assert len(read_objects(file)[0].objects) == 2
+    assert track(SCENE, "--objects", file, "--label-set", "endovis2017", "--output", tmp_path / "none") == 2
+    assert "is not in label set" in " ".join(capsys.readouterr().err.split()) and not (tmp_path / "none").exists()

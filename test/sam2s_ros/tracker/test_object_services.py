@@ -1,0 +1,58 @@
+"""How ~/save_objects and ~/load_objects answer: what is wrong is in the message and in the log."""
+
+from __future__ import annotations
+
+import pytest
+from std_srvs.srv import Trigger
+
+from sam2s_model.errors import ErrorCode, ObjectMemoryError, RequestError
+from sam2s_ros.interfaces.parameters import NodeConfig
+from sam2s_ros.tracker.event_log import EventLog
+from sam2s_ros.tracker.object_services import ObjectServices
+
+
+class Lines:
+    def __init__(self):
+        self.lines = []
+
+    def info(self, line):
+        self.lines.append(line)
+
+    warning = info
+
+
+class Served:
+    """Keeps the callbacks of services by name, in place of a node."""
+
+    def __init__(self):
+        self.callbacks = {}
+
+    def create_service(self, kind, name, callback, **_):
+        self.callbacks[name] = callback
+
+
+def served(ask, path: str):
+    node, log = Served(), Lines()
+    ObjectServices(node, ask, lambda: NodeConfig(objects_file=path), None, EventLog(log))
+    return {name: call(Trigger.Request(), Trigger.Response()) for name, call in node.callbacks.items()}, log.lines
+
+
+def test_without_a_file_it_is_said_which_parameter_names_one():
+    answers, lines = served(lambda call: pytest.fail("the worker was asked"), "")
+    assert set(answers) == {"~/save_objects", "~/load_objects"} and not lines
+    for answer in answers.values():
+        assert not answer.success and "the parameter objects_file is empty" in answer.message
+
+
+@pytest.mark.parametrize("error, message", [
+    (RequestError(ErrorCode.TOO_MANY_OBJECTS, "17 objects"), "TOO_MANY_OBJECTS: 17 objects"),
+    (ObjectMemoryError("x was made with another model: a instead of b"), "x was made with another model: a instead"),
+])  # fmt: skip
+def test_a_refusal_is_answered_and_logged(error, message):
+    def ask(call):
+        raise error
+
+    answers, lines = served(ask, "/some/file")
+    for answer in answers.values():
+        assert not answer.success and answer.message.startswith(message)
+    assert len(lines) == 2 and all("~/" in line for line in lines)
