@@ -192,6 +192,9 @@ class TrainConfig:
     )
     decoder_from: str = option("", "without init: checkpoint that prompt encoder and mask decoder are taken from")
     long_term: bool = option(True, "the model gets SAM2S's embedding of long-term memories, if it has none")
+    short_attention: bool = option(
+        False, "the model gets SLM-SAM2's second memory attention, for the newest frame, if it has none"
+    )
     class_token: bool = option(True, "the model gets SAM2S's class token, if it has none, for the classes of data")
     output: str = option("output/train", "folder of the run; a run in it is resumed")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
@@ -259,6 +262,7 @@ class TrainConfig:
         return dataclasses.replace(
             known,
             long_term_embedding=known.long_term_embedding or (self.long_term and more),
+            short_attention=known.short_attention or (self.short_attention and more),
             num_classes=len(self.data.classes) if known.num_classes or (self.class_token and more) else 0,
         )
 
