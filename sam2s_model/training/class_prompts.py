@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from sam2s_model.discovery.learnt import save_learnt
 from sam2s_model.discovery.prototype_file import ModelIdentity
 from sam2s_model.discovery.train import ClassPromptTraining, class_samples
 from sam2s_model.errors import ConfigError
+from sam2s_model.recordings.recording import IndexedRecording
 from sam2s_model.training.config import TrainConfig, as_table
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import TrainingRecording, numbered_scene, open_source
@@ -85,8 +86,15 @@ def confirmed(config: TrainConfig) -> Iterator[Confirmation]:
         if source.kind == "boxes":
             found = open_confirmed(source.path)
         else:
-            found = [Confirmation(recording.recording) for recording in _recordings(config, source)]
+            found = [Confirmation(_named(one, config.data.classes)) for one in _recordings(config, source)]
         yield from (replace(one, class_name=source.class_name) for one in found)
+
+
+def _named(one: TrainingRecording, classes: Sequence[str]) -> IndexedRecording:
+    """Return the recording, which says the classes that the source says of its values."""
+    told = {label: classes[row] for label, row in one.classes.items() if row >= 0}
+    one.recording.classes = {**one.recording.classes, **told}
+    return one.recording
 
 
 def _recordings(config: TrainConfig, source: SourceConfig) -> Iterator[TrainingRecording]:

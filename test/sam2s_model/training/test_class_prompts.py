@@ -6,6 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from sam2s_model.discovery.learnt import load_learnt
 from sam2s_model.errors import ConfigError, PrototypeError
 from sam2s_model.training.adapter_config import AdapterConfig
 from sam2s_model.training.class_prompt_config import ClassPromptConfig
+from sam2s_model.training.class_prompts import confirmed
 from sam2s_model.training.config import OptimizerConfig, Phase, TrainConfig
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 from sam2s_model.training.loop import run_training
@@ -71,6 +74,22 @@ def test_classes_are_those_that_the_recordings_say(tmp_path):
     assert len(load_learnt(tmp_path / "class_prompts.safetensors", model).names) > 1
     with pytest.raises(ConfigError, match="holds a run with data.sources.0.class_name"):
         run_training(config(tmp_path, phases=short), quiet=True)
+
+
+def test_values_of_masks_are_classes_where_the_source_names_them(tmp_path):
+    for part in ("frames", "masks"):
+        (tmp_path / "clips" / "a" / part).mkdir(parents=True)
+    labels = np.zeros((64, 64), np.uint8)
+    labels[8:30, 8:30], labels[36:60, 30:60] = 1, 2
+    cv2.imwrite(str(tmp_path / "clips" / "a" / "frames" / "0.png"), np.dstack([labels * 90] * 3))
+    cv2.imwrite(str(tmp_path / "clips" / "a" / "masks" / "0.png"), labels)
+    table = (
+        "name: mine\nclasses:\n- {id: 1, name: hook, color: [1, 2, 3]}\n- {id: 2, name: scissors, color: [4, 5, 6]}\n"
+    )
+    (tmp_path / "mine.yaml").write_text(table)
+    source = SourceConfig("folder", str(tmp_path / "clips"), label_set=str(tmp_path / "mine.yaml"))
+    (one,) = confirmed(config(tmp_path, data=DataConfig(sources=(source,), size=64)))
+    assert one.recording.classes == {1: "hook", 2: "scissors"}
 
 
 @pytest.mark.parametrize("changes, why", [
