@@ -21,7 +21,7 @@ from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 VERSION_KEYS = ("no_object_embedding", "pointer_time")  # what 2.1 has and 2.0 has not, all of it in the memory's parts
 LONG_TERM = "long_term_tpos_enc"
 TRUNK = "image_encoder.trunk."
-SHORT_ATTENTION = "memory_attention_short.norm.weight"
+SHORT_ATTENTION = "recent_memory_attention.norm.weight"
 CLASS_TABLE = "temporal_semantics.class_embeddings"
 GRANULARITY = "sam_prompt_encoder.granularity_embedding.weight"
 SCORE_HEAD = "sam_mask_decoder.pred_obj_score_head."  # of MEMORY_PARTS the one that is of use without the others

@@ -34,10 +34,14 @@ UNKNOWN_STEP = 10  # one frame in so many, of a recording whose length is not kn
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A recording that says what is where. boxes: their files by the stems of images; None: it has masks"""
+    """A recording that says what is where. boxes: their files by the stems of images; None: it has masks
+
+    class_name: of all its objects, "": that which the recording says
+    """
 
     recording: Recording
     boxes: Mapping[str, Path] | None = None
+    class_name: str = ""
 
 
 @dataclass
@@ -132,6 +136,7 @@ def objects_of(
 
     Arguments are as of `build_bank`. Raises PrototypeError where nothing says a class.
     """
+    class_name = class_name or one.class_name
     if one.boxes is not None:
         values, masks, void = _of_boxes(model, features, read_boxes(one.boxes[frame.name]), frame.image.shape[:2])
         names = {value: class_name or (box_classes or {}).get(value, "") for value in set(values)}

@@ -71,6 +71,107 @@ def class_samples(
     return samples, classes
 
 
+@dataclass(frozen=True)
+class ClassPromptLosses:
+    """Of a step: their sum, Dice on the class's mask, NT-Xent on the prototypes; gradient: its length."""
+
+    loss: float
+    dice: float
+    contrast: float
+    gradient: float
+
+
+class ClassPromptTraining:
+    """Prototypes and prompt encoder that learn on samples of a frozen model, with Adam.
+
+    tokens: of each class; batch: frames of a step, each asked for one of its classes; clip: longest gradient
+    """
+
+    def __init__(
+        self,
+        model: Sam2Model,
+        samples: Sequence[ClassSample],
+        names: Sequence[str],
+        *,
+        learning_rate: float = 1e-3,
+        weight_decay: float = WEIGHT_DECAY,
+        clip: float = math.inf,
+        tokens: int = 2,
+        batch: int = 4,
+        seed: int = 0,
+    ):
+        self.model, self.samples, self.names, self.clip, self.batch = model, samples, tuple(names), clip, batch
+        self.steps = 0
+        self._generator = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.prompts = ClassPrompts(len(names), model.config.decoder_width, model.grid[0], tokens).to(model.device)
+            prototypes = self.prompts.class_embeddings.weight
+            prototypes.data.copy_(F.normalize(prototypes.data, dim=1))
+        self.parameters = [value for name, value in self.prompts.named_parameters() if "pn_cls" not in name]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, weight_decay=weight_decay)
+
+    def step(self, learning_rate: float | None = None) -> ClassPromptLosses:
+        """Do one update, at another rate where one is given. Raises PrototypeError when the loss is no number."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["lr"] if learning_rate is None else learning_rate
+        losses, seen, rows = [], [], []
+        for _ in range(self.batch):
+            sample = self.samples[self._below(len(self.samples))]
+            row = sorted(sample.masks)[self._below(len(sample.masks))]
+            asked = torch.tensor([row], device=self.model.device)
+            decoded = decode_class(self.model, sample.features, self.prompts, asked)
+            mask = sample.masks[row]
+            losses.append(dice_loss(decoded.logits, mask[None], torch.ones_like(mask)[None])[0, 0])
+            inside = F.adaptive_avg_pool2d(mask[None, None], sample.features.grid)[0, 0]
+            plain = self.model.for_decoder(sample.features.coarse)[0].float()
+            seen.append((plain * inside).sum((1, 2)) / inside.sum().clamp(min=1e-6))
+            rows.append(row)
+        prototypes = self.prompts.class_embeddings.weight
+        contrast = nt_xent(prototypes, torch.stack(seen), torch.tensor(rows, device=self.model.device))
+        dice = torch.stack(losses).mean()
+        loss = dice + contrast
+        value = loss.item()
+        if not math.isfinite(value):
+            rate = self.optimizer.param_groups[0]["lr"]
+            raise PrototypeError(f"the loss is {value} at step {self.steps}: try a lower learning rate than {rate}")
+        self.optimizer.zero_grad()
+        loss.backward()
+        length = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.clip))
+        self.optimizer.step()
+        self.steps += 1
+        return ClassPromptLosses(value, dice.item(), contrast.item(), length)
+
+    def _below(self, limit: int) -> int:
+        return int(torch.randint(limit, (1,), generator=self._generator))
+
+    def learnt(self) -> LearntClasses:
+        """Return what was learnt, as it is now."""
+        prompts = ClassPrompts(len(self.names), self.model.config.decoder_width, self.model.grid[0], self._tokens)
+        prompts.load_state_dict(self.prompts.state_dict())
+        return LearntClasses(prompts.eval().requires_grad_(False), self.names, self.model)
+
+    @property
+    def _tokens(self) -> int:
+        return self.prompts.encoder.sparse_fc_2.out_channels
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a run goes on from."""
+        return dict(
+            prompts=self.prompts.state_dict(), optimizer=self.optimizer.state_dict(), steps=self.steps,
+            generator=self._generator.get_state(), names=list(self.names),
+        )  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state. Raises PrototypeError for one of other classes."""
+        if tuple(state["names"]) != self.names:
+            raise PrototypeError(f"the run is of {', '.join(state['names'])}, the data of {', '.join(self.names)}")
+        self.prompts.load_state_dict(state["prompts"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._generator.set_state(state["generator"])
+        self.steps = state["steps"]
+
+
 def train_class_prompts(
     model: Sam2Model,
     samples: Sequence[ClassSample],
@@ -78,43 +179,14 @@ def train_class_prompts(
     *,
     steps: int = 300,
     learning_rate: float = 1e-3,
-    tokens: int = 2,
-    batch: int = 4,
     seed: int = 0,
     on_step: Callable[[int, float], Any] = lambda step, loss: None,
 ) -> LearntClasses:
     """Train prototypes and prompt encoder; the model stays as it is.
 
-    tokens: of each class; batch: frames of a step, each asked for one of its classes
     Raises PrototypeError when the loss is no number.
     """
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        prompts = ClassPrompts(len(names), model.config.decoder_width, model.grid[0], tokens).to(model.device)
-        prototypes = prompts.class_embeddings.weight
-        prototypes.data.copy_(F.normalize(prototypes.data, dim=1))
-    learns = [value for name, value in prompts.named_parameters() if "pn_cls" not in name]
-    optimizer = torch.optim.Adam(learns, lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    training = ClassPromptTraining(model, samples, names, learning_rate=learning_rate, seed=seed)
     for step in range(steps):
-        losses, seen, rows = [], [], []
-        for _ in range(batch):
-            sample = samples[int(torch.randint(len(samples), (1,), generator=generator))]
-            row = sorted(sample.masks)[int(torch.randint(len(sample.masks), (1,), generator=generator))]
-            mask = sample.masks[row]
-            decoded = decode_class(model, sample.features, prompts, torch.tensor([row], device=model.device))
-            losses.append(dice_loss(decoded.logits, mask[None], torch.ones_like(mask)[None])[0, 0])
-            inside = F.adaptive_avg_pool2d(mask[None, None], sample.features.grid)[0, 0]
-            plain = model.for_decoder(sample.features.coarse)[0].float()
-            seen.append((plain * inside).sum((1, 2)) / inside.sum().clamp(min=1e-6))
-            rows.append(row)
-        contrast = nt_xent(prototypes, torch.stack(seen), torch.tensor(rows, device=model.device))
-        loss = torch.stack(losses).mean() + contrast
-        value = loss.item()
-        if not math.isfinite(value):
-            raise PrototypeError(f"the loss is {value} at step {step}: try a lower learning rate than {learning_rate}")
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        on_step(step, value)
-    return LearntClasses(prompts.eval().requires_grad_(False), names, model)
+        on_step(step, training.step().loss)
+    return training.learnt()

@@ -33,7 +33,7 @@ MASK_STRIDE = 16  # px of the mask that a memory is made of, for each place of t
 ABSENT_LOGIT = -1024.0  # mask logit of an object that is not there
 MEMORY_PARTS = (
     "maskmem_tpos_enc", "long_term_tpos_enc", "no_mem_pos_enc", "no_obj_ptr", "no_obj_embed_spatial",
-    "mask_downsample.", "memory_attention.", "memory_attention_short.", "memory_encoder.", "memory_fusion.",
+    "mask_downsample.", "memory_attention.", "recent_memory_attention.", "memory_encoder.", "recent_memory_fuser.",
     "obj_ptr_proj.", "obj_ptr_tpos_proj.", "sam_mask_decoder.pred_obj_score_head.", "spatial_perceiver.",
     "temporal_semantics.",
 )  # fmt: skip
@@ -91,8 +91,8 @@ class Sam2Model(nn.Module):
         if config.long_term_embedding:
             self.long_term_tpos_enc = _embedding(1, 1, 1, memory_dim)
         if config.short_attention:
-            self.memory_attention_short = MemoryAttention(config.memory_layers, dim, memory_dim, config.memory_ffn)
-            self.memory_fusion = Fuser(dim)
+            self.recent_memory_attention = MemoryAttention(config.memory_layers, dim, memory_dim, config.memory_ffn)
+            self.recent_memory_fuser = Fuser(dim)
         if config.num_classes:
             self.temporal_semantics = TemporalSemantics(dim, memory_dim, config.num_classes)
         self.set_image_size(image_size or config.image_size)
@@ -238,9 +238,9 @@ class Sam2Model(nn.Module):
         values, position = torch.cat((values, tokens), dim=1), torch.cat((position, token_position), dim=1)
         conditioned = self._attend(self.memory_attention, features, values, position, allowed, tokens.shape[1])
         if short is not None:
-            newest = self._attend(self.memory_attention_short, features, *self._placed(*short, features.grid), None, 0)
+            newest = self._attend(self.recent_memory_attention, features, *self._placed(*short, features.grid), None, 0)
             both = (conditioned + newest).transpose(1, 2).unflatten(2, features.grid)
-            conditioned = self.memory_fusion(both).flatten(2).transpose(1, 2)
+            conditioned = self.recent_memory_fuser(both).flatten(2).transpose(1, 2)
         class_logits = None
         if self.config.num_classes:
             class_logits = self.temporal_semantics(values + position, values, allowed, conditioned)

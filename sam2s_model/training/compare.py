@@ -20,6 +20,7 @@ from sam2s_model.checkpoint import default_checkpoint, load_model
 from sam2s_model.config import NANO_CLASSES, POLICY_NAMES, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import follow
+from sam2s_model.evaluation.identities import FOUND, GONE
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.metrics import boundary_f, iou, j_and_f
 from sam2s_model.network.model import Sam2Model
@@ -31,10 +32,9 @@ from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import Still, TrainingRecording, open_source, scene_recording
 
-FOUND = 0.5  # IoU from which a mask is on an object
-GONE = 15  # frames without an object after which it is said to return
 ABSENCES = (30, 100, 300)  # frames that instruments stay away in the long-term scenes, about
 BY_ITSELF = 30  # frames that they stay away with an absence of 0, about
+CROSSING, CROSSINGS, CROSSING_FRAMES = 4, 4, 60  # instruments, how often two of them cross, frames of each time
 
 
 @dataclass(frozen=True)
@@ -151,13 +151,15 @@ def measure_policy(
     )
 
 
-def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) -> Iterator[TrainingRecording]:
+def long_term_scenes(
+    seeds: Sequence[int], width: int = 320, height: int = 256, absences: Sequence[int] = ABSENCES
+) -> Iterator[TrainingRecording]:
     """Yield scenes with two instruments of one class and much smoke.
 
-    One of the two leaves for 30, 100 or 300 frames, twice.
+    One of the two leaves, twice, for about as many frames as `absences` says, at least 30.
     """
     for seed in seeds:
-        for absence in ABSENCES:
+        for absence in absences:
             extra = max(0, absence - BY_ITSELF) / SceneConfig.fps
             period = round((SceneConfig.event_period + extra) * SceneConfig.fps)
             config = SceneConfig(
@@ -172,6 +174,23 @@ def long_term_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) 
             recording = scene_recording(config, NANO_CLASSES)
             recording.name = f"{recording.name}, {absence} frames away"
             yield recording
+
+
+def crossing_scenes(seeds: Sequence[int], width: int = 320, height: int = 256) -> Iterator[TrainingRecording]:
+    """Yield scenes with many look-alike instruments, of which two cross and hide one another every 60 frames."""
+    for seed in seeds:
+        config = SceneConfig(
+            width=width,
+            height=height,
+            frames=CROSSINGS * CROSSING_FRAMES,
+            seed=seed,
+            instruments=CROSSING,
+            classes=",".join(["forceps"] * CROSSING),
+            event_period=CROSSING_FRAMES / SceneConfig.fps,
+        )
+        recording = scene_recording(config, NANO_CLASSES)
+        recording.name = f"{recording.name}, {CROSSING} instruments cross"
+        yield recording
 
 
 def policy_table(rows: Sequence[Figures], default: str) -> str:
@@ -196,12 +215,15 @@ def compare_policies(
     *,
     only: Sequence[str],
     long_term: bool,
+    crossing: bool,
+    absence: Sequence[int],
     seed: Sequence[int],
     policy: Sequence[str],
     option: Sequence[str],
     frames: int,
     image_size: int,
     device: str,
+    precision: str,
     out: Path | None,
 ) -> None:
     """Print tables of all memory policies, from the ground truth of each object's first frame.
@@ -210,17 +232,10 @@ def compare_policies(
     """
     for name in policy:
         check_policy_name(name)
-    groups: dict[str, list[TrainingRecording | Still]] = {}
-    for path in recordings:
-        found = [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
-        if not found:
-            raise ConfigError(f"--only is {', '.join(only)}: there is no such recording in {path}")
-        groups[path.name] = found
-    if long_term:
-        groups["long-term scenes"] = list(long_term_scenes(seed))
-    if not groups:
-        raise ConfigError("there is nothing to compare on: give --recordings or --long-term")
-    model = load_model(checkpoint or default_checkpoint(device), image_size=image_size, device=device)
+    groups = compared_groups(recordings, only=only, long_term=long_term, crossing=crossing, absence=absence, seed=seed)
+    model = load_model(
+        checkpoint or default_checkpoint(device), image_size=image_size, device=device, precision=precision
+    )
     config = TrackerConfig(**tracker_options(option))
     names = policy or [name for name in (*POLICY_NAMES, *installed_policies()) if can_run(model, name)]
     print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]}")
@@ -242,6 +257,31 @@ def compare_policies(
             compared[title] = dict(recordings=[r.name for r in group], policies=[asdict(row) for row in rows])
             if out:
                 out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def compared_groups(
+    recordings: Sequence[Path],
+    *,
+    only: Sequence[str],
+    long_term: bool,
+    crossing: bool,
+    absence: Sequence[int],
+    seed: Sequence[int],
+) -> dict[str, list[TrainingRecording | Still]]:
+    """Open what is compared on, by the titles of its tables. Raises ConfigError when there is nothing."""
+    groups: dict[str, list[TrainingRecording | Still]] = {}
+    for path in recordings:
+        found = [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
+        if not found:
+            raise ConfigError(f"--only is {', '.join(only)}: there is no such recording in {path}")
+        groups[path.name] = found
+    if long_term:
+        groups["long-term scenes"] = list(long_term_scenes(seed, absences=absence))
+    if crossing:
+        groups["crossing scenes"] = list(crossing_scenes(seed))
+    if not groups:
+        raise ConfigError("there is nothing to compare on: give --recordings, --long-term or --crossing")
+    return groups
 
 
 def progress_bar() -> Progress:

@@ -17,6 +17,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.paths import expanded, expanded_table
 from sam2s_model.similar import meant
 from sam2s_model.training.adapter_config import AdapterConfig
+from sam2s_model.training.class_prompt_config import ClassPromptConfig
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 
 
@@ -192,6 +193,9 @@ class TrainConfig:
     )
     decoder_from: str = option("", "without init: checkpoint that prompt encoder and mask decoder are taken from")
     long_term: bool = option(True, "the model gets SAM2S's embedding of long-term memories, if it has none")
+    short_attention: bool = option(
+        False, "the model gets SLM-SAM2's second memory attention, for the newest frame, if it has none"
+    )
     class_token: bool = option(True, "the model gets SAM2S's class token, if it has none, for the classes of data")
     output: str = option("output/train", "folder of the run; a run in it is resumed")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
@@ -203,6 +207,7 @@ class TrainConfig:
         (), "beginnings of names of weights that stay as they are; image_half: all that memory does not need"
     )
     adapter: AdapterConfig = AdapterConfig()
+    class_prompts: ClassPromptConfig = ClassPromptConfig()
     save_every: int = option(200, "steps from one saved state to the next, all that a kill can cost", low=1)
     log_every: int = option(10, "steps from one line of the log to the next", low=1)
     max_minutes: float = option(0.0, "stop and save after that long, 0: no limit; the same command goes on", low=0.0)
@@ -226,6 +231,12 @@ class TrainConfig:
             raise ConfigError(
                 f"adapter.kind is {self.adapter.kind!r} with init {self.init!r} and freeze {list(self.freeze)}: "
                 "expected an init, all of which is frozen, and no freeze"
+            )
+        if self.class_prompts.tokens and (not self.init or self.freeze or self.adapter.kind):
+            raise ConfigError(
+                f"class_prompts.tokens is {self.class_prompts.tokens} with init {self.init!r}, freeze "
+                f"{list(self.freeze)} and adapter.kind {self.adapter.kind!r}: expected an init, all of which is "
+                "frozen, no freeze and no adapter"
             )
         for phase in self.phases:
             self._data(phase)
@@ -259,6 +270,7 @@ class TrainConfig:
         return dataclasses.replace(
             known,
             long_term_embedding=known.long_term_embedding or (self.long_term and more),
+            short_attention=known.short_attention or (self.short_attention and more),
             num_classes=len(self.data.classes) if known.num_classes or (self.class_token and more) else 0,
         )
 

@@ -24,6 +24,7 @@ from sam2s_model.network.model import Sam2Model
 from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.training.adapters import adapter_tensors, add_adapter
 from sam2s_model.training.batches import batch, clip_numbers, opened
+from sam2s_model.training.class_prompts import train_class_prompts_of
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig, as_table
 from sam2s_model.training.datasets import mask_lines
@@ -35,6 +36,7 @@ from sam2s_model.training.log import Log, TrainingProgress, plot_log
 from sam2s_model.training.losses import FrameLosses
 from sam2s_model.training.objects import Objects, choose_objects
 from sam2s_model.training.optimization import Average, learning_rate, make_optimizer, set_learning_rate
+from sam2s_model.training.outcome import TrainingOutcome
 from sam2s_model.training.prompting import Plan, draw_plan
 from sam2s_model.training.rollout import Roles, Rollout, encode_clips, events
 from sam2s_model.training.sampling import roles
@@ -47,15 +49,6 @@ STATISTICS = ("running_mean", "running_var")
 PROMPTS, ROLES, OBJECTS = 1, 2, 3  # third part of a random generator's key, after (seed, step)
 
 
-@dataclass(frozen=True)
-class TrainingOutcome:
-    """How a run ended. steps: done of `config.steps`; scores: of the last evaluation, empty without one"""
-
-    steps: int
-    checkpoint: Path
-    scores: tuple[Score, ...] = ()
-
-
 def run_training(
     config: TrainConfig, stop: Callable[[int], bool] | None = None, quiet: bool = False
 ) -> TrainingOutcome:
@@ -65,6 +58,8 @@ def run_training(
     Raises ConfigError, CheckpointError, SourceError, and TrainingError when the loss stays not finite.
     """
     cv2.setNumThreads(1)
+    if config.class_prompts.tokens:
+        return train_class_prompts_of(config, stop, quiet)
     device = resolve_device(World.local_device(config.device))
     if device.type == "cuda":
         torch.cuda.set_device(device)

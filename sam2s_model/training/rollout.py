@@ -270,7 +270,8 @@ def condition(
 
     gaps: (N,) frames between the first frame and the others that the clip does not show
     Long-term frames have an embedding of their own, or that of prompted ones in a model without (ReSurgSAM2); they
-    have no object pointers, since they are older than those are kept.
+    have no object pointers, since they are older than those are kept. A model with SLM-SAM2's second attention sees the
+    newest frame there, whatever it is to the first one.
     """
     config = model.config
     window, prompted = config.num_memories - 1, config.num_memories - 1
@@ -283,6 +284,11 @@ def condition(
     unseen = [1.0 if m.frame == 0 else 0.0 for m in pointed]
     ages = torch.tensor([float(now - m.frame) for m in pointed], device=gaps.device)
     ages = ages[None] + gaps[:, None] * torch.tensor(unseen, device=gaps.device)
+    short = None
+    if config.short_attention:
+        newest = memories[-1]
+        newest_code = torch.tensor([prompted if newest.role == "conditional" else 0], device=gaps.device)
+        short = newest.spatial[:, None], newest_code.expand(len(gaps), -1)
     return model.with_memory(
         features,
         torch.stack([m.spatial for m in seen], dim=1),
@@ -290,4 +296,5 @@ def condition(
         torch.stack([m.pointer for m in pointed], dim=1),
         ages,
         None,
+        short,
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sam2s_model.checkpoint import read_checkpoint, recognise
-from sam2s_model.checkpoint.recognition import CLASS_TABLE, LONG_TERM, SCORE_HEAD
+from sam2s_model.checkpoint.recognition import CLASS_TABLE, LONG_TERM, SCORE_HEAD, SHORT_ATTENTION
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
@@ -22,6 +22,7 @@ PACKAGE = (
     "package"  # as `init`: the checkpoint of the package that has a memory and was trained here, on every machine alike
 )
 PACKAGED = "sam2s_nano"
+SECOND = "recent_memory_attention."
 PROMPTED = "maskmem_tpos_enc"  # its last row is the temporal code of prompted frames
 
 
@@ -29,7 +30,8 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
     """Make a model of the configuration, on the CPU, with the weights of `config.init` where there are some.
 
     What only tracking with memory needs may be missing there, and starts from random weights that depend on the seed;
-    the embedding of long-term memories starts as that of prompted ones, which models without it use in its place. Rows
+    the embedding of long-term memories starts as that of prompted ones, which models without it use in its place, and a
+    second memory attention as the first one, of which at first nothing is added. Rows
     of the class table are found again by the classes' names.
     Without `init`, prompt encoder and mask decoder may come from a model that is as wide there, `config.decoder_from`.
     Raises CheckpointError when the file is of another model, ConfigError for an unknown name,
@@ -64,6 +66,10 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
     if LONG_TERM in missing and LONG_TERM in own and PROMPTED in state:
         with torch.no_grad():
             model.long_term_tpos_enc.copy_(model.maskmem_tpos_enc[-1:])
+    if SHORT_ATTENTION in missing and not any(name.startswith("memory_attention.") for name in missing):
+        _begin_short_attention(model)
+        missing = [name for name in missing if not name.startswith(SECOND)]
+        log(f"{path} has one memory attention: the second starts as the first, and nothing is added by it yet")
     if stored.extra:
         count, first = len(stored.extra), stored.extra[0]
         log(f"{path}: {count} tensors are no part of {model.name} and are not used, the first is {first}")
@@ -71,6 +77,14 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
         parts = sorted({part.rstrip(".") for part in MEMORY_PARTS for name in missing if name.startswith(part)})
         log(f"{path} lacks {', '.join(parts)}: they start from random weights")
     return model
+
+
+def _begin_short_attention(model: Sam2Model) -> None:
+    """Let the second attention begin as the trained first one, silent: the model is as it was."""
+    model.recent_memory_attention.load_state_dict(model.memory_attention.state_dict())
+    with torch.no_grad():
+        model.recent_memory_attention.norm.weight.zero_()
+        model.recent_memory_attention.norm.bias.zero_()
 
 
 def init_path(config: TrainConfig) -> Path:

@@ -13,10 +13,11 @@ from torch import Tensor
 from sam2s_model.errors import ConfigError, TrainingError
 from sam2s_model.training.config import TrainConfig, as_table, build
 
-STATE, CHECKPOINT, ADAPTER, LOG, PLOT, RECIPE = (
+STATE, CHECKPOINT, ADAPTER, CLASS_PROMPTS, LOG, PLOT, RECIPE = (
     "state.pt",
     "model.safetensors",
     "adapter.safetensors",
+    "class_prompts.safetensors",
     "log.jsonl",
     "training.png",
     "config.yaml",

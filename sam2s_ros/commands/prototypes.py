@@ -179,10 +179,9 @@ def follow(
     from sam2s_model.checkpoint import load_model
     from sam2s_model.discovery.build import open_confirmed
     from sam2s_model.discovery.prototype_file import load_prototypes
-    from sam2s_model.semantics import ClassLabel, LabelSet
     from sam2s_model.tracking.tracker import Tracker
     from sam2s_ros.commands.checkpoints import checkpoint_or_default
-    from sam2s_ros.evaluation.empty_start import follow_from_nothing
+    from sam2s_ros.evaluation.empty_start import follow_from_nothing, labels_of
     from sam2s_ros.interfaces.parameters import NodeConfig
 
     recordings = [one.recording for source in sources for one in open_confirmed(source) if one.boxes is None]
@@ -192,8 +191,6 @@ def follow(
         checkpoint_or_default(checkpoint, recordings[0].kind, device, print), "auto", image_size, device, precision
     )
     bank = load_prototypes(file, model)
-    names = enumerate(bank.class_names, start=1)
-    label_set = LabelSet("prototypes", tuple(ClassLabel(number, name, (0, 200, 120)) for number, name in names))
     config = NodeConfig(
         auto_prompt="off" if from_mask else "track",
         auto_prompt_score=auto_prompt_score,
@@ -202,9 +199,9 @@ def follow(
         recondition=recondition,
     )
     for recording in recordings:
-        tracker = Tracker(model, policy, label_set=label_set)
+        tracker = Tracker(model, policy, label_set=labels_of(bank))
         tracker.discovery.use(bank)
-        told = follow_from_nothing(tracker, recording, config, every=every, from_mask=from_mask)
+        told = follow_from_nothing(tracker, recording.name, recording, config, every=every, from_mask=from_mask)
         print(
             f"{told.name}: {len(told.overlaps)} frames, J over 0.5 on {told.share_good:.1%}, mean J {told.mean:.3f}, "
             f"{told.objects} objects, {len(told.events)} events"

@@ -38,5 +38,5 @@ def check_short_attention(config: ModelConfig) -> None:
     if not config.short_attention:
         raise ConfigError(
             f"policy is 'slm', but {config.name} has no second memory attention: expected a checkpoint with "
-            "memory_attention_short. and memory_fusion. tensors, or another policy"
+            "recent_memory_attention. and recent_memory_fuser. tensors, or another policy"
         )

@@ -12,12 +12,13 @@ import pytest
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import NANO_CLASSES, TrackerConfig
 from sam2s_model.errors import ConfigError
+from sam2s_model.evaluation.identities import GONE
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.tracker_options import tracker_options
 from sam2s_model.training import compare
-from sam2s_model.training.compare import GONE, Ledger, long_term_scenes, measure_policy, policy_table
+from sam2s_model.training.compare import Ledger, crossing_scenes, long_term_scenes, measure_policy, policy_table
 from sam2s_model.training.datasets import scene_recording
 from sam2s_ros.commands.cli import main
 
@@ -103,9 +104,21 @@ def test_instruments_stay_away_as_long_as_the_scene_says(absence, step):
     assert len(gone) == 2 and all(abs(frames - absence) <= step + 5 for frames in gone), f"away for {gone} frames"
 
 
+def test_look_alike_instruments_cross_in_every_period():
+    (recording,) = crossing_scenes([1], width=160, height=128)
+    assert len(set(recording.classes.values())) == 1 and len(recording.classes) == compare.CROSSING
+    for first in range(0, len(recording), compare.CROSSING_FRAMES):
+        met = set()
+        for index in range(first + 15, first + 26, 2):
+            labels = recording.frame(index)[1]
+            grown = {v: cv2.dilate((labels == v).astype(np.uint8), np.ones((3, 3))) > 0 for v in recording.classes}
+            met |= {(a, b) for a in grown for b in grown if a < b and (grown[a] & grown[b]).sum() > 12}
+        assert met, f"nobody met after frame {first}"
+
+
 def test_the_command_needs_something_to_compare_on(capsys):
     assert main(["compare"]) == 2
-    assert "give --recordings or --long-term" in capsys.readouterr().err
+    assert "give --recordings, --long-term or --crossing" in capsys.readouterr().err
 
 
 def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):

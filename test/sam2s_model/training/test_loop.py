@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import PICO, ModelConfig
 from sam2s_model.errors import CheckpointError, ConfigError, TrainingError
+from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
 from sam2s_model.training import loop
 from sam2s_model.training.config import (
@@ -284,6 +285,27 @@ def test_a_run_can_start_from_an_image_half(tmp_path):
     save_file({**half, "extra": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="is not a checkpoint of sam2s_pico: 1 differences, 'extra'"):
         start_model(config(tmp_path, init=str(tmp_path / "other.safetensors")), told.append)
+
+
+def test_a_second_memory_attention_starts_as_the_first_and_silent(tmp_path):
+    torch.manual_seed(3)
+    source = Sam2Model(PICO).state_dict()
+    save_file(source, tmp_path / "whole.safetensors")
+    told: list[str] = []
+    asked = config(tmp_path, init=str(tmp_path / "whole.safetensors"), short_attention=True)
+    model = start_model(asked, told.append).eval()
+    assert "the second starts as the first" in told[0] and not any("recent_memory_attention" in text for text in told)
+    state = model.state_dict()
+    assert torch.equal(
+        state["recent_memory_attention.layers.1.linear1.weight"], source["memory_attention.layers.1.linear1.weight"]
+    )
+    tokens, (h, w) = torch.randn(1, 2, model.memory_tokens, model.config.memory_dim), model.grid
+    features = ImageFeatures(torch.randn(1, model.config.dim, h, w), torch.zeros(0), torch.zeros(0))
+    args = features, tokens, torch.tensor([[0, 6]]), torch.randn(1, 1, model.config.dim), torch.ones(1, 1), None
+    with torch.no_grad():
+        alone = model.with_memory(*args)
+        both = model.with_memory(*args, (tokens[:, :1], torch.tensor([[0]])))
+    torch.testing.assert_close(both.features, alone.features, atol=1e-4, rtol=1e-4)
 
 
 def test_time_can_be_limited(tmp_path):

@@ -43,15 +43,20 @@ def clip(seed: int = 0, length: int = 4, objects: int = 2) -> Clip:
 @pytest.fixture
 def sam() -> Sam2Model:
     """A random model with all that SAM2S adds, whose masks are neither empty nor full and whose objects are there."""
+    return random_model()
+
+
+def random_model(**extras) -> Sam2Model:
     torch.manual_seed(0)
-    model = Sam2Model(dataclasses.replace(PICO, long_term_embedding=True, num_classes=8), SIZE).train()
+    model = Sam2Model(dataclasses.replace(PICO, long_term_embedding=True, num_classes=8, **extras), SIZE).train()
     with torch.no_grad():
         for mlp in model.sam_mask_decoder.output_hypernetworks_mlps:
             mlp.layers[-1].weight *= 8
         model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(4.0)
         model.maskmem_tpos_enc.normal_()
         model.long_term_tpos_enc.normal_()
-        for block in model.memory_encoder.fuser.layers:
+        fusers = [model.memory_encoder.fuser, *([model.recent_memory_fuser] if model.config.short_attention else [])]
+        for block in (block for fuser in fusers for block in fuser.layers):
             block.gamma.uniform_(0.2, 0.6)
     return model
 
@@ -61,9 +66,9 @@ def roll(model: Sam2Model, clips: list[Clip], plan: Plan, names=SHORT, gap=0, co
     return Rollout(model, clips, encode_clips(model, clips), objects, plan, Roles(names, gap), config)
 
 
-@pytest.mark.parametrize("kind", ["mask", "box"])
-def test_a_clip_is_tracked_as_the_tracker_tracks_it(sam, kind):
-    sam.eval().requires_grad_(False)
+@pytest.mark.parametrize("kind, policy", [("mask", "fifo"), ("box", "fifo"), ("mask", "slm"), ("box", "slm")])
+def test_a_clip_is_tracked_as_the_tracker_tracks_it(kind, policy):
+    sam = random_model(short_attention=policy == "slm").eval().requires_grad_(False)
     whole = clip(length=5)
     config = dataclasses.replace(CONFIG, prompts=PromptConfig(box_jitter=0.0))
     rollout = roll(sam, [whole], Plan(kind, (), False), ("conditional",) + ("short",) * 4, config=config)
@@ -72,7 +77,7 @@ def test_a_clip_is_tracked_as_the_tracker_tracks_it(sam, kind):
     rollout.run()
     rollout._remember(4, rollout._features(4), rollout._decode(4, condition_now(rollout, 4), rollout._features(4))[1])
 
-    tracker = Tracker(sam, "fifo", TrackerConfig(stability=False, binarise_prompted=False, fill_holes=0))
+    tracker = Tracker(sam, policy, TrackerConfig(stability=False, binarise_prompted=False, fill_holes=0))
     for t, image in enumerate(whole.images):
         tracker.step(t + 1, image)
         if t == 0:
@@ -100,6 +105,14 @@ def test_every_part_of_the_model_gets_a_gradient(sam, plan):
     assert expected <= parts, expected - parts
     assert ("mask_downsample" in parts) == (plan.kind == "mask")
     assert ("no_mem_embed" in parts) == (plan.kind != "mask")
+
+
+def test_the_second_attention_learns():
+    model = random_model(short_attention=True)
+    roll(model, [clip(1)], Plan("mask", (), False)).run().total(CONFIG.loss, 0).backward()
+    names = {name for name, p in model.named_parameters() if name.startswith("recent_memory_")}
+    without = {name for name, p in model.named_parameters() if name in names and (p.grad is None or not p.grad.any())}
+    assert names and {name for name in without if not name.endswith("k_proj.bias")} == set()
 
 
 @pytest.mark.parametrize(
@@ -159,9 +172,9 @@ def test_long_term_frames_have_their_own_code_and_no_pointers(sam, monkeypatch):
     seen = []
     real = sam.with_memory
 
-    def spy(features, memory, codes, pointers, ages, allowed):
+    def spy(features, memory, codes, pointers, ages, *others):
         seen.append((codes[0].tolist(), ages[:, 0].tolist(), pointers.shape[1]))
-        return real(features, memory, codes, pointers, ages, allowed)
+        return real(features, memory, codes, pointers, ages, *others)
 
     monkeypatch.setattr(sam, "with_memory", spy)
     names = ("conditional", "long", "long", "short", "short", "short")

@@ -31,7 +31,7 @@ def follow(pico, bank, **config) -> FollowedRecording:
         tracker.discovery.use(bank)
     [scene] = open_confirmed(SCENE.format(5, 11))
     from_mask = config.pop("from_mask", False)
-    return follow_from_nothing(tracker, scene.recording, NodeConfig(**config), from_mask=from_mask)
+    return follow_from_nothing(tracker, "scene", scene.recording, NodeConfig(**config), from_mask=from_mask)
 
 
 def test_instruments_are_followed_without_a_request(pico, bank):

@@ -1,0 +1,17 @@
+"""How a run ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam2s_model.training.evaluate import Score
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """How a run ended. steps: done of `config.steps`; scores: of the last evaluation, empty without one"""
+
+    steps: int
+    checkpoint: Path
+    scores: tuple[Score, ...] = ()
