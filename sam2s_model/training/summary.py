@@ -11,7 +11,7 @@ from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.config import TrainConfig, load_config
 from sam2s_model.training.evaluate import Score, open_annotated, score_recordings, score_table
 from sam2s_model.training.log import Log
-from sam2s_model.training.start import init_path, start_model
+from sam2s_model.training.start import init_name, init_path, start_model
 from sam2s_model.training.state import LOG, RECIPE, result_path
 from sam2s_model.training.validation import Validation, logged_scores
 
@@ -37,7 +37,7 @@ def closing_lines(config: TrainConfig) -> list[str]:
         lines.append(
             f"no step was better than before (J&F {before['jf']:.1f}): try more clips, or a lower optimizer.lr"
         )
-        use = f"--checkpoint {shlex.quote(str(init_path(config)))}" if config.init else _checkpoint(config, path)
+        use = f"--checkpoint {shlex.quote(init_name(config))}" if config.init else _checkpoint(config, path)
     return [
         *lines,
         f"to use it:     sam2s track VIDEO {use} --image-size {size}",
@@ -48,7 +48,7 @@ def closing_lines(config: TrainConfig) -> list[str]:
 def _checkpoint(config: TrainConfig, path: Path) -> str:
     if not config.adapter.kind:
         return f"--checkpoint {shlex.quote(str(path))}"
-    return f"--checkpoint {shlex.quote(str(init_path(config)))} --adapter {shlex.quote(str(path))}"
+    return f"--checkpoint {shlex.quote(init_name(config))} --adapter {shlex.quote(str(path))}"
 
 
 def compare_run(

@@ -72,7 +72,7 @@ def test_a_run_that_has_made_nothing_better_says_so(tmp_path, monkeypatch):
     scored(monkeypatch, 0.5, 0.4)
     assert run_training(config, quiet=True).checkpoint == tmp_path / "model.safetensors"
     text = "\n".join(closing_lines(config))
-    assert "no step was better than before (J&F 50.0)" in text and "sam2s_pico.safetensors --image-size 64" in text
+    assert "no step was better than before (J&F 50.0)" in text and "--checkpoint sam2s_pico --image-size 64" in text
     assert not (tmp_path / "best.safetensors").exists()
 
 
