@@ -16,12 +16,16 @@ import yaml
 from sam2s_model.annotation.folder import FRAMES, MASKS, AnnotationFolder
 from sam2s_model.annotation.store import StoredFrame, StoredMask
 from sam2s_model.errors import ConfigError, SourceError
+from sam2s_model.recordings.class_file import CLASS_FILE
 from sam2s_model.results.coco import CocoTracks
 from sam2s_model.similar import meant
 from sam2s_model.tracks import Tracks
 
 LEAST_POINTS = 3  # of an outline
 FINE = 4  # points of an outline to a px
+BAG, BAG_IMAGES, BAG_LABELS = "bag", "/camera/image/compressed", "/annotation/label_image"
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+JPEG_OR_PNG = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}  # suffix -> format of a CompressedImage
 
 
 def export_as(name: str, project: AnnotationFolder) -> Path:
@@ -167,6 +171,41 @@ def _labelme(project: AnnotationFolder, folder: Path) -> None:
         (folder / f"{Path(frame.file).stem}.json").write_text(json.dumps(content))
 
 
+def _bag(project: AnnotationFolder, folder: Path) -> None:
+    """Write all images as they are, and label images (mono8, an object's number) of the frames that are finished."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    stamp_type, header_type = store.types["builtin_interfaces/msg/Time"], store.types["std_msgs/msg/Header"]
+    done = {frame.position for frame in finished(project)}
+    with Writer(folder / BAG, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        topics = {
+            topic: writer.add_connection(topic, kind, typestore=store)
+            for topic, kind in ((BAG_IMAGES, COMPRESSED), (BAG_LABELS, IMAGE))
+        }
+        for frame in project.frames:
+            header = header_type(stamp_type(*divmod(frame.stamp_ns, 10**9)), "camera")
+            kind, data = _compressed(project, frame)
+            message = store.types[COMPRESSED](header, kind, np.frombuffer(data, np.uint8))
+            writer.write(topics[BAG_IMAGES], frame.stamp_ns, store.serialize_cdr(message, COMPRESSED))
+            if frame.position in done:
+                labels = project.labels(project.masks(frame.position))
+                height, width = labels.shape
+                label_image = store.types[IMAGE](header, height, width, "mono8", 0, width, labels.ravel())
+                writer.write(topics[BAG_LABELS], frame.stamp_ns, store.serialize_cdr(label_image, IMAGE))
+    shutil.copyfile(project.folder / CLASS_FILE, folder / CLASS_FILE)
+
+
+def _compressed(project: AnnotationFolder, frame: StoredFrame) -> tuple[str, bytes]:
+    """Return format and bytes of a frame's image: its file's, or PNG."""
+    path = project.folder / FRAMES / frame.file
+    if (known := JPEG_OR_PNG.get(path.suffix.lower())) is not None:
+        return known, path.read_bytes()
+    bgr = cv2.cvtColor(project.image(frame.position), cv2.COLOR_RGB2BGR)
+    return "png", cv2.imencode(".png", bgr)[1].tobytes()
+
+
 def _apart(project: AnnotationFolder, frame: StoredFrame) -> dict[int, np.ndarray]:
     """Return the masks of a frame as the label image has them: a pixel belongs to one object."""
     found: dict[int, StoredMask] = project.masks(frame.position)
@@ -188,4 +227,5 @@ EXPORTS: dict[str, Callable[[AnnotationFolder, Path], None]] = {
     "yolo": _yolo,
     "davis": _davis,
     "labelme": _labelme,
+    "bag": _bag,
 }

@@ -66,6 +66,11 @@ class AnnotationProject(AnnotationFolder):
     def model_name(self) -> str:
         return self._engine.model.name
 
+    @property
+    def checkpoint(self) -> str:
+        """The model's file; "" for one that is of no file."""
+        return self._engine.model.source
+
     def device_description(self) -> str:
         return describe_device(self._engine.model.device)
 

@@ -39,8 +39,8 @@ class NumberedMasks:
         self._json = _json_in(folder)
         self.classes: dict[int, str] = self._json.classes if self._json else {}
         if self._json is not None:
-            self._names = {_number(Path(name)): name for name in self._json.names}
-            self.from_one = _from_one(self._names, frames)
+            self._names = {name_number(Path(name)): name for name in self._json.names}
+            self.from_one = counts_from_one(self._names, frames)
             self._names = {number - self.from_one: name for number, name in self._names.items()}
             self.numbers = sorted(self._names)
             return
@@ -49,12 +49,11 @@ class NumberedMasks:
             raise SourceError(f"{folder} has no masks: expected images, named by the number of their frame")
         self._paths: dict[int, Path] = {}
         for path in masks:
-            other = self._paths.setdefault(_number(path), path)
+            other = self._paths.setdefault(name_number(path), path)
             if other != path:
-                raise SourceError(
-                    f"{folder} has two masks of number {_number(path)}, {other.name} and {path.name}: leave one of them"
-                )
-        self.from_one = _from_one(self._paths, frames)
+                number, names = name_number(path), f"{other.name} and {path.name}"
+                raise SourceError(f"{folder} has two masks of number {number}, {names}: leave one of them")
+        self.from_one = counts_from_one(self._paths, frames)
         self._paths = {number - self.from_one: path for number, path in self._paths.items()}
         self._files = MaskFiles(folder.name, masks, masks, values)
         self.numbers = sorted(self._paths)
@@ -112,16 +111,19 @@ def _json_in(path: Path) -> JsonTruth | None:
     return json_truth(path.name, files) if files else None
 
 
-def _from_one(numbers: Container[int], frames: int | None) -> bool:
+def counts_from_one(numbers: Container[int], frames: int | None) -> bool:
     """Whether masks are numbered from 1: one has the number of frames, and none is 0."""
     return frames is not None and frames in numbers and 0 not in numbers
 
 
-def _number(path: Path) -> int:
-    """Return the last number in a name; of two that are joined by . or _ seconds and nanoseconds."""
+def name_number(path: Path, what: str = "mask") -> int:
+    """Return the last number in a name; of two that are joined by . or _ seconds and nanoseconds.
+
+    what: that is called so, for the SourceError that is raised where there is none
+    """
     found = re.search(r"(?:(\d+)[._](?=\d{9}$))?(\d+)$", path.stem)
     if not found:
         raise SourceError(
-            f"mask {path} has no number in its name: expected the number of its frame, or its stamp in ns"
+            f"{what} {path} has no number in its name: expected the number of its frame, or its stamp in ns"
         )
     return int(found[2]) + NS * int(found[1] or 0)

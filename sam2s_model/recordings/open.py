@@ -76,15 +76,20 @@ def _with_truth(source: Source) -> Recording:
         source.spec, topic=source.topic, mask_topic=source.mask_topic, mask_values=source.mask_values
     )
     if source.truth:
-        from sam2s_model.recordings.numbered import NumberedMasks
-
-        by_stamp = recording.kind == "bag"
-        frames = None if by_stamp else recording.length
-        recording.take_truth(NumberedMasks(source.truth, source.mask_values, frames, by_stamp=by_stamp))
+        take_masks(recording, source.truth, source.mask_values)
     if not recording.has_masks:
         hint = TRUTH_HINTS.get(recording.kind, "frames/ and masks/ in it")
         raise SourceError(f"{source.spec} has no ground truth to evaluate with: expected {hint}")
     return recording
+
+
+def take_masks(recording: Recording, masks: str, mask_values: str = "auto") -> None:
+    """Have masks by number, of a bag by stamp, as a recording's truth, see `NumberedMasks`. Raises SourceError."""
+    from sam2s_model.recordings.numbered import NumberedMasks
+
+    by_stamp = recording.kind == "bag"
+    frames = None if by_stamp else recording.length
+    recording.take_truth(NumberedMasks(masks, mask_values, frames, by_stamp=by_stamp))
 
 
 def describe_incomplete(source: Source) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from sam2s_model.config import ModelConfig, check_options, option
+from sam2s_model.config import POLICY_NAMES, ModelConfig, check_options, option
 from sam2s_model.errors import ConfigError
 from sam2s_model.paths import expanded, expanded_table
 from sam2s_model.similar import meant
@@ -173,6 +173,9 @@ class EvaluationConfig:
     """J&F of the average of the weights while training runs."""
 
     sources: tuple[SourceConfig, ...] = ()
+    before: bool = option(False, "also before the first step, so that one sees what training has changed")
+    best: bool = option(False, "keep the weights with the highest mean of all evaluations, beside the newest")
+    policy: str = option("auto", "of memory; auto: what the model is used with", choices=("auto", *POLICY_NAMES))
     every: int = option(0, "steps from one evaluation to the next; 0: at the end only", low=0)
     frames: int = option(60, "most frames of each recording", low=2)
     recordings: int = option(8, "most recordings of each source", low=1)

@@ -32,6 +32,8 @@ class SourceConfig:
     weight: float = option(1.0, "how often it is drawn, beside the other sources", low=0.0)
     only: tuple[str, ...] = option((), "names of the recordings to take; empty: all")
     without: tuple[str, ...] = option((), "names of recordings that are held out")
+    begin: int = option(0, "davis, folder and other layouts: first frame of each recording that is taken", low=0)
+    end: int = option(0, "the same: the frame before which it ends; 0: none, to the last", low=0)
     class_name: str = option("", "class of all its objects, where no label set says more; empty: unknown")
     label_set: str = option(
         "", "YAML table of the class of each value in label images, of each box's class + 1; empty: values are objects"
@@ -140,6 +142,8 @@ class DataConfig:
                 expected = "none" if source.path else "one"
                 raise ConfigError(f"source {source.kind} has path {source.path!r}: expected {expected}")
             check_values(source)
+            if source.end and source.end <= source.begin:
+                raise ConfigError(f"source {source.path} has begin {source.begin} and end {source.end}: expected more")
             if source.class_name and source.class_name not in self.classes:
                 raise ConfigError(f"class_name is {source.class_name!r}: expected one of {', '.join(self.classes)}")
         if self.frames < self.length:

@@ -19,6 +19,7 @@ from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import Scorer
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.paths import writing
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.data_config import SourceConfig
@@ -185,5 +186,11 @@ def evaluate_policies(
         columns[f"{other.name}/none"] = score_recordings(other, found, prompt, "none", max_frames=frames)
     print(score_table(columns))
     if out:
-        figures = {title: [{**asdict(s), "jf": s.jf} for s in scores] for title, scores in columns.items()}
+        write_figures(out, prompt, columns)
+
+
+def write_figures(out: Path, prompt: str, columns: Mapping[str, Sequence[Score]]) -> None:
+    """Write scores as JSON: run -> a table for each recording. Raises ConfigError when that cannot be written."""
+    figures = {title: [{**asdict(s), "jf": s.jf} for s in scores] for title, scores in columns.items()}
+    with writing(out):
         out.write_text(json.dumps({"prompt": prompt, "runs": figures}, indent=1) + "\n")

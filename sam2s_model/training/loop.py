@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import cv2
@@ -30,10 +30,9 @@ from sam2s_model.training.config import TrainConfig, as_table
 from sam2s_model.training.datasets import mask_lines
 from sam2s_model.training.distillation import Distillation
 from sam2s_model.training.distributed import World
-from sam2s_model.training.evaluate import Score, open_annotated, score_recordings
 from sam2s_model.training.freezing import freeze, train_mode
 from sam2s_model.training.log import Log, TrainingProgress, plot_log
-from sam2s_model.training.losses import FrameLosses
+from sam2s_model.training.losses import FrameLosses, LossCounts
 from sam2s_model.training.objects import Objects, choose_objects
 from sam2s_model.training.optimization import Average, learning_rate, make_optimizer, set_learning_rate
 from sam2s_model.training.outcome import TrainingOutcome
@@ -41,7 +40,19 @@ from sam2s_model.training.prompting import Plan, draw_plan
 from sam2s_model.training.rollout import Roles, Rollout, encode_clips, events
 from sam2s_model.training.sampling import roles
 from sam2s_model.training.start import init_path, start_model
-from sam2s_model.training.state import ADAPTER, CHECKPOINT, LOG, PLOT, RECIPE, load_state, save_checkpoint, save_state
+from sam2s_model.training.state import (
+    ADAPTER,
+    BEST,
+    CHECKPOINT,
+    LOG,
+    PLOT,
+    RECIPE,
+    load_state,
+    result_path,
+    save_checkpoint,
+    save_state,
+)  # fmt: skip
+from sam2s_model.training.validation import Validation
 
 AHEAD = 2  # batches that are drawn while one is learnt from
 BAD_STEPS = 20  # in a row whose gradient is not finite: then the run has failed
@@ -70,21 +81,6 @@ def run_training(
         world.leave()
 
 
-@dataclass(frozen=True)
-class LossCounts:
-    """What losses are divided by, over all processes.
-
-    pairs: comparisons of an object's mask; frames, related: see `Distillation.frames` and `pairs`
-    clips: of the batch; empty: those with masks in which there is no object to follow
-    """
-
-    pairs: float
-    frames: float
-    related: float
-    clips: float
-    empty: float
-
-
 class Trainer:
     """A run in its folder.
 
@@ -110,9 +106,9 @@ class Trainer:
         self.average = Average(self.model.state_dict(), config.optimizer.ema)
         self.step, self.seconds, self.bad = 0, 0.0, 0
         self._pending: dict[str, float] = {}
-        self._scores: tuple[Score, ...] = ()
         self._told: set[str] = set()  # files that are left out
         self._log = Log(self.folder / LOG)
+        self._validation = Validation(config, self._log)
         self._resume()
 
     def run(self, stop: Callable[[int], bool] | None = None) -> TrainingOutcome:
@@ -127,6 +123,8 @@ class Trainer:
             )
             for line in mask_lines(r for _, found in opened(self.config.data_at(self.step)).sources for r in found):
                 shown.log(line)
+            if self._begins:
+                self._evaluate(shown)
             upcoming = deque(workers.submit(self._draw, self.step + i) for i in range(AHEAD))
             while self.step < self.config.steps:
                 if self._stopped(stop, began):
@@ -140,17 +138,14 @@ class Trainer:
                 shown.step(self.step)
                 if self.step % self.config.log_every == 0 or self.step == self.config.steps:
                     self._tell(shown)
-                every = self.config.evaluation.every
-                if (every and self.step % every == 0) or self.step == self.config.steps:
-                    self._evaluate(shown)
+                self._evaluate(shown)
                 if self.step % self.config.save_every == 0:
                     self.save()
             for drawn in upcoming:
                 drawn.cancel()
             self.save()
             self._plot(shown)
-        written = ADAPTER if self.config.adapter.kind else CHECKPOINT
-        return TrainingOutcome(self.step, self.folder / written, self._scores)
+        return TrainingOutcome(self.step, result_path(self.config), self._validation.scores)
 
     def update(self, clips: list[Clip]) -> dict[str, float]:
         """Do a step on this process's clips of the batch; return its numbers, summed over all processes."""
@@ -302,26 +297,14 @@ class Trainer:
             shown.line({name: v for name, v in line.items() if v is not None})
 
     def _evaluate(self, shown: TrainingProgress) -> None:
-        options = self.config.evaluation
-        if not options.sources:
+        """Evaluate where it is time to. Weights that are the best so far are kept."""
+        if not self._validation.is_due(self.step):
             return
         if self.world.rank == 0:
-            found = open_annotated(options.sources, self.config.data.classes, options.recordings)
-            self._scores = tuple(
-                score_recordings(
-                    self.averaged_model(),
-                    found,
-                    options.prompt,
-                    classes=self.config.data.classes,
-                    max_frames=options.frames,
-                )
-            )
-            jf = {score.name: round(100 * score.jf, 2) for score in self._scores}
-            mean = float(np.nanmean(list(jf.values())))
-            self._log.write({"step": self.step, "seconds": round(self.seconds, 1), "jf": round(mean, 2), "jf_each": jf})
-            shown.log(
-                f"step {self.step}: J&F {mean:.1f}, " + ", ".join(f"{name} {value:.1f}" for name, value in jf.items())
-            )
+            said, best = self._validation.run(self.averaged_model(), self.step, self.seconds)
+            shown.log(said)
+            if best and self.step and self.config.evaluation.best:
+                self._save_result(BEST)
             self._plot(shown)
         self.world.wait()
 
@@ -332,7 +315,9 @@ class Trainer:
 
     def averaged_model(self) -> Sam2Model:
         """Return the model as the checkpoint has it, ready for inference."""
-        model = Sam2Model(self.model.config, self.config.data_at(self.step).size)
+        # what is compared with before is all seen at the size of the end
+        step = self.config.steps if self.config.evaluation.before else self.step
+        model = Sam2Model(self.model.config, self.config.data_at(step).size)
         if self.config.adapter.kind:
             add_adapter(model, self.config.adapter)
         model.load_state_dict(self.average.state)
@@ -357,19 +342,20 @@ class Trainer:
             self._save_result()
         self.world.wait()
 
-    def _save_result(self) -> None:
-        """Write the checkpoint, or the adapter alone."""
+    def _save_result(self, name: str = "") -> None:
+        """Write the checkpoint, or the adapter alone. name: of the file; "": the one of the newest weights"""
         told = {"model": self.model.name, "steps": str(self.step)}
         if not self.config.adapter.kind:
             told[CLASSES] = ",".join(self.config.data.classes)
-            save_checkpoint(self.folder / CHECKPOINT, self.average.state, told, self.config.half)
+            save_checkpoint(self.folder / (name or CHECKPOINT), self.average.state, told, self.config.half)
             return
         base = init_path(self.config)
         told |= {BASE: base.name, BASE_SHA256: file_sha256(base), ALPHA_KEY: str(self.config.adapter.alpha)}
-        save_adapter(self.folder / ADAPTER, adapter_tensors(self.average.state), told, half=self.config.half)
+        save_adapter(self.folder / (name or ADAPTER), adapter_tensors(self.average.state), told, half=self.config.half)
 
     def _resume(self) -> None:
         state = load_state(self.folder, self.config)
+        self._begins = state is None
         if state is not None:
             self.model.load_state_dict(state["model"])
             self.distillation.load_state_dict(state["distillation"])
@@ -378,7 +364,9 @@ class Trainer:
             self.step, self.seconds, self._pending, self.bad = (state[k] for k in ("step", "seconds", "pending", "bad"))
         self.world.wait()
         if self.world.rank == 0:
-            self._log.forget_from(self.step + 1)
+            if self._begins:
+                (self.folder / BEST).unlink(missing_ok=True)  # of another run
+            self._log.forget_from(0 if self._begins else self.step + 1)
             (self.folder / RECIPE).write_text(yaml.safe_dump(as_table(self.config), sort_keys=False))
 
 

@@ -19,6 +19,21 @@ SMOOTH = 1.0  # px added to both sides of Dice's ratio, as published
 
 
 @dataclass(frozen=True)
+class LossCounts:
+    """What losses are divided by, over all processes.
+
+    pairs: comparisons of an object's mask; frames, related: see `Distillation.frames` and `pairs`
+    clips: of the batch; empty: those with masks in which there is no object to follow
+    """
+
+    pairs: float
+    frames: float
+    related: float
+    clips: float
+    empty: float
+
+
+@dataclass(frozen=True)
 class FrameLosses:
     """Sums over the objects of a frame.
 

@@ -10,7 +10,11 @@ from sam2s_model.training.evaluate import Score
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """How a run ended. steps: done of `config.steps`; scores: of the last evaluation, empty without one"""
+    """How a run ended.
+
+    steps: done of `config.steps`; checkpoint: the best one where the run keeps that and has one, else the newest
+    scores: of the last evaluation, empty without one
+    """
 
     steps: int
     checkpoint: Path

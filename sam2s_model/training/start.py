@@ -89,7 +89,12 @@ def _begin_short_attention(model: Sam2Model) -> None:
 
 def init_path(config: TrainConfig) -> Path:
     """Find the file that `config.init` stands for. Raises CheckpointError."""
-    return resolve_checkpoint(PACKAGED if config.init == PACKAGE else config.init)
+    return resolve_checkpoint(init_name(config))
+
+
+def init_name(config: TrainConfig) -> str:
+    """Return what `config.init` is called as a checkpoint of other commands."""
+    return PACKAGED if config.init == PACKAGE else config.init
 
 
 def _take_decoder(model: Sam2Model, path: str | Path) -> None:

@@ -13,11 +13,12 @@ from torch import Tensor
 from sam2s_model.errors import ConfigError, TrainingError
 from sam2s_model.training.config import TrainConfig, as_table, build
 
-STATE, CHECKPOINT, ADAPTER, CLASS_PROMPTS, LOG, PLOT, RECIPE = (
+STATE, CHECKPOINT, ADAPTER, CLASS_PROMPTS, BEST, LOG, PLOT, RECIPE = (
     "state.pt",
     "model.safetensors",
     "adapter.safetensors",
     "class_prompts.safetensors",
+    "best.safetensors",
     "log.jsonl",
     "training.png",
     "config.yaml",
@@ -67,6 +68,14 @@ def _flat(table: Any, where: str = "") -> dict[str, Any]:
     for key, value in members:
         out.update(_flat(value, f"{where}.{key}" if where else str(key)))
     return out
+
+
+def result_path(config: TrainConfig) -> Path:
+    """Return the file of a run to use: its best weights where it keeps them and has some, else the newest."""
+    folder = Path(config.output)
+    if config.evaluation.best and (folder / BEST).is_file():
+        return folder / BEST
+    return folder / (ADAPTER if config.adapter.kind else CHECKPOINT)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str], half: bool) -> None:

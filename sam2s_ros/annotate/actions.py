@@ -21,6 +21,9 @@ class AnnotationActions(Actions):
             return {"message": await own.stop()}
         if isinstance(request, protocol.ExportAction):
             return {"message": f"{request.name}: {await own.export(request.name)}"}
+        if isinstance(request, protocol.LearnAction):
+            command, said = await own.learn()
+            return {"message": said, "command": command}
         if isinstance(request, protocol.Remove):
             await own.remove(request.objects)
             return {"message": f"removed: {', '.join(map(str, request.objects))}"}

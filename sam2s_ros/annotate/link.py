@@ -14,6 +14,7 @@ import numpy as np
 from sam2s_model.annotation.exports import export_as
 from sam2s_model.annotation.project import AnnotationProject
 from sam2s_model.errors import ErrorCode, RequestError, Sam2sError
+from sam2s_ros.annotate.learn import learning_command
 from sam2s_ros.annotate.session import AnnotationSession, TrackingProgress
 from sam2s_ros.console.link import Points
 from sam2s_ros.console.session import SessionDescription
@@ -78,6 +79,10 @@ class AnnotationLink:
     async def export(self, name: str) -> str:
         """Write an export. Returns where."""
         return str(await self._work(export_as, name, self._project))
+
+    async def learn(self) -> tuple[str, str]:
+        """Write the data set. Returns the command that learns from it, and what is held out."""
+        return await self._work(learning_command, self._project)
 
     async def track(self) -> str:
         """Begin to track on, in a thread. Returns what is done."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sam2s_model.errors import ConfigError
+from sam2s_ros.commands.annotate_begin import BeginOptions, begin as begin_annotation
 from sam2s_ros.commands.arguments import Frames, SourceSpec, Topic, line_printer
 from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.commands.spread import spread
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # loads torch
 
     from sam2s_model.annotation.project import AnnotationProject
 
-EXPORT_HELP = "write it as coco, yolo, davis or labelme, into the folder's export/NAME, without a page; repeatable"
+EXPORT_HELP = "write it as coco, yolo, davis, labelme or bag, into the folder's export/NAME, without a page; repeatable"
 HOST_HELP = "address to listen on; another than this machine's own asks for a token"
 LABELS_HELP = "table of classes, a name of config/labels or a file; default: the source's own, or generic"
 
@@ -43,18 +43,15 @@ def annotate(
     source: SourceSpec,
     engine: EngineOptions,
     page: PageOptions,
+    begin: BeginOptions,
     apply: Annotated[Path | None, typer.Option(help="prompts.yaml to carry out, without a page")] = None,
     output: Annotated[
         Path | None, typer.Option(help="folder of the annotation; one that is there goes on; default: SOURCE's name")
     ] = None,
     labels: Annotated[str, typer.Option(help=LABELS_HELP)] = "",
     export: Annotated[list[str] | None, typer.Option(help=EXPORT_HELP)] = None,
-    from_masks: Annotated[
-        str, typer.Option(metavar="FRAME|all", help="begin with the masks that the source has, of one frame or of all")
-    ] = "",
     frames: Frames = 0,
     topic: Topic = "",
-    mask_topic: Annotated[str, typer.Option(help="topic of a bag with label images, for --from-masks")] = "",
 ) -> None:
     """Annotate a recording on a page in the browser: click, track on, correct, export. Until Ctrl-C.
 
@@ -68,10 +65,9 @@ def annotate(
     console = Console()
     say = line_printer(console)
     check_names(export or ())
-    project = _open(console, source, engine, output, labels, frames, topic, mask_topic)
+    project = _open(console, source, engine, output, labels, frames, topic, begin.mask_topic)
     try:
-        if from_masks:
-            _start_from(project, source, from_masks, topic, mask_topic, say)
+        begin_annotation(project, source, topic, begin, say)
         if apply is not None:
             _apply(console, project, apply)
         elif export is None:
@@ -128,31 +124,6 @@ def _apply(console: Console, project: AnnotationProject, path: Path) -> None:
         first = missed[0]
         where = first.frame if first.frame is not None else first.stamp_ns or first.name
         raise ConfigError(f"{path} has {len(missed)} prompts of no frame of the recording, the first of {where}")
-
-
-def _start_from(
-    project: AnnotationProject, source: str, which: str, topic: str, mask_topic: str, say: Callable[[str], Any]
-) -> None:
-    """Begin with the masks that the source has on a frame, or on all."""
-    from itertools import takewhile
-
-    from sam2s_model.annotation.script import begin_with
-    from sam2s_model.recordings.open import open_recording
-
-    if which != "all" and not which.isdecimal():
-        raise ConfigError(f"--from-masks {which}: expected the number of a frame, from 0, or all")
-    recording = open_recording(source, topic=topic, mask_topic=mask_topic)
-    last = project.frames[-1].number if which == "all" else int(which)
-    frames = masks = 0
-    with project.at_once():
-        for frame in takewhile(lambda own: own.index <= last, recording):
-            if frame.truth is not None and (which == "all" or frame.index == last):
-                masks += len(begin_with(project, frame.index, frame.truth.masks, recording.classes))
-                frames += 1
-    if not frames:
-        where = "any frame" if which == "all" else f"frame {which}"
-        raise ConfigError(f"{source} has no masks on {where}: give another --from-masks")
-    say(f"begun with {masks} masks of {frames} frames")
 
 
 def _summary(project: AnnotationProject) -> str:

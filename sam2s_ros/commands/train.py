@@ -13,8 +13,8 @@ from sam2s_ros.commands.compare import CheckpointArgument, FiguresFile, MostFram
 from sam2s_ros.commands.engine import Device, ImageSize
 from sam2s_ros.commands.groups import DEFAULT, DefaultGroup
 
-app = typer.Typer(cls=DefaultGroup, help="Train a model; evaluate what was trained.")
-app.command(DEFAULT, epilog="Further: sam2s train evaluate")(train)
+app = typer.Typer(cls=DefaultGroup, help="Train a model; evaluate what was trained; compare it with before.")
+app.command(DEFAULT, epilog="Further: sam2s train evaluate, sam2s train compare")(train)
 
 
 @app.command("evaluate")
@@ -44,3 +44,22 @@ def evaluate_training(
         policy=policy or ["auto"], beside=beside, image_size=image_size, beside_size=beside_size, frames=frames,
         device=device, out=out,
     )  # fmt: skip
+
+
+@app.command("compare")
+def compare_training(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run, as `sam2s train --data` writes it")],
+    policy: Annotated[list[str] | None, typer.Option(help=f"{POLICY_HELP}; repeatable; default: the run's")] = None,
+    prompt: Annotated[str, typer.Option(help="mask or box; default: the run's")] = "",
+    frames: MostFrames = 0,
+    device: Device = "auto",
+    out: FiguresFile = None,
+) -> None:
+    """Compare what a run made with what it began with: print a table of J&F on the recordings that it held out."""
+    from sam2s_model.training.evaluate import score_table, write_figures
+    from sam2s_model.training.summary import compare_run
+
+    columns = compare_run(run, policies=policy or [], prompt=prompt, frames=frames, device=device)
+    print(score_table(columns))
+    if out:
+        write_figures(out, prompt, columns)

@@ -18,7 +18,7 @@ answered `ack` with this one's `count`, and it is the newest one then: nothing q
 
 From the console, text:
     state    of one camera, some times a second: see `Session.state`
-    answer   to each request: request, ok, message, error (name of the ErrorCode), objects
+    answer   to each request: request, ok, message, error (name of the ErrorCode), objects, command
     refused  a message that could not be taken, with the reason
 
 From the page, text: the classes below, by their `type`. Requests carry a number that comes back in the answer.
@@ -160,8 +160,25 @@ class ExportAction:
     name: str
 
 
+@dataclass(frozen=True)
+class LearnAction:
+    """Of an annotation: write the data set, and say the command that learns from it, as `command` in the answer."""
+
+    request: int
+    camera: str
+
+
 Request = (  # change something: not for those who may only look
-    PromptAction | Remove | UndoAction | Reset | Enable | Describe | TrackAction | StopAction | ExportAction
+    PromptAction
+    | Remove
+    | UndoAction
+    | Reset
+    | Enable
+    | Describe
+    | TrackAction
+    | StopAction
+    | ExportAction
+    | LearnAction
 )
 Command = Hello | Ack | Watch | ShowAction | Request
 
@@ -307,6 +324,7 @@ _READERS: dict[str, Callable[[_Fields], Command]] = {
     "track": lambda f: TrackAction(f.request(), f.camera()),
     "stop": lambda f: StopAction(f.request(), f.camera()),
     "export": lambda f: ExportAction(f.request(), f.camera(), f.text("name", 40)),
+    "learn": lambda f: LearnAction(f.request(), f.camera()),
     "describe": lambda f: Describe(f.request(), f.camera(), f.object(), f.text("name", 40), f.color()),
 }
 

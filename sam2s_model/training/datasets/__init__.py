@@ -37,11 +37,13 @@ def open_source(source: SourceConfig, classes: tuple[str, ...]) -> list[Training
         row = classes.index(source.class_name) if source.class_name else -1
         return _chosen(stills(source.path, pack, row), source)
     path, values = Path(source.path), ClassValues.of(source, classes)
+    found: list[TrainingRecording]
     if source.kind == "boxes":
-        found = box_recordings(path, values)
+        found = _chosen(box_recordings(path, values), source)
     else:
-        found = [TrainingRecording(r, values.rows_of(r), pack) for r in _in_layout(source.kind, path, values)]
-    found = _chosen(found, source)
+        stretch = slice(source.begin, source.end or None)
+        chosen = _chosen(list(_in_layout(source.kind, path, values)), source)  # a stretch is of those alone
+        found = [TrainingRecording(r, values.rows_of(r), pack, stretch=stretch) for r in chosen]
     return [part for recording in found for part in recording.parts()] if source.stills else found
 
 

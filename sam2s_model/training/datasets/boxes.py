@@ -18,10 +18,11 @@ from sam2s_model.training.datasets.values import ClassValues
 
 @dataclass(frozen=True)
 class Box:
-    """value: class + 1, as a label image would say it; corners: (2, 2) float32, 0..1, x y."""
+    """value: class + 1, as a label image would say it; corners: (2, 2) float32, 0..1, x y; score: of a detector"""
 
     value: int
     corners: np.ndarray
+    score: float = 1.0
 
 
 class BoxRecording(TrainingRecording):
@@ -49,7 +50,7 @@ class BoxRecording(TrainingRecording):
 
 
 def read_boxes(path: Path) -> list[Box]:
-    """Return the boxes of a text file of lines "class x y width height". Raises SourceError."""
+    """Return the boxes of a text file of lines "class x y width height [score]". Raises SourceError."""
     found = []
     try:
         lines = path.read_text().splitlines()
@@ -60,7 +61,8 @@ def read_boxes(path: Path) -> list[Box]:
             continue
         try:
             first, *place = line.split()
-            kind, (x, y, width, height) = int(first), map(float, place)
+            kind, (x, y, width, height, *score) = int(first), map(float, place)
+            (certain,) = score or [1.0]
         except ValueError as error:
             raise SourceError(f"line {number} of {path} is {line!r}: expected class, x, y, width, height") from error
         corners = np.array([[x - width / 2, y - height / 2], [x + width / 2, y + height / 2]], np.float32).clip(0, 1)
@@ -68,7 +70,7 @@ def read_boxes(path: Path) -> list[Box]:
             raise SourceError(
                 f"line {number} of {path} is {line!r}: expected a class of 0 to {VOID - 2} and a box in the image"
             )
-        found.append(Box(kind + 1, corners))
+        found.append(Box(kind + 1, corners, certain))
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sam2s_model.errors import SourceError
+from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.recordings.files import FileRecording
 from sam2s_model.recordings.mask_values import VOID
 from sam2s_model.recordings.recording import FIRST_STAMP_NS, Frame, IndexedRecording
@@ -31,10 +31,19 @@ class TrainingRecording:
         classes: Mapping[int, int],
         pack: TeacherPack | None = None,
         only: int | None = None,
+        stretch: slice = slice(None),
     ):
-        """only: the one frame that is taken, which its name then says; None: all of them"""
+        """Take all frames, or some of them.
+
+        only: the one frame that is taken, which its name then says; None: all of them
+        stretch: the frames that are taken. Raises ConfigError where the recording ends before it begins
+        """
         self.recording, self.classes, self._pack, self._only = recording, dict(classes), pack, only
-        frames = range(recording.length) if only is None else [only]
+        frames = range(recording.length)[stretch] if only is None else [only]
+        if not frames:
+            raise ConfigError(
+                f"{recording.name} has {recording.length} frames: expected some from {stretch.start} to {stretch.stop}"
+            )
         self.name = recording.name if only is None else f"{recording.name}/{recording.stem(only)}"
         self.annotated = [at for at, index in enumerate(frames) if recording.is_annotated(index)]
         self._frames: Sequence[int] = frames

@@ -11,6 +11,8 @@ export class Annotate {
     this.reviewed = "";
     $("track_on").onclick = () => this.press();
     $("export").onclick = () => page.act("export", { name: $("export_name").value });
+    $("learn").onclick = () => this.learn();
+    $("learn_copy").onclick = () => this.copy();
     $("timeline").onclick = (event) => this.goTo(event);
   }
 
@@ -30,8 +32,30 @@ export class Annotate {
     }
   }
 
+  /** Show the command that learns from what was annotated. */
+  async learn() {
+    if (!this.on) return;
+    const answer = await this.page.act("learn", {});
+    if (!answer.ok) return;
+    $("learn_text").textContent = `The data set is written. ${answer.message}`;
+    $("learn_command").textContent = answer.command;
+    $("learning").showModal();
+  }
+
+  async copy() {
+    const command = $("learn_command");
+    try {
+      await navigator.clipboard.writeText(command.textContent);
+      $("learn_copy").textContent = "Copied";
+    } catch { // over http on another machine's address there is no clipboard: marked, Ctrl C takes it
+      getSelection().selectAllChildren(command);
+      $("learn_copy").textContent = "Press Ctrl C";
+    }
+    setTimeout(() => ($("learn_copy").textContent = "Copy"), 3000);
+  }
+
   allow(may) {
-    for (const id of ["track_on", "export"]) $(id).disabled = !may;
+    for (const id of ["track_on", "export", "learn"]) $(id).disabled = !may;
   }
 
   onState() {

@@ -6,7 +6,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 
 export function bindKeys(page) {
   addEventListener("keydown", (event) => {
-    const typing = event.target.matches?.("input[type=text], input:not([type]), select") || $("help").open;
+    const typing = event.target.matches?.("input[type=text], input:not([type]), select") || document.querySelector("dialog[open]");
     if (typing || event.metaKey || (event.ctrlKey && event.key.toLowerCase() !== "z")) return;
     // Enter and space on a button press it.
     if (event.target.matches?.("button") && ["Enter", " "].includes(event.key)) return;
@@ -36,6 +36,7 @@ function press(page, event) {
   else if (key === "e") may && $("enable").click();
   else if (key === "r") may && $("reset").click();
   else if (key === "g") may && page.annotate.press();
+  else if (key === "l") may && page.annotate.learn();
   else if (key === "t") page.nextCamera();
   else if (key === "a") page.alarm.acknowledge();
   else if (key === "?") $("help").showModal();

@@ -74,10 +74,22 @@ def test_yolo_has_an_outline_of_each_object(annotated):
             assert overlap(drawn > 0, annotated.masks(at)[number].mask) > 0.9
 
 
+def test_a_bag_has_all_images_and_the_masks_that_there_are(annotated):
+    folder = export_as("bag", annotated)
+    assert yaml.safe_load((folder / "classes.yaml").read_text()) == {1: "instrument", 2: "object"}
+    read = list(open_recording(folder / "bag", mask_topic="/annotation/label_image"))
+    assert [own.stamp_ns for own in read] == [own.stamp_ns for own in annotated.frames]
+    assert [own.truth is not None for own in read] == [True] * 4 + [False] * 4
+    for at, own in enumerate(read):
+        assert np.array_equal(own.image, annotated.image(at))
+        for number, mask in (own.truth.masks if own.truth else {}).items():
+            assert np.array_equal(mask, annotated.masks(at)[number].mask)
+
+
 def test_what_cannot_be_exported_is_said(opened):
     project = opened()
-    with pytest.raises(ConfigError, match="export is 'cocoa': expected one of coco, yolo, davis, labelme"):
+    with pytest.raises(ConfigError, match="export is 'cocoa': expected one of coco, yolo, davis, labelme, bag"):
         export_as("cocoa", project)
-    assert set(EXPORTS) == {"coco", "yolo", "davis", "labelme"}
+    assert set(EXPORTS) == {"coco", "yolo", "davis", "labelme", "bag"}
     with pytest.raises(SourceError, match="no frame with all its masks"):
         export_as("coco", project)

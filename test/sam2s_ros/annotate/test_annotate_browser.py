@@ -92,6 +92,11 @@ def test_a_person_annotates(project, address):
         until(f"{STATE}.review.length === 7 && {STATE}.to_track === 0 && !{STATE}.tracking")
         until(f"{SHOWN}.stamp === '8'")  # the page has followed
         until("[...document.querySelectorAll('#review img')].some((own) => own.naturalWidth > 0)")
+        page.keyboard.press("l")
+        until("document.getElementById('learning').open")
+        command = page.evaluate("document.getElementById('learn_command').textContent")
+        assert command.startswith("sam2s train ") and f"--data {project.folder} " in command
+        page.keyboard.press("Escape")
         page.keyboard.press(",")
         page.keyboard.press(",")
         until(f"{SHOWN}.stamp === '6'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from sam2s_model.checkpoint import load_model  # noqa: E402
 from sam2s_model.published.catalog import resolve_checkpoint  # noqa: E402
 from sam2s_model.recordings.open import open_recording  # noqa: E402
 from sam2s_model.semantics import GENERIC  # noqa: E402
+from sam2s_model.training.config import load_config  # noqa: E402
+from sam2s_model.training.holdout import with_own_data  # noqa: E402
 from sam2s_ros.annotate.serving import AnnotationServer  # noqa: E402
 from sam2s_ros.console.safety import Access  # noqa: E402
 from sam2s_ros.console.server import listen  # noqa: E402
@@ -71,6 +74,8 @@ def test_click_track_on_correct_undo_and_export(project):
             state = page.states[-1]
             assert state["annotate"]["frames"] == 6 and state["annotate"]["timeline"] == {}
             assert [own["name"] for own in state["classes"]] == ["instrument", "object"]
+            refused = await page.ask("learn")
+            assert not refused["ok"] and "has no masks: expected masks/ beside frames/" in refused["message"]
             refused = await page.ask("track")
             assert not refused["ok"] and "no objects" in refused["message"]
             answer = await page.ask("prompt", stamp="1", object=0, **{"class": "object"}, points=[[x, y, 1]], box=[])
@@ -98,6 +103,14 @@ def test_click_track_on_correct_undo_and_export(project):
             assert (project.folder / "export" / "coco" / "annotations.json").is_file()
             wrong = await page.ask("export", name="../../etc")
             assert not wrong["ok"] and "expected one of coco" in wrong["message"]
+            assert (await page.ask("track"))["ok"]  # what the prompt and its undo have left stale
+            await page.until(all_tracked, timeout=60, what="the end of tracking")
+            learnt = await page.ask("learn")
+            assert learnt["ok"] and "held out: frames 3 to 5 of annotation" in learnt["message"], learnt
+            words = shlex.split(learnt["command"])
+            assert words[:2] == ["sam2s", "train"] and words[words.index("--data") + 1] == str(project.folder)
+            asked = load_config(words[2], [words[i + 1] for i, word in enumerate(words) if word == "--set"])
+            assert with_own_data(asked, project.folder)[1] == learnt["message"] and Path(asked.init).is_file()
             for kind, fields in (("reset", {}), ("enable", {"on": False}), ("remove", {"objects": [9]})):
                 assert not (await page.ask(kind, **fields))["ok"]
             async with aiohttp.ClientSession() as session:

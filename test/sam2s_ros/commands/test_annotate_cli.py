@@ -46,12 +46,27 @@ def test_all_masks_of_a_data_set_are_taken_over(tmp_path, capsys):
         assert all((own.truth.masks[label] == mask).all() for label, mask in expected.truth.masks.items())
 
 
+def test_masks_of_files_are_where_it_begins(tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    base = ["annotate", SCENE, *SMALL, "--export", "coco"]
+    assert main([*base, "--from-masks", "0", "--output", str(first)]) == 0
+    for masks in (first / "masks", first / "export" / "coco" / "annotations.json"):
+        assert main([*base, "--masks", str(masks), "--output", str(second / masks.stem)]) == 0
+        assert "begun with 2 masks of 1 frames" in " ".join(capsys.readouterr().out.split())
+        begun, expected = (next(iter(open_recording(own))).truth for own in (second / masks.stem, first))
+        assert sorted(m.sum() for m in begun.masks.values()) == sorted(m.sum() for m in expected.masks.values())
+    assert main([*base, "--masks", str(first / "masks"), "--from-masks", "3", "--output", str(tmp_path / "x")]) == 2
+    assert "masks has no masks on frame 3: give another --from-masks" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--export", "cocoa"], "export is 'cocoa': expected one of coco, yolo, davis, labelme"),
+        (["--export", "cocoa"], "export is 'cocoa': expected one of coco, yolo, davis, labelme, bag"),
         (["--from-masks", "7"], "has no masks on frame 7"),
         (["--from-masks", "x"], "--from-masks x: expected the number of a frame, from 0, or all"),
+        (["--from-boxes", "1"], "--from-boxes 1 without --boxes: give the files that have them"),
+        (["--boxes", "none.json"], "none.json cannot be read"),
         (["--apply", "none.yaml"], "none.yaml cannot be read as prompts"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import yaml
+
 from sam2s_ros.commands.cli import main
 
 SMALL = """
@@ -31,3 +33,23 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("optimizer.speed is not known: expected one of lr, ")
     assert main(["train", str(tmp_path / "nothing.yaml")]) == 2
     assert "nothing.yaml is not a readable YAML file" in capsys.readouterr().err
+
+
+def test_one_s_own_data_is_held_out_in_part_and_scored_before_and_after(tmp_path, capsys):
+    annotated = str(tmp_path / "clip")
+    small = ["--checkpoint", "sam2s_pico", "--image-size", "64", "--device", "cpu"]
+    scene = "scene:?width=96&height=64&frames=7&seed=0"
+    assert main(["annotate", scene, "--from-masks", "all", "--output", annotated, "--export", "davis", *small]) == 0
+    recipe = yaml.safe_load(SMALL)
+    del recipe["data"]["sources"]
+    recipe |= {"model": "auto", "init": "sam2s_pico"}
+    recipe["data"]["classes"] = ["hook"]
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(recipe))
+    command = ["train", str(tmp_path / "own.yaml"), "--data", annotated, "--output", str(tmp_path / "run")]
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "of the class scissors, bipolar, and data.classes is hook: expected all" in capsys.readouterr().err
+    assert main([*command, "--set", "data.classes=[hook,scissors,bipolar]"]) == 0
+    said = capsys.readouterr().out
+    assert "held out: frames 4 to 6 of clip" in said and "step 0: J&F" in said and "step 2: J&F" in said
+    assert "| recording | frames | before | after" in said and "to compare it: sam2s train compare" in said

@@ -337,7 +337,7 @@ def test_what_is_for_recordings_is_refused_by_a_live_tracker(serving, link):
     async def work():
         async with opened(serving) as (socket, _):
             camera = (await next_of(socket, "state"))["camera"]
-            for number, kind in enumerate(("track", "stop", "export")):
+            for number, kind in enumerate(("track", "stop", "export", "learn")):
                 await socket.send_str(json.dumps({"type": kind, "request": number, "camera": camera, "name": "coco"}))
                 answer = await next_of(socket, "answer")
                 assert not answer["ok"] and answer["message"] == f"{kind} is for recordings: this is a live tracker"

@@ -1,0 +1,140 @@
+"""Boxes of a detector to start from: YOLO's text files, or a file of COCO."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from sam2s_model.annotation.project import AnnotationProject
+from sam2s_model.annotation.store import StoredMask
+from sam2s_model.errors import SourceError
+from sam2s_model.paths import expanded
+from sam2s_model.recordings.json_truth import read_json
+from sam2s_model.recordings.numbered import counts_from_one, name_number
+from sam2s_model.tracking.association import PROMPTED, Detection, Fate, KnownObject, associate, within
+from sam2s_model.training.datasets.boxes import read_boxes
+
+MIN_IOU = 0.5  # of a box and an object's, from which it is of this object
+
+Boxes = dict[int, list[Detection]]  # position -> what was detected there
+
+
+def read_detections(path: str | Path, project: AnnotationProject) -> Boxes:
+    """Read the boxes that a detector found in the frames of an annotation.
+
+    path: a folder of text files of lines "class x y width height [score]" (YOLO's, shares of the image, classes from 0:
+        of data.yaml in it or above it, else of the label set), or a JSON file of COCO: annotations, or a list of
+        results. A file or image belongs to the frame of its name, else to that of the number in its name
+    Raises SourceError for what cannot be read, and where none is of a frame.
+    """
+    path = expanded(path)
+    if path.is_dir():
+        named = {file.stem: _of_yolo(file, path, project) for file in sorted(path.glob("*.txt"))}
+    else:
+        named = _of_coco(path, project)
+    found = _by_position({name: own for name, own in named.items() if own}, project)
+    if not found:
+        raise SourceError(
+            f"{path} has no box of a frame: expected YOLO's NAME.txt in a folder, or COCO's JSON, named as frames are"
+        )
+    return found
+
+
+def begin_with_boxes(
+    project: AnnotationProject, boxes: Mapping[int, Sequence[Detection]], min_score: float = 0.0
+) -> tuple[list[int], Counter[Fate]]:
+    """Start an object with each box on a frame that is of none yet; between the frames all are tracked.
+
+    A box is of an object whose mask's box it overlaps with, IoU 0.5, where their classes agree.
+    Returns their numbers, and how many boxes became what. Raises RequestError for more than `max_objects`.
+    """
+    numbers, fates = [], Counter[Fate]()
+    classes = {label.name for label in project.label_set.classes}
+    for position, detections in sorted(boxes.items()):
+        if project.objects:
+            project.track(position + 1)
+        known = [
+            KnownObject(number, project.objects[number].class_name, found.state, (_box_of(found),))
+            for number, found in project.masks(position).items()
+            if found.mask.any()
+        ]
+        said = associate(detections, known, min_iou=MIN_IOU, min_score=min_score, prompt_lost=False)
+        for detection, (fate, _) in zip(detections, said, strict=True):
+            fates[fate] += 1
+            if fate in PROMPTED:
+                name = detection.class_name if detection.class_name in classes else ""
+                numbers.append(project.prompt(position, 0, name, box=within(detection.box, project.size)))
+    return numbers, fates
+
+
+def _box_of(found: StoredMask) -> tuple[float, ...]:
+    rows, columns = np.flatnonzero(found.mask.any(1)), np.flatnonzero(found.mask.any(0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def _by_position(named: Mapping[str, list[Detection]], project: AnnotationProject) -> Boxes:
+    """Find the frames by their names, or, where no name is a frame's, by numbers."""
+    by_name = {frame.name: frame.position for frame in project.frames}
+    if named.keys() & by_name.keys():
+        return {by_name[name]: own for name, own in named.items() if name in by_name}
+    numbers = {name_number(Path(name), "box file"): own for name, own in named.items()}
+    from_one = counts_from_one(numbers, project.frames[-1].number + 1)
+    by_number = {frame.number: frame.position for frame in project.frames}
+    return {by_number[number - from_one]: own for number, own in numbers.items() if number - from_one in by_number}
+
+
+def _of_yolo(file: Path, folder: Path, project: AnnotationProject) -> list[Detection]:
+    names = _yolo_names(folder) or [label.name for label in project.label_set.classes]
+    height, width = project.size
+    found = []
+    for box in read_boxes(file):
+        if box.value > len(names):
+            raise SourceError(f"{file} has class {box.value - 1}: expected 0 to {len(names) - 1}, {', '.join(names)}")
+        (x0, y0), (x1, y1) = (box.corners * (width, height) - 0.5).tolist()
+        found.append(Detection((x0, y0, x1, y1), names[box.value - 1], box.score))
+    return found
+
+
+def _yolo_names(folder: Path) -> list[str]:
+    """Return the classes of data.yaml. Raises SourceError."""
+    path = next((own for own in (folder / "data.yaml", folder.parent / "data.yaml") if own.is_file()), None)
+    if path is None:
+        return []
+    try:
+        names = yaml.safe_load(path.read_text())["names"]
+        return [str(name) for name in (names.values() if isinstance(names, dict) else names)]
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise SourceError(f"{path} has no names of classes ({error})") from error
+
+
+def _of_coco(path: Path, project: AnnotationProject) -> dict[str, list[Detection]]:
+    content = read_json(path)
+    try:
+        rows, names, classes = _coco_rows(content, project)
+        found: dict[str, list[Detection]] = {}
+        for row in rows:
+            x, y, width, height = map(float, row["bbox"])
+            box = (x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5)
+            image = row["image_id"]
+            score = float(row.get("score", 1.0))
+            own = found.setdefault(names.get(image, Path(str(image)).stem), [])
+            own.append(Detection(box, classes.get(row.get("category_id"), ""), score))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SourceError(
+            f"{path} has no boxes of COCO ({type(error).__name__}: {error}): expected annotations, or a list of "
+            "results, with image_id, bbox and category_id"
+        ) from error
+    return found
+
+
+def _coco_rows(content: Any, project: AnnotationProject) -> tuple[Iterable[dict], dict, dict]:
+    """Return annotations, image -> name, category -> class."""
+    if isinstance(content, list):
+        return content, {}, {label.id: label.name for label in project.label_set.classes}
+    names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
+    return content["annotations"], names, {own["id"]: str(own["name"]) for own in content.get("categories", [])}

@@ -1,0 +1,94 @@
+"""How a run ends: what it has changed, and the commands to use and to compare what it has made."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from sam2s_model.checkpoint import load_model, with_adapter
+from sam2s_model.errors import ConfigError
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.training.config import TrainConfig, load_config
+from sam2s_model.training.evaluate import Score, open_annotated, score_recordings, score_table
+from sam2s_model.training.log import Log
+from sam2s_model.training.start import init_name, init_path, start_model
+from sam2s_model.training.state import LOG, RECIPE, result_path
+from sam2s_model.training.validation import Validation, logged_scores
+
+
+def closing_lines(config: TrainConfig) -> list[str]:
+    """Say what a run has changed, of its log, and the commands to use its result and to compare it with its start.
+
+    Nothing where the run has not evaluated itself before its first step.
+    """
+    validation = Validation(config, Log(Path(config.output) / LOG))
+    known = validation.lines()
+    best = validation.best()
+    if best is None or known[0]["step"] != 0 or known[0]["jf"] is None:
+        return []
+    before, last = known[0], known[-1]
+    shown = {f"after {line['step']} steps": logged_scores(line) for line in (best, last) if line["step"]}
+    lines = ["", score_table({"before": logged_scores(before), **shown}), ""]
+    path, size = result_path(config), config.data_at(config.steps - 1).size
+    if best["step"]:
+        lines.append(f"J&F {before['jf']:.1f} before, {best['jf']:.1f} after {best['step']} steps: {path} has these")
+        use = _checkpoint(config, path)
+    else:
+        lines.append(
+            f"no step was better than before (J&F {before['jf']:.1f}): try more clips, or a lower optimizer.lr"
+        )
+        use = f"--checkpoint {shlex.quote(init_name(config))}" if config.init else _checkpoint(config, path)
+    return [
+        *lines,
+        f"to use it:     sam2s track VIDEO {use} --image-size {size}",
+        f"to compare it: sam2s train compare {shlex.quote(config.output)}",
+    ]
+
+
+def _checkpoint(config: TrainConfig, path: Path) -> str:
+    if not config.adapter.kind:
+        return f"--checkpoint {shlex.quote(str(path))}"
+    return f"--checkpoint {shlex.quote(init_name(config))} --adapter {shlex.quote(str(path))}"
+
+
+def compare_run(
+    folder: Path, *, policies: list[str], prompt: str = "", frames: int = 0, device: str = "auto"
+) -> dict[str, list[Score]]:
+    """Score what a run began with and what it made, on what it held out.
+
+    policies: of memory, of each; none: the run's; prompt: "" for the run's; frames: most of a recording, 0: all
+    Returns before or after, and the policy -> scores. Raises ConfigError for a folder without a run that holds
+    something out or has made anything yet, SourceError where the recordings are gone, and what `load_model` raises.
+    """
+    if not (folder / RECIPE).is_file():
+        raise ConfigError(f"{folder} has no run: expected a folder that `sam2s train` has written, with {RECIPE}")
+    config = load_config(folder / RECIPE, [f"output={folder}"])
+    options = config.evaluation
+    if not options.sources:
+        raise ConfigError(f"the run in {folder} has no evaluation.sources: expected one of `sam2s train --data`")
+    path = result_path(config)
+    if not path.is_file():
+        raise ConfigError(f"{path} is not there yet: expected a run that has been saved")
+    size = config.data_at(config.steps - 1).size
+    found = open_annotated(options.sources, config.data.classes, options.recordings)
+    columns = {}
+    for name, model in (("before", _before(config, size, device)), ("after", _after(config, path, size, device))):
+        for policy in policies or [options.policy]:
+            columns[f"{name}, {policy}"] = score_recordings(
+                model, found, prompt or options.prompt, policy, classes=config.data.classes, max_frames=frames
+            )
+    return columns
+
+
+def _before(config: TrainConfig, size: int, device: str) -> Sam2Model:
+    if config.init:
+        return load_model(init_path(config), image_size=size, device=device)
+    model = start_model(config, lambda text: None)
+    model.set_image_size(size)
+    return model.eval().requires_grad_(False)
+
+
+def _after(config: TrainConfig, path: Path, size: int, device: str) -> Sam2Model:
+    if not config.adapter.kind:
+        return load_model(path, image_size=size, device=device)
+    return with_adapter(load_model(init_path(config), image_size=size, device=device), path)

@@ -1,0 +1,80 @@
+"""J&F while training runs: before it, now and then, and which weights were the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from sam2s_model.network.model import Sam2Model
+from sam2s_model.training.config import TrainConfig
+from sam2s_model.training.evaluate import Score, open_annotated, score_recordings
+from sam2s_model.training.log import Log
+
+
+class Validation:
+    """The evaluations of a run. What they have found stands in its log, so that a run that is resumed knows of it.
+
+    scores: of the last one in this process
+    """
+
+    def __init__(self, config: TrainConfig, log: Log):
+        self._config, self._log = config, log
+        self.scores: tuple[Score, ...] = ()
+
+    def is_due(self, step: int) -> bool:
+        """Whether there is an evaluation after so many steps."""
+        options = self._config.evaluation
+        if not options.sources:
+            return False
+        if step == 0:
+            return options.before
+        return step == self._config.steps or (options.every > 0 and step % options.every == 0)
+
+    def run(self, model: Sam2Model, step: int, seconds: float) -> tuple[str, bool]:
+        """Evaluate a model and add a line to the log. Returns a sentence, and whether these are the best weights."""
+        options, classes = self._config.evaluation, self._config.data.classes
+        found = open_annotated(options.sources, classes, options.recordings)
+        self.scores = tuple(
+            score_recordings(model, found, options.prompt, options.policy, classes=classes, max_frames=options.frames)
+        )
+        jf = {score.name: round(100 * score.jf, 2) for score in self.scores}
+        mean = mean_jf(self.scores)
+        self._log.write({
+            "step": step, "seconds": round(seconds, 1), "jf": None if mean is None else round(100 * mean, 2),
+            "jf_each": jf, "scores": [_figures(score) for score in self.scores],
+        })  # fmt: skip
+        best = self.best()
+        said = "no object to be scored" if mean is None else f"J&F {100 * mean:.1f}"
+        more = ", ".join(f"{name} {value:.1f}" for name, value in jf.items())
+        return f"step {step}: {said}, {more}", best is not None and best["step"] == step
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the lines of the log that are of evaluations."""
+        return [line for line in self._log.lines() if "scores" in line]
+
+    def best(self) -> dict[str, Any] | None:
+        """Return the line with the highest J&F, of equal ones the first; None where nothing was scored."""
+        known = [line for line in self.lines() if line["jf"] is not None]
+        return max(known, key=lambda line: line["jf"], default=None)
+
+
+def mean_jf(scores: Sequence[Score]) -> float | None:
+    """Mean J&F, 0..1, of the recordings on which something was scored; None without any."""
+    known = [score.jf for score in scores if np.isfinite(score.jf)]
+    return float(np.mean(known)) if known else None
+
+
+def logged_scores(line: dict[str, Any]) -> list[Score]:
+    """Return the scores that a line of the log has."""
+    nothing = float("nan")
+    return [Score(**{**own, **{k: nothing for k in ("j", "f") if own[k] is None}}) for own in line["scores"]]
+
+
+def _figures(score: Score) -> dict[str, Any]:
+    """Return a score as JSON can hold it."""
+    known = asdict(score)
+    del known["predicted"]
+    return {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in known.items()}
