@@ -132,6 +132,15 @@ def upload(values: np.ndarray, device: torch.device) -> Tensor:
     return pinned.copy_(there).to(device, non_blocking=True)
 
 
+def fetch(*tensors: Tensor) -> list[Tensor]:
+    """Copy tensors, of one device, to the host, which waits for the device once; on a CPU they are the tensors."""
+    if not tensors or tensors[0].device.type == "cpu":
+        return list(tensors)
+    there = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(t, non_blocking=True) for t in tensors]
+    torch.cuda.current_stream(tensors[0].device).synchronize()
+    return there
+
+
 def as_tensor(image: np.ndarray) -> Tensor:
     """Make a tensor that shares the image's memory where torch can: not with reversed axes or read-only arrays."""
     shares = image.flags.writeable and all(stride >= 0 for stride in image.strides)

@@ -69,22 +69,25 @@ def fastest(
         if seconds is None:
             if torch.are_deterministic_algorithms_enabled() or torch.cuda.is_current_stream_capturing():
                 return ways[0]
-            seconds = lambda way: _seconds_on_gpu(way, *arguments)  # noqa: E731
+            seconds = _seconds_on_gpu(ways, *arguments).__getitem__
         _fastest[kind] = min(ways, key=seconds)
     return _fastest[kind]
 
 
-def _seconds_on_gpu(way: Way, *arguments: Tensor, calls: int = 5) -> float:
-    """Of some calls, when the kernel is loaded."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    way(*arguments)
+def _seconds_on_gpu(ways: tuple[Way, ...], *arguments: Tensor, calls: int = 5) -> dict[Way, float]:
+    """Measure some calls of each way, when its kernel is loaded; the host waits once, for all of them."""
     stream = torch.cuda.current_stream(arguments[0].device)
-    begin.record(stream)
-    for _ in range(calls):
+    took = {}
+    for way in ways:
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         way(*arguments)
-    end.record(stream)
+        begin.record(stream)
+        for _ in range(calls):
+            way(*arguments)
+        end.record(stream)
+        took[way] = begin, end
     end.synchronize()
-    return begin.elapsed_time(end) / 1e3
+    return {way: begin.elapsed_time(end) / 1e3 for way, (begin, end) in took.items()}
 
 
 def as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:

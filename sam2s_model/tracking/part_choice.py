@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2s_model.device import fetch, upload
 from sam2s_model.network.granularity import HIGHEST, LOWEST
 from sam2s_model.network.mask_decoder import Candidates, Decoded
 from sam2s_model.network.model import Sam2Model
@@ -52,7 +53,8 @@ def choose_part(found: Candidates, granularity: float, places: np.ndarray) -> De
     places: (P, 2) int, x y, low-resolution px on the object, may be empty: what has one is preferred to what has none
     With equal sizes the higher predicted IoU is taken. Waits for the device.
     """
-    masks, ious = (found.logits[0, 1:] > 0).cpu().numpy(), found.iou[0, 1:].tolist()
+    shown, expected = fetch(found.logits[0, 1:] > 0, found.iou[0, 1:])
+    masks, ious = shown.numpy(), expected.tolist()
     options = [(k, part) for k, mask in enumerate(masks) for part in _parts(mask)]
     on_it = [(k, part) for k, part in options if len(places) and part[places[:, 1], places[:, 0]].any()]
     options = on_it or options
@@ -62,8 +64,8 @@ def choose_part(found: Candidates, granularity: float, places: np.ndarray) -> De
     span = sides.max() - sides.min()
     scale = LOWEST + (HIGHEST - LOWEST) * (sides - sides.min()) / span if span else np.full(len(sides), HIGHEST)
     chosen, part = options[min(range(len(options)), key=lambda i: (abs(scale[i] - granularity), -ious[options[i][0]]))]
-    decoded = found.taken(torch.tensor([chosen + 1], device=found.logits.device))
-    inside = torch.from_numpy(part).to(decoded.logits.device)
+    decoded = found.taken(torch.full((1,), chosen + 1, device=found.logits.device))
+    inside = upload(part, decoded.logits.device)
     return Decoded(
         torch.where(inside, decoded.logits, decoded.logits.clamp(max=OUTSIDE)),
         decoded.iou,

@@ -33,9 +33,8 @@ from sam2s_model.tracking.memory import (
     create_policy,
 )
 from sam2s_model.tracking.memory.view import EVER
-from sam2s_model.tracking.outputs import Outputs, gate, label_image, predictions
+from sam2s_model.tracking.outputs import Outputs, gate, label_image
 from sam2s_model.tracking.part_choice import decode_granular
-from sam2s_model.tracking.presence import Prediction
 from sam2s_model.tracking.previous_mask import fed_back, previous_prompts
 from sam2s_model.tracking.reidentification import Reidentification, Verdict, appearance
 from sam2s_model.tracking.thin import tube_prompt
@@ -216,10 +215,6 @@ class Segmenter:
         slot = self.bank.write_conditioning(row, frame.index, *nothing)
         view = BankView(self.bank, slice(row, row + 1))
         matches.prompted(view, slot, frame.index, frame.features.coarse, logits)
-
-    def predictions(self, outputs: Outputs, prompted: Prompt | None = None) -> list[Prediction]:
-        """Copy the outputs to the host, which waits for the device here."""
-        return predictions(self.summary(outputs, prompted).cpu(), prompted is not None)
 
     def summary(self, outputs: Outputs, prompted: Prompt | None = None) -> Tensor:
         """Summarise the outputs, see `Outputs.summary`, with the score of presence that there is, or else the IoU."""

@@ -8,15 +8,13 @@ import numpy as np
 import torch
 
 from sam2s_model.acceleration.graphs import Capture
-from sam2s_model.device import as_tensor, upload
+from sam2s_model.device import as_tensor, fetch, upload
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.graphed_step import GraphedStep
 from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.outputs import Outputs, predictions
 from sam2s_model.tracking.segmenter import Segmenter
-
-TrackedAgain = tuple[list[int], Outputs | None]  # the objects of a frame that were tracked once more, and their outputs
 
 
 class Stepper:
@@ -52,24 +50,25 @@ class Stepper:
         else:
             on_device = upload(np.array(values, np.uint8), self._model.device)
             outputs, summary, composed = segmenter.step(frame, ids, on_device)
-            found, label_map = predictions(summary.cpu()), composed.cpu().numpy()
+            summary, composed = fetch(summary, composed)
+            found, label_map = predictions(summary), composed.numpy().copy()
         frame.predictions.update(zip(ids, found, strict=True))
         return outputs, label_map
 
     def propagate(
         self, segmenter: Segmenter, shown: Collection[int], later: Sequence[ProcessedFrame], object_ids: Sequence[int]
-    ) -> list[TrackedAgain]:
-        """Track objects through frames that were tracked before, which get their predictions.
+    ) -> list[Outputs | None]:
+        """Track objects through frames that were tracked before; nothing is read of it.
 
         shown: the objects of the frame before the first of them. What was prompted on one of the frames stays as it is.
+        Returns the outputs of each frame, None where nothing was tracked again.
         """
         there, tracked = set(shown), []
-        for frame in later:  # all of it is queued before the first result is waited for
+        for frame in later:
             free = [i for i in object_ids if not (i in frame.predictions and frame.predictions[i].prompted)]
             free = [i for i in free if i in there]
-            tracked.append((free, self._track_again(segmenter, frame, free) if free else None))
+            tracked.append(self._track_again(segmenter, frame, free) if free else None)
             there = {*frame.predictions, *free}
-        _read(segmenter, later, tracked)
         return tracked
 
     def _track_again(self, segmenter: Segmenter, frame: ProcessedFrame, object_ids: list[int]) -> Outputs:
@@ -103,14 +102,3 @@ class Stepper:
     def capture_seconds(self) -> tuple[float, ...]:
         """S that each of the last captures took."""
         return self._graphed.capture_seconds if self._graphed else ()
-
-
-def _read(segmenter: Segmenter, frames: Sequence[ProcessedFrame], tracked: Sequence[TrackedAgain]) -> None:
-    """Copy the predictions of the objects that were tracked into some frames, waiting for the device once."""
-    summaries = [segmenter.summary(outputs) for _, outputs in tracked if outputs]
-    if not summaries:
-        return
-    rows = iter(predictions(torch.cat(summaries).cpu()))
-    for frame, (ids, outputs) in zip(frames, tracked, strict=True):
-        if outputs:
-            frame.predictions.update((i, next(rows)) for i in ids)

@@ -28,7 +28,7 @@ from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
 from sam2s_model.tracking.correspondence import Correspondence
 from sam2s_model.tracking.field_of_view import endoscope_field
 from sam2s_model.tracking.history import History, ProcessedFrame
-from sam2s_model.tracking.label_maps import label_map_of, label_maps
+from sam2s_model.tracking.label_maps import Answer, read_answers
 from sam2s_model.tracking.memory import choose_policy
 from sam2s_model.tracking.outputs import Outputs
 from sam2s_model.tracking.presence import TrackedObject, describe_frame
@@ -156,19 +156,23 @@ class Tracker:
         class_labels = check_prompts(prompts, self._objects, self.config, self.label_set)
         later = self._history.since(frame)[1:]
         with self._all_or_nothing([frame, *later], [p.object_id for p in prompts if p.object_id]):
-            ids = [p.object_id or self._new_object() for p in prompts]
+            ids, answers = [p.object_id or self._new_object() for p in prompts], []
             for object_id, prompt, class_label in zip(ids, prompts, class_labels, strict=True):
                 if class_label is not None:
                     self._objects[object_id] = replace(self._objects[object_id], class_label=class_label, named=True)
                 if prompt.only_names:
                     continue
                 outputs = self._segmenter.prompt(frame, object_id, prompt)
-                frame.predictions[object_id] = self._segmenter.predictions(outputs, prompt)[0]
+                answers.append(Answer(frame, outputs, prompt))
                 if not later:
                     self._outputs = self._outputs.merged(outputs) if self._outputs else outputs
             self.revision += 1
-            tracks = self._describe(frame)
-            self._propagate(frame, later, [i for i, prompt in zip(ids, prompts, strict=True) if not prompt.only_names])
+            answers += self._propagate(frame, later, [one.outputs.object_ids[0] for one in answers])
+            maps = read_answers(self._segmenter, [frame, *later], answers, self._labels)
+            tracks = self._describe(frame, maps[0])
+            for (previous, following), label_map in zip(pairwise([frame, *later]), maps[1:], strict=True):
+                following.previous = previous.histories
+                self._describe(following, label_map)
         of_person = (i for i, one in zip(ids, asked, strict=True) if one.confirmed and one.prompt.gives_place)
         named = {i: self._objects[i].class_label.name for i in of_person if self._objects[i].named}
         if learn:
@@ -339,27 +343,26 @@ class Tracker:
         """Each object's value in the label image."""
         return {object_id: tracked.label for object_id, tracked in self._objects.items()}
 
-    def _propagate(self, frame: ProcessedFrame, later: Sequence[ProcessedFrame], object_ids: Sequence[int]) -> None:
+    def _propagate(
+        self, frame: ProcessedFrame, later: Sequence[ProcessedFrame], object_ids: Sequence[int]
+    ) -> list[Answer]:
         """Track objects that were prompted on a frame through all later ones; what was prompted there stays."""
+        if not later:
+            return []
+        shown = {*frame.predictions, *object_ids}
         if self.config.non_overlap_memory and object_ids:  # then no object is on its own
             object_ids = self._segmenter.bank.ids
-        if not later:
-            return
-        tracked = self._stepper.propagate(self._segmenter, frame.predictions, later, object_ids)
-        maps = label_maps(self._segmenter, later, self._labels)
-        for (previous, following), label_map in zip(pairwise([frame, *later]), maps, strict=True):
-            following.previous = previous.histories
-            self._describe(following, label_map)
-        newest = tracked[-1][1]
-        if newest:
+        tracked = self._stepper.propagate(self._segmenter, shown, later, object_ids)
+        if newest := tracked[-1]:
             newest = self._outputs.merged(newest) if self._outputs else newest
             self._outputs = newest.only(self.object_ids)
+        return [Answer(*pair) for pair in zip(later, tracked, strict=True) if pair[1]]
 
     def _describe(self, frame: ProcessedFrame, label_map: np.ndarray | None = None) -> Tracks:
         """Compute a frame's tracks and histories. label_map: of all its objects, None to compose it."""
         ids = [i for i in self._segmenter.bank.ids if i in frame.predictions]
         if label_map is None:
-            label_map = label_map_of(self._segmenter, frame, self._labels)
+            (label_map,) = read_answers(self._segmenter, [frame], [], self._labels)
         frame.predictions = {i: frame.predictions[i] for i in ids}
         frame.tracks, frame.histories = describe_frame(
             stamp=frame.stamp,

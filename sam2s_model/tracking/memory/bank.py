@@ -165,10 +165,12 @@ class MemoryBank:
             (self.host_pointer_frames, self.pointer_frames, layout.recent_pointers),
         )
         for host_frames, frames, ring in rings:
-            host_frames[row, slot] = frames[row, slot] = frame
+            host_frames[row, slot] = frame
+            frames[row, slot].fill_(frame)  # an assignment of a number to one place would be a copy that is waited for
             same = layout.conditioning + frame % ring if ring else slot
             if same != slot and host_frames[row, same] == frame:
-                host_frames[row, same] = frames[row, same] = EMPTY
+                host_frames[row, same] = EMPTY
+                frames[row, same].fill_(EMPTY)
         return slot
 
     def write_mask(self, rows: Rows, frame: int, logits: Tensor, step: StepTime | None = None) -> None:

@@ -87,7 +87,7 @@ class FrameStore:
                 free = [len(self._prompted)]
                 self._grow()
             self._prompted[free[0]] = frame
-            self._prompted_frames[free[0]] = frame
+            self._prompted_frames[free[0]].fill_(frame)  # assigned, it would be a copy that is waited for
         self._prompted_tokens[self._prompted.index(frame)] = tokens.to(self._tokens.dtype)
 
     def tokens_of(self, frame: int) -> Tensor:

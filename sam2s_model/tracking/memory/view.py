@@ -16,6 +16,7 @@ from sam2s_model.tracking.memory.layout import PolicyState
 from sam2s_model.tracking.memory.step_time import StepTime
 
 EVER = 1 << 30  # frames
+LENGTH = 256  # of numbers that are made at a time: as many as objects, slots or frames of a window, as a rule
 
 
 class BankView:
@@ -196,14 +197,27 @@ class BankView:
         return column, self.layout.pointer_columns(column)
 
 
-@constant
 def _numbers(first: int, end: int, device=None) -> Tensor:
-    return torch.arange(first, end, device=device)
+    """Count up, (end - first,) int64: a part of a constant, so that another part is there at once."""
+    return _counted(_room(end), device=device)[first:end]
+
+
+def _codes(code: int, count: int, device=None) -> Tensor:
+    return _repeated(code, _room(count), device=device)[:count]
+
+
+def _room(length: int) -> int:
+    return max(LENGTH, 1 << (length - 1).bit_length())
 
 
 @constant
-def _codes(code: int, count: int, device=None) -> Tensor:
-    return torch.full((count,), code, device=device)
+def _counted(length: int, device=None) -> Tensor:
+    return torch.arange(length, device=device)
+
+
+@constant
+def _repeated(code: int, length: int, device=None) -> Tensor:
+    return torch.full((length,), code, device=device)
 
 
 def _count(frames: np.ndarray, now: int, window: int | None = None) -> np.ndarray:

@@ -245,7 +245,8 @@ class Dispatch(TorchDispatchMode):
         now = machine()
         reads, writes = [t.memory_ for t in reads], [t.memory_ for t in made]
         size = sum(t.nbytes for t in (*plain, *made) if isinstance(t, torch.Tensor))
-        kernels = int(rule.kernel) + (rule.name == ATTENTION and _masked(plain, options))
+        launched = rule.kernel and any(t.numel() for t in made)  # for no numbers torch launches nothing
+        kernels = int(launched) + (rule.name == ATTENTION and _masked(plain, options))
         if capture is None:
             if rule.kernel:
                 now.run(rule.full, reads, writes)

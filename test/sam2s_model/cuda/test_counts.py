@@ -23,6 +23,7 @@ from sam2s_model.tracking.tracker import Tracker
 FILE = Path(__file__).with_name("counts.json")
 COUNTED = ("kernels", "launches", "copies", "waits")
 SIDE = 64
+MOST_WAITS = 4  # of any prompt
 BOX = np.array([20, 30, 60, 60], np.float32)
 IMAGE = np.random.default_rng(0).integers(0, 255, (72, 80, 3), dtype=np.uint8)
 STEPS = {
@@ -108,8 +109,27 @@ def test_a_prompt_launches_no_more(record_property, case):
                 tracker.step(stamp, IMAGE)
             before = device.counts.copy()
             tracker.prompt(stamp - 5 if "late" in request else 0, prompts)
-            at_most(record_property, "a prompt", f"{case}: {request}", device.counts - before)
+            found = device.counts - before
+            at_most(record_property, "a prompt", f"{case}: {request}", found)
+            assert found["waits"] <= MOST_WAITS, device.waited[-found["waits"] :]
         before = device.counts.copy()
         tracker.remove([1])
         at_most(record_property, "a prompt", f"{case}: removal", device.counts - before)
+        del tracker
+
+
+def test_prompts_of_one_request_are_waited_for_together():
+    """However many objects there are, and however many frames ago."""
+    name, policy = PROMPTS["fifo"]
+    with cuda() as device:
+        tracker, waits = tracker_of(name, policy), []
+        tracker.warm_up(*IMAGE.shape[:2])
+        for stamp in range(1, 5):
+            tracker.step(stamp, IMAGE)
+        for late, objects in ((0, 1), (0, 4), (2, 4)):
+            before = device.counts["waits"]
+            tracker.prompt(stamp - late, [Prompt(box=BOX + i) for i in range(objects)])
+            waits.append(device.counts["waits"] - before)
+        # the last one is captured, for which the device is waited for once more
+        assert waits == [1, 1, 2], device.waited[-sum(waits) :]
         del tracker
