@@ -17,7 +17,7 @@ from sam2s_model.errors import ErrorCode, ObjectMemoryError, RequestError
 from sam2s_model.semantics import ClassLabel, LabelSet
 from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.memory.bank import EMPTY
-from sam2s_model.tracking.outputs import Outputs
+from sam2s_model.tracking.outputs import Outputs, predictions
 from sam2s_model.tracking.presence import ObjectHistory, TrackedObject
 from sam2s_model.tracking.requests import check_chosen
 from sam2s_model.tracking.segmenter import Segmenter
@@ -164,7 +164,7 @@ def go_on(
                 tokens = saved.tokens[old].to(segmenter.bank.device)
                 segmenter.matches.store.prompted(number, tokens, given)
     outputs = segmenter.track(frame, ids)
-    frame.predictions.update(zip(ids, segmenter.predictions(outputs), strict=True))
+    frame.predictions.update(zip(ids, predictions(segmenter.summary(outputs).cpu()), strict=True))
     before = {object_id: ObjectHistory(unseen, tracked=False) for object_id in ids}
     frame.previous = {**frame.previous, **before}
     return outputs

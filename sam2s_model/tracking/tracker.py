@@ -356,7 +356,7 @@ class Tracker:
         if newest := tracked[-1]:
             newest = self._outputs.merged(newest) if self._outputs else newest
             self._outputs = newest.only(self.object_ids)
-        return [Answer(*pair) for pair in zip(later, tracked, strict=True) if pair[1]]
+        return [Answer(one, outputs) for one, outputs in zip(later, tracked, strict=True) if outputs]
 
     def _describe(self, frame: ProcessedFrame, label_map: np.ndarray | None = None) -> Tracks:
         """Compute a frame's tracks and histories. label_map: of all its objects, None to compose it."""

@@ -143,7 +143,7 @@ def test_p52_all_begin_or_none(pico, scene, policy, monkeypatch):
     assert refused(replace(saved, objects=()), RequestError, "no objects").code == ErrorCode.EMPTY_REQUEST
     many = replace(saved, objects=saved.objects * 8)
     assert refused(many, RequestError, "beside 2 would make 18").code == ErrorCode.TOO_MANY_OBJECTS
-    monkeypatch.setattr(tracker._segmenter, "predictions", lambda *_: 1 / 0)
+    monkeypatch.setattr(tracker._segmenter, "summary", lambda *_: 1 / 0)
     refused(saved, ZeroDivisionError, "division")
 
 
