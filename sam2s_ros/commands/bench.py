@@ -1,4 +1,4 @@
-"""`sam2s bench`: what a step takes; `memory`: what policies cost; `codecs`: what images cost; `page`: all figures."""
+"""`sam2s bench`: what a step takes; `memory`, `codecs`, `discovery`: what those cost; `page`: all figures."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import typer
 from sam2s_model.bench.command import bench
 from sam2s_model.config import POLICY_NAMES
 from sam2s_model.tracking.policies import POLICY_HELP
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.commands.groups import DEFAULT, DefaultGroup
+from sam2s_ros.commands.spread import spread
 
 app = typer.Typer(cls=DefaultGroup, help="Measure how long steps take on this machine, and what they are made of.")
-app.command(DEFAULT, epilog="Further: sam2s bench memory, sam2s bench codecs, sam2s bench page")(bench)
+app.command(DEFAULT, epilog="Further: sam2s bench memory, sam2s bench codecs, sam2s bench discovery, sam2s bench page")(
+    bench
+)
 
 
 @app.command("memory")
@@ -41,6 +45,25 @@ def bench_codecs() -> None:
     from sam2s_ros.interfaces.codec_costs import print_codec_costs
 
     print_codec_costs()
+
+
+@app.command("discovery")
+@spread
+def bench_discovery(
+    engine: EngineOptions,
+    repeats: Annotated[int, typer.Option(min=1, help="looks that are timed, after one that warms up")] = 10,
+) -> None:
+    """Print what a look of discovery takes on the scene at 640x512 px: passes of the mask decoder, ms."""
+    from sam2s_model.bench.discovery import discovery_costs
+
+    model, config = engine.load(), engine.tracker_config()
+    costs = discovery_costs(model, config, repeats)
+    points, passes = " + ".join(map(str, costs.batches)), len(costs.batches)
+    print(
+        f"{model.name} at {model.image_size} px: {passes} pass(es) of the mask decoder for {points} points; "
+        f"{costs.look.median:.0f} ms a look (p90 {costs.look.p90:.0f}), {costs.step.median:.0f} ms a step without "
+        f"objects, median of {repeats}"
+    )
 
 
 @app.command("page")

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.protocol import EvaluationProtocol
+from sam2s_model.paths import check_free
 from sam2s_model.recordings.layouts import LAYOUTS
 from sam2s_ros.commands.arguments import FAILED, MaskTopic, MaskValues, Overwrite, Topic, line_printer
 from sam2s_ros.commands.engine import EngineOptions
@@ -191,6 +193,41 @@ def _evaluated(options: EvalOptions) -> int:
         own["images_left_out"] or (own["odd"]["count"] and not own["scored_frames"]) for own in report["recordings"]
     )
     return FAILED if report["failed"] or nothing or part else 0
+
+
+@app.command("granularity")
+@spread
+def evaluate_granularity(
+    engine: EngineOptions,
+    seed: Annotated[list[int] | None, typer.Option(help="of a scene; repeatable; default: 1, 2 and 3")] = None,
+    frame: Annotated[list[int] | None, typer.Option(min=0, help="of each scene; repeatable; default: 0 and 8")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="picture to write: .webp or .png, of the first instrument")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Click on the tips of the scene's instruments with each granularity: IoU with tip, jaw and whole instrument."""
+    import cv2
+
+    from sam2s_model.evaluation.parts import ask_for_parts, part_picture, part_table
+    from sam2s_model.recordings.scene import Scene, SceneConfig
+
+    if picture is not None:
+        if picture.suffix not in (".webp", ".png"):
+            raise ConfigError(f"--picture is {picture}: expected a name that ends in .webp or .png")
+        check_free(picture, overwrite=overwrite)
+    model = engine.load()
+    indices = frame or [0, 8]
+    scenes = [Scene(SceneConfig(seed=number, frames=max(indices) + 1)) for number in seed or (1, 2, 3)]
+    answers = list(ask_for_parts(model, scenes, indices, engine.tracker_config()))
+    if not answers:
+        raise ConfigError("no tip of an instrument is seen on these frames: give another --seed or --frame")
+    how = "approximate" if any(one.approximate for one in answers) else "by the model's own token"
+    print(f"{model.name} at {model.image_size} px, {how}, {len(answers) // 4} instruments\n\n{part_table(answers)}")
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        best = cv2.cvtColor(part_picture(answers), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(picture), best, [cv2.IMWRITE_WEBP_QUALITY, 80])
 
 
 @app.command("compare")

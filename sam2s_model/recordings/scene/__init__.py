@@ -9,6 +9,6 @@ This folder imports numpy and cv2 only: nothing of torch, of ROS or of the rest 
 
 from sam2s_model.recordings.scene.catalogue import CLASS_IDS
 from sam2s_model.recordings.scene.config import SceneConfig, SceneError
-from sam2s_model.recordings.scene.scene import ObjectState, Scene, SceneFrame, SceneObject
+from sam2s_model.recordings.scene.scene import ObjectState, PartMasks, Scene, SceneFrame, SceneObject
 
-__all__ = ["CLASS_IDS", "ObjectState", "Scene", "SceneConfig", "SceneError", "SceneFrame", "SceneObject"]
+__all__ = ["CLASS_IDS", "ObjectState", "PartMasks", "Scene", "SceneConfig", "SceneError", "SceneFrame", "SceneObject"]

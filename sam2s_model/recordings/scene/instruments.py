@@ -15,6 +15,7 @@ from sam2s_model.recordings.scene.noise import INSTRUMENT, stream
 from sam2s_model.recordings.scene.parts import Finish, ToolPart
 
 _SLOPE_STEPS = 120.0  # of the 8-bit angle tables, per unit of slope
+WRIST, SHAFT = 3, 4  # numbers of parts, after those of one or two jaws
 _LIGHT = 0.8  # slope of the light ray at one shorter image side from the middle
 
 
@@ -63,6 +64,20 @@ class Instrument:
             keep[:, :, 3] = keep[:, :, 0]
             target[:] = cv2.add(cv2.multiply(target, keep, scale=1 / 255), drawn)
         return Layer(left, top, canvas)
+
+    def parts(self, pose: Pose, view: np.ndarray) -> np.ndarray:
+        """Return (H, W) uint8, the part on top: 0 none, 1 a jaw or the tip, 2 the other jaw, 3 the wrist, 4 the shaft.
+
+        Coverage is as of `draw`: a part has the pixels that it covers by half.
+        """
+        size = (self._config.width, self._config.height)
+        out = np.zeros(size[::-1], np.uint8)
+        numbers = (*range(1, len(self._kit.jaws) + 1), WRIST, SHAFT)
+        for number, (part, matrix) in zip(numbers, self._place(pose), strict=True):
+            seen = view @ np.vstack([matrix, (0, 0, 1)])
+            cover = cv2.warpAffine(np.ascontiguousarray(part.rgba[:, :, 3]), seen, size, flags=cv2.INTER_LINEAR)
+            out[cover >= 128] = number
+        return out
 
     def _place(self, pose: Pose) -> list[tuple[ToolPart, np.ndarray]]:
         """Parts from the lowest to the top with their (2, 3) transforms from part to patient coordinates."""

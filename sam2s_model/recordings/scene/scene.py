@@ -12,7 +12,7 @@ import numpy as np
 from sam2s_model.recordings.scene.camera import Camera
 from sam2s_model.recordings.scene.config import OUTSIDE, SceneConfig
 from sam2s_model.recordings.scene.effects import Sensor, Smoke, cast_shadow, smear
-from sam2s_model.recordings.scene.instruments import Instrument, Layer, choose_classes, thickness
+from sam2s_model.recordings.scene.instruments import WRIST, Instrument, Layer, choose_classes, thickness
 from sam2s_model.recordings.scene.motion import Pose, Rig
 from sam2s_model.recordings.scene.thin import ThinStructure
 from sam2s_model.recordings.scene.tissue import Tissue
@@ -69,6 +69,18 @@ class SceneFrame:
     objects: tuple[ObjectState, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class PartMasks:
+    """What is seen of an instrument, (H, W) bool each, the smaller inside the larger, which another may cover.
+
+    tip: the jaw of which more is seen, or the rigid tip; jaw: both jaws, or the tip, and the wrist; whole: all of it
+    """
+
+    tip: np.ndarray
+    jaw: np.ndarray
+    whole: np.ndarray
+
+
 class Scene:
     """A sequence of SceneFrame. Any frame can be drawn at any time, and always comes out bit for bit the same."""
 
@@ -107,6 +119,24 @@ class Scene:
         if not -len(self) <= number < len(self):
             raise IndexError(f"frame {number} is not in the scene: expected {-len(self)} to {len(self) - 1}")
         return self._draw(number % len(self))
+
+    def parts(self, index: int) -> dict[int, PartMasks]:
+        """Return the visible parts of each instrument in a frame, by its label; without those of which nothing is seen.
+
+        Raises IndexError beyond the length.
+        """
+        labels = self[index].labels
+        seconds = (operator.index(index) % len(self)) / self.config.fps
+        view, poses = self._camera.view(seconds), self._rig.poses(seconds)
+        out = {}
+        for label, (instrument, pose) in enumerate(zip(self._instruments, poses, strict=True), start=1):
+            whole = labels == label
+            parts = np.where(whole, instrument.parts(pose, view), 0)
+            jaws = [parts == number for number in (1, 2)]
+            if whole.any():
+                tip = max(jaws, key=np.count_nonzero)
+                out[label] = PartMasks(tip, jaws[0] | jaws[1] | (parts == WRIST), whole)
+        return out
 
     def _draw(self, index: int) -> SceneFrame:
         seconds, after = index / self.config.fps, (index + 1) / self.config.fps

@@ -201,3 +201,11 @@ def test_peers_are_in_the_same_state(peer: str):
     found = report["cases"][0]["peer"]
     assert found["same_pixels"] > 0.85 and 0.2 < found["labelled"] < 0.9, found
     assert found["ratio"] > 0 and "sdpa" in found["how"]
+
+
+def test_what_a_look_of_discovery_costs(capsys):
+    asked = ["bench", "discovery", "--checkpoint", "sam2s_pico", "--image-size", "64", "--device", "cpu"]
+    assert main([*asked, "--repeats", "2"]) == 0
+    assert "1 pass(es) of the mask decoder for 64 points; " in capsys.readouterr().out
+    assert main([*asked, "--repeats", "1", "--option", "discovery_grid=9"]) == 0
+    assert "2 pass(es) of the mask decoder for 64 + 17 points; " in capsys.readouterr().out

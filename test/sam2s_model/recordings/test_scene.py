@@ -291,6 +291,23 @@ def test_index_beyond_the_end():
         scene["first"]
 
 
+@pytest.mark.parametrize("name, jaws", [("forceps", 2), ("hook", 1)])
+def test_parts_lie_in_one_another_and_make_the_instrument(name, jaws):
+    scene = Scene(SceneConfig(width=240, height=192, seed=3, instruments=1, classes=name, camera_motion=0.5))
+    for index in (0, 20):
+        (parts,) = scene.parts(index).values()
+        assert (parts.whole == (scene[index].labels == 1)).all()
+        assert not (parts.tip & ~parts.jaw).any() and not (parts.jaw & ~parts.whole).any()
+        sizes = [np.count_nonzero(mask) for mask in (parts.tip, parts.jaw, parts.whole)]
+        assert 20 < sizes[0] < sizes[1] < 0.9 * sizes[2]
+        left_over = parts.whole & ~scene._instruments[0].parts(
+            scene._rig.poses(index / 25)[0], scene._camera.view(index / 25)
+        ).astype(bool)
+        assert left_over.sum() <= 0.02 * sizes[2], "the parts cover it, but for edges where two add up to a half"
+        assert (sizes[1] > 1.6 * sizes[0]) == (jaws == 2) or jaws == 1
+    assert Scene(SceneConfig(width=240, height=192, instruments=0)).parts(0) == {}
+
+
 def test_imports_numpy_and_cv2_only():
     """Training, replay and tests use the scene where torch or ROS may be missing."""
     standard = {"__future__", "ast", "collections", "dataclasses", "math", "operator", "typing", "urllib"}

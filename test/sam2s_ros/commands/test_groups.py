@@ -19,9 +19,11 @@ from sam2s_ros.commands.spread import spread
 
 COMMANDS = (
     "demo", "track", "soak", "doctor", "console", "parameters", "compare", "node", "prompt", "status",
-    "eval", "eval run", "eval live", "eval compare", "train", "train evaluate", "train compare",
-    "teacher pack", "teacher store", "bench", "bench memory", "bench codecs", "bench page", "export encoder",
-    "checkpoint list", "checkpoint inspect", "checkpoint convert", "checkpoint download",
+    "eval", "eval run", "eval live", "eval compare", "eval granularity", "train", "train evaluate", "train compare",
+    "teacher pack", "teacher store",
+    "bench", "bench memory", "bench codecs", "bench discovery", "bench page",
+    "export encoder", "checkpoint list", "checkpoint inspect",
+    "checkpoint convert", "checkpoint download",
 )  # fmt: skip
 
 
