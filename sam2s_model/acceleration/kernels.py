@@ -28,10 +28,13 @@ def _tried(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether each kernel can be made for a GPU and run there."""
     try:
         from sam2s_model.acceleration import triton_kernels  # noqa: F401, before anything is launched that needs it
+        from sam2s_model.acceleration.masks import agreement, boxes
+        from sam2s_model.acceleration.windows import from_windows, to_windows
 
         x, one = torch.zeros(1, 16, 16, device=device, dtype=dtype), torch.ones(16, device=device, dtype=dtype)
         rotate_(x, torch.zeros(16, 8, 2, device=device))
         add_norm(x, x, one, one, 1e-6)
+        norm_place(x, x, x, one, one, 1e-6)
         norm_gelu(x[:, :, :, None], one, one, 1e-6, True)
         masks = torch.zeros(1, 1, 16, 16, device=device)
         fill_holes(masks, 2, 0.1)
@@ -44,6 +47,8 @@ def _tried(device: torch.device, dtype: torch.dtype) -> bool:
         learn(appearances, masks, iou, present, rows, stamp, appearances.clone(), notes, notes.clone(), 0.5, 2)
         mask_to_remember(masks, 32, 32, False, dtype)
         compose(masks, masks[:, 0, 0, 0] > 0, torch.ones(1, device=device, dtype=torch.uint8), 32, 32, -1.0)
+        boxes(masks > 0), agreement(masks, masks, 1.0)
+        from_windows(to_windows(x[..., None], 4, 1, 1, None)[0], 4, 16, 16)
     except Exception as problem:  # of Triton, of the compilers that it starts, of a driver that is too old
         log.warning("torch's own kernels are launched one by one, since Triton cannot serve %s: %s", device, problem)
         return False
@@ -78,10 +83,12 @@ def rotate_(x: Tensor, table: Tensor, before: int = 0, after: int = 0) -> Tensor
 @torch.library.custom_op(
     "sam2s::add_norm",
     mutates_args=(),
-    schema="(Tensor x, Tensor y, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor)",
+    schema="(Tensor x, Tensor y, Tensor weight, Tensor bias, float eps, float alpha=1.0) -> (Tensor, Tensor)",
 )
-def add_norm(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """X (1 or B, ..., C) + y (B, ..., C), and its normalisation over the channels."""
+def add_norm(
+    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, alpha: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """X (1 or B, ..., C) + alpha y (B, ..., C), and its normalisation over the channels."""
     from sam2s_model.acceleration import triton_kernels as kernels
 
     x, y = x.contiguous(), y.contiguous()
@@ -90,13 +97,39 @@ def add_norm(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> 
     together = max(1, TILE // _power(channels) // 4)
     shared = x.numel() // channels
     kernels.add_norm[(-(-rows // together),)](
-        x, y, weight, bias, total, normed, rows, shared, eps, channels, _power(channels), together
+        x, y, weight, bias, total, normed, rows, shared, eps, alpha, channels, _power(channels), together
     )
     return total, normed
 
 
 @add_norm.register_fake
-def _(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
+    return y.new_empty(y.shape), y.new_empty(y.shape)
+
+
+@torch.library.custom_op(
+    "sam2s::norm_place",
+    mutates_args=(),
+    schema="(Tensor? x, Tensor y, Tensor place, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor)",
+)
+def norm_place(
+    x: Tensor | None, y: Tensor, place: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """X + y, both (..., C), normalised over the channels, and that with its place (..., C) added. x: None for zeros"""
+    from sam2s_model.acceleration import triton_kernels as kernels
+
+    y, place, channels = y.contiguous(), place.contiguous(), y.shape[-1]
+    normed, placed, rows = torch.empty_like(y), torch.empty_like(y), y.numel() // channels
+    together = max(1, TILE // _power(channels) // 4)
+    kernels.norm_place[(-(-rows // together),)](
+        y if x is None else x.contiguous(), y, place, weight, bias, normed, placed, rows, eps,
+        x is not None, channels, _power(channels), together,
+    )  # fmt: skip
+    return normed, placed
+
+
+@norm_place.register_fake
+def _(x: Tensor | None, y: Tensor, place: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return y.new_empty(y.shape), y.new_empty(y.shape)
 
 

@@ -37,9 +37,12 @@ class Linear(nn.Linear):
         if here and self.int8 and x.dtype == torch.float32:
             parts = (self.weight,) if self.bias is None else (self.weight, self.bias)
             weights = self._quantised(*parts)
-            y = torch.ops.quantized.linear_dynamic(x, weights, reduce_range=not torch.cpu._is_vnni_supported())
+            y = torch.ops.quantized.linear_dynamic(x, weights, reduce_range=not _has_vnni())
         elif here and can_pack(x.dtype):
             return multiply_packed(x, self._packed(self.weight), self.bias, activation)
+        elif activation is F.relu and self.bias is not None and _makes_relu(x, self.weight):
+            y = torch._addmm_activation(self.bias, x.flatten(0, -2), self.weight.T)
+            return y.unflatten(0, x.shape[:-1])
         else:
             y = super().forward(x)
         return y if activation is None else activation(y)
@@ -86,6 +89,16 @@ def _as_it_lies(x: Tensor, weight: Tensor) -> bool:
     return x.dtype == weight.dtype and not torch.is_autocast_enabled("cpu")
 
 
+def _makes_relu(x: Tensor, weight: Tensor) -> bool:
+    """Whether this is inference on a GPU, where a product of matrices ends with a ReLU, in one kernel.
+
+    It may make zeros of what is not a number: what comes in by the residual connections beside it still shows.
+    """
+    if x.device.type != "cuda" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return x.dtype == weight.dtype and not torch.is_autocast_enabled("cuda")
+
+
 def multiplies_packed(x: Tensor, weight: Tensor) -> bool:
     """Whether inference multiplies this by these weights, packed."""
     return _as_it_lies(x, weight) and can_pack(x.dtype)
@@ -98,6 +111,12 @@ def multiply_packed(x: Tensor, packed: Tensor, bias: Tensor | None, activation: 
         return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "gelu", [], "none")
     y = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return y if activation is None else activation(y)
+
+
+def _has_vnni() -> bool:
+    """Whether this CPU multiplies 8 bits without overflow. Where torch does not say so, before 2.5, it may not."""
+    asked = getattr(torch.cpu, "_is_vnni_supported", None)
+    return asked is not None and asked()
 
 
 def can_pack(dtype: torch.dtype) -> bool:

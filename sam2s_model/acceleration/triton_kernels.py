@@ -45,6 +45,7 @@ def add_norm(
     rows,
     shared,
     eps,
+    alpha,
     CHANNELS: tl.constexpr,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
@@ -55,7 +56,7 @@ def add_norm(
     inside = (row < rows)[:, None] & there[None, :]
     at = row[:, None] * CHANNELS + channel[None, :]
     first = tl.load(x + (row % shared)[:, None] * CHANNELS + channel[None, :], mask=inside, other=0.0).to(tl.float32)
-    added = (first + tl.load(y + at, mask=inside, other=0.0).to(tl.float32)).to(total.dtype.element_ty)
+    added = (first + alpha * tl.load(y + at, mask=inside, other=0.0).to(tl.float32)).to(total.dtype.element_ty)
     tl.store(total + at, added, mask=inside)
     values = added.to(tl.float32)  # as they are stored: what is normalised is what the next layer adds to
     centred = tl.where(inside, values - tl.sum(values, 1)[:, None] / CHANNELS, 0.0)
@@ -64,6 +65,29 @@ def add_norm(
     shift = tl.load(bias + channel, mask=there, other=0.0).to(tl.float32)
     result = centred / deviation[:, None] * scale[None, :] + shift[None, :]
     tl.store(normed + at, result.to(normed.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def norm_place(
+    x, y, place, weight, bias, normed, placed, rows, eps,
+    ADDED: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """See `kernels.norm_place`."""
+    row, channel = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDTH)
+    there = channel < CHANNELS
+    inside = (row < rows)[:, None] & there[None, :]
+    at = row[:, None] * CHANNELS + channel[None, :]
+    values = tl.load(y + at, mask=inside, other=0.0).to(tl.float32)
+    if ADDED:
+        values = (tl.load(x + at, mask=inside, other=0.0).to(tl.float32) + values).to(x.dtype.element_ty).to(tl.float32)
+    centred = tl.where(inside, values - tl.sum(values, 1)[:, None] / CHANNELS, 0.0)
+    deviation = tl.sqrt(tl.sum(centred * centred, 1) / CHANNELS + eps)
+    scale = tl.load(weight + channel, mask=there, other=0.0).to(tl.float32)
+    shift = tl.load(bias + channel, mask=there, other=0.0).to(tl.float32)
+    result = (centred / deviation[:, None] * scale[None, :] + shift[None, :]).to(normed.dtype.element_ty)
+    tl.store(normed + at, result, mask=inside)
+    moved = result.to(tl.float32) + tl.load(place + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(placed + at, moved.to(placed.dtype.element_ty), mask=inside)
 
 
 @triton.jit

@@ -39,8 +39,7 @@ class ImageFeatures:
 
     def copy_(self, other: ImageFeatures) -> ImageFeatures:
         """Overwrite these features; returns them."""
-        for mine, new in zip(self.tensors, other.tensors, strict=True):
-            mine.copy_(new)
+        torch._foreach_copy_(list(self.tensors), list(other.tensors))  # one kernel on a GPU
         return self
 
     @property

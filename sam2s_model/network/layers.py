@@ -43,12 +43,20 @@ def norm_gelu(x: Tensor, norm: LayerNorm2d) -> Tensor:
     return F.gelu(norm(x))
 
 
-def add_norm(x: Tensor, y: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    """Add x (1 or B, ..., C) and y (B, ..., C); return the sum, and the sum normalised."""
+def add_norm(x: Tensor, y: Tensor, norm: nn.LayerNorm, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Add x (1 or B, ..., C) and alpha y (B, ..., C); return the sum, and the sum normalised."""
     if kernels.serves(y):
-        return kernels.add_norm(x, y, norm.weight, norm.bias, norm.eps)
-    x = x + y
+        return kernels.add_norm(x.contiguous(), y.contiguous(), norm.weight, norm.bias, norm.eps, alpha)
+    x = torch.add(x, y, alpha=alpha)
     return x, norm(x)
+
+
+def norm_place(x: Tensor | None, y: Tensor, norm: nn.LayerNorm, place: Tensor) -> tuple[Tensor, Tensor]:
+    """Add x and y (..., C), or take y alone; return the sum normalised, and that with its place (..., C) added."""
+    if kernels.serves(y):
+        return kernels.norm_place(x, y.contiguous(), place.contiguous(), norm.weight, norm.bias, norm.eps)
+    normed = norm(y if x is None else x + y)
+    return normed, normed + place
 
 
 class MLP(nn.Module):

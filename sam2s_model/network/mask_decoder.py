@@ -51,9 +51,9 @@ class Candidates:
 
     def taken(self, chosen: Tensor) -> Decoded:
         """One mask of each object: chosen (B,), its place."""
-        rows = torch.arange(len(chosen), device=chosen.device)
-        logits = self.logits[rows, chosen][:, None]
-        return Decoded(logits, self.iou[rows, chosen], self.tokens[rows, chosen], self.object_logit)
+        place = chosen[:, None]
+        logits = self.logits.gather(1, place[..., None, None].expand(-1, 1, *self.logits.shape[2:]))
+        return Decoded(logits, self.iou.gather(1, place)[:, 0], _taken(self.tokens, chosen), self.object_logit)
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,14 @@ class MaskDecoder(nn.Module):
         stability: where token 0 is taken but its mask is not stable, fall back to the best of 1..3; None: never
         """
         tokens, ious, object_logit, kernels, upscaled = self._read(features, high_res, position, sparse, dense)
-        best, candidate = ious[:, 1:].max(dim=1)
-        iou, token, kernel = best, _taken(tokens[:, 1:], candidate), _taken(kernels[:, 1:], candidate)
-        if multimask:
-            return Decoded(_masks(kernel, upscaled)[:, None], iou, token, object_logit)
-        token, logits, iou = tokens[:, 0], _masks(kernels[:, 0], upscaled), ious[:, 0]
+        token, iou = tokens[:, 0], ious[:, 0]
+        if multimask or stability is not None:
+            best, candidate = ious[:, 1:].max(dim=1)
+            kernel = _taken(kernels[:, 1:], candidate)
+            if multimask:
+                chosen = _taken(tokens[:, 1:], candidate)
+                return Decoded(_masks(kernel, upscaled)[:, None], best, chosen, object_logit)
+        logits = _masks(kernels[:, 0], upscaled)
         # as published, a fall-back keeps token 0 for the object pointer
         if stability is not None:
             stable = stability.stable(logits)
@@ -181,16 +184,19 @@ class MaskDecoder(nn.Module):
         tokens, image = self.transformer(image, position.flatten(2).transpose(1, 2), tokens)
         tokens = tokens[:, : 2 + self.num_masks]
         object_logit, ious, kernels = self._heads(tokens) if torch.is_grad_enabled() else self._heads_batched(tokens)
-        object_logit, ious, tokens = object_logit.float(), ious.float().sigmoid(), tokens[:, 2:]
+        ious, tokens = ious.sigmoid(), tokens[:, 2:]
         upscaled = self._upscale(image.transpose(1, 2).unflatten(2, (height, width)), high_res)
         return tokens, ious, object_logit, kernels, upscaled
 
     def _heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (B, 2 + masks, dim) -> object logit (B,), logits of the IoUs (B, masks), kernels (B, masks, c)."""
+        """Tokens (B, 2 + masks, dim) -> object logit (B,), logits of the IoUs (B, masks), kernels (B, masks, c).
+
+        The first two are fp32.
+        """
         object_logit, ious = self.pred_obj_score_head(tokens[:, 0])[:, 0], self.iou_prediction_head(tokens[:, 1])
         # The four small networks all run; picking one network an object would need a gather of weights or a host sync.
         kernels = [mlp(tokens[:, 2 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)]
-        return object_logit, ious, torch.stack(kernels, dim=1)
+        return object_logit.float(), ious.float(), torch.stack(kernels, dim=1)
 
     def _heads_batched(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute `_heads` for inference: the small networks, one a token, run as one batch."""
@@ -202,7 +208,8 @@ class MaskDecoder(nn.Module):
             x = torch.baddbmm(bias, x, weight).relu_()
         x = torch.baddbmm(made[-1][1], x, made[-1][0])
         width = networks[-1].layers[-1].out_features
-        return x[0, :, 0], x[1, :, : self.num_masks], x[2:, :, :width].transpose(0, 1)
+        scores = x[:2].float()
+        return scores[0, :, 0], scores[1, :, : self.num_masks], x[2:, :, :width].transpose(0, 1)
 
     def _upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor]) -> Tensor:
         if not self.high_res:

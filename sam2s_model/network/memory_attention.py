@@ -59,23 +59,32 @@ class MemoryAttention(nn.Module):
             other = rotary_table(memory_side, memory_side, features.shape[-1], device=features.device, step=memory_step)
         mask = None if allowed is None else allowed[:, None, :]
         turn = KeyRotation(other, unplaced, pointer_tokens)
-        x = torch.add(
-            features, position, alpha=0.1
-        )  # of the frame, until the first layer has seen the objects' memories
+        # x is of the frame, until the first layer has seen the objects' memories
         if not torch.is_grad_enabled():
-            return self._condition(x, memory, memory + memory_position, mask, own, turn)
+            x, y = add_norm(features, position, self.layers[0].norm1, alpha=0.1)
+            return self._condition(x, y, memory, memory + memory_position, mask, own, turn)
+        x = torch.add(features, position, alpha=0.1)
         for layer in self.layers:
             x = layer(x, memory, memory + memory_position, mask, own, turn)
         return self.norm(x)
 
     def _condition(
-        self, x: Tensor, values: Tensor, keys: Tensor, mask: Tensor | None, table: Tensor, turn: KeyRotation
+        self,
+        x: Tensor,
+        y: Tensor,
+        values: Tensor,
+        keys: Tensor,
+        mask: Tensor | None,
+        table: Tensor,
+        turn: KeyRotation,
     ) -> Tensor:
-        """As the loop over the layers, for inference: what the layers have in common is made once."""
+        """As the loop over the layers, for inference, from x and y, which is x normalised for the first of them.
+
+        What the layers have in common is made once.
+        """
         bias = None if mask is None else as_bias(mask, x.dtype)
         shared = Values(values)
         norms = [*(layer.norm1 for layer in self.layers[1:]), self.norm]  # each layer is followed by one
-        y = self.layers[0].norm1(x)
         for layer, turned, norm in zip(self.layers, self._keys(keys, turn), norms, strict=True):
             x, change = layer.condition(x, y, shared, turned, bias, table)
             x, y = add_norm(x, change, norm)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2s_model.acceleration.compiling import compile_for_inference
-from sam2s_model.acceleration.linear import Linear, multiply_in_int8
+from sam2s_model.acceleration.linear import Joined, Linear, multiply_in_int8
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.image_encoder import build_image_encoder
@@ -95,6 +95,7 @@ class Sam2Model(nn.Module):
             self.memory_fusion = Fuser(dim)
         if config.num_classes:
             self.temporal_semantics = TemporalSemantics(dim, memory_dim, config.num_classes)
+        self._of_tokens = Joined()
         self.set_image_size(image_size or config.image_size)
 
     def set_image_size(self, image_size: int) -> None:
@@ -117,7 +118,7 @@ class Sam2Model(nn.Module):
 
     @torch.inference_mode()
     def compile_encoder(self, backend: str = "inductor") -> None:
-        """Let torch.compile make one program of the image encoder, for this image size; it takes a minute or so.
+        """Let torch.compile make one program of the image encoder, for this image size: a minute or so the first time.
 
         Call it last: the program does not follow later changes of the weights. With gradients, the plain encoder runs.
         backend: of torch.compile; the others than "inductor" are no faster, and are there sooner
@@ -222,14 +223,14 @@ class Sam2Model(nn.Module):
         memory: (B, F, memory_tokens, memory_dim), spatial memories of F frames
         codes: (B, F) int, temporal code of each: 0 newest .. num_memories - 2 oldest, num_memories - 1 prompted,
             num_memories long-term, which only a model with `long_term_embedding` has
-        pointers: (B, P, dim), object pointers; ages: (B, P), frames since each, as a float
+        pointers: (B, P, dim), object pointers; ages: (B, P), frames since each
         allowed: (B, F + P) bool, False where an object has nothing; None when nothing is missing
         short: memories and codes for the second attention, of a model with `short_attention`; the sum of both is fused
         """
         batch, frames, area, memory_dim = memory.shape
         split = pointers.shape[-1] // memory_dim  # a pointer is that many tokens
         tokens = pointers.reshape(batch, -1, memory_dim).to(self.dtype)
-        token_position = self._pointer_position(ages).repeat_interleave(split, dim=1)
+        token_position = self._pointer_position(ages, split)
         if allowed is not None:
             allowed = torch.cat(
                 (allowed[:, :frames].repeat_interleave(area, 1), allowed[:, frames:].repeat_interleave(split, 1)), dim=1
@@ -289,11 +290,15 @@ class Sam2Model(nn.Module):
             known = torch.cat((known, self.long_term_tpos_enc))
         return known.flatten(0, 2)
 
-    def _pointer_position(self, ages: Tensor) -> Tensor:  # (B, P) -> (B, P, memory_dim)
+    def _pointer_position(self, ages: Tensor, split: int) -> Tensor:  # (B, P) -> (B, P split, memory_dim)
+        batch, count = ages.shape
         if not self.config.pointer_time:
-            return torch.zeros(*ages.shape, self.config.memory_dim, device=ages.device, dtype=self.dtype)
-        code = sine_position_1d(ages / self.config.pointer_span, self.config.dim)
-        return self.obj_ptr_tpos_proj(code.to(self.dtype))
+            return torch.zeros(batch, count * split, self.config.memory_dim, device=ages.device, dtype=self.dtype)
+        code = sine_position_1d(ages / self.config.pointer_span, self.config.dim).to(self.dtype)
+        if torch.is_grad_enabled():
+            return self.obj_ptr_tpos_proj(code).repeat_interleave(split, dim=1)
+        place = self._of_tokens.product(code, *[self.obj_ptr_tpos_proj] * split)  # as often as a pointer has tokens
+        return place.view(batch, count * split, -1)
 
     def decode(
         self,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import Joined
 from sam2s_model.network.layer_list import LayerList
-from sam2s_model.network.layers import MLP, add_norm
+from sam2s_model.network.layers import MLP, add_norm, norm_place
 
 
 class TwoWayTransformer(nn.Module):
@@ -120,13 +120,13 @@ class TwoWayBlock(nn.Module):
         Returns the queries, the keys, and what the next attention of the tokens has: q, k and v, or q alone.
         """
         attended = self.self_attn.attend(*own)
-        queries = self.norm1(attended) if self.first else add_norm(queries, attended, self.norm1)[1]
+        queries, placed = norm_place(None if self.first else queries, attended, self.norm1, position)
         to_image, of_tokens = self.cross_attn_token_to_image, self.cross_attn_image_to_token
         k, v, image_q = of_image
-        queries = add_norm(queries, to_image.attend(to_image.q_proj(queries + position), k, v), self.norm2)[1]
-        queries = add_norm(queries, self.mlp(queries), self.norm3)[1]
+        queries = add_norm(queries, to_image.attend(to_image.q_proj(placed), k, v), self.norm2)[1]
+        queries, placed = norm_place(queries, self.mlp(queries), self.norm3, position)
         next_q = [after.q_proj, after.k_proj] if after else [final.q_proj]
-        k, *ahead = self._placed(queries + position, of_tokens.k_proj, *next_q)
+        k, *ahead = self._placed(placed, of_tokens.k_proj, *next_q)
         v, *value = self._plain(queries, of_tokens.v_proj, *([after.v_proj] if after else []))
         keys = add_norm(keys, of_tokens.attend(image_q, k, v), self.norm4)[1]
         return queries, keys, (*ahead, *value)

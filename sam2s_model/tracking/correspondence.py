@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2s_model.acceleration import kernels
 from sam2s_model.acceleration.constants import constant
+from sam2s_model.acceleration.masks import agreement
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.mask_decoder import Candidates, Decoded
 from sam2s_model.network.model import LOGITS_PER_PLACE, Sam2Model
@@ -20,6 +22,7 @@ from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.tracking.memory import BankView, FrameStore, PolicyState
 from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.memory.evidence import boxes
+from sam2s_model.tracking.memory.frame_store import older_columns
 from sam2s_model.tracking.memory.matching import Matching
 
 FINER = 2  # label cells along each side of a place: a thin tool covers less than a place
@@ -84,7 +87,7 @@ class Correspondence:
         weights, places = self._neighbours(tokens, entries.tokens)
         labels = view.bank.states["labels"][view.index[:, None], columns].float()  # (N, E, places, cells)
         # a value that is masked may be anything
-        labels = torch.where(trust[..., None, None] > 0, labels * trust[..., None, None], 0.0)
+        labels = labels.mul_(trust[..., None, None]).masked_fill_(trust[..., None, None] <= 0, 0.0)
         table = labels.permute(1, 2, 0, 3).flatten(2).flatten(0, 1)  # (E places, N cells)
         votes = F.embedding_bag(places, table, per_sample_weights=weights.flatten(1), mode="sum")
         asked = weights.sum(2) @ trust.T  # (places, N)
@@ -99,7 +102,7 @@ class Correspondence:
         n, prompted = len(held), len(frames) - len(columns)
         # a prompted frame is in whichever slot the object has for it
         same = held[:, None, : self.conditioning] == frames[None, :prompted, None]
-        own = torch.where(same.any(2), same.to(torch.uint8).argmax(2), 0)
+        own = same.to(torch.uint8).argmax(2)  # the first slot where there is none
         columns = torch.cat((own, columns.expand(n, -1)), dim=1)
         there = (held.gather(1, columns) == frames) & (frames != EMPTY) & (frames < time)
         # ... and not again as one of the newest or of the older ones
@@ -119,8 +122,7 @@ class Correspondence:
         newest += _far(*self.grid, self.matching.radius, device=tokens.device)[:, None].to(newest.dtype)
         best, places = similarity.topk(self.matching.neighbours, dim=2, sorted=False)
         weights = ((best.float() - 1) / self.matching.temperature).exp().nan_to_num()  # what is no number has no say
-        offset = torch.arange(frames, device=places.device)[:, None] * area
-        return weights, (places + offset).flatten(1)
+        return weights, (places + _first_places(frames, area, device=places.device)).flatten(1)
 
     # ---- masks
 
@@ -154,6 +156,8 @@ class Correspondence:
         That is their soft intersection over union, in which what a mask misses counts `missed` times: the mask of a
         part agrees with the map where it is, and the rest of the object would be forgotten within a few frames.
         """
+        if kernels.serves(logits):
+            return agreement(logits.float(), found.soft, self.matching.missed)
         masks = (logits > 0).float()
         common = (masks * found.soft).flatten(2).sum(2)
         beyond, missed = masks.flatten(2).sum(2) - common, found.soft.flatten(2).sum(2) - common
@@ -191,7 +195,7 @@ class Correspondence:
         trust = torch.where(present, trust.clamp(min=MIN_TRUST), MIN_TRUST)
         slot = self.conditioning + time.remainder(self.store.ring)[None]
         self._write(view, slot, time, labels, trust, None)
-        older = torch.arange(matching.older, device=slot.device) + self.conditioning + self.store.ring
+        older = older_columns(matching.older, self.conditioning + self.store.ring, device=slot.device)
         self._write(view, older, time, labels, trust, self.store.older_frames == time)
 
     def prompted(self, view: BankView, column: int, frame: int, coarse: Tensor, logits: Tensor) -> None:
@@ -203,7 +207,7 @@ class Correspondence:
         labels, time = _patched(self._small((logits > 0).float())), view.time(frame)
         trust = labels.new_full((len(view),), self.matching.prompted)
         self._write(view, torch.full((1,), column, device=labels.device), time, labels, trust, None)
-        older = torch.arange(self.matching.older, device=labels.device) + self.conditioning + self.store.ring
+        older = older_columns(self.matching.older, self.conditioning + self.store.ring, device=labels.device)
         self._write(view, older, time, labels, trust, self.store.older_frames == time)
 
     def _write(
@@ -247,6 +251,12 @@ def _far(height: int, width: int, radius: float, device=None) -> Tensor:
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     place = torch.stack((y, x), -1).flatten(0, 1).float()
     return torch.where(torch.cdist(place, place) > radius * max(height, width), -9.0, 0.0)
+
+
+@constant
+def _first_places(frames: int, area: int, device=None) -> Tensor:
+    """(frames, 1): the number of the first place of each frame, when those of all are counted."""
+    return torch.arange(frames, device=device)[:, None] * area
 
 
 @constant

@@ -48,7 +48,11 @@ class Outputs:
 
     def copied(self) -> Outputs:
         """Copy all tensors, which another replay would overwrite."""
-        return self._with(self.object_ids, self.keys, {name: value.clone() for name, value in self.tensors.items()})
+        copies = {name: torch.empty_like(value) for name, value in self.tensors.items()}
+        for dtype in {value.dtype for value in copies.values()}:  # a kernel each, on a GPU
+            names = [name for name, value in copies.items() if value.dtype == dtype]
+            torch._foreach_copy_([copies[name] for name in names], [self.tensors[name] for name in names])
+        return self._with(self.object_ids, self.keys, copies)
 
     def merged(self, newer: Outputs) -> Outputs:
         """Replace or add the outputs of some objects, whose keys these are then; rows ascend by id."""

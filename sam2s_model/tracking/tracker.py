@@ -74,10 +74,9 @@ class Tracker:
         first_id: int = 1,
         capture: Callable[[torch.device], Capture] | None = None,
     ):
-        config = config or TrackerConfig()
+        self.config = config = config or TrackerConfig()
         self.model = model
         self.policy_name = choose_policy(policy, model.has_memory, model.config)
-        self.config = config
         self.label_set = label_set
         self.revision = 0
         # Its own, so that it neither waits for other trackers of the process nor they for it.
@@ -349,14 +348,13 @@ class Tracker:
         """Track objects that were prompted on a frame through all later ones; what was prompted there stays."""
         if not later:
             return []
-        shown = {*frame.predictions, *object_ids}
+        before = {*frame.predictions, *object_ids}
         if self.config.non_overlap_memory and object_ids:  # then no object is on its own
             object_ids = self._segmenter.bank.ids
-        tracked = self._stepper.propagate(self._segmenter, shown, later, object_ids)
+        tracked = self._stepper.propagate(self._segmenter, before, later, object_ids)
         if newest := tracked[-1]:
-            newest = self._outputs.merged(newest) if self._outputs else newest
-            self._outputs = newest.only(self.object_ids)
-        return [Answer(*pair) for pair in zip(later, tracked, strict=True) if pair[1]]
+            self._outputs = (self._outputs.merged(newest) if self._outputs else newest).only(self.object_ids)
+        return [Answer(shown, outputs) for shown, outputs in zip(later, tracked, strict=True) if outputs]
 
     def _describe(self, frame: ProcessedFrame, label_map: np.ndarray | None = None) -> Tracks:
         """Compute a frame's tracks and histories. label_map: of all its objects, None to compose it."""

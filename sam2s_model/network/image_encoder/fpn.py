@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,6 +32,8 @@ class FpnNeck(Neck):
     def coarse(self, maps: list[Tensor]) -> Tensor:
         """Return the last of `forward`'s maps alone."""
         sixteenth, deepest = self.convs[1](maps[2]), self.convs[0](maps[3])
+        if not torch.is_grad_enabled():  # the same numbers: torch adds those of 16 bits in fp32, and rounds once
+            return sixteenth + F.interpolate(deepest, scale_factor=2.0, mode="nearest")
         from_below = F.interpolate(deepest.float(), scale_factor=2.0, mode="nearest")
         return (sixteenth.float() + from_below).to(sixteenth.dtype)
 

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2s_model.acceleration import kernels
 from sam2s_model.acceleration.attention import attend_in_blocks
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import Linear
+from sam2s_model.acceleration.windows import from_windows, to_windows
 from sam2s_model.config import ModelConfig
 from sam2s_model.network.image_encoder.backbone import Backbone, count_blocks, rows
 from sam2s_model.network.image_encoder.encoder import ImageEncoder, Trunk
@@ -63,9 +65,8 @@ class Hiera(Trunk):
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W), H and W multiples of 32 -> four maps (B, C_i, H / 2^(i+2), W / 2^(i+2))."""
         x = self.patch_embed(image)
-        x = x + self.position(x.shape[1], x.shape[2]).to(x.dtype)
+        x, y = add_norm(x, self.position(x.shape[1], x.shape[2], x.dtype), self.blocks[0].norm1)
         maps = []
-        y = self.blocks[0].norm1(x)
         for i, block in enumerate(self.blocks):
             x, mlp = block(x, y)
             if block.adapter is not None:
@@ -79,18 +80,18 @@ class Hiera(Trunk):
                 maps.append(x.permute(0, 3, 1, 2))
         return maps
 
-    def position(self, height: int, width: int) -> Tensor:
-        """(1, H, W, C) fp32: a coarse embedding of the whole image plus one of the place in the window."""
+    def position(self, height: int, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(1, H, W, C): a coarse embedding of the whole image plus one of the place in the window."""
         make = _position if torch.is_grad_enabled() else self._position
-        return make(self.pos_embed, self.pos_embed_window, height=height, width=width)
+        return make(self.pos_embed, self.pos_embed_window, height=height, width=width, dtype=dtype)
 
 
-def _position(coarse: Tensor, window: Tensor, *, height: int, width: int) -> Tensor:
+def _position(coarse: Tensor, window: Tensor, *, height: int, width: int, dtype: torch.dtype) -> Tensor:
     stretched = F.interpolate(coarse.float(), size=(height, width), mode="bicubic")
     side = window.shape[-1]
     # cropped because a grid need not be a whole number of windows
     tiled = window.float().tile(1, 1, -(-height // side), -(-width // side))[:, :, :height, :width]
-    return (stretched + tiled).permute(0, 2, 3, 1).contiguous()
+    return (stretched + tiled).permute(0, 2, 3, 1).contiguous().to(dtype)
 
 
 class PatchEmbed(nn.Module):
@@ -142,7 +143,8 @@ class HieraAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv, bias, width = self.qkv(x), self.qkv.bias, self.proj.in_features
         pooled = max_pool(qkv[..., :width]) if self.pool else None
-        size = (qkv if pooled is None else pooled).shape[1:3]
+        _, rows, columns, _ = (qkv if pooled is None else pooled).shape
+        size = (rows, columns)
         if not self.window:
             parts = qkv.chunk(3, dim=-1) if pooled is None else (pooled, *qkv[..., width:].chunk(2, dim=-1))
             q, k, v = (t.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in parts)
@@ -156,9 +158,7 @@ class HieraAttention(nn.Module):
             side = self.window // 2
             (q,), padded = partition(pooled, side, self.num_heads)
             (k, v), _ = partition(qkv[..., width:], self.window, self.num_heads, 2, bias[width:])
-        x = unpartition(attend(q, k, v), side, padded)[:, : size[0], : size[1]]
-        # contiguous, since torch makes a batch of products of the rows of a view, with a copy of the weights for each
-        return self.proj(x.contiguous())
+        return self.proj(whole(attend(q, k, v), side, padded, size))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -184,6 +184,8 @@ def partition(
     """
     batch, height, width, channels = x.shape
     padded = (height + -height % side, width + -width % side)
+    if kernels.serves(x):
+        return to_windows(x, side, heads, parts, filling), padded
     if padded != (height, width):
         inner = x
         x = x.new_zeros(batch, *padded, channels) if filling is None else filling.expand(batch, *padded, -1).clone()
@@ -198,6 +200,16 @@ def unpartition(windows: Tensor, side: int, padded: tuple[int, int]) -> Tensor:
     rows, columns = padded[0] // side, padded[1] // side
     x = windows.unflatten(2, (side, side)).unflatten(0, (-1, rows, columns))  # (B, rows, columns, heads, side, side, d)
     return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, *padded, windows.shape[1] * windows.shape[3])
+
+
+def whole(windows: Tensor, side: int, padded: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Undo `partition` for one part, without its padding, (B, H, W, C); size: (H, W)
+
+    It is contiguous, since torch makes a batch of products of the rows of a view, with a copy of the weights for each.
+    """
+    if kernels.serves(windows):
+        return from_windows(windows, side, *size)
+    return unpartition(windows, side, padded)[:, : size[0], : size[1]].contiguous()
 
 
 def _build(config: ModelConfig) -> ImageEncoder:

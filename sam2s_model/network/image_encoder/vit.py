@@ -14,7 +14,7 @@ from sam2s_model.acceleration.linear import Linear
 from sam2s_model.config import ModelConfig
 from sam2s_model.network.image_encoder.backbone import Backbone, count_blocks, rows
 from sam2s_model.network.image_encoder.encoder import ImageEncoder, Trunk
-from sam2s_model.network.image_encoder.hiera import attend, partition, unpartition
+from sam2s_model.network.image_encoder.hiera import attend, partition, whole
 from sam2s_model.network.image_encoder.vit_necks import PyramidNeck, SingleLevelNeck, neck_operations
 from sam2s_model.network.layers import MLP
 from sam2s_model.network.operations import linear, windowed_attention
@@ -144,8 +144,7 @@ class ViTAttention(nn.Module):
         # a window that reaches over the edge has zeros there, of which the projection makes its bias
         (q, k, v), padded = partition(qkv, self.window, self.num_heads, 3, self.qkv.bias)
         q, k = self._turned(q, k, (self.window, self.window))
-        x = unpartition(attend(q, k, v), self.window, padded)[:, : size[0], : size[1]]
-        return self.proj(x.contiguous())
+        return self.proj(whole(attend(q, k, v), self.window, padded, size))
 
     def _turned(self, q: Tensor, k: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         if not self.rotary_side:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2s_model.acceleration import kernels
+from sam2s_model.acceleration.masks import boxes as box_kernel
 from sam2s_model.tracking.outputs import Outputs
 
 SIGNATURE_GRID = 4  # a frame's signature is made of its features, averaged over as many rows and columns
@@ -59,6 +61,8 @@ def signature(features: Tensor) -> Tensor:
 
 def boxes(masks: Tensor) -> Tensor:
     """Box masks (..., h, w) bool: (..., 4) fp32 x0 y0 x1 y1 in cells, x1 and y1 exclusive; zero for an empty mask."""
+    if kernels.serves(masks):
+        return box_kernel(masks)
     (x0, x1), (y0, y1) = _extent(masks.any(-2)), _extent(masks.any(-1))
     return torch.stack((x0, y0, x1, y1), dim=-1)
 

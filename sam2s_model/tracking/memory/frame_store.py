@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2s_model.acceleration.constants import constant
 from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.memory.evidence import SIGNATURE_GRID
 from sam2s_model.tracking.memory.matching import Matching
@@ -124,10 +125,10 @@ class FrameStore:
 
     def entries(self, time: Tensor) -> Entries:
         """Collect what a frame is matched with. time: 0-d int64, its index on the device."""
-        window = (time - 1 - _arange(self.matching.newest, self.device)).remainder(self.ring)
+        window = (time - _ages(self.matching.newest, device=self.device)).remainder(self.ring)
         tokens = torch.cat((self._prompted_tokens, self._older, self._tokens.index_select(0, window)))
         frames = torch.cat((self._prompted_frames, self.older_frames, self._ring_frames.index_select(0, window)))
-        older = _arange(self.matching.older, self.device) + self.conditioning + self.ring
+        older = older_columns(self.matching.older, self.conditioning + self.ring, device=self.device)
         return Entries(tokens, frames, torch.cat((older, window + self.conditioning)))
 
     def memory_bytes(self) -> int:
@@ -182,5 +183,13 @@ def signature_of(tokens: Tensor) -> Tensor:
     return places.flatten() / SIGNATURE_GRID
 
 
-def _arange(n: int, device: torch.device) -> Tensor:
-    return torch.arange(n, device=device)
+@constant
+def older_columns(count: int, first: int, device=None) -> Tensor:
+    """(count,) columns of an object's label maps of the older frames, which begin with `first`."""
+    return torch.arange(count, device=device) + first
+
+
+@constant
+def _ages(newest: int, device=None) -> Tensor:
+    """(newest,): 1, 2, ..."""
+    return torch.arange(1, newest + 1, device=device)

@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from sam2s_model.acceleration.constants import constant
 from sam2s_model.config import ModelConfig
 from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.memory.evidence import Evidence
@@ -44,7 +45,7 @@ class Selection:
     """What N objects attend to on a frame.
 
     spatial: memories; short: those that a second, short-term attention sees, for models that have one
-    pointer_columns: (N, P), ages: (N, P) frames since each, as a float; pointer_allowed: as in `MemorySubset`
+    pointer_columns: (N, P), ages: (N, P) frames since each; pointer_allowed: as in `MemorySubset`
     """
 
     spatial: MemorySubset
@@ -125,6 +126,8 @@ class Policy:
 
     def select(self, view: BankView, now: int) -> Selection:
         """Choose what to attend to on frame `now`."""
+        if view.complete and self.pruning is None:
+            return self._all_there_is(view, now)
         prompted = self.prompted_frames(view, now)
         return self.selection(view, now, prompted, self.pruned_window(view, now, prompted))
 
@@ -137,6 +140,14 @@ class Policy:
 
     def prompted(self, view: BankView, evidence: Evidence) -> None:
         """Learn of a prompted frame, which is in a conditioning slot already."""
+
+    def _all_there_is(self, view: BankView, now: int) -> Selection:
+        """Choose as `select` does where nothing is missing, and the time alone says where it is."""
+        columns, pointers = view.full_windows(now, self.window, self.pointer_window)
+        codes = _codes(view.max_prompted(now), self.prompted_code, self.window, device=columns.device)
+        return Selection(
+            MemorySubset(columns, codes.expand_as(columns), None), pointers, self._full_ages(view, now), None
+        )
 
     # ---- what policies are made of
 
@@ -221,8 +232,7 @@ class Policy:
             most, window = view.max_prompted(now), self.pointer_window
             newest = view.places(now, window, layout.recent_pointers) + layout.conditioning
             columns = torch.cat((view.numbers(0, most), newest), dim=1)
-            ages = view.time(now) - view.prompted_frames(most)
-            return MemorySubset(columns, torch.cat((ages, view.numbers(1, window + 1)), dim=1).float(), None)
+            return MemorySubset(columns, self._full_ages(view, now).float(), None)
         frames = view.pointer_frames()
         age = view.time(now) - frames
         prompted = torch.arange(frames.shape[1], device=frames.device) < layout.conditioning
@@ -231,6 +241,17 @@ class Policy:
         columns, allowed = view.first(past, counts, view.max_prompted(now) + self.pointer_window)
         ages = torch.where(past, age, 0).gather(1, columns).float()
         return MemorySubset(columns, ages, allowed)
+
+    def _full_ages(self, view: BankView, now: int) -> Tensor:
+        """(N, prompted + pointer window): ages of the prompted frames, then of the newest ones."""
+        ages = view.time(now) - view.prompted_frames(view.max_prompted(now))
+        return torch.cat((ages, view.numbers(1, self.pointer_window + 1)), dim=1)
+
+
+@constant
+def _codes(prompted: int, code: int, window: int, device=None) -> Tensor:
+    """(prompted + window,): one code of all prompted frames, then the ages of the newest less 1."""
+    return torch.tensor([code] * prompted + list(range(window)), device=device)
 
 
 def _joined(parts: tuple[MemorySubset, ...]) -> MemorySubset:

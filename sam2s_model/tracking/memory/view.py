@@ -59,6 +59,24 @@ class BankView:
         """Find the slots (N, window) of a ring of the frames that are 1 .. window old."""
         return (self.time(now) - _numbers(1, window + 1, device=self.bank.device)).remainder(ring).expand(len(self), -1)
 
+    def full_windows(self, now: int, window: int, pointers: int) -> tuple[Tensor, Tensor]:
+        """Find all prompted frames and full windows of a step that is `complete`.
+
+        Returns columns (N, prompted + window) of spatial memories and (N, prompted + pointers) of pointers. The slots
+        that the step will write to are found along with them.
+        """
+        step, layout = self.step, self.layout
+        assert step is not None and step.complete
+        prompted = tuple((0, 0, 1, slot) for slot in range(step.prompted))
+        rings = ((layout.recent, layout.conditioning), (layout.recent_pointers, layout.conditioning), (layout.masks, 0))
+        windows = [(1, size, *ring) for size, ring in zip((window, pointers), rings, strict=False)]
+        found = step.find(*prompted, windows[0], *prompted, windows[1], *((0, 0, *ring) for ring in rings))
+        sizes = step.prompted + window, step.prompted + pointers, 1, 1, 1
+        columns, of_pointers, *slots = found.split(sizes)
+        for ring, slot in zip(rings, slots, strict=True):
+            step.know(now, *ring, slot)
+        return columns.expand(len(self), -1), of_pointers.expand(len(self), -1)
+
     # ---- reading
 
     def frames(self, name: str) -> Tensor:

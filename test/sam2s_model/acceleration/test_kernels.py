@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -11,10 +12,14 @@ import torch.nn.functional as F
 
 from sam2s_model.acceleration import kernels
 from sam2s_model.config import TrackerConfig
-from sam2s_model.network.layers import LayerNorm2d, norm_gelu
+from sam2s_model.network.image_encoder.hiera import partition, whole
+from sam2s_model.network.layers import LayerNorm2d, add_norm, norm_gelu, norm_place
 from sam2s_model.network.memory_attention import rotary_table, rotate_
+from sam2s_model.tracking.correspondence import Correspondence, Propagated
 from sam2s_model.tracking.holes import fill_holes
 from sam2s_model.tracking.memory import BankLayout, BankView, MemoryBank
+from sam2s_model.tracking.memory.evidence import boxes
+from sam2s_model.tracking.memory.matching import Matching
 from sam2s_model.tracking.outputs import compose
 from sam2s_model.tracking.reidentification import Reidentification, appearance
 
@@ -68,6 +73,72 @@ def test_add_norm(dtype, shared):
     torch.testing.assert_close(total, x + y, atol=0.0, rtol=rounding)
     expected = F.layer_norm(x + y, (24,), weight, bias, 1e-5)
     torch.testing.assert_close(normed, expected, atol=10 * rounding, rtol=rounding)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("added", [False, True])
+def test_norm_place(dtype, added, ours):
+    torch.manual_seed(0)
+    x, y, place = (torch.randn(3, 7, 24).to(dtype) for _ in range(3))
+    norm = torch.nn.LayerNorm(24).to(dtype).requires_grad_(False)
+    norm.weight.normal_(), norm.bias.normal_()
+    expected = norm_place(x if added else None, y, norm, place)
+    assert torch.equal(expected[1], expected[0] + place)
+    ours()
+    rounding = 1e-6 if dtype == torch.float32 else 0.008  # see `test_add_norm`
+    for made, plain in zip(norm_place(x if added else None, y, norm, place), expected, strict=True):
+        torch.testing.assert_close(made, plain, atol=20 * rounding, rtol=rounding)
+
+
+def test_add_norm_of_a_part(ours):
+    torch.manual_seed(0)
+    x, y, norm = torch.randn(1, 7, 24), torch.randn(1, 7, 24), torch.nn.LayerNorm(24).requires_grad_(False)
+    expected = add_norm(x, y, norm, alpha=0.1)
+    torch.testing.assert_close(expected[0], x + 0.1 * y)
+    ours()
+    for made, plain in zip(add_norm(x, y, norm, alpha=0.1), expected, strict=True):
+        torch.testing.assert_close(made, plain, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size, side", [((8, 12), 4), ((7, 10), 4), ((3, 2), 7)])
+@pytest.mark.parametrize("parts, filled", [(3, True), (2, True), (1, False)])
+def test_windows_and_back(dtype, size, side, parts, filled, ours):
+    """Copies, bit for bit: of grids that are whole windows and of others, of parts of wider tensors, of two images."""
+    torch.manual_seed(0)
+    x = torch.randn(2, *size, parts * 300 + 8).to(dtype)[..., 8:]  # 300 channels: more than a program takes
+    filling = torch.randn(parts * 300).to(dtype) if filled else None
+    expected, padded = partition(x, side, 5, parts, filling)
+    ours()
+    made, same = partition(x, side, 5, parts, filling)
+    assert torch.equal(made, expected) and same == padded
+    as_attention_leaves_it = made[0].transpose(1, 2).contiguous().transpose(1, 2)
+    for windows in (made[0], as_attention_leaves_it):
+        back = whole(windows, side, padded, size)
+        assert torch.equal(back, x[..., :300]) and back.is_contiguous()
+
+
+@pytest.mark.parametrize("size", [(5, 7), (64, 48)])
+def test_boxes(size, ours):
+    """Of noise, of a dot in a corner, and of nothing."""
+    torch.manual_seed(0)
+    masks = torch.rand(3, 4, *size) > 0.98
+    masks[0], masks[1, 0], masks[2, 1:] = False, True, False
+    masks[0, 1, -1, -1] = masks[0, 2, 0, 0] = True
+    expected = boxes(masks)
+    ours()
+    assert torch.equal(boxes(masks), expected)
+
+
+def test_agreement(ours):
+    torch.manual_seed(0)
+    logits, soft = torch.randn(3, 4, 40, 60), torch.rand(3, 1, 40, 60)
+    logits[0, 0], soft[1] = -1, 0
+    model = SimpleNamespace(matching=Matching())
+    found = Propagated(soft, soft, soft, soft[:, 0] > 0.5)
+    expected = Correspondence.agreement(model, found, logits)
+    ours()
+    torch.testing.assert_close(Correspondence.agreement(model, found, logits), expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [4, 20])

@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from work import Memory, Stream, machine, place
 
+OWN = "sam2s"  # namespace of the project's operators
 DEVICE, HOST = torch.device("cuda:0"), torch.device("cpu")
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 ATTENTION = "scaled_dot_product_attention"
@@ -101,8 +102,9 @@ class _Rule:
         composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE)
         self.composite = composite and self.name != ATTENTION
         written = [(i, a.name) for i, a in enumerate(func._schema.arguments) if a.alias_info and a.alias_info.is_write]
-        self.written, self.mutable = written, bool(written)
+        self.written, self.mutable, self.returns = written, bool(written), bool(func._schema.returns)
         self.kernel = self.name not in NO_KERNEL
+        self.counted_only = _counted_only(func) if func.namespace == OWN else None
 
 
 _rule = lru_cache(None)(_Rule)
@@ -188,6 +190,8 @@ class Dispatch(TorchDispatchMode):
                 if tensor.memory_ not in capture.before and tensor.memory_ not in capture.made:
                     whole = _whole(tensor.values_)
                     capture.before[tensor.memory_] = whole, whole.clone()
+        if now.counts_triton and rule.counted_only:
+            func = rule.counted_only
         result = func(*plain, **options)
         if name in ASKS and not isinstance(result, torch.Tensor):
             now.wait(now.so_far(now.stream), name)
@@ -195,7 +199,7 @@ class Dispatch(TorchDispatchMode):
             now.counts["copies"] += 1
             return result
         if rule.mutable:
-            made, out = written, written[0] if written else None
+            made, out = written, written[0] if written and rule.returns else None
         elif to_host:  # a copy that was waited for, or one into memory that only this call could have pinned
             made, out = [], result
         else:
@@ -244,7 +248,8 @@ class Dispatch(TorchDispatchMode):
     def _record(self, func, rule, plain, options, reads, made, capture, copies) -> None:
         now = machine()
         reads, writes = [t.memory_ for t in reads], [t.memory_ for t in made]
-        size = sum(t.nbytes for t in (*plain, *made) if isinstance(t, torch.Tensor))
+        lists = [t for value in plain for t in (value if isinstance(value, (list, tuple)) else (value,))]
+        size = sum(t.nbytes for t in (*lists, *made) if isinstance(t, torch.Tensor))
         launched = rule.kernel and any(t.numel() for t in made)  # for no numbers torch launches nothing
         kernels = int(launched) + (rule.name == ATTENTION and _masked(plain, options))
         if capture is None:
@@ -264,13 +269,27 @@ class Dispatch(TorchDispatchMode):
         capture.of_pool.kept |= rule.name in PRODUCTS
 
 
+def _counted_only(func):
+    """Take zeros for the results of an operator of the project's own, whose kernel runs on a GPU."""
+    shapes = torch._library.simple_registry.singleton.find(func.name()).fake_impl.kernel
+
+    def zeros(*args, **kwargs):
+        made = shapes(*args, **kwargs)
+        for tensor in made if isinstance(made, tuple) else () if made is None else (made,):
+            tensor.zero_()
+        return made
+
+    return zeros
+
+
 def _masked(plain: list, options: dict) -> bool:  # its mask is made a bias first
     return (plain[3] if len(plain) > 3 else options.get("attn_mask")) is not None
 
 
 def _written(rule: _Rule, args, kwargs) -> list[torch.Tensor]:
     found = [args[i] if i < len(args) else kwargs.get(name) for i, name in rule.written]
-    return [t for t in found if isinstance(t, torch.Tensor)]
+    each = [t for value in found for t in (value if isinstance(value, (list, tuple)) else (value,))]
+    return [t for t in each if isinstance(t, torch.Tensor)]
 
 
 def _whole(values: torch.Tensor) -> torch.Tensor:

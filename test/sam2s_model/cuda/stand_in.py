@@ -105,10 +105,10 @@ PROPERTIES = SimpleNamespace(name="stand-in", major=8, minor=0, total_memory=TOT
 
 
 @contextmanager
-def cuda(old: bool = True) -> Iterator[Machine]:
-    """The device is there inside, for this thread and those that are in `joined`. old: see `Machine`"""
+def cuda(old: bool = True, counts_triton: bool = False) -> Iterator[Machine]:
+    """The device is there inside, for this thread and those that are in `joined`. Arguments: see `Machine`"""
     _lend_device_guard()
-    device, handles = Machine(old), itertools.count(1)
+    device, handles = Machine(old, counts_triton), itertools.count(1)
     patches = dict(
         _lazy_init=lambda: None, device_count=lambda: 1, current_device=lambda: 0, is_initialized=lambda: True,
         device=_same_device,

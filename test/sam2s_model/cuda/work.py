@@ -147,10 +147,11 @@ class Machine:
 
     old: as torch up to about 2.10 is: a pool whose graphs are gone cannot be captured into again, and a failed capture
         leaves the allocator as if it went on
+    counts_triton: the project's own kernels are counted, with zeros for their results; otherwise Triton refuses them
     """
 
-    def __init__(self, old: bool = True):
-        self.old = old
+    def __init__(self, old: bool = True, counts_triton: bool = False):
+        self.old, self.counts_triton = old, counts_triton
         self.given: dict[int, list[Stream]] = {}
         self.pools: dict[tuple, Pool] = {}
         self.counts, self.names = Counts(), Counter()

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from sam2s_model.config import MODELS
-from sam2s_model.tracking.memory import BankLayout, BankView, Fifo, MemoryBank
+from sam2s_model.tracking.memory import BankLayout, BankView, Fifo, MemoryBank, StepTime
 
 CONDITIONING = 3
 
@@ -70,3 +70,27 @@ def test_objects_of_different_ages_are_masked_apart():
     chosen = policy.select(BankView(bank, slice(0, 2)), 6).spatial
     seen = [sorted(bank.frames[row, chosen.columns[row][chosen.allowed[row]]].tolist()) for row in (0, 1)]
     assert seen == [[0, 1, 2, 3, 4, 5], [4, 5]]
+
+
+def test_full_windows_are_found_by_the_time_alone():
+    """As a step that may be captured finds them, and with them the slots that it will write to."""
+    now = 30
+    bank, policy = play(now, {3})
+    time = torch.tensor([now, 0])
+    step = StepTime(frame=time[0], stamp=time[1], index=now, prompted=2, complete=True)
+    chosen = [policy.select(BankView(bank, [0], at), now) for at in (None, step)]
+    memories, pointers = (
+        [set(zip(columns[0].tolist(), told[0].tolist(), strict=True)) for columns, told in pairs]
+        for pairs in (
+            [(c.spatial.columns, c.spatial.codes) for c in chosen],
+            [(c.pointer_columns, c.ages) for c in chosen],
+        )
+    )
+    assert memories[0] == memories[1] and len(memories[0]) == 2 + policy.window
+    assert pointers[0] == pointers[1] and len(pointers[0]) == 2 + policy.pointer_window
+    assert chosen[1].allowed is None
+    layout, begun = bank.layout, dict(step._slots)
+    rings = ((layout.recent, layout.conditioning), (layout.recent_pointers, layout.conditioning), (layout.masks, 0))
+    slots = [step.slot(now, *ring) for ring in rings]
+    assert [slot.tolist() for slot in slots] == [[now % ring + first] for ring, first in rings]
+    assert step._slots == begun, "they were known"
