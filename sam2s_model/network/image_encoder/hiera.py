@@ -143,8 +143,8 @@ class HieraAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv, bias, width = self.qkv(x), self.qkv.bias, self.proj.in_features
         pooled = max_pool(qkv[..., :width]) if self.pool else None
-        _, height, width, _ = (qkv if pooled is None else pooled).shape
-        size = (height, width)
+        _, rows, columns, _ = (qkv if pooled is None else pooled).shape
+        size = (rows, columns)
         if not self.window:
             parts = qkv.chunk(3, dim=-1) if pooled is None else (pooled, *qkv[..., width:].chunk(2, dim=-1))
             q, k, v = (t.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in parts)
