@@ -44,8 +44,10 @@ def track_tables(summary: dict[str, Any], output: Path) -> Group:
         objects.add_row(str(row["object_id"]), row["class"], *counts, "never" if first is None else f"frame {first}")
     files = Table(show_header=False, box=None, title="where to look", title_justify="left")
     files.add_column(overflow="fold")
-    files.add_row(str(output / "overlay.mp4"), "the masks on the images")
-    files.add_row(str(output / "masks"), "one palette PNG a frame; values are labels")
+    if (output / "overlay.mp4").is_file():
+        files.add_row(str(output / "overlay.mp4"), "the masks on the images")
+    if (output / "masks").is_dir():
+        files.add_row(str(output / "masks"), "one palette PNG a frame; values are labels")
     files.add_row(str(output / TABLE), "a row for each object of each frame: class, state, score, box, area, centroid")
     for name, what in ((COCO, "the same with masks, as COCO"), (PARQUET, "the table as Parquet")):
         if (output / name).is_file():
