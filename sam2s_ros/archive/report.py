@@ -58,7 +58,7 @@ def result_of(summary: dict[str, Any], folder: Path, notes: Sequence[str]) -> di
         tracks_sha256=hashlib.sha256(table.read_bytes()).hexdigest() if table.is_file() else "",
     )
     # as a file gives it back: numpy rounds its own numbers otherwise, and what is gone on with must be the same
-    return loads(dumps(result))  # type: ignore[no-any-return]
+    return loads(dumps(result))
 
 
 def make_report(
