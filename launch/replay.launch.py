@@ -24,9 +24,10 @@ from sam2s_ros.processes.dds import share_directory
 KEEP_OR_BOOL = ["", "true", "false"]
 # Parameters of the replay node that have an argument of the same name, with types. Empty: the parameters file decides.
 OVERRIDES = {
-    "source": (str, dict(description="video, folder of images or rosbag2, or scene:?width=...")),
+    "source": (str, dict(description="video, folder of images or rosbag2, /dev/videoN, a URL, or scene:?width=...")),
     "topic": (str, dict(description="image topic of a bag")),
     "mask_topic": (str, dict(description="topic of a bag with mono8 label images of the images' stamps")),
+    "crop": (str, dict(description="part of each picture: left, right or x,y,w,h")),
     "rate": (float, dict(description="Hz; 0 is the source's own")),
     "loop": (bool, dict(description="begin again at the end", choices=KEEP_OR_BOOL)),
     "start_paused": (bool, dict(description="wait for ~/step or ~/set_paused", choices=KEEP_OR_BOOL)),

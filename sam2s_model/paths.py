@@ -29,6 +29,15 @@ def expanded(path: str | Path) -> Path:
         raise ConfigError(f"{path}: {error}") from error
 
 
+def absolute(spec: str) -> str:
+    """Make a source's path the same from every folder; "", "scene:?..." and streams stay as they are.
+
+    Raises ConfigError.
+    """
+    no_path = not spec or spec == "-" or re.match(r"scene:|[a-zA-Z][\w+.-]*://|/dev/|\d+(\?|$)", spec)
+    return spec if no_path else str(expanded(spec).resolve())
+
+
 def expanded_arguments(arguments: list[str]) -> list[str]:
     """Those of a command line, with ~ expanded where it begins one, or what follows the first = of an option."""
 

@@ -9,16 +9,21 @@ from pathlib import Path
 from sam2s_model.errors import SourceError
 from sam2s_model.paths import expanded
 from sam2s_model.recordings.bag_help import is_packed, unpack
+from sam2s_model.recordings.crop import Crop, CroppedRecording
 from sam2s_model.recordings.image_files import IMAGE_SUFFIXES, images_in
 from sam2s_model.recordings.layouts import open_layout, recognise_layout
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.recordings.sequences import incomplete_sequences
+from sam2s_model.recordings.stream_spec import STDIN, stream_spec, without_password
 from sam2s_model.similar import meant, meant_path
 
 SCENE_SCHEME = "scene:"
 BAG_SUFFIXES = (".mcap", ".db3")
 ROS1 = ".bag"  # and .bag.active while it is recorded, or when its recorder was killed
-KINDS = 'a video, an image folder (or one with frames/ and masks/), a rosbag2 folder or file, or "scene:"'
+KINDS = (
+    'a video, an image folder (or one with frames/ and masks/), a rosbag2 folder or file, a URL, /dev/videoN, "-", or '
+    '"scene:"'
+)
 TRUTH_HINTS = {
     "bag": "--mask-topic, or --truth with a folder of masks by stamp",
     "video": "--truth with a folder of masks by frame number",
@@ -100,17 +105,31 @@ def describe_incomplete(source: Source) -> str:
     return f"{source.spec}: {len(names)} folders have images or masks alone, and are left out: {some}" if names else ""
 
 
-def open_recording(spec: str | Path, *, topic: str = "", mask_topic: str = "", mask_values: str = "auto") -> Recording:
-    """Open a video file, an image folder, a rosbag2 folder or file, or a "scene:" URI. Arguments are as of `Source`.
+def open_recording(
+    spec: str | Path, *, topic: str = "", mask_topic: str = "", mask_values: str = "auto", crop: str = ""
+) -> Recording:
+    """Open a video file, an image folder, a rosbag2 folder or file, a stream, or a "scene:" URI.
 
     A folder may also be a data set in one of LAYOUTS: then its only recording is opened, or by FOLDER#NAME the one of
-    that name.
-    Raises SourceError, one sentence that names the path and what would be right.
+    that name. A stream is "-" for standard input, a URL, /dev/videoN or a named pipe, see `stream_spec`.
+    crop: part of each picture, see `Crop`; the other arguments are as of `Source`
+    Raises SourceError, one sentence that names the path and what would be right, and ConfigError for the crop.
     """
-    spec = str(spec)
+    part = Crop.parse(crop)
+    recording = _open(str(spec), topic, mask_topic, mask_values)
+    return CroppedRecording(recording, part) if part else recording
+
+
+def _open(spec: str, topic: str, mask_topic: str, mask_values: str) -> Recording:
     if not spec:
         raise SourceError(f"no source was given: expected {KINDS}")
-    name = _name_of(spec)
+    name = recording_name(spec)
+    stream = stream_spec(spec)
+    if stream:
+        _no_topic(stream.shown, "a stream", topic, mask_topic)
+        from sam2s_model.recordings.stream import StreamRecording
+
+        return StreamRecording(name, stream)
     if spec.startswith(SCENE_SCHEME):
         _no_topic(spec, "the procedural scene", topic, mask_topic)
         from sam2s_model.recordings.scene_recording import SceneRecording
@@ -167,8 +186,11 @@ def _in_data_set(spec: str, path: Path, only: str, mask_values: str) -> Recordin
     return recording
 
 
-def _name_of(spec: str) -> str:
-    name = spec.replace("=", "") if spec.startswith(SCENE_SCHEME) else Path(spec).stem
+def recording_name(spec: str) -> str:
+    """Return what a recording is called in reports and files: letters, digits and _ . - alone."""
+    if spec == STDIN:
+        return "stdin"
+    name = spec.replace("=", "") if spec.startswith(SCENE_SCHEME) else Path(without_password(spec)).stem
     return re.sub(r"[^\w.-]+", "_", name)
 
 

@@ -131,7 +131,7 @@ class Recording(ABC):
     without truth. Each is counted in `odd_count`, images in `images_left_out` as well, and the first 20 of a pass are
     named in `odd`.
 
-    kind: "video", "folder", "bag" or "scene"; spec: what was opened, as it was written
+    kind: "video", "folder", "bag", "stream" or "scene"; spec: what was opened, as it was written, without a password
     name: unique in its data set; data_set: name of what it belongs to
     fps: frames per second of the recording itself, > 0
     length: number of frames, odd ones included, or None where it is not known without reading them all
@@ -140,6 +140,7 @@ class Recording(ABC):
     has_masks: whether frames may come with ground truth
     notes: sentences on what was found when it was opened, and how it is taken; after them `pass_notes`
     pass_notes: sentences on what passes have found, each once
+    missed: frames of a live stream that came while the ones before were at work; they are no odd ones
     """
 
     kind = "folder"
@@ -159,7 +160,7 @@ class Recording(ABC):
         self.notes: list[str] = []
         self.pass_notes: list[str] = []
         self.odd: list[str] = []
-        self.odd_count = self.images_left_out = 0
+        self.odd_count = self.images_left_out = self.missed = 0
         self._size = (0, 0)
         self._numbered: NumberedMasks | None = None
 

@@ -30,10 +30,10 @@ class VideoRecording(Recording):
         super().__init__(name, spec=spec)
         self._path = path
         with self._opened() as container:
-            stream = _video_stream(spec, container)
+            stream = video_stream(spec, container)
             self.fps = float(stream.average_rate or stream.guessed_rate or ASSUMED_FPS)
             self.length = stream.frames or None
-            few = list(islice((f for f in _decoded(container, stream) if not isinstance(f, str)), PROBED))
+            few = list(islice((f for f in decoded_frames(container, stream) if not isinstance(f, str)), PROBED))
         if not few:
             raise SourceError(f"{spec} is not a readable video: none of its frames can be decoded")
         self._size = common_size([shown_size(frame) for frame in few])
@@ -45,26 +45,22 @@ class VideoRecording(Recording):
 
     def _frames(self) -> Iterator[Frame]:
         with self._opened() as container:
-            stream = _video_stream(self.spec, container)
-            first_time = None
-            previous = FIRST_STAMP_NS - 1
+            stream = video_stream(self.spec, container)
+            times = FrameTimes(self.fps)
             index = 0
             skipped = [0]
-            for decoded in _decoded(container, stream, skipped):
+            for decoded in decoded_frames(container, stream, skipped):
                 if isinstance(decoded, str):
                     self._note_odd(decoded, image=True)
                     index += 1
                     continue
-                time = index / self.fps if decoded.time is None else decoded.time
-                first_time = time if first_time is None else first_time
+                stamp = times.stamp(decoded.time, index)
                 name, position = f"{index:06d}", index
                 index += 1
                 image = as_shown(decoded, self._bits)
                 if not self._fits(name, image):
                     continue
-                # a file may repeat a time; the next nanosecond keeps the order strict
-                previous = max(previous + 1, FIRST_STAMP_NS + round((time - first_time) * 1e9))
-                yield Frame(position, previous, name, image, None)
+                yield Frame(position, stamp, name, image, None)
             if self.length is not None and index + skipped[0] < self.length:
                 self._note_odd(
                     f"the file ends early: {index} of its {self.length - skipped[0]} frames are there", image=True
@@ -79,7 +75,25 @@ class VideoRecording(Recording):
             raise SourceError(f"{self.spec} is not a readable video ({reason})") from error
 
 
-def _video_stream(spec: str, container: av.container.InputContainer):
+class FrameTimes:
+    """Stamps of frames by their presentation times, ns, counted from 1 s, in a strict order."""
+
+    def __init__(self, fps: float):
+        self._fps, self._first, self._last = fps, None, FIRST_STAMP_NS - 1
+
+    _first: float | None
+
+    def stamp(self, time: float | None, index: int) -> int:
+        """Return the stamp of the next frame. time: s, None where there is none, then its number says it"""
+        time = index / self._fps if time is None else time
+        self._first = time if self._first is None else self._first
+        # a file may repeat a time; the next nanosecond keeps the order strict
+        self._last = max(self._last + 1, FIRST_STAMP_NS + round((time - self._first) * 1e9))
+        return self._last
+
+
+def video_stream(spec: str, container: av.container.InputContainer):
+    """Return the first video stream, decoded without delay. Raises SourceError where there is none."""
     if not container.streams.video:
         raise SourceError(f"{spec} has no video stream: expected a video file")
     stream = container.streams.video[0]
@@ -87,7 +101,7 @@ def _video_stream(spec: str, container: av.container.InputContainer):
     return stream
 
 
-def _decoded(container, stream, skipped: list[int] | None = None) -> Iterator[av.VideoFrame | str]:
+def decoded_frames(container, stream, skipped: list[int] | None = None) -> Iterator[av.VideoFrame | str]:
     """Yield the frames of a stream; for a packet that cannot be decoded, a sentence that names it.
 
     skipped: its first element counts packets that the file's edit list cuts away

@@ -15,6 +15,16 @@ if TYPE_CHECKING:  # takes a while to import
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
 SourceSpec = Annotated[str, typer.Argument(help='a video, image folder or bag, or "scene:?..."')]
+CROP_HELP = "part of each picture, as half of a side-by-side stereo picture; boxes and points are in its pixels"
+CropPart = Annotated[str, typer.Option("--crop", metavar="left|right|X,Y,W,H", help=CROP_HELP)]
+TrackSources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...", show_default=False,
+        help="videos, image folders, bags, data sets with all their recordings, URLs (rtsp, http, ...), /dev/videoN, "
+        '"-" for what is piped in, or "scene:?..."',
+    ),
+]  # fmt: skip
 Frames = Annotated[int, typer.Option(min=0, help="frames at most; 0: all")]
 Topic = Annotated[str, typer.Option(help="image topic of a bag; default: its only one")]
 MaskTopic = Annotated[str, typer.Option(help="topic of a bag with mono8 ground-truth label images")]
@@ -28,7 +38,11 @@ BOX_HELP = "an object of the first frame, in px; repeatable"
 POINT_HELP = "a point on an object of the first frame; repeatable: each is an object"
 POINTS_HELP = "points of one object, with a minus before one that is not on it; after N: of the Nth object; repeatable"
 CLASS_HELP = "class of the objects: once for all, or once for each in the order of --box, --point, --points"
-FILE_HELP = "prompts.yaml: prompts on any frame, corrections among them; see docs/getting_started.md"
+FILE_HELP = (
+    "prompts.yaml: prompts on any frame, corrections among them, see docs/getting_started.md; of several recordings a "
+    "folder of NAME.yaml, or a YAML file with `recordings:`, see docs/archives.md"
+)
+PROTOTYPES_HELP = "file of `sam2s prototypes build`: all its classes, or those of --class, are looked for"
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run has left there")]
 
 
@@ -50,3 +64,40 @@ class PromptOptions:
     points: Annotated[tuple[str, ...], typer.Option("--points", metavar="[N:]X,Y;-X,Y", help=POINTS_HELP)] = ()
     class_name: Annotated[tuple[str, ...], typer.Option("--class", metavar="NAME", help=CLASS_HELP)] = ()
     prompts: Annotated[Path | None, typer.Option("--prompts", metavar="FILE", help=FILE_HELP)] = None
+
+
+@dataclass(frozen=True)
+class SoughtOptions:
+    """Classes that are looked for by prototypes, in place of prompts; no file: none are."""
+
+    prototypes: Annotated[Path | None, typer.Option(metavar="FILE", help=PROTOTYPES_HELP)] = None
+    look_every: Annotated[int, typer.Option(min=1, help="frames between two looks for what --prototypes finds")] = 25
+
+
+@dataclass(frozen=True)
+class TrackFiles:
+    """What `sam2s track` writes besides tracks.csv and summary.json, and files of objects that go on."""
+
+    coco: Annotated[bool, typer.Option("--coco", help="also write tracks.json: masks and boxes as COCO")] = False
+    parquet: Annotated[bool, typer.Option("--parquet", help="also write tracks.csv as Parquet")] = False
+    no_masks: Annotated[bool, typer.Option("--no-masks", help="write no PNG files")] = False
+    no_overlay: Annotated[bool, typer.Option("--no-overlay", help="write no video")] = False
+    objects: Annotated[
+        Path | None, typer.Option(help="go on with the objects in a file of --save-objects, without a prompt")
+    ] = None
+    save_objects: Annotated[
+        Path | None, typer.Option(help="file for what is remembered of the objects at the end, for another run")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where the recordings of an archive are tracked; threads: of torch in each process, 0: its own choice"""
+
+    jobs: Annotated[int, typer.Option(min=1, max=1024, help="recordings at once, each in a process of its own")] = 1
+    ray: Annotated[str, typer.Option(metavar="ADDRESS", help="track on a Ray cluster: its address, auto, or local")] = (
+        ""
+    )
+    threads: Annotated[
+        int, typer.Option(min=0, max=1024, help="of torch in each process; 0: all cores, of several recordings 1")
+    ] = 0

@@ -18,14 +18,18 @@ from sam2s_ros.commands.arguments import (
     BAD_INPUT,
     FAILED,
     INTERRUPTED,
+    CropPart,
     Frames,
     LabelSetName,
     MaskTopic,
     MaskValues,
     Overwrite,
     PromptOptions,
-    SourceSpec,
+    SoughtOptions,
     Topic,
+    TrackFiles,
+    TrackSources,
+    Workers,
     line_printer,
 )
 from sam2s_ros.commands.bench import app as bench_app
@@ -130,69 +134,50 @@ def demo(
 @app.command()
 @spread
 def track(
-    source: SourceSpec,
+    sources: TrackSources,
     engine: EngineOptions,
     prompts: PromptOptions,
+    sought: SoughtOptions,
+    files: TrackFiles,
+    workers: Workers,
     start: Annotated[int, typer.Option(min=0, help="number of the frame that tracking begins with, from 0")] = 0,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="give the same bits every time")] = False,
     frames: Frames = 0,
     output: Annotated[
-        Path | None, typer.Option(help="folder for the results; default: output/track, or a free one beside it")
+        Path | None,
+        typer.Option(
+            help="folder for the results; default: output/track, or a free one beside it; of several recordings "
+            "output/archive, which is gone on with"
+        ),
     ] = None,
     overwrite: Overwrite = False,
     label_set: LabelSetName = "",
     topic: Topic = "",
     mask_topic: MaskTopic = "",
     mask_values: MaskValues = "auto",
-    coco: Annotated[bool, typer.Option("--coco", help="also write tracks.json: masks and boxes as COCO")] = False,
-    parquet: Annotated[bool, typer.Option("--parquet", help="also write tracks.csv as Parquet")] = False,
-    objects: Annotated[
-        Path | None, typer.Option(help="go on with the objects in a file of --save-objects, without a prompt")
-    ] = None,
-    save_objects: Annotated[
-        Path | None, typer.Option(help="file for what is remembered of the objects at the end, for another run")
-    ] = None,
+    crop: CropPart = "",
 ) -> None:
-    """Track a file, without ROS: masks as PNG, a table of all objects in all frames, an overlay video, a summary.
+    """Track files, without ROS: masks as PNG, a table of all objects in all frames, an overlay video, a summary.
 
     The first frame is prompted with --box, --point and --points, any frame with --prompts; without them the boxes of
     the source's ground truth are. Where nothing says what to track, first_frame.png with a grid of pixels is written.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
+    --prototypes looks for classes instead.
+    Of several recordings, or with --jobs or --ray, there is one report over all: docs/archives.md.
+    """  # fmt: skip
     from sam2s_ros.commands.options import TrackOptions
-    from sam2s_ros.commands.progress import ProgressLines
-    from sam2s_ros.commands.track import run_track
-    from sam2s_ros.commands.track_output import OWN_FILES
-    from sam2s_ros.commands.track_report import track_tables
-    from sam2s_ros.processes.results import chosen_folder
+    from sam2s_ros.commands.track_command import archive_command, track_command
 
-    console = Console()
-    output = chosen_folder(output, "output/track", OWN_FILES, overwrite=overwrite, say=line_printer(console))
+    several = len(sources) > 1 or workers != Workers(threads=workers.threads)
     options = TrackOptions(
-        source=source, engine=engine, output=output, deterministic=deterministic,
-        frames=frames, prompts=prompts, start=start, label_set=label_set,
-        topic=topic, mask_topic=mask_topic, mask_values=mask_values, coco=coco, parquet=parquet, objects=objects,
-        save_objects=save_objects, overwrite=overwrite, say=line_printer(console),
+        source=sources[0], engine=engine, output=output or Path(), deterministic=deterministic,
+        frames=frames, prompts=prompts, sought=sought, start=start, label_set=label_set,
+        topic=topic, mask_topic=mask_topic, mask_values=mask_values, crop=crop, objects=files.objects,
+        save_objects=files.save_objects, coco=files.coco, parquet=files.parquet,
+        masks=not files.no_masks, overlay=not files.no_overlay, threads=workers.threads, overwrite=overwrite,
     )  # fmt: skip
-    columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=None)
-        lines = ProgressLines(options.say)
-        summary = run_track(
-            options,
-            (lambda done, total: progress.update(bar, completed=done, total=total)) if console.is_terminal else lines,
-        )
-    console.print(track_tables(summary, output), crop=False)
-    if summary["interrupted"]:
-        raise typer.Exit(INTERRUPTED)
+    code = archive_command(sources, options, workers, output) if several else track_command(options, output)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()

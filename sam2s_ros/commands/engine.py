@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sam2s_model.config import TrackerConfig
+from sam2s_model.paths import absolute, expanded
 from sam2s_model.tracker_options import tracker_options
 from sam2s_model.tracking.policies import POLICY_HELP
-from sam2s_model.tracking.policy_plugins import check_policy_name
+from sam2s_model.tracking.policy_plugins import check_policy_name, policy_digest
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 
 if TYPE_CHECKING:  # loads torch
@@ -68,6 +69,19 @@ class EngineOptions:
     def with_checkpoint(self, source_kind: str, say: Callable[[str], Any]) -> EngineOptions:
         """Put the path of the checkpoint in, of a name or of the default. Arguments as of `checkpoint_or_default`."""
         return replace(self, checkpoint=checkpoint_or_default(self.checkpoint, source_kind, self.device, say))
+
+    def settings(self) -> dict[str, Any]:
+        """Return what results depend on besides the checkpoint's file, as JSON gives it back. Raises ConfigError."""
+        from sam2s_model.checkpoint import file_sha256
+
+        settings = dict(
+            asdict(self), encoder=absolute(str(self.encoder or "")), option=sorted(self.option),
+            adapter=absolute(str(self.adapter or "")),
+            adapter_sha256=file_sha256(expanded(self.adapter)) if self.adapter else "",
+        )  # fmt: skip
+        del settings["checkpoint"]
+        digest = policy_digest(self.policy)
+        return settings | (dict(policy_sha256=digest) if digest else {})
 
     def load(self) -> Sam2Model:
         """Load the model. Raises CheckpointError and ConfigError as `load_model` does."""

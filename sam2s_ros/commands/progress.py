@@ -38,6 +38,32 @@ class ProgressLines:
         self._passed, self._since = 0, now
 
 
+class ArchiveLines:
+    """Say after recordings, every 10 s at most, how many are done, how fast it goes, and how long it still takes.
+
+    say: gets the lines; clock: s
+    """
+
+    def __init__(self, say: Callable[[str], Any], clock: Callable[[], float] = time.monotonic):
+        self._say, self._clock = say, clock
+        self._began: float | None = None
+        self._there, self._last = 0, 0.0
+
+    def __call__(self, done: int, total: int, frames: int) -> None:
+        """Take note of the recordings done, of their number, and of the frames tracked since the first call."""
+        now = self._clock()
+        if self._began is None:
+            self._began, self._there, self._last = now, done, now
+            return
+        if now - self._last < EVERY and done < total:
+            return
+        self._last, passed = now, now - self._began
+        new = done - self._there
+        left = f", {duration(passed / new * (total - done))} left" if new and done < total else ""
+        rate = f", {frames / passed:.3g} frames/s" if frames and passed else ""
+        self._say(f"{done} of {total} recordings are done{rate}{left}")
+
+
 def duration(seconds: float) -> str:
     """Write a time as 0:07, 12:30 or 2:03:00."""
     whole = round(seconds)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sam2s_model.errors import ConfigError
 from sam2s_model.paths import check_free, expanded, writing
 from sam2s_model.prompting.prompt_script import AppliedScript, PromptScript
 from sam2s_model.recordings.lookahead import with_next
@@ -16,6 +18,7 @@ from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.semantics import LabelSet
 from sam2s_ros.commands.arguments import PromptOptions
+from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.commands.label_sets import check_classes, label_set_file, open_label_set
 from sam2s_ros.commands.options import TrackOptions
 from sam2s_ros.commands.pixel_grid import write_pixel_grid
@@ -24,12 +27,17 @@ from sam2s_ros.commands.track_output import TrackOutput
 from sam2s_ros.evaluation.overlap import OverlapMeter, summary_ms
 from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
 
-if TYPE_CHECKING:  # loads torch
+if TYPE_CHECKING:  # torch takes seconds to import
+    from sam2s_model.discovery.sought import SoughtClasses
+    from sam2s_model.network.model import Sam2Model
     from sam2s_model.recall.memories import SavedObjects
+    from sam2s_model.tracking.tracker import Tracker
 
 
 def run_track(
-    options: TrackOptions, on_frame: Callable[[int, int | None], Any] = lambda done, total: None
+    options: TrackOptions,
+    on_frame: Callable[[int, int | None], Any] = lambda done, total: None,
+    load: Callable[[EngineOptions], Sam2Model] = EngineOptions.load,
 ) -> dict[str, Any]:
     """Track what was prompted to the end of the source. Returns the summary, also in summary.json.
 
@@ -39,11 +47,13 @@ def run_track(
     raised, the files are complete up to there, and the summary says what ended it.
 
     on_frame: called after each frame with the frames done and their number, None if it is not known
+    load: loads the model, or has it from the recording before
     Raises a Sam2sError for bad input, before anything is written; where nothing says what to track, first_frame.png.
     """
     source = open_recording(
-        options.source, topic=options.topic, mask_topic=options.mask_topic, mask_values=options.mask_values
-    )
+        options.source, topic=options.topic, mask_topic=options.mask_topic, mask_values=options.mask_values,
+        crop=options.crop,
+    )  # fmt: skip
     for note in source.notes:
         options.say(f"{source.spec}: {note}")
     known = len(source.notes)
@@ -51,6 +61,7 @@ def run_track(
         options.say(f"masks of {source.spec}: {source.mask_summary}")
     if options.save_objects is not None:
         check_free(expanded(options.save_objects), overwrite=options.overwrite)
+    sought = options.sought.prototypes
     plan = _plan(source, options)
     label_set = open_label_set(label_set_file(options.label_set, source.label_set))
     check_classes(plan.script, label_set)
@@ -62,16 +73,26 @@ def run_track(
     engine = options.engine.with_checkpoint(source.kind, options.say)
     if options.deterministic:
         use_deterministic_algorithms(True)
-    model = engine.load()
+    if options.threads:
+        import torch
+
+        torch.set_num_threads(options.threads)
+    model = load(engine)
+    if sought:
+        from sam2s_model.discovery.sought import classes_in, label_set_with
+
+        classes = classes_in(sought, model, options.prompts.class_name)
+        label_set = label_set if options.label_set else label_set_with(classes, label_set)
     tracker = Tracker(model, engine.policy, engine.tracker_config(), label_set=label_set)
     saved = read_for(model, options.objects) if options.objects is not None else None
     for one in saved.objects if saved else ():
         label_set.by_name(one.class_name)
     output = TrackOutput(
         options.output, source.fps, source.size, label_set, coco=options.coco, parquet=options.parquet,
-        overwrite=options.overwrite,
+        masks=options.masks, overlay=options.overlay, overwrite=options.overwrite,
     )  # fmt: skip
-    applied = AppliedScript(plan.script, lambda prompts: tracker.prompt(0, prompts))
+    seeker = _seek(tracker, sought, classes, options) if sought else None
+    applied = seeker or AppliedScript(plan.script, lambda prompts: tracker.prompt(0, prompts))
     progress = _Progress(saved=saved)
     began = time.monotonic()
     try:
@@ -94,6 +115,7 @@ def run_track(
                 size=list(source.size),
                 fps=source.fps,
                 length=source.length,
+                missed=source.missed,
             ),  # fmt: skip
             checkpoint=str(engine.checkpoint),
             adapter=str(engine.adapter or ""),
@@ -114,17 +136,29 @@ def run_track(
             objects_file=str(options.objects or ""),
             restored=list(progress.restored),
             prompts_not_applied=[entry.place for entry in applied.missed],
+            **(dict(sought=dict(classes=list(seeker.names), looks=seeker.looks)) if seeker else {}),
         )
         output.close(summary)
     for note in source.notes[known:]:
         options.say(f"{source.spec}: {note}")
+    if source.missed:
+        options.say(f"{source.missed} frames came while the ones before were tracked, and were left out")
+    if seeker and not seeker.objects:
+        options.say(f"no {' or '.join(seeker.names)} was found in {seeker.looks} looks: nothing was tracked")
     if summary["prompts_not_applied"] and not summary["interrupted"]:
         options.say(f"prompts on frames that never came: {', '.join(summary['prompts_not_applied'])}")
     return summary
 
 
 def _plan(source: Recording, options: TrackOptions) -> PromptPlan:
-    """Decide what is tracked. Raises what `plan_prompts` raises; SourceError, with a picture, when nothing says it."""
+    """Decide what is prompted. Raises what `plan_prompts` raises; SourceError, with a picture, when nothing says it."""
+    if options.sought.prototypes is not None:
+        given = options.prompts
+        if given.box or given.point or given.points or given.prompts:
+            raise ConfigError(
+                f"--prototypes {options.sought.prototypes} was given with prompts: expected one of the two"
+            )
+        return PromptPlan(PromptScript(()), {})
     frame = first_frame(source, options.start)
     if options.objects is not None and options.prompts == PromptOptions():
         return PromptPlan(PromptScript(()), {})
@@ -134,6 +168,17 @@ def _plan(source: Recording, options: TrackOptions) -> PromptPlan:
             path = write_pixel_grid(frame.image, options.output)
         raise nothing_to_track(source, frame, f"; {path} shows it with a grid of pixel coordinates")
     return plan
+
+
+def _seek(tracker: Tracker, prototypes: Path, classes: Sequence[str], options: TrackOptions) -> SoughtClasses:
+    """Return what looks for classes. Raises RequestError for one that is not in the tracker's label set."""
+    from sam2s_model.discovery.sought import SoughtClasses
+    from sam2s_ros.tracker.prototypes import use_prototypes
+
+    for name in classes:
+        tracker.label_set.by_name(name)
+    options.say(use_prototypes(tracker, str(prototypes)))
+    return SoughtClasses(tracker, classes, options.sought.look_every)
 
 
 @dataclass
@@ -153,8 +198,8 @@ class _Progress:
 
 def _follow(
     source: Recording,
-    tracker,
-    applied: AppliedScript,
+    tracker: Tracker,
+    applied: AppliedScript | SoughtClasses,
     output: TrackOutput,
     progress: _Progress,
     options: TrackOptions,
@@ -170,6 +215,7 @@ def _follow(
             progress.steps_ms.append((time.monotonic() - before) * 1e3)
             if progress.saved is not None:
                 progress.restored, progress.saved = tracker.restore_objects(progress.saved), None
+                assert tracker.newest is not None  # as there was a step
                 tracks = tracker.newest
             prompted = applied.on(frame)
             if prompted is not None:

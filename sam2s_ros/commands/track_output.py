@@ -26,6 +26,7 @@ class TrackOutput:
     """Write frames as they come; masks, table and video are whole up to the newest one, whatever ends the process.
 
     coco, parquet: whether tracks.json and tracks.parquet are written at the end
+    masks, overlay: whether masks/ and overlay.mp4 are written
     log: what became of each object so far
     Raises ConfigError when the folder has results and may not overwrite them, or masks of another program, and where
     Parquet cannot be written.
@@ -40,39 +41,44 @@ class TrackOutput:
         *,
         coco: bool = False,
         parquet: bool = False,
+        masks: bool = True,
+        overlay: bool = True,
         overwrite: bool = False,
     ):
         if parquet:
             check_parquet()
         self._folder, self._label_set, self._parquet = folder, label_set, parquet
         self._coco = CocoTracks(label_set) if coco else None
-        self._masks = folder / "masks"
+        self._masks = folder / "masks" if masks else None
         self.log = ObjectLog()
         self.frames = 0
         with writing(folder):
             check_masks_are_ours(folder, SUMMARY, "track")
             claim(folder, OWN_FILES, overwrite=overwrite)
-            self._masks.mkdir(parents=True, exist_ok=True)
+            (self._masks or folder).mkdir(parents=True, exist_ok=True)
             # first of all, so that a run that is killed is recognised by the next one
             write_whole(folder / SUMMARY, json.dumps(dict(command="track", interrupted=True)) + "\n")
             self._table = TracksCsv(folder / TABLE)
-            self._video = OverlayVideo(folder / "overlay.mp4", fps, *size)
+            self._video = OverlayVideo(folder / "overlay.mp4", fps, *size) if overlay else None
 
     def write(self, frame: Frame, tracks: Tracks) -> None:
         """Add a frame. Raises OSError."""
-        path = self._masks / f"{frame.name}.png"
-        write_label_png(path, tracks.label_map, colours_of(tracks, self._label_set))
+        if self._masks:
+            path = self._masks / f"{frame.name}.png"
+            write_label_png(path, tracks.label_map, colours_of(tracks, self._label_set))
         self._table.write(frame.index, frame.name, tracks)
         if self._coco:
             self._coco.add(f"{frame.name}.png", tracks)
-        self._video.write(draw_overlay(frame.image, tracks, self._label_set))
+        if self._video:
+            self._video.write(draw_overlay(frame.image, tracks, self._label_set))
         self.log.add(frame.index, tracks)
         self.frames += 1
 
     def close(self, summary: dict[str, Any]) -> None:
         """End the files and write the summary, the latter also when another one cannot be ended."""
         try:
-            self._video.close()
+            if self._video:
+                self._video.close()
             self._table.close()
             if self._coco:
                 self._coco.write(self._folder / COCO)

@@ -12,6 +12,8 @@ from sam2s_model.tracks import State
 from sam2s_ros.commands.track_output import COCO, PARQUET, TABLE
 from sam2s_ros.processes.written import written_files
 
+OF_FRAMES = (("overlay.mp4", "the masks on the images"), ("masks", "one palette PNG a frame; values are labels"))
+
 
 def track_tables(summary: dict[str, Any], output: Path) -> Group:
     """Lay a summary out for a terminal: print without `crop`.
@@ -46,11 +48,8 @@ def track_tables(summary: dict[str, Any], output: Path) -> Group:
         counts = (str(row[f"frames_{state.name.lower()}"]) for state in State)
         first = row["first_lost_frame"]
         objects.add_row(str(row["object_id"]), row["class"], *counts, "never" if first is None else f"frame {first}")
-    files = [
-        (output / "overlay.mp4", "the masks on the images"),
-        (output / "masks", "one palette PNG a frame; values are labels"),
-        (output / TABLE, "a row for each object of each frame: class, state, score, box, area, centroid"),
-    ]
+    files = [(output / name, what) for name, what in OF_FRAMES if (output / name).exists()]
+    files.append((output / TABLE, "a row for each object of each frame: class, state, score, box, area, centroid"))
     further = ((COCO, "the same with masks, as COCO"), (PARQUET, "the table as Parquet"))
     files += [(output / name, what) for name, what in further if (output / name).is_file()]
     files.append((output / "summary.json", "this table"))

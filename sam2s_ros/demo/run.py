@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sam2s_model.errors import SourceError
 from sam2s_model.paths import write_whole
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import Recording
+from sam2s_model.recordings.stream_spec import stream_spec
 from sam2s_ros.commands.label_sets import check_classes, label_set_file, open_label_set
 from sam2s_ros.commands.options import DemoOptions
 from sam2s_ros.commands.prompting import first_frame, nothing_to_track, plan_prompts
@@ -37,6 +39,10 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     Raises a Sam2sError for bad input, before anything is started where that can be; ChildDied when a process of the
     graph ends by itself; TimeoutError when one of them does not answer.
     """
+    if stream := stream_spec(options.source):
+        raise SourceError(
+            f"{stream.shown} is a stream, which cannot be opened twice: `sam2s track` and the replay take it"
+        )
     source = open_recording(options.source, topic=options.topic, mask_topic=options.mask_topic)
     frame = first_frame(source)
     plan = plan_prompts(source, frame, options.prompts)

@@ -19,13 +19,12 @@ from sam2s_model.checkpoint import file_sha256
 from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import EvaluationProtocol
-from sam2s_model.paths import expanded, write_whole, writing
+from sam2s_model.paths import absolute, expanded, write_whole, writing
 from sam2s_model.prompting.prompt_script import PromptScript
 from sam2s_model.recordings.mask_files import merge_mask_lines
 from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.similar import meant
-from sam2s_model.tracking.policy_plugins import policy_digest
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.evaluation.evaluate import evaluate_recording
@@ -210,7 +209,7 @@ def _describe_masks(recording: Recording) -> str:
 
 def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
     """All that the results depend on, and nothing else."""
-    sources = [replace(s, spec=_absolute(s.spec), truth=_absolute(s.truth)) for s in options.sources]
+    sources = [replace(s, spec=absolute(s.spec), truth=absolute(s.truth)) for s in options.sources]
     return dict(
         **(dict(mode="live", rate=options.rate) if options.rate else dict(mode="offline")),
         sources=[asdict(source) for source in sources],
@@ -218,7 +217,7 @@ def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
         **(dict(prompts_sha256=_prompts_sha256(options.prompts)) if options.prompts else {}),
         protocol=asdict(options.protocol),
         checkpoint_sha256=file_sha256(checkpoint),
-        **_engine_settings(options.engine),
+        **options.engine.settings(),
         threads=options.threads,
         overlay=options.overlay,
         masks=options.masks,
@@ -232,22 +231,6 @@ def _prompts_sha256(prompts: str) -> str:
     path = expanded(prompts)
     files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
     return hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
-
-
-def _engine_settings(engine: EngineOptions) -> dict[str, Any]:
-    """Return what results depend on besides the checkpoint, as JSON gives it back."""
-    settings = dict(
-        asdict(engine), encoder=_absolute(str(engine.encoder or "")), option=sorted(engine.option),
-        adapter=_absolute(str(engine.adapter or "")),
-        adapter_sha256=file_sha256(expanded(engine.adapter)) if engine.adapter else "",
-    )  # fmt: skip
-    del settings["checkpoint"]
-    digest = policy_digest(engine.policy)
-    return settings | (dict(policy_sha256=digest) if digest else {})
-
-
-def _absolute(path: str) -> str:
-    return path if not path or path.startswith("scene:") else str(Path(path).expanduser().resolve())
 
 
 def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool) -> None:

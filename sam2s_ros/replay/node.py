@@ -22,6 +22,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from sam2s_model.config import check_options, option
 from sam2s_model.errors import SourceError
+from sam2s_model.recordings.crop import Crop
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import Frame
 from sam2s_ros.interfaces.messages import to_time
@@ -45,9 +46,12 @@ STEP_TIMEOUT = 5.0  # s
 class ReplayConfig:
     """The node's parameters, as they are in config/replay.yaml."""
 
-    source: str = option("", "path of a video, image folder or bag, or a scene: URI; required")
+    source: str = option(
+        "", "path of a video, image folder or bag, /dev/videoN, a URL (rtsp, http, ...), or a scene: URI; required"
+    )
     topic: str = option("", "image topic of a bag; empty: its only one")
     mask_topic: str = option("", "topic of a bag with mono8 label images of the images' stamps; empty: none")
+    crop: str = option("", "part of each picture: left or right half, or x,y,w,h in px; empty: all of it")
     rate: float = option(0.0, "frames per second; 0: the source's own times", low=0.0, high=1000.0)
     loop: bool = option(False, "whether the source begins again at its end")
     start_paused: bool = option(False, "whether nothing is published until ~/step or ~/set_paused")
@@ -65,6 +69,7 @@ class ReplayConfig:
 
     def __post_init__(self):
         check_options(self)
+        Crop.parse(self.crop)
         if self.publish_clock and self.stamps == "now":
             raise SourceError(
                 "publish_clock is true and stamps is 'now': set stamps to 'source', so that /clock has a time to tell"
@@ -81,7 +86,7 @@ class ReplayNode(RunnableNode):
         super().__init__("replay")
         (self._config,) = PARAMETERS.declare(self)
         config = self._config
-        source = open_recording(config.source, topic=config.topic, mask_topic=config.mask_topic)
+        source = open_recording(config.source, topic=config.topic, mask_topic=config.mask_topic, crop=config.crop)
         self._images = self.create_publisher(Image, "image", QOS)
         self._masks = self.create_publisher(Image, "mask", QOS) if source.has_masks else None
         self._frames = self.create_publisher(Header, "~/frame", FRAMES_QOS)
@@ -216,6 +221,7 @@ class ReplayNode(RunnableNode):
             "published": counters.emitted,
             "late": counters.late,
             "odd": counters.odd,
+            "missed": source.missed,
             "passes": counters.passes,
             "source": source.spec,
             "fps": source.fps,

@@ -1,0 +1,152 @@
+"""Which recordings an archive has, what each is called, and which prompts it has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from sam2s_model.errors import ConfigError
+from sam2s_model.paths import absolute, expanded
+from sam2s_model.prompting.prompt_script import PromptScript
+from sam2s_model.recordings.layouts import open_layout, recognise_layout
+from sam2s_model.recordings.open import recording_name
+from sam2s_model.recordings.stream_spec import stream_spec
+from sam2s_model.similar import meant
+from sam2s_ros.archive.task import ArchiveTask
+from sam2s_ros.commands.options import TrackOptions
+
+RECORDINGS = "recordings"
+BESIDE, INSIDE = ".prompts.yaml", "prompts.yaml"  # clip.mp4: clip.prompts.yaml; of a folder: prompts.yaml in it
+
+
+def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveTask]:
+    """Return a task for each recording, in the order of the sources.
+
+    options: of all; `output` is the archive's, `prompts.prompts` a folder of NAME.yaml, a table of `recordings:`, or
+        None for the file beside each recording
+    Raises ConfigError or SourceError for what can be said before anything is tracked.
+    """
+    given = options.prompts
+    if given.box or given.point or given.points:
+        raise ConfigError(
+            "--box, --point and --points are of one recording: give --prompts or --prototypes, or write "
+            f"NAME{BESIDE} beside each recording"
+        )
+    if options.objects or options.save_objects:
+        raise ConfigError(
+            "--objects and --save-objects are of one recording: give one source, without --jobs and --ray"
+        )
+    specs = [spec for source in sources for spec in _specs_in(source, options.mask_values)]
+    keys = _keys(specs)
+    files = _prompt_files(keys, specs, given.prompts) if given.prompts else {}
+    if given.prompts and not files:
+        raise ConfigError(f"--prompts {given.prompts} is of none of the recordings {_some(list(keys.values()))}")
+    tasks = []
+    for spec in specs:
+        prompts = files.get(spec)
+        if not given.prompts and not options.sought.prototypes:
+            prompts = _beside(spec)
+        if prompts is not None:
+            PromptScript.read(prompts)  # so that a mistake is said before hours of work
+        own = replace(
+            options, source=absolute(spec), output=options.output / RECORDINGS / keys[spec],
+            prompts=replace(given, prompts=prompts.resolve() if prompts else None),
+        )  # fmt: skip
+        tasks.append(ArchiveTask(keys[spec], own))
+    return tasks
+
+
+def _specs_in(source: str, mask_values: str) -> list[str]:
+    """Return what to open for each recording of a source: all of a data set's, FOLDER#NAME, or the source itself."""
+    stream = stream_spec(source)
+    if stream and not stream.repeatable:
+        raise ConfigError(
+            f"{stream.shown} is a stream, which is tracked alone: give it without other sources and --jobs"
+        )
+    if stream:
+        return [source]
+    path = expanded(source)
+    if not path.is_dir() or (path / "frames").is_dir() or not recognise_layout(path):
+        return [source]
+    found = open_layout(path, "auto", mask_values)
+    return [f"{source}#{recording.name}" for recording in found] if len(found) > 1 else [source]
+
+
+def _keys(specs: Sequence[str]) -> dict[str, str]:
+    """Give each recording a name of its own; where two have one name, with that of the folder that they are in.
+
+    Raises ConfigError for a recording that is given twice.
+    """
+    names = {spec: _name(spec) for spec in specs}
+    if len(names) < len(specs):
+        twice = next(spec for spec, count in Counter(specs).items() if count > 1)
+        raise ConfigError(f"{twice} is given twice")
+    counts = Counter(names.values())
+    keys = {s: name if counts[name] == 1 else f"{_folder(s)}_{name}" for s, name in names.items()}
+    same = [key for key, count in Counter(keys.values()).items() if count > 1]
+    if same:
+        where = [spec for spec, key in keys.items() if key == same[0]]
+        raise ConfigError(
+            f"{_some(where)} have one name, {same[0]}: rename one, or track them into two --output folders"
+        )
+    return keys
+
+
+def _name(spec: str) -> str:
+    folder, _, name = spec.rpartition("#")
+    return (
+        f"{recording_name(folder)}_{recording_name(name)}"
+        if folder and expanded(folder).is_dir()
+        else (recording_name(spec))
+    )
+
+
+def _folder(spec: str) -> str:
+    return recording_name(Path(absolute(spec.rpartition("#")[0] or spec)).parent.name)
+
+
+def _prompt_files(keys: Mapping[str, str], specs: Sequence[str], prompts: Path) -> dict[str, Path]:
+    """Return the file of each recording that has one. Raises ConfigError."""
+    path = expanded(prompts)
+    if path.is_dir():
+        return {spec: file for spec in specs if (file := path / f"{keys[spec]}.yaml").is_file()}
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{prompts} cannot be read as prompts ({error})") from error
+    table = content.get(RECORDINGS) if isinstance(content, Mapping) else None
+    if table is None and len(specs) == 1:
+        return {specs[0]: path}
+    if not isinstance(table, Mapping) or not all(isinstance(file, str) for file in table.values()):
+        raise ConfigError(
+            f"{prompts} is of one recording, and there are {len(specs)}: expected a folder of NAME.yaml, or a file "
+            f"with `{RECORDINGS}:` and NAME: FILE of each"
+        )
+    found: dict[str, Path] = {}
+    by_name = {key: spec for spec, key in keys.items()} | {absolute(spec): spec for spec in specs}
+    for name, file in table.items():
+        spec = by_name.get(str(name)) or by_name.get(absolute(str(path.parent / expanded(str(name)))))
+        if spec is None:
+            raise ConfigError(
+                f"{prompts} has prompts of {name!r}, which is none of the recordings "
+                f"{_some(list(keys.values()))}{meant(name, keys.values())}"
+            )
+        found[spec] = path.parent / expanded(file)
+    return found
+
+
+def _beside(spec: str) -> Path | None:
+    path = expanded(spec)
+    try:
+        file = path / INSIDE if path.is_dir() else path.with_name(path.stem + BESIDE)
+        return file if file.is_file() else None
+    except (OSError, ValueError):  # a "scene:" may be no name of a file
+        return None
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:8], *[f"and {len(names) - 8} more"] * (len(names) > 8)])

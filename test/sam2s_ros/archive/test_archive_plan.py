@@ -1,0 +1,115 @@
+"""Which recordings an archive has, what each is called, and where its prompts come from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sam2s_model.errors import ConfigError
+from sam2s_ros.archive.plan import plan_archive
+from sam2s_ros.commands.arguments import PromptOptions, SoughtOptions
+from sam2s_ros.commands.engine import EngineOptions
+from sam2s_ros.commands.options import TrackOptions
+
+PROMPTS = "prompts:\n- {frame: 0, object: 1, box: [1, 1, 5, 5]}\n"
+
+
+@pytest.fixture
+def options(tmp_path) -> TrackOptions:
+    return TrackOptions(source="", engine=EngineOptions(), output=tmp_path / "out")
+
+
+@pytest.fixture
+def clips(tmp_path) -> list[str]:
+    """Three files with names of videos, which a plan does not open."""
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    return [str(tmp_path / name) for name in ("a.mp4", "b.mp4", "c.mp4")]
+
+
+def prompts_of(tasks) -> list[Path | None]:
+    return [task.options.prompts.prompts for task in tasks]
+
+
+def test_prompts_lie_beside_a_file_and_in_a_folder(options, clips, tmp_path):
+    (tmp_path / "b.prompts.yaml").write_text(PROMPTS)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "prompts.yaml").write_text(PROMPTS)
+    tasks = plan_archive([*clips[:2], str(tmp_path / "folder"), "scene:?seed=1"], options)
+    assert prompts_of(tasks) == [None, tmp_path / "b.prompts.yaml", tmp_path / "folder" / "prompts.yaml", None]
+    assert [task.key for task in tasks] == ["a", "b", "folder", "scene_seed1"]
+    assert tasks[0].folder == tmp_path / "out" / "recordings" / "a" and tasks[0].options.source == clips[0]
+    with_classes = replace(options, sought=SoughtOptions(prototypes=tmp_path / "bank.safetensors"))
+    assert prompts_of(plan_archive(clips[:2], with_classes)) == [None, None], "prototypes stand in place of prompts"
+
+
+def test_prompts_of_a_folder_or_of_a_table(options, clips, tmp_path):
+    (tmp_path / "asked").mkdir()
+    for name in ("a.yaml", "c.yaml"):
+        (tmp_path / "asked" / name).write_text(PROMPTS)
+    from_folder = replace(options, prompts=PromptOptions(prompts=tmp_path / "asked"))
+    assert prompts_of(plan_archive(clips, from_folder)) == [
+        tmp_path / "asked" / "a.yaml",
+        None,
+        tmp_path / "asked" / "c.yaml",
+    ]
+    table = tmp_path / "table.yaml"
+    table.write_text(f"recordings:\n  a: asked/a.yaml\n  {clips[1]}: asked/a.yaml\n  ./c.mp4: asked/c.yaml\n")
+    from_table = replace(options, prompts=PromptOptions(prompts=table))
+    assert [path.name for path in prompts_of(plan_archive(clips, from_table))] == ["a.yaml", "a.yaml", "c.yaml"]
+
+
+def test_all_recordings_of_a_data_set_are_taken(options, tmp_path):
+    for name in ("first", "second"):
+        for kind in ("frames", "masks"):
+            folder = tmp_path / "set" / name / kind
+            folder.mkdir(parents=True)
+            cv2.imwrite(str(folder / "00000.png"), np.full((16, 16), 1, np.uint8))
+    tasks = plan_archive([str(tmp_path / "set")], options)
+    assert [task.key for task in tasks] == ["set_first", "set_second"]
+    assert tasks[1].options.source == f"{tmp_path}/set#second"
+    assert [task.key for task in plan_archive([str(tmp_path / "set" / "first")], options)] == ["first"]
+
+
+def test_recordings_of_one_name_are_called_by_their_folders(options, clips, tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mp4").write_bytes(b"")
+    tasks = plan_archive([str(tmp_path / "x" / "a.mp4"), str(tmp_path / "y" / "a.mp4"), clips[1]], options)
+    assert [task.key for task in tasks] == ["x_a", "y_a", "b"]
+
+
+@pytest.mark.parametrize(
+    "prompts, said",
+    [
+        (dict(box=("1,1,5,5",)), "--box, --point and --points are of one recording"),
+        (dict(prompts="one.yaml"), "one.yaml is of one recording, and there are 3: expected a folder of NAME.yaml, or"),
+        (dict(prompts="other.yaml"), "has prompts of 'aa', which is none of the recordings a, b, c"),
+        (dict(prompts="bad.yaml"), "nothing.yaml cannot be read as prompts"),
+        (dict(prompts="none"), "--prompts .*none is of none of the recordings a, b, c"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_before_anything_is_tracked(options, clips, tmp_path, prompts, said):
+    (tmp_path / "one.yaml").write_text(PROMPTS)
+    (tmp_path / "other.yaml").write_text("recordings: {aa: one.yaml}")
+    (tmp_path / "bad.yaml").write_text("recordings: {a: nothing.yaml}")
+    (tmp_path / "none").mkdir()
+    if "prompts" in prompts:
+        prompts = dict(prompts=tmp_path / prompts["prompts"])
+    with pytest.raises(ConfigError, match=said):
+        plan_archive(clips, replace(options, prompts=PromptOptions(**prompts)))
+
+
+@pytest.mark.parametrize("of_one", [dict(objects=Path("a.objects")), dict(save_objects=Path("a.objects"))])
+def test_a_file_of_objects_is_of_one_recording(options, clips, of_one):
+    with pytest.raises(ConfigError, match="--objects and --save-objects are of one recording"):
+        plan_archive(clips, replace(options, **of_one))
+
+
+def test_what_is_given_twice_is_named(options, clips):
+    with pytest.raises(ConfigError, match="a.mp4 is given twice"):
+        plan_archive([clips[0], clips[0]], options)
