@@ -49,9 +49,11 @@ TEST_THREADS := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1)
 export COVERAGE_FILE := $(abspath build)/coverage
 MEASURED := --cov --cov-report=
 READY := $(VENV)/ready-$(ROS)
+# Tests and lint bring 2 GB more (triton for CUDA's kernels, other implementations to compare with): not for who only tracks.
+CHECKED := $(VENV)/checks-$(ROS)
 BUILD := build/make-$(ROS)
 
-.PHONY: help setup build lint test test-full demo docs benchmarks clean
+.PHONY: help setup build lint test test-full demo docs wheel release benchmarks clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -60,21 +62,21 @@ help:  ## this list
 	@echo '  SAM2S_ROS_DISTRO=kilted    the ROS 2 that is taken from PyPI where none is sourced (jazzy, kilted)'
 	@echo '  CHECKPOINT=path OUTPUT=folder ARGS="..."    for make demo; ARGS also for make test (pytest)'
 
-setup: $(READY)  ## make .venv with all dependencies; does nothing when they are there
+setup: $(READY) $(CHECKED)  ## make .venv with all dependencies; does nothing when they are there
 	@:
 
-build: setup $(BUILD)/build.ninja  ## generate and compile the interfaces, install into .venv
+build: $(READY) $(BUILD)/build.ninja  ## generate and compile the interfaces, install into .venv
 	@$(RUN) cmake --build $(BUILD) --target install > $(BUILD)/build.log 2>&1 \
 	  || { tail -n 40 $(BUILD)/build.log; echo 'make: the build failed, see $(BUILD)/build.log' >&2; exit 1; }
 	@echo 'built: $(BIN)/sam2s'
 
-lint: setup  ## check format, imports, style and types
+lint: $(CHECKED)  ## check format, imports, style and types
 	@$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy
 
 # One thread for torch: more of them wait for one another actively, and on a busy machine small tensors took 15 times as long.
 # Real graphs come last, two at a time in domains of their own: they wait more than they compute, but do things within seconds.
 # 2: interrupted, or nothing could be collected.
-test: build  ## run all tests, or ARGS
+test: $(CHECKED) build  ## run all tests, or ARGS
 ifeq ($(strip $(ARGS)),)
 	@code=0; $(RUN) $(TEST_THREADS) $(PYTEST) $(MEASURED) -n 2 --dist loadfile --ignore=test/ros || code=$$?; [ $$code != 2 ] || exit 2; \
 	$(RUN) $(TEST_THREADS) $(PYTEST) $(MEASURED) --cov-append -n 2 --dist loadfile test/ros || code=$$?; \
@@ -83,22 +85,30 @@ else
 	@$(RUN) $(TEST_THREADS) $(PYTEST) $(ARGS)
 endif
 
-test-full: build  ## run the tests that take minutes: parity at full size, long runs, precision on real video
+test-full: $(CHECKED) build  ## run the tests that take minutes: parity at full size, long runs, precision on real video
 	@$(RUN) $(PYTEST) -m full -s $(ARGS)
 
 demo: build  ## run the main job on a clip and say where its files are
 	@$(RUN) $(BIN)/sam2s demo $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(OUTPUT),--output '$(OUTPUT)') $(ARGS)
 
-docs: setup  ## build the documentation's site into output/site, checking every link
+docs: $(READY)  ## build the documentation's site into output/site, checking every link
 	@$(PIP) -r requirements/docs.txt
 	@$(RUN) NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo 'docs: output/site/index.html'
 
+wheel:  ## build sdist and wheel into dist/, install the wheel into a clean environment and do the main job there
+	@$(PYTHON) scripts/check_machine.py
+	@$(PYTHON) scripts/wheel.py
+
+release:  ## check that what is committed names one version, then the same, with a bill of materials; ARGS="--prepare 0.2.0", ARGS=--tag
+	@$(PYTHON) scripts/check_machine.py
+	@$(PYTHON) scripts/release.py $(ARGS)
+
 benchmarks: build  ## measure what docs/benchmarks.md shows, on this machine and its GPU, and write that page; half an hour
 	@$(RUN) bash scripts/benchmarks.sh $(PREFIX)/bin
 
-clean:  ## remove .venv and build
-	rm -rf $(VENV) build *.egg-info
+clean:  ## remove .venv, build and dist
+	rm -rf $(VENV) build dist *.egg-info
 
 $(READY): $(wildcard requirements/*.txt)
 	@command -v $(PYTHON) > /dev/null \
@@ -113,7 +123,12 @@ $(READY): $(wildcard requirements/*.txt)
 	  $(BIN)/python -c 'import numpy; print("numpy==" + numpy.__version__)' > $(NUMPY_OF_ROS); fi
 	@echo 'setup: dependencies (torch is large: some minutes)'
 	@$(PIP) -c requirements/constraints.txt $(ROS_OPTIONS) \
-	  -r requirements/build.txt -r requirements/runtime.txt -r requirements/test.txt -r requirements/lint.txt
+	  -r requirements/build.txt -r requirements/runtime.txt -r requirements/console.txt
+	@touch $@
+
+$(CHECKED): $(READY)
+	@echo 'setup: what tests and lint need (some minutes)'
+	@$(PIP) -c requirements/constraints.txt $(if $(SOURCED),-c $(NUMPY_OF_ROS)) -r requirements/test.txt -r requirements/lint.txt
 	@# The parity tests say that they skip where these cannot be had.
 	@$(PIP) -c requirements/constraints.txt $(if $(SOURCED),-c $(NUMPY_OF_ROS)) -r requirements/oracles.txt \
 	  && SAM2_BUILD_CUDA=0 $(PIP) --no-deps --no-build-isolation -r requirements/oracles-without-dependencies.txt \

@@ -24,6 +24,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 MACHINE = runpy.run_path(str(ROOT / "scripts" / "check_machine.py"))
 ROS_SOURCED = MACHINE["ros_sourced"]()
+EXTRAS = ("console", "export", "ray", "parquet", "tubes", "browser", "docs", "test", "lint")
 ROS_DISTRO = os.environ.get("SAM2S_ROS_DISTRO", "jazzy")
 
 
@@ -74,6 +75,17 @@ def build_environment() -> dict[str, str]:
     return env
 
 
+def run_by_its_environment(program: Path) -> None:
+    """Have a program run by the Python of the prefix that it lies in, instead of the one that built the wheel.
+
+    pip writes such a line into the scripts in bin/, but not into these, which `ros2 run` looks for. A shell reads the
+    two lines as a command, Python as a string.
+    """
+    lines = program.read_text().split("\n", 1)
+    find = 'p="$(dirname -- "$0")/../../bin/python3"; [ -x "$p" ] || p=python3; printf %s "$p"'
+    program.write_text(f"#!/bin/sh\n'''exec' \"$({find})\" \"$0\" \"$@\"\n' '''\n{lines[1]}")
+
+
 class CMakeBuild(build_ext):
     """Build and install with CMake into a folder of its own, and hand its contents over to setuptools."""
 
@@ -117,6 +129,8 @@ class CMakeBuild(build_ext):
             place = path.relative_to(stage)
             (kept / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, kept / place)
+            if place.parent == Path("lib", "sam2s_ros"):
+                run_by_its_environment(kept / place)
             files.setdefault(str(place.parent), []).append(str(kept / place))
         self.distribution.data_files = list(files.items())
 
@@ -133,20 +147,14 @@ setup(
     name=package.findtext("name"),
     version=package.findtext("version"),
     description=" ".join(package.findtext("description").split()),
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
     license=package.findtext("license"),
     python_requires=">=3.10",
     packages=[],  # CMake says what is installed
     setup_requires=requirements("build") + ([] if ROS_SOURCED else requirements(f"ros-{ROS_DISTRO}-build")),
     install_requires=requirements("runtime") + ([] if ROS_SOURCED else requirements(f"ros-{ROS_DISTRO}")),
-    extras_require={
-        "test": requirements("test"),
-        "lint": requirements("lint"),
-        "ray": requirements("ray"),
-        "tubes": requirements("tubes"),
-        "console": requirements("console"),
-        "parquet": requirements("parquet"),
-        "browser": requirements("browser"),
-    },
+    extras_require={name: requirements(name) for name in EXTRAS} | {"annotate": requirements("console")},  # one page
     entry_points={"console_scripts": ["sam2s = sam2s_ros.commands.cli:main"]},
     cmdclass={"build_ext": CMakeBuild},
     distclass=BinaryDistribution,

@@ -20,6 +20,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_ros.processes.dds import share_directory
+from sam2s_ros.processes.launch_arguments import number
 
 KEEP_OR_BOOL = ["", "true", "false"]
 # Parameters of the replay node that have an argument of the same name, with types. Empty: the parameters file decides.
@@ -100,7 +101,4 @@ def _typed(name, text, kind):
         return text == "true"
     if kind is str:
         return ParameterValue(text, value_type=str)  # otherwise a text that reads like a number would become one
-    try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"{name} is {text!r}: expected {'a whole number' if kind is int else 'a number'}") from None
+    return number(name, text, kind)

@@ -14,7 +14,14 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 
-from sam2s_ros.processes.launch_arguments import clock, set_environment, tracker_arguments, tracker_parameters, value_of
+from sam2s_ros.processes.launch_arguments import (
+    clock,
+    number,
+    set_environment,
+    tracker_arguments,
+    tracker_parameters,
+    value_of,
+)
 
 
 def generate_launch_description():
@@ -39,7 +46,7 @@ def generate_launch_description():
 
 def _nodes(context):
     tolerance = value_of(context, "tolerance")
-    pairing = {"tolerance": float(tolerance)} if tolerance else {}
+    pairing = {"tolerance": number("tolerance", tolerance, float)} if tolerance else {}
     common = dict(
         package="sam2s_ros",
         namespace=value_of(context, "namespace"),

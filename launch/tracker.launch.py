@@ -17,6 +17,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from sam2s_ros.processes.launch_arguments import (
     BOOL,
     clock,
+    number,
     set_environment,
     tracker_arguments,
     tracker_parameters,
@@ -46,10 +47,14 @@ def generate_launch_description():
             ),
             DeclareLaunchArgument("console_port", default_value="8765", description="port of the page"),
             OpaqueFunction(function=set_environment),
-            OpaqueFunction(function=_tracker),
-            OpaqueFunction(function=_console),
+            OpaqueFunction(function=_nodes),
         ]
     )
+
+
+def _nodes(context):
+    """Read all arguments before anything starts: a launch that fails leaves what it has started running."""
+    return [*_tracker(context), *_console(context)]
 
 
 def _tracker(context):
@@ -83,7 +88,7 @@ def _console(context):
             parameters=[
                 {
                     "host": ParameterValue(value_of(context, "console_host"), value_type=str),
-                    "port": ParameterValue(value_of(context, "console_port"), value_type=int),
+                    "port": number("console_port", value_of(context, "console_port"), int),
                     **clock(context),
                 }
             ],

@@ -31,19 +31,24 @@ def draw_overlay(image: np.ndarray, tracks: Tracks, labels: LabelSet, *, alpha: 
     for i in range(len(tracks)):
         of_class = colors.get(int(tracks.class_ids[i]), UNKNOWN_CLASS)
         color = instance_colour(of_class, int(tracks.object_ids[i]))
-        caption = f"{tracks.object_ids[i]} {tracks.class_names[i]}"
-        state = int(tracks.states[i])
-        if state != State.TRACKED:
-            caption += f" {State(state).name}" if state in list(State) else f" state {state}"
         if tracks.areas[i] == 0:
-            hidden.append((caption, color))
+            hidden.append((caption(tracks, i), color))
             continue
-        _draw_mask(drawn, tracks, i, color, 0.0 if state == State.SUSPECT else alpha, scale)
+        _draw_mask(drawn, tracks, i, color, 0.0 if tracks.states[i] == State.SUSPECT else alpha, scale)
         x0, y0 = int(tracks.boxes[i, 0]), int(tracks.boxes[i, 1])
-        _write(drawn, caption, x0, y0 - round(6 * scale), color, scale)
-    for line, (caption, color) in enumerate(hidden):
-        _write(drawn, caption, round(8 * scale), round((line + 1) * 30 * scale), color, scale)
+        _write(drawn, caption(tracks, i), x0, y0 - round(6 * scale), color, scale)
+    for line, (text, color) in enumerate(hidden):
+        _write(drawn, text, round(8 * scale), round((line + 1) * 30 * scale), color, scale)
     return drawn
+
+
+def caption(tracks: Tracks, i: int) -> str:
+    """Return id and class of an object, and its state unless that is TRACKED."""
+    state = int(tracks.states[i])
+    named = f"{tracks.object_ids[i]} {tracks.class_names[i]}"
+    if state == State.TRACKED:
+        return named
+    return f"{named} {State(state).name}" if state in list(State) else f"{named} state {state}"
 
 
 def _draw_mask(drawn, tracks, i, color, alpha, scale):

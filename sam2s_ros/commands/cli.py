@@ -38,7 +38,7 @@ from sam2s_ros.commands.compare import compare
 from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.commands.evaluate import app as eval_app
 from sam2s_ros.commands.export import app as export_app
-from sam2s_ros.commands.groups import CommandGroup
+from sam2s_ros.commands.groups import MainGroup
 from sam2s_ros.commands.node import node
 from sam2s_ros.commands.prompt import prompt
 from sam2s_ros.commands.prototypes import app as prototypes_app
@@ -53,7 +53,7 @@ if TYPE_CHECKING:  # takes a while to import
 DEFAULT_SOURCE = "scene:?width=640&height=512&frames=120&seed=0"
 
 app = typer.Typer(
-    cls=CommandGroup, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    cls=MainGroup, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
     context_settings=dict(help_option_names=["-h", "--help"]), help="Track surgical instruments with SAM2 models.",
 )  # fmt: skip
 app.add_typer(checkpoint_app, name="checkpoint")

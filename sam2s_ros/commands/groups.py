@@ -24,6 +24,17 @@ class CommandGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+class MainGroup(CommandGroup):
+    """The group of all commands: its help shows first what most people want."""
+
+    FIRST = ("demo", "track", "annotate", "eval", "train", "node", "console", "prompt", "status", "doctor")
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names as the help shows them."""
+        names = super().list_commands(ctx)
+        return [*(name for name in self.FIRST if name in names), *(name for name in names if name not in self.FIRST)]
+
+
 class DefaultGroup(CommandGroup):
     """A group in which `sam2s eval SOURCE` is `sam2s eval run SOURCE`."""
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # take a while to import
 SILENT = 2.0  # s without a heartbeat from which it is said
 MEASURED = 1.5  # s for which --once listens, so that a rate can be told
 REFRESH = 4.0  # Hz
+EVERY = 5.0  # s between the lines where there is no terminal
 
 
 def status(
@@ -32,7 +33,8 @@ def status(
 ) -> None:
     """Show state, objects, rate and drops of the running trackers, from ~/status and ~/masks. Until Ctrl-C.
 
-    The exit code is 1 when there is no tracker, or, with --once, when one is silent.
+    Without a terminal it prints a line for each tracker every 5 s. The exit code is 1 when there is no tracker, or,
+    with --once, when one is silent.
     """
     from rich.console import Console
     from rich.live import Live
@@ -56,7 +58,11 @@ def status(
             if any(one.status is None for one in followed):
                 raise typer.Exit(FAILED)
             return
-        with Live(console=console, refresh_per_second=REFRESH, transient=not console.is_terminal) as live:
+        while not console.is_terminal:
+            for one in _listened(running.follow(names), timeout):
+                line_printer(console)(line(one))
+            time.sleep(EVERY - MEASURED)
+        with Live(console=console, refresh_per_second=REFRESH) as live:
             while True:
                 live.update(table(running.follow(names)))
                 time.sleep(1 / REFRESH)

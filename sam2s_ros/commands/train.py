@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sam2s_model.errors import ConfigError
+from sam2s_model.similar import meant
 from sam2s_model.tracking.policies import POLICY_HELP
 from sam2s_model.training.command import train
 from sam2s_ros.commands.compare import CheckpointArgument, FiguresFile, MostFrames, OnlyNamed, RecordingFolders
 from sam2s_ros.commands.engine import Device, ImageSize
 from sam2s_ros.commands.groups import DEFAULT, DefaultGroup
+from sam2s_ros.processes.dds import share_directory
 
 app = typer.Typer(cls=DefaultGroup, help="Train a model; evaluate what was trained; compare it with before.")
-app.command(DEFAULT, epilog="Further: sam2s train evaluate, sam2s train compare")(train)
+
+
+@app.command(DEFAULT, epilog="Further: sam2s train evaluate, sam2s train compare")
+@functools.wraps(train)
+def train_here(config: Path, **others) -> None:
+    train(installed_config(config), **others)
+
+
+def installed_config(given: Path) -> Path:
+    """Return the path that was given, or that of the package's configuration of this name, which is said.
+
+    given: a file, or `finetune`, or `config/train/finetune.yaml` in a folder that has none
+    Raises ConfigError for others.
+    """
+    if given.expanduser().is_file():
+        return given
+    folder = share_directory() / "config" / "train"
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if given.with_suffix("").name in names and given.parent in (Path("."), Path("config", "train")):
+        found = folder / f"{given.with_suffix('').name}.yaml"
+        print(f"{given} is not here: using the package's, {found}")
+        return found
+    hint = meant(given.with_suffix("").name, names)
+    raise ConfigError(
+        f"{given} does not exist{hint}: expected a YAML file, or one of the package's: {', '.join(names)}"
+    )
 
 
 @app.command("evaluate")

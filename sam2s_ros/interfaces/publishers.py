@@ -78,8 +78,8 @@ def judge(wanted: Input, found: Sequence[TopicEndpointInfo], candidates: Sequenc
             f"remap `{wanted.name}` or one of them"
         )
     silent = (
-        f"{topic} is published by {_names(fitting)}, and nothing of it arrives: does it send? Large images are lost "
-        "unless both ends have the DDS profile: `sam2s doctor` measures it"
+        f"{topic} is published by {_names(fitting)}, and nothing of it arrives now: has it stopped, or does it send "
+        "seldom? If none ever came, both ends need the DDS profile for large images: `sam2s doctor` measures it"
     )
     return Publishers(several or silent, several)
 

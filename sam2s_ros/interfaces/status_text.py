@@ -49,7 +49,7 @@ DROP_CAUSES: dict[str, DropCause] = {
     ),
     "dropped_late": DropCause(
         "its masks were ready later than max_output_age allows",
-        "raise max_output_age, or set on_late to flag; on a CPU load config/tracker_cpu.yaml",
+        "lower image_size, raise max_output_age (config/tracker_cpu.yaml has 1 s), or set on_late to flag",
     ),
 }
 

@@ -54,6 +54,14 @@ def value_of(context, name: str) -> str:
     return LaunchConfiguration(name).perform(context)
 
 
+def number(name: str, text: str, kind: type[int] | type[float]) -> int | float:
+    """Read an argument that is a number. Raises ValueError, which a launch shows as its last line, when it is none."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{name} is {text!r}: expected {'a whole number' if kind is int else 'a number'}") from None
+
+
 def clock(context) -> dict[str, bool]:
     """Return the parameter use_sim_time."""
     return {"use_sim_time": value_of(context, "use_sim_time") == "true"}

@@ -14,6 +14,7 @@ from sam2s_model.colours import coloured
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces import image_codec, messages, qos
+from sam2s_ros.interfaces.annotations import ImageAnnotations, annotations_message
 from sam2s_ros.interfaces.detections import Detection2DArray, LabelInfo, detections_message, label_info_message
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import ClassLabels, TrackedMasks
@@ -44,9 +45,12 @@ class TrackerPublishers:
         self._overlay_jpeg = publisher(CompressedImage, "~/overlay/compressed", qos.OUTPUT)
         self._class_labels = publisher(ClassLabels, "~/labels", qos.LATCHED)
         self._detections = publisher(Detection2DArray, "~/detections", qos.OUTPUT) if Detection2DArray else None
+        self._annotations = publisher(ImageAnnotations, "~/annotations", qos.OUTPUT) if ImageAnnotations else None
         self._label_info = publisher(LabelInfo, "~/label_info", qos.LATCHED) if LabelInfo else None
         if self._detections is None:
             node.get_logger().debug("vision_msgs is not installed: no ~/detections")
+        if self._annotations is None:
+            node.get_logger().debug("foxglove_msgs is not installed: no ~/annotations")
         self._health, self._now, self._log = health, now, log
         self._lock = threading.Lock()  # held while publishing and while switching, so that off means off
         self._sequence = self._labels_since = 0
@@ -110,13 +114,17 @@ class TrackerPublishers:
             self._health.published(
                 tracks.stamp, steady(), latency=steady() - result.frame.arrived, step=result.step, late=late
             )
-            if _heard(self._overlay) or _heard(self._overlay_jpeg):
-                self._publish_overlay(result)
+            self._publish_pictures(result)
         return sequence
 
-    def _publish_overlay(self, result: Result) -> None:
+    def _publish_pictures(self, result: Result) -> None:
+        """Publish what is drawn for people, while somebody looks."""
         config, header = result.config, result.frame.header
         try:
+            if self._annotations is not None and _heard(self._annotations):
+                self._annotations.publish(annotations_message(result.tracks, header, self.labels))
+            if not (_heard(self._overlay) or _heard(self._overlay_jpeg)):
+                return
             drawn = draw_overlay(result.image, result.tracks, self.labels, alpha=config.overlay_alpha)
             if _heard(self._overlay):
                 self._overlay.publish(image_codec.to_message(drawn, header, "rgb8"))

@@ -11,6 +11,7 @@ import pytest
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
 
+from sam2s_ros.interfaces.annotations import ImageAnnotations
 from sam2s_ros.interfaces.detections import Detection2DArray
 from sam2s_ros.processes.dds import share_directory
 from sam2s_ros.tracker.node import TrackerNode
@@ -18,6 +19,7 @@ from sam2s_ros.tracker.node import TrackerNode
 DOCS = Path(__file__).parents[2] / "docs"
 NAMESPACE = "/guarded"
 OPTIONAL = {"~/detections", "~/label_info"} if Detection2DArray is None else set()
+OPTIONAL |= {"~/annotations"} if ImageAnnotations is None else set()
 NOT_OURS = {"/parameter_events", "/rosout"}  # every node has them; not in docs
 
 

@@ -71,3 +71,30 @@ def test_a_launch_that_names_no_checkpoint_takes_the_packages(graph, start):
     assert f"no checkpoint was given: {said}" in launched.output and said in statuses[-1].message
     code, _ = launched.stop(signal.SIGINT, 30)
     assert code == 0, launched.output
+
+
+def test_the_page_starts_with_the_tracker(graph, start):
+    statuses = graph.collect(TrackerStatus, "/paged/tracker/status")
+    path = share_directory() / "launch" / "tracker.launch.py"
+    given = ("namespace:=paged", "device:=cpu", "console:=true", "console_port:=0")
+    launched = start([sys.executable, "-c", LAUNCH, str(path), *given])
+    launched.wait_for_output("console: http://127.0.0.1:", 60)
+    graph.wait_until(lambda: statuses, 90, lambda: launched.output)
+    launched.wait_for_output("tracker /paged/tracker", 60)
+    code, _ = launched.stop(signal.SIGINT, 30)
+    assert code == 0, launched.output
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "said"),
+    [
+        ("tracker", "console_port:=first", "console_port is 'first': expected a whole number"),
+        ("stereo", "tolerance:=small", "tolerance is 'small': expected a number"),
+        ("replay", "rate:=fast", "rate is 'fast': expected a number"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_starts(start, file, given, said):
+    path = share_directory() / "launch" / f"{file}.launch.py"
+    launched = start([sys.executable, "-c", LAUNCH, str(path), "console:=true", given])
+    assert launched.wait(60) == 1
+    assert said in launched.output and "process started" not in launched.output, launched.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -78,6 +79,14 @@ def test_it_is_prompted_seen_and_says_so(node, masks, new_camera):
     [line] = looking.communicate()[0].splitlines()
     assert looking.returncode == 0 and line.startswith(f"{NAME}: RUNNING, 1 instrument "), line
     assert "received " in line and " 0.0 masks/s" not in line
+
+
+def test_without_a_terminal_a_line_comes_again_and_again(node):
+    following = subprocess.Popen([*SAM2S, "status"], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    lines = [following.stdout.readline() for _ in range(2)]
+    following.send_signal(signal.SIGINT)
+    following.communicate(timeout=30)
+    assert all(line.startswith(f"{NAME}: ") for line in lines), lines
 
 
 def test_an_unknown_tracker_is_named_with_those_there_are(node):

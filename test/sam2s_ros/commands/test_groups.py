@@ -15,6 +15,7 @@ from sam2s_model.config import check_options, option
 from sam2s_model.errors import ConfigError
 from sam2s_model.training.store import TeacherStore
 from sam2s_ros.commands.cli import main
+from sam2s_ros.commands.groups import MainGroup
 from sam2s_ros.commands.spread import spread
 
 COMMANDS = (
@@ -33,6 +34,13 @@ def test_every_command_explains_itself(command, capsys):
     short = capsys.readouterr().out
     assert main([*command.split(), "--help"]) == 0
     assert capsys.readouterr().out == short and "Usage" in short and "--help" in short
+
+
+def test_help_begins_with_what_most_people_want(capsys):
+    assert main(["-h"]) == 0
+    shown = capsys.readouterr().out.split("Commands")[1]
+    places = [shown.index(f" {name} ") for name in MainGroup.FIRST]
+    assert places == sorted(places) and places[-1] < min(shown.index(f" {n} ") for n in ("bench", "soak", "teacher"))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,17 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, capsys):
     assert main(["train", str(tmp_path / "small.yaml"), "--set", "optimizer.speed=1"]) == 2
     assert capsys.readouterr().err.startswith("optimizer.speed is not known: expected one of lr, ")
     assert main(["train", str(tmp_path / "nothing.yaml")]) == 2
-    assert "nothing.yaml is not a readable YAML file" in capsys.readouterr().err
+    assert "nothing.yaml does not exist: expected a YAML file, or one of the package's: " in capsys.readouterr().err
+    assert main(["train", "fintune"]) == 2
+    assert "fintune does not exist (did you mean finetune?)" in capsys.readouterr().err
+
+
+def test_the_packages_configurations_are_found_from_any_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given in ("finetune", "config/train/finetune.yaml"):
+        assert main(["train", given, "--set", "data.sources.0.path=nowhere"]) == 2
+        said = capsys.readouterr()
+        assert said.out.startswith(f"{given} is not here: using the package's, ") and "nowhere" in said.err
 
 
 def test_one_s_own_data_is_held_out_in_part_and_scored_before_and_after(tmp_path, capsys):
