@@ -243,6 +243,17 @@ class NodeConfig:
         "sam2s_ros/DetectedBoxes, vision_msgs: vision_msgs/Detection2DArray",
         choices=("off", "boxes", "vision_msgs"),
     )
+    semantic_in: bool = option(
+        False,
+        "whether ~/semantic_in has class images of another network, with the headers of the images, that "
+        "~/semantic_image merges with the objects",
+    )
+    semantic_max_age: float = option(
+        0.5,
+        "a class image that comes later than this after its image is not merged; 0 is no limit",
+        low=0.0,
+        high=3600.0,
+    )
     detection_min_score: float = option(0.5, "least score of a detection", low=0.0, high=1.0)
     detection_iou: float = option(
         0.3, "overlap (IoU of boxes) from which a detection is of an object", low=0.01, high=1.0
