@@ -169,6 +169,9 @@ class NodeConfig:
         "path of a file of objects: ~/save_objects writes what is remembered of those that are tracked, ~/load_objects "
         "goes on with them without a prompt; empty is none",
     )
+    load_objects: bool = option(
+        False, "whether the objects in objects_file go on from the first image after configure whose masks are in time"
+    )
     auto_prompt: str = option(
         "off",
         "what nobody prompted: propose publishes it on ~/proposals, track follows what is of a class as well",
@@ -297,6 +300,8 @@ class NodeConfig:
             raise ConfigError(f"significant_bits is {self.significant_bits}: expected 0 or 8 to 16")
         if self.restore and not self.prompts_file:
             raise ConfigError("restore is true, but prompts_file is empty: give the path of the file to restore from")
+        if self.load_objects and not self.objects_file:
+            raise ConfigError("load_objects is true, but objects_file is empty: give the path of the file to load from")
 
 
 TRACKER = Parameters(

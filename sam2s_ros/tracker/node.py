@@ -36,7 +36,7 @@ from sam2s_ros.tracker.discovery_services import DiscoveryServices
 from sam2s_ros.tracker.event_log import EventLog
 from sam2s_ros.tracker.gate import StampGate
 from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, Processed, TrackerSnapshot
-from sam2s_ros.tracker.object_services import ObjectServices
+from sam2s_ros.tracker.object_services import FirstLoad, ObjectServices
 from sam2s_ros.tracker.outputs import TrackerPublishers
 from sam2s_ros.tracker.point_prompts import PointPrompts
 from sam2s_ros.tracker.semantic_input import SemanticInput
@@ -144,7 +144,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         build = partial(
             self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, log=self._log
         )
-        between = AutoPrompt(self._discovery.publish, self._log.info)
+        between = FirstLoad(self._config, AutoPrompt(self._discovery.publish, self._log.info), self._log)
         links = WorkerLinks(self._health, self._log, self._now, self._on_quarantine, between)
         worker = Worker(build, self._outputs, links, config=self._config, history=self._tracking.prompt_history)
         worker.start()
