@@ -170,6 +170,9 @@ class NodeConfig:
         "path of a file of objects: ~/save_objects writes what is remembered of those that are tracked, ~/load_objects "
         "goes on with them without a prompt; empty is none",
     )
+    load_objects: bool = option(
+        False, "whether the objects in objects_file go on from the first image after configure whose masks are in time"
+    )
     auto_prompt: str = option(
         "off",
         "what nobody prompted: propose publishes it on ~/proposals, track follows what is of a class as well",
@@ -244,6 +247,17 @@ class NodeConfig:
         "sam2s_ros/DetectedBoxes, vision_msgs: vision_msgs/Detection2DArray",
         choices=("off", "boxes", "vision_msgs"),
     )
+    semantic_in: bool = option(
+        False,
+        "whether ~/semantic_in has class images of another network, with the headers of the images, that "
+        "~/semantic_image merges with the objects",
+    )
+    semantic_max_age: float = option(
+        0.5,
+        "a class image that comes later than this after its image is not merged; 0 is no limit",
+        low=0.0,
+        high=3600.0,
+    )
     detection_min_score: float = option(0.5, "least score of a detection", low=0.0, high=1.0)
     detection_iou: float = option(
         0.3, "overlap (IoU of boxes) from which a detection is of an object", low=0.01, high=1.0
@@ -288,6 +302,8 @@ class NodeConfig:
             raise ConfigError(f"significant_bits is {self.significant_bits}: expected 0 or 8 to 16")
         if self.restore and not self.prompts_file:
             raise ConfigError("restore is true, but prompts_file is empty: give the path of the file to restore from")
+        if self.load_objects and not self.objects_file:
+            raise ConfigError("load_objects is true, but objects_file is empty: give the path of the file to load from")
 
 
 TRACKER = Parameters(

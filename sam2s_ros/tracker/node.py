@@ -36,16 +36,17 @@ from sam2s_ros.tracker.discovery_services import DiscoveryServices
 from sam2s_ros.tracker.event_log import EventLog
 from sam2s_ros.tracker.gate import StampGate
 from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, Processed, TrackerSnapshot
-from sam2s_ros.tracker.object_services import ObjectServices
+from sam2s_ros.tracker.object_services import FirstLoad, ObjectServices
 from sam2s_ros.tracker.outputs import TrackerPublishers
 from sam2s_ros.tracker.point_prompts import PointPrompts
+from sam2s_ros.tracker.semantic_input import SemanticInput
 from sam2s_ros.tracker.services import TrackerServices
 from sam2s_ros.tracker.transitions import ERROR, FAILURE, SUCCESS, transition
 from sam2s_ros.tracker.watchdog import Watchdog
 from sam2s_ros.tracker.worker import Worker, WorkerFrame, WorkerLinks
 
 WATCH = 0.1  # s between two looks at how long a step has taken
-THREADS = 5  # one for each callback group, so that no callback ever waits for a free thread
+THREADS = 6  # one for each callback group, so that no callback ever waits for a free thread
 
 
 class TrackerNode(RunnableNode, LifecycleNode):
@@ -97,6 +98,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
         self._discovery = DiscoveryServices(self, self.ask, labels, config, requests)
         self._kept_objects = ObjectServices(self, self.ask, config, requests, self._events)
         self._points = PointPrompts(self, self.ask, self._frames, config, requests, self._events)
+        maps = MutuallyExclusiveCallbackGroup()
+        self._maps = SemanticInput(self, self._outputs, self._log, maps)
         self._detected = DetectionPrompts(self, self.ask, self._frames, config, labels, requests, self._events)
 
     def _now(self) -> int:
@@ -141,7 +144,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         build = partial(
             self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, log=self._log
         )
-        between = AutoPrompt(self._discovery.publish, self._log.info)
+        between = FirstLoad(self._config, AutoPrompt(self._discovery.publish, self._log.info), self._log)
         links = WorkerLinks(self._health, self._log, self._now, self._on_quarantine, between)
         worker = Worker(build, self._outputs, links, config=self._config, history=self._tracking.prompt_history)
         worker.start()
@@ -152,8 +155,9 @@ class TrackerNode(RunnableNode, LifecycleNode):
         return SUCCESS
 
     def _subscribe(self) -> None:
-        """Subscribe to images and detections: once, gated afterwards, and anew only when their type changes."""
+        """Subscribe to what comes in: once, gated afterwards, and anew only when its type changes."""
         self._detected.subscribe(self._config.detections_in)
+        self._maps.subscribe(self._config)
         kind = CompressedImage if self._config.compressed else Image
         if kind is self._image_type:
             return
@@ -205,7 +209,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         return SUCCESS if self.close(self._config.service_timeout) else FAILURE
 
     def late_topics(self) -> tuple[str, ...]:
-        return tuple(self.resolve_topic_name(name) for name in ("image", "~/detections_in"))
+        return tuple(self.resolve_topic_name(name) for name in ("image", "~/detections_in", "~/semantic_in"))
 
     def close(self, timeout: float | None) -> bool:
         """Publish nothing more and stop the worker. Return whether it stopped within `timeout` s."""
@@ -350,7 +354,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
             for sentence in filter(None, (warning, source)):
                 self._log.warning(sentence)
             warning = warning or self._seen or self.failures.news()
-            more = {**self.failures.values(), **self._detected.values()}
+            more = {**self.failures.values(), **self._detected.values(), **self._maps.values()}
             made = self._health.diagnostics(status, self._config, name, warning, source=source, more=more)
             self._diagnostics.publish(made)
 
@@ -365,7 +369,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         """Return a sentence about what else a person should know of the tracking, or "".
 
         There is another node of this name, whose masks and answers are taken for this one's; the prompts of the tracked
-        objects could not be saved; or clicks or detections are not heard.
+        objects could not be saved; or clicks, detections or class images are not heard.
         """
         own = (self.get_name(), self.get_namespace())
         count = self.get_node_names_and_namespaces().count(own)
@@ -373,7 +377,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         if count > 1:
             return f"{count} nodes are called {name}: give each a name or a namespace of its own"
         unsaved = self._worker.view.unsaved if self._worker is not None else ""
-        return unsaved or self._points.unheard() or self._detected.unheard()
+        return unsaved or self._points.unheard() or self._detected.unheard() or self._maps.unheard()
 
 
 def main(args: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""`~/save_objects` and `~/load_objects` of the tracker node: objects of this operation go on in the next one."""
+"""`~/save_objects`, `~/load_objects` and load_objects: objects of this operation go on in the next one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from std_srvs.srv import Trigger
 from sam2s_model.errors import ObjectMemoryError, RequestError
 from sam2s_ros.interfaces import qos
 from sam2s_ros.interfaces.parameters import NodeConfig
+from sam2s_ros.processes.log import Logger
 from sam2s_ros.tracker.event_log import EventLog
 
 
@@ -59,6 +60,29 @@ class ObjectServices:
             response.success = True
             self._events.done(response.message, name)
         return response
+
+
+class FirstLoad:
+    """What the parameter load_objects asks for. It is called after a frame, in the worker, as `AutoPrompt` is.
+
+    A file that does not serve is said once: the operation goes on without its objects, and ~/load_objects tries again.
+    then: called with the same, where there is nothing to load
+    """
+
+    def __init__(self, config: NodeConfig, then: Callable[[Any, Any], bool], log: Logger):
+        self._path, self._wanted = config.objects_file, config.load_objects
+        self._then, self._log = then, log
+
+    def __call__(self, tracker: Any, result: Any) -> bool:
+        """Load on the first frame, and leave all others to what comes next. Return whether anything was done."""
+        if not self._wanted:
+            return self._then(tracker, result)
+        self._wanted = False
+        try:
+            self._log.info(f"load_objects: {_loaded(tracker, self._path)}")
+        except (RequestError, ObjectMemoryError) as error:
+            self._log.warning(f"load_objects: no object goes on: {error}")
+        return True
 
 
 def _saved(tracker: Any, path: str) -> str:

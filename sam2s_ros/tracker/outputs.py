@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind
 from sensor_msgs.msg import CompressedImage, Image
@@ -21,6 +22,7 @@ from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.processes.awake import steady
 from sam2s_ros.processes.log import Logger
+from sam2s_ros.tracker.base_maps import BaseMaps, MergeCounts, MergedMap
 from sam2s_ros.tracker.health import Health, ImageOutcome, Processed, TrackerSnapshot
 from sam2s_ros.tracker.worker import Result
 
@@ -53,6 +55,7 @@ class TrackerPublishers:
             node.get_logger().debug("foxglove_msgs is not installed: no ~/annotations")
         self._health, self._now, self._log = health, now, log
         self._lock = threading.Lock()  # held while publishing and while switching, so that off means off
+        self._base_maps: BaseMaps | None = None
         self._sequence = self._labels_since = 0
         self.active, self.enabled = False, True
         self.labels = GENERIC
@@ -104,7 +107,9 @@ class TrackerPublishers:
             if not late:  # which these could not say
                 if _heard(self._label_image):
                     self._label_image.publish(masks.label_image)
-                if _heard(self._semantic_image):
+                if self._base_maps is not None:
+                    self._publish_merged(self._base_maps.add_tracks(tracks.stamp, header, tracks, result.frame.arrived))
+                elif _heard(self._semantic_image):
                     self._semantic_image.publish(image_codec.to_message(tracks.semantic_map(), header, "mono8"))
                 if _heard(self._label_color):
                     drawn = coloured(tracks, self.labels)
@@ -116,6 +121,27 @@ class TrackerPublishers:
             )
             self._publish_pictures(result)
         return sequence
+
+    def use_base_maps(self, maps: BaseMaps | None) -> None:
+        """Publish ~/semantic_image of what is merged with base maps from here on; None: of the objects alone."""
+        with self._lock:
+            self._base_maps = maps
+
+    def add_base_map(self, stamp: int, base: np.ndarray) -> None:
+        """Take in the base map, (H, W) uint8, of the image of a stamp, ns, and publish what is complete with it."""
+        with self._lock:
+            if self._base_maps is not None and self.active and self.enabled:
+                self._publish_merged(self._base_maps.add_map(stamp, base))
+
+    def merge_counts(self) -> MergeCounts | None:
+        """Return what became of frames and base maps so far; None where there are none."""
+        maps = self._base_maps
+        return maps.counts if maps is not None else None
+
+    def _publish_merged(self, merged: Sequence[MergedMap]) -> None:
+        for one in merged:
+            if _heard(self._semantic_image):
+                self._semantic_image.publish(image_codec.to_message(one.image, one.header, "mono8"))
 
     def _publish_pictures(self, result: Result) -> None:
         """Publish what is drawn for people, while somebody looks."""

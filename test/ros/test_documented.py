@@ -34,6 +34,7 @@ def node(checkpoint):
         autostart=False,
         use_sim_time=True,
         detections_in="boxes",
+        semantic_in=True,
     )
     overrides = [Parameter(name, value=value) for name, value in given.items()]
     made = TrackerNode(namespace=NAMESPACE, parameter_overrides=overrides)

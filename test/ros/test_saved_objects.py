@@ -58,3 +58,15 @@ def test_objects_are_saved_and_go_on(graph, keeper, objects_file):
     assert (one.object_id, one.class_name) == (first + 1, "object")
     assert one.state in (TrackedObject.STATE_TRACKED, TrackedObject.STATE_LOST)
     assert "~/load_objects: objects" in process.output
+
+
+def test_with_load_objects_they_go_on_without_any_request(graph, keeper, new_camera, start_tracker, objects_file):
+    camera = new_camera()
+    remaps = (f"image:={camera.topic}", "__node:=next_day")
+    process = start_tracker(remaps, objects_file=objects_file, policy="fifo", load_objects=True)
+    masks = graph.collect(TrackedMasks, "next_day/masks")
+    camera.first(lambda: masks)
+    process.wait_for_output("load_objects: objects 1 (object) of")
+    stamp = camera.send()
+    graph.wait_until(lambda: masks.of(stamp), 30, lambda: process.output)
+    assert [(one.object_id, one.class_name) for one in masks.of(stamp).objects] == [(1, "object")]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from std_srvs.srv import Trigger
 
-from sam2s_model.errors import ErrorCode, ObjectMemoryError, RequestError
+from sam2s_model.errors import ConfigError, ErrorCode, ObjectMemoryError, RequestError
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.tracker.event_log import EventLog
-from sam2s_ros.tracker.object_services import ObjectServices
+from sam2s_ros.tracker.object_services import FirstLoad, ObjectServices
 
 
 class Lines:
@@ -42,6 +44,20 @@ def test_without_a_file_it_is_said_which_parameter_names_one():
     assert set(answers) == {"~/save_objects", "~/load_objects"} and not lines
     for answer in answers.values():
         assert not answer.success and "the parameter objects_file is empty" in answer.message
+
+
+def test_what_does_not_serve_is_said_once_and_the_rest_goes_on(tmp_path):
+    called, log = [], Lines()
+    config = NodeConfig(objects_file=str(tmp_path / "none"), load_objects=True)
+    load = FirstLoad(config, lambda tracker, result: called.append(result) or False, log)
+    tracker = SimpleNamespace(model=None, restore_objects=None)  # which is not asked
+    assert load(tracker, "first") and not load(tracker, "second") and called == ["second"]
+    [line] = log.lines
+    assert line.startswith("load_objects: no object goes on: objects") and "do not exist" in line
+    off = FirstLoad(NodeConfig(), lambda tracker, result: True, log)
+    assert off(None, "first") and len(log.lines) == 1
+    with pytest.raises(ConfigError, match="load_objects is true, but objects_file is empty"):
+        NodeConfig(load_objects=True)
 
 
 @pytest.mark.parametrize("error, message", [
