@@ -61,8 +61,9 @@ class Identities:
         of_object = {object_id: label for label, object_id in self._followed_by.items()}
         for object_id in object_ids:
             mask, label = tracks.mask(object_id), of_object.get(object_id)
-            known = [truth.masks[label]] if label in truth.masks else [] if label else [*truth.masks.values()]
-            share = max(((mask & own).sum() / max(mask.sum(), 1) for own in known), default=0.0)
+            may_be = [*truth.masks] if label is None else [label]
+            inside = [(mask & truth.masks[one]).sum() for one in may_be if one in truth.masks]
+            share = max(inside, default=0) / max(mask.sum(), 1)
             self.starts += 1
             self.false_starts += bool(share < ON_IT)
 

@@ -38,8 +38,7 @@ def train_class_prompts_of(
     folder.mkdir(parents=True, exist_ok=True)
     state = load_state(folder, config)
     told, path = config.class_prompts, init_path(config)
-    named = "auto" if config.model == "auto" else config.model
-    model = load_model(path, named, config.data.size, config.device, "fp32")
+    model = load_model(path, config.model, config.data.size, config.device, "fp32")
     samples, names = class_samples(model, [*confirmed(config)], frames=told.frames)
     training = ClassPromptTraining(
         model, samples, names, weight_decay=config.optimizer.weight_decay, clip=config.optimizer.clip,

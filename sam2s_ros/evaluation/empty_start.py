@@ -90,8 +90,9 @@ def follow_from_nothing(
         if frame.truth is not None:
             told.identities.add(tracks, frame.truth)
         newest_id = tracker.next_id
-        if auto(tracker, _Frame(config, tracks)) and frame.truth is not None and (newest := tracker.newest) is not None:
-            told.identities.discovered(newest, _discovered(tracks, newest, newest_id), frame.truth)
+        looked = auto(tracker, _Frame(config, tracks))
+        if looked and frame.truth is not None and (after := tracker.newest) is not None:
+            told.identities.discovered(after, _discovered(tracks, after, newest_id), frame.truth)
     told.identities.close()
     told.objects = tracker.next_id - first
     return told
