@@ -34,7 +34,12 @@ class AnnotationActions(Actions):
 
     async def _prompt(self, link: Link, request: protocol.PromptAction) -> Answer:
         number = await link.prompt(
-            request.stamp, request.object, request.class_name, points=request.points, box=request.box
+            request.stamp,
+            request.object,
+            request.class_name,
+            points=request.points,
+            box=request.box,
+            proposal=request.proposal,
         )
         return {"message": f"object {number}", "objects": [number]}
 

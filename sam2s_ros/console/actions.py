@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,11 +36,17 @@ class Actions:
             link = self.links(request.camera)
             if link is None:
                 raise RequestError(ErrorCode.NOT_ACTIVE, f"there is no tracker {request.camera!r}")
-            async with self._turns[request.camera]:  # two who take back at once take back two actions
+            # Who looks for objects changes nothing, and may take long: nobody waits for that.
+            turn = nullcontext() if isinstance(request, protocol.DiscoverAction) else self._turns[request.camera]
+            async with turn:  # two who take back at once take back two actions
                 answer |= {"ok": True, **await self._carry_out(link, request)}
         except RequestError as error:
             answer |= {"ok": False, "message": str(error), "error": error.code.name}
-        what = {key: value for key, value in asdict(request).items() if key != "request" and value not in ("", ())}
+        what = {
+            key: value
+            for key, value in asdict(request).items()
+            if key != "request" and value not in ("", ()) and (key, value) != ("proposal", 0)
+        }
         self.log({"who": who, "action": _name(request), **what, "ok": answer["ok"],
                   "answer": answer["message"]})  # fmt: skip
         return answer
@@ -48,6 +55,12 @@ class Actions:
         session = link.session
         if isinstance(request, protocol.PromptAction):
             return await self._prompt(link, request)
+        if isinstance(request, protocol.DiscoverAction):
+            found = await link.discover(request.stamp, request.class_name)
+            count = len(found.proposals)
+            said = f"{count} may be objects: a click on one accepts it" if count else "nothing was found that is new"
+            shown = [own.shown() for own in found.proposals]
+            return {"message": said, "stamp": str(found.stamp), "proposals": shown}
         if isinstance(request, protocol.Remove):
             before = session.before(0)
             await link.remove(request.objects)
@@ -69,9 +82,14 @@ class Actions:
     async def _prompt(self, link: Link, request: protocol.PromptAction) -> Answer:
         before = link.session.before(request.stamp)
         object_id = await link.prompt(
-            request.stamp, request.object, request.class_name, points=request.points, box=request.box
+            request.stamp,
+            request.object,
+            request.class_name,
+            points=request.points,
+            box=request.box,
+            proposal=request.proposal,
         )
-        renamed = not request.points and not request.box
+        renamed = not (request.points or request.box or request.proposal)
         link.session.prompted(before, object_id, new=not request.object, renamed_only=renamed)
         return {"message": f"object {object_id}", "objects": [object_id]}
 

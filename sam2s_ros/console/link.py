@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sam2s_ros.console.proposals import Discovered
 from sam2s_ros.console.session import Session
 
 Points = tuple[tuple[float, float, int], ...]
@@ -27,8 +28,15 @@ class Link(Protocol):
         points: Points = (),
         box: tuple[float, ...] = (),
         mask: np.ndarray | None = None,
+        proposal: int = 0,
     ) -> int:
-        """Start (0) or correct an object on the image of a stamp. Its masks go to the session. Returns the id."""
+        """Start (0) or correct an object on the image of a stamp. Its masks go to the session. Returns the id.
+
+        proposal: id of one that `discover` has found on this image, in place of points, box and mask
+        """
+
+    async def discover(self, stamp: int, class_name: str = "") -> Discovered:
+        """Look for objects that are not tracked. stamp: of the image, where the tracker can look at any"""
 
     async def remove(self, object_ids: tuple[int, ...]) -> None:
         """Stop tracking objects."""
