@@ -17,7 +17,7 @@ from sam2s_model.annotation.project import AnnotationProject
 from sam2s_model.errors import ErrorCode, RequestError, Sam2sError
 from sam2s_ros.annotate.learn import learning_command
 from sam2s_ros.annotate.session import AnnotationSession, TrackingProgress, stamp_of
-from sam2s_ros.console.link import Points
+from sam2s_ros.console.link import LinkPrompt
 from sam2s_ros.console.proposals import Discovered, proposed
 from sam2s_ros.console.session import SessionDescription
 
@@ -39,28 +39,20 @@ class AnnotationLink:
         self._numbers = itertools.count(1)
         self._tracking: threading.Thread | None = None
 
-    async def prompt(
-        self,
-        stamp: int,
-        object_id: int,
-        class_name: str = "",
-        *,
-        points: Points = (),
-        box: tuple[float, ...] = (),
-        mask: np.ndarray | None = None,
-        proposal: int = 0,
-    ) -> int:
-        position = self.session.position(stamp)
-        if proposal:
-            known = self._proposals.get(proposal)
+    async def prompt(self, asked: LinkPrompt) -> int:
+        position, mask = self.session.position(asked.stamp), asked.mask
+        if asked.proposal:
+            known = self._proposals.get(asked.proposal)
             if known is None or known[0] != position:
                 raise RequestError(
-                    ErrorCode.UNKNOWN_PROPOSAL, f"proposal {proposal} is not known on frame {position}: discover again"
+                    ErrorCode.UNKNOWN_PROPOSAL,
+                    f"proposal {asked.proposal} is not known on frame {position}: discover again",
                 )
             mask = known[1]
         number = await self._work(
-            self._project.prompt, position, object_id, class_name, points=points, box=box or None, mask=mask
-        )
+            self._project.prompt, position, asked.object_id, asked.class_name, points=asked.points,
+            box=asked.box or None, mask=mask,
+        )  # fmt: skip
         self.session.told()
         return number
 

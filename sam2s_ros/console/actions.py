@@ -11,7 +11,7 @@ from typing import Any
 
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_ros.console import protocol
-from sam2s_ros.console.link import Link
+from sam2s_ros.console.link import Link, LinkPrompt
 from sam2s_ros.console.session import SessionDescription
 
 Answer = dict[str, Any]
@@ -81,14 +81,7 @@ class Actions:
 
     async def _prompt(self, link: Link, request: protocol.PromptAction) -> Answer:
         before = link.session.before(request.stamp)
-        object_id = await link.prompt(
-            request.stamp,
-            request.object,
-            request.class_name,
-            points=request.points,
-            box=request.box,
-            proposal=request.proposal,
-        )
+        object_id = await link.prompt(asked(request))
         renamed = not (request.points or request.box or request.proposal)
         link.session.prompted(before, object_id, new=not request.object, renamed_only=renamed)
         return {"message": f"object {object_id}", "objects": [object_id]}
@@ -101,7 +94,7 @@ class Actions:
                 await link.remove(remedy.remove)
                 link.session.take_off(remedy.remove)
             for stamp, object_id, mask, class_name in remedy.prompts:
-                given = await link.prompt(stamp, object_id, class_name, mask=mask)
+                given = await link.prompt(LinkPrompt(stamp, object_id, class_name, mask=mask))
                 new_id = 0 if object_id else given
         except RequestError as error:
             if error.code in (ErrorCode.UNKNOWN_OBJECT, ErrorCode.TOO_OLD, ErrorCode.UNKNOWN_STAMP):
@@ -109,6 +102,14 @@ class Actions:
             raise
         link.session.taken_back(new_id)
         return {"message": remedy.says, "objects": [new_id] if new_id else []}
+
+
+def asked(request: protocol.PromptAction) -> LinkPrompt:
+    """Return what a page asks about an object, as a tracker takes it."""
+    return LinkPrompt(
+        request.stamp, request.object, request.class_name, points=request.points, box=request.box,
+        proposal=request.proposal,
+    )  # fmt: skip
 
 
 def _name(request: protocol.Request) -> str:

@@ -20,7 +20,7 @@ from std_srvs.srv import SetBool, Trigger
 from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_ros.console.frames import Seen, ShownFrame
-from sam2s_ros.console.link import Points
+from sam2s_ros.console.link import LinkPrompt
 from sam2s_ros.console.proposals import Discovered, proposed
 from sam2s_ros.console.session import Session
 from sam2s_ros.interfaces import image_codec, qos
@@ -181,27 +181,18 @@ class TrackerLink:
 
     # What people ask for
 
-    async def prompt(
-        self,
-        stamp: int,
-        object_id: int,
-        class_name: str = "",
-        *,
-        points: Points = (),
-        box: tuple[float, ...] = (),
-        mask: np.ndarray | None = None,
-        proposal: int = 0,
-    ) -> int:
+    async def prompt(self, asked: LinkPrompt) -> int:
+        points = asked.points
         prompt = Prompt(
-            object_id,
-            class_name,
+            asked.object_id,
+            asked.class_name,
             points=np.array([p[:2] for p in points], np.float32) if points else None,
             point_labels=np.array([p[2] for p in points], np.int64) if points else None,
-            box=np.array(box, np.float32) if box else None,
-            mask=mask,
-            proposal_id=proposal,
+            box=np.array(asked.box, np.float32) if asked.box else None,
+            mask=asked.mask,
+            proposal_id=asked.proposal,
         )
-        request = AddPrompts.Request(stamp=to_time(stamp), prompts=[prompt_message(prompt)])
+        request = AddPrompts.Request(stamp=to_time(asked.stamp), prompts=[prompt_message(prompt)])
         answer = await self._ask(self._prompts, request)
         _check(answer.success, answer.error, answer.message)
         used = to_ns(answer.stamp_used)

@@ -9,6 +9,7 @@ import numpy as np
 
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_ros.console.frames import Seen, ShownFrame
+from sam2s_ros.console.link import LinkPrompt
 from sam2s_ros.console.proposals import Discovered, proposed
 from sam2s_ros.console.session import Session
 
@@ -50,7 +51,8 @@ class EchoLink:
         image = np.full((*SIZE, 3), sequence % 200, np.uint8)
         return ShownFrame(stamp, SIZE, lambda: image, sequence, label_map, tuple(seen))
 
-    async def prompt(self, stamp, object_id, class_name="", *, points=(), box=(), mask=None, proposal=0) -> int:
+    async def prompt(self, asked: LinkPrompt) -> int:
+        stamp, object_id, points, box, mask = asked.stamp, asked.object_id, asked.points, asked.box, asked.mask
         frame = self.session.frame(stamp)
         if frame is None:
             raise RequestError(ErrorCode.TOO_OLD, f"stamp {stamp} ns is too old")
@@ -58,9 +60,9 @@ class EchoLink:
             raise RequestError(ErrorCode.UNKNOWN_OBJECT, f"object {object_id} is not tracked")
         if not object_id and len(self.places) >= 20:
             raise RequestError(ErrorCode.TOO_MANY_OBJECTS, "20 objects are tracked already")
-        if proposal and proposal not in PROPOSED:
-            raise RequestError(ErrorCode.UNKNOWN_PROPOSAL, f"proposal {proposal} is not known")
-        points = [(*PROPOSED[proposal], 1)] if proposal else points
+        if asked.proposal and asked.proposal not in PROPOSED:
+            raise RequestError(ErrorCode.UNKNOWN_PROPOSAL, f"proposal {asked.proposal} is not known")
+        points = [(*PROPOSED[asked.proposal], 1)] if asked.proposal else points
         object_id = object_id or next(self._ids) % 254 + 1
         if mask is not None:
             rows, columns = np.nonzero(mask)
@@ -72,7 +74,7 @@ class EchoLink:
             self.places[object_id] = int(x), int(y)
         elif object_id not in self.places:
             raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no strokes, no box and no mask")
-        self.classes[object_id] = class_name or self.classes.get(object_id, "instrument")
+        self.classes[object_id] = asked.class_name or self.classes.get(object_id, "instrument")
         self.session.answered(frame.stamp, self._frame(frame.stamp, frame.sequence))
         return object_id
 
