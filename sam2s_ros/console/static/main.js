@@ -74,7 +74,7 @@ class Page {
       const shown = performance.now() - arrived;
       this.frames++;
       if (parts.header.age !== null && !parts.header.frozen) this.ages = [...this.ages.slice(-599), parts.header.age + shown];
-      this.bytes += parts.jpeg.size;
+      this.bytes += parts.bytes;
       this.connection.send({ type: "ack", count: parts.header.count, shown });
     });
     $("empty").hidden = true;

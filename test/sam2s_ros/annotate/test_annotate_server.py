@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -32,12 +33,25 @@ from sam2s_ros.console.server import listen  # noqa: E402
 SCENE = "scene:?width=160&height=128&frames=6&seed=0"
 
 
-@pytest.fixture
-def project(tmp_path):
-    model = load_model(resolve_checkpoint("sam2s_pico"), image_size=128, device="cpu", precision="fp32")
-    made = AnnotationProject(tmp_path / "annotation", open_recording(SCENE), AnnotationEngine(model), GENERIC)
+@contextmanager
+def opened(folder: Path, scene: str, image_size: int):
+    model = load_model(resolve_checkpoint("sam2s_pico"), image_size=image_size, device="cpu", precision="fp32")
+    made = AnnotationProject(folder / "annotation", open_recording(scene), AnnotationEngine(model), GENERIC)
     yield made
     made.close()
+
+
+@pytest.fixture
+def project(tmp_path):
+    with opened(tmp_path, SCENE, 128) as made:
+        yield made
+
+
+@pytest.fixture
+def tiny_project(tmp_path):
+    """One whose model takes little time: what is asked is what matters."""
+    with opened(tmp_path, "scene:?width=64&height=48&frames=4&seed=0", 64) as made:
+        yield made
 
 
 @asynccontextmanager
@@ -160,11 +174,12 @@ def test_who_may_only_look_changes_nothing(project):
 MESSAGES = wild("annotation", ["coco", "cocoa", "3", "6", "7", "object"], without=["discover"])
 
 
-def test_any_messages_at_all(project, caplog):
-    bombard(lambda limits: served(project, limits=limits), MESSAGES, caplog, batches=2, size=30, patience=120.0)
+def test_any_messages_at_all(tiny_project, caplog):
+    bombard(partial(served, tiny_project), MESSAGES, caplog, batches=2, size=30, patience=120.0)
 
 
 @pytest.mark.full
-def test_ten_thousand_messages(project, caplog):
+def test_ten_thousand_messages(tiny_project, caplog):
     everything = wild("annotation", ["coco", "3", "6", "7", "object"])
-    bombard(lambda limits: served(project, limits=limits), everything, caplog, batches=50, size=100, patience=600.0)
+    serve = partial(served, tiny_project)
+    bombard(serve, everything, caplog, batches=50, size=100, patience=600.0)

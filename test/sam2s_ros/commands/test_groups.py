@@ -20,8 +20,8 @@ from sam2s_ros.commands.spread import spread
 COMMANDS = (
     "demo", "track", "soak", "doctor", "console", "parameters", "compare", "node", "prompt", "status",
     "eval", "eval run", "eval live", "eval compare", "train", "train evaluate", "train compare",
-    "teacher pack", "teacher store", "bench", "bench memory", "bench codecs", "bench page", "export encoder",
-    "checkpoint list", "checkpoint inspect", "checkpoint convert", "checkpoint download",
+    "teacher pack", "teacher store", "bench", "bench memory", "bench codecs", "bench page", "bench console",
+    "export encoder", "checkpoint list", "checkpoint inspect", "checkpoint convert", "checkpoint download",
 )  # fmt: skip
 
 
