@@ -50,7 +50,7 @@ def project(tmp_path):
 @pytest.fixture
 def tiny_project(tmp_path):
     """One whose model takes little time: what is asked is what matters."""
-    with opened(tmp_path, "scene:?width=64&height=48&frames=4&seed=0", 64) as made:
+    with opened(tmp_path, "scene:?width=80&height=64&frames=4&seed=0", 64) as made:
         yield made
 
 
