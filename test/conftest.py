@@ -173,3 +173,32 @@ def file_server(monkeypatch) -> Iterator[FileServer]:
 @pytest.fixture
 def answer() -> type[Answer]:
     return Answer
+
+
+DISCOVERED_SCENE = "scene:?width=160&height=128&frames=20&seed={}"
+
+
+@pytest.fixture(scope="module")
+def pico():
+    """The smallest trained model: it makes masks of the procedural scene."""
+    from sam2s_model.checkpoint import load_model
+
+    return load_model("sam2s_pico", device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def bank(pico):
+    """Prototypes of instruments, of three scenes."""
+    from sam2s_model.discovery.build import build_bank, open_confirmed
+
+    confirmed = [one for seed in (1, 2, 3) for one in open_confirmed(DISCOVERED_SCENE.format(seed))]
+    return build_bank(pico, confirmed, frames=4, class_name="instrument").bank
+
+
+@pytest.fixture(scope="module")
+def unseen_frames() -> list:
+    """Frames of a scene that the prototypes are not of."""
+    from sam2s_model.discovery.build import open_confirmed
+
+    [found] = open_confirmed(DISCOVERED_SCENE.format(11))
+    return [found.recording.frame(i) for i in range(4)]

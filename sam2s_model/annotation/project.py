@@ -17,7 +17,9 @@ from sam2s_model.annotation.store import StoredMask
 from sam2s_model.annotation.tracking import AnnotationSweep, StillSegmenter
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import describe_device
+from sam2s_model.discovery.discover import Proposal
 from sam2s_model.errors import ErrorCode, RequestError
+from sam2s_model.metrics import iou
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.prompts import Prompt
@@ -27,6 +29,7 @@ from sam2s_model.tracks import MAX_LABEL
 
 MOST_UNDO = 100  # actions that can be taken back
 EntryRow = tuple[int, int, PromptEntry]  # id, position, entry
+COVERED = 0.5  # IoU with an object's mask, from which a proposal is this object
 LET_OTHERS = 0.001  # s between two frames, in which another thread gets its turn
 
 
@@ -144,6 +147,17 @@ class AnnotationProject(AnnotationFolder):
             )
             self.flush()
             return number
+
+    def discover(self, position: int, class_name: str = "") -> list[Proposal]:
+        """Propose objects on a frame where no mask is yet (IoU 0.5), the best first. Nothing is changed.
+
+        class_name: only those like the prototypes of this class; "": all. Raises RequestError.
+        """
+        with self._lock:
+            self._check_position(position)
+            there = [found.mask for found in self.masks(position).values() if found.mask.any()]
+            proposals = self._still.discover(position, self.image(position), class_name)
+            return [own for own in proposals if not any(iou(own.mask, mask) >= COVERED for mask in there)]
 
     def _segment(self, position: int, entries: Sequence[PromptEntry], base: np.ndarray | None) -> StoredMask:
         """Return the mask of all that was said of an object on a frame, and of the mask that it had before."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from sam2s_model.annotation.store import StoredMask
 from sam2s_model.config import TrackerConfig
+from sam2s_model.discovery.discover import Proposal
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import LabelSet
@@ -37,11 +38,7 @@ class StillSegmenter:
         Raises RequestError for a prompt that cannot be.
         """
         tracker = self._tracker
-        if self._position != position:
-            tracker.reset()
-            self._position = None
-            tracker.step(FRAME_NS, image)
-            self._position = position
+        self._look(position, image)
         corrects = base is not None and base.any() and prompt.box is None and prompt.mask is None
         try:
             object_id = 0
@@ -52,6 +49,18 @@ class StillSegmenter:
         finally:
             if tracker.object_ids:
                 tracker.remove(tracker.object_ids)
+
+    def discover(self, position: int, image: np.ndarray, class_name: str = "") -> list[Proposal]:
+        """Propose objects, see `Tracker.discover`. Raises RequestError for a class that is not known."""
+        self._look(position, image)
+        return self._tracker.discover(class_name)
+
+    def _look(self, position: int, image: np.ndarray) -> None:
+        if self._position != position:
+            self._tracker.reset()
+            self._position = None
+            self._tracker.step(FRAME_NS, image)
+            self._position = position
 
 
 class AnnotationSweep:

@@ -6,7 +6,7 @@ from typing import cast
 
 from sam2s_ros.annotate.link import AnnotationLink
 from sam2s_ros.console import protocol
-from sam2s_ros.console.actions import Actions, Answer
+from sam2s_ros.console.actions import Actions, Answer, asked
 from sam2s_ros.console.link import Link
 
 
@@ -33,9 +33,7 @@ class AnnotationActions(Actions):
         return await super()._carry_out(link, request)
 
     async def _prompt(self, link: Link, request: protocol.PromptAction) -> Answer:
-        number = await link.prompt(
-            request.stamp, request.object, request.class_name, points=request.points, box=request.box
-        )
+        number = await link.prompt(asked(request))
         return {"message": f"object {number}", "objects": [number]}
 
     async def _undo(self, link: Link) -> Answer:

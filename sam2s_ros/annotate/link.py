@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,9 @@ from sam2s_model.annotation.exports import export_as
 from sam2s_model.annotation.project import AnnotationProject
 from sam2s_model.errors import ErrorCode, RequestError, Sam2sError
 from sam2s_ros.annotate.learn import learning_command
-from sam2s_ros.annotate.session import AnnotationSession, TrackingProgress
-from sam2s_ros.console.link import Points
+from sam2s_ros.annotate.session import AnnotationSession, TrackingProgress, stamp_of
+from sam2s_ros.console.link import LinkPrompt
+from sam2s_ros.console.proposals import Discovered, proposed
 from sam2s_ros.console.session import SessionDescription
 
 T = TypeVar("T")
@@ -33,24 +35,37 @@ class AnnotationLink:
         self.session: AnnotationSession = AnnotationSession(name, project, changed=changed, device=device)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="annotation")
         self._stop = threading.Event()
+        self._proposals: dict[int, tuple[int, np.ndarray]] = {}  # of the newest look: id -> position, mask
+        self._numbers = itertools.count(1)
         self._tracking: threading.Thread | None = None
 
-    async def prompt(
-        self,
-        stamp: int,
-        object_id: int,
-        class_name: str = "",
-        *,
-        points: Points = (),
-        box: tuple[float, ...] = (),
-        mask: np.ndarray | None = None,
-    ) -> int:
-        position = self.session.position(stamp)
+    async def prompt(self, asked: LinkPrompt) -> int:
+        position, mask = self.session.position(asked.stamp), asked.mask
+        if asked.proposal:
+            known = self._proposals.get(asked.proposal)
+            if known is None or known[0] != position:
+                raise RequestError(
+                    ErrorCode.UNKNOWN_PROPOSAL,
+                    f"proposal {asked.proposal} is not known on frame {position}: discover again",
+                )
+            mask = known[1]
         number = await self._work(
-            self._project.prompt, position, object_id, class_name, points=points, box=box or None, mask=mask
-        )
+            self._project.prompt, position, asked.object_id, asked.class_name, points=asked.points,
+            box=asked.box or None, mask=mask,
+        )  # fmt: skip
         self.session.told()
         return number
+
+    async def discover(self, stamp: int, class_name: str = "") -> Discovered:
+        position = self.session.position(stamp)
+        found = await self._work(self._project.discover, position, class_name)
+        numbered = {next(self._numbers): own for own in found}
+        self._proposals = {number: (position, own.mask) for number, own in numbered.items()}
+        shown = (
+            proposed(number, own.mask, tuple(own.box.tolist()), own.class_name, own.score, own.class_score)
+            for number, own in numbered.items()
+        )
+        return Discovered(stamp_of(position), tuple(shown))
 
     async def remove(self, object_ids: tuple[int, ...]) -> None:
         for number in object_ids:

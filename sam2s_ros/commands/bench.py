@@ -1,4 +1,4 @@
-"""`sam2s bench`: what a step takes; `memory`, `codecs`, `discovery`: what those cost; `page`: all figures."""
+"""`sam2s bench`: what a step takes; `memory`, `codecs`, `discovery`, `console`: what those cost; `page`: all figures."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from sam2s_ros.commands.groups import DEFAULT, DefaultGroup
 from sam2s_ros.commands.spread import spread
 
 app = typer.Typer(cls=DefaultGroup, help="Measure how long steps take on this machine, and what they are made of.")
-app.command(DEFAULT, epilog="Further: sam2s bench memory, sam2s bench codecs, sam2s bench discovery, sam2s bench page")(
-    bench
-)
+app.command(DEFAULT, epilog="Further: sam2s bench memory, codecs, discovery, console, page")(bench)
 
 
 @app.command("memory")
@@ -63,6 +61,31 @@ def bench_discovery(
         f"{model.name} at {model.image_size} px: {passes} pass(es) of the mask decoder for {points} points; "
         f"{costs.look.median:.0f} ms a look (p90 {costs.look.p90:.0f}), {costs.step.median:.0f} ms a step without "
         f"objects, median of {repeats}"
+    )
+
+
+@app.command("console")
+def bench_console(
+    seconds: Annotated[float, typer.Option(min=1.0, max=20.0, help="length of the measurement")] = 15.0,
+    size: Annotated[str, typer.Option(help="of the camera, px")] = "1280x720",
+    rate: Annotated[float, typer.Option(min=0.1, max=120.0, help="of the camera, Hz")] = 30.0,
+    model_time: Annotated[
+        float, typer.Option(min=0.0, max=10.0, help="s that a step of the tracker sleeps, in place of a model")
+    ] = 0.005,
+) -> None:
+    """Print how old a picture is on the screen of a real Chromium, what the page is sent, and the console's CPU.
+
+    Camera, tracker node, console and browser run here, in a graph of their own. Needs playwright and Chromium.
+    """
+    from sam2s_ros.soak.console_page import measure_page
+    from sam2s_ros.soak.run import SoakOptions, size_of
+
+    found = measure_page(SoakOptions(seconds / 60, size_of(size), rate, model_time=model_time), seconds)
+    print(
+        f"picture to screen: p50 {found['age_p50']:.0f} ms, p95 {found['age_p95']:.0f} ms; {found['pictures']:.1f} "
+        f"pictures/s, {found['bytes'] / 1024:.0f} KiB/s to the page; "
+        f"console {100 * found['console_cpu']:.0f} % of a core; load of the machine {found['load']:.1f} on "
+        f"{found['cores']} cores"
     )
 
 

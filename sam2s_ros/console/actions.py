@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_ros.console import protocol
-from sam2s_ros.console.link import Link
+from sam2s_ros.console.link import Link, LinkPrompt
 from sam2s_ros.console.session import SessionDescription
 
 Answer = dict[str, Any]
@@ -35,11 +36,17 @@ class Actions:
             link = self.links(request.camera)
             if link is None:
                 raise RequestError(ErrorCode.NOT_ACTIVE, f"there is no tracker {request.camera!r}")
-            async with self._turns[request.camera]:  # two who take back at once take back two actions
+            # Who looks for objects changes nothing, and may take long: nobody waits for that.
+            turn = nullcontext() if isinstance(request, protocol.DiscoverAction) else self._turns[request.camera]
+            async with turn:  # two who take back at once take back two actions
                 answer |= {"ok": True, **await self._carry_out(link, request)}
         except RequestError as error:
             answer |= {"ok": False, "message": str(error), "error": error.code.name}
-        what = {key: value for key, value in asdict(request).items() if key != "request" and value not in ("", ())}
+        what = {
+            key: value
+            for key, value in asdict(request).items()
+            if key != "request" and value not in ("", ()) and (key, value) != ("proposal", 0)
+        }
         self.log({"who": who, "action": _name(request), **what, "ok": answer["ok"],
                   "answer": answer["message"]})  # fmt: skip
         return answer
@@ -48,6 +55,12 @@ class Actions:
         session = link.session
         if isinstance(request, protocol.PromptAction):
             return await self._prompt(link, request)
+        if isinstance(request, protocol.DiscoverAction):
+            found = await link.discover(request.stamp, request.class_name)
+            count = len(found.proposals)
+            said = f"{count} may be objects: a click on one accepts it" if count else "nothing was found that is new"
+            shown = [own.shown() for own in found.proposals]
+            return {"message": said, "stamp": str(found.stamp), "proposals": shown}
         if isinstance(request, protocol.Remove):
             before = session.before(0)
             await link.remove(request.objects)
@@ -68,10 +81,8 @@ class Actions:
 
     async def _prompt(self, link: Link, request: protocol.PromptAction) -> Answer:
         before = link.session.before(request.stamp)
-        object_id = await link.prompt(
-            request.stamp, request.object, request.class_name, points=request.points, box=request.box
-        )
-        renamed = not request.points and not request.box
+        object_id = await link.prompt(asked(request))
+        renamed = not (request.points or request.box or request.proposal)
         link.session.prompted(before, object_id, new=not request.object, renamed_only=renamed)
         return {"message": f"object {object_id}", "objects": [object_id]}
 
@@ -83,7 +94,7 @@ class Actions:
                 await link.remove(remedy.remove)
                 link.session.take_off(remedy.remove)
             for stamp, object_id, mask, class_name in remedy.prompts:
-                given = await link.prompt(stamp, object_id, class_name, mask=mask)
+                given = await link.prompt(LinkPrompt(stamp, object_id, class_name, mask=mask))
                 new_id = 0 if object_id else given
         except RequestError as error:
             if error.code in (ErrorCode.UNKNOWN_OBJECT, ErrorCode.TOO_OLD, ErrorCode.UNKNOWN_STAMP):
@@ -91,6 +102,14 @@ class Actions:
             raise
         link.session.taken_back(new_id)
         return {"message": remedy.says, "objects": [new_id] if new_id else []}
+
+
+def asked(request: protocol.PromptAction) -> LinkPrompt:
+    """Return what a page asks about an object, as a tracker takes it."""
+    return LinkPrompt(
+        request.stamp, request.object, request.class_name, points=request.points, box=request.box,
+        proposal=request.proposal,
+    )  # fmt: skip
 
 
 def _name(request: protocol.Request) -> str:

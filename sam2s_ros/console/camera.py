@@ -20,17 +20,19 @@ from std_srvs.srv import SetBool, Trigger
 from sam2s_model.errors import ConfigError, ErrorCode, ImageError, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_ros.console.frames import Seen, ShownFrame
-from sam2s_ros.console.link import Points
+from sam2s_ros.console.link import LinkPrompt
+from sam2s_ros.console.proposals import Discovered, proposed
 from sam2s_ros.console.session import Session
 from sam2s_ros.interfaces import image_codec, qos
 from sam2s_ros.interfaces.messages import labels_from_message, prompt_message, to_ns, to_time
 from sam2s_ros.interfaces.status_text import state_name
-from sam2s_ros.msg import ClassLabels, TrackedMasks, TrackedObject, TrackerStatus
-from sam2s_ros.srv import AddPrompts, RemoveObjects
+from sam2s_ros.msg import ClassLabels, Proposals, TrackedMasks, TrackedObject, TrackerStatus
+from sam2s_ros.srv import AddPrompts, Discover, RemoveObjects
 
 IMAGE_KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 # Looks without images until that is said; where nothing else has images either, other nodes may not be known yet.
 MISSED, MISSED_ALONE = 4, 12
+DISCOVERY_TIMEOUT = 60.0  # s: on a CPU it is many passes of the decoder
 MAX_NAMED = 5  # topics in a sentence
 COUNTERS = (
     "received", "published", "dropped_overload", "dropped_stamp", "dropped_image", "dropped_disabled", "dropped_error",
@@ -63,6 +65,7 @@ class TrackerLink:
         node.create_subscription(TrackerStatus, f"{name}/status", self._on_status, qos.own(qos.NEWEST))
         node.create_subscription(ClassLabels, f"{name}/labels", self._on_labels, qos.own(qos.LATCHED))
         self._prompts = node.create_client(AddPrompts, f"{name}/add_prompts")
+        self._discovery = node.create_client(Discover, f"{name}/discover")
         self._removals = node.create_client(RemoveObjects, f"{name}/remove_objects")
         self._resets = node.create_client(Trigger, f"{name}/reset")
         self._switch = node.create_client(SetBool, f"{name}/enable")
@@ -178,31 +181,30 @@ class TrackerLink:
 
     # What people ask for
 
-    async def prompt(
-        self,
-        stamp: int,
-        object_id: int,
-        class_name: str = "",
-        *,
-        points: Points = (),
-        box: tuple[float, ...] = (),
-        mask: np.ndarray | None = None,
-    ) -> int:
+    async def prompt(self, asked: LinkPrompt) -> int:
+        points = asked.points
         prompt = Prompt(
-            object_id,
-            class_name,
+            asked.object_id,
+            asked.class_name,
             points=np.array([p[:2] for p in points], np.float32) if points else None,
             point_labels=np.array([p[2] for p in points], np.int64) if points else None,
-            box=np.array(box, np.float32) if box else None,
-            mask=mask,
+            box=np.array(asked.box, np.float32) if asked.box else None,
+            mask=asked.mask,
+            proposal_id=asked.proposal,
         )
-        request = AddPrompts.Request(stamp=to_time(stamp), prompts=[prompt_message(prompt)])
+        request = AddPrompts.Request(stamp=to_time(asked.stamp), prompts=[prompt_message(prompt)])
         answer = await self._ask(self._prompts, request)
         _check(answer.success, answer.error, answer.message)
         used = to_ns(answer.stamp_used)
         if answer.masks.label_image.width:
             self.session.answered(used, _frame(answer.masks, partial(_decoded, None, answer.masks)))
         return int(answer.object_ids[0])
+
+    async def discover(self, stamp: int, class_name: str = "") -> Discovered:
+        request = Discover.Request(class_name=class_name)
+        answer = await self._ask(self._discovery, request, max(self._timeout, DISCOVERY_TIMEOUT))
+        _check(answer.success, answer.error, answer.message)
+        return _discovered(answer.proposals)
 
     async def remove(self, object_ids: tuple[int, ...]) -> None:
         answer = await self._ask(self._removals, RemoveObjects.Request(object_ids=list(object_ids)))
@@ -218,8 +220,12 @@ class TrackerLink:
         _check(answer.success, ErrorCode.INTERNAL, answer.message)
         return str(answer.message)
 
-    async def _ask(self, client: Any, request: Any) -> Any:
-        """Return the answer of a service. Raises RequestError (NOT_ACTIVE, TIMEOUT) when there is none."""
+    async def _ask(self, client: Any, request: Any, timeout: float = 0.0) -> Any:
+        """Return the answer of a service. Raises RequestError (NOT_ACTIVE, TIMEOUT) when there is none.
+
+        timeout: s; 0: that of all
+        """
+        timeout = timeout or self._timeout
         if not client.service_is_ready():
             raise RequestError(ErrorCode.NOT_ACTIVE, f"{client.srv_name} is not there: is {self._name} running?")
         loop = asyncio.get_running_loop()
@@ -227,12 +233,10 @@ class TrackerLink:
         future = client.call_async(request)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
         try:
-            await asyncio.wait_for(done.wait(), self._timeout)
+            await asyncio.wait_for(done.wait(), timeout)
         except asyncio.TimeoutError:
             client.remove_pending_request(future)
-            raise RequestError(
-                ErrorCode.TIMEOUT, f"{client.srv_name} has not answered within {self._timeout:g} s"
-            ) from None
+            raise RequestError(ErrorCode.TIMEOUT, f"{client.srv_name} has not answered within {timeout:g} s") from None
         return future.result()
 
 
@@ -253,6 +257,21 @@ def _frame(message: TrackedMasks, image: Callable[[], np.ndarray]) -> ShownFrame
         objects=tuple(_seen(found) for found in message.objects),
         late=message.late,
     )
+
+
+def _discovered(message: Proposals) -> Discovered:
+    """Take those that are of no object that is tracked. Where masks overlap, the better one has the pixels."""
+    labels = image_codec.to_gray(message.label_image)
+    found = []
+    for own in message.proposals:
+        box = own.bounding_box
+        if own.object_id:
+            continue
+        corners = (box.x_offset, box.y_offset, box.x_offset + box.width, box.y_offset + box.height)
+        found.append(
+            proposed(own.proposal_id, labels == own.label, corners, own.class_name, own.score, own.class_score)
+        )
+    return Discovered(to_ns(message.header.stamp), tuple(found))
 
 
 def _seen(found: TrackedObject) -> Seen:

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from sam2s_ros.console.proposals import Discovered
 from sam2s_ros.console.session import Session
 
 Points = tuple[tuple[float, float, int], ...]
+
+
+@dataclass(frozen=True)
+class LinkPrompt:
+    """What is asked of a tracker about one object.
+
+    stamp: ns, of the image, 0: the newest; object_id: 0 for a new one; box: x0, y0, x1, y1 or empty; mask: (H, W) bool
+    proposal: id of one that `discover` has found on this image, in place of points, box and mask
+    """
+
+    stamp: int
+    object_id: int
+    class_name: str = ""
+    points: Points = ()
+    box: tuple[float, ...] = ()
+    mask: np.ndarray | None = None
+    proposal: int = 0
 
 
 class Link(Protocol):
@@ -18,17 +37,11 @@ class Link(Protocol):
     def session(self) -> Session:
         """What the page is shown of it."""
 
-    async def prompt(
-        self,
-        stamp: int,
-        object_id: int,
-        class_name: str = "",
-        *,
-        points: Points = (),
-        box: tuple[float, ...] = (),
-        mask: np.ndarray | None = None,
-    ) -> int:
-        """Start (0) or correct an object on the image of a stamp. Its masks go to the session. Returns the id."""
+    async def prompt(self, asked: LinkPrompt) -> int:
+        """Start or correct an object. Its masks go to the session. Returns the id."""
+
+    async def discover(self, stamp: int, class_name: str = "") -> Discovered:
+        """Look for objects that are not tracked. stamp: of the image, where the tracker can look at any"""
 
     async def remove(self, object_ids: tuple[int, ...]) -> None:
         """Stop tracking objects."""

@@ -18,7 +18,8 @@ answered `ack` with this one's `count`, and it is the newest one then: nothing q
 
 From the console, text:
     state    of one camera, some times a second: see `Session.state`
-    answer   to each request: request, ok, message, error (name of the ErrorCode), objects, command
+    answer   to each request: request, ok, message, error (name of the ErrorCode), objects, command,
+             stamp and proposals
     refused  a message that could not be taken, with the reason
 
 From the page, text: the classes below, by their `type`. Requests carry a number that comes back in the answer.
@@ -85,6 +86,7 @@ class PromptAction:
     """Start (object 0) or correct an object on the picture that the person saw; a class alone renames its class.
 
     points: (x, y, sign) with sign 1 on the object, 0 not on it; box: x0, y0, x1, y1 or empty
+    proposal: 0, or the id of one of an answer to `discover` on this picture, which is accepted
     """
 
     request: int
@@ -94,6 +96,21 @@ class PromptAction:
     class_name: str
     points: tuple[tuple[float, float, int], ...]
     box: tuple[float, ...]
+    proposal: int = 0
+
+
+@dataclass(frozen=True)
+class DiscoverAction:
+    """Look for objects: of a recording on the picture of the stamp, of a live tracker on its newest one.
+
+    The answer has `stamp`, of that picture, and `proposals`: [{id, class, score, class_score, outline [[x, y], ...] of
+    each part}]. class_name: only those of this class; "": all
+    """
+
+    request: int
+    camera: str
+    stamp: int
+    class_name: str
 
 
 @dataclass(frozen=True)
@@ -170,6 +187,7 @@ class LearnAction:
 
 Request = (  # change something: not for those who may only look
     PromptAction
+    | DiscoverAction
     | Remove
     | UndoAction
     | Reset
@@ -236,6 +254,10 @@ class _Fields:
 
     def integer(self, name: str, low: int, high: int) -> int:
         return self._integer(name, self._fields.get(name), low, high)
+
+    def optional(self, name: str, high: int) -> int:
+        """Return a whole number from 0, which it is where it is not given."""
+        return self._integer(name, self._fields.get(name, 0), 0, high)
 
     def request(self) -> int:
         return self.integer("request", 0, MAX_REQUEST)
@@ -315,8 +337,16 @@ _READERS: dict[str, Callable[[_Fields], Command]] = {
     "watch": lambda f: Watch(f.camera()),
     "show": lambda f: ShowAction(f.stamp()),
     "prompt": lambda f: PromptAction(
-        f.request(), f.camera(), f.stamp(), f.object(0), f.text("class"), f.points(), f.box()
+        f.request(),
+        f.camera(),
+        f.stamp(),
+        f.object(0),
+        f.text("class"),
+        f.points(),
+        f.box(),
+        f.optional("proposal", MAX_ID),
     ),
+    "discover": lambda f: DiscoverAction(f.request(), f.camera(), f.stamp(), f.text("class")),
     "remove": lambda f: Remove(f.request(), f.camera(), f.objects()),
     "undo": lambda f: UndoAction(f.request(), f.camera()),
     "reset": lambda f: Reset(f.request(), f.camera()),
@@ -327,6 +357,8 @@ _READERS: dict[str, Callable[[_Fields], Command]] = {
     "learn": lambda f: LearnAction(f.request(), f.camera()),
     "describe": lambda f: Describe(f.request(), f.camera(), f.object(), f.text("name", 40), f.color()),
 }
+
+TYPES = tuple(_READERS)  # of the messages that a page may send
 
 
 def _no_constant(name: str) -> float:

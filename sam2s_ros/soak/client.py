@@ -104,7 +104,7 @@ class SoakClient(GraphClient):
         self.log.status = self.get_state().status
 
     def _cpu(self) -> dict[str, float]:
-        return {name: _cpu_seconds(pid) for name, pid in self._pids.items()}
+        return {name: cpu_seconds(pid) for name, pid in self._pids.items()}
 
     def _on_masks(self, message: TrackedMasks, info: dict[str, int]) -> None:
         log = self.log
@@ -123,7 +123,7 @@ class SoakClient(GraphClient):
         self.log.unbalanced += message.received != ended + message.waiting or message.waiting > MOST_WAITING
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """CPU time that a process has taken so far."""
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rpartition(")")[2].split()

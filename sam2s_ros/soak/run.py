@@ -70,11 +70,9 @@ def run_soak(options: SoakOptions) -> dict[str, Any]:
         from sam2s_ros.soak.client import SoakClient
         from sam2s_ros.soak.report import soak_report
 
-        _start_tracker(graph, options)
-        frames = _draw(options)
-        np.save(Path(folder, "pictures.npy"), np.stack([frame.image[..., ::-1] for frame in frames]))
-        pictures = dict(pictures=str(Path(folder, "pictures.npy")), rate=options.rate)
-        graph.start("camera", "sam2s_ros.soak.camera", pictures)
+        start_tracker(graph, options)
+        frames = draw_frames(options)
+        start_camera_node(graph, Path(folder), options, frames)
         pids = dict(camera=graph.pid("camera"), tracker=graph.pid("tracker"), subscriber=os.getpid())
         with SoakClient(graph, pids) as client:
             client.activated(options.say)
@@ -105,7 +103,8 @@ def _with_model(options: SoakOptions) -> tuple[SoakOptions, dict[str, Any]]:
     )  # fmt: skip
 
 
-def _start_tracker(graph: Graph, options: SoakOptions) -> None:
+def start_tracker(graph: Graph, options: SoakOptions) -> None:
+    """Start the tracker node, with the model or a step that sleeps."""
     parameters = dict(PATIENT, input_timeout=STEP_TIMEOUT)
     if options.model_time is None:
         graph.start("tracker", "sam2s_ros.tracker.node", dict(options.engine.parameters(), **parameters))
@@ -113,13 +112,20 @@ def _start_tracker(graph: Graph, options: SoakOptions) -> None:
         graph.start("tracker", "sam2s_ros.soak.timed_tracker", dict(parameters, model_time=options.model_time))
 
 
-def _draw(options: SoakOptions) -> list[SceneFrame]:
+def draw_frames(options: SoakOptions) -> list[SceneFrame]:
     """Draw the camera's pictures, each with an object."""
     width, height = options.size
     count = max(2, min(PICTURES, PICTURES_BYTES // (width * height * 3)))
     options.say(f"drawing {count} pictures of {width}x{height}")
     scene = Scene(SceneConfig(width=width, height=height, frames=count, fps=options.rate, seed=0))
     return [frame for frame in scene if any(state.box for state in frame.objects)]
+
+
+def start_camera_node(graph: Graph, folder: Path, options: SoakOptions, frames: list[SceneFrame]) -> None:
+    """Start the camera, with these pictures, which it shows when it is told to."""
+    path = folder / "pictures.npy"
+    np.save(path, np.stack([frame.image[..., ::-1] for frame in frames]))
+    graph.start("camera", "sam2s_ros.soak.camera", dict(pictures=str(path), rate=options.rate))
 
 
 def _conduct(client: SoakClient, options: SoakOptions, frames: list[SceneFrame]) -> None:

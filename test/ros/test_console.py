@@ -164,6 +164,24 @@ def test_a_click_is_for_the_picture_that_was_seen(graph, seen, console, camera, 
     asyncio.run(work())
 
 
+def test_what_the_tracker_proposes_is_accepted(seen, console):
+    async def work():
+        async with console.page() as page:
+            await page.until(lambda p: p.state and p.frames)
+            found = await page.ask("discover", timeout=90, stamp="0")
+            assert found["ok"] and found["stamp"] == str(seen[-1]) and found["proposals"], found
+            own = next(each for each in found["proposals"] if each["outline"])
+            answer = await page.ask("prompt", stamp=found["stamp"], object=0, proposal=own["id"])
+            assert answer["ok"], answer
+            await page.until(lambda p: [o["id"] for o in p.header["objects"]] == answer["objects"])
+            x, y = np.array(own["outline"][0])[0]
+            assert page.frames[-1][2][y, x], "an outline runs along the mask's own pixels"
+            unknown = await page.ask("prompt", stamp=found["stamp"], object=0, proposal=2**31)
+            assert not unknown["ok"] and unknown["error"] == "UNKNOWN_PROPOSAL", unknown
+
+    asyncio.run(work())
+
+
 def test_off_on_and_reset(seen, console, camera):
     async def work():
         async with console.page() as page:

@@ -24,6 +24,7 @@ function press(page, event) {
   else if (key >= "1" && key <= "9") page.choose(page.panel.objects[Number(key) - 1]?.id ?? page.chosen);
   else if (key === "n") page.choose(0);
   else if (key === "Escape") escape(page);
+  else if (key === "d") may && page.discovery.look();
   else if (key === "u" || (key === "z" && event.ctrlKey)) may && page.undo();
   else if (key === "Delete" || key === "Backspace") removeChosen(page);
   else if (key === "c") nextClass(page, event.shiftKey);
@@ -81,6 +82,7 @@ function escape(page) {
     page.freeze.hold(false);
     return;
   }
+  if (page.discovery.clear()) return;
   page.view.cross = null;
   page.choose(0);
 }

@@ -3,6 +3,7 @@
 import { Alarm } from "./alarm.js";
 import { Annotate } from "./annotate.js";
 import { instanceColor } from "./colors.js";
+import { Discovery } from "./discovery.js";
 import { Freeze } from "./freeze.js";
 import { bindKeys } from "./keys.js";
 import { drawLanes } from "./lanes.js";
@@ -33,6 +34,7 @@ class Page {
     this.freeze = new Freeze(this);
     this.alarm = new Alarm(this);
     this.annotate = new Annotate(this);
+    this.discovery = new Discovery(this);
     this.connection = new Connection({
       frame: (parts) => this.onFrame(parts),
       message: (message) => this.onMessage(message),
@@ -72,7 +74,7 @@ class Page {
       const shown = performance.now() - arrived;
       this.frames++;
       if (parts.header.age !== null && !parts.header.frozen) this.ages = [...this.ages.slice(-599), parts.header.age + shown];
-      this.bytes += parts.jpeg.size;
+      this.bytes += parts.bytes;
       this.connection.send({ type: "ack", count: parts.header.count, shown });
     });
     $("empty").hidden = true;
@@ -99,7 +101,7 @@ class Page {
     showStatus(this);
     const may = message.may === "operator";
     $("may").hidden = may;
-    for (const element of document.querySelectorAll("#undo, #enable, #reset, [data-tool]:not([data-tool=pick]), #new_object")) {
+    for (const element of document.querySelectorAll("#undo, #discover, #enable, #reset, [data-tool]:not([data-tool=pick]), #new_object")) {
       element.disabled = !may;
     }
     $("undo").disabled ||= !message.undo;
@@ -136,6 +138,7 @@ class Page {
     this.camera = camera;
     this.chosen = this.view.chosen = 0;
     this.view.clicks = [];
+    this.view.proposals = null;
     this.freeze.leave();
     this.connection.hello = [{ type: "watch", camera }];
   }

@@ -5,7 +5,7 @@ const FRAME = 1;
 const VERSION = 1;
 const text = new TextDecoder();
 
-/** header, jpeg (Blob), labels (Uint8Array, h x w of header.mask) of a binary message. Throws for another message. */
+/** header, jpeg (Blob), labels (Uint8Array, h x w of header.mask), bytes of a binary message. Throws for another message. */
 export function readFrame(buffer) {
   const view = new DataView(buffer);
   if (buffer.byteLength < PREFIX || view.getUint8(0) !== FRAME || view.getUint8(1) !== VERSION) {
@@ -23,7 +23,7 @@ export function readFrame(buffer) {
     labels.fill(view.getUint8(at + 2 * runs + run), pixel, pixel + length);
     pixel += length;
   }
-  return { header, jpeg, labels };
+  return { header, jpeg, labels, bytes: buffer.byteLength };
 }
 
 /** The socket, opened again whenever it is lost. handlers: frame(parts), message(object), connection(bool) */

@@ -63,7 +63,9 @@ export class Tools {
     if (!press || event.pointerId !== press.id) return;
     const to = this.view.at(event.clientX, event.clientY, true);
     this.drop();
-    if (this.tool === "pick") this.page.choose(this.view.objectAt(press.from)?.id ?? 0);
+    const proposal = press.sign && !press.dragged ? this.page.discovery.at(press.from) : null;
+    if (proposal) this.page.discovery.accept(proposal);
+    else if (this.tool === "pick") this.page.choose(this.view.objectAt(press.from)?.id ?? 0);
     else if (this.tool === "box" && press.sign) this.box(press, to);
     else if (this.tool === "stroke" && press.dragged) this.stroke(press.path, press.sign);
     else this.click(press.from, press.sign);
@@ -84,6 +86,11 @@ export class Tools {
   }
 
   click(at, sign) {
+    const proposal = sign ? this.page.discovery.at(at) : null;
+    if (proposal) {
+      this.page.discovery.accept(proposal);
+      return;
+    }
     this.page.prompt({ points: [[...at, sign]] });
   }
 

@@ -16,6 +16,7 @@ export class View {
     new ResizeObserver(() => this.drawMarks()).observe(this.stage);
     this.mark = null; // {box: [x0, y0, x1, y1]} or {points: [[x, y, sign]]} or {stroke: [[x, y]]}
     this.cross = null; // [x, y], moved by keys
+    this.proposals = null; // {stamp, camera, list}: what discovery has found on a picture
     this.clicks = []; // [x, y, sign] on this picture, until another object or picture
   }
 
@@ -34,6 +35,13 @@ export class View {
     this.frame = { header, labels };
     this.drawMasks();
     this.drawMarks();
+  }
+
+  /** Proposals of the picture that is on the screen. */
+  shownProposals() {
+    const header = this.frame?.header;
+    const own = this.proposals && header && this.proposals.stamp === header.stamp && this.proposals.camera === header.camera;
+    return own ? this.proposals.list : [];
   }
 
   drawMasks() {
@@ -119,6 +127,7 @@ export class View {
     const [scale, left, top] = this.fit();
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const place = ([x, y]) => [left + (x + 0.5) * scale, top + (y + 0.5) * scale];
+    for (const proposal of this.shownProposals()) this.outline(context, proposal, place);
     for (const object of this.frame.header.objects) this.caption(context, object, place);
     for (const [x, y, sign] of [...this.clicks, ...(this.mark?.points ?? [])]) this.dot(context, place([x, y]), sign);
     context.lineWidth = 2;
@@ -144,6 +153,26 @@ export class View {
       context.lineTo(x, y + 14);
       context.stroke();
     }
+  }
+
+  outline(context, { outline, class: name, score }, place) {
+    context.beginPath();
+    for (const part of outline) {
+      part.forEach((point, at) => (at ? context.lineTo(...place(point)) : context.moveTo(...place(point))));
+      context.closePath();
+    }
+    context.fillStyle = "#7cc4ff33";
+    context.fill();
+    context.lineWidth = 2;
+    context.strokeStyle = "#7cc4ff";
+    context.setLineDash([5, 4]);
+    context.stroke();
+    context.setLineDash([]);
+    if (!outline.length) return;
+    const [x, y] = place(outline[0].reduce((top, own) => (own[1] < top[1] ? own : top)));
+    context.font = "12px system-ui, sans-serif";
+    context.fillStyle = "#cfe8ff";
+    context.fillText(`${name || "?"} ${score.toFixed(2)}`, x, Math.max(12, y - 4));
   }
 
   caption(context, object, place) {

@@ -7,41 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam2s_model.checkpoint import load_model
 from sam2s_model.config import TrackerConfig
 from sam2s_model.discovery import finder
-from sam2s_model.discovery.build import build_bank, open_confirmed
 from sam2s_model.discovery.prototypes import BACKGROUND, PrototypeBank
 from sam2s_model.errors import ErrorCode, PrototypeError, RequestError
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.tracker import Tracker
 
-SCENE = "scene:?width=160&height=128&frames=20&seed={}"
 STEP = 40_000_000
 
 
-@pytest.fixture(scope="module")
-def pico():
-    return load_model("sam2s_pico", device="cpu", precision="fp32")
-
-
-@pytest.fixture(scope="module")
-def bank(pico) -> PrototypeBank:
-    confirmed = [one for seed in (1, 2, 3) for one in open_confirmed(SCENE.format(seed))]
-    return build_bank(pico, confirmed, frames=4, class_name="instrument").bank
-
-
-@pytest.fixture(scope="module")
-def scene():
-    """Frames of a scene that the prototypes are not of."""
-    [found] = open_confirmed(SCENE.format(11))
-    return [found.recording.frame(i) for i in range(4)]
-
-
 @pytest.fixture
-def tracker(pico, scene) -> Tracker:
+def tracker(pico, unseen_frames) -> Tracker:
     made = Tracker(pico, config=TrackerConfig(prompt_history=3))
-    made.step(STEP, scene[0].image)
+    made.step(STEP, unseen_frames[0].image)
     return made
 
 
@@ -55,15 +34,15 @@ def refusal(call) -> RequestError:
     return told.value
 
 
-def test_a_class_alone_finds_its_instances(tracker, bank, scene):
+def test_a_class_alone_finds_its_instances(tracker, bank, unseen_frames):
     tracker.discovery.use(bank)
     answer = tracker.prompt(0, [Prompt(class_name="instrument")])
-    truth = scene[0].truth.masks
+    truth = unseen_frames[0].truth.masks
     assert len(answer.object_ids) == len(answer.prompts) == len(tracker.object_ids) >= len(truth) > 0
     for mask in truth.values():
         assert max(iou(answer.tracks.mask(i), mask) for i in answer.object_ids) > 0.5
     assert set(answer.tracks.class_names) == {"instrument"} and (answer.tracks.class_scores == 1).all()
-    assert len(tracker.step(2 * STEP, scene[1].image)) == len(answer.object_ids)
+    assert len(tracker.step(2 * STEP, unseen_frames[1].image)) == len(answer.object_ids)
 
 
 def test_what_is_tracked_already_keeps_its_id(tracker, bank):
@@ -84,21 +63,21 @@ def test_a_class_without_prototypes_is_not_found(tracker, bank):
     assert refusal(lambda: tracker.discover("object")).code == ErrorCode.NOT_FOUND
 
 
-def test_where_nothing_is_like_the_class_the_best_similarity_is_said(pico, bank, scene):
+def test_where_nothing_is_like_the_class_the_best_similarity_is_said(pico, bank, unseen_frames):
     made = Tracker(pico)
     made.discovery.use(bank)
-    made.step(STEP, np.full_like(scene[0].image, 90))
+    made.step(STEP, np.full_like(unseen_frames[0].image, 90))
     error = refusal(lambda: made.prompt(0, [Prompt(class_name="instrument")]))
     assert error.code == ErrorCode.NOT_FOUND and "most similar place has a cosine of 0." in str(error)
     assert "expected a region at 0.5 or more" in str(error) and made.object_ids == ()
 
 
-def test_a_proposal_is_accepted_by_its_id(tracker, bank, scene):
+def test_a_proposal_is_accepted_by_its_id(tracker, bank, unseen_frames):
     tracker.discovery.use(bank)
     found = tracker.discover()
     assert [one.proposal_id for one in found] == list(range(1, len(found) + 1)) and tracker.object_ids == ()
     chosen = next(one for one in found if one.class_name)
-    tracker.step(2 * STEP, scene[1].image)
+    tracker.step(2 * STEP, unseen_frames[1].image)
     answer = tracker.prompt(0, [Prompt(proposal_id=chosen.proposal_id)])
     assert answer.stamp == STEP and iou(answer.tracks.mask(answer.object_ids[0]), chosen.mask) > 0.9
     assert answer.tracks.class_names == ("instrument",)
@@ -108,7 +87,7 @@ def test_a_proposal_is_accepted_by_its_id(tracker, bank, scene):
     assert corrected.object_ids == answer.object_ids
 
 
-def test_a_proposal_that_does_not_serve_is_refused(tracker, bank, scene, monkeypatch):
+def test_a_proposal_that_does_not_serve_is_refused(tracker, bank, unseen_frames, monkeypatch):
     tracker.discovery.use(bank)
     error = refusal(lambda: tracker.prompt(0, [Prompt(proposal_id=5)]))
     assert error.code == ErrorCode.UNKNOWN_PROPOSAL and "those that are: none" in str(error)
@@ -117,35 +96,35 @@ def test_a_proposal_that_does_not_serve_is_refused(tracker, bank, scene, monkeyp
     assert refusal(lambda: tracker.prompt(0, [both])).code == ErrorCode.INVALID_PROMPT
     assert refusal(lambda: tracker.prompt(7, [Prompt(proposal_id=known)])).code == ErrorCode.INVALID_PROMPT
     for i in range(1, 4):
-        tracker.step((i + 1) * STEP, scene[i].image)
+        tracker.step((i + 1) * STEP, unseen_frames[i].image)
     assert refusal(lambda: tracker.prompt(0, [Prompt(proposal_id=known)])).code == ErrorCode.TOO_OLD
     monkeypatch.setattr(finder, "REMEMBERED", 1)
     newest = tracker.discover()
     error = refusal(lambda: tracker.prompt(0, [Prompt(proposal_id=newest[0].proposal_id)]))
     assert error.code == ErrorCode.UNKNOWN_PROPOSAL and "those that are: " in str(error)
     tracker.reset()
-    tracker.step(9 * STEP, scene[0].image)
+    tracker.step(9 * STEP, unseen_frames[0].image)
     assert refusal(lambda: tracker.prompt(0, [Prompt(proposal_id=newest[-1].proposal_id)])).code == 13
     assert tracker.object_ids == ()
 
 
-def test_a_tool_that_was_shown_once_is_found_again(tracker, pico, scene):
+def test_a_tool_that_was_shown_once_is_found_again(tracker, pico, unseen_frames):
     """One mask and its class by a person: the prototypes are learnt, and another tracker finds the class with them."""
-    masks = list(scene[0].truth.masks.values())
+    masks = list(unseen_frames[0].truth.masks.values())
     tracker.prompt(0, [Prompt(class_name="instrument", mask=mask) for mask in masks])
     bank = tracker.discovery.bank
     assert bank.class_names == ("instrument",) and BACKGROUND in bank.names
     assert len(bank.prototypes("instrument")[1]) == len(masks)
     other = Tracker(pico)
     other.discovery.use(bank)
-    other.step(STEP, scene[3].image)
+    other.step(STEP, unseen_frames[3].image)
     answer = other.prompt(0, [Prompt(class_name="instrument")])
-    for mask in scene[3].truth.masks.values():
+    for mask in unseen_frames[3].truth.masks.values():
         assert max(iou(answer.tracks.mask(i), mask) for i in answer.object_ids) > 0.5
 
 
-def test_only_what_a_person_confirms_with_a_class_is_learnt(tracker, bank, scene):
-    mask = next(iter(scene[0].truth.masks.values()))
+def test_only_what_a_person_confirms_with_a_class_is_learnt(tracker, bank, unseen_frames):
+    mask = next(iter(unseen_frames[0].truth.masks.values()))
     [first] = tracker.prompt(0, [Prompt(mask=mask)]).object_ids
     assert len(tracker.discovery.bank) == 0
     tracker.prompt(0, [Prompt(object_id=first, class_name="object")])  # a name says nothing of where it is
@@ -167,19 +146,19 @@ def test_prototypes_of_another_width_are_refused(tracker):
         tracker.discovery.use(PrototypeBank(7))
 
 
-def test_what_a_failed_request_has_found_changes_nothing(pico, bank, scene):
+def test_what_a_failed_request_has_found_changes_nothing(pico, bank, unseen_frames):
     made = Tracker(pico, config=TrackerConfig(max_objects=1))
     made.discovery.use(bank)
-    made.step(STEP, scene[0].image)
+    made.step(STEP, unseen_frames[0].image)
     assert len(made.discover("instrument")) > 1
     error = refusal(lambda: made.prompt(0, [Prompt(class_name="instrument")]))
     assert error.code == ErrorCode.TOO_MANY_OBJECTS and made.object_ids == () and made.revision == 0
 
 
-def test_what_lies_outside_the_endoscopes_field_is_no_object(pico, bank, scene):
+def test_what_lies_outside_the_endoscopes_field_is_no_object(pico, bank, unseen_frames):
     made = Tracker(pico, config=TrackerConfig(field_of_view="auto", discovery_min_iou=0.0, discovery_min_stability=0.0))
     made.discovery.use(bank)
-    made.step(STEP, scene[0].image)
+    made.step(STEP, unseen_frames[0].image)
     view = made._history.newest.field_mask
     found = made.discover()
     assert found and not view.all() and all(not (one.mask & ~view).any() for one in found)

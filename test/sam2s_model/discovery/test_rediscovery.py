@@ -8,33 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from sam2s_model.checkpoint import load_model
 from sam2s_model.config import TrackerConfig
-from sam2s_model.discovery.build import build_bank, open_confirmed
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.tracks import Return, State
 
-SCENE = "scene:?width=160&height=128&frames=20&seed={}"
 STEP = 40_000_000
 AWAY = 3_000_000_000  # ns, longer than lost_after
-
-
-@pytest.fixture(scope="module")
-def pico():
-    return load_model("sam2s_pico", device="cpu", precision="fp32")
-
-
-@pytest.fixture(scope="module")
-def bank(pico):
-    confirmed = [one for seed in (1, 2, 3) for one in open_confirmed(SCENE.format(seed))]
-    return build_bank(pico, confirmed, frames=4, class_name="instrument").bank
-
-
-@pytest.fixture(scope="module")
-def scene():
-    [found] = open_confirmed(SCENE.format(11))
-    return [found.recording.frame(i) for i in range(3)]
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
@@ -50,18 +30,18 @@ def lose(tracker: Tracker, object_id: int) -> None:
 
 
 @pytest.fixture
-def tracked(pico, bank, scene) -> tuple[Tracker, int, np.ndarray]:
+def tracked(pico, bank, unseen_frames) -> tuple[Tracker, int, np.ndarray]:
     """A tracker with one object of two frames, its id, and its true mask on the second."""
     made = Tracker(pico, "fifo", TrackerConfig(confident_iou=0.0))
     made.discovery.use(bank)
-    made.step(AWAY, scene[0].image)
-    label, mask = next((v, m) for v, m in scene[0].truth.masks.items() if m.sum() > 400)
+    made.step(AWAY, unseen_frames[0].image)
+    label, mask = next((v, m) for v, m in unseen_frames[0].truth.masks.items() if m.sum() > 400)
     [object_id] = made.prompt(0, [Prompt(class_name="instrument", mask=mask)], learn=False).object_ids
-    made.step(AWAY + STEP, scene[1].image)
-    return made, object_id, scene[1].truth.masks[label]
+    made.step(AWAY + STEP, unseen_frames[1].image)
+    return made, object_id, unseen_frames[1].truth.masks[label]
 
 
-def test_a_lost_object_is_found_again_under_its_id(tracked, scene):
+def test_a_lost_object_is_found_again_under_its_id(tracked, unseen_frames):
     tracker, object_id, truth = tracked
     lose(tracker, object_id)
     assert tracker.newest.states.tolist() == [State.LOST]
@@ -71,8 +51,8 @@ def test_a_lost_object_is_found_again_under_its_id(tracked, scene):
     newest = tracker.newest
     assert newest.states.tolist() == [State.TRACKED] and newest.returns.tolist() == [Return.FOUND]
     assert iou(newest.mask(object_id), truth) > 0.5
-    assert tracker.step(AWAY + 2 * STEP, scene[2].image).returns.tolist() == [Return.FOUND]
-    assert tracker.step(AWAY + 3 * STEP, scene[2].image).returns.tolist() == [Return.NOT_ASKED]
+    assert tracker.step(AWAY + 2 * STEP, unseen_frames[2].image).returns.tolist() == [Return.FOUND]
+    assert tracker.step(AWAY + 3 * STEP, unseen_frames[2].image).returns.tolist() == [Return.NOT_ASKED]
 
 
 def test_another_is_not_taken_for_what_was_lost(tracked):
@@ -106,7 +86,7 @@ def test_what_is_tracked_well_stays_as_it_is(tracked):
     assert tracker.rediscover() == [] and tracker.revision == revision
 
 
-def test_without_objects_there_is_nothing_to_look_for(pico, scene):
+def test_without_objects_there_is_nothing_to_look_for(pico, unseen_frames):
     made = Tracker(pico)
-    made.step(STEP, scene[0].image)
+    made.step(STEP, unseen_frames[0].image)
     assert made.rediscover() == []

@@ -110,6 +110,28 @@ def test_a_person_annotates(project, address):
         assert [own.frame for _, _, own in project.store.entries()] == [0, 5]
         page.keyboard.press("u")
         until("sam2s.state.undo.startsWith('start')")
+        page.keyboard.press("d")
+        until("sam2s.view.shownProposals().length > 0")
+        if folder := os.environ.get("SAM2S_SCREENSHOTS"):
+            page.screenshot(path=Path(folder) / "annotate_proposals.png")
+        place = page.evaluate("""() => {
+          const part = sam2s.view.shownProposals()[0].outline[0];
+          const ys = part.map((point) => point[1]);
+          for (let y = Math.min(...ys); y <= Math.max(...ys); y++) {
+            const xs = part.map((point) => point[0]);
+            for (let x = Math.min(...xs); x <= Math.max(...xs); x++) {
+              if (sam2s.discovery.at([x, y]) === sam2s.view.shownProposals()[0]) return [x, y];
+            }
+          }
+          return null;
+        }""")
+        page.keyboard.press("p")
+        page.mouse.click(*page.evaluate(PLACE, place))
+        until("sam2s.chosen === 2")
+        page.keyboard.press("u")
+        until("sam2s.state.undo.startsWith('start of object 1')")
+        page.keyboard.press("Escape")
+        assert page.evaluate("sam2s.view.proposals") is None
         timeline = page.locator("#timeline").bounding_box()
         page.mouse.click(timeline["x"] + 40, timeline["y"] + 10)
         until(f"{SHOWN}.stamp === '1'")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sam2s_ros[console]'")
-sys.path.insert(0, str(Path(__file__).parents[2] / "ros"))
+sys.path[:0] = [str(Path(__file__).parents[2] / "ros"), str(Path(__file__).parents[1] / "console")]
 from console_page import Page  # noqa: E402
+from wild_messages import bombard, wild  # noqa: E402
 
 from sam2s_model.annotation.project import AnnotationEngine, AnnotationProject  # noqa: E402
 from sam2s_model.checkpoint import load_model  # noqa: E402
@@ -24,24 +27,37 @@ from sam2s_model.semantics import GENERIC  # noqa: E402
 from sam2s_model.training.config import load_config  # noqa: E402
 from sam2s_model.training.holdout import with_own_data  # noqa: E402
 from sam2s_ros.annotate.serving import AnnotationServer  # noqa: E402
-from sam2s_ros.console.safety import Access  # noqa: E402
+from sam2s_ros.console.safety import Access, Limits  # noqa: E402
 from sam2s_ros.console.server import listen  # noqa: E402
 
 SCENE = "scene:?width=160&height=128&frames=6&seed=0"
 
 
-@pytest.fixture
-def project(tmp_path):
-    model = load_model(resolve_checkpoint("sam2s_pico"), image_size=128, device="cpu", precision="fp32")
-    made = AnnotationProject(tmp_path / "annotation", open_recording(SCENE), AnnotationEngine(model), GENERIC)
+@contextmanager
+def opened(folder: Path, scene: str, image_size: int):
+    model = load_model(resolve_checkpoint("sam2s_pico"), image_size=image_size, device="cpu", precision="fp32")
+    made = AnnotationProject(folder / "annotation", open_recording(scene), AnnotationEngine(model), GENERIC)
     yield made
     made.close()
 
 
+@pytest.fixture
+def project(tmp_path):
+    with opened(tmp_path, SCENE, 128) as made:
+        yield made
+
+
+@pytest.fixture
+def tiny_project(tmp_path):
+    """One whose model takes little time: what is asked is what matters."""
+    with opened(tmp_path, "scene:?width=80&height=64&frames=4&seed=0", 64) as made:
+        yield made
+
+
 @asynccontextmanager
-async def served(project, access: Access | None = None):
+async def served(project, access: Access | None = None, limits: Limits | None = None):
     log: list[dict] = []
-    serving = AnnotationServer(project, access=access or Access(), log=log.append)
+    serving = AnnotationServer(project, access=access or Access(), limits=limits, log=log.append)
     bound = listen("127.0.0.1", 0)
     task = asyncio.create_task(serving.server.serve(bound))
     try:
@@ -97,6 +113,21 @@ def test_click_track_on_correct_undo_and_export(project):
             assert "correction" in page.states[-1]["undo"]
             assert (await page.ask("undo"))["ok"]
             await page.until(lambda own: np.array_equal(mask_at(own, 1), before), what="the mask of before")
+            found = await page.ask("discover", stamp="4", **{"class": ""})
+            assert found["ok"] and found["stamp"] == "4" and found["proposals"], found
+            first = found["proposals"][0]
+            assert len(first["outline"][0]) >= 3
+            other = await page.ask("prompt", stamp="3", object=0, proposal=first["id"], **{"class": ""})
+            assert not other["ok"] and other["error"] == "UNKNOWN_PROPOSAL"
+            accepted = await page.ask("prompt", stamp="4", object=0, proposal=first["id"], **{"class": ""})
+            assert accepted["ok"] and accepted["objects"] == [2]
+            drawn = np.zeros((128, 160), np.uint8)
+            cv2.fillPoly(drawn, [np.array(part) for part in first["outline"]], 1)
+            mask = project.masks(3)[2].mask
+            assert (mask & (drawn > 0)).sum() > 0.8 * (mask | (drawn > 0)).sum()
+            again = await page.ask("discover", stamp="4", **{"class": ""})
+            assert len(again["proposals"]) < len(found["proposals"])  # what is an object now is none
+            assert (await page.ask("undo"))["ok"] and list(project.objects) == [1]
             assert (await page.ask("describe", object=1, name="left", color="#ff0000"))["ok"]
             await page.until(lambda own: own.states[-1]["names"]["1"]["name"] == "left", what="the name")
             assert (await page.ask("export", name="coco"))["ok"]
@@ -137,3 +168,18 @@ def test_who_may_only_look_changes_nothing(project):
         assert not project.objects
 
     asyncio.run(play())
+
+
+# "annotation" is the camera's name, that of the folder. Discovery takes long here: the test above asks for it.
+MESSAGES = wild("annotation", ["coco", "cocoa", "3", "6", "7", "object"], without=["discover"])
+
+
+def test_any_messages_at_all(tiny_project, caplog):
+    bombard(partial(served, tiny_project), MESSAGES, caplog, batches=2, size=30, patience=120.0)
+
+
+@pytest.mark.full
+def test_ten_thousand_messages(tiny_project, caplog):
+    everything = wild("annotation", ["coco", "3", "6", "7", "object"])
+    serve = partial(served, tiny_project)
+    bombard(serve, everything, caplog, batches=50, size=100, patience=600.0)

@@ -22,7 +22,7 @@ COMMANDS = (
     "demo", "track", "soak", "doctor", "console", "parameters", "compare", "node", "prompt", "status",
     "eval", "eval run", "eval live", "eval compare", "eval granularity", "train", "train evaluate", "train compare",
     "teacher pack", "teacher store",
-    "bench", "bench memory", "bench codecs", "bench discovery", "bench page",
+    "bench", "bench memory", "bench codecs", "bench discovery", "bench console", "bench page",
     "export encoder", "checkpoint list", "checkpoint inspect",
     "checkpoint convert", "checkpoint download",
 )  # fmt: skip

@@ -9,10 +9,13 @@ import numpy as np
 
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_ros.console.frames import Seen, ShownFrame
+from sam2s_ros.console.link import LinkPrompt
+from sam2s_ros.console.proposals import Discovered, proposed
 from sam2s_ros.console.session import Session
 
 SIZE = (48, 64)  # (H, W), px
 HALF = 6  # px
+PROPOSED = {7: (10, 12), 9: (40, 30)}  # id -> centre of a square that may be an object
 
 
 class EchoLink:
@@ -48,7 +51,8 @@ class EchoLink:
         image = np.full((*SIZE, 3), sequence % 200, np.uint8)
         return ShownFrame(stamp, SIZE, lambda: image, sequence, label_map, tuple(seen))
 
-    async def prompt(self, stamp, object_id, class_name="", *, points=(), box=(), mask=None) -> int:
+    async def prompt(self, asked: LinkPrompt) -> int:
+        stamp, object_id, points, box, mask = asked.stamp, asked.object_id, asked.points, asked.box, asked.mask
         frame = self.session.frame(stamp)
         if frame is None:
             raise RequestError(ErrorCode.TOO_OLD, f"stamp {stamp} ns is too old")
@@ -56,6 +60,9 @@ class EchoLink:
             raise RequestError(ErrorCode.UNKNOWN_OBJECT, f"object {object_id} is not tracked")
         if not object_id and len(self.places) >= 20:
             raise RequestError(ErrorCode.TOO_MANY_OBJECTS, "20 objects are tracked already")
+        if asked.proposal and asked.proposal not in PROPOSED:
+            raise RequestError(ErrorCode.UNKNOWN_PROPOSAL, f"proposal {asked.proposal} is not known")
+        points = [(*PROPOSED[asked.proposal], 1)] if asked.proposal else points
         object_id = object_id or next(self._ids) % 254 + 1
         if mask is not None:
             rows, columns = np.nonzero(mask)
@@ -67,9 +74,20 @@ class EchoLink:
             self.places[object_id] = int(x), int(y)
         elif object_id not in self.places:
             raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no strokes, no box and no mask")
-        self.classes[object_id] = class_name or self.classes.get(object_id, "instrument")
+        self.classes[object_id] = asked.class_name or self.classes.get(object_id, "instrument")
         self.session.answered(frame.stamp, self._frame(frame.stamp, frame.sequence))
         return object_id
+
+    async def discover(self, stamp, class_name="") -> Discovered:
+        frame = self.session.frame(0)
+        if frame is None:
+            raise RequestError(ErrorCode.NO_IMAGE, "there is no image yet")
+        found = []
+        for number, (x, y) in PROPOSED.items():
+            mask, box = np.zeros(SIZE, bool), (x - HALF, y - HALF, x + HALF, y + HALF)
+            mask[box[1] : box[3], box[0] : box[2]] = True
+            found.append(proposed(number, mask, box, class_name, 0.9, float("nan")))
+        return Discovered(frame.stamp, tuple(found))
 
     async def remove(self, object_ids) -> None:
         for object_id in object_ids:

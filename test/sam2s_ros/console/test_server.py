@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
-import tracemalloc
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
 
 aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sam2s_ros[console]'")
 
 from echo_link import EchoLink  # noqa: E402
+from wild_messages import bombard, connect, next_of, wild  # noqa: E402
 
-from sam2s_ros.console.protocol import read_frame  # noqa: E402
 from sam2s_ros.console.safety import Access, Limits  # noqa: E402
 
 OPERATOR, VIEWER = "operator-token-123", "viewer-token-12345"
 TOKENS = Access("127.0.0.1", (), OPERATOR, VIEWER)
-
-
-def connect(session, address, **more):
-    return session.ws_connect(f"{address}/socket", **{"headers": {"Origin": address}, **more})
 
 
 @contextlib.asynccontextmanager
@@ -35,17 +28,6 @@ async def opened(serving, **how):
         connect(session, address) as socket,
     ):
         yield socket, log
-
-
-async def next_of(socket, kind):
-    while True:
-        message = await socket.receive(timeout=20)
-        assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), message
-        if message.type is aiohttp.WSMsgType.BINARY:
-            if kind == "frame":
-                return read_frame(message.data)[0]
-        elif json.loads(message.data)["type"] == kind:
-            return json.loads(message.data)
 
 
 def test_the_page_and_its_files_are_served_and_nothing_else(serving):
@@ -244,93 +226,40 @@ def test_every_action_is_logged_with_who_and_what(serving, link):
     assert answer["ok"] and record["answer"] == answer["message"]
 
 
-KINDS = [
-    "prompt",
-    "remove",
-    "undo",
-    "reset",
-    "enable",
-    "describe",
-    "ack",
-    "watch",
-    "show",
-    "hello",
-    "frame",
-    "",
-    5,
-    None,
-]
-values = (
-    st.none() | st.booleans() | st.integers(-5, 300) | st.floats() | st.text(max_size=8)
-    | st.sampled_from(["/echo", "0", "1", "99999999999", "#112233"])
-    | st.lists(st.integers(-5, 70), max_size=4) | st.just([[20, 24, 1]]) | st.just([2, 2, 30, 40])
-)  # fmt: skip
-fields = st.dictionaries(
-    st.sampled_from(["request", "camera", "stamp", "object", "class", "points", "box", "objects", "name", "color", "on",
-                     "count", "shown", "x"]),
-    values, max_size=7,
-)  # fmt: skip
-wild = st.one_of(
-    st.builds(lambda kind, own: json.dumps({"type": kind, **own}), st.sampled_from(KINDS), fields),
-    st.builds(
-        lambda kind, own: json.dumps({"request": 1, "camera": "/echo", "stamp": "0", "object": 0, "type": kind, **own}),
-        st.sampled_from(KINDS), fields,
-    ),
-    st.text(max_size=40),
-    st.binary(max_size=40),
-)  # fmt: skip
+def test_proposals_are_drawn_by_their_outlines_and_accepted_by_their_ids(serving, link):
+    async def work():
+        frame = link.step()
+        async with opened(serving) as (socket, log):
+            camera = (await next_of(socket, "state"))["camera"]
 
+            async def ask(kind, request, **more):
+                message = {"type": kind, "request": request, "camera": camera, "stamp": "0", "class": "", **more}
+                await socket.send_str(json.dumps(message))
+                return await next_of(socket, "answer")
 
-def bombard(serving, link, caplog, batches: int, size: int) -> None:
-    """Send 2 x `batches` x `size` messages of any kind. Nothing may crash, print a traceback, or grow."""
-    limits = Limits(messages=1e9, actions=1e9)
-    sent = 0
+            answer = await ask("discover", 1)
+            assert answer["ok"] and answer["stamp"] == str(frame.stamp) and "2 may be objects" in answer["message"]
+            assert [own["id"] for own in answer["proposals"]] == [7, 9]
+            (part,) = answer["proposals"][1]["outline"]
+            assert sorted(part) == [[34, 24], [34, 35], [45, 24], [45, 35]]
+            assert answer["proposals"][0]["class_score"] is None
+            accepted = await ask("prompt", 2, stamp=answer["stamp"], object=0, proposal=9)
+            assert accepted["ok"] and list(link.places.values()) == [(40, 30)]
+            assert link.session.state()["undo"].startswith("start of object")
+            unknown = await ask("prompt", 3, stamp=answer["stamp"], object=0, proposal=8)
+            assert (unknown["ok"], unknown["error"]) == (False, "UNKNOWN_PROPOSAL")
+            assert log[-2]["proposal"] == 9
 
-    async def fire(address, log, messages):
-        nonlocal sent
-        async with aiohttp.ClientSession() as session, connect(session, address) as socket:
-            for message in messages:
-                link.step()
-                await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
-                sent += 1
-            request = 2**50
-            await socket.send_str(json.dumps({"type": "undo", "request": request, "camera": "/nowhere"}))
-            while (await next_of(socket, "answer"))["request"] != request:
-                pass  # it is alive, and has taken all before
-        log.clear()
-
-    @settings(max_examples=batches, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(st.lists(wild, min_size=size, max_size=size))
-    def run(messages):
-        loop.run_until_complete(fire(*served, messages))
-
-    def traced() -> int:
-        gc.collect()
-        return tracemalloc.get_traced_memory()[0]
-
-    with contextlib.closing(asyncio.new_event_loop()) as loop:
-        server = serving(limits=limits)
-        served = loop.run_until_complete(server.__aenter__())
-        tracemalloc.start()
-        run()
-        before = traced()
-        run()
-        after = traced()
-        tracemalloc.stop()
-        loop.run_until_complete(server.__aexit__(None, None, None))
-    assert sent >= 2 * batches * size
-    print(f"{sent} messages; {before} bytes of memory after the first half, {after} after the second")
-    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")], caplog.text
-    assert after - before < 1 << 20, f"{before} bytes before, {after} after"
+    asyncio.run(work())
 
 
 def test_any_messages_at_all(serving, link, caplog):
-    bombard(serving, link, caplog, batches=5, size=40)
+    bombard(serving, wild("/echo"), caplog, batches=5, size=40, each=link.step)
 
 
 @pytest.mark.full
 def test_ten_thousand_messages(serving, link, caplog):
-    bombard(serving, link, caplog, batches=50, size=100)
+    bombard(serving, wild("/echo"), caplog, batches=50, size=100, each=link.step)
 
 
 def test_what_is_for_recordings_is_refused_by_a_live_tracker(serving, link):

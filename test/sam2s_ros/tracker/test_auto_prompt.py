@@ -7,9 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sam2s_model.checkpoint import load_model
 from sam2s_model.config import TrackerConfig
-from sam2s_model.discovery.build import build_bank, open_confirmed
 from sam2s_model.discovery.learnt import LearntClasses, save_learnt
 from sam2s_model.discovery.prototype_file import ModelIdentity, save_prototypes
 from sam2s_model.errors import PrototypeError
@@ -21,34 +19,16 @@ from sam2s_ros.interfaces.proposals import proposals_message
 from sam2s_ros.tracker.auto_prompt import AutoPrompt
 from sam2s_ros.tracker.prototypes import use_prototypes
 
-SCENE = "scene:?width=160&height=128&frames=20&seed={}"
 STEP = 40_000_000
-
-
-@pytest.fixture(scope="module")
-def pico():
-    return load_model("sam2s_pico", device="cpu", precision="fp32")
-
-
-@pytest.fixture(scope="module")
-def bank(pico):
-    confirmed = [one for seed in (1, 2, 3) for one in open_confirmed(SCENE.format(seed))]
-    return build_bank(pico, confirmed, frames=4, class_name="instrument").bank
-
-
-@pytest.fixture(scope="module")
-def images():
-    [found] = open_confirmed(SCENE.format(11))
-    return [found.recording.frame(i) for i in range(4)]
 
 
 class Run:
     """A tracker, and what discovery does after each of its frames."""
 
-    def __init__(self, pico, bank, images, **config):
+    def __init__(self, pico, bank, unseen_frames, **config):
         self.tracker = Tracker(pico, config=TrackerConfig(max_objects=4))
         self.tracker.discovery.use(bank)
-        self.images, self.config = images, NodeConfig(**config)
+        self.images, self.config = unseen_frames, NodeConfig(**config)
         self.proposed, self.events = [], []
         self.auto = AutoPrompt(
             lambda result, found: self.proposed.append((result.tracks.stamp, found)), self.events.append
@@ -65,8 +45,8 @@ class Run:
 
 
 @pytest.fixture
-def run(pico, bank, images):
-    return lambda **config: Run(pico, bank, images, **config)
+def run(pico, bank, unseen_frames):
+    return lambda **config: Run(pico, bank, unseen_frames, **config)
 
 
 def test_p47_off_by_default(run):
@@ -82,13 +62,13 @@ def test_propose_publishes_and_tracks_nothing(run):
     assert made.tracker.object_ids == () and made.events == []
 
 
-def test_track_starts_what_is_of_a_class_once(run, images):
+def test_track_starts_what_is_of_a_class_once(run, unseen_frames):
     made = run(auto_prompt="track", discovery_every=2, auto_prompt_score=0.5)
     made.step(1)
     ids = made.tracker.object_ids
     assert 0 < len(ids) <= 4 and set(made.tracker.newest.class_names) == {"instrument"}
     assert len(made.events) == 1 and "auto_prompt started objects 1 (instrument, " in made.events[0]
-    truth = images[1].truth.masks.values()
+    truth = unseen_frames[1].truth.masks.values()
     found = [made.tracker.newest.mask(i) for i in ids]
     assert any((mask & one).sum() / (mask | one).sum() > 0.5 for mask in truth for one in found)
     before = len(made.tracker.discovery.bank)
@@ -152,14 +132,14 @@ def test_it_looks_again_when_it_is_asked_to_and_says_what_it_did(state, config, 
     assert len(events) == 2 * bool(event) and (not event or re.search(event, events[0]))
 
 
-def test_proposals_become_a_message(pico, bank, images):
+def test_proposals_become_a_message(pico, bank, unseen_frames):
     from std_msgs.msg import Header
 
     from sam2s_model.discovery.discover import discover
     from sam2s_model.semantics import GENERIC
 
-    found = discover(pico, images[0].image, bank)
-    msg = proposals_message(found, Header(frame_id="camera"), GENERIC, images[0].image.shape[:2])
+    found = discover(pico, unseen_frames[0].image, bank)
+    msg = proposals_message(found, Header(frame_id="camera"), GENERIC, unseen_frames[0].image.shape[:2])
     assert msg.header.frame_id == msg.label_image.header.frame_id == "camera" and len(msg.proposals) == len(found)
     labels = np.frombuffer(msg.label_image.data, np.uint8).reshape(128, 160)
     scores = [one.score for one in msg.proposals]

@@ -1,0 +1,65 @@
+// Proposals: what may be an object on a picture, drawn over it; a click on one accepts it.
+
+const $ = (id) => document.getElementById(id);
+
+export class Discovery {
+  constructor(page) {
+    this.page = page;
+    this.looking = false;
+    $("discover").onclick = () => this.look();
+  }
+
+  /** Look for objects: of a recording on the frame that is shown, otherwise on the newest image, which then stays. */
+  async look() {
+    const { view, freeze } = this.page;
+    if (this.looking || !view.frame) return;
+    this.looking = true;
+    $("discover").classList.add("on");
+    this.page.say("looking for objects ...");
+    const answer = await this.page.act("discover", { stamp: view.frame.header.stamp, class: "" });
+    this.looking = false;
+    $("discover").classList.remove("on");
+    if (!answer.ok || !answer.proposals.length) return;
+    freeze.show(answer.stamp);
+    view.proposals = { stamp: answer.stamp, camera: this.page.camera, list: answer.proposals };
+    view.drawMarks();
+  }
+
+  /** The smallest proposal at px of the image, or null. */
+  at(place) {
+    const found = this.page.view.shownProposals().filter((own) => own.outline.some((part) => contains(part, place)));
+    return found.sort((a, b) => extent(a) - extent(b))[0] ?? null;
+  }
+
+  async accept(proposal) {
+    const { view } = this.page;
+    const { stamp } = view.proposals;
+    const name = proposal.class || $("next_class").value;
+    const answer = await this.page.act("prompt", { stamp, object: 0, class: name, proposal: proposal.id });
+    if (!answer.ok || !view.proposals) return;
+    view.proposals.list = view.proposals.list.filter((own) => own !== proposal);
+    this.page.choose(answer.objects[0]);
+  }
+
+  /** Drop them; whether there were any. */
+  clear() {
+    const some = this.page.view.shownProposals().length > 0;
+    this.page.view.proposals = null;
+    this.page.view.drawMarks();
+    return some;
+  }
+}
+
+function contains(part, [x, y]) {
+  let inside = false;
+  for (let i = 0, j = part.length - 1; i < part.length; j = i++) {
+    const [[ax, ay], [bx, by]] = [part[i], part[j]];
+    if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) inside = !inside;
+  }
+  return inside;
+}
+
+function extent({ outline }) {
+  const [xs, ys] = [0, 1].map((axis) => outline.flatMap((part) => part.map((point) => point[axis])));
+  return (Math.max(...xs) - Math.min(...xs)) * (Math.max(...ys) - Math.min(...ys));
+}
