@@ -1,4 +1,4 @@
-"""`sam2s bench`: what a step takes; `memory`, `codecs`, `discovery`, `console`: what those cost; `page`: all figures."""
+"""`sam2s bench`: what a step takes; further commands: what other things cost, and a page of all figures."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import yaml
 from sam2s_ros.interfaces.parameters import TRACKER
 
 ROOT = Path(__file__).resolve().parents[2]
-NUMBERS = (*range(1, 40), *range(41, 48), 52, 53)
+NUMBERS = (*range(1, 40), *range(41, 50))
 KEPT, IN_PART, NOT_YET = "kept", "in part", "not yet"
 
 

@@ -83,7 +83,7 @@ def pixels(image: Image) -> np.ndarray:
     return np.frombuffer(image.data, np.uint8).reshape(image.height, image.width)
 
 
-def test_p53_maps_are_merged_under_the_images_header(graph, mapped):
+def test_p49_maps_are_merged_under_the_images_header(graph, mapped):
     image, stamp = mapped.merged(7)
     assert image.encoding == "mono8" and image.header == mapped.masks.of(stamp).header
     assert image.header.frame_id == "endoscope" and (pixels(image) == 7).all()

@@ -98,7 +98,7 @@ def test_the_order_of_the_objects_does_not_matter(pico, scene, policy, kept):
 
 
 @pytest.mark.parametrize("policy", ["fifo", "match"])
-def test_p52_it_is_lost_until_it_is_seen(pico, scene, policy, kept):
+def test_p48_it_is_lost_until_it_is_seen(pico, scene, policy, kept):
     saved = replace(kept[policy], objects=kept[policy].objects[:1])
     tracker = Tracker(pico, policy)
     empty = np.full_like(scene[0].image, 90)
@@ -127,7 +127,7 @@ def test_it_goes_on_beside_others_and_twice(pico, scene):
 
 
 @pytest.mark.parametrize("policy", ["fifo", "match"])
-def test_p52_all_begin_or_none(pico, scene, policy, monkeypatch):
+def test_p48_all_begin_or_none(pico, scene, policy, monkeypatch):
     tracker = morning(pico, scene, policy)
     saved, state = tracker.saved_objects(), (tracker.object_ids, tracker.next_id, tracker.revision)
 
@@ -179,7 +179,7 @@ def test_another_kind_of_memory_is_refused(pico, scene, kept):
         morning(pico, scene, "none").saved_objects()
 
 
-def test_p52_what_is_saved_is_bounded(pico, scene, tmp_path):
+def test_p48_what_is_saved_is_bounded(pico, scene, tmp_path):
     tracker = morning(pico, scene, "fifo+match", max_conditioning=3)
     for i in range(2, 6):
         tracker.step((i + 1) * STEP, scene[i].image)
@@ -213,7 +213,7 @@ def test_what_the_file_holds_is_what_was_saved(pico, scene, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_p52_another_model_is_refused_with_both_values(pico, scene, kept, tmp_path):
+def test_p48_another_model_is_refused_with_both_values(pico, scene, kept, tmp_path):
     file, saved = tmp_path / "file", kept["fifo"]
     made_with = MadeWith.of(pico)
     digest = made_with.sha256[0]
@@ -248,7 +248,7 @@ def damaged(path, out, change):
     return out
 
 
-def test_p52_a_damaged_file_is_named(pico, scene, kept, tmp_path):
+def test_p48_a_damaged_file_is_named(pico, scene, kept, tmp_path):
     good = tmp_path / "good"
     write_objects(kept["fifo+match"], MadeWith.of(pico), good)
     tracker = Tracker(pico, "fifo")

@@ -43,7 +43,7 @@ class Merging:
         return self.maps.add_map(stamp, np.full(size, value, np.uint8))
 
 
-def test_p53_a_map_is_merged_with_the_masks_of_its_own_stamp_whichever_comes_first():
+def test_p49_a_map_is_merged_with_the_masks_of_its_own_stamp_whichever_comes_first():
     merging = Merging()
     assert merging.frame(10) == []
     [one] = merging.map(10)
@@ -56,7 +56,7 @@ def test_p53_a_map_is_merged_with_the_masks_of_its_own_stamp_whichever_comes_fir
     assert merging.maps.counts.merged == 2
 
 
-def test_p53_an_object_keeps_its_class_and_the_map_stays_elsewhere():
+def test_p49_an_object_keeps_its_class_and_the_map_stays_elsewhere():
     merging = Merging()
     for stamp, value in ((1, 6), (2, 6), (3, 4)):
         merging.frame(stamp)
@@ -64,7 +64,7 @@ def test_p53_an_object_keeps_its_class_and_the_map_stays_elsewhere():
     assert (one.image[:, :5] == 6).all() and (one.image[:, 5:] == 4).all()
 
 
-def test_p53_what_is_late_is_not_merged_and_it_is_said():
+def test_p49_what_is_late_is_not_merged_and_it_is_said():
     merging = Merging(max_age=0.5)
     merging.frame(10)
     merging.now += 0.6
@@ -81,7 +81,7 @@ def test_p53_what_is_late_is_not_merged_and_it_is_said():
     assert len(without_limit.map(10)) == 1
 
 
-def test_p53_what_finds_no_partner_is_counted_and_forgotten():
+def test_p49_what_finds_no_partner_is_counted_and_forgotten():
     merging = Merging()
     for stamp in range(1, 101):
         assert merging.frame(stamp) == []
@@ -92,7 +92,7 @@ def test_p53_what_finds_no_partner_is_counted_and_forgotten():
     assert merging.maps.counts.without_masks == 100 - PENDING
 
 
-def test_p53_a_stream_that_begins_anew_is_merged_again():
+def test_p49_a_stream_that_begins_anew_is_merged_again():
     merging = Merging()
     merging.frame(1000)
     assert merging.map(1000)
