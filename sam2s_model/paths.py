@@ -12,6 +12,12 @@ from typing import Any
 from sam2s_model.errors import ConfigError
 
 
+def user_cache() -> Path:
+    """Return the folder of what can be made or fetched anew: $XDG_CACHE_HOME/sam2s, else ~/.cache/sam2s."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "sam2s"
+
+
 def expanded(path: str | Path) -> Path:
     """Expand ~ and ~user as a shell would, which does not do it after an equals sign, nor in a YAML file.
 

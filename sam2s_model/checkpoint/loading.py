@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from sam2s_model.acceleration.compiling import pays_off
 from sam2s_model.adapters.applying import apply_adapter
 from sam2s_model.checkpoint.adapter_files import alpha_of, with_adapter
 from sam2s_model.checkpoint.reading import read_checkpoint
@@ -29,7 +30,7 @@ def load_model(
     image_size: int = 0,
     device: str = "auto",
     precision: str = "auto",
-    compiled: bool = False,
+    compiled: bool | None = False,
     encoder: str | Path = "",
     allow_extra: bool = False,
     adapter: str | Path = "",
@@ -45,7 +46,8 @@ def load_model(
     precision: "auto" (bf16 on CUDA, fp32 on CPU), "fp32", "bf16" or "fp16"; on a CPU also "int8", fp32 with linear
         layers that multiply in 8 bits, see `Sam2Model.use_int8`
     allow_extra: leave out tensors that no part of the model has, and warn which they were
-    compiled: compile the image encoder, which takes a minute or so and is not for int8, see `Sam2Model.compile_encoder`
+    compiled: compile the image encoder, which takes a minute or so the first time and is not for int8, see
+        `Sam2Model.compile_encoder`; None: where that pays, see `compile_where_it_pays`
     encoder: a file that `sam2s export encoder` has made of this checkpoint's image encoder, see `exporting`; empty:
         torch runs it
     adapter: a file with an adapter over this checkpoint, see `adapters`; one in the checkpoint is applied, too
@@ -112,4 +114,16 @@ def load_model(
         use_exported_encoder(network, encoder)
     if compiled:
         network.compile_encoder()
+    elif compiled is None and not encoder:
+        compile_where_it_pays(network)
     return network
+
+
+def compile_where_it_pays(model: Sam2Model) -> None:
+    """Compile the image encoder on a GPU for which torch can; a warning says where it should have, and could not."""
+    if not pays_off(model.device):
+        return
+    try:
+        model.compile_encoder()
+    except ConfigError as error:
+        warnings.warn(f"the image encoder is not compiled, and is slower: {error}", stacklevel=2)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sam2s_model.acceleration.attention import attend
+from sam2s_model.acceleration.compiling import FOLDER, can_keep, program_folder
 from sam2s_model.gpu_check.part import WARN, Check, Setting, exact_products, judged, moved, tensors_of
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.holes import fill_holes
@@ -44,6 +45,17 @@ def the_device(setting: Setting) -> Iterator[Check]:
     yield judged(free >= 2 << 30, "device", "2048 MiB free", seen, "end what else uses the GPU", WARN)
     yield judged(native, "bf16", "native", "native" if native else "emulated", "set precision to fp16", WARN)
     dtype = torch.bfloat16 if native else torch.float16
+    folder = program_folder()
+    usable = can_keep(folder)
+    held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if usable else 0
+    yield judged(
+        usable,
+        "what torch compiles",
+        "a folder that can be written to, so that it is compiled once",
+        f"{folder}, {held / 2**20:.1f} MiB" if usable else f"{folder} cannot be written to",
+        f"set {FOLDER} to such a folder",
+        WARN,
+    )
     for name, (width, values, masked) in KINDS.items():
         takes = [
             kernel

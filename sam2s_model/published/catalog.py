@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from sam2s_model.errors import CheckpointError
-from sam2s_model.paths import expanded
+from sam2s_model.paths import expanded, user_cache
 from sam2s_model.published.sha256 import file_sha256, verify
 from sam2s_model.published.shards import file_in
 from sam2s_model.published.similar import similar_name, similar_path
@@ -159,8 +158,7 @@ CATALOG: dict[str, Published] = {entry.name: entry for entry in _published()}
 
 def cache_folder() -> Path:
     """Where checkpoints are downloaded to and looked for by name: $XDG_CACHE_HOME/sam2s, else ~/.cache/sam2s."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "sam2s"
+    return user_cache()
 
 
 def packaged_checkpoints() -> dict[str, Path]:

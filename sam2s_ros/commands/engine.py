@@ -26,7 +26,8 @@ ImageSize = Annotated[int, typer.Option(min=0, max=4096, help=SIZE_HELP)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16 or int8 (CPU)")]
 
-Compile = Annotated[bool, typer.Option("--compile", help="compile the image encoder first, for a minute: for a GPU")]
+COMPILE_HELP = "compile the image encoder first, on a GPU that Triton knows: for a minute the first time"
+Compile = Annotated[bool, typer.Option("--compile/--no-compile", help=COMPILE_HELP)]
 ENCODER_HELP = "file that `sam2s export encoder` made of the checkpoint's image encoder, for this device"
 EncoderFile = Annotated[Path | None, typer.Option(help=ENCODER_HELP)]
 ADAPTER_HELP = "an adapter over the checkpoint, such as `sam2s train config/train/adapters.yaml` writes"
@@ -49,7 +50,7 @@ class EngineOptions:
     image_size: ImageSize = 0
     device: Device = "auto"
     precision: Precision = "auto"
-    compile: Compile = False
+    compile: Compile = True
     encoder: EncoderFile = None
     adapter: AdapterFile = None
     option: TrackerOptions = ()
@@ -71,8 +72,8 @@ class EngineOptions:
 
         checkpoint = self.checkpoint or default_checkpoint(self.device)
         return load_model(
-            checkpoint, self.model, self.image_size, self.device, self.precision, self.compile, self.encoder or "",
-            adapter=self.adapter or "",
+            checkpoint, self.model, self.image_size, self.device, self.precision, None if self.compile else False,
+            self.encoder or "", adapter=self.adapter or "",
         )  # fmt: skip
 
     def parameters(self) -> dict[str, Any]:

@@ -125,9 +125,9 @@ class NodeConfig:
         choices=("auto", "fp32", "bf16", "fp16", "int8"),
     )
     compile: bool = option(
-        False,
-        "whether torch compiles the image encoder at configure, for a minute or so: for a GPU, needs Triton; "
-        "not for int8",
+        True,
+        "whether torch compiles the image encoder at configure, on a GPU that Triton knows: for a minute the first "
+        "time; not if deterministic, nor with encoder",
     )
     encoder: str = option(
         "",

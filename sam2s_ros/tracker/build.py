@@ -41,7 +41,7 @@ def build_tracker(
     from sam2s_model.tracking.tracker import Tracker
     from sam2s_ros.tracker.prototypes import use_prototypes
 
-    if config.compile:
+    if config.compile and torch.cuda.is_available():
         import torch._inductor.compile_fx  # noqa: F401  the compiler's modules are large, too
     keep_out_of_collections()
     if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
@@ -62,7 +62,7 @@ def build_tracker(
         image_size=config.image_size,
         device=config.device,
         precision=config.precision,
-        compiled=config.compile,
+        compiled=None if config.compile else False,
         encoder=expanded(config.encoder) if config.encoder else "",
         adapter=expanded(config.adapter) if config.adapter else "",
     )

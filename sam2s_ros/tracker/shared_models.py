@@ -27,7 +27,8 @@ def shared_model(path: str | Path, **options: Any) -> Sam2Model:
     adapter = options.get("adapter", "")
     if not path.is_file() or (adapter and (options.get("encoder") or not Path(adapter).is_file())):
         return load_model(path, **options)  # which says what is wrong
-    said = sorted(item for item in options.items() if item[1])  # what is 0, false or empty is as if it was not said
+    # what is 0, false or empty is as if it was not said; None is said
+    said = sorted((name, str(value)) for name, value in options.items() if value or value is None)
     key = (*_version(path), *(_version(Path(adapter)) if adapter else ()), *said)
     with _lock:  # also while it is loaded: whoever comes meanwhile waits and takes the same
         model = _models.get(key)
@@ -37,12 +38,15 @@ def shared_model(path: str | Path, **options: Any) -> Sam2Model:
 
 
 def _adapted(path: Path, options: dict[str, Any]) -> Sam2Model:
-    from sam2s_model.checkpoint import with_adapter
+    from sam2s_model.checkpoint import compile_where_it_pays, with_adapter
 
+    compiled = options.get("compiled", False)
     base = shared_model(path, **{**options, "adapter": "", "compiled": False})
     model = with_adapter(base, options["adapter"])
-    if options.get("compiled"):
+    if compiled:
         model.compile_encoder()
+    elif compiled is None:
+        compile_where_it_pays(model)
     return model
 
 

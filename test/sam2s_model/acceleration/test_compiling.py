@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
+from functools import partial
 
 import pytest
 import torch
 
-from sam2s_model.acceleration.compiling import compile_for_inference
-from sam2s_model.checkpoint import load_model
+from sam2s_model.acceleration.compiling import (
+    FOLDER,
+    compile_for_inference,
+    keep_programs,
+    pays_off,
+    program_folder,
+)
+from sam2s_model.checkpoint import load_model, loading
 from sam2s_model.config import PICO, ModelConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
@@ -23,7 +31,8 @@ LEAST = dataclasses.replace(REPVIT, stages=(0, 0, 0, 0))
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_compiled_yet():
+def nothing_is_compiled_yet(monkeypatch, tmp_path):
+    monkeypatch.setenv(FOLDER, str(tmp_path / "programs"))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
 
@@ -113,6 +122,65 @@ def test_what_torch_lacks_is_said(problem, said):
     with pytest.raises(ConfigError) as refused:
         compile_for_inference(torch.neg, torch.ones(2), backend=lacks)
     assert str(refused.value) == f"compile is true, but torch {torch.__version__} cannot: {said}"
+
+
+def test_it_pays_off_on_a_gpu_unless_the_same_bits_are_wanted(monkeypatch):
+    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: True)
+    assert not pays_off(torch.device("cpu")) and pays_off(torch.device("cuda:0"))
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    assert not pays_off(torch.device("cuda:0"))
+
+
+def test_where_it_pays_it_is_compiled_and_a_warning_says_why_not(monkeypatch):
+    asked = []
+    monkeypatch.setattr(loading, "pays_off", lambda device: asked.append(device) or len(asked) > 1)
+    load = partial(load_model, resolve_checkpoint("sam2s_pico"), image_size=64, device="cpu", compiled=None)
+    monkeypatch.setattr(Sam2Model, "compile_encoder", lambda self: self.encode_with(Sam2Model._encode))
+    assert not load().is_compiled and load().is_compiled and load(precision="fp32", compiled=False).is_compiled is False
+
+    def lacks(self):
+        raise ConfigError("torch cannot: no Triton")
+
+    monkeypatch.setattr(Sam2Model, "compile_encoder", lacks)
+    with pytest.warns(UserWarning, match="not compiled, and is slower: torch cannot: no Triton"):
+        assert not load().is_compiled
+    with pytest.raises(ConfigError, match="no Triton"):
+        load(compiled=True)
+
+
+def test_programs_are_kept_in_the_users_cache(monkeypatch, tmp_path):
+    from torch._inductor.codecache import cache_dir
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv(FOLDER, "")
+    keep_programs()
+    assert cache_dir() == str(tmp_path / "sam2s" / "programs") == str(program_folder())
+    monkeypatch.setenv(FOLDER, str(tmp_path / "own"))
+    keep_programs()
+    assert cache_dir() == str(tmp_path / "own") and torch._inductor.config.fx_graph_cache
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.delenv(FOLDER)
+    keep_programs()
+    assert FOLDER not in os.environ, "torch's own, where the folder cannot be made"
+
+
+def test_a_program_is_compiled_once(monkeypatch, tmp_path):
+    if not shutil.which("g++"):
+        pytest.skip("needs g++, by which torch compiles for a CPU")
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+
+    def scaled(x: torch.Tensor) -> torch.Tensor:
+        return 2 * x + 1
+
+    x, found = torch.ones(3), []
+    for _ in range(2):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        with torch._inductor.config.patch({"cpp.vec_isa_ok": False}), torch.no_grad():
+            assert torch.equal(compile_for_inference(scaled, x)(x), scaled(x))
+        found.append(torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"])
+    assert found == [0, 1] and any(tmp_path.rglob("*.so"))
 
 
 def test_in_a_tracker_by_the_compiler_of_this_machine(frames):

@@ -10,11 +10,12 @@ import torch
 from stand_in import cuda, joined
 
 from sam2s_model.acceleration import graphs
+from sam2s_model.acceleration.compiling import FOLDER
 from sam2s_model.acceleration.graphs import CudaCapture
 from sam2s_model.config import PICO
 from sam2s_model.errors import ConfigError
 from sam2s_model.gpu_check import computation, living, rollouts, speed
-from sam2s_model.gpu_check.part import FAIL, OK, Setting
+from sam2s_model.gpu_check.part import FAIL, OK, WARN, Setting
 from sam2s_model.gpu_check.parts import PARTS
 from sam2s_model.network.model import Sam2Model
 
@@ -36,7 +37,8 @@ class Small(Setting):
 
 
 @pytest.fixture
-def setting(monkeypatch):
+def setting(monkeypatch, tmp_path):
+    monkeypatch.setenv(FOLDER, str(tmp_path / "programs"))
     monkeypatch.setattr(graphs, "_free_streams", {})
     monkeypatch.setattr(CudaCapture, "refused", "")
     monkeypatch.setattr(rollouts, "POLICIES", ["match"])
@@ -55,6 +57,13 @@ def test_a_part_finds_nothing_wrong(setting, number):
     found = run(number, setting)
     assert found and all(check.level == OK for check in found), [check for check in found if check.level != OK]
     assert all(check.expected and check.got for check in found)
+
+
+def test_a_folder_that_programs_cannot_be_kept_in_is_found(setting, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(FOLDER, str(tmp_path / "file" / "programs"))
+    (found,) = (check for check in run(1, setting) if check.what == "what torch compiles")
+    assert found.level == WARN and found.got.endswith("cannot be written to") and FOLDER in found.advice
 
 
 def test_numbers_are_those_of_the_list():

@@ -15,10 +15,6 @@ from sam2s_ros.tracker.build import build_tracker
     [
         (NodeConfig(checkpoint="sam2s_tinny", device="cpu"), "'sam2s_tinny' does not exist: did you mean 'sam2s_tiny'"),
         (NodeConfig(checkpoint="/no/such.pt", device="cpu"), "checkpoint '/no/such.pt' does not exist"),
-        (
-            NodeConfig(checkpoint="sam2s_pico", device="cpu", precision="int8", compile=True),
-            "compile is true, but precision is 'int8', which torch cannot compile: expected fp32, bf16 or fp16",
-        ),
     ],
 )
 def test_build_tracker_says_what_is_wrong(config, said):
