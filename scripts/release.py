@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import re
 import subprocess
 import sys
@@ -104,6 +105,15 @@ def bill_of_materials(programs: Path, target: Path, work: Path) -> None:
         tool / "cyclonedx-py", "environment", "--output-reproducible", "--output-format", "JSON",
         "--output-file", target, programs / "python",
     )  # fmt: skip
+    target.write_text(json.dumps(without_local_files(json.loads(target.read_text())), indent=2) + "\n")
+
+
+def without_local_files(bill: dict) -> dict:
+    """Leave out where on this machine the wheel was installed from, which is nobody else's concern."""
+    for part in bill["components"]:
+        links = [link for link in part.pop("externalReferences", ()) if not link["url"].startswith("file:")]
+        part |= {"externalReferences": links} if links else {}
+    return bill
 
 
 def main() -> None:

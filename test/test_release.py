@@ -123,6 +123,13 @@ def test_a_version_that_is_none_or_not_newer_is_refused(repository, version, sai
     assert not release.git(repository, "status", "--porcelain")
 
 
+def test_the_bill_of_materials_names_no_folder_of_this_machine():
+    links = [{"url": "file:///home/somebody/dist/a.whl"}, {"url": "https://example.org/a"}]
+    bill = {"components": [{"name": "a", "externalReferences": links}, {"name": "b", "externalReferences": links[:1]}]}
+    kept = [{"name": "a", "externalReferences": links[1:]}, {"name": "b"}]
+    assert release.without_local_files(bill) == {"components": kept}
+
+
 @pytest.mark.skipif(not IS_REPOSITORY, reason="not a git repository: what is in it is not known")
 def test_the_sdist_has_every_file_of_the_repository(tmp_path):
     tree = tmp_path / "tree"
