@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import yaml
@@ -274,3 +277,36 @@ def test_parameters_are_described_and_as_in_the_file(replay):
     from sam2s_ros.replay.node import ReplayConfig
 
     assert ReplayConfig(**written) == ReplayConfig()
+
+
+def test_half_of_what_is_piped_in_is_published(replay, tmp_path):
+    """Of a named pipe that another process writes: left of the picture is black, right is white."""
+    with av.open(str(tmp_path / "stereo.ts"), "w") as container:
+        video = container.add_stream("mpeg2video", rate=25)
+        video.width, video.height = 96, 64
+        picture = np.zeros((64, 96, 3), np.uint8)
+        picture[:, 48:] = 255
+        for _ in range(8):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode())
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = subprocess.Popen(["sh", "-c", 'cat "$0" > "$1"', str(tmp_path / "stereo.ts"), str(pipe)])
+    try:
+        one = replay(str(pipe), crop="right", exit_at_end=True)
+        assert one.process.wait(60) == 0, one.process.output
+        assert writer.wait(10) == 0
+    finally:
+        writer.kill()
+        writer.wait()
+    one.wait_for(8)
+    assert {(image.height, image.width) for image in one.images} == {(64, 48)}
+    assert all(image_codec.to_rgb(image)[:, 4:].min() > 200 for image in one.images)
+    assert "of the 96x64 picture right is taken, 48x64 at 48,0" in one.process.output
+
+
+def test_a_device_that_is_not_there_is_one_sentence_and_exit_code_2(replay):
+    one = replay("/dev/video97")
+    assert one.process.wait(40) == 2
+    assert "/dev/video97 does not exist: this machine has " in one.process.output
+    assert "Traceback" not in one.process.output
