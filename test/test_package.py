@@ -264,3 +264,14 @@ def test_launch_arguments_are_parameters_of_the_nodes():
     }
     assert {"checkpoint", "device", "allow_cpu", "policy", "autostart"} <= set(parameters["tracker"])
     assert REPLAY_ARGUMENTS - TRACKER_ARGUMENTS - {"replay_params_file"} <= set(parameters["replay"])
+
+
+def test_the_image_shows_the_package_to_the_distributions_own_ros2(tmp_path):
+    text = (ROOT / "docker" / "entrypoint.sh").read_text().replace("source /opt/ros/jazzy/setup.bash", "")
+    site = tmp_path / "venv" / "lib" / "python3.99" / "site-packages"
+    site.mkdir(parents=True)
+    script = text.replace("/opt/sam2s/venv", str(tmp_path / "venv"))
+    done = subprocess.run(
+        ["bash", "-c", script, "entrypoint", "printenv", "PYTHONPATH"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split(":")[0] == str(site)
