@@ -6,7 +6,6 @@ camera that has stopped nor a slow tracker.
 
 from __future__ import annotations
 
-import resource
 import threading
 import time
 from collections import deque
@@ -19,6 +18,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from sam2s_model.acceleration.allocator import resident_bytes
 from sam2s_model.recordings.pixels import EMPTY_CONTRAST
 from sam2s_model.tracks import Tracks
 from sam2s_ros.interfaces.messages import to_ns, to_time
@@ -141,12 +141,18 @@ class Health:
         self._failure = self._refusal = self._unusable = ""
         self._late = False  # whether the failure is only that masks came too late
         self._stale = False  # whether images have stopped, as of the last status
+        self._switched_on = 0.0  # s, of `steady`
         self._reported = (0, 0)  # received and dropped at the last diagnostics
 
     def clear(self) -> None:
         """Begin again, at configure."""
         with self._lock:
             self._clear()
+
+    def switched_on(self, at: float) -> None:
+        """Note that images are accepted again, from now on. at: s, of `steady`"""
+        with self._lock:
+            self._switched_on = at
 
     def received(self) -> None:
         """Count an image that reached the node."""
@@ -258,7 +264,7 @@ class Health:
         silent = f"; {at.silent}" if at.silent and self._quiet() else ""
         seen = f"; {at.seen}" if at.seen else ""
         # switched off, images that come are not accepted, and their age says nothing of the camera
-        self._stale = at.enabled and is_stale(msg.input_age, config)
+        self._stale = at.enabled and is_stale(min(msg.input_age, at.at - self._switched_on), config)
         if at.view is None:
             return TrackerStatus.STATE_UNKNOWN, f"not configured{': ' + at.note if at.note else ''}"
         chosen = (f"; {at.view.chosen}" if at.view.chosen else "") + seen
@@ -392,9 +398,3 @@ def _stamp_age(status: TrackerStatus) -> float:
 def _age(then: float | None, now: float) -> float:
     """Return the s since then; -1 when it never happened."""
     return -1.0 if then is None else max(0.0, now - then)
-
-
-def resident_bytes() -> int:
-    """Read the host memory of this process."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()

@@ -74,8 +74,11 @@ class TrackerPublishers:
     def switch(self, *, active: bool | None = None, enabled: bool | None = None) -> None:
         """Switch on or off: once this returns with either of them False, nothing is published."""
         with self._lock:
+            before = self.active and self.enabled
             self.active = self.active if active is None else active
             self.enabled = self.enabled if enabled is None else enabled
+            if self.active and self.enabled and not before:
+                self._health.switched_on(steady())
 
     def alive(self) -> None:
         """Assert the liveliness that ~/masks offers."""

@@ -13,7 +13,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
-from sam2s_ros.tracker.health import resident_bytes
+from sam2s_model.acceleration.allocator import resident_bytes
 from sam2s_ros.tracker.node import TrackerNode
 
 WARM_UP, ROUNDS = 5, 100

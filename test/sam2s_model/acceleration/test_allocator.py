@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from sam2s_model.acceleration.allocator import VARIABLES
+from sam2s_model.acceleration.allocator import VARIABLES, resident_bytes
 
 PROGRAM = """
 import resource, sys
@@ -41,3 +41,7 @@ def test_pages_of_large_buffers_fault_once():
     assert faults("kept", MALLOC_MMAP_THRESHOLD_="131072", MALLOC_TRIM_THRESHOLD_="131072")[1] > 5_000, (
         "what is set stays"
     )
+
+
+def test_resident_bytes_is_that_of_a_python_process():
+    assert 10**7 < resident_bytes() < 10**11

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from sam2s_model.acceleration.allocator import resident_bytes
 from sam2s_model.checkpoint import load_model
 from sam2s_model.prompts import Prompt
 from sam2s_model.published.catalog import resolve_checkpoint
@@ -15,12 +14,6 @@ from sam2s_model.recordings.scene import Scene, SceneConfig
 from sam2s_model.tracking.tracker import Tracker
 
 FRAMES, SETTLED = 5000, 500
-
-
-def resident_bytes() -> int:
-    """Memory of this process now, as Linux counts it."""
-    fields = Path("/proc/self/statm").read_text().split()
-    return int(fields[1]) * 4096
 
 
 @pytest.mark.full

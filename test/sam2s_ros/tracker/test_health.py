@@ -8,7 +8,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.msg import TrackerStatus
-from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot, resident_bytes
+from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, TrackerSnapshot
 
 S = 10**9
 CONFIG = NodeConfig(input_timeout=0.5, step_timeout=1.0, warn_latency=0.2, warn_dropped=0.5)
@@ -68,6 +68,12 @@ def unusable(health=None):
     return health
 
 
+def switched_on_again():
+    health = running(age=3)
+    health.switched_on(9.8)
+    return health
+
+
 def used_again():
     health = unusable()
     health.received()
@@ -97,6 +103,8 @@ def used_again():
         ),
         (running(), situation(view=CHOSEN), "RUNNING", "2 objects; using sam2s_nano, the package's default on a CPU"),
         (running(age=0.6), situation(), "STALE_INPUT", "no usable image for 0.60 s: input_timeout is 0.5 s"),
+        (switched_on_again(), situation(), "RUNNING", "2 objects"),
+        (switched_on_again(), situation(at=10.4), "STALE_INPUT", "no usable image for 3.40 s"),
         (running(), situation(enabled=False), "DISABLED", "~/enable"),
         (running(), situation(busy=0.9), "RUNNING", "2 objects"),
         (running(age=3), situation(busy=1.1), "ERROR", "1.1 s so far: step_timeout is 1 s"),
@@ -301,7 +309,3 @@ def test_dropped_share_is_since_the_last_diagnostics():
     assert {v.key: v.value for v in first.values}["dropped_share"] == "1.00"
     assert {v.key: v.value for v in first.values}["last_refused"] == "encoding 'foo' is not supported"
     assert {v.key: v.value for v in second.values}["dropped_share"] == "0.00"
-
-
-def test_resident_bytes_is_that_of_a_python_process():
-    assert 10**7 < resident_bytes() < 10**11
