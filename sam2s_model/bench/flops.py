@@ -68,7 +68,7 @@ def _count(config: ModelConfig, side: int, memories: int, pointers: int, objects
     tokens = config.latents_1d + config.latents_2d or places  # of a memory
     keys = memories * tokens + pointers * split
     memory = _memory_attention(config, places, keys, tokens + split if least else keys)
-    coded = linear(pointers, config.dim, config.memory_dim) if config.pointer_time and not least else 0
+    coded = linear(pointers * split, config.dim, config.memory_dim) if config.pointer_time and not least else 0
     return Flops(
         image_encoder=backbone_of(config).operations(config, side, not least),
         memory_attention=memory.once + objects * (memory.of_object + coded),

@@ -298,7 +298,7 @@ class Sam2Model(nn.Module):
         if torch.is_grad_enabled():
             return self.obj_ptr_tpos_proj(code).repeat_interleave(split, dim=1)
         place = self._of_tokens.product(code, *[self.obj_ptr_tpos_proj] * split)  # as often as a pointer has tokens
-        return place.view(batch, count * split, -1)
+        return place.view(batch, count * split, self.config.memory_dim)
 
     def decode(
         self,

@@ -30,7 +30,7 @@ import work
 from device_tensor import DEVICE, Dispatch
 from work import Event, Graph, Machine, Stream, machine
 
-from sam2s_model.acceleration import attention, constants
+from sam2s_model.acceleration import attention, constants, kernels
 
 CUDA, META = 1, 14  # numbers of c10::DeviceType
 
@@ -129,6 +129,8 @@ def cuda(old: bool = True, counts_triton: bool = False) -> Iterator[Machine]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.multiple(torch.cuda, **patches))
         stack.enter_context(mock.patch.object(torch._C, "_host_emptyCache", lambda: None, create=True))
+        # Triton can compile for no such device; its interpreter, where another test has asked for it, takes minutes.
+        stack.enter_context(mock.patch.object(kernels, "_tried", lambda device, dtype: False))
         overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
         torch.__future__.set_overwrite_module_params_on_conversion(
             True
