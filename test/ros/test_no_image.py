@@ -128,9 +128,14 @@ def test_p43_the_console_says_that_its_topic_has_no_images(graph, start):
     given = dict(port=0, trackers="/nobody", image="/no_images")
     arguments = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
     graph.publisher(Image, "/a_camera")
-    console = start([sys.executable, "-m", "sam2s_ros.console.node", "--ros-args", *arguments])
-    console.wait_for_output("/nobody: no images: nobody publishes /no_images, which the parameter image names; images")
-    assert "images are on /a_camera" in console.output, console.output
+    said = "/nobody: no images: nobody publishes /no_images, which the parameter image names; images are on /"
+    for _ in range(3):  # on a busy machine it may know a tracker that has just ended before it knows the camera
+        console = start([sys.executable, "-m", "sam2s_ros.console.node", "--ros-args", *arguments])
+        console.wait_for_output(said)
+        if f"{said}a_camera" in console.output:
+            break
+        console.stop()
+    assert f"{said}a_camera" in console.output, console.output
     time.sleep(1.5)
     assert console.output.count("no images: nobody") == 1, console.output
     graph.publisher(Image, "/no_images")
