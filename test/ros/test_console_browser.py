@@ -180,7 +180,7 @@ def test_a_person_clicks_corrects_names_freezes_and_removes(screen):
     page.locator("#who").press("Tab")
 
     # A click on an instrument: its mask contains the click.
-    truth = screen.frames[screen.next - 1].mask
+    truth = screen.frames[screen.next - 1].truth.labels
     first_label, second_label = labels_of(truth)[:2]
     x, y = inside(truth, first_label)
     began = time.monotonic()
@@ -209,7 +209,7 @@ def test_a_person_clicks_corrects_names_freezes_and_removes(screen):
     page.keyboard.press("n")
     page.keyboard.press("b")
     screen.see()
-    truth = screen.frames[screen.next - 1].mask
+    truth = screen.frames[screen.next - 1].truth.labels
     screen.drag(*box_of(truth, second_label))
     screen.until(f"{SHOWN}.objects.length === 2")
     second = max(screen.ids)
@@ -288,7 +288,7 @@ def test_everything_by_keys(screen):
     screen.until("sam2s.state.history.length === 0")
     screen.see()
     page.locator("#stage").focus()
-    x, y = inside(screen.frames[screen.next - 1].mask, labels_of(screen.frames[screen.next - 1].mask)[0])
+    x, y = inside(screen.frames[screen.next - 1].truth.labels, labels_of(screen.frames[screen.next - 1].truth.labels)[0])
     page.keyboard.press("p")
     for key, distance in (("ArrowRight", x - WIDTH // 2), ("ArrowDown", y - HEIGHT // 2)):
         key = key if distance > 0 else {"ArrowRight": "ArrowLeft", "ArrowDown": "ArrowUp"}[key]
@@ -325,7 +325,7 @@ def test_it_goes_on_when_the_node_was_killed_and_started_again(screen, tracker, 
     screen.until("['WAITING', 'RUNNING'].includes(sam2s.state.node.state)", timeout=120.0)
     screen.see()
     screen.until("document.getElementById('alarm').hidden")
-    truth = screen.frames[screen.next - 1].mask
+    truth = screen.frames[screen.next - 1].truth.labels
     x, y = inside(truth, labels_of(truth)[0])
     screen.click(x, y)
     screen.until(f"{screen.object_at(x, y)} > 0")
