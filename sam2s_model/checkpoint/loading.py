@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sam2s_model.acceleration.compiling import pays_off
 from sam2s_model.adapters.applying import apply_adapter
@@ -73,7 +75,7 @@ def load_model(
     if entry is not None and entry.policy and model == "auto":
         config = replace(config, policy=entry.policy)
     size = image_size or stored.image_size or (entry.image_size if entry is not None else 0)
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutValues():
         network = Sam2Model(config, size)
     missing = check_state_dict(state, network, path)
     if missing:  # these are random, and nothing uses them
@@ -127,3 +129,15 @@ def compile_where_it_pays(model: Sam2Model) -> None:
         model.compile_encoder()
     except ConfigError as error:
         warnings.warn(f"the image encoder is not compiled, and is slower: {error}", stacklevel=2)
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Compute no values for tensors on `meta`, where torch would import its compiler for it: 165 MB of memory."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        given = kwargs or {}
+        if function in (nn.init.normal_, nn.init.uniform_, nn.init.trunc_normal_, nn.init.kaiming_uniform_):
+            return given.get("tensor", *args[:1])
+        if function in (Tensor.normal_, Tensor.uniform_, nn.functional.normalize):
+            return args[0]
+        return function(*args, **given)

@@ -288,7 +288,9 @@ def test_everything_by_keys(screen):
     screen.until("sam2s.state.history.length === 0")
     screen.see()
     page.locator("#stage").focus()
-    x, y = inside(screen.frames[screen.next - 1].truth.labels, labels_of(screen.frames[screen.next - 1].truth.labels)[0])
+    x, y = inside(
+        screen.frames[screen.next - 1].truth.labels, labels_of(screen.frames[screen.next - 1].truth.labels)[0]
+    )
     page.keyboard.press("p")
     for key, distance in (("ArrowRight", x - WIDTH // 2), ("ArrowDown", y - HEIGHT // 2)):
         key = key if distance > 0 else {"ArrowRight": "ArrowLeft", "ArrowDown": "ArrowUp"}[key]

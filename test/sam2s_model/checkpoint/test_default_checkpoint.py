@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +113,14 @@ def test_nano_follows_best_with_its_default_at_384_px():
     match, fifo = mean_iou(model, "match"), mean_iou(model, "fifo")
     print(f"mean IoU of sam2s_nano at 384 px: match {match:.3f}, fifo {fifo:.3f}")
     assert match > 0.8 and match > fifo
+
+
+@pytest.mark.parametrize("name", ["sam2s_nano", "sam2s_pico", "sam2s_tiny"])
+def test_loading_imports_no_compiler(name):
+    """It would take 120 MB and a second of every process."""
+    program = (
+        f"import sys; from sam2s_model.checkpoint import load_model; load_model({name!r}, device='cpu'); "
+        "print([one for one in ('torch._dynamo', 'torch._inductor', 'triton') if one in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", done.stdout
