@@ -74,12 +74,12 @@ lint: $(CHECKED)  ## check format, imports, style and types
 	@$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy
 
 # One thread for torch: more of them wait for one another actively, and on a busy machine small tensors took 15 times as long.
-# Real graphs come last, two at a time in domains of their own: they wait more than they compute, but do things within seconds.
+# Real graphs come last, three at a time in domains of their own: they wait more than they compute, but do things within seconds.
 # 2: interrupted, or nothing could be collected.
 test: $(CHECKED) build  ## run all tests, or ARGS
 ifeq ($(strip $(ARGS)),)
 	@code=0; $(RUN) $(TEST_THREADS) $(PYTEST) $(MEASURED) -n 2 --dist loadfile --ignore=test/ros || code=$$?; [ $$code != 2 ] || exit 2; \
-	$(RUN) $(TEST_THREADS) $(PYTEST) $(MEASURED) --cov-append -n 2 --dist loadfile test/ros || code=$$?; \
+	$(RUN) $(TEST_THREADS) $(PYTEST) $(MEASURED) --cov-append -n 3 --dist loadfile test/ros || code=$$?; \
 	$(BIN)/python scripts/coverage_totals.py; exit $$code
 else
 	@$(RUN) $(TEST_THREADS) $(PYTEST) $(ARGS)

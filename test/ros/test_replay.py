@@ -129,6 +129,9 @@ def test_own_rate_and_source_stamps(replay):
 
 def test_pause_step_resume(replay):
     one = replay(SCENE.format(30), start_paused=True, rate=50.0)
+    paused = SetBool.Request(data=True)
+    # "waiting" until both subscribers were matched, for which a busy machine may take longer than ~/step waits
+    one.graph.wait_until(lambda: one.call(SetBool, "set_paused", paused).message.startswith("paused, 0 frames"), 30)
     time.sleep(0.5)
     assert one.images == []
     for count in (1, 2, 3):

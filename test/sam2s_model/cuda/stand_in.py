@@ -22,6 +22,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from unittest import mock
 
@@ -31,8 +32,11 @@ from device_tensor import DEVICE, Dispatch
 from work import Event, Graph, Machine, Stream, machine
 
 from sam2s_model.acceleration import attention, constants, kernels
+from sam2s_model.config import PICO
 
 CUDA, META = 1, 14  # numbers of c10::DeviceType
+SMALL = replace(PICO, stages=(1, 1, 2, 1), global_blocks=(3,), memory_layers=1, image_size=64)
+"""Of everything one, or one of each kind: what is launched is dispatched in Python, thousands of times."""
 
 
 def on_cuda(module: torch.nn.Module, dtype: torch.dtype | None = None) -> torch.nn.Module:

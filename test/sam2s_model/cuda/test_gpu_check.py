@@ -7,19 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from stand_in import cuda, joined
+from stand_in import SMALL, cuda, joined
 
 from sam2s_model.acceleration import graphs
 from sam2s_model.acceleration.compiling import FOLDER
 from sam2s_model.acceleration.graphs import CudaCapture
-from sam2s_model.config import PICO
 from sam2s_model.errors import ConfigError
 from sam2s_model.gpu_check import computation, living, rollouts, speed
 from sam2s_model.gpu_check.part import FAIL, OK, WARN, Setting
 from sam2s_model.gpu_check.parts import PARTS
 from sam2s_model.network.model import Sam2Model
-
-SMALL = replace(PICO, stages=(1, 1, 2, 1), global_blocks=(3,), memory_layers=1, image_size=64)
 
 
 def small(side: int) -> Sam2Model:

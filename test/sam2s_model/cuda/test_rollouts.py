@@ -11,18 +11,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from stand_in import cuda, on_cuda
+from stand_in import SMALL, cuda, on_cuda
 
 from sam2s_model.acceleration import graphs
 from sam2s_model.acceleration.graphs import CudaCapture
-from sam2s_model.config import MODELS, PICO, POLICY_NAMES, TrackerConfig
+from sam2s_model.config import MODELS, POLICY_NAMES, TrackerConfig
 from sam2s_model.network.image_encoder import size_step
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.tracker import Tracker
 
 SIDE = 64
-SMALL = replace(PICO, stages=(1, 1, 2, 1), global_blocks=(3,), memory_layers=1)
 BOX, OTHER = np.array([20, 30, 60, 60], np.float32), np.array([50, 10, 90, 50], np.float32)
 CLICK = dict(points=np.array([[40, 40]], np.float32), point_labels=np.array([1]))
 FOLLOWING = {

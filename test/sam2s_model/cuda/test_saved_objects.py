@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from stand_in import cuda, on_cuda
+from stand_in import SMALL, cuda, on_cuda
 
 from sam2s_model.acceleration import graphs
 from sam2s_model.acceleration.graphs import CudaCapture
-from sam2s_model.config import PICO, TrackerConfig
+from sam2s_model.config import TrackerConfig
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.tracker import Tracker
@@ -26,7 +26,7 @@ def test_restored_objects_go_on_through_captured_steps(policy, steps, monkeypatc
     images = [rng.integers(0, 255, (72, 96, 3), dtype=np.uint8) for _ in range(3)]
     with cuda() as device:
         torch.manual_seed(0)
-        model = on_cuda(Sam2Model(PICO, 64).eval().requires_grad_(False))
+        model = on_cuda(Sam2Model(SMALL, 64).eval().requires_grad_(False))
         before = Tracker(model, policy)
         before.step(1, images[0])
         before.prompt(0, [Prompt(box=box) for box in BOXES])

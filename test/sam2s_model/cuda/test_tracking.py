@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from stand_in import cuda, joined, on_cuda
+from stand_in import SMALL, cuda, joined, on_cuda
 from work import Graph
 
 from sam2s_model.acceleration import graphs
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.graphs import CudaCapture, as_cuda_graphs
-from sam2s_model.config import PICO, TrackerConfig
+from sam2s_model.config import TrackerConfig
 from sam2s_model.device import use_deterministic_algorithms
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
@@ -42,7 +42,7 @@ once = pytest.mark.parametrize(
 @pytest.fixture
 def network(device) -> Sam2Model:
     torch.manual_seed(0)
-    return on_cuda(Sam2Model(PICO, 64).eval().requires_grad_(False))
+    return on_cuda(Sam2Model(SMALL, 64).eval().requires_grad_(False))
 
 
 def images(height: int = 72, width: int = 96, count: int = 3) -> list[np.ndarray]:

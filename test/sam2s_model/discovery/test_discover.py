@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sam2s_model.checkpoint import load_model
-from sam2s_model.config import PICO, TrackerConfig
+from sam2s_model.config import TrackerConfig
 from sam2s_model.device import as_tensor
 from sam2s_model.discovery import regions as regions_module
 from sam2s_model.discovery.build import build_bank, open_confirmed
@@ -141,7 +141,7 @@ def test_where_nothing_is_good_enough_nothing_is_proposed(pico, bank, frames):
 
 def test_the_class_head_names_what_it_is_sure_of(model, frames):
     torch.manual_seed(1)
-    network = Sam2Model(replace(PICO, num_classes=3), image_size=128).eval().requires_grad_(False)
+    network = Sam2Model(replace(model.config, num_classes=3), image_size=128).eval().requires_grad_(False)
     network.load_state_dict(model.state_dict(), strict=False)
     assert discover(network, frames[0], config=ALL)[0].class_name == ""  # its rows have no names
     network.class_names = ("hook", "scissors", "suction")
@@ -154,7 +154,7 @@ def test_the_class_head_names_what_it_is_sure_of(model, frames):
 
 def test_the_class_head_is_asked_in_batches(model, features):
     torch.manual_seed(1)
-    network = Sam2Model(replace(PICO, num_classes=3), image_size=128).eval().requires_grad_(False)
+    network = Sam2Model(replace(model.config, num_classes=3), image_size=128).eval().requires_grad_(False)
     network.load_state_dict(model.state_dict(), strict=False)
     network.class_names = ("hook", "scissors", "suction")
     with torch.inference_mode():

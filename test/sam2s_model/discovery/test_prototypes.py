@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from sam2s_model.config import PICO
 from sam2s_model.discovery.build import build_bank, open_confirmed
 from sam2s_model.discovery.describe import describe_prototypes
 from sam2s_model.discovery.features import background_features, masked_features, place_features
@@ -155,7 +154,7 @@ def test_prototypes_of_another_model_are_refused(model, tmp_path):
     path = tmp_path / "bank.safetensors"
     save_prototypes(PrototypeBank(model.config.dim), ModelIdentity.of(model), path)
     torch.manual_seed(5)
-    other = Sam2Model(PICO, image_size=128).eval().requires_grad_(False)
+    other = Sam2Model(model.config, image_size=128).eval().requires_grad_(False)
     with pytest.raises(PrototypeError, match="other weights: .* cosine of .* at least 0.98"):
         load_prototypes(path, other)
     other.set_image_size(192)
@@ -164,7 +163,7 @@ def test_prototypes_of_another_model_are_refused(model, tmp_path):
 
 
 def test_another_precision_is_the_same_model(model):
-    other = Sam2Model(PICO, image_size=128).eval().requires_grad_(False)
+    other = Sam2Model(model.config, image_size=128).eval().requires_grad_(False)
     other.load_state_dict(model.state_dict())
     assert ModelIdentity.of(other.to(torch.bfloat16)).difference(ModelIdentity.of(model)) == ""
 

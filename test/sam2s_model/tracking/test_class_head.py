@@ -23,11 +23,11 @@ ROWS = 3
 
 
 @pytest.fixture(scope="module")
-def network(model) -> Sam2Model:
+def network(known_model) -> Sam2Model:
     """The model of the fixtures with a class token, also random."""
     torch.manual_seed(1)
     made = Sam2Model(replace(PICO, num_classes=ROWS), image_size=128).eval().requires_grad_(False)
-    made.load_state_dict(model.state_dict(), strict=False)
+    made.load_state_dict(known_model.state_dict(), strict=False)
     return made
 
 

@@ -337,10 +337,10 @@ def test_the_deterministic_mode_runs_every_part(model, frames):
     assert (first == second).all()
 
 
-def test_a_policy_can_be_followed_by_another_and_the_objects_stay(model, frames):
+def test_a_policy_can_be_followed_by_another_and_the_objects_stay(known_model, frames):
     """There and back between two frames is as if nothing had happened; on the way every policy goes on with them."""
     prompts = [Prompt(box=BOX), Prompt(box=OTHER)]
-    untouched, switched = (run(model, frames[:6], prompts=prompts)[0] for _ in range(2))
+    untouched, switched = (run(known_model, frames[:6], prompts=prompts)[0] for _ in range(2))
     for policy in ("divemem", "distractor", "fifo"):
         switched.set_policy(policy)
         assert switched.policy_name == policy and switched.object_ids == (1, 2)
