@@ -76,6 +76,7 @@ FULL = {
     Case(EDGETAM, 512, "point", INTERACTIVE, seed=1, bias=0.0): ("transformers",),
     Case(EDGETAM, 512, "mask", VOS, seed=1, bias=0.0): ("transformers",),
     Case(SAM3, 252, "mask", VOS, seed=1, bias=3.0): ("transformers",),
+    Case("sam3", 504, "point", INTERACTIVE, seed=1, bias=8.0, frames=4, always=True): ("transformers",),
     Case(EDGETAM, 1024, "mask", INTERACTIVE, seed=1, bias=0.0): ("transformers",),
     Case(TINY, 1024, "point", VOS, seed=0, bias=0.0, always=True): ("sam2",),
 }
