@@ -35,6 +35,9 @@ else
   bench cpu_tiny_1024 --size 1024 --objects 1 --objects 4 --dtype bf16 --steps 10 $TRANSFORMERS
   bench cpu_edgetam_512 --model edgetam --size 512 --objects 1 --objects 4 --dtype bf16 $TRANSFORMERS
   bench cpu_efficienttam_ti_512 --model efficienttam_ti --size 512 --objects 1 --objects 4 --dtype bf16
+  bench cpu_efficienttam_floors --model efficienttam_s --model efficienttam_ti --size 512 --size 1024 \
+    --objects 1 --objects 4 --dtype bf16 --steps 0
+  bench cpu_sam3_floors --model sam3 --size 1008 --size 672 --objects 1 --objects 4 --dtype bf16 --steps 0
   bench cpu_tiny_512_int8 --size 512 --dtype fp32 --dtype int8
   bench cpu_nano_512 --checkpoint sam2s_nano --size 512 --objects 1 --objects 4 --dtype fp32 --dtype bf16 --steps 50
 fi

@@ -43,7 +43,10 @@ def bench(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     threads: Annotated[int, typer.Option(min=0, max=1024, help="of torch; 0: as many as it takes by itself")] = 0,
     steps: Annotated[
-        int, typer.Option(min=1, max=10**6, help="timed of each combination, when the memory is full")
+        int,
+        typer.Option(
+            min=0, max=10**6, help="timed of each combination, when the memory is full; 0: operations and floors alone"
+        ),
     ] = 20,
     peer: Annotated[
         str, typer.Option(help="transformers, sam2 or sam2-compiled: also run it, in turns with ours, and print ratios")
@@ -62,7 +65,7 @@ def bench(
     """
     from rich.console import Console
 
-    from sam2s_model.bench.report import plot, tables, write
+    from sam2s_model.bench.report import plot, tables, timed_of, write
     from sam2s_model.bench.run import BenchOptions, cases, run
 
     if output:
@@ -76,7 +79,7 @@ def bench(
         if output:
             write(report, output)
     console.print(tables(report), highlight=False)
-    if output and report["cases"]:
+    if output and timed_of(report):
         plot(report, output.with_suffix(PLOT))
 
 
@@ -85,7 +88,7 @@ def _command(context: typer.Context) -> str:
     words = ["sam2s", "bench"]
     for option in context.command.params:
         given = context.params[option.name]
-        if given == option.get_default(context) or not given or option.name in WHERE:
+        if given == option.get_default(context) or given in (None, "", [], ()) or option.name in WHERE:
             continue
         for value in given if isinstance(given, (list, tuple)) else [given]:
             words += [option.opts[0]] if value is True else [option.opts[0], str(value)]

@@ -21,6 +21,7 @@ matrices in the same precision (int8: in fp32), or the bytes at the rate at whic
 *reached* is the floor's share of the median, in brackets for each part. *GFLOP*: of a step as it is done, and the
 least. *Peak*: of the whole process on a CPU, of torch's allocations on a GPU, without the peer. A peer has the same
 weights, image, objects and full memory, and takes turns with ours step by step; *ratio*: its median over ours.
+With `--steps 0` nothing is timed: operations and floors alone, of what takes minutes a step.
 """
 
 

@@ -17,10 +17,13 @@ from sam2s_model.errors import ConfigError
 DIGITS = 4  # that are kept of a figure
 COLOURS = ("#2060a0", "#8050a0", "#c04020", "#e0a030", "#508050", "#a0a0a0")
 TIMES = ("step", "ms", "p90", "p99", "max", "steps", "FPS", "each more")
-COSTS = ("step", "GFLOP", "least", "least MB", "floor ms", "reached", "peak MB")
+FLOORS = ("step", "GFLOP", "least", "least MB", "floor ms")
+COSTS = (*FLOORS, "reached", "peak MB")
 PARTS_ON_CUDA = (
     "The parts are those of steps whose kernels are launched one by one, which takes longer than a captured step."
 )
+UNTIMED = "Not timed: operations and floors alone; as many memories as a tracker holds that has followed small images."
+OF_FLOOR = "least GFLOP (floor ms)"
 QUEUED = ("queued ms", "queued FPS")
 QUEUED_MEANS = "Queued: the next image is there already, and its encoding is begun while this one is tracked."
 PEER = ("step", "ours ms", "peer", "ms", "p90", "p99", "ratio")
@@ -71,22 +74,38 @@ def tables(report: dict[str, Any]) -> Group:
     return Group(machine_line(report), *(shown + timed_lines(report) if report["cases"] else []))
 
 
+def timed_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the cases with times; the others have their operations and floors alone."""
+    return [case for case in report["cases"] if case["step"]]
+
+
 def timed_lines(report: dict[str, Any]) -> list[str]:
     """Say what was timed, of this project and of each peer."""
+    timed = timed_of(report)
+    if not timed:
+        return [UNTIMED]
     peers = {
         f"{peer['name']} {peer['version']} ({peer['how']})": None for case in report["cases"] if (peer := case["peer"])
     }
     lines = [f"Timed: {report['timed']}.", *(f"Timed of {peer}: {report['timed_peer']}." for peer in peers)]
     if report["device"] != "cuda":
         return lines
-    attention = [case["launched"]["attention"] for case in report["cases"]]
+    attention = [case["launched"]["attention"] for case in timed]
     kernels = sorted({kernel for of_step in attention for kernel in of_step})
     return [*lines, QUEUED_MEANS, PARTS_ON_CUDA, f"Kernels of attention: {', '.join(kernels) or 'none by that name'}."]
 
 
 def sheets(report: dict[str, Any]) -> list[Sheet]:
-    """Make the tables: times, the costs behind them, peers, and the parts of a step."""
+    """Make the tables: times, the costs behind them, peers, and the parts of a step; where nothing was timed the costs
+    and those of the parts.
+    """
     cases, on_cuda = report["cases"], report["device"] == "cuda"
+    if not timed_of(report):
+        shown = [part for part in PARTS if any(part in case["work"] for case in cases)]
+        return [
+            (FLOORS, [[name(case), *_floor(case)] for case in cases]),
+            ((OF_FLOOR, *shown), [[name(case), *_floor_parts(case, shown)] for case in cases]),
+        ]
     times = (
         TIMES + (QUEUED if on_cuda else ()),
         [[name(case), *_times(case), _each_more(case, cases), *_queued(case, on_cuda)] for case in cases],
@@ -132,15 +151,24 @@ def _beside_peer(case: dict[str, Any]) -> list[str]:
 
 
 def _costs(case: dict[str, Any], on_cuda: bool) -> list[str]:
-    done, least, moved = (
-        sum(part[key] for part in case["work"].values()) for key in ("flops", "least_flops", "least_bytes")
-    )
-    cells = [_short(done / 1e9), _short(least / 1e9), _short(moved / 1e6), _short(case["floor_ms"])]
-    cells += [
+    cells = [
+        *_floor(case),
         _share(case["floor_ms"], case["step"]["median"]),
         _short(case["peak_bytes"] / 1e6) if case["peak_bytes"] else "",
     ]
     return cells + ([str(case["launched"]["kernels"])] if on_cuda else [])
+
+
+def _floor(case: dict[str, Any]) -> list[str]:
+    done, least, moved = (
+        sum(part[key] for part in case["work"].values()) for key in ("flops", "least_flops", "least_bytes")
+    )
+    return [_short(done / 1e9), _short(least / 1e9), _short(moved / 1e6), _short(case["floor_ms"])]
+
+
+def _floor_parts(case: dict[str, Any], shown: list[str]) -> list[str]:
+    works = [case["work"].get(part) for part in shown]
+    return [f"{_short(work['least_flops'] / 1e9)} ({_short(work['floor_ms'])})" if work else "" for work in works]
 
 
 def _parts(case: dict[str, Any], shown: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from sam2s_model.bench.timing import PartTimer, Spread, launched, peak_bytes
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import ModelConfig
 from sam2s_model.device import PRECISIONS, resolve_device, resolve_dtype
+from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings.scene import Scene, SceneConfig
@@ -32,6 +33,7 @@ from sam2s_model.tracking.tracker import Tracker
 WARM = 4  # steps more when the memory is full: on CUDA, the second is captured
 RANDOM = "random"
 REST = "rest"
+FLOORS_SIDE = 8  # places; the frames and pointers that are remembered are as many at any size, and there soon
 TIMED = "uint8 image on the host in, uint8 label map on the host out, both as large as the network's input"
 TIMED_OURS = f"{TIMED}; with presence, object states, re-identification and the filling of holes"
 TIMED_PEER = f"{TIMED}; the image prepared as ours, the largest positive logit wins; nothing else"
@@ -54,7 +56,8 @@ class Case:
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """device: a word of `resolve_device`; threads: of torch, 0: torch's own; steps: timed of each case
+    """device: a word of `resolve_device`; threads: of torch, 0: torch's own
+    steps: timed of each case; 0: none, operations and floors alone
     peer: a name of `peers.PEERS`, or "" for none; only_machine: time no case; command: that the report names
     """
 
@@ -90,6 +93,8 @@ def run(options: BenchOptions, say: Callable[[str], Any] = print) -> Iterator[di
     Raises ConfigError or CheckpointError.
     """
     device = resolve_device(options.device)
+    if options.peer and not options.steps:
+        raise ConfigError(f"steps is 0, and peer is {options.peer!r}: expected at least 1, or no peer")
     if options.threads:
         torch.set_num_threads(options.threads)
     for case in options.cases:
@@ -121,6 +126,8 @@ def _check(case: Case, peer: str) -> None:
 
 
 def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: Machine) -> dict[str, Any]:
+    if not options.steps:
+        return _floors(_load(replace(case, compiled=False), device), case, machine)
     model = _load(case, device)
     if options.peer:
         check_peer(options.peer, model.config)
@@ -142,12 +149,10 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
         timer = PartTimer(model, tracker.matches)
         spent, parts, spent_by_peer = _in_turns(tracker, peer, image, options.steps, timer)
         whole, queued = spent, None  # there a step begins with nothing of the next
-    found = dict(
-        model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=model.image_size,
-        objects=case.objects, precision=_precision(case, device), policy=tracker.policy_name, compiled=case.compiled,
+    found = _named(tracker, case, model.image_size) | dict(
         step=asdict(Spread.of(spent)), queued=asdict(Spread.of(queued)) if queued else None,
         parts=_spreads(whole, parts),
-        **_work(tracker, case, machine), peak_bytes=peak,
+        **_work(tracker, case, machine, model.image_size), peak_bytes=peak,
         launched=asdict(given) if given else None, peer=None,
     )  # fmt: skip
     if peer:
@@ -160,6 +165,24 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
             labelled=float((label_map > 0).mean()),
         )  # fmt: skip
     return found
+
+
+def _floors(model: Sam2Model, case: Case, machine: Machine) -> dict[str, Any]:
+    """Report a case of which nothing is timed: its step may take minutes, its memory is filled with a small input."""
+    side = model.image_size
+    model.set_image_size(FLOORS_SIDE * model.config.stride)
+    tracker = with_full_memory(model, case.policy, _image(model.image_size), case.objects, cuda_graphs=False)
+    untimed: dict[str, Any] = dict(step=None, queued=None, parts={}, peak_bytes=None, launched=None, peer=None)
+    return _named(tracker, case, side) | _work(tracker, case, machine, side) | untimed
+
+
+def _named(tracker: Tracker, case: Case, side: int) -> dict[str, Any]:
+    """Say which case it is. side: of the step's input, px"""
+    model = tracker.model
+    return dict(
+        model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=side, objects=case.objects,
+        precision=_precision(case, model.device), policy=tracker.policy_name, compiled=case.compiled,
+    )  # fmt: skip
 
 
 def _in_turns(
@@ -216,14 +239,14 @@ def _spreads(steps: list[float], parts: list[dict[str, float]]) -> dict[str, dic
     return {part: asdict(Spread.of(ms)) for part, ms in columns.items() if any(ms)}
 
 
-def _work(tracker: Tracker, case: Case, machine: Machine) -> dict[str, Any]:
-    """Count what the step has to do, and the time for it at the machine's rates."""
+def _work(tracker: Tracker, case: Case, machine: Machine, side: int) -> dict[str, Any]:
+    """Count what a step has to do with an input of `side` px, and the time for it at the machine's rates."""
     model, config = tracker.model, tracker.model.config
     pointers, split = config.max_pointers if tracker.keys_attended else 0, config.dim // config.memory_dim
     memories, left = divmod(tracker.keys_attended - pointers * split, model.memory_tokens)
     pointers += left // split  # of memories that a policy keeps
     matched = tracker.matches.frames if tracker.matches else 0
-    shape = Shape(model.image_size, case.objects, memories, pointers, model.dtype.itemsize, matched)
+    shape = Shape(side, case.objects, memories, pointers, model.dtype.itemsize, matched)
     least, done = least_work(model, shape), work_done(config, shape)
     rates = machine.matmul[_precision(case, model.device)], machine.bandwidth
     work = {

@@ -73,15 +73,14 @@ def _surgsam2(name: str, model: str) -> Published:
     )
 
 
-def _efficienttam(name: str, model: str, size: int | None, sha256: str | None, image_size: int = 0) -> Published:
-    url = f"{EFFICIENTTAM}/resolve/main/{name}.pt" if size else ""
+def _efficienttam(name: str, model: str, size: int, sha256: str, image_size: int = 0) -> Published:
     return Published(
         name,
         f"{name}.pt",
         model,
         "Apache-2.0",
         EFFICIENTTAM,
-        url,
+        f"{EFFICIENTTAM}/resolve/main/{name}.pt",
         size,
         sha256,
         "EfficientTAM",
@@ -131,7 +130,10 @@ def _published() -> list[Published]:
             "efficienttam_ti", "efficienttam_ti", 71616316,
             "acbb17b28cca1f860acee09c9ecb6efdb732080dc7a85a07292c31813175fa7d",
         ),
-        _efficienttam("efficienttam_ti_512x512", "efficienttam_ti", None, None, 512),
+        _efficienttam(
+            "efficienttam_ti_512x512", "efficienttam_ti", 71620052,
+            "7d4d652a465f0081391050932f45d8a66768ccc99c8ea393ce8a5927e83f3b9b", 512,
+        ),
         Published(
             "sam3", "sam3.pt", "sam3", SAM_LICENCE, SAM3, "", 3450062241,
             "9999e2341ceef5e136daa386eecb55cb414446a00ac2b55eb2dfd2f7c3cf8c9e",

@@ -54,11 +54,12 @@ class Case:
 
 
 TINY, REAL, EDGETAM, SAM3 = "sam2.1_hiera_tiny", "sam2_hiera_tiny", "edgetam", "sam3_narrow"
+ETAM_S, ETAM_TI = "efficienttam_s", "efficienttam_ti"
 QUICK = {
     Case(TINY, 256, "point", INTERACTIVE, seed=0, bias=0.0): ("sam2", "transformers"),
     Case(REAL, 256, "point", VOS, seed=9, bias=-2.8, real=True): ("sam2",),
     Case(EDGETAM, 256, "mask", VOS, seed=1, bias=0.0): ("transformers",),
-    Case("efficienttam_ti", 256, "point", VOS, seed=1, bias=5.2): ("efficienttam",),
+    Case(ETAM_TI, 256, "point", VOS, seed=1, bias=5.2): ("efficienttam",),
     Case(SAM3, 252, "point", INTERACTIVE, seed=1, bias=3.0): ("transformers",),
 }
 FULL = {
@@ -76,6 +77,9 @@ FULL = {
     Case(EDGETAM, 512, "point", INTERACTIVE, seed=1, bias=0.0): ("transformers",),
     Case(EDGETAM, 512, "mask", VOS, seed=1, bias=0.0): ("transformers",),
     Case(SAM3, 252, "mask", VOS, seed=1, bias=3.0): ("transformers",),
+    Case(ETAM_S, 512, "point", INTERACTIVE, seed=1, bias=12.0, frames=4, always=True): ("efficienttam",),
+    Case(ETAM_TI, 512, "mask", VOS, seed=1, bias=12.0, frames=4, always=True): ("efficienttam",),
+    Case("sam3", 504, "point", INTERACTIVE, seed=1, bias=8.0, frames=4, always=True): ("transformers",),
     Case(EDGETAM, 1024, "mask", INTERACTIVE, seed=1, bias=0.0): ("transformers",),
     Case(TINY, 1024, "point", VOS, seed=0, bias=0.0, always=True): ("sam2",),
 }

@@ -84,6 +84,26 @@ def test_the_page_is_made_of_the_reports(report_path):
         benchmarks_page(report_path.parent)
 
 
+def test_floors_alone_are_those_of_a_timed_run(report_path, tmp_path, capsys):
+    """Of the same command but for its steps; the memory is then filled with an input of another size."""
+    path = tmp_path / "floors.json"
+    assert main([*COMMAND[:-1], "0", "--output", str(path)]) == 0
+    assert "operations and floors alone" in capsys.readouterr().out
+    timed, floors = read(report_path), read(path)
+    assert floors["command"] == " ".join(["sam2s", *COMMAND[:-1], "0"]) and not path.with_suffix(".png").exists()
+    same = ("model", "weights", "size", "objects", "precision", "policy", "memories", "pointers", "matched")
+    for one, other in zip(timed["cases"], floors["cases"], strict=True):
+        assert [one[key] for key in same] == [other[key] for key in same]
+        assert other["step"] is other["peer"] is None and other["floor_ms"] > 0
+        for part, work in one["work"].items():
+            assert [work[key] for key in ("flops", "least_flops", "least_bytes")] == [
+                other["work"][part][key] for key in ("flops", "least_flops", "least_bytes")
+            ]
+    page = benchmarks_page(tmp_path)
+    assert page.count("| sam2s_pico 64 fp32 efp, 2 objects |") == 2 and "nothing is timed" in page
+    assert "| least GFLOP (floor ms) | image encoder | memory attention |" in page and ".png" not in page
+
+
 def test_the_page_in_docs_is_that_of_its_reports():
     page = benchmarks_page(ROOT / "docs" / "benchmarks")
     assert (ROOT / "docs" / "benchmarks.md").read_text() == page, "run sam2s bench page > docs/benchmarks.md"
@@ -123,6 +143,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys):
         ),
         (["--model", "sam2s_pico", "--policy", "slm", "--size", "64"], "policy is 'slm', but sam2s_pico has no "),
         (["--model", "sam4"], "model 'sam4' is not known"),
+        (["--steps", "0", "--peer", "sam2"], "steps is 0, and peer is 'sam2': expected at least 1, or no peer"),
     ):
         assert main(["bench", *options]) == 2
         error = capsys.readouterr().err
