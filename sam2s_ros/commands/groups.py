@@ -52,7 +52,7 @@ class CommandGroup(TyperGroup):
 class MainGroup(CommandGroup):
     """The group of all commands: its help shows first what most people want."""
 
-    FIRST = ("demo", "track", "annotate", "eval", "train", "node", "console", "prompt", "status", "doctor")
+    FIRST = ("demo", "track", "annotate", "eval", "train", "node", "replay", "console", "prompt", "status", "doctor")
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names as the help shows them."""

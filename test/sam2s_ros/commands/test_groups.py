@@ -19,7 +19,7 @@ from sam2s_ros.commands.groups import MainGroup
 from sam2s_ros.commands.spread import spread
 
 COMMANDS = (
-    "demo", "track", "soak", "doctor", "console", "parameters", "compare", "node", "prompt", "status",
+    "demo", "track", "soak", "doctor", "console", "parameters", "compare", "node", "replay", "prompt", "status",
     "eval", "eval run", "eval live", "eval compare", "eval granularity", "train", "train evaluate", "train compare",
     "teacher pack", "teacher store",
     "bench", "bench memory", "bench codecs", "bench discovery", "bench console", "bench page",
