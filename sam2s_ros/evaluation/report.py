@@ -80,6 +80,10 @@ def why_nothing(result: dict[str, Any], protocol: dict[str, Any]) -> str:
         return f"none of its {read} frames has a mask{lost}"
     if not result["objects"]:
         return f"no object is seen in its {annotated} annotated frames{lost}"
+    live = result.get("live")
+    if live and live["delivered"] < live["sent"]:
+        came = f"masks of {live['delivered']} of its {live['sent']} frames came, and none of a frame that counts"
+        return f"{came}: give a lower --rate, a smaller --image-size or a faster checkpoint{lost}"
     if protocol["scored"] == "davis":
         rule = "neither the frame an object is prompted on nor the last annotated one counts: --scored all counts both"
         return f"{annotated} annotated frames leave none to score, since {rule}{lost}"
