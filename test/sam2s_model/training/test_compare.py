@@ -155,7 +155,7 @@ def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):
 def test_options_of_the_tracker():
     config = TrackerConfig(**tracker_options(["long_term_min_iou=0.8", "pruning=tsms", "reidentification=false"]))
     assert (config.long_term_min_iou, config.pruning, config.reidentification) == (0.8, "tsms", False)
-    with pytest.raises(ConfigError, match="option is 'min_iou': expected one of .*long_term_min_iou"):
+    with pytest.raises(ConfigError, match="option is 'min_iou' .*: expected one of .*long_term_min_iou"):
         tracker_options(["min_iou=0.8"])
     with pytest.raises(ConfigError, match="long_term_min_iou"):
         TrackerConfig(**tracker_options(["long_term_min_iou=2"]))

@@ -53,7 +53,10 @@ def test_the_quality_of_service_can_be_set():
 @pytest.mark.parametrize(
     "options, said",
     [
-        (dict(settings=("max_output_aeg=1",)), "did you mean max_output_age?"),
+        (
+            dict(settings=("max_output_aeg=1",)),
+            "option is 'max_output_aeg' (did you mean max_output_age?): expected one of",
+        ),
         (dict(settings=("max_objects=many",)), "max_objects is 'many': expected a whole number"),
         (dict(settings=("warm_up",)), "expected warm_up=VALUE"),
         (dict(remap=("image",)), "expected FROM:=TO"),
