@@ -186,6 +186,7 @@ def _dataset(output: Path, label_set: LabelSet, files: ExitStack) -> Write:
         if image is None:
             return
         own = frame.tracks
+        assert own.class_scores is not None  # NaN where nobody gave any
         for value, name, score in zip(own.labels.tolist(), own.class_names, own.class_scores.tolist(), strict=True):
             if score == score:  # NaN: nobody said it, and the name is the label set's first
                 said.setdefault(value, set()).add(name)
