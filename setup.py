@@ -23,6 +23,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 MACHINE = runpy.run_path(str(ROOT / "scripts" / "check_machine.py"))
+RELOCATED = runpy.run_path(str(ROOT / "scripts" / "relocated.py"))
 ROS_SOURCED = MACHINE["ros_sourced"]()
 EXTRAS = ("console", "export", "ray", "parquet", "tubes", "browser", "docs", "test", "lint")
 ROS_DISTRO = os.environ.get("SAM2S_ROS_DISTRO", "jazzy")
@@ -129,6 +130,7 @@ class CMakeBuild(build_ext):
             place = path.relative_to(stage)
             (kept / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, kept / place)
+            RELOCATED["relocated"](kept / place, Path(sys.prefix))
             if place.parent == Path("lib", "sam2s_ros"):
                 run_by_its_environment(kept / place)
             files.setdefault(str(place.parent), []).append(str(kept / place))

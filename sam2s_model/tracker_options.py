@@ -28,8 +28,8 @@ def typed_options(given: Iterable[str], known: Mapping[str, Any]) -> dict[str, A
     for text in given:
         name, equals, value = text.partition("=")
         if name not in known:
-            names = ", ".join(sorted(known)) + meant(name, known)
-            raise ConfigError(f"option is {name!r}: expected one of {names}")
+            near = meant(name, known)  # after a hundred names nobody would see it
+            raise ConfigError(f"option is {name!r}{near}: expected one of {', '.join(sorted(known))}")
         if not equals:
             raise ConfigError(f"option is {text!r}: expected {name}=VALUE, by default {known[name]}")
         found[name] = _of_type(type(known[name]), name, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import cv2
 import pytest
 
 from sam2s_model.errors import ErrorCode
@@ -44,6 +45,20 @@ def test_the_index_leads_to_every_page_and_so_does_the_site():
 
 def test_the_readme_is_one_screen():
     assert len((ROOT / "README.md").read_text().split()) <= 700
+
+
+def test_pictures_are_light_and_are_shown_somewhere():
+    shown = {
+        link.split("/")[-1]
+        for page in [ROOT / "README.md", *DOCS]
+        for link in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text())
+    }
+    pictures = {path.name: path for path in (ROOT / "docs" / "images").iterdir()}
+    assert set(pictures) == {name for name in shown if name.endswith(".webp")}
+    for name, path in pictures.items():
+        moving = name == "scene.webp"
+        assert path.stat().st_size < (4_000_000 if moving else 300_000), name
+    assert cv2.imread(str(pictures["console.webp"])).shape[1] == 1280
 
 
 def test_every_state_is_explained():

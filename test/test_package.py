@@ -135,6 +135,19 @@ def test_executable_is_installed_with_this_python(node: str):
     assert program.stat().st_mode & 0o111 and Path(shebang.removeprefix("#!")).samefile(sys.executable)
 
 
+@pytest.mark.parametrize("template", ["main.py.in", "node.py.in"])
+def test_a_process_that_a_program_starts_does_not_run_the_program_again(template, tmp_path):
+    (tmp_path / "ours.py").write_text("def main():\n    print('runs')\n    return 3\n")
+    text = (ROOT / "scripts" / template).read_text()
+    program = tmp_path / "program"
+    program.write_text(text.replace("@Python3_EXECUTABLE@", sys.executable).replace("@PYTHON_MODULE@", "ours"))
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "runs\n"), done.stderr
+    spawned = f"import runpy; runpy.run_path({str(program)!r}, run_name='__mp_main__')"  # as multiprocessing does
+    done = subprocess.run([sys.executable, "-c", spawned], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
 def test_dds_profile_holds_large_images():
     name = {"dds": "http://www.eprosima.com"}
     root = ElementTree.parse(share_directory() / PROFILE).getroot()

@@ -9,7 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import tempfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -145,10 +148,60 @@ def test_the_sdist_has_every_file_of_the_repository(tmp_path):
     assert not set(names) - packed
 
 
+GENERATED = """: ${AMENT_CURRENT_PREFIX:="/tmp/build-env-x"}
+if [ ! -d "$AMENT_CURRENT_PREFIX" ]; then
+  if [ -z "$COLCON_CURRENT_PREFIX" ]; then
+    echo "The compile time prefix path '$AMENT_CURRENT_PREFIX' doesn't exist."
+  fi
+fi
+echo "found $AMENT_CURRENT_PREFIX"
+"""
+
+
+def test_what_a_shell_sources_finds_the_environment_it_is_installed_in(tmp_path):
+    setup = tmp_path / "local_setup.sh"
+    setup.write_text(GENERATED)
+    load("relocated").relocated(setup, Path("/tmp/build-env-x"))
+    for own, expected in (
+        (dict(VIRTUAL_ENV=str(tmp_path)), f"found {tmp_path}\n"),
+        (dict(VIRTUAL_ENV="/elsewhere", AMENT_CURRENT_PREFIX=str(tmp_path)), f"found {tmp_path}\n"),
+        ({}, "The compile time prefix path '' doesn't exist.\nfound \n"),
+    ):
+        shown = subprocess.run(
+            ["sh", str(setup)], env={"PATH": os.environ["PATH"], **own}, capture_output=True, text=True
+        )
+        assert shown.stdout == expected and not shown.stderr
+
+
+def test_exported_targets_name_no_folder_of_the_build(tmp_path):
+    headers = sysconfig.get_paths()["include"]
+    line = 'INTERFACE_INCLUDE_DIRECTORIES "{}"\n'
+    for folders, expected in (
+        (f"{headers};/b/env/lib/python3/numpy/include", "${_IMPORT_PREFIX}/lib/python3/numpy/include"),
+        (f"/b/env/include/a;{headers}", "${_IMPORT_PREFIX}/include/a"),
+        (
+            "${_IMPORT_PREFIX}/include/sam2s_ros;/other/b/env/lib",
+            "${_IMPORT_PREFIX}/include/sam2s_ros;/other/b/env/lib",
+        ),
+    ):
+        exported = tmp_path / "export.cmake"
+        exported.write_text(line.format(folders))
+        load("relocated").relocated(exported, Path("/b/env"))
+        assert exported.read_text() == line.format(expected)
+
+
+def names_of_the_build(wheel: Path, *folders: Path) -> list[str]:
+    """The files of a wheel in which one of these folders, or a temporary one, is named."""
+    with zipfile.ZipFile(wheel) as packed:
+        wanted = [f"{folder}/".encode() for folder in (tempfile.gettempdir(), *folders)]
+        return [name for name in packed.namelist() if any(one in packed.read(name) for one in wanted)]
+
+
 @pytest.mark.full
 def test_the_wheel_does_the_main_job_in_a_clean_environment(tmp_path):
     wheel = load("wheel")
     made = wheel.build(ROOT, tmp_path / "dist", tmp_path / "work")
+    assert names_of_the_build(made, ROOT, tmp_path, Path(sys.prefix)) == []
     programs = wheel.install(made, tmp_path / "work")
     assert wheel.try_out(programs, wheel.version_of(ROOT))["counts"]["published"] > 0
     release.bill_of_materials(programs, tmp_path / "sbom.json", tmp_path / "work")

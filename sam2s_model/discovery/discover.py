@@ -13,14 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2s_model.config import TrackerConfig
-from sam2s_model.device import as_tensor
+from sam2s_model.device import as_tensor, upload
 from sam2s_model.discovery.class_head import class_scores
 from sam2s_model.discovery.features import masked_features, place_features
 from sam2s_model.discovery.learnt import LearntClasses
 from sam2s_model.discovery.prototypes import Likeness, PrototypeBank
-from sam2s_model.discovery.regions import MAP_THRESHOLD, Regions, distinct, propose, propose_like
+from sam2s_model.discovery.regions import MAP_THRESHOLD, Regions, distinct, inside_field, propose, propose_like
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.tracking.field_of_view import endoscope_field
 
 INSIDE = 0.7  # share of a region, above which it is a part of a better one of its class
 REST_MARGIN = 0.8  # least margin of a region that the map of likeness alone has found
@@ -66,7 +67,7 @@ def discover(
     """
     features = model.encode_image(model.prepare_image(as_tensor(image)))
     height, width = image.shape[:2]
-    return proposals(model, features, (height, width), bank, config or TrackerConfig())
+    return proposals(model, features, (height, width), bank, config or TrackerConfig(), field=endoscope_field(image))
 
 
 def proposals(
@@ -77,30 +78,38 @@ def proposals(
     config: TrackerConfig,
     class_name: str = "",
     learnt: LearntClasses | None = None,
+    field: np.ndarray | None = None,
 ) -> list[Proposal]:
     """Propose the objects of a frame that is encoded already, as `discover` does.
 
     size: (H, W) of its image; class_name: only those of a class that has prototypes, "": all
     learnt: class prompts that were trained, which find the classes that they know, in place of prototypes and grid
+    field: (H, W) bool, the endoscope's field: what is mostly outside is left out, masks end there; None: everywhere
     """
+    if field is not None and field.all():
+        field = None
+    places = None if field is None else upload(field, model.device)
     if learnt is not None and class_name in learnt.names:
-        found = learnt.regions(model, features, class_name)  # the frozen IoU head does not know such prompts
-        return _described(found, size, [(class_name, iou, math.nan) for iou in found.iou.tolist()])
-    found = propose(model, features, config)
+        found = inside_field(learnt.regions(model, features, class_name), places)
+        # the frozen IoU head does not know such prompts
+        return _described(found, size, field, [(class_name, iou, math.nan) for iou in found.iou.tolist()])
+    found = inside_field(propose(model, features, config), places)
     if bank is None or not bank.class_names:
         found = found.taken(_indices(distinct(found.masks, found.score, config.discovery_overlap), found))
-        return _described(found, size, _by_head(model, features, found, config))
+        return _described(found, size, field, _by_head(model, features, found, config))
     likeness = bank.compare(masked_features(features.coarse, found.masks))
     if class_name:
         found, likeness = _of_class(found, likeness, class_name, config)
         apart = distinct(found.masks, found.score, config.discovery_overlap, INSIDE)
-        found = _with_rest(model, features, bank, class_name, found.taken(_indices(apart, found)), config)
-        return _described(found, size, _named(bank.compare(masked_features(features.coarse, found.masks)), config))
+        found = _with_rest(model, features, bank, class_name, found.taken(_indices(apart, found)), config, places)
+        return _described(
+            found, size, field, _named(bank.compare(masked_features(features.coarse, found.masks)), config)
+        )
     named = likeness.margins >= config.discovery_min_margin
     # what is like a class comes before what is like none, whatever the latter's mask is worth
     chosen = distinct(found.masks, found.score + named, config.discovery_overlap)
     kept = _indices(_without_parts(found.masks, named, chosen), found)
-    return _described(found.taken(kept), size, _named(likeness.taken(kept), config))
+    return _described(found.taken(kept), size, field, _named(likeness.taken(kept), config))
 
 
 def _of_class(found: Regions, likeness: Likeness, class_name: str, config: TrackerConfig) -> tuple[Regions, Likeness]:
@@ -116,6 +125,7 @@ def _with_rest(
     class_name: str,
     found: Regions,
     config: TrackerConfig,
+    places: Tensor | None,
 ) -> Regions:
     """Add what is like a class and lies in no region: the map of likeness there is its prompt."""
     likeness = bank.likeness(class_name, place_features(features.coarse)).unflatten(0, features.grid)
@@ -123,7 +133,7 @@ def _with_rest(
     rest = torch.where(covered > 0, 0.0, likeness.to(covered.device))
     if not (rest > MAP_THRESHOLD).any():
         return found
-    more = propose_like(model, features, rest)
+    more = inside_field(propose_like(model, features, rest), places)
     more = more.taken((more.iou >= config.discovery_min_iou) & (more.stability >= config.discovery_min_stability))
     stricter = replace(config, discovery_min_margin=max(REST_MARGIN, config.discovery_min_margin))
     more, _ = _of_class(more, bank.compare(masked_features(features.coarse, more.masks)), class_name, stricter)
@@ -163,12 +173,14 @@ def _by_head(model: Sam2Model, features: ImageFeatures, regions: Regions, config
     return [(model.class_names[row] if score >= least else "", score, math.nan) for score, row in pairs]
 
 
-def _described(regions: Regions, size: tuple[int, int], named: Named) -> list[Proposal]:
-    """Bring regions to the host, at the image's size, in their order; those that vanish there are left out."""
+def _described(regions: Regions, size: tuple[int, int], field: np.ndarray | None, named: Named) -> list[Proposal]:
+    """Bring regions to the host, at the image's size and within its field, in their order, without what vanishes."""
     out = []
     rows = zip(regions.logits, regions.iou.tolist(), regions.stability.tolist(), named, strict=True)
     for logits, iou, stability, told in rows:
         mask = (F.interpolate(logits[None, None], size=size, mode="bilinear")[0, 0] > 0).cpu().numpy()
+        if field is not None:
+            mask &= field
         x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
         if width:
             box = np.array([x, y, x + width, y + height], np.int32)

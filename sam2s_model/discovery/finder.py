@@ -62,12 +62,9 @@ class Discovery:
     def look(self, frame: ProcessedFrame, class_name: str = "") -> list[Proposal]:
         """Propose the objects of a frame, and remember them under their ids. class_name: of a class alone; "": all"""
         found = []
-        for one in proposals(self.model, frame.features, frame.size, self.bank, self.config, class_name, self.learnt):
-            if frame.field_mask is not None:  # what lies outside the endoscope's field is no object
-                mask = one.mask & frame.field_mask
-                if not mask.any():
-                    continue
-                one = replace(one, mask=mask, box=_box(mask))
+        for one in proposals(
+            self.model, frame.features, frame.size, self.bank, self.config, class_name, self.learnt, frame.field
+        ):
             one = replace(one, proposal_id=self._next_id, object_id=covered_object(one.mask, frame))
             self._next_id += 1
             self._remembered[one.proposal_id] = frame.stamp, one
@@ -193,8 +190,3 @@ def covered_object(mask: np.ndarray, frame: ProcessedFrame) -> int:
     iou = inside / np.maximum(mask.sum() + tracks.areas - inside, 1)
     best = int(iou.argmax())
     return int(tracks.object_ids[best]) if iou[best] >= SAME_OBJECT else 0
-
-
-def _box(mask: np.ndarray) -> np.ndarray:
-    y, x = np.nonzero(mask)
-    return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1], np.int32)

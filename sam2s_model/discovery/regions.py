@@ -24,6 +24,7 @@ from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, P
 BATCH = 64  # points that are decoded at once: the coarse grid is one batch
 SURE_LOGIT = 8.5  # of a pixel that is surely covered, as published
 STABILITY_OFFSET = 1.0  # logits above and below 0, between which the area of a mask should hardly change, as published
+LEAST_SHOWN = 0.5  # share of a region that lies inside the endoscope's field
 LEAST_CELLS = 12  # of a mask, of low resolution
 MAP_THRESHOLD = 0.5  # of a map of likeness, from which a place is inside
 MAP_GAIN = 20.0  # logits of the dense prompt for each unit of the map
@@ -74,6 +75,18 @@ def grid_points(side: int, image_size: int) -> Tensor:
     places = (torch.arange(side) + 0.5) * image_size / side - 0.5
     y, x = torch.meshgrid(places, places, indexing="ij")
     return torch.stack((x, y), dim=-1).flatten(0, 1)
+
+
+def inside_field(regions: Regions, field: Tensor | None) -> Regions:
+    """Leave out regions that lie mostly outside the endoscope's field, as the black corners do, which are no objects.
+
+    field: (H, W) bool, or None for everywhere
+    """
+    if field is None or not len(regions):
+        return regions
+    shown = F.interpolate(field[None, None].float(), size=regions.logits.shape[1:], mode="area")[0, 0]
+    masks = regions.masks
+    return regions.taken((masks * shown).flatten(1).sum(1) > LEAST_SHOWN * masks.flatten(1).sum(1))
 
 
 def propose(model: Sam2Model, features: ImageFeatures, config: TrackerConfig) -> Regions:

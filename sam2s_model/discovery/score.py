@@ -16,6 +16,7 @@ from sam2s_model.discovery.discover import Proposal, proposals
 from sam2s_model.discovery.learnt import LearntClasses
 from sam2s_model.discovery.prototypes import PrototypeBank
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.tracking.field_of_view import endoscope_field
 from sam2s_model.training.datasets.boxes import read_boxes
 
 MATCHED = 0.5  # IoU from which a proposal is an object of the truth
@@ -70,7 +71,8 @@ def score_prototypes(
         for frame in spread(one, frames):
             features = model.encode_image(model.prepare_image(as_tensor(frame.image)))
             height, width = frame.image.shape[:2]
-            found = proposals(model, features, (height, width), bank, config, class_name, learnt)
+            field = endoscope_field(frame.image)
+            found = proposals(model, features, (height, width), bank, config, class_name, learnt, field)
             found = [proposal for proposal in found if proposal.class_name]
             if one.boxes is not None:
                 boxes = read_boxes(one.boxes[frame.name])

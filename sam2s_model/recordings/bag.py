@@ -233,4 +233,4 @@ def _topic(spec: str, reader: Reader, wanted: str, *, besides: str = "", what: s
         what = "".join(f"; {topic} has what was tracked: `sam2s export masks` reads it" for topic in tracked[:1])
         what += "".join(f"; {topic} is a video of {kind}: {VIDEO_HELPS}" for topic, kind in videos[:1])
         raise SourceError(f"{spec} has no image topic: its topics are: {others}{what}")
-    raise SourceError(f"{spec} has {len(found)} image topics, give one of them: {names}")
+    raise SourceError(f"{spec} has {len(found)} image topics, give one of them as topic: {names}")

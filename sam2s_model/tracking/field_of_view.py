@@ -22,6 +22,16 @@ _OUTSIDE_DARK = 0.97  # least share of dark pixels outside the field
 _MIN_OUTSIDE = 0.01  # a smaller surround (share of the image) is none
 
 
+def reduced(image: np.ndarray) -> np.ndarray:
+    """Copy an image, (H, W, 3) uint8 RGB, as small as the search works on: `field_of_reduced` takes it later."""
+    step = _step(image.shape[:2])
+    return np.ascontiguousarray(image[step // 2 :: step, step // 2 :: step]).copy()
+
+
+def _step(size: tuple[int, int]) -> int:
+    return max(1, round(max(size) / _SIDE))
+
+
 def endoscope_field(image: np.ndarray) -> np.ndarray:
     """Find the endoscope's field of an image.
 
@@ -37,10 +47,14 @@ def endoscope_field(image: np.ndarray) -> np.ndarray:
     if not is_array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         found = f"{image.dtype} {image.shape}" if is_array else type(image).__name__
         raise ImageError(f"image is {found}: expected an array (H, W, 3) uint8, RGB")
-    height, width = image.shape[:2]
+    return field_of_reduced(reduced(image), image.shape[:2])
+
+
+def field_of_reduced(small: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Find the field as `endoscope_field` does, of an image of the size (H, W) of which only `reduced` was kept."""
+    height, width = size
+    step = _step(size)
     full = np.ones((height, width), bool)
-    step = max(1, round(max(height, width) / _SIDE))
-    small = np.ascontiguousarray(image[step // 2 :: step, step // 2 :: step])
     if min(small.shape[:2]) < 16:
         return full
     peak = cv2.medianBlur(np.maximum(np.maximum(small[:, :, 0], small[:, :, 1]), small[:, :, 2]), 3)

@@ -13,6 +13,7 @@ import numpy as np
 
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.tracking.field_of_view import field_of_reduced
 from sam2s_model.tracking.presence import ObjectHistory, Prediction
 from sam2s_model.tracks import Tracks
 
@@ -22,7 +23,8 @@ class ProcessedFrame:
     """A processed frame.
 
     index: counts processed frames; stamp: ns; size: (H, W) of the image
-    field_mask: (H, W) bool, the endoscope's field, or None where none is asked for
+    field_mask: (H, W) bool, the endoscope's field as labels show it, or None where none is asked for
+    reduced: of the image, see `field_of_view.reduced`; None: the image has no surround
     predictions, histories: what the model predicted and what was seen of each object that was tracked then
     previous: the histories of the frame before
     """
@@ -32,10 +34,19 @@ class ProcessedFrame:
     size: tuple[int, int]
     features: ImageFeatures
     field_mask: np.ndarray | None = None
+    reduced: np.ndarray | None = None
     predictions: dict[int, Prediction] = field(default_factory=dict)
     histories: dict[int, ObjectHistory] = field(default_factory=dict)
     previous: dict[int, ObjectHistory] = field(default_factory=dict)
     tracks: Tracks | None = None
+
+    @property
+    def field(self) -> np.ndarray | None:
+        """(H, W) bool, where objects may be: the endoscope's field, whether or not labels show it; None: everywhere."""
+        found = self.field_mask
+        if found is None and self.reduced is not None:
+            found = field_of_reduced(self.reduced, self.size)
+        return None if found is None or found.all() else found
 
     def saved(self) -> ProcessedFrame:
         """Copy this frame, so that later changes of it do not reach the copy."""

@@ -26,7 +26,7 @@ from sam2s_model.prompts import Prompt
 from sam2s_model.recall.memories import SavedObjects, check_saved, collect, go_on
 from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
 from sam2s_model.tracking.correspondence import Correspondence
-from sam2s_model.tracking.field_of_view import endoscope_field
+from sam2s_model.tracking.field_of_view import endoscope_field, reduced
 from sam2s_model.tracking.history import History, ProcessedFrame
 from sam2s_model.tracking.label_maps import Answer, read_answers
 from sam2s_model.tracking.memory import choose_policy
@@ -120,6 +120,7 @@ class Tracker:
             size=image.shape[:2],
             features=self._history.hold(index, self._stepper.encode(image)),
             field_mask=endoscope_field(image) if self.config.field_of_view == "auto" else None,
+            reduced=reduced(image),
             previous=newest.histories if newest else {},
         )
         try:

@@ -25,6 +25,8 @@ class TrainedMemory:
 
         The keys are counted as the attention sees them, padding included: a function of the shapes alone.
         """
+        if not view.remembers(frame.index):  # a policy may choose from slots that are all empty, and no key is NaN
+            return None, 0
         chosen = self.policy.select(view, frame.index)
         split = self.model.config.dim // self.model.config.memory_dim
         keys = chosen.spatial.columns.shape[1] * self.model.memory_tokens + chosen.pointer_columns.shape[1] * split

@@ -271,6 +271,11 @@ def compared_groups(
     """Open what is compared on, by the titles of its tables. Raises ConfigError when there is nothing."""
     groups: dict[str, list[TrainingRecording | Still]] = {}
     for path in recordings:
+        if not path.is_dir() or (path / "metadata.yaml").is_file():
+            raise ConfigError(
+                f"--recordings {path}: expected a folder with frames/ and masks/, or one of such; for videos, bags and "
+                "scenes run `sam2s eval` with each --policy, then `sam2s eval compare`"
+            )
         found = [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
         if not found:
             raise ConfigError(f"--only is {', '.join(only)}: there is no such recording in {path}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # loads torch
     from rich.console import Console
 
     from sam2s_model.annotation.project import AnnotationProject
+    from sam2s_model.prompting.prompt_script import PromptScript
 
 EXPORT_HELP = "write it as coco, yolo, davis, labelme or bag, into the folder's export/NAME, without a page; repeatable"
 HOST_HELP = "address to listen on; another than this machine's own asks for a token"
@@ -48,7 +49,7 @@ def annotate(
     output: Annotated[
         Path | None, typer.Option(help="folder of the annotation; one that is there goes on; default: SOURCE's name")
     ] = None,
-    labels: Annotated[str, typer.Option(help=LABELS_HELP)] = "",
+    labels: Annotated[str, typer.Option("--label-set", "--labels", metavar="NAME|FILE", help=LABELS_HELP)] = "",
     export: Annotated[list[str] | None, typer.Option(help=EXPORT_HELP)] = None,
     frames: Frames = 0,
     topic: Topic = "",
@@ -61,15 +62,17 @@ def annotate(
     from rich.console import Console
 
     from sam2s_model.annotation.exports import check_names, export_as
+    from sam2s_model.prompting.prompt_script import PromptScript
 
     console = Console()
     say = line_printer(console)
     check_names(export or ())
-    project = _open(console, source, engine, output, labels, frames, topic, begin.mask_topic)
+    script = None if apply is None else PromptScript.read(apply)
+    project = _open(console, source, engine, output, labels, frames, topic, begin.mask_topic, script)
     try:
         begin_annotation(project, source, topic, begin, say)
-        if apply is not None:
-            _apply(console, project, apply)
+        if apply is not None and script is not None:
+            _apply(console, project, apply, script)
         elif export is None:
             from sam2s_ros.annotate.serving import serve_annotation
 
@@ -83,18 +86,18 @@ def annotate(
 
 def _open(
     console: Console, source: str, engine: EngineOptions, output: Path | None, labels: str, frames: int, topic: str,
-    mask_topic: str,
+    mask_topic: str, script: PromptScript | None,
 ) -> AnnotationProject:  # fmt: skip
     from sam2s_model.recordings.open import open_recording
-    from sam2s_model.semantics import GENERIC, LabelSet
-    from sam2s_ros.processes.dds import label_set_path
+    from sam2s_ros.commands.label_sets import check_classes, label_set_file, open_label_set
 
     say = line_printer(console)
     recording = open_recording(source, topic=topic, mask_topic=mask_topic)
     for note in recording.notes:
         say(f"{recording.spec}: {note}")
-    name = labels or recording.label_set
-    label_set = LabelSet.from_yaml(label_set_path(name)) if name else GENERIC
+    label_set = open_label_set(label_set_file(labels, recording.label_set))
+    if script is not None:
+        check_classes(script, label_set)
     # torch takes seconds to import: what can be wrong with the source is said before
     from sam2s_model.annotation.project import AnnotationEngine, AnnotationProject
 
@@ -108,18 +111,23 @@ def _open(
         )  # fmt: skip
 
 
-def _apply(console: Console, project: AnnotationProject, path: Path) -> None:
+def _apply(console: Console, project: AnnotationProject, path: Path, script: PromptScript) -> None:
     """Carry a file of prompts out. Raises ConfigError, at the end, for prompts of no frame."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from sam2s_model.annotation.script import apply_script
-    from sam2s_model.prompting.prompt_script import PromptScript
+    from sam2s_ros.commands.progress import ProgressLines
 
-    script = PromptScript.read(path)
     columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=None)
-        missed = apply_script(project, script, lambda done, total: progress.update(bar, completed=done, total=total))
+        bar, lines = progress.add_task("", total=None), ProgressLines(line_printer(console))
+
+        def on_frame(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+            if not console.is_terminal:
+                lines(done, total)
+
+        missed = apply_script(project, script, on_frame)
     if missed:
         first = missed[0]
         where = first.frame if first.frame is not None else first.stamp_ns or first.name

@@ -20,7 +20,7 @@ CropPart = Annotated[str, typer.Option("--crop", metavar="left|right|X,Y,W,H", h
 TrackSources = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE...", show_default=False,
+        metavar="SOURCE", show_default=False,
         help="videos, image folders, bags, data sets with all their recordings, URLs (rtsp, http, ...), /dev/videoN, "
         '"-" for what is piped in, or "scene:?..."',
     ),

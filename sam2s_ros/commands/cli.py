@@ -43,6 +43,7 @@ from sam2s_ros.commands.node import node
 from sam2s_ros.commands.prompt import prompt
 from sam2s_ros.commands.prototypes import app as prototypes_app
 from sam2s_ros.commands.refine import refine_command
+from sam2s_ros.commands.replay import replay
 from sam2s_ros.commands.spread import spread
 from sam2s_ros.commands.status import status
 from sam2s_ros.commands.teacher import app as teacher_app
@@ -69,6 +70,7 @@ app.command("annotate")(annotate)
 app.command("node")(node)
 app.command("prompt")(prompt)
 app.command("refine")(refine_command)
+app.command("replay")(replay)
 app.command("status")(status)
 
 

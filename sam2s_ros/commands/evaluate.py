@@ -27,7 +27,7 @@ app = typer.Typer(cls=DefaultGroup, help="Evaluate a checkpoint on recordings wi
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE...", show_default=False,
+        metavar="SOURCE", show_default=False,
         help="folders of data sets in a layout that --layout names, folders with frames/ and masks/, videos, bags, "
         'or "scene:?..."',
     ),
@@ -233,7 +233,7 @@ def evaluate_granularity(
 @app.command("compare")
 def compare_reports(
     reports: Annotated[
-        list[Path], typer.Argument(metavar="A B...", help="output folders of `sam2s eval`, or their report.json")
+        list[Path], typer.Argument(metavar="RUN", help="output folders of `sam2s eval`, or their report.json")
     ],
     output: Annotated[Path | None, typer.Option(help="JSON file for the differences")] = None,
     overwrite: Overwrite = False,

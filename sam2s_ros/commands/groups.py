@@ -1,7 +1,8 @@
-"""Groups of commands: one with a command that needs no name, and what was meant by a name that is none."""
+"""Groups of commands: one with a command that needs no name, what was meant by a name that is none, and plain help."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from typer.core import TyperGroup
@@ -12,8 +13,32 @@ from sam2s_model.similar import meant
 DEFAULT = "run"
 
 
+def plainly_shown(parameters: list[Any], ctx: Any) -> list[Any]:
+    """Let the help show nothing for the type of a flag, which takes no value, and `<int>` for `<list[int]>`.
+
+    Newer releases of typer show both otherwise; older ones have no `display_type` and need nothing.
+    """
+    for parameter in parameters:
+        if hasattr(parameter, "display_type"):
+            flag = getattr(parameter, "is_flag", False)
+            shown = "" if flag else re.sub(r"list\[(.*)\]", r"\1", parameter.display_type(ctx))
+            parameter.display_type = lambda ctx, shown=shown: shown
+    return parameters
+
+
 class CommandGroup(TyperGroup):
-    """A group that names the nearest command for one that it does not have."""
+    """A group that names the nearest command for one that it does not have, and whose help shows types plainly."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the group's own options."""
+        return plainly_shown(super().get_params(ctx), ctx)
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        """Return the command, or None."""
+        command = super().get_command(ctx, name)
+        if command is not None:
+            plainly_shown(command.get_params(ctx), ctx)  # with --help, which is made once and kept
+        return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command. Raises ConfigError for a name that is none."""
@@ -27,7 +52,7 @@ class CommandGroup(TyperGroup):
 class MainGroup(CommandGroup):
     """The group of all commands: its help shows first what most people want."""
 
-    FIRST = ("demo", "track", "annotate", "eval", "train", "node", "console", "prompt", "status", "doctor")
+    FIRST = ("demo", "track", "annotate", "eval", "train", "node", "replay", "console", "prompt", "status", "doctor")
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names as the help shows them."""

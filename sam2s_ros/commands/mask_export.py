@@ -11,9 +11,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.paths import write_whole, writing
+from sam2s_model.recordings.class_file import CLASS_FILE
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import ASSUMED_FPS, Frame, Recording
 from sam2s_model.results.coco import CocoTracks
@@ -32,8 +34,8 @@ COMMAND = "export masks"
 SUMMARY = "export.json"
 DATA_SET = "dataset"
 OWN_FILES = (
-    "masks/*.png", f"{DATA_SET}/frames/*.png", f"{DATA_SET}/masks/*.png", "tracks.csv", "tracks.json", "overlay.mp4",
-    SUMMARY,
+    "masks/*.png", f"{DATA_SET}/frames/*.png", f"{DATA_SET}/masks/*.png", f"{DATA_SET}/{CLASS_FILE}", "tracks.csv",
+    "tracks.json", "overlay.mp4", SUMMARY,
 )  # fmt: skip
 
 
@@ -163,15 +165,31 @@ def _coco(output: Path, label_set: LabelSet, files: ExitStack) -> Write:
     return lambda frame, image: coco.add(f"{frame.name}.png", frame.tracks)
 
 
-def _dataset(output: Path, label_set: LabelSet, _: ExitStack) -> Write:
-    """Return what writes frames/ and masks/, as `sam2s eval` and `sam2s train` read them, of frames with an image."""
+def _dataset(output: Path, label_set: LabelSet, files: ExitStack) -> Write:
+    """Return what writes frames/, masks/ and classes.yaml, as `sam2s train` reads them, of frames with an image.
+
+    classes.yaml has the classes that somebody or a class head has said; not that of a value which stood for two.
+    """
     frames, masks = output / DATA_SET / "frames", output / DATA_SET / "masks"
     frames.mkdir(parents=True, exist_ok=True)
     masks.mkdir(exist_ok=True)
+    said: dict[int, set[str]] = {}
+
+    def write_classes() -> None:
+        table = {value: min(names) for value, names in sorted(said.items()) if len(names) == 1}
+        if table:
+            write_whole(output / DATA_SET / CLASS_FILE, yaml.safe_dump(table))
+
+    files.callback(write_classes)
 
     def write(frame: TrackedFrame, image: np.ndarray | None) -> None:
         if image is None:
             return
+        own = frame.tracks
+        assert own.class_scores is not None  # NaN where nobody gave any
+        for value, name, score in zip(own.labels.tolist(), own.class_names, own.class_scores.tolist(), strict=True):
+            if score == score:  # NaN: nobody said it, and the name is the label set's first
+                said.setdefault(value, set()).add(name)
         path = frames / f"{frame.name}.png"
         if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{path} could not be written")

@@ -9,9 +9,12 @@ from typing import Annotated
 import typer
 
 from sam2s_model.errors import ConfigError
+from sam2s_ros.commands.groups import CommandGroup
 
 app = typer.Typer(
-    no_args_is_help=True, help="Make files of prototypes, by which classes are found, and look into them."
+    cls=CommandGroup,
+    no_args_is_help=True,
+    help="Make files of prototypes, by which classes are found, and look into them.",
 )
 
 
@@ -19,7 +22,10 @@ app = typer.Typer(
 def build(
     sources: Annotated[
         list[str],
-        typer.Argument(help="recordings or data sets with masks, or folders with frames/ and boxes/ (YOLO's lines)"),
+        typer.Argument(
+            metavar="SOURCE",
+            help="recordings or data sets with masks, or folders with frames/ and boxes/ (YOLO's lines)",
+        ),
     ],
     output: Annotated[Path, typer.Option(help="file to write")] = Path("prototypes.safetensors"),
     class_name: Annotated[
@@ -69,7 +75,9 @@ def build(
 
 @app.command()
 def train(
-    sources: Annotated[list[str], typer.Argument(help="recordings or data sets with masks or boxes, as of build")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE", help="recordings or data sets with masks or boxes, as of build")
+    ],
     output: Annotated[Path, typer.Option(help="file to write")] = Path("class_prompts.safetensors"),
     class_name: Annotated[str, typer.Option("--class", help="class of all objects, as of build")] = "",
     label_set: Annotated[str, typer.Option(help="table of classes of boxes, as of build")] = "",
@@ -114,7 +122,9 @@ def train(
 @app.command()
 def score(
     file: Annotated[Path, typer.Argument(help="of prototypes")],
-    sources: Annotated[list[str], typer.Argument(help="recordings or data sets with masks or boxes, as of build")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE", help="recordings or data sets with masks or boxes, as of build")
+    ],
     class_name: Annotated[str, typer.Option("--class", help="ask for a class alone, which all objects are of")] = "",
     label_set: Annotated[str, typer.Option(help="table of classes of boxes, as of build")] = "",
     frames: Annotated[int, typer.Option(min=1, help="of each recording, evenly spread")] = 12,
@@ -160,7 +170,7 @@ def score(
 @app.command()
 def follow(
     file: Annotated[Path, typer.Argument(help="of prototypes")],
-    sources: Annotated[list[str], typer.Argument(help="recordings or data sets with masks")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="recordings or data sets with masks")],
     discovery_every: Annotated[int, typer.Option(min=1, help="as the node's parameter, in frames")] = 10,
     auto_prompt_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="as the node's parameter")] = 0.7,
     refind: Annotated[bool, typer.Option("--refind", help="as the node's parameter")] = False,

@@ -22,7 +22,7 @@ from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.tracks import MAX_LABEL
 from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.evaluation.overlap import summary_ms
-from sam2s_ros.evaluation.step_output import StepOutput, WorstFrames
+from sam2s_ros.evaluation.step_output import ShownFrames, StepOutput
 from sam2s_ros.evaluation.task import Task
 
 WARM_UP = 2  # steps that are not timed: the first has no object, the second is slower
@@ -33,7 +33,7 @@ def evaluate_recording(
 ) -> dict[str, Any]:
     """Evaluate a recording.
 
-    Returns figures, rows, worst frames as pictures, and timing; all of it goes into a JSON file.
+    Returns figures, rows, worst and best frames as pictures, and timing; all of it goes into a JSON file.
 
 
     on_frame: called after each frame with the frames done and their number, None if it is not known
@@ -48,7 +48,7 @@ def evaluate_recording(
         torch.cuda.reset_peak_memory_stats(model.device)
     tracker = Tracker(model, task.engine.policy, task.engine.tracker_config(max_objects=MAX_LABEL))
     applied = _script_of(task, recording, tracker)
-    scorer, pictures, steps_ms = Scorer(task.protocol, recording.classes), WorstFrames(), []
+    scorer, pictures, steps_ms = Scorer(task.protocol, recording.classes), ShownFrames(), []
     total = frames_expected(recording, task.protocol)
     size = (0, 0)
     with StepOutput(task, recording.fps, tracker.name, recording.object_folders) as output:
@@ -74,7 +74,7 @@ def evaluate_recording(
         image_size=model.image_size,
         device=tracker.device_description(),
         **scorer.result(),
-        worst=pictures.kept(scorer.rows),
+        **pictures.kept(scorer.rows),
         timing=dict(
             fps=1e3 / float(np.mean(timed)) if timed else None,
             step_ms=summary_ms(timed),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import numpy as np
 
 from sam2s_model.metrics import j_and_f
 from sam2s_ros.evaluation.overlap import summary_ms
+from sam2s_ros.evaluation.task import overlay_of, table_of
 
 TEMPLATE = "report.html.jinja"
 WIDTH, HEIGHT = 600, 120  # of a chart, in its own units
@@ -43,8 +45,9 @@ def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
         report=report,
         columns=COLUMNS,
         details=[
-            dict(result=result, key=f"{result['data_set']}/{result['name']}", last=_last(result), lines=_lines(result))
+            dict(result=result, key=key, last=_last(result), lines=_lines(result), files=_files(report, key))
             for result in results
+            for key in (f"{result['data_set']}/{result['name']}",)
         ],
         histograms=[
             dict(title=title, percentiles=summary_ms(values), **_histogram(values))
@@ -54,6 +57,14 @@ def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
         width=WIDTH,
         height=HEIGHT,
     )
+
+
+def _files(report: dict[str, Any], key: str) -> dict[str, str]:
+    """Addresses, from the report, of the files that were written of a recording."""
+    kinds = {"table of what was tracked": table_of(key)}
+    if report["configuration"].get("overlay"):
+        kinds["video with the masks"] = overlay_of(key)
+    return {kind: quote(path) for kind, path in kinds.items()}
 
 
 def _lines(result: dict[str, Any]) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from sam2s_model.evaluation.live import LiveLog, live_steps
 from sam2s_model.evaluation.scores import Scorer, data_set_figures, overall_figures
 from sam2s_model.recordings.recording import Recording
 from sam2s_ros.evaluation.overlap import summary_ms
-from sam2s_ros.evaluation.step_output import StepOutput, WorstFrames
+from sam2s_ros.evaluation.step_output import ShownFrames, StepOutput
 from sam2s_ros.evaluation.task import Task
 
 if TYPE_CHECKING:  # reports are made without ROS
@@ -38,7 +38,7 @@ def live_result(
     refused: prompts that came too late; interrupted: whether the recording was not played to its end
     """
     delivered, streaming = (Scorer(task.protocol, recording.classes) for _ in range(2))
-    pictures, size = WorstFrames(), (0, 0)
+    pictures, size = ShownFrames(), (0, 0)
     with StepOutput(task, recording.fps, after.model, recording.object_folders) as output:
         for frame, own, late in live_steps(recording, log, task.protocol):
             size = frame.image.shape[:2]
@@ -64,7 +64,7 @@ def live_result(
         image_size=task.engine.image_size or ModelConfig.from_name(after.model.split("/")[0]).image_size,
         device=after.device,
         **delivered.result(),
-        worst=pictures.kept(delivered.rows),
+        **pictures.kept(delivered.rows),
         timing=dict(
             fps=_rate([delivery.finished for delivery in log.deliveries]),
             step_ms=summary_ms(steps_ms),

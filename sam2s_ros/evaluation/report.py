@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def make_report(
     failed: dict[str, str],
     attempts: dict[str, int],
     *,
+    checkpoint: str = "",
     interrupted: bool = False,
 ) -> dict[str, Any]:
     """Return figures overall, of data sets, recordings and objects.
@@ -40,7 +42,7 @@ def make_report(
     it is that of `live_report`.
 
     results: of `evaluate_recording` or `live_result`; failed: recording -> reason
-    attempts: of recordings that needed more than one
+    attempts: of recordings that needed more than one; checkpoint: its name, for people: configuration has the SHA-256
     interrupted: whether Ctrl-C ended it before all recordings were evaluated
     """
     names = list(dict.fromkeys(result["data_set"] for result in results))
@@ -53,6 +55,8 @@ def make_report(
         protocol="a file"
         if "prompts_sha256" in configuration
         else EvaluationProtocol(**configuration["protocol"]).name,
+        checkpoint=checkpoint,
+        classes=_classes(results),
         overall=overall_figures(data_sets),
         data_sets=data_sets,
         recordings=[_recording(result) for result in results],
@@ -72,6 +76,22 @@ def make_report(
     )
 
 
+def _classes(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give the means over the objects of each class that has a name, of all recordings."""
+    objects = [own for result in results for own in result["objects"] if own["class_name"]]
+    out = []
+    for name in sorted({own["class_name"] for own in objects}):
+        of_class = [own for own in objects if own["class_name"] == name]
+        means = {key: _mean([own[key] for own in of_class]) for key in ("j", "f", "jf", "dice")}
+        out.append(dict(name=name, objects=len(of_class), **means))
+    return out
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
 def why_nothing(result: dict[str, Any], protocol: dict[str, Any]) -> str:
     """Why nothing of a recording could be scored, in one sentence. protocol: as in the report's configuration"""
     odd, annotated, read = result["odd"], result["annotated"], result["frames_read"]
@@ -80,6 +100,10 @@ def why_nothing(result: dict[str, Any], protocol: dict[str, Any]) -> str:
         return f"none of its {read} frames has a mask{lost}"
     if not result["objects"]:
         return f"no object is seen in its {annotated} annotated frames{lost}"
+    live = result.get("live")
+    if live and live["delivered"] < live["sent"]:
+        came = f"masks of {live['delivered']} of its {live['sent']} frames came, and none of a frame that counts"
+        return f"{came}: give a lower --rate, a smaller --image-size or a faster checkpoint{lost}"
     if protocol["scored"] == "davis":
         rule = "neither the frame an object is prompted on nor the last annotated one counts: --scored all counts both"
         return f"{annotated} annotated frames leave none to score, since {rule}{lost}"
@@ -112,6 +136,7 @@ def _timing(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     seconds = sum(own["step_ms"]["count"] / own["fps"] for own in timed)
     peaks = [own["device_peak_bytes"] for own in each if own["device_peak_bytes"]]
     return dict(
+        written=datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
         devices=sorted({result["device"] for result in results}),
         models=sorted({f"{result['model']}, {result['image_size']} px" for result in results}),
         fps=sum(own["step_ms"]["count"] for own in timed) / seconds if timed else None,

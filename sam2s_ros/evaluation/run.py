@@ -31,7 +31,7 @@ from sam2s_ros.evaluation.evaluate import evaluate_recording
 from sam2s_ros.evaluation.live import LiveNode
 from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import InProcess, Processes, RayCluster, run_all
-from sam2s_ros.evaluation.task import Task
+from sam2s_ros.evaluation.task import Task, overlay_of, table_of
 from sam2s_ros.processes.dds import share_directory
 from sam2s_ros.processes.results import claim, present
 
@@ -121,7 +121,9 @@ def run_evaluation(
     found = [results[task.key] for task in tasks if task.key in results]
     if interrupted and not found:
         raise KeyboardInterrupt
-    report = make_report(configuration, _versions(), found, failed, attempts, interrupted=interrupted)
+    report = make_report(
+        configuration, _versions(), found, failed, attempts, checkpoint=checkpoint.name, interrupted=interrupted
+    )
     write_report(options.output, report, found)
     return report
 
@@ -164,11 +166,11 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
             replace(
                 task,
                 engine=engine,
-                overlay=str(folder / "overlay" / f"{task.key}.mp4") if options.overlay else "",
+                overlay=str(folder / overlay_of(task.key)) if options.overlay else "",
                 masks=str(folder / "masks" / task.key) if options.masks else "",
                 masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
                 prompts=_prompts_of(task, options.prompts, len(tasks)),
-                table=str(folder / "tracks" / f"{task.key}.csv"),
+                table=str(folder / table_of(task.key)),
                 rate=options.rate,
                 threads=options.threads,
             )

@@ -1,4 +1,4 @@
-"""What is kept of tracked frames besides figures: a table, masks, an overlay video, and pictures of the worst ones."""
+"""What is kept of tracked frames besides figures: a table, masks, a video, and pictures of the worst and the best."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sam2s_ros.overlay_video import OverlayVideo
 if TYPE_CHECKING:  # needs the package's messages
     from sam2s_ros.evaluation.shown_bag import ShownBag
 
-WORST = 3  # frames of a recording that are kept as pictures
+WORST, BEST = 3, 1  # frames of a recording that are kept as pictures
 PICTURE_WIDTH = 480  # px
 OUTSIDE = 255  # the value of a pixel that is no object
 TRUTH_COLOUR = (255, 255, 255)
@@ -111,30 +111,45 @@ class StepOutput:
             raise OSError(f"{path} could not be written")
 
 
-class WorstFrames:
-    """The frames with the lowest J&F, as pictures. One more than asked for: the last frame may not be scored."""
+class ShownFrames:
+    """The frames with the lowest J&F, and with the highest, as pictures.
+
+    One more of each than asked for: the last frame may not be scored.
+    """
 
     def __init__(self):
-        self._heap: list[tuple[float, int, str, bytes]] = []  # the best of the worst comes first
+        # (J&F, its sign changed for the worst, -index, name, picture), of which the first gives way to what is greater
+        self._worst: list[tuple[float, int, str, bytes]] = []
+        self._best: list[tuple[float, int, str, bytes]] = []
 
     def add(self, step: Step, rows: list[Row]) -> None:
         values = [row.jf for row in rows if row.scored]
         if not values:
             return
-        jf, frame = float(np.mean(values)), step.frame
-        if len(self._heap) <= WORST or -jf > self._heap[0][0]:
-            heapq.heappush(self._heap, (-jf, -frame.index, frame.name, _picture(step)))
-            if len(self._heap) > WORST + 1:
-                heapq.heappop(self._heap)
+        jf, frame, picture = float(np.mean(values)), step.frame, b""
+        for heap, most, order in ((self._worst, WORST, -jf), (self._best, BEST, jf)):
+            if len(heap) <= most or order > heap[0][0]:
+                picture = picture or _picture(step)
+                heapq.heappush(heap, (order, -frame.index, frame.name, picture))
+                if len(heap) > most + 1:
+                    heapq.heappop(heap)
 
-    def kept(self, rows: list[Row]) -> list[dict[str, Any]]:
-        """Worst first: frame, name, J&F and the picture as base64 JPEG."""
+    def kept(self, rows: list[Row]) -> dict[str, list[dict[str, Any]]]:
+        """Return `worst` and `best`, the most extreme first: frame, name, J&F and the picture as base64 JPEG.
+
+        A frame that is among the worst is none of the best.
+        """
         scored = {row.frame for row in rows if row.scored}
-        chosen = [entry for entry in sorted(self._heap, reverse=True) if -entry[1] in scored][:WORST]
-        return [
-            dict(frame=-index, name=name, jf=-negative, jpeg=base64.b64encode(picture).decode())
-            for negative, index, name, picture in chosen
-        ]
+        worst = [entry for entry in sorted(self._worst, reverse=True) if -entry[1] in scored][:WORST]
+        others = scored - {-entry[1] for entry in worst}
+        best = [entry for entry in sorted(self._best, reverse=True) if -entry[1] in others][:BEST]
+        return {
+            kind: [
+                dict(frame=-index, name=name, jf=abs(order), jpeg=base64.b64encode(picture).decode())
+                for order, index, name, picture in entries
+            ]
+            for kind, entries in (("worst", worst), ("best", best))
+        }
 
 
 def _picture(step: Step) -> bytes:

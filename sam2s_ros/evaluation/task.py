@@ -36,3 +36,13 @@ class Task:
     @property
     def key(self) -> str:
         return f"{self.data_set}/{self.name}"
+
+
+def overlay_of(key: str) -> str:
+    """Say where the video of a recording is, in the folder of an evaluation. key: of its task"""
+    return f"overlay/{key}.mp4"
+
+
+def table_of(key: str) -> str:
+    """Say where the table of what was tracked in a recording is, in the folder of an evaluation."""
+    return f"tracks/{key}.csv"

@@ -32,7 +32,7 @@ def measure_page(options: SoakOptions, seconds: float) -> dict[str, Any]:
     pictures, bytes: a second, to the page; console_cpu: s of a processor a second; load: of the machine, over a minute
     Raises ConfigError without playwright or Chromium, ChildDied and TimeoutError as `run_soak`.
     """
-    play, chromium = _browser()
+    play, chromium = find_browser()
     with tempfile.TemporaryDirectory(prefix="sam2s_page_") as folder, local_graph(Path(folder)) as graph:
         from sam2s_ros.soak.client import SoakClient, cpu_seconds
 
@@ -46,7 +46,7 @@ def measure_page(options: SoakOptions, seconds: float) -> dict[str, Any]:
             client.start_camera()
             client.wait_for_masks()
             client.prompt(options.rate, [next(s.box for s in frame.objects if s.box) for frame in frames])
-            with _page(play, chromium, _address(graph, Path(folder))) as page:
+            with open_page(play, chromium, page_address(graph, Path(folder))) as page:
                 options.say(f"measuring for {seconds:g} s")
                 client.wait(SETTLE)
                 page.evaluate("() => { sam2s.ages = []; }")
@@ -66,7 +66,7 @@ def measure_page(options: SoakOptions, seconds: float) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _browser() -> tuple[Any, str]:
+def find_browser() -> tuple[Any, str]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError as error:
@@ -77,7 +77,7 @@ def _browser() -> tuple[Any, str]:
     return sync_playwright, chromium
 
 
-def _address(graph: Graph, folder: Path) -> str:
+def page_address(graph: Graph, folder: Path) -> str:
     """Return where the console says that its page is."""
     deadline = time.monotonic() + WAIT
     while not (found := re.search(r"console: (http://\S+)", (folder / "console.log").read_text(errors="replace"))):
@@ -89,17 +89,17 @@ def _address(graph: Graph, folder: Path) -> str:
 
 
 @contextmanager
-def _page(play: Any, chromium: str, address: str) -> Iterator[Any]:
-    """Open the page in a browser of 1280x800, and wait until it shows a live frame."""
+def open_page(play: Any, chromium: str, address: str, wait: float = WAIT) -> Iterator[Any]:
+    """Open the page in a browser of 1280x800, and wait until it shows a live frame, `wait` s at most."""
     with play() as playing:
         browser = playing.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         try:
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             page.goto(address)
-            deadline = time.monotonic() + WAIT
+            deadline = time.monotonic() + wait
             while not page.evaluate("globalThis.sam2s?.ages.length"):
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"the page has shown no picture within {WAIT:g} s")
+                    raise TimeoutError(f"the page has shown no picture within {wait:g} s")
                 page.wait_for_timeout(100)
             yield page
         finally:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from sensor_msgs.msg import Image
 
 from sam2s_ros.msg import TrackedMasks
 
@@ -51,7 +52,6 @@ def test_the_doctor_says_that_nobody_publishes_the_images(node):
 
 def test_the_doctor_says_that_the_quality_of_service_does_not_fit(graph, node):
     from rclpy.qos import QoSProfile, ReliabilityPolicy
-    from sensor_msgs.msg import Image
 
     best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     publisher = graph.publisher(Image, "/spoken_camera", best_effort)
@@ -103,6 +103,16 @@ def test_without_a_tracker_each_says_so_and_where_to_look(node):
     examined = sam2s("doctor", "--node", "--seconds", "1", **elsewhere)
     assert examined.returncode == 1 and "trackers: none" in examined.stdout
     assert "processes of this machine are in domain" in examined.stdout, examined.stdout
+
+
+def test_a_recording_is_a_camera_until_its_end(graph, start):
+    images = graph.collect(Image, "/spoken_replay")
+    words = ["--image", "/spoken_replay", "--rate", "10", "--frames", "4", "--set", "wait_for_subscribers=1"]
+    process = start([*SAM2S, "replay", "scene:?width=96&height=80&frames=4&seed=0", *words])
+    assert process.wait(60) == 0, process.output
+    assert len(images) == 4 and (images[0].width, images[0].height) == (96, 80), process.output
+    refused = sam2s("replay", "nowhere.mp4")
+    assert refused.returncode == 2 and "nowhere.mp4 does not exist" in refused.stderr, refused.stdout + refused.stderr
 
 
 def test_it_ends_as_the_node_does(node):

@@ -143,6 +143,10 @@ class BankView:
         """Give the greatest number of prompted frames of any of the objects."""
         return int(self.count_prompted(now).max(initial=0)) if self.step is None else self.step.prompted
 
+    def remembers(self, now: int) -> bool:
+        """Whether anything is remembered of any of the objects before `now`: not at an object's first prompt."""
+        return self.max_prompted(now) > 0 or bool(_count(self.bank.host_frames[self.rows], now).any())
+
     def count_recent(self, now: int, window: int) -> np.ndarray:
         """Count spatial memories (N,) in the ring that are at most `window` frames old."""
         return _count(self.bank.host_frames[self.rows, self.layout.conditioning :], now, window)

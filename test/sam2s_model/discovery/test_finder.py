@@ -6,13 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from sam2s_model.checkpoint import load_model
 from sam2s_model.config import TrackerConfig
+from sam2s_model.device import as_tensor
 from sam2s_model.discovery import finder
+from sam2s_model.discovery.discover import discover, proposals
 from sam2s_model.discovery.prototypes import BACKGROUND, PrototypeBank
+from sam2s_model.discovery.regions import Regions, inside_field
 from sam2s_model.errors import ErrorCode, PrototypeError, RequestError
 from sam2s_model.prompts import Prompt
+from sam2s_model.tracking.field_of_view import endoscope_field
 from sam2s_model.tracking.tracker import Tracker
+from sam2s_model.tracks import LABEL_OUTSIDE
 
 STEP = 40_000_000
 
@@ -165,3 +172,29 @@ def test_what_lies_outside_the_endoscopes_field_is_no_object(pico, bank, unseen_
     for one in found:
         x0, y0, x1, y1 = one.box
         assert one.mask[y0:y1, x0:x1].sum() == one.area
+
+
+def test_black_corners_are_not_proposed_where_labels_do_not_show_the_field(unseen_frames):
+    nano, image = load_model("sam2s_nano", image_size=256), unseen_frames[0].image
+    view, made = endoscope_field(image), Tracker(nano)
+    made.step(STEP, image)
+    with torch.inference_mode():
+        features = nano.encode_image(nano.prepare_image(as_tensor(image)))
+    blind = proposals(nano, features, image.shape[:2], None, made.config)
+    shown = [(one.mask & view).sum() / one.area for one in blind]
+    assert min(shown) < 0.1 and max(shown) > 0.9  # the model itself does propose corners
+    found = made.discover()
+    assert made.config.field_of_view == "full" and not (made.newest.label_map == LABEL_OUTSIDE).any()
+    assert 0 < len(found) <= sum(share > 0.5 for share in shown)
+    assert not any((one.mask & ~view).any() for one in found)
+    assert [one.area for one in discover(nano, image)] == [one.area for one in found]
+
+
+def test_a_region_across_the_fields_edge_stays_where_most_of_it_is_inside():
+    field = torch.zeros(40, 40, dtype=torch.bool)
+    field[:, :20] = True
+    logits = torch.full((3, 10, 10), -1.0)
+    logits[0, :, :6], logits[1, :, 3:9], logits[2, :, 5:] = 1.0, 1.0, 1.0  # 5 of 6, 2 of 6, 0 of 5 columns inside
+    regions = Regions(logits, torch.tensor([0.9, 0.8, 0.7]), torch.ones(3), torch.zeros(3, 4))
+    assert inside_field(regions, field).iou.tolist() == regions.iou[:1].tolist()
+    assert len(inside_field(regions, None)) == 3

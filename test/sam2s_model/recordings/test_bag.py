@@ -139,7 +139,7 @@ def test_bag_with_masks(tmp_path, mask_delay):
 def test_bag_with_two_cameras_needs_a_topic(tmp_path):
     messages = [(f"/{side}", IMAGE, image_message(picture(0), stamp(0)), stamp(0)) for side in ("left", "right")]
     write_bag(tmp_path / "bag", messages)
-    with pytest.raises(SourceError, match="2 image topics, give one of them: /left, /right"):
+    with pytest.raises(SourceError, match="2 image topics, give one of them as topic: /left, /right"):
         open_recording(tmp_path / "bag")
     with pytest.raises(SourceError, match="no images on topic '/middle': its image topics are: /left, /right"):
         open_recording(tmp_path / "bag", topic="/middle")

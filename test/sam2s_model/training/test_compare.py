@@ -121,6 +121,16 @@ def test_the_command_needs_something_to_compare_on(capsys):
     assert "give --recordings, --long-term or --crossing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", ["scene:?width=96", "nowhere.mp4", "bag"])
+def test_what_it_cannot_compare_on_is_said_with_what_can(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "bag" / "metadata.yaml").write_text("rosbag2_bagfile_information: {}")
+    assert main(["compare", "sam2s_pico", "--recordings", given]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"--recordings {given}: expected a folder") and "sam2s eval compare" in error
+
+
 def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):
     image = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
     for group in ("one", "two"):
@@ -145,7 +155,7 @@ def test_the_command_prints_a_table_for_each_folder(tmp_path, capsys):
 def test_options_of_the_tracker():
     config = TrackerConfig(**tracker_options(["long_term_min_iou=0.8", "pruning=tsms", "reidentification=false"]))
     assert (config.long_term_min_iou, config.pruning, config.reidentification) == (0.8, "tsms", False)
-    with pytest.raises(ConfigError, match="option is 'min_iou': expected one of .*long_term_min_iou"):
+    with pytest.raises(ConfigError, match="option is 'min_iou' .*: expected one of .*long_term_min_iou"):
         tracker_options(["min_iou=0.8"])
     with pytest.raises(ConfigError, match="long_term_min_iou"):
         TrackerConfig(**tracker_options(["long_term_min_iou=2"]))

@@ -104,6 +104,12 @@ def test_what_cannot_be_meant_is_said_before_anything_is_tracked(options, clips,
         plan_archive(clips, replace(options, prompts=PromptOptions(**prompts)))
 
 
+def test_a_box_with_spaces_is_no_archive(options, clips):
+    apart = replace(options, prompts=PromptOptions(box=("120",)))  # --box 120 80 340 260
+    with pytest.raises(ConfigError, match="there is no source 80: coordinates are one word, --box x0,y0"):
+        plan_archive([clips[0], "80", "340", "260"], apart)
+
+
 @pytest.mark.parametrize("of_one", [dict(objects=Path("a.objects")), dict(save_objects=Path("a.objects"))])
 def test_a_file_of_objects_is_of_one_recording(options, clips, of_one):
     with pytest.raises(ConfigError, match="--objects and --save-objects are of one recording"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sam2s_model.recordings.open import open_recording
+from sam2s_ros.commands import progress
 from sam2s_ros.commands.cli import main
 
 SCENE = "scene:?width=160&height=128&frames=4&seed=0"
@@ -57,6 +58,27 @@ def test_masks_of_files_are_where_it_begins(tmp_path, capsys):
         assert sorted(m.sum() for m in begun.masks.values()) == sorted(m.sum() for m in expected.masks.values())
     assert main([*base, "--masks", str(first / "masks"), "--from-masks", "3", "--output", str(tmp_path / "x")]) == 2
     assert "masks has no masks on frame 3: give another --from-masks" in capsys.readouterr().err
+
+
+def test_a_class_that_is_none_is_said_before_the_frames_are_taken_with_the_table_that_has_it(tmp_path, capsys):
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text("prompts:\n- {frame: 0, object: 1, class: grasper, box: [20, 20, 90, 100]}\n")
+    command = ["annotate", SCENE, "--apply", str(prompts), "--output", str(tmp_path / "out"), *SMALL]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "class 'grasper' is not in label set 'scene'" in error and "m2cai16 has it" in error
+    assert not (tmp_path / "out").exists()
+    assert main([*command, "--label-set", "m2cai16"]) == 0  # the option's name is that of track, eval and demo
+    assert main([*command, "--label-set", "m2cai"]) == 2
+    assert "did you mean m2cai16?" in capsys.readouterr().err
+
+
+def test_without_a_terminal_it_says_how_far_it_is(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 1e-6)  # s
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text("prompts:\n- {frame: 0, object: 1, class: hook, box: [20, 20, 90, 100]}\n")
+    assert main(["annotate", SCENE, "--apply", str(prompts), "--output", str(tmp_path / "out"), *SMALL]) == 0
+    assert "frame 4 of 4, " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_the_model():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("max_object=4", "option is 'max_object': expected one of .*did you mean max_objects"),
+        ("max_object=4", r"option is 'max_object' \(did you mean max_objects\?\): expected one of "),
         ("max_objects", "option is 'max_objects': expected max_objects=VALUE, by default 16"),
         ("max_objects=four", "option max_objects is 'four': expected a whole number"),
         ("max_objects=true", "option max_objects is 'true': expected a whole number"),

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from sam2s_model.config import check_options, option
 from sam2s_model.errors import ConfigError
 from sam2s_model.training.store import TeacherStore
-from sam2s_ros.commands.cli import main
+from sam2s_ros.commands.cli import app, main
 from sam2s_ros.commands.groups import MainGroup
 from sam2s_ros.commands.spread import spread
 
 COMMANDS = (
-    "demo", "track", "soak", "doctor", "console", "parameters", "compare", "node", "prompt", "status",
+    "demo", "track", "soak", "doctor", "console", "parameters", "compare", "node", "replay", "prompt", "status",
     "eval", "eval run", "eval live", "eval compare", "eval granularity", "train", "train evaluate", "train compare",
     "teacher pack", "teacher store",
     "bench", "bench memory", "bench codecs", "bench discovery", "bench console", "bench page",
@@ -34,6 +34,26 @@ def test_every_command_explains_itself(command, capsys):
     short = capsys.readouterr().out
     assert main([*command.split(), "--help"]) == 0
     assert capsys.readouterr().out == short and "Usage" in short and "--help" in short
+
+
+def all_commands(group, path=()):
+    """The words of each command and group of the tree."""
+    yield path
+    for name, command in getattr(group, "commands", {}).items():
+        yield from all_commands(command, (*path, name))
+
+
+def test_no_help_shows_a_type_for_a_flag_or_a_list(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # so that no type is broken
+    paths = list(all_commands(typer.main.get_command(app)))
+    assert len(paths) > len(COMMANDS) and () in paths and ("eval", "run") in paths and ("prototypes", "build") in paths
+    for path in paths:
+        assert main([*path, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert not any(odd in shown for odd in ("<bool>", "BOOLEAN", "list[", "...}", "}......")), (path, shown)
+    assert main(["track", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "{SOURCE}..." in shown and "<int range>" in shown  # what has a value still says of which type
 
 
 def test_help_begins_with_what_most_people_want(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -46,6 +47,7 @@ def tracks(i: int) -> Tracks:
         states=np.array([State.TRACKED, State.LOST], np.uint8), scores=np.array([0.9, 0.1], np.float32),
         predicted_ious=np.array([0.8, 0.0], np.float32),
         boxes=np.array([[10 + i, 5, 20 + i, 15], [0, 0, 0, 0]], np.int32),
+        class_scores=np.array([1.0, np.nan], np.float32),  # of the scissors a prompt has said so, of the hook nobody
         areas=np.array([100, 0]), centroids=np.array([[14.5 + i, 9.5], [np.nan, np.nan]], np.float32),
     )  # fmt: skip
 
@@ -126,9 +128,23 @@ def test_all_kinds_agree(kind, request, tmp_path, capsys):
 
     (read,) = open_recordings(Source(str(out / "dataset")))
     frames = list(read)
-    assert len(frames) == N and not read.odd
+    assert len(frames) == N and not read.odd and read.classes == {1: "scissors"}
     for i, frame in enumerate(frames):
         assert np.array_equal(frame.image, image(i)) and np.array_equal(frame.truth.labels, tracks(i).label_map)
+
+
+def test_a_value_that_stood_for_two_classes_has_none(tmp_path):
+    (tmp_path / "recorded").mkdir()
+    made = MasksBag(tmp_path / "recorded" / "masks.mcap", "/tracker/masks")
+    for i, name in enumerate(("scissors", "hook")):
+        own = replace(tracks(i), class_names=(name, "grasper"), class_scores=np.ones(2, np.float32))
+        header = Header(stamp=to_time((1 + i) * NS), frame_id="camera")
+        message = masks_message(own, header, sequence=i + 1, received_ns=1, finished_ns=2, model="test/none")
+        made.write((1 + i) * NS, serialize_message(message))
+        made.write_other((1 + i) * NS, "/image", "sensor_msgs/msg/Image", serialize_message(_image_message(i, header)))
+    made.close()
+    assert export(tmp_path / "recorded", tmp_path / "out", "--to", "dataset", "--topic", "/image") == 0
+    assert (tmp_path / "out" / "dataset" / "classes.yaml").read_text() == "2: grasper\n"
 
 
 def test_masks_alone_are_drawn_on_black_and_are_no_data_set(bag, tmp_path, capsys):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from sam2s_model.errors import ConfigError
 from sam2s_ros.commands.cli import main
 from sam2s_ros.commands.node import NodeOptions, node_command
+from sam2s_ros.commands.replay import ReplayOptions, replay_command
 from sam2s_ros.processes.launching import parameter_files
 
 
@@ -50,7 +53,10 @@ def test_the_quality_of_service_can_be_set():
 @pytest.mark.parametrize(
     "options, said",
     [
-        (dict(settings=("max_output_aeg=1",)), "did you mean max_output_age?"),
+        (
+            dict(settings=("max_output_aeg=1",)),
+            "option is 'max_output_aeg' (did you mean max_output_age?): expected one of",
+        ),
         (dict(settings=("max_objects=many",)), "max_objects is 'many': expected a whole number"),
         (dict(settings=("warm_up",)), "expected warm_up=VALUE"),
         (dict(remap=("image",)), "expected FROM:=TO"),
@@ -61,6 +67,21 @@ def test_what_it_cannot_take_is_refused(options, said):
     with pytest.raises(ConfigError) as refused:
         node_command(NodeOptions(**options))
     assert said in str(refused.value)
+
+
+def test_a_camera_from_a_recording_ends_with_it():
+    options = ReplayOptions("clip.mp4", image="/camera", rate=5.0, crop="left", namespace="rig")
+    files, parameters, remaps = given(replay_command(options))
+    assert [Path(file).name for file in files] == ["replay.yaml"] and remaps == ["image:=/camera", "__ns:=/rig"]
+    assert parameters == dict(
+        source="clip.mp4", rate=5.0, crop="left", exit_at_end=True, loop=False, max_frames=0, topic="", mask_topic=""
+    )
+    changed = ReplayOptions("7", settings=("exit_at_end=false", "start_paused=true", "frame_id=8"))
+    parameters = given(replay_command(changed))[1]
+    assert parameters["exit_at_end"] is False and parameters["start_paused"] is True
+    assert parameters["source"] == "7" and parameters["frame_id"] == "8"  # texts
+    with pytest.raises(ConfigError, match="did you mean loop"):
+        replay_command(ReplayOptions("clip.mp4", settings=("lop=true",)))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 import av
 import cv2
@@ -74,12 +76,28 @@ def test_frames_csv_has_what_the_figures_are_made_of(whole):
 
 def test_html_needs_nothing_else(whole):
     page = (whole / "report.html").read_text()
-    assert not re.search(r"(src|href)=\"(?!data:|#)", page) and "http" not in page.replace("http-equiv", "")
+    assert not re.search(r"src=\"(?!data:)", page) and "http" not in page.replace("http-equiv", "")
     objects = sum(len(r["objects"]) for r in report(whole)["recordings"])
-    assert page.count("data:image/jpeg;base64,") == 9 and page.count("<polyline") == objects
+    assert page.count("data:image/jpeg;base64,") == 9 + 3 and page.count("<polyline") == objects
+    assert page.count("among the worst: frame") == 9 and page.count("among the best: frame") == 3
     assert "width=device-width" in page and report(whole)["configuration"]["checkpoint_sha256"] in page
     picture = np.frombuffer(base64.b64decode(re.search(r"base64,([^\"]+)", page)[1]), np.uint8)
     assert cv2.imdecode(picture, cv2.IMREAD_COLOR).shape == (80, 96, 3)
+
+
+def test_html_leads_to_the_videos_and_says_of_what_and_when_it_is(whole):
+    page, found = (whole / "report.html").read_text(), report(whole)
+    links = [unquote(link) for link in re.findall(r"href=\"([^#\"]+)\"", page)]
+    keys = [f"{recording['data_set']}/{recording['name']}" for recording in found["recordings"]]
+    assert sorted(links) == sorted([*(f"overlay/{k}.mp4" for k in keys), *(f"tracks/{k}.csv" for k in keys)])
+    assert all((whole / link).is_file() for link in links)
+    assert "Checkpoint sam2s_pico.safetensors" in page and found["timing"]["written"] in page
+    assert datetime.fromisoformat(found["timing"]["written"]).tzinfo is not None
+    objects = [own for recording in found["recordings"] for own in recording["objects"]]
+    assert sum(own["objects"] for own in found["classes"]) == len(objects)
+    for own in found["classes"]:
+        assert own["j"] == pytest.approx(np.mean([o["j"] for o in objects if o["class_name"] == own["name"]]))
+        assert f"<td>{own['name']}</td><td>{own['objects']}</td>" in page
 
 
 def test_overlay_and_masks(whole):

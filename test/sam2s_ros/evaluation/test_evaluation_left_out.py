@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from evaluated_clips import evaluated, folder, report
 
+from sam2s_ros.evaluation.report import why_nothing
+
 
 def changed(root: Path, change) -> Path:
     """The folder above with masks changed: change(i, mask) -> mask, or None for no file."""
@@ -34,6 +36,14 @@ NOTHING = {
     "no object": (lambda i, m: m * 0, "no object is seen in its 6 annotated frames"),
     "no mask": (lambda i, m: None, "none of its 6 frames has a mask"),
 }  # fmt: skip
+
+
+def test_a_tracker_that_was_too_slow_to_be_scored_is_to_be_played_to_more_slowly():
+    result = dict(odd=dict(count=0, named=[]), annotated=8, frames_read=8, objects=[{}], live=dict(sent=8, delivered=3))
+    said = why_nothing(result, dict(scored="davis"))
+    assert said.startswith("masks of 3 of its 8 frames came") and "give a lower --rate" in said
+    all_came = why_nothing({**result, "live": dict(sent=8, delivered=8)}, dict(scored="davis"))
+    assert "--scored all counts both" in all_came
 
 
 @pytest.mark.parametrize("name", NOTHING)

@@ -9,13 +9,18 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from sam2s_model.checkpoint import load_model
 from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ConfigError
+from sam2s_model.prompts import Prompt
+from sam2s_model.recordings.open import open_recording
 from sam2s_model.tracking.memory import BankView, choose_policy, create_policy
 from sam2s_model.tracking.policy_plugins import check_policy_name, installed_policies, policy_digest
+from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training import compare
 from sam2s_ros.commands.cli import main
 
@@ -223,3 +228,9 @@ def test_the_example_of_the_docs_keeps_what_it_says(tmp_path, small, script):
         run.track(frame, iou=iou)
     assert run.attended(6).keys() == {0, 2, 4, 5}
     assert run.attended(6)[2] == run.policy.long_term_code
+    tracker = Tracker(load_model("sam2s_pico", image_size=64), f"{tmp_path}/my_policy.py:Sure")
+    for frame in open_recording(SCENE):  # and it tracks, from the first prompt on, before which nothing is remembered
+        tracks = tracker.step(frame.stamp_ns, frame.image)
+        if frame.index in (0, 3):
+            tracks = tracker.prompt(0, [Prompt(mask=mask) for mask in frame.truth.masks.values()]).tracks
+        assert np.isfinite(tracks.scores).all() and (tracks.areas > 0).any()
