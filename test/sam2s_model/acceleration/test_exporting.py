@@ -9,12 +9,14 @@ import shutil
 import pytest
 import torch
 
+from sam2s_model.acceleration import exporting
 from sam2s_model.acceleration.exporting import (
     EncoderProgram,
     TrackingProgram,
     beside,
     export_encoder,
     use_exported_encoder,
+    weights_beside,
 )
 from sam2s_model.config import NANO, PICO, ModelConfig
 from sam2s_model.errors import ConfigError
@@ -107,6 +109,39 @@ def test_an_encoder_of_machine_code(tmp_path):
     beside(path).unlink()
     with pytest.raises(ConfigError, match="encoder.pt2.json, which says what it was made for, cannot be read"):
         use_exported_encoder(model, path)
+
+
+@pytest.mark.parametrize(
+    "config, whole",
+    [
+        pytest.param(HIERA, True, id="hiera"),
+        pytest.param(REPVIT, False, id="repvit, weights beside", marks=pytest.mark.full),
+    ],
+)
+def test_an_encoder_as_onnx(config, whole, tmp_path, monkeypatch):
+    """It is run by onnxruntime, beside torch, and has the names that are promised; in one file, if that has room."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason=f"needs {name}: pip install -r requirements/export.txt")
+    import onnx
+
+    if not whole:
+        monkeypatch.setattr(exporting, "ONE_FILE", 0)
+    model, path = build(config), tmp_path / "encoder.onnx"
+    described = export_encoder(model, path, to="onnx")
+    assert described.difference is not None and described.difference < 1e-5
+    onnx.checker.check_model(str(path), full_check=True)
+    graph = onnx.load(str(path)).graph
+    assert [value.name for value in graph.input] == ["image"]
+    assert [value.name for value in graph.output] == ["coarse", "middle", "fine"]
+    assert json.loads(beside(path).read_text())["image_size"] == 64
+    assert weights_beside(path).exists() != whole
+
+
+def test_a_torch_that_writes_no_onnx_is_named(tmp_path, monkeypatch):
+    """Until 2.4 it returned a program, whatever file it was given."""
+    monkeypatch.setattr(torch.onnx, "export", lambda model, args, f, dynamo=False: None)
+    with pytest.raises(ConfigError, match=r"cannot write ONNX .* expected 2\.5 or newer"):
+        export_encoder(build(REPVIT), tmp_path / "encoder.onnx", to="onnx")
 
 
 @pytest.mark.parametrize(
