@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import inspect
 import json
 import logging
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from sam2s_model.tracking.outputs import gate
 
 KINDS = {"aoti": ".pt2", "onnx": ".onnx"}
 """What an encoder can be exported to, and how its file's name ends."""
+SINCE = {"aoti": "2.6", "onnx": "2.5"}  # the first release of torch that writes a program of torch.export so
 NEEDS = {"aoti": (), "onnx": ("onnx", "onnxscript")}
 ONE_FILE = 1 << 30  # bytes of weights, at most, that are in a file of ONNX itself, which has no more than 2 GiB
 OUTPUTS = ("coarse", "middle", "fine")
@@ -79,8 +79,10 @@ def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> Enco
         raise ConfigError(f"an encoder cannot be exported to {to!r}: expected {' or '.join(KINDS)}")
     if path.suffix != KINDS[to]:
         raise ConfigError(f"the encoder's file is {str(path)!r}: expected a name that ends with {KINDS[to]}")
-    if to == "onnx" and "external_data" not in inspect.signature(torch.onnx.export).parameters:
-        raise ConfigError(f"torch {torch.__version__} cannot write ONNX of an exported program: expected 2.5 or newer")
+    if torch.__version__ < SINCE[to]:
+        raise ConfigError(
+            f"torch {torch.__version__} cannot write an exported program as {to}: expected {SINCE[to]} or newer"
+        )
     if missing := [name for name in NEEDS[to] if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"an export to {to} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     if any(getattr(module, "int8", False) for module in model.modules()):

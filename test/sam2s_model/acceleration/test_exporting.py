@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from sam2s_model.acceleration import exporting
 from sam2s_model.acceleration.exporting import (
@@ -137,11 +138,14 @@ def test_an_encoder_as_onnx(config, whole, tmp_path, monkeypatch):
     assert weights_beside(path).exists() != whole
 
 
-def test_a_torch_that_writes_no_onnx_is_named(tmp_path, monkeypatch):
-    """Until 2.4 it returned a program, whatever file it was given."""
-    monkeypatch.setattr(torch.onnx, "export", lambda model, args, f, dynamo=False: None)
-    with pytest.raises(ConfigError, match=r"cannot write ONNX .* expected 2\.5 or newer"):
-        export_encoder(build(REPVIT), tmp_path / "encoder.onnx", to="onnx")
+@pytest.mark.parametrize(
+    "version, to, least", [("2.4.1", "onnx", r"2\.5"), ("2.4.1", "aoti", r"2\.6"), ("2.5.1+cpu", "aoti", r"2\.6")]
+)
+def test_a_torch_that_cannot_write_it_is_named(version, to, least, tmp_path, monkeypatch):
+    """That of 2.4 takes a path for ONNX, and writes nothing there."""
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    with pytest.raises(ConfigError, match=f"cannot write an exported program as {to}: expected {least} or newer"):
+        export_encoder(build(REPVIT), tmp_path / f"encoder{exporting.KINDS[to]}", to=to)
 
 
 @pytest.mark.parametrize(
