@@ -352,6 +352,11 @@ class TrackerConfig:
         0.6, "discovery: of two proposals with a greater IoU the worse goes", low=0.0, high=1.0
     )
     learn_prototypes: bool = option(True, "what a person prompts with a class is added to the prototypes of that class")
+    cache_keys: bool = option(
+        False,
+        "make the keys of spatial memories once and keep them, in 5 to 17 times the memories' own room, "
+        "see docs/memory.md",
+    )
     cuda_graphs: bool = option(
         True, "on a GPU, launch a step's kernels as captured graphs; off: one by one, to compare"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ from sam2s_model.tracking.outputs import gate
 
 KINDS = {"aoti": ".pt2", "onnx": ".onnx"}
 """What an encoder can be exported to, and how its file's name ends."""
+SINCE = {"aoti": "2.6", "onnx": "2.5"}  # the first release of torch that writes a program of torch.export so
 NEEDS = {"aoti": (), "onnx": ("onnx", "onnxscript")}
+ONE_FILE = 1 << 30  # bytes of weights, at most, that are in a file of ONNX itself, which has no more than 2 GiB
 OUTPUTS = ("coarse", "middle", "fine")
 ALLOWED = {
     torch.float32: 1e-3,
@@ -58,6 +61,11 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
+def weights_beside(path: Path) -> Path:
+    """Return the path of the weights of an encoder in ONNX with more than `ONE_FILE` of them; both belong together."""
+    return path.with_name(f"{path.name}.data")
+
+
 @torch.no_grad()
 def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> EncoderFile:
     """Write the image encoder to a file, for the model's image size, type and device, and run it beside torch.
@@ -71,6 +79,10 @@ def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> Enco
         raise ConfigError(f"an encoder cannot be exported to {to!r}: expected {' or '.join(KINDS)}")
     if path.suffix != KINDS[to]:
         raise ConfigError(f"the encoder's file is {str(path)!r}: expected a name that ends with {KINDS[to]}")
+    if torch.__version__ < SINCE[to]:
+        raise ConfigError(
+            f"torch {torch.__version__} cannot write an exported program as {to}: expected {SINCE[to]} or newer"
+        )
     if missing := [name for name in NEEDS[to] if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"an export to {to} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     if any(getattr(module, "int8", False) for module in model.modules()):
@@ -83,9 +95,7 @@ def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> Enco
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
             made = torch._inductor.aoti_load_package(str(path))(image)
         else:
-            torch.onnx.export(
-                program, (image,), str(path), input_names=["image"], output_names=list(OUTPUTS), dynamo=True
-            )
+            _write_onnx(program, image, path)
             made = _run_onnx(path, image)
     except Exception as error:  # of torch's compiler, of Triton, of the compilers that they start
         raise ConfigError(f"torch {torch.__version__} cannot export the encoder to {to}: {error}") from error
@@ -93,7 +103,8 @@ def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> Enco
         None if made is None else max(_difference(own, plain) for own, plain in zip(made, expected, strict=True))
     )
     if difference is not None and not difference <= ALLOWED[model.dtype]:
-        path.unlink()
+        for file in (path, weights_beside(path)):
+            file.unlink(missing_ok=True)
         limit = ALLOWED[model.dtype]
         raise ConfigError(
             f"the exported encoder's features differ from torch's by {difference:.1e} of the greatest: "
@@ -184,6 +195,21 @@ def _example(model: Sam2Model) -> Tensor:
     """Prepare an image of noise, the same every time."""
     noise = torch.randint(0, 256, (model.image_size, model.image_size, 3), generator=torch.Generator().manual_seed(0))
     return model.prepare_image(noise.to(torch.uint8))
+
+
+def _write_onnx(program: torch.export.ExportedProgram, image: Tensor, path: Path) -> None:
+    weights = sum(value.nbytes for value in program.state_dict.values())
+    log = logging.getLogger("torch.onnx")  # it warns of torchvision's operators, which nothing here has
+    level = log.level
+    log.setLevel(logging.ERROR)
+    weights_beside(path).unlink(missing_ok=True)
+    try:
+        torch.onnx.export(
+            program, (image,), str(path), input_names=["image"], output_names=list(OUTPUTS), dynamo=True,
+            external_data=weights > ONE_FILE, verbose=False,
+        )  # fmt: skip
+    finally:
+        log.setLevel(level)
 
 
 def _run_onnx(path: Path, image: Tensor) -> Sequence[Tensor] | None:

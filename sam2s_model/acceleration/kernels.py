@@ -33,6 +33,8 @@ def _tried(device: torch.device, dtype: torch.dtype) -> bool:
 
         x, one = torch.zeros(1, 16, 16, device=device, dtype=dtype), torch.ones(16, device=device, dtype=dtype)
         rotate_(x, torch.zeros(16, 8, 2, device=device))
+        slot = torch.zeros(1, 1, device=device, dtype=torch.int64)
+        read_keys(x[None], slot[0], slot, slot, x[0], torch.zeros(16, 8, 2, device=device), 0, 1)
         add_norm(x, x, one, one, 1e-6)
         norm_place(x, x, x, one, one, 1e-6)
         norm_gelu(x[:, :, :, None], one, one, 1e-6, True)
@@ -78,6 +80,38 @@ def rotate_(x: Tensor, table: Tensor, before: int = 0, after: int = 0) -> Tensor
     """As `memory_attention.rotate_`, whose arguments it takes."""
     _rotate_(x, table, before, after)
     return x
+
+
+@torch.library.custom_op(
+    "sam2s::read_keys",
+    mutates_args=(),
+    schema="(Tensor kept, Tensor rows, Tensor columns, Tensor codes, Tensor time, Tensor table, int before, int after) "
+    "-> Tensor",
+)
+def read_keys(
+    kept: Tensor, rows: Tensor, columns: Tensor, codes: Tensor, time: Tensor, table: Tensor, before: int, after: int
+) -> Tensor:
+    """As `memory_keys.CachedKeys.read`, of keys (capacity, slots, tokens, channels) and time (codes, channels).
+
+    table, before: see `rotate_`; after: number of keys at the end of each object's that are left to the caller
+    """
+    from sam2s_model.acceleration import triton_kernels as kernels
+
+    columns, codes = columns.contiguous(), codes.contiguous()
+    (objects, frames), (tokens, width), pairs = columns.shape, kept.shape[2:], table.shape[1]
+    out = kept.new_empty(objects, frames * tokens + after, width)
+    padded, together = _power(pairs), max(1, TILE // 4 // _power(pairs))
+    kernels.read_keys[-(-tokens // together), width // (2 * pairs), objects * frames](
+        kept, rows, columns, codes, time, table, out, frames, tokens, before, kept.stride(0), kept.stride(1),
+        kept.stride(2), time.stride(0), out.stride(0), width, pairs, padded, together,
+    )  # fmt: skip
+    return out
+
+
+@read_keys.register_fake
+def _(kept, rows, columns, codes, time, table, before, after):
+    objects, frames = columns.shape
+    return kept.new_empty(objects, frames * kept.shape[2] + after, kept.shape[3])
 
 
 @torch.library.custom_op(

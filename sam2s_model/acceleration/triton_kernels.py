@@ -35,6 +35,34 @@ def rotate(
 
 
 @triton.jit
+def read_keys(
+    kept, rows, columns, codes, time, table, out, frames, tokens, before, to_row, to_slot, to_token, to_code, to_object,
+    width, PAIRS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """See `kernels.read_keys`. A program reads ROWS tokens of one layer's keys of one memory; WIDTH: as of `rotate`."""
+    token, pair = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDTH)
+    there = pair < PAIRS
+    wanted = (token < tokens)[:, None] & there[None, :]
+    memory, i = tl.program_id(2), tl.program_id(2) // frames
+    channel = tl.program_id(1) * 2 * PAIRS + 2 * pair
+    age = time + tl.load(codes + memory) * to_code + channel
+    first = tl.load(age, mask=there, other=0.0).to(tl.float32)[None, :]
+    second = tl.load(age + 1, mask=there, other=0.0).to(tl.float32)[None, :]
+    place = token - before
+    turned = wanted & (place >= 0)[:, None]
+    angle = table + place[:, None] * (2 * PAIRS) + 2 * pair[None, :]
+    cosine, sine = tl.load(angle, mask=turned, other=1.0), tl.load(angle + 1, mask=turned, other=0.0)
+    begin = kept + tl.load(rows + i) * to_row + tl.load(columns + memory) * to_slot
+    at = begin + token[:, None].to(tl.int64) * to_token + channel[None, :]
+    even = tl.load(at, mask=wanted, other=0.0).to(tl.float32) + first * cosine - second * sine
+    odd = tl.load(at + 1, mask=wanted, other=0.0).to(tl.float32) + first * sine + second * cosine
+    to = out + i.to(tl.int64) * to_object
+    to += ((memory % frames) * tokens + token[:, None]).to(tl.int64) * width + channel[None, :]
+    tl.store(to, even.to(out.dtype.element_ty), mask=wanted)
+    tl.store(to + 1, odd.to(out.dtype.element_ty), mask=wanted)
+
+
+@triton.jit
 def add_norm(
     x,
     y,

@@ -37,11 +37,19 @@ class Flops:
         return sum(getattr(self, spec.name) for spec in fields(self))
 
 
-def count(config: ModelConfig, image_size: int = 0, memories: int = 0, pointers: int = 0, objects: int = 1) -> Flops:
+def count(
+    config: ModelConfig,
+    image_size: int = 0,
+    memories: int = 0,
+    pointers: int = 0,
+    objects: int = 1,
+    cache_keys: bool = False,
+) -> Flops:
     """Count what tracking `objects` through one frame takes, as it is done.
 
     image_size: side of the input, px, 0: the configuration's own
     memories, pointers: that each object attends to, 0: as many as SAM2 keeps (`num_memories`, `max_pointers`)
+    cache_keys: whether keys of spatial memories are made once, with the memory of this frame
     Raises ConfigError for a backbone that is not known.
     """
     return _count(
@@ -51,6 +59,7 @@ def count(config: ModelConfig, image_size: int = 0, memories: int = 0, pointers:
         pointers or config.max_pointers,
         objects,
         least=False,
+        cache_keys=cache_keys,
     )
 
 
@@ -60,14 +69,17 @@ def count_least(config: ModelConfig, image_size: int, memories: int, pointers: i
     Windows have no padded tokens, keys are projected once, when their memory is made, and the codes of the pointers'
     ages are the same on all frames.
     """
-    return _count(config, image_size // config.stride, memories, pointers, objects, least=True)
+    return _count(config, image_size // config.stride, memories, pointers, objects, least=True, cache_keys=True)
 
 
-def _count(config: ModelConfig, side: int, memories: int, pointers: int, objects: int, least: bool) -> Flops:
+def _count(
+    config: ModelConfig, side: int, memories: int, pointers: int, objects: int, least: bool, cache_keys: bool
+) -> Flops:
     places, split = side * side, config.dim // config.memory_dim  # a pointer is so many tokens
     tokens = config.latents_1d + config.latents_2d or places  # of a memory
     keys = memories * tokens + pointers * split
-    memory = _memory_attention(config, places, keys, tokens + split if least else keys)
+    made = (tokens if cache_keys else memories * tokens) + (split if least else pointers * split)
+    memory = _memory_attention(config, places, keys, made)
     coded = linear(pointers * split, config.dim, config.memory_dim) if config.pointer_time and not least else 0
     return Flops(
         image_encoder=backbone_of(config).operations(config, side, not least),

@@ -36,13 +36,17 @@ NUMPY = (
 def data_classes() -> Iterator[None]:
     """Let torch read what training loops store beside the weights: numpy's scalars and arrays, options, times, paths.
 
-    Releases of torch that cannot be told so refuse them, as before.
+    Releases of torch that cannot be told so refuse them, as before. That of 2.5 is told no other names: of numpy's
+    arrays it reads those that were stored by the numpy that is here, 1 or 2.
     """
     allow = getattr(torch.serialization, "safe_globals", None)
     if allow is None:
         yield
         return
-    with allow([*CLASSES, *_of_numpy()]):
+    known = [*CLASSES, *_of_numpy()]
+    if torch.__version__ < "2.6":
+        known = list(dict.fromkeys(one[0] if isinstance(one, tuple) else one for one in known))
+    with allow(known):
         yield
 
 

@@ -45,3 +45,11 @@ class ImageFeatures:
     @property
     def high_res(self) -> tuple[Tensor, Tensor]:
         return self.fine, self.middle
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """features: (B, decoder_width, h, w), for the decoder; class_logits: (B, K); None for a model without classes."""
+
+    features: Tensor
+    class_logits: Tensor | None

@@ -16,6 +16,7 @@ from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.linear import Joined, Linear
 from sam2s_model.network.layer_list import LayerList
 from sam2s_model.network.layers import add_norm
+from sam2s_model.network.memory_keys import CachedKeys, time_keys, turned_time
 
 KEYS = 512 << 20  # bytes of the keys of all layers, at most, that are there at a time
 
@@ -28,6 +29,7 @@ class MemoryAttention(nn.Module):
         self.layers = LayerList(MemoryAttentionLayer(dim, memory_dim, ffn_dim) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self._joined = Joined()
+        self._time, self._turned_time = Folding(time_keys), Folding(turned_time)
 
     def forward(
         self,
@@ -41,6 +43,7 @@ class MemoryAttention(nn.Module):
         memory_side: int = 0,
         unplaced: int = 0,
         memory_step: float = 1.0,
+        cached: CachedKeys | None = None,
     ) -> Tensor:
         """Condition one frame's features on each object's memories.
 
@@ -51,18 +54,19 @@ class MemoryAttention(nn.Module):
         memory_side: a frame's memory is a square of that side (EdgeTAM, sec. 3), 0: the features' own grid
         unplaced: tokens of each frame's memory before those, which have no place
         memory_step: places of the features' grid from one token of that square to the next
+        cached: for inference, the keys of all memories but the pointers, whose positions alone are asked for then
         Returns (B, HW, dim).
         """
         own = rotary_table(*grid, features.shape[-1], device=features.device)
-        other = own
-        if memory_side:
-            other = rotary_table(memory_side, memory_side, features.shape[-1], device=features.device, step=memory_step)
         mask = None if allowed is None else allowed[:, None, :]
-        turn = KeyRotation(other, unplaced, pointer_tokens)
+        turn = self.key_rotation(grid, memory_side, unplaced, memory_step)._replace(after=pointer_tokens)
         # x is of the frame, until the first layer has seen the objects' memories
         if not torch.is_grad_enabled():
             x, y = add_norm(features, position, self.layers[0].norm1, alpha=0.1)
-            return self._condition(x, y, memory, memory + memory_position, mask, own, turn)
+            made = memory, memory_position
+            if cached:
+                made = memory[:, cached.count :], memory_position[:, memory_position.shape[1] - pointer_tokens :]
+            return self._condition(x, y, memory, torch.add(*made), mask, own, turn, cached)
         x = torch.add(features, position, alpha=0.1)
         for layer in self.layers:
             x = layer(x, memory, memory + memory_position, mask, own, turn)
@@ -77,30 +81,72 @@ class MemoryAttention(nn.Module):
         mask: Tensor | None,
         table: Tensor,
         turn: KeyRotation,
+        cached: CachedKeys | None,
     ) -> Tensor:
         """As the loop over the layers, for inference, from x and y, which is x normalised for the first of them.
 
-        What the layers have in common is made once.
+        What the layers have in common is made once. keys: what they are made of, see `_keys`
         """
         bias = None if mask is None else as_bias(mask, x.dtype)
         shared = Values(values)
         norms = [*(layer.norm1 for layer in self.layers[1:]), self.norm]  # each layer is followed by one
-        for layer, turned, norm in zip(self.layers, self._keys(keys, turn), norms, strict=True):
+        for layer, turned, norm in zip(self.layers, self._keys(keys, turn, cached), norms, strict=True):
             x, change = layer.condition(x, y, shared, turned, bias, table)
             x, y = add_norm(x, change, norm)
         return y
 
-    def _keys(self, memory: Tensor, turn: KeyRotation) -> Iterator[Tensor]:
+    def key_rotation(self, grid: tuple[int, int], side: int, unplaced: int, step: float) -> KeyRotation:
+        """Say how the keys of spatial memories are turned; arguments as those of `forward`."""
+        layer = self.layers[0].cross_attn_image.k_proj
+        height, width = (side, side) if side else grid
+        table = rotary_table(height, width, layer.out_features, device=layer.weight.device, step=step if side else 1.0)
+        return KeyRotation(table, unplaced)
+
+    def keys_to_keep(self, memory: Tensor, place: Tensor, turn: KeyRotation) -> Tensor:
+        """Make what `CachedKeys` keep, for inference, of memories (N, tokens, memory_dim) at places (tokens, ...).
+
+        Returns (N, tokens, layers x dim).
+        """
+        return rotate_(self._joined.product(memory + place, *self._projections), *turn)
+
+    @property
+    def key_width(self) -> int:
+        """Channels of a token's keys, all layers together."""
+        return sum(project.out_features for project in self._projections)
+
+    @property
+    def _projections(self) -> list[Linear]:
+        return [layer.cross_attn_image.k_proj for layer in self.layers]
+
+    def _keys(self, memory: Tensor, turn: KeyRotation, cached: CachedKeys | None = None) -> Iterator[Tensor]:
         """(B, M, memory_dim) -> the keys of each layer's memories, (B, M, dim), projected and turned.
 
+        cached: other keys, which are before those; M are pointers then
         Together they are one product; not on a CPU, in whose caches those of one layer have room.
         """
-        projections = [layer.cross_attn_image.k_proj for layer in self.layers]
-        size = memory.shape[0] * memory.shape[1] * sum(p.out_features for p in projections) * memory.element_size()
+        count = memory.shape[1] + (cached.count if cached else 0)
+        size = memory.shape[0] * count * self.key_width * memory.element_size()
         if memory.device.type == "cpu" or size > KEYS:
-            yield from (rotate_(project(memory), *turn) for project in projections)
+            begin = 0
+            for project in self._projections:
+                part = slice(begin, begin + project.out_features)
+                begin = part.stop
+                yield self._after_cached(cached, part, project(memory), turn)
         else:
-            yield from rotate_(self._joined.product(memory, *projections), *turn).chunk(len(projections), dim=-1)
+            everything = self._joined.product(memory, *self._projections)
+            keys = self._after_cached(cached, slice(0, self.key_width), everything, turn)
+            yield from keys.chunk(len(self.layers), dim=-1)
+
+    def _after_cached(self, cached: CachedKeys | None, part: slice, keys: Tensor, turn: KeyRotation) -> Tensor:
+        """Turn keys (B, M, channels), which are only projected; those of pointers stay, and go after cached ones."""
+        if cached is None:
+            return rotate_(keys, *turn)
+        weights = *cached.time, *(project.weight for project in self._projections)
+        if kernels.serves(keys):
+            time = self._time(*weights, tables=len(cached.time))
+            return cached.read_by_kernel(part, time, turn.table, turn.before, keys)
+        turned = self._turned_time(turn.table, *weights, tables=len(cached.time), before=turn.before)
+        return cached.read(part, turned, keys)
 
 
 class KeyRotation(NamedTuple):

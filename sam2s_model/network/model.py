@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +17,13 @@ from sam2s_model.acceleration.linear import Joined, Linear, multiply_in_int8
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.image_encoder import build_image_encoder
-from sam2s_model.network.image_features import ImageFeatures
+from sam2s_model.network.image_features import Conditioned, ImageFeatures
 from sam2s_model.network.image_input import check_image_size, normalised_square
 from sam2s_model.network.layers import MLP, place_tokens, sine_position_1d
 from sam2s_model.network.mask_decoder import Candidates, Decoded, MaskDecoder, Stability
 from sam2s_model.network.memory_attention import MemoryAttention
 from sam2s_model.network.memory_encoder import Fuser, MemoryEncoder, mask_to_remember
+from sam2s_model.network.memory_keys import CachedKeys
 from sam2s_model.network.perceiver import SpatialPerceiver
 from sam2s_model.network.prompt_encoder import PromptEncoder
 from sam2s_model.network.temporal_semantics import TemporalSemantics
@@ -38,14 +38,6 @@ MEMORY_PARTS = (
     "temporal_semantics.",
 )  # fmt: skip
 """State-dict keys (or their beginnings) that only tracking with memory needs: all others make masks from prompts."""
-
-
-@dataclass(frozen=True)
-class Conditioned:
-    """features: (B, decoder_width, h, w), for the decoder; class_logits: (B, K); None for a model without classes."""
-
-    features: Tensor
-    class_logits: Tensor | None
 
 
 class Sam2Model(nn.Module):
@@ -217,6 +209,7 @@ class Sam2Model(nn.Module):
         ages: Tensor,
         allowed: Tensor | None,
         short: tuple[Tensor, Tensor] | None = None,
+        cached: CachedKeys | None = None,
     ) -> Conditioned:
         """Condition a frame on each object's memories (SAM2, sec. 4), and read its class from them (SAM2S, TSL).
 
@@ -226,6 +219,7 @@ class Sam2Model(nn.Module):
         pointers: (B, P, dim), object pointers; ages: (B, P), frames since each
         allowed: (B, F + P) bool, False where an object has nothing; None when nothing is missing
         short: memories and codes for the second attention, of a model with `short_attention`; the sum of both is fused
+        cached: keys of the F frames' memories, as of `memory_keys`, for inference; the second attention makes its own
         """
         batch, frames, area, memory_dim = memory.shape
         split = pointers.shape[-1] // memory_dim  # a pointer is that many tokens
@@ -235,11 +229,13 @@ class Sam2Model(nn.Module):
             allowed = torch.cat(
                 (allowed[:, :frames].repeat_interleave(area, 1), allowed[:, frames:].repeat_interleave(split, 1)), dim=1
             )
-        values, position = self._placed(memory, codes, features.grid)
-        values, position = torch.cat((values, tokens), dim=1), torch.cat((position, token_position), dim=1)
-        conditioned = self._attend(self.memory_attention, features, values, position, allowed, tokens.shape[1])
+        values, position = torch.cat((memory.flatten(1, 2).to(self.dtype), tokens), dim=1), token_position
+        if cached is None or self.config.num_classes:
+            position = torch.cat((self._position(codes, features.grid), position), dim=1)
+        conditioned = self._attend(self.memory_attention, features, values, position, allowed, tokens.shape[1], cached)
         if short is not None:
-            newest = self._attend(self.recent_memory_attention, features, *self._placed(*short, features.grid), None, 0)
+            newest, place = short[0].flatten(1, 2).to(self.dtype), self._position(short[1], features.grid)
+            newest = self._attend(self.recent_memory_attention, features, newest, place, None, 0)
             both = (conditioned + newest).transpose(1, 2).unflatten(2, features.grid)
             conditioned = self.recent_memory_fuser(both).flatten(2).transpose(1, 2)
         class_logits = None
@@ -247,10 +243,23 @@ class Sam2Model(nn.Module):
             class_logits = self.temporal_semantics(values + position, values, allowed, conditioned)
         return Conditioned(self.for_decoder(conditioned.transpose(1, 2).unflatten(2, features.grid)), class_logits)
 
-    def _placed(self, memory: Tensor, codes: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Memories (B, F, tokens, memory_dim), codes (B, F) -> tokens and positions, (B, F tokens, memory_dim)."""
-        position = self._memory_place(*grid)[None, None] + self._memory_time()[codes][:, :, None]
-        return memory.flatten(1, 2).to(self.dtype), position.flatten(1, 2)
+    def memory_keys(self, memory: Tensor) -> Tensor:
+        """Spatial memories (N, tokens, memory_dim) -> their keys, for `CachedKeys`: (N, tokens, layers x dim)."""
+        attention, (h, w) = self.memory_attention, self.grid
+        turn = attention.key_rotation((h, w), *self._rotation(h))
+        return attention.keys_to_keep(memory.to(self.dtype), self._memory_place(h, w), turn)
+
+    @property
+    def time_codes(self) -> tuple[Tensor, ...]:
+        """Tables of the temporal codes of spatial memories, (some, 1, 1, memory_dim) each."""
+        long_term = (self.long_term_tpos_enc,) if self.config.long_term_embedding else ()
+        return self.maskmem_tpos_enc, *long_term
+
+    def _position(self, codes: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Positions (B, F tokens, memory_dim) of memories with temporal codes (B, F)."""
+        tables = self.time_codes
+        time = (torch.cat(tables) if len(tables) > 1 else tables[0]).flatten(0, 2)
+        return (self._memory_place(*grid)[None, None] + time[codes][:, :, None]).flatten(1, 2)
 
     def _attend(
         self,
@@ -260,35 +269,24 @@ class Sam2Model(nn.Module):
         position: Tensor,
         allowed: Tensor | None,
         pointer_tokens: int,
+        cached: CachedKeys | None = None,
     ) -> Tensor:
         """(B, hw, dim): the frame's features after a memory attention to tokens (B, M, memory_dim)."""
         h, w = features.grid
+        place = place_tokens(self.config.dim, h, w, self.dtype, device=values.device)[None]
         return attention(
-            features.coarse.flatten(2).transpose(1, 2),
-            place_tokens(self.config.dim, h, w, self.dtype, device=values.device)[None],
-            values,
-            position,
-            allowed,
-            (h, w),
-            pointer_tokens=pointer_tokens,
-            memory_side=math.isqrt(self.config.latents_2d),
-            unplaced=self.config.latents_1d,
-            memory_step=self._latent_step(h),
-        )
+            features.coarse.flatten(2).transpose(1, 2), place, values, position, allowed, (h, w), pointer_tokens,
+            *self._rotation(h), cached,
+        )  # fmt: skip
 
     def _memory_place(self, height: int, width: int) -> Tensor:  # -> (memory_tokens, memory_dim)
         if self.config.latents_2d:
             return self.spatial_perceiver.position(self.device).to(self.dtype)
         return place_tokens(self.config.memory_dim, height, width, self.dtype, device=self.device)
 
-    def _latent_step(self, height: int) -> float:
-        return height / math.isqrt(self.config.latents_2d) if self.config.latents_in_place else 1.0
-
-    def _memory_time(self) -> Tensor:  # -> (codes, memory_dim)
-        known: Tensor = self.maskmem_tpos_enc
-        if self.config.long_term_embedding:
-            known = torch.cat((known, self.long_term_tpos_enc))
-        return known.flatten(0, 2)
+    def _rotation(self, height: int) -> tuple[int, int, float]:  # side, unplaced, step, see `MemoryAttention.forward`
+        side = math.isqrt(self.config.latents_2d)
+        return side, self.config.latents_1d, height / side if self.config.latents_in_place else 1.0
 
     def _pointer_position(self, ages: Tensor, split: int) -> Tensor:  # (B, P) -> (B, P split, memory_dim)
         batch, count = ages.shape

@@ -101,7 +101,7 @@ def _collected(segmenter: Segmenter, row: int, name: str) -> ObjectMemory:
     slots = sorted((slot for slot in range(len(held)) if held[slot] != EMPTY), key=lambda slot: held[slot])
     copied: dict[str, Tensor] = {}
     if segmenter.memory:
-        copied |= {"spatial": bank.spatial[row, slots], "pointers": bank.pointers[row, slots]}
+        copied |= {"spatial": bank.memories[row, slots], "pointers": bank.pointers[row, slots]}
     if segmenter.matches:
         copied |= {"labels": bank.states["labels"][row, slots], "trust": bank.states["label_trust"][row, slots]}
     learnt = 0
@@ -192,7 +192,8 @@ def _put(segmenter: Segmenter, row: int, one: ObjectMemory, numbers: Mapping[int
         number = numbers[one.frames[place]]
         spatial, pointer = nothing
         if segmenter.memory and one.spatial is not None and one.pointers is not None:
-            spatial, pointer = one.spatial[place], one.pointers[place]
+            spatial = segmenter.memory.as_kept(one.spatial[place][None].to(bank.device))[0]
+            pointer = one.pointers[place]
         slot = bank.write_conditioning(row, number, spatial.to(bank.device), pointer.to(bank.device))
         if segmenter.matches and one.labels is not None and one.trust is not None:
             labels = one.labels[place].to(bank.device)

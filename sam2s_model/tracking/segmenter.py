@@ -16,8 +16,9 @@ from torch import Tensor
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import upload
+from sam2s_model.network.image_features import Conditioned
 from sam2s_model.network.mask_decoder import Decoded, Stability
-from sam2s_model.network.model import LOGITS_PER_PLACE, Conditioned, Sam2Model
+from sam2s_model.network.model import LOGITS_PER_PLACE, Sam2Model
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.correspondence import Correspondence, Propagated
@@ -376,6 +377,7 @@ def bank_layout(model: Sam2Model, policy: Policy, config: TrackerConfig, states:
         memory_dim=model.config.memory_dim,
         dim=model.config.dim if remembers else 0,
         logits=(LOGITS_PER_PLACE * h, LOGITS_PER_PLACE * w),
+        key_width=model.memory_attention.key_width if remembers and config.cache_keys else 0,
         kept=policy.kept,
         states=states,
     )

@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2s_model.config import TrackerConfig
+from sam2s_model.network.image_features import Conditioned
 from sam2s_model.network.mask_decoder import Decoded, Stability
-from sam2s_model.network.model import Conditioned, Sam2Model
+from sam2s_model.network.memory_keys import CachedKeys
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.memory import BankView, Evidence, MemoryBank, Policy
 from sam2s_model.tracking.outputs import Outputs
@@ -32,6 +34,10 @@ class TrainedMemory:
         keys = chosen.spatial.columns.shape[1] * self.model.memory_tokens + chosen.pointer_columns.shape[1] * split
         if not keys:
             return None, 0
+        cached = None
+        if self.bank.layout.key_width:
+            columns, codes = chosen.spatial.columns, chosen.spatial.codes
+            cached = CachedKeys(self.bank.keys, view.index, columns, codes, self.model.time_codes)
         conditioned = self.model.with_memory(
             frame.features,
             view.memories(chosen.spatial.columns),
@@ -40,6 +46,7 @@ class TrainedMemory:
             chosen.ages,
             chosen.allowed,
             None if chosen.short is None else (view.memories(chosen.short.columns), chosen.short.codes),
+            cached if chosen.spatial.columns.shape[1] else None,
         )
         return conditioned, keys
 
@@ -64,8 +71,9 @@ class TrainedMemory:
             frame.features, outputs.logits, outputs.present, exclusive=self.config.non_overlap_memory
         )
         self.bank.drop_kept(view.rows, frame.index, view.step)
-        self.bank.write_recent(view.rows, frame.index, memory, outputs.pointers, view.step)
-        self.policy.remember(view, _evidence(frame, outputs, memory, candidates))
+        kept = self.as_kept(memory)
+        self.bank.write_recent(view.rows, frame.index, kept, outputs.pointers, view.step)
+        self.policy.remember(view, _evidence(frame, outputs, memory, kept, candidates))
 
     def prompted(self, view: BankView, row: int, frame: ProcessedFrame, outputs: Outputs) -> int:
         """Remember a frame that one object was prompted on. Returns its conditioning slot."""
@@ -73,8 +81,9 @@ class TrainedMemory:
             frame.features, outputs.logits, outputs.present, binarise=self.config.binarise_prompted
         )
         self.bank.drop_kept(view.rows, frame.index)
-        slot = self.bank.write_conditioning(row, frame.index, memory[0], outputs.pointers[0])
-        self.policy.prompted(view, _evidence(frame, outputs, memory, None))
+        kept = self.as_kept(memory)
+        slot = self.bank.write_conditioning(row, frame.index, kept[0], outputs.pointers[0])
+        self.policy.prompted(view, _evidence(frame, outputs, memory, kept, None))
         return slot
 
     def take_for_prompts(self, frame: ProcessedFrame, logits: Tensor) -> None:
@@ -83,16 +92,27 @@ class TrainedMemory:
         present = (logits > 0).flatten(1).any(1)
         masks = (F.interpolate(logits, size=(side, side), mode="bilinear") > 0).float()
         pointers = self.model.pointer(self.model.decode_given_mask(frame.features, masks).token, present)
-        memory = self.model.encode_memory(frame.features, logits, present, binarise=self.config.binarise_prompted)
+        memory = self.as_kept(
+            self.model.encode_memory(frame.features, logits, present, binarise=self.config.binarise_prompted)
+        )
         for row in range(len(self.bank)):
             self.bank.write_conditioning(row, frame.index, memory[row], pointers[row])
 
+    def as_kept(self, memory: Tensor) -> Tensor:
+        """Memories (N, tokens, memory_dim), as the bank keeps them: where keys are cached, with theirs after them."""
+        if not self.bank.layout.key_width:
+            return memory
+        return torch.cat((memory.to(self.bank.dtype), self.model.memory_keys(memory)), dim=-1)
 
-def _evidence(frame: ProcessedFrame, outputs: Outputs, memory: Tensor, candidates: Tensor | None) -> Evidence:
+
+def _evidence(
+    frame: ProcessedFrame, outputs: Outputs, memory: Tensor, kept: Tensor, candidates: Tensor | None
+) -> Evidence:
     return Evidence(
         frame=frame.index,
         outputs=outputs,
         spatial=memory,
+        kept=kept,
         features=frame.features.coarse,
         candidates=candidates,
     )

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2s_model.network.image_features import ImageFeatures
-from sam2s_model.network.model import ABSENT_LOGIT, Conditioned, Sam2Model
+from sam2s_model.network.image_features import Conditioned, ImageFeatures
+from sam2s_model.network.model import ABSENT_LOGIT, Sam2Model
 from sam2s_model.tracking.previous_mask import PREVIOUS_LIMIT
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig

@@ -42,10 +42,10 @@ def write_encoder(
 
     It takes a minute or so.
     """
-    from sam2s_model.acceleration.exporting import beside, export_encoder
+    from sam2s_model.acceleration.exporting import beside, export_encoder, weights_beside
     from sam2s_model.paths import check_free
 
-    for path in (output, beside(output)):
+    for path in (output, beside(output), *([weights_beside(output)] if to == "onnx" else [])):
         check_free(path, overwrite=overwrite)
     model = EngineOptions(checkpoint, image_size=size, device=device, precision=dtype).load()
     made = export_encoder(model, output, to)
@@ -54,6 +54,8 @@ def write_encoder(
         if made.difference is None
         else f"its features differ from torch's by at most {made.difference:.1e} of the greatest"
     )
+    if weights_beside(output).exists():
+        compared += f"; its weights are in {weights_beside(output)}, which goes with it"
     print(f"{output}: {made.model}, {made.image_size} px, {made.precision}, for {made.device}; {compared}")
 
 

@@ -27,7 +27,8 @@ Rows = slice | list[int]
 class MemoryBank:
     """Rows of slots. An object's row moves when another object goes; its id does not, and only the bank knows both.
 
-    spatial: (capacity, spatial_slots, tokens, memory_dim); pointers: (capacity, pointer_slots, dim)
+    spatial: (capacity, spatial_slots, tokens, memory_dim + key_width), each memory, and its keys where they are kept
+    pointers: (capacity, pointer_slots, dim)
     logits: (capacity, masks, h, w) fp32
     frames: (capacity, spatial_slots) int64, frame index in each slot or EMPTY; pointer_frames: the same for pointers
     states: name -> (capacity, ...), what is kept of each object between frames, by policies and others
@@ -50,6 +51,16 @@ class MemoryBank:
     @property
     def capacity(self) -> int:
         return len(self.host_frames)
+
+    @property
+    def memories(self) -> Tensor:
+        """Spatial memories without their keys: (capacity, spatial_slots, tokens, memory_dim)."""
+        return self.spatial[..., : self.layout.memory_dim]
+
+    @property
+    def keys(self) -> Tensor:
+        """Keys of the spatial memories: (capacity, spatial_slots, tokens, key_width)."""
+        return self.spatial[..., self.layout.memory_dim :]
 
     @property
     def _stores(self) -> list:
@@ -139,7 +150,7 @@ class MemoryBank:
     ) -> None:
         """Remember one frame of N objects, in place of their oldest.
 
-        spatial: (N, tokens, memory_dim); pointers: (N, dim)
+        spatial: (N, tokens, memory_dim + key_width); pointers: (N, dim)
         """
         layout, time = self.layout, self.time(frame, step).expand(len(spatial))
         for values, frames, ring, new in (
@@ -153,8 +164,8 @@ class MemoryBank:
     def write_conditioning(self, row: int, frame: int, spatial: Tensor, pointer: Tensor) -> int:
         """Remember a prompted frame of one object: the first stays, the oldest of the others gives way.
 
-        spatial: (tokens, memory_dim); pointer: (dim,). The same frame as a recent memory is forgotten: it is this one
-        now. Returns its slot.
+        spatial: (tokens, memory_dim + key_width); pointer: (dim,). The same frame as a recent memory is forgotten: it
+        is this one now. Returns its slot.
         """
         layout = self.layout
         slot = self._conditioning_slot(row, frame)
@@ -277,7 +288,12 @@ class MemoryBank:
         old = self._stores if n else None
         device, dtype = self.device, self.dtype
         spatial = torch.zeros(
-            capacity, layout.spatial_slots, layout.tokens, layout.memory_dim, device=device, dtype=dtype
+            capacity,
+            layout.spatial_slots,
+            layout.tokens,
+            layout.memory_dim + layout.key_width,
+            device=device,
+            dtype=dtype,
         )
         pointers = torch.zeros(capacity, layout.pointer_slots, layout.dim, device=device, dtype=dtype)
         logits = torch.zeros(capacity, layout.masks, *layout.logits, device=device)

@@ -23,6 +23,7 @@ class Evidence:
     frame: its index; outputs: the model's, of the masks that were chosen
     spatial: (N, tokens, memory_dim), the memory that would be kept, beside the pointers of the outputs
     features: (1, dim, h/4, w/4), of the image
+    kept: the same as the bank keeps it, with its keys where these are cached; None: the memory alone
     candidates: (N, K, h, w) logits of all masks that were to choose from, for policies that ask for them, else None
     """
 
@@ -31,6 +32,7 @@ class Evidence:
     spatial: Tensor
     features: Tensor
     candidates: Tensor | None = None
+    kept: Tensor | None = None
 
     @property
     def choices(self) -> Tensor:

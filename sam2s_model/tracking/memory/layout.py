@@ -39,6 +39,7 @@ class BankLayout:
     logits: (h, w) of the low-resolution mask logits
     kept: name and number of the slots, each for a spatial memory and a pointer, that the policy fills as it decides
     states: numbers that it, or another part, keeps of each object from frame to frame
+    key_width: channels of the keys that are kept after each token of a spatial memory, see `memory_keys`; 0: none are
     """
 
     conditioning: int
@@ -51,6 +52,7 @@ class BankLayout:
     logits: tuple[int, int]
     kept: tuple[tuple[str, int], ...] = ()
     states: tuple[PolicyState, ...] = ()
+    key_width: int = 0
 
     @property
     def kept_slots(self) -> int:
@@ -88,11 +90,11 @@ class BankLayout:
         raise KeyError(name)
 
     def bytes_per_object(self, element_size: int) -> int:
-        """Device bytes of one object's row: memories and pointers in the model's type, the rest in its own.
+        """Device bytes of one object's row: memories, keys and pointers in the model's type, the rest in its own.
 
         That is mask logits in fp32, a frame number in int64 for each slot, and the states.
         """
-        spatial = self.spatial_slots * self.tokens * self.memory_dim
+        spatial = self.spatial_slots * self.tokens * (self.memory_dim + self.key_width)
         pointers = self.pointer_slots * self.dim
         frames = 8 * (self.spatial_slots + self.pointer_slots)
         states = sum(state.bytes_per_object(element_size) for state in self.states)

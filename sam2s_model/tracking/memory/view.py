@@ -93,7 +93,7 @@ class BankView:
 
     def memories(self, columns: Tensor) -> Tensor:
         """Gather spatial memories: (N, K) columns -> (N, K, tokens, memory_dim)."""
-        return self.bank.spatial[self.index[:, None], columns]
+        return self.bank.memories[self.index[:, None], columns]
 
     def pointers(self, columns: Tensor) -> Tensor:
         """Gather pointers: (N, K) columns -> (N, K, dim)."""
@@ -183,7 +183,8 @@ class BankView:
         time = self.time(evidence.frame).expand_as(slot)
         _overwrite(bank.frames, self.index, column, time, accepted)
         _overwrite(bank.pointer_frames, self.index, pointer, time, accepted)
-        _overwrite(bank.spatial, self.index, column, evidence.spatial, accepted)
+        kept = evidence.spatial if evidence.kept is None else evidence.kept
+        _overwrite(bank.spatial, self.index, column, kept, accepted)
         _overwrite(bank.pointers, self.index, pointer, evidence.outputs.pointers, accepted)
 
     def move(self, source: tuple[str, Tensor], target: tuple[str, Tensor], accepted: Tensor) -> None:

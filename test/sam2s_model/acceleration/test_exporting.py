@@ -8,13 +8,16 @@ import shutil
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
+from sam2s_model.acceleration import exporting
 from sam2s_model.acceleration.exporting import (
     EncoderProgram,
     TrackingProgram,
     beside,
     export_encoder,
     use_exported_encoder,
+    weights_beside,
 )
 from sam2s_model.config import NANO, PICO, ModelConfig
 from sam2s_model.errors import ConfigError
@@ -107,6 +110,42 @@ def test_an_encoder_of_machine_code(tmp_path):
     beside(path).unlink()
     with pytest.raises(ConfigError, match="encoder.pt2.json, which says what it was made for, cannot be read"):
         use_exported_encoder(model, path)
+
+
+@pytest.mark.parametrize(
+    "config, whole",
+    [
+        pytest.param(HIERA, True, id="hiera"),
+        pytest.param(REPVIT, False, id="repvit, weights beside", marks=pytest.mark.full),
+    ],
+)
+def test_an_encoder_as_onnx(config, whole, tmp_path, monkeypatch):
+    """It is run by onnxruntime, beside torch, and has the names that are promised; in one file, if that has room."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason=f"needs {name}: pip install -r requirements/export.txt")
+    import onnx
+
+    if not whole:
+        monkeypatch.setattr(exporting, "ONE_FILE", 0)
+    model, path = build(config), tmp_path / "encoder.onnx"
+    described = export_encoder(model, path, to="onnx")
+    assert described.difference is not None and described.difference < 1e-5
+    onnx.checker.check_model(str(path), full_check=True)
+    graph = onnx.load(str(path)).graph
+    assert [value.name for value in graph.input] == ["image"]
+    assert [value.name for value in graph.output] == ["coarse", "middle", "fine"]
+    assert json.loads(beside(path).read_text())["image_size"] == 64
+    assert weights_beside(path).exists() != whole
+
+
+@pytest.mark.parametrize(
+    "version, to, least", [("2.4.1", "onnx", r"2\.5"), ("2.4.1", "aoti", r"2\.6"), ("2.5.1+cpu", "aoti", r"2\.6")]
+)
+def test_a_torch_that_cannot_write_it_is_named(version, to, least, tmp_path, monkeypatch):
+    """That of 2.4 takes a path for ONNX, and writes nothing there."""
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    with pytest.raises(ConfigError, match=f"cannot write an exported program as {to}: expected {least} or newer"):
+        export_encoder(build(REPVIT), tmp_path / f"encoder{exporting.KINDS[to]}", to=to)
 
 
 @pytest.mark.parametrize(

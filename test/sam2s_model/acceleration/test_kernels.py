@@ -15,6 +15,7 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.network.image_encoder.hiera import partition, whole
 from sam2s_model.network.layers import LayerNorm2d, add_norm, norm_gelu, norm_place
 from sam2s_model.network.memory_attention import rotary_table, rotate_
+from sam2s_model.network.memory_keys import CachedKeys, time_keys, turned_time
 from sam2s_model.tracking.correspondence import Correspondence, Propagated
 from sam2s_model.tracking.holes import fill_holes
 from sam2s_model.tracking.memory import BankLayout, BankView, MemoryBank
@@ -60,6 +61,26 @@ def test_rotate(dtype, parts, before, after, ours):
     torch.testing.assert_close(
         x, expected, atol=1e-6, rtol=1e-6 if dtype == torch.float32 else 0.008
     )  # see `test_add_norm`
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("parts, before, others", [(1, 0, 0), (3, 2, 5)])
+def test_read_keys(dtype, parts, before, others):
+    """Of two of three rows, some of whose keys have no place; of some layers of more, and of more numbers in a slot."""
+    torch.manual_seed(0)
+    table, tokens = rotary_table(3, 4, 24), before + 12
+    kept = torch.randn(3, 5, tokens, 7 + 4 * 24).to(dtype)[..., 7:]
+    rows, columns, codes = torch.tensor([2, 0]), torch.randint(0, 5, (2, 4)), torch.randint(0, 3, (1, 4)).expand(2, -1)
+    weights = torch.randn(3, 1, 1, 8).to(dtype), *(torch.randn(24, 8).to(dtype) for _ in range(4))
+    cached = CachedKeys(kept, rows, columns, codes, weights[:1])
+    part, after = slice(24, 24 * (1 + parts)), torch.randn(2, others, parts * 24).to(dtype)
+    expected = cached.read(part, turned_time(table, *weights, tables=1, before=before), after)
+    made = cached.read_by_kernel(part, time_keys(*weights, tables=1), table, before, after)
+    assert made.shape == (2, 4 * tokens + others, parts * 24)
+    rounding = (
+        1e-5 if dtype == torch.float32 else 0.02
+    )  # the codes of ages are rounded before, or after they are turned
+    torch.testing.assert_close(made, expected, atol=4 * rounding, rtol=rounding)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.torch_version import TorchVersion
 
 from sam2s_model.checkpoint import load_model, read_checkpoint
 from sam2s_model.checkpoint.convert import convert
+from sam2s_model.checkpoint.data_classes import data_classes
 from sam2s_model.checkpoint.describe import describe
 from sam2s_model.checkpoint.recognition import known_shapes
 from sam2s_model.checkpoint.transformers_names import from_transformers, kind_of, to_transformers
@@ -25,6 +28,23 @@ from sam2s_model.published.sha256 import file_sha256
 
 def prefixed(state, prefix: str) -> dict:
     return {prefix + name: value for name, value in state.items()}
+
+
+def test_torch_2_5_is_told_no_other_names(monkeypatch):
+    """It asks each class for its module and its name; an array by another name than its own was an AttributeError."""
+    told = []
+
+    @contextlib.contextmanager
+    def safe_globals(known):
+        told.extend(f"{one.__module__}.{one.__name__}" for one in known)
+        yield
+
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.5.1"))
+    monkeypatch.setattr(torch.serialization, "safe_globals", safe_globals)
+    with data_classes():
+        pass
+    assert "argparse.Namespace" in told and len(told) == len(set(told))
+    assert sum(name.endswith(("multiarray.scalar", "multiarray._reconstruct")) for name in told) == 2
 
 
 def nested(state) -> dict:

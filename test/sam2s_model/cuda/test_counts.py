@@ -30,15 +30,21 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (72, 80, 3), dtype=np.uint8)
 STEPS = {
     "tiny fifo": ("sam2.1_hiera_tiny", "fifo", 1),
     "tiny fifo, 8 objects": ("sam2.1_hiera_tiny", "fifo", 8),
+    "tiny fifo, keys cached": ("sam2.1_hiera_tiny", "fifo", 1, True),
     "tiny match": ("sam2.1_hiera_tiny", "match", 1),
     "base+ fifo": ("sam2.1_hiera_base_plus", "fifo", 1),
     "edgetam fifo": ("edgetam", "fifo", 1),
+    "edgetam fifo, keys cached": ("edgetam", "fifo", 1, True),
     "nano match": ("sam2s_nano", "match", 1),
     "nano match, 8 objects": ("sam2s_nano", "match", 8),
     "nano divemem": ("sam2s_nano", "divemem", 1),
+    "nano divemem, keys cached": ("sam2s_nano", "divemem", 1, True),
 }
-WITH_TRITON = ("tiny fifo", "tiny match", "base+ fifo", "edgetam fifo", "nano match", "nano divemem")
-QUICK = ("tiny fifo", "tiny match")
+WITH_TRITON = (
+    "tiny fifo", "tiny fifo, keys cached", "tiny match", "base+ fifo", "edgetam fifo", "edgetam fifo, keys cached",
+    "nano match", "nano divemem", "nano divemem, keys cached",
+)  # fmt: skip
+QUICK = ("tiny fifo", "tiny fifo, keys cached", "tiny match")
 AIMS = {"tiny fifo": 350, "base+ fifo": 450}  # kernels: at 2 to 2.5 us each, a graph of them takes about 1 ms
 PROMPTS = {"fifo": ("sam2s_pico", "fifo"), "match": ("sam2s_pico", "match"), "divemem": ("sam2s_pico", "divemem")}
 
@@ -70,10 +76,12 @@ def tracker_of(name: str, policy: str, **config) -> Tracker:
     return Tracker(on_cuda(model, torch.bfloat16), policy, TrackerConfig(**config))
 
 
-def counts_of_a_step(name: str, policy: str, objects: int, *, triton: bool = False) -> dict[str, int]:
+def counts_of_a_step(
+    name: str, policy: str, objects: int, cache_keys: bool = False, *, triton: bool = False
+) -> dict[str, int]:
     """Count the last of some steps, whose graphs are there."""
     with cuda(counts_triton=triton) as device:
-        tracker = tracker_of(name, policy)
+        tracker = tracker_of(name, policy, cache_keys=cache_keys)
         tracker.step(1, IMAGE)
         tracker.prompt(0, [Prompt(box=BOX)] * objects)
         for stamp in range(2, 21):
@@ -85,7 +93,13 @@ def counts_of_a_step(name: str, policy: str, objects: int, *, triton: bool = Fal
 
 
 # As the same with 8 objects, of another size, with one object.
-LIKE_OTHERS = ("tiny fifo", "base+ fifo", "nano match, 8 objects")
+LIKE_OTHERS = (
+    "tiny fifo",
+    "base+ fifo",
+    "nano match, 8 objects",
+    "edgetam fifo, keys cached",
+    "nano divemem, keys cached",
+)
 
 
 @pytest.mark.parametrize(

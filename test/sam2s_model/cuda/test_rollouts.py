@@ -113,6 +113,18 @@ def test_options(option):
         assert not tracker.refused and not device.faults
 
 
+def test_cached_keys():
+    """As graphs they lead to what single launches do without them, for a policy that moves memories, and another."""
+    with cuda(old=True) as device:
+        model = network_of("divemem")
+        expected = life(Tracker(model, "divemem", TrackerConfig(cuda_graphs=False, **OPTIONS)), images(), False, "fifo")
+        tracker = Tracker(model, "divemem", TrackerConfig(cache_keys=True, **OPTIONS))
+        got = life(tracker, images(), True, "fifo")
+        assert not tracker.refused and tracker.captured >= 2 and not device.faults
+    for (mine, _), (logits, _) in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine, logits, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 @pytest.mark.parametrize("policy", ["match", "fifo"])
 def test_other_precisions_and_sizes(precision, policy):

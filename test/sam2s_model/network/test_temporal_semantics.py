@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from sam2s_model.config import PICO
+from sam2s_model.network.image_features import Conditioned
 from sam2s_model.network.layers import sine_position_2d
-from sam2s_model.network.model import Conditioned, Sam2Model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.network.temporal_semantics import SCALE, TemporalSemantics
 
 CONFIG = replace(PICO, num_classes=5)

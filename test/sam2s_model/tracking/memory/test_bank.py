@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, strategies as st
@@ -112,3 +114,21 @@ def test_the_formula_of_the_readme():
         == 2 * ((4 + 23) * m * 64 + (4 + 32) * 256) + 4 * 17 * 16 * m + 8 * (27 + 36)
         == 18_631_160
     )
+    assert replace(layout, key_width=4 * 256).bytes_per_object(2) - 18_631_160 == 2 * 27 * m * 4 * 256 == 226_492_416
+
+
+def test_keys_are_rows_of_their_memories():
+    """Whatever is written, saved, restored or forgotten of a memory is so of its keys."""
+    bank = MemoryBank(replace(LAYOUT, key_width=3), torch.device("cpu"), torch.float32)
+    bank.add(1)
+    kept = torch.arange(7.0).expand(1, 2, 7)
+    bank.write_recent(slice(0, 1), 5, kept, torch.zeros(1, 8))
+    assert bank.memories.shape[3] == 4 and bank.keys.shape[3] == 3
+    slot = bank.frames[0].tolist().index(5)
+    assert bank.memories[0, slot, 1].tolist() == [0, 1, 2, 3] and bank.keys[0, slot, 1].tolist() == [4, 5, 6]
+    assert bank.memory_bytes() == bank.layout.bytes_per_object(4)
+    saved = bank.save([1])
+    bank.forget(5)  # NaN of a step that failed would outlive its mask
+    assert not bank.keys.any()
+    bank.restore(saved)
+    assert bank.keys[0, slot, 1].tolist() == [4, 5, 6]
