@@ -12,6 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sam2s_model.acceleration.attention import attend
 from sam2s_model.acceleration.compiling import FOLDER, can_keep, program_folder
 from sam2s_model.gpu_check.part import WARN, Check, Setting, exact_products, judged, moved, tensors_of
+from sam2s_model.network.image_features import Conditioned, ImageFeatures
+from sam2s_model.network.memory_keys import CachedKeys
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.holes import fill_holes
 from sam2s_model.tracking.memory import kalman
@@ -151,10 +153,28 @@ def _parts(model: Sam2Model, image: Tensor) -> Iterator[tuple]:
     allowed = torch.ones(2, 7, dtype=torch.bool)
     allowed[1, 1] = allowed[1, 5] = False
     yield "memory attention, masked", Sam2Model.with_memory, (*given[:-1], allowed)
+    yield "memory attention, keys cached", _with_cached_keys, given
     conditioned = model.with_memory(*given).features
     yield "mask decoder", lambda m, c, f: m.candidates(c, f), (conditioned, features)
     decoded = model.decode(conditioned, features, multimask=False)
     yield "memory encoder", Sam2Model.encode_memory, (features, decoded.logits, torch.tensor([True, False]))
+
+
+def _with_cached_keys(
+    model: Sam2Model,
+    features: ImageFeatures,
+    memory: Tensor,
+    codes: Tensor,
+    pointers: Tensor,
+    ages: Tensor,
+    allowed: Tensor | None,
+) -> Conditioned:
+    """Condition as `with_memory`, with the keys of the memories (N, F, tokens, ...) made before."""
+    objects, frames = memory.shape[:2]
+    keys = model.memory_keys(memory.flatten(0, 1)).unflatten(0, (objects, frames))
+    rows, columns = (torch.arange(count, device=memory.device) for count in (objects, frames))
+    cached = CachedKeys(keys, rows, columns.expand(objects, -1), codes, model.time_codes)
+    return model.with_memory(features, memory, codes, pointers, ages, allowed, cached=cached)
 
 
 def attention(setting: Setting) -> Iterator[Check]:

@@ -54,6 +54,8 @@ def test_a_part_finds_nothing_wrong(setting, number):
     found = run(number, setting)
     assert found and all(check.level == OK for check in found), [check for check in found if check.level != OK]
     assert all(check.expected and check.got for check in found)
+    if number == 2:
+        assert any("keys cached" in check.what for check in found)
 
 
 def test_a_folder_that_programs_cannot_be_kept_in_is_found(setting, monkeypatch, tmp_path):
