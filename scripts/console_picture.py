@@ -59,6 +59,8 @@ def screenshot() -> Image.Image:
                 graph.check()
                 page.wait_for_timeout(500)
                 waited += 0.5
+            if waited >= WAIT:
+                sys.exit(f"the page has not shown {SEEN} pictures with masks within {WAIT:g} s")
             return Image.open(io.BytesIO(page.screenshot()))
 
 

@@ -24,7 +24,7 @@ class ProcessedFrame:
 
     index: counts processed frames; stamp: ns; size: (H, W) of the image
     field_mask: (H, W) bool, the endoscope's field as labels show it, or None where none is asked for
-    reduced: of the image, see `field_of_view.reduced`; None: the image has no surround
+    reduced: of the image, see `field_of_view.reduced`, from which the field can be found later; None: it was not kept
     predictions, histories: what the model predicted and what was seen of each object that was tracked then
     previous: the histories of the frame before
     """

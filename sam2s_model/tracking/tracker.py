@@ -1,7 +1,6 @@
 """The tracker: four calls, `prompt`, `step`, `remove`, `reset`. The loop of SAM2 for a live stream.
 
-Image features are computed once a frame, everything after that is one batch over the objects, and what is remembered
-has a fixed size. One thread owns a tracker; it is not thread-safe.
+An image is encoded once, the rest is one batch over the objects, memory has a fixed size. One thread owns a tracker.
 """
 
 from __future__ import annotations
