@@ -47,7 +47,7 @@ class LabelSet:
         """
         try:
             table = yaml.safe_load(expanded(path).read_text())
-            classes = tuple(ClassLabel(int(c["id"]), str(c["name"]), _rgb(c["color"])) for c in table["classes"])
+            classes = tuple(ClassLabel(int(c["id"]), str(c["name"]), rgb(c["color"])) for c in table["classes"])
             return cls(str(table["name"]), classes)
         except ConfigError:
             raise
@@ -70,6 +70,7 @@ class LabelSet:
 GENERIC = LabelSet("generic", (ClassLabel(1, "instrument", (0, 200, 120)), ClassLabel(2, "object", (230, 160, 0))))
 
 
-def _rgb(color: Iterable[int]) -> tuple[int, int, int]:
+def rgb(color: Iterable[int]) -> tuple[int, int, int]:
+    """Return a colour as three whole numbers. Raises ValueError for another number of them."""
     red, green, blue = color
     return int(red), int(green), int(blue)

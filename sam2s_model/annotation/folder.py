@@ -29,7 +29,7 @@ from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.recordings.class_file import CLASS_FILE
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.results.label_png import write_label_png
-from sam2s_model.semantics import LabelSet
+from sam2s_model.semantics import ClassLabel, LabelSet, rgb
 
 DATABASE, PROMPTS, LOCK = "annotation.sqlite", "prompts.yaml", "annotation.lock"
 FRAMES, MASKS, GIVEN = "frames", "masks", "prompt_masks"
@@ -93,7 +93,9 @@ class AnnotationFolder:
                 raise ConfigError(
                     f"{self.folder} is an annotation whose {key} is {known[key]}, not {value}: give another --output"
                 )
-        self.store.put_facts({"format": 1, **facts, "size": list(recording.size), "fps": recording.fps})
+        classes = [[label.id, label.name, list(label.color)] for label in self.label_set.classes]
+        size = list(recording.size)
+        self.store.put_facts({"format": 1, **facts, "classes": classes, "size": size, "fps": recording.fps})
 
     def close(self) -> None:
         self.store.close()
@@ -200,6 +202,20 @@ class AnnotationFolder:
         part = path.with_name(path.name + ".part")
         write_label_png(part, labels, colours or {1: (255, 255, 255)})
         os.replace(part, path)
+
+
+def label_set_of(folder: Path) -> LabelSet | None:
+    """Return the label set of the annotation in a folder, None where there is none. Raises ConfigError."""
+    if not (folder / DATABASE).is_file():
+        return None
+    store = AnnotationStore(folder / DATABASE)
+    try:
+        facts = store.facts
+    finally:
+        store.close()
+    if not facts.get("classes"):  # it was ended before it began
+        return None
+    return LabelSet(facts["label_set"], tuple(ClassLabel(number, name, rgb(c)) for number, name, c in facts["classes"]))
 
 
 def _claimed(folder: Path) -> IO[str]:

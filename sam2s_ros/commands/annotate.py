@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # loads torch
 
 EXPORT_HELP = "write it as coco, yolo, davis, labelme or bag, into the folder's export/NAME, without a page; repeatable"
 HOST_HELP = "address to listen on; another than this machine's own asks for a token"
-LABELS_HELP = "table of classes, a name of config/labels or a file; default: the source's own, or generic"
+LABELS_HELP = (
+    "table of classes, a name of config/labels or a file; default: of a folder that goes on its own, or the source's"
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def _open(
     console: Console, source: str, engine: EngineOptions, output: Path | None, labels: str, frames: int, topic: str,
     mask_topic: str, script: PromptScript | None,
 ) -> AnnotationProject:  # fmt: skip
+    from sam2s_model.annotation.folder import label_set_of
     from sam2s_model.recordings.open import open_recording
     from sam2s_ros.commands.label_sets import check_classes, label_set_file, open_label_set
 
@@ -95,7 +98,9 @@ def _open(
     recording = open_recording(source, topic=topic, mask_topic=mask_topic)
     for note in recording.notes:
         say(f"{recording.spec}: {note}")
-    label_set = open_label_set(label_set_file(labels, recording.label_set))
+    folder = output or Path("output/annotate") / recording.name
+    known = None if labels else label_set_of(folder)
+    label_set = known or open_label_set(label_set_file(labels, recording.label_set))
     if script is not None:
         check_classes(script, label_set)
     # torch takes seconds to import: what can be wrong with the source is said before
@@ -103,7 +108,6 @@ def _open(
 
     engine = engine.with_checkpoint(recording.kind, say)
     model = AnnotationEngine(engine.load(), engine.policy, engine.tracker_config())
-    folder = output or Path("output/annotate") / recording.name
     with console.status("taking the frames ...") as status:
         return AnnotationProject(
             folder, recording, model, label_set, limit=frames,

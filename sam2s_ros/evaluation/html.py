@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,6 +37,7 @@ def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
     environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f}"
     environment.filters["megabytes"] = lambda value: "" if value is None else f"{value / 1e6:.1f}"
     environment.filters["number"] = lambda value: "" if value is None else f"{value:.1f}"
+    environment.filters["flat"] = _flat
     if report["live"]:
         times = {title: [ms for r in results for ms in r["live"][name]] for title, name in LATENCIES.items()}
     else:
@@ -57,6 +58,20 @@ def render(report: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
         width=WIDTH,
         height=HEIGHT,
     )
+
+
+def _flat(facts: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Name what lies in mappings by its path: {"a": {"b": 1}, "c": [2, 3]} is a.b = 1 and c = 2, 3."""
+    if isinstance(facts, dict):
+        for key, value in facts.items():
+            yield from _flat(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(facts, (list, tuple)) and not any(isinstance(value, dict) for value in facts):
+        yield name, ", ".join(map(str, facts))
+    elif isinstance(facts, (list, tuple)):
+        for i, value in enumerate(facts):
+            yield from _flat(value, f"{name}.{i}")
+    else:
+        yield name, facts
 
 
 def _files(report: dict[str, Any], key: str) -> dict[str, str]:

@@ -27,6 +27,21 @@ def test_a_file_of_prompts_becomes_a_data_set(tmp_path, capsys):
     assert "1 prompts of no frame of the recording, the first of 9" in capsys.readouterr().err
 
 
+def test_a_folder_goes_on_with_its_own_classes(tmp_path, capsys):
+    table = tmp_path / "mine.yaml"
+    table.write_text("name: mine\nclasses:\n- {id: 7, name: spoon, color: [1, 2, 3]}\n")
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text("prompts:\n- {frame: 0, object: 1, class: spoon, box: [20, 20, 90, 100]}\n")
+    command = ["annotate", SCENE, "--output", str(tmp_path / "out"), *SMALL]
+    assert main([*command, "--apply", str(prompts), "--labels", str(table)]) == 0
+    table.unlink()
+    assert main([*command, "--export", "coco"]) == 0
+    assert "1 objects, masks on 4 of 4 frames" in " ".join(capsys.readouterr().out.split())
+    assert '"spoon"' in (tmp_path / "out" / "export" / "coco" / "annotations.json").read_text()
+    assert main([*command, "--export", "coco", "--labels", "m2cai16"]) == 2
+    assert "whose label_set is mine, not m2cai16" in capsys.readouterr().err
+
+
 def test_the_masks_of_a_source_are_where_it_begins(tmp_path, capsys):
     command = ["annotate", SCENE, "--from-masks", "1", "--output", str(tmp_path), "--export", "davis", *SMALL]
     assert main(command) == 0

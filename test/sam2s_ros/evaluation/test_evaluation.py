@@ -93,6 +93,7 @@ def test_html_leads_to_the_videos_and_says_of_what_and_when_it_is(whole):
     assert all((whole / link).is_file() for link in links)
     assert "Checkpoint sam2s_pico.safetensors" in page and found["timing"]["written"] in page
     assert datetime.fromisoformat(found["timing"]["written"]).tzinfo is not None
+    assert "<td>protocol.prompt</td><td>mask</td>" in page and "&#34;" not in page
     objects = [own for recording in found["recordings"] for own in recording["objects"]]
     assert sum(own["objects"] for own in found["classes"]) == len(objects)
     for own in found["classes"]:
