@@ -53,13 +53,7 @@ class SavingTracker:
 
     def prompt(self, stamp: int, prompts: Sequence[Prompt], *, learn: bool = True) -> PromptAnswer:
         result = self.tracker.prompt(stamp, prompts, learn=learn)
-        for object_id, prompt in zip(result.object_ids, result.prompts, strict=True):
-            given = self._given.setdefault(object_id, [])
-            if prompt.only_names:
-                given[:] = [replace(earlier, class_name=prompt.class_name) for earlier in given]
-                continue
-            given.append(prompt)
-            del given[1 : len(given) - self._kept + 1]
+        _note(self._given, result, self._kept)
         self._save(result.tracks.size)
         return result
 
@@ -87,8 +81,12 @@ class SavingTracker:
             self.unsaved = ""
 
     def _restore(self, saved: PromptSet, size: tuple[int, int]) -> None:
-        """Apply the first prompts of all objects, then the second ones, and so on; all, or none."""
+        """Apply the first prompts of all objects, then the second ones, and so on; all, or none.
+
+        The file is written when all are there again: until then, and where they are not, it keeps what it has.
+        """
         ids: dict[int, int] = {}
+        given: dict[int, list[Prompt]] = {}
         try:
             if saved.size != size:
                 (height, width), (height_now, width_now) = saved.size, size
@@ -96,14 +94,18 @@ class SavingTracker:
             for turn in range(max(map(len, saved.prompts.values()), default=0)):
                 old = [i for i, given in saved.prompts.items() if turn < len(given)]
                 prompts = [replace(saved.prompts[i][turn], object_id=ids.get(i, 0)) for i in old]
-                ids.update(zip(old, self.prompt(0, prompts, learn=False).object_ids, strict=True))
+                result = self.tracker.prompt(0, prompts, learn=False)
+                ids.update(zip(old, result.object_ids, strict=True))
+                _note(given, result, self._kept)
         except Exception as error:
             if ids:
-                self.remove(list(ids.values()))
+                self.tracker.remove(list(ids.values()))
             self._log.info(f"the prompts in {self._file.path} were not restored: {error}")
             if not isinstance(error, Sam2sError):
                 raise
         else:
+            self._given = given
+            self._save(size)
             self._log.info(
                 f"{len(ids)} objects were restored from {self._file.path}, where they were prompted then: "
                 "check that their masks are right now"
@@ -174,3 +176,14 @@ class SavingTracker:
 
     def device_description(self) -> str:
         return self.tracker.device_description()
+
+
+def _note(given: dict[int, list[Prompt]], answer: PromptAnswer, kept: int) -> None:
+    """Add an answered request to the prompts of each object: the first and the newest, `kept` in all."""
+    for object_id, prompt in zip(answer.object_ids, answer.prompts, strict=True):
+        own = given.setdefault(object_id, [])
+        if prompt.only_names:
+            own[:] = [replace(earlier, class_name=prompt.class_name) for earlier in own]
+            continue
+        own.append(prompt)
+        del own[1 : len(own) - kept + 1]

@@ -108,8 +108,10 @@ def test_p24_all_or_none_are_restored(begin, config, image, why):
     tracker, _ = begin(restore=False)
     tracker.step(1, IMAGE)
     tracker.prompt(0, [BOX, BOX])
+    before = begin.file.path.read_bytes()
     again, said = begin(restore=True, **config)
     assert len(again.step(1, image)) == 0 and len(said) == 1 and "were not restored" in said[0] and why in said[0]
+    assert begin.file.path.read_bytes() == before
 
 
 def test_p24_what_is_raised_while_restoring_fails_the_step_and_is_said(begin, monkeypatch):
@@ -118,10 +120,11 @@ def test_p24_what_is_raised_while_restoring_fails_the_step_and_is_said(begin, mo
     [object_id] = tracker.prompt(0, [BOX]).object_ids
     tracker.prompt(0, [Prompt(object_id=object_id, points=CLICK.points, point_labels=CLICK.point_labels)])
     again, said = begin(restore=True)
-    prompt = Tracker.prompt
+    prompt, before = Tracker.prompt, begin.file.path.read_bytes()
 
     def fails_the_second_time(tracker, stamp, prompts, **options):
         if prompts[0].object_id:
+            assert begin.file.path.read_bytes() == before, "who is killed here finds them all the next time"
             raise torch.OutOfMemoryError("injected")
         return prompt(tracker, stamp, prompts, **options)
 
@@ -129,6 +132,7 @@ def test_p24_what_is_raised_while_restoring_fails_the_step_and_is_said(begin, mo
     with pytest.raises(torch.OutOfMemoryError):
         again.step(1, IMAGE)
     assert again.object_ids == () and len(said) == 1 and "were not restored: injected" in said[0]
+    assert begin.file.path.read_bytes() == before, "the next start may have the memory"
     assert len(again.step(2, IMAGE)) == 0
 
 
