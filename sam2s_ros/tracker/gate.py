@@ -130,12 +130,13 @@ class StampGate:
         self._elsewhere.append(place)
         run = self._elsewhere
         needed = CONFIRMED
+        back = (newest.stamp - place.stamp) / S
         if newest.stamp and place.of_the_clock():
             went_back = newest.stamp - place.now > CLOCK_OFF * S  # the clock did, and the stream with it
-            needed = CONFIRMED if newest.of_the_clock() and not went_back else 1
+            jumped = back < 0 or back > time_jump  # a late image of a camera that is a little ahead has not
+            needed = 1 if jumped and (went_back or not newest.of_the_clock()) else CONFIRMED
         elif newest.of_the_clock():
             needed = CONFIRMED_AWAY
-        back = (newest.stamp - place.stamp) / S
         told = f"stamp {seconds(place.stamp)}"
         then = f"it goes on there when {needed} in a row do, this is the {_ordinal(len(run))}"
         if not newest.stamp:
@@ -146,7 +147,7 @@ class StampGate:
                 then = "on_time_jump is refuse; call ~/reset to go on with it"
             elif back <= time_jump:
                 then = "expected a later one"
-            if back == 0 and len(run) < needed:
+            if back == 0:
                 raise StampError(f"{told} was received before: expected a later one")
             if on_time_jump == "refuse" or len(run) < needed:
                 raise StampError(f"{told} is {back:.3f} s older than the newest, {seconds(newest.stamp)}: {then}")

@@ -111,6 +111,26 @@ def test_p39_a_camera_whose_clock_is_ahead_is_followed_and_named():
     )
 
 
+@pytest.mark.parametrize("ahead", [S // 2, S + 5_000_000, S + 30_000_000, 2 * S, -S - 30_000_000])
+@pytest.mark.parametrize("late", [0, STEP + STEP // 2])
+def test_p02_p39_a_duplicate_or_late_image_is_refused_however_far_the_camera_is_off_the_clock(ahead, late):
+    """Also about CLOCK_OFF, where a stamp is of the node's clock and the one before is not."""
+    stream = Stream()
+    stream.live(CONFIRMED, ahead)
+    for _ in range(20):
+        assert all(stream.live(3, ahead))
+        assert stream.send(stream.gate.newest - late) == [False]
+        assert "was received before" in stream.said[-1] or "older than the newest" in stream.said[-1]
+    assert stream.gate.epoch == 0
+
+
+def test_p02_a_duplicate_is_refused_also_as_the_last_of_several_late_images():
+    stream = no_clock()
+    assert all(stream.send(*range(S, 2 * S + 1, STEP)))
+    assert stream.send(2 * S - 2 * STEP, 2 * S - STEP, 2 * S, 2 * S + STEP) == [False, False, False, True]
+    assert stream.gate.epoch == 0
+
+
 def test_p39_stamps_of_another_clock_are_named():
     boot = Stream()
     assert all(boot.live(5, 300 * S - WALL))
