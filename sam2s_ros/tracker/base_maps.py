@@ -45,7 +45,8 @@ class _TrackedFrame:
 class BaseMaps:
     """Pairs frames with base maps of the very same stamp, in order, and merges them. Not thread-safe.
 
-    Every pair votes for the classes of its objects; one that is complete too late is not merged any more.
+    Every pair votes for the classes of its objects; one that is complete too late is not merged any more. A map whose
+    stamp is none of a frame costs nothing but itself: it waits, and is given up when a pair comes after it.
 
     max_age: s from an image's arrival, within which its map is merged; say: told in a sentence what should be known
     """
@@ -59,7 +60,7 @@ class BaseMaps:
 
     def _begin(self) -> None:
         self._pairs: StampPairs[_TrackedFrame | np.ndarray] = StampPairs(PENDING)
-        self._newest = [0, 0]
+        self._newest = self._paired = 0  # stamps, of the frames and of the pairs
 
     def add_tracks(self, stamp: int, header: Header, tracks: Tracks, arrived: float) -> list[MergedMap]:
         """Take in a frame. stamp: ns; arrived: s, of the clock, when its image came. Returns what is complete now."""
@@ -70,14 +71,18 @@ class BaseMaps:
         return self._add(1, stamp, base)
 
     def _add(self, side: int, stamp: int, item: _TrackedFrame | np.ndarray) -> list[MergedMap]:
-        if stamp <= self._newest[side]:
-            if side == 1:  # sent twice, or overtaken by a later one, which may have been published
-                self.counts.without_masks += 1
-                return []
-            self._count()
-            self._begin()  # the stream has begun anew: no object of before is there any more
-        self._newest[side] = stamp
-        merged = [self._merged(frame, base) for frame, base in self._pairs.add(side, stamp, item)]
+        if side == 1 and (stamp <= self._paired or self._pairs.waits(1, stamp)):
+            self.counts.without_masks += 1  # overtaken by one that may have been published, or sent twice
+            return []
+        if side == 0:
+            if stamp <= self._newest:
+                self._count()
+                self._begin()  # the stream has begun anew: no object of before is there any more
+            self._newest = stamp
+        pairs = self._pairs.add(side, stamp, item)
+        if pairs:
+            self._paired = stamp  # of both
+        merged = [self._merged(frame, base) for frame, base in pairs]
         self._count()
         return [one for one in merged if one is not None]
 

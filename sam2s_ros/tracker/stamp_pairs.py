@@ -20,7 +20,8 @@ class _Waiting(Generic[Item]):
 class StampPairs(Generic[Item]):
     """Matches items whose stamps differ by `tolerance` at most: the nearest first, each item once, in order.
 
-    Each side's come in the order of their stamps, and some do not come at all. The ApproximateTimeSynchronizer of
+    Each side's come in the order of their stamps, and some do not come at all. One whose stamp is out of order is given
+    up with the next pair of what came after it. The ApproximateTimeSynchronizer of
     message_filters takes the first that fits instead, and an item may be in no pair or in a wrong one. This one also
     counts what finds no partner, and forgets it at once.
 
@@ -59,6 +60,10 @@ class StampPairs(Generic[Item]):
             while len(waiting) > self._pending:
                 self._give_up(own)
         return found
+
+    def waits(self, side: int, stamp: int) -> bool:
+        """Tell whether an item of that very stamp waits for its partner."""
+        return any(one.stamp == stamp for one in self._waiting[side])
 
     def forget_nearest(self) -> None:
         self.nearest = None

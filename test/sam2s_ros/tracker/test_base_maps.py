@@ -100,6 +100,42 @@ def test_p49_a_stream_that_begins_anew_is_merged_again():
     assert len(merging.map(10)) == 1
 
 
+DAY = 86400 * 10**9
+
+
+@pytest.mark.parametrize("stray", [DAY, 45, 7])
+def test_p49_a_map_with_a_stray_stamp_costs_nothing_but_itself(stray):
+    merging = Merging()
+    for stamp in range(10, 1000, 10):
+        merging.frame(stamp)
+        if stamp in (40, 400):
+            assert merging.map(stray) == []
+        assert len(merging.map(stamp)) == 1, stamp
+    assert merging.maps.counts.merged == 99 and merging.maps.counts.without_masks == 2
+
+
+def test_p49_strays_do_not_pile_up_and_a_map_that_was_sent_twice_is_merged_once():
+    merging = Merging()
+    for stamp in range(10, 1000, 10):
+        assert merging.map(DAY + stamp) == [] and merging.map(stamp) == [] and merging.map(stamp) == []
+        assert len(merging.frame(stamp)) == 1 and merging.map(stamp) == []
+    assert merging.maps.counts.without_masks == 3 * 99
+
+
+@pytest.mark.parametrize("lag", [1, 5, 12])
+def test_p49_maps_that_lag_behind_a_stream_that_begins_anew_do_not_stop_the_new_one(lag):
+    """A recording that loops, and a network that has not done with the pass before."""
+    merging, count = Merging(max_age=0.0), 250
+    frames = [(number, stamp) for number in range(3) for stamp in range(1, count + 1)]
+    merged = [0, 0, 0]
+    for i, (number, stamp) in enumerate(frames):
+        merged[number] += len(merging.frame(stamp))
+        if i >= lag:
+            of, late = frames[i - lag]
+            merged[of] += len(merging.map(late))
+    assert merged[0] >= count - lag and merged[1] >= count - lag and merged[2] == count - lag
+
+
 def test_a_map_of_another_size_is_scaled_and_that_is_said_once():
     merging = Merging()
     for stamp in (1, 2):
