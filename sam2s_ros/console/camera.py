@@ -25,6 +25,7 @@ from sam2s_ros.console.proposals import Discovered, proposed
 from sam2s_ros.console.session import Session
 from sam2s_ros.interfaces import image_codec, qos
 from sam2s_ros.interfaces.messages import labels_from_message, prompt_message, to_ns, to_time
+from sam2s_ros.interfaces.publishers import tracked_images
 from sam2s_ros.interfaces.status_text import state_name
 from sam2s_ros.msg import ClassLabels, Proposals, TrackedMasks, TrackedObject, TrackerStatus
 from sam2s_ros.srv import AddPrompts, Discover, RemoveObjects
@@ -110,16 +111,8 @@ class TrackerLink:
         return None
 
     def _tracked_topic(self) -> tuple[str, type] | None:
-        namespace, _, name = self._name.rpartition("/")
-        try:
-            topics = self._node.get_subscriber_names_and_types_by_node(name, namespace or "/")
-        except Exception:  # rclpy's NodeNameNonExistentError, of another module by version: it is not there now
-            return None
-        for topic, kinds in topics:
-            for kind in kinds:
-                if kind in IMAGE_KINDS:
-                    return topic, IMAGE_KINDS[kind]
-        return None
+        found = tracked_images(self._node, self._name)
+        return (found[0], IMAGE_KINDS[found[1]]) if found is not None else None
 
     def _subscribe(self, topic: str, kind: type) -> None:
         if self._image_subscription is not None:

@@ -12,7 +12,7 @@ from rclpy.qos import QoSProfile
 
 from sam2s_ros.doctor.checks import SET_FOR_OTHERS, Finding, Level
 from sam2s_ros.interfaces import qos
-from sam2s_ros.interfaces.publishers import IMAGE_TYPES, Input, judge
+from sam2s_ros.interfaces.publishers import IMAGE_TYPES, Input, judge, tracked_images
 from sam2s_ros.interfaces.status_text import DROP_CAUSES, dropped, state_name
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.processes.dds import used_domains
@@ -120,15 +120,13 @@ def _tracker(node: Node, one: FollowedTracker, watched: Watched | None) -> Itera
 def _images(node: Node, name: str, watched: Watched | None) -> Finding:
     """Say whether images come, and if not, what the graph says about why."""
     what = f"{name}: images"
-    space, _, own = name.rpartition("/")
-    inputs = node.get_subscriber_names_and_types_by_node(own, space or "/")
-    found = next(((topic, kind) for topic, kinds in inputs for kind in kinds if kind in IMAGE_TYPES), None)
+    found = tracked_images(node, name)
     if found is None:
         return Finding(Level.FAIL, what, "it subscribes to none", "it is not configured: see the finding on its state")
     topic, kind = found
     publishers = node.get_publishers_info_by_topic(topic)
     others = {k: v for k, v in IMAGE_TYPES.items() if k != kind}
-    judged = judge(Input(topic, "image", kind, _profile(node, topic, own), others), publishers)
+    judged = judge(Input(topic, "image", kind, _profile(node, topic, name.rpartition("/")[2]), others), publishers)
     new = watched.last.received - watched.first.received if watched is not None else 0
     if watched is None or new <= 0:
         return Finding(Level.FAIL, what, f"none of {topic} came while it was watched", judged.silent)

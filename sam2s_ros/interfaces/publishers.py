@@ -1,4 +1,4 @@
-"""Who publishes a topic that a node subscribes to, and in a sentence why nothing of it comes."""
+"""What a node subscribes to, who publishes it, and in a sentence why nothing of it comes."""
 
 from __future__ import annotations
 
@@ -108,6 +108,21 @@ def _names(found: Sequence[TopicEndpointInfo]) -> str:
 def _some(names: Sequence[str]) -> str:
     more = len(names) - MAX_NAMED
     return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def tracked_images(node: Node, name: str) -> tuple[str, str] | None:
+    """Find the topic of the images that a tracker subscribes to, and its type; None where there is none, or no tracker.
+
+    Its inputs of its own, as the class images of ~/semantic_in, are none of them.
+    node: asks the graph; name: of the tracker's node, with its namespace
+    """
+    space, _, own = name.rpartition("/")
+    try:
+        inputs = node.get_subscriber_names_and_types_by_node(own, space or "/")
+    except Exception:  # rclpy's NodeNameNonExistentError, of another module by version: it is not there now
+        return None
+    cameras = ((topic, kinds) for topic, kinds in inputs if not topic.startswith(f"{name}/"))
+    return next(((topic, kind) for topic, kinds in cameras for kind in kinds if kind in IMAGE_TYPES), None)
 
 
 def type_name(kind: type) -> str:

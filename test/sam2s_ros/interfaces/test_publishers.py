@@ -5,7 +5,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from sam2s_ros.interfaces import qos
-from sam2s_ros.interfaces.publishers import Input, Publishers, judge
+from sam2s_ros.interfaces.publishers import Input, Publishers, judge, tracked_images
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -61,3 +61,26 @@ def test_p43_several_publishers_are_named_also_while_images_come():
 def test_p43_a_publisher_that_fits_beside_one_that_does_not_is_no_reason():
     answer = judge(image(RELIABLE), [publisher(), publisher(profile=RELIABLE, name="other")])
     assert "published by /other" in answer.silent and answer.warning == ""
+
+
+class Graph:
+    """What a node is told of another one's subscriptions, sorted by topic as rclpy does. None: there is no such node"""
+
+    def __init__(self, inputs):
+        self._inputs = inputs
+
+    def get_subscriber_names_and_types_by_node(self, name, namespace):
+        if self._inputs is None:
+            raise RuntimeError(f"cannot get subscriber names and types: no node {namespace} {name}")
+        assert (name, namespace) in (("tracker", "/left"), ("tracker", "/"))
+        return sorted(self._inputs.items())
+
+
+@pytest.mark.parametrize("name", ["/left/tracker", "/tracker"])
+@pytest.mark.parametrize("kind", [IMAGE, COMPRESSED])
+def test_the_images_of_a_tracker_are_its_cameras_and_not_its_class_images(name, kind):
+    inputs = {f"{name}/semantic_in": [IMAGE], f"{name}/detections_in": ["sam2s_ros/msg/DetectedBoxes"]}
+    assert tracked_images(Graph(inputs), name) is None, "it is not configured"
+    for topic in ("/stereo/left/image_raw", "/a", f"{name}_camera/image"):
+        assert tracked_images(Graph(inputs | {topic: [kind]}), name) == (topic, kind)
+    assert tracked_images(Graph(None), name) is None
