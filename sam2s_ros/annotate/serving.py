@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sam2s_model.annotation.project import AnnotationProject
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import expanded
 from sam2s_ros.annotate.actions import AnnotationActions
 from sam2s_ros.annotate.link import AnnotationLink
+from sam2s_ros.console.action_log import ActionLog
 from sam2s_ros.console.frames import Pictures
 from sam2s_ros.console.link import Link
 from sam2s_ros.console.safety import Access, Limits, is_loopback, new_token
@@ -58,15 +57,13 @@ def serve_annotation(project: AnnotationProject, page: PageOptions, say: Callabl
     encrypted = encryption(str(page.certificate or ""), str(page.key or ""))
     bound = listen(page.host, page.port)
     try:
-        file = expanded(page.log).open("a", encoding="utf-8") if page.log else None
-    except OSError as error:
+        actions = ActionLog("log", page.log, say)
+    except ConfigError:
         bound.close()
-        raise ConfigError(f"log {page.log} cannot be written to ({error.strerror})") from error
+        raise
 
     def log(record: dict[str, Any]) -> None:
-        if file is not None:
-            file.write(json.dumps({"time": time.time_ns(), **record}) + "\n")
-            file.flush()
+        actions.add({"time": time.time_ns(), **record})
 
     serving = AnnotationServer(project, access=access, log=log, device=project.device_description())
     scheme, host = "https" if encrypted else "http", f"[{page.host}]" if ":" in page.host else page.host
@@ -84,5 +81,4 @@ def serve_annotation(project: AnnotationProject, page: PageOptions, say: Callabl
         pass
     finally:
         serving.link.close()
-        if file is not None:
-            file.close()
+        actions.close()

@@ -12,7 +12,7 @@ from typing import Any
 
 from sam2s_model.config import check_options, option
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import expanded
+from sam2s_ros.console.action_log import ActionLog
 from sam2s_ros.console.camera import TrackerLink
 from sam2s_ros.console.frames import Pictures
 from sam2s_ros.console.link import Link
@@ -70,7 +70,7 @@ class ConsoleNode(RunnableNode):
         self._access = Access(config.host, tuple(config.names.lower().split()), *tokens, read_only=config.read_only)
         encrypted, bound = encryption(config.certificate, config.key), listen(config.host, config.port)
         self._links: dict[str, TrackerLink] = {}
-        self._log_file = self._open_log()
+        self._actions = ActionLog("action_log", config.action_log, lambda why: self.get_logger().warning(why))
         self._server = Server(
             self._by_name,
             access=self._access,
@@ -89,9 +89,10 @@ class ConsoleNode(RunnableNode):
         """Let the browsers go, who then try to reach the next one."""
         self._server.stop()
         self._thread.join(timeout)
-        if self._log_file is not None:
-            self._log_file.flush()
-        return not self._thread.is_alive()
+        ended = not self._thread.is_alive()
+        if ended:
+            self._actions.close()
+        return ended
 
     def _tokens(self) -> tuple[str, str]:
         config = self._config
@@ -119,13 +120,6 @@ class ConsoleNode(RunnableNode):
         print(f"console: {address}?token={access.operator}", flush=True)
         print(f"console, to look only: {address}?token={access.viewer}", flush=True)
 
-    def _open_log(self) -> Any:
-        path = self._config.action_log
-        try:
-            return open(expanded(path), "a", encoding="utf-8") if path else None
-        except OSError as error:
-            raise ConfigError(f"action_log {path} cannot be written to ({error.strerror})") from error
-
     def _serve(self, bound: Any, encrypted: Any) -> None:
         try:
             asyncio.run(self._server.serve(bound, encrypted))
@@ -136,11 +130,8 @@ class ConsoleNode(RunnableNode):
     def _log(self, record: dict[str, Any]) -> None:
         """Log an action; called in the server's thread."""
         record = {"time": self.get_clock().now().nanoseconds, **record}
-        line = json.dumps(record)
-        self.get_logger().info(line)
-        if self._log_file is not None:
-            self._log_file.write(line + "\n")
-            self._log_file.flush()
+        self.get_logger().info(json.dumps(record))
+        self._actions.add(record)
 
     def _by_name(self) -> dict[str, Link]:
         return dict(self._links)

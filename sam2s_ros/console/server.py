@@ -211,9 +211,9 @@ class Server:
         transport = request.transport
         abort = transport.abort if transport is not None else lambda: None
         browser = Browser(channel, self._house, f"{request.remote} #{self._opened}", role, abort)
-        self._browsers.add(browser)
-        self._log({"who": browser.who, "action": "connect"})
         try:
+            self._browsers.add(browser)
+            self._log({"who": browser.who, "action": "connect"})
             await browser.run()
         finally:
             self._browsers.discard(browser)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,20 +24,33 @@ def link() -> EchoLink:
 
 @pytest.fixture
 def serving(link):
-    """`async with serving(access=..., limits=...) as (address, log):` a server on a free port."""
+    """`async with serving(access=..., limits=...) as (address, log):` a server on a free port.
+
+    also: told each action, beside the log
+    """
     pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'sam2s_ros[console]'")
     from sam2s_ros.console.server import Server, listen
 
     @contextlib.asynccontextmanager
-    async def serve(access: Access | None = None, limits: Limits | None = None, others: tuple[EchoLink, ...] = ()):
+    async def serve(
+        access: Access | None = None,
+        limits: Limits | None = None,
+        others: tuple[EchoLink, ...] = (),
+        also: Callable[[dict], None] = lambda record: None,
+    ):
         log: list[dict] = []
+
+        def note(record: dict) -> None:
+            log.append(record)
+            also(record)
+
         links = {own.session.name: own for own in (link, *others)}
         server = Server(
             lambda: links,
             access=access or Access(),
             limits=limits or Limits(),
             pictures=Pictures(),
-            log=log.append,
+            log=note,
         )
         for own in links.values():
             own.changed = server.changed

@@ -13,6 +13,7 @@ aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip i
 from echo_link import EchoLink  # noqa: E402
 from wild_messages import bombard, connect, next_of, wild  # noqa: E402
 
+from sam2s_ros.console.action_log import ActionLog  # noqa: E402
 from sam2s_ros.console.safety import Access, Limits  # noqa: E402
 
 OPERATOR, VIEWER = "operator-token-123", "viewer-token-12345"
@@ -224,6 +225,26 @@ def test_every_action_is_logged_with_who_and_what(serving, link):
     assert record["who"].startswith("operator Ada at 127.0.0.1 #1")
     assert (record["action"], record["points"], record["ok"]) == ("prompt", ((20.0, 24.0, 1),), True)
     assert answer["ok"] and record["answer"] == answer["message"]
+
+
+def test_a_file_of_actions_on_a_full_disk_locks_nobody_out(serving, link):
+    said = []
+    actions = ActionLog("action_log", "/dev/full", said.append)
+
+    async def work():
+        link.step()
+        async with serving(also=actions.add) as (address, log), aiohttp.ClientSession() as session:
+            for number in (1, 2):
+                async with connect(session, address) as socket:
+                    camera = (await next_of(socket, "state"))["camera"]
+                    wanted = {"type": "prompt", "request": number, "camera": camera, "stamp": "0", "object": 0}
+                    await socket.send_str(json.dumps({**wanted, "points": [[20, 24, 1]]}))
+                    assert (await next_of(socket, "answer"))["ok"]
+        return log
+
+    log = asyncio.run(asyncio.wait_for(work(), 60))
+    assert [record["action"] for record in log if record["action"] != "disconnect"] == ["connect", "prompt"] * 2
+    assert said == ["action_log /dev/full cannot be written to (No space left on device): actions are left out"]
 
 
 def test_proposals_are_drawn_by_their_outlines_and_accepted_by_their_ids(serving, link):
