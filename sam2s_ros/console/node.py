@@ -82,7 +82,7 @@ class ConsoleNode(RunnableNode):
             self._add(name if name.startswith("/") else f"/{name}")
         self._thread = threading.Thread(target=self._serve, args=(bound, encrypted), name="console server", daemon=True)
         self._thread.start()
-        self.create_timer(LOOK, self._look)
+        self.steady_timer(LOOK, self._look)
         self._say_where("https" if encrypted else "http", bound.getsockname()[1])
 
     def close(self, timeout: float | None) -> bool:

@@ -50,7 +50,7 @@ class CameraNode(RunnableNode):
         self._sent, self._running = 0, False
         self._images = self.create_publisher(Image, "image", qos_profile_sensor_data)
         self.create_service(SetBool, "~/run", self._run)
-        self.create_timer(1 / self._config.rate, self._publish)
+        self.steady_timer(1 / self._config.rate, self._publish)
 
     def _run(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._running = request.data
