@@ -7,10 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import (
-    Future,
-    TimeoutError as NoAnswer,  # another class than TimeoutError before Python 3.11
-)
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -160,22 +157,27 @@ class Worker:
         Raises RequestError (TIMEOUT, NOT_ACTIVE, INTERNAL in quarantine) and what `call` raises. A call that timed out
         before it began never begins.
         """
-        busy = self.busy()
-        if busy is not None and busy > self.config.step_timeout:
-            spent = f"{busy:.1f} s (step_timeout is {self.config.step_timeout:g} s)"
-            raise RequestError(
-                ErrorCode.TIMEOUT, f"the tracker has worked on one image for {spent}: nothing was changed"
-            )
+        self._check_not_hung()
         future: Future = Future()
         if not self._mailbox.ask(_Request(call, future, cures)):
             raise RequestError(ErrorCode.NOT_ACTIVE, "the tracker is stopped: configure and activate the node first")
-        try:
-            return future.result(timeout)
-        except NoAnswer:
-            ending = "nothing was changed" if future.cancel() else "it has begun and may still take effect"
-            raise RequestError(
-                ErrorCode.TIMEOUT, f"no answer within {timeout:g} s (service_timeout): {ending}"
-            ) from None
+        deadline = time.monotonic() + timeout
+        while not future.done():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                ending = "nothing was changed" if future.cancel() else "it has begun and may still take effect"
+                raise RequestError(ErrorCode.TIMEOUT, f"no answer within {timeout:g} s (service_timeout): {ending}")
+            self._check_not_hung(future)
+            wait((future,), min(left, ALIVE_EVERY))
+        return future.result()
+
+    def _check_not_hung(self, waiting: Future | None = None) -> None:
+        """Raise RequestError while a step takes too long. waiting: a request, which is given up unless it has begun"""
+        busy = self.busy()
+        if busy is None or busy <= self.config.step_timeout or (waiting is not None and not waiting.cancel()):
+            return
+        spent = f"{busy:.1f} s (step_timeout is {self.config.step_timeout:g} s)"
+        raise RequestError(ErrorCode.TIMEOUT, f"the tracker has worked on one image for {spent}: nothing was changed")
 
     @property
     def stopped(self) -> bool:

@@ -101,6 +101,37 @@ def test_p21_a_request_that_timed_out_after_it_began_says_so(bench):
     held.set()
 
 
+def test_p11_a_request_that_waits_when_a_step_hangs_is_refused_as_soon_as_that_is_known(bench):
+    held, entered, effects = threading.Event(), threading.Event(), []
+    b = bench(before_step=lambda: (entered.set(), held.wait(10)), step_timeout=0.4)
+    b.put(frame(1))
+    assert entered.wait(5)
+    assert b.worker.busy() < 0.4
+    began = time.monotonic()
+    with pytest.raises(RequestError, match="has worked on one image .* nothing was changed") as caught:
+        b.worker.request(lambda tracker: effects.append("late"), timeout=8)
+    assert caught.value.code == ErrorCode.TIMEOUT and time.monotonic() - began < 4
+    held.set()
+    b.settle()
+    b.worker.request(lambda tracker: effects.append("after"), timeout=5)
+    assert effects == ["after"]
+
+
+def test_p11_a_request_that_takes_longer_than_step_timeout_itself_is_answered(bench):
+    b = bench(step_timeout=0.05)
+    assert b.worker.request(lambda tracker: time.sleep(0.4) or "done", timeout=5)[0] == "done"
+
+
+def test_what_a_request_raises_comes_back_also_where_it_is_a_timeout(bench):
+    b = bench()
+
+    def time_out(tracker):
+        raise TimeoutError("of a download")
+
+    with pytest.raises(TimeoutError, match="of a download"):
+        b.worker.request(time_out, timeout=5)
+
+
 def test_p11_while_a_step_is_longer_than_step_timeout_requests_are_refused_at_once(bench):
     held, entered = threading.Event(), threading.Event()
     b = bench(before_step=lambda: (entered.set(), held.wait(5)), step_timeout=0.05)
