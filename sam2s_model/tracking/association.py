@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -25,12 +26,14 @@ class Fate(Enum):
     UNFOLLOWED = "detections_unfollowed"  # it was prompted a while ago, and the tracker saw something else there
     OTHER_CLASS = "detections_other_class"  # an object is there, of another class
     AMBIGUOUS = "detections_ambiguous"  # several objects of its class are LOST: nothing says which it is
+    NO_ROOM = "detections_no_room"  # it would become an object, and there are as many as there may be
 
 
 PROMPTED = (Fate.NEW, Fate.RETURNED)
 DOUBTFUL = {
     Fate.OTHER_CLASS: "an object of another class is there",
     Fate.AMBIGUOUS: "several objects of this class are LOST: prompt the one that it is by its id",
+    Fate.NO_ROOM: "max_objects are tracked: remove one, or configure more",
 }
 
 
@@ -61,6 +64,7 @@ def associate(
     min_score: float,
     prompt_lost: bool = True,
     unfollowed: Sequence[Sequence[float]] = (),
+    room: int = sys.maxsize,
 ) -> list[tuple[Fate, int]]:
     """Say what becomes of each detection, and the id of the object that it is of, 0 for none.
 
@@ -68,6 +72,7 @@ def associate(
     min_iou: overlap from which a detection is of an object, or two are of one instrument
     prompt_lost: whether one that overlaps with nothing is taken for the only LOST object of its class
     unfollowed: boxes that were prompted in vain of late
+    room: objects that may begin: those of the best scores do
     """
     fates: dict[int, tuple[Fate, int]] = {}
     order = sorted(range(len(detections)), key=lambda i: -detections[i].score)  # the better ones come first
@@ -96,6 +101,9 @@ def associate(
             fates[i] = _unseen(detection, objects, taken, prompt_lost)
             if fates[i][0] in PROMPTED:
                 begun.append(detection)
+            if fates[i][0] is Fate.NEW:
+                fates[i] = (Fate.NEW if room > 0 else Fate.NO_ROOM), 0
+                room -= 1
     return [fates[i] for i in range(len(detections))]
 
 

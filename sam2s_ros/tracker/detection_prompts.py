@@ -83,7 +83,8 @@ class DetectionPrompts:
 
     ask: runs call(tracker) in the worker and returns its result and the view, or raises RequestError
     frames: those that can be prompted, ascending, as of now; called in the worker
-    config: the parameters detection_*, as they are now; labels: the table of classes
+    config: the parameters detection_*, as they are now; max_objects: most that the tracker takes
+    labels: the table of classes
     group: that of the requests, since a callback waits for the tracker; events: told each answer
     """
 
@@ -93,12 +94,13 @@ class DetectionPrompts:
         ask: Callable[[Callable[[TrackerLike], Any]], tuple[Any, TrackerSnapshot]],
         frames: Callable[[], Sequence[Processed]],
         config: Callable[[], NodeConfig],
+        max_objects: Callable[[], int],
         labels: Callable[[], LabelSet],
         group: CallbackGroup,
         events: EventLog,
     ):
         self._node, self._ask, self._frames, self._config, self._labels = node, ask, frames, config, labels
-        self._group, self._events = group, events
+        self._max_objects, self._group, self._events = max_objects, group, events
         self._subscription: Any = None
         self._sources = PublisherWatch(node, TOPIC, TYPES, search=False)
         self._kind = "off"
@@ -184,6 +186,7 @@ class DetectionPrompts:
             min_score=config.detection_min_score,
             prompt_lost=config.detection_lost == "prompt",
             unfollowed=[one.box for one in self._in_vain if abs(one.stamp - then) <= RETRY * 1e9],
+            room=self._max_objects() - len(tracker.object_ids),
         )
         chosen = [(d, i) for d, (fate, i) in zip(found, fates, strict=True) if fate in PROMPTED]
         judged = tuple((d, fate) for d, (fate, _) in zip(found, fates, strict=True))

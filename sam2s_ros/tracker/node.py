@@ -100,7 +100,9 @@ class TrackerNode(RunnableNode, LifecycleNode):
         self._points = PointPrompts(self, self.ask, self._frames, config, requests, self._events)
         maps = MutuallyExclusiveCallbackGroup()
         self._maps = SemanticInput(self, self._outputs, self._log, maps)
-        self._detected = DetectionPrompts(self, self.ask, self._frames, config, labels, requests, self._events)
+        self._detected = DetectionPrompts(
+            self, self.ask, self._frames, config, lambda: self._tracking.max_objects, labels, requests, self._events
+        )
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds

@@ -112,3 +112,14 @@ def test_overlap(a, b, iou):
 
 def test_a_box_is_cut_to_the_image():
     assert within((-5, -3, 700, 20), (480, 640)) == (0.0, 0.0, 639.0, 20)
+
+
+def test_where_there_is_no_room_the_best_new_ones_begin_and_a_lost_object_returns():
+    lost = grasper(4, state=LOST)
+    found = [
+        Detection(HERE, "scissors", 0.6), Detection(FAR, "scissors", 0.9), Detection(FAR, "scissors", 0.8),
+        Detection(ELSEWHERE, "grasper", 0.5),
+    ]  # fmt: skip
+    returned = (Fate.RETURNED, 4)
+    for room, here, far in ((2, Fate.NEW, Fate.NEW), (1, Fate.NO_ROOM, Fate.NEW), (0, Fate.NO_ROOM, Fate.NO_ROOM)):
+        assert fates(found, [lost], room=room) == [(here, 0), (far, 0), (Fate.DUPLICATE, 0), returned]
