@@ -76,7 +76,7 @@ def follow_from_nothing(
     Frames without truth, and the first one, are not scored.
     """
     told = FollowedRecording(name)
-    auto = AutoPrompt(lambda result, found: None, told.events.append)
+    auto = AutoPrompt(lambda result, found: True, told.events.append)
     first, known = tracker.next_id, tracker.discovery.bank.class_names
     for number, frame in enumerate(islice(frames, 0, None, every)):
         told.frames += 1

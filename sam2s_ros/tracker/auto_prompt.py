@@ -31,10 +31,11 @@ class TrackedFrame(Protocol):
 class AutoPrompt:
     """What the parameters auto_prompt, refind and recondition ask for. It is called after a frame, in the worker.
 
-    propose: takes what was found on a frame, to publish it; event: told what was started, found or renewed
+    propose: publishes what was found on a frame, and returns whether it did: nothing is started where it did not
+    event: told what was started, found or renewed
     """
 
-    def __init__(self, propose: Callable[[Any, Sequence[Proposal]], None], event: Callable[[str], None]):
+    def __init__(self, propose: Callable[[Any, Sequence[Proposal]], bool], event: Callable[[str], None]):
         self._propose, self._event = propose, event
         self._since_look = self._since_review = sys.maxsize  # the first look is at once
 
@@ -54,8 +55,8 @@ class AutoPrompt:
             return False
         self._since_look = 0
         found = tracker.discover()
-        self._propose(result, found)
-        if config.auto_prompt == "track":
+        published = self._propose(result, found)
+        if published and config.auto_prompt == "track":
             self._start(tracker, found, config)
         return True
 

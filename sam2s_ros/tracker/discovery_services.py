@@ -26,6 +26,7 @@ class DiscoveryServices:
     """What of discovery is seen outside.
 
     ask: runs call(tracker) in the worker and returns its result and the view, or raises RequestError
+    while_on: calls what publishes, unless the node is inactive or switched off, and returns whether it did
     labels, config: as they are now; group: that of the requests, since a callback waits for the tracker
     """
 
@@ -33,11 +34,12 @@ class DiscoveryServices:
         self,
         node: Node,
         ask: Callable[[Callable[[Any], Any]], tuple[Any, Any]],
+        while_on: Callable[[Callable[[], None]], bool],
         labels: Callable[[], LabelSet],
         config: Callable[[], NodeConfig],
         group: CallbackGroup,
     ):
-        self._ask, self._labels, self._config = ask, labels, config
+        self._ask, self._while_on, self._labels, self._config = ask, while_on, labels, config
         self._proposals = node.create_publisher(
             Proposals, "~/proposals", qos.own(qos.OUTPUT), qos_overriding_options=qos.overridable()
         )
@@ -47,9 +49,13 @@ class DiscoveryServices:
         ):
             node.create_service(kind, name, callback, qos_profile=qos.SERVICE, callback_group=group)
 
-    def publish(self, result: Result, proposals: Sequence[Proposal]) -> None:
-        """Publish what was found on a frame that the worker has processed; called in its thread."""
-        self._proposals.publish(self._message(proposals, result.frame.header, result.tracks.size))
+    def publish(self, result: Result, proposals: Sequence[Proposal]) -> bool:
+        """Publish what was found on a frame that the worker has processed; called in its thread.
+
+        Return whether it was: not when the node was deactivated or switched off meanwhile.
+        """
+        message = self._message(proposals, result.frame.header, result.tracks.size)
+        return self._while_on(lambda: self._proposals.publish(message))
 
     def _message(self, proposals: Sequence[Proposal], header: Header, size: tuple[int, int]) -> Proposals:
         from sam2s_ros.interfaces.proposals import proposals_message
@@ -65,7 +71,7 @@ class DiscoveryServices:
         headers = (frame.header for frame in reversed(view.frames) if frame.stamp == newest.stamp)
         header = next(headers, Header(stamp=messages.to_time(newest.stamp)))
         response.success, response.proposals = True, self._message(found, header, newest.size)
-        self._proposals.publish(response.proposals)
+        self._while_on(lambda: self._proposals.publish(response.proposals))
         return response
 
     def _save(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

@@ -95,7 +95,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
         requests, self._images = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
         config, labels = (lambda: self._config), (lambda: self._outputs.labels)
         self._served = TrackerServices(self, self, requests, self._events)
-        self._discovery = DiscoveryServices(self, self.ask, labels, config, requests)
+        while_on = self._outputs.publish_while_on
+        self._discovery = DiscoveryServices(self, self.ask, while_on, labels, config, requests)
         self._kept_objects = ObjectServices(self, self.ask, config, requests, self._events)
         self._points = PointPrompts(self, self.ask, self._frames, config, requests, self._events)
         maps = MutuallyExclusiveCallbackGroup()

@@ -125,6 +125,14 @@ class TrackerPublishers:
             self._publish_pictures(result)
         return sequence
 
+    def publish_while_on(self, publish: Callable[[], None]) -> bool:
+        """Let another part of the node publish, unless that is switched off. Return whether it did."""
+        with self._lock:
+            on = self.active and self.enabled
+            if on:
+                publish()
+        return on
+
     def use_base_maps(self, maps: BaseMaps | None) -> None:
         """Publish ~/semantic_image of what is merged with base maps from here on; None: of the objects alone."""
         with self._lock:

@@ -83,7 +83,7 @@ class WorkerLinks:
     log: told of resets, and of frames that were refused or failed
     now: ns, the node's clock
     quarantined: told why images are tried no more from here on
-    between: called after a frame that was in time; returns whether it did anything
+    between: called after a frame that was published in time; returns whether it did anything
     """
 
     health: Health
@@ -283,7 +283,7 @@ class Worker:
             self._step_began = None
 
     def _process(self, tracker: TrackerLike, frame: WorkerFrame) -> Result | None:
-        """Take one frame to its end, whatever happens. Return it where it was tracked."""
+        """Take one frame to its end, whatever happens. Return it where it was published."""
         if self.quarantine.reason:
             self._health.ended(ImageOutcome.ERROR, self.quarantine.reason)
             return None
@@ -303,7 +303,7 @@ class Worker:
                 self._links.quarantined(self.quarantine.reason)
         else:
             self.quarantine.over()
-            return result
+            return result if sequence else None
         finally:
             self._step_began = None
         return None

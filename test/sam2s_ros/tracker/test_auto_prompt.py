@@ -30,9 +30,13 @@ class Run:
         self.tracker.discovery.use(bank)
         self.images, self.config = unseen_frames, NodeConfig(**config)
         self.proposed, self.events = [], []
-        self.auto = AutoPrompt(
-            lambda result, found: self.proposed.append((result.tracks.stamp, found)), self.events.append
-        )
+        self.on = True
+        self.auto = AutoPrompt(self.propose, self.events.append)
+
+    def propose(self, result, found) -> bool:
+        if self.on:
+            self.proposed.append((result.tracks.stamp, found))
+        return self.on
 
     def step(self, count: int = 1) -> list[bool]:
         looked = []
@@ -82,6 +86,15 @@ def test_track_starts_nothing_below_its_score(run):
     assert made.step(2) == [True, True] and made.tracker.object_ids == ()
 
 
+def test_p28_what_was_found_is_not_tracked_when_the_node_was_switched_off_meanwhile(run):
+    made = run(auto_prompt="track", discovery_every=1, auto_prompt_score=0.5)
+    made.on = False
+    assert made.step(1) == [True] and made.tracker.object_ids == () and made.proposed == made.events == []
+    made.on = True
+    made.step(1)
+    assert made.tracker.object_ids
+
+
 class Reviewed:
     """A tracker that says what it was asked. One object, in a state."""
 
@@ -123,7 +136,7 @@ def test_it_looks_again_when_it_is_asked_to_and_says_what_it_did(state, config, 
     import re
 
     tracker, events = Reviewed(state), []
-    auto = AutoPrompt(lambda result, found: None, events.append)
+    auto = AutoPrompt(lambda result, found: True, events.append)
     tracks = OneObject(states=np.array([state]))
     result = SimpleNamespace(config=NodeConfig(discovery_every=2, **config), tracks=tracks)
     looked = asked is not None

@@ -303,6 +303,18 @@ def test_p47_discovery_runs_between_frames_that_are_in_time(bench):
     assert seen[-1][0] == 4
 
 
+def test_p28_p47_discovery_does_not_look_at_a_frame_that_was_not_published(bench):
+    """The node was deactivated, or switched off, while it was tracked."""
+    seen = []
+    b = bench(between=lambda tracker, result: seen.append(result.frame.stamp))
+    b.publishing = False
+    b.run(frame(1), frame(2))
+    b.publishing = True
+    b.run(frame(3))
+    wait_for(lambda: seen)
+    assert seen == [3]
+
+
 def test_p47_images_that_come_while_discovery_looks_replace_one_another(bench):
     entered, held, seen = threading.Event(), threading.Event(), []
 
