@@ -7,6 +7,7 @@ import os
 import time
 import zlib
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,7 @@ from mcap.records import (
     DataEnd,
     Footer,
     Header,
+    McapRecord,
     Message,
     MessageIndex,
     Schema,
@@ -210,7 +212,8 @@ def is_locked(path: Path) -> bool:
 def mend(path: Path) -> int | None:
     """Give a file of `WholeMcap` that was cut its end, and keep every message that is whole in it.
 
-    Return the number of messages, or None when it needs nothing: it is whole, or is being written. Raises OSError.
+    Return the number of messages, or None when it needs nothing: it is whole, or is being written. Raises OSError, as
+    where the disk has no room for the second file, and leaves the first as it is.
     """
     with path.open("rb") as file:
         if not _lock(file) or is_whole(path):
@@ -218,32 +221,38 @@ def mend(path: Path) -> int | None:
         part = path.with_name(f"{path.name}.mended")
         part.unlink(missing_ok=True)
         mended = WholeMcap(part)
-        _copy(file, mended)
-        mended.close()
+        try:
+            try:
+                _copy(file, mended)
+            finally:
+                mended.close()
+        except BaseException:
+            part.unlink()
+            raise
         os.replace(part, path)
         return mended.messages
 
 
 def _copy(file: BinaryIO, mended: WholeMcap) -> None:
-    """Copy all chunks as they are; of the last one, whose index may be cut, the messages if its data is whole."""
+    """Copy all chunks as they are; of the last one, whose index may be cut, the messages if its data is whole.
+
+    What is copied is written a chunk's worth at a time: a bag may be larger than the memory. Raises OSError.
+    """
     chunk: Chunk | None = None
     indexes: list[MessageIndex] = []
-    try:
-        for record in StreamReader(file, emit_chunks=True).records:
-            if isinstance(record, DataEnd):
-                break
-            if isinstance(record, MessageIndex):
-                indexes.append(record)
-            if isinstance(record, (Chunk, Schema, Channel)):
-                if chunk is not None:
-                    mended._append(chunk, indexes)
-                chunk, indexes = None, []
-            if isinstance(record, Chunk):
-                chunk = record
-            if isinstance(record, (Schema, Channel)):
-                mended._register(record)
-    except Exception:  # whatever the bytes lead to, at which it is cut
-        pass
+    for record in _whole_records(file):
+        if isinstance(record, MessageIndex):
+            indexes.append(record)
+        if isinstance(record, (Chunk, Schema, Channel)):
+            if chunk is not None:
+                mended._append(chunk, indexes)
+            chunk, indexes = None, []
+        if isinstance(record, Chunk):
+            chunk = record
+        if isinstance(record, (Schema, Channel)):
+            mended._register(record)
+        if len(mended._new) > CHUNK_BYTES:
+            mended._commit()
     if chunk is None:
         return
     try:
@@ -253,6 +262,21 @@ def _copy(file: BinaryIO, mended: WholeMcap) -> None:
     for record in records:
         if isinstance(record, Message):
             mended.write(record.channel_id, record.log_time, record.data)
+
+
+def _whole_records(file: BinaryIO) -> Iterator[McapRecord]:
+    """Yield the records of the data, up to its end or to where it is cut."""
+    records = iter(StreamReader(file, emit_chunks=True).records)
+    while True:
+        try:
+            record = next(records)
+        except OSError:  # of the disk: what follows may be whole
+            raise
+        except Exception:  # whatever the bytes lead to, at which it is cut, or the end of them
+            return
+        if isinstance(record, DataEnd):
+            return
+        yield record
 
 
 def _footer(summary: bytes, start: int, offsets: int) -> bytes:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -115,6 +116,49 @@ def test_a_chunk_that_was_only_half_written_over_the_index_is_left_out(tmp_path,
     path.write_bytes(torn)
     assert not is_whole(path) and mend(path) == 6
     assert read(path) == [message(n) for n in range(6)]
+
+
+def cut(path, count: int, size: int) -> None:
+    """A file of messages of random bytes, without its end."""
+    made = WholeMcap(path)
+    channel = made.add_channel("/masks", made.add_schema("std_msgs/msg/String", "ros2msg", b"string data\n"))
+    for number in range(count):
+        made.write(channel, number * SECOND, message(number, size))
+        made.flush()
+    made.close()
+    os.truncate(path, path.stat().st_size - 20)
+
+
+def test_a_file_larger_than_the_memory_is_mended_piece_by_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr(whole_mcap, "CHUNK_BYTES", 64 << 10)
+    path = tmp_path / "a.mcap"
+    cut(path, 128, 64 << 10)
+    tracemalloc.start()
+    try:
+        assert mend(path) == 128
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < path.stat().st_size / 8, f"{peak} bytes for a file of {path.stat().st_size}"
+    assert read(path) == [message(number, 64 << 10) for number in range(128)]
+
+
+def test_a_file_for_whose_mending_there_is_no_room_stays_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(whole_mcap, "CHUNK_BYTES", 5000)
+    path = tmp_path / "a.mcap"
+    cut(path, 20, 2000)
+    before = path.read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
+    try:
+        with pytest.raises(OSError):
+            mend(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mcap"] and path.read_bytes() == before
+    assert mend(path) == 20
 
 
 def test_a_file_that_is_being_written_is_left_alone(tmp_path):
