@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
 from sam2s_model.checkpoint import load_model
-from sam2s_model.discovery.build import Confirmation, open_confirmed
+from sam2s_model.discovery.build import Confirmation
 from sam2s_model.discovery.learnt import save_learnt
 from sam2s_model.discovery.prototype_file import ModelIdentity
 from sam2s_model.discovery.train import ClassPromptTraining, class_samples
@@ -18,7 +18,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.recordings.recording import IndexedRecording
 from sam2s_model.training.config import TrainConfig, as_table
 from sam2s_model.training.data_config import SourceConfig
-from sam2s_model.training.datasets import TrainingRecording, numbered_scene, open_source
+from sam2s_model.training.datasets import BoxRecording, TrainingRecording, numbered_scene, open_source
 from sam2s_model.training.log import Log, TrainingProgress
 from sam2s_model.training.optimization import learning_rate
 from sam2s_model.training.outcome import TrainingOutcome
@@ -82,11 +82,10 @@ def train_class_prompts_of(
 def confirmed(config: TrainConfig) -> Iterator[Confirmation]:
     """Open the sources of a run, with the class that each says. Raises ConfigError for one without recordings."""
     for source in config.data.sources:
-        if source.kind == "boxes":
-            found = open_confirmed(source.path)
-        else:
-            found = [Confirmation(_named(one, config.data.classes)) for one in _recordings(config, source)]
-        yield from (replace(one, class_name=source.class_name) for one in found)
+        class_name = "" if source.label_set else source.class_name  # a label set says more, see `SourceConfig`
+        for one in _recordings(config, source):
+            boxes = one.box_files if isinstance(one, BoxRecording) else None
+            yield Confirmation(_named(one, config.data.classes), boxes, class_name, one.indices)
 
 
 def _named(one: TrainingRecording, classes: Sequence[str]) -> IndexedRecording:
