@@ -67,7 +67,7 @@ def compare_run(
     """
     if not (folder / RECIPE).is_file():
         raise ConfigError(f"{folder} has no run: expected a folder that `sam2s train` has written, with {RECIPE}")
-    config = load_config(folder / RECIPE, [f"output={folder}"])
+    config = load_config(folder / RECIPE, output=folder)
     options = config.evaluation
     if not options.sources:
         raise ConfigError(f"the run in {folder} has no evaluation.sources: expected one of `sam2s train --data`")

@@ -85,6 +85,7 @@ def test_a_run_in_which_nothing_was_scored_says_why(tmp_path, monkeypatch):
 
 
 def test_what_was_learnt_is_compared_with_before(tmp_path, capsys):
+    tmp_path /= "case #7"  # which YAML would read as "case"
     config = dataclasses.replace(CONFIG, output=str(tmp_path), phases=(Phase(steps=1),))
     run_training(config, quiet=True)
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
