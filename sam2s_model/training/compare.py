@@ -8,6 +8,7 @@ prints a table for each folder and one for the scenes.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -270,6 +271,7 @@ def compared_groups(
 ) -> dict[str, list[TrainingRecording | Still]]:
     """Open what is compared on, by the titles of its tables. Raises ConfigError when there is nothing."""
     groups: dict[str, list[TrainingRecording | Still]] = {}
+    names = Counter(path.name for path in recordings)
     for path in recordings:
         if not path.is_dir() or (path / "metadata.yaml").is_file():
             raise ConfigError(
@@ -279,7 +281,7 @@ def compared_groups(
         found = [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
         if not found:
             raise ConfigError(f"--only is {', '.join(only)}: there is no such recording in {path}")
-        groups[path.name] = found
+        groups[path.name if path.name and names[path.name] == 1 else str(path)] = found
     if long_term:
         groups["long-term scenes"] = list(long_term_scenes(seed, absences=absence))
     if crossing:
