@@ -21,7 +21,7 @@ from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.image_input import check_image_size
-from sam2s_model.paths import expanded
+from sam2s_model.paths import expanded, reading_checkpoint
 from sam2s_model.published.sha256 import file_sha256
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -87,9 +87,11 @@ def convert(
         )
     if target.suffix not in SUFFIXES:
         raise CheckpointError(f"{target} ends in {target.suffix!r}: expected one of {', '.join(SUFFIXES)}")
-    if target.is_dir() or not target.parent.is_dir():
+    with reading_checkpoint(target):
+        no_file, there = target.is_dir() or not target.parent.is_dir(), target.exists()
+    if no_file:
         raise CheckpointError(f"{target} is a folder, or there is no folder {target.parent}: give the path of a file")
-    if target.exists() and not force:
+    if there and not force:
         raise CheckpointError(f"{target} exists: give another path, or --force to write over it")
     stored = read_checkpoint(source, adapters=True)
     if base is not None:
