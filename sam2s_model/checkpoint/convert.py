@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,6 +21,7 @@ from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.image_input import check_image_size
 from sam2s_model.paths import expanded, reading_checkpoint
 from sam2s_model.published.sha256 import file_sha256
+from sam2s_model.whole_files import replacing
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 TRANSFORMERS = "transformers"
@@ -175,17 +174,11 @@ def _metadata(stored: StoredTensors, model: str, source: Path) -> dict[str, str]
 
 def _write(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
     """Under another name first. Raises CheckpointError."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(target) as temporary:
         if target.suffix == ".safetensors":
             save_file(_apart(state), temporary, metadata={"format": "pt", **metadata})
         else:
             torch.save({"model": state, METADATA: metadata}, temporary)
-        os.replace(temporary, target)
-    except (OSError, RuntimeError, SafetensorError) as error:  # each writer has its own for a full disk
-        raise CheckpointError(f"{target} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _over(part: StoredTensors, source: Path, base: Path) -> StoredTensors:

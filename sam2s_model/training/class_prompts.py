@@ -5,9 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
-
-import yaml
 
 from sam2s_model.checkpoint import load_model
 from sam2s_model.discovery.build import Confirmation
@@ -16,14 +13,14 @@ from sam2s_model.discovery.prototype_file import ModelIdentity
 from sam2s_model.discovery.train import ClassPromptTraining, class_samples
 from sam2s_model.errors import ConfigError
 from sam2s_model.recordings.recording import IndexedRecording
-from sam2s_model.training.config import TrainConfig, as_table
+from sam2s_model.training.config import TrainConfig
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import BoxRecording, TrainingRecording, numbered_scene, open_source
 from sam2s_model.training.log import Log, TrainingProgress
 from sam2s_model.training.optimization import learning_rate
 from sam2s_model.training.outcome import TrainingOutcome
 from sam2s_model.training.start import init_path
-from sam2s_model.training.state import CLASS_PROMPTS, LOG, RECIPE, load_state, save_state
+from sam2s_model.training.state import CLASS_PROMPTS, LOG, begin_folder, load_state, save_recipe, save_state
 
 
 def train_class_prompts_of(
@@ -34,8 +31,7 @@ def train_class_prompts_of(
     Raises ConfigError for sources without recordings, and PrototypeError for data without objects, or when the loss
     is no number.
     """
-    folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = begin_folder(config)
     state = load_state(folder, config)
     told, path = config.class_prompts, init_path(config)
     model = load_model(path, config.model, config.data.size, config.device, "fp32")
@@ -50,7 +46,7 @@ def train_class_prompts_of(
         before = state["seconds"]
     log, began = Log(folder / LOG), time.monotonic()
     log.forget_from(training.steps + 1)
-    (folder / RECIPE).write_text(yaml.safe_dump(as_table(config), sort_keys=False))
+    save_recipe(folder, config)
 
     def save() -> None:
         seconds = before + time.monotonic() - began
