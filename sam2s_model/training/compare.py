@@ -238,7 +238,7 @@ def compare_policies(
         checkpoint or default_checkpoint(device), image_size=image_size, device=device, precision=precision
     )
     config = TrackerConfig(**tracker_options(option))
-    names = policy or [name for name in (*POLICY_NAMES, *installed_policies()) if can_run(model, name)]
+    names = policy or [name for name in (*POLICY_NAMES, *installed_policies()) if can_run(model, name, config)]
     print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]}")
     print(", ".join([*option, "a step is from an image on the host to its label map, all objects"]))
     compared: dict[str, dict[str, object]] = {}
@@ -297,9 +297,9 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def can_run(model: Sam2Model, policy: str) -> bool:
+def can_run(model: Sam2Model, policy: str, config: TrackerConfig | None = None) -> bool:
     try:
-        Tracker(model, policy)
+        Tracker(model, policy, config)
     except ConfigError:
         return False
     return True

@@ -98,6 +98,8 @@ def test_figures_of_a_small_scene(pico):
 def test_every_policy_that_a_checkpoint_can_run_is_compared(pico):
     able = [name for name in compare.POLICY_NAMES if compare.can_run(pico, name)]
     assert able == [name for name in compare.POLICY_NAMES if name != "slm"]
+    pruned = [name for name in able if compare.can_run(pico, name, TrackerConfig(pruning="efp"))]
+    assert pruned == ["fifo", "efp", "divemem", "divemem+efp", "tsms", "fifo+match"]
 
 
 @pytest.mark.parametrize("absence, step", [(30, 1), (100, 3), (300, 8)])
