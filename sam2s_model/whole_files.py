@@ -22,7 +22,6 @@ def replacing(path: Path, error_type: type[Sam2sError] = CheckpointError, kept: 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        temporary.chmod(0o644)  # some writers make it private
         os.replace(temporary, path)
     except (OSError, RuntimeError, SafetensorError) as error:  # of Python, of torch and of safetensors
         why = (getattr(error, "strerror", None) or str(error)).splitlines()[0]

@@ -120,3 +120,4 @@ def save_adapter(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         raise CheckpointError(f"{path} is not written: {bad} has values that are not finite" + " as fp16" * half)
     with replacing(path) as temporary:
         save_file(kept, temporary, metadata={"format": "pt", **metadata})
+        temporary.chmod(0o644)  # the writer makes it private

@@ -123,10 +123,13 @@ def plot_log(log: Log, path: Path) -> str:
     right.set(title="masks, %", xlabel="step", ylim=(0, 100))
     if seen or scored:
         right.legend(loc="lower right")
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary, dpi=110)
-    pyplot.close(figure)
-    temporary.replace(path)
+    try:
+        with replacing(path, TrainingError) as temporary:
+            figure.savefig(temporary, dpi=110, format="png")
+    except TrainingError as error:
+        return f"no plot: {error}"
+    finally:
+        pyplot.close(figure)
     return ""
 
 

@@ -110,6 +110,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Tensor], metadata: Mapping[s
     tensors = {name: _stored(value, half).cpu().contiguous() for name, value in state.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt", **metadata})
+        temporary.chmod(0o644)  # the writer makes it private
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:

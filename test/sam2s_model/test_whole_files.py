@@ -13,9 +13,10 @@ import torch
 from sam2s_model.checkpoint.adapter_files import save_adapter
 from sam2s_model.errors import CheckpointError, SourceError, TrainingError
 from sam2s_model.training.config import TrainConfig
-from sam2s_model.training.log import Log
+from sam2s_model.training.log import Log, plot_log
 from sam2s_model.training.pack import TeacherPack
 from sam2s_model.training.state import begin_folder, load_state, save_checkpoint, save_recipe, save_state
+from sam2s_model.training.store import StoreWriter, TaughtView
 
 LARGE = torch.zeros(500_000)
 
@@ -71,3 +72,33 @@ def test_a_folder_and_its_texts_that_cannot_be_written_are_said(tmp_path):
     with full_disk(10), pytest.raises(TrainingError, match="log.jsonl cannot be written to: File too large"):
         Log(tmp_path / "log.jsonl").write({"step": 1, "loss": 0.123456})
     assert Path(begin_folder(TrainConfig(output=str(tmp_path / "run")))).is_dir()
+
+
+def test_a_store_keeps_its_entries_and_goes_on(tmp_path):
+    header = {"levels": [[1, 2, 2]] * 3}
+    level = np.zeros((1, 2, 2), np.float16)
+    view = TaughtView(np.zeros((8, 8, 3), np.uint8), None, {}, np.zeros((0, 4, 4), bool), (level,) * 3)
+    said = "cannot be written to: File too large; its 1 entries are kept: make room"
+    with full_disk(), pytest.raises(TrainingError, match=said), StoreWriter(tmp_path, header) as writer:
+        writer.add("clip", 0, 0, b"small", view)
+        writer.add("clip", 1, 0, b"x" * 200_000, view)
+    with StoreWriter(tmp_path, header) as writer:
+        assert writer.count == 1
+        writer.add("clip", 1, 0, b"x" * 200_000, view)
+    with StoreWriter(tmp_path, header) as writer:
+        assert writer.count == 2
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="cannot be written to: Not a directory"):
+        StoreWriter(tmp_path / "file" / "store", header)
+
+
+def test_a_plot_that_cannot_be_written_is_no_reason_to_fail(tmp_path):
+    log = Log(tmp_path / "log.jsonl")
+    for step in (1, 2):
+        log.write({"step": step, "loss": 0.5, "iou_seen": 0.5})
+    with full_disk(1000):
+        said = plot_log(log, tmp_path / "plot.png")
+    if said != "no plot: matplotlib is not installed":
+        assert "plot.png cannot be written: File too large" in said
+        assert plot_log(log, tmp_path / "plot.png") == ""
+    assert not list(tmp_path.glob(".*"))
