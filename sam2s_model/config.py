@@ -270,7 +270,8 @@ class TrackerConfig:
     )
     pruning: str = option(
         "policy",
-        "what the short window is thinned by before it is attended to: policy: what the policy's name says",
+        "what the short window is thinned by before it is attended to: policy: what the policy's name says; "
+        "efp, tsms: with fifo, efp, divemem, divemem+efp, tsms, slm and fifo+match alone",
         choices=("policy", "none", "efp", "tsms"),
     )
     long_term_frames: int = option(4, "divemem: long-term frames kept for each object", low=1, high=32)

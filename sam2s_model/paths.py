@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sam2s_model.errors import ConfigError
+from sam2s_model.errors import CheckpointError, ConfigError
 
 
 def user_cache() -> Path:
@@ -79,6 +79,18 @@ def writing(path: Path | None = None) -> Iterator[None]:
     except OSError as error:
         where = path or error.filename
         raise ConfigError(f"{where} cannot be written to ({error.strerror}): give another --output") from error
+
+
+@contextmanager
+def reading_checkpoint(path: str | Path) -> Iterator[None]:
+    """Raise CheckpointError in place of the OSError of what is done inside, as of a name that is too long.
+
+    path: as it was given
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {str(path)!r} cannot be read: {error.strerror or error}") from error
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:

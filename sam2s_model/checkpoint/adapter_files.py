@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from sam2s_model.checkpoint.reading import read_checkpoint
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.published.sha256 import file_sha256
+from sam2s_model.whole_files import replacing
 
 ALPHA = 16.0  # of LoRA in DD-SAM2 and in UnSAMv2, whose files do not say it
 BASE, BASE_SHA256, ALPHA_KEY = "base", "base_sha256", "alpha"  # in the metadata
@@ -112,17 +112,12 @@ def save_adapter(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """Write an adapter as safetensors, complete or not at all.
 
     metadata: the base's name and sha256, and alpha; half: numbers as fp16
+    Raises CheckpointError.
     """
     kept = {k: (v.half() if half and v.is_floating_point() else v).cpu().contiguous() for k, v in tensors.items()}
     bad = next((name for name, value in kept.items() if not torch.isfinite(value).all()), "")
     if bad:
         raise CheckpointError(f"{path} is not written: {bad} has values that are not finite" + " as fp16" * half)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         save_file(kept, temporary, metadata={"format": "pt", **metadata})
         temporary.chmod(0o644)  # the writer makes it private
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

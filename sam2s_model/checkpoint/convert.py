@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,8 +19,9 @@ from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.image_input import check_image_size
-from sam2s_model.paths import expanded
+from sam2s_model.paths import expanded, reading_checkpoint
 from sam2s_model.published.sha256 import file_sha256
+from sam2s_model.whole_files import replacing
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 TRANSFORMERS = "transformers"
@@ -87,9 +86,11 @@ def convert(
         )
     if target.suffix not in SUFFIXES:
         raise CheckpointError(f"{target} ends in {target.suffix!r}: expected one of {', '.join(SUFFIXES)}")
-    if target.is_dir() or not target.parent.is_dir():
+    with reading_checkpoint(target):
+        no_file, there = target.is_dir() or not target.parent.is_dir(), target.exists()
+    if no_file:
         raise CheckpointError(f"{target} is a folder, or there is no folder {target.parent}: give the path of a file")
-    if target.exists() and not force:
+    if there and not force:
         raise CheckpointError(f"{target} exists: give another path, or --force to write over it")
     stored = read_checkpoint(source, adapters=True)
     if base is not None:
@@ -173,17 +174,11 @@ def _metadata(stored: StoredTensors, model: str, source: Path) -> dict[str, str]
 
 def _write(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
     """Under another name first. Raises CheckpointError."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(target) as temporary:
         if target.suffix == ".safetensors":
             save_file(_apart(state), temporary, metadata={"format": "pt", **metadata})
         else:
             torch.save({"model": state, METADATA: metadata}, temporary)
-        os.replace(temporary, target)
-    except (OSError, RuntimeError, SafetensorError) as error:  # each writer has its own for a full disk
-        raise CheckpointError(f"{target} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _over(part: StoredTensors, source: Path, base: Path) -> StoredTensors:

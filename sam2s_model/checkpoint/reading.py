@@ -23,7 +23,7 @@ from sam2s_model.checkpoint.sam3_names import from_sam3, is_of_multiplex, is_of_
 from sam2s_model.checkpoint.transformers_names import from_transformers, is_of_transformers
 from sam2s_model.checkpoint.wrapping import unwrap, without_prefixes
 from sam2s_model.errors import CheckpointError
-from sam2s_model.paths import expanded
+from sam2s_model.paths import expanded, reading_checkpoint
 from sam2s_model.published.shards import files_of
 
 CLASSES = "classes"  # in the metadata of our checkpoints: the names of the class table's rows, separated by commas
@@ -86,14 +86,17 @@ def read_checkpoint(
     read. Tensors are taken over one by one, see `one_by_one`.
     dtype: of numbers with a fraction, None: as stored; device: None: the CPU
     adapters: take adapters whose names are known apart, into `StoredTensors.adapter`; else they are refused, as others
-    Raises CheckpointError when the file cannot be read with weights only, holds no state dict or more than one, layers
-    that must be merged first, 8-bit weights whose scales do not fit, or values that are not finite.
+    Raises CheckpointError when the file cannot be read, or not with weights only, holds no state dict or more than one,
+    layers that must be merged first, 8-bit weights whose scales do not fit, or values that are not finite.
     """
     path = expanded(path)
-    if not path.exists():
-        raise CheckpointError(f"checkpoint {str(path)!r} does not exist: give the path of a .pt or .safetensors file")
-    files = files_of(path)
-    contents = [_content(file) for file in files]
+    with reading_checkpoint(path):
+        if not path.exists():
+            raise CheckpointError(
+                f"checkpoint {str(path)!r} does not exist: give the path of a .pt or .safetensors file"
+            )
+        files = files_of(path)
+        contents = [_content(file) for file in files]
     if len(contents) == 1:
         ((content, kind, metadata),) = contents
     else:

@@ -37,11 +37,13 @@ class Confirmation:
     """A recording that says what is where. boxes: their files by the stems of images; None: it has masks
 
     class_name: of all its objects, "": that which the recording says
+    frames: indices of those that may be learnt from, of a recording that is read by index; None: all
     """
 
     recording: Recording
     boxes: Mapping[str, Path] | None = None
     class_name: str = ""
+    frames: Sequence[int] | None = None
 
 
 @dataclass
@@ -139,10 +141,10 @@ def objects_of(
     class_name = class_name or one.class_name
     if one.boxes is not None:
         values, masks, void = _of_boxes(model, features, read_boxes(one.boxes[frame.name]), frame.image.shape[:2])
-        names = {value: class_name or (box_classes or {}).get(value, "") for value in set(values)}
     else:
         values, masks, void = _of_truth(frame, model.device)
-        names = {value: class_name or one.recording.classes.get(value, "") for value in set(values)}
+    named = {**one.recording.classes, **(box_classes or {})} if one.boxes is not None else one.recording.classes
+    names = {value: class_name or named.get(value, "") for value in set(values)}
     if nameless := sorted(value for value, name in names.items() if not name):
         raise PrototypeError(
             f"{one.recording.name} does not say of which class object {nameless[0]} is: give the class of all "
@@ -159,7 +161,7 @@ def spread(one: Confirmation, count: int) -> Iterator[Frame]:
     if isinstance(recording, IndexedRecording):
         known = [
             i
-            for i in range(recording.length)
+            for i in (range(recording.length) if one.frames is None else one.frames)
             if (recording.is_annotated(i) if one.boxes is None else recording.stem(i) in one.boxes)
         ]
         places = np.linspace(0, len(known) - 1, min(count, len(known))).round().astype(int)

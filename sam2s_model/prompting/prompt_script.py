@@ -6,7 +6,7 @@
       - {frame: 45, object: 1, mask: masks/000045.png}               # a correction: the object is known by then
 
 `frame` counts from 0; instead of it `stamp_ns` or `name` (of the image) may say which. `object` is a number of the
-file's own.
+file's own. Names are read as they are written: 000045 is no number. Entries may stand in any order.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class PromptScript:
         """Read a file as above. Raises ConfigError that names the entry and what is wrong with it."""
         path = expanded(path)
         try:
-            content = yaml.safe_load(path.read_text())
+            content = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506  a safe one
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} cannot be read as prompts ({error})") from error
         rows = content.get("prompts") if isinstance(content, Mapping) else None
@@ -114,26 +114,45 @@ class PromptScript:
 
         Raises RequestError naming object and frame, ConfigError for a mask that cannot be read.
         """
-        groups: dict[tuple[Any, ...], list[PromptEntry]] = {}
+        objects: dict[int, dict[tuple[Any, ...], list[PromptEntry]]] = {}
         for entry in self.entries:
-            groups.setdefault((entry.object, entry.frame, entry.stamp_ns, entry.name), []).append(entry)
-        started: set[int] = set()
-        for (number, *_), entries in groups.items():
-            prompt = Prompt(object_id=number if number in started else 0)
-            for entry in entries:
-                prompt = self._added(prompt, entry)
-            try:
-                prompt.validated(*size)
-            except RequestError as error:
-                raise RequestError(error.code, f"{entries[0].place}: {error}") from error
-            started.add(number)
+            frames = objects.setdefault(entry.object, {})
+            frames.setdefault((entry.frame, entry.stamp_ns, entry.name), []).append(entry)
+        for number, frames in objects.items():
+            known = 0
+            for entries in self._in_order([*frames.values()], size):
+                try:
+                    self._joined(entries, known).validated(*size)
+                except RequestError as error:
+                    raise RequestError(error.code, f"{entries[0].place}: {error}") from error
+                known = number
+
+    def _in_order(self, frames: list[list[PromptEntry]], size: tuple[int, int]) -> list[list[PromptEntry]]:
+        """Sort an object's entries, those of each frame together, as they will be applied.
+
+        Where that cannot be told, as of names, one that can begin the object comes first.
+        """
+        for told in ("frame", "stamp_ns"):
+            if all(getattr(entries[0], told) is not None for entries in frames):
+                return sorted(frames, key=lambda entries: getattr(entries[0], told))
+        return sorted(frames, key=lambda entries: not self._begins(entries, size))
+
+    def _begins(self, entries: list[PromptEntry], size: tuple[int, int]) -> bool:
+        try:
+            self._joined(entries).validated(*size)
+        except RequestError:
+            return False
+        return True
+
+    def _joined(self, entries: list[PromptEntry], object_id: int = 0) -> Prompt:
+        prompt = Prompt(object_id=object_id)
+        for entry in entries:
+            prompt = self._added(prompt, entry)
+        return prompt
 
     def prompt_of(self, number: int, object_id: int = 0) -> Prompt:
         """Return all entries of an object as one prompt, whatever frames they are of. Raises ConfigError as `of`."""
-        prompt = Prompt(object_id=object_id)
-        for entry in self.entries:
-            prompt = self._added(prompt, entry) if entry.object == number else prompt
-        return prompt
+        return self._joined([entry for entry in self.entries if entry.object == number], object_id)
 
     def _added(self, prompt: Prompt, entry: PromptEntry) -> Prompt:
         given = [*entry.points, *entry.not_on]
@@ -192,6 +211,18 @@ class AppliedScript:
         return list(self._left)
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads names, classes and masks as texts, whatever number, date or truth value YAML would see in them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, value in node.value:
+            if key.value in TEXTS and isinstance(value, yaml.ScalarNode) and value.tag != NULL:
+                value.tag = TEXT
+        return super().construct_mapping(node, deep)
+
+
+TEXTS = ("name", "class", "mask")  # keys of the file
+TEXT, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 NAMES = {"class": "class_name"}  # in the file -> in `PromptEntry`
 KEYS = tuple({v: k for k, v in NAMES.items()}.get(f.name, f.name) for f in fields(PromptEntry))
 
@@ -209,9 +240,9 @@ def _entry(row: Any, where: str) -> PromptEntry:
         raise ConfigError(f"{where} says of {len(at)} frames ({', '.join(at)}): expected one of frame, stamp_ns, name")
     try:
         entry = PromptEntry(
-            object=int(row.get("object", 1)),
-            frame=None if row.get("frame") is None else int(row["frame"]),
-            stamp_ns=None if row.get("stamp_ns") is None else int(row["stamp_ns"]),
+            object=_whole(row.get("object", 1)),
+            frame=None if row.get("frame") is None else _whole(row["frame"]),
+            stamp_ns=None if row.get("stamp_ns") is None else _whole(row["stamp_ns"]),
             name=None if row.get("name") is None else str(row["name"]),
             class_name=str(row.get("class") or ""),
             points=_pairs(row.get("points")),
@@ -219,7 +250,7 @@ def _entry(row: Any, where: str) -> PromptEntry:
             box=None if row.get("box") is None else _four(row["box"]),
             mask=None if row.get("mask") is None else str(row["mask"]),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{where} cannot be read ({error})") from error
     if entry.object < 1 or (entry.frame or 0) < 0:
         raise ConfigError(f"{where} is of object {entry.object}, frame {entry.frame}: expected from 1, from 0")
@@ -238,6 +269,14 @@ def _row(entry: PromptEntry) -> dict[str, Any]:
                 [list(p) for p in value] if key in ("points", "not_on") else list(value) if key == "box" else value
             )
     return row
+
+
+def _whole(value: Any) -> int:
+    """Read a whole number. Raises ValueError or OverflowError for what has a fraction or no end."""
+    number = int(value)
+    if isinstance(value, float) and number != value:
+        raise ValueError(f"expected a whole number, not {value}")
+    return number
 
 
 def _pairs(value: Any) -> tuple[tuple[float, float], ...]:

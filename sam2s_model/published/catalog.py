@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam2s_model.errors import CheckpointError
-from sam2s_model.paths import expanded, user_cache
+from sam2s_model.paths import expanded, reading_checkpoint, user_cache
 from sam2s_model.published.sha256 import file_sha256, verify
 from sam2s_model.published.shards import file_in
 from sam2s_model.published.similar import similar_name, similar_path
@@ -227,8 +227,13 @@ def resolve_checkpoint(given: str | Path) -> Path:
 
     A file that is found by its name is compared with the sha256 that is known for it or that it had at first use.
     Raises CheckpointError that says how to get it, what was meant if a name or a path is similar, or that it is not the
-    file that was published.
+    file that was published, or cannot be looked for.
     """
+    with reading_checkpoint(given):
+        return _found(given)
+
+
+def _found(given: str | Path) -> Path:
     path = expanded(given)
     if path.is_file():
         return path

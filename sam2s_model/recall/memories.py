@@ -73,7 +73,7 @@ def collect(
     """Copy what is remembered of some of the tracked objects to the host.
 
     Raises RequestError (UNKNOWN_OBJECT, EMPTY_REQUEST), ObjectMemoryError for a policy that remembers no prompted
-    frames.
+    frames, or none of an object.
     """
     check_chosen(object_ids, tracked)
     layout = segmenter.bank.layout
@@ -99,6 +99,14 @@ def _collected(segmenter: Segmenter, row: int, name: str) -> ObjectMemory:
     bank = segmenter.bank
     held = bank.host_frames[row, : bank.layout.conditioning]
     slots = sorted((slot for slot in range(len(held)) if held[slot] != EMPTY), key=lambda slot: held[slot])
+    if segmenter.matches:  # frames that were prompted under a policy without labels have none
+        labelled = bank.states["label_frames"][row, : len(held)].tolist()
+        slots = [slot for slot in slots if labelled[slot] == held[slot]]
+        if not slots:
+            raise ObjectMemoryError(
+                f"object {bank.ids[row]} was not prompted since the policy changed to one that keeps labels: expected "
+                "at least 1 prompt, to save it with"
+            )
     copied: dict[str, Tensor] = {}
     if segmenter.memory:
         copied |= {"spatial": bank.memories[row, slots], "pointers": bank.pointers[row, slots]}

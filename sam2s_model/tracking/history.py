@@ -7,6 +7,7 @@ holes between them that a process grows by.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -74,6 +75,9 @@ class History:
 
     def __len__(self) -> int:
         return len(self._frames)
+
+    def __iter__(self) -> Iterator[ProcessedFrame]:
+        return iter(self._frames)
 
     @property
     def newest(self) -> ProcessedFrame | None:

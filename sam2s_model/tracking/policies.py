@@ -10,6 +10,8 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sam2s_model.errors import ConfigError
+
 if TYPE_CHECKING:
     from sam2s_model.config import ModelConfig, TrackerConfig
     from sam2s_model.tracking.memory.policy import Policy, Pruning
@@ -69,6 +71,15 @@ def pruning_of(options: TrackerConfig, own: str) -> Pruning | None:
     return {"none": None, "efp": FramePruning(), "tsms": SplitHalfPruning()}[name]
 
 
+def check_pruning(name: str, options: TrackerConfig) -> None:
+    """Raise ConfigError where the option asks for what a policy of this package would not do."""
+    if name in POLICIES and name not in PRUNING and options.pruning not in ("policy", "none"):
+        raise ConfigError(
+            f"pruning is {options.pruning!r}, and policy {name!r} prunes nothing: expected policy or none, or a policy "
+            f"of {', '.join(PRUNING)}"
+        )
+
+
 POLICIES: dict[str, Create] = {
     "fifo": _fifo,
     "efp": partial(_fifo, pruning="efp"),
@@ -89,6 +100,9 @@ POLICIES: dict[str, Create] = {
 
 POLICY_HELP = f"memory policy: auto, {', '.join(POLICIES)}; or MODULE:CLASS or the name of a plug-in"
 """What an option of a command says of it."""
+
+PRUNING = ("fifo", "efp", "divemem", "divemem+efp", "tsms", "slm", "fifo+match")
+"""Policies that the option `pruning` is for; the others choose frames of the short window themselves, or have none."""
 
 WITHOUT_MEMORY = ("match", "none")
 """Policies that need nothing that was trained for memory: any checkpoint can run them."""

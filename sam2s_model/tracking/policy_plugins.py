@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import expanded
 from sam2s_model.similar import meant
 from sam2s_model.tracking.policies import POLICIES, pruning_of
 
@@ -134,7 +135,7 @@ def _import(module: str) -> ModuleType:
     if not module.endswith(SUFFIX):
         _look_in(Path.cwd())  # an installed command does not look there by itself
         return importlib.import_module(module)
-    path = Path(module).expanduser().resolve()
+    path = expanded(module).resolve()
     known = f"sam2s_policy_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
     if known in sys.modules:
         return sys.modules[known]
@@ -161,7 +162,11 @@ def _look_in(folder: Path) -> None:
 def _check_there(name: str, module: str) -> None:
     """Raise ConfigError when there is no such file, or no such top-level module."""
     if module.endswith(SUFFIX):
-        if not Path(module).expanduser().is_file():
+        try:
+            there = expanded(module).is_file()
+        except OSError as error:
+            raise ConfigError(f"policy is {name!r}, and {module} cannot be read: {error.strerror}") from error
+        if not there:
             raise ConfigError(f"policy is {name!r}, but there is no file {module}: expected {FORMS}")
         return
     if not all(part.isidentifier() for part in module.split(".")):

@@ -181,41 +181,24 @@ class Segmenter:
             scored = present = self._present(decoded, told=self.model.has_object_score)
         outputs = self._outputs((object_id,), decoded, conditioned.class_logits, present, scored, keys=keys)
         self._learn_appearance(view, frame, outputs, frame.stamp)
-        if self.memory:
-            slot = self.memory.prompted(view, row, frame, outputs)
-            if self.matches:
-                self.matches.prompted(view, slot, frame.index, frame.features.coarse, outputs.logits)
-        elif self.matches:
-            self._match_prompted(self.matches, row, frame, outputs.logits)
+        slot = self.memory.prompted(view, row, frame, outputs) if self.memory else None
+        if self.matches:
+            self.match_prompted(row, frame, outputs.logits, slot)
         self.bank.write_mask(rows, frame.index, outputs.logits)
         return outputs
 
-    def copy_objects_from(self, other: Segmenter, newest: ProcessedFrame | None) -> None:
-        """Go on with the objects of another policy, which had them on the newest frame; this one's bank is empty."""
-        states = self.reid.states if self.reid else ()
-        matched = False
-        if self.matches and other.matches:
-            matched, states, self.matches.store = True, (*states, *self.matches.states), other.matches.store
-        self.bank.copy_objects_from(other.bank, states)
-        if newest is None or not len(self.bank):
-            return
-        rows = slice(0, len(self.bank))
-        view, logits = BankView(self.bank, rows), self.bank.mask(rows, newest.index)
-        if self.memory and not other.memory:
-            self.memory.take_for_prompts(newest, logits)
-        if self.matches and not matched:
-            self.matches.start(view, newest.index, newest.features.coarse, logits)
-        if self.matches and not self.memory:
-            for row, mask in enumerate(logits.split(1)):
-                self._match_prompted(self.matches, row, newest, mask)
+    def match_prompted(self, row: int, frame: ProcessedFrame, logits: Tensor, slot: int | None = None) -> None:
+        """Remember the labels of a prompted frame. logits: (1, 1, h, w)
 
-    def _match_prompted(self, matches: Correspondence, row: int, frame: ProcessedFrame, logits: Tensor) -> None:
-        """Remember the labels of a prompted frame where nothing else is remembered. logits: (1, 1, h, w)"""
-        layout = self.bank.layout
-        nothing = logits.new_zeros(layout.tokens, layout.memory_dim), logits.new_zeros(layout.dim)
-        slot = self.bank.write_conditioning(row, frame.index, *nothing)
+        slot: of its trained memory; None: there is none, and a slot is chosen
+        """
+        assert self.matches is not None
+        if slot is None:
+            layout = self.bank.layout
+            nothing = logits.new_zeros(layout.tokens, layout.memory_dim), logits.new_zeros(layout.dim)
+            slot = self.bank.write_conditioning(row, frame.index, *nothing)
         view = BankView(self.bank, slice(row, row + 1))
-        matches.prompted(view, slot, frame.index, frame.features.coarse, logits)
+        self.matches.prompted(view, slot, frame.index, frame.features.coarse, logits)
 
     def summary(self, outputs: Outputs, prompted: Prompt | None = None) -> Tensor:
         """Summarise the outputs, see `Outputs.summary`, with the score of presence that there is, or else the IoU."""

@@ -30,6 +30,7 @@ from sam2s_model.tracking.history import History, ProcessedFrame
 from sam2s_model.tracking.label_maps import Answer, read_answers
 from sam2s_model.tracking.memory import choose_policy
 from sam2s_model.tracking.outputs import Outputs
+from sam2s_model.tracking.policy_change import go_on_under
 from sam2s_model.tracking.presence import TrackedObject, describe_frame
 from sam2s_model.tracking.requests import PromptResult, check_chosen, check_frame, check_prompts
 from sam2s_model.tracking.segmenter import Segmenter
@@ -258,13 +259,12 @@ class Tracker:
     def set_policy(self, policy: str) -> None:
         """Follow another memory policy from the next frame on; takes a name as the constructor does.
 
-        Objects stay, with their prompted frames, the newest frames' memories and their masks. What the former policy
-        kept besides is forgotten. After "none", which remembers nothing, the newest masks stand for prompted frames.
-        Raises ConfigError; nothing is changed then.
+        Objects stay, see `policy_change.go_on_under`. Raises ConfigError; nothing changes then, nor by the same name.
         """
-        name = choose_policy(policy, self.model.has_memory, self.model.config)
+        if (name := choose_policy(policy, self.model.has_memory, self.model.config)) == self.policy_name:
+            return
         segmenter = Segmenter(self.model, name, self.config)
-        segmenter.copy_objects_from(self._segmenter, self._history.newest)
+        go_on_under(name, segmenter, self._segmenter, [*self._history])
         self._segmenter, self.policy_name = segmenter, name
         self._stepper.forget()
 

@@ -86,8 +86,11 @@ class TrainedMemory:
         self.policy.prompted(view, _evidence(frame, outputs, memory, kept, None))
         return slot
 
-    def take_for_prompts(self, frame: ProcessedFrame, logits: Tensor) -> None:
-        """Take all objects' masks on a frame, (N, 1, h, w), for prompts."""
+    def take_for_prompts(self, rows: list[int], frame: ProcessedFrame, logits: Tensor) -> list[int]:
+        """Take some objects' masks on a frame, (N, 1, h, w), for prompts. Returns the conditioning slot of each.
+
+        An object that has prompted frames already, without memories, has this memory for each of them.
+        """
         side = self.model.image_size
         present = (logits > 0).flatten(1).any(1)
         masks = (F.interpolate(logits, size=(side, side), mode="bilinear") > 0).float()
@@ -95,8 +98,11 @@ class TrainedMemory:
         memory = self.as_kept(
             self.model.encode_memory(frame.features, logits, present, binarise=self.config.binarise_prompted)
         )
-        for row in range(len(self.bank)):
-            self.bank.write_conditioning(row, frame.index, memory[row], pointers[row])
+        slots = []
+        for row, spatial, pointer in zip(rows, memory, pointers, strict=True):
+            prompted = self.bank.prompted_frames(row) or [frame.index]
+            slots.append([self.bank.write_conditioning(row, index, spatial, pointer) for index in prompted][0])
+        return slots
 
     def as_kept(self, memory: Tensor) -> Tensor:
         """Memories (N, tokens, memory_dim), as the bank keeps them: where keys are cached, with theirs after them."""

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
-
-import yaml
+from dataclasses import asdict
 
 from sam2s_model.checkpoint import load_model
-from sam2s_model.discovery.build import Confirmation, open_confirmed
+from sam2s_model.discovery.build import Confirmation
 from sam2s_model.discovery.learnt import save_learnt
 from sam2s_model.discovery.prototype_file import ModelIdentity
 from sam2s_model.discovery.train import ClassPromptTraining, class_samples
 from sam2s_model.errors import ConfigError
 from sam2s_model.recordings.recording import IndexedRecording
-from sam2s_model.training.config import TrainConfig, as_table
+from sam2s_model.training.config import TrainConfig
 from sam2s_model.training.data_config import SourceConfig
-from sam2s_model.training.datasets import TrainingRecording, numbered_scene, open_source
+from sam2s_model.training.datasets import BoxRecording, TrainingRecording, numbered_scene, open_source
 from sam2s_model.training.log import Log, TrainingProgress
 from sam2s_model.training.optimization import learning_rate
 from sam2s_model.training.outcome import TrainingOutcome
 from sam2s_model.training.start import init_path
-from sam2s_model.training.state import CLASS_PROMPTS, LOG, RECIPE, load_state, save_state
+from sam2s_model.training.state import CLASS_PROMPTS, LOG, begin_folder, load_state, save_recipe, save_state
 
 
 def train_class_prompts_of(
@@ -34,8 +31,7 @@ def train_class_prompts_of(
     Raises ConfigError for sources without recordings, and PrototypeError for data without objects, or when the loss
     is no number.
     """
-    folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = begin_folder(config)
     state = load_state(folder, config)
     told, path = config.class_prompts, init_path(config)
     model = load_model(path, config.model, config.data.size, config.device, "fp32")
@@ -50,7 +46,7 @@ def train_class_prompts_of(
         before = state["seconds"]
     log, began = Log(folder / LOG), time.monotonic()
     log.forget_from(training.steps + 1)
-    (folder / RECIPE).write_text(yaml.safe_dump(as_table(config), sort_keys=False))
+    save_recipe(folder, config)
 
     def save() -> None:
         seconds = before + time.monotonic() - began
@@ -82,11 +78,10 @@ def train_class_prompts_of(
 def confirmed(config: TrainConfig) -> Iterator[Confirmation]:
     """Open the sources of a run, with the class that each says. Raises ConfigError for one without recordings."""
     for source in config.data.sources:
-        if source.kind == "boxes":
-            found = open_confirmed(source.path)
-        else:
-            found = [Confirmation(_named(one, config.data.classes)) for one in _recordings(config, source)]
-        yield from (replace(one, class_name=source.class_name) for one in found)
+        class_name = "" if source.label_set else source.class_name  # a label set says more, see `SourceConfig`
+        for one in _recordings(config, source):
+            boxes = one.box_files if isinstance(one, BoxRecording) else None
+            yield Confirmation(_named(one, config.data.classes), boxes, class_name, one.indices)
 
 
 def _named(one: TrainingRecording, classes: Sequence[str]) -> IndexedRecording:

@@ -33,8 +33,7 @@ def train(
     from sam2s_model.training.summary import closing_lines
 
     first = os.environ.get("RANK", "0") == "0"  # of the processes of `torchrun`, one talks
-    overrides = [*(set_ or ()), *([f"output={output}"] if output else ())]
-    asked = load_config(config, overrides)
+    asked = load_config(config, set_ or (), output or "")
     if data is not None:
         asked, said = with_own_data(asked, data)
         if first:

@@ -8,6 +8,7 @@ prints a table for each folder and one for the scenes.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -237,7 +238,7 @@ def compare_policies(
         checkpoint or default_checkpoint(device), image_size=image_size, device=device, precision=precision
     )
     config = TrackerConfig(**tracker_options(option))
-    names = policy or [name for name in (*POLICY_NAMES, *installed_policies()) if can_run(model, name)]
+    names = policy or [name for name in (*POLICY_NAMES, *installed_policies()) if can_run(model, name, config)]
     print(f"{model.name} at {model.image_size} px, {Tracker(model).device_description()}, {str(model.dtype)[6:]}")
     print(", ".join([*option, "a step is from an image on the host to its label map, all objects"]))
     compared: dict[str, dict[str, object]] = {}
@@ -270,6 +271,7 @@ def compared_groups(
 ) -> dict[str, list[TrainingRecording | Still]]:
     """Open what is compared on, by the titles of its tables. Raises ConfigError when there is nothing."""
     groups: dict[str, list[TrainingRecording | Still]] = {}
+    names = Counter(path.name for path in recordings)
     for path in recordings:
         if not path.is_dir() or (path / "metadata.yaml").is_file():
             raise ConfigError(
@@ -279,7 +281,7 @@ def compared_groups(
         found = [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
         if not found:
             raise ConfigError(f"--only is {', '.join(only)}: there is no such recording in {path}")
-        groups[path.name] = found
+        groups[path.name if path.name and names[path.name] == 1 else str(path)] = found
     if long_term:
         groups["long-term scenes"] = list(long_term_scenes(seed, absences=absence))
     if crossing:
@@ -295,9 +297,9 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def can_run(model: Sam2Model, policy: str) -> bool:
+def can_run(model: Sam2Model, policy: str, config: TrackerConfig | None = None) -> bool:
     try:
-        Tracker(model, policy)
+        Tracker(model, policy, config)
     except ConfigError:
         return False
     return True

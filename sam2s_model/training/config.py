@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -278,9 +279,19 @@ class TrainConfig:
         )
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a training run's YAML file, see `read_config`."""
-    return read_config(TrainConfig, path, overrides)
+def load_config(path: str | Path, overrides: Sequence[str] = (), output: str | Path = "") -> TrainConfig:
+    """Read a training run's YAML file, see `read_config`. output: folder of the run, "": that which the file says."""
+    read: TrainConfig = read_config(TrainConfig, path, overrides)
+    return dataclasses.replace(read, output=str(expanded(output))) if output else read
+
+
+def as_yaml(text: str) -> str:
+    """Quote a text for an override, or a list in one, where YAML would read something else, as of "case #7"."""
+    try:
+        same = yaml.safe_load(f"[{text}]") == [text]
+    except yaml.YAMLError:
+        same = False
+    return text if same else json.dumps(text, ensure_ascii=False)
 
 
 def read_config(kind: type, path: str | Path, overrides: Sequence[str] = ()) -> Any:

@@ -6,6 +6,7 @@ sam2s train evaluate CHECKPOINT --recordings FOLDER --scene 1 --scene 2
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -82,7 +83,7 @@ def open_annotated(
     limit: recordings of each source, 0: all; a scene without a number of scenes counts as one
     Raises ConfigError and SourceError as `open_source` does.
     """
-    found: list[TrainingRecording | Still] = []
+    found: list[tuple[str, TrainingRecording | Still]] = []
     own: list[TrainingRecording | Still]
     for source in sources:
         if source.kind == "scene":
@@ -92,8 +93,17 @@ def open_annotated(
             ]
         else:
             own = [r for r in open_source(source, classes) if r.has_masks]
-        found += own[: limit or len(own)]
-    return found
+        found += [(source.path, r) for r in own[: limit or len(own)]]
+    return told_apart(found)
+
+
+def told_apart(found: Sequence[tuple[str, TrainingRecording | Still]]) -> list[TrainingRecording | Still]:
+    """Return recordings, those of equal names called FOLDER/NAME. found: each with its folder, "" for a scene"""
+    names = Counter(recording.name for _, recording in found)
+    for folder, recording in found:
+        if names[recording.name] > 1 and folder and isinstance(recording, TrainingRecording):
+            recording.name = f"{folder.rstrip('/')}/{recording.name}"
+    return [recording for _, recording in found]
 
 
 def _score(
@@ -132,14 +142,14 @@ def _score(
 
 def score_table(columns: Mapping[str, Sequence[Score]]) -> str:
     """Write a Markdown table of J&F: a row for each recording and one for the mean, a column for each run."""
-    names = list(dict.fromkeys(score.name for scores in columns.values() for score in scores))
+    found = {title: _by_place(scores) for title, scores in columns.items()}
+    places = list(dict.fromkeys(place for by_place in found.values() for place in by_place))
     lines = [f"| recording | frames | {' | '.join(columns)} |", "|" + "---|" * (2 + len(columns))]
-    found = {title: {score.name: score for score in scores} for title, scores in columns.items()}
-    for name in names:
-        rows = [by_name.get(name) for by_name in found.values()]
+    for name, more in places:
+        rows = [by_place.get((name, more)) for by_place in found.values()]
         frames = next(score.frames for score in rows if score)
         cells = [f"{100 * s.jf:.1f} (J {100 * s.j:.1f}, F {100 * s.f:.1f})" if s else "" for s in rows]
-        lines.append(f"| {name} | {frames} | {' | '.join(cells)} |")
+        lines.append(f"| {name}{f' ({more + 1})' * bool(more)} | {frames} | {' | '.join(cells)} |")
     means = [
         f"**{100 * np.nanmean([s.jf for s in scores]):.1f}**" if len(scores) else "" for scores in columns.values()
     ]
@@ -149,6 +159,16 @@ def score_table(columns: Mapping[str, Sequence[Score]]) -> str:
         cells = [f"{100 * np.mean(values):.1f} %" if values else "" for values in accuracy]
         lines.append(f"| class right | | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _by_place(scores: Sequence[Score]) -> dict[tuple[str, int], Score]:
+    """Find scores by their name, and how many of the name come before them."""
+    seen: Counter[str] = Counter()
+    found = {}
+    for score in scores:
+        found[score.name, seen[score.name]] = score
+        seen[score.name] += 1
+    return found
 
 
 def evaluate_policies(
@@ -171,10 +191,12 @@ def evaluate_policies(
 
     Arguments are those of `sam2s train evaluate`. Raises ConfigError when there is nothing to evaluate on.
     """
-    found: list[TrainingRecording | Still] = []
+    opened: list[tuple[str, TrainingRecording | Still]] = []
     for path in recordings:
-        found += [r for r in open_source(SourceConfig("davis", str(path)), NANO_CLASSES) if not only or r.name in only]
-    found += [scene_recording(SceneConfig(frames=scene_frames, seed=seed), NANO_CLASSES) for seed in scene]
+        own = open_source(SourceConfig("davis", str(path)), NANO_CLASSES)
+        opened += [(str(path), r) for r in own if not only or r.name in only]
+    opened += [("", scene_recording(SceneConfig(frames=scene_frames, seed=seed), NANO_CLASSES)) for seed in scene]
+    found = told_apart(opened)
     if not found:
         raise ConfigError("there is nothing to evaluate on: give --recordings or --scene")
     model = load_model(checkpoint or default_checkpoint(device), image_size=image_size, device=device)
@@ -183,7 +205,10 @@ def evaluate_policies(
         columns[f"{model.name}/{name}"] = score_recordings(model, found, prompt, name, max_frames=frames)
     if beside:
         other = load_model(beside, image_size=beside_size, device=device)
-        columns[f"{other.name}/none"] = score_recordings(other, found, prompt, "none", max_frames=frames)
+        title = f"{other.name}/none"
+        if title in columns:  # of a file with the name of the first, or of the same at another size
+            title = f"{beside}/none, {other.image_size} px"
+        columns[title] = score_recordings(other, found, prompt, "none", max_frames=frames)
     print(score_table(columns))
     if out:
         write_figures(out, prompt, columns)

@@ -10,7 +10,7 @@ from pathlib import Path
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.paths import expanded
 from sam2s_model.recordings.layouts import LAYOUTS, recognise_layout
-from sam2s_model.training.config import TrainConfig
+from sam2s_model.training.config import TrainConfig, as_yaml
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import Still, TrainingRecording, open_source
 
@@ -39,7 +39,7 @@ def with_own_data(config: TrainConfig, folder: str | Path) -> tuple[TrainConfig,
     if options.sources:
         said = f"{path}: nothing is held out, evaluation.sources is given"
     else:
-        source, held, said = _held_out(source, recordings)
+        source, held, said = _held_out(source, recordings, options.frames)
         every = options.every or -(-config.steps // LOOKS)
         options = dataclasses.replace(options, sources=(held,), every=every, before=True, best=True)
     others = config.data.sources
@@ -71,36 +71,39 @@ def _check_classes(source: SourceConfig, recordings: Sequence[TrainingRecording]
     named = dict.fromkeys(name for r in recordings for name in r.recording.classes.values())
     unknown = [name for name in named if name not in classes]
     if unknown and not source.class_name:
-        wanted = ",".join([*classes, *unknown])
+        wanted = ",".join(map(as_yaml, [*classes, *unknown]))
         raise ConfigError(
             f"{source.path} has objects of the class {', '.join(unknown)}, and data.classes is {', '.join(classes)}: "
             f"expected all of them, as by --set 'data.classes=[{wanted}]'"
         )
 
 
-def _held_out(source: SourceConfig, recordings: Sequence[TrainingRecording]) -> tuple[SourceConfig, SourceConfig, str]:
-    """Return what is learnt from, what is held out, and a sentence."""
+def _held_out(
+    source: SourceConfig, recordings: Sequence[TrainingRecording], most: int
+) -> tuple[SourceConfig, SourceConfig, str]:
+    """Return what is learnt from, what is held out, and a sentence. most: frames of a recording that are evaluated"""
     if len(recordings) == 1:
-        return _stretch(source, recordings[0])
-    names = _clips(recordings)
+        return _stretch(source, recordings[0], most)
+    names = _clips(recordings, most)
     if not names:
-        most = max(len(r.annotated) for r in recordings)
+        longest = max(len(r.annotated) for r in recordings)
         raise ConfigError(
-            f"no recording of {source.path} can be held out, the longest has {most} frames with masks: expected "
-            f"one with at least {MIN_FRAMES} from the first that shows an object"
+            f"no recording of {source.path} can be held out, the longest has {longest} frames with masks: expected "
+            f"one with at least {MIN_FRAMES} from the first that shows an object, among its first {most} frames, which "
+            "are evaluated (evaluation.frames)"
         )
     learnt = dataclasses.replace(source, without=(*source.without, *names))
     held = dataclasses.replace(source, only=tuple(names))
     return learnt, held, f"held out: {', '.join(names)}, of {len(recordings)} clips"
 
 
-def _clips(recordings: Sequence[TrainingRecording]) -> list[str]:
+def _clips(recordings: Sequence[TrainingRecording], most: int) -> list[str]:
     """Choose clips by a sum over their names, so that others which are added later change little.
 
     The last clip with an object of some class is not held out, unless there is no other to hold out.
     """
     wanted = min(MOST_CLIPS, max(1, len(recordings) // SHARE))
-    able = sorted((r for r in recordings if _scored(r, r.annotated)), key=lambda r: zlib.crc32(r.name.encode()))
+    able = sorted((r for r in recordings if _scored(r, r.annotated, most)), key=lambda r: zlib.crc32(r.name.encode()))
     held: list[str] = []
     for recording in able:
         left = [r for r in recordings if r.name not in held and r is not recording]
@@ -115,7 +118,7 @@ def _classes(recording: TrainingRecording) -> set[str]:
     return set(recording.recording.classes.values())
 
 
-def _stretch(source: SourceConfig, recording: TrainingRecording) -> tuple[SourceConfig, SourceConfig, str]:
+def _stretch(source: SourceConfig, recording: TrainingRecording, most: int) -> tuple[SourceConfig, SourceConfig, str]:
     """Hold out a fourth of the frames with masks of one clip: the last ones, or, where they show little, the first."""
     frames = recording.annotated
     count = max(MIN_FRAMES, len(frames) // 4)
@@ -130,7 +133,8 @@ def _stretch(source: SourceConfig, recording: TrainingRecording) -> tuple[Source
         split = len(frames) - count if last else count
         early, late = frames[:split], frames[split:]
         held, learnt = (late, early) if last else (early, late)
-        if _scored(recording, held) and _shown(recording, learnt):
+        evaluated = late[0] + most if last else most
+        if _scored(recording, held, evaluated) and _shown(recording, learnt):
             cut = first + late[0]
             before, after = dataclasses.replace(one, end=cut), dataclasses.replace(one, begin=cut)
             begin, end = (cut, end) if last else (first, cut)
@@ -141,7 +145,8 @@ def _stretch(source: SourceConfig, recording: TrainingRecording) -> tuple[Source
             return (before, after, said) if last else (after, before, said)
     raise ConfigError(
         f"{source.path} shows objects on {len(_shown(recording, frames))} of {len(frames)} frames with masks: expected "
-        f"some both among the {count} held out, the last or the first, and among the others"
+        f"some both among the {count} held out, the last or the first, of which {most} are evaluated "
+        "(evaluation.frames), and among the others"
     )
 
 
@@ -150,7 +155,8 @@ def _shown(recording: TrainingRecording, frames: Sequence[int]) -> list[int]:
     return [frame for frame in frames if frame in found]
 
 
-def _scored(recording: TrainingRecording, frames: Sequence[int]) -> bool:
-    """Whether there is a frame to be scored: after the first with an object, and not the last with masks."""
-    first = next(iter(_shown(recording, frames)), None)
-    return first is not None and sum(frame >= first for frame in frames) >= MIN_FRAMES
+def _scored(recording: TrainingRecording, frames: Sequence[int], end: int) -> bool:
+    """Whether there is a frame to be scored before `end`: after the first with an object, not the last with masks."""
+    evaluated = [frame for frame in frames if frame < end]
+    first = next(iter(_shown(recording, evaluated)), None)
+    return first is not None and sum(frame >= first for frame in evaluated) >= MIN_FRAMES

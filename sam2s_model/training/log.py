@@ -11,6 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sam2s_model.errors import TrainingError
+from sam2s_model.whole_files import replacing
+
 SMOOTHED = 20  # a smoothed curve is the mean over this part of its points
 COLUMNS = ("loss", "iou_seen", "occlusion", "lr")  # of a line, shown beside the bar
 
@@ -32,15 +35,18 @@ class Log:
         return out
 
     def forget_from(self, step: int) -> None:
-        """Drop what was written of steps that will be done again."""
+        """Drop what was written of steps that will be done again. Raises TrainingError."""
         kept = [line for line in self.lines() if line["step"] < step]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        temporary.replace(self.path)
+        with replacing(self.path, TrainingError) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, line: Mapping[str, Any]) -> None:
-        with open(self.path, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        """Add a line. Raises TrainingError."""
+        try:
+            with open(self.path, "a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise TrainingError(f"{self.path} cannot be written to: {error.strerror}") from error
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
@@ -117,10 +123,13 @@ def plot_log(log: Log, path: Path) -> str:
     right.set(title="masks, %", xlabel="step", ylim=(0, 100))
     if seen or scored:
         right.legend(loc="lower right")
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary, dpi=110)
-    pyplot.close(figure)
-    temporary.replace(path)
+    try:
+        with replacing(path, TrainingError) as temporary:
+            figure.savefig(temporary, dpi=110, format="png")
+    except TrainingError as error:
+        return f"no plot: {error}"
+    finally:
+        pyplot.close(figure)
     return ""
 
 

@@ -9,12 +9,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-import yaml
 
 from sam2s_model.checkpoint.adapter_files import ALPHA_KEY, BASE, BASE_SHA256, save_adapter
 from sam2s_model.checkpoint.reading import CLASSES
@@ -26,7 +24,7 @@ from sam2s_model.training.adapters import adapter_tensors, add_adapter
 from sam2s_model.training.batches import batch, clip_numbers, opened
 from sam2s_model.training.class_prompts import train_class_prompts_of
 from sam2s_model.training.clip import Clip
-from sam2s_model.training.config import TrainConfig, as_table
+from sam2s_model.training.config import TrainConfig
 from sam2s_model.training.datasets import mask_lines
 from sam2s_model.training.distillation import Distillation
 from sam2s_model.training.distributed import World
@@ -46,10 +44,11 @@ from sam2s_model.training.state import (
     CHECKPOINT,
     LOG,
     PLOT,
-    RECIPE,
+    begin_folder,
     load_state,
     result_path,
     save_checkpoint,
+    save_recipe,
     save_state,
 )  # fmt: skip
 from sam2s_model.training.validation import Validation
@@ -89,8 +88,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, world: World, quiet: bool = False):
         self.config, self.world, self.quiet = config, world, quiet
-        self.folder = Path(config.output)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = begin_folder(config)
         self.precision = resolve_dtype(config.precision, world.device)
         self.model = start_model(config, (lambda text: None) if quiet else print)
         self.learning = (
@@ -367,7 +365,7 @@ class Trainer:
             if self._begins:
                 (self.folder / BEST).unlink(missing_ok=True)  # of another run
             self._log.forget_from(0 if self._begins else self.step + 1)
-            (self.folder / RECIPE).write_text(yaml.safe_dump(as_table(self.config), sort_keys=False))
+            save_recipe(self.folder, self.config)
 
 
 def _split(clips: list[Clip], numbers: list[int], parts: int) -> list[tuple[list[Clip], list[int]]]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sam2s_model.errors import SourceError
+from sam2s_model.whole_files import replacing
 
 FORMAT = "sam2s teacher pack 1"
 
@@ -76,6 +77,7 @@ class TeacherPack:
         )
 
     def save(self, path: str | Path) -> None:
+        """Write the file, complete or not at all. Raises SourceError."""
         tensors = {
             "features": self.quantised,
             "scale": self.scale,
@@ -85,7 +87,8 @@ class TeacherPack:
             "lengths": np.array([len(b) for b in self.bits], np.int64),
         }
         metadata = {"format": FORMAT, "names": json.dumps(self.names), "side": str(self.side)}
-        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path, metadata)
+        with replacing(Path(path), SourceError) as temporary:
+            save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary, metadata)
 
     def __contains__(self, name: str) -> bool:
         return name in self.index

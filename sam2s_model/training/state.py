@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sam2s_model.errors import ConfigError, TrainingError
 from sam2s_model.training.config import TrainConfig, as_table, build
+from sam2s_model.whole_files import replacing
 
 STATE, CHECKPOINT, ADAPTER, CLASS_PROMPTS, BEST, LOG, PLOT, RECIPE = (
     "state.pt",
@@ -30,11 +32,32 @@ FREE = (
 """What may differ between a run and its resumption: the weights do not depend on it, but for rounding."""
 
 
+def begin_folder(config: TrainConfig) -> Path:
+    """Make the folder of a run, if it is not there. Raises TrainingError."""
+    folder = Path(config.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"{folder} cannot be made ({error.strerror}): expected a folder that can be written to as output"
+        ) from error
+    return folder
+
+
+def save_recipe(folder: Path, config: TrainConfig) -> None:
+    """Write the configuration of a run. Raises TrainingError."""
+    with replacing(folder / RECIPE, TrainingError) as temporary:
+        temporary.write_text(yaml.safe_dump(as_table(config), sort_keys=False))
+
+
 def save_state(folder: Path, state: Mapping[str, Any], config: TrainConfig) -> None:
-    """Write through a second file, so that a kill leaves the old state or the new one."""
-    temporary = folder / f"{STATE}.tmp"
-    torch.save({**state, "config": as_table(config)}, temporary)
-    temporary.replace(folder / STATE)
+    """Write through a second file, so that a kill leaves the old state or the new one. Raises TrainingError."""
+    path = folder / STATE
+    kept = ""
+    if path.is_file():
+        kept = "; the state before is kept: make room, and the same command goes on from there"
+    with replacing(path, TrainingError, kept) as temporary:
+        torch.save({**state, "config": as_table(config)}, temporary)
 
 
 def load_state(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
@@ -82,12 +105,12 @@ def save_checkpoint(path: Path, state: Mapping[str, Tensor], metadata: Mapping[s
     """Write weights as safetensors, complete or not at all.
 
     half: as fp16, but for numbers that it cannot hold
+    Raises CheckpointError.
     """
     tensors = {name: _stored(value, half).cpu().contiguous() for name, value in state.items()}
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata={"format": "pt", **metadata})
-    temporary.chmod(0o644)  # the writer makes it private
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt", **metadata})
+        temporary.chmod(0o644)  # the writer makes it private
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:

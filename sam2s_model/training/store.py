@@ -17,7 +17,8 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 
-from sam2s_model.errors import ConfigError, SourceError
+from sam2s_model.errors import ConfigError, SourceError, TrainingError
 
 FORMAT = "sam2s teacher store 1"
 HEADER, ENTRIES, BLOBS = "store.json", "entries.jsonl", "blobs.bin"
@@ -76,9 +77,13 @@ class StoreWriter:
     def __init__(self, folder: str | Path, header: Mapping[str, Any]):
         """header: what the entries depend on, plain values, with "levels": three of [C, h, w]
 
-        Raises ConfigError when the folder holds a store of another header.
+        Raises ConfigError when the folder holds a store of another header, TrainingError when it cannot be written to.
         """
-        self.folder = Path(folder)
+        self.folder, self.count = Path(folder), 0
+        with self._writing():
+            self._open(header)
+
+    def _open(self, header: Mapping[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         wanted: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **header}))
         path = self.folder / HEADER
@@ -100,13 +105,32 @@ class StoreWriter:
     def __enter__(self) -> StoreWriter:
         return self
 
-    def __exit__(self, *problem) -> None:
-        self._sync()
-        for file in self._files.values():
-            file.close()
+    def __exit__(self, kind: type[BaseException] | None, *problem) -> None:
+        with nullcontext() if kind is None else suppress(TrainingError), self._writing():
+            try:
+                self._sync()
+            finally:
+                for file in self._files.values():
+                    with suppress(OSError):  # what was not written then is not written now
+                        file.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise TrainingError in place of the OSError of what is done inside."""
+        try:
+            yield
+        except OSError as error:
+            raise TrainingError(
+                f"{self.folder} cannot be written to: {error.strerror}; its {self.count} entries are kept: make room, "
+                "and the same command goes on"
+            ) from error
 
     def add(self, recording: str, frame: int, view: int, jpeg: bytes, taught: TaughtView) -> None:
-        """Write one entry. jpeg: of `taught.image`, what was shown to the teacher."""
+        """Write one entry. jpeg: of `taught.image`, what was shown to the teacher. Raises TrainingError."""
+        with self._writing():
+            self._add(recording, frame, view, jpeg, taught)
+
+    def _add(self, recording: str, frame: int, view: int, jpeg: bytes, taught: TaughtView) -> None:
         labels = b"" if taught.labels is None else encode(".png", taught.labels)
         masks = zlib.compress(np.packbits(taught.masks).tobytes(), 6) if len(taught.masks) else b""
         places = [self._write_blob(blob) for blob in (jpeg, labels, masks)]

@@ -19,11 +19,16 @@ from sam2s_model.training.validation import Validation, logged_scores
 def closing_lines(config: TrainConfig) -> list[str]:
     """Say what a run has changed, of its log, and the commands to use its result and to compare it with its start.
 
-    Nothing where the run has not evaluated itself before its first step.
+    Nothing where the run has not evaluated itself before its first step, a sentence where nothing could be scored.
     """
     validation = Validation(config, Log(Path(config.output) / LOG))
     known = validation.lines()
     best = validation.best()
+    if known and best is None:
+        return [
+            f"nothing was scored in {len(known)} evaluations: expected an object, and at least 2 frames with masks "
+            f"after its first, among the first {config.evaluation.frames} frames (evaluation.frames) of a recording"
+        ]
     if best is None or known[0]["step"] != 0 or known[0]["jf"] is None:
         return []
     before, last = known[0], known[-1]
@@ -62,7 +67,7 @@ def compare_run(
     """
     if not (folder / RECIPE).is_file():
         raise ConfigError(f"{folder} has no run: expected a folder that `sam2s train` has written, with {RECIPE}")
-    config = load_config(folder / RECIPE, [f"output={folder}"])
+    config = load_config(folder / RECIPE, output=folder)
     options = config.evaluation
     if not options.sources:
         raise ConfigError(f"the run in {folder} has no evaluation.sources: expected one of `sam2s train --data`")

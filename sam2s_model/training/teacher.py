@@ -23,6 +23,7 @@ from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, POSITIVE
+from sam2s_model.paths import writing
 from sam2s_model.recordings.image_files import read_rgb
 from sam2s_model.tracking.field_of_view import endoscope_field
 from sam2s_model.training.datasets.images import Still, stills
@@ -221,6 +222,8 @@ def teach_pack(
     from rich.progress import track
 
     cv2.setNumThreads(1)
+    with writing(pack):  # before hours of work
+        pack.parent.mkdir(parents=True, exist_ok=True)
     found = [still for path in images for still in stills(path)][::every]
     made = make_pack(
         Teacher.load(checkpoint, size, device),

@@ -8,7 +8,7 @@ from pathlib import Path
 from sam2s_model.annotation.folder import FRAMES, MASKS
 from sam2s_model.annotation.project import AnnotationProject
 from sam2s_model.recordings.sequences import subfolders
-from sam2s_model.training.config import load_config
+from sam2s_model.training.config import as_yaml, load_config
 from sam2s_model.training.holdout import with_own_data
 from sam2s_ros.processes.dds import share_directory
 
@@ -26,9 +26,9 @@ def learning_command(project: AnnotationProject) -> tuple[str, str]:
     asked = load_config(recipe)
     known = asked.data.classes
     used = dict.fromkeys(own.class_name for own in project.objects.values())
-    changes = [f"init={project.checkpoint}"] if project.checkpoint else []
+    changes = [f"init={as_yaml(str(project.checkpoint))}"] if project.checkpoint else []
     if new := [name for name in used if name not in known]:
-        changes.append(f"data.classes=[{','.join([*known, *new])}]")
+        changes.append(f"data.classes=[{','.join(map(as_yaml, [*known, *new]))}]")
     folder = _with_those_beside(project.folder)
     _, said = with_own_data(load_config(recipe, changes), folder)
     words = ["sam2s", "train", str(recipe), "--data", str(folder)]

@@ -8,12 +8,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import expanded
 from sam2s_model.tracker_options import typed_options
 from sam2s_ros.commands.arguments import line_printer
 from sam2s_ros.commands.engine import CHECKPOINT_HELP
@@ -85,7 +85,7 @@ def node_command(options: NodeOptions) -> list[str]:
     """Return the command line of the node. Raises ConfigError for a parameter that there is not, or a wrong value."""
     from sam2s_ros.processes.launching import parameter_files
 
-    if options.params_file and not Path(options.params_file).expanduser().is_file():
+    if options.params_file and not expanded(options.params_file).is_file():
         raise ConfigError(f"--params-file {options.params_file} does not exist: give a YAML file")
     for rule in options.remap:
         if ":=" not in rule:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import expanded
 from sam2s_model.similar import meant
 from sam2s_model.tracking.policies import POLICY_HELP
 from sam2s_model.training.command import train
@@ -32,7 +33,7 @@ def installed_config(given: Path) -> Path:
     given: a file, or `finetune`, or `config/train/finetune.yaml` in a folder that has none
     Raises ConfigError for others.
     """
-    if given.expanduser().is_file():
+    if expanded(given).is_file():
         return given
     folder = share_directory() / "config" / "train"
     names = sorted(path.stem for path in folder.glob("*.yaml"))

@@ -146,7 +146,7 @@ class NodeConfig:
     threads: int = option(0, "threads of torch on the CPU; 0 is one less than there are cores", low=0, high=1024)
     policy: str = option(
         "auto",
-        "which memory is used: auto: what the checkpoint follows best with; a change keeps the objects; "
+        "which memory is used: auto: what the checkpoint follows best with; a change keeps the objects, or is refused; "
         f"{', '.join(POLICY_NAMES)}; or MODULE:CLASS or the name of a plug-in",
     )
     label_set: str = option("", "path of the YAML table of classes; empty is the generic one")

@@ -24,7 +24,7 @@ from sam2s_model.tracking.memory.slm import ShortLong
 from sam2s_model.tracking.memory.step_time import StepTime
 from sam2s_model.tracking.memory.tsms import SplitHalfPruning
 from sam2s_model.tracking.memory.view import BankView
-from sam2s_model.tracking.policies import POLICIES, WITHOUT_MEMORY
+from sam2s_model.tracking.policies import POLICIES, WITHOUT_MEMORY, check_pruning
 from sam2s_model.tracking.policy_plugins import check_policy_name, create_plugged_in
 
 __all__ = [
@@ -74,10 +74,12 @@ def create_policy(name: str, model: ModelConfig, options: TrackerConfig | None =
     """Create the policy of a name in `POLICIES`, or one of another package, see `policy_plugins`.
 
     options: of the tracker, None for the defaults
-    Raises ConfigError when the model lacks a part it needs, and for a plug-in that is none.
+    Raises ConfigError when the model lacks a part it needs, for a plug-in that is none, and for a `pruning` that
+    it does not do.
     """
     create = POLICIES.get(name)
     options = options or TrackerConfig()
+    check_pruning(name, options)
     return create(model, options) if create else create_plugged_in(name, model, options)
 
 

@@ -122,11 +122,12 @@ class MemoryBank:
             for row, values in zip(saved.rows, copy, strict=True):
                 store[row] = values
 
-    def copy_objects_from(self, other: MemoryBank, states: Sequence[PolicyState]) -> None:
+    def copy_objects_from(self, other: MemoryBank, states: Sequence[PolicyState], *, prompted: bool = False) -> None:
         """Copy another bank's objects: prompted frames, rings, masks and some states, not what its policy kept.
 
         Of rings of another length the newest frames are copied, as many as there is room for. Where either bank has
         none, memories are of another kind and stay there.
+        prompted: copy which frames are prompted also then, since some state is kept of them
         """
         for object_id in other.ids:
             self.add(object_id)
@@ -142,8 +143,18 @@ class MemoryBank:
                 pointers, (self.pointers, self.pointer_frames, self.host_pointer_frames), n, own.conditioning,
                 own.recent_pointers,
             )  # fmt: skip
+        elif prompted:
+            first = own.conditioning
+            self.frames[:n, :first] = other.frames[:n, :first]
+            self.host_frames[:n, :first] = other.host_frames[:n, :first]
+            self.pointer_frames[:n, :first] = other.pointer_frames[:n, :first]
+            self.host_pointer_frames[:n, :first] = other.host_pointer_frames[:n, :first]
 
     # ---- what is remembered of every frame
+
+    def prompted_frames(self, row: int) -> list[int]:
+        """List the prompted frames of one object, in the order of their slots."""
+        return [int(frame) for frame in self.host_frames[row, : self.layout.conditioning] if frame != EMPTY]
 
     def write_recent(
         self, rows: Rows, frame: int, spatial: Tensor, pointers: Tensor, step: StepTime | None = None

@@ -63,6 +63,7 @@ class FrameStore:
         self._prompted: list[int] = []  # frame in each slot, on the host
         self._prompted_tokens = self._tokens[:0]
         self._prompted_frames = self._empty(0)
+        self._overwritten: list[tuple[Tensor, int, Tensor]] | None = None  # since `save`: store, slot, its tokens
 
     # ---- what is remembered
 
@@ -87,6 +88,9 @@ class FrameStore:
             if not free:
                 free = [len(self._prompted)]
                 self._grow()
+            if self._overwritten is not None and self._prompted[free[0]] != EMPTY:
+                held = self._prompted_tokens
+                self._overwritten.append((held, free[0], held[free[0]].clone()))
             self._prompted[free[0]] = frame
             self._prompted_frames[free[0]].fill_(frame)  # assigned, it would be a copy that is waited for
         self._prompted_tokens[self._prompted.index(frame)] = tokens.to(self._tokens.dtype)
@@ -96,15 +100,20 @@ class FrameStore:
         return self._prompted_tokens[self._prompted.index(frame)]
 
     def save(self) -> tuple:
-        """Copy which frames are in the slots of prompted ones, for `restore`."""
-        return list(self._prompted), self._prompted_tokens, self._prompted_frames, self._prompted_frames.clone()
+        """Copy which frames are in the slots of prompted ones, for `restore`; tokens are copied when they give way."""
+        self._overwritten = []
+        frames = self._prompted_frames, self._prompted_frames.clone()
+        return list(self._prompted), self._prompted_tokens, *frames, self._overwritten
 
     def restore(self, saved: tuple) -> None:
         """Go back to `save`, when only frames were prompted since. Allocates nothing."""
-        self._prompted, tokens, self._prompted_frames, frames = saved
+        prompted, tokens, self._prompted_frames, frames, overwritten = saved
+        self._prompted = list(prompted)
         self.generation += tokens is not self._prompted_tokens
         self._prompted_tokens = tokens
         self._prompted_frames.copy_(frames)
+        for store, slot, values in reversed(overwritten):
+            store[slot] = values
 
     def forget(self, frame: int) -> None:
         """Empty what a step that failed may have written of its frame."""

@@ -28,7 +28,7 @@ class Box:
 class BoxRecording(TrainingRecording):
     """Frames whose objects are known by their boxes alone. A teacher can make masks of them; here they have none.
 
-    classes: of the class table, of each value
+    classes: of the class table, of each value; box_files: by the stems of images
     """
 
     recording: FileRecording
@@ -36,17 +36,17 @@ class BoxRecording(TrainingRecording):
     def __init__(
         self, recording: FileRecording, boxes: Mapping[str, Path], classes: Mapping[int, int], only: int | None = None
     ):
-        """boxes: the files of images by their stems"""
+        """boxes: becomes `box_files`"""
         super().__init__(recording, classes, only=only)
-        self._boxes = boxes
+        self.box_files = boxes
 
     def boxes(self, index: int) -> list[Box]:
         """Return the boxes of a frame; none where it has no file. Raises SourceError for a line that is not a box."""
-        path = self._boxes.get(self.recording.stem(self._frames[index]))
+        path = self.box_files.get(self.recording.stem(self._frames[index]))
         return [] if path is None else read_boxes(path)
 
     def parts(self) -> list[TrainingRecording]:
-        return [BoxRecording(self.recording, self._boxes, self.classes, index) for index in self._frames]
+        return [BoxRecording(self.recording, self.box_files, self.classes, index) for index in self._frames]
 
 
 def read_boxes(path: Path) -> list[Box]:

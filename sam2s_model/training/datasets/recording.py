@@ -53,6 +53,11 @@ class TrainingRecording:
         return len(self._frames)
 
     @property
+    def indices(self) -> Sequence[int]:
+        """Indices of its frames in the recording."""
+        return self._frames
+
+    @property
     def has_masks(self) -> bool:
         return bool(self.annotated)
 

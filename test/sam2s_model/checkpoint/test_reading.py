@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 import struct
+import tempfile
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from safetensors.torch import save_file
 
 from sam2s_model.checkpoint import read_checkpoint, read_state_dict
 from sam2s_model.errors import CheckpointError
+from sam2s_model.published.catalog import resolve_checkpoint
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.zeros((), dtype=torch.int64)}
 
@@ -137,3 +142,30 @@ def test_p34_refusals(tmp_path, save, capfd):
             assert "\n" not in str(refusal.value) and "Re-running" not in str(refusal.value), refusal.value
     seen = capfd.readouterr()
     assert "code in a checkpoint was run" not in seen.out and seen.err == ""
+
+
+def test_a_file_that_may_not_be_read_is_said(save):
+    """Run by root, which may read everything, the test is of another user for a moment."""
+    was_root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path, closed = Path(folder) / "own.pt", Path(folder) / "closed"
+        shutil.copy(save(TENSORS), path)
+        shutil.copy(path, path.with_suffix(".safetensors"))
+        closed.mkdir()
+        for one in (path, path.with_suffix(".safetensors"), closed):
+            one.chmod(0)
+        if was_root:
+            os.seteuid(65534)
+        try:
+            for one in (path, path.with_suffix(".safetensors"), closed / "own.pt"):
+                with pytest.raises(CheckpointError, match=f"{one.name}' cannot be read: Permission denied"):
+                    read_checkpoint(one)
+            with pytest.raises(CheckpointError, match="own.pt' cannot be read: Permission denied"):
+                resolve_checkpoint(closed / "own.pt")
+        finally:
+            if was_root:
+                os.seteuid(0)
+            closed.chmod(0o700)
+    with pytest.raises(CheckpointError, match="cannot be read: File name too long"):
+        read_checkpoint("x" * 300)

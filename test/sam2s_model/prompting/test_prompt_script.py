@@ -122,9 +122,36 @@ def test_a_correction_may_be_negative_or_a_class_alone():
     PromptScript([first, PromptEntry(1, frame=3, class_name="a")]).check((40, 60))
 
 
+@pytest.mark.parametrize("key, places", [("frame", (45, 0)), ("stamp_ns", (9, 5)), ("name", ("b", "a"))])
+def test_prompts_are_checked_in_the_order_in_which_they_are_applied(key, places):
+    """Whatever the order of the file; of names alone the order is not known, and what may be right is not refused."""
+    late, early = places
+    correction, begins = dict(object=1, not_on=((5, 6),)), dict(object=1, box=(1, 2, 9, 20))
+    PromptScript([PromptEntry(**correction, **{key: late}), PromptEntry(**begins, **{key: early})]).check((40, 60))
+    if key != "name":
+        wrong = [PromptEntry(**begins, **{key: late}), PromptEntry(**correction, **{key: early})]
+        with pytest.raises(RequestError, match=f"{early}.*: .*all of them negative"):
+            PromptScript(wrong).check((40, 60))
+    with pytest.raises(RequestError, match="all of them negative"):
+        PromptScript([PromptEntry(**correction, **{key: place}) for place in places]).check((40, 60))
+
+
+def test_names_are_read_as_they_are_written(tmp_path):
+    found = script(
+        tmp_path,
+        "- {name: 000045, class: no, points: [[3, 4]]}\n- {name: 2024-05-01, mask: 0001}\n"
+        "- {frame: 2.0, class: 7}\n- {frame: 1, name: null, class: ~, points: [[3, 4]]}\n",
+    )
+    first, second, third, last = found.entries
+    assert (first.name, first.class_name, second.name, second.mask) == ("000045", "no", "2024-05-01", "0001")
+    assert (third.frame, third.class_name, last.name, last.class_name) == (2, "7", None, "")
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
+        ("- {frame: .inf, points: [[1, 2]]}\n", "entry 1 cannot be read .*infinity"),
+        ("- {frame: 1.5, points: [[1, 2]]}\n", "entry 1 cannot be read .*expected a whole number, not 1.5"),
         ("- {frame: 0}\n", "entry 1 says nothing"),
         ("- {object: 1, points: [[1, 2]]}\n", "entry 1 says of 0 frames"),
         ("- {frame: 0, name: a, points: [[1, 2]]}\n", "entry 1 says of 2 frames"),

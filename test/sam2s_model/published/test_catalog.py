@@ -134,6 +134,7 @@ def test_a_package_without_the_default_says_so(monkeypatch):
     ("sam2s-tiny.safetensors", "did you mean 'sam2s_tiny'"),
     ("cache/ours.pt", "did you mean 'cache/yours.pt'"),
     ("cache", "'cache' is a folder: give the path of a .pt or .safetensors file"),
+    ("x" * 300, "'xxx.*x' cannot be read: File name too long"),
 ])  # fmt: skip
 def test_what_is_not_there_says_how_to_get_it(cache, given, words):
     (cache.parent / "yours.pt").touch()

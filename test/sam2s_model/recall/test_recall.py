@@ -309,3 +309,13 @@ def test_slots_of_prompted_frames_are_used_again():
     for frame in (50, 60, 70):
         store.prompted(frame, tokens, [EMPTY, 50, 60, 70])
     assert store.slots - store.matching.older - store.matching.newest == 4
+
+
+def test_frames_that_were_prompted_under_a_policy_without_labels_are_not_saved_with_them(pico, scene):
+    """They have no labels, nor features to match; what is prompted later has both."""
+    tracker = morning(pico, scene, "fifo", prompted=1)
+    tracker.set_policy("fifo+match")
+    with pytest.raises(ObjectMemoryError, match="object 1 was not prompted since the policy changed"):
+        tracker.saved_objects()
+    tracker.prompt(0, [Prompt(object_id=1, mask=next(iter(scene[1].truth.masks.values())))])
+    assert tracker.saved_objects().objects[0].frames == (1,)

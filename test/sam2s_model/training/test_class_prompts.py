@@ -12,13 +12,16 @@ import pytest
 import torch
 
 from sam2s_model.checkpoint import load_model
+from sam2s_model.discovery.build import Confirmation, spread
 from sam2s_model.discovery.learnt import load_learnt
+from sam2s_model.discovery.train import class_samples
 from sam2s_model.errors import ConfigError, PrototypeError
 from sam2s_model.training.adapter_config import AdapterConfig
 from sam2s_model.training.class_prompt_config import ClassPromptConfig
 from sam2s_model.training.class_prompts import confirmed
 from sam2s_model.training.config import OptimizerConfig, Phase, TrainConfig
 from sam2s_model.training.data_config import DataConfig, SourceConfig
+from sam2s_model.training.holdout import with_own_data
 from sam2s_model.training.loop import run_training
 
 SCENE = SourceConfig("scene", first_seed=1, scenes=2, frames=8, height=64, class_name="instrument")
@@ -90,6 +93,57 @@ def test_values_of_masks_are_classes_where_the_source_names_them(tmp_path):
     source = SourceConfig("folder", str(tmp_path / "clips"), label_set=str(tmp_path / "mine.yaml"))
     (one,) = confirmed(config(tmp_path, data=DataConfig(sources=(source,), size=64)))
     assert one.recording.classes == {1: "hook", 2: "scissors"}
+
+
+def clip(folder: Path, frames: int = 8) -> Path:
+    """Frames with one object each, masks of it with the value 1, and its box."""
+    for part in ("frames", "masks", "boxes"):
+        (folder / part).mkdir(parents=True)
+    labels = np.zeros((64, 64), np.uint8)
+    labels[16:48, 16:48] = 1
+    for i in range(frames):
+        cv2.imwrite(str(folder / "frames" / f"{i}.png"), np.dstack([labels * 200 + 30 + i] * 3))
+        cv2.imwrite(str(folder / "masks" / f"{i}.png"), labels)
+        (folder / "boxes" / f"{i}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    return folder
+
+
+def confirmed_by(folder: Path, *sources: SourceConfig) -> list[Confirmation]:
+    return [*confirmed(config(folder, data=DataConfig(sources=sources, size=64)))]
+
+
+def test_frames_that_are_held_out_are_not_learnt_from(tmp_path):
+    clip(tmp_path / "one")
+    asked = config(
+        tmp_path, data=DataConfig(sources=(SourceConfig("folder", str(tmp_path), class_name="hook"),), size=64)
+    )
+    learnt, _ = with_own_data(asked, tmp_path / "one")
+    (one,) = confirmed(learnt)
+    held = learnt.evaluation.sources[0]
+    assert held.begin == 5, "the last three of eight"
+    assert {frame.index for frame in spread(one, 12)} == {0, 1, 2, 3, 4}
+
+
+def test_stills_are_recordings_of_one_frame(tmp_path):
+    clip(tmp_path / "one", frames=3)
+    found = confirmed_by(tmp_path, SourceConfig("folder", str(tmp_path), stills=True, class_name="hook"))
+    assert [[frame.index for frame in spread(one, 12)] for one in found] == [[0], [1], [2]]
+
+
+def test_boxes_have_the_classes_of_their_label_set_and_some_are_held_out(tmp_path):
+    for name in ("a", "b"):
+        clip(tmp_path / "clips" / name, frames=2)
+    (tmp_path / "mine.yaml").write_text("name: mine\nclasses:\n- {id: 1, name: hook, color: [1, 2, 3]}\n")
+    source = SourceConfig(
+        "boxes", str(tmp_path / "clips"), without=("a",), label_set=str(tmp_path / "mine.yaml"), class_name="scissors"
+    )
+    (one,) = confirmed_by(tmp_path, source)
+    assert one.recording.name == "b" and set(one.boxes) == {"0", "1"}
+    model = load_model("sam2s_pico", image_size=128, device="cpu")
+    _, names = class_samples(model, [one], frames=2)
+    assert names == ("hook",), "where the label set says more, class_name says nothing"
+    with pytest.raises(ConfigError, match="no_such_file"):
+        confirmed_by(tmp_path, dataclasses.replace(source, label_set=str(tmp_path / "no_such_file.yaml")))
 
 
 @pytest.mark.parametrize("changes, why", [

@@ -18,7 +18,14 @@ from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.tracker_options import tracker_options
 from sam2s_model.training import compare
-from sam2s_model.training.compare import Ledger, crossing_scenes, long_term_scenes, measure_policy, policy_table
+from sam2s_model.training.compare import (
+    Ledger,
+    compared_groups,
+    crossing_scenes,
+    long_term_scenes,
+    measure_policy,
+    policy_table,
+)
 from sam2s_model.training.datasets import scene_recording
 from sam2s_ros.commands.cli import main
 
@@ -91,6 +98,8 @@ def test_figures_of_a_small_scene(pico):
 def test_every_policy_that_a_checkpoint_can_run_is_compared(pico):
     able = [name for name in compare.POLICY_NAMES if compare.can_run(pico, name)]
     assert able == [name for name in compare.POLICY_NAMES if name != "slm"]
+    pruned = [name for name in able if compare.can_run(pico, name, TrackerConfig(pruning="efp"))]
+    assert pruned == ["fifo", "efp", "divemem", "divemem+efp", "tsms", "fifo+match"]
 
 
 @pytest.mark.parametrize("absence, step", [(30, 1), (100, 3), (300, 8)])
@@ -159,3 +168,17 @@ def test_options_of_the_tracker():
         tracker_options(["min_iou=0.8"])
     with pytest.raises(ConfigError, match="long_term_min_iou"):
         TrackerConfig(**tracker_options(["long_term_min_iou=2"]))
+
+
+def test_folders_of_one_name_are_two_groups(tmp_path):
+    for site in "ab":
+        for part, value in (("frames", 90), ("masks", 1)):
+            (tmp_path / site / "test" / "clip" / part).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / site / "test" / "clip" / part / "0.png"), np.full((32, 32), value, np.uint8))
+    (tmp_path / "a" / "test").rename(tmp_path / "a" / "first")
+    options = dict(only=(), long_term=False, crossing=False, absence=(), seed=())
+    folders = [tmp_path / "a" / "first", tmp_path / "b" / "test"]
+    assert list(compared_groups(folders, **options)) == ["first", "test"]
+    (tmp_path / "a" / "first").rename(tmp_path / "a" / "test")
+    folders = [tmp_path / site / "test" for site in "ab"]
+    assert list(compared_groups(folders, **options)) == [str(folder) for folder in folders]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.training.config import Phase, TrainConfig, as_table, load_config
+from sam2s_model.training.config import Phase, TrainConfig, as_table, as_yaml, load_config
 
 FOLDER = Path(__file__).resolve().parents[3] / "config" / "train"
 
@@ -22,6 +22,20 @@ def write(tmp_path: Path, table) -> Path:
 def test_defaults_survive_a_round_trip(tmp_path):
     assert load_config(write(tmp_path, as_table(TrainConfig()))) == TrainConfig()
     assert load_config(write(tmp_path, {})) == TrainConfig()
+
+
+@pytest.mark.parametrize("folder", ["2024-05-01", "20240501", "case #7", "no", "a: b", "1e3", "[x]", "runs/p1"])
+def test_the_folder_of_a_run_is_a_name_and_no_yaml(tmp_path, folder):
+    path = write(tmp_path, {"output": "elsewhere"})
+    assert load_config(path, output=Path(folder)).output == folder and load_config(path).output == "elsewhere"
+
+
+@pytest.mark.parametrize("text", ["case #7", "a, b", "no", "[", "2024-05-01", "hook", "ü: x"])
+def test_a_text_is_quoted_for_an_override_where_that_is_needed(tmp_path, text):
+    path = write(tmp_path, {"data": {"sources": [{"kind": "scene"}]}})
+    found = load_config(path, [f"init={as_yaml(text)}", f"data.classes=[{as_yaml(text)},other]"])
+    assert (found.init, found.data.classes) == (text, (text, "other"))
+    assert as_yaml("hook") == "hook"
 
 
 @pytest.mark.parametrize(

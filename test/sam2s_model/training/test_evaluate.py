@@ -101,6 +101,36 @@ def test_a_table_has_a_column_for_each_run_and_a_mean():
     assert lines[4:] == ["| mean | | **75.0** | **30.0** |", "| class right | |  | 50.0 % |"]
 
 
+def clip(folder) -> None:
+    for part in ("frames", "masks"):
+        (folder / part).mkdir(parents=True)
+    for i in range(3):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[16:48, 16:48] = 1
+        cv2.imwrite(str(folder / "frames" / f"{i}.png"), np.dstack([mask * 200] * 3))
+        cv2.imwrite(str(folder / "masks" / f"{i}.png"), mask)
+
+
+def test_recordings_and_checkpoints_of_one_name_are_told_apart(tmp_path, capsys):
+    """Also a checkpoint beside itself at another size, and a recording that is given twice."""
+    for site in "ab":
+        clip(tmp_path / site / "test" / "c1")
+    given = [str(tmp_path / site / "test") for site in "ab"]
+    options = [f"--recordings={path}" for path in (*given, given[0])]
+    figures = tmp_path / "figures.json"
+    main([
+        "train", "evaluate", "sam2s_pico", *options, "--policy", "none", "--beside", "sam2s_pico", "--image-size", "64",
+        "--beside-size", "128", "--device", "cpu", "--out", str(figures),
+    ])  # fmt: skip
+    table = capsys.readouterr().out.splitlines()
+    assert table[0] == "| recording | frames | sam2s_pico/none | sam2s_pico/none, 128 px |"
+    rows = [line.split(" | ")[0] for line in table[2:]]
+    assert rows[:3] == [f"| {given[0]}/c1", f"| {given[1]}/c1", f"| {given[0]}/c1 (2)"] and rows[3] == "| mean"
+    assert [len(run) for run in json.loads(figures.read_text())["runs"].values()] == [3, 3]
+    opened = open_annotated([SourceConfig("folder", path) for path in given])
+    assert [r.name for r in opened] == [f"{path}/c1" for path in given]
+
+
 def test_sources_are_opened_for_evaluation(tmp_path):
     sources = [SourceConfig("scene", scenes=3, height=64, first_seed=40)]
     opened = open_annotated(sources, limit=2)

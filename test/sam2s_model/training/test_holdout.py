@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -66,6 +67,23 @@ def test_a_clip_on_which_nothing_would_be_scored_is_not_held_out(tmp_path):
     for name in "abc":
         clip(tmp_path / name, shown=range(8) if name == "b" else range(6, 8))
     assert sources(with_own_data(CONFIG, tmp_path)[0])[1].only == ("b",)
+
+
+def test_what_is_held_out_is_scored_within_the_frames_that_are_evaluated(tmp_path):
+    """An object that only shows up later would never be scored."""
+    config = dataclasses.replace(CONFIG, evaluation=EvaluationConfig(frames=5))
+    for name in "abc":
+        clip(tmp_path / "late" / name, shown=range(2 if name == "b" else 3, 8))
+    assert sources(with_own_data(config, tmp_path / "late")[0])[1].only == ("b",)
+    config = dataclasses.replace(CONFIG, evaluation=EvaluationConfig(frames=4))
+    with pytest.raises(ConfigError, match=r"among its first 4 frames, which are evaluated \(evaluation.frames\)"):
+        with_own_data(config, tmp_path / "late")
+    clip(tmp_path / "one", frames=24, shown=range(12, 24))
+    (held,) = with_own_data(config, tmp_path / "one")[0].evaluation.sources
+    assert held.begin == 18, "of the last fourth, the first 4 frames"
+    clip(tmp_path / "other", frames=24, shown=range(22, 24))
+    with pytest.raises(ConfigError, match=r"the last or the first, of which 4 are evaluated"):
+        with_own_data(config, tmp_path / "other")
 
 
 @pytest.mark.parametrize(

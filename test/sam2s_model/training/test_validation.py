@@ -76,7 +76,16 @@ def test_a_run_that_has_made_nothing_better_says_so(tmp_path, monkeypatch):
     assert not (tmp_path / "best.safetensors").exists()
 
 
+def test_a_run_in_which_nothing_was_scored_says_why(tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, output=str(tmp_path), phases=(Phase(steps=1),))
+    scored(monkeypatch, None, None)
+    run_training(config, quiet=True)
+    (said,) = closing_lines(config)
+    assert "nothing was scored in 2 evaluations" in said and "the first 4 frames (evaluation.frames)" in said
+
+
 def test_what_was_learnt_is_compared_with_before(tmp_path, capsys):
+    tmp_path /= "case #7"  # which YAML would read as "case"
     config = dataclasses.replace(CONFIG, output=str(tmp_path), phases=(Phase(steps=1),))
     run_training(config, quiet=True)
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

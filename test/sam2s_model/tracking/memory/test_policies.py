@@ -15,6 +15,7 @@ from hypothesis import given, settings, strategies as st
 from sam2s_model.config import MODELS, TrackerConfig
 from sam2s_model.errors import ConfigError
 from sam2s_model.tracking.memory import POLICIES, BankView, choose_policy, create_policy
+from sam2s_model.tracking.policies import PRUNING
 
 REMEMBERING = [name for name in POLICIES if name != "none"]
 CONDITIONING = 3
@@ -135,6 +136,16 @@ def test_names_are_known_without_torch():
     seen = "import sys; from sam2s_model.config import POLICY_NAMES; print(*POLICY_NAMES, 'torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True).stdout.split()
     assert shown == [*POLICIES, "False"]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_prunes_what_the_option_says_or_refuses_it(small, name):
+    if name in PRUNING:
+        assert type(make(name, small, pruning="efp").pruning).__name__ == "FramePruning"
+        return
+    with pytest.raises(ConfigError, match=rf"pruning is 'efp', and policy '{name}' prunes nothing: expected policy or"):
+        make(name, small, pruning="efp")
+    assert make(name, small, pruning="none") == make(name, small)
 
 
 def test_pruning_is_an_option_of_policies_with_a_complete_window(script, small):

@@ -134,6 +134,8 @@ def test_a_checkpoint_without_memory_runs_what_needs_none(beside, small):
         ("my_policies:Shrot", r"my_policies.py has no Shrot: expected a subclass of .* \(did you mean Short\?\)"),
         ("no_such:Short", "there is no module 'no_such', neither installed nor in .*mine"),
         ("no_such.py:Short", "there is no file no_such.py"),
+        ("~nobody-here/p.py:Short", "~nobody-here/p.py: .*home"),
+        (f"{'x' * 300}.py:Short", "x.py cannot be read: File name too long"),
         ("my-policies:Short", "'my-policies' is no module"),
         ("my_policies:NUMBER", "which is a int: expected a subclass of sam2s_model.tracking.memory.Policy, or a"),
         ("json:JSONDecoder", "which is the class JSONDecoder: expected a subclass"),

@@ -1,0 +1,87 @@
+"""One policy follows another while an object is out of sight: it is found again, or the change is refused."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from sam2s_model.checkpoint import load_model
+from sam2s_model.config import TrackerConfig
+from sam2s_model.errors import ConfigError
+from sam2s_model.prompts import Prompt
+from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.recordings.scene import Scene, SceneConfig
+from sam2s_model.tracking.tracker import Tracker
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return load_model(resolve_checkpoint("sam2s_nano"), image_size=256, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def views():
+    """A view with instruments, the same without any, and the mask of one of them."""
+    shown = Scene(SceneConfig(width=320, height=256, frames=2, seed=0))[0]
+    seen = np.ascontiguousarray(shown.image)
+    masks = (shown.labels > 0) & (shown.labels < 255)
+    hidden = cv2.inpaint(seen, cv2.dilate(masks.astype(np.uint8), np.ones((9, 9))), 3, cv2.INPAINT_TELEA)
+    return seen, hidden, shown.labels == np.unique(shown.labels[masks])[0]
+
+
+class Stream:
+    """A tracker with an object that was prompted on the first frame."""
+
+    def __init__(self, model, policy: str, views, **options):
+        self.seen, self.hidden, mask = views
+        self.stamp = 0
+        self.tracker = Tracker(model, policy, TrackerConfig(**options))
+        self.step(self.seen)
+        self.tracker.prompt(0, [Prompt(mask=mask)])
+
+    def step(self, image: np.ndarray) -> int:
+        """Return the object's area, px."""
+        self.stamp += 40_000_000
+        tracks = self.tracker.step(self.stamp, image)
+        return int(tracks.areas[0]) if len(tracks) else 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "following"),
+    [("match", "auto"), ("fifo", "match"), ("fifo+match", "match"), ("match", "fifo+match"), ("match", "fifo"),
+     ("fifo", "none")],
+)  # fmt: skip
+def test_an_object_that_is_out_of_sight_is_found_after_the_change(nano, views, policy, following):
+    stream = Stream(nano, policy, views)
+    area = stream.step(stream.seen)
+    assert [stream.step(stream.hidden) for _ in range(3)][-1] == 0, "or the test says nothing"
+    stream.tracker.set_policy(following)
+    stream.step(stream.hidden)
+    assert area > 500 and max(stream.step(stream.seen) for _ in range(2)) > area / 2
+
+
+def test_a_change_that_would_lose_an_object_is_refused_and_changes_nothing(nano, views):
+    stream = Stream(nano, "match", views, prompt_history=2)
+    area = stream.step(stream.seen)
+    assert [stream.step(stream.hidden) for _ in range(3)][-1] == 0
+    with pytest.raises(ConfigError, match=r"'fifo' would never find object 1 again, which none of the last 2 frames"):
+        stream.tracker.set_policy("fifo")
+    assert stream.tracker.policy_name == "match" and stream.step(stream.seen) > area / 2
+
+
+def test_what_was_prompted_is_copied_and_not_the_newest_mask(model, frames):
+    box = Prompt(box=np.array([20, 30, 60, 60], np.float32))
+    tracker = Tracker(model, "match")
+    for i, image in enumerate(frames[:4]):
+        tracker.step(i + 1, image)
+        if i in (0, 2):
+            tracker.prompt(0, [Prompt(object_id=1, box=box.box) if i else box])
+    bank, store = tracker._segmenter.bank, tracker.matches.store
+    tracker.set_policy("match")
+    assert tracker._segmenter.bank is bank, "the same policy: nothing happens"
+    for following in ("fifo+match", "match"):
+        tracker.set_policy(following)
+        assert tracker._segmenter.bank.prompted_frames(0) == [0, 2] and tracker.matches.store is store
+        assert tracker._segmenter.bank.states["label_frames"][0, :2].tolist() == [0, 2]
+        assert tracker.saved_objects().objects[0].frames == (0, 2)
