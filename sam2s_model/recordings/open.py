@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam2s_model.errors import SourceError
-from sam2s_model.paths import expanded
+from sam2s_model.paths import expanded, with_name
 from sam2s_model.recordings.bag_help import is_packed, unpack
 from sam2s_model.recordings.crop import Crop, CroppedRecording
 from sam2s_model.recordings.image_files import IMAGE_SUFFIXES, images_in
@@ -187,11 +187,15 @@ def _in_data_set(spec: str, path: Path, only: str, mask_values: str) -> Recordin
 
 
 def recording_name(spec: str) -> str:
-    """Return what a recording is called in reports and files: letters, digits and _ . - alone."""
+    """Return what a recording is called in reports and files: letters, digits and _ . - alone, and not dots alone."""
     if spec == STDIN:
         return "stdin"
-    name = spec.replace("=", "") if spec.startswith(SCENE_SCHEME) else Path(without_password(spec)).stem
-    return re.sub(r"[^\w.-]+", "_", name)
+    if spec.startswith(SCENE_SCHEME):
+        name = spec.replace("=", "")
+    else:
+        path = Path(without_password(spec))
+        name = path.stem if path.stem.strip(".") else with_name(path).stem
+    return re.sub(r"[^\w.-]+", "_", name if name.strip(".") else "recording")
 
 
 def _bag_in(spec: str, path: Path, is_dir: bool) -> Path | None:

@@ -31,7 +31,7 @@ from sam2s_ros.evaluation.evaluate import evaluate_recording
 from sam2s_ros.evaluation.live import LiveNode
 from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import InProcess, Processes, RayCluster, run_all
-from sam2s_ros.evaluation.task import Task, overlay_of, table_of
+from sam2s_ros.evaluation.task import MASKS, Task, overlay_of, table_of
 from sam2s_ros.processes.dds import share_directory
 from sam2s_ros.processes.results import claim, present
 
@@ -166,9 +166,10 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
             replace(
                 task,
                 engine=engine,
+                output=str(folder),
                 overlay=str(folder / overlay_of(task.key)) if options.overlay else "",
-                masks=str(folder / "masks" / task.key) if options.masks else "",
-                masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
+                masks=str(folder / MASKS / task.key) if options.masks else "",
+                masks_bag=str(folder / MASKS / f"{task.key}.mcap") if options.masks_bag else "",
                 prompts=_prompts_of(task, options.prompts, len(tasks)),
                 table=str(folder / table_of(task.key)),
                 rate=options.rate,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam2s_model.errors import ConfigError, SourceError
+from sam2s_model.paths import with_name
 from sam2s_model.similar import meant
 
 if TYPE_CHECKING:  # the command line lists names, and is fast
@@ -50,7 +51,7 @@ def layout_recordings(path: Path, name: str, mask_values: str | MaskReading = "a
 
     Raises SourceError when it is not laid out so.
     """
-    known = layout_named(name)
+    path, known = with_name(path), layout_named(name)
     if not known.matches(path):
         raise SourceError(f"{path} is not laid out as {name}: expected {known.expected}")
     return known.open(path, mask_values)
