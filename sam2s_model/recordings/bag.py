@@ -72,6 +72,9 @@ class BagRecording(Recording):
         if self.has_masks:
             self._reading, self._summary = self._decide_reading(mask_values)
 
+    def _own_files(self) -> list[Path]:
+        return sorted(self._path.iterdir()) if self._path.is_dir() else [self._path]
+
     def _mask_summary(self) -> str:
         return self._summary
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import yaml
 
-from sam2s_model.errors import ConfigError
+from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.paths import absolute, expanded
 from sam2s_model.prompting.prompt_script import PromptScript
+from sam2s_model.recordings.file_stamp import recording_stamp, source_stamp
 from sam2s_model.recordings.layouts import open_layout, recognise_layout
 from sam2s_model.recordings.open import recording_name
 from sam2s_model.recordings.stream_spec import stream_spec
@@ -45,7 +46,8 @@ def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveT
         raise ConfigError(
             "--objects and --save-objects are of one recording: give one source, without --jobs and --ray"
         )
-    specs = [spec for source in sources for spec in _specs_in(source, options.mask_values)]
+    found = [own for source in sources for own in _specs_in(source, options.mask_values, options.output)]
+    specs, stamps = [spec for spec, _ in found], dict(found)
     keys = _keys(specs)
     files = _prompt_files(keys, specs, given.prompts) if given.prompts else {}
     if given.prompts and not files:
@@ -61,24 +63,38 @@ def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveT
             options, source=absolute(spec), output=options.output / RECORDINGS / keys[spec],
             prompts=replace(given, prompts=prompts.resolve() if prompts else None),
         )  # fmt: skip
-        tasks.append(ArchiveTask(keys[spec], own))
+        tasks.append(ArchiveTask(keys[spec], own, tuple(stamps[spec])))
     return tasks
 
 
-def _specs_in(source: str, mask_values: str) -> list[str]:
-    """Return what to open for each recording of a source: all of a data set's, FOLDER#NAME, or the source itself."""
+def _specs_in(source: str, mask_values: str, output: Path) -> list[tuple[str, list[int]]]:
+    """Return what to open for each recording of a source, and the stamp of its files.
+
+    All of a data set's, FOLDER#NAME, or the source itself. output: of the archive, which may be inside
+    """
     stream = stream_spec(source)
     if stream and not stream.repeatable:
         raise ConfigError(
             f"{stream.shown} is a stream, which is tracked alone: give it without other sources and --jobs"
         )
     if stream:
-        return [source]
+        return [(source, [])]
     path = expanded(source)
+    folder, _, only = source.rpartition("#")
+    if folder and not path.exists() and expanded(folder).is_dir():
+        try:
+            own = [
+                recording for recording in open_layout(expanded(folder), "auto", mask_values) if recording.name == only
+            ]
+        except SourceError:  # said when the recording fails
+            own = []
+        return [(source, recording_stamp(own[0]) if own else [])]
     if not path.is_dir() or (path / "frames").is_dir() or not recognise_layout(path):
-        return [source]
+        return [(source, source_stamp(source, output))]
     found = open_layout(path, "auto", mask_values)
-    return [f"{source}#{recording.name}" for recording in found] if len(found) > 1 else [source]
+    if len(found) == 1:
+        return [(source, recording_stamp(found[0]))]
+    return [(f"{source}#{recording.name}", recording_stamp(recording)) for recording in found]
 
 
 def _keys(specs: Sequence[str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ class Task:
     threads: of torch in each process, since the last bits depend on it; 0, live only: the node's own default
     overlay: file to write the video to, masks: folder for a PNG a frame, masks_bag: file for a bag, table: file for a
         CSV with a row for each object of each frame; "" for none
+    made_of: stamp of the files of recording and truth, of before they are read: a result of others does not count
     rate: at which it is played to the node, as a multiple of its own; 0: offline, every frame
     """
 
@@ -37,6 +38,7 @@ class Task:
     prompts: str = ""
     rate: float = 0.0
     threads: int = 1
+    made_of: tuple[int, ...] = ()
 
     def __post_init__(self):
         for what, name in (("data set", self.data_set), ("recording", self.name)):

@@ -59,6 +59,9 @@ class _ColourMasks(TruthOf):
     def __contains__(self, image: Path) -> bool:
         return self._mask(image).is_file()
 
+    def files(self, images: Sequence[Path]) -> list[Path]:
+        return [mask for image in images if (mask := self._mask(image)).is_file()]
+
     def place(self, image: Path) -> str:
         return f"mask {self._mask(image)}"
 
