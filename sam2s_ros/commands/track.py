@@ -130,7 +130,7 @@ def run_track(
             objects=_objects(
                 output,
                 progress,
-                {own: plan.truth_labels.get(number, 0) for number, own in applied.ids.items()}
+                {own: plan.truth_labels.get(number) for number, own in applied.ids.items()}
                 | {own: progress.meter.best_label(own) for own in progress.restored},
             ),
             objects_file=str(options.objects or ""),
@@ -230,9 +230,7 @@ def _follow(
             if prompted is not None:
                 tracks = prompted
             elif frame.truth is not None:  # a prompted frame is not scored
-                progress.meter.add(
-                    frame.truth.labels, tracks.label_map, tracks.object_ids.tolist(), tracks.labels.tolist()
-                )
+                progress.meter.add(frame.truth, tracks.label_map, tracks.object_ids.tolist(), tracks.labels.tolist())
             output.write(frame, tracks)
             on_frame(output.frames, total)
             if interrupt.came:
@@ -269,11 +267,11 @@ def _smaller(length: int | None, limit: int) -> int | None:
     return limit if length is None else min(length, limit)
 
 
-def _objects(output: TrackOutput, progress: _Progress, truth_labels: dict[int, int]) -> list[dict[str, Any]]:
-    """Describe each object there was. truth_labels: object id -> ground-truth label, 0 where it is not known"""
+def _objects(output: TrackOutput, progress: _Progress, truth_labels: dict[int, int | None]) -> list[dict[str, Any]]:
+    """Describe each object there was. truth_labels: object id -> ground-truth label, None where it is not known"""
     found = []
     for object_id, states in sorted(output.log.objects.items()):
-        label = truth_labels.get(object_id, 0)
+        label = truth_labels.get(object_id)
         found.append(
             dict(object_id=object_id, truth_label=label, **states.as_dict(), **_iou(progress.meter, label, object_id))
         )
@@ -286,6 +284,6 @@ def _table_of(label_set: LabelSet) -> dict[str, Any]:
     return dict(name=label_set.name, classes=classes)
 
 
-def _iou(meter: OverlapMeter, label: int, object_id: int) -> dict[str, Any]:
-    mean, frames = meter.mean(label, object_id)
+def _iou(meter: OverlapMeter, label: int | None, object_id: int) -> dict[str, Any]:
+    mean, frames = (0.0, 0) if label is None else meter.mean(label, object_id)
     return dict(mean_iou=round(mean, 6), scored_frames=frames) if frames else dict(mean_iou=None, scored_frames=0)
