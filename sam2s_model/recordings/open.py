@@ -51,6 +51,11 @@ class Source:
     truth: str = ""
     mask_values: str = "auto"
 
+    @property
+    def shown(self) -> str:
+        """The spec for people, reports and messages: without a password."""
+        return without_password(self.spec)
+
 
 def open_recordings(source: Source) -> list[Recording]:
     """Return the recordings of a source, at least one, all with ground truth.
@@ -66,7 +71,7 @@ def open_recordings(source: Source) -> list[Recording]:
             ("--mask-topic", source.mask_topic),
         ):
             if value:
-                raise SourceError(f"{option} {value} was given, but {source.spec} is a folder with masks of its own")
+                raise SourceError(f"{option} {value} was given, but {source.shown} is a folder with masks of its own")
         found = [*open_layout(path, source.layout, source.mask_values)]
     else:
         found = [_with_truth(source)]
@@ -84,7 +89,7 @@ def _with_truth(source: Source) -> Recording:
         take_masks(recording, source.truth, source.mask_values)
     if not recording.has_masks:
         hint = TRUTH_HINTS.get(recording.kind, "frames/ and masks/ in it")
-        raise SourceError(f"{source.spec} has no ground truth to evaluate with: expected {hint}")
+        raise SourceError(f"{source.shown} has no ground truth to evaluate with: expected {hint}")
     return recording
 
 

@@ -15,7 +15,7 @@ from sam2s_model.prompting.prompt_script import PromptScript
 from sam2s_model.recordings.file_stamp import recording_stamp, source_stamp
 from sam2s_model.recordings.layouts import open_layout, recognise_layout
 from sam2s_model.recordings.open import recording_name
-from sam2s_model.recordings.stream_spec import stream_spec
+from sam2s_model.recordings.stream_spec import stream_spec, without_password
 from sam2s_model.similar import meant
 from sam2s_ros.archive.task import ArchiveTask
 from sam2s_ros.commands.options import TrackOptions
@@ -105,12 +105,12 @@ def _keys(specs: Sequence[str]) -> dict[str, str]:
     names = {spec: _name(spec) for spec in specs}
     if len(names) < len(specs):
         twice = next(spec for spec, count in Counter(specs).items() if count > 1)
-        raise ConfigError(f"{twice} is given twice")
+        raise ConfigError(f"{without_password(twice)} is given twice")
     counts = Counter(names.values())
     keys = {s: name if counts[name] == 1 else f"{_folder(s)}_{name}" for s, name in names.items()}
     same = [key for key, count in Counter(keys.values()).items() if count > 1]
     if same:
-        where = [spec for spec, key in keys.items() if key == same[0]]
+        where = [without_password(spec) for spec, key in keys.items() if key == same[0]]
         raise ConfigError(
             f"{_some(where)} have one name, {same[0]}: rename one, or track them into two --output folders"
         )
@@ -153,7 +153,7 @@ def _prompt_files(keys: Mapping[str, str], specs: Sequence[str], prompts: Path) 
         spec = by_name.get(str(name)) or by_name.get(absolute(str(path.parent / expanded(str(name)))))
         if spec is None:
             raise ConfigError(
-                f"{prompts} has prompts of {name!r}, which is none of the recordings "
+                f"{prompts} has prompts of {without_password(str(name))!r}, which is none of the recordings "
                 f"{_some(list(keys.values()))}{meant(name, keys.values())}"
             )
         found[spec] = path.parent / expanded(file)

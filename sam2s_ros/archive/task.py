@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sam2s_model.recordings.stream_spec import without_password
 from sam2s_ros.commands.options import TrackOptions
 
 WHOLE = "whole.json"  # in the folder of a recording that is done: what it was made of, and its row of the report
@@ -33,7 +34,7 @@ class ArchiveTask:
         """Describe recording and prompts, so that a change of either is noticed: it is tracked anew then."""
         prompts = self.options.prompts.prompts
         return dict(
-            source=self.options.source,
+            source=without_password(self.options.source),
             recording=list(self.stamp),
             prompts_sha256=hashlib.sha256(prompts.read_bytes()).hexdigest() if prompts else "",
         )

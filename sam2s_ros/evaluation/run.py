@@ -25,6 +25,7 @@ from sam2s_model.recordings.file_stamp import recording_stamp
 from sam2s_model.recordings.mask_files import merge_mask_lines
 from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_model.recordings.recording import Recording
+from sam2s_model.recordings.stream_spec import without_password
 from sam2s_model.similar import meant
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.engine import EngineOptions
@@ -217,7 +218,7 @@ def _describe_masks(recording: Recording) -> str:
 
 def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
     """All that the results depend on, and nothing else."""
-    sources = [replace(s, spec=absolute(s.spec), truth=absolute(s.truth)) for s in options.sources]
+    sources = [replace(s, spec=without_password(absolute(s.spec)), truth=absolute(s.truth)) for s in options.sources]
     return dict(
         **(dict(mode="live", rate=options.rate) if options.rate else dict(mode="offline")),
         sources=[asdict(source) for source in sources],

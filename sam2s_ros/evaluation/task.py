@@ -44,7 +44,7 @@ class Task:
         for what, name in (("data set", self.data_set), ("recording", self.name)):
             if not name.strip(".") or "/" in name:  # it would lead out of the output folder
                 raise ConfigError(
-                    f"{self.source.spec} has a {what} named {name!r}: expected a name without /, and not dots alone"
+                    f"{self.source.shown} has a {what} named {name!r}: expected a name without /, and not dots alone"
                 )
 
     @property
