@@ -38,6 +38,14 @@ def absolute(spec: str) -> str:
     return spec if no_path else str(expanded(spec).resolve())
 
 
+def with_name(path: Path) -> Path:
+    """Make a path absolute, so that its last part is the name of a folder, also of "." and "..".
+
+    A link stays one, with its own name, but where ".." comes after it.
+    """
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
 def expanded_arguments(arguments: list[str]) -> list[str]:
     """Those of a command line, with ~ expanded where it begins one, or what follows the first = of an option."""
 

@@ -51,8 +51,8 @@ class AnnotationFolder:
     recording: needed the first time alone; later it must be the one of before
     limit: frames at most, 0: all; on_frame: told how many are copied, and of how many, None where that is not known
     revision: counts changes
-    Raises ConfigError for a folder of another recording or label set, or one that is open elsewhere, SourceError for a
-    recording without a readable frame.
+    Raises ConfigError for a folder of another recording or label set, one with masks or prompts that are of no
+    annotation, or one that is open elsewhere, SourceError for a recording without a readable frame.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class AnnotationFolder:
         self._lock = threading.RLock()
         self._held = 0  # calls of `at_once` that are under way
         self.revision = 0
+        _check_free(folder)
         try:
             (folder / MASKS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -216,6 +217,19 @@ def label_set_of(folder: Path) -> LabelSet | None:
     if not facts.get("classes"):  # it was ended before it began
         return None
     return LabelSet(facts["label_set"], tuple(ClassLabel(number, name, rgb(c)) for number, name, c in facts["classes"]))
+
+
+def _check_free(folder: Path) -> None:
+    """Raise ConfigError for files that an annotation would replace or remove, in a folder that is none."""
+    if (folder / DATABASE).exists():
+        return
+    masks = [path for path in sorted((folder / MASKS).glob("*")) if not path.name.startswith(".")]
+    found = next((path for path in (*masks, folder / CLASS_FILE, folder / PROMPTS) if path.exists()), None)
+    if found is not None:
+        raise ConfigError(
+            f"{folder} has {found.relative_to(folder)} but no {DATABASE}: it is of no annotation, and would be "
+            "replaced; give another --output"
+        )
 
 
 def _claimed(folder: Path) -> IO[str]:

@@ -54,22 +54,31 @@ def _reached(on_frame: Callable[[int, int], Any], end: int, total: int, done: in
 
 def begin_with(
     project: AnnotationProject, number: int, masks: Mapping[int, np.ndarray], classes: Mapping[int, str]
-) -> list[int]:
-    """Start objects with the masks of a frame of the recording, by its number there. Returns their numbers.
+) -> tuple[list[int], list[int]]:
+    """Start objects with the masks of a frame of the recording, by its number there, and give them to known ones.
 
+    An object of which something was said on this frame already is left as it is: a person may have corrected it. One
+    that is known keeps its class.
     classes: label -> class; one that the label set does not have becomes its first
+    Returns the numbers of the objects that have taken their masks, and of those that were left as they are.
     Raises RequestError for a frame that the annotation does not have.
     """
     position = next((frame.position for frame in project.frames if frame.number == number), None)
     if position is None:
         raise RequestError(ErrorCode.UNKNOWN_STAMP, f"frame {number} is not in the annotation")
     known = {label.name for label in project.label_set.classes}
-    found = []
+    said = {entry.object for _, _, entry in project.store.entries(position)}
+    begun: list[int] = []
+    left: list[int] = []
     for label, mask in sorted(masks.items()):
-        if mask.any():
-            name = classes.get(label, "")
-            found.append(project.prompt(position, label, name if name in known else "", mask=mask))
-    return found
+        if not mask.any():
+            continue
+        if label in said:
+            left.append(label)
+            continue
+        name = classes.get(label, "") if label not in project.objects else ""
+        begun.append(project.prompt(position, label, name if name in known else "", mask=mask))
+    return begun, left
 
 
 def _prompt(project: AnnotationProject, position: int, entry: PromptEntry, script: PromptScript) -> None:

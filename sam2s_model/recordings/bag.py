@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ VIDEO_HELPS = (
     f"{COMPRESSED} of format h264, and record that"
 )
 TYPES = get_typestore(Stores.ROS2_JAZZY)  # both messages are the same in every distribution since Foxy
+RATED = 48  # images whose stamps say the rate
 TIME_JUMP_NS = 10**9  # as the node's parameter time_jump: stamps that go back further are of a clock that was set
 
 
@@ -71,6 +73,9 @@ class BagRecording(Recording):
         self._mask_stamps: Counter[int] = Counter()  # how many masks have it
         if self.has_masks:
             self._reading, self._summary = self._decide_reading(mask_values)
+
+    def _own_files(self) -> list[Path]:
+        return sorted(self._path.iterdir()) if self._path.is_dir() else [self._path]
 
     def _mask_summary(self) -> str:
         return self._summary
@@ -148,26 +153,26 @@ class BagRecording(Recording):
             reader.close()
 
     def _probe(self) -> tuple[float, tuple[int, int]]:
-        """Return frames per second, by the recording times, and (H, W), the commonest size of the first images."""
-        with self._opened() as bag:
-            seconds = bag.duration * 1e-9
-        count = self.length or 0
-        fps = (count - 1) / seconds if count > 1 and seconds > 0 else 1.0
+        """Return frames per second, by the stamps of the first images, and (H, W), the commonest size of a few."""
+        stamps: list[int] = []
         reason = "it has no image"
         sizes: list[tuple[int, int]] = []
         assumed: list[str] = []
         reader = VideoReader(say=assumed.append)
-        for _, _, message in self._messages((self.topic,)):
+        for _, stamp, message in self._messages((self.topic,)):
+            stamps.append(stamp)
+            if len(sizes) == PROBED:
+                if len(stamps) >= RATED:
+                    break
+                continue
             try:
                 sizes.append(reader.read(message).shape[:2])
             except ImageError as error:
                 reason = str(error)
-            if len(sizes) == PROBED:
-                break
         if not sizes:
             raise SourceError(f"{self.spec}: no image on topic {self.topic!r} can be decoded ({self._cut or reason})")
         self.notes += assumed
-        return fps, common_size(sizes)
+        return _rate(stamps), common_size(sizes)
 
     def _decide_reading(self, how: str) -> tuple[MaskReading, str]:
         """Decide how the values of all masks are read; return that, and a line that says it. Raises SourceError."""
@@ -199,6 +204,12 @@ class BagRecording(Recording):
         except ImageError as error:
             self._note_odd(f"the mask of stamp {stamp} cannot be decoded ({error})")
             return None
+
+
+def _rate(stamps: Sequence[int]) -> float:
+    """Return images per second: what most distances say, whatever is lost, paused, or of other topics in the bag."""
+    gaps = [after - before for before, after in pairwise(stamps) if after > before]
+    return 1e9 / float(np.median(gaps)) if gaps else 1.0
 
 
 def _why_lost(stamp: int, stamps: list[int]) -> str:

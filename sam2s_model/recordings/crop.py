@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -67,6 +68,9 @@ class CroppedRecording(Recording):
     @property
     def object_folders(self) -> dict[int, str]:
         return self._inner.object_folders
+
+    def _own_files(self) -> list[Path]:
+        return self._inner.files()
 
     def _mask_summary(self) -> str:
         return self._inner.mask_summary

@@ -60,6 +60,9 @@ class FileRecording(IndexedRecording):
     def _names(self) -> list[str]:
         return frame_names(self.images)
 
+    def _own_files(self) -> list[Path]:
+        return [*self.images, *(self._truth_of.files(self.images) if self._truth_of else ())]
+
     def is_annotated(self, index: int) -> bool:
         return self._truth_of is not None and self.images[index] in self._truth_of
 

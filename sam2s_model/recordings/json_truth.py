@@ -78,11 +78,15 @@ class JsonTruth(TruthOf):
         self.classes: dict[int, str] = {}
         self.names: list[str] = []
         self._summary: list[str] = []
+        self._read: list[Path] = []
         self._shared = 0  # images on which several annotations are one object, since nothing tells them apart
 
     def describe(self) -> str:
         shared = f"{self._shared} times annotations that nothing tells apart are one object" if self._shared else ""
         return "; ".join(filter(None, [*self._summary, f"{len(self.classes)} objects", shared]))
+
+    def files(self, images: Sequence[Path]) -> list[Path]:
+        return self._read
 
     @abstractmethod
     def of_name(self, name: str, size: tuple[int, int] | None) -> Truth | None:
@@ -104,7 +108,7 @@ class LabelmeTruth(JsonTruth):
 
     def __init__(self, name: str, files: Sequence[Path]):
         super().__init__()
-        self._files = {path.stem: path for path in files}
+        self._files, self._read = {path.stem: path for path in files}, list(files)
         self.names = list(self._files)
         self.name = name
         for path in files:
@@ -255,7 +259,7 @@ class CocoTruth(JsonTruth):
     def __init__(self, path: Path, content: dict):
         """Take what a file contains. Raises SourceError where it is not what it should be."""
         super().__init__()
-        self.path = path
+        self.path, self._read = path, [path]
         try:
             images, annotations = (
                 _of_videos(content) if "videos" in content else (content["images"], content["annotations"])

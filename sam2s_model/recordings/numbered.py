@@ -58,6 +58,10 @@ class NumberedMasks:
         self._files = MaskFiles(folder.name, masks, masks, values)
         self.numbers = sorted(self._paths)
 
+    def files(self) -> list[Path]:
+        """Return the files of the masks."""
+        return self._json.files([]) if self._json is not None else list(self._paths.values())
+
     def describe(self) -> str:
         """Say in one line how numbers and values are read. Raises SourceError for what can be no masks."""
         return (self._json or self._files).describe() + "; numbered from 1: the first frame is 1" * self.from_one

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam2s_model.errors import SourceError
-from sam2s_model.paths import expanded
+from sam2s_model.paths import expanded, with_name
 from sam2s_model.recordings.bag_help import is_packed, unpack
 from sam2s_model.recordings.crop import Crop, CroppedRecording
 from sam2s_model.recordings.image_files import IMAGE_SUFFIXES, images_in
@@ -51,6 +51,11 @@ class Source:
     truth: str = ""
     mask_values: str = "auto"
 
+    @property
+    def shown(self) -> str:
+        """The spec for people, reports and messages: without a password."""
+        return without_password(self.spec)
+
 
 def open_recordings(source: Source) -> list[Recording]:
     """Return the recordings of a source, at least one, all with ground truth.
@@ -66,7 +71,7 @@ def open_recordings(source: Source) -> list[Recording]:
             ("--mask-topic", source.mask_topic),
         ):
             if value:
-                raise SourceError(f"{option} {value} was given, but {source.spec} is a folder with masks of its own")
+                raise SourceError(f"{option} {value} was given, but {source.shown} is a folder with masks of its own")
         found = [*open_layout(path, source.layout, source.mask_values)]
     else:
         found = [_with_truth(source)]
@@ -84,7 +89,7 @@ def _with_truth(source: Source) -> Recording:
         take_masks(recording, source.truth, source.mask_values)
     if not recording.has_masks:
         hint = TRUTH_HINTS.get(recording.kind, "frames/ and masks/ in it")
-        raise SourceError(f"{source.spec} has no ground truth to evaluate with: expected {hint}")
+        raise SourceError(f"{source.shown} has no ground truth to evaluate with: expected {hint}")
     return recording
 
 
@@ -187,11 +192,15 @@ def _in_data_set(spec: str, path: Path, only: str, mask_values: str) -> Recordin
 
 
 def recording_name(spec: str) -> str:
-    """Return what a recording is called in reports and files: letters, digits and _ . - alone."""
+    """Return what a recording is called in reports and files: letters, digits and _ . - alone, and not dots alone."""
     if spec == STDIN:
         return "stdin"
-    name = spec.replace("=", "") if spec.startswith(SCENE_SCHEME) else Path(without_password(spec)).stem
-    return re.sub(r"[^\w.-]+", "_", name)
+    if spec.startswith(SCENE_SCHEME):
+        name = spec.replace("=", "")
+    else:
+        path = Path(without_password(spec))
+        name = path.stem if path.stem.strip(".") else with_name(path).stem
+    return re.sub(r"[^\w.-]+", "_", name if name.strip(".") else "recording")
 
 
 def _bag_in(spec: str, path: Path, is_dir: bool) -> Path | None:

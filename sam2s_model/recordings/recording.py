@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -202,6 +203,14 @@ class Recording(ABC):
         numbers.sort()  # stamps may step back
         for number in sorted(left):
             self._note_odd(f"mask {number} belongs to no frame{masks.describe_nearest(number, numbers)}")
+
+    def files(self) -> list[Path]:
+        """Return the files that frames and truth are read from; of a stream and the scene there are none."""
+        return [*self._own_files(), *(self._numbered.files() if self._numbered else ())]
+
+    def _own_files(self) -> list[Path]:
+        """Return the `files` but for masks by number."""
+        return []
 
     @property
     def object_folders(self) -> dict[int, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence as Several
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +66,18 @@ def incomplete_sequences(path: Path) -> list[str]:
     if (path / "frames").is_dir():
         return []
     return [folder.name for folder in subfolders(path) if (folder / "frames").is_dir() != (folder / "masks").is_dir()]
+
+
+def recording_names(folders: Several[Path], root: Path) -> list[str]:
+    """Name the recordings of a data set by their folders: by their own names, or, where two have one, by their paths.
+
+    root: folder of the data set, which paths are counted from, with _ in place of /
+    """
+    names = [folder.name for folder in folders]
+    if len(set(names)) == len(names):
+        return names
+    start = root.parent if root in folders else root
+    return ["_".join(part for part in Path(os.path.relpath(own, start)).parts if part != "..") for own in folders]
 
 
 def subfolders(path: Path, holding: str = "") -> list[Path]:

@@ -26,9 +26,10 @@ Came = tuple["av.VideoFrame | str", int]  # a frame, or what is wrong with a pac
 class StreamRecording(Recording):
     """Frames as they come; `length` is not known. Stamps are its presentation times, counted from 1 s.
 
-    Of a live one a pass begins with the next frame that comes, and whoever is late gets the newest: those that it
-    replaces are counted in `missed`, and an index is left out for each. A pipe and a server's file wait themselves, so
-    that every frame is delivered, once: a second pass is possible as long as no more than `AGAIN` were read.
+    Of a live one a pass begins with the next frame that comes, as number 0, and whoever is late gets the newest: those
+    that it replaces are counted in `missed`, and an index is left out for each. A pipe and a server's file wait
+    themselves, so that every frame is delivered, once: a second pass is possible as long as no more than `AGAIN` were
+    read.
 
     Raises SourceError when it cannot be opened or nothing of it can be decoded.
     """
@@ -96,9 +97,10 @@ class _Newest:
         threading.Thread(target=self._take, name="stream", daemon=True).start()
 
     def frames(self) -> Iterator[Came]:
-        """Begin a pass: with the next frame that comes."""
+        """Begin a pass: with the next frame that comes. What came before the first is of no pass, and not missed."""
         with self._changed:
-            self._held, self._missed = None, 0
+            self._held = None
+        first = True
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._held is not None or self._ended)
@@ -106,7 +108,8 @@ class _Newest:
                 self._held, self._missed = None, 0
             if frame is None:
                 return
-            yield frame, missed
+            yield frame, 0 if first else missed
+            first = False
 
     def _take(self) -> None:
         for frame in self._incoming:

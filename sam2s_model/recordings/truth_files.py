@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from sam2s_model.recordings.class_file import CLASS_FILE
 from sam2s_model.recordings.image_files import read_labels
 from sam2s_model.recordings.mask_files import MaskFiles, describe_reading, mask_statistics
 from sam2s_model.recordings.mask_values import MaskReading, MaskStatistics, decide_object
@@ -30,6 +31,10 @@ class TruthOf(ABC):
     @abstractmethod
     def __contains__(self, image: Path) -> bool:
         """Whether an image has ground truth, which is not read."""
+
+    @abstractmethod
+    def files(self, images: Sequence[Path]) -> list[Path]:
+        """Return the files that the ground truth of these images is read from."""
 
     def place(self, image: Path) -> str:
         """Say what an image's ground truth is called in a sentence."""
@@ -86,6 +91,11 @@ class LabelFiles(TruthOf):
     def __contains__(self, image: Path) -> bool:
         return image in self._files
 
+    def files(self, images: Sequence[Path]) -> list[Path]:
+        paths = list(self._files.paths)
+        classes = paths[0].parent.parent / CLASS_FILE if paths else None  # as the readers of these layouts have it
+        return [*paths, classes] if classes is not None and classes.is_file() else paths
+
     def place(self, image: Path) -> str:
         return f"mask {self._files.path(image)}"
 
@@ -123,6 +133,9 @@ class ObjectFiles(TruthOf):
 
     def __contains__(self, image: Path) -> bool:
         return any(image.stem in paths for paths in self._masks.values())
+
+    def files(self, images: Sequence[Path]) -> list[Path]:
+        return [path for paths in self._masks.values() for path in paths.values()]
 
     def why(self) -> str:
         return self._reading.why

@@ -43,6 +43,9 @@ class VideoRecording(Recording):
         if turned := orientation(few[0]):
             self.notes.append(f"the file says that it is shown {turned}: so are its frames, boxes and masks")
 
+    def _own_files(self) -> list[Path]:
+        return [self._path]
+
     def _frames(self) -> Iterator[Frame]:
         with self._opened() as container:
             stream = video_stream(self.spec, container)

@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +95,29 @@ class TrackedBag(TrackedRecording):
     def _frames(self) -> Iterator[TrackedFrame]:
         reader = self._opened()
         try:
-            store = types_of(reader)
-            connections = [c for c in reader.connections if c.topic == self._chosen(reader)]
-            for index, (connection, _, data) in enumerate(reader.messages(connections)):
+            store, read = self._types(reader), 0
+            messages = reader.messages([c for c in reader.connections if c.topic == self._chosen(reader)])
+            for index in count():
                 name = f"{index:06d}"
                 try:
-                    yield TrackedFrame(index, name, tracks_of_message(store.deserialize_cdr(data, connection.msgtype)))
-                except ValueError as error:  # of a message alone
-                    self.odd.append(f"message {name} is malformed ({error})")
+                    connection, _, data = next(messages)
+                except StopIteration:
+                    break
+                except Exception as error:  # as below: of a file that is cut or damaged
+                    if not read:
+                        raise self._unreadable(error) from error
+                    self.odd.append(f"the bag cannot be read any further ({type(error).__name__}: {error})")
+                    break
+                try:
+                    tracks = tracks_of_message(store.deserialize_cdr(data, connection.msgtype))
+                except Exception as error:  # of a message alone, which may be any bytes
+                    why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+                    self.odd.append(f"message {name} is malformed ({why})")
+                    continue
+                read += 1
+                yield TrackedFrame(index, name, tracks)
+            if self.odd and not read:
+                raise SourceError(f"{self.spec} has no message that can be read: {self.odd[0]}")
         finally:
             reader.close()
 
@@ -110,12 +126,22 @@ class TrackedBag(TrackedRecording):
             reader = Reader(self._path)
             reader.open()
         except Exception as error:  # a damaged file ends in whatever its bytes lead to
-            help_ = what_helps(self._path)
-            reason = (str(error) or type(error).__name__).rstrip(".")
-            raise SourceError(
-                f"{self.spec} is not a readable rosbag2 recording ({reason})" + f": {help_}" * bool(help_)
-            ) from error
+            raise self._unreadable(error) from error
         return reader
+
+    def _types(self, reader: Reader) -> Any:
+        """Return the types of the bag's messages. Raises SourceError."""
+        try:
+            return types_of(reader)
+        except SourceError:
+            raise
+        except Exception as error:  # its definitions are text in the file
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> SourceError:
+        help_ = what_helps(self._path)
+        reason = (str(error) or type(error).__name__).rstrip(".")
+        return SourceError(f"{self.spec} is not a readable rosbag2 recording ({reason})" + f": {help_}" * bool(help_))
 
     def _chosen(self, reader: Reader) -> str:
         found = sorted({c.topic for c in reader.connections if c.msgtype == TRACKED_MASKS})

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from sam2s_model.errors import ConfigError
+from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.paths import absolute, expanded
 from sam2s_model.prompting.prompt_script import PromptScript
+from sam2s_model.recordings.file_stamp import recording_stamp, source_stamp
 from sam2s_model.recordings.layouts import open_layout, recognise_layout
 from sam2s_model.recordings.open import recording_name
-from sam2s_model.recordings.stream_spec import stream_spec
+from sam2s_model.recordings.stream_spec import stream_spec, without_password
 from sam2s_model.similar import meant
 from sam2s_ros.archive.task import ArchiveTask
 from sam2s_ros.commands.options import TrackOptions
@@ -45,7 +46,8 @@ def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveT
         raise ConfigError(
             "--objects and --save-objects are of one recording: give one source, without --jobs and --ray"
         )
-    specs = [spec for source in sources for spec in _specs_in(source, options.mask_values)]
+    found = [own for source in sources for own in _specs_in(source, options.mask_values, options.output)]
+    specs, stamps = [spec for spec, _ in found], dict(found)
     keys = _keys(specs)
     files = _prompt_files(keys, specs, given.prompts) if given.prompts else {}
     if given.prompts and not files:
@@ -61,24 +63,38 @@ def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveT
             options, source=absolute(spec), output=options.output / RECORDINGS / keys[spec],
             prompts=replace(given, prompts=prompts.resolve() if prompts else None),
         )  # fmt: skip
-        tasks.append(ArchiveTask(keys[spec], own))
+        tasks.append(ArchiveTask(keys[spec], own, tuple(stamps[spec])))
     return tasks
 
 
-def _specs_in(source: str, mask_values: str) -> list[str]:
-    """Return what to open for each recording of a source: all of a data set's, FOLDER#NAME, or the source itself."""
+def _specs_in(source: str, mask_values: str, output: Path) -> list[tuple[str, list[int]]]:
+    """Return what to open for each recording of a source, and the stamp of its files.
+
+    All of a data set's, FOLDER#NAME, or the source itself. output: of the archive, which may be inside
+    """
     stream = stream_spec(source)
     if stream and not stream.repeatable:
         raise ConfigError(
             f"{stream.shown} is a stream, which is tracked alone: give it without other sources and --jobs"
         )
     if stream:
-        return [source]
+        return [(source, [])]
     path = expanded(source)
+    folder, _, only = source.rpartition("#")
+    if folder and not path.exists() and expanded(folder).is_dir():
+        try:
+            own = [
+                recording for recording in open_layout(expanded(folder), "auto", mask_values) if recording.name == only
+            ]
+        except SourceError:  # said when the recording fails
+            own = []
+        return [(source, recording_stamp(own[0]) if own else [])]
     if not path.is_dir() or (path / "frames").is_dir() or not recognise_layout(path):
-        return [source]
+        return [(source, source_stamp(source, output))]
     found = open_layout(path, "auto", mask_values)
-    return [f"{source}#{recording.name}" for recording in found] if len(found) > 1 else [source]
+    if len(found) == 1:
+        return [(source, recording_stamp(found[0]))]
+    return [(f"{source}#{recording.name}", recording_stamp(recording)) for recording in found]
 
 
 def _keys(specs: Sequence[str]) -> dict[str, str]:
@@ -89,12 +105,12 @@ def _keys(specs: Sequence[str]) -> dict[str, str]:
     names = {spec: _name(spec) for spec in specs}
     if len(names) < len(specs):
         twice = next(spec for spec, count in Counter(specs).items() if count > 1)
-        raise ConfigError(f"{twice} is given twice")
+        raise ConfigError(f"{without_password(twice)} is given twice")
     counts = Counter(names.values())
     keys = {s: name if counts[name] == 1 else f"{_folder(s)}_{name}" for s, name in names.items()}
     same = [key for key, count in Counter(keys.values()).items() if count > 1]
     if same:
-        where = [spec for spec, key in keys.items() if key == same[0]]
+        where = [without_password(spec) for spec, key in keys.items() if key == same[0]]
         raise ConfigError(
             f"{_some(where)} have one name, {same[0]}: rename one, or track them into two --output folders"
         )
@@ -137,7 +153,7 @@ def _prompt_files(keys: Mapping[str, str], specs: Sequence[str], prompts: Path) 
         spec = by_name.get(str(name)) or by_name.get(absolute(str(path.parent / expanded(str(name)))))
         if spec is None:
             raise ConfigError(
-                f"{prompts} has prompts of {name!r}, which is none of the recordings "
+                f"{prompts} has prompts of {without_password(str(name))!r}, which is none of the recordings "
                 f"{_some(list(keys.values()))}{meant(name, keys.values())}"
             )
         found[spec] = path.parent / expanded(file)

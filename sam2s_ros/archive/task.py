@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam2s_model.paths import expanded
+from sam2s_model.recordings.stream_spec import without_password
 from sam2s_ros.commands.options import TrackOptions
 
 WHOLE = "whole.json"  # in the folder of a recording that is done: what it was made of, and its row of the report
@@ -16,10 +16,15 @@ WHOLE = "whole.json"  # in the folder of a recording that is done: what it was m
 
 @dataclass(frozen=True)
 class ArchiveTask:
-    """One recording. key: its name in the report and of its folder; options: its own source, prompts and output."""
+    """One recording.
+
+    key: its name in the report and of its folder; options: its own source, prompts and output
+    stamp: of the recording's files, of before they are read, so that one that grows meanwhile is tracked again
+    """
 
     key: str
     options: TrackOptions
+    stamp: tuple[int, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -29,8 +34,8 @@ class ArchiveTask:
         """Describe recording and prompts, so that a change of either is noticed: it is tracked anew then."""
         prompts = self.options.prompts.prompts
         return dict(
-            source=self.options.source,
-            recording=_stamp_of(self.options.source),
+            source=without_password(self.options.source),
+            recording=list(self.stamp),
             prompts_sha256=hashlib.sha256(prompts.read_bytes()).hexdigest() if prompts else "",
         )
 
@@ -41,16 +46,3 @@ class ArchiveTask:
         except (OSError, ValueError):
             return None
         return known["result"] if known.get("made_of") == self.made_of() else None
-
-
-def _stamp_of(source: str) -> list[int]:
-    """Return number, bytes and newest change of the files of a recording; [] for what is none on this machine."""
-    path = expanded(source)
-    try:
-        if not path.exists():
-            path = expanded(source.rpartition("#")[0] or source)
-        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-        stats = [file.stat() for file in files]
-    except OSError:  # a URL may be longer than a name
-        return []
-    return [len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)] if stats else []

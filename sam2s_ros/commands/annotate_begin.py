@@ -66,18 +66,19 @@ def _with_masks(
         say(f"{options.masks}: {recording.mask_summary}")
     which = options.from_masks or "all"
     last = project.frames[-1].number if which == "all" else int(which)
-    frames = masks = 0
+    frames = masks = left = 0
     with project.at_once():
         for frame in takewhile(lambda own: own.index <= last, recording):
             if frame.truth is not None and (which == "all" or frame.index == last):
-                masks += len(begin_with(project, frame.index, frame.truth.masks, recording.classes))
-                frames += 1
+                begun, kept = begin_with(project, frame.index, frame.truth.masks, recording.classes)
+                masks, left, frames = masks + len(begun), left + len(kept), frames + 1
     if not frames:
         where = "any frame" if which == "all" else f"frame {which}"
         raise ConfigError(f"{options.masks or source} has no masks on {where}: give another --from-masks")
     for sentence in recording.odd:
         say(sentence)
-    say(f"begun with {masks} masks of {frames} frames")
+    more = f"; {left} objects on them were prompted before, and stay as they are" if left else ""
+    say(f"begun with {masks} masks of {frames} frames{more}")
 
 
 def _with_boxes(project: AnnotationProject, options: BeginOptions, say: Callable[[str], Any]) -> None:

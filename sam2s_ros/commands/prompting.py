@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,9 +80,12 @@ def nothing_to_track(source: Recording, frame: Frame, more: str = "") -> SourceE
     )
 
 
-def first_frame(source: Recording, start: int = 0) -> Frame:
-    """Read the first frame, of those from number `start` on. Raises SourceError when there is no readable one."""
-    frame = next((frame for frame in source if frame.index >= start), None)
+def first_frame(source: Recording, start: int = 0, frames: Iterator[Frame] | None = None) -> Frame:
+    """Read the first frame, of those from number `start` on. Raises SourceError when there is no readable one.
+
+    frames: a pass that has begun, to be gone on with after it; None: one of its own
+    """
+    frame = next((frame for frame in (iter(source) if frames is None else frames) if frame.index >= start), None)
     if frame is None:
         after = f" from {start} on: it has {source.length or 'fewer'} frames" if start else ""
         raise SourceError(f"{source.spec} has no readable frame{after}")

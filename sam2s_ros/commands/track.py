@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from sam2s_model.paths import check_free, expanded, writing
 from sam2s_model.prompting.prompt_script import AppliedScript, PromptScript
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.open import open_recording
-from sam2s_model.recordings.recording import Recording
+from sam2s_model.recordings.recording import Frame, Recording
 from sam2s_model.semantics import LabelSet
 from sam2s_ros.commands.arguments import PromptOptions
 from sam2s_ros.commands.engine import EngineOptions
@@ -62,7 +62,7 @@ def run_track(
     if options.save_objects is not None:
         check_free(expanded(options.save_objects), overwrite=options.overwrite)
     sought = options.sought.prototypes
-    plan = _plan(source, options)
+    plan, frames = _plan(source, options)
     label_set = open_label_set(label_set_file(options.label_set, source.label_set))
     check_classes(plan.script, label_set)
     # torch takes seconds to import: what can be wrong with the source is said before
@@ -96,7 +96,7 @@ def run_track(
     progress = _Progress(saved=saved)
     began = time.monotonic()
     try:
-        _follow(source, tracker, applied, output, progress, options, on_frame)
+        _follow(source, frames, tracker, applied, output, progress, options, on_frame)
         if options.save_objects is not None:
             kept = save_objects(tracker, options.save_objects)
             options.say(f"{len(kept.objects)} objects were saved to {options.save_objects}")
@@ -130,7 +130,7 @@ def run_track(
             objects=_objects(
                 output,
                 progress,
-                {own: plan.truth_labels.get(number, 0) for number, own in applied.ids.items()}
+                {own: plan.truth_labels.get(number) for number, own in applied.ids.items()}
                 | {own: progress.meter.best_label(own) for own in progress.restored},
             ),
             objects_file=str(options.objects or ""),
@@ -142,7 +142,9 @@ def run_track(
     for note in source.notes[known:]:
         options.say(f"{source.spec}: {note}")
     if source.missed:
-        options.say(f"{source.missed} frames came while the ones before were tracked, and were left out")
+        options.say(
+            f"{source.missed} frames came while the model was loaded or the ones before were tracked, and were left out"
+        )
     if seeker and not seeker.objects:
         options.say(f"no {' or '.join(seeker.names)} was found in {seeker.looks} looks: nothing was tracked")
     if summary["prompts_not_applied"] and not summary["interrupted"]:
@@ -150,24 +152,30 @@ def run_track(
     return summary
 
 
-def _plan(source: Recording, options: TrackOptions) -> PromptPlan:
-    """Decide what is prompted. Raises what `plan_prompts` raises; SourceError, with a picture, when nothing says it."""
+def _plan(source: Recording, options: TrackOptions) -> tuple[PromptPlan, Iterator[Frame]]:
+    """Decide what is prompted. Returns also the frames to track.
+
+    A stream gives a frame once: of it the pass that gave the first one, which prompts are about, goes on.
+    Raises what `plan_prompts` raises; SourceError, with a picture, when nothing says it.
+    """
     if options.sought.prototypes is not None:
         given = options.prompts
         if given.box or given.point or given.points or given.prompts:
             raise ConfigError(
                 f"--prototypes {options.sought.prototypes} was given with prompts: expected one of the two"
             )
-        return PromptPlan(PromptScript(()), {})
-    frame = first_frame(source, options.start)
+        return PromptPlan(PromptScript(()), {}), iter(source)
+    frames = iter(source)
+    frame = first_frame(source, options.start, frames)
+    frames = chain([frame], frames) if source.kind == "stream" else iter(source)
     if options.objects is not None and options.prompts == PromptOptions():
-        return PromptPlan(PromptScript(()), {})
+        return PromptPlan(PromptScript(()), {}), frames
     plan = plan_prompts(source, frame, options.prompts)
     if plan is None:
         with writing(options.output):
             path = write_pixel_grid(frame.image, options.output)
         raise nothing_to_track(source, frame, f"; {path} shows it with a grid of pixel coordinates")
-    return plan
+    return plan, frames
 
 
 def _seek(tracker: Tracker, prototypes: Path, classes: Sequence[str], options: TrackOptions) -> SoughtClasses:
@@ -198,6 +206,7 @@ class _Progress:
 
 def _follow(
     source: Recording,
+    frames: Iterator[Frame],
     tracker: Tracker,
     applied: AppliedScript | SoughtClasses,
     output: TrackOutput,
@@ -207,7 +216,7 @@ def _follow(
 ) -> None:
     """Track to the end, to the limit of frames or to a signal, with the prompts of each frame."""
     total = _smaller(None if source.length is None else source.length - options.start, options.frames)
-    wanted = (frame for frame in source if frame.index >= options.start)
+    wanted = (frame for frame in frames if frame.index >= options.start)
     with _Interrupt() as interrupt:
         for frame, following in with_next(islice(wanted, options.frames or None)):
             before = time.monotonic()
@@ -221,9 +230,7 @@ def _follow(
             if prompted is not None:
                 tracks = prompted
             elif frame.truth is not None:  # a prompted frame is not scored
-                progress.meter.add(
-                    frame.truth.labels, tracks.label_map, tracks.object_ids.tolist(), tracks.labels.tolist()
-                )
+                progress.meter.add(frame.truth, tracks.label_map, tracks.object_ids.tolist(), tracks.labels.tolist())
             output.write(frame, tracks)
             on_frame(output.frames, total)
             if interrupt.came:
@@ -260,11 +267,11 @@ def _smaller(length: int | None, limit: int) -> int | None:
     return limit if length is None else min(length, limit)
 
 
-def _objects(output: TrackOutput, progress: _Progress, truth_labels: dict[int, int]) -> list[dict[str, Any]]:
-    """Describe each object there was. truth_labels: object id -> ground-truth label, 0 where it is not known"""
+def _objects(output: TrackOutput, progress: _Progress, truth_labels: dict[int, int | None]) -> list[dict[str, Any]]:
+    """Describe each object there was. truth_labels: object id -> ground-truth label, None where it is not known"""
     found = []
     for object_id, states in sorted(output.log.objects.items()):
-        label = truth_labels.get(object_id, 0)
+        label = truth_labels.get(object_id)
         found.append(
             dict(object_id=object_id, truth_label=label, **states.as_dict(), **_iou(progress.meter, label, object_id))
         )
@@ -277,6 +284,6 @@ def _table_of(label_set: LabelSet) -> dict[str, Any]:
     return dict(name=label_set.name, classes=classes)
 
 
-def _iou(meter: OverlapMeter, label: int, object_id: int) -> dict[str, Any]:
-    mean, frames = meter.mean(label, object_id)
+def _iou(meter: OverlapMeter, label: int | None, object_id: int) -> dict[str, Any]:
+    mean, frames = (0.0, 0) if label is None else meter.mean(label, object_id)
     return dict(mean_iou=round(mean, 6), scored_frames=frames) if frames else dict(mean_iou=None, scored_frames=0)

@@ -59,7 +59,7 @@ def evaluate_recording(
             size = step.tracks.size
             on_frame(len(steps_ms), total)
     if not steps_ms:
-        raise SourceError(f"{task.source.spec} has no readable frame in recording {task.name}")
+        raise SourceError(f"{task.source.shown} has no readable frame in recording {task.name}")
     scorer.finish()
     timed = steps_ms[WARM_UP:]
     return dict(
@@ -108,7 +108,7 @@ def recording_of(task: Task) -> Recording:
     """Open the recording of a task. Raises SourceError when it is not there any more."""
     recording = next((r for r in open_recordings(task.source) if r.name == task.name), None)
     if recording is None:
-        raise SourceError(f"{task.source.spec} has no recording {task.name!r} any more")
+        raise SourceError(f"{task.source.shown} has no recording {task.name!r} any more")
     return recording
 
 

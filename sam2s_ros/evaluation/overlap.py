@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sam2s_model.metrics import iou
-from sam2s_model.tracks import LABEL_OUTSIDE
+from sam2s_model.recordings.recording import Truth
 
 
 @dataclass
@@ -21,7 +21,8 @@ class OverlapMeter:
     """IoU of every pair of ground-truth label and object, for sources whose labels keep their meaning.
 
     A frame counts for a pair when the object is in the frame's list (also with an empty mask) and the label has been
-    seen by then; both empty is an IoU of 1. Memory grows with the number of pairs, not of frames.
+    seen by then, unless nothing is known of the label there; both empty is an IoU of 1. Void does not count. Memory
+    grows with the number of pairs, not of frames.
     """
 
     def __init__(self):
@@ -29,24 +30,27 @@ class OverlapMeter:
         self._sums: dict[tuple[int, int], _Sum] = {}
 
     def add(
-        self, truth: np.ndarray, label_map: np.ndarray, object_ids: Sequence[int], labels: Sequence[int]
+        self, truth: Truth, label_map: np.ndarray, object_ids: Sequence[int], labels: Sequence[int]
     ) -> dict[int, dict[int, float]]:
         """Take one frame in; return IoU by ground-truth label and object id.
 
-        truth: (H, W) uint8 ground-truth labels; 0 and 255 are no object
+        truth: of a frame of the same size
         label_map: (H, W) uint8, the tracker's
         object_ids, labels: of the tracker's objects and their values in label_map
         Raises ValueError when the sizes differ.
         """
-        if truth.shape != label_map.shape:
-            raise ValueError(f"ground truth of {truth.shape} and masks of {label_map.shape} (H, W): expected one size")
-        self._labels |= {int(v) for v in np.flatnonzero(np.bincount(truth.ravel()))} - {0, LABEL_OUTSIDE}
+        size = (label_map.shape[0], label_map.shape[1])
+        if (other := truth.other_size(size)) is not None:
+            raise ValueError(f"ground truth of {other} and masks of {size} (H, W): expected one size")
+        self._labels |= {label for label, mask in truth.masks.items() if mask.any()}
         masks = [(int(object_id), label_map == value) for object_id, value in zip(object_ids, labels, strict=True)]
         found: dict[int, dict[int, float]] = {}
         for label in sorted(self._labels):
-            expected = truth == label
+            expected = truth.mask(label, size)
+            if expected is None:
+                continue
             for object_id, mask in masks:
-                overlap = iou(mask, expected)
+                overlap = iou(mask, expected, truth.void)
                 found.setdefault(label, {})[object_id] = overlap
                 pair = self._sums.setdefault((label, object_id), _Sum())
                 pair.total += overlap
@@ -58,10 +62,10 @@ class OverlapMeter:
         pair = self._sums.get((label, object_id), _Sum())
         return (pair.total / pair.frames if pair.frames else 0.0), pair.frames
 
-    def best_label(self, object_id: int) -> int:
-        """Return the label that an object covers best on average, for one of which nothing says what it is; 0: none."""
+    def best_label(self, object_id: int) -> int | None:
+        """Return the label that an object covers best on average, for one of which nothing says what it is."""
         labels = [label for label, other in self._sums if other == object_id]
-        return max(labels, key=lambda label: self.mean(label, object_id)[0], default=0)
+        return max(labels, key=lambda label: self.mean(label, object_id)[0], default=None)
 
     def pairs(self) -> list[dict[str, float]]:
         """All pairs, for a report."""

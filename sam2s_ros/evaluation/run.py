@@ -21,9 +21,11 @@ from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.paths import absolute, expanded, write_whole, writing
 from sam2s_model.prompting.prompt_script import PromptScript
+from sam2s_model.recordings.file_stamp import recording_stamp
 from sam2s_model.recordings.mask_files import merge_mask_lines
 from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
 from sam2s_model.recordings.recording import Recording
+from sam2s_model.recordings.stream_spec import without_password
 from sam2s_model.similar import meant
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.engine import EngineOptions
@@ -31,7 +33,7 @@ from sam2s_ros.evaluation.evaluate import evaluate_recording
 from sam2s_ros.evaluation.live import LiveNode
 from sam2s_ros.evaluation.report import make_report, write_report
 from sam2s_ros.evaluation.runners import InProcess, Processes, RayCluster, run_all
-from sam2s_ros.evaluation.task import Task, overlay_of, table_of
+from sam2s_ros.evaluation.task import MASKS, Task, overlay_of, table_of
 from sam2s_ros.processes.dds import share_directory
 from sam2s_ros.processes.results import claim, present
 
@@ -79,9 +81,9 @@ def run_evaluation(
 ) -> dict[str, Any]:
     """Evaluate what is not yet there, and write the report. Returns the report, also in report.json.
 
-    Each recording is written to recordings/DATA_SET/NAME.json when it is finished, and not evaluated again. A recording
-    that cannot be read is listed with the reason; the others go on. After Ctrl-C the report has what there is, with a
-    live recording up to there, and says `interrupted`.
+    Each recording is written to recordings/DATA_SET/NAME.json when it is finished, and not evaluated again, unless its
+    files have changed. A recording that cannot be read is listed with the reason; the others go on. After Ctrl-C the
+    report has what there is, with a live recording up to there, and says `interrupted`.
 
     on_recording: called with the recordings done and their number; on_frame: within a recording, in this process only
     Raises a Sam2sError for bad input, and ConfigError for a folder with recordings that were evaluated otherwise;
@@ -97,6 +99,9 @@ def run_evaluation(
     left = [task for task in tasks if task.key not in results]
     if len(left) < len(tasks):
         options.say(f"{len(tasks) - len(left)} of {len(tasks)} recordings are there already")
+    changed = [task.key for task in left if _path(options.output, task).is_file()]
+    if changed:
+        options.say(f"{', '.join(changed)}: evaluated anew, since files of it have changed")
     on_recording(len(tasks) - len(left), len(tasks))
     failed, attempts, interrupted = {}, {}, False
     try:
@@ -114,7 +119,7 @@ def run_evaluation(
                     raise KeyboardInterrupt  # it is evaluated anew when this evaluation goes on
                 path = _path(options.output, task)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, json.dumps(outcome))
+                write_whole(path, json.dumps(dict(made_of=task.made_of, result=outcome)))
             on_recording(len(results), len(tasks))
     except KeyboardInterrupt:
         interrupted = True
@@ -166,9 +171,11 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
             replace(
                 task,
                 engine=engine,
+                output=str(folder),
                 overlay=str(folder / overlay_of(task.key)) if options.overlay else "",
-                masks=str(folder / "masks" / task.key) if options.masks else "",
-                masks_bag=str(folder / "masks" / f"{task.key}.mcap") if options.masks_bag else "",
+                masks=str(folder / MASKS / task.key) if options.masks else "",
+                made_of=tuple(recording_stamp(opened[task.key])),
+                masks_bag=str(folder / MASKS / f"{task.key}.mcap") if options.masks_bag else "",
                 prompts=_prompts_of(task, options.prompts, len(tasks)),
                 table=str(folder / table_of(task.key)),
                 rate=options.rate,
@@ -211,7 +218,7 @@ def _describe_masks(recording: Recording) -> str:
 
 def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
     """All that the results depend on, and nothing else."""
-    sources = [replace(s, spec=absolute(s.spec), truth=absolute(s.truth)) for s in options.sources]
+    sources = [replace(s, spec=without_password(absolute(s.spec)), truth=absolute(s.truth)) for s in options.sources]
     return dict(
         **(dict(mode="live", rate=options.rate) if options.rate else dict(mode="offline")),
         sources=[asdict(source) for source in sources],
@@ -269,9 +276,10 @@ def _known(path: Path) -> dict[str, Any] | None:
 
 
 def _finished(folder: Path, task: Task) -> dict[str, Any] | None:
-    """Read the result of a recording that an earlier run has finished; None where there is none."""
+    """Read the result of a recording that an earlier run has finished; None where there is none of these files."""
     path = _path(folder, task)
-    return json.loads(path.read_text()) if path.is_file() else None
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    return found["result"] if found.get("made_of") == list(task.made_of) else None
 
 
 def _path(folder: Path, task: Task) -> Path:

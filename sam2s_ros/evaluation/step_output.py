@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import Step
 from sam2s_model.evaluation.scores import Row
 from sam2s_model.paths import writing
 from sam2s_model.results.tracks_table import TracksCsv
 from sam2s_model.semantics import GENERIC
-from sam2s_ros.evaluation.task import Task
+from sam2s_ros.evaluation.task import MASKS, Task
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
 
@@ -37,6 +38,7 @@ class StepOutput:
     a pixel (SA-V begins with 0), there is a folder of masks, 0 and 255, for each.
 
     model: of the messages in a bag; folders: of `Recording.object_folders`
+    Raises ConfigError, before anything is removed, for masks that do not lie inside the evaluation's folder of masks.
     """
 
     def __init__(self, task: Task, fps: float, model: str, folders: Mapping[int, str] | None = None):
@@ -45,6 +47,10 @@ class StepOutput:
         self._overlay, self._masks, self._fps = task.overlay, task.masks, fps
         self._bag_path, self._model = task.masks_bag, model
         self._table_path = task.table
+        if task.masks and not _inside(Path(task.masks), Path(task.output) / MASKS):
+            raise ConfigError(
+                f"masks are to be written to {task.masks}: expected a folder inside {Path(task.output) / MASKS}"
+            )
         self._table: TracksCsv | None = None
         self._bag: ShownBag | None = None
         self._video: OverlayVideo | None = None
@@ -57,9 +63,8 @@ class StepOutput:
                 self._table = TracksCsv(Path(self._table_path))
             if self._masks:
                 Path(self._masks).mkdir(parents=True, exist_ok=True)
-                for old in Path(self._masks).rglob(
-                    "*.png"
-                ):  # a live run that was interrupted had masks of other frames
+                # a live run that was interrupted had masks of other frames
+                for old in Path(self._masks).rglob("*.png"):
                     old.unlink()
             if self._bag_path:
                 from sam2s_ros.evaluation.shown_bag import ShownBag
@@ -150,6 +155,10 @@ class ShownFrames:
             ]
             for kind, entries in (("worst", worst), ("best", best))
         }
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return folder.resolve() in path.resolve().parents
 
 
 def _picture(step: Step) -> bytes:

@@ -20,6 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sam2s_model.errors import ImageError
 from sam2s_model.recordings.pixels import ImageReader
+from sam2s_model.recordings.recording import Truth
 from sam2s_model.results.tracks_table import TracksCsv
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.tracks import Tracks
@@ -175,9 +176,8 @@ class RecordingWriter:
             tracks = tracks_from_message(masks)
             self._table.write(number, f"{number:06d}", tracks)
             if job.truth is not None:
-                iou = self._meter.add(
-                    to_gray(job.truth), tracks.label_map, tracks.object_ids.tolist(), tracks.labels.tolist()
-                )
+                truth = Truth.of_labels(to_gray(job.truth))
+                iou = self._meter.add(truth, tracks.label_map, tracks.object_ids.tolist(), tracks.labels.tolist())
                 self._counts["with_truth"] += 1
                 line["iou"] = {str(k): {str(i): round(v, 4) for i, v in row.items()} for k, row in iou.items()}
             self._draw(job, tracks)

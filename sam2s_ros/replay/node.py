@@ -144,7 +144,14 @@ class ReplayNode(RunnableNode):
         self._frames.publish(Header(stamp=stamp, frame_id=str(frame.index)))
         self._images.publish(self._image.filled(frame.image, stamp))
         if self._masks is not None and frame.truth is not None:
-            self._masks.publish(self._mask.filled(frame.truth.labels, stamp))
+            try:
+                labels = frame.truth.labels
+            except SourceError as error:  # an object that no value of a mask stands for, as SA-V's first
+                self.get_logger().warning(
+                    f"frame {frame.name} has no mask here, nor others like it: {error}", once=True
+                )
+                return
+            self._masks.publish(self._mask.filled(labels, stamp))
 
     def _publish_clock(self, stamp_ns: int) -> None:
         if self._clock_out is not None and stamp_ns > 0:

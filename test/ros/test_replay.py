@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -82,6 +83,18 @@ def replay(graph, start):
         if one.process.running():
             one.process.popen.kill()
             one.process.popen.wait()
+
+
+def test_an_object_that_no_value_of_a_mask_stands_for_is_said_and_the_images_go_on(replay, tmp_path):
+    """SA-V's objects begin with 0."""
+    for i in range(3):
+        for below, channels in (("JPEGImages_24fps/v", 3), ("Annotations_6fps/v/000", 1)):
+            (tmp_path / "sav" / below).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "sav" / below / f"{i:05d}.png"), np.full((64, 96, channels), 255, np.uint8))
+    one = replay(str(tmp_path / "sav"), exit_at_end=True)
+    assert one.process.wait(40) == 0, one.process.output
+    one.wait_for(3)
+    assert not one.masks and one.process.output.count("object 0 has no value in a label image") == 1
 
 
 def test_every_frame_once_in_order_and_on_time(replay):

@@ -5,12 +5,14 @@ A new one is a module here with its `LAYOUTS`, and a line below: replay, trackin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam2s_model.errors import ConfigError, SourceError
+from sam2s_model.paths import with_name
 from sam2s_model.similar import meant
 
 if TYPE_CHECKING:  # the command line lists names, and is fast
@@ -48,12 +50,18 @@ def recognise_layout(path: Path) -> str | None:
 def layout_recordings(path: Path, name: str, mask_values: str | MaskReading = "auto") -> Sequence[FileRecording]:
     """Return the recordings of a folder in the layout of a name, also those without masks.
 
-    Raises SourceError when it is not laid out so.
+    Raises SourceError when it is not laid out so, and for two recordings of one name.
     """
-    known = layout_named(name)
+    path, known = with_name(path), layout_named(name)
     if not known.matches(path):
         raise SourceError(f"{path} is not laid out as {name}: expected {known.expected}")
-    return known.open(path, mask_values)
+    found = known.open(path, mask_values)
+    twice = [name for name, count in Counter(recording.name for recording in found).items() if count > 1]
+    if twice:
+        raise SourceError(
+            f"{path} has {len(twice)} names of several recordings, such as {twice[0]}: rename their folders"
+        )
+    return found
 
 
 def open_layout(path: Path, layout: str = "auto", mask_values: str = "auto") -> Sequence[FileRecording]:

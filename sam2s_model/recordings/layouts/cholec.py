@@ -13,7 +13,7 @@ from sam2s_model.recordings.image_files import images_in, read_rgb, unreadable
 from sam2s_model.recordings.layouts.layout import Layout
 from sam2s_model.recordings.mask_values import VOID, MaskReading
 from sam2s_model.recordings.recording import Truth
-from sam2s_model.recordings.sequences import subfolders
+from sam2s_model.recordings.sequences import recording_names, subfolders
 from sam2s_model.recordings.truth_files import TruthOf
 
 FPS = 25.0
@@ -30,12 +30,15 @@ def is_cholec(path: Path) -> bool:
 def cholec_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
     """Return the clips videoNN_NNNNN of a folder, of its subfolders or of theirs. Raises SourceError."""
     clips = [folder for first in [path, *subfolders(path)] for folder in [first, *subfolders(first)]]
-    found = {}
+    found: dict[Path, list[Path]] = {}
     for clip in dict.fromkeys(clips):
         images = [p for p in images_in(clip) if p.stem.startswith("frame_") and p.stem.endswith(IMAGE)]
         if images:
-            found[clip.name] = FileRecording(clip.name, path.name, images, _ColourMasks(), FPS, CLASSES)
-    return list(found.values())
+            found[clip] = images
+    return [
+        FileRecording(name, path.name, images, _ColourMasks(), FPS, CLASSES)
+        for name, images in zip(recording_names(list(found), path), found.values(), strict=True)
+    ]
 
 
 class _ColourMasks(TruthOf):
@@ -55,6 +58,9 @@ class _ColourMasks(TruthOf):
 
     def __contains__(self, image: Path) -> bool:
         return self._mask(image).is_file()
+
+    def files(self, images: Sequence[Path]) -> list[Path]:
+        return [mask for image in images if (mask := self._mask(image)).is_file()]
 
     def place(self, image: Path) -> str:
         return f"mask {self._mask(image)}"

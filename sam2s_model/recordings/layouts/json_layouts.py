@@ -12,7 +12,7 @@ from sam2s_model.recordings.json_truth import CocoTruth, LabelmeTruth, is_coco, 
 from sam2s_model.recordings.layouts.layout import Layout
 from sam2s_model.recordings.mask_values import MaskReading
 from sam2s_model.recordings.recording import ASSUMED_FPS
-from sam2s_model.recordings.sequences import subfolders
+from sam2s_model.recordings.sequences import recording_names, subfolders
 
 BEGINNING = 1 << 16  # bytes that are looked at to recognise a file of COCO
 COCO_WORDS = (b'"images"', b'"annotations"', b'"videos"', b'"categories"', b'"licenses"', b'"info"')
@@ -26,10 +26,10 @@ def is_labelme(path: Path) -> bool:
 def labelme_recordings(path: Path, values: str | MaskReading = "auto") -> list[FileRecording]:
     """Open the images of a folder, or of its subfolders, with the .json of the same stem beside. Raises SourceError."""
     out = []
-    for folder in _folders(path):
-        if _pairs(folder):
-            truth = LabelmeTruth(folder.name, json_files(folder))
-            out.append(FileRecording(folder.name, path.name, images_in(folder), truth, ASSUMED_FPS, truth.classes))
+    folders = [folder for folder in _folders(path) if _pairs(folder)]
+    for folder, name in zip(folders, recording_names(folders, path), strict=True):
+        truth = LabelmeTruth(name, json_files(folder))
+        out.append(FileRecording(name, path.name, images_in(folder), truth, ASSUMED_FPS, truth.classes))
     return out
 
 
@@ -61,8 +61,8 @@ def coco_recordings(path: Path, values: str | MaskReading = "auto") -> list[File
             f"none of the {len(lost)} images that {file} names is in {path}: the first is {lost[0] if lost else 'none'}"
         )
     out = []
-    for folder, images in found.items():
-        name = path.name if len(found) == 1 else folder.name
+    names = [path.name] if len(found) == 1 else recording_names(list(found), path)
+    for name, images in zip(names, found.values(), strict=True):
         out.append(
             FileRecording(
                 name, path.name, sorted(images, key=lambda p: natural_key(p.name)), truth, ASSUMED_FPS, truth.classes

@@ -253,3 +253,14 @@ def test_kill_9_loses_nothing_that_was_said_or_tracked(opened, tmp_path):
     assert len(list((folder / "masks").glob("*.png"))) == len(tracked)
     assert all(np.array_equal(shown(project, at) == 1, mask) for at, mask in tracked.items())
     assert not list(folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize("name", ["masks/000000.png", "masks/1/000000.png", "classes.yaml", "prompts.yaml"])
+def test_what_is_of_no_annotation_stays(opened, tmp_path, name):
+    foreign = tmp_path / "clip" / name
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"somebody's")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match="but no annotation.sqlite: it is of no annotation"):
+        opened(tmp_path / "clip")
+    assert foreign.read_bytes() == b"somebody's" and sorted(tmp_path.rglob("*")) == before

@@ -45,9 +45,23 @@ def test_prompts_of_no_frame_are_named(opened):
 
 def test_masks_to_begin_with(opened, truth):
     project = opened()
-    numbers = begin_with(project, 3, truth[3], {1: "object", 2: "spoon"})
-    assert numbers == sorted(truth[3])
+    assert begin_with(project, 3, truth[3], {1: "object", 2: "spoon"}) == (sorted(truth[3]), [])
     assert project.objects[1].class_name == "object" and project.objects[2].class_name == "instrument"
     assert np.array_equal(project.masks(3)[1].mask, truth[3][1])
     with pytest.raises(RequestError, match="frame 99 is not in the annotation"):
         begin_with(project, 99, truth[3], {})
+
+
+def test_masks_to_begin_with_leave_what_a_person_has_corrected(opened, truth):
+    project = opened()
+    begin_with(project, 3, truth[3], {})
+    corrected = np.roll(truth[3][1], 5, 1)
+    project.prompt(3, 1, mask=corrected)
+    project.prompt(3, 2, "object")
+    prompts = (project.folder / "prompts.yaml").read_text()
+    classes = dict.fromkeys(truth[3], "instrument")
+    assert begin_with(project, 3, truth[3], classes) == ([], sorted(truth[3]))
+    assert (project.folder / "prompts.yaml").read_text() == prompts
+    assert np.array_equal(project.masks(3)[1].mask, corrected)
+    assert begin_with(project, 5, truth[5], classes) == (sorted(truth[5]), [])
+    assert project.objects[2].class_name == "object"

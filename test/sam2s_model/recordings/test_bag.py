@@ -308,3 +308,16 @@ def test_a_bag_is_read_without_ros(tmp_path, compressed):
     command = [sys.executable, "-c", WITHOUT_ROS, str(tmp_path / "bag")]
     found = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (found.returncode, found.stdout.split()) == (0, ["4", "0"]), found.stderr
+
+
+def test_the_rate_is_that_of_the_images_alone(tmp_path):
+    """Other topics go on before and after them, some are lost, and there is a pause; none is a picture's distance."""
+    begin, step = 10**15, 33_333_333
+    numbers = [*range(5), *range(8, 20), *range(300, 310)]
+    clock = ("/clock", "std_msgs/msg/Header")
+    write_bag(tmp_path / "bag", [
+        (*clock, _header(1), begin - 20 * 10**9),
+        *(("/camera", IMAGE, image_message(picture(0), begin + i * step), begin + i * step) for i in numbers),
+        (*clock, _header(1), begin + 90 * 10**9),
+    ])  # fmt: skip
+    assert open_recording(tmp_path / "bag").fps == pytest.approx(30.0, rel=1e-3)

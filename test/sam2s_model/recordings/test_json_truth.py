@@ -281,6 +281,27 @@ def test_several_recordings_in_one_file(tmp_path):
     assert any("gone.png of train.json has the name of no image" in odd for odd in first.odd)
 
 
+def test_recordings_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for name in ("case1/left", "case2/left"):
+        images(tmp_path / name, 2)
+    path = coco_file(
+        tmp_path / "train.json", [{"image_id": 10, "segmentation": rle(box_mask(), True)}], 2, "case1/left/"
+    )
+    content = json.loads(path.read_text())
+    content["images"].append({"id": 60, "file_name": "case2/left/00000.png", "height": H, "width": W})
+    path.write_text(json.dumps(content))
+    first, second = open_layout(tmp_path)
+    assert (first.name, second.name) == ("case1_left", "case2_left")
+    assert list(first)[0].truth.masks and not list(second)[0].truth.masks
+
+
+def test_labelme_beside_a_folder_of_the_same_name(tmp_path):
+    for place in (tmp_path / "clip", tmp_path / "clip" / "clip"):
+        images(place, 1)
+        (place / "00000.json").write_text(json.dumps({"shapes": [], "imageHeight": H, "imageWidth": W}))
+    assert [r.name for r in open_layout(tmp_path / "clip", "labelme")] == ["clip", "clip_clip"]
+
+
 def test_youtube_vis(tmp_path):
     images(tmp_path / "JPEGImages" / "v", 3)
     content = {

@@ -154,6 +154,21 @@ def test_odd_frames_and_masks_are_named_and_counted(tmp_path):
         assert all(text in odd for text, odd in zip(texts, recording.odd, strict=True)), recording.odd
 
 
+def test_clips_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for part in ("train", "val"):
+        for kind in ("", "_color_mask"):
+            write(tmp_path / part / "video01_00080" / f"frame_80_endo{kind}.png", np.zeros((H, W, 3), np.uint8))
+    assert [r.name for r in open_layout(tmp_path, "cholecseg8k")] == ["train_video01_00080", "val_video01_00080"]
+
+
+def test_two_recordings_of_one_name_are_refused(tmp_path):
+    for clip in ("a/b_c", "a_b/c", "d/c"):
+        for kind in ("", "_color_mask"):
+            write(tmp_path / clip / f"frame_80_endo{kind}.png", np.zeros((H, W, 3), np.uint8))
+    with pytest.raises(SourceError, match="has 1 names of several recordings, such as a_b_c: rename"):
+        open_layout(tmp_path)
+
+
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(SourceError, match="has no layout that is known: expected one of sav: JPEGImages"):
         open_layout(tmp_path)

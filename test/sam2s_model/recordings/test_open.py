@@ -11,7 +11,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from sam2s_model.errors import SourceError
-from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
+from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings, recording_name
 from sam2s_ros.overlay_video import OverlayVideo
 
 H, W, COUNT = 48, 64, 5
@@ -198,3 +198,12 @@ def test_recordings_without_masks_are_named(tmp_path):
     assert (
         describe_incomplete(Source(str(tmp_path / "set" / "a"))) == "" == describe_incomplete(Source("scene:?seed=1"))
     )
+
+
+def test_a_recording_is_never_called_by_dots_alone(tmp_path, monkeypatch):
+    (tmp_path / "clip" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "clip")
+    assert [recording_name(spec) for spec in (".", "inner/..", "..", "a/b.mp4", "-")] == [
+        "clip", "clip", recording_name(str(tmp_path)), "b", "stdin",
+    ]  # fmt: skip
+    assert recording_name("/") == recording_name("..mp4") == recording_name("/...mp4") == "recording"

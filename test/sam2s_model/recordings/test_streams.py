@@ -18,6 +18,7 @@ import pytest
 from sam2s_model.errors import SourceError
 from sam2s_model.recordings import stream_spec as specs
 from sam2s_model.recordings.open import open_recording
+from sam2s_model.recordings.stream import _Newest
 from sam2s_model.recordings.stream_spec import stream_spec, without_password
 from sam2s_ros.commands.cli import main
 
@@ -106,6 +107,53 @@ def test_a_pipe_is_tracked(fifo, tmp_path):
     )
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["frames"] == 4 and summary["source"]["kind"] == "stream" and len(summary["objects"]) == 1
+
+
+def test_a_pipe_is_tracked_from_a_later_frame(fifo, tmp_path):
+    """Beyond those that are kept for a second pass."""
+    out = tmp_path / "out"
+    assert main(["track", str(fifo), "--box", "20,20,60,60", *SMALL, "--start", "46", "--output", str(out)]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["frames"] == 4 and summary["prompts_not_applied"] == [] and len(summary["objects"]) == 1
+
+
+def test_frames_before_the_first_of_a_pass_are_not_missed():
+    put, begin, go_on = [], threading.Event(), threading.Event()
+
+    def incoming():
+        begin.wait(20)
+        for name in "abcd":
+            if name == "d":
+                put.append("all before")
+                go_on.wait(20)
+            yield name
+
+    class Late(threading.Condition):
+        """Who waits wakes up when three frames have come."""
+
+        def wait_for(self, predicate, timeout=None):
+            begin.set()
+            while not (predicate() and put):
+                self.wait(0.01)
+            return True
+
+    newest = _Newest(incoming())
+    newest._changed = Late()
+    frames = newest.frames()
+    came = [next(frames)]
+    go_on.set()
+    assert came + list(frames) == [("c", 0), ("d", 0)]
+
+
+def test_a_box_is_applied_to_a_live_stream(ts, tmp_path):
+    server = rtsp_server(ts.read_bytes(), 1.0)
+    try:
+        assert main(["track", server.url, "--box", "20,20,60,60", *SMALL, "--output", str(tmp_path / "out")]) == 0
+    finally:
+        server.shutdown()
+        server.server_close()
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["prompts_not_applied"] == [] and len(summary["objects"]) == 1
 
 
 @pytest.mark.parametrize("name", ["clip.ts", "clip.mp4"])

@@ -119,6 +119,38 @@ def test_what_is_whole_is_not_done_again_and_what_has_changed_is(clip, tmp_path,
     assert "has an archive with frames 3, and this one has 4: give --overwrite" in capsys.readouterr().err
 
 
+def test_a_recording_that_grows_while_it_is_tracked_is_tracked_again(clip, tmp_path, monkeypatch, capsys):
+    real = run.track_recording
+
+    def growing(task, on_frame=None):
+        with clip.open("ab") as file:  # as while it is copied
+            file.write(b"more")
+        return real(task, on_frame)
+
+    clip.with_name("clip.prompts.yaml").write_text("prompts:\n- {frame: 0, object: 1, box: [10, 10, 60, 60]}\n")
+    monkeypatch.setattr(run, "track_recording", growing)
+    assert track(tmp_path / "archive", SCENES[0], clip, "--frames", "2") == 0
+    monkeypatch.setattr(run, "track_recording", real)
+    for there in (1, 2):
+        capsys.readouterr()
+        assert track(tmp_path / "archive", SCENES[0], clip, "--frames", "2") == 0
+        assert f"{there} of 2 recordings are there already" in capsys.readouterr().out
+
+
+def test_a_password_is_in_no_file(clip, tmp_path, file_server):
+    file_server.content = clip.read_bytes()
+    url = f"{file_server.url}/operation.mp4".replace("://", "://surgeon:secret@")
+    (tmp_path / "asked").mkdir()
+    for name in ("operation", "clip"):
+        prompts = "prompts:\n- {frame: 0, object: 1, box: [10, 10, 60, 60]}\n"
+        (tmp_path / "asked" / f"{name}.yaml").write_text(prompts)
+    out = tmp_path / "archive"
+    assert track(out, url, clip, "--prompts", tmp_path / "asked", "--frames", "2", "--no-masks") == 0
+    texts = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert [path for path, text in texts.items() if b"secret" in text] == []
+    assert b"surgeon:***@" in texts[out / "recordings" / "operation" / WHOLE]
+
+
 def test_a_result_is_what_a_file_gives_back(alone):
     """numpy rounds its own numbers to other last digits than Python."""
     from sam2s_ros.archive.report import result_of

@@ -119,3 +119,17 @@ def test_a_file_of_objects_is_of_one_recording(options, clips, of_one):
 def test_what_is_given_twice_is_named(options, clips):
     with pytest.raises(ConfigError, match="a.mp4 is given twice"):
         plan_archive([clips[0], clips[0]], options)
+
+
+def test_results_inside_a_data_set_change_no_stamp(options, tmp_path):
+    for name in ("a", "b"):
+        for kind, value in (("frames", 90), ("masks", 1)):
+            (tmp_path / "set" / name / kind).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / "set" / name / kind / "0.png"), np.full((8, 8), value, np.uint8))
+    inside = replace(options, output=tmp_path / "set" / "out")
+    sources = [str(tmp_path / "set"), f"{tmp_path / 'set'}#a"]
+    before = [[task.stamp for task in plan_archive([source], inside)] for source in sources]
+    assert [len(stamps) for stamps in before] == [2, 1] and before[0][0] == before[1][0] and before[0][0][0] == 2
+    (tmp_path / "set" / "out").mkdir()
+    (tmp_path / "set" / "out" / "tracks.csv").write_text("frame")
+    assert [[task.stamp for task in plan_archive([source], inside)] for source in sources] == before

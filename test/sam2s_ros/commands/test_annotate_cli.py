@@ -57,6 +57,9 @@ def test_all_masks_of_a_data_set_are_taken_over(tmp_path, capsys):
     assert main(["annotate", SCENE, "--from-masks", "0", "--output", first, "--export", "coco", *SMALL]) == 0
     assert main(["annotate", SCENE, "--from-masks", "all", "--output", second, "--export", "coco", *SMALL]) == 0
     assert "begun with 8 masks of 4 frames" in " ".join(capsys.readouterr().out.split())
+    assert main(["annotate", SCENE, "--from-masks", "all", "--output", second, "--export", "coco", *SMALL]) == 0
+    said = "begun with 0 masks of 4 frames; 8 objects on them were prompted before, and stay as they are"
+    assert said in " ".join(capsys.readouterr().out.split())
     for own, expected in zip(open_recording(second), open_recording(SCENE), strict=True):
         assert own.truth.masks.keys() == expected.truth.masks.keys()
         assert all((own.truth.masks[label] == mask).all() for label, mask in expected.truth.masks.items())

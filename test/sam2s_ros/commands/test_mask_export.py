@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from sam2s_model.recordings.bag_help import ZSTD
 from sam2s_model.recordings.image_files import read_labels
 from sam2s_model.recordings.open import Source, open_recording, open_recordings
 from sam2s_model.results.label_png import colours_of, write_label_png
@@ -193,3 +195,41 @@ def test_our_own_bags_are_read_by_every_command(bag, tmp_path):
     alone.close()
     with pytest.raises(Exception, match="`sam2s export masks` reads it"):
         open_recording(tmp_path / "alone.mcap")
+
+
+def masks_bag(path: Path, junk: tuple[int, ...] = ()) -> Path:
+    """A message in each chunk of the file; some are junk."""
+    made = MasksBag(path, "/tracker/masks")
+    for i in range(N):
+        header = Header(stamp=to_time((1 + i) * NS), frame_id="camera")
+        message = masks_message(tracks(i), header, sequence=i + 1, received_ns=1, finished_ns=2, model="test/none")
+        made.write((1 + i) * NS, b"\0\1\0\0junk" if i in junk else serialize_message(message))
+        made.flush()
+    made.close()
+    return path
+
+
+def test_a_message_of_junk_is_left_out_alone(tmp_path, capsys):
+    assert export(masks_bag(tmp_path / "some.mcap", (1,)), tmp_path / "out", "--to", "png") == 0
+    (left_out,) = json.loads((tmp_path / "out" / "export.json").read_text())["left_out"]
+    assert "message 000001 is malformed (" in left_out and len(list((tmp_path / "out" / "masks").iterdir())) == N - 1
+    assert export(masks_bag(tmp_path / "all.mcap", tuple(range(N))), tmp_path / "none", "--to", "png") == 2
+    assert "all.mcap has no message that can be read: message 000000 is malformed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("whole", [2, 0])
+def test_a_damaged_bag_is_read_up_to_there(tmp_path, capsys, whole):
+    path = masks_bag(tmp_path / "masks.mcap")
+    data = bytearray(path.read_bytes())
+    chunks = [found.start() for found in re.finditer(re.escape(ZSTD), bytes(data))]
+    assert len(chunks) == N
+    data[chunks[whole] + 4 : chunks[whole] + 30] = b"\xff" * 26
+    path.write_bytes(data)
+    code = export(path, tmp_path / "out", "--to", "png")
+    error = capsys.readouterr().err
+    if not whole:
+        assert code == 2 and "is not a readable rosbag2 recording (" in error and len(error.splitlines()) == 1
+        return
+    assert code == 0 and len(list((tmp_path / "out" / "masks").iterdir())) == whole
+    (left_out,) = json.loads((tmp_path / "out" / "export.json").read_text())["left_out"]
+    assert left_out.startswith("the bag cannot be read any further (")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
@@ -113,3 +114,21 @@ def test_without_prompts_and_truth_there_is_a_picture_with_a_grid(track, tmp_pat
     picture = tmp_path / "out" / "first_frame.png"
     assert f"--prompts FILE; {picture} shows it with a grid of pixel coordinates" in error and picture.is_file()
     assert track(tmp_path, "--box", "10,10,50,50", "--output", tmp_path / "out") == 0  # it is no result to keep
+
+
+def test_objects_in_folders_of_any_number_are_scored(track, tmp_path):
+    """As in SA-V, which begins with 0; an object without a file is not scored there."""
+    for i in range(5):
+        masks = {f"Annotations_6fps/v/{k:03d}": np.zeros((80, 96), np.uint8) for k in (0, 300)}
+        masks["Annotations_6fps/v/000"][10:40, 10 + i : 40 + i] = 255
+        masks["Annotations_6fps/v/300"][45:75, 50:90] = 255
+        for below, pixels in (("JPEGImages_24fps/v", np.full((80, 96, 3), 90, np.uint8)), *masks.items()):
+            if not (below.endswith("300") and i == 3):
+                (tmp_path / "sav" / below).mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(tmp_path / "sav" / below / f"{i:05d}.png"), pixels)
+    assert track(tmp_path / "sav", "--output", tmp_path / "out") == 0
+    objects = json.loads((tmp_path / "out" / "summary.json").read_text())["objects"]
+    assert [(one["truth_label"], one["scored_frames"]) for one in objects] == [(0, 4), (300, 3)]
+    assert track(tmp_path / "sav", "--box", "10,10,40,40", "--output", tmp_path / "boxed") == 0
+    (one,) = json.loads((tmp_path / "boxed" / "summary.json").read_text())["objects"]
+    assert one["truth_label"] is None and one["mean_iou"] is None, "not taken for that of object 0"

@@ -194,6 +194,37 @@ def test_a_finished_evaluation_is_not_done_again(whole, capsys):
     assert before == {p: p.stat().st_mtime_ns for p in (whole / "recordings").rglob("*.json")}
 
 
+def test_of_data_that_has_changed_no_result_is_kept(tmp_path, capsys):
+    for name in ("a", "b"):
+        folder(tmp_path / "set" / name, 4)
+    output = tmp_path / "set" / "out"
+    assert evaluated(output, str(tmp_path / "set")) == 0
+    first = report(output)["recordings"]
+    written = {path.stem: path.stat().st_mtime_ns for path in (output / "recordings").rglob("*.json")}
+    (tmp_path / "set" / "a" / "masks" / "00002.png").unlink()
+    capsys.readouterr()
+    assert evaluated(output, str(tmp_path / "set")) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 of 2 recordings are there already" in said and "set/a: evaluated anew, since files of it have" in said
+    again = report(output)["recordings"]
+    assert [own["annotated"] for own in again] == [3, 4] and again[1] == first[1]
+    assert {path.stem: path.stat().st_mtime_ns for path in (output / "recordings").rglob("*.json")}["b"] == written["b"]
+
+
+def test_a_password_is_in_no_file(tmp_path, file_server, capsys):
+    frames, path = list(folder(tmp_path / "clip", 4).glob("frames/*.png")), tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (96, 80))
+    for frame in sorted(frames):
+        writer.write(cv2.imread(str(frame)))
+    writer.release()
+    file_server.content = path.read_bytes()
+    url = f"{file_server.url}/clip.avi".replace("://", "://surgeon:secret@")
+    assert evaluated(tmp_path / "out", url, "--truth", str(tmp_path / "clip" / "masks")) == 0
+    assert evaluated(tmp_path / "none", url) == 2
+    assert "***@" in (tmp_path / "out" / "report.json").read_text() and "secret" not in "".join(capsys.readouterr())
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file() and b"secret" in p.read_bytes()]
+
+
 def test_another_configuration_is_refused(whole, tmp_path, capsys):
     prompt, threads = "with protocol.prompt 'mask', and this one has 'box'", "with threads 1, and this one has 2"
     for change, text in ((["--prompt", "box"], prompt), (["--threads", "2"], threads)):
