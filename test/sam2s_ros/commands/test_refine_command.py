@@ -47,6 +47,9 @@ def test_a_folder_of_maps_and_one_with_the_truth(refine, tmp_path, capsys):
     assert refine(maps, SCENE, "--truth", maps) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["mean_iou"]["before"] == 1 and summary["flicker"]["before"] == 0
+    assert refine(tmp_path / "out" / "masks", SCENE, "--overwrite") == 2, "it would remove what it reads"
+    assert "--overwrite would remove" in " ".join(capsys.readouterr().err.split())
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 5
     (maps / "000002.png").unlink()
     assert refine(maps, SCENE, "--overwrite") == 2
     assert "has no class image 000002.png" in " ".join(capsys.readouterr().err.split())
