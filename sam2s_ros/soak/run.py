@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import claim_file, write_whole
+from sam2s_model.paths import claimed_file, write_whole
 from sam2s_model.recordings.scene import Scene, SceneConfig, SceneFrame
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.engine import EngineOptions
@@ -64,24 +64,23 @@ def run_soak(options: SoakOptions) -> dict[str, Any]:
     them does not answer.
     """
     options, model = _with_model(options)
-    if options.output is not None:
-        claim_file(options.output, overwrite=options.overwrite)
-    with tempfile.TemporaryDirectory(prefix="sam2s_soak_") as folder, local_graph(Path(folder)) as graph:
-        from sam2s_ros.soak.client import SoakClient
-        from sam2s_ros.soak.report import soak_report
+    with claimed_file(options.output, overwrite=options.overwrite):
+        with tempfile.TemporaryDirectory(prefix="sam2s_soak_") as folder, local_graph(Path(folder)) as graph:
+            from sam2s_ros.soak.client import SoakClient
+            from sam2s_ros.soak.report import soak_report
 
-        start_tracker(graph, options)
-        frames = draw_frames(options)
-        start_camera_node(graph, Path(folder), options, frames)
-        pids = dict(camera=graph.pid("camera"), tracker=graph.pid("tracker"), subscriber=os.getpid())
-        with SoakClient(graph, pids) as client:
-            client.activated(options.say)
-            _conduct(client, options, frames)
-            client.stop_watching()
-            codes = graph.stop(timeout=5.0)
-    found = soak_report(options, model, client.log, codes)
-    if options.output is not None:
-        write_whole(options.output, json.dumps(found, indent=2) + "\n")
+            start_tracker(graph, options)
+            frames = draw_frames(options)
+            start_camera_node(graph, Path(folder), options, frames)
+            pids = dict(camera=graph.pid("camera"), tracker=graph.pid("tracker"), subscriber=os.getpid())
+            with SoakClient(graph, pids) as client:
+                client.activated(options.say)
+                _conduct(client, options, frames)
+                client.stop_watching()
+                codes = graph.stop(timeout=5.0)
+        found = soak_report(options, model, client.log, codes)
+        if options.output is not None:
+            write_whole(options.output, json.dumps(found, indent=2) + "\n")
     return found
 
 
