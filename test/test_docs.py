@@ -11,6 +11,7 @@ import pytest
 from sam2s_model.errors import ErrorCode
 from sam2s_model.tracks import State
 from sam2s_ros.interfaces.image_codec import ENCODINGS
+from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.interfaces.parameters_doc import parameters_page
 from sam2s_ros.msg import TrackerStatus
 
@@ -66,6 +67,13 @@ def test_every_state_is_explained():
     assert set(first_cells(of_objects)) == {state.name for state in State} | {"UNKNOWN"}
     names = {name.removeprefix("STATE_") for name in dir(TrackerStatus) if name.startswith("STATE_")}
     assert set(first_cells(of_node)) == names
+
+
+@pytest.mark.parametrize("file", ["docs/deploy.md", "examples/sam2s_tracker.service"])
+def test_who_names_the_file_of_prompts_for_a_restart_names_what_reads_it(file: str):
+    assert NodeConfig().restore is False, "or it is not needed"
+    said = (ROOT / file).read_text()
+    assert "prompts_file" in said and re.findall(r"prompts_file(?!\W+(?:with|and)\W+restore: true)", said) == []
 
 
 def test_every_refusal_is_explained():
