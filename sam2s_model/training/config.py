@@ -299,6 +299,12 @@ def read_config(kind: type, path: str | Path, overrides: Sequence[str] = ()) -> 
     return build(kind, expanded_table(table), "")
 
 
+def override(key: str, value: Any) -> str:
+    """Write "key=value" as `read_config` reads it back, whatever a text has in it, such as a comma, # or `no`."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
+    return f"{key}={text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}"
+
+
 def build(kind: type, table: Any, where: str) -> Any:
     """Make a config dataclass of a mapping of its fields. Raises ConfigError for unknown keys and wrong types."""
     if not isinstance(table, dict):
