@@ -39,6 +39,12 @@ def test_settings_have_the_types_of_the_parameters():
     assert parameters == expected and type(parameters["max_output_age"]) is float
 
 
+def test_paths_may_have_any_character():
+    path = "/données/\U0001f52a.mp4"
+    assert given(node_command(NodeOptions(checkpoint=path)))[1]["checkpoint"] == path
+    assert given(replay_command(ReplayOptions(path)))[1]["source"] == path
+
+
 def test_namespace_clicks_and_other_topics_are_remapped():
     options = NodeOptions(namespace="rig", click="/viewer_mouse_left", remap=("~/masks:=/masks",))
     remaps = given(node_command(options))[2]
