@@ -82,6 +82,12 @@ def writing(path: Path | None = None) -> Iterator[None]:
         raise ConfigError(f"{where} cannot be written to ({error.strerror}): give another --output") from error
 
 
+def write_result(path: Path, text: str) -> None:
+    """Replace a file as `write_whole` does. Raises ConfigError where it cannot be written."""
+    with writing(path):
+        write_whole(path, text)
+
+
 def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise ConfigError when there is a file with something in it, unless it may be written over."""
     try:

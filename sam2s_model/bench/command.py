@@ -68,7 +68,7 @@ def bench(
     from sam2s_model.bench.report import plot, tables, timed_of, write
     from sam2s_model.bench.run import BenchOptions, cases, run
 
-    if output:
+    if output and output.name:
         check_free(output.with_suffix(PLOT), overwrite=overwrite)
     with claimed_file(output, overwrite=overwrite):
         console = Console()

@@ -347,7 +347,7 @@ def _override(table: Any, text: str) -> None:
         raise ConfigError(f"{text!r} sets nothing: expected KEY=VALUE, such as optimizer.lr=1e-4")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter for a date that is none
         raise ConfigError(f"the value of {text!r} is not YAML ({_one_line(error)})") from error
     *parents, last = path.split(".")
     for depth, name in enumerate(parents):
@@ -362,7 +362,7 @@ def _override(table: Any, text: str) -> None:
 
 
 def _place(table: Any, name: str, where: str) -> int:
-    if not isinstance(table, list) or not name.isdigit() or int(name) >= len(table):
+    if not isinstance(table, list) or not name.isdecimal() or int(name) >= len(table):
         count = len(table) if isinstance(table, list) else 0
         raise ConfigError(f"{where}.{name} is not there: {where} has {count} members, numbered from 0")
     return int(name)

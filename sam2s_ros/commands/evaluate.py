@@ -245,7 +245,7 @@ def compare_reports(
 
     from sam2s_model.errors import ConfigError
     from sam2s_model.evaluation import compare as comparison
-    from sam2s_model.paths import claimed_file, write_whole
+    from sam2s_model.paths import claimed_file, write_result
     from sam2s_ros.evaluation.report import read_report
     from sam2s_ros.evaluation.tables import comparison_tables
 
@@ -261,4 +261,4 @@ def compare_reports(
         for path, differences in found.items():
             console.print(comparison_tables(str(reports[0]), path, differences))
         if output:
-            write_whole(output, json.dumps(dict(first=str(reports[0]), others=found), indent=1) + "\n")
+            write_result(output, json.dumps(dict(first=str(reports[0]), others=found), indent=1) + "\n")

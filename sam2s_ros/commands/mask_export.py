@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from sam2s_model.errors import ConfigError, SourceError
-from sam2s_model.paths import write_whole, writing
+from sam2s_model.paths import write_result, write_whole, writing
 from sam2s_model.recordings.class_file import CLASS_FILE
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import ASSUMED_FPS, Frame, Recording
@@ -103,7 +103,7 @@ def export_masks(options: MaskExport) -> dict[str, Any]:
         with_image=with_image if images else None, images=images.spec if images else "",
         left_out=tracked.odd, label_set=label_set.name,
     )  # fmt: skip
-    write_whole(options.output / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    write_result(options.output / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
 

@@ -122,4 +122,10 @@ def _override(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"--set {text}: expected NAME=VALUE")
-    return name, yaml.safe_load(value)
+    try:
+        found = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):  # the latter for a date that is none
+        found = None
+    if not isinstance(found, (bool, int, float, str)):
+        raise ConfigError(f"--set {text}: expected a number, true or false, or a text in place of {value!r}")
+    return name, found

@@ -65,7 +65,13 @@ class TrackOutput:
             self._video = OverlayVideo(folder / "overlay.mp4", fps, *size) if overlay else None
 
     def write(self, frame: Frame, tracks: Tracks) -> None:
-        """Add a frame. Raises OSError."""
+        """Add a frame. Raises ConfigError where it cannot be written."""
+        with writing(self._folder):
+            self._write(frame, tracks)
+        self.log.add(frame.index, tracks)
+        self.frames += 1
+
+    def _write(self, frame: Frame, tracks: Tracks) -> None:
         if self._masks:
             path = self._masks / f"{frame.name}.png"
             write_label_png(path, tracks.label_map, colours_of(tracks, self._label_set))
@@ -74,18 +80,20 @@ class TrackOutput:
             self._coco.add(f"{frame.name}.png", tracks)
         if self._video:
             self._video.write(draw_overlay(frame.image, tracks, self._label_set))
-        self.log.add(frame.index, tracks)
-        self.frames += 1
 
     def close(self, summary: dict[str, Any]) -> None:
-        """End the files and write the summary, the latter also when another one cannot be ended."""
-        try:
-            if self._video:
-                self._video.close()
-            self._table.close()
-            if self._coco:
-                self._coco.write(self._folder / COCO)
-            if self._parquet:
-                write_parquet(self._folder / TABLE, self._folder / PARQUET)
-        finally:
-            write_whole(self._folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        """End the files and write the summary, the latter also when another one cannot be ended.
+
+        Raises ConfigError where they cannot be written.
+        """
+        with writing(self._folder):
+            try:
+                if self._video:
+                    self._video.close()
+                self._table.close()
+                if self._coco:
+                    self._coco.write(self._folder / COCO)
+                if self._parquet:
+                    write_parquet(self._folder / TABLE, self._folder / PARQUET)
+            finally:
+                write_whole(self._folder / SUMMARY, json.dumps(summary, indent=2) + "\n")

@@ -141,6 +141,7 @@ def test_figures_of_an_earlier_run_stay_when_one_that_may_replace_them_fails(tmp
     assert path.read_text() == "earlier\n"
     path.unlink()
     assert main(["bench", "--model", "sam4", "--output", str(path)]) == 2 and not path.exists()
+    assert main(["bench", "--model", "sam4", "--output", "."]) == 2, "a folder"
 
 
 def test_bad_input_is_one_sentence_and_exit_code_2(capsys):
