@@ -16,6 +16,8 @@ from sam2s_ros.interfaces.parameters_doc import parameters_page
 from sam2s_ros.msg import TrackerStatus
 
 ROOT = Path(__file__).resolve().parents[1]
+SOURCES = (".py", ".msg", ".srv", ".yaml", ".sh")
+OF_OTHERS = {"OMP_WAIT_POLICY", "ROS_DISTRO"}  # variables of the environment that nothing here reads
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 
 
@@ -60,6 +62,17 @@ def test_pictures_are_light_and_are_shown_somewhere():
         moving = name == "scene.webp"
         assert path.stat().st_size < (4_000_000 if moving else 300_000), name
     assert cv2.imread(str(pictures["console.webp"])).shape[1] == 1280
+
+
+def test_states_that_are_named_are_there():
+    names = {name.removeprefix("STATE_") for name in dir(TrackerStatus) if name.startswith("STATE_")}
+    rows = re.findall(r"^\| ([A-Z_]{4,})\b", (ROOT / "docs" / "troubleshooting.md").read_text(), re.M)
+    assert len(rows) >= 4 and set(rows) - {"CUDA"} <= names
+    folders = ("sam2s_ros", "sam2s_model", "msg", "docker", "config")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in SOURCES]
+    known = "\n".join(path.read_text() for path in (*files, ROOT / "docker" / "Dockerfile"))
+    said = {word for page in DOCS for word in re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b", page.read_text())}
+    assert said and sorted(word for word in said - OF_OTHERS if word not in known) == []
 
 
 def test_every_state_is_explained():
