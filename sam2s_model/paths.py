@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from sam2s_model.errors import CheckpointError, ConfigError
@@ -101,6 +102,12 @@ def reading_checkpoint(path: str | Path) -> Iterator[None]:
         raise CheckpointError(f"checkpoint {str(path)!r} cannot be read: {error.strerror or error}") from error
 
 
+def write_result(path: Path, text: str) -> None:
+    """Replace a file as `write_whole` does. Raises ConfigError where it cannot be written."""
+    with writing(path):
+        write_whole(path, text)
+
+
 def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise ConfigError when there is a file with something in it, unless it may be written over."""
     try:
@@ -111,12 +118,26 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{path} exists already ({size} bytes): give another name, or --overwrite")
 
 
-def claim_file(path: Path, *, overwrite: bool) -> None:
-    """Make an empty file for a result, so that whether it can be written is known before, not after hours.
+@contextmanager
+def claimed_file(path: Path | None, *, overwrite: bool) -> Iterator[None]:
+    """Know that a result can be written before the work, which takes hours, and not after it. None: there is no file
 
+    A file that is there is left as it is, until what is done inside replaces it, see `write_whole`. Where there is none
+    an empty one is made, and removed again when the work fails.
     Raises ConfigError as `check_free` does, or when it cannot be written.
     """
+    if path is None:
+        yield
+        return
     check_free(path, overwrite=overwrite)
+    there = path.exists()
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
+        path.open("ab").close()
+        TemporaryFile(dir=path.parent).close()  # beside which the result is written first
+    try:
+        yield
+    except BaseException:
+        if not there and path.is_file() and not path.stat().st_size:
+            path.unlink()
+        raise

@@ -39,7 +39,7 @@ def typed_options(given: Iterable[str], known: Mapping[str, Any]) -> dict[str, A
 def _of_type(kind: type, name: str, text: str) -> Any:
     try:
         value = text if kind is str else yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # the latter for a date that is none
         value = text
     if kind is float and type(value) is int:
         return float(value)

@@ -11,10 +11,13 @@ import pytest
 from sam2s_model.errors import ErrorCode
 from sam2s_model.tracks import State
 from sam2s_ros.interfaces.image_codec import ENCODINGS
+from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.interfaces.parameters_doc import parameters_page
 from sam2s_ros.msg import TrackerStatus
 
 ROOT = Path(__file__).resolve().parents[1]
+SOURCES = (".py", ".msg", ".srv", ".yaml", ".sh")
+OF_OTHERS = {"OMP_WAIT_POLICY", "ROS_DISTRO"}  # variables of the environment that nothing here reads
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 
 
@@ -61,11 +64,29 @@ def test_pictures_are_light_and_are_shown_somewhere():
     assert cv2.imread(str(pictures["console.webp"])).shape[1] == 1280
 
 
+def test_states_that_are_named_are_there():
+    names = {name.removeprefix("STATE_") for name in dir(TrackerStatus) if name.startswith("STATE_")}
+    rows = re.findall(r"^\| ([A-Z_]{4,})\b", (ROOT / "docs" / "troubleshooting.md").read_text(), re.M)
+    assert len(rows) >= 4 and set(rows) - {"CUDA"} <= names
+    folders = ("sam2s_ros", "sam2s_model", "msg", "docker", "config")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in SOURCES]
+    known = "\n".join(path.read_text() for path in (*files, ROOT / "docker" / "Dockerfile"))
+    said = {word for page in DOCS for word in re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b", page.read_text())}
+    assert said and sorted(word for word in said - OF_OTHERS if word not in known) == []
+
+
 def test_every_state_is_explained():
     of_objects, of_node = (ROOT / "docs" / "states.md").read_text().split("## Of the node")
     assert set(first_cells(of_objects)) == {state.name for state in State} | {"UNKNOWN"}
     names = {name.removeprefix("STATE_") for name in dir(TrackerStatus) if name.startswith("STATE_")}
     assert set(first_cells(of_node)) == names
+
+
+@pytest.mark.parametrize("file", ["docs/deploy.md", "examples/sam2s_tracker.service"])
+def test_who_names_the_file_of_prompts_for_a_restart_names_what_reads_it(file: str):
+    assert NodeConfig().restore is False, "or it is not needed"
+    said = (ROOT / file).read_text()
+    assert "prompts_file" in said and re.findall(r"prompts_file(?!\W+(?:with|and)\W+restore: true)", said) == []
 
 
 def test_every_refusal_is_explained():

@@ -11,6 +11,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from sam2s_ros.commands.cli import app
@@ -89,6 +90,31 @@ def test_ros2_launch_has_the_arguments(line: str):
 @pytest.mark.parametrize("line", commands("ros2 run sam2s_ros "))
 def test_ros2_run_has_the_executable(line: str):
     assert re.search(rf"\b{shlex.split(line, comments=True)[3]}\b", (ROOT / "CMakeLists.txt").read_text())
+
+
+def composed(**variables: str) -> dict[str, list[str]]:
+    """The command of each service of the compose file, as a container gets it."""
+
+    def filled(text: str) -> str:
+        return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: variables.get(found[1]) or found[2], text)
+
+    services = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
+    found = {name: service["command"] for name, service in services.items()}
+    return {
+        name: shlex.split(filled(command)) if isinstance(command, str) else [filled(word) for word in command]
+        for name, command in found.items()
+    }
+
+
+@pytest.mark.parametrize("source", ["scene:", "my clip.mp4", "scene:?seed=3&width=640"])
+def test_compose_starts_a_camera_of_any_source(source: str):
+    made = composed(SOURCE="" if source == "scene:" else source)
+    for words in made.values():
+        if words[0] == "sam2s":
+            parse(words[1:])
+    assert made["camera"][:3] == ["sam2s", "replay", source] and {"--loop", "--image"} <= set(made["camera"])
+    image = made["camera"][made["camera"].index("--image") + 1]
+    assert made["tracker"][:2] == ["ros2", "launch"] and f"image:={image}" in made["tracker"]
 
 
 def test_the_python_of_the_readme_runs(capsys):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sam2s_model.paths import check_free, claim_file
+from sam2s_model.paths import check_free, claimed_file
 from sam2s_model.tracking.policies import POLICY_HELP
 
 PLOT = ".png"
@@ -68,19 +68,19 @@ def bench(
     from sam2s_model.bench.report import plot, tables, timed_of, write
     from sam2s_model.bench.run import BenchOptions, cases, run
 
-    if output:
+    if output and output.name:
         check_free(output.with_suffix(PLOT), overwrite=overwrite)
-        claim_file(output, overwrite=overwrite)
-    console = Console()
-    models = model or ([] if checkpoint else ["sam2.1_hiera_tiny"])
-    asked = cases(checkpoint or [], models, size, objects, dtype, policy, compiled)
-    options = BenchOptions(asked, device, threads, steps, peer, only_machine=machine, command=_command(context))
-    for report in run(options, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)):
-        if output:
-            write(report, output)
-    console.print(tables(report), highlight=False)
-    if output and timed_of(report):
-        plot(report, output.with_suffix(PLOT))
+    with claimed_file(output, overwrite=overwrite):
+        console = Console()
+        models = model or ([] if checkpoint else ["sam2.1_hiera_tiny"])
+        asked = cases(checkpoint or [], models, size, objects, dtype, policy, compiled)
+        options = BenchOptions(asked, device, threads, steps, peer, only_machine=machine, command=_command(context))
+        for report in run(options, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)):
+            if output:
+                write(report, output)
+        console.print(tables(report), highlight=False)
+        if output and timed_of(report):
+            plot(report, output.with_suffix(PLOT))
 
 
 def _command(context: typer.Context) -> str:

@@ -13,6 +13,7 @@ from rich.table import Table
 from sam2s_model.bench.floor import PARTS
 from sam2s_model.bench.run import REST
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import write_result
 
 DIGITS = 4  # that are kept of a figure
 COLOURS = ("#2060a0", "#8050a0", "#c04020", "#e0a030", "#508050", "#a0a0a0")
@@ -34,9 +35,7 @@ Sheet = tuple[tuple[str, ...], list[list[str]]]
 
 def write(report: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(_rounded(report), indent=1) + "\n")
-    temporary.replace(path)
+    write_result(path, json.dumps(_rounded(report), indent=1) + "\n")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -70,17 +70,20 @@ def learn(bank: PrototypeBank, coarse: Tensor, masks: Tensor, names: Sequence[st
 def open_confirmed(spec: str) -> list[Confirmation]:
     """Open a source with masks, or a folder with frames/ and boxes/ (YOLO's lines), or with subfolders of that kind.
 
-    Raises SourceError for one that has neither.
+    Returns at least one. Raises SourceError for one that has neither, or no images.
     """
     path = expanded(spec)
     if path.is_dir() and (any(path.glob("boxes/")) or any(path.glob("*/boxes/"))):
-        return [
+        confirmed = [
             Confirmation(
                 FileRecording(found.name, path.name, found.images, None, spec=spec), _box_files(found.images[0])
             )
             for found in frame_sequences(path)
             if found.images
         ]
+        if not confirmed:
+            raise SourceError(f"{spec} has boxes/, and no image in frames/: expected one for each file of boxes")
+        return confirmed
     if path.is_dir() and recognise_layout(path):
         return [Confirmation(recording) for recording in open_layout(path)]
     recording = open_recording(spec)

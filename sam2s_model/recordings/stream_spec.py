@@ -60,7 +60,7 @@ def stream_spec(spec: str) -> StreamSpec | None:
         a_file = scheme in FILES
         return StreamSpec(without_password(spec), spec, options=options, live=not a_file, repeatable=a_file)
     name, _, query = spec.partition("?")
-    if name.isdigit() and not Path(spec).exists():
+    if name.isdecimal() and not Path(spec).exists():
         name = f"{DEVICES}/video{name}"
     path = expanded(name)
     if re.fullmatch(r"/dev/(video\d+|v4l/.+)", str(path)):

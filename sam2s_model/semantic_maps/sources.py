@@ -78,7 +78,7 @@ def noisy_maps(spec: str, ids: Mapping[int, int]) -> MapOf:
     Raises ConfigError for a seed that is none, or where nothing says the classes.
     """
     _, _, seed = spec.partition(":")
-    if seed and not seed.isdigit():
+    if seed and not seed.isdecimal():
         raise ConfigError(f"{spec}: expected {NOISY}, or {NOISY}:SEED with a whole number from 0 on")
     if not ids:
         raise ConfigError(f"{spec} needs a recording that names the classes of its masks, such as scene:")

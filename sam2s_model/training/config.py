@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -285,15 +284,6 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), output: str | P
     return dataclasses.replace(read, output=str(expanded(output))) if output else read
 
 
-def as_yaml(text: str) -> str:
-    """Quote a text for an override, or a list in one, where YAML would read something else, as of "case #7"."""
-    try:
-        same = yaml.safe_load(f"[{text}]") == [text]
-    except yaml.YAMLError:
-        same = False
-    return text if same else json.dumps(text, ensure_ascii=False)
-
-
 def read_config(kind: type, path: str | Path, overrides: Sequence[str] = ()) -> Any:
     """Read a config dataclass from a YAML file and change it by some "key.subkey=value".
 
@@ -308,6 +298,12 @@ def read_config(kind: type, path: str | Path, overrides: Sequence[str] = ()) -> 
     for text in overrides:
         _override(table, text)
     return build(kind, expanded_table(table), "")
+
+
+def override(key: str, value: Any) -> str:
+    """Write "key=value" as `read_config` reads it back, whatever a text has in it, such as a comma, # or `no`."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
+    return f"{key}={text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}"
 
 
 def build(kind: type, table: Any, where: str) -> Any:
@@ -352,7 +348,7 @@ def _override(table: Any, text: str) -> None:
         raise ConfigError(f"{text!r} sets nothing: expected KEY=VALUE, such as optimizer.lr=1e-4")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter for a date that is none
         raise ConfigError(f"the value of {text!r} is not YAML ({_one_line(error)})") from error
     *parents, last = path.split(".")
     for depth, name in enumerate(parents):
@@ -367,7 +363,7 @@ def _override(table: Any, text: str) -> None:
 
 
 def _place(table: Any, name: str, where: str) -> int:
-    if not isinstance(table, list) or not name.isdigit() or int(name) >= len(table):
+    if not isinstance(table, list) or not name.isdecimal() or int(name) >= len(table):
         count = len(table) if isinstance(table, list) else 0
         raise ConfigError(f"{where}.{name} is not there: {where} has {count} members, numbered from 0")
     return int(name)

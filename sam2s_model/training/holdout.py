@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.paths import expanded
 from sam2s_model.recordings.layouts import LAYOUTS, recognise_layout
-from sam2s_model.training.config import TrainConfig, as_yaml
+from sam2s_model.training.config import TrainConfig, override
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import Still, TrainingRecording, open_source
 
@@ -71,10 +72,10 @@ def _check_classes(source: SourceConfig, recordings: Sequence[TrainingRecording]
     named = dict.fromkeys(name for r in recordings for name in r.recording.classes.values())
     unknown = [name for name in named if name not in classes]
     if unknown and not source.class_name:
-        wanted = ",".join(map(as_yaml, [*classes, *unknown]))
+        wanted = shlex.quote(override("data.classes", [*classes, *unknown]))
         raise ConfigError(
             f"{source.path} has objects of the class {', '.join(unknown)}, and data.classes is {', '.join(classes)}: "
-            f"expected all of them, as by --set 'data.classes=[{wanted}]'"
+            f"expected all of them, as by --set {wanted}"
         )
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from sam2s_model.annotation.folder import FRAMES, MASKS
 from sam2s_model.annotation.project import AnnotationProject
+from sam2s_model.recordings.class_file import read_classes
 from sam2s_model.recordings.sequences import subfolders
-from sam2s_model.training.config import as_yaml, load_config
+from sam2s_model.training.config import load_config, override
 from sam2s_model.training.holdout import with_own_data
 from sam2s_ros.processes.dds import share_directory
 
@@ -25,11 +26,12 @@ def learning_command(project: AnnotationProject) -> tuple[str, str]:
     recipe = RECIPE if RECIPE.is_file() else share_directory() / RECIPE
     asked = load_config(recipe)
     known = asked.data.classes
-    used = dict.fromkeys(own.class_name for own in project.objects.values())
-    changes = [f"init={as_yaml(str(project.checkpoint))}"] if project.checkpoint else []
-    if new := [name for name in used if name not in known]:
-        changes.append(f"data.classes=[{','.join(map(as_yaml, [*known, *new]))}]")
-    folder = _with_those_beside(project.folder)
+    folder, annotated = _with_those_beside(project.folder)
+    used = [own.class_name for own in project.objects.values()]
+    used += [name for own in annotated for name in read_classes(own).values()]
+    changes = [override("init", str(project.checkpoint))] if project.checkpoint else []
+    if new := [name for name in dict.fromkeys(used) if name not in known]:
+        changes.append(override("data.classes", [*known, *new]))
     _, said = with_own_data(load_config(recipe, changes), folder)
     words = ["sam2s", "train", str(recipe), "--data", str(folder)]
     for change in changes:
@@ -37,8 +39,10 @@ def learning_command(project: AnnotationProject) -> tuple[str, str]:
     return shlex.join([*words, "--output", f"output/learnt/{project.folder.resolve().name}"]), said
 
 
-def _with_those_beside(folder: Path) -> Path:
-    """Return the folder above where that has several annotations, so that whole clips can be held out."""
+def _with_those_beside(folder: Path) -> tuple[Path, list[Path]]:
+    """Return the folder above where that has several annotations, so that whole clips can be held out; and them all."""
     above = folder.resolve().parent
     others = [own for own in subfolders(above, FRAMES) if any((own / MASKS).glob("*.png"))]
-    return folder.parent if len(others) > 1 else folder
+    if len(others) < 2:
+        return folder, [folder]
+    return (folder.parent if folder.parent.resolve() == above else above), others

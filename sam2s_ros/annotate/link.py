@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from sam2s_ros.console.proposals import Discovered, proposed
 from sam2s_ros.console.session import SessionDescription
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class AnnotationLink:
@@ -151,3 +153,6 @@ class AnnotationLink:
             raise
         except Sam2sError as error:
             raise RequestError(ErrorCode.INTERNAL, str(error)) from error
+        except Exception as error:  # a fault of ours, or of the device, as in `_track`: whoever asked is answered
+            log.exception("%s failed", getattr(what, "__name__", what))
+            raise RequestError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}") from error

@@ -33,7 +33,7 @@ def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveT
     """
     given = options.prompts
     if given.box or given.point or given.points:
-        numbers = [source for source in sources if source.lstrip("-").isdigit() and not Path(source).exists()]
+        numbers = [source for source in sources if source.lstrip("-").isdecimal() and not Path(source).exists()]
         if numbers:  # --box 120 80 340 260: each option takes one word, so that the others are taken for sources
             raise ConfigError(
                 f"there is no source {numbers[0]}: coordinates are one word, --box x0,y0,x1,y1 or --point x,y"

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -62,7 +62,7 @@ def run_archive(
     """
     track, say = options.track, options.track.say
     tasks, settings = _plan(options)
-    with _claimed(track.output, settings, overwrite=track.overwrite):
+    with _claimed(track.output, settings, overwrite=track.overwrite, inputs=options.sources):
         finished = {task.key: task.finished() for task in tasks}
         results = {key: result for key, result in finished.items() if result is not None}
         left = [task for task in tasks if task.key not in results]
@@ -171,7 +171,7 @@ def _workers_said(workers: Workers) -> str:
 
 
 @contextmanager
-def _claimed(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> Iterator[None]:
+def _claimed(folder: Path, settings: dict[str, Any], *, overwrite: bool, inputs: Iterable[str]) -> Iterator[None]:
     """Make the folder that of this archive, and of this process as long as the context lasts.
 
     Raises ConfigError when it has an archive that was tracked otherwise, and `overwrite` is false, when it has results
@@ -186,11 +186,11 @@ def _claimed(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> Iter
             lock.close()
             raise ConfigError(f"another `sam2s track` is at {folder}: wait for it, or give another --output") from error
     with lock:
-        _claim(folder, settings, overwrite=overwrite)
+        _claim(folder, settings, overwrite=overwrite, inputs=inputs)
         yield
 
 
-def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
+def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool, inputs: Iterable[str]) -> None:
     path = folder / SETTINGS
     try:
         known = json.loads(path.read_text()) if path.is_file() else None
@@ -203,7 +203,7 @@ def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
                 f"{folder} has {foreign[0].name} but no {SETTINGS}: it is of no archive, give another --output"
             )
     elif overwrite:
-        claim(folder, OWN_FILES, overwrite=True)
+        claim(folder, OWN_FILES, overwrite=True, inputs=inputs)
     elif known != settings:
         name, (before, now) = next(iter(changed_settings(known, settings).items()))
         raise ConfigError(

@@ -245,21 +245,20 @@ def compare_reports(
 
     from sam2s_model.errors import ConfigError
     from sam2s_model.evaluation import compare as comparison
-    from sam2s_model.paths import claim_file
+    from sam2s_model.paths import claimed_file, write_result
     from sam2s_ros.evaluation.report import read_report
     from sam2s_ros.evaluation.tables import comparison_tables
 
     if len(reports) < 2:
         raise ConfigError(f"there is {len(reports)} report: expected at least two to compare")
     first, *others = (read_report(path) for path in reports)
-    if output:
-        claim_file(output, overwrite=overwrite)
-    found = {
-        str(path): comparison.compare(first, other, seed, draws)
-        for path, other in zip(reports[1:], others, strict=True)
-    }
-    console = Console()
-    for path, differences in found.items():
-        console.print(comparison_tables(str(reports[0]), path, differences))
-    if output:
-        output.write_text(json.dumps(dict(first=str(reports[0]), others=found), indent=1) + "\n")
+    with claimed_file(output, overwrite=overwrite):
+        found = {
+            str(path): comparison.compare(first, other, seed, draws)
+            for path, other in zip(reports[1:], others, strict=True)
+        }
+        console = Console()
+        for path, differences in found.items():
+            console.print(comparison_tables(str(reports[0]), path, differences))
+        if output:
+            write_result(output, json.dumps(dict(first=str(reports[0]), others=found), indent=1) + "\n")

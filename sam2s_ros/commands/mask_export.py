@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from sam2s_model.errors import ConfigError, SourceError
-from sam2s_model.paths import write_whole, writing
+from sam2s_model.paths import write_result, write_whole, writing
 from sam2s_model.recordings.class_file import CLASS_FILE
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.recording import ASSUMED_FPS, Frame, Recording
@@ -63,8 +63,9 @@ class MaskExport:
 def export_masks(options: MaskExport) -> dict[str, Any]:
     """Write what was asked for, and export.json. Returns its content.
 
-    Raises ConfigError for a kind that is none, a data set without images and a folder that has results; SourceError for
-    what cannot be read, and where no image belongs to what was tracked; all of it before anything is written.
+    Raises ConfigError for a kind that is none, a data set without images and a folder that has results, or from which
+    the source is read; SourceError for what cannot be read, and where no image belongs to what was tracked; all of it
+    before anything is written. SourceError, too, when what was tracked is gone by then.
     """
     for kind in options.to:
         if kind not in KINDS:
@@ -80,7 +81,9 @@ def export_masks(options: MaskExport) -> dict[str, Any]:
             f"no image of {images.spec} has the {by} and size of a frame in {options.source}: give another --images"
         )
     check_masks_are_ours(options.output, SUMMARY, COMMAND)
-    claim(options.output, OWN_FILES, overwrite=options.overwrite)
+    claim(
+        options.output, OWN_FILES, overwrite=options.overwrite, inputs=(options.source, images.spec if images else "")
+    )
     frames = with_image = 0
     with writing(options.output):
         write_whole(options.output / SUMMARY, json.dumps(dict(command=COMMAND, finished=False)) + "\n")
@@ -93,12 +96,14 @@ def export_masks(options: MaskExport) -> dict[str, Any]:
                 with_image += image is not None
                 for write in writers:
                     write(frame, image)
+    if not frames:
+        raise SourceError(f"{options.source} had frames that were tracked, and has none any more: nothing was exported")
     summary = dict(
         command=COMMAND, finished=True, source=options.source, to=list(options.to), frames=frames,
         with_image=with_image if images else None, images=images.spec if images else "",
         left_out=tracked.odd, label_set=label_set.name,
     )  # fmt: skip
-    write_whole(options.output / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    write_result(options.output / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -83,6 +82,7 @@ def node(
 
 def node_command(options: NodeOptions) -> list[str]:
     """Return the command line of the node. Raises ConfigError for a parameter that there is not, or a wrong value."""
+    from sam2s_ros.processes.arguments import parameter_argument
     from sam2s_ros.processes.launching import parameter_files
 
     if options.params_file and not expanded(options.params_file).is_file():
@@ -94,7 +94,7 @@ def node_command(options: NodeOptions) -> list[str]:
     for file in parameter_files(options.params_file, options.device):
         words += ["--params-file", file]
     for name, value in _parameters(options).items():
-        words += ["-p", f"{name}:={json.dumps(value)}"]  # which is YAML, in which "7" stays a text
+        words += parameter_argument(name, value)
     rules = [f"image:={options.image}", *([f"~/click:={options.click}"] if options.click else []), *options.remap]
     words += [word for rule in rules for word in ("-r", rule)]
     return [sys.executable, "-m", "sam2s_ros.tracker.node", *words, *namespace_rules(options.namespace)]
@@ -122,4 +122,10 @@ def _override(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"--set {text}: expected NAME=VALUE")
-    return name, yaml.safe_load(value)
+    try:
+        found = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):  # the latter for a date that is none
+        found = None
+    if not isinstance(found, (bool, int, float, str)):
+        raise ConfigError(f"--set {text}: expected a number, true or false, or a text in place of {value!r}")
+    return name, found

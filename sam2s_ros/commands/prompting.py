@@ -114,7 +114,7 @@ def _given(options: PromptOptions, frame: int) -> list[PromptEntry]:
         entries.append(PromptEntry(len(entries) + 1, frame=frame, points=((x, y),)))
     for text in options.points:
         number, _, places = text.rpartition(":")
-        if number and not (number.isdigit() and 1 <= int(number) <= len(entries)):
+        if number and not (number.isdecimal() and 1 <= int(number) <= len(entries)):
             raise ConfigError(f"--points {text}: expected {POINTS_FORM}; there are {len(entries)} objects before it")
         on, not_on = _signed(places, text)
         if number:

@@ -50,7 +50,7 @@ def build(
     from sam2s_model.checkpoint import load_model
     from sam2s_model.discovery.build import build_bank, open_confirmed
     from sam2s_model.discovery.prototype_file import ModelIdentity, save_prototypes
-    from sam2s_model.paths import claim_file
+    from sam2s_model.paths import claimed_file
     from sam2s_ros.commands.checkpoints import checkpoint_or_default
 
     confirmed = [one for source in sources for one in open_confirmed(source)]
@@ -62,12 +62,12 @@ def build(
         device,
         precision,
     )
-    claim_file(output, overwrite=overwrite)
-    built = build_bank(
-        model, confirmed, frames=frames, class_name=class_name, box_classes=box_classes,
-        on_recording=lambda name: print(f"reading {name}"),
-    )  # fmt: skip
-    save_prototypes(built.bank, ModelIdentity.of(model), output)
+    with claimed_file(output, overwrite=overwrite):
+        built = build_bank(
+            model, confirmed, frames=frames, class_name=class_name, box_classes=box_classes,
+            on_recording=lambda name: print(f"reading {name}"),
+        )  # fmt: skip
+        save_prototypes(built.bank, ModelIdentity.of(model), output)
     counts = ", ".join(f"{count} of {name}" for name, count in built.regions.most_common())
     skipped = f"; {built.skipped} regions were too small" * bool(built.skipped)
     print(f"{output}: {len(built.bank)} prototypes from {built.frames} frames: {counts}{skipped}")
@@ -96,26 +96,26 @@ def train(
     from sam2s_model.discovery.learnt import save_learnt
     from sam2s_model.discovery.prototype_file import ModelIdentity
     from sam2s_model.discovery.train import class_samples, train_class_prompts
-    from sam2s_model.paths import claim_file
+    from sam2s_model.paths import claimed_file
     from sam2s_ros.commands.checkpoints import checkpoint_or_default
 
     confirmed = [one for source in sources for one in open_confirmed(source)]
     path = checkpoint_or_default(checkpoint, confirmed[0].recording.kind, device, print)
     model = load_model(path, "auto", image_size, device, "fp32")
-    claim_file(output, overwrite=overwrite)
-    samples, names = class_samples(
-        model, confirmed, frames=frames, class_name=class_name, box_classes=_box_classes(label_set)
-    )
-    print(f"{len(samples)} images of {', '.join(names)}")
+    with claimed_file(output, overwrite=overwrite):
+        samples, names = class_samples(
+            model, confirmed, frames=frames, class_name=class_name, box_classes=_box_classes(label_set)
+        )
+        print(f"{len(samples)} images of {', '.join(names)}")
 
-    def say(step: int, loss: float) -> None:
-        if (step + 1) % max(1, steps // 10) == 0:
-            print(f"step {step + 1}: loss {loss:.3f}")
+        def say(step: int, loss: float) -> None:
+            if (step + 1) % max(1, steps // 10) == 0:
+                print(f"step {step + 1}: loss {loss:.3f}")
 
-    learnt = train_class_prompts(
-        model, samples, names, steps=steps, learning_rate=learning_rate, seed=seed, on_step=say
-    )
-    save_learnt(learnt, ModelIdentity.of(model), output)
+        learnt = train_class_prompts(
+            model, samples, names, steps=steps, learning_rate=learning_rate, seed=seed, on_step=say
+        )
+        save_learnt(learnt, ModelIdentity.of(model), output)
     print(f"{output}: class prompts of {', '.join(names)}")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sam2s_model.paths import write_whole, writing
+from sam2s_model.paths import write_result, write_whole, writing
 from sam2s_ros.commands.arguments import Frames, LabelSetName, Overwrite, SourceSpec, Topic, line_printer
 from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.commands.spread import spread
@@ -73,7 +73,8 @@ def run_refine(
     tracker = tracker_for_refining(engine.load(), engine.policy, config)
     with writing(options.output):
         check_masks_are_ours(options.output, SUMMARY, COMMAND)
-        claim(options.output, OWN_FILES, overwrite=options.overwrite)
+        inputs = ("" if noisy else options.maps, options.source, options.truth)
+        claim(options.output, OWN_FILES, overwrite=options.overwrite, inputs=inputs)
         masks = options.output / "masks"
         masks.mkdir(parents=True, exist_ok=True)
         write_whole(options.output / SUMMARY, json.dumps(dict(command=COMMAND, interrupted=True)) + "\n")
@@ -90,7 +91,8 @@ def run_refine(
         before.add(one.base, truth)
         after.add(one.map, truth)
         masklets.append(one.masklets)
-        write_label_png(masks / f"{one.frame.name}.png", one.map, colours)
+        with writing(options.output):
+            write_label_png(masks / f"{one.frame.name}.png", one.map, colours)
         on_frame(after.frames, total)
     summary = dict(
         command=COMMAND,
@@ -110,7 +112,7 @@ def run_refine(
         flicker_is_of="pixels whose true class stays" if _number(after.mean_iou) is not None else "all pixels",
         seconds=round(time.monotonic() - began, 3),
     )
-    write_whole(options.output / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    write_result(options.output / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
 

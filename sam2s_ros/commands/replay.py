@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -70,6 +69,7 @@ def replay_command(options: ReplayOptions) -> list[str]:
 
     Raises ConfigError for a parameter that there is not, or a wrong value.
     """
+    from sam2s_ros.processes.arguments import parameter_argument
     from sam2s_ros.processes.dds import share_directory
     from sam2s_ros.replay.node import ReplayConfig
 
@@ -79,6 +79,6 @@ def replay_command(options: ReplayOptions) -> list[str]:
     values = {"exit_at_end": True, **given, **typed_options(options.settings, known)}
     words = ["--ros-args", "--params-file", str(share_directory() / "config" / "replay.yaml")]
     for name, value in values.items():
-        words += ["-p", f"{name}:={json.dumps(value)}"]  # which is YAML, in which "7" stays a text
+        words += parameter_argument(name, value)
     words += ["-r", f"image:={options.image}", *namespace_rules(options.namespace)]
     return [sys.executable, "-m", "sam2s_ros.replay.node", *words]

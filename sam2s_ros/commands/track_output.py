@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class TrackOutput:
 
     coco, parquet: whether tracks.json and tracks.parquet are written at the end
     masks, overlay: whether masks/ and overlay.mp4 are written
+    overwrite, inputs: as of `claim`
     log: what became of each object so far
     Raises ConfigError when the folder has results and may not overwrite them, or masks of another program, and where
     Parquet cannot be written.
@@ -44,6 +46,7 @@ class TrackOutput:
         masks: bool = True,
         overlay: bool = True,
         overwrite: bool = False,
+        inputs: Iterable[str | Path] = (),
     ):
         if parquet:
             check_parquet()
@@ -54,7 +57,7 @@ class TrackOutput:
         self.frames = 0
         with writing(folder):
             check_masks_are_ours(folder, SUMMARY, "track")
-            claim(folder, OWN_FILES, overwrite=overwrite)
+            claim(folder, OWN_FILES, overwrite=overwrite, inputs=inputs)
             (self._masks or folder).mkdir(parents=True, exist_ok=True)
             # first of all, so that a run that is killed is recognised by the next one
             write_whole(folder / SUMMARY, json.dumps(dict(command="track", interrupted=True)) + "\n")
@@ -62,7 +65,13 @@ class TrackOutput:
             self._video = OverlayVideo(folder / "overlay.mp4", fps, *size) if overlay else None
 
     def write(self, frame: Frame, tracks: Tracks) -> None:
-        """Add a frame. Raises OSError."""
+        """Add a frame. Raises ConfigError where it cannot be written."""
+        with writing(self._folder):
+            self._write(frame, tracks)
+        self.log.add(frame.index, tracks)
+        self.frames += 1
+
+    def _write(self, frame: Frame, tracks: Tracks) -> None:
         if self._masks:
             path = self._masks / f"{frame.name}.png"
             write_label_png(path, tracks.label_map, colours_of(tracks, self._label_set))
@@ -71,18 +80,20 @@ class TrackOutput:
             self._coco.add(f"{frame.name}.png", tracks)
         if self._video:
             self._video.write(draw_overlay(frame.image, tracks, self._label_set))
-        self.log.add(frame.index, tracks)
-        self.frames += 1
 
     def close(self, summary: dict[str, Any]) -> None:
-        """End the files and write the summary, the latter also when another one cannot be ended."""
-        try:
-            if self._video:
-                self._video.close()
-            self._table.close()
-            if self._coco:
-                self._coco.write(self._folder / COCO)
-            if self._parquet:
-                write_parquet(self._folder / TABLE, self._folder / PARQUET)
-        finally:
-            write_whole(self._folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        """End the files and write the summary, the latter also when another one cannot be ended.
+
+        Raises ConfigError where they cannot be written.
+        """
+        with writing(self._folder):
+            try:
+                if self._video:
+                    self._video.close()
+                self._table.close()
+                if self._coco:
+                    self._coco.write(self._folder / COCO)
+                if self._parquet:
+                    write_parquet(self._folder / TABLE, self._folder / PARQUET)
+            finally:
+                write_whole(self._folder / SUMMARY, json.dumps(summary, indent=2) + "\n")

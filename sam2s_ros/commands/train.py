@@ -37,14 +37,12 @@ def installed_config(given: Path) -> Path:
         return given
     folder = share_directory() / "config" / "train"
     names = sorted(path.stem for path in folder.glob("*.yaml"))
-    if given.with_suffix("").name in names and given.parent in (Path("."), Path("config", "train")):
-        found = folder / f"{given.with_suffix('').name}.yaml"
+    if given.stem in names and given.parent in (Path("."), Path("config", "train")):
+        found = folder / f"{given.stem}.yaml"
         print(f"{given} is not here: using the package's, {found}")
         return found
-    hint = meant(given.with_suffix("").name, names)
-    raise ConfigError(
-        f"{given} does not exist{hint}: expected a YAML file, or one of the package's: {', '.join(names)}"
-    )
+    wrong = "is a folder" if given.expanduser().is_dir() else f"does not exist{meant(given.stem, names)}"
+    raise ConfigError(f"{given} {wrong}: expected a YAML file, or one of the package's: {', '.join(names)}")
 
 
 @app.command("evaluate")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
+from sam2s_ros.processes.arguments import parameter_argument
 from sam2s_ros.processes.dds import environment
 
 
@@ -17,10 +17,5 @@ def run_console(**parameters: Any) -> int:
     os.environ.update(environment())  # read when the node's participant is made
     from sam2s_ros.console.node import main
 
-    rules = [part for name, value in parameters.items() for part in ("-p", f"{name}:={_yaml(value)}")]
+    rules = [part for name, value in parameters.items() for part in parameter_argument(name, value)]
     return main(["sam2s console", "--ros-args", *rules])
-
-
-def _yaml(value: Any) -> str:
-    """Write a value as ROS reads it from a command line: YAML, of which JSON is a part, so that "7" stays a text."""
-    return json.dumps(value)

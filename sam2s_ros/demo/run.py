@@ -54,7 +54,10 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     if later := [entry.place for entry in plan.script.entries if not entry.is_of(frame)]:
         options.say(f"the demo prompts the first frame alone; left out: {', '.join(later)}")
     options = replace(options, engine=options.engine.with_checkpoint(source.kind, options.say))
-    claim(options.output, OWN_FILES, overwrite=options.overwrite)  # of logs, only the newest stay
+    # of logs, only the newest stay
+    claim(
+        options.output, OWN_FILES, overwrite=options.overwrite, inputs=(options.source, options.prompts.prompts or "")
+    )
     with local_graph(options.output / "logs") as graph:
         from sam2s_ros.demo.client import DemoClient
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,8 @@ def run_evaluation(
     """
     tasks, checkpoint, said = _plan(options)
     configuration = _configuration(options, checkpoint)
-    _claim(options.output, configuration, overwrite=options.overwrite)
+    inputs = [options.prompts, *(text for source in options.sources for text in (source.spec, source.truth))]
+    _claim(options.output, configuration, overwrite=options.overwrite, inputs=inputs)
     for line in said:
         options.say(line)
     finished = {task.key: _finished(options.output, task) for task in tasks}
@@ -242,14 +243,14 @@ def _prompts_sha256(prompts: str) -> str:
     return hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
 
 
-def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool) -> None:
+def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool, inputs: Iterable[str]) -> None:
     """Make the folder that of this evaluation.
 
     Raises ConfigError when it has results of another one, and `overwrite` is false, or results that are of none.
     """
     path = folder / RUN
     if overwrite and path.is_file():  # without it, masks may be those of a data set
-        claim(folder, OWN_FILES, overwrite=True)
+        claim(folder, OWN_FILES, overwrite=True, inputs=inputs)
     with writing(folder):
         known = _known(path)
         if known is None and (folder / RECORDINGS).exists():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -14,6 +16,7 @@ FLAGS = {
     "-e": "--enclave", "--enclave": "--enclave", "--log-level": "--log-level", "--log-config-file": "--log-config-file",
     "--log-file-name": "--log-file-name",
 }  # fmt: skip
+UNPRINTED = "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]"  # of YAML, beside those that JSON escapes
 RENAMES = {"__node", "__name", "__ns"}  # on the left of a remapping: the node itself
 
 
@@ -36,6 +39,16 @@ def split_arguments(args: Sequence[str]) -> tuple[list[str], list[tuple[str, str
         else:
             ros.append((arg, None))
     return own, ros
+
+
+def parameter_argument(name: str, value: Any) -> list[str]:
+    """Return the arguments of ROS that set a parameter.
+
+    The value is JSON, of which "7" stays a text, and which YAML is but for two things: characters beyond the BMP, whose
+    pairs of escapes it refuses, are left as they are; those that it does not print are escaped.
+    """
+    text = re.sub(UNPRINTED, lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return ["-p", f"{name}:={text}"]
 
 
 def join_arguments(ros: Sequence[tuple[str, str | None]]) -> list[str]:

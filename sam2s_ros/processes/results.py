@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import writing
+from sam2s_model.paths import absolute, expanded, writing
 
 RECORDED = (
     "overlay.mp4",
@@ -27,10 +27,12 @@ def present(folder: Path, names: Sequence[str]) -> list[Path]:
     return [path for name in names for path in sorted(folder.glob(name))] if folder.is_dir() else []
 
 
-def claim(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
+def claim(folder: Path, names: Sequence[str], *, overwrite: bool, inputs: Iterable[str | Path]) -> None:
     """Make a folder for results with these names; what it has of them is removed with `overwrite`.
 
-    Raises ConfigError when it has some and `overwrite` is false, or when it cannot be written to.
+    inputs: what is read, as it was given: paths, data sets, streams and scenes; "" is none
+    Raises ConfigError when it has some and `overwrite` is false, when one that would be removed is read, before any is
+    removed, or when it cannot be written to.
     """
     with writing(folder):
         found = present(folder, names)
@@ -38,12 +40,31 @@ def claim(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
             shown = ", ".join(str(path.relative_to(folder)) for path in found[:MAX_NAMED])
             more = ", ..." if len(found) > MAX_NAMED else ""
             raise ConfigError(f"{folder} has results already ({shown}{more}): give another --output, or --overwrite")
+        for given in inputs if found else ():
+            _check_not_read(given, folder, found)
         for path in found:
             path.unlink()
         for inner in sorted({p for path in found for p in path.parents if folder in p.parents}, reverse=True):
             if not any(inner.iterdir()):
                 inner.rmdir()
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def _check_not_read(given: str | Path, folder: Path, found: Sequence[Path]) -> None:
+    """Raise ConfigError when an input is one of these files of a folder, or has one in it.
+
+    An input that has the whole folder somewhere below it, as `.` has, is not read there.
+    """
+    spec = str(given)
+    if not spec or absolute(spec) == spec and not spec.startswith("/"):
+        return  # a stream or a scene
+    data_set, _, recording = spec.rpartition("#")
+    paths = {expanded(spec).resolve()} | ({(expanded(data_set) / recording).resolve()} if data_set else set())
+    for path in paths - set(folder.resolve().parents):
+        for file in found:
+            at = file.parent.resolve() / file.name
+            if path in (at, at.resolve()) or path in at.parents:
+                raise ConfigError(f"--overwrite would remove {file}, which {spec} is read from: give another --output")
 
 
 def check_masks_are_ours(folder: Path, summary: str, command: str) -> None:

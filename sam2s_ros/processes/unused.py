@@ -37,7 +37,7 @@ def check_environment(variables: Mapping[str, str] = os.environ) -> None:
     And for a peer without an address, on which Fast DDS makes no node.
     """
     given = variables.get("ROS_DOMAIN_ID", "")
-    if given and not (given.isascii() and given.isdigit() and int(given) <= MAX_DOMAIN):
+    if given and not (given.isascii() and given.isdecimal() and int(given) <= MAX_DOMAIN):
         raise ConfigError(f"ROS_DOMAIN_ID is {given!r}: expected a number from 0 to {MAX_DOMAIN}")
     peers = variables.get("ROS_STATIC_PEERS", "") if "fastrtps" in get_rmw_implementation_identifier() else ""
     for peer in filter(None, peers.split(";")):

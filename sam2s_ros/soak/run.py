@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import claim_file, write_whole
-from sam2s_model.recordings.scene import Scene, SceneConfig, SceneFrame
+from sam2s_model.paths import claimed_file, write_result
+from sam2s_model.recordings.scene import Scene, SceneConfig, SceneError, SceneFrame
 from sam2s_ros.commands.checkpoints import checkpoint_or_default
 from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.processes.graph import Graph
@@ -50,11 +50,15 @@ class SoakOptions:
 
 
 def size_of(text: str) -> tuple[int, int]:
-    """(width, height) of "640x480". Raises ConfigError."""
+    """(width, height) of "640x480". Raises ConfigError, also for a side that the scene cannot have."""
     width, x, height = text.partition("x")
-    if not (x and width.isdigit() and height.isdigit()) or int(width) * int(height) > LARGEST:
+    if not (x and width.isdecimal() and height.isdecimal()) or int(width) * int(height) > LARGEST:
         raise ConfigError(f"size is {text!r}: expected WIDTHxHEIGHT in px, as 640x480, at most 1920x1080")
-    return int(width), int(height)
+    try:
+        scene = SceneConfig(width=int(width), height=int(height))
+    except SceneError as error:
+        raise ConfigError(f"size is {text!r}: expected WIDTHxHEIGHT in px, and {error}") from error
+    return scene.width, scene.height
 
 
 def run_soak(options: SoakOptions) -> dict[str, Any]:
@@ -64,24 +68,23 @@ def run_soak(options: SoakOptions) -> dict[str, Any]:
     them does not answer.
     """
     options, model = _with_model(options)
-    if options.output is not None:
-        claim_file(options.output, overwrite=options.overwrite)
-    with tempfile.TemporaryDirectory(prefix="sam2s_soak_") as folder, local_graph(Path(folder)) as graph:
-        from sam2s_ros.soak.client import SoakClient
-        from sam2s_ros.soak.report import soak_report
+    with claimed_file(options.output, overwrite=options.overwrite):
+        with tempfile.TemporaryDirectory(prefix="sam2s_soak_") as folder, local_graph(Path(folder)) as graph:
+            from sam2s_ros.soak.client import SoakClient
+            from sam2s_ros.soak.report import soak_report
 
-        start_tracker(graph, options)
-        frames = draw_frames(options)
-        start_camera_node(graph, Path(folder), options, frames)
-        pids = dict(camera=graph.pid("camera"), tracker=graph.pid("tracker"), subscriber=os.getpid())
-        with SoakClient(graph, pids) as client:
-            client.activated(options.say)
-            _conduct(client, options, frames)
-            client.stop_watching()
-            codes = graph.stop(timeout=5.0)
-    found = soak_report(options, model, client.log, codes)
-    if options.output is not None:
-        write_whole(options.output, json.dumps(found, indent=2) + "\n")
+            start_tracker(graph, options)
+            frames = draw_frames(options)
+            start_camera_node(graph, Path(folder), options, frames)
+            pids = dict(camera=graph.pid("camera"), tracker=graph.pid("tracker"), subscriber=os.getpid())
+            with SoakClient(graph, pids) as client:
+                client.activated(options.say)
+                _conduct(client, options, frames)
+                client.stop_watching()
+                codes = graph.stop(timeout=5.0)
+        found = soak_report(options, model, client.log, codes)
+        if options.output is not None:
+            write_result(options.output, json.dumps(found, indent=2) + "\n")
     return found
 
 

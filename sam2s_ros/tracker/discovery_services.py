@@ -10,7 +10,7 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from sam2s_model.errors import PrototypeError, RequestError
+from sam2s_model.errors import ConfigError, PrototypeError, RequestError
 from sam2s_model.semantics import LabelSet
 from sam2s_ros.interfaces import messages, qos
 from sam2s_ros.interfaces.parameters import NodeConfig
@@ -28,6 +28,7 @@ class DiscoveryServices:
     ask: runs call(tracker) in the worker and returns its result and the view, or raises RequestError
     while_on: calls what publishes, unless the node is inactive or switched off, and returns whether it did
     labels, config: as they are now; group: that of the requests, since a callback waits for the tracker
+    check_own: as of `OwnFiles`, before a file is written
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class DiscoveryServices:
         labels: Callable[[], LabelSet],
         config: Callable[[], NodeConfig],
         group: CallbackGroup,
+        check_own: Callable[[str], None] = lambda parameter: None,
     ):
         self._ask, self._while_on, self._labels, self._config = ask, while_on, labels, config
+        self._check_own = check_own
         self._proposals = node.create_publisher(
             Proposals, "~/proposals", qos.own(qos.OUTPUT), qos_overriding_options=qos.overridable()
         )
@@ -82,8 +85,9 @@ class DiscoveryServices:
             )
             return response
         try:
+            self._check_own("prototypes")
             response.message, _ = self._ask(lambda tracker: _saved(tracker, path))
-        except (RequestError, PrototypeError) as error:
+        except (RequestError, ConfigError, PrototypeError) as error:
             response.message = str(error)
         else:
             response.success = True

@@ -38,6 +38,7 @@ from sam2s_ros.tracker.gate import StampGate
 from sam2s_ros.tracker.health import Health, ImageOutcome, NodeState, Processed, TrackerSnapshot
 from sam2s_ros.tracker.object_services import FirstLoad, ObjectServices
 from sam2s_ros.tracker.outputs import TrackerPublishers
+from sam2s_ros.tracker.own_files import OwnFiles
 from sam2s_ros.tracker.point_prompts import PointPrompts
 from sam2s_ros.tracker.semantic_input import SemanticInput
 from sam2s_ros.tracker.services import TrackerServices
@@ -96,8 +97,9 @@ class TrackerNode(RunnableNode, LifecycleNode):
         config, labels = (lambda: self._config), (lambda: self._outputs.labels)
         self._served = TrackerServices(self, self, requests, self._events)
         while_on = self._outputs.publish_while_on
-        self._discovery = DiscoveryServices(self, self.ask, while_on, labels, config, requests)
-        self._kept_objects = ObjectServices(self, self.ask, config, requests, self._events)
+        own = self.own_files = OwnFiles(self.get_fully_qualified_name(), config)
+        self._discovery = DiscoveryServices(self, self.ask, while_on, labels, config, requests, own.check)
+        self._kept_objects = ObjectServices(self, self.ask, config, requests, self._events, own.check)
         self._points = PointPrompts(self, self.ask, self._frames, config, requests, self._events)
         maps = MutuallyExclusiveCallbackGroup()
         self._maps = SemanticInput(self, self._outputs, self._log, maps)
@@ -141,6 +143,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
     @transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._health.clear()
+        self.own_files.check("prompts_file")
         qos.check_overrides(given_parameters(self))  # of `image`; the others were checked before
         labels = LabelSet.from_yaml(self._config.label_set) if self._config.label_set else GENERIC
         self._subscribe()

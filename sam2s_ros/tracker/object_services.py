@@ -9,7 +9,7 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from sam2s_model.errors import ObjectMemoryError, RequestError
+from sam2s_model.errors import ConfigError, ObjectMemoryError, RequestError
 from sam2s_ros.interfaces import qos
 from sam2s_ros.interfaces.parameters import NodeConfig
 from sam2s_ros.processes.log import Logger
@@ -21,6 +21,7 @@ class ObjectServices:
 
     ask: runs call(tracker) in the worker and returns its result and the view, or raises RequestError
     config: as it is now; group: that of the requests, since a callback waits for the tracker; events: told each answer
+    check_own: as of `OwnFiles`, before a file is written
     """
 
     def __init__(
@@ -30,18 +31,21 @@ class ObjectServices:
         config: Callable[[], NodeConfig],
         group: CallbackGroup,
         events: EventLog,
+        check_own: Callable[[str], None] = lambda parameter: None,
     ):
-        self._ask, self._config, self._events = ask, config, events
+        self._ask, self._config, self._events, self._check_own = ask, config, events, check_own
         for name, callback in (("~/save_objects", self._save), ("~/load_objects", self._load)):
             node.create_service(Trigger, name, callback, qos_profile=qos.SERVICE, callback_group=group)
 
     def _save(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._answered(response, _saved, "~/save_objects")
+        return self._answered(response, _saved, "~/save_objects", writes=True)
 
     def _load(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return self._answered(response, _loaded, "~/load_objects")
 
-    def _answered(self, response: Trigger.Response, call: Callable[[Any, str], str], name: str) -> Trigger.Response:
+    def _answered(
+        self, response: Trigger.Response, call: Callable[[Any, str], str], name: str, *, writes: bool = False
+    ) -> Trigger.Response:
         path = self._config().objects_file
         if not path:
             response.message = (
@@ -49,11 +53,13 @@ class ObjectServices:
             )
             return response
         try:
+            if writes:
+                self._check_own("objects_file")
             response.message, _ = self._ask(lambda tracker: call(tracker, path))
         except RequestError as error:
             response.message = f"{error.code.name}: {error}"
             self._events.refused(error, name)
-        except ObjectMemoryError as error:
+        except (ConfigError, ObjectMemoryError) as error:
             response.message = str(error)
             self._events.doubt(response.message, name)
         else:

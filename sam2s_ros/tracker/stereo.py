@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from sam2s_model.errors import ConfigError
 from sam2s_ros.processes.arguments import Remapping, join_arguments, split_arguments
 from sam2s_ros.processes.callbacks import LenientMultiThreadedExecutor
 from sam2s_ros.processes.process import run
@@ -56,12 +55,9 @@ class StereoTracker(Runnable):
         space, given = rig_arguments(sys.argv if args is None else args)
         how = dict(cli_args=given, use_global_arguments=False)
         self._nodes = tuple(TrackerNode(namespace=f"{space}/{side}", **how) for side in SIDES)
-        left, right = (node.get_parameter("prompts_file").value for node in self._nodes)
-        if left and left == right:
-            names = " and ".join(node.get_fully_qualified_name() for node in self._nodes)
-            raise ConfigError(
-                f"prompts_file is {left} for {names}: each would overwrite what the other keeps; give each its own"
-            )
+        left, right = (node.own_files for node in self._nodes)
+        left.beside, right.beside = [right], [left]
+        left.check("prompts_file")  # which is written unasked; of the others the services say it, before they write
 
     @property
     def exit_code(self) -> int | None:

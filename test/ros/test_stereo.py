@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -24,6 +26,7 @@ from sam2s_ros.commands.prompting import first_prompts
 from sam2s_ros.interfaces import image_codec, messages
 from sam2s_ros.msg import Prompt, TrackedMasks, TrackedMasksPair, TrackerStatus
 from sam2s_ros.srv import AddPrompts, GetState
+from sam2s_ros.tracker.stereo import StereoTracker
 
 MODULES = {
     "pair_node": "sam2s_ros.tracker.pair",
@@ -238,3 +241,37 @@ def test_p44_two_trackers_do_not_share_a_file_of_prompts(start, tmp_path):
     assert f"prompts_file is {tmp_path / 'a.json'} for /left/tracker and /right/tracker" in process.output, (
         process.output
     )
+
+
+@pytest.fixture
+def rig():
+    """Makes both trackers, with parameters for both: rig(NAME=VALUE) -> (left, right)."""
+    made = []
+
+    def make(**given: object):
+        words = [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
+        made.append(StereoTracker(["stereo", "--ros-args", "-p", "autostart:=false", *words]))
+        return made[-1].parts()
+
+    yield make
+    for one in made:
+        one.close(5.0)
+        for node in one.parts():
+            node.destroy_node()
+
+
+def test_p44_two_trackers_do_not_share_a_file_of_prompts_after_the_start(rig, tmp_path):
+    left, right = rig()
+    left.set_parameters([Parameter("prompts_file", value=f"{tmp_path}/a.json")])
+    right.set_parameters([Parameter("prompts_file", value=f"{tmp_path}/./a.json")])
+    assert right.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert "for /right/tracker and /left/tracker" in right.status().message
+
+
+def test_p44_a_file_that_both_read_is_not_written(rig, tmp_path):
+    for node in rig(objects_file=tmp_path / "a"):
+        answer = node._kept_objects._save(Trigger.Request(), Trigger.Response())
+        assert not answer.success and "each would overwrite what the other keeps" in answer.message
+    for node in rig(prototypes=tmp_path / "a"):
+        answer = node._discovery._save(Trigger.Request(), Trigger.Response())
+        assert not answer.success and "each would overwrite what the other keeps" in answer.message

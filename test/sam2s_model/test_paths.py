@@ -7,7 +7,7 @@ import os
 import pytest
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import expanded, expanded_arguments, expanded_table, write_whole
+from sam2s_model.paths import claimed_file, expanded, expanded_arguments, expanded_table, write_result, write_whole
 from sam2s_model.training.config import load_config
 
 
@@ -47,17 +47,50 @@ def test_yaml(tmp_path):
     assert config.evaluation.sources[0].path == "/home/someone/others"
 
 
+def full(file: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_a_file_keeps_what_it_had_until_all_of_the_new_content_is_there(tmp_path, monkeypatch):
     path = tmp_path / "report.json"
     write_whole(path, "old")
 
-    def fail(file: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_whole(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
     monkeypatch.undo()
     write_whole(path, "new")
     assert path.read_text() == "new"
+
+
+def test_a_result_for_which_there_is_no_room_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigError, match="report.json cannot be written to .No space left on device.: give another"):
+        write_result(tmp_path / "report.json", "new")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("old", [b"hours of work", b"", None])
+def test_a_file_for_a_result_is_as_it_was_when_the_work_fails(old, error, tmp_path):
+    path = tmp_path / "out" / "report.json"
+    if old is not None:
+        path.parent.mkdir()
+        path.write_bytes(old)
+    with pytest.raises(error), claimed_file(path, overwrite=True):
+        assert path.read_bytes() == (old or b""), "it is there, so that whoever looks sees that it is taken"
+        raise error
+    assert (path.read_bytes() if path.exists() else None) == old
+    with claimed_file(path, overwrite=True):
+        write_whole(path, "new")
+    assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+    with pytest.raises(ConfigError, match="exists already \\(3 bytes\\)"), claimed_file(path, overwrite=False):
+        raise AssertionError
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "report.json", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be"), claimed_file(path, overwrite=True):
+            raise AssertionError

@@ -54,7 +54,7 @@ def _recording(sequence: Sequence, data_set: str, fps: float, values: str | Mask
 
 def _truth_in(folder: Path, sequence: Sequence, values: str | MaskReading) -> tuple[TruthOf, dict[int, str]]:
     """Return the truth in a folder of masks, and the classes of its objects. Raises SourceError."""
-    folders = {int(own.name): own for own in subfolders(folder) if own.name.isdigit()}
+    folders = {int(own.name): own for own in subfolders(folder) if own.name.isdecimal()}
     if folders:
         masks = {label: images_in(own) for label, own in folders.items()}
         return ObjectFiles(masks, {label: own.name for label, own in folders.items()}), {}

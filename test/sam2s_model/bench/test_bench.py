@@ -134,6 +134,16 @@ def test_p41_figures_and_plot_of_an_earlier_run_stay(tmp_path, capsys):
         (tmp_path / earlier).unlink()
 
 
+def test_figures_of_an_earlier_run_stay_when_one_that_may_replace_them_fails(tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text("earlier\n")
+    assert main(["bench", "--model", "sam4", "--output", str(path), "--overwrite"]) == 2
+    assert path.read_text() == "earlier\n"
+    path.unlink()
+    assert main(["bench", "--model", "sam4", "--output", str(path)]) == 2 and not path.exists()
+    assert main(["bench", "--model", "sam4", "--output", "."]) == 2, "a folder"
+
+
 def test_bad_input_is_one_sentence_and_exit_code_2(capsys):
     for options, said in (
         (["--dtype", "fp16", "--device", "cpu"], "precision is 'fp16' on a CPU"),

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.training.config import Phase, TrainConfig, as_table, as_yaml, load_config
+from sam2s_model.training.config import Phase, TrainConfig, as_table, load_config, override
 
 FOLDER = Path(__file__).resolve().parents[3] / "config" / "train"
 
@@ -33,9 +33,9 @@ def test_the_folder_of_a_run_is_a_name_and_no_yaml(tmp_path, folder):
 @pytest.mark.parametrize("text", ["case #7", "a, b", "no", "[", "2024-05-01", "hook", "ü: x"])
 def test_a_text_is_quoted_for_an_override_where_that_is_needed(tmp_path, text):
     path = write(tmp_path, {"data": {"sources": [{"kind": "scene"}]}})
-    found = load_config(path, [f"init={as_yaml(text)}", f"data.classes=[{as_yaml(text)},other]"])
+    found = load_config(path, [override("init", text), override("data.classes", [text, "other"])])
     assert (found.init, found.data.classes) == (text, (text, "other"))
-    assert as_yaml("hook") == "hook"
+    assert override("init", "hook") == "init=hook"
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_nothing_is_held_out_where_it_is_said_what_to_evaluate(tmp_path):
         (
             dict(label="spoon"), ConfigError,
             "of the class spoon, and data.classes is hook, object: expected all of them, as by --set "
-            r"'data.classes=\[hook,object,spoon\]'",
+            r"'data.classes=\[hook, object, spoon\]'",
         ),
         (None, SourceError, "cannot be read"),
     ],

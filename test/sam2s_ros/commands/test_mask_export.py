@@ -28,6 +28,7 @@ from sam2s_model.tracks import State, Tracks
 from sam2s_ros.commands.cli import main
 from sam2s_ros.interfaces.image_codec import to_message
 from sam2s_ros.interfaces.messages import masks_message, to_time
+from sam2s_ros.processes.results import claim
 from sam2s_ros.recorder.masks_bag import MasksBag
 
 H, W, N = 40, 60, 4
@@ -133,6 +134,31 @@ def test_all_kinds_agree(kind, request, tmp_path, capsys):
     assert len(frames) == N and not read.odd and read.classes == {1: "scissors"}
     for i, frame in enumerate(frames):
         assert np.array_equal(frame.image, image(i)) and np.array_equal(frame.truth.labels, tracks(i).label_map)
+
+
+def test_what_is_exported_is_not_removed_for_it(folder, tmp_path, capsys):
+    """Masks and a table that were exported are a source themselves."""
+    out = tmp_path / "out"
+    assert export(folder, out, "--to", "png", "--to", "csv") == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert export(out, out, "--to", "coco", "--overwrite") == 2
+    assert "--overwrite would remove" in " ".join(capsys.readouterr().err.split())
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_frames_that_are_gone_are_no_success(folder, tmp_path, monkeypatch, capsys):
+    """Whoever removes them between the look and the pass that writes."""
+
+    def claim_and_remove(*arguments, **named):
+        for path in (folder / "masks").iterdir():
+            path.unlink()
+        (folder / "tracks.csv").write_text((folder / "tracks.csv").read_text().splitlines()[0] + "\n")
+        return claim(*arguments, **named)
+
+    monkeypatch.setattr("sam2s_ros.commands.mask_export.claim", claim_and_remove)
+    assert export(folder, tmp_path / "out", "--to", "csv") == 2
+    assert "nothing was exported" in " ".join(capsys.readouterr().err.split())
+    assert not json.loads((tmp_path / "out" / "export.json").read_text())["finished"]
 
 
 def test_a_value_that_stood_for_two_classes_has_none(tmp_path):

@@ -39,6 +39,12 @@ def test_settings_have_the_types_of_the_parameters():
     assert parameters == expected and type(parameters["max_output_age"]) is float
 
 
+def test_paths_may_have_any_character():
+    path = "/données/\U0001f52a.mp4"
+    assert given(node_command(NodeOptions(checkpoint=path)))[1]["checkpoint"] == path
+    assert given(replay_command(ReplayOptions(path)))[1]["source"] == path
+
+
 def test_namespace_clicks_and_other_topics_are_remapped():
     options = NodeOptions(namespace="rig", click="/viewer_mouse_left", remap=("~/masks:=/masks",))
     remaps = given(node_command(options))[2]
@@ -59,6 +65,10 @@ def test_the_quality_of_service_can_be_set():
         ),
         (dict(settings=("max_objects=many",)), "max_objects is 'many': expected a whole number"),
         (dict(settings=("warm_up",)), "expected warm_up=VALUE"),
+        (dict(settings=("qos_overrides.x=[1",)), "--set qos_overrides.x=[1: expected a number, true or false, or a"),
+        (dict(settings=("qos_overrides.x=",)), "expected a number, true or false, or a text in place of ''"),
+        (dict(settings=("qos_overrides.x=2026-99-99",)), "in place of '2026-99-99'"),
+        (dict(settings=("max_objects=2026-99-99",)), "max_objects is '2026-99-99': expected a whole number"),
         (dict(remap=("image",)), "expected FROM:=TO"),
         (dict(params_file="nowhere.yaml"), "nowhere.yaml does not exist"),
     ],

@@ -67,3 +67,16 @@ def test_a_recording_is_followed_from_nothing(weights, tmp_path, capsys):
     capsys.readouterr()
     assert main(["prototypes", "follow", str(path), SCENE, *of_model, "--every", "2", "--from-mask"]) == 0
     assert ": 1 frames, J over 0.5 on " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command", [["build"], ["train"], ["score", "none.safetensors"], ["follow", "none.safetensors"]]
+)
+def test_boxes_without_images_are_refused(command, tmp_path, capsys):
+    for name in ("frames", "boxes"):
+        (tmp_path / "clip" / name).mkdir(parents=True)
+    (tmp_path / "clip" / "boxes" / "000000.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert main(["prototypes", *command, str(tmp_path / "clip")]) == 2
+    assert "clip has boxes/, and no image in frames/: expected one for each file of boxes" in " ".join(
+        capsys.readouterr().err.split()
+    )

@@ -47,9 +47,21 @@ def test_a_folder_of_maps_and_one_with_the_truth(refine, tmp_path, capsys):
     assert refine(maps, SCENE, "--truth", maps) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["mean_iou"]["before"] == 1 and summary["flicker"]["before"] == 0
+    assert refine(tmp_path / "out" / "masks", SCENE, "--overwrite") == 2, "it would remove what it reads"
+    assert "--overwrite would remove" in " ".join(capsys.readouterr().err.split())
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 5
     (maps / "000002.png").unlink()
     assert refine(maps, SCENE, "--overwrite") == 2
     assert "has no class image 000002.png" in " ".join(capsys.readouterr().err.split())
+
+
+def test_maps_for_which_there_is_no_room_are_one_sentence(refine, tmp_path, monkeypatch, capsys):
+    def full(path, *_):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("sam2s_model.results.label_png.write_label_png", full)
+    assert refine("noisy:2", SCENE, "--frames", 1) == 2
+    assert "cannot be written to (No space left on device): give another" in " ".join(capsys.readouterr().err.split())
 
 
 def read_map(index: int):

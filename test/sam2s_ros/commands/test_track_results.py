@@ -105,6 +105,19 @@ def test_start_begins_with_the_frame_that_the_prompts_are_about(track, tmp_path)
         assert [int(row["frame"]) for row in csv.DictReader(file)] == [2, 3, 4]
 
 
+def test_a_full_disk_is_one_sentence(track, tmp_path, monkeypatch, capsys):
+    def full(path, *_):
+        if path.stem == "000002":
+            raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("sam2s_ros.commands.track_output.write_label_png", full)
+    assert track("scene:?width=96&height=80&frames=5&seed=1", "--output", tmp_path / "out") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cannot be written to (No space left on device): give another --output" in said
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["frames"] == 2 and "No space left" in summary["interrupted_by"]
+
+
 def test_without_prompts_and_truth_there_is_a_picture_with_a_grid(track, tmp_path, capsys):
     import cv2
 

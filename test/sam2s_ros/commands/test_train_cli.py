@@ -35,6 +35,9 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, capsys):
     assert "nothing.yaml does not exist: expected a YAML file, or one of the package's: " in capsys.readouterr().err
     assert main(["train", "fintune"]) == 2
     assert "fintune does not exist (did you mean finetune?)" in capsys.readouterr().err
+    for folder in ("", ".", "/", str(tmp_path)):
+        assert main(["train", folder]) == 2
+        assert " is a folder: expected a YAML file, or one of the package's: " in capsys.readouterr().err
 
 
 def test_the_packages_configurations_are_found_from_any_folder(tmp_path, capsys, monkeypatch):

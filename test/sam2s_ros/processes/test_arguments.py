@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import rclpy
+from rclpy.node import Node
 
 from sam2s_ros.processes.arguments import (
     Remapping,
     is_for,
     join_arguments,
+    parameter_argument,
     parameter_files,
     remappings,
     sections,
@@ -97,3 +100,37 @@ def test_sections_of_a_parameters_file(tmp_path, text, found):
 )
 def test_sections_are_matched_with_their_wildcards(section, node, expected):
     assert is_for(section, node) is expected
+
+
+@pytest.fixture
+def value_in_ros():
+    """Returns the value of a parameter that a node has from its command line."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+
+    def read(words: list[str]):
+        how = dict(allow_undeclared_parameters=True, automatically_declare_parameters_from_overrides=True)
+        node = Node("any", context=context, cli_args=["--ros-args", *words], enable_rosout=False, **how)
+        try:
+            return node.get_parameter("value").value
+        finally:
+            node.destroy_node()
+
+    yield read
+    rclpy.shutdown(context=context)
+
+
+def test_values_arrive_in_ros_as_they_are(value_in_ros):
+    texts = [
+        "7",
+        "no",
+        "",
+        "scene:",
+        'a "b" \\ud83d #',
+        "/données/\U0001f52a.mp4",
+        "\U00010000",
+        "a\nb\t\x7f\x85\u2028\ufeff",
+    ]
+    for value in (*texts, 7, 0.5, 1e-7, True, texts):
+        found = value_in_ros(parameter_argument("value", value))
+        assert found == value and isinstance(found, type(value)), value

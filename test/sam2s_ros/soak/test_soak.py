@@ -96,7 +96,7 @@ def test_a_camera_goes_through_its_pictures_and_back():
     assert shown == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0] and picture_at(10**18, 30.0, 1) == 0
 
 
-@pytest.mark.parametrize("text", ["640", "640x", "x480", "-1x5", "4000x3000", "axb"])
+@pytest.mark.parametrize("text", ["640", "640x", "x480", "-1x5", "4000x3000", "axb", "0x480", "640x8", "²x480"])
 def test_a_size_that_is_none_is_refused(text):
     with pytest.raises(ConfigError, match=f"size is '{text}': expected WIDTHxHEIGHT"):
         size_of(text)
