@@ -107,17 +107,21 @@ class Discovery:
         return asked
 
     def learn(self, frame: ProcessedFrame, names: dict[int, str]) -> None:
-        """Take in objects of a frame that a person has confirmed. names: object id -> class"""
+        """Take in objects of a frame that a person has confirmed, all or, when anything is raised, none.
+
+        names: object id -> class. Raises PrototypeError as `PrototypeBank.add`.
+        """
         tracks = frame.tracks
         if tracks is None or not names or not self.config.learn_prototypes:
             return
         coarse = frame.features.coarse
         masks = upload(np.stack([tracks.mask(object_id) for object_id in names]), self.model.device)
-        for name, features in zip(names.values(), masked_features(coarse, masks), strict=True):
-            self.bank.add(name, features[None])
-        if self.bank.class_names:
-            covered = upload(tracks.label_map > 0, self.model.device)
-            self.bank.add(BACKGROUND, self._unlike_objects(background_features(coarse, covered)))
+        with self.bank.all_or_nothing():
+            for name, features in zip(names.values(), masked_features(coarse, masks), strict=True):
+                self.bank.add(name, features[None])
+            if self.bank.class_names:
+                covered = upload(tracks.label_map > 0, self.model.device)
+                self.bank.add(BACKGROUND, self._unlike_objects(background_features(coarse, covered)))
 
     def _unlike_objects(self, tiles: Tensor) -> Tensor:
         """Leave out tiles that stand out by their likeness to a class: they may be objects that nobody has prompted."""
