@@ -103,7 +103,7 @@ class Discovery:
             elif prompt.asks_for_class:
                 asked += [Asked(one, confirmed=False) for one in self._instances(frame, prompt.class_name)]
             else:
-                asked.append(Asked(prompt, confirmed=True))
+                asked.append(Asked(prompt, confirmed=prompt.gives_place))
         return asked
 
     def learn(self, frame: ProcessedFrame, names: dict[int, str]) -> None:
@@ -186,11 +186,15 @@ class Discovery:
 
 
 def covered_object(mask: np.ndarray, frame: ProcessedFrame) -> int:
-    """Return the id of the object of a frame whose mask a region, (H, W) bool, is; 0 where it is none."""
+    """Return the id of the object of a frame whose mask a region, (H, W) bool, is; 0 where it is none.
+
+    Of objects that are still tracked: what the tracks of an older frame show may have been removed since.
+    """
     tracks = frame.tracks
     if tracks is None or not len(tracks):
         return 0
     inside = np.bincount(tracks.label_map[mask], minlength=256)[tracks.labels]
     iou = inside / np.maximum(mask.sum() + tracks.areas - inside, 1)
+    iou[[i not in frame.predictions for i in tracks.object_ids.tolist()]] = 0
     best = int(iou.argmax())
     return int(tracks.object_ids[best]) if iou[best] >= SAME_OBJECT else 0

@@ -60,6 +60,16 @@ def test_what_is_tracked_already_keeps_its_id(tracker, bank):
     assert all(prompt.only_names for prompt in again.prompts)
 
 
+def test_what_was_removed_is_found_anew_on_an_older_frame(tracker, bank, unseen_frames):
+    tracker.discovery.use(bank)
+    first = tracker.prompt(0, [Prompt(class_name="instrument")]).object_ids
+    tracker.step(2 * STEP, unseen_frames[1].image)
+    tracker.remove(first)
+    assert {one.object_id for one in tracker.discover("instrument", STEP)} == {0}
+    again = tracker.prompt(STEP, [Prompt(class_name="instrument")])
+    assert again.object_ids == tracker.object_ids and not set(again.object_ids) & set(first)
+
+
 def test_a_class_without_prototypes_is_not_found(tracker, bank):
     error = refusal(lambda: tracker.prompt(0, [Prompt(class_name="instrument")]))
     assert error.code == ErrorCode.NOT_FOUND and "there are those of no class" in str(error)
