@@ -38,6 +38,14 @@ def absolute(spec: str) -> str:
     return spec if no_path else str(expanded(spec).resolve())
 
 
+def readable(text: str) -> str:
+    r"""Write bytes that are no UTF-8, of the name of a file, as \xe4, since no table and no terminal takes them."""
+    try:
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # halves of characters, as JSON may have them
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
 def expanded_arguments(arguments: list[str]) -> list[str]:
     """Those of a command line, with ~ expanded where it begins one, or what follows the first = of an option."""
 

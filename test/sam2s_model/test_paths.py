@@ -7,7 +7,7 @@ import os
 import pytest
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import expanded, expanded_arguments, expanded_table, write_whole
+from sam2s_model.paths import expanded, expanded_arguments, expanded_table, readable, write_whole
 from sam2s_model.training.config import load_config
 
 
@@ -61,3 +61,7 @@ def test_a_file_keeps_what_it_had_until_all_of_the_new_content_is_there(tmp_path
     monkeypatch.undo()
     write_whole(path, "new")
     assert path.read_text() == "new"
+
+
+def test_names_that_are_no_utf8_can_be_written():
+    assert readable("bild_\udce4_0 \u00e4") == "bild_\\xe4_0 \u00e4" and readable("half \ud83d") == "half \\ud83d"
