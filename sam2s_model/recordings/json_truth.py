@@ -35,7 +35,9 @@ AREAS = {
     "rotation": 4,
     "oriented_rectangle": 4,
 }  # shape -> least points
+KINDS = {"label": (str, int, float), "group_id": (str, int, float, type(None)), "shape_type": (str, type(None))}
 MAX_OBJECTS = 254
+MAX_SIDE = 1 << 16  # px of an image
 
 
 def json_files(folder: Path) -> list[Path]:
@@ -168,13 +170,27 @@ class LabelmeTruth(JsonTruth):
             keys = ", ".join(map(repr, list(content)[:6])) if isinstance(content, dict) and content else "nothing"
             expected = "shapes with label and points"
             raise SourceError(f"{path} is not a file of labelme, nor of COCO: expected {expected}, and it has {keys}")
+        for shape in shapes:
+            for key, kinds in KINDS.items():
+                if not isinstance(shape.get(key), kinds):
+                    raise SourceError(f"{path}: a shape has {key} {shape.get(key)!r}: expected a text or a number")
         height, width = content.get("imageHeight"), content.get("imageWidth")
-        return ((int(height), int(width)) if height and width else None), shapes
+        if not height or not width:
+            return None, shapes
+        if not all(isinstance(side, (int, float)) and 1 <= side <= MAX_SIDE for side in (height, width)):
+            raise SourceError(f"{path} says that its image is {width!r} x {height!r}: expected px, 1 to {MAX_SIDE}")
+        return (int(height), int(width)), shapes
 
 
 def _labelme_area(shape: dict, size: tuple[int, int], path: Path) -> np.ndarray:
     """(H, W) bool of a shape. Raises SourceError for one without an area, or with too few points."""
-    kind, points = shape.get("shape_type") or "polygon", np.array(shape["points"], np.float64).reshape(-1, 2)
+    kind = shape.get("shape_type") or "polygon"
+    try:
+        points = np.array(shape["points"], np.float64).reshape(-1, 2)
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"{path}: shape {shape['label']!r} has points that are no x, y ({error})") from error
+    if not np.isfinite(points).all():
+        raise SourceError(f"{path}: shape {shape['label']!r} has points that are not finite")
     if kind not in AREAS or len(points) < AREAS[kind]:
         many = f"{len(points)} points" if kind in AREAS else "no area"
         raise SourceError(
@@ -203,7 +219,7 @@ def _labelme_mask(shape: dict, points: np.ndarray, size: tuple[int, int], path: 
         raise SourceError(f"{path}: the mask of shape {shape['label']!r} cannot be decoded ({error})") from error
     x, y = (int(round(v)) for v in points.min(0))
     out = np.zeros(size, bool)
-    place = out[max(0, y) : y + inside.shape[0], max(0, x) : x + inside.shape[1]]
+    place = out[max(0, y) : max(0, y + inside.shape[0]), max(0, x) : max(0, x + inside.shape[1])]
     place |= inside[max(0, -y) :, max(0, -x) :][: place.shape[0], : place.shape[1]] > 0
     return out
 

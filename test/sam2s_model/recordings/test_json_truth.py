@@ -52,6 +52,8 @@ def shape(label: str, points=BOX, kind: str = "polygon", **more) -> dict:
 
 def agree(mask: np.ndarray, expected: np.ndarray) -> bool:
     """But for the pixels of the line around it, of which half are inside."""
+    if not expected.any():
+        return not mask.any()
     return np.count_nonzero(mask & expected) / np.count_nonzero(mask | expected) > 0.9
 
 
@@ -91,6 +93,7 @@ SHAPES = {
     "polygon, whatever its kind is called": ({"label": "t", "points": BOX}, box_mask()),
     "circle": (shape("t", [[30, 20], [30, 32]], "circle"), CIRCLE),
     "mask": (shape("t", [[10, 8], [29, 23]], "mask", mask=PNG), box_mask()),
+    "mask outside": (shape("t", [[-90, -80], [-71, -65]], "mask", mask=PNG), np.zeros((H, W), bool)),
     "partly outside": (shape("t", [[-9, -9], [20, -9], [20, 10], [-9, 10]]), CORNER),
 }
 
@@ -139,6 +142,14 @@ def test_groups_void_and_background_of_labelme(tmp_path):
         "'t' is a line with no area: expected one of",
     ),
     (json.dumps({"shapes": [{"label": "t", "points": [[1, 1], [5, 5]]}]}), "'t' is a polygon with 2 points"),
+    (json.dumps({"shapes": [shape("t", [[1, 2], [3, "q"], [4, 5]])]}), "00001.json: shape 't' has points that are no"),
+    (json.dumps({"shapes": [shape("t", [[1, 2], [3], [4, 5]])]}), "00001.json: shape 't' has points that are no x, y"),
+    (json.dumps({"shapes": [shape("t", [[1, 2], [3, float("nan")], [4, 5]])]}), "'t' has points that are not finite"),
+    (json.dumps({"shapes": [shape(["t"])]}), "00001.json: a shape has label ['t']: expected a text or a number"),
+    (json.dumps({"shapes": [shape("t", group_id=[1])]}), "a shape has group_id [1]"),
+    (json.dumps({"shapes": [shape("t", kind={})]}), "a shape has shape_type {}"),
+    (json.dumps({"shapes": [shape("t")], "imageHeight": "q", "imageWidth": 5}), "its image is 5 x 'q': expected px"),
+    (json.dumps({"shapes": [shape("t")], "imageHeight": -9, "imageWidth": 5}), "its image is 5 x -9: expected px"),
 ])  # fmt: skip
 def test_files_that_are_none_are_odd_and_named(tmp_path, content, expected):
     images(tmp_path / "frames", 2)
