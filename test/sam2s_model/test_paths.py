@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
@@ -61,6 +62,26 @@ def test_a_file_keeps_what_it_had_until_all_of_the_new_content_is_there(tmp_path
     monkeypatch.undo()
     write_whole(path, "new")
     assert path.read_text() == "new"
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path, monkeypatch):
+    """As two trackers of a process: each replaces the file by its own, whole."""
+    path, both = tmp_path / "report.json", threading.Barrier(2, timeout=10)
+    sync, failed = os.fsync, []
+    monkeypatch.setattr(os, "fsync", lambda file: (sync(file), both.wait()))  # until both have written
+
+    def write(text: str) -> None:
+        try:
+            write_whole(path, text)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(letter * 1000,)) for letter in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and path.read_text() in ("a" * 1000, "b" * 1000) and list(tmp_path.iterdir()) == [path]
 
 
 def test_names_that_are_no_utf8_can_be_written():
