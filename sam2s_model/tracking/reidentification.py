@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sam2s_model.acceleration import kernels
 from sam2s_model.config import TrackerConfig
+from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.memory import BankView, PolicyState
 
 RING = "past_"  # before the name of a state: what it was after each of the newest frames
@@ -107,6 +108,21 @@ class Reidentification:
         view.write_state("prototype", torch.where(confident[:, None], prototype + step, prototype))
         view.write_state("prototype_frames", frames + confident)
         view.write_state("last_visible", torch.where(seen, stamp, view.state("last_visible")))
+
+    def see(
+        self,
+        view: BankView,
+        frame: ProcessedFrame,
+        logits: Tensor,
+        iou: Tensor,
+        present: Tensor,
+        stamp: int | Tensor,
+        appearances: Tensor | None = None,
+    ) -> None:
+        """Learn from a frame, as `learn`, and remember what is known after it. appearances: where they are known"""
+        seen = appearance(frame.features.coarse, logits) if appearances is None else appearances
+        self.learn(view, seen, logits, iou, present, stamp)
+        self.keep(view, frame.index)
 
     def keep(self, view: BankView, frame: int) -> None:
         """Remember what is known of objects after a frame, by its index."""

@@ -37,7 +37,7 @@ from sam2s_model.tracking.memory.view import EVER
 from sam2s_model.tracking.outputs import Outputs, gate, label_image
 from sam2s_model.tracking.part_choice import decode_granular
 from sam2s_model.tracking.previous_mask import fed_back, previous_prompts
-from sam2s_model.tracking.reidentification import Reidentification, Verdict, appearance
+from sam2s_model.tracking.reidentification import Reidentification, Verdict
 from sam2s_model.tracking.thin import tube_prompt
 from sam2s_model.tracking.trained_memory import TrainedMemory
 
@@ -147,7 +147,8 @@ class Segmenter:
         outputs = self._outputs(
             object_ids, decoded, conditioned.class_logits, present, present, verdict=verdict, keys=keys
         )
-        self._learn_appearance(view, frame, outputs.logits, outputs.iou, outputs.present, stamp, verdict)
+        if self.reid and verdict:
+            self.reid.see(view, frame, outputs.logits, outputs.iou, outputs.present, stamp, verdict.appearances)
         if self.memory:
             self.memory.remember(view, frame, outputs, candidates)
         self.bank.write_mask(rows, frame.index, self._mask_to_keep(view, frame, decoded, outputs), step)
@@ -183,7 +184,8 @@ class Segmenter:
             scored = present = self._present(decoded, told=self.model.has_object_score)
         outputs = self._outputs((object_id,), decoded, conditioned.class_logits, present, scored, keys=keys)
         self.go_back(frame, [object_id])
-        self._learn_appearance(view, frame, outputs.logits, outputs.iou, outputs.present, frame.stamp)
+        if self.reid:
+            self.reid.see(view, frame, outputs.logits, outputs.iou, outputs.present, frame.stamp)
         if self.memory:
             slot = self.memory.prompted(view, row, frame, outputs)
             if self.matches:
@@ -356,22 +358,7 @@ class Segmenter:
         iou = upload(np.array([one.predicted_iou for one in found], np.float32), self.model.device)
         present = upload(np.array([one.present for one in found]), self.model.device)
         self.go_back(frame, object_ids)
-        self._learn_appearance(view, frame, self.bank.mask(view.rows, frame.index), iou, present, frame.stamp)
-
-    def _learn_appearance(
-        self,
-        view: BankView,
-        frame: ProcessedFrame,
-        logits: Tensor,
-        iou: Tensor,
-        present: Tensor,
-        stamp: int | Tensor,
-        verdict: Verdict | None = None,
-    ) -> None:
-        if self.reid:
-            seen = verdict.appearances if verdict else appearance(frame.features.coarse, logits)
-            self.reid.learn(view, seen, logits, iou, present, stamp)
-            self.reid.keep(view, frame.index)
+        self.reid.see(view, frame, self.bank.mask(view.rows, frame.index), iou, present, frame.stamp)
 
 
 @constant
