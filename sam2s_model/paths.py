@@ -39,14 +39,6 @@ def absolute(spec: str) -> str:
     return spec if no_path else str(expanded(spec).resolve())
 
 
-def readable(text: str) -> str:
-    r"""Write bytes that are no UTF-8, of the name of a file, as \xe4, since no table and no terminal takes them."""
-    try:
-        return os.fsencode(text).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # halves of characters, as JSON may have them
-        return text.encode("utf-8", "backslashreplace").decode()
-
-
 def expanded_arguments(arguments: list[str]) -> list[str]:
     """Those of a command line, with ~ expanded where it begins one, or what follows the first = of an option."""
 
@@ -65,6 +57,14 @@ def expanded_table(value: Any) -> Any:
     if isinstance(value, list):
         return [expanded_table(own) for own in value]
     return str(expanded(value)) if isinstance(value, str) and value.startswith("~/") else value
+
+
+def readable(text: str) -> str:
+    r"""Write bytes that are no UTF-8, of the name of a file, as \xe4, since no table and no terminal takes them."""
+    try:
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # halves of characters, as JSON may have them
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 def part_of(path: Path) -> Path:
