@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,9 +68,22 @@ def expanded_table(value: Any) -> Any:
     return str(expanded(value)) if isinstance(value, str) and value.startswith("~/") else value
 
 
+def readable(text: str) -> str:
+    r"""Write bytes that are no UTF-8, of the name of a file, as \xe4, since no table and no terminal takes them."""
+    try:
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # halves of characters, as JSON may have them
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
+def part_of(path: Path) -> Path:
+    """Return where a thread writes what is to become a file, beside it; others may write the same file meanwhile."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident():x}.part")
+
+
 def write_whole(path: Path, text: str) -> None:
     """Replace a file: it has the old content or all of the new one, also when the machine goes down. Raises OSError."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes may write the same file
+    part = part_of(path)
     try:
         with part.open("w", encoding="utf-8") as file:
             file.write(text)

@@ -103,21 +103,25 @@ class Discovery:
             elif prompt.asks_for_class:
                 asked += [Asked(one, confirmed=False) for one in self._instances(frame, prompt.class_name)]
             else:
-                asked.append(Asked(prompt, confirmed=True))
+                asked.append(Asked(prompt, confirmed=prompt.gives_place))
         return asked
 
     def learn(self, frame: ProcessedFrame, names: dict[int, str]) -> None:
-        """Take in objects of a frame that a person has confirmed. names: object id -> class"""
+        """Take in objects of a frame that a person has confirmed, all or, when anything is raised, none.
+
+        names: object id -> class. Raises PrototypeError as `PrototypeBank.add`.
+        """
         tracks = frame.tracks
         if tracks is None or not names or not self.config.learn_prototypes:
             return
         coarse = frame.features.coarse
         masks = upload(np.stack([tracks.mask(object_id) for object_id in names]), self.model.device)
-        for name, features in zip(names.values(), masked_features(coarse, masks), strict=True):
-            self.bank.add(name, features[None])
-        if self.bank.class_names:
-            covered = upload(tracks.label_map > 0, self.model.device)
-            self.bank.add(BACKGROUND, self._unlike_objects(background_features(coarse, covered)))
+        with self.bank.all_or_nothing():
+            for name, features in zip(names.values(), masked_features(coarse, masks), strict=True):
+                self.bank.add(name, features[None])
+            if self.bank.class_names:
+                covered = upload(tracks.label_map > 0, self.model.device)
+                self.bank.add(BACKGROUND, self._unlike_objects(background_features(coarse, covered)))
 
     def _unlike_objects(self, tiles: Tensor) -> Tensor:
         """Leave out tiles that stand out by their likeness to a class: they may be objects that nobody has prompted."""
@@ -182,11 +186,15 @@ class Discovery:
 
 
 def covered_object(mask: np.ndarray, frame: ProcessedFrame) -> int:
-    """Return the id of the object of a frame whose mask a region, (H, W) bool, is; 0 where it is none."""
+    """Return the id of the object of a frame whose mask a region, (H, W) bool, is; 0 where it is none.
+
+    Of objects that are still tracked: what the tracks of an older frame show may have been removed since.
+    """
     tracks = frame.tracks
     if tracks is None or not len(tracks):
         return 0
     inside = np.bincount(tracks.label_map[mask], minlength=256)[tracks.labels]
     iou = inside / np.maximum(mask.sum() + tracks.areas - inside, 1)
+    iou[[i not in frame.predictions for i in tracks.object_ids.tolist()]] = 0
     best = int(iou.argmax())
     return int(tracks.object_ids[best]) if iou[best] >= SAME_OBJECT else 0

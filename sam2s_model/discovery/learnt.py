@@ -20,7 +20,7 @@ from sam2s_model.network.class_prompts import ClassPrompts
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.mask_decoder import Decoded
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.paths import expanded
+from sam2s_model.paths import expanded, part_of
 
 FORMAT = "sam2s class prompts 1"  # in the metadata
 OUTSIDE_LOGIT = -10.0  # of a mask's pixels that belong to another connected part
@@ -77,7 +77,7 @@ def save_learnt(learnt: LearntClasses, identity: ModelIdentity, path: str | Path
     path = expanded(path)
     state = {name: value.float().contiguous() for name, value in learnt.prompts.state_dict().items()}
     table = dict(model=identity.model, image_size=identity.image_size, names=learnt.names)
-    part = path.with_name(path.name + ".part")
+    part = part_of(path)
     try:
         save_file({**state, "probe": identity.probe}, part, metadata={"format": FORMAT, "table": json.dumps(table)})
         os.replace(part, path)

@@ -16,7 +16,7 @@ from sam2s_model.discovery.features import probe
 from sam2s_model.discovery.prototypes import PrototypeBank
 from sam2s_model.errors import PrototypeError
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.paths import expanded
+from sam2s_model.paths import expanded, part_of
 
 FORMAT = "sam2s prototypes 1"  # in the metadata
 SAME_MODEL = 0.98  # least cosine of the probes of two models that are the same
@@ -70,7 +70,7 @@ def save_prototypes(bank: PrototypeBank, identity: ModelIdentity, path: str | Pa
         of_background=bank.of_background,
         classes=[[name, len(weights)] for name, (_, weights) in kept.items()],
     )
-    part = path.with_name(path.name + ".part")
+    part = part_of(path)
     try:
         save_file(tensors, part, metadata={"format": FORMAT, "table": json.dumps(table)})
         os.replace(part, path)

@@ -7,8 +7,9 @@ one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -119,6 +120,16 @@ class PrototypeBank:
             kept.weights = torch.cat((kept.weights, weight[None]))
             if len(kept.weights) > limit:
                 _merge_nearest(kept)
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Undo what is added inside when anything is raised."""
+        kept = {name: replace(one) for name, one in self._kept.items()}  # tensors are replaced, never written to
+        try:
+            yield
+        except BaseException:
+            self._kept = kept
+            raise
 
     def compare(self, features: Tensor) -> Likeness:
         """Say what regions look most like. features: (N, dim), of length one"""

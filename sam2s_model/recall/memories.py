@@ -16,6 +16,7 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ErrorCode, ObjectMemoryError, RequestError
 from sam2s_model.semantics import ClassLabel, LabelSet
 from sam2s_model.tracking.history import ProcessedFrame
+from sam2s_model.tracking.memory import BankView
 from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.outputs import Outputs, predictions
 from sam2s_model.tracking.presence import ObjectHistory, TrackedObject
@@ -208,7 +209,5 @@ def _put(segmenter: Segmenter, row: int, one: ObjectMemory, numbers: Mapping[int
             for name, value in (("labels", labels), ("label_frames", number), ("label_trust", float(one.trust[place]))):
                 bank.states[name][row, slot] = value
     if segmenter.reid:
-        if one.prototype is not None:
-            bank.states["prototype"][row] = one.prototype.to(bank.device)
-            bank.states["prototype_frames"][row] = one.prototype_frames
-        bank.states["last_visible"][row] = unseen
+        view = BankView(bank, slice(row, row + 1))
+        segmenter.reid.start(view, one.prototype, one.prototype_frames if one.prototype is not None else 0, unseen)

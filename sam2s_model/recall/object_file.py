@@ -17,7 +17,7 @@ from torch import Tensor
 from sam2s_model.discovery.prototype_file import ModelIdentity
 from sam2s_model.errors import ObjectMemoryError
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.paths import expanded
+from sam2s_model.paths import expanded, part_of
 from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.recall.memories import MATCHED, TRAINED, ObjectMemory, SavedObjects
 from sam2s_model.tracking.correspondence import FINER
@@ -110,7 +110,7 @@ def write_objects(saved: SavedObjects, made_with: MadeWith, path: str | Path) ->
             for one in saved.objects
         ],
     )
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = part_of(path)
     try:
         save_file(tensors, part, metadata={"format": FORMAT, "table": json.dumps(table)})
         os.replace(part, path)

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sam2s_model.errors import SourceError
+from sam2s_model.paths import readable
 from sam2s_model.recordings.class_file import read_classes
 from sam2s_model.recordings.image_files import (
     IMAGE_SUFFIXES,
@@ -146,11 +147,12 @@ class ImageFolder(FileRecording):
             self.classes = read_classes(path)
         if beside:
             self.notes.append(
-                f"{len(beside)} files are masks by their names, the first is {beside[0].name}: they are no frames"
+                f"{len(beside)} files are masks by their names, the first is {readable(beside[0].name)}: "
+                "they are no frames"
             )
         if self._probed.note:
             self.notes.append(self._probed.note)
-        twice = [own for own, image in zip(self._names, images, strict=True) if own != image.stem]
+        twice = [own for own, image in zip(self._names, images, strict=True) if own != readable(image.stem)]
         if twice:
             pair = f"{twice[0]} and {twice[1]}"
             self.notes.append(f"{len(twice)} images share a name but for its suffix, such as {pair}: all are frames")

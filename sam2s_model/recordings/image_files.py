@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import SourceError
+from sam2s_model.paths import readable
 from sam2s_model.recordings.pixels import bits_said, narrow, significant_bits
 from sam2s_model.substitutes import substitute
 
@@ -158,9 +159,12 @@ def probe(paths: Sequence[Path]) -> ProbedImages:
 
 
 def frame_names(paths: Sequence[Path]) -> list[str]:
-    """Name each image as no other is named: by its stem, with the suffix where two images have one stem."""
+    """Name each image as no other is named: by its stem, with the suffix where two images have one stem.
+
+    Names go into tables and file names, so that they are `readable`.
+    """
     counts = Counter(path.stem for path in paths)
-    return [path.stem if counts[path.stem] == 1 else path.name for path in paths]
+    return [readable(path.stem if counts[path.stem] == 1 else path.name) for path in paths]
 
 
 def split_masks(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

@@ -1,7 +1,8 @@
 """Ground truth as JSON: labelme, a file of polygons for each image; COCO or YouTube-VIS, one file of polygons or RLE.
 
-Areas are filled and RLE is decoded by pycocotools. Objects have ids from 1 on, in the order of the file. Annotations of
-one object have in labelme the same label and group_id, in COCO the same track or, where there is none, category.
+Areas are filled and RLE is decoded by pycocotools. Objects of a recording have ids from 1 on, in the order of the file.
+Annotations of one object have in labelme the same label and group_id, in COCO the same track or, where there is none,
+category.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import binascii
 import contextlib
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import SourceError
+from sam2s_model.recordings.coco_file import CocoFile
 from sam2s_model.recordings.image_files import natural_key, read_rgb
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.truth_files import TruthOf
 
 VOID_LABELS = {"__ignore__", "ignore", "void"}
 NO_LABELS = {"_background_", "background"}
-TRACKS = ("track_id", "instance_id", "object_id", "obj_id", "tracking_id")  # of annotations, or of their attributes
 AREAS = {
     "polygon": 3,
     "rectangle": 2,
@@ -34,7 +35,9 @@ AREAS = {
     "rotation": 4,
     "oriented_rectangle": 4,
 }  # shape -> least points
+KINDS = {"label": (str, int, float), "group_id": (str, int, float, type(None)), "shape_type": (str, type(None))}
 MAX_OBJECTS = 254
+MAX_SIDE = 1 << 16  # px of an image
 
 
 def json_files(folder: Path) -> list[Path]:
@@ -57,7 +60,7 @@ def is_coco(content: Any) -> bool:
 def json_truth(name: str, files: Sequence[Path]) -> JsonTruth:
     """Read one file of COCO or YouTube-VIS, or a file of labelme for each image. Raises SourceError."""
     if len(files) == 1 and is_coco(content := read_json(files[0])):
-        return CocoTruth(files[0], content)
+        return CocoTruth(CocoFile.of(files[0], content))
     return LabelmeTruth(name, files)
 
 
@@ -171,13 +174,27 @@ class LabelmeTruth(JsonTruth):
             keys = ", ".join(map(repr, list(content)[:6])) if isinstance(content, dict) and content else "nothing"
             expected = "shapes with label and points"
             raise SourceError(f"{path} is not a file of labelme, nor of COCO: expected {expected}, and it has {keys}")
+        for shape in shapes:
+            for key, kinds in KINDS.items():
+                if not isinstance(shape.get(key), kinds):
+                    raise SourceError(f"{path}: a shape has {key} {shape.get(key)!r}: expected a text or a number")
         height, width = content.get("imageHeight"), content.get("imageWidth")
-        return ((int(height), int(width)) if height and width else None), shapes
+        if not height or not width:
+            return None, shapes
+        if not all(isinstance(side, (int, float)) and 1 <= side <= MAX_SIDE for side in (height, width)):
+            raise SourceError(f"{path} says that its image is {width!r} x {height!r}: expected px, 1 to {MAX_SIDE}")
+        return (int(height), int(width)), shapes
 
 
 def _labelme_area(shape: dict, size: tuple[int, int], path: Path) -> np.ndarray:
     """(H, W) bool of a shape. Raises SourceError for one without an area, or with too few points."""
-    kind, points = shape.get("shape_type") or "polygon", np.array(shape["points"], np.float64).reshape(-1, 2)
+    kind = shape.get("shape_type") or "polygon"
+    try:
+        points = np.array(shape["points"], np.float64).reshape(-1, 2)
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"{path}: shape {shape['label']!r} has points that are no x, y ({error})") from error
+    if not np.isfinite(points).all():
+        raise SourceError(f"{path}: shape {shape['label']!r} has points that are not finite")
     if kind not in AREAS or len(points) < AREAS[kind]:
         many = f"{len(points)} points" if kind in AREAS else "no area"
         raise SourceError(
@@ -206,7 +223,7 @@ def _labelme_mask(shape: dict, points: np.ndarray, size: tuple[int, int], path: 
         raise SourceError(f"{path}: the mask of shape {shape['label']!r} cannot be decoded ({error})") from error
     x, y = (int(round(v)) for v in points.min(0))
     out = np.zeros(size, bool)
-    place = out[max(0, y) : y + inside.shape[0], max(0, x) : x + inside.shape[1]]
+    place = out[max(0, y) : max(0, y + inside.shape[0]), max(0, x) : max(0, x + inside.shape[1])]
     place |= inside[max(0, -y) :, max(0, -x) :][: place.shape[0], : place.shape[1]] > 0
     return out
 
@@ -254,41 +271,27 @@ def _pycocotools():
 
 
 class CocoTruth(JsonTruth):
-    """One file with images, annotations and categories, or with videos. Crowds are void, unless all are crowds."""
+    """The images of one recording in a file of COCO or YouTube-VIS; its objects are numbered from 1.
 
-    def __init__(self, path: Path, content: dict):
-        """Take what a file contains. Raises SourceError where it is not what it should be."""
+    names: of the images, None: all of the file
+    """
+
+    def __init__(self, file: CocoFile, names: Collection[str] | None = None):
+        """Raise SourceError when the recording has too many objects."""
         super().__init__()
-        self.path, self._read = path, [path]
-        try:
-            images, annotations = (
-                _of_videos(content) if "videos" in content else (content["images"], content["annotations"])
-            )
-            self._sizes = {image["file_name"]: (int(image["height"]), int(image["width"])) for image in images}
-            names = {image["id"]: image["file_name"] for image in images}
-            categories = {c["id"]: str(c["name"]) for c in content.get("categories", [])}
-            self.names = sorted(self._sizes, key=natural_key)
-            self._annotations: dict[str, list[tuple[int, Any]]] = {name: [] for name in self.names}
-            crowds = [bool(a.get("iscrowd")) for a in annotations]
-            as_void = any(crowds) and not all(crowds)
-            tracked = 0
-            for annotation, crowd in zip(annotations, crowds, strict=True):
-                category = annotation.get("category_id")
-                track = _track(annotation)
-                tracked += track is not None
-                class_name = categories.get(category, str(category))
-                label = 0 if crowd and as_void else self._object((category, track), class_name)
-                if annotation["image_id"] not in names:
-                    raise ValueError(f"an annotation is of image {annotation['image_id']!r}, which it does not have")
-                own = self._annotations[names[annotation["image_id"]]]
-                self._shared += track is None and label > 0 and any(known == label for known, _ in own)
-                own.append((label, annotation.get("segmentation") or []))  # a box alone: said where it is looked at
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SourceError(f"{path} is not a file of COCO ({type(error).__name__}: {error})") from error
-        how = "an id of a track" if tracked else "the category"
-        self._summary = [
-            f"COCO, {len(self.names)} images, {len(annotations)} annotations, {how} says which object each is of"
-        ]
+        self.path, self._read = file.path, [file.path]
+        self._sizes = {name: size for name, size in file.sizes.items() if names is None or name in names}
+        self.names = sorted(self._sizes, key=natural_key)
+        self._annotations: dict[str, list[tuple[int, Any]]] = {name: [] for name in self.names}
+        for name, key, class_name, segmentation in file.annotations:
+            if name not in self._sizes:
+                continue
+            label, own = self._object(key, class_name) if key else 0, self._annotations[name]
+            self._shared += key is not None and key[1] is None and any(known == label for known, _ in own)
+            own.append((label, segmentation))
+        how = "an id of a track" if file.tracked else "the category"
+        count = sum(map(len, self._annotations.values()))
+        self._summary = [f"COCO, {len(self.names)} images, {count} annotations, {how} says which object each is of"]
 
     def __call__(self, image: Path) -> Truth | None:
         name = self.name_of(image)
@@ -322,29 +325,3 @@ class CocoTruth(JsonTruth):
     def unused(self, images: Sequence[Path]) -> list[str]:
         found = {self.name_of(image) for image in images}
         return [f"{name} of {self.path.name} has the name of no image" for name in self.names if name not in found]
-
-
-def _track(annotation: dict) -> Any:
-    places = (annotation, annotation.get("attributes") or {})
-    return next((place[key] for place in places for key in TRACKS if place.get(key) is not None), None)
-
-
-def _of_videos(content: dict) -> tuple[list[dict], list[dict]]:
-    """Return images and annotations of YouTube-VIS, whose annotations are objects with a segmentation a frame."""
-    images, annotations = [], []
-    for video in content["videos"]:
-        size = dict(height=video["height"], width=video["width"])
-        images += [dict(id=(video["id"], i), file_name=name, **size) for i, name in enumerate(video["file_names"])]
-    for own in content["annotations"]:
-        for i, segmentation in enumerate(own["segmentations"]):
-            if segmentation:
-                annotations.append(
-                    dict(
-                        image_id=(own["video_id"], i),
-                        category_id=own["category_id"],
-                        track_id=own["id"],
-                        iscrowd=own.get("iscrowd", 0),
-                        segmentation=segmentation,
-                    )
-                )
-    return images, annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import cv2
@@ -39,7 +39,7 @@ class NumberedMasks:
         self._json = _json_in(folder)
         self.classes: dict[int, str] = self._json.classes if self._json else {}
         if self._json is not None:
-            self._names = {name_number(Path(name)): name for name in self._json.names}
+            self._names = _by_number(folder, self._json.names)
             self.from_one = counts_from_one(self._names, frames)
             self._names = {number - self.from_one: name for number, name in self._names.items()}
             self.numbers = sorted(self._names)
@@ -47,12 +47,7 @@ class NumberedMasks:
         masks = images_in(folder)
         if not masks:
             raise SourceError(f"{folder} has no masks: expected images, named by the number of their frame")
-        self._paths: dict[int, Path] = {}
-        for path in masks:
-            other = self._paths.setdefault(name_number(path), path)
-            if other != path:
-                number, names = name_number(path), f"{other.name} and {path.name}"
-                raise SourceError(f"{folder} has two masks of number {number}, {names}: leave one of them")
+        self._paths = {number: folder / name for number, name in _by_number(folder, [p.name for p in masks]).items()}
         self.from_one = counts_from_one(self._paths, frames)
         self._paths = {number - self.from_one: path for number, path in self._paths.items()}
         self._files = MaskFiles(folder.name, masks, masks, values)
@@ -103,6 +98,18 @@ class NumberedMasks:
                 f"the areas of {name} are of {wrong[1]}x{wrong[0]} px: expected its frame's {size[1]}x{size[0]}"
             )
         return truth
+
+
+def _by_number(source: Path, names: Iterable[str]) -> dict[int, str]:
+    """Return number -> name of what is in a source. Raises SourceError for two of one number, and as `name_number`."""
+    found: dict[int, str] = {}
+    for name in names:
+        number = name_number(source / name)
+        if found.setdefault(number, name) != name:
+            raise SourceError(
+                f"{source} has two masks of number {number}, {found[number]} and {name}: leave one of them"
+            )
+    return found
 
 
 def _json_in(path: Path) -> JsonTruth | None:

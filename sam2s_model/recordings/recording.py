@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sam2s_model.errors import SourceError
+from sam2s_model.paths import readable
 from sam2s_model.recordings.mask_values import VOID
 
 if TYPE_CHECKING:  # it makes a Truth
@@ -154,7 +155,7 @@ class Recording(ABC):
         classes: Mapping[int, str] | None = None,
         spec: str = "",
     ):
-        self.name, self.data_set, self.spec = name, data_set or name, spec or name
+        self.name, self.data_set, self.spec = readable(name), readable(data_set or name), spec or name
         self.fps, self.length = fps, None
         self.classes, self.label_set = dict(classes or {}), ""
         self.has_masks = False
@@ -223,7 +224,7 @@ class Recording(ABC):
 
         Raises SourceError for what is no mask.
         """
-        return self._numbered.describe() if self._numbered else self._mask_summary()
+        return readable(self._numbered.describe() if self._numbered else self._mask_summary())
 
     def _mask_summary(self) -> str:
         """Return the `mask_summary` of masks of its own."""
@@ -238,7 +239,7 @@ class Recording(ABC):
         height, width = self.size
         length = "unknown length" if self.length is None else f"{self.length} frames"
         masks = ", with masks" + f" ({self.mask_summary})" * bool(self.mask_summary) if self.has_masks else ""
-        return f"{self.kind} {self.spec}: {width}x{height}, {self.fps:g} Hz, {length}{masks}" + "".join(
+        return f"{self.kind} {readable(self.spec)}: {width}x{height}, {self.fps:g} Hz, {length}{masks}" + "".join(
             f"; {note}" for note in self.notes
         )
 
@@ -248,6 +249,7 @@ class Recording(ABC):
 
     def _note_of_pass(self, what: str) -> None:
         """Add a sentence on what a pass has found, unless an earlier one has found it."""
+        what = readable(what)
         if what not in self.pass_notes:
             self.pass_notes.append(what)
             self.notes.append(what)
@@ -257,7 +259,7 @@ class Recording(ABC):
         self.odd_count += 1
         self.images_left_out += image
         if len(self.odd) < MAX_NAMED:
-            self.odd.append(what)
+            self.odd.append(readable(what))
 
     def _fits(self, name: str, image: np.ndarray, size: tuple[int, int] | None = None) -> bool:
         """Whether an image has a size (H, W), by default the recording's; notes it when it has not."""

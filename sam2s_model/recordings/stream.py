@@ -51,7 +51,7 @@ class StreamRecording(Recording):
         self.notes += [note] if (note := bits_said(self._bits)) else []
 
     def _frames(self) -> Iterator[Frame]:
-        times, index = FrameTimes(self.fps), 0
+        times, index = FrameTimes(self.fps, self._note_of_pass), 0
         for decoded, missed in self._incoming.frames():
             self.missed += missed
             position = index + missed

@@ -14,6 +14,7 @@ from sam2s_model.similar import meant
 
 STDIN = "-"
 URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://", re.I)
+SECRETS = re.compile(r"([?&;](?:[^=&;#\s]*[_.-])?(?:pass(?:word|phrase|wd)?|pwd|token|key|secret)=)[^&;#\s]*", re.I)
 FILES = ("http", "https")  # a server waits for whoever reads; the other protocols send what there is, in real time
 SCHEMES = (*FILES, "rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp")
 DEVICES = Path("/dev")
@@ -73,8 +74,11 @@ def stream_spec(spec: str) -> StreamSpec | None:
 
 
 def without_password(spec: str) -> str:
-    """Put *** in place of the password of a URL, which would stand in logs and reports."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", spec)
+    """Put *** in place of the passwords of a URL, which would stand in logs and reports.
+
+    That is what follows the user's name, to the last @ before the path, and the values of `SECRETS` in the query.
+    """
+    return SECRETS.sub(r"\1***", re.sub(r"(?<=://)([^/?#@:\s]*):[^/?#\s]*@", r"\1:***@", spec))
 
 
 def _device(spec: str, path: Path, query: str) -> StreamSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from sam2s_model.recordings.recording import ASSUMED_FPS, FIRST_STAMP_NS, Frame,
 from sam2s_model.recordings.video_files import as_file, as_shown, orientation, shown_size, wide_bits
 from sam2s_model.substitutes import substitute
 
+TIME_JUMP = 1.0  # s; as with bags, times that step back further begin anew
+
 
 class VideoRecording(Recording):
     """The first video stream of a file, as players show it: turned, mirrored and cut as the file says.
 
-    Stamps are its presentation times, counted from 1 s.
+    Stamps are its presentation times, counted from 1 s, see `FrameTimes`.
 
     Raises SourceError when no frame of it can be decoded.
     """
@@ -49,15 +51,15 @@ class VideoRecording(Recording):
     def _frames(self) -> Iterator[Frame]:
         with self._opened() as container:
             stream = video_stream(self.spec, container)
-            times = FrameTimes(self.fps)
+            times = FrameTimes(self.fps, self._note_of_pass)
             index = 0
             skipped = [0]
-            for decoded in decoded_frames(container, stream, skipped):
+            for decoded, following in with_next_time(decoded_frames(container, stream, skipped)):
                 if isinstance(decoded, str):
                     self._note_odd(decoded, image=True)
                     index += 1
                     continue
-                stamp = times.stamp(decoded.time, index)
+                stamp = times.stamp(decoded.time, index, following)
                 name, position = f"{index:06d}", index
                 index += 1
                 image = as_shown(decoded, self._bits)
@@ -79,20 +81,64 @@ class VideoRecording(Recording):
 
 
 class FrameTimes:
-    """Stamps of frames by their presentation times, ns, counted from 1 s, in a strict order."""
+    """Stamps of frames by their presentation times, ns, counted from 1 s, in a strict order.
 
-    def __init__(self, fps: float):
-        self._fps, self._first, self._last = fps, None, FIRST_STAMP_NS - 1
+    Where times begin anew, as in parts that were put together, stamps go on after a frame's duration. A time that
+    repeats, or steps back a little, is the next nanosecond.
 
-    _first: float | None
+    note: told once, in a sentence, that times step back, and once of a single time that is not between its neighbours
+    """
 
-    def stamp(self, time: float | None, index: int) -> int:
-        """Return the stamp of the next frame. time: s, None where there is none, then its number says it"""
-        time = index / self._fps if time is None else time
-        self._first = time if self._first is None else self._first
-        # a file may repeat a time; the next nanosecond keeps the order strict
-        self._last = max(self._last + 1, FIRST_STAMP_NS + round((time - self._first) * 1e9))
+    def __init__(self, fps: float, note: Callable[[str], object]):
+        self._duration, self._note = 1 / fps, note
+        self._time, self._index, self._last = 0.0, 0, 0  # of the frame before; stamp 0: there was none
+        self._origin = 0.0  # the time of the first stamp, s
+        self._noted: set[str] = set()
+
+    def stamp(self, time: float | None, index: int, following: float | None = None) -> int:
+        """Return the stamp of the next frame.
+
+        time: s, None where there is none, then its number says it; following: the next one's, None: not known
+        """
+        if time is None:
+            time = self._time + (index - self._index) * self._duration
+        if not self._last:
+            self._origin, self._last = time, FIRST_STAMP_NS - 1
+        elif self._is_stray(time, following):
+            away = f"{time - self._time:+.6g} s from that of the frame before, from which the next one goes on"
+            self._say("stray", f"the time of frame {index:06d} is {away}: it is taken for the one between")
+            time = self._time + self._duration
+        elif (back := self._time - time) > TIME_JUMP:
+            self._say("back", f"times step back by {back:.6g} s at frame {index:06d}: from there they are counted on")
+            self._origin = time - self._duration - (self._last - FIRST_STAMP_NS) * 1e-9
+        self._time, self._index = time, index
+        self._last = max(self._last + 1, FIRST_STAMP_NS + round((time - self._origin) * 1e9))
         return self._last
+
+    def _is_stray(self, time: float, following: float | None) -> bool:
+        """Whether a time alone is far away: that of the frame that follows goes on from the frame before it."""
+        if following is None:
+            return False
+        far = max(TIME_JUMP, 3 * self._duration)
+        goes_on = 0 < following - self._time <= far
+        return goes_on and abs(time - self._time) > far and abs(time - following) > far
+
+    def _say(self, kind: str, sentence: str) -> None:
+        if kind not in self._noted:
+            self._noted.add(kind)
+            self._note(sentence)
+
+
+def with_next_time(frames: Iterable[av.VideoFrame | str]) -> Iterator[tuple[av.VideoFrame | str, float | None]]:
+    """Yield frames, and sentences in their place, each with the time of the frame that follows; None: not known."""
+    held: list[av.VideoFrame | str] = []
+    for frame in frames:
+        if not isinstance(frame, str):
+            while held:
+                yield held.pop(0), frame.time
+        held.append(frame)
+    for frame in held:
+        yield frame, None
 
 
 def video_stream(spec: str, container: av.container.InputContainer):

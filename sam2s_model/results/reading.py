@@ -168,7 +168,7 @@ class TrackedFolder(TrackedRecording):
     def __init__(self, spec: str, path: Path):
         super().__init__(spec)
         self._path = path
-        self._rows = _rows_by_name(path / "tracks.csv")
+        self._rows, self._cut = _rows_by_name(path / "tracks.csv")
         self._masks = images_in(path / "masks")
         summary = _summary(path / "summary.json")
         source = summary.get("source", {})
@@ -183,6 +183,7 @@ class TrackedFolder(TrackedRecording):
 
     def _frames(self) -> Iterator[TrackedFrame]:
         index = -1
+        self.odd += self._cut
         for path in self._masks:
             rows = self._rows.get(path.stem, [])
             index = int(rows[0]["frame"]) if rows else index + 1
@@ -192,15 +193,32 @@ class TrackedFolder(TrackedRecording):
                 self.odd.append(f"frame {path.stem} cannot be read ({error})")
 
 
-def _rows_by_name(path: Path) -> dict[str, list[Mapping[str, str]]]:
+def _rows_by_name(path: Path) -> tuple[dict[str, list[Mapping[str, str]]], list[str]]:
+    """Read the rows of each frame, and a sentence for each row that is left out. Raises SourceError."""
     found: dict[str, list[Mapping[str, str]]] = {}
+    odd = []
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                found.setdefault(row["name"], []).append(row)
+            table = csv.DictReader(file)
+            for row in table:
+                if why := _why_odd(row):
+                    odd.append(f"row {table.line_num} of {path.name} is left out: {why}")
+                else:
+                    found.setdefault(row["name"], []).append(row)
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise SourceError(f"{path} is not a table of `sam2s track` ({type(error).__name__}: {error})") from error
-    return found
+    return found, odd
+
+
+def _why_odd(row: Mapping[str, str | None]) -> str:
+    """Say what is wrong with a row, "" where it is whole. Raises KeyError where the table lacks a column."""
+    lacking = [column for column in row if row[column] is None]
+    if lacking:
+        return f"it was cut, and lacks {', '.join(lacking)}"
+    for column in ("frame", "class_id"):
+        if not str(row[column]).isdecimal():
+            return f"its {column} is {row[column]!r}, and no number"
+    return ""
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ holes between them that a process grows by.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,7 +26,8 @@ class ProcessedFrame:
     index: counts processed frames; stamp: ns; size: (H, W) of the image
     field_mask: (H, W) bool, the endoscope's field as labels show it, or None where none is asked for
     reduced: of the image, see `field_of_view.reduced`, from which the field can be found later; None: it was not kept
-    predictions, histories: what the model predicted and what was seen of each object that was tracked then
+    predictions: what the model predicted of each object that was tracked then and still is
+    histories: what was seen of each object that was tracked then
     previous: the histories of the frame before
     """
 
@@ -97,6 +98,11 @@ class History:
 
     def clear(self) -> None:
         self._frames.clear()
+
+    def forget(self, object_ids: Container[int]) -> None:
+        """Drop the predictions of objects that are tracked no more. Tracks of older frames stay as they were shown."""
+        for frame in self._frames:
+            frame.predictions = {i: own for i, own in frame.predictions.items() if i not in object_ids}
 
     def find(self, stamp: int) -> ProcessedFrame:
         """Find the frame of a stamp, ns; 0 means the newest. Raises RequestError (NO_IMAGE, TOO_OLD, UNKNOWN_STAMP)."""

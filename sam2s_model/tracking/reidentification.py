@@ -15,8 +15,10 @@ from torch import Tensor
 
 from sam2s_model.acceleration import kernels
 from sam2s_model.config import TrackerConfig
+from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.memory import BankView, PolicyState
 
+RING = "past_"  # before the name of a state: what it was after each of the newest frames
 MEMORY = 200  # frames after which a prototype forgets as fast as it learns
 
 
@@ -44,16 +46,24 @@ class Verdict:
 class Reidentification:
     """Keeps a prototype of each object in the bank. It allows what it has no prototype to compare with.
 
+    It also keeps what it knew after each of the newest frames, since one that is prompted late, or tracked again, goes
+    on from what was known before it.
+
     dim: of the image features
+    states: what is known of each object, and then the rings of what was known
     """
 
     def __init__(self, config: TrackerConfig, dim: int):
         self.config = config
-        self.states = (
+        known = (
             PolicyState("prototype", (dim,)),
             PolicyState("prototype_frames", (), torch.int64),
             PolicyState("last_visible", (), torch.int64),  # ns
         )
+        # those of the history, the one before, and one that a step which fails may have written
+        ring = config.prompt_history + 2
+        self.states = (*known, *(PolicyState(RING + one.name, (ring, *one.shape), one.dtype) for one in known))
+        self._known = tuple(one.name for one in known)
 
     def judge(self, view: BankView, features: Tensor, logits: Tensor, present: Tensor, stamp: int | Tensor) -> Verdict:
         """Compare what appears of lost objects.
@@ -62,7 +72,7 @@ class Reidentification:
         """
         limit = round(self.config.lost_after * 1e9)
         if kernels.serves(logits) and _whole_cells(features, logits):
-            states = (view.bank.states[state.name] for state in self.states)
+            states = (view.bank.states[name] for name in self._known)
             told = features, logits, present, view.index, _on_device(stamp, view), *states
             appears, similarity, asked, rejected, remains = kernels.judge(*told, limit, self.config.min_similarity)
             return Verdict(asked=asked, similarity=similarity, rejected=rejected, present=remains, appearances=appears)
@@ -87,7 +97,7 @@ class Reidentification:
         logits: (N, 1, ., .); iou: (N,), predicted; present: (N,) bool; stamp: ns
         """
         if kernels.serves(logits):
-            states = (view.bank.states[state.name] for state in self.states)
+            states = (view.bank.states[name] for name in self._known)
             told = appearances, logits, iou, present, view.index, _on_device(stamp, view), *states
             kernels.learn(*told, self.config.confident_iou, MEMORY)
             return
@@ -98,6 +108,39 @@ class Reidentification:
         view.write_state("prototype", torch.where(confident[:, None], prototype + step, prototype))
         view.write_state("prototype_frames", frames + confident)
         view.write_state("last_visible", torch.where(seen, stamp, view.state("last_visible")))
+
+    def see(
+        self,
+        view: BankView,
+        frame: ProcessedFrame,
+        logits: Tensor,
+        iou: Tensor,
+        present: Tensor,
+        stamp: int | Tensor,
+        appearances: Tensor | None = None,
+    ) -> None:
+        """Learn from a frame, as `learn`, and remember what is known after it. appearances: where they are known"""
+        seen = appearance(frame.features.coarse, logits) if appearances is None else appearances
+        self.learn(view, seen, logits, iou, present, stamp)
+        self.keep(view, frame.index)
+
+    def keep(self, view: BankView, frame: int) -> None:
+        """Remember what is known of objects after a frame, by its index."""
+        for name in self._known:
+            view.bank.write_state_ring(RING + name, view.rows, frame, view.bank.states[name][view.rows], view.step)
+
+    def go_back(self, view: BankView, frame: int) -> None:
+        """Know what was known before a frame: of an object that was not tracked then, nothing."""
+        for name in self._known:
+            ring = view.bank.states[RING + name]
+            view.write_state(name, ring[view.rows, (frame - 1) % ring.shape[1]])
+
+    def start(self, view: BankView, prototype: Tensor | None, frames: int, last_visible: int) -> None:
+        """Begin with what is known of objects from elsewhere. prototype: (dim,), the mean of `frames`; stamp in ns"""
+        values = (0.0 if prototype is None else prototype.to(view.bank.device), frames, last_visible)
+        for name, value in zip(self._known, values, strict=True):
+            view.bank.states[name][view.rows] = value
+            view.bank.states[RING + name][view.rows] = value
 
 
 def _on_device(stamp: int | Tensor, view: BankView) -> Tensor:

@@ -37,7 +37,7 @@ from sam2s_model.tracking.memory.view import EVER
 from sam2s_model.tracking.outputs import Outputs, gate, label_image
 from sam2s_model.tracking.part_choice import decode_granular
 from sam2s_model.tracking.previous_mask import fed_back, previous_prompts
-from sam2s_model.tracking.reidentification import Reidentification, Verdict, appearance
+from sam2s_model.tracking.reidentification import Reidentification, Verdict
 from sam2s_model.tracking.thin import tube_prompt
 from sam2s_model.tracking.trained_memory import TrainedMemory
 
@@ -80,6 +80,8 @@ class Segmenter:
         self.bank.forget(frame)
         if self.matches:
             self.matches.store.forget(frame)
+        if self.reid:
+            self.reid.go_back(BankView(self.bank, slice(0, len(self.bank))), frame)
 
     def save(self, object_ids: Sequence[int]) -> tuple:
         """Copy who is remembered, and what is remembered of these objects, for `restore`."""
@@ -145,7 +147,8 @@ class Segmenter:
         outputs = self._outputs(
             object_ids, decoded, conditioned.class_logits, present, present, verdict=verdict, keys=keys
         )
-        self._learn_appearance(view, frame, outputs, stamp, verdict)
+        if self.reid and verdict:
+            self.reid.see(view, frame, outputs.logits, outputs.iou, outputs.present, stamp, verdict.appearances)
         if self.memory:
             self.memory.remember(view, frame, outputs, candidates)
         self.bank.write_mask(rows, frame.index, self._mask_to_keep(view, frame, decoded, outputs), step)
@@ -180,7 +183,9 @@ class Segmenter:
             decoded = self._decode_points(conditioned.features, frame, rows, prompt)
             scored = present = self._present(decoded, told=self.model.has_object_score)
         outputs = self._outputs((object_id,), decoded, conditioned.class_logits, present, scored, keys=keys)
-        self._learn_appearance(view, frame, outputs, frame.stamp)
+        self.go_back(frame, [object_id])
+        if self.reid:
+            self.reid.see(view, frame, outputs.logits, outputs.iou, outputs.present, frame.stamp)
         slot = self.memory.prompted(view, row, frame, outputs) if self.memory else None
         if self.matches:
             self.match_prompted(row, frame, outputs.logits, slot)
@@ -323,17 +328,20 @@ class Segmenter:
             keys=keys,
         )
 
-    def _learn_appearance(
-        self,
-        view: BankView,
-        frame: ProcessedFrame,
-        outputs: Outputs,
-        stamp: int | Tensor,
-        verdict: Verdict | None = None,
-    ) -> None:
+    def go_back(self, frame: ProcessedFrame, object_ids: Sequence[int]) -> None:
+        """Know objects by what was seen of them before a frame, on which they are prompted or tracked again."""
         if self.reid:
-            seen = verdict.appearances if verdict else appearance(frame.features.coarse, outputs.logits)
-            self.reid.learn(view, seen, outputs.logits, outputs.iou, outputs.present, stamp)
+            self.reid.go_back(BankView(self.bank, self.bank.rows(object_ids)), frame.index)
+
+    def learn_again(self, frame: ProcessedFrame, object_ids: Sequence[int]) -> None:
+        """Learn what objects look like on a frame whose masks stay, when what came before it has changed."""
+        if not self.reid:
+            return
+        view, found = BankView(self.bank, self.bank.rows(object_ids)), [frame.predictions[i] for i in object_ids]
+        iou = upload(np.array([one.predicted_iou for one in found], np.float32), self.model.device)
+        present = upload(np.array([one.present for one in found]), self.model.device)
+        self.go_back(frame, object_ids)
+        self.reid.see(view, frame, self.bank.mask(view.rows, frame.index), iou, present, frame.stamp)
 
 
 @constant

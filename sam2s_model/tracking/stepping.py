@@ -65,14 +65,17 @@ class Stepper:
         """
         there, tracked = set(shown), []
         for frame in later:
-            free = [i for i in object_ids if not (i in frame.predictions and frame.predictions[i].prompted)]
-            free = [i for i in free if i in there]
+            stay = [i for i in object_ids if i in frame.predictions and frame.predictions[i].prompted]
+            free = [i for i in object_ids if i in there and i not in stay]
+            if stay:
+                segmenter.learn_again(frame, stay)
             tracked.append(self._track_again(segmenter, frame, free) if free else None)
             there = {*frame.predictions, *free}
         return tracked
 
     def _track_again(self, segmenter: Segmenter, frame: ProcessedFrame, object_ids: list[int]) -> Outputs:
         """Track some objects into a frame; captured, as steps are, where the objects' rows follow one another."""
+        segmenter.go_back(frame, object_ids)
         plain = segmenter.matches or torch.are_deterministic_algorithms_enabled()
         if self._graphed and not plain and isinstance(segmenter.bank.rows(object_ids), slice):
             return self._graphed.track_again(segmenter, frame, object_ids)

@@ -173,10 +173,9 @@ class Tracker:
             for (previous, following), label_map in zip(pairwise([frame, *later]), maps[1:], strict=True):
                 following.previous = previous.histories
                 self._describe(following, label_map)
-        of_person = (i for i, one in zip(ids, asked, strict=True) if one.confirmed and one.prompt.gives_place)
-        named = {i: self._objects[i].class_label.name for i in of_person if self._objects[i].named}
-        if learn:
-            self.discovery.learn(frame, named)
+            if learn:
+                taught = [i for i, one in zip(ids, asked, strict=True) if one.confirmed and self._objects[i].named]
+                self.discovery.learn(frame, {i: self._objects[i].class_label.name for i in taught})
         told = () if self.model.config.granularity else zip(ids, prompts, strict=True)
         approximate = tuple(i for i, prompt in told if prompt.granularity)
         return PromptResult(frame.stamp, tuple(ids), tracks, tuple(prompts), approximate)
@@ -218,6 +217,7 @@ class Tracker:
         for object_id in set(object_ids):
             self._segmenter.bank.remove(object_id)
             del self._objects[object_id]
+        self._history.forget(object_ids)
         self._outputs = self._outputs.only(self.object_ids) if self._outputs and self._objects else None
         self.revision += 1
         if self._history.newest:

@@ -22,10 +22,12 @@ def open_folder(output: Path, *, overwrite: bool, say: Callable[[str], Any]) -> 
     Raises ConfigError when the folder cannot be written to, or is being recorded into and is to be overwritten.
     """
     try:
+        # "." and ".." have no name for others to be numbered by
+        output = output.resolve() if ".." in output.parts else output.absolute()
         if overwrite:
             _remove(output)
         for number in count(1):
-            folder = output if number == 1 else output.with_name(f"{output.name}_{number}")
+            folder = output if number == 1 else output.parent / f"{output.name}_{number}"
             if present(folder, RECORDED):
                 _mend(folder / BAG, say)
                 continue

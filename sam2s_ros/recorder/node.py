@@ -117,6 +117,7 @@ class RecorderNode(RunnableNode):
 
     def close(self, timeout: float | None) -> bool:
         """Write what is waiting, and finish the files; the writer has its own timeout."""
+        self._writer.begin_close()  # more masks may wait than the queue has room for
         self._match(last=True)
         counts = dict(self._counts, images_without_masks=self._counts["images"] - self._counts["matched"])
         try:

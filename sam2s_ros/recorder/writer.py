@@ -7,9 +7,10 @@ import math
 import queue
 import shutil
 import threading
+import time
 from array import array
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,23 +91,34 @@ class RecordingWriter:
         self._counts = dict(overlays_left_out=0, lost_in_queue=0, malformed=0, with_truth=0)
         self._jobs: queue.Queue[WriterJob | None] = queue.Queue(maxsize=queue_size)
         self._error: Exception | None = None
+        self._deadline: float | None = None  # s of the monotonic clock, once it is closing
         self._thread = threading.Thread(target=self._run, name="recording", daemon=True)
         self._thread.start()
 
     def put(self, job: WriterJob) -> None:
-        """Queue a frame. Never blocks."""
+        """Queue a frame. Never blocks before `begin_close`, then until there is room or the time to close is over."""
         try:
-            self._jobs.put_nowait(job)
+            self._jobs.put(job, block=self._deadline is not None, timeout=self._left())
         except queue.Full:
             self._counts["lost_in_queue"] += 1
             self.warning = (
                 f"{self._counts['lost_in_queue']} frames were lost: they came faster than they could be written"
             )
 
+    def begin_close(self) -> None:
+        """Let the time to close, CLOSE_TIMEOUT, begin: what is still put is waited for, so that nothing is lost."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + CLOSE_TIMEOUT
+
     def close(self, counts: dict[str, int]) -> None:
-        """Write what is queued, close the files and write recorder.json with the node's counts."""
-        self._jobs.put(None)
-        self._thread.join(CLOSE_TIMEOUT)
+        """Write what is queued, close the files and write recorder.json with the node's counts.
+
+        Raises TimeoutError when that is not done CLOSE_TIMEOUT after `begin_close`, as when a disk hangs.
+        """
+        self.begin_close()
+        with suppress(queue.Full):
+            self._jobs.put(None, timeout=self._left())
+            self._thread.join(self._left())
         if self._thread.is_alive():
             raise TimeoutError(f"{self._jobs.qsize()} frames were still not written after {CLOSE_TIMEOUT:g} s")
         with ExitStack() as files:  # each is closed, whatever befalls the others
@@ -127,6 +139,10 @@ class RecordingWriter:
             iou=self._meter.pairs(),
         )
         (self.folder / "recorder.json").write_text(json.dumps(report, indent=2) + "\n")
+
+    def _left(self) -> float:
+        """Give the s that are left to close."""
+        return max(0.0, (self._deadline or 0.0) - time.monotonic())
 
     def _run(self) -> None:
         while True:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import claimed_file, expanded, expanded_arguments, expanded_table, write_result, write_whole
+from sam2s_model.paths import (
+    claimed_file,
+    expanded,
+    expanded_arguments,
+    expanded_table,
+    readable,
+    write_result,
+    write_whole,
+)
 from sam2s_model.training.config import load_config
 
 
@@ -94,3 +103,27 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path):
     for path in (tmp_path / "file" / "report.json", tmp_path):
         with pytest.raises(ConfigError, match="cannot be"), claimed_file(path, overwrite=True):
             raise AssertionError
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path, monkeypatch):
+    """As two trackers of a process: each replaces the file by its own, whole."""
+    path, both = tmp_path / "report.json", threading.Barrier(2, timeout=10)
+    sync, failed = os.fsync, []
+    monkeypatch.setattr(os, "fsync", lambda file: (sync(file), both.wait()))  # until both have written
+
+    def write(text: str) -> None:
+        try:
+            write_whole(path, text)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(letter * 1000,)) for letter in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and path.read_text() in ("a" * 1000, "b" * 1000) and list(tmp_path.iterdir()) == [path]
+
+
+def test_names_that_are_no_utf8_can_be_written():
+    assert readable("bild_\udce4_0 \u00e4") == "bild_\\xe4_0 \u00e4" and readable("half \ud83d") == "half \\ud83d"

@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from sam2s_model.errors import SourceError
+from sam2s_model.recordings.coco_file import CocoFile
 from sam2s_model.recordings.files import FileRecording
 from sam2s_model.recordings.image_files import images_in, natural_key
 from sam2s_model.recordings.json_truth import CocoTruth, LabelmeTruth, is_coco, json_files, read_json
@@ -45,29 +46,27 @@ def coco_recordings(path: Path, values: str | MaskReading = "auto") -> list[File
     content = read_json(file)
     if not is_coco(content):
         raise SourceError(f"{file} is not a file of COCO: expected images or videos, and annotations")
-    truth = CocoTruth(file, content)
-    found: dict[Path, list[Path]] = defaultdict(list)
+    coco = CocoFile.of(file, content)
+    found: dict[Path, dict[str, Path]] = defaultdict(dict)  # folder -> name in the file -> image
     lost = []
-    for name in truth.names:
+    for name in sorted(coco.sizes, key=natural_key):
         image = next(
             (p for base in (path, file.parent) for below in BESIDE if (p := base / below / name).is_file()), None
         )
         if image is None:
             lost.append(name)
         else:
-            found[image.parent].append(image)
+            found[image.parent][name] = image
     if not found:
         raise SourceError(
             f"none of the {len(lost)} images that {file} names is in {path}: the first is {lost[0] if lost else 'none'}"
         )
     out = []
     names = [path.name] if len(found) == 1 else recording_names(list(found), path)
-    for name, images in zip(names, found.values(), strict=True):
-        out.append(
-            FileRecording(
-                name, path.name, sorted(images, key=lambda p: natural_key(p.name)), truth, ASSUMED_FPS, truth.classes
-            )
-        )
+    for name, own in zip(names, found.values(), strict=True):
+        truth = CocoTruth(coco, {*own, *lost})
+        images = sorted(own.values(), key=lambda p: natural_key(p.name))
+        out.append(FileRecording(name, path.name, images, truth, ASSUMED_FPS, truth.classes))
     return out
 
 

@@ -282,6 +282,10 @@ class MemoryBank:
         for state in states:
             self.states[state.name][rows] = state.initial
 
+    def write_state_ring(self, name: str, rows: Rows, frame: int, values: Tensor, step: StepTime | None = None) -> None:
+        """Write values (N, ...) to a frame's place in a state whose first dimension is a ring of frames."""
+        self._write(self.states[name], rows, frame, self.states[name].shape[1], values, step)
+
     def memory_bytes(self) -> int:
         """Count the bytes allocated on the device: capacity x `BankLayout.bytes_per_object`."""
         return sum(store.numel() * store.element_size() for store in self._stores if isinstance(store, Tensor))

@@ -60,6 +60,16 @@ def test_what_is_tracked_already_keeps_its_id(tracker, bank):
     assert all(prompt.only_names for prompt in again.prompts)
 
 
+def test_what_was_removed_is_found_anew_on_an_older_frame(tracker, bank, unseen_frames):
+    tracker.discovery.use(bank)
+    first = tracker.prompt(0, [Prompt(class_name="instrument")]).object_ids
+    tracker.step(2 * STEP, unseen_frames[1].image)
+    tracker.remove(first)
+    assert {one.object_id for one in tracker.discover("instrument", STEP)} == {0}
+    again = tracker.prompt(STEP, [Prompt(class_name="instrument")])
+    assert again.object_ids == tracker.object_ids and not set(again.object_ids) & set(first)
+
+
 def test_a_class_without_prototypes_is_not_found(tracker, bank):
     error = refusal(lambda: tracker.prompt(0, [Prompt(class_name="instrument")]))
     assert error.code == ErrorCode.NOT_FOUND and "there are those of no class" in str(error)
@@ -128,6 +138,28 @@ def test_a_tool_that_was_shown_once_is_found_again(tracker, pico, unseen_frames)
     answer = other.prompt(0, [Prompt(class_name="instrument")])
     for mask in unseen_frames[3].truth.masks.values():
         assert max(iou(answer.tracks.mask(i), mask) for i in answer.object_ids) > 0.5
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no room"), PrototypeError("class 'object' would be 255")])
+def test_a_prompt_whose_looks_cannot_be_learnt_changes_nothing(tracker, unseen_frames, monkeypatch, error):
+    mask = next(iter(unseen_frames[0].truth.masks.values()))
+    tracker.prompt(0, [Prompt(class_name="instrument", mask=mask)])
+    learnt, add = tracker.discovery.bank, PrototypeBank.add
+    before = tracker.newest, tracker.revision, tracker.next_id
+    weights = {name: learnt.prototypes(name)[1].tolist() for name in learnt.names}
+
+    def fail_at_background(bank, name, *rest):
+        if name == BACKGROUND:
+            raise error
+        add(bank, name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PrototypeBank, "add", fail_at_background)
+        with pytest.raises(type(error)):
+            tracker.prompt(0, [Prompt(class_name="instrument", mask=mask), Prompt(class_name="object", mask=~mask)])
+    assert tracker.object_ids == (1,) and (tracker.newest, tracker.revision, tracker.next_id) == before
+    assert {name: learnt.prototypes(name)[1].tolist() for name in learnt.names} == weights
+    assert tracker.prompt(0, [Prompt(class_name="object", mask=~mask)]).object_ids == (2,)
 
 
 def test_only_what_a_person_confirms_with_a_class_is_learnt(tracker, bank, unseen_frames):

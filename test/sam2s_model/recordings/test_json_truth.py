@@ -12,7 +12,8 @@ import pytest
 from pycocotools import mask as coco
 
 from sam2s_model.errors import SourceError
-from sam2s_model.recordings.json_truth import decoded
+from sam2s_model.recordings.coco_file import CocoFile
+from sam2s_model.recordings.json_truth import CocoTruth, decoded
 from sam2s_model.recordings.layouts import open_layout, recognise_layout
 from sam2s_model.recordings.numbered import NumberedMasks
 
@@ -51,6 +52,8 @@ def shape(label: str, points=BOX, kind: str = "polygon", **more) -> dict:
 
 def agree(mask: np.ndarray, expected: np.ndarray) -> bool:
     """But for the pixels of the line around it, of which half are inside."""
+    if not expected.any():
+        return not mask.any()
     return np.count_nonzero(mask & expected) / np.count_nonzero(mask | expected) > 0.9
 
 
@@ -90,6 +93,7 @@ SHAPES = {
     "polygon, whatever its kind is called": ({"label": "t", "points": BOX}, box_mask()),
     "circle": (shape("t", [[30, 20], [30, 32]], "circle"), CIRCLE),
     "mask": (shape("t", [[10, 8], [29, 23]], "mask", mask=PNG), box_mask()),
+    "mask outside": (shape("t", [[-90, -80], [-71, -65]], "mask", mask=PNG), np.zeros((H, W), bool)),
     "partly outside": (shape("t", [[-9, -9], [20, -9], [20, 10], [-9, 10]]), CORNER),
 }
 
@@ -138,6 +142,14 @@ def test_groups_void_and_background_of_labelme(tmp_path):
         "'t' is a line with no area: expected one of",
     ),
     (json.dumps({"shapes": [{"label": "t", "points": [[1, 1], [5, 5]]}]}), "'t' is a polygon with 2 points"),
+    (json.dumps({"shapes": [shape("t", [[1, 2], [3, "q"], [4, 5]])]}), "00001.json: shape 't' has points that are no"),
+    (json.dumps({"shapes": [shape("t", [[1, 2], [3], [4, 5]])]}), "00001.json: shape 't' has points that are no x, y"),
+    (json.dumps({"shapes": [shape("t", [[1, 2], [3, float("nan")], [4, 5]])]}), "'t' has points that are not finite"),
+    (json.dumps({"shapes": [shape(["t"])]}), "00001.json: a shape has label ['t']: expected a text or a number"),
+    (json.dumps({"shapes": [shape("t", group_id=[1])]}), "a shape has group_id [1]"),
+    (json.dumps({"shapes": [shape("t", kind={})]}), "a shape has shape_type {}"),
+    (json.dumps({"shapes": [shape("t")], "imageHeight": "q", "imageWidth": 5}), "its image is 5 x 'q': expected px"),
+    (json.dumps({"shapes": [shape("t")], "imageHeight": -9, "imageWidth": 5}), "its image is 5 x -9: expected px"),
 ])  # fmt: skip
 def test_files_that_are_none_are_odd_and_named(tmp_path, content, expected):
     images(tmp_path / "frames", 2)
@@ -340,3 +352,65 @@ def test_json_by_the_numbers_of_a_video(tmp_path):
         labelme(tmp_path / "shapes" / f"{i}.json", shape("tool"))
     masks = NumberedMasks(tmp_path / "shapes", frames=3)
     assert masks.numbers == [0, 1, 2] and "numbered from 1" in masks.describe() and masks.classes == {1: "tool"}
+
+
+def test_names_of_one_number_are_refused(tmp_path):
+    path = coco_file(tmp_path / "two.json", [{"image_id": 10, "segmentation": rle(box_mask(), True)}], 1, "left/")
+    content = json.loads(path.read_text())
+    content["images"].append({**content["images"][0], "id": 11, "file_name": "right/00000.png"})
+    path.write_text(json.dumps(content))
+    with pytest.raises(SourceError, match=r"two masks of number 0, left/00000.png and right/00000.png"):
+        NumberedMasks(path)
+    for name in ("1", "01"):
+        labelme(tmp_path / "shapes" / f"{name}.json", shape("tool"))
+    with pytest.raises(SourceError, match="two masks of number 1, "):
+        NumberedMasks(tmp_path / "shapes")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"id": 11}, "two images named 00000.png, of id 10 and 11: expected names that tell them apart"),
+        ({"file_name": "b.png"}, "two images of id 10, 00000.png and b.png"),
+    ],
+)
+def test_images_that_nothing_tells_apart_are_refused(tmp_path, change, expected):
+    images(tmp_path / "set", 1)
+    path = coco_file(tmp_path / "set" / "a.json", [{"image_id": 10, "segmentation": rle(box_mask(), True)}], 1)
+    content = json.loads(path.read_text())
+    content["images"].append({**content["images"][0], **change})
+    path.write_text(json.dumps(content))
+    with pytest.raises(SourceError, match=expected):
+        open_layout(tmp_path / "set", "coco")
+
+
+def test_objects_are_numbered_within_a_recording():
+    """300 videos with an object each are no 300 objects; 255 in one recording are too many, and it is said so."""
+    polygon = [np.array(BOX, float).ravel().tolist()]
+    one = dict(height=H, width=W)
+    content = {
+        "videos": [dict(id=i, file_names=[f"v{i}/0.png"], **one) for i in range(300)],
+        "categories": [{"id": 1, "name": "tool"}],
+        "annotations": [dict(id=i, video_id=i, category_id=1, segmentations=[polygon]) for i in range(300)],
+    }
+    file = CocoFile.of(Path("train.json"), content)
+    last = CocoTruth(file, ["v299/0.png"])
+    assert last.classes == {1: "tool"} and agree(last.of_name("v299/0.png", None).masks[1], box_mask())
+    assert last.describe().startswith("COCO, 1 images, 1 annotations")
+    with pytest.raises(
+        SourceError, match="^there are more than 254 objects: expected at most as many in one recording"
+    ):
+        CocoTruth(file)
+
+
+def test_a_recording_of_several_has_the_objects_of_its_own_images(tmp_path):
+    for name in ("a", "b"):
+        images(tmp_path / "images" / name, 1)
+    path = coco_file(tmp_path / "train.json", [{"image_id": 10, "segmentation": rle(box_mask(), True)}], 1, "a/")
+    content = json.loads(path.read_text())
+    content["images"].append({**content["images"][0], "id": 11, "file_name": "b/00000.png"})
+    content["annotations"].append({**content["annotations"][0], "id": 1, "image_id": 11, "category_id": 7})
+    path.write_text(json.dumps(content))
+    first, second = open_layout(tmp_path)
+    assert first.classes == {1: "scissors"} and second.classes == {1: "forceps"}
+    assert set(list(second)[0].truth.masks) == {1} and second.odd_count == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -223,6 +224,24 @@ def test_video(tmp_path):
     frames = check_pictures(source, 8, tolerance=12)
     assert [f.stamp_ns for f in frames] == [FIRST_STAMP_NS + i * 100_000_000 for i in range(8)]
     assert check_pictures(source, 8, tolerance=12)[3].name == "000003"
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    """As from an old archive: frames, sentences and the description can be written to any table and terminal."""
+    folder = tmp_path / os.fsdecode(b"f\xe4ll")
+    folder.mkdir()
+    for i in range(2):
+        save(tmp_path / "own.png", picture(i))
+        (tmp_path / "own.png").rename(folder / os.fsdecode(b"bild_\xe4_%d.png" % i))
+    (folder / os.fsdecode(b"bild_\xe4_9.png")).write_bytes(b"none")
+    (folder / os.fsdecode(b"bild_\xe4_0_mask.png")).write_bytes(b"of image 0")
+    recording = open_recording(str(folder))
+    frames = list(recording)
+    assert [frame.name for frame in frames] == [r"bild_\xe4_0", r"bild_\xe4_1"]
+    assert r"bild_\xe4_9.png cannot be decoded" in recording.odd[0]
+    assert any(r"the first is bild_\xe4_0_mask.png" in note for note in recording.notes)
+    assert not any("share a name" in note for note in recording.notes)
+    "".join([recording.describe(), recording.describe_masks(), *recording.notes, *recording.odd]).encode()
 
 
 def test_truncated_video_ends_early_and_says_so(tmp_path):

@@ -241,9 +241,24 @@ def test_what_is_no_stream_is_a_path(tmp_path, ts):
     assert stream_spec(str(ts)) is None and stream_spec("scene:?seed=1") is None and stream_spec("clip.mp4") is None
     with pytest.raises(SourceError, match=r"rtps://camera/1 is a URL of rtps: expected http, .*\(did you mean rtsp"):
         stream_spec("rtps://camera/1")
-    assert (
-        without_password("rtsp://a:b@c/d") == "rtsp://a:***@c/d" and without_password("http://c/d@e") == "http://c/d@e"
-    )
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("rtsp://a:b@c/d", "rtsp://a:***@c/d"),
+        ("http://c/d@e", "http://c/d@e"),
+        ("rtsp://admin:p@ss@10.0.0.2/s", "rtsp://admin:***@10.0.0.2/s"),
+        ("rtsp://admin:p:s@10.0.0.2:554?x=1@2", "rtsp://admin:***@10.0.0.2:554?x=1@2"),
+        ("rtsp://10.0.0.2:554/s@1", "rtsp://10.0.0.2:554/s@1"),
+        ("srt://10.0.0.2:9000?passphrase=topsecret&mode=caller", "srt://10.0.0.2:9000?passphrase=***&mode=caller"),
+        ("rtsp://c/live?user=a&password=b#t", "rtsp://c/live?user=a&password=***#t"),
+        ("http://c/v?Token=b&api_key=c&pwd=&monkey=d", "http://c/v?Token=***&api_key=***&pwd=***&monkey=d"),
+        ("/dev/video0?size=1x1", "/dev/video0?size=1x1"),
+    ],
+)
+def test_no_password_of_a_url_is_shown(given, shown):
+    assert without_password(given) == shown
 
 
 def test_a_thread_of_a_live_stream_ends_with_it(ts):

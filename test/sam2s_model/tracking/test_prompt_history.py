@@ -44,6 +44,7 @@ def play(model, frames, policy, prompts, now=None, **config):
 
 def assert_same(one: Tracker, other: Tracker) -> None:
     assert one.object_ids == other.object_ids
+    assert_known_alike(one, other)
     got, expected = (t.outputs.only(t.object_ids) for t in (one, other))
     for name in ("logits", "iou", "object_logit", "pointers"):
         torch.testing.assert_close(getattr(got, name), getattr(expected, name), **TIGHT)
@@ -51,6 +52,13 @@ def assert_same(one: Tracker, other: Tracker) -> None:
     # of all objects together: where two have followed one instrument, their logits tie
     assert ((a.label_map > 0) != (b.label_map > 0)).mean() < 1e-3
     assert (a.states == b.states).all() and a.class_names == b.class_names
+
+
+def assert_known_alike(one: Tracker, other: Tracker) -> None:
+    """What re-identification knows of the objects is the same."""
+    for name in ("prototype", "prototype_frames", "last_visible"):
+        got, expected = (t._segmenter.bank.states[name][: len(t.object_ids)] for t in (one, other))
+        torch.testing.assert_close(got, expected, **TIGHT)
 
 
 LATE = {
@@ -75,6 +83,30 @@ def test_p20_a_late_prompt_leads_to_what_a_prompt_in_time_does(model, frames, po
         for tracker in (late, expected):
             tracker.step(100 + i, frames[i])
     assert_same(late, expected)
+
+
+@pytest.mark.parametrize("non_overlap", [False, True])
+def test_p20_a_late_correction_leaves_nothing_of_the_wrong_object_in_the_prototype(model, frames, non_overlap):
+    """Object 1 was on the wrong instrument; on a later frame a person had confirmed what it was then."""
+    right, wrong, later_box = (np.array(SCENE[i].objects[k].box, np.float32) for i, k in ((2, 0), (0, 1), (6, 0)))
+    first, fix = (0, 0, Prompt(box=wrong)), (9, 2, Prompt(object_id=1, box=right))
+    later = (6, 6, Prompt(object_id=1, box=later_box))
+    options = dict(confident_iou=0.0, non_overlap_memory=non_overlap)
+    for prompts in ([first, fix], [first, later, fix], [first, (0, 0, Prompt(box=BOX)), later, fix]):
+        in_time = sorted(((on, on, prompt) for _, on, prompt in prompts), key=lambda one: one[0])
+        late = play(model, frames, "fifo", prompts, **options)
+        assert_known_alike(late, play(model, frames, "fifo", in_time, **options))
+    without = play(model, frames, "fifo", [first], **options)
+    with pytest.raises(AssertionError):
+        assert_known_alike(play(model, frames, "fifo", [first, fix], **options), without)
+
+
+def test_a_step_that_fails_teaches_nothing(model, frames, monkeypatch):
+    plain, failing = (play(model, frames, "fifo", [(0, 0, Prompt(box=BOX))], now=4) for _ in range(2))
+    monkeypatch.setattr(failing, "_describe", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        failing.step(5, frames[4])
+    assert_known_alike(failing, plain)
 
 
 def test_p20_the_answer_is_of_the_prompted_frame(model, frames):
