@@ -320,9 +320,10 @@ def _(features, logits, present, index, stamp, prototype, taught, last_visible, 
 
 @torch.library.custom_op(
     "sam2s::learn",
-    mutates_args=("prototype", "taught", "last_visible"),
-    schema="(Tensor appearances, Tensor logits, Tensor iou, Tensor present, Tensor index, Tensor stamp, "
-    "Tensor(a!) prototype, Tensor(b!) taught, Tensor(c!) last_visible, float least, int memory) -> ()",
+    mutates_args=("prototype", "taught", "last_visible", "past_prototype", "past_taught", "past_visible"),
+    schema="(Tensor appearances, Tensor logits, Tensor iou, Tensor present, Tensor index, Tensor frame, Tensor stamp, "
+    "Tensor(a!) prototype, Tensor(b!) taught, Tensor(c!) last_visible, Tensor(d!) past_prototype, "
+    "Tensor(e!) past_taught, Tensor(f!) past_visible, float least, int memory) -> ()",
 )
 def learn(
     appearances: Tensor,
@@ -330,25 +331,32 @@ def learn(
     iou: Tensor,
     present: Tensor,
     index: Tensor,
+    frame: Tensor,
     stamp: Tensor,
     prototype: Tensor,
     taught: Tensor,
     last_visible: Tensor,
+    past_prototype: Tensor,
+    past_taught: Tensor,
+    past_visible: Tensor,
     least: float,
     memory: int,
 ) -> None:
-    """As `Reidentification.learn`: the notes, of all rows, are written to. least: predicted IoU; memory: frames."""
+    """As `Reidentification.learn`: the notes and their rings, of all rows, are written to.
+
+    frame, stamp: 0-d int64; least: predicted IoU; memory: frames
+    """
     from sam2s_model.acceleration import triton_kernels as kernels
 
     channels, logits = appearances.shape[1], logits.contiguous()
     kernels.learn[(len(appearances),)](
-        appearances, logits, iou, present.view(torch.uint8), index, stamp, prototype, taught, last_visible,
-        logits[0].numel(), least, memory, channels, _power(channels), TILE,
+        appearances, logits, iou, present.view(torch.uint8), index, frame, stamp, prototype, taught, last_visible,
+        past_prototype, past_taught, past_visible, past_taught.shape[1], logits[0].numel(), least, memory, channels, _power(channels), TILE,
     )  # fmt: skip
 
 
 @learn.register_fake
-def _(appearances, logits, iou, present, index, stamp, prototype, taught, last_visible, least, memory) -> None:
+def _(appearances, logits, iou, present, index, frame, stamp, *notes_and_limits) -> None:
     pass
 
 

@@ -299,7 +299,8 @@ def judge(
 
 @triton.jit
 def learn(
-    appearances, logits, iou, present, index, stamp, prototype, taught, last_visible, pixels, least, memory,
+    appearances, logits, iou, present, index, frame, stamp, prototype, taught, last_visible, past_prototype,
+    past_taught, past_visible, ring, pixels, least, memory,
     CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """See `kernels.learn`. A program takes one object."""
@@ -318,8 +319,13 @@ def learn(
     step = (tl.load(appearances + i * CHANNELS + channel, mask=there, other=0.0) - known) / tl.minimum(
         frames + 1, memory
     ).to(tl.float32)
-    if sure:
-        tl.store(prototype + row * CHANNELS + channel, known + step, mask=there)
-        tl.store(taught + row, frames + 1)
-    if seen:
-        tl.store(last_visible + row, tl.load(stamp))
+    known = tl.where(sure, known + step, known)
+    frames += sure.to(tl.int64)
+    visible = tl.where(seen, tl.load(stamp), tl.load(last_visible + row))
+    tl.store(prototype + row * CHANNELS + channel, known, mask=there)
+    tl.store(taught + row, frames)
+    tl.store(last_visible + row, visible)
+    place = row * ring + tl.load(frame) % ring
+    tl.store(past_prototype + place * CHANNELS + channel, known, mask=there)
+    tl.store(past_taught + place, frames)
+    tl.store(past_visible + place, visible)

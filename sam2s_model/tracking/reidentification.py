@@ -90,15 +90,24 @@ class Reidentification:
         )
 
     def learn(
-        self, view: BankView, appearances: Tensor, logits: Tensor, iou: Tensor, present: Tensor, stamp: int | Tensor
+        self,
+        view: BankView,
+        frame: int,
+        appearances: Tensor,
+        logits: Tensor,
+        iou: Tensor,
+        present: Tensor,
+        stamp: int | Tensor,
     ) -> None:
         """Add a frame's appearances (N, dim) to the prototypes of the objects that are surely there.
 
-        logits: (N, 1, ., .); iou: (N,), predicted; present: (N,) bool; stamp: ns
+        What is known after it is remembered. frame: its index; stamp: ns
+        logits: (N, 1, ., .); iou: (N,), predicted; present: (N,) bool
         """
         if kernels.serves(logits):
-            states = (view.bank.states[name] for name in self._known)
-            told = appearances, logits, iou, present, view.index, _on_device(stamp, view), *states
+            states = (view.bank.states[prefix + name] for prefix in ("", RING) for name in self._known)
+            when = view.bank.time(frame, view.step), _on_device(stamp, view)
+            told = appearances, logits, iou, present, view.index, *when, *states
             kernels.learn(*told, self.config.confident_iou, MEMORY)
             return
         seen = present & (logits > 0).flatten(1).any(1)
@@ -108,6 +117,8 @@ class Reidentification:
         view.write_state("prototype", torch.where(confident[:, None], prototype + step, prototype))
         view.write_state("prototype_frames", frames + confident)
         view.write_state("last_visible", torch.where(seen, stamp, view.state("last_visible")))
+        for name in self._known:
+            view.bank.write_state_ring(RING + name, view.rows, frame, view.bank.states[name][view.rows], view.step)
 
     def see(
         self,
@@ -119,15 +130,9 @@ class Reidentification:
         stamp: int | Tensor,
         appearances: Tensor | None = None,
     ) -> None:
-        """Learn from a frame, as `learn`, and remember what is known after it. appearances: where they are known"""
+        """Learn from a frame, as `learn` does. appearances: where they are known"""
         seen = appearance(frame.features.coarse, logits) if appearances is None else appearances
-        self.learn(view, seen, logits, iou, present, stamp)
-        self.keep(view, frame.index)
-
-    def keep(self, view: BankView, frame: int) -> None:
-        """Remember what is known of objects after a frame, by its index."""
-        for name in self._known:
-            view.bank.write_state_ring(RING + name, view.rows, frame, view.bank.states[name][view.rows], view.step)
+        self.learn(view, frame.index, seen, logits, iou, present, stamp)
 
     def go_back(self, view: BankView, frame: int) -> None:
         """Know what was known before a frame: of an object that was not tracked then, nothing."""

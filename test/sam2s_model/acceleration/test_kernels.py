@@ -239,7 +239,7 @@ def test_judge_and_learn(cell, ours, monkeypatch):
         monkeypatch.setattr(kernels, "serves", lambda x, served=served: served)
         view = BankView(bank, rows)
         verdict = judge.judge(view, features, logits, present, 10**10)
-        judge.learn(view, verdict.appearances, logits, iou, verdict.present, 10**10)
+        judge.learn(view, 40, verdict.appearances, logits, iou, verdict.present, 10**10)
         told = (
             verdict.asked,
             verdict.rejected,

@@ -35,7 +35,7 @@ def mask(*places) -> torch.Tensor:
 
 
 def learn(judge, view, features, logits, *said) -> None:
-    judge.learn(view, appearance(features, logits), logits, *said)
+    judge.learn(view, 0, appearance(features, logits), logits, *said)
 
 
 @pytest.fixture
