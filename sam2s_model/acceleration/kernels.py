@@ -351,7 +351,8 @@ def learn(
     channels, logits = appearances.shape[1], logits.contiguous()
     kernels.learn[(len(appearances),)](
         appearances, logits, iou, present.view(torch.uint8), index, frame, stamp, prototype, taught, last_visible,
-        past_prototype, past_taught, past_visible, past_taught.shape[1], logits[0].numel(), least, memory, channels, _power(channels), TILE,
+        past_prototype, past_taught, past_visible, past_taught.shape[1], logits[0].numel(), least, memory, channels,
+        _power(channels), TILE,
     )  # fmt: skip
 
 
