@@ -79,7 +79,10 @@ FULL = {
     Case(SAM3, 252, "mask", VOS, seed=1, bias=3.0): ("transformers",),
     Case(ETAM_S, 512, "point", INTERACTIVE, seed=1, bias=12.0, frames=4, always=True): ("efficienttam",),
     Case(ETAM_TI, 512, "mask", VOS, seed=1, bias=12.0, frames=4, always=True): ("efficienttam",),
+    Case(ETAM_S, 1024, "mask", VOS, seed=1, bias=12.0, frames=3, always=True): ("efficienttam",),
+    Case(ETAM_TI, 1024, "point", INTERACTIVE, seed=1, bias=12.0, frames=3, always=True): ("efficienttam",),
     Case("sam3", 504, "point", INTERACTIVE, seed=1, bias=8.0, frames=4, always=True): ("transformers",),
+    Case("sam3", 1008, "mask", VOS, seed=1, bias=8.0, frames=3, always=True): ("transformers",),
     Case(EDGETAM, 1024, "mask", INTERACTIVE, seed=1, bias=0.0): ("transformers",),
     Case(TINY, 1024, "point", VOS, seed=0, bias=0.0, always=True): ("sam2",),
 }
