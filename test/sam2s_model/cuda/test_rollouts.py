@@ -30,6 +30,7 @@ FOLLOWING = {
     "none": "match",
     "slm": "fifo",
 }  # a policy that takes over; "distractor" from others
+QUICK = ("fifo", "divemem+efp", "samurai", "match", "fifo+match", "none")  # with those that follow, every kind of state
 LIKE_OTHERS = {
     "sam2_hiera_small",
     "sam2_hiera_base_plus",
@@ -83,7 +84,9 @@ def network_of(policy: str, precision: torch.dtype = torch.float32) -> Sam2Model
     return on_cuda(model, precision)
 
 
-@pytest.mark.parametrize("policy", POLICY_NAMES)
+@pytest.mark.parametrize(
+    "policy", [pytest.param(name, marks=() if name in QUICK else pytest.mark.full) for name in POLICY_NAMES]
+)
 def test_every_policy(policy):
     """Eager, and as graphs with the next image encoded meanwhile, on an allocator as of old torch."""
     following = FOLLOWING.get(policy, "distractor")
