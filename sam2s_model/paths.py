@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from sam2s_model.errors import CheckpointError, ConfigError
+from sam2s_model.errors import CheckpointError, ConfigError, WriteError
 
 
 def user_cache() -> Path:
@@ -96,12 +96,12 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def writing(path: Path | None = None) -> Iterator[None]:
-    """Raise ConfigError in place of the OSError of what is done inside. path: that it names; None: the error's own"""
+    """Raise WriteError in place of the OSError of what is done inside. path: that it names; None: the error's own"""
     try:
         yield
     except OSError as error:
         where = path or error.filename
-        raise ConfigError(f"{where} cannot be written to ({error.strerror}): give another --output") from error
+        raise WriteError(f"{where} cannot be written to ({error.strerror}): give another --output") from error
 
 
 @contextmanager
