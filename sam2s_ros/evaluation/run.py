@@ -89,10 +89,10 @@ def run_evaluation(
     Raises a Sam2sError for bad input, and ConfigError for a folder with recordings that were evaluated otherwise;
     KeyboardInterrupt when there is nothing to report yet; in the live mode what `LiveNode` raises.
     """
-    tasks, checkpoint, said = _plan(options)
+    tasks, checkpoint, said, files = _plan(options)
     configuration = _configuration(options, checkpoint)
-    inputs = [options.prompts, *(text for source in options.sources for text in (source.spec, source.truth))]
-    _claim(options.output, configuration, overwrite=options.overwrite, inputs=inputs)
+    files += [Path(task.prompts) for task in tasks if task.prompts]
+    _claim(options.output, configuration, overwrite=options.overwrite, files=files)
     for line in said:
         options.say(line)
     finished = {task.key: _finished(options.output, task) for task in tasks}
@@ -134,10 +134,11 @@ def run_evaluation(
     return report
 
 
-def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
+def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str], list[Path]]:
     """Open the sources.
 
-    Returns a task for each recording, in the order of the sources; the checkpoint; lines on how masks are read.
+    Returns a task for each recording, in the order of the sources; the checkpoint; lines on how masks are read; the
+    files of all recordings, those that are left out as well.
     Raises SourceError, ConfigError, CheckpointError.
     """
     tasks: list[Task] = []
@@ -186,6 +187,7 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
         ],
         checkpoint,
         lines + merge_mask_lines(_mask_lines([opened[task.key] for task in tasks])),
+        [file for recording in opened.values() for file in recording.files()],
     )
 
 
@@ -243,14 +245,14 @@ def _prompts_sha256(prompts: str) -> str:
     return hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
 
 
-def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool, inputs: Iterable[str]) -> None:
-    """Make the folder that of this evaluation.
+def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool, files: Iterable[Path]) -> None:
+    """Make the folder that of this evaluation. files: that are read
 
     Raises ConfigError when it has results of another one, and `overwrite` is false, or results that are of none.
     """
     path = folder / RUN
     if overwrite and path.is_file():  # without it, masks may be those of a data set
-        claim(folder, OWN_FILES, overwrite=True, inputs=inputs)
+        claim(folder, OWN_FILES, overwrite=True, files=files)
     with writing(folder):
         known = _known(path)
         if known is None and (folder / RECORDINGS).exists():
