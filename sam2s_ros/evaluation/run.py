@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,8 @@ def run_evaluation(
     left = [task for task in tasks if task.key not in results]
     if len(left) < len(tasks):
         options.say(f"{len(tasks) - len(left)} of {len(tasks)} recordings are there already")
-    changed = [task.key for task in left if _path(options.output, task).is_file()]
-    if changed:
-        options.say(f"{', '.join(changed)}: evaluated anew, since files of it have changed")
+    for line in _why_anew(options.output, left):
+        options.say(line)
     on_recording(len(tasks) - len(left), len(tasks))
     failed, attempts, interrupted = {}, {}, False
     try:
@@ -280,9 +279,26 @@ def _known(path: Path) -> dict[str, Any] | None:
 
 def _finished(folder: Path, task: Task) -> dict[str, Any] | None:
     """Read the result of a recording that an earlier run has finished; None where there is none of these files."""
-    path = _path(folder, task)
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    found = _written(folder, task)
     return found["result"] if found.get("made_of") == list(task.made_of) else None
+
+
+def _why_anew(folder: Path, left: Iterable[Task]) -> Iterator[str]:
+    """Yield lines on recordings that have a result, and are evaluated nevertheless."""
+    reasons: dict[str, list[str]] = {}
+    for task in left:
+        if found := _written(folder, task):
+            changed = "files of it have changed"
+            unknown = "what is there was written by an earlier version, which did not note its files"
+            reasons.setdefault(changed if "made_of" in found else unknown, []).append(task.key)
+    for reason, keys in reasons.items():
+        yield f"{', '.join(keys)}: evaluated anew, since {reason}"
+
+
+def _written(folder: Path, task: Task) -> dict[str, Any]:
+    """Read the file of a recording's result; {} where there is none."""
+    path = _path(folder, task)
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _path(folder: Path, task: Task) -> Path:
