@@ -30,6 +30,10 @@ class ConfigError(Sam2sError):
     """A parameter is unknown, of the wrong type or out of its range."""
 
 
+class WriteError(ConfigError):
+    """A result cannot be written where it should go, by what the system says: for good, or for the moment alone."""
+
+
 class CheckpointError(Sam2sError):
     """A file is not a checkpoint, or not one of the model asked for."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from sam2s_model.errors import CheckpointError, ConfigError
+from sam2s_model.errors import CheckpointError, ConfigError, WriteError
 
 
 def user_cache() -> Path:
@@ -82,7 +82,15 @@ def part_of(path: Path) -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a file: it has the old content or all of the new one, also when the machine goes down. Raises OSError."""
+    """Replace a file: it has the old content or all of the new one, also when the machine goes down. Raises OSError.
+
+    A link stays one: what it leads to is replaced. To what is no file, as /dev/stdout, it is written as it is.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8") as device:
+            device.write(text)
+        return
+    path = Path(os.path.realpath(path))
     part = part_of(path)
     try:
         with part.open("w", encoding="utf-8") as file:
@@ -96,12 +104,12 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def writing(path: Path | None = None) -> Iterator[None]:
-    """Raise ConfigError in place of the OSError of what is done inside. path: that it names; None: the error's own"""
+    """Raise WriteError in place of the OSError of what is done inside. path: that it names; None: the error's own"""
     try:
         yield
     except OSError as error:
         where = path or error.filename
-        raise ConfigError(f"{where} cannot be written to ({error.strerror}): give another --output") from error
+        raise WriteError(f"{where} cannot be written to ({error.strerror}): give another --output") from error
 
 
 @contextmanager
@@ -144,14 +152,15 @@ def claimed_file(path: Path | None, *, overwrite: bool) -> Iterator[None]:
         yield
         return
     check_free(path, overwrite=overwrite)
-    there = path.exists()
+    there, target = path.exists(), Path(os.path.realpath(path))  # of a link what it leads to, see `write_whole`
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("ab").close()
-        TemporaryFile(dir=path.parent).close()  # beside which the result is written first
+        if path.is_file():
+            TemporaryFile(dir=target.parent).close()  # beside which the result is written first
     try:
         yield
     except BaseException:
-        if not there and path.is_file() and not path.stat().st_size:
-            path.unlink()
+        if not there and target.is_file() and not target.stat().st_size:
+            target.unlink()
         raise

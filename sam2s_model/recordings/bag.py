@@ -32,6 +32,7 @@ VIDEO_HELPS = (
     f"{COMPRESSED} of format h264, and record that"
 )
 TYPES = get_typestore(Stores.ROS2_JAZZY)  # both messages are the same in every distribution since Foxy
+OWN_FILES = ("metadata.yaml", "*.db3*", "*.mcap*")  # in the folder of a bag; also those that are compressed
 RATED = 48  # images whose stamps say the rate
 TIME_JUMP_NS = 10**9  # as the node's parameter time_jump: stamps that go back further are of a clock that was set
 
@@ -75,7 +76,10 @@ class BagRecording(Recording):
             self._reading, self._summary = self._decide_reading(mask_values)
 
     def _own_files(self) -> list[Path]:
-        return sorted(self._path.iterdir()) if self._path.is_dir() else [self._path]
+        """Return the bag's own files: results may lie in its folder."""
+        if not self._path.is_dir():
+            return [self._path]
+        return sorted({path for name in OWN_FILES for path in self._path.glob(name)})
 
     def _mask_summary(self) -> str:
         return self._summary

@@ -73,8 +73,8 @@ def run_refine(
     tracker = tracker_for_refining(engine.load(), engine.policy, config)
     with writing(options.output):
         check_masks_are_ours(options.output, SUMMARY, COMMAND)
-        inputs = ("" if noisy else options.maps, options.source, options.truth)
-        claim(options.output, OWN_FILES, overwrite=options.overwrite, inputs=inputs)
+        inputs = ("" if noisy else options.maps, options.truth)
+        claim(options.output, OWN_FILES, overwrite=options.overwrite, inputs=inputs, files=recording.files())
         masks = options.output / "masks"
         masks.mkdir(parents=True, exist_ok=True)
         write_whole(options.output / SUMMARY, json.dumps(dict(command=COMMAND, interrupted=True)) + "\n")

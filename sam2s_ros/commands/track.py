@@ -90,7 +90,7 @@ def run_track(
     output = TrackOutput(
         options.output, source.fps, source.size, label_set, coco=options.coco, parquet=options.parquet,
         masks=options.masks, overlay=options.overlay, overwrite=options.overwrite,
-        inputs=(options.source, options.objects or "", options.prompts.prompts or "", sought or ""),
+        inputs=(options.objects or "", options.prompts.prompts or "", sought or ""), files=source.files(),
     )  # fmt: skip
     seeker = _seek(tracker, sought, classes, options) if sought else None
     applied = seeker or AppliedScript(plan.script, lambda prompts: tracker.prompt(0, prompts))

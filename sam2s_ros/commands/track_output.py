@@ -28,7 +28,7 @@ class TrackOutput:
 
     coco, parquet: whether tracks.json and tracks.parquet are written at the end
     masks, overlay: whether masks/ and overlay.mp4 are written
-    overwrite, inputs: as of `claim`
+    overwrite, inputs, files: as of `claim`
     log: what became of each object so far
     Raises ConfigError when the folder has results and may not overwrite them, or masks of another program, and where
     Parquet cannot be written.
@@ -47,6 +47,7 @@ class TrackOutput:
         overlay: bool = True,
         overwrite: bool = False,
         inputs: Iterable[str | Path] = (),
+        files: Iterable[Path] = (),
     ):
         if parquet:
             check_parquet()
@@ -57,7 +58,7 @@ class TrackOutput:
         self.frames = 0
         with writing(folder):
             check_masks_are_ours(folder, SUMMARY, "track")
-            claim(folder, OWN_FILES, overwrite=overwrite, inputs=inputs)
+            claim(folder, OWN_FILES, overwrite=overwrite, inputs=inputs, files=files)
             (self._masks or folder).mkdir(parents=True, exist_ok=True)
             # first of all, so that a run that is killed is recognised by the next one
             write_whole(folder / SUMMARY, json.dumps(dict(command="track", interrupted=True)) + "\n")

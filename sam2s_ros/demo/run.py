@@ -56,7 +56,11 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     options = replace(options, engine=options.engine.with_checkpoint(source.kind, options.say))
     # of logs, only the newest stay
     claim(
-        options.output, OWN_FILES, overwrite=options.overwrite, inputs=(options.source, options.prompts.prompts or "")
+        options.output,
+        OWN_FILES,
+        overwrite=options.overwrite,
+        inputs=(options.prompts.prompts or "",),
+        files=source.files(),
     )
     with local_graph(options.output / "logs") as graph:
         from sam2s_ros.demo.client import DemoClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,10 @@ def run_evaluation(
     Raises a Sam2sError for bad input, and ConfigError for a folder with recordings that were evaluated otherwise;
     KeyboardInterrupt when there is nothing to report yet; in the live mode what `LiveNode` raises.
     """
-    tasks, checkpoint, said = _plan(options)
+    tasks, checkpoint, said, files = _plan(options)
     configuration = _configuration(options, checkpoint)
-    inputs = [options.prompts, *(text for source in options.sources for text in (source.spec, source.truth))]
-    _claim(options.output, configuration, overwrite=options.overwrite, inputs=inputs)
+    files += [Path(task.prompts) for task in tasks if task.prompts]
+    _claim(options.output, configuration, overwrite=options.overwrite, files=files)
     for line in said:
         options.say(line)
     finished = {task.key: _finished(options.output, task) for task in tasks}
@@ -100,9 +100,8 @@ def run_evaluation(
     left = [task for task in tasks if task.key not in results]
     if len(left) < len(tasks):
         options.say(f"{len(tasks) - len(left)} of {len(tasks)} recordings are there already")
-    changed = [task.key for task in left if _path(options.output, task).is_file()]
-    if changed:
-        options.say(f"{', '.join(changed)}: evaluated anew, since files of it have changed")
+    for line in _why_anew(options.output, left):
+        options.say(line)
     on_recording(len(tasks) - len(left), len(tasks))
     failed, attempts, interrupted = {}, {}, False
     try:
@@ -134,10 +133,11 @@ def run_evaluation(
     return report
 
 
-def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
+def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str], list[Path]]:
     """Open the sources.
 
-    Returns a task for each recording, in the order of the sources; the checkpoint; lines on how masks are read.
+    Returns a task for each recording, in the order of the sources; the checkpoint; lines on how masks are read; the
+    files of all recordings, those that are left out as well.
     Raises SourceError, ConfigError, CheckpointError.
     """
     tasks: list[Task] = []
@@ -186,6 +186,7 @@ def _plan(options: EvalOptions) -> tuple[list[Task], Path, list[str]]:
         ],
         checkpoint,
         lines + merge_mask_lines(_mask_lines([opened[task.key] for task in tasks])),
+        [file for recording in opened.values() for file in recording.files()],
     )
 
 
@@ -243,14 +244,14 @@ def _prompts_sha256(prompts: str) -> str:
     return hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
 
 
-def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool, inputs: Iterable[str]) -> None:
-    """Make the folder that of this evaluation.
+def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool, files: Iterable[Path]) -> None:
+    """Make the folder that of this evaluation. files: that are read
 
     Raises ConfigError when it has results of another one, and `overwrite` is false, or results that are of none.
     """
     path = folder / RUN
     if overwrite and path.is_file():  # without it, masks may be those of a data set
-        claim(folder, OWN_FILES, overwrite=True, inputs=inputs)
+        claim(folder, OWN_FILES, overwrite=True, files=files)
     with writing(folder):
         known = _known(path)
         if known is None and (folder / RECORDINGS).exists():
@@ -278,9 +279,26 @@ def _known(path: Path) -> dict[str, Any] | None:
 
 def _finished(folder: Path, task: Task) -> dict[str, Any] | None:
     """Read the result of a recording that an earlier run has finished; None where there is none of these files."""
-    path = _path(folder, task)
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    found = _written(folder, task)
     return found["result"] if found.get("made_of") == list(task.made_of) else None
+
+
+def _why_anew(folder: Path, left: Iterable[Task]) -> Iterator[str]:
+    """Yield lines on recordings that have a result, and are evaluated nevertheless."""
+    reasons: dict[str, list[str]] = {}
+    for task in left:
+        if found := _written(folder, task):
+            changed = "files of it have changed"
+            unknown = "what is there was written by an earlier version, which did not note its files"
+            reasons.setdefault(changed if "made_of" in found else unknown, []).append(task.key)
+    for reason, keys in reasons.items():
+        yield f"{', '.join(keys)}: evaluated anew, since {reason}"
+
+
+def _written(folder: Path, task: Task) -> dict[str, Any]:
+    """Read the file of a recording's result; {} where there is none."""
+    path = _path(folder, task)
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _path(folder: Path, task: Task) -> Path:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
-from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.errors import ConfigError, Sam2sError, WriteError
 from sam2s_ros.processes.graph import end_with_parent
 
 ATTEMPTS = 3  # at a recording, before it is listed as failed
@@ -30,18 +30,30 @@ class Runner(Protocol[OneTask]):
 
 
 def run_all(runner: Runner[OneTask], tasks: Sequence[OneTask]) -> Iterator[tuple[OneTask, Outcome, int]]:
-    """(task, result or last exception, attempts) of each task. What cannot be read is not tried again; all else is."""
+    """(task, result or last exception, attempts) of each task.
+
+    What cannot be read is not tried again. All else is, also what cannot be written: a disk may be full on one machine
+    alone, and a file server may answer again.
+    """
     left = list(tasks)
     for attempt in range(1, ATTEMPTS + 1):
         again = []
         for task, outcome in runner.run(left):
-            if isinstance(outcome, Exception) and not isinstance(outcome, Sam2sError) and attempt < ATTEMPTS:
+            if attempt < ATTEMPTS and _may_pass(outcome):
                 again.append(task)
             else:
                 yield task, outcome, attempt
         left = again
         if not left:
             return
+
+
+def _may_pass(outcome: Outcome) -> bool:
+    """Tell whether it is an error that another attempt may not meet.
+
+    By its class alone: an exception comes from another process without its cause.
+    """
+    return isinstance(outcome, WriteError) or (isinstance(outcome, Exception) and not isinstance(outcome, Sam2sError))
 
 
 class InProcess(Generic[OneTask]):

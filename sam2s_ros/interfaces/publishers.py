@@ -113,7 +113,8 @@ def _some(names: Sequence[str]) -> str:
 def tracked_images(node: Node, name: str) -> tuple[str, str] | None:
     """Find the topic of the images that a tracker subscribes to, and its type; None where there is none, or no tracker.
 
-    Its inputs of its own, as the class images of ~/semantic_in, are none of them.
+    The class images of ~/semantic_in are none of them. Where that is remapped, nothing tells the two apart: it
+    is the first by its name.
     node: asks the graph; name: of the tracker's node, with its namespace
     """
     space, _, own = name.rpartition("/")
@@ -121,7 +122,7 @@ def tracked_images(node: Node, name: str) -> tuple[str, str] | None:
         inputs = node.get_subscriber_names_and_types_by_node(own, space or "/")
     except Exception:  # rclpy's NodeNameNonExistentError, of another module by version: it is not there now
         return None
-    cameras = ((topic, kinds) for topic, kinds in inputs if not topic.startswith(f"{name}/"))
+    cameras = ((topic, kinds) for topic, kinds in inputs if topic != f"{name}/semantic_in")
     return next(((topic, kind) for topic, kinds in cameras for kind in kinds if kind in IMAGE_TYPES), None)
 
 

@@ -27,10 +27,19 @@ def present(folder: Path, names: Sequence[str]) -> list[Path]:
     return [path for name in names for path in sorted(folder.glob(name))] if folder.is_dir() else []
 
 
-def claim(folder: Path, names: Sequence[str], *, overwrite: bool, inputs: Iterable[str | Path]) -> None:
+def claim(
+    folder: Path,
+    names: Sequence[str],
+    *,
+    overwrite: bool,
+    inputs: Iterable[str | Path] = (),
+    files: Iterable[Path] = (),
+) -> None:
     """Make a folder for results with these names; what it has of them is removed with `overwrite`.
 
-    inputs: what is read, as it was given: paths, data sets, streams and scenes; "" is none
+    inputs: what is read, as it was given: paths, data sets, streams and scenes, "" is none; a folder stands for all in
+    it
+    files: that are read, as `Recording.files` of a source that is opened: results may lie in the folder of their source
     Raises ConfigError when it has some and `overwrite` is false, when one that would be removed is read, before any is
     removed, or when it cannot be written to.
     """
@@ -42,6 +51,10 @@ def claim(folder: Path, names: Sequence[str], *, overwrite: bool, inputs: Iterab
             raise ConfigError(f"{folder} has results already ({shown}{more}): give another --output, or --overwrite")
         for given in inputs if found else ():
             _check_not_read(given, folder, found)
+        read = {way for file in files for way in _ways_to(file)} if found else set()
+        for path in found:
+            if _ways_to(path) & read:
+                raise ConfigError(f"--overwrite would remove {path}, which is read: give another --output")
         for path in found:
             path.unlink()
         for inner in sorted({p for path in found for p in path.parents if folder in p.parents}, reverse=True):
@@ -62,9 +75,13 @@ def _check_not_read(given: str | Path, folder: Path, found: Sequence[Path]) -> N
     paths = {expanded(spec).resolve()} | ({(expanded(data_set) / recording).resolve()} if data_set else set())
     for path in paths - set(folder.resolve().parents):
         for file in found:
-            at = file.parent.resolve() / file.name
-            if path in (at, at.resolve()) or path in at.parents:
+            if path in _ways_to(file) or path in (file.parent.resolve() / file.name).parents:
                 raise ConfigError(f"--overwrite would remove {file}, which {spec} is read from: give another --output")
+
+
+def _ways_to(file: Path) -> set[Path]:
+    """Return where a file is, and where what it may be a link to is."""
+    return {file.parent.resolve() / file.name, file.resolve()}
 
 
 def check_masks_are_ours(folder: Path, summary: str, command: str) -> None:

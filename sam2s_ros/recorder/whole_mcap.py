@@ -220,14 +220,14 @@ def mend(path: Path) -> int | None:
             return None
         part = path.with_name(f"{path.name}.mended")
         part.unlink(missing_ok=True)
-        mended = WholeMcap(part)
         try:
+            mended = WholeMcap(part)
             try:
                 _copy(file, mended)
             finally:
                 mended.close()
         except BaseException:
-            part.unlink()
+            part.unlink(missing_ok=True)
             raise
         os.replace(part, path)
         return mended.messages

@@ -128,7 +128,8 @@ class Worker:
         self._built: Future = Future()
         self._clock = AwakeClock()
         self._prepares = True  # until that fails
-        self._step_began: float | None = None
+        self._step_began: float | None = None  # of an image, a request or discovery
+        self._image_began: float | None = None  # of an image alone
         self._epoch: int | None = None
         self._shape: tuple[int, int, str] | None = None  # height, width and frame_id of the stream
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
@@ -172,8 +173,12 @@ class Worker:
         return future.result()
 
     def _check_not_hung(self, waiting: Future | None = None) -> None:
-        """Raise RequestError while a step takes too long. waiting: a request, which is given up unless it has begun"""
-        busy = self.busy()
+        """Raise RequestError while a step takes too long.
+
+        waiting: a request, which is given up unless it has begun, and for an image alone: other requests and discovery,
+        which take long with good reason, end in time for it
+        """
+        busy = self.busy() if waiting is None else self._since(self._image_began)
         if busy is None or busy <= self.config.step_timeout or (waiting is not None and not waiting.cancel()):
             return
         spent = f"{busy:.1f} s (step_timeout is {self.config.step_timeout:g} s)"
@@ -186,7 +191,10 @@ class Worker:
 
     def busy(self) -> float | None:
         """Return the s that the process ran for the current step so far; None when there is none."""
-        began, now = self._step_began, self._clock()
+        return self._since(self._step_began)
+
+    def _since(self, began: float | None) -> float | None:
+        now = self._clock()  # read in any case, see AwakeClock
         return None if began is None else now - began
 
     def stop(self, timeout: float | None) -> bool:
@@ -287,7 +295,7 @@ class Worker:
         if self.quarantine.reason:
             self._health.ended(ImageOutcome.ERROR, self.quarantine.reason)
             return None
-        self._step_began = self._clock()
+        self._step_began = self._image_began = self._clock()
         try:
             result = self._step(tracker, frame)
             sequence = self._results.deliver(result)
@@ -305,7 +313,7 @@ class Worker:
             self.quarantine.over()
             return result if sequence else None
         finally:
-            self._step_began = None
+            self._step_began = self._image_began = None
         return None
 
     def _step(self, tracker: TrackerLike, frame: WorkerFrame) -> Result:

@@ -105,6 +105,33 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path):
             raise AssertionError
 
 
+@pytest.mark.parametrize("old", ["old", None])
+def test_a_link_stays_one(old, tmp_path):
+    link, path = tmp_path / "link.json", tmp_path / "there" / "report.json"
+    path.parent.mkdir()
+    link.symlink_to(path)
+    if old:
+        path.write_text(old)
+    with pytest.raises(ValueError), claimed_file(link, overwrite=True):
+        raise ValueError
+    assert link.is_symlink() and (path.read_text() if path.exists() else None) == old
+    with claimed_file(link, overwrite=True):
+        write_whole(link, "new")
+    assert link.is_symlink() and path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with claimed_file(pipe, overwrite=False):
+            write_whole(pipe, "new")
+        assert os.read(reader, 10) == b"new" and pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+    finally:
+        os.close(reader)
+
+
 def test_threads_that_write_one_file_do_not_meet(tmp_path, monkeypatch):
     """As two trackers of a process: each replaces the file by its own, whole."""
     path, both = tmp_path / "report.json", threading.Barrier(2, timeout=10)

@@ -106,6 +106,17 @@ def test_bag_of_images(tmp_path, storage, encoding):
     assert len(list(open_recording(tmp_path / "bag"))) == 6
 
 
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3], ids=["mcap", "sqlite3"])
+def test_results_in_the_folder_of_a_bag_are_none_of_its_files(tmp_path, storage):
+    bag = tmp_path / "bag"
+    write_bag(bag, [("/camera/image", IMAGE, image_message(picture(0), stamp(0)), stamp(0))], storage)
+    own = sorted(bag.iterdir())
+    assert own == open_recording(bag).files() and len(own) == 2
+    (bag / "report.json").write_text("{}")
+    (bag / "recordings").mkdir()
+    assert open_recording(bag).files() == own
+
+
 def test_rate_of_a_bag(tmp_path):
     messages = [("/camera", IMAGE, image_message(picture(i), stamp(i)), stamp(i)) for i in range(11)]
     write_bag(tmp_path / "bag", messages)

@@ -78,6 +78,21 @@ def test_p41_no_result_of_an_earlier_run_is_written_over(track, tmp_path, capsys
     assert f"has results already ({file})" in capsys.readouterr().err and (tmp_path / file).read_text() == "precious"
 
 
+def test_results_in_the_folder_of_their_source_are_replaced_unless_they_are_read(track, tmp_path, capsys):
+    (tmp_path / "frames").mkdir()
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / "frames" / f"{i}.png"), np.full((80, 96, 3), 60 * i, np.uint8))
+    again = ("--box", "10,10,40,40", "--output", tmp_path, "--overwrite")
+    for _ in range(2):
+        assert track(tmp_path, *again, "--no-masks") == 0
+    assert track(tmp_path, *again) == 0
+    capsys.readouterr()
+    assert track(tmp_path, *again) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "masks/0.png, which is read: give another --output" in said, "as ground truth, by now"
+    assert (tmp_path / "masks" / "0.png").is_file() and (tmp_path / "tracks.csv").is_file()
+
+
 def test_prompts_of_a_file_start_and_correct_objects_on_their_frames(track, tmp_path, capsys):
     script = tmp_path / "prompts.yaml"
     script.write_text(

@@ -209,6 +209,12 @@ def test_of_data_that_has_changed_no_result_is_kept(tmp_path, capsys):
     again = report(output)["recordings"]
     assert [own["annotated"] for own in again] == [3, 4] and again[1] == first[1]
     assert {path.stem: path.stat().st_mtime_ns for path in (output / "recordings").rglob("*.json")}["b"] == written["b"]
+    (path,) = (output / "recordings").rglob("b.json")
+    path.write_text(json.dumps(json.loads(path.read_text())["result"]))  # as earlier versions wrote it
+    assert evaluated(output, str(tmp_path / "set")) == 0 and "made_of" in json.loads(path.read_text())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "set/b: evaluated anew, since what is there was written by an earlier version" in said
+    assert "have changed" not in said
 
 
 def test_a_password_is_in_no_file(tmp_path, file_server, capsys):

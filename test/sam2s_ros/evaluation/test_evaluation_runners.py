@@ -35,6 +35,29 @@ def evaluate(task):
 """
 
 
+FULL_ONCE = """
+import errno, pathlib
+from sam2s_model.paths import writing
+
+def evaluate(task):
+    mark = pathlib.Path(task.masks)
+    with writing(mark.parent):
+        if task.name == "b" and not mark.exists():
+            mark.touch()
+            raise OSError(errno.ENOSPC, "No space left on device")
+    return dict(name=task.name)
+"""
+
+
+@pytest.fixture
+def full_once(tmp_path, monkeypatch):
+    """Finds the disk full the first time it sees recording b. In a module that other processes can import."""
+    (tmp_path / "full_once.py").write_text(FULL_ONCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("full_once").evaluate
+    del sys.modules["full_once"]
+
+
 @pytest.fixture
 def dies_once(tmp_path, monkeypatch):
     """Takes its process with it the first time it sees recording b. In a module that other processes can import."""
@@ -52,6 +75,14 @@ def test_a_process_that_dies_is_tried_again_and_the_others_go_on(dies_once, tmp_
     outcomes = list(run_all(Processes(2, dies_once), tasks(tmp_path / "mark")))
     assert sorted(outcome["name"] for _, outcome, _ in outcomes) == ["a", "b", "c"]
     assert {task.name: tried for task, _, tried in outcomes} == dict(a=1, b=2, c=1)
+
+
+@pytest.mark.parametrize("runner", [InProcess, lambda evaluate: Processes(1, evaluate)], ids=["here", "processes"])
+def test_what_cannot_be_written_is_tried_again(runner, full_once, tmp_path):
+    outcomes = list(run_all(runner(full_once), tasks(tmp_path / "mark")))
+    assert {task.name: (outcome, tried) for task, outcome, tried in outcomes} == {
+        name: (dict(name=name), 1 + (name == "b")) for name in "abc"
+    }
 
 
 def test_what_cannot_be_read_is_not_tried_again_and_all_else_is():
@@ -88,6 +119,12 @@ def test_a_ray_worker_that_dies_is_replaced(dies_once, tmp_path, ray):
     outcomes = list(run_all(RayCluster("local", dies_once), tasks(tmp_path / "mark")))
     assert {task.name: outcome for task, outcome, _ in outcomes} == {name: dict(name=name) for name in "abc"}
     assert {task.name: tried for task, _, tried in outcomes}["b"] == 2
+
+
+@needs_ray
+def test_what_cannot_be_written_on_a_node_is_tried_again(full_once, tmp_path, ray):
+    outcomes = list(run_all(RayCluster("local", full_once), tasks(tmp_path / "mark")))
+    assert {task.name: tried for task, _, tried in outcomes} == dict(a=1, b=2, c=1)
 
 
 @needs_ray

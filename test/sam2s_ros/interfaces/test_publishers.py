@@ -81,6 +81,6 @@ class Graph:
 def test_the_images_of_a_tracker_are_its_cameras_and_not_its_class_images(name, kind):
     inputs = {f"{name}/semantic_in": [IMAGE], f"{name}/detections_in": ["sam2s_ros/msg/DetectedBoxes"]}
     assert tracked_images(Graph(inputs), name) is None, "it is not configured"
-    for topic in ("/stereo/left/image_raw", "/a", f"{name}_camera/image"):
+    for topic in ("/stereo/left/image_raw", "/a", f"{name}_camera/image", f"{name}/image_raw"):
         assert tracked_images(Graph(inputs | {topic: [kind]}), name) == (topic, kind)
     assert tracked_images(Graph(None), name) is None

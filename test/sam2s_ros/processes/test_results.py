@@ -35,6 +35,23 @@ def test_an_input_is_not_removed(given, folder, monkeypatch):
     assert files(folder) == before
 
 
+@pytest.mark.parametrize("given", ["out/masks/1.png", "out/../out/tracks.csv", "link/1.png", "frames/1.png"])
+def test_a_file_that_is_read_is_not_removed(given, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "link").symlink_to(folder / "masks")
+    (folder.parent / "frames").mkdir()
+    (folder.parent / "frames/1.png").symlink_to(folder / "masks/0.png")
+    before = files(folder)
+    with pytest.raises(ConfigError, match="--overwrite would remove out/.*, which is read: give another --output"):
+        claim(Path("out"), NAMES, overwrite=True, files=(Path("out/kept.txt"), Path(given)))
+    assert files(folder) == before
+
+
+def test_results_in_the_folder_of_their_source_are_removed_where_nothing_reads_them(folder):
+    claim(folder, NAMES, overwrite=True, files=(folder / "kept.txt",))
+    assert files(folder) == {"kept.txt"}
+
+
 @pytest.mark.parametrize("given", ["", "-", "scene:?seed=1", "rtsp://camera/1", ".", "clip", "out/kept.txt", "none#1"])
 def test_what_is_not_read_is_removed(given, folder, monkeypatch):
     """The folder that the results lie somewhere in is not read there."""

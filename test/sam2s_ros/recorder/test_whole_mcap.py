@@ -143,14 +143,15 @@ def test_a_file_larger_than_the_memory_is_mended_piece_by_piece(tmp_path, monkey
     assert read(path) == [message(number, 64 << 10) for number in range(128)]
 
 
-def test_a_file_for_whose_mending_there_is_no_room_stays_as_it_is(tmp_path, monkeypatch):
+@pytest.mark.parametrize("room", [0.5, 0.0])
+def test_a_file_for_whose_mending_there_is_no_room_stays_as_it_is(tmp_path, monkeypatch, room):
     monkeypatch.setattr(whole_mcap, "CHUNK_BYTES", 5000)
     path = tmp_path / "a.mcap"
     cut(path, 20, 2000)
     before = path.read_bytes()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(room * len(before)), limit[1]))
     try:
         with pytest.raises(OSError):
             mend(path)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from echo_worker import encode, frame
@@ -120,6 +121,29 @@ def test_p11_a_request_that_waits_when_a_step_hangs_is_refused_as_soon_as_that_i
 def test_p11_a_request_that_takes_longer_than_step_timeout_itself_is_answered(bench):
     b = bench(step_timeout=0.05)
     assert b.worker.request(lambda tracker: time.sleep(0.4) or "done", timeout=5)[0] == "done"
+
+
+def test_a_request_waits_for_another_one_and_for_discovery_however_long_they_take(bench):
+    """That they take longer than step_timeout is no reason to give it up: it has service_timeout."""
+    held, entered = threading.Event(), threading.Event()
+
+    def hold(*_) -> bool:
+        entered.set()
+        held.wait(10)
+        return False
+
+    b = bench(between=hold, step_timeout=0.4)
+    with ThreadPoolExecutor() as pool:
+        for begin in (lambda: pool.submit(b.worker.request, hold, 10), lambda: b.put(frame(1))):
+            begin()
+            assert entered.wait(5)
+            waiting = pool.submit(b.worker.request, lambda tracker: "answered", 10)
+            time.sleep(0.8)
+            held.set()
+            assert waiting.result(5)[0] == "answered"
+            held.clear()
+            entered.clear()
+        held.set()
 
 
 def test_what_a_request_raises_comes_back_also_where_it_is_a_timeout(bench):
