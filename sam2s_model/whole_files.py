@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,21 +13,50 @@ from safetensors import SafetensorError
 
 from sam2s_model.errors import CheckpointError, Sam2sError
 
+STALE = 60  # s without a change, after which nobody writes a file any more
+NOT_OF_FILES = re.compile(
+    r"^(OutOfMemoryError|AcceleratorError)|(CUDA|HIP) (error|out of memory)|not enough memory|can't allocate memory"
+)  # type and text of torch's errors
+
 
 @contextmanager
 def replacing(path: Path, error_type: type[Sam2sError] = CheckpointError, kept: str = "") -> Iterator[Path]:
     """Yield a path to write to, which takes the place of `path` when all went well, and is gone otherwise.
 
     kept: what is still there when it cannot be written, as the end of a sentence
-    Raises an error of that type then, whichever way the writer inside says that the disk is full.
+    Raises an error of that type then, whichever way the writer inside says that the disk is full; errors of a GPU, and
+    for want of memory, stay as they are. What killed processes have left beside the file is removed.
     """
+    _remove_left(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
     except (OSError, RuntimeError, SafetensorError) as error:  # of Python, of torch and of safetensors
+        if not isinstance(error, OSError) and NOT_OF_FILES.search(f"{type(error).__name__} {error}"):
+            raise
         why = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
         raise error_type(f"{path} cannot be written: {why}{kept}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what processes that are no more have left beside a file; a process of another machine writes all along."""
+    own = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.tmp")
+    with suppress(OSError):
+        for beside in path.parent.iterdir():
+            found = own.fullmatch(beside.name)
+            if found and not _is_alive(int(found[1])) and time.time() - beside.stat().st_mtime > STALE:
+                beside.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True

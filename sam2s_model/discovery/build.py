@@ -45,6 +45,11 @@ class Confirmation:
     class_name: str = ""
     frames: Sequence[int] | None = None
 
+    def boxes_of(self, frame: Frame) -> list[Box]:
+        """Read the boxes of a frame, whose name may be written in another way than its file's. Raises SourceError."""
+        assert self.boxes is not None and isinstance(self.recording, IndexedRecording)
+        return read_boxes(self.boxes[self.recording.stem(frame.index)])
+
 
 @dataclass
 class Built:
@@ -143,7 +148,7 @@ def objects_of(
     """
     class_name = class_name or one.class_name
     if one.boxes is not None:
-        values, masks, void = _of_boxes(model, features, read_boxes(one.boxes[frame.name]), frame.image.shape[:2])
+        values, masks, void = _of_boxes(model, features, one.boxes_of(frame), frame.image.shape[:2])
     else:
         values, masks, void = _of_truth(frame, model.device)
     named = {**one.recording.classes, **(box_classes or {})} if one.boxes is not None else one.recording.classes

@@ -17,7 +17,6 @@ from sam2s_model.discovery.learnt import LearntClasses
 from sam2s_model.discovery.prototypes import PrototypeBank
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.field_of_view import endoscope_field
-from sam2s_model.training.datasets.boxes import read_boxes
 
 MATCHED = 0.5  # IoU from which a proposal is an object of the truth
 
@@ -75,7 +74,7 @@ def score_prototypes(
             found = proposals(model, features, (height, width), bank, config, class_name, learnt, field)
             found = [proposal for proposal in found if proposal.class_name]
             if one.boxes is not None:
-                boxes = read_boxes(one.boxes[frame.name])
+                boxes = one.boxes_of(frame)
                 overlaps = _box_overlaps(found, [box.corners * (width, height) for box in boxes])
                 names = [(box_classes or {}).get(box.value, "") for box in boxes]
                 large = np.ones(len(boxes), bool)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sam2s_model.errors import SourceError
 
 TRACKS = ("track_id", "instance_id", "object_id", "obj_id", "tracking_id")  # of annotations, or of their attributes
+
+
+class CocoAnnotation(NamedTuple):
+    """One of a file. place: in the file's order; key: of its object, None where it is void"""
+
+    place: int
+    key: tuple | None
+    class_name: str
+    segmentation: Any
 
 
 @dataclass(frozen=True)
@@ -16,13 +27,13 @@ class CocoFile:
     """What a file has: images, annotations and categories, or videos. Crowds are void, unless all are crowds.
 
     sizes: image -> (H, W)
-    annotations: in their order: image, object, class and segmentation; the object is None where it is void
+    annotations: image -> its own, in their order, since a recording may have few of many images; without it: none
     tracked: whether ids of tracks say which object each is of, not the categories
     """
 
     path: Path
     sizes: dict[str, tuple[int, int]]
-    annotations: list[tuple[str, tuple | None, str, Any]]
+    annotations: Mapping[str, Sequence[CocoAnnotation]]
     tracked: bool
 
     @classmethod
@@ -37,8 +48,9 @@ class CocoFile:
             categories = {c["id"]: str(c["name"]) for c in content.get("categories", [])}
             crowds = [bool(a.get("iscrowd")) for a in annotations]
             as_void = any(crowds) and not all(crowds)
-            found, tracked = [], False
-            for annotation, crowd in zip(annotations, crowds, strict=True):
+            found: dict[str, list[CocoAnnotation]] = defaultdict(list)
+            tracked = False
+            for place, (annotation, crowd) in enumerate(zip(annotations, crowds, strict=True)):
                 category, track = annotation.get("category_id"), _track(annotation)
                 tracked |= track is not None
                 if annotation["image_id"] not in names:
@@ -46,14 +58,14 @@ class CocoFile:
                 key = None if crowd and as_void else (category, track)
                 hash(key)  # raises TypeError for a track that is no number or text
                 segmentation = annotation.get("segmentation") or []  # a box alone: said where it is looked at
-                found.append(
-                    (names[annotation["image_id"]], key, categories.get(category, str(category)), segmentation)
+                found[names[annotation["image_id"]]].append(
+                    CocoAnnotation(place, key, categories.get(category, str(category)), segmentation)
                 )
         except SourceError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(f"{path} is not a file of COCO ({type(error).__name__}: {error})") from error
-        return cls(path, sizes, found, tracked)
+        return cls(path, sizes, dict(found), tracked)
 
 
 def _names_by_id(path: Path, images: list[dict]) -> dict[Any, str]:

@@ -32,6 +32,7 @@ def recording_stamp(recording: Recording) -> list[int]:
 def source_stamp(source: str, leave_out: Path | None = None) -> list[int]:
     """Return the stamp of a source that is not opened: a file, or all in a folder; [] for what is none on this machine.
 
+    Links to folders are followed, as by what opens it, and each folder counts once.
     leave_out: a folder that may be inside, such as that of the results
     """
     path = expanded(source)
@@ -39,9 +40,11 @@ def source_stamp(source: str, leave_out: Path | None = None) -> list[int]:
     try:
         if path.is_file():
             return file_stamp([path])
-        found = []
-        for folder, below, names in os.walk(path):
-            below[:] = [name for name in below if out is None or Path(folder, name).resolve() != out]
+        found, seen = list[Path](), {path.resolve(), out}
+        for folder, below, names in os.walk(path, followlinks=True):
+            there = {Path(folder, name).resolve(): name for name in below}
+            below[:] = [name for place, name in there.items() if place not in seen]
+            seen.update(there)
             found += [Path(folder, name) for name in names]
     except (OSError, ValueError):  # a URL may be longer than a name
         return []

@@ -273,22 +273,21 @@ def _pycocotools():
 class CocoTruth(JsonTruth):
     """The images of one recording in a file of COCO or YouTube-VIS; its objects are numbered from 1.
 
-    names: of the images, None: all of the file
+    names: of the images, None: all of the file; lost: images that are not there, to be said with this recording
     """
 
-    def __init__(self, file: CocoFile, names: Collection[str] | None = None):
+    def __init__(self, file: CocoFile, names: Collection[str] | None = None, lost: Sequence[str] = ()):
         """Raise SourceError when the recording has too many objects."""
         super().__init__()
-        self.path, self._read = file.path, [file.path]
-        self._sizes = {name: size for name, size in file.sizes.items() if names is None or name in names}
+        self.path, self._read, self._lost = file.path, [file.path], lost
+        self._sizes = {name: file.sizes[name] for name in (file.sizes if names is None else names)}
         self.names = sorted(self._sizes, key=natural_key)
         self._annotations: dict[str, list[tuple[int, Any]]] = {name: [] for name in self.names}
-        for name, key, class_name, segmentation in file.annotations:
-            if name not in self._sizes:
-                continue
-            label, own = self._object(key, class_name) if key else 0, self._annotations[name]
-            self._shared += key is not None and key[1] is None and any(known == label for known, _ in own)
-            own.append((label, segmentation))
+        of_these = [(name, one) for name in self.names for one in file.annotations.get(name, ())]
+        for name, one in sorted(of_these, key=lambda pair: pair[1].place):
+            label, own = self._object(one.key, one.class_name) if one.key else 0, self._annotations[name]
+            self._shared += one.key is not None and one.key[1] is None and any(known == label for known, _ in own)
+            own.append((label, one.segmentation))
         how = "an id of a track" if file.tracked else "the category"
         count = sum(map(len, self._annotations.values()))
         self._summary = [f"COCO, {len(self.names)} images, {count} annotations, {how} says which object each is of"]
@@ -324,4 +323,5 @@ class CocoTruth(JsonTruth):
 
     def unused(self, images: Sequence[Path]) -> list[str]:
         found = {self.name_of(image) for image in images}
-        return [f"{name} of {self.path.name} has the name of no image" for name in self.names if name not in found]
+        unused = [*(name for name in self.names if name not in found), *self._lost]
+        return [f"{name} of {self.path.name} has the name of no image" for name in unused]

@@ -14,6 +14,10 @@ from sam2s_model.similar import meant
 
 STDIN = "-"
 URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://", re.I)
+# A user's name and password, to the last @ before the path, since people write # ? and blanks in passwords as they are.
+# What follows host:port?name= is a query, which may have an @ of its own.
+QUERY = r"\d+\?[\w.-]+="
+PASSWORD = re.compile(rf"(?<=://)([^/@:]*):(?!{QUERY})(?:[^/]*?@(?=[^/@:?#\s]*:{QUERY})|[^/]*@)")
 SECRETS = re.compile(r"([?&;](?:[^=&;#\s]*[_.-])?(?:pass(?:word|phrase|wd)?|pwd|token|key|secret)=)[^&;#\s]*", re.I)
 FILES = ("http", "https")  # a server waits for whoever reads; the other protocols send what there is, in real time
 SCHEMES = (*FILES, "rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp")
@@ -78,7 +82,7 @@ def without_password(spec: str) -> str:
 
     That is what follows the user's name, to the last @ before the path, and the values of `SECRETS` in the query.
     """
-    return SECRETS.sub(r"\1***", re.sub(r"(?<=://)([^/?#@:\s]*):[^/?#\s]*@", r"\1:***@", spec))
+    return SECRETS.sub(r"\1***", PASSWORD.sub(r"\1:***@", spec))
 
 
 def _device(spec: str, path: Path, query: str) -> StreamSpec:

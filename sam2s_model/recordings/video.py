@@ -15,7 +15,7 @@ from sam2s_model.recordings.recording import ASSUMED_FPS, FIRST_STAMP_NS, Frame,
 from sam2s_model.recordings.video_files import as_file, as_shown, orientation, shown_size, wide_bits
 from sam2s_model.substitutes import substitute
 
-TIME_JUMP = 1.0  # s; as with bags, times that step back further begin anew
+TIME_JUMP = 1.0  # s; as with bags, times that step back further begin anew, and from 3 frames on, of short parts
 
 
 class VideoRecording(Recording):
@@ -108,20 +108,23 @@ class FrameTimes:
             away = f"{time - self._time:+.6g} s from that of the frame before, from which the next one goes on"
             self._say("stray", f"the time of frame {index:06d} is {away}: it is taken for the one between")
             time = self._time + self._duration
-        elif (back := self._time - time) > TIME_JUMP:
+        elif (back := self._time - time) > self._least_jump:
             self._say("back", f"times step back by {back:.6g} s at frame {index:06d}: from there they are counted on")
             self._origin = time - self._duration - (self._last - FIRST_STAMP_NS) * 1e-9
         self._time, self._index = time, index
         self._last = max(self._last + 1, FIRST_STAMP_NS + round((time - self._origin) * 1e9))
         return self._last
 
+    @property
+    def _least_jump(self) -> float:
+        return min(TIME_JUMP, 3 * self._duration)
+
     def _is_stray(self, time: float, following: float | None) -> bool:
         """Whether a time alone is far away: that of the frame that follows goes on from the frame before it."""
-        if following is None:
+        if following is None or self._time < time < following:
             return False
-        far = max(TIME_JUMP, 3 * self._duration)
-        goes_on = 0 < following - self._time <= far
-        return goes_on and abs(time - self._time) > far and abs(time - following) > far
+        goes_on = 0 < following - self._time <= max(TIME_JUMP, 3 * self._duration)
+        return goes_on and min(abs(time - self._time), abs(time - following)) > self._least_jump
 
     def _say(self, kind: str, sentence: str) -> None:
         if kind not in self._noted:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sam2s_model.errors import ConfigError, SourceError
-from sam2s_model.paths import expanded
+from sam2s_model.paths import expanded, readable
 from sam2s_model.recordings.image_files import images_in, read_labels
 from sam2s_model.recordings.recording import Frame, Recording
 from sam2s_model.semantic_maps.noisy import spoiled
@@ -29,7 +29,7 @@ def maps_in(folder: str | Path) -> MapOf:
     path = expanded(folder)
     if not path.is_dir():
         raise SourceError(f"{path} is no folder: expected class images called as the frames are, or {NOISY}")
-    files = {file.stem: file for file in images_in(path)}
+    files = {readable(file.stem): file for file in images_in(path)}
     if not files:
         raise SourceError(f"{path} has no class images: expected one for each frame, called as it is")
 
@@ -37,7 +37,7 @@ def maps_in(folder: str | Path) -> MapOf:
         if frame.name not in files:
             raise SourceError(
                 f"{path} has no class image {frame.name}.png: expected one for each frame; it has {len(files)}, such "
-                f"as {next(iter(files.values())).name}"
+                f"as {readable(next(iter(files.values())).name)}"
             )
         return read_labels(files[frame.name])
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from sam2s_model.errors import ConfigError
 from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.memory import BankView
+from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.segmenter import Segmenter
 
 
@@ -37,9 +38,13 @@ def go_on_under(policy: str, new: Segmenter, old: Segmenter, frames: Sequence[Pr
         new.matches.start(BankView(new.bank, rows), newest.index, coarse, logits)
     if not remembers and not (old.memory or old.matches):
         return  # the masks are what both have
-    if new.memory and old.memory or labels_stay and not new.memory:
+    if new.memory and old.memory:
         return  # of each prompted frame there is something to go on with
-    shown = _newest_shown(new, frames, policy)
+    only_labels = labels_stay and not new.memory
+    lacking: Sequence[int] = _unlabelled(new) if only_labels else range(len(new.bank))
+    if not lacking:
+        return
+    shown = _newest_shown(new, frames, policy, lacking)
     for frame in frames:
         of_frame = [row for row, (of, _) in shown.items() if of is frame]
         if not of_frame:
@@ -51,20 +56,28 @@ def go_on_under(policy: str, new: Segmenter, old: Segmenter, frames: Sequence[Pr
         slots: Sequence[int | None] = [None] * len(of_frame)
         if new.memory:
             slots = new.memory.take_for_prompts(of_frame, frame, logits)
-        if new.matches and not labels_stay:
+        if new.matches and (only_labels or not labels_stay):
             for row, slot, mask in zip(of_frame, slots, logits.split(1), strict=True):
                 new.match_prompted(row, frame, mask, slot)
 
 
+def _unlabelled(new: Segmenter) -> list[int]:
+    """List the rows without labels of any prompted frame: those were prompted under a policy that keeps none."""
+    held = new.bank.host_frames[: len(new.bank), : new.bank.layout.conditioning]
+    labelled = new.bank.states["label_frames"][: len(held), : held.shape[1]].cpu().numpy()
+    return [row for row, has in enumerate(((labelled == held) & (held != EMPTY)).any(1)) if not has]
+
+
 def _newest_shown(
-    new: Segmenter, frames: Sequence[ProcessedFrame], policy: str
+    new: Segmenter, frames: Sequence[ProcessedFrame], policy: str, rows: Sequence[int]
 ) -> Mapping[int, tuple[ProcessedFrame, Tensor]]:
-    """Find the newest frame that shows each object, and its mask logits (1, 1, h, w) there, by the object's row.
+    """Find the newest frame that shows each object of some rows, and its mask logits (1, 1, h, w) there, by the row.
 
     A bank may hold masks of frames without the object: some policies keep the last that showed it, see `Segmenter`.
     """
     found: dict[int, tuple[ProcessedFrame, Tensor]] = {}
-    for row, object_id in enumerate(new.bank.ids):
+    for row in rows:
+        object_id = new.bank.ids[row]
         for frame in reversed(frames):
             told = frame.predictions.get(object_id)
             if told is None or not told.present or not new.bank.has_mask([row], frame.index):
@@ -73,7 +86,7 @@ def _newest_shown(
             if (logits > 0).any():
                 found[row] = frame, logits
                 break
-    unseen = sorted(object_id for row, object_id in enumerate(new.bank.ids) if row not in found)
+    unseen = sorted(new.bank.ids[row] for row in rows if row not in found)
     if unseen:
         raise ConfigError(
             f"policy {policy!r} would never find object {', '.join(map(str, unseen))} again, which none of the last "

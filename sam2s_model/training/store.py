@@ -13,6 +13,7 @@ blobs: SAM2's 256, 64 and 32 channels at 384 px are 1.18 MB, and about 0.07.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
@@ -32,6 +33,7 @@ from sam2s_model.errors import ConfigError, SourceError, TrainingError
 FORMAT = "sam2s teacher store 1"
 HEADER, ENTRIES, BLOBS = "store.json", "entries.jsonl", "blobs.bin"
 LEVELS = ("coarse", "middle", "fine")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 SYNC_EVERY = 64  # entries, so that a power cut costs little
 
 
@@ -79,7 +81,7 @@ class StoreWriter:
 
         Raises ConfigError when the folder holds a store of another header, TrainingError when it cannot be written to.
         """
-        self.folder, self.count = Path(folder), 0
+        self.folder, self.count, self._counted = Path(folder), 0, False
         with self._writing():
             self._open(header)
 
@@ -96,6 +98,7 @@ class StoreWriter:
         self._shapes = [tuple(shape) for shape in wanted["levels"]]
         entries = _entries(self.folder)
         self.count, self.views = len(entries), Counter((e.recording, e.frame) for e in entries)
+        self._counted = True
         self._end = max((sum(e.masks) for e in entries), default=0)
         shapes = zip(LEVELS, self._shapes, strict=True)
         lengths = {f"{name}.f16": 2 * int(np.prod(shape)) * self.count for name, shape in shapes}
@@ -120,10 +123,9 @@ class StoreWriter:
         try:
             yield
         except OSError as error:
-            raise TrainingError(
-                f"{self.folder} cannot be written to: {error.strerror}; its {self.count} entries are kept: make room, "
-                "and the same command goes on"
-            ) from error
+            kept = f"; its {self.count} entries are kept, and the same command goes on" if self._counted else ""
+            room = "; make room" if error.errno in NO_ROOM else ""
+            raise TrainingError(f"{self.folder} cannot be written to: {error.strerror}{kept}{room}") from error
 
     def add(self, recording: str, frame: int, view: int, jpeg: bytes, taught: TaughtView) -> None:
         """Write one entry. jpeg: of `taught.image`, what was shown to the teacher. Raises TrainingError."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +22,7 @@ from sam2s_model.training.log import Log, plot_log
 from sam2s_model.training.pack import TeacherPack
 from sam2s_model.training.state import begin_folder, load_state, save_checkpoint, save_recipe, save_state
 from sam2s_model.training.store import StoreWriter, TaughtView
+from sam2s_model.whole_files import STALE, replacing
 
 LARGE = torch.zeros(500_000)
 
@@ -51,6 +57,33 @@ def test_what_there_is_no_room_for_leaves_the_old_file(tmp_path, write, error):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("CUDA error: an illegal memory access"), torch.OutOfMemoryError("CUDA out of memory. Tried to"),
+     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")],
+)  # fmt: skip
+def test_what_is_no_fault_of_the_file_is_raised_as_it_is(tmp_path, error):
+    with pytest.raises(RuntimeError) as raised, replacing(tmp_path / "file") as temporary:
+        temporary.touch()
+        raise error
+    assert raised.value is error and not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = tmp_path / f".state.pt.{gone.pid}.tmp"
+    kept = [tmp_path / name for name in (f".state.pt.{os.getppid()}.tmp", f".log.jsonl.{gone.pid}.tmp", "state.pt.1")]
+    for path in (left, *kept):
+        path.touch()
+    for age in (0, 10 * STALE):  # another machine may write to the same folder
+        os.utime(left, (time.time() - age,) * 2)
+        with replacing(tmp_path / "state.pt") as temporary:
+            temporary.write_text("whole")
+        assert left.exists() == (age == 0)
+    assert all(path.exists() for path in kept) and (tmp_path / "state.pt").read_text() == "whole"
+
+
 def test_a_run_keeps_the_state_before(tmp_path):
     config = TrainConfig(output=str(tmp_path))
     with full_disk(), pytest.raises(TrainingError, match=r"state.pt cannot be written: [^;]*$"):
@@ -78,17 +111,21 @@ def test_a_store_keeps_its_entries_and_goes_on(tmp_path):
     header = {"levels": [[1, 2, 2]] * 3}
     level = np.zeros((1, 2, 2), np.float16)
     view = TaughtView(np.zeros((8, 8, 3), np.uint8), None, {}, np.zeros((0, 4, 4), bool), (level,) * 3)
-    said = "cannot be written to: File too large; its 1 entries are kept: make room"
+    said = "cannot be written to: File too large; its 1 entries are kept, and the same command goes on$"
     with full_disk(), pytest.raises(TrainingError, match=said), StoreWriter(tmp_path, header) as writer:
         writer.add("clip", 0, 0, b"small", view)
         writer.add("clip", 1, 0, b"x" * 200_000, view)
     with StoreWriter(tmp_path, header) as writer:
         assert writer.count == 1
+        for number, room in ((errno.ENOSPC, "; make room"), (errno.EDQUOT, "; make room"), (errno.EACCES, "")):
+            said = f"{os.strerror(number)}; its 1 entries are kept, and the same command goes on{room}$"
+            with pytest.raises(TrainingError, match=said), writer._writing():
+                raise OSError(number, os.strerror(number))
         writer.add("clip", 1, 0, b"x" * 200_000, view)
     with StoreWriter(tmp_path, header) as writer:
         assert writer.count == 2
     (tmp_path / "file").touch()
-    with pytest.raises(TrainingError, match="cannot be written to: Not a directory"):
+    with pytest.raises(TrainingError, match="cannot be written to: Not a directory$"):
         StoreWriter(tmp_path / "file" / "store", header)
 
 

@@ -61,10 +61,10 @@ def coco_recordings(path: Path, values: str | MaskReading = "auto") -> list[File
         raise SourceError(
             f"none of the {len(lost)} images that {file} names is in {path}: the first is {lost[0] if lost else 'none'}"
         )
-    out = []
+    out: list[FileRecording] = []
     names = [path.name] if len(found) == 1 else recording_names(list(found), path)
     for name, own in zip(names, found.values(), strict=True):
-        truth = CocoTruth(coco, {*own, *lost})
+        truth = CocoTruth(coco, own, () if out else lost)  # of no recording, and said once
         images = sorted(own.values(), key=lambda p: natural_key(p.name))
         out.append(FileRecording(name, path.name, images, truth, ASSUMED_FPS, truth.classes))
     return out

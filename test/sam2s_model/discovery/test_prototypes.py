@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from sam2s_model.config import TrackerConfig
 from sam2s_model.discovery.build import build_bank, open_confirmed
 from sam2s_model.discovery.describe import describe_prototypes
 from sam2s_model.discovery.features import background_features, masked_features, place_features
 from sam2s_model.discovery.prototype_file import ModelIdentity, load_prototypes, read_prototypes, save_prototypes
 from sam2s_model.discovery.prototypes import BACKGROUND, MOST_FRAMES, PrototypeBank
+from sam2s_model.discovery.score import score_prototypes
 from sam2s_model.errors import PrototypeError, SourceError
 from sam2s_model.network.model import Sam2Model
 
@@ -210,6 +213,22 @@ def test_a_bank_is_built_of_boxes(model, frames, tmp_path):
     assert built.frames == 3 and built.bank.class_names == ("hook",)
     with pytest.raises(PrototypeError, match="object 2 is: give the class"):
         build_bank(model, confirmed)
+
+
+def test_boxes_are_found_of_images_whose_names_are_no_utf_8(model, frames, tmp_path):
+    import cv2
+
+    for folder in ("frames", "boxes"):
+        (tmp_path / "clip" / folder).mkdir(parents=True)
+    name = os.fsdecode(b"bild_\xe4")
+    cv2.imwrite(str(tmp_path / "own.png"), np.ascontiguousarray(frames[0][..., ::-1]))
+    (tmp_path / "own.png").rename(tmp_path / "clip" / "frames" / f"{name}.png")
+    (tmp_path / "clip" / "boxes" / f"{name}.txt").write_text("1 0.3 0.4 0.25 0.25\n")
+    confirmed = open_confirmed(str(tmp_path))
+    built = build_bank(model, confirmed, box_classes={2: "hook"})
+    assert built.frames == 1 and built.regions.total() + built.skipped == 1
+    told = score_prototypes(model, built.bank, confirmed, config=TrackerConfig(), box_classes={2: "hook"})
+    assert told.frames == told.objects == 1
 
 
 def test_a_recording_that_confirms_nothing_is_refused(tmp_path, frames):

@@ -76,3 +76,18 @@ def test_a_folder_without_its_results(tmp_path):
     assert source_stamp(str(tmp_path), tmp_path / "out") == before == source_stamp(str(tmp_path / "0.png"))
     assert source_stamp(str(tmp_path))[0] == 2
     assert source_stamp("scene:?seed=1") == source_stamp(f"https://host/{'a' * 300}.mp4") == []
+
+
+def test_folders_that_are_links_count_once(tmp_path):
+    image = write(tmp_path / "disk" / "op12" / "0.png", 90)
+    (tmp_path / "op12" / "results").mkdir(parents=True)
+    (tmp_path / "op12" / "frames").symlink_to(image.parent)
+    out = tmp_path / "op12" / "results"
+    before = source_stamp(str(tmp_path / "op12"), out)
+    assert before == source_stamp(str(image))
+    for name, target in (("again", image.parent), ("loop", tmp_path / "op12"), ("disk", out), ("gone", tmp_path / "x")):
+        (image.parent / name).symlink_to(target)
+    write(out / "1.png", 90)
+    assert source_stamp(str(tmp_path / "op12"), out)[0] == 2, "the image, and a link to nothing"
+    os.utime(image, ns=(before[2] + 10**9,) * 2)
+    assert source_stamp(str(tmp_path / "op12"), out)[2] == before[2] + 10**9

@@ -290,7 +290,7 @@ def test_several_recordings_in_one_file(tmp_path):
     path.write_text(json.dumps(content))
     first, second = open_layout(tmp_path)
     assert (first.name, second.name) == ("a", "b") and list(first)[0].truth.masks and not list(second)[0].truth.masks
-    assert any("gone.png of train.json has the name of no image" in odd for odd in first.odd)
+    assert first.odd == ["gone.png of train.json has the name of no image"] and not second.odd
 
 
 def test_recordings_of_one_name_are_told_apart_by_their_folders(tmp_path):
@@ -414,3 +414,35 @@ def test_a_recording_of_several_has_the_objects_of_its_own_images(tmp_path):
     first, second = open_layout(tmp_path)
     assert first.classes == {1: "scissors"} and second.classes == {1: "forceps"}
     assert set(list(second)[0].truth.masks) == {1} and second.odd_count == 0
+
+
+def test_objects_of_images_that_are_not_there_are_of_no_recording(tmp_path):
+    """Else the number of an object would depend on which other images are on the disk, and 255 be too many."""
+    images(tmp_path / "images" / "b", 1)
+    path = coco_file(tmp_path / "train.json", [], 1, "a/")
+    content = json.loads(path.read_text())
+    content["images"].append({**content["images"][0], "id": 11, "file_name": "b/00000.png"})
+    content["annotations"] = [
+        dict(id=n, image_id=10 + (n == 300), category_id=7, track_id=n, segmentation=rle(box_mask(), True))
+        for n in range(301)
+    ]
+    path.write_text(json.dumps(content))
+    (recording,) = open_layout(tmp_path)
+    assert recording.classes == {1: "forceps"} and set(list(recording)[0].truth.masks) == {1}
+    assert recording.odd == ["a/00000.png of train.json has the name of no image"]
+    assert "COCO, 1 images, 1 annotations" in recording.describe_masks()
+
+
+def test_a_recording_reads_its_own_annotations_in_the_order_of_the_file(tmp_path):
+    area = {"segmentation": rle(box_mask(), True)}
+    path = coco_file(
+        tmp_path / "train.json",
+        [{"image_id": 11, "category_id": 7, **area}, {"image_id": 10, **area}, {"image_id": 12, **area}],
+    )
+    file = CocoFile.of(path, json.loads(path.read_text()))
+    assert {name: [one.place for one in own] for name, own in file.annotations.items()} == {
+        "00001.png": [0], "00000.png": [1], "00002.png": [2],
+    }  # fmt: skip
+    file.annotations["00002.png"] = None  # of another recording: with many, going over all would take minutes
+    truth = CocoTruth(file, ["00000.png", "00001.png", "00003.png"])
+    assert truth.classes == {1: "forceps", 2: "scissors"} and not truth.of_name("00003.png", None).masks

@@ -32,9 +32,17 @@ def test_parts_whose_times_begin_anew_go_on():
         assert notes == ["times step back by 1.96 s at frame 000050: from there they are counted on"]
 
 
+def test_parts_of_less_than_a_second_go_on_as_well():
+    part = [1.4 + 0.04 * i for i in range(10)]
+    for ahead in (True, False):
+        found, notes = steps(part * 5, ahead=ahead)
+        assert found == [40.0] * 49
+        assert notes == ["times step back by 0.36 s at frame 000010: from there they are counted on"]
+
+
 def test_a_stray_time_costs_itself_alone():
     times = [0.04 * i for i in range(6)]
-    for stray in (95400.0, -3.0):
+    for stray in (95400.0, -3.0, -0.3, 0.5):
         found, notes = steps([*times[:2], stray, *times[3:]])
         assert found == [40.0] * 5 and len(notes) == 1 and "the time of frame 000002 is" in notes[0]
     found, notes = steps([95400.0, *times[1:]])  # the first of all
@@ -44,6 +52,7 @@ def test_a_stray_time_costs_itself_alone():
 def test_real_gaps_stay_and_repeated_times_keep_the_order():
     assert steps([0.0, 0.04, 20.04, 20.08]) == ([40.0, 20000.0, 40.0], [])
     assert steps([0.0, 10.0, 20.0], fps=0.1) == ([10000.0, 10000.0], [])
+    assert steps([0.0, 0.4, 0.8]) == ([400.0, 400.0], [])
     found, notes = steps([0.0, 0.04, 0.04, 0.02, 0.08])
     assert found == [40.0, 0.0, 0.0, 40.0] and not notes
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,6 +94,10 @@ def test_maps_come_from_a_folder_by_the_names_of_the_frames(recording, labels, t
     assert (read(recording.frame(1)) == 7).all()
     with pytest.raises(SourceError, match=r"no class image 000000.png: expected one for each frame; it has 1"):
         read(recording.frame(0))
+    (tmp_path / "000001.png").rename(tmp_path / os.fsdecode(b"bild_\xe4.png"))
+    assert (maps_in(tmp_path)(replace(recording.frame(1), name=r"bild_\xe4")) == 7).all()
+    with pytest.raises(SourceError, match=r"it has 1, such as bild_\\xe4.png"):
+        maps_in(tmp_path)(recording.frame(0))
     with pytest.raises(ConfigError, match="noisy:x: expected noisy"):
         noisy_maps("noisy:x", {1: 1})
     with pytest.raises(ConfigError, match="names the classes"):

@@ -61,6 +61,27 @@ def test_an_object_that_is_out_of_sight_is_found_after_the_change(nano, views, p
     assert area > 500 and max(stream.step(stream.seen) for _ in range(2)) > area / 2
 
 
+def test_what_was_prompted_without_labels_is_found_after_a_change_in_two_steps(nano, views):
+    stream = Stream(nano, "fifo", views)
+    area = stream.step(stream.seen)
+    assert [stream.step(stream.hidden) for _ in range(3)][-1] == 0
+    for following in ("fifo+match", "match"):
+        stream.tracker.set_policy(following)
+        stream.step(stream.hidden)
+    assert area > 500 and max(stream.step(stream.seen) for _ in range(2)) > area / 2
+    bank = stream.tracker._segmenter.bank
+    assert (bank.states["label_frames"][0, : bank.layout.conditioning] == 1).any(), "the newest frame that showed it"
+
+
+def test_a_change_in_two_steps_that_would_lose_an_object_is_refused(nano, views):
+    stream = Stream(nano, "fifo", views, prompt_history=2)
+    assert [stream.step(stream.hidden) for _ in range(3)][-1] == 0
+    stream.tracker.set_policy("fifo+match")
+    with pytest.raises(ConfigError, match=r"'match' would never find object 1 again, which none of the last 2 frames"):
+        stream.tracker.set_policy("match")
+    assert stream.tracker.policy_name == "fifo+match"
+
+
 def test_a_change_that_would_lose_an_object_is_refused_and_changes_nothing(nano, views):
     stream = Stream(nano, "match", views, prompt_history=2)
     area = stream.step(stream.seen)
