@@ -42,7 +42,7 @@ class StreamRecording(Recording):
         video = video_stream(self.spec, self._container)
         self.fps = float(video.average_rate or video.guessed_rate or ASSUMED_FPS)
         incoming = decoded_frames(self._container, video)
-        self._incoming: _Waiting | _Newest = _Newest(incoming) if stream.live else _Waiting(self.spec, incoming)
+        self._incoming: _Queued | _Newest = _Newest(incoming) if stream.live else _Queued(self.spec, incoming)
         first = next((frame for frame, _ in self._incoming.frames() if not isinstance(frame, str)), None)
         if first is None:
             raise SourceError(f"{self.spec} is not a readable video: none of its frames can be decoded")
@@ -65,7 +65,7 @@ class StreamRecording(Recording):
                 yield Frame(position, stamp, name, image, None)
 
 
-class _Waiting:
+class _Queued:
     """What comes waits until it is asked for."""
 
     def __init__(self, spec: str, incoming: Iterator[av.VideoFrame | str]):

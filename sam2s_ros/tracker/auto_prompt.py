@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # loads torch
 COVERED = 0.5  # share of a proposal that tracked objects cover, from which it is no new object
 
 
-class TrackedFrame(Protocol):
+class TrackedResult(Protocol):
     """What is looked at, such as the worker's `Result`."""
 
     @property
@@ -39,7 +39,7 @@ class AutoPrompt:
         self._propose, self._event = propose, event
         self._since_look = self._since_review = sys.maxsize  # the first look is at once
 
-    def __call__(self, tracker: Any, result: TrackedFrame) -> bool:
+    def __call__(self, tracker: Any, result: TrackedResult) -> bool:
         """Look at the frame that was just tracked, where it is time. Return whether it did: once a frame at most."""
         config, tracks = result.config, result.tracks
         self._since_look += 1

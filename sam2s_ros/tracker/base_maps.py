@@ -36,7 +36,7 @@ class MergeCounts:
 
 
 @dataclass(frozen=True)
-class _TrackedFrame:
+class _MaskedFrame:
     header: Header
     tracks: Tracks
     arrived: float = field(default_factory=steady)  # s
@@ -59,18 +59,18 @@ class BaseMaps:
         self._begin()
 
     def _begin(self) -> None:
-        self._pairs: StampPairs[_TrackedFrame | np.ndarray] = StampPairs(PENDING)
+        self._pairs: StampPairs[_MaskedFrame | np.ndarray] = StampPairs(PENDING)
         self._newest = self._paired = 0  # stamps, of the frames and of the pairs
 
     def add_tracks(self, stamp: int, header: Header, tracks: Tracks, arrived: float) -> list[MergedMap]:
         """Take in a frame. stamp: ns; arrived: s, of the clock, when its image came. Returns what is complete now."""
-        return self._add(0, stamp, _TrackedFrame(header, tracks, arrived))
+        return self._add(0, stamp, _MaskedFrame(header, tracks, arrived))
 
     def add_map(self, stamp: int, base: np.ndarray) -> list[MergedMap]:
         """Take in a base map, (H, W) uint8, of the image of a stamp, ns. Returns what is complete now."""
         return self._add(1, stamp, base)
 
-    def _add(self, side: int, stamp: int, item: _TrackedFrame | np.ndarray) -> list[MergedMap]:
+    def _add(self, side: int, stamp: int, item: _MaskedFrame | np.ndarray) -> list[MergedMap]:
         if side == 1 and (stamp <= self._paired or self._pairs.waits(1, stamp)):
             self.counts.without_masks += 1  # overtaken by one that may have been published, or sent twice
             return []
@@ -92,8 +92,8 @@ class BaseMaps:
         self.counts.without_masks += self._pairs.unpaired[1]
         self._pairs.unpaired = [0, 0]
 
-    def _merged(self, frame: _TrackedFrame | np.ndarray, base: _TrackedFrame | np.ndarray) -> MergedMap | None:
-        assert isinstance(frame, _TrackedFrame) and isinstance(base, np.ndarray)  # side 0 and side 1
+    def _merged(self, frame: _MaskedFrame | np.ndarray, base: _MaskedFrame | np.ndarray) -> MergedMap | None:
+        assert isinstance(frame, _MaskedFrame) and isinstance(base, np.ndarray)  # side 0 and side 1
         image = semantic_image(self._votes, frame.tracks, self._sized(base, frame.tracks.size))
         age = self._clock() - frame.arrived
         if 0 < self._max_age < age:

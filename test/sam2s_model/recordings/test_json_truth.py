@@ -4,57 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from pycocotools import mask as coco
+from json_files import BOX, H, W, agree, box_mask, coco_file, images, labelme, rle, shape, shifted
 
 from sam2s_model.errors import SourceError
-from sam2s_model.recordings.coco_file import CocoFile
-from sam2s_model.recordings.json_truth import CocoTruth, decoded
+from sam2s_model.recordings.json_truth import decoded
 from sam2s_model.recordings.layouts import open_layout, recognise_layout
 from sam2s_model.recordings.numbered import NumberedMasks
-
-H, W = 40, 60
-BOX = [[10, 8], [30, 8], [30, 24], [10, 24]]
-
-
-def box_mask(x: int = 0) -> np.ndarray:
-    mask = np.zeros((H, W), bool)
-    mask[8:24, 10 + x : 30 + x] = True
-    return mask
-
-
-def shifted(x: int) -> list[list[int]]:
-    return [[px + x, py] for px, py in BOX]
-
-
-def images(folder: Path, count: int = 4) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        assert cv2.imwrite(str(folder / f"{i:05d}.png"), np.zeros((H, W, 3), np.uint8))
-
-
-def labelme(path: Path, *shapes: dict, **more) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps(
-            {"version": "5.4.1", "shapes": list(shapes), "imageHeight": H, "imageWidth": W, "imageData": None, **more}
-        )
-    )
-
-
-def shape(label: str, points=BOX, kind: str = "polygon", **more) -> dict:
-    return {"label": label, "points": points, "group_id": None, "shape_type": kind, **more}
-
-
-def agree(mask: np.ndarray, expected: np.ndarray) -> bool:
-    """But for the pixels of the line around it, of which half are inside."""
-    if not expected.any():
-        return not mask.any()
-    return np.count_nonzero(mask & expected) / np.count_nonzero(mask | expected) > 0.9
 
 
 @pytest.mark.parametrize("where", ["masks", "frames"])
@@ -166,15 +125,6 @@ def test_files_that_are_none_are_odd_and_named(tmp_path, content, expected):
     )
 
 
-def rle(mask: np.ndarray, compressed: bool) -> dict:
-    found = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
-    if compressed:
-        return {"size": [H, W], "counts": found["counts"].decode()}
-    flat = mask.ravel(order="F")
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1  # counts begin with those of 0
-    return {"size": [H, W], "counts": np.diff([0, *edges, flat.size]).tolist()}
-
-
 @pytest.mark.parametrize("compressed", [True, False])
 def test_rle_gives_what_was_encoded(compressed):
     assert np.array_equal(decoded(rle(box_mask(), compressed), (H, W), "x"), box_mask())
@@ -218,17 +168,6 @@ def test_an_annotation_of_no_image_is_named(tmp_path):
     coco_file(tmp_path / "set" / "_annotations.coco.json", [{"image_id": 99, "segmentation": []}])
     with pytest.raises(SourceError, match="an annotation is of image 99, which it does not have"):
         open_layout(tmp_path / "set", "coco")
-
-
-def coco_file(path: Path, annotations: list[dict], count: int = 4, prefix: str = "") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "info": {}, "categories": [{"id": 1, "name": "scissors"}, {"id": 7, "name": "forceps"}],
-        "images": [{"id": 10 + i, "file_name": f"{prefix}{i:05d}.png", "height": H, "width": W} for i in range(count)],
-        "annotations": [{"id": n, "category_id": 1, "iscrowd": 0, **own} for n, own in enumerate(annotations)],
-    }  # fmt: skip
-    path.write_text(json.dumps(content))
-    return path
 
 
 PLACES = {
@@ -277,36 +216,6 @@ def test_tracks_of_coco_are_objects(tmp_path):
     )
 
 
-def test_several_recordings_in_one_file(tmp_path):
-    for name in ("a", "b"):
-        images(tmp_path / "images" / name, 2)
-    path = coco_file(tmp_path / "train.json", [{"image_id": 10, "segmentation": rle(box_mask(), True)}], 2, "a/")
-    content = json.loads(path.read_text())
-    content["images"] += [
-        {**image, "id": image["id"] + 50, "file_name": image["file_name"].replace("a/", "b/")}
-        for image in content["images"]
-    ]
-    content["images"].append({"id": 99, "file_name": "gone.png", "height": H, "width": W})
-    path.write_text(json.dumps(content))
-    first, second = open_layout(tmp_path)
-    assert (first.name, second.name) == ("a", "b") and list(first)[0].truth.masks and not list(second)[0].truth.masks
-    assert first.odd == ["gone.png of train.json has the name of no image"] and not second.odd
-
-
-def test_recordings_of_one_name_are_told_apart_by_their_folders(tmp_path):
-    for name in ("case1/left", "case2/left"):
-        images(tmp_path / name, 2)
-    path = coco_file(
-        tmp_path / "train.json", [{"image_id": 10, "segmentation": rle(box_mask(), True)}], 2, "case1/left/"
-    )
-    content = json.loads(path.read_text())
-    content["images"].append({"id": 60, "file_name": "case2/left/00000.png", "height": H, "width": W})
-    path.write_text(json.dumps(content))
-    first, second = open_layout(tmp_path)
-    assert (first.name, second.name) == ("case1_left", "case2_left")
-    assert list(first)[0].truth.masks and not list(second)[0].truth.masks
-
-
 def test_labelme_beside_a_folder_of_the_same_name(tmp_path):
     for place in (tmp_path / "clip", tmp_path / "clip" / "clip"):
         images(place, 1)
@@ -352,97 +261,3 @@ def test_json_by_the_numbers_of_a_video(tmp_path):
         labelme(tmp_path / "shapes" / f"{i}.json", shape("tool"))
     masks = NumberedMasks(tmp_path / "shapes", frames=3)
     assert masks.numbers == [0, 1, 2] and "numbered from 1" in masks.describe() and masks.classes == {1: "tool"}
-
-
-def test_names_of_one_number_are_refused(tmp_path):
-    path = coco_file(tmp_path / "two.json", [{"image_id": 10, "segmentation": rle(box_mask(), True)}], 1, "left/")
-    content = json.loads(path.read_text())
-    content["images"].append({**content["images"][0], "id": 11, "file_name": "right/00000.png"})
-    path.write_text(json.dumps(content))
-    with pytest.raises(SourceError, match=r"two masks of number 0, left/00000.png and right/00000.png"):
-        NumberedMasks(path)
-    for name in ("1", "01"):
-        labelme(tmp_path / "shapes" / f"{name}.json", shape("tool"))
-    with pytest.raises(SourceError, match="two masks of number 1, "):
-        NumberedMasks(tmp_path / "shapes")
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"id": 11}, "two images named 00000.png, of id 10 and 11: expected names that tell them apart"),
-        ({"file_name": "b.png"}, "two images of id 10, 00000.png and b.png"),
-    ],
-)
-def test_images_that_nothing_tells_apart_are_refused(tmp_path, change, expected):
-    images(tmp_path / "set", 1)
-    path = coco_file(tmp_path / "set" / "a.json", [{"image_id": 10, "segmentation": rle(box_mask(), True)}], 1)
-    content = json.loads(path.read_text())
-    content["images"].append({**content["images"][0], **change})
-    path.write_text(json.dumps(content))
-    with pytest.raises(SourceError, match=expected):
-        open_layout(tmp_path / "set", "coco")
-
-
-def test_objects_are_numbered_within_a_recording():
-    """300 videos with an object each are no 300 objects; 255 in one recording are too many, and it is said so."""
-    polygon = [np.array(BOX, float).ravel().tolist()]
-    one = dict(height=H, width=W)
-    content = {
-        "videos": [dict(id=i, file_names=[f"v{i}/0.png"], **one) for i in range(300)],
-        "categories": [{"id": 1, "name": "tool"}],
-        "annotations": [dict(id=i, video_id=i, category_id=1, segmentations=[polygon]) for i in range(300)],
-    }
-    file = CocoFile.of(Path("train.json"), content)
-    last = CocoTruth(file, ["v299/0.png"])
-    assert last.classes == {1: "tool"} and agree(last.of_name("v299/0.png", None).masks[1], box_mask())
-    assert last.describe().startswith("COCO, 1 images, 1 annotations")
-    with pytest.raises(
-        SourceError, match="^there are more than 254 objects: expected at most as many in one recording"
-    ):
-        CocoTruth(file)
-
-
-def test_a_recording_of_several_has_the_objects_of_its_own_images(tmp_path):
-    for name in ("a", "b"):
-        images(tmp_path / "images" / name, 1)
-    path = coco_file(tmp_path / "train.json", [{"image_id": 10, "segmentation": rle(box_mask(), True)}], 1, "a/")
-    content = json.loads(path.read_text())
-    content["images"].append({**content["images"][0], "id": 11, "file_name": "b/00000.png"})
-    content["annotations"].append({**content["annotations"][0], "id": 1, "image_id": 11, "category_id": 7})
-    path.write_text(json.dumps(content))
-    first, second = open_layout(tmp_path)
-    assert first.classes == {1: "scissors"} and second.classes == {1: "forceps"}
-    assert set(list(second)[0].truth.masks) == {1} and second.odd_count == 0
-
-
-def test_objects_of_images_that_are_not_there_are_of_no_recording(tmp_path):
-    """Else the number of an object would depend on which other images are on the disk, and 255 be too many."""
-    images(tmp_path / "images" / "b", 1)
-    path = coco_file(tmp_path / "train.json", [], 1, "a/")
-    content = json.loads(path.read_text())
-    content["images"].append({**content["images"][0], "id": 11, "file_name": "b/00000.png"})
-    content["annotations"] = [
-        dict(id=n, image_id=10 + (n == 300), category_id=7, track_id=n, segmentation=rle(box_mask(), True))
-        for n in range(301)
-    ]
-    path.write_text(json.dumps(content))
-    (recording,) = open_layout(tmp_path)
-    assert recording.classes == {1: "forceps"} and set(list(recording)[0].truth.masks) == {1}
-    assert recording.odd == ["a/00000.png of train.json has the name of no image"]
-    assert "COCO, 1 images, 1 annotations" in recording.describe_masks()
-
-
-def test_a_recording_reads_its_own_annotations_in_the_order_of_the_file(tmp_path):
-    area = {"segmentation": rle(box_mask(), True)}
-    path = coco_file(
-        tmp_path / "train.json",
-        [{"image_id": 11, "category_id": 7, **area}, {"image_id": 10, **area}, {"image_id": 12, **area}],
-    )
-    file = CocoFile.of(path, json.loads(path.read_text()))
-    assert {name: [one.place for one in own] for name, own in file.annotations.items()} == {
-        "00001.png": [0], "00000.png": [1], "00002.png": [2],
-    }  # fmt: skip
-    file.annotations["00002.png"] = None  # of another recording: with many, going over all would take minutes
-    truth = CocoTruth(file, ["00000.png", "00001.png", "00003.png"])
-    assert truth.classes == {1: "forceps", 2: "scissors"} and not truth.of_name("00003.png", None).masks
