@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import av
 import numpy as np
+import pytest
 
 from sam2s_model.recordings.open import open_recording
 from sam2s_model.recordings.video import FrameTimes, with_next_time
@@ -24,20 +25,14 @@ def steps(times, fps: float = 25.0, *, ahead: bool = True) -> tuple[list[float],
     return [round(step, 3) for step in np.diff(stamps) / MS], notes
 
 
-def test_parts_whose_times_begin_anew_go_on():
-    part = [1.4 + 0.04 * i for i in range(50)]
-    for ahead in (True, False):
-        found, notes = steps(part * 3, ahead=ahead)
-        assert found == [40.0] * 149
-        assert notes == ["times step back by 1.96 s at frame 000050: from there they are counted on"]
-
-
-def test_parts_of_less_than_a_second_go_on_as_well():
-    part = [1.4 + 0.04 * i for i in range(10)]
-    for ahead in (True, False):
-        found, notes = steps(part * 5, ahead=ahead)
-        assert found == [40.0] * 49
-        assert notes == ["times step back by 0.36 s at frame 000010: from there they are counted on"]
+@pytest.mark.parametrize("frames", [50, 10])  # parts of 2 s, and of less than a second
+@pytest.mark.parametrize("ahead", [True, False])
+def test_parts_whose_times_begin_anew_go_on(frames, ahead):
+    part = [1.4 + 0.04 * i for i in range(frames)]
+    found, notes = steps(part * 5, ahead=ahead)
+    assert found == [40.0] * (5 * frames - 1)
+    back = 0.04 * (frames - 1)
+    assert notes == [f"times step back by {back:.2f} s at frame {frames:06d}: from there they are counted on"]
 
 
 def test_a_stray_time_costs_itself_alone():

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,21 +51,28 @@ def evaluate(task):
 
 
 @pytest.fixture
-def full_once(tmp_path, monkeypatch):
-    """Finds the disk full the first time it sees recording b. In a module that other processes can import."""
-    (tmp_path / "full_once.py").write_text(FULL_ONCE)
+def written(tmp_path, monkeypatch):
+    """Make the function `evaluate` of a source, in a module that other processes can import."""
     monkeypatch.syspath_prepend(tmp_path)
-    yield importlib.import_module("full_once").evaluate
-    del sys.modules["full_once"]
+
+    def make(source: str) -> Callable[[Task], dict]:
+        (tmp_path / "evaluates.py").write_text(source)
+        return importlib.import_module("evaluates").evaluate
+
+    yield make
+    sys.modules.pop("evaluates", None)
 
 
 @pytest.fixture
-def dies_once(tmp_path, monkeypatch):
-    """Takes its process with it the first time it sees recording b. In a module that other processes can import."""
-    (tmp_path / "dies_once.py").write_text(DIES_ONCE)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield importlib.import_module("dies_once").evaluate
-    del sys.modules["dies_once"]
+def full_once(written):
+    """Finds the disk full the first time it sees recording b."""
+    return written(FULL_ONCE)
+
+
+@pytest.fixture
+def dies_once(written):
+    """Takes its process with it the first time it sees recording b."""
+    return written(DIES_ONCE)
 
 
 def tasks(mark: Path) -> list[Task]:
