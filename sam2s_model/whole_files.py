@@ -35,7 +35,7 @@ def replacing(path: Path, error_type: type[Sam2sError] = CheckpointError, kept: 
     except (OSError, RuntimeError, SafetensorError) as error:  # of Python, of torch and of safetensors
         if not isinstance(error, OSError) and NOT_OF_FILES.search(f"{type(error).__name__} {error}"):
             raise
-        why = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+        why = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
         raise error_type(f"{path} cannot be written: {why}{kept}") from error
     finally:
         with suppress(OSError):

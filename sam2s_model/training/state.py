@@ -55,7 +55,7 @@ def save_state(folder: Path, state: Mapping[str, Any], config: TrainConfig) -> N
     path = folder / STATE
     kept = ""
     if path.is_file():
-        kept = "; the state before is kept: make room, and the same command goes on from there"
+        kept = "; the state before is kept, and the same command goes on from there"
     with replacing(path, TrainingError, kept) as temporary:
         torch.save({**state, "config": as_table(config)}, temporary)
 

@@ -69,6 +69,11 @@ def test_what_is_no_fault_of_the_file_is_raised_as_it_is(tmp_path, error):
     assert raised.value is error and not list(tmp_path.iterdir())
 
 
+def test_an_error_without_a_text_is_named_by_its_type(tmp_path):
+    with pytest.raises(CheckpointError, match="x cannot be written: RuntimeError$"), replacing(tmp_path / "x"):
+        raise RuntimeError
+
+
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -90,7 +95,7 @@ def test_a_run_keeps_the_state_before(tmp_path):
         save_state(tmp_path, {"x": LARGE, "step": 1}, config)
     assert not list(tmp_path.iterdir())
     save_state(tmp_path, {"x": LARGE[:9], "step": 1}, config)
-    with full_disk(), pytest.raises(TrainingError, match="state.pt cannot be written: .*; the state before is kept: "):
+    with full_disk(), pytest.raises(TrainingError, match="state.pt cannot be written: .*; the state before is kept, "):
         save_state(tmp_path, {"x": LARGE, "step": 2}, config)
     assert load_state(tmp_path, config)["step"] == 1 and len(list(tmp_path.iterdir())) == 1
 
