@@ -43,11 +43,8 @@ else
 endif
 # Not `python -m pytest`: it would test the sources in this folder instead of what is installed. Not bin/pytest: the
 # one of a ROS distribution has no script in $(VENV).
-PYTEST := $(BIN)/python -c 'import sys, pytest; sys.path[:] = filter(None, sys.path); sys.exit(pytest.main())'
+PYTEST := $(BIN)/python scripts/run_tests.py
 TEST_THREADS := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1)
-# Lines that run in the tests' own processes; what a test starts, such as a node, is not counted: measuring it would slow it down.
-export COVERAGE_FILE := $(abspath build)/coverage
-MEASURED := --cov --cov-report=
 READY := $(VENV)/ready-$(ROS)
 # Tests and lint bring 2 GB more (triton for CUDA's kernels, other implementations to compare with): not for who only tracks.
 CHECKED := $(VENV)/checks-$(ROS)
@@ -74,13 +71,15 @@ lint: $(CHECKED)  ## check format, imports, style and types
 	@$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy
 
 # One thread for torch: more of them wait for one another actively, and on a busy machine small tensors took 15 times as long.
-# Real graphs come last, three at a time in domains of their own: they wait more than they compute, but do things within seconds.
+# Real graphs come last, three at a time in domains of their own: they wait more than they compute, but do things within
+# seconds. With them what torch.export and torch.compile read, which is the bytecode that measuring changes.
 # 2: interrupted, or nothing could be collected.
+APART := test/ros test/sam2s_model/acceleration/test_compiling.py test/sam2s_model/acceleration/test_exporting.py
 test: $(CHECKED) build  ## run all tests, or ARGS
 ifeq ($(strip $(ARGS)),)
-	@code=0; $(RUN) $(TEST_THREADS) $(PYTEST) $(MEASURED) -n 2 --dist loadfile --ignore=test/ros || code=$$?; [ $$code != 2 ] || exit 2; \
-	$(RUN) $(TEST_THREADS) $(PYTEST) $(MEASURED) --cov-append -n 3 --dist loadfile test/ros || code=$$?; \
-	$(BIN)/python scripts/coverage_totals.py; exit $$code
+	@code=0; $(RUN) $(TEST_THREADS) $(PYTEST) --measure -n 2 --dist loadfile $(APART:%=--ignore=%) || code=$$?; \
+	[ $$code != 2 ] || exit 2; \
+	$(RUN) $(TEST_THREADS) $(PYTEST) -n 3 --dist loadfile $(APART) || code=$$?; exit $$code
 else
 	@$(RUN) $(TEST_THREADS) $(PYTEST) $(ARGS)
 endif

@@ -36,15 +36,9 @@ def _take_determinism_back() -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """`-k promises` selects every test with the number of a promise in its name (see docs/promises.md).
-
-    Coverage looks away where it costs a third more time: the stand-in of a CUDA device dispatches in Python, and both
-    folders run once more what other tests run.
-    """
+    """`-k promises` selects every test with the number of a promise in its name (see docs/promises.md)."""
     if re.match(r"test_p\d\d_", item.name):
         item.extra_keyword_matches.add("promises")
-    if item.path.parent.name in ("cuda", "parity"):
-        item.add_marker("no_cover")
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

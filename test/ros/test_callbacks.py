@@ -84,7 +84,15 @@ def change(graph, name: str, transition: Transition) -> bool:
 
 
 @pytest.mark.parametrize(
-    "transition", [Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP, 99]
+    "transition",
+    [
+        Transition.TRANSITION_ACTIVATE,
+        *(
+            pytest.param(t, marks=pytest.mark.full)
+            for t in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP)
+        ),
+        99,
+    ],
 )
 def test_p36_a_transition_that_does_not_fit_is_refused_and_the_node_tracks_on(graph, tracker, transition):
     """As of a lifecycle manager, where `autostart` did it already."""
@@ -243,7 +251,12 @@ def test_p36_masks_that_no_tracker_of_ours_sends_are_left_out_alone(graph, recor
     "name, value, said",
     [
         ("qos_overrides./image.subscription.reliability", "relaible", "relaible"),
-        ("qos_overrides./image.subscription.depth", "deep", "qos_overrides./image.subscription.depth"),
+        pytest.param(
+            "qos_overrides./image.subscription.depth",
+            "deep",
+            "qos_overrides./image.subscription.depth",
+            marks=pytest.mark.full,
+        ),
         ("qos_overrides./image.subscription.depth", -1, "depth is -1: expected a whole number"),
     ],
 )

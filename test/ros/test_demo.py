@@ -101,6 +101,7 @@ def test_demo_from_scene_to_files(begin_demo, tmp_path):
     }
 
 
+@pytest.mark.full  # test_tracker_life.py has it of a node alone
 def test_overload_is_counted_and_agrees(begin_demo, tmp_path):
     """Ten times faster than the tracker follows, from a folder without masks, with a prompt by hand."""
     import cv2

@@ -232,7 +232,9 @@ def test_p44_a_node_that_uses_all_that_it_was_given_says_nothing(graph, start, t
     assert "WARN" not in process.output, process.output
 
 
-@pytest.mark.parametrize("node", ["pair_node", *NODES, "stereo_node", "console_node"])
+@pytest.mark.parametrize(
+    "node", ["pair_node", *(pytest.param(n, marks=pytest.mark.full) for n in (*NODES, "stereo_node", "console_node"))]
+)  # one way for all programs
 def test_p37_a_program_that_is_stopped_and_continued_goes_on(graph, start, tmp_path, node):
     """Twice, so that a signal that was waited for before the stop does not decide."""
     given = dict(

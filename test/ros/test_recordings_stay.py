@@ -61,7 +61,9 @@ def test_p41_a_folder_that_is_being_recorded_into_is_not_overwritten(recorder, s
     assert process.stop()[0] == 0 and frames_in(tmp_path / "out") == (3, 3, 3)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, *(pytest.param(n, marks=pytest.mark.full) for n in (signal.SIGABRT, signal.SIGSEGV))]
+)
 def test_p42_whatever_ends_the_recorder_leaves_files_that_open(recorder, tmp_path, number):
     process, source = recorder()
     record(source, range(40))

@@ -285,7 +285,10 @@ def test_p21_200_calls_while_overloaded_are_all_answered(faulty):
         graph.node.destroy_client(client)
 
 
-@pytest.mark.parametrize("state", ["inactive", "disabled", "quarantined"])
+@pytest.mark.parametrize(
+    "state",
+    [pytest.param("inactive", marks=pytest.mark.full), pytest.param("disabled", marks=pytest.mark.full), "quarantined"],
+)
 def test_p29_p31_a_signal_ends_it_in_every_state_and_its_neighbour_notices_nothing(
     faulty, graph, start_tracker, new_camera, tmp_path, state
 ):

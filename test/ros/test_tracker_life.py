@@ -108,7 +108,10 @@ def test_p30_a_bad_parameter_at_start_is_one_sentence_and_exit_code_2(start_trac
     assert said in process.output and "Traceback" not in process.output
 
 
-@pytest.mark.parametrize("after", ["the node is made", "the executor spins", "torch is loaded"])
+@pytest.mark.parametrize(
+    "after",
+    ["the executor spins", *(pytest.param(t, marks=pytest.mark.full) for t in ("the node is made", "torch is loaded"))],
+)
 def test_p29_a_signal_while_starting(graph, start_tracker, after):
     process = start_tracker(remap=("__ns:=/early",))
     if after == "the node is made":

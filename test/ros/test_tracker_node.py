@@ -237,7 +237,7 @@ def test_p28_inactive_publishes_nothing_and_answers(fresh, camera):
     assert fresh.prompt(BOX).object_ids[0] > last_id, "P4: an id is not given twice while the node lives"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
 def test_p29_a_signal_while_tracking_ends_the_node_in_2_s_with_code_0(graph, start_tracker, camera, number):
     process = start_tracker(remap=("__ns:=/second", "image:=/image"))
     masks = graph.collect(TrackedMasks, "/second/tracker/masks")

@@ -183,6 +183,7 @@ def test_a_program_is_compiled_once(monkeypatch, tmp_path):
     assert found == [0, 1] and any(tmp_path.rglob("*.so"))
 
 
+@pytest.mark.full
 def test_in_a_tracker_by_the_compiler_of_this_machine(frames):
     if not shutil.which("g++"):
         pytest.skip("needs g++, by which torch compiles for a CPU")

@@ -52,6 +52,7 @@ def check(program: torch.nn.Module, given: tuple[torch.Tensor, ...], other: Sam2
         torch.testing.assert_close(own, plain, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.full  # the one in ONNX is exported by the same
 @pytest.mark.parametrize("config", [HIERA, REPVIT], ids=["hiera", "repvit"])
 @torch.no_grad()
 def test_the_image_encoder_as_a_program(config):

@@ -183,7 +183,7 @@ def peak_of_loading(path: Path, options: dict, precision: str) -> tuple[int, int
     "suffix, precision",
     [
         (".pt", "bf16"),
-        (".safetensors", "fp32"),
+        pytest.param(".safetensors", "fp32", marks=pytest.mark.full),
         pytest.param(".pt", "fp32", marks=pytest.mark.full),
         pytest.param(".safetensors", "bf16", marks=pytest.mark.full),
     ],

@@ -92,12 +92,14 @@ def counts_of_a_step(
     return found
 
 
-# As the same with 8 objects, of another size, with one object.
+# As the same with 8 objects, with Triton, of another size, with one object, of another policy.
 LIKE_OTHERS = (
     "tiny fifo",
+    "tiny fifo, keys cached",
     "base+ fifo",
     "nano match, 8 objects",
     "edgetam fifo, keys cached",
+    "nano divemem",
     "nano divemem, keys cached",
 )
 

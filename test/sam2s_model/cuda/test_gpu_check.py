@@ -49,7 +49,13 @@ def run(number: int, setting: Setting) -> list:
     return list(part.run(setting))
 
 
-@pytest.mark.parametrize("number", [1, 2, 4, 5, 6, 7, 8, 10, 13, 14, 16])
+LONG = (7, 8, 10)  # whole streams, which test_rollouts.py and test_tracking.py have in the quick run
+
+
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(n, marks=pytest.mark.full if n in LONG else ()) for n in (1, 2, 4, 5, 6, 7, 8, 10, 13, 14, 16)],
+)
 def test_a_part_finds_nothing_wrong(setting, number):
     found = run(number, setting)
     assert found and all(check.level == OK for check in found), [check for check in found if check.level != OK]
@@ -106,6 +112,7 @@ def test_two_threads(setting, monkeypatch):
     assert all(check.level == OK for check in found), found
 
 
+@pytest.mark.full
 def test_speed_is_told_whatever_it_is(setting, monkeypatch):
     def no_compiler(self):
         raise ConfigError("no compiler here")

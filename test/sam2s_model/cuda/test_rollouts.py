@@ -30,7 +30,7 @@ FOLLOWING = {
     "none": "match",
     "slm": "fifo",
 }  # a policy that takes over; "distractor" from others
-QUICK = ("fifo", "divemem+efp", "samurai", "match", "fifo+match", "none")  # with those that follow, every kind of state
+QUICK = ("fifo", "divemem+efp", "fifo+match")  # with those that follow, what the others are made of
 LIKE_OTHERS = {
     "sam2_hiera_small",
     "sam2_hiera_base_plus",

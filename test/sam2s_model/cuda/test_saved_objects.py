@@ -17,7 +17,7 @@ from sam2s_model.tracking.tracker import Tracker
 BOXES = [np.array(box, np.float32) for box in ([20, 30, 60, 60], [5, 5, 30, 40])]
 
 
-@pytest.mark.parametrize("policy, steps", [("fifo", 20), ("match", 6)])
+@pytest.mark.parametrize("policy, steps", [pytest.param("fifo", 20, marks=pytest.mark.full), ("fifo", 4), ("match", 4)])
 def test_restored_objects_go_on_through_captured_steps(policy, steps, monkeypatch):
     """20 steps: until the windows of memories and pointers are full, and nothing is masked in a captured step."""
     monkeypatch.setattr(graphs, "_free_streams", {})

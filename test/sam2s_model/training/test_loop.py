@@ -43,11 +43,11 @@ CONFIG = TrainConfig(
     model="sam2s_pico",
     device="cpu",
     half=False,
-    save_every=5,
-    log_every=4,
-    phases=(Phase(steps=6, length=1, frames=4), Phase(steps=14)),
+    save_every=3,
+    log_every=3,
+    phases=(Phase(steps=4, length=1, frames=4), Phase(steps=8)),
     data=DataConfig(sources=(SCENE,), size=64, length=3, frames=6, scene_pool=4, image_share=0.25),
-    optimizer=OptimizerConfig(lr=1e-3, warmup=5, clip=1.0, ema=0.9),
+    optimizer=OptimizerConfig(lr=1e-3, warmup=3, clip=1.0, ema=0.9),
     loss=LossConfig(stride=2, entropy_steps=10),
     prompts=PromptConfig(clicks=1),
 )
@@ -70,17 +70,17 @@ def assert_same_weights(first: Path, second: Path, **close) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """20 steps at once."""
+    """12 steps at once."""
     folder = tmp_path_factory.mktemp("whole")
     torch.set_num_threads(1)
     outcome = run_training(config(folder), quiet=True)
-    assert outcome.steps == 20
+    assert outcome.steps == 12
     return folder
 
 
 def test_a_run_learns_and_leaves_a_checkpoint_log_and_recipe(whole):
     log = lines(whole)
-    assert [line["step"] for line in log] == [4, 8, 12, 16, 20]
+    assert [line["step"] for line in log] == [3, 6, 9, 12]
     assert log[-1]["loss"] < 0.8 * log[0]["loss"]
     model = load_model(whole / "model.safetensors", device="cpu")
     assert model.has_memory and model.config.long_term_embedding and model.config.num_classes == 8
@@ -88,9 +88,9 @@ def test_a_run_learns_and_leaves_a_checkpoint_log_and_recipe(whole):
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(whole, tmp_path):
-    for stop in (3, 11, 19):
+    for stop in (2, 7, 11):
         assert run_training(config(tmp_path), lambda step, stop=stop: step >= stop, quiet=True).steps == stop
-    assert run_training(config(tmp_path), quiet=True).steps == 20
+    assert run_training(config(tmp_path), quiet=True).steps == 12
     assert lines(tmp_path) == lines(whole)
     assert_same_weights(whole, tmp_path)
 
@@ -112,8 +112,8 @@ def test_a_killed_process_loses_nothing_that_was_saved(whole, tmp_path):
     said = process.communicate()[0]
     assert process.returncode == -signal.SIGKILL, said
     done = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"]
-    assert 5 <= done < 20
-    assert run_training(config(tmp_path / "run"), quiet=True).steps == 20
+    assert 3 <= done < 12
+    assert run_training(config(tmp_path / "run"), quiet=True).steps == 12
     assert lines(tmp_path / "run") == lines(whole)
     assert_same_weights(whole, tmp_path / "run")
 
@@ -121,7 +121,7 @@ def test_a_killed_process_loses_nothing_that_was_saved(whole, tmp_path):
 def test_a_finished_run_is_not_done_again(whole, monkeypatch):
     monkeypatch.setattr(loop.Trainer, "update", lambda *_: pytest.fail("a step was done"))
     before = lines(whole)
-    assert run_training(config(whole), quiet=True).steps == 20 and lines(whole) == before
+    assert run_training(config(whole), quiet=True).steps == 12 and lines(whole) == before
 
 
 def test_a_run_goes_on_when_the_program_has_learnt_new_options(tmp_path):
@@ -169,7 +169,7 @@ def test_two_processes_do_what_one_does_with_the_same_batch(whole, tmp_path):
     ]
     said = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
-    assert [line["step"] for line in lines(tmp_path / "run")] == [4, 8, 12, 16, 20]
+    assert [line["step"] for line in lines(tmp_path / "run")] == [3, 6, 9, 12]
     for one, two in zip(lines(whole), lines(tmp_path / "run"), strict=True):
         assert {k: v for k, v in two.items() if v is not None} == pytest.approx(
             {k: v for k, v in one.items() if v is not None}, rel=2e-2, abs=1e-3

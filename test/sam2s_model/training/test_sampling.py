@@ -10,7 +10,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.training.sampling import divemem, draw_indices, roles, tsms, vanilla
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(["vanilla", "tsms", "divemem"]),
     st.integers(1, 50),

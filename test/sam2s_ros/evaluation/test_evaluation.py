@@ -299,6 +299,7 @@ def test_killed_and_resumed_it_gives_the_same_report(whole, tmp_path):
     assert done[0].stat().st_mtime_ns == written
 
 
+@pytest.mark.full  # test_archive.py has two processes, one of them killed
 def test_processes_give_the_same_report(whole, tmp_path):
     output = tmp_path / "out"
     assert evaluated(output, *SCENES, "--overlay", "--masks", "--jobs", "2") == 0
