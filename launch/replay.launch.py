@@ -20,7 +20,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_ros.processes.dds import share_directory
-from sam2s_ros.processes.launch_arguments import number, value_of
+from sam2s_ros.processes.launch_arguments import clock, number, value_of
 from sam2s_ros.processes.launching import existing_file
 
 KEEP_OR_BOOL = ["", "true", "false"]
@@ -73,13 +73,16 @@ def _replay(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
+    overrides = _overrides(context)
+    # The camera's stamps and the tracker's ages go by one clock; a camera that publishes it follows none.
+    follows = [] if overrides.get("publish_clock") else clock(context)
     return [
         Node(
             package="sam2s_ros",
             executable="replay_node",
             name="replay",
             namespace=value("namespace"),
-            parameters=[_parameters_file(context), _overrides(context)],
+            parameters=[_parameters_file(context), overrides, *follows],
             remappings=[("image", value("image"))],
             ros_arguments=["--log-level", value("log_level")],
             output="screen",

@@ -29,3 +29,8 @@ def parameter_files(given: str, device: str) -> list[str]:
         return [existing_file("params_file", given)]
     names = ["tracker.yaml", *(["tracker_cpu.yaml"] if device == "cpu" else [])]
     return [str(share_directory() / "config" / name) for name in names]
+
+
+def clock_parameters(use_sim_time: str) -> list[dict[str, bool]]:
+    """Return the parameter use_sim_time as one more source of parameters; none for "": what the file says holds."""
+    return [{"use_sim_time": use_sim_time == "true"}] if use_sim_time else []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sam2s_model.errors import ConfigError
-from sam2s_ros.processes.launching import existing_file, parameter_files
+from sam2s_ros.processes.launching import clock_parameters, existing_file, parameter_files
 
 
 @pytest.mark.parametrize("given, device, names", [
@@ -31,3 +31,11 @@ def test_a_parameters_file_that_is_not_there_is_refused(tmp_path):
         parameter_files(str(missing), "")
     with pytest.raises(ConfigError, match=f"replay_params_file {tmp_path} is no file"):
         existing_file("replay_params_file", str(tmp_path))
+
+
+def test_without_the_argument_the_file_decides_whether_time_is_simulated():
+    assert clock_parameters("") == []
+    assert clock_parameters("true") == [{"use_sim_time": True}]
+    assert clock_parameters("false") == [{"use_sim_time": False}]
+    declared = Path(__file__).parents[3] / "sam2s_ros" / "processes" / "launch_arguments.py"  # needs a distribution
+    assert '"use_sim_time", default_value=""' in declared.read_text()
