@@ -63,6 +63,27 @@ def test_a_command_that_is_none_is_noticed():
         parse(["trak", "clip.mp4"])
 
 
+def runs(module: str) -> bool:
+    """Whether `python -m module` does something."""
+    path = ROOT.joinpath(*module.split("."))
+    file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    return file.is_file() and (path.is_dir() or '__name__ == "__main__"' in file.read_text())
+
+
+@pytest.mark.parametrize("line", commands(r"(python3?|torchrun)\b.* -m sam2s_"))
+def test_a_module_that_is_run_has_a_main(line: str):
+    assert runs(re.search(r" -m (sam2s_[\w.]+)", line)[1])
+
+
+def test_a_module_that_does_nothing_is_noticed():
+    assert runs("sam2s_model.training") and not runs("sam2s_model.training.teach") and not runs("sam2s_model.nowhere")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_with_a_comment_stand_in_a_block(page: Path):
+    assert not re.search(r"^(sam2s|make|ros2|python3?|docker) .*\s# ", page.read_text(), re.M)
+
+
 @pytest.mark.parametrize("line", commands("make "))
 def test_make_has_the_target(line: str):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
