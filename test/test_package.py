@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -161,6 +163,19 @@ def test_dds_profile_holds_large_images():
     used = [e.text for e in participant.iterfind("dds:userTransports/dds:transport_id", name)]
     assert used == [t.findtext("dds:transport_id", None, name) for t in transports.values()]
     assert participant.findtext("dds:useBuiltinTransports", None, name) == "false"
+
+
+@pytest.mark.parametrize("name, given, refused", [("plain", "", False), ("with space", "", True), ("a", "b c", True)])
+def test_make_refuses_a_path_with_white_space_before_anything_is_fetched(tmp_path, name, given, refused):
+    (tmp_path / name / "requirements").mkdir(parents=True)
+    for file in ("Makefile", "requirements/ros-jazzy-build.txt"):
+        shutil.copy(ROOT / file, tmp_path / name / file)
+    command = ["make", "-n", "setup", *([f"VENV={given}"] if given else [])]
+    bare = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
+    done = subprocess.run(command, cwd=tmp_path / name, env=bare, capture_output=True, text=True)
+    assert (done.returncode == 2) == refused, done.stderr
+    assert ("has white space in it" in done.stderr) == refused and ("-m venv" in done.stdout) != refused
+    assert len(done.stderr.splitlines()) == refused, done.stderr
 
 
 TRACKER_ARGUMENTS = {
