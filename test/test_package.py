@@ -57,6 +57,27 @@ def test_package_xml_names_what_cmake_looks_for():
     assert set(re.findall(r"^find_package\((\w+)", CMAKE, re.M)) == declared
 
 
+def test_package_xml_names_what_is_imported_of_ros():
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    declared = {e.text for tag in ("depend", "exec_depend") for e in package.findall(tag)}
+    assert "ros2launch" in declared, "what `ros2 launch` is"
+    files = [path for folder in ("sam2s_ros", "launch", "examples") for path in (ROOT / folder).rglob("*.py")]
+    lines = r"^\s*(?:from|import) (launch|launch_ros|rclpy|ament_\w+|std_srvs|\w+_(?:msgs|interfaces))\b"
+    imported = {name for path in files for name in re.findall(lines, path.read_text(), re.M)}
+    optional = {"foxglove_msgs", "vision_msgs"}  # the tracker does without
+    assert imported > optional and imported - optional <= declared
+
+
+@pytest.mark.parametrize("path", ["README.md", "docker/Dockerfile", ".github/workflows/ci.yml"])
+def test_beside_a_distribution_its_numpy_stays(path: str):
+    commands = re.sub(r"\\\n\s*", " ", (ROOT / path).read_text()).splitlines()
+    installs = [
+        part for line in commands for part in line.split("&&") if "pip install" in part and "runtime.txt" in part
+    ]
+    assert installs and all(re.search(r" -c \S*numpy-of-ros.txt", part) for part in installs)
+    assert any("-m venv --system-site-packages" in line for line in commands)
+
+
 def test_version_stands_in_package_xml_only():
     version = ElementTree.parse(ROOT / "package.xml").findtext("version")
     assert importlib.metadata.version("sam2s_ros") == version
