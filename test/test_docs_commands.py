@@ -14,6 +14,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from sam2s_model.paths import user_cache
 from sam2s_ros.commands.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,6 +137,16 @@ def test_compose_starts_a_camera_of_any_source(source: str):
     assert made["camera"][:3] == ["sam2s", "replay", source] and {"--loop", "--image"} <= set(made["camera"])
     image = made["camera"][made["camera"].index("--image") + 1]
     assert made["tracker"][:2] == ["ros2", "launch"] and f"image:={image}" in made["tracker"]
+
+
+def test_compose_shows_the_camera_its_file_and_keeps_what_was_made(monkeypatch):
+    made = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    camera, tracker = made["services"]["camera"], made["services"]["tracker"]
+    assert camera["volumes"] == [f"${{DATA:-${{PWD:-.}}}}:{camera['working_dir']}:ro"]
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/root")  # the image names no user
+    assert not re.search(r"^(USER|ENV HOME)", (ROOT / "docker" / "Dockerfile").read_text(), re.M)
+    assert tracker["volumes"] == [f"{name}:{user_cache()}" for name in made["volumes"]]
 
 
 def test_the_python_of_the_readme_runs(capsys):
