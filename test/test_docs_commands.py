@@ -101,12 +101,23 @@ def test_ros2_launch_has_the_arguments(line: str):
         text += (ROOT / "sam2s_ros" / "processes" / "launch_arguments.py").read_text()
     if "IncludeLaunchDescription" in text:  # it hands on what the tracker's declares
         text += (ROOT / "launch" / "tracker.launch.py").read_text()
-    known = set(re.findall(r'DeclareLaunchArgument\(\s*f?"(\w+)"', text)) | set(
-        re.findall(r'^    "(\w+)": ', text, re.M)
-    )
+    known = declared(text)
     for argument in arguments:
         if not argument.startswith("--"):
             assert argument.split(":=")[0] in known, f"{name} has no argument {argument}"
+
+
+def declared(text: str) -> set[str]:
+    """The arguments that the text of launch files declares."""
+    of_tables = re.findall(r'^    "(\w+)": ', text, re.M)
+    return {*re.findall(r'DeclareLaunchArgument\(\s*f?"(\w+)"', text), *of_tables}
+
+
+def test_a_launch_argument_that_is_named_alone_is_one():
+    files = [*(ROOT / "launch").glob("*.py"), ROOT / "sam2s_ros" / "processes" / "launch_arguments.py"]
+    known = declared("\n".join(path.read_text() for path in files))
+    named = {name for page in PAGES for name in re.findall(r"`(\w+):=", page.read_text())}
+    assert named and named <= known
 
 
 @pytest.mark.parametrize("line", commands("ros2 run sam2s_ros "))
