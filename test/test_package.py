@@ -221,6 +221,7 @@ REPLAY_ARGUMENTS = TRACKER_ARGUMENTS | {
     "source",
     "topic",
     "mask_topic",
+    "crop",
     "rate",
     "loop",
     "start_paused",
@@ -312,7 +313,10 @@ def test_launch_arguments_are_parameters_of_the_nodes():
         for node in ("tracker", "replay")
     }
     assert {"checkpoint", "device", "allow_cpu", "policy", "autostart"} <= set(parameters["tracker"])
-    assert REPLAY_ARGUMENTS - TRACKER_ARGUMENTS - {"replay_params_file"} <= set(parameters["replay"])
+    of_replay = REPLAY_ARGUMENTS - TRACKER_ARGUMENTS - {"replay_params_file"}
+    assert of_replay <= set(parameters["replay"])
+    text = (ROOT / "launch" / "replay.launch.py").read_text()
+    assert set(re.findall(r'^    "(\w+)": \(', text, re.M)) == of_replay
 
 
 def test_the_image_shows_the_package_to_the_distributions_own_ros2(tmp_path):
