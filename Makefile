@@ -11,6 +11,11 @@ CHECKPOINT ?=
 OUTPUT ?=
 ARGS ?=
 
+# make splits paths at white space, and the scripts of an environment begin with the path of their Python.
+ifneq ($(words [$(CURDIR)][$(VENV)]),1)
+  $(error the path '$(CURDIR)', or VENV, '$(VENV)', has white space in it: move the checkout to a path without)
+endif
+
 # A start-up hook of the ROS wheels sets this once for its own environment; from another one it would mislead ours.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 

@@ -20,7 +20,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_ros.processes.dds import share_directory
-from sam2s_ros.processes.launch_arguments import number
+from sam2s_ros.processes.launch_arguments import clock, number, value_of
+from sam2s_ros.processes.launching import existing_file
 
 KEEP_OR_BOOL = ["", "true", "false"]
 # Parameters of the replay node that have an argument of the same name, with types. Empty: the parameters file decides.
@@ -62,6 +63,7 @@ def generate_launch_description():
 
 def _prepare(context):
     """Refuse wrong arguments while nothing runs yet, and have the tracker follow the camera's clock."""
+    _parameters_file(context)
     if _overrides(context).get("publish_clock"):
         return [SetLaunchConfiguration("use_sim_time", "true")]
     return []
@@ -71,13 +73,16 @@ def _replay(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
+    overrides = _overrides(context)
+    # The camera's stamps and the tracker's ages go by one clock; a camera that publishes it follows none.
+    follows = [] if overrides.get("publish_clock") else clock(context)
     return [
         Node(
             package="sam2s_ros",
             executable="replay_node",
             name="replay",
             namespace=value("namespace"),
-            parameters=[value("replay_params_file"), _overrides(context)],
+            parameters=[_parameters_file(context), overrides, *follows],
             remappings=[("image", value("image"))],
             ros_arguments=["--log-level", value("log_level")],
             output="screen",
@@ -89,6 +94,10 @@ def _replay(context):
 def _end(context):
     """End the launch with the camera; not a second time, which launch_ros reports as an error."""
     return [] if context.is_shutdown else [Shutdown(reason="the replay node ended")]
+
+
+def _parameters_file(context):
+    return existing_file("replay_params_file", value_of(context, "replay_params_file"))
 
 
 def _overrides(context):

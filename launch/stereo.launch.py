@@ -46,7 +46,7 @@ def generate_launch_description():
 
 def _nodes(context):
     tolerance = value_of(context, "tolerance")
-    pairing = {"tolerance": number("tolerance", tolerance, float)} if tolerance else {}
+    pairing = [{"tolerance": number("tolerance", tolerance, float)}] if tolerance else []
     common = dict(
         package="sam2s_ros",
         namespace=value_of(context, "namespace"),
@@ -57,5 +57,5 @@ def _nodes(context):
     return [
         # Without a name: it would be given to both of its nodes.
         Node(executable="stereo_node", parameters=tracker_parameters(context), remappings=images, **common),
-        Node(executable="pair_node", name="pair", parameters=[{**pairing, **clock(context)}], **common),
+        Node(executable="pair_node", name="pair", parameters=[*pairing, *clock(context)], **common),
     ]

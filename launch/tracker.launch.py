@@ -89,8 +89,8 @@ def _console(context):
                 {
                     "host": ParameterValue(value_of(context, "console_host"), value_type=str),
                     "port": number("console_port", value_of(context, "console_port"), int),
-                    **clock(context),
-                }
+                },
+                *clock(context),
             ],
             ros_arguments=["--log-level", value_of(context, "log_level")],
             output="screen",

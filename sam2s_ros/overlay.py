@@ -10,14 +10,19 @@ from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import State, Tracks
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+LATE = "LATE: do not act on these masks"
+WARNING_COLOUR = (255, 80, 80)
 
 
-def draw_overlay(image: np.ndarray, tracks: Tracks, labels: LabelSet, *, alpha: float = 0.45) -> np.ndarray:
+def draw_overlay(
+    image: np.ndarray, tracks: Tracks, labels: LabelSet, *, alpha: float = 0.45, late: bool = False
+) -> np.ndarray:
     """Return a copy of the image with the objects drawn on it.
 
     image: (H, W, 3) uint8 RGB, the one that `tracks` was made from
     alpha: 0..1, opacity of the masks
     labels: colours of the classes, of which each object has a shade of its own
+    late: whether these masks came too late to act on, which is then written in the lower left corner
 
     Raises ValueError when image and tracks differ in size. Suspect masks are only outlined, objects without
     a mask are listed in the upper left corner.
@@ -39,6 +44,8 @@ def draw_overlay(image: np.ndarray, tracks: Tracks, labels: LabelSet, *, alpha: 
         _write(drawn, caption(tracks, i), x0, y0 - round(6 * scale), color, scale)
     for line, (text, color) in enumerate(hidden):
         _write(drawn, text, round(8 * scale), round((line + 1) * 30 * scale), color, scale)
+    if late:
+        _write(drawn, LATE, round(8 * scale), image.shape[0], WARNING_COLOUR, scale)
     return drawn
 
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from sam2s_model.paths import user_cache
 from sam2s_ros.commands.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,6 +64,27 @@ def test_a_command_that_is_none_is_noticed():
         parse(["trak", "clip.mp4"])
 
 
+def runs(module: str) -> bool:
+    """Whether `python -m module` does something."""
+    path = ROOT.joinpath(*module.split("."))
+    file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    return file.is_file() and (path.is_dir() or '__name__ == "__main__"' in file.read_text())
+
+
+@pytest.mark.parametrize("line", commands(r"(python3?|torchrun)\b.* -m sam2s_"))
+def test_a_module_that_is_run_has_a_main(line: str):
+    assert runs(re.search(r" -m (sam2s_[\w.]+)", line)[1])
+
+
+def test_a_module_that_does_nothing_is_noticed():
+    assert runs("sam2s_model.training") and not runs("sam2s_model.training.teach") and not runs("sam2s_model.nowhere")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_with_a_comment_stand_in_a_block(page: Path):
+    assert not re.search(r"^(sam2s|make|ros2|python3?|docker) .*\s# ", page.read_text(), re.M)
+
+
 @pytest.mark.parametrize("line", commands("make "))
 def test_make_has_the_target(line: str):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
@@ -79,12 +101,23 @@ def test_ros2_launch_has_the_arguments(line: str):
         text += (ROOT / "sam2s_ros" / "processes" / "launch_arguments.py").read_text()
     if "IncludeLaunchDescription" in text:  # it hands on what the tracker's declares
         text += (ROOT / "launch" / "tracker.launch.py").read_text()
-    known = set(re.findall(r'DeclareLaunchArgument\(\s*f?"(\w+)"', text)) | set(
-        re.findall(r'^    "(\w+)": ', text, re.M)
-    )
+    known = declared(text)
     for argument in arguments:
         if not argument.startswith("--"):
             assert argument.split(":=")[0] in known, f"{name} has no argument {argument}"
+
+
+def declared(text: str) -> set[str]:
+    """The arguments that the text of launch files declares."""
+    of_tables = re.findall(r'^    "(\w+)": ', text, re.M)
+    return {*re.findall(r'DeclareLaunchArgument\(\s*f?"(\w+)"', text), *of_tables}
+
+
+def test_a_launch_argument_that_is_named_alone_is_one():
+    files = [*(ROOT / "launch").glob("*.py"), ROOT / "sam2s_ros" / "processes" / "launch_arguments.py"]
+    known = declared("\n".join(path.read_text() for path in files))
+    named = {name for page in PAGES for name in re.findall(r"`(\w+):=", page.read_text())}
+    assert named and named <= known
 
 
 @pytest.mark.parametrize("line", commands("ros2 run sam2s_ros "))
@@ -115,6 +148,16 @@ def test_compose_starts_a_camera_of_any_source(source: str):
     assert made["camera"][:3] == ["sam2s", "replay", source] and {"--loop", "--image"} <= set(made["camera"])
     image = made["camera"][made["camera"].index("--image") + 1]
     assert made["tracker"][:2] == ["ros2", "launch"] and f"image:={image}" in made["tracker"]
+
+
+def test_compose_shows_the_camera_its_file_and_keeps_what_was_made(monkeypatch):
+    made = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    camera, tracker = made["services"]["camera"], made["services"]["tracker"]
+    assert camera["volumes"] == [f"${{DATA:-${{PWD:-.}}}}:{camera['working_dir']}:ro"]
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/root")  # the image names no user
+    assert not re.search(r"^(USER|ENV HOME)", (ROOT / "docker" / "Dockerfile").read_text(), re.M)
+    assert tracker["volumes"] == [f"{name}:{user_cache()}" for name in made["volumes"]]
 
 
 def test_the_python_of_the_readme_runs(capsys):

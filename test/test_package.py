@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -53,6 +55,27 @@ def test_package_xml_names_what_cmake_looks_for():
     package = ElementTree.parse(ROOT / "package.xml").getroot()
     declared = {e.text for tag in ("depend", "build_depend", "buildtool_depend") for e in package.findall(tag)}
     assert set(re.findall(r"^find_package\((\w+)", CMAKE, re.M)) == declared
+
+
+def test_package_xml_names_what_is_imported_of_ros():
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    declared = {e.text for tag in ("depend", "exec_depend") for e in package.findall(tag)}
+    assert "ros2launch" in declared, "what `ros2 launch` is"
+    files = [path for folder in ("sam2s_ros", "launch", "examples") for path in (ROOT / folder).rglob("*.py")]
+    lines = r"^\s*(?:from|import) (launch|launch_ros|rclpy|ament_\w+|std_srvs|\w+_(?:msgs|interfaces))\b"
+    imported = {name for path in files for name in re.findall(lines, path.read_text(), re.M)}
+    optional = {"foxglove_msgs", "vision_msgs"}  # the tracker does without
+    assert imported > optional and imported - optional <= declared
+
+
+@pytest.mark.parametrize("path", ["README.md", "docker/Dockerfile", ".github/workflows/ci.yml"])
+def test_beside_a_distribution_its_numpy_stays(path: str):
+    commands = re.sub(r"\\\n\s*", " ", (ROOT / path).read_text()).splitlines()
+    installs = [
+        part for line in commands for part in line.split("&&") if "pip install" in part and "runtime.txt" in part
+    ]
+    assert installs and all(re.search(r" -c \S*numpy-of-ros.txt", part) for part in installs)
+    assert any("-m venv --system-site-packages" in line for line in commands)
 
 
 def test_version_stands_in_package_xml_only():
@@ -163,6 +186,19 @@ def test_dds_profile_holds_large_images():
     assert participant.findtext("dds:useBuiltinTransports", None, name) == "false"
 
 
+@pytest.mark.parametrize("name, given, refused", [("plain", "", False), ("with space", "", True), ("a", "b c", True)])
+def test_make_refuses_a_path_with_white_space_before_anything_is_fetched(tmp_path, name, given, refused):
+    (tmp_path / name / "requirements").mkdir(parents=True)
+    for file in ("Makefile", "requirements/ros-jazzy-build.txt"):
+        shutil.copy(ROOT / file, tmp_path / name / file)
+    command = ["make", "-n", "setup", *([f"VENV={given}"] if given else [])]
+    bare = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
+    done = subprocess.run(command, cwd=tmp_path / name, env=bare, capture_output=True, text=True)
+    assert (done.returncode == 2) == refused, done.stderr
+    assert ("has white space in it" in done.stderr) == refused and ("-m venv" in done.stdout) != refused
+    assert len(done.stderr.splitlines()) == refused, done.stderr
+
+
 TRACKER_ARGUMENTS = {
     "image",
     "click",
@@ -185,6 +221,7 @@ REPLAY_ARGUMENTS = TRACKER_ARGUMENTS | {
     "source",
     "topic",
     "mask_topic",
+    "crop",
     "rate",
     "loop",
     "start_paused",
@@ -276,7 +313,10 @@ def test_launch_arguments_are_parameters_of_the_nodes():
         for node in ("tracker", "replay")
     }
     assert {"checkpoint", "device", "allow_cpu", "policy", "autostart"} <= set(parameters["tracker"])
-    assert REPLAY_ARGUMENTS - TRACKER_ARGUMENTS - {"replay_params_file"} <= set(parameters["replay"])
+    of_replay = REPLAY_ARGUMENTS - TRACKER_ARGUMENTS - {"replay_params_file"}
+    assert of_replay <= set(parameters["replay"])
+    text = (ROOT / "launch" / "replay.launch.py").read_text()
+    assert set(re.findall(r'^    "(\w+)": \(', text, re.M)) == of_replay
 
 
 def test_the_image_shows_the_package_to_the_distributions_own_ros2(tmp_path):

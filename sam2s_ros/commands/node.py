@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import expanded
 from sam2s_model.tracker_options import typed_options
 from sam2s_ros.commands.arguments import line_printer
 from sam2s_ros.commands.engine import CHECKPOINT_HELP
@@ -85,8 +84,6 @@ def node_command(options: NodeOptions) -> list[str]:
     from sam2s_ros.processes.arguments import parameter_argument
     from sam2s_ros.processes.launching import parameter_files
 
-    if options.params_file and not expanded(options.params_file).is_file():
-        raise ConfigError(f"--params-file {options.params_file} does not exist: give a YAML file")
     for rule in options.remap:
         if ":=" not in rule:
             raise ConfigError(f"--remap {rule}: expected FROM:=TO")

@@ -29,7 +29,9 @@ def status(
     tracker: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="name of a node; repeatable; default: all that are found")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, max=600.0, help="longest wait for the first tracker, s")] = 5.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=600.0, help="longest wait for the first tracker, or for each --tracker, s")
+    ] = 5.0,
 ) -> None:
     """Show state, objects, rate and drops of the running trackers, from ~/status and ~/masks. Until Ctrl-C.
 
@@ -42,12 +44,12 @@ def status(
     from sam2s_ros.processes.dds import environment
 
     os.environ.update(environment())  # read when the node's participant is made
-    from sam2s_ros.processes.running_trackers import RunningTrackers, where
+    from sam2s_ros.processes.running_trackers import RunningTrackers, full_name, where
 
     console = Console()
-    names = [name if name.startswith("/") else f"/{name}" for name in tracker or ()]
+    names = [full_name(name) for name in tracker or ()]
     with RunningTrackers("sam2s_status") as running:
-        found = running.names(timeout)
+        found = running.names(timeout, names)
         if missing := [name for name in names if name not in found] or (() if found else ["any tracker"]):
             line_printer(console)(f"{', '.join(missing)} not found in {where()}: see `sam2s doctor --node`")
             raise typer.Exit(FAILED)

@@ -16,7 +16,7 @@ from sam2s_ros.interfaces.publishers import IMAGE_TYPES, Input, judge, tracked_i
 from sam2s_ros.interfaces.status_text import DROP_CAUSES, dropped, state_name
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.processes.dds import used_domains
-from sam2s_ros.processes.running_trackers import FollowedTracker, RunningTrackers, where
+from sam2s_ros.processes.running_trackers import FollowedTracker, RunningTrackers, full_name, where
 
 MANY = 0.05  # share of images dropped by a cause from which it is a finding
 MANY_EXPECTED = 0.5  # the same for causes that are what the node is for
@@ -43,10 +43,11 @@ class Watched:
 
 
 def examine_running(names: Sequence[str] = (), *, seconds: float = 5.0, patience: float = 5.0) -> list[Finding]:
-    """Look at the running trackers, or at these, for `seconds`; wait for the first one for `patience` s."""
+    """Look at the running trackers, or at these, for `seconds`; wait for the first, or for these, for `patience` s."""
     with RunningTrackers("sam2s_doctor") as running:
-        found = running.names(patience)
-        wanted = [name if name.startswith("/") else f"/{name}" for name in names] or found
+        named = [full_name(name) for name in names]
+        found = running.names(patience, named)
+        wanted = named or found
         findings = [_graph(running.node, found)]
         for name in wanted:
             if name not in found:

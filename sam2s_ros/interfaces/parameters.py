@@ -206,7 +206,7 @@ class NodeConfig:
     )
     on_late: str = option(
         "drop",
-        "late masks: drop publishes nothing, flag publishes ~/masks alone, which says so",
+        "late masks: drop publishes nothing, flag publishes ~/masks and the pictures for people alone, which say so",
         choices=("drop", "flag"),
     )
     on_size_change: str = option(

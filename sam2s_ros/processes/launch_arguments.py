@@ -10,7 +10,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_model.tracking.policies import POLICY_HELP
 from sam2s_ros.processes.dds import environment
-from sam2s_ros.processes.launching import parameter_files
+from sam2s_ros.processes.launching import clock_parameters, parameter_files
 
 BOOL = ["true", "false"]
 LEVELS = ["debug", "info", "warn", "error", "fatal"]
@@ -37,7 +37,7 @@ def tracker_arguments() -> list[DeclareLaunchArgument]:
         ),
         *(DeclareLaunchArgument(name, default_value="", **facts) for name, facts in OVERRIDES.items()),
         DeclareLaunchArgument(
-            "use_sim_time", default_value="false", choices=BOOL, description="take the time from /clock"
+            "use_sim_time", default_value="", choices=KEEP_OR_BOOL, description="take the time from /clock"
         ),
         DeclareLaunchArgument("log_level", default_value="info", choices=LEVELS, description="least level logged"),
     ]
@@ -62,9 +62,9 @@ def number(name: str, text: str, kind: type[int] | type[float]) -> int | float:
         raise ValueError(f"{name} is {text!r}: expected {'a whole number' if kind is int else 'a number'}") from None
 
 
-def clock(context) -> dict[str, bool]:
-    """Return the parameter use_sim_time."""
-    return {"use_sim_time": value_of(context, "use_sim_time") == "true"}
+def clock(context) -> list[dict[str, bool]]:
+    """Return the parameter use_sim_time as one more source of parameters; none where the argument is empty."""
+    return clock_parameters(value_of(context, "use_sim_time"))
 
 
 def tracker_parameters(context) -> list[Any]:
@@ -75,4 +75,4 @@ def tracker_parameters(context) -> list[Any]:
         name: text == "true" if text in BOOL else ParameterValue(text, value_type=str) for name, text in given.items()
     }
     files = parameter_files(value_of(context, "params_file"), value_of(context, "device"))
-    return [*files, {**overrides, **clock(context)}]
+    return [*files, *([overrides] if overrides else []), *clock(context)]

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
@@ -22,6 +22,7 @@ from rclpy.utilities import remove_ros_args
 
 from sam2s_model.acceleration.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
+from sam2s_model.paths import readable
 from sam2s_ros.processes.callbacks import LenientExecutor
 from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
 from sam2s_ros.processes.runnable import Runnable
@@ -67,8 +68,9 @@ def run(
     keep_large_buffers()
     if signal.sigpending() & signals:
         return 0
+    args = sys.argv if args is None else args
     try:
-        _check_arguments(sys.argv if args is None else args)
+        check_arguments(args)
         # 64 MiB of each process that was killed; a respawned node would fill a container with them
         removed = remove_orphans()
         initialise(args)
@@ -77,7 +79,7 @@ def run(
         print(error, file=sys.stderr)
         rclpy.try_shutdown()
         return BAD_INPUT
-    _say_what_is_unused(node, sys.argv if args is None else args)
+    _say_what_is_unused(node, args)
     if removed.count:
         get_logger("sam2s_ros").info(f"removed what killed processes had left in {SHM}: {removed}")
     for part in node.parts():
@@ -115,11 +117,14 @@ def run(
     raise AssertionError("the process has ended")
 
 
-def initialise(args: list[str] | None = None) -> None:
-    """Initialise ROS without signal handlers. Raises ConfigError where the environment does not let it."""
+def initialise(args: Sequence[str] = ()) -> None:
+    """Initialise ROS without signal handlers. Raises ConfigError where the environment does not let it.
+
+    args: as sys.argv, of a node; none for a command, whose own arguments are not for ROS
+    """
     check_environment()
     try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # rclpy's own, or whatever its middleware raises
         reason = re.sub(r", at \S+:\d+$", "", str(error)) or type(error).__name__
         helps = ""
@@ -146,7 +151,11 @@ def _block_signals() -> set[signal.Signals]:
     return signals
 
 
-def _check_arguments(args: list[str]) -> None:
+def check_arguments(args: list[str]) -> None:
+    """Raise ConfigError for what no node takes. args: as sys.argv"""
+    for arg in args:
+        if re.search("[\ud800-\udfff]", arg):  # how Python holds bytes that are no UTF-8
+            raise ConfigError(f"argument {readable(arg)} is no UTF-8, and ROS takes no other: rename it")
     try:
         unknown = remove_ros_args(args)[1:]
     except RuntimeError as error:  # what all of rclpy's exceptions for this are

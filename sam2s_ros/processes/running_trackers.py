@@ -33,6 +33,11 @@ def where() -> str:
     return f"domain {os.environ.get('ROS_DOMAIN_ID') or 0}"
 
 
+def full_name(name: str) -> str:
+    """Return a node's name as the graph has it. name: as it was typed, with or without the slash before it"""
+    return name if name.startswith("/") else f"/{name}"
+
+
 def tracker_names(node: Node) -> list[str]:
     """List the trackers that publish a heartbeat: full names, sorted."""
     topics = node.get_topic_names_and_types()
@@ -108,12 +113,15 @@ class RunningTrackers:
         self.node.destroy_node()
         rclpy.try_shutdown()
 
-    def names(self, patience: float) -> list[str]:
-        """Find trackers; wait for the first one, `patience` s at most."""
+    def names(self, patience: float, wanted: Sequence[str] = ()) -> list[str]:
+        """Find trackers; wait for the first one, and for those that are wanted, `patience` s at most.
+
+        wanted: full names
+        """
         deadline = time.monotonic() + patience
-        while not tracker_names(self.node):
+        while not (found := tracker_names(self.node)) or not set(wanted) <= set(found):
             if time.monotonic() >= deadline:
-                return []
+                return found
             time.sleep(POLL)
         time.sleep(min(SETTLE, patience))
         return tracker_names(self.node)
@@ -123,8 +131,8 @@ class RunningTrackers:
 
         Raises ConfigError where there is none, or several and no name.
         """
-        found = self.names(patience)
-        wanted = name if name.startswith("/") else f"/{name}"
+        wanted = full_name(name)
+        found = self.names(patience, [wanted] if name else [])
         if not found:
             raise ConfigError(
                 f"no tracker was found in {where()} within {patience:g} s: start one with `sam2s node`, "

@@ -210,7 +210,7 @@ class RecordingWriter:
         if job.image is None or self._jobs.qsize() > self._jobs.maxsize // 2:
             self._counts["overlays_left_out"] += 1
             return
-        drawn = draw_overlay(self._reader.read(job.image), tracks, self.labels, alpha=self._alpha)
+        drawn = draw_overlay(self._reader.read(job.image), tracks, self.labels, alpha=self._alpha, late=job.masks.late)
         self._video_of(drawn.shape[:2]).write(drawn)
 
     def _video_of(self, size: tuple[int, int]) -> OverlayVideo:

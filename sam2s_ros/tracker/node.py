@@ -51,7 +51,7 @@ THREADS = 6  # one for each callback group, so that no callback ever waits for a
 
 
 class TrackerNode(RunnableNode, LifecycleNode):
-    """Lifecycle node "tracker". See README for its topics, services and parameters.
+    """Lifecycle node "tracker". Its topics, services and parameters: docs/topics.md, services.md, parameters.md.
 
     build_tracker: makes the tracker at configure
     Raises ConfigError when a given parameter has the wrong type or is out of range.

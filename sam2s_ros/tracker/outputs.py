@@ -107,7 +107,7 @@ class TrackerPublishers:
                 late=bool(late),
             )
             self._masks.publish(masks)
-            if not late:  # which these could not say
+            if not late:  # which these could not say; the pictures say it
                 if _heard(self._label_image):
                     self._label_image.publish(masks.label_image)
                 if self._base_maps is not None:
@@ -122,7 +122,7 @@ class TrackerPublishers:
             self._health.published(
                 tracks.stamp, steady(), latency=steady() - result.frame.arrived, step=result.step, late=late
             )
-            self._publish_pictures(result)
+            self._publish_pictures(result, late=bool(late))
         return sequence
 
     def publish_while_on(self, publish: Callable[[], None]) -> bool:
@@ -154,15 +154,15 @@ class TrackerPublishers:
             if _heard(self._semantic_image):
                 self._semantic_image.publish(image_codec.to_message(one.image, one.header, "mono8"))
 
-    def _publish_pictures(self, result: Result) -> None:
-        """Publish what is drawn for people, while somebody looks."""
+    def _publish_pictures(self, result: Result, *, late: bool) -> None:
+        """Publish what is drawn for people, while somebody looks; late ones say so."""
         config, header = result.config, result.frame.header
         try:
             if self._annotations is not None and _heard(self._annotations):
-                self._annotations.publish(annotations_message(result.tracks, header, self.labels))
+                self._annotations.publish(annotations_message(result.tracks, header, self.labels, late=late))
             if not (_heard(self._overlay) or _heard(self._overlay_jpeg)):
                 return
-            drawn = draw_overlay(result.image, result.tracks, self.labels, alpha=config.overlay_alpha)
+            drawn = draw_overlay(result.image, result.tracks, self.labels, alpha=config.overlay_alpha, late=late)
             if _heard(self._overlay):
                 self._overlay.publish(image_codec.to_message(drawn, header, "rgb8"))
             if _heard(self._overlay_jpeg):

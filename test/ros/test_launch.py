@@ -91,6 +91,8 @@ def test_the_page_starts_with_the_tracker(graph, start):
         ("tracker", "console_port:=first", "console_port is 'first': expected a whole number"),
         ("stereo", "tolerance:=small", "tolerance is 'small': expected a number"),
         ("replay", "rate:=fast", "rate is 'fast': expected a number"),
+        *((file, "params_file:=/no.yaml", "/no.yaml does not exist") for file in ("tracker", "stereo", "replay")),
+        ("replay", "replay_params_file:=/no.yaml", "replay_params_file /no.yaml does not exist"),
     ],
 )
 def test_a_wrong_argument_is_refused_before_anything_starts(start, file, given, said):

@@ -32,6 +32,7 @@ from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings.scene import Scene, SceneConfig
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_ros.interfaces import image_codec, messages, qos
+from sam2s_ros.overlay import WARNING_COLOUR
 from sam2s_ros.tracker import watchdog
 
 BOX = Prompt(box=[10.0, 12.0, 34.0, 36.0])
@@ -107,6 +108,12 @@ def faulty(graph, start_tracker, new_camera, tmp_path_factory):
 
 
 def test_p07_late_masks_are_dropped_and_counted_or_flagged(faulty):
+    overlays = faulty.graph.collect(Image, f"{faulty.name}/overlay")
+
+    def says_late(stamp: int) -> bool:
+        drawn = image_codec.decode(faulty.graph.wait_until(lambda: overlays.of(stamp), 20))
+        return bool((drawn == WARNING_COLOUR).all(2).any())
+
     before = faulty.status()
     faulty.put(max_output_age=0.2)
     stamp, status = faulty.send("slower")
@@ -118,12 +125,13 @@ def test_p07_late_masks_are_dropped_and_counted_or_flagged(faulty):
     stamp, status = faulty.send("slower")
     late = faulty.masks_of(stamp)
     assert faulty.label_images.of(stamp) is None, "which could not say that it is late"
+    assert says_late(stamp)
     assert late.late and late.sequence == before.published + 1 == status.published
     assert status.dropped_late == before.dropped_late + 1 and status.state == TrackerStatus.STATE_ERROR
 
     faulty.put(max_output_age=60.0)
     stamp, status = faulty.send("slower")
-    assert not faulty.masks_of(stamp).late
+    assert not faulty.masks_of(stamp).late and not says_late(stamp)
     assert faulty.graph.wait_until(lambda: faulty.label_images.of(stamp), 20)
     assert status.state == TrackerStatus.STATE_RUNNING
     faulty.put(max_output_age=0.0, on_late="drop")

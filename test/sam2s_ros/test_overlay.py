@@ -60,3 +60,9 @@ def test_a_class_that_is_not_in_the_set_is_drawn_white():
 def test_sizes_must_agree():
     with pytest.raises(ValueError, match=r"\(100, 300\).*\(200, 300\)"):
         draw_overlay(IMAGE[:100], tracks(), GENERIC)
+
+
+def test_p07_late_masks_have_it_written_on_their_picture():
+    drawn, late = (draw_overlay(IMAGE, tracks(), GENERIC, late=late) for late in (False, True))
+    assert (drawn[170:] == 100).all() and (late[170:, :100] != 100).any()
+    assert (late[:160] == drawn[:160]).all()

@@ -70,7 +70,7 @@ def test_the_quality_of_service_can_be_set():
         (dict(settings=("qos_overrides.x=2026-99-99",)), "in place of '2026-99-99'"),
         (dict(settings=("max_objects=2026-99-99",)), "max_objects is '2026-99-99': expected a whole number"),
         (dict(remap=("image",)), "expected FROM:=TO"),
-        (dict(params_file="nowhere.yaml"), "nowhere.yaml does not exist"),
+        (dict(params_file="nowhere.yaml"), "params_file nowhere.yaml does not exist"),
     ],
 )
 def test_what_it_cannot_take_is_refused(options, said):

@@ -14,6 +14,7 @@ from sam2s_model.colours import colours_of
 from sam2s_model.semantics import GENERIC
 from sam2s_model.tracks import State, Tracks
 from sam2s_ros.interfaces.annotations import ImageAnnotations, annotations_message
+from sam2s_ros.overlay import LATE
 
 MISSING = importlib.util.find_spec("foxglove_msgs") is None
 NEEDED = pytest.mark.skipif(
@@ -38,10 +39,11 @@ def tracks_of(label_map: np.ndarray, *states: State) -> Tracks:
     )  # fmt: skip
 
 
-def made_of(tracks: Tracks) -> ImageAnnotations:
+def made_of(tracks: Tracks, *, late: bool = False) -> ImageAnnotations:
     header = Header(frame_id="endoscope")
     header.stamp.sec = 12
-    msg = deserialize_message(serialize_message(annotations_message(tracks, header, GENERIC)), ImageAnnotations)
+    made = annotations_message(tracks, header, GENERIC, late=late)
+    msg = deserialize_message(serialize_message(made), ImageAnnotations)
     assert {part.timestamp.sec for part in (*msg.points, *msg.texts)} <= {12}
     return msg
 
@@ -80,3 +82,9 @@ def test_captions_and_colours_are_those_of_the_overlay_and_say_the_state():
 def test_no_objects_are_an_empty_message():
     msg = made_of(tracks_of(np.zeros((8, 8), np.uint8)))
     assert not msg.points and not msg.texts
+
+
+@NEEDED
+def test_p07_late_masks_say_so_in_a_caption():
+    msg = made_of(tracks_of(np.zeros((80, 120), np.uint8)), late=True)
+    assert [text.text for text in msg.texts] == [LATE] and 70 < msg.texts[0].position.y < 80

@@ -8,6 +8,7 @@ import pytest
 import rclpy
 from rclpy.node import Node
 
+from sam2s_model.errors import ConfigError
 from sam2s_ros.processes.arguments import (
     Remapping,
     is_for,
@@ -18,6 +19,7 @@ from sam2s_ros.processes.arguments import (
     sections,
     split_arguments,
 )
+from sam2s_ros.processes.process import check_arguments, initialise
 
 LINE = [
     "program",
@@ -134,3 +136,17 @@ def test_values_arrive_in_ros_as_they_are(value_in_ros):
     for value in (*texts, 7, 0.5, 1e-7, True, texts):
         found = value_in_ros(parameter_argument("value", value))
         assert found == value and isinstance(found, type(value)), value
+
+
+@pytest.mark.parametrize(
+    "args", [parameter_argument("source", "/b\udce4.mp4"), ["--params-file", "/b\udce4.yaml"], ["-r", "__ns:=/b\udce4"]]
+)
+def test_a_name_that_is_no_utf_8_is_refused_in_a_sentence(args):
+    with pytest.raises(ConfigError, match=r"^argument .*b\\xe4.* is no UTF-8, and ROS takes no other"):
+        check_arguments(["program", "--ros-args", *args])
+
+
+def test_the_arguments_of_a_command_are_not_for_ros(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["sam2s", "--mask", "b\udce4.png", "--ros-args", "--colour"])
+    initialise()
+    rclpy.shutdown()
