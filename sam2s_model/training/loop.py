@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import fields
 
 import cv2
@@ -45,6 +46,7 @@ from sam2s_model.training.state import (
     LOG,
     PLOT,
     begin_folder,
+    claimed_run,
     load_state,
     result_path,
     save_checkpoint,
@@ -65,17 +67,20 @@ def run_training(
     """Run a training, or what is left of the one in its folder.
 
     stop: asked before each step, True ends the run there after saving
-    Raises ConfigError, CheckpointError, SourceError, and TrainingError when the loss stays not finite.
+    Raises ConfigError, CheckpointError, SourceError, and TrainingError when the loss stays not finite, or while another
+    process runs one in the folder.
     """
     cv2.setNumThreads(1)
     if config.class_prompts.tokens:
-        return train_class_prompts_of(config, stop, quiet)
+        with claimed_run(config):
+            return train_class_prompts_of(config, stop, quiet)
     device = resolve_device(World.local_device(config.device))
     if device.type == "cuda":
         torch.cuda.set_device(device)
     world = World.join(device)
     try:
-        return Trainer(config, world, quiet or world.rank > 0).run(stop)
+        with claimed_run(config) if world.rank == 0 else nullcontext():
+            return Trainer(config, world, quiet or world.rank > 0).run(stop)
     finally:
         world.leave()
 
