@@ -38,7 +38,7 @@ from sam2s_model.training.outcome import TrainingOutcome
 from sam2s_model.training.prompting import Plan, draw_plan
 from sam2s_model.training.rollout import Roles, Rollout, encode_clips, events
 from sam2s_model.training.sampling import roles
-from sam2s_model.training.start import init_path, start_model
+from sam2s_model.training.start import init_path, model_before, start_model
 from sam2s_model.training.state import (
     ADAPTER,
     BEST,
@@ -304,7 +304,8 @@ class Trainer:
         if not self._validation.is_due(self.step):
             return
         if self.world.rank == 0:
-            said, best = self._validation.run(self.averaged_model(), self.step, self.seconds)
+            model = self.averaged_model() if self.step or not self.config.init else self._model_before()
+            said, best = self._validation.run(model, self.step, self.seconds)
             shown.log(said)
             if best and self.step and self.config.evaluation.best:
                 self._save_result(BEST)
@@ -316,15 +317,22 @@ class Trainer:
         if problem and self.step == self.config.steps:
             shown.log(problem)
 
+    def _model_before(self) -> Sam2Model:
+        """Load what the run begins with, as it is used without it: nothing random stands for what its file lacks."""
+        return model_before(self.config, self._evaluated_size(), str(self.world.device), "fp32")
+
     def averaged_model(self) -> Sam2Model:
         """Return the model as the checkpoint has it, ready for inference."""
-        # what is compared with before is all seen at the size of the end
-        step = self.config.steps if self.config.evaluation.before else self.step
-        model = Sam2Model(self.model.config, self.config.data_at(step).size)
+        model = Sam2Model(self.model.config, self._evaluated_size())
         if self.config.adapter.kind:
             add_adapter(model, self.config.adapter)
         model.load_state_dict(self.average.state)
+        model.missing = self.model.missing
         return model.to(self.world.device).eval().requires_grad_(False)
+
+    def _evaluated_size(self) -> int:
+        """Return px: what is compared with before is all seen at the size of the end."""
+        return self.config.data_at(self.config.steps if self.config.evaluation.before else self.step).size
 
     # ---- what is kept
 

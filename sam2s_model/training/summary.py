@@ -11,7 +11,7 @@ from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.config import TrainConfig, load_config
 from sam2s_model.training.evaluate import Score, open_annotated, score_recordings, score_table
 from sam2s_model.training.log import Log
-from sam2s_model.training.start import init_name, init_path, start_model
+from sam2s_model.training.start import init_name, init_path, model_before
 from sam2s_model.training.state import LOG, RECIPE, result_path
 from sam2s_model.training.validation import Validation, logged_scores
 
@@ -77,20 +77,12 @@ def compare_run(
     size = config.data_at(config.steps - 1).size
     found = open_annotated(options.sources, config.data.classes, options.recordings)
     columns = {}
-    for name, model in (("before", _before(config, size, device)), ("after", _after(config, path, size, device))):
+    for name, model in (("before", model_before(config, size, device)), ("after", _after(config, path, size, device))):
         for policy in policies or [options.policy]:
             columns[f"{name}, {policy}"] = score_recordings(
                 model, found, prompt or options.prompt, policy, classes=config.data.classes, max_frames=frames
             )
     return columns
-
-
-def _before(config: TrainConfig, size: int, device: str) -> Sam2Model:
-    if config.init:
-        return load_model(init_path(config), image_size=size, device=device)
-    model = start_model(config, lambda text: None)
-    model.set_image_size(size)
-    return model.eval().requires_grad_(False)
 
 
 def _after(config: TrainConfig, path: Path, size: int, device: str) -> Sam2Model:
