@@ -35,6 +35,7 @@ from sam2s_model.training.losses import FrameLosses, LossCounts
 from sam2s_model.training.objects import Objects, choose_objects
 from sam2s_model.training.optimization import Average, learning_rate, make_optimizer, set_learning_rate
 from sam2s_model.training.outcome import TrainingOutcome
+from sam2s_model.training.phases import check_phases
 from sam2s_model.training.prompting import Plan, draw_plan
 from sam2s_model.training.rollout import Roles, Rollout, encode_clips, events
 from sam2s_model.training.sampling import roles
@@ -96,6 +97,7 @@ class Trainer:
         self.folder = begin_folder(config)
         self.precision = resolve_dtype(config.precision, world.device)
         self.model = start_model(config, (lambda text: None) if quiet else print)
+        check_phases(config, self.model.config)
         self.learning = (
             add_adapter(self.model, config.adapter) if config.adapter.kind else freeze(self.model, config.freeze)
         )
