@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -47,3 +48,13 @@ def test_a_phase_that_cannot_run_is_said_before_the_first(tmp_path, later, made,
     with pytest.raises(ConfigError, match=said):
         Trainer(asked, World(), True)
     assert not list((tmp_path / "run").iterdir()), "the same folder takes the corrected run"
+
+
+def test_a_batch_holds_a_group_of_views(tmp_path):
+    """Fewer images than views of one scene made empty batches, from which a run learnt nothing."""
+    said = re.escape("frames is 3: expected at least views = 4")
+    with pytest.raises(ConfigError, match=said):
+        DataConfig(length=1, frames=3, views=4)
+    with pytest.raises(ConfigError, match=said):
+        run(tmp_path, Phase(), Phase(frames=3), frames=8, views=4)
+    assert DataConfig(length=1, frames=4, views=4).views == 4
