@@ -32,6 +32,7 @@ from sam2s_model.tracking.policy_plugins import check_policy_name, installed_pol
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import Still, TrainingRecording, open_source, scene_recording
+from sam2s_model.training.evaluate import left_out_lines
 
 ABSENCES = (30, 100, 300)  # frames that instruments stay away in the long-term scenes, about
 BY_ITSELF = 30  # frames that they stay away with an absence of 0, about
@@ -251,6 +252,8 @@ def compare_policies(
                 progress.update(task, description=f"{title}, {name}")
                 rows.append(measure_policy(model, group, name, config, frames))
                 progress.advance(task, len(group))
+            for line in left_out_lines(group):
+                print(line)
             print(
                 f"\n{title}: {', '.join(r.name for r in group)}\n\n{policy_table(rows, Tracker(model).policy_name)}",
                 flush=True,

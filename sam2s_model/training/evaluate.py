@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -95,6 +95,11 @@ def open_annotated(
             own = [r for r in open_source(source, classes) if r.has_masks]
         found += [(source.path, r) for r in own[: limit or len(own)]]
     return told_apart(found)
+
+
+def left_out_lines(recordings: Iterable[TrainingRecording | Still]) -> list[str]:
+    """Name the files that evaluations have left out, a line for each."""
+    return [f"left out: {problem}" for recording in recordings for problem in recording.left_out]
 
 
 def told_apart(found: Sequence[tuple[str, TrainingRecording | Still]]) -> list[TrainingRecording | Still]:
@@ -209,7 +214,7 @@ def evaluate_policies(
         if title in columns:  # of a file with the name of the first, or of the same at another size
             title = f"{beside}/none, {other.image_size} px"
         columns[title] = score_recordings(other, found, prompt, "none", max_frames=frames)
-    print(score_table(columns))
+    print("\n".join([*left_out_lines(found), score_table(columns)]))
     if out:
         write_figures(out, prompt, columns)
 

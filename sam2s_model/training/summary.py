@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from sam2s_model.checkpoint import load_model, with_adapter
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.config import TrainConfig, load_config
-from sam2s_model.training.evaluate import Score, open_annotated, score_recordings, score_table
+from sam2s_model.training.evaluate import Score, left_out_lines, open_annotated, score_recordings, score_table
 from sam2s_model.training.log import Log
 from sam2s_model.training.start import init_name, init_path, model_before
 from sam2s_model.training.state import LOG, RECIPE, result_path
@@ -57,11 +58,18 @@ def _checkpoint(config: TrainConfig, path: Path) -> str:
 
 
 def compare_run(
-    folder: Path, *, policies: list[str], prompt: str = "", frames: int = 0, device: str = "auto"
+    folder: Path,
+    *,
+    policies: list[str],
+    prompt: str = "",
+    frames: int = 0,
+    device: str = "auto",
+    say: Callable[[str], object] = print,
 ) -> dict[str, list[Score]]:
     """Score what a run began with and what it made, on what it held out.
 
     policies: of memory, of each; none: the run's; prompt: "" for the run's; frames: most of a recording, 0: all
+    say: told of each file that is left out
     Returns before or after, and the policy -> scores. Raises ConfigError for a folder without a run that holds
     something out or has made anything yet, SourceError where the recordings are gone, and what `load_model` raises.
     """
@@ -82,6 +90,8 @@ def compare_run(
             columns[f"{name}, {policy}"] = score_recordings(
                 model, found, prompt or options.prompt, policy, classes=config.data.classes, max_frames=frames
             )
+    for line in left_out_lines(found):
+        say(line)
     return columns
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.config import TrainConfig
-from sam2s_model.training.evaluate import Score, open_annotated, score_recordings
+from sam2s_model.training.evaluate import Score, left_out_lines, open_annotated, score_recordings
 from sam2s_model.training.log import Log
 
 
@@ -34,7 +34,7 @@ class Validation:
         return step == self._config.steps or (options.every > 0 and step % options.every == 0)
 
     def run(self, model: Sam2Model, step: int, seconds: float) -> tuple[str, bool]:
-        """Evaluate a model and add a line to the log. Returns a sentence, and whether these are the best weights."""
+        """Evaluate weights and add a line to the log. Returns what is told of it, and whether they are the best."""
         options, classes = self._config.evaluation, self._config.data.classes
         found = open_annotated(options.sources, classes, options.recordings)
         self.scores = tuple(
@@ -49,7 +49,8 @@ class Validation:
         best = self.best()
         said = "no object to be scored" if mean is None else f"J&F {100 * mean:.1f}"
         more = ", ".join(f"{name} {value:.1f}" for name, value in jf.items())
-        return f"step {step}: {said}, {more}", best is not None and best["step"] == step
+        lines = [*left_out_lines(found), f"step {step}: {said}, {more}"]
+        return "\n".join(lines), best is not None and best["step"] == step
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the lines of the log that are of evaluations."""

@@ -17,6 +17,7 @@ from sam2s_model.semantics import GENERIC
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.compare import progress_bar
 from sam2s_model.training.datasets import Still, TrainingRecording
+from sam2s_model.training.evaluate import left_out_lines
 from sam2s_ros.evaluation.empty_start import GOOD, STEP, FollowedRecording, follow_from_nothing, labels_of
 from sam2s_ros.interfaces.parameters import NodeConfig
 
@@ -151,6 +152,8 @@ def compare_closed_loop(
                 tracked = sum(one.frames for one in told)
                 found[title].append(LoopFigures.of(variant.name, told, tracked * every * STEP / 60e9))
                 progress.advance(task)
+            for line in left_out_lines(recordings):
+                print(line)
             print(f"\n{title}: {', '.join(r.name for r in recordings)}\n\n{loop_table(found[title])}", flush=True)
             if out:
                 rows = {group: [asdict(row) for row in figures] for group, figures in found.items()}
