@@ -379,6 +379,12 @@ def as_table(config: Any) -> Any:
     return [as_table(part) for part in config] if isinstance(config, tuple) else config
 
 
+def set_options(config: Any) -> dict[str, Any]:
+    """Return, as `as_table`, the options that are not at their defaults, so that it outlives options added later."""
+    table, plain = as_table(config), as_table(type(config)())
+    return {key: value for key, value in table.items() if value != plain[key]}
+
+
 def _join(where: str, key: Any) -> str:
     return f"{where}.{key}" if where else str(key)
 

@@ -20,7 +20,8 @@ from sam2s_model.training.validation import Validation, logged_scores
 def closing_lines(config: TrainConfig) -> list[str]:
     """Say what a run has changed, of its log, and the commands to use its result and to compare it with its start.
 
-    Nothing where the run has not evaluated itself before its first step, a sentence where nothing could be scored.
+    Nothing where the run has not evaluated itself before its first step, a sentence where nothing could be scored, or
+    not always with the present options.
     """
     validation = Validation(config, Log(Path(config.output) / LOG))
     known = validation.lines()
@@ -29,6 +30,11 @@ def closing_lines(config: TrainConfig) -> list[str]:
         return [
             f"nothing was scored in {len(known)} evaluations: expected an object, and at least 2 frames with masks "
             f"after its first, among the first {config.evaluation.frames} frames (evaluation.frames) of a recording"
+        ]
+    if config.evaluation.sources and validation.has_changed():
+        return [
+            "the options of the evaluation have changed on the way, and figures from before are not compared with the "
+            f"others; both under the present ones: sam2s train compare {shlex.quote(config.output)}"
         ]
     if best is None or known[0]["step"] != 0 or known[0]["jf"] is None:
         return []
