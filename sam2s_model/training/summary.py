@@ -83,6 +83,11 @@ def compare_run(
         raise ConfigError(f"{folder} has no run: expected a folder that `sam2s train` has written, with {RECIPE}")
     config = load_config(folder / RECIPE, output=folder)
     options = config.evaluation
+    if config.class_prompts.tokens:
+        raise ConfigError(
+            f"the run in {folder} has made class prompts, which have no J&F: expected one that trains a model or an "
+            "adapter; how good class prompts are `sam2s prototypes score` says"
+        )
     if not options.sources:
         raise ConfigError(f"the run in {folder} has no evaluation.sources: expected one of `sam2s train --data`")
     path = result_path(config)
