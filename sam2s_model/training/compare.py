@@ -7,7 +7,6 @@ prints a table for each folder and one for the scenes.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -23,8 +22,10 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.identities import FOUND, GONE
 from sam2s_model.evaluation.protocol import EvaluationProtocol
+from sam2s_model.json_text import json_text
 from sam2s_model.metrics import boundary_f, iou, j_and_f
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.paths import write_result
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.tracker_options import tracker_options
@@ -260,7 +261,7 @@ def compare_policies(
             )
             compared[title] = dict(recordings=[r.name for r in group], policies=[asdict(row) for row in rows])
             if out:
-                out.write_text(json.dumps(report, indent=1) + "\n")
+                write_result(out, json_text(report))
 
 
 def compared_groups(

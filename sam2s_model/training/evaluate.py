@@ -5,7 +5,6 @@ sam2s train evaluate CHECKPOINT --recordings FOLDER --scene 1 --scene 2
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,8 +18,9 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import Scorer
+from sam2s_model.json_text import json_text
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.paths import writing
+from sam2s_model.paths import write_result
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.data_config import SourceConfig
@@ -220,7 +220,9 @@ def evaluate_policies(
 
 
 def write_figures(out: Path, prompt: str, columns: Mapping[str, Sequence[Score]]) -> None:
-    """Write scores as JSON: run -> a table for each recording. Raises ConfigError when that cannot be written."""
+    """Write scores as JSON: run -> a table for each recording, null for what was not scored.
+
+    Raises ConfigError when that cannot be written.
+    """
     figures = {title: [{**asdict(s), "jf": s.jf} for s in scores] for title, scores in columns.items()}
-    with writing(out):
-        out.write_text(json.dumps({"prompt": prompt, "runs": figures}, indent=1) + "\n")
+    write_result(out, json_text({"prompt": prompt, "runs": figures}))

@@ -63,6 +63,13 @@ def _checkpoint(config: TrainConfig, path: Path) -> str:
     return f"--checkpoint {shlex.quote(init_name(config))} --adapter {shlex.quote(str(path))}"
 
 
+def run_config(folder: Path) -> TrainConfig:
+    """Read what the run in a folder was told. Raises ConfigError for a folder without one."""
+    if not (folder / RECIPE).is_file():
+        raise ConfigError(f"{folder} has no run: expected a folder that `sam2s train` has written, with {RECIPE}")
+    return load_config(folder / RECIPE, output=folder)
+
+
 def compare_run(
     folder: Path,
     *,
@@ -79,9 +86,7 @@ def compare_run(
     Returns before or after, and the policy -> scores. Raises ConfigError for a folder without a run that holds
     something out or has made anything yet, SourceError where the recordings are gone, and what `load_model` raises.
     """
-    if not (folder / RECIPE).is_file():
-        raise ConfigError(f"{folder} has no run: expected a folder that `sam2s train` has written, with {RECIPE}")
-    config = load_config(folder / RECIPE, output=folder)
+    config = run_config(folder)
     options = config.evaluation
     if config.class_prompts.tokens:
         raise ConfigError(
