@@ -50,7 +50,9 @@ def batch(config: DataConfig, seed: int, step: int, part: tuple[int, int] = (0, 
 
     def draw(number: int) -> list[Clip]:
         clips = draw_group(data, config, np.random.default_rng((seed, step, number)), seed, step, length, views)
-        keys = [(seed, step, number, i, config.size) for i in range(views)]
+        # a phase may change these, and with length, sampling and stride other frames of a scene are drawn
+        told = (config.size, config.length, config.sampling, config.stride)
+        keys = [(seed, step, number, i, *told) for i in range(views)]
         return [dataclasses.replace(clip, key=key) for clip, key in zip(clips, keys, strict=True)] if again else clips
 
     if config.workers == 1:
