@@ -69,14 +69,19 @@ def refine(
     """
     config, window = config or RefineConfig(), []
     for frame, base in frames:
-        if base.shape != frame.image.shape[:2]:
-            (height, width), (rows, columns) = frame.image.shape[:2], base.shape
-            raise SourceError(f"the map of {frame.name} is {columns}x{rows}: expected {width}x{height}, as its image")
+        check_map(f"the map of {frame.name}", frame, base)
         window.append((frame, base))
         if len(window) == config.window:
             yield from _refined(tracker, window, config)
             window = []
     yield from _refined(tracker, window, config)
+
+
+def check_map(what: str, frame: Frame, found: np.ndarray) -> None:
+    """Raise SourceError for a map, (H, W), that has not the size of its frame's image. what: begin of the sentence"""
+    if found.shape != frame.image.shape[:2]:
+        (height, width), (rows, columns) = frame.image.shape[:2], found.shape
+        raise SourceError(f"{what} is {columns}x{rows}: expected {width}x{height}, as its image")
 
 
 def _refined(tracker: Tracker, window: Sequence[tuple[Frame, np.ndarray]], config: RefineConfig) -> Iterator[Refined]:

@@ -23,7 +23,7 @@ from sam2s_model.training.clip import Clip
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 from sam2s_model.training.datasets import Still, numbered_scene, open_source
 from sam2s_model.training.sampling import draw_indices
-from sam2s_model.training.stored import draw_views
+from sam2s_model.training.stored import draw_views, open_views
 
 TRIES = 6  # to find a first frame with an object that is large enough, before all masks are looked at
 DRAWS = 1000  # of indices, to find some that begin with such a frame
@@ -50,13 +50,25 @@ def batch(config: DataConfig, seed: int, step: int, part: tuple[int, int] = (0, 
 
     def draw(number: int) -> list[Clip]:
         clips = draw_group(data, config, np.random.default_rng((seed, step, number)), seed, step, length, views)
-        keys = [(seed, step, number, i, config.size) for i in range(views)]
+        # a phase may change these, and with length, sampling and stride other frames of a scene are drawn
+        told = (config.size, config.length, config.sampling, config.stride)
+        keys = [(seed, step, number, i, *told) for i in range(views)]
         return [dataclasses.replace(clip, key=key) for clip, key in zip(clips, keys, strict=True)] if again else clips
 
     if config.workers == 1:
         return [clip for group in groups for clip in draw(group)]
     with ThreadPoolExecutor(config.workers) as workers:
         return [clip for clips in workers.map(draw, groups) for clip in clips]
+
+
+def check_drawable(config: DataConfig) -> None:
+    """Raise the ConfigError or SourceError that `batch` raises of sources which fit no clip of this configuration."""
+    data = opened(config)
+    lengths = {config.length if config.image_share < 1 else 1, 1 if config.image_share > 0 else config.length}
+    for length in lengths:
+        for source, _ in _usable(data, length):
+            if source.kind == "store":
+                open_views(source, config.size)
 
 
 def clip_numbers(config: DataConfig, clips: Sequence[Clip], part: tuple[int, int] = (0, 1)) -> list[int]:
@@ -115,12 +127,17 @@ def draw_group(
 
 
 def _draw_source(data: Data, rng: np.random.Generator, length: int) -> tuple[SourceConfig, Sequence]:
+    usable = _usable(data, length)
+    weights = np.array([source.weight for source, _ in usable])
+    return usable[int(rng.choice(len(usable), p=weights / weights.sum()))]
+
+
+def _usable(data: Data, length: int) -> list[tuple[SourceConfig, Sequence]]:
     usable = [(s, _drawable(r, length)) for s, r in data.sources if s.kind != "store" or length == 1]
     usable = [(source, recordings) for source, recordings in usable if recordings or source.kind in ("scene", "store")]
     if not usable:
         raise ConfigError("data has only images without masks: expected a source with masks, or image_share = 1")
-    weights = np.array([source.weight for source, _ in usable])
-    return usable[int(rng.choice(len(usable), p=weights / weights.sum()))]
+    return usable
 
 
 def draw_clip(

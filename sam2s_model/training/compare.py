@@ -7,7 +7,6 @@ prints a table for each folder and one for the scenes.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -23,8 +22,10 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.identities import FOUND, GONE
 from sam2s_model.evaluation.protocol import EvaluationProtocol
+from sam2s_model.json_text import json_text
 from sam2s_model.metrics import boundary_f, iou, j_and_f
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.paths import write_result
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.tracker_options import tracker_options
@@ -32,6 +33,7 @@ from sam2s_model.tracking.policy_plugins import check_policy_name, installed_pol
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.datasets import Still, TrainingRecording, open_source, scene_recording
+from sam2s_model.training.evaluate import left_out_lines
 
 ABSENCES = (30, 100, 300)  # frames that instruments stay away in the long-term scenes, about
 BY_ITSELF = 30  # frames that they stay away with an absence of 0, about
@@ -251,13 +253,15 @@ def compare_policies(
                 progress.update(task, description=f"{title}, {name}")
                 rows.append(measure_policy(model, group, name, config, frames))
                 progress.advance(task, len(group))
+            for line in left_out_lines(group):
+                print(line)
             print(
                 f"\n{title}: {', '.join(r.name for r in group)}\n\n{policy_table(rows, Tracker(model).policy_name)}",
                 flush=True,
             )
             compared[title] = dict(recordings=[r.name for r in group], policies=[asdict(row) for row in rows])
             if out:
-                out.write_text(json.dumps(report, indent=1) + "\n")
+                write_result(out, json_text(report))
 
 
 def compared_groups(

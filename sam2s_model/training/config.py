@@ -241,8 +241,7 @@ class TrainConfig:
                 f"{list(self.freeze)} and adapter.kind {self.adapter.kind!r}: expected an init, all of which is "
                 "frozen, no freeze and no adapter"
             )
-        for phase in self.phases:
-            self._data(phase)
+        self.phase_data()  # which checks it
 
     @property
     def steps(self) -> int:
@@ -255,6 +254,10 @@ class TrainConfig:
     def data_at(self, step: int) -> DataConfig:
         """Return what batches are made of in a step: `data` with the changes of its phase."""
         return self._data(self.phase_at(step))
+
+    def phase_data(self) -> list[DataConfig]:
+        """Return what batches are made of in each phase."""
+        return [self._data(phase) for phase in self.phases]
 
     def _data(self, phase: Phase) -> DataConfig:
         said = {name: getattr(phase, name) for name in ("size", "length", "frames", "sampling") if getattr(phase, name)}
@@ -374,6 +377,12 @@ def as_table(config: Any) -> Any:
     if dataclasses.is_dataclass(config):
         return {spec.name: as_table(getattr(config, spec.name)) for spec in dataclasses.fields(config)}
     return [as_table(part) for part in config] if isinstance(config, tuple) else config
+
+
+def set_options(config: Any) -> dict[str, Any]:
+    """Return, as `as_table`, the options that are not at their defaults, so that it outlives options added later."""
+    table, plain = as_table(config), as_table(type(config)())
+    return {key: value for key, value in table.items() if value != plain[key]}
 
 
 def _join(where: str, key: Any) -> str:

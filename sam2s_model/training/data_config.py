@@ -148,3 +148,5 @@ class DataConfig:
                 raise ConfigError(f"class_name is {source.class_name!r}: expected one of {', '.join(self.classes)}")
         if self.frames < self.length:
             raise ConfigError(f"frames is {self.frames}: expected at least length = {self.length}")
+        if self.frames < self.views:  # batches would be empty
+            raise ConfigError(f"frames is {self.frames}: expected at least views = {self.views}")

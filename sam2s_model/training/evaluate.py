@@ -5,9 +5,8 @@ sam2s train evaluate CHECKPOINT --recordings FOLDER --scene 1 --scene 2
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,8 +18,9 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import Scorer
+from sam2s_model.json_text import json_text
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.paths import writing
+from sam2s_model.paths import write_result
 from sam2s_model.recordings.scene import SceneConfig
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.data_config import SourceConfig
@@ -95,6 +95,11 @@ def open_annotated(
             own = [r for r in open_source(source, classes) if r.has_masks]
         found += [(source.path, r) for r in own[: limit or len(own)]]
     return told_apart(found)
+
+
+def left_out_lines(recordings: Iterable[TrainingRecording | Still]) -> list[str]:
+    """Name the files that evaluations have left out, a line for each."""
+    return [f"left out: {problem}" for recording in recordings for problem in recording.left_out]
 
 
 def told_apart(found: Sequence[tuple[str, TrainingRecording | Still]]) -> list[TrainingRecording | Still]:
@@ -209,13 +214,15 @@ def evaluate_policies(
         if title in columns:  # of a file with the name of the first, or of the same at another size
             title = f"{beside}/none, {other.image_size} px"
         columns[title] = score_recordings(other, found, prompt, "none", max_frames=frames)
-    print(score_table(columns))
+    print("\n".join([*left_out_lines(found), score_table(columns)]))
     if out:
         write_figures(out, prompt, columns)
 
 
 def write_figures(out: Path, prompt: str, columns: Mapping[str, Sequence[Score]]) -> None:
-    """Write scores as JSON: run -> a table for each recording. Raises ConfigError when that cannot be written."""
+    """Write scores as JSON: run -> a table for each recording, null for what was not scored.
+
+    Raises ConfigError when that cannot be written.
+    """
     figures = {title: [{**asdict(s), "jf": s.jf} for s in scores] for title, scores in columns.items()}
-    with writing(out):
-        out.write_text(json.dumps({"prompt": prompt, "runs": figures}, indent=1) + "\n")
+    write_result(out, json_text({"prompt": prompt, "runs": figures}))

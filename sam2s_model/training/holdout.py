@@ -27,7 +27,7 @@ def with_own_data(config: TrainConfig, folder: str | Path) -> tuple[TrainConfig,
     The folder takes the place of the first of `data.sources` that is one of files with masks, of which all else stays;
     its layout is recognised. The run evaluates what is held out before its first step, then ten times, and keeps the
     best. Of several clips some are held out, by their names, of one the last fourth of its frames. Where
-    `evaluation.sources` are given, nothing is.
+    `evaluation.sources` are given, nothing is, nor for class prompts, of which a run makes no evaluations.
     Raises SourceError for a folder that cannot be read or has no masks, ConfigError for classes without a row in
     `data.classes`, for masks without an object, and where too little is left to hold out.
     """
@@ -37,7 +37,9 @@ def with_own_data(config: TrainConfig, folder: str | Path) -> tuple[TrainConfig,
     source = dataclasses.replace(given or SourceConfig(), kind=kind, path=str(path))
     recordings = _with_objects(source, config)
     options = config.evaluation
-    if options.sources:
+    if config.class_prompts.tokens:
+        said = f"{path}: nothing is held out, a run of class prompts has no J&F; `sam2s prototypes score` scores them"
+    elif options.sources:
         said = f"{path}: nothing is held out, evaluation.sources is given"
     else:
         source, held, said = _held_out(source, recordings, options.frames)

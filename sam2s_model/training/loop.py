@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import fields
 
 import cv2
@@ -34,10 +35,11 @@ from sam2s_model.training.losses import FrameLosses, LossCounts
 from sam2s_model.training.objects import Objects, choose_objects
 from sam2s_model.training.optimization import Average, learning_rate, make_optimizer, set_learning_rate
 from sam2s_model.training.outcome import TrainingOutcome
+from sam2s_model.training.phases import check_phases
 from sam2s_model.training.prompting import Plan, draw_plan
 from sam2s_model.training.rollout import Roles, Rollout, encode_clips, events
 from sam2s_model.training.sampling import roles
-from sam2s_model.training.start import init_path, start_model
+from sam2s_model.training.start import init_path, model_before, start_model
 from sam2s_model.training.state import (
     ADAPTER,
     BEST,
@@ -45,6 +47,7 @@ from sam2s_model.training.state import (
     LOG,
     PLOT,
     begin_folder,
+    claimed_run,
     load_state,
     result_path,
     save_checkpoint,
@@ -65,17 +68,20 @@ def run_training(
     """Run a training, or what is left of the one in its folder.
 
     stop: asked before each step, True ends the run there after saving
-    Raises ConfigError, CheckpointError, SourceError, and TrainingError when the loss stays not finite.
+    Raises ConfigError, CheckpointError, SourceError, and TrainingError when the loss stays not finite, or while another
+    process runs one in the folder.
     """
     cv2.setNumThreads(1)
     if config.class_prompts.tokens:
-        return train_class_prompts_of(config, stop, quiet)
+        with claimed_run(config):
+            return train_class_prompts_of(config, stop, quiet)
     device = resolve_device(World.local_device(config.device))
     if device.type == "cuda":
         torch.cuda.set_device(device)
     world = World.join(device)
     try:
-        return Trainer(config, world, quiet or world.rank > 0).run(stop)
+        with claimed_run(config) if world.rank == 0 else nullcontext():
+            return Trainer(config, world, quiet or world.rank > 0).run(stop)
     finally:
         world.leave()
 
@@ -91,6 +97,7 @@ class Trainer:
         self.folder = begin_folder(config)
         self.precision = resolve_dtype(config.precision, world.device)
         self.model = start_model(config, (lambda text: None) if quiet else print)
+        check_phases(config, self.model.config)
         self.learning = (
             add_adapter(self.model, config.adapter) if config.adapter.kind else freeze(self.model, config.freeze)
         )
@@ -299,7 +306,8 @@ class Trainer:
         if not self._validation.is_due(self.step):
             return
         if self.world.rank == 0:
-            said, best = self._validation.run(self.averaged_model(), self.step, self.seconds)
+            model = self.averaged_model() if self.step or not self.config.init else self._model_before()
+            said, best = self._validation.run(model, self.step, self.seconds)
             shown.log(said)
             if best and self.step and self.config.evaluation.best:
                 self._save_result(BEST)
@@ -311,15 +319,22 @@ class Trainer:
         if problem and self.step == self.config.steps:
             shown.log(problem)
 
+    def _model_before(self) -> Sam2Model:
+        """Load what the run begins with, as it is used without it: nothing random stands for what its file lacks."""
+        return model_before(self.config, self._evaluated_size(), str(self.world.device), "fp32")
+
     def averaged_model(self) -> Sam2Model:
         """Return the model as the checkpoint has it, ready for inference."""
-        # what is compared with before is all seen at the size of the end
-        step = self.config.steps if self.config.evaluation.before else self.step
-        model = Sam2Model(self.model.config, self.config.data_at(step).size)
+        model = Sam2Model(self.model.config, self._evaluated_size())
         if self.config.adapter.kind:
             add_adapter(model, self.config.adapter)
         model.load_state_dict(self.average.state)
+        model.missing = self.model.missing
         return model.to(self.world.device).eval().requires_grad_(False)
+
+    def _evaluated_size(self) -> int:
+        """Return px: what is compared with before is all seen at the size of the end."""
+        return self.config.data_at(self.config.steps if self.config.evaluation.before else self.step).size
 
     # ---- what is kept
 

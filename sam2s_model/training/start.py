@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sam2s_model.checkpoint import read_checkpoint, recognise
+from sam2s_model.checkpoint import load_model, read_checkpoint, recognise
 from sam2s_model.checkpoint.recognition import CLASS_TABLE, LONG_TERM, SCORE_HEAD, SHORT_ATTENTION
+from sam2s_model.device import resolve_device
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
-from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.published.catalog import published_as, resolve_checkpoint
 from sam2s_model.training.config import TrainConfig
 
 PROMPT_HALF = ("sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
@@ -32,7 +34,8 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
     What only tracking with memory needs may be missing there, and starts from random weights that depend on the seed;
     the embedding of long-term memories starts as that of prompted ones, which models without it use in its place, and a
     second memory attention as the first one, of which at first nothing is added. Rows
-    of the class table are found again by the classes' names.
+    of the class table are found again by the classes' names. With an adapter the rest is not trained: what is missing
+    stands in `Sam2Model.missing`, as of `load_model`.
     Without `init`, prompt encoder and mask decoder may come from a model that is as wide there, `config.decoder_from`.
     Raises CheckpointError when the file is of another model, ConfigError for an unknown name,
     or a file with too little for an adapter.
@@ -45,7 +48,9 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
         return model
     path = init_path(config)
     stored = read_checkpoint(path)
-    model = Sam2Model(config.model_config(recognise(stored.state, path) if config.model == "auto" else None))
+    known = config.model_config(recognise(stored.state, path) if config.model == "auto" else None)
+    entry = published_as(path) if config.adapter.kind else None  # the base of an adapter stays what it is
+    model = Sam2Model(dataclasses.replace(known, policy=entry.policy) if entry and entry.policy else known)
     own, state = model.state_dict(), dict(stored.state)
     if CLASS_TABLE in state and CLASS_TABLE in own:
         state[CLASS_TABLE] = _table(state[CLASS_TABLE], stored.class_names, own[CLASS_TABLE], config.data.classes)
@@ -63,6 +68,8 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
             f"such as {missing[0]}: give another init, or clips of length 1"
         )
     model.load_state_dict(state, strict=False)
+    if config.adapter.kind:  # with which nothing learns what is missing, so that nothing may use it
+        model.missing = tuple(missing)
     if LONG_TERM in missing and LONG_TERM in own and PROMPTED in state:
         with torch.no_grad():
             model.long_term_tpos_enc.copy_(model.maskmem_tpos_enc[-1:])
@@ -77,6 +84,18 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
         parts = sorted({part.rstrip(".") for part in MEMORY_PARTS for name in missing if name.startswith(part)})
         log(f"{path} lacks {', '.join(parts)}: they start from random weights")
     return model
+
+
+def model_before(config: TrainConfig, image_size: int, device: str = "auto", precision: str = "auto") -> Sam2Model:
+    """Load what a run begins with as it is used without the run, for comparison; arguments as of `load_model`.
+
+    That is the file of `config.init`, with the policy and without the memory that it has; else `start_model`'s weights.
+    """
+    if config.init:
+        return load_model(init_path(config), image_size=image_size, device=device, precision=precision)
+    model = start_model(config, lambda text: None)
+    model.set_image_size(image_size)
+    return model.to(resolve_device(device)).eval().requires_grad_(False)
 
 
 def _begin_short_attention(model: Sam2Model) -> None:

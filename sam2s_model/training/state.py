@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam2s_model.errors import ConfigError, TrainingError
+from sam2s_model.training.claim import claimed
 from sam2s_model.training.config import TrainConfig, as_table, build
 from sam2s_model.whole_files import replacing
 
@@ -42,6 +44,18 @@ def begin_folder(config: TrainConfig) -> Path:
             f"{folder} cannot be made ({error.strerror}): expected a folder that can be written to as output"
         ) from error
     return folder
+
+
+@contextmanager
+def claimed_run(config: TrainConfig) -> Iterator[None]:
+    """Keep the folder of a run for this process. Raises TrainingError, also while another process is at it."""
+    folder = begin_folder(config)
+    try:
+        file = claimed(folder)
+    except OSError as error:
+        raise TrainingError(f"{folder} cannot be written to ({error.strerror}): give another output") from error
+    with file:
+        yield
 
 
 def save_recipe(folder: Path, config: TrainConfig) -> None:

@@ -29,6 +29,7 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import ConfigError, SourceError, TrainingError
+from sam2s_model.training.claim import claimed
 
 FORMAT = "sam2s teacher store 1"
 HEADER, ENTRIES, BLOBS = "store.json", "entries.jsonl", "blobs.bin"
@@ -79,14 +80,20 @@ class StoreWriter:
     def __init__(self, folder: str | Path, header: Mapping[str, Any]):
         """header: what the entries depend on, plain values, with "levels": three of [C, h, w]
 
-        Raises ConfigError when the folder holds a store of another header, TrainingError when it cannot be written to.
+        Raises ConfigError when the folder holds a store of another header, TrainingError when it cannot be written to,
+        or another process is at it.
         """
         self.folder, self.count, self._counted = Path(folder), 0, False
         with self._writing():
-            self._open(header)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._claim = claimed(self.folder)
+            try:
+                self._open(header)
+            except BaseException:
+                self._claim.close()
+                raise
 
     def _open(self, header: Mapping[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         wanted: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **header}))
         path = self.folder / HEADER
         if path.exists():
@@ -109,7 +116,7 @@ class StoreWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *problem) -> None:
-        with nullcontext() if kind is None else suppress(TrainingError), self._writing():
+        with self._claim, nullcontext() if kind is None else suppress(TrainingError), self._writing():
             try:
                 self._sync()
             finally:

@@ -23,12 +23,7 @@ def draw_views(
     scene: a key for them. Where the scene has fewer views than that, some come again, in other colours.
     Raises ConfigError when the store is of another size, or empty.
     """
-    store = TeacherStore.load(source.path)
-    usable = min(len(store), source.most or len(store))
-    if not usable or store.size != config.size:
-        raise ConfigError(
-            f"store {source.path} has {usable} views of {store.size} px: expected some, of size = {config.size}"
-        )
+    store, usable = open_views(source, config.size)
     first = int(rng.integers(usable))
     entry = store.entries[first]
     others = [
@@ -38,6 +33,15 @@ def draw_views(
     chosen = [first, *(others[k] for k in rng.permutation(len(others))[: count - 1])]
     chosen = [chosen[i % len(chosen)] for i in range(count)]
     return [_clip(store, i, config, rng, scene) for i in chosen]
+
+
+def open_views(source: SourceConfig, size: int) -> tuple[TeacherStore, int]:
+    """Open a store; return how many of its entries are used, too. Raises ConfigError as `draw_views`, SourceError."""
+    store = TeacherStore.load(source.path)
+    usable = min(len(store), source.most or len(store))
+    if not usable or store.size != size:
+        raise ConfigError(f"store {source.path} has {usable} views of {store.size} px: expected some, of size = {size}")
+    return store, usable
 
 
 def _clip(store: TeacherStore, i: int, config: DataConfig, rng: np.random.Generator, scene: tuple) -> Clip:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from sam2s_model.checkpoint import load_model, with_adapter
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.config import TrainConfig, load_config
-from sam2s_model.training.evaluate import Score, open_annotated, score_recordings, score_table
+from sam2s_model.training.evaluate import Score, left_out_lines, open_annotated, score_recordings, score_table
 from sam2s_model.training.log import Log
-from sam2s_model.training.start import init_name, init_path, start_model
+from sam2s_model.training.start import init_name, init_path, model_before
 from sam2s_model.training.state import LOG, RECIPE, result_path
 from sam2s_model.training.validation import Validation, logged_scores
 
@@ -19,7 +20,8 @@ from sam2s_model.training.validation import Validation, logged_scores
 def closing_lines(config: TrainConfig) -> list[str]:
     """Say what a run has changed, of its log, and the commands to use its result and to compare it with its start.
 
-    Nothing where the run has not evaluated itself before its first step, a sentence where nothing could be scored.
+    Nothing where the run has not evaluated itself before its first step, a sentence where nothing could be scored, or
+    not always with the present options.
     """
     validation = Validation(config, Log(Path(config.output) / LOG))
     known = validation.lines()
@@ -28,6 +30,11 @@ def closing_lines(config: TrainConfig) -> list[str]:
         return [
             f"nothing was scored in {len(known)} evaluations: expected an object, and at least 2 frames with masks "
             f"after its first, among the first {config.evaluation.frames} frames (evaluation.frames) of a recording"
+        ]
+    if config.evaluation.sources and validation.has_changed():
+        return [
+            "the options of the evaluation have changed on the way, and figures from before are not compared with the "
+            f"others; both under the present ones: sam2s train compare {shlex.quote(config.output)}"
         ]
     if best is None or known[0]["step"] != 0 or known[0]["jf"] is None:
         return []
@@ -56,19 +63,36 @@ def _checkpoint(config: TrainConfig, path: Path) -> str:
     return f"--checkpoint {shlex.quote(init_name(config))} --adapter {shlex.quote(str(path))}"
 
 
+def run_config(folder: Path) -> TrainConfig:
+    """Read what the run in a folder was told. Raises ConfigError for a folder without one."""
+    if not (folder / RECIPE).is_file():
+        raise ConfigError(f"{folder} has no run: expected a folder that `sam2s train` has written, with {RECIPE}")
+    return load_config(folder / RECIPE, output=folder)
+
+
 def compare_run(
-    folder: Path, *, policies: list[str], prompt: str = "", frames: int = 0, device: str = "auto"
+    folder: Path,
+    *,
+    policies: list[str],
+    prompt: str = "",
+    frames: int = 0,
+    device: str = "auto",
+    say: Callable[[str], object] = print,
 ) -> dict[str, list[Score]]:
     """Score what a run began with and what it made, on what it held out.
 
     policies: of memory, of each; none: the run's; prompt: "" for the run's; frames: most of a recording, 0: all
+    say: told of each file that is left out
     Returns before or after, and the policy -> scores. Raises ConfigError for a folder without a run that holds
     something out or has made anything yet, SourceError where the recordings are gone, and what `load_model` raises.
     """
-    if not (folder / RECIPE).is_file():
-        raise ConfigError(f"{folder} has no run: expected a folder that `sam2s train` has written, with {RECIPE}")
-    config = load_config(folder / RECIPE, output=folder)
+    config = run_config(folder)
     options = config.evaluation
+    if config.class_prompts.tokens:
+        raise ConfigError(
+            f"the run in {folder} has made class prompts, which have no J&F: expected one that trains a model or an "
+            "adapter; how good class prompts are `sam2s prototypes score` says"
+        )
     if not options.sources:
         raise ConfigError(f"the run in {folder} has no evaluation.sources: expected one of `sam2s train --data`")
     path = result_path(config)
@@ -77,20 +101,14 @@ def compare_run(
     size = config.data_at(config.steps - 1).size
     found = open_annotated(options.sources, config.data.classes, options.recordings)
     columns = {}
-    for name, model in (("before", _before(config, size, device)), ("after", _after(config, path, size, device))):
+    for name, model in (("before", model_before(config, size, device)), ("after", _after(config, path, size, device))):
         for policy in policies or [options.policy]:
             columns[f"{name}, {policy}"] = score_recordings(
                 model, found, prompt or options.prompt, policy, classes=config.data.classes, max_frames=frames
             )
+    for line in left_out_lines(found):
+        say(line)
     return columns
-
-
-def _before(config: TrainConfig, size: int, device: str) -> Sam2Model:
-    if config.init:
-        return load_model(init_path(config), image_size=size, device=device)
-    model = start_model(config, lambda text: None)
-    model.set_image_size(size)
-    return model.eval().requires_grad_(False)
 
 
 def _after(config: TrainConfig, path: Path, size: int, device: str) -> Sam2Model:

@@ -26,7 +26,7 @@ from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.recordings.mask_values import VOID
 from sam2s_model.training.augment import Geometry, draw_geometry
-from sam2s_model.training.config import as_table, read_config
+from sam2s_model.training.config import as_table, read_config, set_options
 from sam2s_model.training.data_config import AugmentConfig, SourceConfig, check_values
 from sam2s_model.training.datasets import BoxRecording, Still, TrainingRecording, mask_lines, open_source
 from sam2s_model.training.store import StoreWriter, TaughtView, decode_rgb, encode
@@ -199,19 +199,13 @@ def _header(config: TeachConfig, teacher: Teacher, jobs: list[TeachingJob]) -> d
     table = as_table(config)
     return {
         **{key: table[key] for key in ("size", "seed", "coarse", "fine", "proposals", "classes", "crops")},
-        "sources": [_set_options(source) for source in config.sources],
+        "sources": [set_options(source) for source in config.sources],
         "precision": str(teacher.model.dtype).removeprefix("torch."),
         "teacher": file_sha256(resolve_checkpoint(config.checkpoint)),
         "planned": sum(job.views for job in jobs),
         "images": hashlib.sha256(names.encode()).hexdigest(),
         "levels": [list(level.shape[1:]) for level in (seen.coarse, seen.middle, seen.fine)],
     }
-
-
-def _set_options(source: SourceConfig) -> dict:
-    """Return the options that are not at their defaults, so that a store outlives options that are added later."""
-    table, plain = as_table(source), as_table(SourceConfig())
-    return {key: value for key, value in table.items() if value != plain[key]}
 
 
 def teach_store(config: Path, store: Path, overrides: Sequence[str]) -> None:

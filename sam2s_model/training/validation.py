@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.training.config import TrainConfig
-from sam2s_model.training.evaluate import Score, open_annotated, score_recordings
+from sam2s_model.training.config import EvaluationConfig, TrainConfig, set_options
+from sam2s_model.training.evaluate import Score, left_out_lines, open_annotated, score_recordings
 from sam2s_model.training.log import Log
 
 
@@ -22,6 +22,7 @@ class Validation:
 
     def __init__(self, config: TrainConfig, log: Log):
         self._config, self._log = config, log
+        self._of = _protocol(config.evaluation)
         self.scores: tuple[Score, ...] = ()
 
     def is_due(self, step: int) -> bool:
@@ -34,7 +35,7 @@ class Validation:
         return step == self._config.steps or (options.every > 0 and step % options.every == 0)
 
     def run(self, model: Sam2Model, step: int, seconds: float) -> tuple[str, bool]:
-        """Evaluate a model and add a line to the log. Returns a sentence, and whether these are the best weights."""
+        """Evaluate weights and add a line to the log. Returns what is told of it, and whether they are the best."""
         options, classes = self._config.evaluation, self._config.data.classes
         found = open_annotated(options.sources, classes, options.recordings)
         self.scores = tuple(
@@ -43,22 +44,37 @@ class Validation:
         jf = {score.name: round(100 * score.jf, 2) for score in self.scores}
         mean = mean_jf(self.scores)
         self._log.write({
-            "step": step, "seconds": round(seconds, 1), "jf": None if mean is None else round(100 * mean, 2),
-            "jf_each": jf, "scores": [_figures(score) for score in self.scores],
+            "step": step, "seconds": round(seconds, 1), "of": self._of,
+            "jf": None if mean is None else round(100 * mean, 2), "jf_each": jf,
+            "scores": [_figures(score) for score in self.scores],
         })  # fmt: skip
         best = self.best()
         said = "no object to be scored" if mean is None else f"J&F {100 * mean:.1f}"
         more = ", ".join(f"{name} {value:.1f}" for name, value in jf.items())
-        return f"step {step}: {said}, {more}", best is not None and best["step"] == step
+        lines = [*left_out_lines(found), f"step {step}: {said}, {more}"]
+        return "\n".join(lines), best is not None and best["step"] == step
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the lines of the log that are of evaluations."""
+        """Return the lines of the log that are of evaluations with the present options: others say something else."""
+        return [line for line in self._all() if line.get("of") == self._of]
+
+    def has_changed(self) -> bool:
+        """Whether there are evaluations with other options, which a run may have been resumed with."""
+        return len(self.lines()) < len(self._all())
+
+    def _all(self) -> list[dict[str, Any]]:
         return [line for line in self._log.lines() if "scores" in line]
 
     def best(self) -> dict[str, Any] | None:
         """Return the line with the highest J&F, of equal ones the first; None where nothing was scored."""
         known = [line for line in self.lines() if line["jf"] is not None]
         return max(known, key=lambda line: line["jf"], default=None)
+
+
+def _protocol(options: EvaluationConfig) -> dict[str, Any]:
+    """Return the options that figures depend on, as JSON has them."""
+    said = {name: getattr(options, name) for name in ("policy", "prompt", "frames", "recordings")}
+    return {**said, "sources": [set_options(source) for source in options.sources]}
 
 
 def mean_jf(scores: Sequence[Score]) -> float | None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import claimed_file
 from sam2s_ros.commands.engine import CHECKPOINT_HELP, Device, ImageSize, Precision
 
 CheckpointArgument = Annotated[Path | None, typer.Argument(help=CHECKPOINT_HELP)]
@@ -86,13 +87,15 @@ def compare(
         model = load_model(
             checkpoint or default_checkpoint(device), image_size=image_size, device=device, precision=precision
         )
-        compare_closed_loop(
-            model, groups, prototypes=prototypes, policy=(policy or ["auto"])[0], config=config,
-            discovery_every=discovery_every, auto_prompt_score=auto_prompt_score, every=every, frames=frames, out=out,
-        )  # fmt: skip
+        with claimed_file(out, overwrite=True):
+            compare_closed_loop(
+                model, groups, prototypes=prototypes, policy=(policy or ["auto"])[0], config=config, out=out,
+                discovery_every=discovery_every, auto_prompt_score=auto_prompt_score, every=every, frames=frames,
+            )  # fmt: skip
         return
-    compare_policies(
-        checkpoint, recordings or [], only=only or [], long_term=long_term, crossing=crossing,
-        absence=absence or ABSENCES, seed=seed or [1], policy=policy or [], option=option or [], frames=frames,
-        image_size=image_size, device=device, precision=precision, out=out,
-    )  # fmt: skip
+    with claimed_file(out, overwrite=True):
+        compare_policies(
+            checkpoint, recordings or [], only=only or [], long_term=long_term, crossing=crossing,
+            absence=absence or ABSENCES, seed=seed or [1], policy=policy or [], option=option or [], frames=frames,
+            image_size=image_size, device=device, precision=precision, out=out,
+        )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -54,7 +55,7 @@ def run_refine(
     """
     from sam2s_model.recordings.open import open_recording
     from sam2s_model.results.label_png import write_label_png
-    from sam2s_model.semantic_maps.refine import DEFAULTS, refine, tracker_for_refining
+    from sam2s_model.semantic_maps.refine import DEFAULTS, check_map, refine, tracker_for_refining
     from sam2s_model.semantic_maps.scores import MapScore
     from sam2s_model.semantic_maps.sources import NOISY, class_ids, maps_in, noisy_maps, true_map
     from sam2s_ros.commands.label_sets import label_set_file, open_label_set
@@ -79,15 +80,21 @@ def run_refine(
         masks.mkdir(parents=True, exist_ok=True)
         write_whole(options.output / SUMMARY, json.dumps(dict(command=COMMAND, interrupted=True)) + "\n")
 
+    truths: deque[np.ndarray | None] = deque()  # of the frames of a window
+
     def pairs() -> Iterator[tuple[Frame, np.ndarray]]:
         for frame in islice(recording, options.frames or None):
+            truth = truth_of(frame)  # of the whole window before it is tracked: what is wrong then costs no work
+            if truth is not None:
+                check_map(f"the true map of {frame.name}", frame, truth)
+            truths.append(truth)
             yield frame, base_of(frame)
 
     colours = {label.id: label.color for label in labels.classes}
     before, after, masklets, began = MapScore(), MapScore(), [], time.monotonic()
     total = recording.length and min(recording.length, options.frames or recording.length)
     for one in refine(tracker, pairs(), options.refine):
-        truth = truth_of(one.frame)
+        truth = truths.popleft()
         before.add(one.base, truth)
         after.add(one.map, truth)
         masklets.append(one.masklets)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import expanded
+from sam2s_model.paths import claimed_file, expanded
 from sam2s_model.similar import meant
 from sam2s_model.tracking.policies import POLICY_HELP
 from sam2s_model.training.command import train
@@ -67,11 +67,12 @@ def evaluate_training(
     """
     from sam2s_model.training.evaluate import evaluate_policies
 
-    evaluate_policies(
-        checkpoint, recordings or [], only=only or [], scene=scene or [], scene_frames=scene_frames, prompt=prompt,
-        policy=policy or ["auto"], beside=beside, image_size=image_size, beside_size=beside_size, frames=frames,
-        device=device, out=out,
-    )  # fmt: skip
+    with claimed_file(out, overwrite=True):
+        evaluate_policies(
+            checkpoint, recordings or [], only=only or [], scene=scene or [], scene_frames=scene_frames, prompt=prompt,
+            policy=policy or ["auto"], beside=beside, image_size=image_size, beside_size=beside_size, frames=frames,
+            device=device, out=out,
+        )  # fmt: skip
 
 
 @app.command("compare")
@@ -85,9 +86,10 @@ def compare_training(
 ) -> None:
     """Compare what a run made with what it began with: print a table of J&F on the recordings that it held out."""
     from sam2s_model.training.evaluate import score_table, write_figures
-    from sam2s_model.training.summary import compare_run
+    from sam2s_model.training.summary import compare_run, run_config
 
-    columns = compare_run(run, policies=policy or [], prompt=prompt, frames=frames, device=device)
-    print(score_table(columns))
-    if out:
-        write_figures(out, prompt, columns)
+    with claimed_file(out, overwrite=True):
+        columns = compare_run(run, policies=policy or [], prompt=prompt, frames=frames, device=device)
+        print(score_table(columns))
+        if out:
+            write_figures(out, prompt or run_config(run).evaluation.prompt, columns)

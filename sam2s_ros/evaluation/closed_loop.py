@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -12,11 +11,14 @@ import numpy as np
 
 from sam2s_model.config import TrackerConfig
 from sam2s_model.discovery.prototype_file import load_prototypes
+from sam2s_model.json_text import json_text
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.paths import write_result
 from sam2s_model.semantics import GENERIC
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.training.compare import progress_bar
 from sam2s_model.training.datasets import Still, TrainingRecording
+from sam2s_model.training.evaluate import left_out_lines
 from sam2s_ros.evaluation.empty_start import GOOD, STEP, FollowedRecording, follow_from_nothing, labels_of
 from sam2s_ros.interfaces.parameters import NodeConfig
 
@@ -151,10 +153,12 @@ def compare_closed_loop(
                 tracked = sum(one.frames for one in told)
                 found[title].append(LoopFigures.of(variant.name, told, tracked * every * STEP / 60e9))
                 progress.advance(task)
+            for line in left_out_lines(recordings):
+                print(line)
             print(f"\n{title}: {', '.join(r.name for r in recordings)}\n\n{loop_table(found[title])}", flush=True)
             if out:
                 rows = {group: [asdict(row) for row in figures] for group, figures in found.items()}
-                out.write_text(json.dumps(rows, indent=1) + "\n")
+                write_result(out, json_text(rows))
     return found
 
 

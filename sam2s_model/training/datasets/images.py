@@ -34,6 +34,7 @@ class Still:
         self.name, self.classes = name, {label: row for label in range(1, MAX_MASKS + 1)}
         self._path, self._pack, self._at = path, pack, at
         self.has_masks = pack is not None and pack.has_masks(name)
+        self.left_out: dict[str, None] = {}  # what `frames` has left out
 
     def __len__(self) -> int:
         return SELECTIONS if self.has_masks else 1
@@ -49,9 +50,13 @@ class Still:
         return image, select(rng, self._pack.masks(self.name), image.shape[:2])
 
     def frames(self) -> Iterator[Frame]:
-        """Yield all selections, as the evaluation reads them. Raises SourceError."""
+        """Yield all selections, as the evaluation reads them; none of an image that cannot be read, see `left_out`."""
         for index in range(len(self)):
-            image, labels = self.frame(index)
+            try:
+                image, labels = self.frame(index)
+            except SourceError as error:  # the same for all
+                self.left_out[str(error)] = None
+                return
             truth = None if labels is None else Truth.of_labels(labels)
             yield Frame(index, FIRST_STAMP_NS + index * FRAME_NS, str(index), image, truth)
 

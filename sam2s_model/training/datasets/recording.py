@@ -19,9 +19,11 @@ FRAME_NS = 40_000_000  # from one tracked frame to the next, whatever the rate: 
 class TrainingRecording:
     """Frames of a recording, read when they are asked for. A label is the same object through the whole recording.
 
-    Nothing is left out here: what cannot be read is raised, so that the caller names it and draws something else.
+    Of single frames what cannot be read is raised, so that the caller names it and draws something else; a pass over
+    all of them leaves it out.
 
     name: for logs and tables; classes: label -> row of the class table, or -1 unknown
+    left_out: what passes have left out, a sentence for each
     annotated: indices of the frames with label images
     """
 
@@ -48,6 +50,7 @@ class TrainingRecording:
         self.annotated = [at for at, index in enumerate(frames) if recording.is_annotated(index)]
         self._frames: Sequence[int] = frames
         self._largest: list[float] | None = None
+        self.left_out: dict[str, None] = {}  # a set in the order of its making
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -70,9 +73,30 @@ class TrainingRecording:
         return frame.image, None if frame.truth is None else frame.truth.labels
 
     def frames(self) -> Iterator[Frame]:
-        """Yield all frames in order, as the evaluation reads them. Raises SourceError."""
+        """Yield all frames in order, as the evaluation reads them.
+
+        One that cannot be read, or is of another size than the first, is left out and named in `left_out`.
+        """
+        first: tuple[int, int] | None = None
         for at, index in enumerate(self._frames):
-            yield replace(self.recording.frame(index), index=at, stamp_ns=FIRST_STAMP_NS + at * FRAME_NS)
+            frame = self._readable(index)
+            if frame is None:
+                continue
+            size = frame.image.shape[:2]
+            first = first or size
+            if size == first:
+                yield replace(frame, index=at, stamp_ns=FIRST_STAMP_NS + at * FRAME_NS)
+            else:
+                (h, w), (height, width) = size, first
+                said = f"frame {frame.name} of {self.name} is {w}x{h}, the first one is {width}x{height}"
+                self.left_out[said] = None
+
+    def _readable(self, index: int) -> Frame | None:
+        try:
+            return self.recording.frame(index)
+        except SourceError as error:
+            self.left_out[str(error)] = None
+            return None
 
     def showing(self, min_area: float) -> list[int]:
         """Return the annotated frames with an object of at least that share of the frame. All masks are read, once."""

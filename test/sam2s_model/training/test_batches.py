@@ -113,6 +113,20 @@ def test_a_pool_of_single_images_comes_again(recording):
     assert not same(batch(clips, 0, 0), batch(clips, 0, 2)) and batch(clips, 0, 0)[0].key is None
 
 
+def test_a_clip_of_a_pool_that_a_phase_draws_otherwise_is_another_one():
+    scene = dataclasses.replace(SCENE, scenes=1, frames=60)
+    pool = DataConfig(
+        sources=(scene,), size=64, length=1, frames=4, pool=1, image_share=1.0, scene_pool=1, sampling="vanilla"
+    )
+    drawn = [
+        batch(dataclasses.replace(pool, **changes), 0, 0)[:1]
+        for changes in ({}, dict(length=4), dict(length=4, sampling="tsms"), dict(length=4, stride=8))
+    ]
+    assert not same(drawn[0], drawn[1]), "or one key would do"
+    assert len({clip.key for (clip,) in drawn}) == 4
+    assert batch(pool, 0, 0)[0].key == drawn[0][0].key
+
+
 @pytest.mark.parametrize("how", ["divemem", "vanilla", "tsms"])
 def test_first_frames_show_an_object_however_rare_it_is(rare, how):
     config = dataclasses.replace(

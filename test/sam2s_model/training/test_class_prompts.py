@@ -23,6 +23,8 @@ from sam2s_model.training.config import OptimizerConfig, Phase, TrainConfig
 from sam2s_model.training.data_config import DataConfig, SourceConfig
 from sam2s_model.training.holdout import with_own_data
 from sam2s_model.training.loop import run_training
+from sam2s_model.training.state import save_recipe
+from sam2s_model.training.summary import compare_run
 
 SCENE = SourceConfig("scene", first_seed=1, scenes=2, frames=8, height=64, class_name="instrument")
 
@@ -112,16 +114,26 @@ def confirmed_by(folder: Path, *sources: SourceConfig) -> list[Confirmation]:
     return [*confirmed(config(folder, data=DataConfig(sources=sources, size=64)))]
 
 
-def test_frames_that_are_held_out_are_not_learnt_from(tmp_path):
+def test_frames_that_are_not_taken_are_not_learnt_from(tmp_path):
     clip(tmp_path / "one")
-    asked = config(
-        tmp_path, data=DataConfig(sources=(SourceConfig("folder", str(tmp_path), class_name="hook"),), size=64)
-    )
-    learnt, _ = with_own_data(asked, tmp_path / "one")
-    (one,) = confirmed(learnt)
-    held = learnt.evaluation.sources[0]
-    assert held.begin == 5, "the last three of eight"
+    (one,) = confirmed_by(tmp_path, SourceConfig("folder", str(tmp_path), class_name="hook", end=5))
     assert {frame.index for frame in spread(one, 12)} == {0, 1, 2, 3, 4}
+
+
+def test_of_ones_own_data_nothing_is_held_out_that_would_not_be_scored(tmp_path):
+    clip(tmp_path / "one")
+    source = SourceConfig("folder", str(tmp_path), class_name="hook")
+    asked = config(tmp_path / "run", data=DataConfig(sources=(source,), size=64))
+    learnt, said = with_own_data(asked, tmp_path / "one")
+    assert "nothing is held out, a run of class prompts has no J&F" in said and learnt.evaluation == asked.evaluation
+    (one,) = confirmed(learnt)
+    assert {frame.index for frame in spread(one, 12)} == set(range(8))
+
+
+def test_what_has_no_j_and_f_is_not_compared(tmp_path):
+    save_recipe(tmp_path, config(tmp_path))
+    with pytest.raises(ConfigError, match="has made class prompts, which have no J&F"):
+        compare_run(tmp_path, policies=[])
 
 
 def test_stills_are_recordings_of_one_frame(tmp_path):

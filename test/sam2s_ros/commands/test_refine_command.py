@@ -55,6 +55,17 @@ def test_a_folder_of_maps_and_one_with_the_truth(refine, tmp_path, capsys):
     assert "has no class image 000002.png" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_true_map_of_another_size_is_said_before_its_window_is_tracked(refine, tmp_path, capsys):
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    for i in range(5):
+        write_label_png(truth / f"{i:06d}.png", read_map(i)[: 60 if i == 2 else 80], {3: (1, 2, 3)})
+    assert refine("noisy:2", SCENE, "--truth", truth) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the true map of 000002 is 96x60: expected 96x80, as its image" in said
+    assert not list((tmp_path / "out" / "masks").iterdir())
+
+
 def test_maps_for_which_there_is_no_room_are_one_sentence(refine, tmp_path, monkeypatch, capsys):
     def full(path, *_):
         raise OSError(28, "No space left on device", str(path))
