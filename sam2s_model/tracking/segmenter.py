@@ -142,7 +142,7 @@ class Segmenter:
         decoded, candidates = self._decode_tracked(conditioned.features, frame, view, found)
         present, verdict = self._present(decoded, told=self._tells_presence), None
         if self.reid:
-            verdict = self.reid.judge(view, frame.features.coarse, decoded.logits, present, stamp)
+            verdict = self.reid.judge(view, frame.features.coarse, decoded.logits, present)
             present = verdict.present
         outputs = self._outputs(
             object_ids, decoded, conditioned.class_logits, present, present, verdict=verdict, keys=keys

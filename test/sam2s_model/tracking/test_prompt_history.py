@@ -56,7 +56,7 @@ def assert_same(one: Tracker, other: Tracker) -> None:
 
 def assert_known_alike(one: Tracker, other: Tracker) -> None:
     """What re-identification knows of the objects is the same."""
-    for name in ("prototype", "prototype_frames", "last_visible"):
+    for name in ("prototype", "prototype_frames", "stamps"):
         got, expected = (t._segmenter.bank.states[name][: len(t.object_ids)] for t in (one, other))
         torch.testing.assert_close(got, expected, **TIGHT)
 
