@@ -195,6 +195,11 @@ class MemoryBank:
                 frames[row, same].fill_(EMPTY)
         return slot
 
+    def conditioning_slot_of(self, row: int, frame: int) -> int | None:
+        """Find the slot of a prompted frame of one object; None: it is not remembered."""
+        found = np.flatnonzero(self.host_frames[row, : self.layout.conditioning] == frame)
+        return int(found[0]) if len(found) else None
+
     def write_mask(self, rows: Rows, frame: int, logits: Tensor, step: StepTime | None = None) -> None:
         """Remember the mask logits (N, 1, h, w) of one frame."""
         self._write(self.logits, rows, frame, self.layout.masks, logits[:, 0], step)

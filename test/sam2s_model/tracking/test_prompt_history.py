@@ -101,6 +101,21 @@ def test_p20_a_late_correction_leaves_nothing_of_the_wrong_object_in_the_prototy
         assert_known_alike(play(model, frames, "fifo", [first, fix], **options), without)
 
 
+@pytest.mark.parametrize("policy", ["samurai", "refine", "distractor"])
+def test_p20_a_policy_is_told_again_of_the_corrections_after_a_late_prompt(model, frames, policy):
+    """What it notes of the motion, of masks and of areas begins with the newest prompt, not with the one before."""
+    first, later, fix = (
+        (0, 0, Prompt(box=BOX)),
+        (2, 2, Prompt(object_id=1, box=OTHER)),
+        (3, 1, Prompt(object_id=1, box=BOX)),
+    )
+    late = play(model, frames, policy, [first, later, fix], now=4)
+    in_time = play(model, frames, policy, [first, (1, 1, fix[2]), later], now=4)
+    for state in late._segmenter.policy.states:
+        got, expected = (t._segmenter.bank.states[state.name][:1] for t in (late, in_time))
+        torch.testing.assert_close(got, expected, **TIGHT, equal_nan=True)
+
+
 def test_a_step_that_fails_teaches_nothing(model, frames, monkeypatch):
     plain, failing = (play(model, frames, "fifo", [(0, 0, Prompt(box=BOX))], now=4) for _ in range(2))
     monkeypatch.setattr(failing, "_describe", lambda *_: 1 / 0)
