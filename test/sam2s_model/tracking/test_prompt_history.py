@@ -104,13 +104,12 @@ def test_p20_a_late_correction_leaves_nothing_of_the_wrong_object_in_the_prototy
 @pytest.mark.parametrize("policy", ["samurai", "refine", "distractor"])
 def test_p20_a_policy_is_told_again_of_the_corrections_after_a_late_prompt(model, frames, policy):
     """What it notes of the motion, of masks and of areas begins with the newest prompt, not with the one before."""
-    first, later, fix = (
-        (0, 0, Prompt(box=BOX)),
-        (2, 2, Prompt(object_id=1, box=OTHER)),
-        (3, 1, Prompt(object_id=1, box=BOX)),
-    )
-    late = play(model, frames, policy, [first, later, fix], now=4)
-    in_time = play(model, frames, policy, [first, (1, 1, fix[2]), later], now=4)
+    elsewhere = np.zeros((128, 160), bool)
+    elsewhere[70:110, 90:140] = True
+    first, later = (0, 0, Prompt(box=BOX)), (2, 2, Prompt(object_id=1, mask=elsewhere))
+    fix = Prompt(object_id=1, box=BOX)
+    late = play(model, frames, policy, [first, later, (2, 1, fix)], now=3)
+    in_time = play(model, frames, policy, [first, (1, 1, fix), later], now=3)
     for state in late._segmenter.policy.states:
         got, expected = (t._segmenter.bank.states[state.name][:1] for t in (late, in_time))
         torch.testing.assert_close(got, expected, **TIGHT, equal_nan=True)
