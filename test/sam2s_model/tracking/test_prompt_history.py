@@ -85,6 +85,22 @@ def test_p20_a_late_prompt_leads_to_what_a_prompt_in_time_does(model, frames, po
     assert_same(late, expected)
 
 
+@pytest.mark.parametrize("policy", ["fifo", "match"])
+@pytest.mark.parametrize("later", [[3], [2, 3]], ids=["one later", "all later"])
+def test_p20_a_late_correction_takes_no_place_of_a_newer_one(model, frames, policy, later):
+    """With as many prompted frames as there is room for: it is there until it is carried on to the newest of them."""
+    first, fix = (0, 0, Prompt(box=BOX)), Prompt(object_id=1, **CLICKS)
+    given = np.zeros((128, 160), bool)
+    given[70:110, 90:140] = True
+    others = [(on, on, Prompt(object_id=1, mask=given)) for on in later]  # the same whatever came before
+    options = dict(now=5, max_conditioning=len(later) + 1)
+    late = play(model, frames, policy, [first, *others, (4, 1, fix)], **options)
+    in_time = play(model, frames, policy, [first, (1, 1, fix), *others], **options)
+    held = [sorted(one._segmenter.bank.prompted_frames(0)) for one in (late, in_time)]
+    assert held[0] == held[1] == [0, *later] and not late._segmenter.bank.aside
+    assert_same(late, in_time)
+
+
 @pytest.mark.parametrize("non_overlap", [False, True])
 def test_p20_a_late_correction_leaves_nothing_of_the_wrong_object_in_the_prototype(model, frames, non_overlap):
     """Object 1 was on the wrong instrument; on a later frame a person had confirmed what it was then."""
