@@ -121,8 +121,8 @@ class Reidentification:
         learnt = prototype.lerp(appearances, (frames + 1).clamp(max=MEMORY).reciprocal()[:, None])
         view.write_state("prototype", torch.where(confident[:, None], learnt, prototype))
         view.write_state("prototype_frames", frames + confident)
-        told = seen[:, None] | _tracked(device=seen.device)
-        view.write_state("stamps", torch.where(told, stamp, view.state("stamps")))
+        of_frame = seen[:, None] | _tracked(device=seen.device)
+        view.write_state("stamps", torch.where(of_frame, stamp, view.state("stamps")))
         for name in self._known:
             view.bank.write_state_ring(RING + name, view.rows, frame, view.bank.states[name][view.rows], view.step)
 

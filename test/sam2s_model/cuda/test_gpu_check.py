@@ -15,7 +15,7 @@ from sam2s_model.acceleration.graphs import CudaCapture
 from sam2s_model.bench.timing import Spread
 from sam2s_model.errors import ConfigError
 from sam2s_model.gpu_check import computation, living, rollouts, speed
-from sam2s_model.gpu_check.part import FAIL, OK, WARN, Setting
+from sam2s_model.gpu_check.part import FAIL, OK, WARN, Check, Setting
 from sam2s_model.gpu_check.parts import PARTS
 from sam2s_model.network.model import Sam2Model
 
@@ -122,6 +122,8 @@ def test_a_compiled_encoder_is_compared_with_one_that_is_not(setting, monkeypatc
     spreads = iter([Spread(5.0, 5.0, 5.0, 5.0, 9)] * 6 + [Spread(6.0, 6.0, 6.0, 6.0, 9)])
     monkeypatch.setattr(Sam2Model, "compile_encoder", lambda self: None)
     monkeypatch.setattr(speed, "_times", lambda *_: (next(spreads), [0.0]))
+    for other in ("_first_mask", "_kernels"):
+        monkeypatch.setattr(speed, other, lambda *_: Check(OK, other, "", ""))
     found = [check for check in run(15, setting) if "compiled" in check.what]
     assert [(check.level, check.expected, check.advice) for check in found] == [
         (WARN, "median at most 1.05 times the 5.00 ms without compilation", "leave compile at false")
