@@ -123,7 +123,7 @@ def test_a_compiled_encoder_is_compared_with_one_that_is_not(setting, monkeypatc
     monkeypatch.setattr(Sam2Model, "compile_encoder", lambda self: None)
     monkeypatch.setattr(speed, "_times", lambda *_: (next(spreads), [0.0]))
     for other in ("_first_mask", "_kernels"):
-        monkeypatch.setattr(speed, other, lambda *_: Check(OK, other, "", ""))
+        monkeypatch.setattr(speed, other, lambda *_: Check(OK, "beside it", "", ""))
     found = [check for check in run(15, setting) if "compiled" in check.what]
     assert [(check.level, check.expected, check.advice) for check in found] == [
         (WARN, "median at most 1.05 times the 5.00 ms without compilation", "leave compile at false")
