@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,18 @@ STALE = 60  # s without a change, after which nobody writes a file any more
 NOT_OF_FILES = re.compile(
     r"^(OutOfMemoryError|AcceleratorError)|(CUDA|HIP) (error|out of memory)|not enough memory|can't allocate memory"
 )  # type and text of torch's errors
+
+
+@contextmanager
+def with_usual_mode(temporary: Path, path: Path) -> Iterator[None]:
+    """Give what is written inside to `temporary` the mode of the file `path`, or else that of any new file.
+
+    For safetensors, whose writer makes files that nobody but their owner can read. Raises OSError.
+    """
+    temporary.touch()
+    mode = stat.S_IMODE((path if path.exists() else temporary).stat().st_mode)
+    yield
+    temporary.chmod(mode)
 
 
 @contextmanager

@@ -273,25 +273,24 @@ def _(logits: Tensor, height: int, width: int, binarise: bool, dtype: torch.dtyp
 @torch.library.custom_op(
     "sam2s::judge",
     mutates_args=(),
-    schema="(Tensor features, Tensor logits, Tensor present, Tensor index, Tensor stamp, Tensor prototype, "
-    "Tensor taught, Tensor last_visible, int lost_after, float least) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    schema="(Tensor features, Tensor logits, Tensor present, Tensor index, Tensor prototype, Tensor taught, "
+    "Tensor stamps, int lost_after, float least) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def judge(
     features: Tensor,
     logits: Tensor,
     present: Tensor,
     index: Tensor,
-    stamp: Tensor,
     prototype: Tensor,
     taught: Tensor,
-    last_visible: Tensor,
+    stamps: Tensor,
     lost_after: int,
     least: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Compute `Reidentification.judge` in one kernel.
 
     features: (1, dim, h, w); logits: (N, 1, c h, c w); present: (N,); index: (N,), the objects' rows of the notes
-    stamp: 0-d int64; lost_after: ns; least: similarity
+    stamps: (rows, 2) int64, ns; lost_after: ns; least: similarity
     Returns appearances (N, dim), similarity (N,), and for each object whether it was asked, rejected, and is still
     present.
     """
@@ -303,7 +302,7 @@ def judge(
     asked, rejected, remains = (torch.empty_like(present) for _ in range(3))
     to_place = features.stride(3) if width > 1 else features.stride(2)
     kernels.judge[(n,)](
-        features, logits, present.view(torch.uint8), index, stamp, prototype, taught, last_visible, appearances,
+        features, logits, present.view(torch.uint8), index, prototype, taught, stamps, appearances,
         similarity, asked.view(torch.uint8), rejected.view(torch.uint8), remains.view(torch.uint8),
         height * width, width, logits.shape[3], features.stride(1), to_place, lost_after, least, float("nan"),
         logits.shape[3] // width, channels, _power(channels), max(1, TILE // _power(channels)),
@@ -312,7 +311,7 @@ def judge(
 
 
 @judge.register_fake
-def _(features, logits, present, index, stamp, prototype, taught, last_visible, lost_after, least):
+def _(features, logits, present, index, prototype, taught, stamps, lost_after, least):
     n = len(logits)
     of_objects = (torch.empty_like(present) for _ in range(3))
     return prototype.new_empty(n, features.shape[1]), prototype.new_empty(n), *of_objects
@@ -320,10 +319,10 @@ def _(features, logits, present, index, stamp, prototype, taught, last_visible, 
 
 @torch.library.custom_op(
     "sam2s::learn",
-    mutates_args=("prototype", "taught", "last_visible", "past_prototype", "past_taught", "past_visible"),
+    mutates_args=("prototype", "taught", "stamps", "past_prototype", "past_taught", "past_stamps"),
     schema="(Tensor appearances, Tensor logits, Tensor iou, Tensor present, Tensor index, Tensor frame, Tensor stamp, "
-    "Tensor(a!) prototype, Tensor(b!) taught, Tensor(c!) last_visible, Tensor(d!) past_prototype, "
-    "Tensor(e!) past_taught, Tensor(f!) past_visible, float least, int memory) -> ()",
+    "Tensor(a!) prototype, Tensor(b!) taught, Tensor(c!) stamps, Tensor(d!) past_prototype, "
+    "Tensor(e!) past_taught, Tensor(f!) past_stamps, float least, int memory) -> ()",
 )
 def learn(
     appearances: Tensor,
@@ -335,10 +334,10 @@ def learn(
     stamp: Tensor,
     prototype: Tensor,
     taught: Tensor,
-    last_visible: Tensor,
+    stamps: Tensor,
     past_prototype: Tensor,
     past_taught: Tensor,
-    past_visible: Tensor,
+    past_stamps: Tensor,
     least: float,
     memory: int,
 ) -> None:
@@ -350,8 +349,8 @@ def learn(
 
     channels, logits = appearances.shape[1], logits.contiguous()
     kernels.learn[(len(appearances),)](
-        appearances, logits, iou, present.view(torch.uint8), index, frame, stamp, prototype, taught, last_visible,
-        past_prototype, past_taught, past_visible, past_taught.shape[1], logits[0].numel(), least, memory, channels,
+        appearances, logits, iou, present.view(torch.uint8), index, frame, stamp, prototype, taught, stamps,
+        past_prototype, past_taught, past_stamps, past_taught.shape[1], logits[0].numel(), least, memory, channels,
         _power(channels), TILE,
     )  # fmt: skip
 

@@ -253,7 +253,7 @@ def mask_to_remember(logits, out, height, width, out_height, out_width, BINARISE
 
 @triton.jit
 def judge(
-    features, logits, present, index, stamp, prototype, taught, last_visible,
+    features, logits, present, index, prototype, taught, stamps,
     appearances, similarity, asked, rejected, remains,
     places, columns, width, to_channel, to_place, lost_after, least, nan,
     CELL: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
@@ -287,7 +287,7 @@ def judge(
     known = tl.load(prototype + row * CHANNELS + channel, mask=there, other=0.0)
     lengths = tl.maximum(tl.sqrt(tl.sum(look * look, 0)), 1e-8) * tl.maximum(tl.sqrt(tl.sum(known * known, 0)), 1e-8)
     cosine = tl.sum(look * known, 0) / lengths
-    lost = tl.load(stamp) - tl.load(last_visible + row) > lost_after
+    lost = tl.load(stamps + 2 * row + 1) - tl.load(stamps + 2 * row) > lost_after
     here = tl.load(present + i) != 0
     compared = lost & here & (tl.load(taught + row) > 0)
     tl.store(asked + i, compared.to(tl.uint8))
@@ -299,8 +299,8 @@ def judge(
 
 @triton.jit
 def learn(
-    appearances, logits, iou, present, index, frame, stamp, prototype, taught, last_visible, past_prototype,
-    past_taught, past_visible, ring, pixels, least, memory,
+    appearances, logits, iou, present, index, frame, stamp, prototype, taught, stamps, past_prototype,
+    past_taught, past_stamps, ring, pixels, least, memory,
     CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """See `kernels.learn`. A program takes one object."""
@@ -321,11 +321,14 @@ def learn(
     ).to(tl.float32)
     known = tl.where(sure, known + step, known)
     frames += sure.to(tl.int64)
-    visible = tl.where(seen, tl.load(stamp), tl.load(last_visible + row))
+    now = tl.load(stamp)
+    visible = tl.where(seen, now, tl.load(stamps + 2 * row))
     tl.store(prototype + row * CHANNELS + channel, known, mask=there)
     tl.store(taught + row, frames)
-    tl.store(last_visible + row, visible)
+    tl.store(stamps + 2 * row, visible)
+    tl.store(stamps + 2 * row + 1, now)
     place = row * ring + tl.load(frame) % ring
     tl.store(past_prototype + place * CHANNELS + channel, known, mask=there)
     tl.store(past_taught + place, frames)
-    tl.store(past_visible + place, visible)
+    tl.store(past_stamps + 2 * place, visible)
+    tl.store(past_stamps + 2 * place + 1, now)

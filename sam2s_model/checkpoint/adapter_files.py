@@ -16,7 +16,7 @@ from sam2s_model.checkpoint.reading import read_checkpoint
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.published.sha256 import file_sha256
-from sam2s_model.whole_files import replacing
+from sam2s_model.whole_files import replacing, with_usual_mode
 
 ALPHA = 16.0  # of LoRA in DD-SAM2 and in UnSAMv2, whose files do not say it
 BASE, BASE_SHA256, ALPHA_KEY = "base", "base_sha256", "alpha"  # in the metadata
@@ -118,6 +118,5 @@ def save_adapter(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     bad = next((name for name, value in kept.items() if not torch.isfinite(value).all()), "")
     if bad:
         raise CheckpointError(f"{path} is not written: {bad} has values that are not finite" + " as fp16" * half)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, with_usual_mode(temporary, path):
         save_file(kept, temporary, metadata={"format": "pt", **metadata})
-        temporary.chmod(0o644)  # the writer makes it private

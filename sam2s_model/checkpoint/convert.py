@@ -21,7 +21,7 @@ from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.image_input import check_image_size
 from sam2s_model.paths import expanded, reading_checkpoint
 from sam2s_model.published.sha256 import file_sha256
-from sam2s_model.whole_files import replacing
+from sam2s_model.whole_files import replacing, with_usual_mode
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 TRANSFORMERS = "transformers"
@@ -176,7 +176,8 @@ def _write(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> 
     """Under another name first. Raises CheckpointError."""
     with replacing(target) as temporary:
         if target.suffix == ".safetensors":
-            save_file(_apart(state), temporary, metadata={"format": "pt", **metadata})
+            with with_usual_mode(temporary, target):
+                save_file(_apart(state), temporary, metadata={"format": "pt", **metadata})
         else:
             torch.save({"model": state, METADATA: metadata}, temporary)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from sam2s_model.errors import ErrorCode, PrototypeError, RequestError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking.history import ProcessedFrame
+from sam2s_model.tracking.presence import TrackedObject
 
 REMEMBERED = 256  # proposals that may be accepted, the newest ones
 SAME_OBJECT = 0.5  # IoU of a proposal and an object's mask, from which it is that object
@@ -90,10 +91,13 @@ class Discovery:
                 stamp = of_proposal
         return stamp
 
-    def expand(self, frame: ProcessedFrame, prompts: Sequence[Prompt]) -> list[Asked]:
+    def expand(
+        self, frame: ProcessedFrame, prompts: Sequence[Prompt], objects: Mapping[int, TrackedObject]
+    ) -> list[Asked]:
         """Put masks in place of proposals, and all instances of a class in place of a class alone; others stay.
 
-        An instance that is tracked already keeps its id. Raises RequestError (NOT_FOUND, UNKNOWN_PROPOSAL,
+        objects: that are tracked. An instance that is one of them keeps its id; it is left out where a person has named
+        it otherwise. Raises RequestError (NOT_FOUND, UNKNOWN_PROPOSAL,
         INVALID_PROMPT).
         """
         asked: list[Asked] = []
@@ -101,7 +105,7 @@ class Discovery:
             if prompt.proposal_id:
                 asked.append(Asked(self._accepted(prompt), confirmed=True))
             elif prompt.asks_for_class:
-                asked += [Asked(one, confirmed=False) for one in self._instances(frame, prompt.class_name)]
+                asked += [Asked(one, confirmed=False) for one in self._instances(frame, prompt.class_name, objects)]
             else:
                 asked.append(Asked(prompt, confirmed=prompt.gives_place))
         return asked
@@ -161,7 +165,7 @@ class Discovery:
             )
         return name
 
-    def _instances(self, frame: ProcessedFrame, name: str) -> list[Prompt]:
+    def _instances(self, frame: ProcessedFrame, name: str, objects: Mapping[int, TrackedObject]) -> list[Prompt]:
         found = self.look(frame, self.known_class(name))
         if not found and name not in self.bank.class_names:
             raise RequestError(ErrorCode.NOT_FOUND, f"no {name} was found: its mask is empty")
@@ -175,13 +179,22 @@ class Discovery:
                 f"{self.config.discovery_min_margin:g} or more (discovery_min_margin)",
             )
         known_ids: set[int] = set()
-        out = []
+        out, otherwise = [], {}
         for one in found:
             if one.object_id in known_ids:
                 continue
             known_ids |= {one.object_id} - {0}
+            known = objects.get(one.object_id)
+            if known is not None and known.named and known.class_label.name != name:
+                otherwise[one.object_id] = known.class_label.name
+                continue
             mask = None if one.object_id else one.mask
             out.append(Prompt(object_id=one.object_id, class_name=name, mask=mask))
+        if not out:
+            said = ", ".join(f"object {object_id}, which was named {other}" for object_id, other in otherwise.items())
+            raise RequestError(
+                ErrorCode.NOT_FOUND, f"no {name} was found but {said}: prompt it by its id to give it another class"
+            )
         return out
 
 

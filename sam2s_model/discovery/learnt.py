@@ -21,6 +21,7 @@ from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.mask_decoder import Decoded
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import expanded, part_of
+from sam2s_model.whole_files import with_usual_mode
 
 FORMAT = "sam2s class prompts 1"  # in the metadata
 OUTSIDE_LOGIT = -10.0  # of a mask's pixels that belong to another connected part
@@ -79,7 +80,8 @@ def save_learnt(learnt: LearntClasses, identity: ModelIdentity, path: str | Path
     table = dict(model=identity.model, image_size=identity.image_size, names=learnt.names)
     part = part_of(path)
     try:
-        save_file({**state, "probe": identity.probe}, part, metadata={"format": FORMAT, "table": json.dumps(table)})
+        with with_usual_mode(part, path):
+            save_file({**state, "probe": identity.probe}, part, metadata={"format": FORMAT, "table": json.dumps(table)})
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)

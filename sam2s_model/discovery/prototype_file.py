@@ -17,6 +17,7 @@ from sam2s_model.discovery.prototypes import PrototypeBank
 from sam2s_model.errors import PrototypeError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import expanded, part_of
+from sam2s_model.whole_files import with_usual_mode
 
 FORMAT = "sam2s prototypes 1"  # in the metadata
 SAME_MODEL = 0.98  # least cosine of the probes of two models that are the same
@@ -72,7 +73,8 @@ def save_prototypes(bank: PrototypeBank, identity: ModelIdentity, path: str | Pa
     )
     part = part_of(path)
     try:
-        save_file(tensors, part, metadata={"format": FORMAT, "table": json.dumps(table)})
+        with with_usual_mode(part, path):
+            save_file(tensors, part, metadata={"format": FORMAT, "table": json.dumps(table)})
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)

@@ -5,7 +5,8 @@
       - {frame: 0, object: 2, points: [[400, 90], [420, 95]], not_on: [[300, 100]]}
       - {frame: 45, object: 1, mask: masks/000045.png}               # a correction: the object is known by then
 
-`frame` counts from 0; instead of it `stamp_ns` or `name` (of the image) may say which. `object` is a number of the
+`frame` counts from 0; instead of it `stamp_ns` or `name` (of the image) may say which, in one way for all entries of an
+object. `object` is a number of the
 file's own. Names are read as they are written: 000045 is no number. Entries may stand in any order.
 """
 
@@ -112,13 +113,23 @@ class PromptScript:
     def check(self, size: tuple[int, int]) -> None:
         """Check all prompts against the images' size (H, W), before anything is tracked.
 
-        Raises RequestError naming object and frame, ConfigError for a mask that cannot be read.
+        Raises RequestError naming object and frame, ConfigError for a mask that cannot be read, and for an object whose
+        entries name frames in more than one way: which of them are of one frame is not known then.
         """
         objects: dict[int, dict[tuple[Any, ...], list[PromptEntry]]] = {}
         for entry in self.entries:
             frames = objects.setdefault(entry.object, {})
             frames.setdefault((entry.frame, entry.stamp_ns, entry.name), []).append(entry)
         for number, frames in objects.items():
+            ways = sorted(
+                {key for frame in frames for key, value in zip(FRAME_KEYS, frame, strict=True) if value is not None}
+            )
+            if len(ways) > 1:
+                places = ", ".join(entries[0].place for entries in frames.values())
+                raise ConfigError(
+                    f"object {number} has prompts that name their frames by {' and by '.join(ways)} ({places}): "
+                    f"expected one of {', '.join(FRAME_KEYS)} for all prompts of an object"
+                )
             known = 0
             for entries in self._in_order([*frames.values()], size):
                 try:
@@ -221,6 +232,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+FRAME_KEYS = ("frame", "stamp_ns", "name")  # keys of the file that say which frame an entry is about
 TEXTS = ("name", "class", "mask")  # keys of the file
 TEXT, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 NAMES = {"class": "class_name"}  # in the file -> in `PromptEntry`
@@ -235,9 +247,11 @@ def _entry(row: Any, where: str) -> PromptEntry:
     unknown = sorted(set(map(str, row)) - set(KEYS))
     if unknown:
         raise ConfigError(f"{where} has {', '.join(unknown)}: expected some of {', '.join(KEYS)}")
-    at = [key for key in ("frame", "stamp_ns", "name") if row.get(key) is not None]
+    at = [key for key in FRAME_KEYS if row.get(key) is not None]
     if len(at) != 1:
-        raise ConfigError(f"{where} says of {len(at)} frames ({', '.join(at)}): expected one of frame, stamp_ns, name")
+        raise ConfigError(
+            f"{where} says of {len(at)} frames ({', '.join(at)}): expected one of {', '.join(FRAME_KEYS)}"
+        )
     try:
         entry = PromptEntry(
             object=_whole(row.get("object", 1)),

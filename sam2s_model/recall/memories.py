@@ -164,7 +164,7 @@ def go_on(
     unseen = frame.stamp - round(lost_after * 1e9) - 1  # ns: long enough ago
     numbers = _numbers(segmenter, saved)
     for object_id, one in zip(ids, saved.objects, strict=True):
-        _put(segmenter, segmenter.bank.row(object_id), one, numbers, unseen)
+        _put(segmenter, segmenter.bank.row(object_id), one, numbers, unseen, frame.stamp)
     if segmenter.matches:
         needed = segmenter.bank.host_frames[: len(segmenter.bank), : segmenter.bank.layout.conditioning]
         given = set(needed.ravel().tolist())
@@ -191,7 +191,9 @@ def _numbers(segmenter: Segmenter, saved: SavedObjects) -> dict[int, int]:
     return {frame: first - 1 - age for age, frame in enumerate(frames)}
 
 
-def _put(segmenter: Segmenter, row: int, one: ObjectMemory, numbers: Mapping[int, int], unseen: int) -> None:
+def _put(
+    segmenter: Segmenter, row: int, one: ObjectMemory, numbers: Mapping[int, int], unseen: int, stamp: int
+) -> None:
     bank, layout = segmenter.bank, segmenter.bank.layout
     kept = list(range(len(one.frames)))
     if len(kept) > layout.conditioning:  # as when they are prompted: the first, and the newest
@@ -210,4 +212,5 @@ def _put(segmenter: Segmenter, row: int, one: ObjectMemory, numbers: Mapping[int
                 bank.states[name][row, slot] = value
     if segmenter.reid:
         view = BankView(bank, slice(row, row + 1))
-        segmenter.reid.start(view, one.prototype, one.prototype_frames if one.prototype is not None else 0, unseen)
+        frames = one.prototype_frames if one.prototype is not None else 0
+        segmenter.reid.start(view, one.prototype, frames, unseen, stamp)

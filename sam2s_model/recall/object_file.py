@@ -22,6 +22,7 @@ from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.recall.memories import MATCHED, TRAINED, ObjectMemory, SavedObjects
 from sam2s_model.tracking.correspondence import FINER
 from sam2s_model.tracks import MAX_LABEL
+from sam2s_model.whole_files import with_usual_mode
 
 FORMAT = "sam2s objects 1"  # in the metadata
 MOST_FRAMES = 32  # of an object, as the option max_conditioning may be
@@ -112,7 +113,8 @@ def write_objects(saved: SavedObjects, made_with: MadeWith, path: str | Path) ->
     )
     part = part_of(path)
     try:
-        save_file(tensors, part, metadata={"format": FORMAT, "table": json.dumps(table)})
+        with with_usual_mode(part, path):
+            save_file(tensors, part, metadata={"format": FORMAT, "table": json.dumps(table)})
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         raise ObjectMemoryError(f"objects cannot be written to {path}: {error}") from error

@@ -202,6 +202,7 @@ class Correspondence:
         """Keep a frame that one object was prompted on, in its conditioning slot's column. logits: (1, 1, 4h, 4w)"""
         rows = range(len(view.bank))
         needed = view.bank.host_frames[list(rows), : self.conditioning].ravel().tolist()
+        needed += [held for _, held in view.bank.aside]
         tokens = unit_tokens(coarse)
         self.store.prompted(frame, tokens, needed)
         labels, time = _patched(self._small((logits > 0).float())), view.time(frame)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sam2s_model.acceleration import kernels
+from sam2s_model.acceleration.constants import constant
 from sam2s_model.config import TrackerConfig
+from sam2s_model.device import upload
 from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.memory import BankView, PolicyState
 
@@ -58,25 +61,27 @@ class Reidentification:
         known = (
             PolicyState("prototype", (dim,)),
             PolicyState("prototype_frames", (), torch.int64),
-            PolicyState("last_visible", (), torch.int64),  # ns
+            PolicyState("stamps", (2,), torch.int64),  # ns, of the last frame that showed it, and of the last
         )
         # those of the history, the one before, and one that a step which fails may have written
         ring = config.prompt_history + 2
         self.states = (*known, *(PolicyState(RING + one.name, (ring, *one.shape), one.dtype) for one in known))
         self._known = tuple(one.name for one in known)
 
-    def judge(self, view: BankView, features: Tensor, logits: Tensor, present: Tensor, stamp: int | Tensor) -> Verdict:
-        """Compare what appears of lost objects.
+    def judge(self, view: BankView, features: Tensor, logits: Tensor, present: Tensor) -> Verdict:
+        """Compare what appears of objects that were lost on the last frame on which they were tracked.
 
-        features: (1, dim, h, w); logits: (N, 1, ., .); present: (N,) bool; stamp: ns
+        What was seen there was not lost, however long ago that is.
+        features: (1, dim, h, w); logits: (N, 1, ., .); present: (N,) bool
         """
         limit = round(self.config.lost_after * 1e9)
         if kernels.serves(logits) and _whole_cells(features, logits):
             states = (view.bank.states[name] for name in self._known)
-            told = features, logits, present, view.index, _on_device(stamp, view), *states
+            told = features, logits, present, view.index, *states
             appears, similarity, asked, rejected, remains = kernels.judge(*told, limit, self.config.min_similarity)
             return Verdict(asked=asked, similarity=similarity, rejected=rejected, present=remains, appearances=appears)
-        lost = stamp - view.state("last_visible") > limit
+        visible, tracked = view.state("stamps").unbind(1)
+        lost = tracked - visible > limit
         asked = lost & present & (view.state("prototype_frames") > 0)
         appears = appearance(features, logits)
         similarity = F.cosine_similarity(appears, view.state("prototype"), dim=1)
@@ -113,10 +118,11 @@ class Reidentification:
         seen = present & (logits > 0).flatten(1).any(1)
         confident = seen & (iou >= self.config.confident_iou)
         frames, prototype = view.state("prototype_frames"), view.state("prototype")
-        step = (appearances - prototype) / (frames + 1).clamp(max=MEMORY)[:, None]
-        view.write_state("prototype", torch.where(confident[:, None], prototype + step, prototype))
+        learnt = prototype.lerp(appearances, (frames + 1).clamp(max=MEMORY).reciprocal()[:, None])
+        view.write_state("prototype", torch.where(confident[:, None], learnt, prototype))
         view.write_state("prototype_frames", frames + confident)
-        view.write_state("last_visible", torch.where(seen, stamp, view.state("last_visible")))
+        of_frame = seen[:, None] | _tracked(device=seen.device)
+        view.write_state("stamps", torch.where(of_frame, stamp, view.state("stamps")))
         for name in self._known:
             view.bank.write_state_ring(RING + name, view.rows, frame, view.bank.states[name][view.rows], view.step)
 
@@ -140,12 +146,22 @@ class Reidentification:
             ring = view.bank.states[RING + name]
             view.write_state(name, ring[view.rows, (frame - 1) % ring.shape[1]])
 
-    def start(self, view: BankView, prototype: Tensor | None, frames: int, last_visible: int) -> None:
-        """Begin with what is known of objects from elsewhere. prototype: (dim,), the mean of `frames`; stamp in ns"""
-        values = (0.0 if prototype is None else prototype.to(view.bank.device), frames, last_visible)
+    def start(self, view: BankView, prototype: Tensor | None, frames: int, visible: int, tracked: int) -> None:
+        """Begin with what is known of objects from elsewhere.
+
+        prototype: (dim,), the mean of `frames`; visible, tracked: stamps, ns, as of the last frames
+        """
+        stamps = upload(np.array([visible, tracked]), view.bank.device)
+        values = (0.0 if prototype is None else prototype.to(view.bank.device), frames, stamps)
         for name, value in zip(self._known, values, strict=True):
             view.bank.states[name][view.rows] = value
             view.bank.states[RING + name][view.rows] = value
+
+
+@constant
+def _tracked(device=None) -> Tensor:
+    """(2,): which of an object's stamps a frame sets that does not show it."""
+    return torch.tensor([False, True], device=device)
 
 
 def _on_device(stamp: int | Tensor, view: BankView) -> Tensor:

@@ -142,7 +142,7 @@ class Segmenter:
         decoded, candidates = self._decode_tracked(conditioned.features, frame, view, found)
         present, verdict = self._present(decoded, told=self._tells_presence), None
         if self.reid:
-            verdict = self.reid.judge(view, frame.features.coarse, decoded.logits, present, stamp)
+            verdict = self.reid.judge(view, frame.features.coarse, decoded.logits, present)
             present = verdict.present
         outputs = self._outputs(
             object_ids, decoded, conditioned.class_logits, present, present, verdict=verdict, keys=keys
@@ -334,14 +334,22 @@ class Segmenter:
             self.reid.go_back(BankView(self.bank, self.bank.rows(object_ids)), frame.index)
 
     def learn_again(self, frame: ProcessedFrame, object_ids: Sequence[int]) -> None:
-        """Learn what objects look like on a frame whose masks stay, when what came before it has changed."""
-        if not self.reid:
+        """Learn from a frame whose masks stay, on which objects were prompted, when what came before it has changed."""
+        if not self.reid and not self.memory:
             return
         view, found = BankView(self.bank, self.bank.rows(object_ids)), [frame.predictions[i] for i in object_ids]
+        masks = self.bank.mask(view.rows, frame.index)
         iou = upload(np.array([one.predicted_iou for one in found], np.float32), self.model.device)
         present = upload(np.array([one.present for one in found]), self.model.device)
         self.go_back(frame, object_ids)
-        self.reid.see(view, frame, self.bank.mask(view.rows, frame.index), iou, present, frame.stamp)
+        if self.reid:
+            self.reid.see(view, frame, masks, iou, present, frame.stamp)
+        if self.memory:
+            score = upload(np.array([one.score for one in found], np.float32), self.model.device)
+            for i, object_id in enumerate(object_ids):
+                of_it = slice(i, i + 1)
+                told = masks[of_it], iou[of_it], score[of_it], present[of_it]
+                self.memory.prompted_before(self.bank.row(object_id), frame, *told)
 
 
 @constant

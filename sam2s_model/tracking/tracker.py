@@ -151,7 +151,7 @@ class Tracker:
         frame = self._history.find(self.discovery.stamp_of(prompts, stamp))
         for prompt in prompts:  # before anything is looked for
             self.label_set.by_name(prompt.class_name)
-        asked = self.discovery.expand(frame, prompts)
+        asked = self.discovery.expand(frame, prompts, self._objects)
         prompts = [one.prompt.validated(*frame.size) for one in asked]
         class_labels = check_prompts(prompts, self._objects, self.config, self.label_set)
         later = self._history.since(frame)[1:]

@@ -86,6 +86,32 @@ class TrainedMemory:
         self.policy.prompted(view, _evidence(frame, outputs, memory, kept, None))
         return slot
 
+    def prompted_before(
+        self, row: int, frame: ProcessedFrame, logits: Tensor, iou: Tensor, score: Tensor, present: Tensor
+    ) -> None:
+        """Tell the policy again of a frame that one object was prompted on, when what came before it has changed.
+
+        Of one that is still remembered. logits: (1, 1, h, w); iou, score, present: (1,), as they were
+        """
+        bank, slot = self.bank, self.bank.conditioning_slot_of(row, frame.index)
+        if slot is None:
+            return
+        rows, places = slice(row, row + 1), slice(slot, slot + 1)
+        outputs = Outputs(
+            object_ids=(bank.ids[row],),
+            logits=logits,
+            iou=iou,
+            object_logit=torch.logit(score, eps=1e-6),
+            pointers=bank.pointers[rows, slot],
+            present=present,
+            class_logits=logits.new_zeros(1, self.model.config.num_classes),
+            similarity=torch.full_like(iou, torch.nan),
+            rejected=torch.zeros_like(present),
+        )
+        bank.drop_kept(rows, frame.index)
+        memory, kept = bank.memories[rows, places][:, 0], bank.spatial[rows, places][:, 0]
+        self.policy.prompted(BankView(bank, rows), _evidence(frame, outputs, memory, kept, None))
+
     def take_for_prompts(self, rows: list[int], frame: ProcessedFrame, logits: Tensor) -> list[int]:
         """Take some objects' masks on a frame, (N, 1, h, w), for prompts. Returns the conditioning slot of each.
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sam2s_model.errors import SourceError
-from sam2s_model.whole_files import replacing
+from sam2s_model.whole_files import replacing, with_usual_mode
 
 FORMAT = "sam2s teacher pack 1"
 
@@ -87,7 +87,7 @@ class TeacherPack:
             "lengths": np.array([len(b) for b in self.bits], np.int64),
         }
         metadata = {"format": FORMAT, "names": json.dumps(self.names), "side": str(self.side)}
-        with replacing(Path(path), SourceError) as temporary:
+        with replacing(Path(path), SourceError) as temporary, with_usual_mode(temporary, Path(path)):
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary, metadata)
 
     def __contains__(self, name: str) -> bool:

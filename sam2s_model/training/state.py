@@ -15,7 +15,7 @@ from torch import Tensor
 from sam2s_model.errors import ConfigError, TrainingError
 from sam2s_model.training.claim import claimed
 from sam2s_model.training.config import TrainConfig, as_table, build
-from sam2s_model.whole_files import replacing
+from sam2s_model.whole_files import replacing, with_usual_mode
 
 STATE, CHECKPOINT, ADAPTER, CLASS_PROMPTS, BEST, LOG, PLOT, RECIPE = (
     "state.pt",
@@ -122,9 +122,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Tensor], metadata: Mapping[s
     Raises CheckpointError.
     """
     tensors = {name: _stored(value, half).cpu().contiguous() for name, value in state.items()}
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, with_usual_mode(temporary, path):
         save_file(tensors, temporary, metadata={"format": "pt", **metadata})
-        temporary.chmod(0o644)  # the writer makes it private
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:

@@ -15,8 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+import sam2s_model
 from sam2s_model.checkpoint.adapter_files import save_adapter
+from sam2s_model.discovery.prototype_file import ModelIdentity, save_prototypes
+from sam2s_model.discovery.prototypes import PrototypeBank
 from sam2s_model.errors import CheckpointError, SourceError, TrainingError
+from sam2s_model.recall.memories import SavedObjects
+from sam2s_model.recall.object_file import MadeWith, write_objects
 from sam2s_model.training.config import TrainConfig
 from sam2s_model.training.log import Log, plot_log
 from sam2s_model.training.pack import TeacherPack
@@ -24,6 +29,8 @@ from sam2s_model.training.state import begin_folder, load_state, save_checkpoint
 from sam2s_model.training.store import StoreWriter, TaughtView
 from sam2s_model.whole_files import STALE, replacing
 
+SOURCES = Path(sam2s_model.__file__).parent
+IDENTITY = ModelIdentity("any", 64, torch.zeros(4))
 LARGE = torch.zeros(500_000)
 
 
@@ -55,6 +62,34 @@ def test_what_there_is_no_room_for_leaves_the_old_file(tmp_path, write, error):
     with full_disk(), pytest.raises(error, match="file.safetensors cannot be written: "):
         write(path, False)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("write", [
+    lambda path: save_adapter(path, {"x": LARGE[:9]}, {}),
+    lambda path: save_checkpoint(path, {"x": LARGE[:9]}, {}, False),
+    lambda path: pack(2).save(path),
+    lambda path: save_prototypes(PrototypeBank(8), IDENTITY, path),
+    lambda path: write_objects(SavedObjects("fifo", ()), MadeWith(IDENTITY), path),
+], ids=["adapter", "checkpoint", "pack", "prototypes", "objects"])  # fmt: skip
+def test_files_of_tensors_may_be_read_by_whom_other_files_may_be_read(tmp_path, write):
+    before = os.umask(0o027)
+    try:
+        write(tmp_path / "new")
+        (tmp_path / "old").touch()
+        (tmp_path / "old").chmod(0o604)
+        write(tmp_path / "old")
+    finally:
+        os.umask(before)
+    assert [oct((tmp_path / name).stat().st_mode & 0o777) for name in ("new", "old")] == ["0o640", "0o604"]
+    assert (tmp_path / "old").stat().st_size > 0
+
+
+def test_no_writer_leaves_a_private_file():
+    """Each that calls the library's writer does so where the mode is set."""
+    texts = {path.relative_to(SOURCES): path.read_text() for path in SOURCES.rglob("*.py")}
+    writers = {path: text.count(" save_file(") for path, text in texts.items() if " save_file(" in text}
+    assert len(writers) >= 7
+    assert writers == {path: texts[path].count("with_usual_mode(") for path in writers}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from sam2s_model.tracking.memory.layout import BankLayout, PolicyState
 from sam2s_model.tracking.memory.step_time import StepTime
 
 EMPTY = -1  # frame index of a slot that holds nothing
+OF_SLOTS = ("labels", "label_frames", "label_trust")  # states of which there is one for each conditioning slot
 
 Rows = slice | list[int]
 """Which objects: a slice of rows that follow one another, which copies nothing and waits for no device, or a list."""
@@ -33,6 +34,7 @@ class MemoryBank:
     frames: (capacity, spatial_slots) int64, frame index in each slot or EMPTY; pointer_frames: the same for pointers
     states: name -> (capacity, ...), what is kept of each object between frames, by policies and others
     host_frames, host_pointer_frames, mask_frames: on the host, of conditioning and ring slots and of the mask logits
+    aside: (object id, frame) -> memory, pointer and labels of prompted frames that are to be `put_back`
     generation: counts allocations; what was captured with another writes to memory that is no longer this bank's
 
     Where a method takes a `step`, that is the time of a step that may be captured; None: frames are host numbers.
@@ -41,6 +43,7 @@ class MemoryBank:
     def __init__(self, layout: BankLayout, device: torch.device, dtype: torch.dtype):
         self.layout = layout
         self.ids: list[int] = []
+        self.aside: dict[tuple[int, int], tuple[Tensor, Tensor, dict[str, Tensor]]] = {}
         self.device, self.dtype = device, dtype
         self.generation = 0
         self._allocate(0)
@@ -106,6 +109,7 @@ class MemoryBank:
     def clear(self) -> None:
         """Forget all objects; the memory stays allocated."""
         self.ids.clear()
+        self.aside.clear()
 
     def save(self, object_ids: Sequence[int]) -> Saved:
         """Copy who is in the bank and these objects' rows, for `restore`."""
@@ -118,6 +122,7 @@ class MemoryBank:
     def restore(self, saved: Saved) -> None:
         """Go back to `save`, when only its objects were written to and others added since. Allocates nothing."""
         self.ids[:] = saved.ids
+        self.aside.clear()
         for store, copy in zip(self._stores, saved.copies, strict=True):
             for row, values in zip(saved.rows, copy, strict=True):
                 store[row] = values
@@ -175,11 +180,16 @@ class MemoryBank:
     def write_conditioning(self, row: int, frame: int, spatial: Tensor, pointer: Tensor) -> int:
         """Remember a prompted frame of one object: the first stays, the oldest of the others gives way.
 
+        Before a later one, it is the newest that gives way, until `put_back` comes to it: as if each came in time.
+
         spatial: (tokens, memory_dim + key_width); pointer: (dim,). The same frame as a recent memory is forgotten: it
         is this one now. Returns its slot.
         """
         layout = self.layout
         slot = self._conditioning_slot(row, frame)
+        if (held := int(self.host_frames[row, slot])) > frame and held != EMPTY:
+            of_slot = {name: self.states[name][row, slot].clone() for name in OF_SLOTS if name in self.states}
+            self.aside[self.ids[row], held] = self.spatial[row, slot].clone(), self.pointers[row, slot].clone(), of_slot
         self.spatial[row, slot] = spatial.to(self.dtype)
         self.pointers[row, slot] = pointer.to(self.dtype)
         rings = (
@@ -194,6 +204,20 @@ class MemoryBank:
                 host_frames[row, same] = EMPTY
                 frames[row, same].fill_(EMPTY)
         return slot
+
+    def put_back(self, frame: int) -> None:
+        """Remember a frame again that has given way to an earlier one, now that objects are tracked up to it."""
+        for object_id in [i for i, held in self.aside if held == frame]:
+            spatial, pointer, of_slot = self.aside.pop((object_id, frame))
+            row = self.row(object_id)
+            slot = self.write_conditioning(row, frame, spatial, pointer)
+            for name, value in of_slot.items():
+                self.states[name][row, slot] = value
+
+    def conditioning_slot_of(self, row: int, frame: int) -> int | None:
+        """Find the slot of a prompted frame of one object; None: it is not remembered."""
+        found = np.flatnonzero(self.host_frames[row, : self.layout.conditioning] == frame)
+        return int(found[0]) if len(found) else None
 
     def write_mask(self, rows: Rows, frame: int, logits: Tensor, step: StepTime | None = None) -> None:
         """Remember the mask logits (N, 1, h, w) of one frame."""
@@ -296,7 +320,7 @@ class MemoryBank:
             if (held == wanted).any():
                 return int(np.argmax(held == wanted))
         order = np.argsort(held)
-        return int(order[1])
+        return int(order[-1] if held[order[-1]] > frame else order[1])
 
     def _allocate(self, capacity: int) -> None:
         layout, n = self.layout, len(self.ids)

@@ -12,6 +12,8 @@ from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.memory.policy import MemorySubset, Policy, Selection
 from sam2s_model.tracking.memory.view import BankView
 
+OLDEST = torch.iinfo(torch.int64).min  # frame index, before all that there are
+
 
 @dataclass(frozen=True)
 class ShortLong(Policy):
@@ -28,7 +30,8 @@ class ShortLong(Policy):
 
     def _newest(self, view: BankView, now: int) -> MemorySubset:
         time, frames = view.time(now), torch.cat((view.frames("conditioning"), view.frames("recent")), dim=1)
-        column = torch.where(frames < time, frames, EMPTY).argmax(1, keepdim=True)
+        past = (frames != EMPTY) & (frames < time)  # those of restored objects are below EMPTY
+        column = torch.where(past, frames, OLDEST).argmax(1, keepdim=True)
         codes = (time - 1 - frames.gather(1, column)).clamp(0, self.window - 1)
         return MemorySubset(column, torch.where(column < view.layout.conditioning, self.prompted_code, codes), None)
 

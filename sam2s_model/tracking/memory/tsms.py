@@ -42,7 +42,8 @@ class SplitHalfPruning:
         order = torch.where(allowed, window.codes, -1).argsort(dim=1, descending=True, stable=True)  # oldest first
         window, allowed = MemorySubset(window.columns, window.codes, allowed).gather(order), allowed.gather(1, order)
         count = allowed.sum(1, keepdim=True)  # (N, 1): of the window
-        place, last = torch.arange(size, device=order.device).expand_as(order), count - 1
+        # an object that has nothing in the window has no last memory, and nothing that may go
+        place, last = torch.arange(size, device=order.device).expand_as(order), (count - 1).clamp(min=0)
         half = (1 + count) // 2 - 1  # where the second half begins, in the window
         memories = view.memories(window.columns).float()
         to_first = _likeness(memories, view.memories(prompted.columns[:, :1]).float())

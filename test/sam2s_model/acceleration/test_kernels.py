@@ -234,12 +234,14 @@ def test_judge_and_learn(cell, ours, monkeypatch):
         bank.states["prototype"][rows[0]] = appearance(features, logits)[0]
         bank.states["prototype_frames"][:12] = torch.randint(0, 300, (12,)) * (torch.rand(12) > 0.2)
         bank.states["prototype_frames"][rows[0]], present[0] = 7, True
-        bank.states["last_visible"][:12] = torch.randint(0, 10**10, (12,))
-        bank.states["last_visible"][rows[0]] = 0
+        bank.states["stamps"][:12, 0] = torch.randint(0, 10**10, (12,))
+        bank.states["stamps"][:12, 1] = 10**10
+        bank.states["stamps"][rows[1], 0] = 10**10  # seen on the frame before
+        bank.states["stamps"][rows[0], 0] = 0
         monkeypatch.setattr(kernels, "serves", lambda x, served=served: served)
         view = BankView(bank, rows)
-        verdict = judge.judge(view, features, logits, present, 10**10)
-        judge.learn(view, 40, verdict.appearances, logits, iou, verdict.present, 10**10)
+        verdict = judge.judge(view, features, logits, present)
+        judge.learn(view, 40, verdict.appearances, logits, iou, verdict.present, 2 * 10**10)
         told = (
             verdict.asked,
             verdict.rejected,

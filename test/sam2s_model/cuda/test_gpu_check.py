@@ -12,9 +12,10 @@ from stand_in import SMALL, cuda, joined
 from sam2s_model.acceleration import graphs
 from sam2s_model.acceleration.compiling import FOLDER
 from sam2s_model.acceleration.graphs import CudaCapture
+from sam2s_model.bench.timing import Spread
 from sam2s_model.errors import ConfigError
 from sam2s_model.gpu_check import computation, living, rollouts, speed
-from sam2s_model.gpu_check.part import FAIL, OK, WARN, Setting
+from sam2s_model.gpu_check.part import FAIL, OK, WARN, Check, Setting
 from sam2s_model.gpu_check.parts import PARTS
 from sam2s_model.network.model import Sam2Model
 
@@ -121,6 +122,19 @@ def test_speed_is_told_whatever_it_is(setting, monkeypatch):
     monkeypatch.setattr(speed, "WARM", 4)
     found = run(15, setting)
     assert sum("FPS" in check.got for check in found) == 6 and all(check.level != FAIL for check in found)
+
+
+def test_a_compiled_encoder_is_compared_with_one_that_is_not(setting, monkeypatch):
+    """What is expected is what decides, and the advice is about it."""
+    spreads = iter([Spread(5.0, 5.0, 5.0, 5.0, 9)] * 6 + [Spread(6.0, 6.0, 6.0, 6.0, 9)])
+    monkeypatch.setattr(Sam2Model, "compile_encoder", lambda self: None)
+    monkeypatch.setattr(speed, "_times", lambda *_: (next(spreads), [0.0]))
+    for other in ("_first_mask", "_kernels"):
+        monkeypatch.setattr(speed, other, lambda *_: Check(OK, "beside it", "", ""))
+    found = [check for check in run(15, setting) if "compiled" in check.what]
+    assert [(check.level, check.expected, check.advice) for check in found] == [
+        (WARN, "median at most 1.05 times the 5.00 ms without compilation", "leave compile at false")
+    ]
 
 
 def test_another_result_is_found(setting, monkeypatch):

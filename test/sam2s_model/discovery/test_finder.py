@@ -60,6 +60,19 @@ def test_what_is_tracked_already_keeps_its_id(tracker, bank):
     assert all(prompt.only_names for prompt in again.prompts)
 
 
+def test_what_a_person_has_named_otherwise_keeps_its_name(tracker, bank):
+    """It is left out of what a class alone finds; where nothing else is found, it is said which object that is."""
+    tracker.discovery.use(bank)
+    named, *others = tracker.prompt(0, [Prompt(class_name="instrument")]).object_ids
+    tracker.prompt(0, [Prompt(object_id=named, class_name="object")])
+    assert others and set(tracker.prompt(0, [Prompt(class_name="instrument")]).object_ids) <= set(others)
+    tracker.prompt(0, [Prompt(object_id=one, class_name="object") for one in others])
+    revision = tracker.revision
+    error = refusal(lambda: tracker.prompt(0, [Prompt(class_name="instrument")]))
+    assert error.code == ErrorCode.NOT_FOUND and f"object {named}, which was named object" in str(error)
+    assert set(tracker.newest.class_names) == {"object"} and tracker.revision == revision
+
+
 def test_what_was_removed_is_found_anew_on_an_older_frame(tracker, bank, unseen_frames):
     tracker.discovery.use(bank)
     first = tracker.prompt(0, [Prompt(class_name="instrument")]).object_ids

@@ -115,6 +115,19 @@ def test_prompts_that_do_not_fit_are_named_before_anything_is_tracked(entries, m
         PromptScript(entries).check((40, 60))
 
 
+def test_an_object_whose_frames_are_named_in_two_ways_is_refused():
+    """Both may be of one frame, as the mask and the box that would be one prompt; other objects may differ."""
+    box, other = (
+        PromptEntry(1, name="000045.png", box=(1, 2, 9, 20)),
+        PromptEntry(2, name="000045.png", box=(1, 2, 9, 20)),
+    )
+    PromptScript([PromptEntry(1, frame=45, points=((5, 6),)), other]).check((40, 60))
+    with pytest.raises(
+        ConfigError, match="object 1 .* by frame and by name .*frame 45, .*image 000045.png.*expected one"
+    ):
+        PromptScript([PromptEntry(1, frame=45, points=((5, 6),)), box, other]).check((40, 60))
+
+
 def test_a_correction_may_be_negative_or_a_class_alone():
     first = PromptEntry(1, frame=0, points=((5, 6),))
     more = PromptEntry(1, frame=0, not_on=((7, 8),))

@@ -56,7 +56,7 @@ def assert_same(one: Tracker, other: Tracker) -> None:
 
 def assert_known_alike(one: Tracker, other: Tracker) -> None:
     """What re-identification knows of the objects is the same."""
-    for name in ("prototype", "prototype_frames", "last_visible"):
+    for name in ("prototype", "prototype_frames", "stamps"):
         got, expected = (t._segmenter.bank.states[name][: len(t.object_ids)] for t in (one, other))
         torch.testing.assert_close(got, expected, **TIGHT)
 
@@ -85,6 +85,22 @@ def test_p20_a_late_prompt_leads_to_what_a_prompt_in_time_does(model, frames, po
     assert_same(late, expected)
 
 
+@pytest.mark.parametrize("policy", ["fifo", "match"])
+@pytest.mark.parametrize("later", [[3], [2, 3]], ids=["one later", "all later"])
+def test_p20_a_late_correction_takes_no_place_of_a_newer_one(model, frames, policy, later):
+    """With as many prompted frames as there is room for: it is there until it is carried on to the newest of them."""
+    first, fix = (0, 0, Prompt(box=BOX)), Prompt(object_id=1, **CLICKS)
+    given = np.zeros((128, 160), bool)
+    given[70:110, 90:140] = True
+    others = [(on, on, Prompt(object_id=1, mask=given)) for on in later]  # the same whatever came before
+    options = dict(now=5, max_conditioning=len(later) + 1)
+    late = play(model, frames, policy, [first, *others, (4, 1, fix)], **options)
+    in_time = play(model, frames, policy, [first, (1, 1, fix), *others], **options)
+    held = [sorted(one._segmenter.bank.prompted_frames(0)) for one in (late, in_time)]
+    assert held[0] == held[1] == [0, *later] and not late._segmenter.bank.aside
+    assert_same(late, in_time)
+
+
 @pytest.mark.parametrize("non_overlap", [False, True])
 def test_p20_a_late_correction_leaves_nothing_of_the_wrong_object_in_the_prototype(model, frames, non_overlap):
     """Object 1 was on the wrong instrument; on a later frame a person had confirmed what it was then."""
@@ -99,6 +115,20 @@ def test_p20_a_late_correction_leaves_nothing_of_the_wrong_object_in_the_prototy
     without = play(model, frames, "fifo", [first], **options)
     with pytest.raises(AssertionError):
         assert_known_alike(play(model, frames, "fifo", [first, fix], **options), without)
+
+
+@pytest.mark.parametrize("policy", ["samurai", "refine", "distractor"])
+def test_p20_a_policy_is_told_again_of_the_corrections_after_a_late_prompt(model, frames, policy):
+    """What it notes of the motion, of masks and of areas begins with the newest prompt, not with the one before."""
+    elsewhere = np.zeros((128, 160), bool)
+    elsewhere[70:110, 90:140] = True
+    first, later = (0, 0, Prompt(box=BOX)), (2, 2, Prompt(object_id=1, mask=elsewhere))
+    fix = Prompt(object_id=1, box=BOX)
+    late = play(model, frames, policy, [first, later, (2, 1, fix)], now=3)
+    in_time = play(model, frames, policy, [first, (1, 1, fix), later], now=3)
+    for state in late._segmenter.policy.states:
+        got, expected = (t._segmenter.bank.states[state.name][:1] for t in (late, in_time))
+        torch.testing.assert_close(got, expected, **TIGHT, equal_nan=True)
 
 
 def test_a_step_that_fails_teaches_nothing(model, frames, monkeypatch):

@@ -38,6 +38,11 @@ def learn(judge, view, features, logits, *said) -> None:
     judge.learn(view, 0, appearance(features, logits), logits, *said)
 
 
+def hide(judge, view, second: float) -> None:
+    nowhere = torch.full((2, 1, 64, 64), -1.0)
+    learn(judge, view, image(), nowhere, torch.ones(2), torch.tensor([False, False]), round(second * SECOND))
+
+
 @pytest.fixture
 def known() -> tuple[Reidentification, BankView]:
     """Two objects: 1 is of channel 2 and on the left, 2 of channel 5 and on the right; last seen after 3 s."""
@@ -54,7 +59,8 @@ def known() -> tuple[Reidentification, BankView]:
 @pytest.mark.parametrize(
     "second, shown, present, asked, accepted",
     [
-        (4.0, dict(left=5, right=2), [True, True], [False, False], [False, False]),  # not lost: after 2 s they are
+        (5.0, dict(left=5, right=2), [True, True], [False, False], [False, False]),  # not lost: after 2 s they are
+        (None, dict(left=5, right=2), [True, True], [False, False], [False, False]),  # seen on the frame before
         (6.0, dict(left=2, right=5), [True, True], [True, True], [True, True]),
         (6.0, dict(left=5, right=2), [True, True], [True, True], [False, False]),  # they have changed places
         (6.0, dict(left=2, right=7), [True, True], [True, True], [True, False]),
@@ -62,9 +68,11 @@ def known() -> tuple[Reidentification, BankView]:
     ],
 )
 def test_who_is_asked_and_what_is_found(known, second, shown, present, asked, accepted):
+    """second: s, of the last frame without them; None: each frame shows them"""
     judge, view = known
-    stamp = round(second * SECOND)
-    verdict = judge.judge(view, image(**shown), mask(LEFT, RIGHT), torch.tensor(present), stamp)
+    if second is not None:
+        hide(judge, view, second)
+    verdict = judge.judge(view, image(**shown), mask(LEFT, RIGHT), torch.tensor(present))
     assert verdict.asked.tolist() == asked and verdict.accepted.tolist() == accepted
     assert verdict.similarity.isnan().tolist() == [not a for a in asked]
     assert verdict.rejected.tolist() == [a and not b for a, b in zip(asked, accepted, strict=True)]
@@ -76,7 +84,7 @@ def test_only_confident_frames_teach(known):
     args = image(left=7, right=7), mask(LEFT, RIGHT)
     learn(judge, view, *args, torch.tensor([0.9, 0.5]), torch.tensor([False, True]), 9 * SECOND)
     assert (view.state("prototype") == before).all(), "the one is not there, the other not sure"
-    assert view.state("last_visible").tolist() == [3 * SECOND, 9 * SECOND]
+    assert view.state("stamps").tolist() == [[3 * SECOND, 9 * SECOND], [9 * SECOND, 9 * SECOND]]
     learn(judge, view, *args, torch.tensor([0.9, 0.5]), torch.tensor([True, True]), 10 * SECOND)
     assert (view.state("prototype") != before).any(1).tolist() == [True, False]
     assert view.state("prototype_frames").tolist() == [4, 3]
@@ -98,7 +106,8 @@ def test_a_prototype_is_the_mean_and_then_follows(known):
 def test_what_was_never_seen_well_is_not_asked(known):
     judge, view = known
     view.write_state("prototype_frames", torch.zeros(2))
-    verdict = judge.judge(view, image(left=2), mask(LEFT, RIGHT), torch.tensor([True, True]), 9 * SECOND)
+    hide(judge, view, 8)
+    verdict = judge.judge(view, image(left=2), mask(LEFT, RIGHT), torch.tensor([True, True]))
     assert not verdict.asked.any() and not verdict.rejected.any()
 
 
@@ -133,6 +142,20 @@ def test_the_decision_is_reported_and_a_strangers_mask_is_withheld(
     assert again.returns[0] == (Return.NOT_ASKED if shown else Return.REJECTED)
     prompted = tracker.prompt(0, [Prompt(object_id=1, box=BOX)]).tracks
     assert prompted.states[0] == State.TRACKED and prompted.areas[0] > 0, "a person is believed"
+
+
+@pytest.mark.parametrize("seconds, lost_after", [(9, 2.0), (1, 0.0)])
+def test_what_is_seen_on_each_frame_never_returns(model, frames, seconds, lost_after):
+    """However far apart frames are: no frame says LOST, and so none asks whether it is the same object."""
+    config = TrackerConfig(
+        lost_after=lost_after, min_similarity=1.0, confident_iou=0.0, min_predicted_iou=0.0, max_area_fraction=1.0
+    )
+    tracker = Tracker(model, "fifo", config)
+    tracker.step(SECOND, frames[0])
+    tracker.prompt(0, [Prompt(box=BOX)])
+    for i in (1, 2):
+        tracks = tracker.step(SECOND + i * seconds * SECOND, frames[i])
+        assert tracks.areas[0] > 0 and tracks.returns[0] == Return.NOT_ASKED
 
 
 def test_it_can_be_switched_off(model, frames):

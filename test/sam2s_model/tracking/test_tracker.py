@@ -59,7 +59,7 @@ def test_p31_same_input_gives_same_masks(model, frames):
     assert all((a.label_map == b.label_map).all() for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("policy", ["fifo", "none"])
+@pytest.mark.parametrize("policy", ["fifo", "none", "match"])
 def test_p23_other_objects_change_no_result(model, frames, policy):
     """Logits of an object are the same alone, beside another, and after the other is removed in mid-stream."""
     alone = Tracker(model, policy)

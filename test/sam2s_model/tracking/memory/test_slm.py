@@ -44,6 +44,15 @@ def test_the_newest_frame_is_the_short_memory(script, small):
     assert run.attended(4) == {0: 6, 3: 0, 2: 1, 1: 2}, "the long memory is FIFO's"
 
 
+def test_the_newest_frame_of_a_restored_object_is_the_newest_of_an_earlier_run(script, small):
+    """Such frames have numbers below that of an empty slot, which is no memory."""
+    run = script(ShortLong(replace(small, short_attention=True)))
+    run.prompt(-3), run.prompt(-2)
+    assert newest(run, 0) == [(-2, 6)]
+    run.track(0)
+    assert newest(run, 1) == [(0, 0)]
+
+
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)

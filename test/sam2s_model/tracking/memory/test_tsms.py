@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from sam2s_model.tracking.memory import Fifo, SplitHalfPruning
 
@@ -39,3 +40,19 @@ def test_objects_of_different_ages(script, small):
     # M = 1, 2 .. 6, split at 3: 2, 3 against 1 (0 degrees): 2; 4, 5 against 6 (90 degrees): 5
     assert sorted(run.attended(7, 1)) == [1, 3, 4, 6]
     assert sorted(run.attended(7, 2)) == [4, 5, 6]
+
+
+def test_an_object_without_a_window_beside_one_with_a_full_window(script, small, monkeypatch):
+    """Places are counted from the front: torch takes negative ones in some versions alone."""
+
+    def from_the_front(self, indices, dim):
+        assert int(indices.min()) >= 0, f"place {int(indices.min())}"
+        return torch.take_along_dim(self, indices, dim=dim)
+
+    monkeypatch.setattr(torch.Tensor, "take_along_dim", from_the_front)
+    run = script(Fifo(small, SplitHalfPruning()))
+    run.prompt(0, memory=ANGLES[0])
+    for frame in range(1, 7):
+        run.track(frame, memory=ANGLES[frame])
+    run.prompt(6, run.bank.add(2))
+    assert run.attended(7, 0) == {0: 6, 1: 5, 4: 2, 5: 1, 6: 0} and run.attended(7, 1) == {6: 6}
