@@ -5,8 +5,7 @@
       - {frame: 0, object: 2, points: [[400, 90], [420, 95]], not_on: [[300, 100]]}
       - {frame: 45, object: 1, mask: masks/000045.png}               # a correction: the object is known by then
 
-`frame` counts from 0; instead of it `stamp_ns` or `name` (of the image) may say which, in one way for all entries of an
-object. `object` is a number of the
+`frame` counts from 0; instead of it `stamp_ns` or `name` (of the image) may say which. `object` is a number of the
 file's own. Names are read as they are written: 000045 is no number. Entries may stand in any order.
 """
 
@@ -14,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,11 @@ class PromptEntry:
     not_on: tuple[tuple[float, float], ...] = ()
     box: tuple[float, float, float, float] | None = None
     mask: str | None = None
+
+    @property
+    def named_by(self) -> str:
+        """Tell by what it names its frame: a key of the file."""
+        return next(key for key in FRAME_KEYS if getattr(self, key) is not None)
 
     @property
     def place(self) -> str:
@@ -113,23 +118,14 @@ class PromptScript:
     def check(self, size: tuple[int, int]) -> None:
         """Check all prompts against the images' size (H, W), before anything is tracked.
 
-        Raises RequestError naming object and frame, ConfigError for a mask that cannot be read, and for an object whose
-        entries name frames in more than one way: which of them are of one frame is not known then.
+        Raises RequestError naming object and frame, ConfigError for a mask that cannot be read, and for entries
+        that name frames in two ways and would be no prompt if both are of one frame.
         """
         objects: dict[int, dict[tuple[Any, ...], list[PromptEntry]]] = {}
         for entry in self.entries:
             frames = objects.setdefault(entry.object, {})
             frames.setdefault((entry.frame, entry.stamp_ns, entry.name), []).append(entry)
         for number, frames in objects.items():
-            ways = sorted(
-                {key for frame in frames for key, value in zip(FRAME_KEYS, frame, strict=True) if value is not None}
-            )
-            if len(ways) > 1:
-                places = ", ".join(entries[0].place for entries in frames.values())
-                raise ConfigError(
-                    f"object {number} has prompts that name their frames by {' and by '.join(ways)} ({places}): "
-                    f"expected one of {', '.join(FRAME_KEYS)} for all prompts of an object"
-                )
             known = 0
             for entries in self._in_order([*frames.values()], size):
                 try:
@@ -137,6 +133,23 @@ class PromptScript:
                 except RequestError as error:
                     raise RequestError(error.code, f"{entries[0].place}: {error}") from error
                 known = number
+            self._check_what_may_be_one(number, [*frames.values()], size)
+
+    def _check_what_may_be_one(self, number: int, frames: list[list[PromptEntry]], size: tuple[int, int]) -> None:
+        """Refuse entries of an object that name their frame differently, and were no prompt if it is the same frame.
+
+        Frame 45 may be the image 000045, which is not known before it comes: a box on one and a mask on the other.
+        """
+        for one, other in combinations(frames, 2):
+            if one[0].named_by == other[0].named_by:
+                continue
+            try:
+                self._joined([*one, *other], number).validated(*size)
+            except RequestError as error:
+                raise ConfigError(
+                    f"{one[0].place} and {other[0].place} may be of one frame, named by {one[0].named_by} and by "
+                    f"{other[0].named_by}, and are no prompt together ({error}): name the frames of both in one way"
+                ) from error
 
     def _in_order(self, frames: list[list[PromptEntry]], size: tuple[int, int]) -> list[list[PromptEntry]]:
         """Sort an object's entries, those of each frame together, as they will be applied.

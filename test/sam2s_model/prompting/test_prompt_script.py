@@ -115,17 +115,15 @@ def test_prompts_that_do_not_fit_are_named_before_anything_is_tracked(entries, m
         PromptScript(entries).check((40, 60))
 
 
-def test_an_object_whose_frames_are_named_in_two_ways_is_refused():
-    """Both may be of one frame, as the mask and the box that would be one prompt; other objects may differ."""
-    box, other = (
-        PromptEntry(1, name="000045.png", box=(1, 2, 9, 20)),
-        PromptEntry(2, name="000045.png", box=(1, 2, 9, 20)),
-    )
-    PromptScript([PromptEntry(1, frame=45, points=((5, 6),)), other]).check((40, 60))
-    with pytest.raises(
-        ConfigError, match="object 1 .* by frame and by name .*frame 45, .*image 000045.png.*expected one"
-    ):
-        PromptScript([PromptEntry(1, frame=45, points=((5, 6),)), box, other]).check((40, 60))
+def test_entries_that_may_be_of_one_frame_and_are_no_prompt_together_are_refused(tmp_path):
+    """Frame 45 may be the image 000045.png: points and a box were one prompt then, a mask and a box none."""
+    cv2.imwrite(str(tmp_path / "mask.png"), np.full((40, 60), 255, np.uint8))
+    box = dict(name="000045.png", box=(1, 2, 9, 20))
+    mask = PromptEntry(1, frame=45, mask="mask.png")
+    for fits in ([PromptEntry(1, frame=45, points=((5, 6),)), PromptEntry(1, **box)], [mask, PromptEntry(2, **box)]):
+        PromptScript(fits, tmp_path).check((40, 60))
+    with pytest.raises(ConfigError, match=r"on frame 45 and .*image 000045\.png may be of one frame.*in one way"):
+        PromptScript([mask, PromptEntry(1, **box)], tmp_path).check((40, 60))
 
 
 def test_a_correction_may_be_negative_or_a_class_alone():
