@@ -70,7 +70,9 @@ LATE = {
 }
 
 
-@pytest.mark.parametrize("policy", ["fifo", "efp", "match", "fifo+match", "none"])
+@pytest.mark.parametrize(
+    "policy", ["fifo", "match", *(pytest.param(name, marks=pytest.mark.full) for name in ("efp", "fifo+match", "none"))]
+)
 @pytest.mark.parametrize("prompts", LATE.values(), ids=LATE)
 def test_p20_a_late_prompt_leads_to_what_a_prompt_in_time_does(model, frames, policy, prompts):
     in_time = [(on, on, prompt) for _, on, prompt in prompts]

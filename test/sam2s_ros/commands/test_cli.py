@@ -152,7 +152,10 @@ def test_p31_track_is_the_same_twice(checkpoint, tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / "masks" / path.name).read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, *(pytest.param(n, marks=pytest.mark.full) for n in (signal.SIGTERM, signal.SIGHUP))],
+)
 def test_interrupted_track_leaves_complete_files(checkpoint, tmp_path, number):
     out = tmp_path / "out"
     source = "scene:?width=96&height=80&frames=100000"
