@@ -8,6 +8,7 @@ plugin does so in the workers of pytest-xdist: give -n.
 import importlib.util
 import json
 import os
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -27,8 +28,11 @@ def folders() -> dict[str, Path]:
     return {name: Path(spec.origin).parent for name, spec in specs.items()}
 
 
-def totals(measured: dict, packages: dict[str, Path]) -> dict[str, float]:
-    """Return percent of the lines of each package, of SlipCover's data."""
+def shares(data: Path, packages: dict[str, Path]) -> str:
+    """Say how many of each package's lines were run, of SlipCover's data."""
+    if not data.is_file():
+        return "nothing was measured"
+    measured = json.loads(data.read_text())
     run, known = Counter(), Counter()
     for file, lines in measured["files"].items():
         path = Path(file).resolve()
@@ -36,7 +40,7 @@ def totals(measured: dict, packages: dict[str, Path]) -> dict[str, float]:
             if path.is_relative_to(folder.resolve()):
                 run[name] += len(lines["executed_lines"])
                 known[name] += len(lines["executed_lines"]) + len(lines["missing_lines"])
-    return {name: 100 * run[name] / known[name] for name in packages if known[name]}
+    return ", ".join(f"{name} {100 * run[name] / known[name]:.0f} %" for name in packages if known[name])
 
 
 def main(arguments: list[str]) -> int:
@@ -48,9 +52,10 @@ def main(arguments: list[str]) -> int:
     os.environ["SLIPCOVER_SOURCE"] = ",".join(map(str, packages.values()))
     os.environ["SLIPCOVER_OMIT"] = ",".join(GENERATED)
     code = int(pytest.main(arguments[1:]))
-    data = Path(os.environ.get("SLIPCOVER_COVERAGE_DIR", "")) / "merged.json"
-    if data.is_file():
-        shown = ", ".join(f"{k} {v:.0f} %" for k, v in totals(json.loads(data.read_text()), packages).items())
+    data = os.environ.get("SLIPCOVER_COVERAGE_DIR")  # which the plugin makes, and leaves to SlipCover's own command
+    if data:
+        shown = shares(Path(data) / "merged.json", packages)
+        shutil.rmtree(data, ignore_errors=True)
         print(f"coverage: {shown} of the lines, without what graphs and child processes run (nodes, commands)")
     return code
 

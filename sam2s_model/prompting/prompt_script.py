@@ -139,16 +139,21 @@ class PromptScript:
         """Refuse entries of an object that name their frame differently, and were no prompt if it is the same frame.
 
         Frame 45 may be the image 000045, which is not known before it comes: a box on one and a mask on the other.
+        Whether two fit depends on what kind of prompt they are: one of each kind and name stands for all.
         """
-        for one, other in combinations(frames, 2):
-            if one[0].named_by == other[0].named_by:
+        kinds = {}
+        for entries in frames:
+            given = [entry for entry in entries if entry.points or entry.not_on or entry.box]
+            kinds[entries[0].named_by, any(entry.mask for entry in entries), bool(given)] = entries
+        for (by, one), (another, other) in combinations(((key[0], kinds[key]) for key in kinds), 2):
+            if by == another:
                 continue
             try:
                 self._joined([*one, *other], number).validated(*size)
             except RequestError as error:
                 raise ConfigError(
-                    f"{one[0].place} and {other[0].place} may be of one frame, named by {one[0].named_by} and by "
-                    f"{other[0].named_by}, and are no prompt together ({error}): name the frames of both in one way"
+                    f"{one[0].place} and {other[0].place} may be of one frame, named by {by} and by {another}, "
+                    f"and are no prompt together ({error}): name the frames of both in one way"
                 ) from error
 
     def _in_order(self, frames: list[list[PromptEntry]], size: tuple[int, int]) -> list[list[PromptEntry]]:

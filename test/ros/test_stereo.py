@@ -224,14 +224,17 @@ def test_p45_rigs_in_namespaces_share_nothing(graph, start):
     names = [name for name in graph.node.get_node_names_and_namespaces() if name[1].startswith(spaces)]
     assert sorted(names) == sorted(wanted), "each once"
     ends = {
-        f"{space}/{topic}": count for space in spaces for topic, count in (("left/tracker/masks", 2), ("pair/masks", 1))
+        f"{space}/{topic}": ends
+        for space in spaces
+        for topic, ends in (("left/tracker/masks", (1, 1)), ("right/tracker/masks", (1, 1)), ("pair/masks", (1, 0)))
     }
 
-    def counted() -> dict[str, int]:
-        """Publishers, and subscribers of what is paired."""
-        return {t: graph.node.count_publishers(t) + (n > 1) * graph.node.count_subscribers(t) for t, n in ends.items()}
+    def found() -> dict[str, tuple[int, int]]:
+        """Publishers and subscribers of what is paired, and of pairs."""
+        return {t: (graph.node.count_publishers(t), graph.node.count_subscribers(t)) for t in ends}
 
-    graph.wait_until(lambda: counted() == ends, 20, counted)
+    graph.wait_until(lambda: found() == ends, 20, found)  # by then both rigs' pairs are known with all their ends
+    assert found() == ends
     assert not any("has no effect" in process.output or "nodes are called" in process.output for process in rigs)
 
 
