@@ -3,11 +3,17 @@
 const $ = (id) => document.getElementById(id);
 const TOOLS = { p: "add", m: "subtract", b: "box", s: "stroke", v: "pick" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const GO_ON = [...Object.keys(ARROWS), ",", ".", "[", "]"]; // for as long as they are held; any other acts once a press
 
 export function bindKeys(page) {
   addEventListener("keydown", (event) => {
     const typing = event.target.matches?.("input[type=text], input:not([type]), select") || document.querySelector("dialog[open]");
     if (typing || event.metaKey || (event.ctrlKey && event.key.toLowerCase() !== "z")) return;
+    // Above all a key that is held is no second press, neither of the key itself nor of a button that has the focus.
+    if (event.repeat && !GO_ON.includes(event.key)) {
+      if (["Enter", " "].includes(event.key)) event.preventDefault();
+      return;
+    }
     // Enter and space on a button press it.
     if (event.target.matches?.("button") && ["Enter", " "].includes(event.key)) return;
     if (event.target.matches?.("input[type=range]") && ARROWS[event.key]) return;
