@@ -19,6 +19,7 @@ from sam2s_ros.console.frames import Picture, ShownFrame
 from sam2s_ros.console.link import Link
 from sam2s_ros.console.protocol import Request
 from sam2s_ros.console.safety import Bucket, Limits, Role
+from sam2s_ros.console.session import NO_TRACKER
 
 STATE_EVERY = 0.25  # s between two `state` messages at most
 ANSWERS = 32  # requests of one browser that may be under way
@@ -161,7 +162,7 @@ class Browser:
         if self._camera not in links:
             self._camera = next(iter(links), "")
         link = links.get(self._camera)
-        state: dict[str, Any] = link.session.state() if link else {"type": "state", "camera": "", "node": None}
+        state: dict[str, Any] = link.session.state() if link else dict(NO_TRACKER)
         state["cameras"] = [[name, own.session.alive] for name, own in links.items()]
         state["may"] = self._may.value
         self._state_at = time.monotonic()

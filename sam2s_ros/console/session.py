@@ -22,6 +22,11 @@ SILENCE = 1.0  # s for which images get no masks, of a tracker that is not runni
 STATUS_AGE = 1.0  # s without a heartbeat after which the tracker is called silent
 PROCESSING = ("WAITING", "RUNNING", "STALE_INPUT")  # states of a node that gives masks when images come
 GONE = "GONE"  # a state of a node, beside those of TrackerStatus
+NO_TRACKER: dict[str, Any] = {
+    "type": "state", "camera": "", "node": None, "classes": [], "history": [], "names": {}, "lanes": {}, "newest": 0,
+    "undo": "",
+}  # fmt: skip
+"""The message `state` where there is no tracker, see `Session.state`."""
 
 
 @dataclass(frozen=True)

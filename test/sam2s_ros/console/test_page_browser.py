@@ -72,3 +72,16 @@ def test_a_key_that_is_held_is_one_press(screen, link):
     screen.page.keyboard.press("Delete")
     screen.until(f"{SHOWN}.objects.length === 0")
     assert not link.places
+
+
+def test_without_a_tracker_the_page_says_so(browser):
+    console = EchoConsole()
+    page = browser.new_page()
+    try:
+        screen = EchoScreen(page)
+        page.goto(console.address)
+        screen.until("document.getElementById('status').textContent.startsWith('no tracker was found')")
+        assert screen.errors == []
+    finally:
+        page.close()
+        console.stop()
