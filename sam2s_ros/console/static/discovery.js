@@ -11,17 +11,18 @@ export class Discovery {
 
   /** Look for objects: of a recording on the frame that is shown, otherwise on the newest image, which then stays. */
   async look() {
-    const { view, freeze } = this.page;
-    if (this.looking || !view.frame) return;
+    const { view, freeze, camera } = this.page;
+    const header = this.looking ? null : this.page.pictured();
+    if (!header) return;
     this.looking = true;
     $("discover").classList.add("on");
     this.page.say("looking for objects ...");
-    const answer = await this.page.act("discover", { stamp: view.frame.header.stamp, class: "" });
+    const answer = await this.page.act("discover", { stamp: header.stamp, class: "" });
     this.looking = false;
     $("discover").classList.remove("on");
-    if (!answer.ok || !answer.proposals.length) return;
+    if (!answer.ok || !answer.proposals.length || camera !== this.page.camera) return;
     freeze.show(answer.stamp);
-    view.proposals = { stamp: answer.stamp, camera: this.page.camera, list: answer.proposals };
+    view.proposals = { stamp: answer.stamp, camera, list: answer.proposals };
     view.drawMarks();
   }
 

@@ -21,6 +21,7 @@ class Page {
     this.state = null; // newest `state` message
     this.stateAt = 0;
     this.camera = "";
+    this.awaited = ""; // camera that was chosen, until the console says the first of it
     this.chosen = 0;
     this.connected = false;
     this.frames = 0;
@@ -63,9 +64,11 @@ class Page {
 
   async onFrame(parts) {
     const arrived = performance.now();
+    // One of before a freeze, or of another camera, may have been under way.
+    const wanted = () => (!this.freeze.stamp || parts.header.stamp === this.freeze.stamp) && parts.header.camera === this.camera;
+    let drawn = false;
     try {
-      const wanted = !this.freeze.stamp || parts.header.stamp === this.freeze.stamp; // one may have been under way
-      if (wanted && (parts.header.camera === this.camera || !this.camera)) await this.view.show(parts);
+      drawn = await this.view.show(parts, wanted);
     } catch (error) {
       this.say(`a picture could not be shown: ${error.message}`, true);
     }
@@ -77,8 +80,10 @@ class Page {
       this.bytes += parts.bytes;
       this.connection.send({ type: "ack", count: parts.header.count, shown });
     });
-    $("empty").hidden = true;
-    this.freeze.onFrame(parts.header);
+    if (drawn) {
+      $("empty").hidden = true;
+      this.freeze.onFrame(parts.header);
+    }
     this.panel.show();
     this.note();
   }
@@ -88,10 +93,12 @@ class Page {
       this.say(message.message, true);
       return;
     }
-    if (message.type !== "state") return;
+    if (message.type !== "state" || (this.awaited && message.camera !== this.awaited)) return;
+    this.awaited = "";
     this.state = message;
     this.stateAt = performance.now();
     if (message.camera !== this.camera) this.forget(message.camera);
+    if (message.camera && !this.connection.hello.length) this.want(message.camera); // where people are who chose none
     this.showCameras();
     this.panel.show();
     this.annotate.onState();
@@ -114,6 +121,7 @@ class Page {
 
   onConnection(open) {
     this.connected = open;
+    this.awaited = "";
     if (open) {
       this.connection.send({ type: "hello", name: $("who").value });
       this.say("connected");
@@ -134,21 +142,40 @@ class Page {
     this.note();
   }
 
+  /** Nothing of another camera is shown, or chosen, on this one. */
   forget(camera) {
     this.camera = camera;
     this.chosen = this.view.chosen = 0;
-    this.view.clicks = [];
-    this.view.proposals = null;
+    this.tools.drop();
+    this.tools.hover(null);
+    this.view.clear();
+    $("empty").hidden = false;
     this.freeze.leave();
-    this.connection.hello = [{ type: "watch", camera }];
+    for (const button of document.querySelectorAll(".sure")) button.classList.remove("sure");
+    this.panel.show();
   }
 
   // What people do
 
   watch(camera) {
-    if (camera === this.camera) return;
+    if (camera === this.camera && camera === this.connection.hello[0]?.camera) return;
     this.forget(camera);
+    this.want(camera);
+    this.awaited = camera;
     this.connection.send({ type: "watch", camera });
+  }
+
+  /** Come back to this camera after a loss of the connection, also when the console finds others sooner. */
+  want(camera) {
+    this.connection.hello = [{ type: "watch", camera }];
+  }
+
+  /** Header of the picture that is on the screen; null, and said so, when there is none of this camera. */
+  pictured() {
+    const header = this.view.frame?.header;
+    if (header && header.camera === this.camera) return header;
+    this.say("there is no picture of this camera yet", true);
+    return null;
   }
 
   async act(type, fields) {
@@ -159,8 +186,8 @@ class Page {
 
   /** Prompt on the picture that is on the screen. */
   async prompt(fields) {
-    if (!this.view.frame) return;
-    const header = this.view.frame.header;
+    const header = this.pictured();
+    if (!header) return;
     const object = this.chosen && header.objects.some((own) => own.id === this.chosen) ? this.chosen : 0;
     const name = object ? "" : $("next_class").value;
     this.view.clicks.push(...(fields.points ?? []));

@@ -18,6 +18,12 @@ playwright = pytest.importorskip(
 )
 from echo_screen import SHOWN, EchoConsole, EchoScreen, LateLink  # noqa: E402
 
+# Whether nothing is drawn.
+BLANK = """["picture", "masks", "marks"].every((id) => {
+  const canvas = document.getElementById(id);
+  return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.every((value) => value === 0);
+})"""
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -85,3 +91,35 @@ def test_without_a_tracker_the_page_says_so(browser):
     finally:
         page.close()
         console.stop()
+
+
+def test_nothing_of_one_camera_is_left_on_another(screen, link, other):
+    screen.start(20, 24)
+    screen.page.locator("#cameras button", has_text="/other").click()
+    assert screen.get(SHOWN) is None and screen.page.locator("#empty").is_visible()
+    assert screen.get(BLANK), "neither the picture nor the masks of the camera before"
+    screen.page.mouse.click(300, 300)
+    screen.page.keyboard.press("d")
+    assert "no picture of this camera yet" in screen.page.locator("#message").inner_text()
+    screen.step(other)
+    assert not screen.page.locator("#empty").is_visible()
+    screen.start(30, 20)
+    assert len(link.asked) == len(other.asked) == 1 and other.places and link.places
+    screen.page.keyboard.press("t")
+    screen.until(f"{SHOWN}?.camera === '/echo'")  # though no newer one has come
+
+
+def test_a_page_comes_back_to_its_camera_when_the_console_starts_anew(screen, console, link, other):
+    screen.page.keyboard.press("t")
+    screen.until("sam2s.state.camera === '/other'")
+    console.stop()
+    screen.until("!sam2s.connected")
+    again = EchoConsole(port=console.port)
+    try:
+        screen.until("sam2s.connected && sam2s.state.camera === ''")
+        again.add(link)
+        screen.until("sam2s.state.camera === '/echo'")  # for want of the other
+        again.add(other)
+        screen.until("sam2s.state.camera === '/other'")
+    finally:
+        again.stop()
