@@ -34,12 +34,14 @@ export class Discovery {
 
   async accept(proposal) {
     const { view } = this.page;
-    const { stamp } = view.proposals;
+    const { proposals } = view;
+    const { stamp } = proposals;
     const name = proposal.class || $("next_class").value;
-    const answer = await this.page.act("prompt", { stamp, object: 0, class: name, proposal: proposal.id });
-    if (!answer.ok || !view.proposals) return;
-    view.proposals.list = view.proposals.list.filter((own) => own !== proposal);
-    this.page.choose(answer.objects[0]);
+    this.page.choose(0); // what is clicked from now on is about this one
+    const answer = await this.page.promptAbout(this.page.choice, { stamp, class: name, proposal: proposal.id });
+    if (!answer.ok || view.proposals !== proposals) return;
+    proposals.list = proposals.list.filter((own) => own !== proposal);
+    view.drawMarks();
   }
 
   /** Drop them; whether there were any. */

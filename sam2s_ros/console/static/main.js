@@ -22,7 +22,8 @@ class Page {
     this.stateAt = 0;
     this.camera = "";
     this.awaited = ""; // camera that was chosen, until the console says the first of it
-    this.chosen = 0;
+    this.choice = { object: 0 }; // of a person: another object at each choice; 0: the next prompt starts an object
+    this.turn = Promise.resolve(); // ends with the answer to the newest prompt
     this.connected = false;
     this.frames = 0;
     this.ages = []; // ms, of the newest frames when they were on the screen
@@ -145,7 +146,8 @@ class Page {
   /** Nothing of another camera is shown, or chosen, on this one. */
   forget(camera) {
     this.camera = camera;
-    this.chosen = this.view.chosen = 0;
+    this.chosen = 0;
+    this.turn = Promise.resolve(); // this camera waits for no answer about another
     this.tools.drop();
     this.tools.hover(null);
     this.view.clear();
@@ -184,25 +186,42 @@ class Page {
     return answer;
   }
 
-  /** Prompt on the picture that is on the screen. */
+  /** Prompt on the picture that is on the screen, about the object that is chosen now. */
   async prompt(fields) {
     const header = this.pictured();
     if (!header) return;
-    const object = this.chosen && header.objects.some((own) => own.id === this.chosen) ? this.chosen : 0;
-    const name = object ? "" : $("next_class").value;
     this.view.clicks.push(...(fields.points ?? []));
     this.view.drawMarks();
-    this.say(object ? `correcting object ${object} ...` : "starting an object ...");
-    const answer = await this.act("prompt", { stamp: header.stamp, object, class: name, ...fields });
-    if (answer.ok) this.choose(answer.objects[0], false);
-    else this.view.clicks = [];
+    await this.promptAbout(this.choice, { stamp: header.stamp, class: $("next_class").value, ...fields });
     this.view.drawMarks();
   }
 
+  /** Prompt about the object of a choice, to which the answer gives its number; class: of one that is started. */
+  async promptAbout(choice, fields) {
+    const { camera } = this;
+    const answer = await this.inTurn(() => {
+      const { object } = choice;
+      this.say(object ? `correcting object ${object} ...` : "starting an object ...");
+      return this.act("prompt", { ...fields, camera, object, class: object ? "" : fields.class });
+    });
+    if (answer.ok) choice.object = answer.objects[0];
+    if (this.choice !== choice) return answer; // somebody has chosen something else meanwhile
+    if (answer.ok) this.showChosen();
+    else this.view.clicks = [];
+    return answer;
+  }
+
+  /** Ask once what was asked before is answered: a click may be about the object that the one before has started. */
+  inTurn(ask) {
+    this.turn = this.turn.then(ask, ask);
+    return this.turn;
+  }
+
   async undo() {
+    const { camera, choice } = this;
     this.view.clicks.pop();
-    const answer = await this.act("undo", {});
-    if (answer.ok && answer.objects?.length) this.choose(answer.objects[0]);
+    const answer = await this.inTurn(() => this.act("undo", { camera }));
+    if (answer.ok && answer.objects?.length && this.choice === choice) this.choose(answer.objects[0]);
   }
 
   remove(id, button) {
@@ -217,9 +236,24 @@ class Page {
     this.act("describe", { object: id, ...this.description(id), ...change });
   }
 
-  choose(id, clear = true) {
-    if (clear && id !== this.chosen) this.view.clicks = [];
-    this.chosen = this.view.chosen = id;
+  /** Number of the object that is chosen; 0: none. */
+  get chosen() {
+    return this.choice.object;
+  }
+
+  set chosen(id) {
+    this.choice = { object: id };
+    this.view.chosen = id;
+  }
+
+  choose(id) {
+    if (!id || id !== this.chosen) this.view.clicks = [];
+    this.chosen = id;
+    this.showChosen();
+  }
+
+  showChosen() {
+    this.view.chosen = this.chosen;
     this.view.drawMasks();
     this.view.drawMarks();
     this.panel.show();

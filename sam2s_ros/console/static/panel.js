@@ -24,7 +24,7 @@ export class Panel {
       if (!objects.some((object) => object.id === id)) {
         row.remove();
         this.rows.delete(id);
-        if (this.page.chosen === id) this.page.chosen = this.page.view.chosen = 0;
+        if (this.page.chosen === id) this.page.chosen = 0;
       }
     }
     for (const object of objects) {

@@ -21,6 +21,10 @@ PLACE = """([x, y]) => {
   const stage = document.getElementById("stage").getBoundingClientRect();
   return [stage.left + left + (x + 0.5) * scale, stage.top + top + (y + 0.5) * scale];
 }"""
+SETTLED = """async (id) => {
+  await sam2s.turn;
+  return sam2s.act("describe", { object: id, name: "", color: "" });
+}"""
 
 
 class LateLink(EchoLink):
@@ -129,9 +133,8 @@ class EchoScreen:
         self.page.keyboard.up(key)
 
     def settle(self, number: int) -> None:
-        """Return when all that the page has asked before is done: requests of a camera are done in their order."""
-        answer = self.page.evaluate("(id) => sam2s.act('describe', { object: id, name: '', color: '' })", number)
-        assert answer["ok"], answer
+        """Return when all that the page has asked before is done, as a change of this object's name would be next."""
+        self.page.evaluate(SETTLED, number)
 
     def unsure(self) -> None:
         """Let the page forget first presses of buttons that want a second one."""

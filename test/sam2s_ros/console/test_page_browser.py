@@ -123,3 +123,42 @@ def test_a_page_comes_back_to_its_camera_when_the_console_starts_anew(screen, co
         screen.until("sam2s.state.camera === '/other'")
     finally:
         again.stop()
+
+
+def test_a_click_is_about_what_was_chosen_when_it_was_made(screen, link):
+    link.free.clear()
+    screen.click(20, 24)
+    screen.click(22, 26)  # the same instrument, before the console has said which number it got
+    link.free.set()
+    screen.until(f"{SHOWN}.objects.length > 0")
+    [first] = link.places
+    screen.settle(first)
+    assert [own.object_id for own in link.asked] == [0, first] and screen.get("sam2s.chosen") == first
+    link.free.clear()
+    screen.page.keyboard.press("n")
+    screen.click(40, 10)
+    screen.page.keyboard.press("n")
+    screen.click(50, 40)  # another one, as was said
+    screen.get(f"sam2s.choose({first})")
+    link.free.set()
+    screen.settle(first)
+    assert [own.object_id for own in link.asked[2:]] == [0, 0] and len(link.places) == 3
+    assert screen.get("sam2s.chosen") == first, "the answers that came after it change nothing"
+    screen.until(f"{SHOWN}.objects.length === 3")
+    screen.get("sam2s.choose(77)")
+    screen.click(10, 10)
+    screen.until("document.getElementById('message').textContent === 'object 77 is not tracked'")
+    assert len(link.places) == 3, "none is started in place of one that is gone"
+
+
+def test_an_answer_for_one_camera_chooses_nothing_on_another(screen, link, other):
+    link.free.clear()
+    screen.click(20, 24)
+    screen.page.keyboard.press("t")
+    screen.step(other)
+    link.free.set()
+    screen.until("document.getElementById('message').textContent.startsWith('object ')")
+    assert screen.get("sam2s.chosen") == 0 and len(link.places) == 1
+    screen.click(30, 20)
+    screen.until(f"{SHOWN}.objects.length === 1")
+    assert [own.object_id for own in other.asked] == [0]
