@@ -57,6 +57,11 @@ export class Freeze {
     this.onState();
   }
 
+  /** Stay on the picture in another connection, which begins live. */
+  resume() {
+    if (this.stamp) this.page.connection.send({ type: "show", stamp: this.stamp });
+  }
+
   /** Of a recording: the frame on the screen, which may be any. */
   showPlace(frozen) {
     $("scrub").hidden = false;

@@ -125,6 +125,7 @@ class Page {
     this.awaited = "";
     if (open) {
       this.connection.send({ type: "hello", name: $("who").value });
+      this.freeze.resume();
       this.say("connected");
     }
     this.tick();

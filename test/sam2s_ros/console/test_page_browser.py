@@ -162,3 +162,18 @@ def test_an_answer_for_one_camera_chooses_nothing_on_another(screen, link, other
     screen.click(30, 20)
     screen.until(f"{SHOWN}.objects.length === 1")
     assert [own.object_id for own in other.asked] == [0]
+
+
+def test_a_frozen_page_shows_what_is_clicked_also_after_a_loss_of_the_connection(screen, link):
+    frozen = screen.step(link)
+    screen.page.keyboard.press("f")
+    screen.get("(globalThis.lost = sam2s.connection.socket).close()")
+    link.step()
+    screen.until("sam2s.connected && sam2s.connection.socket !== lost && sam2s.state.history.length === 3")
+    number = screen.start(20, 24)
+    assert screen.get(SHOWN)["stamp"] == frozen and screen.get(SHOWN)["frozen"]
+    screen.click(30, 24)
+    screen.settle(number)
+    assert list(link.places) == [number], "the next click corrects what is seen"
+    screen.page.keyboard.press("f")
+    screen.until(f"{SHOWN}.stamp !== '{frozen}'")
