@@ -9,6 +9,8 @@ export class Panel {
     this.page = page;
     this.rows = new Map();
     this.classes = "";
+    // A list that has been used gives the keys back to the page.
+    for (const id of ["next_class", "export_name"]) $(id).onchange = () => $(id).blur();
     $("new_object").onclick = () => page.choose(0);
   }
 
@@ -70,7 +72,10 @@ export class Panel {
     color.onchange = () => this.page.describe(id, { color: color.value });
     name.onchange = () => this.page.describe(id, { name: name.value });
     name.onkeydown = (event) => event.key === "Enter" && name.blur();
-    choice.onchange = () => this.page.reclass(id, choice.value);
+    choice.onchange = () => {
+      choice.blur(); // and from now on it says what the tracker does, also when that refuses
+      this.page.reclass(id, choice.value);
+    };
     remove.onclick = () => this.page.remove(id, remove);
     return row;
   }

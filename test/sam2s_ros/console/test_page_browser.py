@@ -18,6 +18,7 @@ playwright = pytest.importorskip(
 )
 from echo_screen import SHOWN, EchoConsole, EchoScreen, LateLink  # noqa: E402
 
+CLASSES = ("instrument", "object", "hook")
 # Whether nothing is drawn.
 BLANK = """["picture", "masks", "marks"].every((id) => {
   const canvas = document.getElementById(id);
@@ -177,3 +178,33 @@ def test_a_frozen_page_shows_what_is_clicked_also_after_a_loss_of_the_connection
     assert list(link.places) == [number], "the next click corrects what is seen"
     screen.page.keyboard.press("f")
     screen.until(f"{SHOWN}.stamp !== '{frozen}'")
+
+
+def test_a_list_of_classes_keeps_neither_the_keys_nor_what_was_refused(screen, link):
+    link.session.on_classes([{"id": n, "name": name, "color": "#ffffff"} for n, name in enumerate(CLASSES, 1)])
+    number = screen.start(20, 24)
+    choice = screen.page.locator(f"#objects li[data-id='{number}'] select")
+    screen.until("sam2s.state.classes.length === 3")
+    choice.focus()
+    for key in ("o", "h"):  # one that is of the page, and one that is of nothing
+        screen.hold(key)
+    assert choice.input_value() == "instrument" and screen.get("sam2s.view.contours") is False
+    choice.select_option("object")
+    screen.until(f"{SHOWN}.objects[0].class === 'object'")
+    assert screen.get("document.activeElement === document.body")
+    link.refused.add("hook")
+    choice.focus()
+    choice.select_option("hook")
+    screen.until("document.getElementById('message').textContent.includes(\"class 'hook' is not in the label set\")")
+    screen.until(f"document.querySelector('#objects li[data-id=\"{number}\"] select').value === 'object'")
+
+
+def test_a_digit_chooses_the_object_of_this_number(screen):
+    first, second = screen.start(20, 24), screen.start(40, 10)
+    assert (first, second) == (2, 3), "not the first and the second of the list"
+    for number in (first, second):
+        screen.page.keyboard.press(str(number))
+        assert screen.get("sam2s.chosen") == number
+    screen.page.keyboard.press("1")
+    assert screen.page.locator("#message").inner_text() == "there is no object 1 on this picture"
+    assert screen.get("sam2s.chosen") == second
