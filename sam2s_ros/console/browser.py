@@ -195,7 +195,7 @@ class Browser:
 
     def _message(self, link: Link, frame: ShownFrame, picture: Picture) -> bytes:
         age = (link.now() - frame.stamp) / 1e6
-        (height, width), (mask_height, mask_width) = frame.size, picture.label_map.shape
+        (height, width), (mask_height, mask_width) = picture.size, picture.label_map.shape
         header = {
             "count": self._count, "camera": self._camera, "stamp": str(frame.stamp), "sequence": frame.sequence,
             "width": width, "height": height, "mask": [mask_width, mask_height], "frozen": bool(self._stamp),

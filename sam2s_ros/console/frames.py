@@ -40,7 +40,7 @@ class Seen:
 class ShownFrame:
     """An image and what was found in it.
 
-    stamp: ns, of the image; sequence: of its masks; size: (H, W) of the image, px
+    stamp: ns, of the image; sequence: of its masks; size: (H, W) of the image, px; (0, 0) where only the image says it
     image: gives the image, (H, W, 3) uint8 RGB; may raise ImageError
     label_map: (H, W) uint8; None when the tracker has said nothing about this image
     late: the masks came too late to be acted on
@@ -103,10 +103,14 @@ class Frames:
 
 
 class Picture(NamedTuple):
-    """A frame as it is sent. jpeg: of the image, at its own size or smaller; label_map: (h, w) uint8, smaller"""
+    """A frame as it is sent.
+
+    jpeg: of the image, at its own size or smaller; label_map: (h, w) uint8, smaller; size: (H, W) of the image, px
+    """
 
     jpeg: bytes
     label_map: np.ndarray
+    size: tuple[int, int]
 
 
 class Pictures:
@@ -119,17 +123,19 @@ class Pictures:
 
     def __init__(self, image_side: int = 1280, mask_side: int = 640, quality: int = 80):
         self._image_side, self._mask_side, self._quality = image_side, mask_side, quality
-        self._jpegs: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._jpegs: OrderedDict[tuple[str, int], tuple[bytes, tuple[int, int]]] = OrderedDict()
 
     def picture(self, camera: str, frame: ShownFrame) -> Picture:
         """Encode a frame. Raises ImageError when the image cannot be decoded."""
         key = camera, frame.stamp
-        jpeg = self._jpegs.get(key)
-        if jpeg is None:
-            jpeg = self._jpegs[key] = self._encoded(frame.image())
+        encoded = self._jpegs.get(key)
+        if encoded is None:
+            image = frame.image()
+            encoded = self._jpegs[key] = self._encoded(image), (image.shape[0], image.shape[1])
             while len(self._jpegs) > self.KEPT:
                 self._jpegs.popitem(last=False)
-        return Picture(jpeg, self._small(frame))
+        jpeg, size = encoded
+        return Picture(jpeg, self._small(frame), frame.size if any(frame.size) else size)
 
     def _encoded(self, image: np.ndarray) -> bytes:
         scale = self._image_side / max(image.shape[:2])

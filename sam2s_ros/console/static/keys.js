@@ -81,7 +81,6 @@ function atCross(page, off) {
       const [x0, y0] = view.mark.box;
       tools.drop();
       tools.finishBox([x0, y0], view.cross);
-      page.freeze.hold(false);
     } else {
       view.mark = { box: [...view.cross, ...view.cross] };
       page.freeze.hold(true);
@@ -92,7 +91,6 @@ function atCross(page, off) {
 function escape(page) {
   if (page.view.mark) {
     page.tools.drop();
-    page.freeze.hold(false);
     return;
   }
   if (page.discovery.clear()) return;

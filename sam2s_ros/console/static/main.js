@@ -15,6 +15,7 @@ import { View } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 const MESSAGE_FOR = 8000; // ms
+const OLD = 2000; // ms, from which a picture is not live
 
 class Page {
   constructor() {
@@ -135,7 +136,7 @@ class Page {
     // What does not come any more must not look as if it did.
     const silent = !this.connected || performance.now() - this.stateAt > 2000;
     const node = this.state?.node?.state ?? "GONE";
-    $("stage").classList.toggle("stale", silent || !["RUNNING", "DISABLED"].includes(node));
+    $("stage").classList.toggle("stale", silent || this.old || !["RUNNING", "DISABLED"].includes(node));
     const chip = $("node_state");
     chip.textContent = silent ? "NO CONNECTION" : node;
     chip.title = this.state?.node?.message ?? "";
@@ -302,11 +303,23 @@ class Page {
     this.quiet = setTimeout(() => (line.textContent = ""), MESSAGE_FOR);
   }
 
+  /** ms since the image on the screen was taken, or, where its stamp does not say that, since it came; null without one. */
+  age() {
+    const { frame } = this.view;
+    return frame && (frame.header.age ?? 0) + performance.now() - frame.arrived;
+  }
+
+  /** Whether the picture is not live, though nobody stays on it. */
+  get old() {
+    return !this.freeze.stamp && !this.annotate.on && this.age() > OLD;
+  }
+
   /** What must be said over the picture itself. */
   note() {
     const header = this.view.frame?.header;
     let text = "";
-    if (header && !header.tracked) text = "Input without masks: nothing is tracked";
+    if (this.old) text = `${header.age === null ? "No newer picture for" : "This picture is old:"} ${(this.age() / 1000).toFixed(0)} s`;
+    else if (header && !header.tracked) text = "Input without masks: nothing is tracked";
     else if (header?.late) text = "These masks came too late to act on";
     else if (this.freeze.expired) text = "This picture is too old to be prompted: go live, or raise prompt_history";
     else if (this.freeze.stamp && !this.annotate.on) text = "Frozen";

@@ -7,7 +7,7 @@ export class View {
     this.stage = document.getElementById("stage");
     [this.picture, this.masks, this.marks] = ["picture", "masks", "marks"].map((id) => document.getElementById(id));
     this.small = document.createElement("canvas");
-    this.frame = null; // {header, labels} of what is on the screen
+    this.frame = null; // {header, labels, arrived (ms)} of what is on the screen
     this.opacity = 0.45;
     this.contours = true;
     this.hovered = 0;
@@ -22,6 +22,7 @@ export class View {
 
   /** Draw a frame; resolves once it is on the canvas, with false when it was not `wanted` any more. */
   async show({ header, jpeg, labels }, wanted = () => true) {
+    const arrived = performance.now();
     if (!wanted()) return false;
     const image = await createImageBitmap(jpeg);
     if (!wanted()) {
@@ -37,7 +38,7 @@ export class View {
     }
     this.picture.getContext("2d").drawImage(image, 0, 0);
     image.close();
-    this.frame = { header, labels };
+    this.frame = { header, labels, arrived };
     this.drawMasks();
     this.drawMarks();
     return true;

@@ -115,8 +115,11 @@ class EchoScreen:
         self.until(f"{SHOWN}?.stamp === '{stamp}'")
         return stamp
 
+    def place(self, x: float, y: float) -> list[float]:
+        return self.page.evaluate(PLACE, [x, y])
+
     def click(self, x: float, y: float) -> None:
-        self.page.mouse.click(*self.page.evaluate(PLACE, [x, y]))
+        self.page.mouse.click(*self.place(x, y))
 
     def start(self, x: float, y: float) -> int:
         """Start an object by a click, and wait until it is there, and chosen. Returns its number."""

@@ -208,3 +208,28 @@ def test_a_digit_chooses_the_object_of_this_number(screen):
     screen.page.keyboard.press("1")
     assert screen.page.locator("#message").inner_text() == "there is no object 1 on this picture"
     assert screen.get("sam2s.chosen") == second
+
+
+def test_a_picture_that_comes_no_more_does_not_look_live(screen, link):
+    stale = "document.getElementById('stage').classList.contains('stale')"
+    note = "document.getElementById('note').textContent"
+    screen.step(link)
+    screen.until(f"!{stale} && {note} === ''")
+    screen.get("sam2s.view.frame.arrived -= 5000")
+    screen.until(f"{stale} && /^This picture is old: [5-9] s$/.test({note})")
+    screen.until("/picture [5-9][0-9]{3} ms old/.test(document.getElementById('status').textContent)")
+    screen.page.keyboard.press("f")
+    screen.until(f"!{stale} && {note} === 'Frozen'")
+    screen.page.keyboard.press("f")
+    screen.step(link)
+    screen.until(f"!{stale} && {note} === ''")
+
+
+def test_a_press_that_the_system_takes_away_lets_the_pictures_go_on(screen, link):
+    screen.page.mouse.move(*screen.place(20, 24))
+    screen.page.mouse.down()
+    assert screen.get("sam2s.freeze.stamp")
+    screen.get("document.getElementById('stage').dispatchEvent(new PointerEvent('pointercancel'))")
+    screen.page.mouse.up()
+    screen.step(link)
+    assert not link.asked

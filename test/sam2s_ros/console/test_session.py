@@ -172,12 +172,13 @@ def test_pictures_are_made_small_and_once():
 
     made = ShownFrame(5, (90, 200), image, 1, label_map)
     pictures = Pictures(image_side=100, mask_side=70)
-    jpeg, small = pictures.picture("/t", made)
-    assert small.shape == (30, 67) and (small == 7).all()
+    jpeg, small, size = pictures.picture("/t", made)
+    assert size == (90, 200) and small.shape == (30, 67) and (small == 7).all()
     assert pictures.picture("/t", made).jpeg is jpeg and len(asked) == 1
     import cv2
 
     assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == (45, 100, 3)
+    assert pictures.picture("/t", ShownFrame(6, (0, 0), image)).size == (90, 200), "of one that nothing else tells of"
     for stamp in range(100):
         pictures.picture("/t", ShownFrame(stamp, (90, 200), image))
     assert len(pictures._jpegs) == Pictures.KEPT
