@@ -22,6 +22,9 @@ From the console, text:
              stamp and proposals
     refused  a message that could not be taken, with the reason
 
+A page that is refused is sent nothing but the end of its WebSocket: code 4403 (who it is, or where it is from) or 4503
+(too many are there), and the reason in words.
+
 From the page, text: the classes below, by their `type`. Requests carry a number that comes back in the answer.
 """
 

@@ -26,6 +26,8 @@ class Page {
     this.choice = { object: 0 }; // of a person: another object at each choice; 0: the next prompt starts an object
     this.turn = Promise.resolve(); // ends with the answer to the newest prompt
     this.connected = false;
+    this.newly = false; // connected, and nothing has come yet
+    this.refusal = ""; // why the console has closed the connection
     this.frames = 0;
     this.ages = []; // ms, of the newest frames when they were on the screen
     this.bytes = 0;
@@ -41,7 +43,7 @@ class Page {
     this.connection = new Connection({
       frame: (parts) => this.onFrame(parts),
       message: (message) => this.onMessage(message),
-      connection: (open) => this.onConnection(open),
+      connection: (open, refusal) => this.onConnection(open, refusal),
     });
     bindKeys(this);
     this.bind();
@@ -97,6 +99,9 @@ class Page {
     }
     if (message.type !== "state" || (this.awaited && message.camera !== this.awaited)) return;
     this.awaited = "";
+    if (this.newly) this.say("connected"); // not before: one that is refused is open for a moment as well
+    this.newly = false;
+    this.refusal = "";
     this.state = message;
     this.stateAt = performance.now();
     if (message.camera !== this.camera) this.forget(message.camera);
@@ -121,13 +126,15 @@ class Page {
     $("enable").classList.toggle("on", off);
   }
 
-  onConnection(open) {
-    this.connected = open;
+  onConnection(open, refusal = "") {
+    this.connected = this.newly = open;
     this.awaited = "";
     if (open) {
       this.connection.send({ type: "hello", name: $("who").value });
       this.freeze.resume();
-      this.say("connected");
+    } else {
+      this.refusal = refusal;
+      if (refusal) this.say(refusal, true);
     }
     this.tick();
   }
@@ -138,8 +145,9 @@ class Page {
     const node = this.state?.node?.state ?? "GONE";
     $("stage").classList.toggle("stale", silent || this.old || !["RUNNING", "DISABLED"].includes(node));
     const chip = $("node_state");
-    chip.textContent = silent ? "NO CONNECTION" : node;
-    chip.title = this.state?.node?.message ?? "";
+    const gone = this.refusal ? "REFUSED" : "NO CONNECTION";
+    chip.textContent = silent ? gone : node;
+    chip.title = (silent ? this.refusal : this.state?.node?.message) ?? "";
     chip.className = `chip ${silent || node !== "RUNNING" ? "bad" : "good"}`;
     this.alarm.check(silent);
     this.note();

@@ -18,6 +18,8 @@ playwright = pytest.importorskip(
 )
 from echo_screen import SHOWN, EchoConsole, EchoScreen, LateLink  # noqa: E402
 
+from sam2s_ros.console.safety import Access  # noqa: E402
+
 CLASSES = ("instrument", "object", "hook")
 # Whether nothing is drawn.
 BLANK = """["picture", "masks", "marks"].every((id) => {
@@ -233,3 +235,16 @@ def test_a_press_that_the_system_takes_away_lets_the_pictures_go_on(screen, link
     screen.page.mouse.up()
     screen.step(link)
     assert not link.asked
+
+
+def test_a_page_that_is_refused_says_why(screen, console, link):
+    console.stop()
+    screen.until("!sam2s.connected")
+    again = EchoConsole(link, port=console.port, access=Access("127.0.0.1", (), "o" * 20, "v" * 20))
+    try:
+        screen.until("document.getElementById('node_state').textContent === 'REFUSED'")
+        said = screen.page.locator("#message").inner_text()
+        assert said == "a token is needed: open the address that the console printed at its start"
+        assert screen.page.locator("#node_state").get_attribute("title") == said
+    finally:
+        again.stop()
