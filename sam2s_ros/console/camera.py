@@ -189,7 +189,8 @@ class TrackerLink:
         _check(answer.success, answer.error, answer.message)
         used = to_ns(answer.stamp_used)
         if answer.masks.label_image.width:
-            self.session.answered(used, _frame(answer.masks, partial(_decoded, None, answer.masks)))
+            changed = () if asked.only_names else tuple(answer.object_ids)
+            self.session.answered(used, _frame(answer.masks, partial(_decoded, None, answer.masks)), changed)
         return int(answer.object_ids[0])
 
     async def discover(self, stamp: int, class_name: str = "") -> Discovered:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -15,7 +15,11 @@ from sam2s_model.tracks import LABEL_NONE
 
 @dataclass(frozen=True)
 class Seen:
-    """One object in a frame, as `TrackedObject` says it. box: x0 y0 x1 y1, px, x1 and y1 exclusive; zero when empty"""
+    """One object in a frame, as `TrackedObject` says it.
+
+    box: x0 y0 x1 y1, px, x1 and y1 exclusive; zero when empty
+    stale: it was corrected on an earlier picture since, so that where it is on this one is not known
+    """
 
     id: int
     label: int
@@ -26,13 +30,14 @@ class Seen:
     score: float
     box: tuple[int, int, int, int]
     area: int
+    stale: bool = False
 
     def shown(self) -> dict[str, Any]:
         """As it stands in a frame's header."""
         return {
             "id": self.id, "label": self.label, "class_id": self.class_id, "class": self.class_name,
             "class_score": self.class_score, "state": self.state, "score": round(self.score, 4),
-            "box": list(self.box), "area": self.area,
+            "box": list(self.box), "area": self.area, "stale": self.stale,
         }  # fmt: skip
 
 
@@ -68,6 +73,11 @@ class ShownFrame:
         mask = self.label_map == label
         return mask if mask.any() else None
 
+    def without(self, object_ids: Collection[int]) -> np.ndarray | None:
+        """(H, W) uint8: the label map without these objects; None when there is none."""
+        labels = [seen.label for seen in self.objects if seen.id in object_ids]
+        return None if self.label_map is None else np.where(np.isin(self.label_map, labels), LABEL_NONE, self.label_map)
+
 
 class Frames:
     """The newest `length` frames with masks, oldest first."""
@@ -83,6 +93,9 @@ class Frames:
     @property
     def stamps(self) -> list[int]:
         return list(self._frames)
+
+    def after(self, stamp: int) -> list[ShownFrame]:
+        return [frame for frame in self._frames.values() if frame.stamp > stamp]
 
     def get(self, stamp: int) -> ShownFrame | None:
         return self._frames.get(stamp)

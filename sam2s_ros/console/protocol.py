@@ -9,7 +9,7 @@ From the console, binary: a frame, little endian.
     u8   kind (1)      u8 version (1)      u16 0
     u32  bytes of the header      u32 bytes of the JPEG      u32 R, number of runs
     header, JSON: count, camera, stamp, sequence, width, height, mask [w, h], frozen, tracked, late, age (ms or null),
-        objects [{id, label, class_id, class, class_score, state, score, box [x0, y0, x1, y1], area}]
+        objects [{id, label, class_id, class, class_score, state, score, box [x0, y0, x1, y1], area, stale}]
     JPEG of the input, at its own size or smaller
     u16[R] lengths, u8[R] labels: the label image of `mask` size, see `runs`
 

@@ -329,7 +329,10 @@ class Page {
     if (this.old) text = `${header.age === null ? "No newer picture for" : "This picture is old:"} ${(this.age() / 1000).toFixed(0)} s`;
     else if (header && !header.tracked) text = "Input without masks: nothing is tracked";
     else if (header?.late) text = "These masks came too late to act on";
-    else if (this.freeze.expired) text = "This picture is too old to be prompted: go live, or raise prompt_history";
+    else if (header?.objects.some((own) => own.stale)) {
+      const ids = header.objects.filter((own) => own.stale).map((own) => own.id);
+      text = `Corrected on an earlier picture, and not known on this one: ${ids.join(", ")}`;
+    } else if (this.freeze.expired) text = "This picture is too old to be prompted: go live, or raise prompt_history";
     else if (this.freeze.stamp && !this.annotate.on) text = "Frozen";
     $("note").textContent = text;
     $("note").hidden = !text;

@@ -92,7 +92,8 @@ export class Panel {
     state.textContent = STATES[object.state] ?? object.state;
     state.className = `state ${state.textContent}`;
     const sure = object.class_score === null ? "" : `, class ${object.class_score.toFixed(2)}`;
-    facts.textContent = `#${object.id}, score ${object.score.toFixed(2)}${sure}, ${object.area} px`;
+    const here = object.stale ? "not known here" : `${object.area} px`;
+    facts.textContent = `#${object.id}, score ${object.score.toFixed(2)}${sure}, ${here}`;
     row.classList.toggle("chosen", this.page.chosen === object.id);
     row.classList.toggle("lost", object.state === 3);
     const may = this.page.state?.may === "operator";

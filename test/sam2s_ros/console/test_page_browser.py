@@ -248,3 +248,21 @@ def test_a_page_that_is_refused_says_why(screen, console, link):
         assert screen.page.locator("#node_state").get_attribute("title") == said
     finally:
         again.stop()
+
+
+def test_a_correction_on_an_earlier_picture_is_said_on_those_after_it(screen, link):
+    link.now = lambda: 0  # as of a recording: that a picture is old is not said then
+    number = screen.start(20, 24)
+    early, newest = screen.step(link), screen.step(link)
+    screen.until("sam2s.state.history.length === 3")
+    screen.page.keyboard.press("f")
+    screen.page.keyboard.press(",")
+    screen.until(f"{SHOWN}.stamp === '{early}'")
+    screen.click(40, 10)
+    screen.settle(number)
+    screen.page.keyboard.press("f")
+    screen.until(f"{SHOWN}.stamp === '{newest}'")
+    note = screen.page.locator("#note").inner_text()
+    assert note == f"Corrected on an earlier picture, and not known on this one: {number}"
+    assert screen.page.locator(f"#objects li[data-id='{number}'] .facts").inner_text().endswith(", not known here")
+    assert screen.get("sam2s.chosen") == number, "the next click says where it is"
