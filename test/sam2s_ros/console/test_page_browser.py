@@ -266,3 +266,15 @@ def test_a_correction_on_an_earlier_picture_is_said_on_those_after_it(screen, li
     assert note == f"Corrected on an earlier picture, and not known on this one: {number}"
     assert screen.page.locator(f"#objects li[data-id='{number}'] .facts").inner_text().endswith(", not known here")
     assert screen.get("sam2s.chosen") == number, "the next click says where it is"
+
+
+def test_the_picture_before_one_that_has_just_come_is_one_step_back(screen, link):
+    early, newest = screen.step(link), screen.step(link)
+    screen.until("sam2s.state.history.length === 3")
+    screen.get("sam2s.state.history.pop()")  # as it is for a moment after a picture has come: states come less often
+    for key in ("f", ","):
+        screen.page.keyboard.press(key)
+    assert screen.get("sam2s.freeze.stamp") == early
+    screen.until("sam2s.state.history.length === 3")
+    screen.page.keyboard.press(".")
+    assert screen.get("sam2s.freeze.stamp") == newest
