@@ -207,11 +207,12 @@ class AnnotationProject(AnnotationFolder):
         left = [own for _, _, own in sorted([*kept, *replaced], key=lambda row: row[0])]
         base = was.base if was else None
         found = self._segment(position, left, base) if left else None
+        now = self._known(number)  # what people have called it since stays
         with self.store.writing():
             self.store.remove_entries([key])
             for own_key, _, entry in replaced:
                 self.store.put_entry(position, entry, own_key)
-            self.store.put_object(number, known.class_name, known.name, known.color)
+            self.store.put_object(number, known.class_name, now.name, now.color)
             if found is not None:
                 self._put_prompted(position, number, found)
                 return
@@ -226,20 +227,23 @@ class AnnotationProject(AnnotationFolder):
     def _rename(self, known: AnnotatedObject, class_name: str, given: str) -> int:
         if not given:
             raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no box, no mask and no class")
-        self._put_class(known, class_name)
-        self._can_undo(f"change of class of object {known.number}", lambda: self._put_class(known, known.class_name))
+        self._put_class(known.number, class_name)
+        self._can_undo(
+            f"change of class of object {known.number}", lambda: self._put_class(known.number, known.class_name)
+        )
         self.flush()
         return known.number
 
-    def _put_class(self, known: AnnotatedObject, class_name: str) -> None:
+    def _put_class(self, number: int, class_name: str) -> None:
         """Change the class of an object, also in what was said of it: a later prompt would change it back."""
+        now = self._known(number)
         with self.store.writing():
             first = True
-            for key, position, entry in self.store.entries(number=known.number):
+            for key, position, entry in self.store.entries(number=number):
                 self.store.put_entry(position, replace(entry, class_name=class_name if first else ""), key)
                 first = False
-            self.store.put_object(known.number, class_name, known.name, known.color)
-            self.store.set_dirty(self.store.positions(known.number))  # its colour
+            self.store.put_object(number, class_name, now.name, now.color)
+            self.store.set_dirty(self.store.positions(number))  # its colour
 
     def describe(self, number: int, name: str, color: str) -> None:
         """Give an object a name and a colour (#rrggbb) for those who look. Raises RequestError (UNKNOWN_OBJECT)."""
@@ -266,8 +270,9 @@ class AnnotationProject(AnnotationFolder):
         with self._lock:
             if not self._undo:
                 raise RequestError(ErrorCode.EMPTY_REQUEST, "there is nothing to take back")
-            says, act = self._undo.pop()
-            act()
+            says, act = self._undo[-1]
+            act()  # what cannot be done now, as where the image cannot be read, can still be taken back later
+            self._undo.pop()
             self.revision += 1
             self.flush()
             return f"taken back: {says}"

@@ -19,6 +19,7 @@ from sam2s_model.device import resolve_dtype
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
+from sam2s_model.tracking.policy_plugins import check_policy_name
 from sam2s_model.tracking.tracker import Tracker
 from sam2s_model.tracks import Tracks
 
@@ -99,6 +100,8 @@ def step_ms(model: Sam2Model, policies: Sequence[str], steps: int) -> dict[str, 
 
 def _that_can_run(model: Sam2Model, policies: Sequence[str]) -> Iterator[tuple[str, Tracker]]:
     for policy in policies:
+        check_policy_name(policy)  # what is none is not one that the model cannot run
+    for policy in policies:
         try:
             yield policy, with_full_memory(model, policy)
         except ConfigError:  # noqa: PERF203 (whether it can is known by trying)
@@ -129,8 +132,13 @@ def print_costs(model_name: str, sizes: Sequence[int], policies: Sequence[str], 
         for name, ms in (step_ms(model, policies, steps) if steps else {}).items():
             cells[name][-1] += f" | {ms:.0f}"
         grown.append(f"{published_growth(model) / 1024:.0f} KiB at {side} px")
+    left = [policy for policy in policies if policy not in cells]
+    if not cells:
+        raise ConfigError(f"{model_name} can run no policy of {', '.join(left)}: give others, or none for all")
     titles = [f"keys at {side} px | MB an object" + " | ms a step" * bool(steps) for side in sizes]
     print(f"| policy | {' | '.join(titles)} |\n" + "|---" * (1 + (3 if steps else 2) * len(sizes)) + "|")
     for name, own in cells.items():
         print(f"| {name} | {' | '.join(own)} |")
+    if left:
+        print(f"\nLeft out, as {model_name} cannot run them: {', '.join(left)}.")
     print(f"\nThe published SAM2 keeps, of every frame and object for ever, {', '.join(grown)}.")

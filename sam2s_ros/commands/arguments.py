@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sam2s_model.errors import ConfigError
+
 if TYPE_CHECKING:  # takes a while to import
     from rich.console import Console
 
@@ -101,3 +103,15 @@ class Workers:
     threads: Annotated[
         int, typer.Option(min=0, max=1024, help="of torch in each process; 0: all cores, of several recordings 1")
     ] = 0
+
+
+def check_idle(context: typer.Context, how: str, *names: str) -> None:
+    """Raise ConfigError for options that the command line has though they do nothing, as "without --gpu".
+
+    how: with or without which option that is so; names: of the command's parameters
+    """
+    options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"{options[name]} does nothing {how}: leave it away, or see --help")

@@ -30,6 +30,7 @@ from sam2s_ros.commands.arguments import (
     TrackFiles,
     TrackSources,
     Workers,
+    check_idle,
     line_printer,
 )
 from sam2s_ros.commands.bench import app as bench_app
@@ -223,6 +224,7 @@ def soak(
 
 @app.command()
 def doctor(
+    context: typer.Context,
     quick: Annotated[bool, typer.Option("--quick", help="do not measure the loss of images over DDS")] = False,
     seconds: Annotated[float, typer.Option(min=1.0, max=60.0, help="length of each measurement")] = 5.0,
     gpu: Annotated[
@@ -249,6 +251,12 @@ def doctor(
     """
     from rich.console import Console
 
+    if not gpu:
+        check_idle(context, "without --gpu", "device", "only", "output", "overwrite")
+    if not running:
+        check_idle(context, "without --node", "tracker")
+    if gpu or running:
+        check_idle(context, "with --gpu" if gpu else "with --node", "quick", *(("seconds", "running") if gpu else ()))
     if gpu:
         _doctor_gpu(Console(), device, only or [], output, overwrite)
         return

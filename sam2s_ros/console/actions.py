@@ -81,9 +81,9 @@ class Actions:
 
     async def _prompt(self, link: Link, request: protocol.PromptAction) -> Answer:
         before = link.session.before(request.stamp)
-        object_id = await link.prompt(asked(request))
-        renamed = not (request.points or request.box or request.proposal)
-        link.session.prompted(before, object_id, new=not request.object, renamed_only=renamed)
+        prompt = asked(request)
+        object_id = await link.prompt(prompt)
+        link.session.prompted(before, object_id, new=not request.object, renamed_only=prompt.only_names)
         return {"message": f"object {object_id}", "objects": [object_id]}
 
     async def _undo(self, link: Link) -> Answer:

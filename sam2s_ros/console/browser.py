@@ -19,10 +19,12 @@ from sam2s_ros.console.frames import Picture, ShownFrame
 from sam2s_ros.console.link import Link
 from sam2s_ros.console.protocol import Request
 from sam2s_ros.console.safety import Bucket, Limits, Role
+from sam2s_ros.console.session import NO_TRACKER
 
 STATE_EVERY = 0.25  # s between two `state` messages at most
 ANSWERS = 32  # requests of one browser that may be under way
 FORGIVEN = 1000  # messages over the rate, or malformed, after which the connection ends
+NOTHING_SENT = ("", 0, -1)  # camera, stamp, version
 GONE = (asyncio.TimeoutError, ConnectionError)  # what sending to a browser raises that is no longer there
 
 
@@ -47,9 +49,10 @@ class Browser:
         self._socket, self._house, self._address, self._may, self._abort = socket, house, address, may, abort
         self._name = ""
         self._news = asyncio.Event()
+        self._wanted = ""  # the camera that it has asked for, which may not be found yet
         self._camera, self._stamp = "", 0  # what it looks at; stamp 0: live
         self._count = self._acked = 0
-        self._sent: tuple[str, int, int] = ("", 0, -1)  # camera, stamp, version of the newest frame that was sent
+        self._sent = NOTHING_SENT  # camera, stamp, version of the newest frame that was sent
         self._state_at, self._state_said = -1e9, ""
         self._tasks: set[asyncio.Task] = set()
         self._messages = Bucket(house.limits.messages, house.limits.burst)
@@ -104,9 +107,12 @@ class Browser:
         elif isinstance(command, protocol.Hello):
             self._name = command.name
         elif isinstance(command, protocol.Watch):
-            self._camera, self._stamp, self._state_at = command.camera, 0, -1e9
+            self._wanted = self._camera = command.camera
+            self._stamp, self._state_at = 0, -1e9
+            self._sent = NOTHING_SENT  # the page has dropped what it showed
         elif isinstance(command, protocol.ShowAction):
             self._stamp = command.stamp
+            self._sent = NOTHING_SENT  # the page may have dropped the same one, that was under way between two of these
         else:
             await self._request(command)
         self.wake()
@@ -158,10 +164,11 @@ class Browser:
         if time.monotonic() - self._state_at < STATE_EVERY:
             return
         links = self._house.links()
-        if self._camera not in links:
-            self._camera = next(iter(links), "")
+        camera = next((name for name in (self._wanted, self._camera) if name in links), next(iter(links), ""))
+        if camera != self._camera:  # that page wants it, or it is shown for want of that
+            self._camera, self._stamp = camera, 0
         link = links.get(self._camera)
-        state: dict[str, Any] = link.session.state() if link else {"type": "state", "camera": "", "node": None}
+        state: dict[str, Any] = link.session.state() if link else dict(NO_TRACKER)
         state["cameras"] = [[name, own.session.alive] for name, own in links.items()]
         state["may"] = self._may.value
         self._state_at = time.monotonic()
@@ -188,7 +195,7 @@ class Browser:
 
     def _message(self, link: Link, frame: ShownFrame, picture: Picture) -> bytes:
         age = (link.now() - frame.stamp) / 1e6
-        (height, width), (mask_height, mask_width) = frame.size, picture.label_map.shape
+        (height, width), (mask_height, mask_width) = picture.size, picture.label_map.shape
         header = {
             "count": self._count, "camera": self._camera, "stamp": str(frame.stamp), "sequence": frame.sequence,
             "width": width, "height": height, "mask": [mask_width, mask_height], "frozen": bool(self._stamp),

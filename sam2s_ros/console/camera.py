@@ -139,10 +139,9 @@ class TrackerLink:
         while self._image_bytes > self._image_memory and len(self._images) > 1:
             _, oldest = self._images.popitem(last=False)
             self._image_bytes -= len(oldest.data)
-        if isinstance(message, Image):  # of a compressed one the size is not known without decoding it
-            self.session.on_image(
-                ShownFrame(stamp, (message.height, message.width), partial(image_codec.decode, message))
-            )
+        # Of a compressed one the size is not known without decoding it, which is done for one that is shown alone.
+        size = (message.height, message.width) if isinstance(message, Image) else (0, 0)
+        self.session.on_image(ShownFrame(stamp, size, partial(image_codec.decode, message)))
 
     def _on_masks(self, message: TrackedMasks) -> None:
         stamp = to_ns(message.header.stamp)
@@ -190,7 +189,8 @@ class TrackerLink:
         _check(answer.success, answer.error, answer.message)
         used = to_ns(answer.stamp_used)
         if answer.masks.label_image.width:
-            self.session.answered(used, _frame(answer.masks, partial(_decoded, None, answer.masks)))
+            changed = () if asked.only_names else tuple(answer.object_ids)
+            self.session.answered(used, _frame(answer.masks, partial(_decoded, None, answer.masks)), changed)
         return int(answer.object_ids[0])
 
     async def discover(self, stamp: int, class_name: str = "") -> Discovered:

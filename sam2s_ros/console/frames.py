@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -15,7 +15,11 @@ from sam2s_model.tracks import LABEL_NONE
 
 @dataclass(frozen=True)
 class Seen:
-    """One object in a frame, as `TrackedObject` says it. box: x0 y0 x1 y1, px, x1 and y1 exclusive; zero when empty"""
+    """One object in a frame, as `TrackedObject` says it.
+
+    box: x0 y0 x1 y1, px, x1 and y1 exclusive; zero when empty
+    stale: it was corrected on an earlier picture since, so that where it is on this one is not known
+    """
 
     id: int
     label: int
@@ -26,13 +30,14 @@ class Seen:
     score: float
     box: tuple[int, int, int, int]
     area: int
+    stale: bool = False
 
     def shown(self) -> dict[str, Any]:
         """As it stands in a frame's header."""
         return {
             "id": self.id, "label": self.label, "class_id": self.class_id, "class": self.class_name,
             "class_score": self.class_score, "state": self.state, "score": round(self.score, 4),
-            "box": list(self.box), "area": self.area,
+            "box": list(self.box), "area": self.area, "stale": self.stale,
         }  # fmt: skip
 
 
@@ -40,7 +45,7 @@ class Seen:
 class ShownFrame:
     """An image and what was found in it.
 
-    stamp: ns, of the image; sequence: of its masks; size: (H, W) of the image, px
+    stamp: ns, of the image; sequence: of its masks; size: (H, W) of the image, px; (0, 0) where only the image says it
     image: gives the image, (H, W, 3) uint8 RGB; may raise ImageError
     label_map: (H, W) uint8; None when the tracker has said nothing about this image
     late: the masks came too late to be acted on
@@ -68,6 +73,11 @@ class ShownFrame:
         mask = self.label_map == label
         return mask if mask.any() else None
 
+    def without(self, object_ids: Collection[int]) -> np.ndarray | None:
+        """(H, W) uint8: the label map without these objects; None when there is none."""
+        labels = [seen.label for seen in self.objects if seen.id in object_ids]
+        return None if self.label_map is None else np.where(np.isin(self.label_map, labels), LABEL_NONE, self.label_map)
+
 
 class Frames:
     """The newest `length` frames with masks, oldest first."""
@@ -83,6 +93,9 @@ class Frames:
     @property
     def stamps(self) -> list[int]:
         return list(self._frames)
+
+    def after(self, stamp: int) -> list[ShownFrame]:
+        return [frame for frame in self._frames.values() if frame.stamp > stamp]
 
     def get(self, stamp: int) -> ShownFrame | None:
         return self._frames.get(stamp)
@@ -103,10 +116,14 @@ class Frames:
 
 
 class Picture(NamedTuple):
-    """A frame as it is sent. jpeg: of the image, at its own size or smaller; label_map: (h, w) uint8, smaller"""
+    """A frame as it is sent.
+
+    jpeg: of the image, at its own size or smaller; label_map: (h, w) uint8, smaller; size: (H, W) of the image, px
+    """
 
     jpeg: bytes
     label_map: np.ndarray
+    size: tuple[int, int]
 
 
 class Pictures:
@@ -119,17 +136,19 @@ class Pictures:
 
     def __init__(self, image_side: int = 1280, mask_side: int = 640, quality: int = 80):
         self._image_side, self._mask_side, self._quality = image_side, mask_side, quality
-        self._jpegs: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._jpegs: OrderedDict[tuple[str, int], tuple[bytes, tuple[int, int]]] = OrderedDict()
 
     def picture(self, camera: str, frame: ShownFrame) -> Picture:
         """Encode a frame. Raises ImageError when the image cannot be decoded."""
         key = camera, frame.stamp
-        jpeg = self._jpegs.get(key)
-        if jpeg is None:
-            jpeg = self._jpegs[key] = self._encoded(frame.image())
+        encoded = self._jpegs.get(key)
+        if encoded is None:
+            image = frame.image()
+            encoded = self._jpegs[key] = self._encoded(image), (image.shape[0], image.shape[1])
             while len(self._jpegs) > self.KEPT:
                 self._jpegs.popitem(last=False)
-        return Picture(jpeg, self._small(frame))
+        jpeg, size = encoded
+        return Picture(jpeg, self._small(frame), frame.size if any(frame.size) else size)
 
     def _encoded(self, image: np.ndarray) -> bytes:
         scale = self._image_side / max(image.shape[:2])

@@ -29,6 +29,11 @@ class LinkPrompt:
     mask: np.ndarray | None = None
     proposal: int = 0
 
+    @property
+    def only_names(self) -> bool:
+        """Whether it gives an object a class, and changes no mask."""
+        return not (self.points or self.box or self.proposal) and self.mask is None
+
 
 class Link(Protocol):
     """One tracker. Each call raises RequestError, with the tracker's own sentence, when nothing was done."""

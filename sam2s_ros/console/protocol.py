@@ -9,7 +9,7 @@ From the console, binary: a frame, little endian.
     u8   kind (1)      u8 version (1)      u16 0
     u32  bytes of the header      u32 bytes of the JPEG      u32 R, number of runs
     header, JSON: count, camera, stamp, sequence, width, height, mask [w, h], frozen, tracked, late, age (ms or null),
-        objects [{id, label, class_id, class, class_score, state, score, box [x0, y0, x1, y1], area}]
+        objects [{id, label, class_id, class, class_score, state, score, box [x0, y0, x1, y1], area, stale}]
     JPEG of the input, at its own size or smaller
     u16[R] lengths, u8[R] labels: the label image of `mask` size, see `runs`
 
@@ -21,6 +21,9 @@ From the console, text:
     answer   to each request: request, ok, message, error (name of the ErrorCode), objects, command,
              stamp and proposals
     refused  a message that could not be taken, with the reason
+
+A page that is refused is sent nothing but the end of its WebSocket: code 4403 (who it is, or where it is from) or 4503
+(too many are there), and the reason in words.
 
 From the page, text: the classes below, by their `type`. Requests carry a number that comes back in the answer.
 """

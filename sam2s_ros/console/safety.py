@@ -129,6 +129,14 @@ def _host_name(header: str) -> str:
         return ""
 
 
+def host_port(header: str) -> int:
+    """Take the port from a Host header; 0 when it has none."""
+    try:
+        return urlsplit(f"//{header}").port or 0
+    except ValueError:
+        return 0
+
+
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

@@ -15,7 +15,7 @@ from sam2s_model.errors import ConfigError, ConsoleError
 from sam2s_ros.console.actions import Actions
 from sam2s_ros.console.frames import Picture, Pictures, ShownFrame
 from sam2s_ros.console.link import Link
-from sam2s_ros.console.safety import Access, Limits, Role
+from sam2s_ros.console.safety import Access, Limits, Role, host_port
 
 try:
     from aiohttp import web
@@ -24,9 +24,10 @@ try:
 except ImportError as error:
     raise ConfigError("the console needs aiohttp: pip install 'sam2s_ros[console]', or pip install aiohttp") from error
 
+NO_TOKEN = "a token is needed: open the address that the console printed at its start"
 STATIC = Path(__file__).with_name("static")
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-COOKIE = "sam2s_console"
+COOKIE = "sam2s_console"  # and the port, see `Server._cookie`
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -36,7 +37,9 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-CLOSE_TIMEOUT = 0.5  # s that browsers have to close at the end
+CLOSE_TIMEOUT = 0.5  # s that browsers have to close, at the end or when they are refused
+REFUSED, FULL = 4403, 4503  # codes of a WebSocket's end: 403 and 503, of which a page would not be told
+MOST_REASON = 123  # bytes, of a WebSocket's end
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -152,8 +155,13 @@ class Server:
         return response
 
     def _role(self, request: web.Request) -> Role | None:
-        role = self._access.role(request.cookies.get(COOKIE, ""))
+        role = self._access.role(request.cookies.get(self._cookie(request), ""))
         return Role.VIEWER if role and "look" in request.query else role
+
+    @staticmethod
+    def _cookie(request: web.Request) -> str:
+        """Name the cookie with the port of the page: browsers give a cookie to all ports of a host."""
+        return f"{COOKIE}_{host_port(request.headers.get('Host', ''))}"
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         if "token" in request.query:  # into a cookie, so that it stands in no history and no log
@@ -161,10 +169,10 @@ class Server:
             if self._access.role(token) is None:
                 return _sentence(403, "this token is not the console's: it is in the line that it printed at its start")
             leave = web.Response(status=303, headers={"Location": "/"})
-            leave.set_cookie(COOKIE, token, httponly=True, samesite="Strict", secure=request.secure)
+            leave.set_cookie(self._cookie(request), token, httponly=True, samesite="Strict", secure=request.secure)
             return leave
         if self._role(request) is None:
-            return _sentence(403, "a token is needed: open the address that the console printed at its start")
+            return _sentence(403, NO_TOKEN)
         return self._of("index.html")
 
     async def _file(self, request: web.Request) -> web.Response:
@@ -190,17 +198,33 @@ class Server:
         return web.Response(body=body, content_type=kind, charset="utf-8")
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
-        self._access.check_origin(request.headers.get("Origin", ""), request.headers.get("Host", ""))
+        try:
+            self._access.check_origin(request.headers.get("Origin", ""), request.headers.get("Host", ""))
+        except ConsoleError as error:
+            return await self._refused(request, REFUSED, str(error))
         role = self._role(request)
         if role is None:
-            return _sentence(403, "a token is needed")
+            return await self._refused(request, REFUSED, NO_TOKEN)
         if self._connected >= self._limits.clients:
-            return _sentence(503, f"{self._connected} browsers are connected: expected at most {self._limits.clients}")
+            said = f"{self._connected} browsers are connected: expected at most {self._limits.clients}"
+            return await self._refused(request, FULL, said)
         self._connected += 1
         try:
             return await self._connect(request, role)
         finally:
             self._connected -= 1
+
+    async def _refused(self, request: web.Request, code: int, why: str) -> web.StreamResponse:
+        """Say no. Of an answer before the WebSocket a page is told nothing, of a reason at its end it is.
+
+        Nothing else is sent, and what comes meanwhile is dropped.
+        """
+        channel = web.WebSocketResponse(timeout=CLOSE_TIMEOUT, max_msg_size=self._limits.message_bytes, compress=False)
+        if not channel.can_prepare(request).ok:  # it asks for no WebSocket
+            return _sentence(code - 4000, why)
+        await channel.prepare(request)
+        await channel.close(code=code, message=why.encode()[:MOST_REASON].decode(errors="ignore").encode())
+        return channel
 
     async def _connect(self, request: web.Request, role: Role) -> web.WebSocketResponse:
         channel = web.WebSocketResponse(

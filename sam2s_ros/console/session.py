@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sam2s_model.errors import ErrorCode, RequestError
@@ -22,6 +22,11 @@ SILENCE = 1.0  # s for which images get no masks, of a tracker that is not runni
 STATUS_AGE = 1.0  # s without a heartbeat after which the tracker is called silent
 PROCESSING = ("WAITING", "RUNNING", "STALE_INPUT")  # states of a node that gives masks when images come
 GONE = "GONE"  # a state of a node, beside those of TrackerStatus
+NO_TRACKER: dict[str, Any] = {
+    "type": "state", "camera": "", "node": None, "classes": [], "history": [], "names": {}, "lanes": {}, "newest": 0,
+    "undo": "",
+}  # fmt: skip
+"""The message `state` where there is no tracker, see `Session.state`."""
 
 
 @dataclass(frozen=True)
@@ -169,11 +174,19 @@ class Session:
             self._undo.prompted(before, object_id, new=new, renamed_only=renamed_only)
             self.revision += 1
 
-    def answered(self, stamp: int, frame: ShownFrame) -> None:
-        """Masks in the answer to a prompt: those of the picture that was prompted, from now on."""
+    def answered(self, stamp: int, frame: ShownFrame, changed: Collection[int] = ()) -> None:
+        """Masks in the answer to a prompt: those of the picture that was prompted, from now on.
+
+        changed: objects whose masks the prompt has changed. The tracker has changed them on the newer pictures as well,
+        but has not said how: what is here of those is wrong, is shown no longer, and is nothing to go back to.
+        """
         assert frame.label_map is not None
         with self._lock:
             self._frames.change(stamp, frame.label_map, frame.objects)
+            for newer in self._frames.after(stamp):
+                label_map = newer.without(changed)
+                if label_map is not None and any(seen.id in changed for seen in newer.objects):
+                    self._frames.change(newer.stamp, label_map, tuple(_stale(s, changed) for s in newer.objects))
             newest = self._frames.newest
             if newest is not None and newest.stamp == stamp:
                 self._note_states(newest)
@@ -190,12 +203,9 @@ class Session:
         """Show objects that are gone no longer on the newest picture, also when no other follows."""
         with self._lock:
             newest = self._frames.newest
-            if newest is None or newest.label_map is None:
+            label_map = newest.without(object_ids) if newest is not None else None
+            if newest is None or label_map is None:
                 return
-            label_map = newest.label_map.copy()
-            for seen in newest.objects:
-                if seen.id in object_ids:
-                    label_map[label_map == seen.label] = 0
             left: tuple[Seen, ...] = tuple(seen for seen in newest.objects if seen.id not in object_ids)
             self._frames.change(newest.stamp, label_map, left)
         self._changed()
@@ -233,6 +243,10 @@ class Session:
                 self._descriptions.pop(next(iter(self._descriptions)))
             self.revision += 1
         self._changed()
+
+
+def _stale(seen: Seen, changed: Collection[int]) -> Seen:
+    return replace(seen, box=(0, 0, 0, 0), area=0, stale=True) if seen.id in changed else seen
 
 
 def _gone(name: str, silent: float) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -72,7 +73,8 @@ def exports(findings: list[Finding]) -> str:
         return ""
     prepared = dds.environment()
     names = (*dds.PROFILE_VARIABLES, *dds.MALLOC_VARIABLES)
-    return "\n".join(f"export {name}={prepared[name]}" for name in names if os.environ.get(name) != prepared.get(name))
+    missing = (name for name in names if os.environ.get(name) != prepared.get(name))
+    return "\n".join(f"export {name}={shlex.quote(prepared[name])}" for name in missing)
 
 
 def findings_table(findings: list[Finding]) -> Table:

@@ -11,17 +11,18 @@ export class Discovery {
 
   /** Look for objects: of a recording on the frame that is shown, otherwise on the newest image, which then stays. */
   async look() {
-    const { view, freeze } = this.page;
-    if (this.looking || !view.frame) return;
+    const { view, freeze, camera } = this.page;
+    const header = this.looking ? null : this.page.pictured();
+    if (!header) return;
     this.looking = true;
     $("discover").classList.add("on");
     this.page.say("looking for objects ...");
-    const answer = await this.page.act("discover", { stamp: view.frame.header.stamp, class: "" });
+    const answer = await this.page.act("discover", { stamp: header.stamp, class: "" });
     this.looking = false;
     $("discover").classList.remove("on");
-    if (!answer.ok || !answer.proposals.length) return;
+    if (!answer.ok || !answer.proposals.length || camera !== this.page.camera) return;
     freeze.show(answer.stamp);
-    view.proposals = { stamp: answer.stamp, camera: this.page.camera, list: answer.proposals };
+    view.proposals = { stamp: answer.stamp, camera, list: answer.proposals };
     view.drawMarks();
   }
 
@@ -33,12 +34,14 @@ export class Discovery {
 
   async accept(proposal) {
     const { view } = this.page;
-    const { stamp } = view.proposals;
+    const { proposals } = view;
+    const { stamp } = proposals;
     const name = proposal.class || $("next_class").value;
-    const answer = await this.page.act("prompt", { stamp, object: 0, class: name, proposal: proposal.id });
-    if (!answer.ok || !view.proposals) return;
-    view.proposals.list = view.proposals.list.filter((own) => own !== proposal);
-    this.page.choose(answer.objects[0]);
+    this.page.choose(0); // what is clicked from now on is about this one
+    const answer = await this.page.promptAbout(this.page.choice, { stamp, class: name, proposal: proposal.id });
+    if (!answer.ok || view.proposals !== proposals) return;
+    proposals.list = proposals.list.filter((own) => own !== proposal);
+    view.drawMarks();
   }
 
   /** Drop them; whether there were any. */

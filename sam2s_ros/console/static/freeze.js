@@ -23,7 +23,14 @@ export class Freeze {
 
   /** Whether the frozen picture can no longer be prompted. */
   get expired() {
-    return Boolean(this.stamp) && !this.held && this.history.length > 0 && !this.history.includes(this.stamp);
+    return Boolean(this.stamp) && !this.held && this.history.length > 0 && this.at < 0;
+  }
+
+  /** Where the frozen picture is in `history`: -1 for one that is too old, the length for one that it does not tell of yet. */
+  get at() {
+    const { history, stamp } = this;
+    const at = history.indexOf(stamp);
+    return at < 0 && history.length && BigInt(stamp) > BigInt(history[history.length - 1]) ? history.length : at;
   }
 
   toggle() {
@@ -57,6 +64,11 @@ export class Freeze {
     this.onState();
   }
 
+  /** Stay on the picture in another connection, which begins live. */
+  resume() {
+    if (this.stamp) this.page.connection.send({ type: "show", stamp: this.stamp });
+  }
+
   /** Of a recording: the frame on the screen, which may be any. */
   showPlace(frozen) {
     $("scrub").hidden = false;
@@ -78,9 +90,7 @@ export class Freeze {
       this.toggle();
       return;
     }
-    const at = this.history.indexOf(this.stamp);
-    const next = at < 0 ? 0 : Math.max(0, Math.min(this.history.length - 1, at + by));
-    this.show(this.history[next]);
+    this.show(this.history[Math.max(0, Math.min(this.history.length - 1, this.at + by))]);
   }
 
   /** Live, as after the choice of another camera. */
@@ -105,11 +115,11 @@ export class Freeze {
     $("stage").classList.toggle("frozen", frozen);
     $("freeze").classList.toggle("on", frozen);
     if (!frozen) return;
-    const at = this.history.indexOf(this.stamp);
+    const at = Math.min(this.at, this.history.length - 1);
     $("scrubber").max = Math.max(0, this.history.length - 1);
     if (at >= 0) $("scrubber").value = at;
     const newest = this.history[this.history.length - 1];
-    const behind = newest ? Number(BigInt(newest) - BigInt(this.stamp)) / 1e9 : 0;
+    const behind = newest ? Math.max(0, Number(BigInt(newest) - BigInt(this.stamp)) / 1e9) : 0;
     $("scrub_text").textContent = `${behind.toFixed(2)} s ago, ${at < 0 ? "too old" : `${at + 1} of ${this.history.length}`}`;
     this.page.note();
   }

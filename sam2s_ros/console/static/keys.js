@@ -3,15 +3,23 @@
 const $ = (id) => document.getElementById(id);
 const TOOLS = { p: "add", m: "subtract", b: "box", s: "stroke", v: "pick" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const GO_ON = [...Object.keys(ARROWS), ",", ".", "[", "]"]; // for as long as they are held; any other acts once a press
 
 export function bindKeys(page) {
   addEventListener("keydown", (event) => {
-    const typing = event.target.matches?.("input[type=text], input:not([type]), select") || document.querySelector("dialog[open]");
+    const typing = event.target.matches?.("input[type=text], input:not([type])") || document.querySelector("dialog[open]");
     if (typing || event.metaKey || (event.ctrlKey && event.key.toLowerCase() !== "z")) return;
-    // Enter and space on a button press it.
-    if (event.target.matches?.("button") && ["Enter", " "].includes(event.key)) return;
-    if (event.target.matches?.("input[type=range]") && ARROWS[event.key]) return;
-    if (press(page, event)) event.preventDefault();
+    // Above all a key that is held is no second press, neither of the key itself nor of a button that has the focus.
+    if (event.repeat && !GO_ON.includes(event.key)) {
+      if (event.key === "Enter" || event.key.length === 1) event.preventDefault();
+      return;
+    }
+    // Enter and space on a button press it, on a list open it.
+    if (event.target.matches?.("button, select") && ["Enter", " "].includes(event.key)) return;
+    if (event.target.matches?.("input[type=range], select") && ARROWS[event.key]) return;
+    // A letter chooses nothing in a list: the class of an object would be another one.
+    const chooses = event.target.matches?.("select") && event.key.length === 1;
+    if (press(page, event) || chooses) event.preventDefault();
   });
 }
 
@@ -21,7 +29,7 @@ function press(page, event) {
   if (TOOLS[key]) page.tools.choose(TOOLS[key]);
   else if (ARROWS[key]) moveCross(page, ARROWS[key], event.shiftKey ? 10 : 1);
   else if (key === "Enter") atCross(page, event.shiftKey);
-  else if (key >= "1" && key <= "9") page.choose(page.panel.objects[Number(key) - 1]?.id ?? page.chosen);
+  else if (key >= "1" && key <= "9") chooseNumber(page, Number(key));
   else if (key === "n") page.choose(0);
   else if (key === "Escape") escape(page);
   else if (key === "d") may && page.discovery.look();
@@ -43,6 +51,11 @@ function press(page, event) {
   else if (key === "?") $("help").showModal();
   else return false;
   return true;
+}
+
+function chooseNumber(page, id) {
+  if (page.panel.objects.some((object) => object.id === id)) page.choose(id);
+  else page.say(`there is no object ${id} on this picture`, true);
 }
 
 function moveCross(page, [dx, dy], by) {
@@ -68,7 +81,6 @@ function atCross(page, off) {
       const [x0, y0] = view.mark.box;
       tools.drop();
       tools.finishBox([x0, y0], view.cross);
-      page.freeze.hold(false);
     } else {
       view.mark = { box: [...view.cross, ...view.cross] };
       page.freeze.hold(true);
@@ -79,7 +91,6 @@ function atCross(page, off) {
 function escape(page) {
   if (page.view.mark) {
     page.tools.drop();
-    page.freeze.hold(false);
     return;
   }
   if (page.discovery.clear()) return;

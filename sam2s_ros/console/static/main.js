@@ -15,14 +15,19 @@ import { View } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 const MESSAGE_FOR = 8000; // ms
+const OLD = 2000; // ms, from which a picture is not live
 
 class Page {
   constructor() {
     this.state = null; // newest `state` message
     this.stateAt = 0;
     this.camera = "";
-    this.chosen = 0;
+    this.awaited = ""; // camera that was chosen, until the console says the first of it
+    this.choice = { object: 0 }; // of a person: another object at each choice; 0: the next prompt starts an object
+    this.turn = Promise.resolve(); // ends with the answer to the newest prompt
     this.connected = false;
+    this.newly = false; // connected, and nothing has come yet
+    this.refusal = ""; // why the console has closed the connection
     this.frames = 0;
     this.ages = []; // ms, of the newest frames when they were on the screen
     this.bytes = 0;
@@ -38,7 +43,7 @@ class Page {
     this.connection = new Connection({
       frame: (parts) => this.onFrame(parts),
       message: (message) => this.onMessage(message),
-      connection: (open) => this.onConnection(open),
+      connection: (open, refusal) => this.onConnection(open, refusal),
     });
     bindKeys(this);
     this.bind();
@@ -63,9 +68,11 @@ class Page {
 
   async onFrame(parts) {
     const arrived = performance.now();
+    // One of before a freeze, or of another camera, may have been under way.
+    const wanted = () => (!this.freeze.stamp || parts.header.stamp === this.freeze.stamp) && parts.header.camera === this.camera;
+    let drawn = false;
     try {
-      const wanted = !this.freeze.stamp || parts.header.stamp === this.freeze.stamp; // one may have been under way
-      if (wanted && (parts.header.camera === this.camera || !this.camera)) await this.view.show(parts);
+      drawn = await this.view.show(parts, wanted);
     } catch (error) {
       this.say(`a picture could not be shown: ${error.message}`, true);
     }
@@ -77,8 +84,10 @@ class Page {
       this.bytes += parts.bytes;
       this.connection.send({ type: "ack", count: parts.header.count, shown });
     });
-    $("empty").hidden = true;
-    this.freeze.onFrame(parts.header);
+    if (drawn) {
+      $("empty").hidden = true;
+      this.freeze.onFrame(parts.header);
+    }
     this.panel.show();
     this.note();
   }
@@ -88,10 +97,15 @@ class Page {
       this.say(message.message, true);
       return;
     }
-    if (message.type !== "state") return;
+    if (message.type !== "state" || (this.awaited && message.camera !== this.awaited)) return;
+    this.awaited = "";
+    if (this.newly) this.say("connected"); // not before: one that is refused is open for a moment as well
+    this.newly = false;
+    this.refusal = "";
     this.state = message;
     this.stateAt = performance.now();
     if (message.camera !== this.camera) this.forget(message.camera);
+    if (message.camera && !this.connection.hello.length) this.want(message.camera); // where people are who chose none
     this.showCameras();
     this.panel.show();
     this.annotate.onState();
@@ -112,11 +126,15 @@ class Page {
     $("enable").classList.toggle("on", off);
   }
 
-  onConnection(open) {
-    this.connected = open;
+  onConnection(open, refusal = "") {
+    this.connected = this.newly = open;
+    this.awaited = "";
     if (open) {
       this.connection.send({ type: "hello", name: $("who").value });
-      this.say("connected");
+      this.freeze.resume();
+    } else {
+      this.refusal = refusal;
+      if (refusal) this.say(refusal, true);
     }
     this.tick();
   }
@@ -125,30 +143,51 @@ class Page {
     // What does not come any more must not look as if it did.
     const silent = !this.connected || performance.now() - this.stateAt > 2000;
     const node = this.state?.node?.state ?? "GONE";
-    $("stage").classList.toggle("stale", silent || !["RUNNING", "DISABLED"].includes(node));
+    $("stage").classList.toggle("stale", silent || this.old || !["RUNNING", "DISABLED"].includes(node));
     const chip = $("node_state");
-    chip.textContent = silent ? "NO CONNECTION" : node;
-    chip.title = this.state?.node?.message ?? "";
+    const gone = this.refusal ? "REFUSED" : "NO CONNECTION";
+    chip.textContent = silent ? gone : node;
+    chip.title = (silent ? this.refusal : this.state?.node?.message) ?? "";
     chip.className = `chip ${silent || node !== "RUNNING" ? "bad" : "good"}`;
     this.alarm.check(silent);
     this.note();
   }
 
+  /** Nothing of another camera is shown, or chosen, on this one. */
   forget(camera) {
     this.camera = camera;
-    this.chosen = this.view.chosen = 0;
-    this.view.clicks = [];
-    this.view.proposals = null;
+    this.chosen = 0;
+    this.turn = Promise.resolve(); // this camera waits for no answer about another
+    this.tools.drop();
+    this.tools.hover(null);
+    this.view.clear();
+    $("empty").hidden = false;
     this.freeze.leave();
-    this.connection.hello = [{ type: "watch", camera }];
+    for (const button of document.querySelectorAll(".sure")) button.classList.remove("sure");
+    this.panel.show();
   }
 
   // What people do
 
   watch(camera) {
-    if (camera === this.camera) return;
+    if (camera === this.camera && camera === this.connection.hello[0]?.camera) return;
     this.forget(camera);
+    this.want(camera);
+    this.awaited = camera;
     this.connection.send({ type: "watch", camera });
+  }
+
+  /** Come back to this camera after a loss of the connection, also when the console finds others sooner. */
+  want(camera) {
+    this.connection.hello = [{ type: "watch", camera }];
+  }
+
+  /** Header of the picture that is on the screen; null, and said so, when there is none of this camera. */
+  pictured() {
+    const header = this.view.frame?.header;
+    if (header && header.camera === this.camera) return header;
+    this.say("there is no picture of this camera yet", true);
+    return null;
   }
 
   async act(type, fields) {
@@ -157,25 +196,42 @@ class Page {
     return answer;
   }
 
-  /** Prompt on the picture that is on the screen. */
+  /** Prompt on the picture that is on the screen, about the object that is chosen now. */
   async prompt(fields) {
-    if (!this.view.frame) return;
-    const header = this.view.frame.header;
-    const object = this.chosen && header.objects.some((own) => own.id === this.chosen) ? this.chosen : 0;
-    const name = object ? "" : $("next_class").value;
+    const header = this.pictured();
+    if (!header) return;
     this.view.clicks.push(...(fields.points ?? []));
     this.view.drawMarks();
-    this.say(object ? `correcting object ${object} ...` : "starting an object ...");
-    const answer = await this.act("prompt", { stamp: header.stamp, object, class: name, ...fields });
-    if (answer.ok) this.choose(answer.objects[0], false);
-    else this.view.clicks = [];
+    await this.promptAbout(this.choice, { stamp: header.stamp, class: $("next_class").value, ...fields });
     this.view.drawMarks();
   }
 
+  /** Prompt about the object of a choice, to which the answer gives its number; class: of one that is started. */
+  async promptAbout(choice, fields) {
+    const { camera } = this;
+    const answer = await this.inTurn(() => {
+      const { object } = choice;
+      this.say(object ? `correcting object ${object} ...` : "starting an object ...");
+      return this.act("prompt", { ...fields, camera, object, class: object ? "" : fields.class });
+    });
+    if (answer.ok) choice.object = answer.objects[0];
+    if (this.choice !== choice) return answer; // somebody has chosen something else meanwhile
+    if (answer.ok) this.showChosen();
+    else this.view.clicks = [];
+    return answer;
+  }
+
+  /** Ask once what was asked before is answered: a click may be about the object that the one before has started. */
+  inTurn(ask) {
+    this.turn = this.turn.then(ask, ask);
+    return this.turn;
+  }
+
   async undo() {
+    const { camera, choice } = this;
     this.view.clicks.pop();
-    const answer = await this.act("undo", {});
-    if (answer.ok && answer.objects?.length) this.choose(answer.objects[0]);
+    const answer = await this.inTurn(() => this.act("undo", { camera }));
+    if (answer.ok && answer.objects?.length && this.choice === choice) this.choose(answer.objects[0]);
   }
 
   remove(id, button) {
@@ -190,9 +246,24 @@ class Page {
     this.act("describe", { object: id, ...this.description(id), ...change });
   }
 
-  choose(id, clear = true) {
-    if (clear && id !== this.chosen) this.view.clicks = [];
-    this.chosen = this.view.chosen = id;
+  /** Number of the object that is chosen; 0: none. */
+  get chosen() {
+    return this.choice.object;
+  }
+
+  set chosen(id) {
+    this.choice = { object: id };
+    this.view.chosen = id;
+  }
+
+  choose(id) {
+    if (!id || id !== this.chosen) this.view.clicks = [];
+    this.chosen = id;
+    this.showChosen();
+  }
+
+  showChosen() {
+    this.view.chosen = this.chosen;
     this.view.drawMasks();
     this.view.drawMarks();
     this.panel.show();
@@ -240,13 +311,28 @@ class Page {
     this.quiet = setTimeout(() => (line.textContent = ""), MESSAGE_FOR);
   }
 
+  /** ms since the image on the screen was taken, or, where its stamp does not say that, since it came; null without one. */
+  age() {
+    const { frame } = this.view;
+    return frame && (frame.header.age ?? 0) + performance.now() - frame.arrived;
+  }
+
+  /** Whether the picture is not live, though nobody stays on it. */
+  get old() {
+    return !this.freeze.stamp && !this.annotate.on && this.age() > OLD;
+  }
+
   /** What must be said over the picture itself. */
   note() {
     const header = this.view.frame?.header;
     let text = "";
-    if (header && !header.tracked) text = "Input without masks: nothing is tracked";
+    if (this.old) text = `${header.age === null ? "No newer picture for" : "This picture is old:"} ${(this.age() / 1000).toFixed(0)} s`;
+    else if (header && !header.tracked) text = "Input without masks: nothing is tracked";
     else if (header?.late) text = "These masks came too late to act on";
-    else if (this.freeze.expired) text = "This picture is too old to be prompted: go live, or raise prompt_history";
+    else if (header?.objects.some((own) => own.stale)) {
+      const ids = header.objects.filter((own) => own.stale).map((own) => own.id);
+      text = `Corrected on an earlier picture, and not known on this one: ${ids.join(", ")}`;
+    } else if (this.freeze.expired) text = "This picture is too old to be prompted: go live, or raise prompt_history";
     else if (this.freeze.stamp && !this.annotate.on) text = "Frozen";
     $("note").textContent = text;
     $("note").hidden = !text;

@@ -9,6 +9,8 @@ export class Panel {
     this.page = page;
     this.rows = new Map();
     this.classes = "";
+    // A list that has been used gives the keys back to the page.
+    for (const id of ["next_class", "export_name"]) $(id).onchange = () => $(id).blur();
     $("new_object").onclick = () => page.choose(0);
   }
 
@@ -24,7 +26,7 @@ export class Panel {
       if (!objects.some((object) => object.id === id)) {
         row.remove();
         this.rows.delete(id);
-        if (this.page.chosen === id) this.page.chosen = this.page.view.chosen = 0;
+        if (this.page.chosen === id) this.page.chosen = 0;
       }
     }
     for (const object of objects) {
@@ -70,7 +72,10 @@ export class Panel {
     color.onchange = () => this.page.describe(id, { color: color.value });
     name.onchange = () => this.page.describe(id, { name: name.value });
     name.onkeydown = (event) => event.key === "Enter" && name.blur();
-    choice.onchange = () => this.page.reclass(id, choice.value);
+    choice.onchange = () => {
+      choice.blur(); // and from now on it says what the tracker does, also when that refuses
+      this.page.reclass(id, choice.value);
+    };
     remove.onclick = () => this.page.remove(id, remove);
     return row;
   }
@@ -87,7 +92,8 @@ export class Panel {
     state.textContent = STATES[object.state] ?? object.state;
     state.className = `state ${state.textContent}`;
     const sure = object.class_score === null ? "" : `, class ${object.class_score.toFixed(2)}`;
-    facts.textContent = `#${object.id}, score ${object.score.toFixed(2)}${sure}, ${object.area} px`;
+    const here = object.stale ? "not known here" : `${object.area} px`;
+    facts.textContent = `#${object.id}, score ${object.score.toFixed(2)}${sure}, ${here}`;
     row.classList.toggle("chosen", this.page.chosen === object.id);
     row.classList.toggle("lost", object.state === 3);
     const may = this.page.state?.may === "operator";

@@ -3,6 +3,8 @@
 const PREFIX = 16;
 const FRAME = 1;
 const VERSION = 1;
+const REFUSED = [4403, 4503]; // codes of an end that says why
+const LONGEST = 2000; // ms between two attempts to connect
 const text = new TextDecoder();
 
 /** header, jpeg (Blob), labels (Uint8Array, h x w of header.mask), bytes of a binary message. Throws for another message. */
@@ -26,7 +28,7 @@ export function readFrame(buffer) {
   return { header, jpeg, labels, bytes: buffer.byteLength };
 }
 
-/** The socket, opened again whenever it is lost. handlers: frame(parts), message(object), connection(bool) */
+/** The socket, opened again whenever it is lost. handlers: frame(parts), message(object), connection(bool, why it was refused) */
 export class Connection {
   constructor(handlers) {
     this.handlers = handlers;
@@ -48,12 +50,13 @@ export class Connection {
       this.handlers.connection(true);
     };
     socket.onmessage = (event) => this.take(event.data);
-    socket.onclose = () => {
-      this.handlers.connection(false);
+    socket.onclose = ({ code, reason }) => {
+      const refusal = REFUSED.includes(code) ? reason : "";
+      this.handlers.connection(false, refusal);
       for (const answer of this.waiting.values()) answer({ ok: false, message: "the connection was lost" });
       this.waiting.clear();
-      setTimeout(() => this.open(), this.delay);
-      this.delay = Math.min(2000, 1.6 * this.delay);
+      setTimeout(() => this.open(), refusal ? LONGEST : this.delay);
+      this.delay = Math.min(LONGEST, 1.6 * this.delay);
     };
     this.socket = socket;
   }

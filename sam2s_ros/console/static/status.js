@@ -23,7 +23,7 @@ export function showStatus(page) {
   }
   const ms = (value) => (value >= 0 ? `${value.toFixed(0)} ms` : "?");
   const header = page.view.frame?.header;
-  const age = header?.age ?? null;
+  const age = header && header.age !== null ? page.age() : null; // as it is now, also when no other follows
   const dropped = DROPS.map((cause) => [cause, node[`dropped_${cause}`] ?? 0]).filter(([, count]) => count);
   const items = [
     item(`picture ${age === null ? "of a recording" : `${age.toFixed(0)} ms old`}`, age !== null && age > 1000),

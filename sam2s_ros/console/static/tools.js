@@ -26,10 +26,11 @@ export class Tools {
     for (const button of document.querySelectorAll("[data-tool]")) button.classList.toggle("on", button.dataset.tool === tool);
   }
 
-  /** Forget what is begun. */
+  /** Forget what is begun, for which the picture has stayed. */
   drop() {
     this.press = this.view.mark = null;
     this.view.drawMarks();
+    this.page.freeze?.hold(false); // there is none yet when the page is made
   }
 
   down(event) {
@@ -69,7 +70,6 @@ export class Tools {
     else if (this.tool === "box" && press.sign) this.box(press, to);
     else if (this.tool === "stroke" && press.dragged) this.stroke(press.path, press.sign);
     else this.click(press.from, press.sign);
-    this.page.freeze.hold(false);
   }
 
   box(press, to) {

@@ -7,7 +7,7 @@ export class View {
     this.stage = document.getElementById("stage");
     [this.picture, this.masks, this.marks] = ["picture", "masks", "marks"].map((id) => document.getElementById(id));
     this.small = document.createElement("canvas");
-    this.frame = null; // {header, labels} of what is on the screen
+    this.frame = null; // {header, labels, arrived (ms)} of what is on the screen
     this.opacity = 0.45;
     this.contours = true;
     this.hovered = 0;
@@ -20,9 +20,15 @@ export class View {
     this.clicks = []; // [x, y, sign] on this picture, until another object or picture
   }
 
-  /** Draw a frame; resolves once it is on the canvas. */
-  async show({ header, jpeg, labels }) {
+  /** Draw a frame; resolves once it is on the canvas, with false when it was not `wanted` any more. */
+  async show({ header, jpeg, labels }, wanted = () => true) {
+    const arrived = performance.now();
+    if (!wanted()) return false;
     const image = await createImageBitmap(jpeg);
+    if (!wanted()) {
+      image.close();
+      return false;
+    }
     if (this.frame && this.frame.header.stamp !== header.stamp && !header.frozen) this.clicks = [];
     for (const canvas of [this.picture, this.masks]) {
       if (canvas.width !== image.width || canvas.height !== image.height) {
@@ -32,7 +38,17 @@ export class View {
     }
     this.picture.getContext("2d").drawImage(image, 0, 0);
     image.close();
-    this.frame = { header, labels };
+    this.frame = { header, labels, arrived };
+    this.drawMasks();
+    this.drawMarks();
+    return true;
+  }
+
+  /** Show nothing, until there is a frame. */
+  clear() {
+    this.frame = this.mark = this.cross = this.proposals = null;
+    this.clicks = [];
+    this.picture.getContext("2d").clearRect(0, 0, this.picture.width, this.picture.height);
     this.drawMasks();
     this.drawMarks();
   }

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from sam2s_model.errors import ConfigError, RequestError
+from sam2s_model.errors import ConfigError, RequestError, SourceError
 from sam2s_model.prompting.prompt_script import PromptScript
 from sam2s_model.recordings.image_files import read_labels
 from sam2s_model.recordings.open import open_recording
@@ -147,6 +147,40 @@ def test_a_class_is_changed_in_what_is_written(opened, truth):
         project.prompt(0, 1, class_name="spoon")
     with pytest.raises(RequestError, match="no points, no box, no mask and no class"):
         project.prompt(0, 1)
+
+
+def test_what_cannot_be_taken_back_now_can_be_later(opened, truth, monkeypatch):
+    project = opened()
+    rows, columns = np.nonzero(next(iter(truth[0].values())))
+    x, y = float(columns[len(columns) // 2]), float(rows[len(rows) // 2])
+    project.prompt(0, points=[(x, y, 1)])
+    first = project.masks(0)[1].mask
+    project.prompt(0, 1, box=(0, 0, 80, 100))
+    second, says = project.masks(0)[1].mask, project.undo_says
+
+    def unreadable(position: int) -> np.ndarray:
+        raise SourceError(f"frame {position} cannot be read")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(project, "image", unreadable)
+        with pytest.raises(SourceError, match="frame 0 cannot be read"):
+            project.undo()
+    assert np.array_equal(project.masks(0)[1].mask, second) and project.undo_says == says
+    assert project.undo() == "taken back: correction of object 1"
+    assert np.array_equal(project.masks(0)[1].mask, first)
+
+
+def test_a_name_that_was_given_since_stays_when_something_else_is_taken_back(opened, truth):
+    project = opened()
+    label = next(iter(truth[0]))
+    project.prompt(0, mask=truth[0][label])
+    project.prompt(0, 1, mask=np.roll(truth[0][label], 6, axis=1))
+    project.prompt(0, 1, class_name="object")
+    project.describe(1, "left", "#ff0000")
+    for class_name in ("instrument", "instrument"):  # the change of class, then the correction
+        project.undo()
+        found = project.objects[1]
+        assert (found.class_name, found.name, found.color) == (class_name, "left", "#ff0000")
 
 
 def test_an_object_that_begins_later_leaves_the_frames_before_as_they_are(opened, truth):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sam2s_model.bench.memory_costs import costs, published_growth, step_ms
+from sam2s_model.bench.memory_costs import costs, print_costs, published_growth, step_ms
 from sam2s_model.config import POLICY_NAMES, ModelConfig
+from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 
 PLACES = 4 * 4  # at 64 px; a memory is 32 numbers for each, a pointer 96 numbers, which are 3 tokens
@@ -38,3 +39,14 @@ def test_published_growth(pico):
 def test_times_of_steps(pico):
     found = step_ms(pico, ["fifo", "slm", "none"], 2)
     assert list(found) == ["fifo", "none"] and all(ms > 0 for ms in found.values())
+
+
+def test_what_is_no_policy_is_refused_and_one_that_the_model_cannot_run_is_said(pico, capsys):
+    with pytest.raises(ConfigError, match="policy is 'fifoo': expected auto, .*did you mean fifo"):
+        print_costs("sam2s_pico", [64], ["fifo", "fifoo"], 0, "fp32")
+    with pytest.raises(ConfigError, match="sam2s_pico can run no policy of slm"):
+        print_costs("sam2s_pico", [64], ["slm"], 0, "fp32")
+    assert capsys.readouterr().out == ""
+    print_costs("sam2s_pico", [64], ["none", "slm"], 0, "fp32")
+    said = capsys.readouterr().out
+    assert "\n| none | 0 | " in said and "\nLeft out, as sam2s_pico cannot run them: slm.\n" in said

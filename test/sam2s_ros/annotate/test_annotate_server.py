@@ -161,7 +161,8 @@ def test_who_may_only_look_changes_nothing(project):
         async with served(project, access) as (address, _):
             async with aiohttp.ClientSession() as session, session.get(f"{address}/thumbnail/0") as answer:
                 assert answer.status == 403
-            async with Page(address, headers={"Cookie": "sam2s_console=" + "v" * 20}) as page:
+            cookie = f"sam2s_console_{address.rpartition(':')[2]}=" + "v" * 20
+            async with Page(address, headers={"Cookie": cookie}) as page:
                 await page.until(lambda own: own.states, what="the state")
                 answer = await page.ask("prompt", stamp="1", object=0, points=[[9, 9, 1]], box=[], **{"class": ""})
                 assert not answer["ok"] and "may only look" in answer["message"]

@@ -75,7 +75,8 @@ class EchoLink:
         elif object_id not in self.places:
             raise RequestError(ErrorCode.EMPTY_REQUEST, "a prompt has no points, no strokes, no box and no mask")
         self.classes[object_id] = asked.class_name or self.classes.get(object_id, "instrument")
-        self.session.answered(frame.stamp, self._frame(frame.stamp, frame.sequence))
+        changed = () if asked.only_names else (object_id,)
+        self.session.answered(frame.stamp, self._frame(frame.stamp, frame.sequence), changed)
         return object_id
 
     async def discover(self, stamp, class_name="") -> Discovered:

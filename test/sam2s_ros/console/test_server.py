@@ -31,6 +31,13 @@ async def opened(serving, **how):
         yield socket, log
 
 
+async def refusal_of(socket) -> tuple[int, str]:
+    """Code and reason of the end, which is all that comes."""
+    message = await socket.receive(timeout=20)
+    assert message.type is aiohttp.WSMsgType.CLOSE, message
+    return message.data, message.extra
+
+
 def test_the_page_and_its_files_are_served_and_nothing_else(serving):
     async def work():
         async with serving() as (address, _), aiohttp.ClientSession() as session:
@@ -60,10 +67,10 @@ def test_host_and_origin_are_checked(serving):
         async with serving() as (address, _), aiohttp.ClientSession() as session:
             async with session.get(address, headers={"Host": "evil.example"}) as page:
                 assert page.status == 403 and "Host is 'evil.example'" in await page.text()
-            for headers in ({}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
-                with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
-                    await connect(session, address, headers=headers)
-                assert refusal.value.status == 403
+            for origin in ("", "http://evil.example", "null", "http://" + "\u00e9" * 200):
+                async with connect(session, address, headers={"Origin": origin}) as socket:
+                    code, why = await refusal_of(socket)
+                    assert code == 4403 and why.startswith(f"Origin is {origin[:40]!r}"[:-1]), "and nothing before it"
             async with connect(session, address) as socket:
                 assert (await next_of(socket, "state"))["may"] == "operator"
 
@@ -76,11 +83,15 @@ def test_a_token_opens_the_page_as_its_role_and_stays_out_of_the_address(serving
             for token, may in ((OPERATOR, "operator"), (VIEWER, "viewer")):
                 jar = aiohttp.CookieJar(unsafe=True)  # for an address instead of a name
                 async with aiohttp.ClientSession(cookie_jar=jar) as session:
+                    async with connect(session, address) as socket:
+                        code, why = await refusal_of(socket)
+                        assert code == 4403 and why.startswith("a token is needed: open the address")
                     for path in ("/", "/main.js", "/socket", "/?token=wrong"):
                         async with session.get(address + path, headers={"Origin": address}) as refused:
                             assert refused.status == 403 and "token" in await refused.text()
                     async with session.get(f"{address}/?token={token}", allow_redirects=False) as entered:
                         cookie = entered.headers["Set-Cookie"]
+                        assert cookie.startswith(f"sam2s_console_{address.rpartition(':')[2]}={token};")
                         assert (entered.status, entered.headers["Location"]) == (303, "/")
                         assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
                     async with session.get(address) as page:
@@ -91,17 +102,36 @@ def test_a_token_opens_the_page_as_its_role_and_stays_out_of_the_address(serving
     asyncio.run(work())
 
 
+def test_two_consoles_on_one_host_keep_their_tokens_apart(serving):
+    others = Access("127.0.0.1", (), "another-operator-1", "another-viewer-123")
+
+    async def work():
+        jar = aiohttp.CookieJar(unsafe=True)  # which gives a cookie to all ports, as browsers do
+        async with (
+            serving(TOKENS) as (one, _),
+            serving(others) as (two, _),
+            aiohttp.ClientSession(cookie_jar=jar) as session,
+        ):
+            for address, token in ((one, OPERATOR), (two, others.operator)):
+                async with session.get(f"{address}/?token={token}") as entered:
+                    assert entered.status == 200
+            for address in (one, two):
+                async with session.get(address) as page:
+                    assert page.status == 200
+
+    asyncio.run(work())
+
+
 def test_no_more_browsers_than_allowed(serving):
     async def work():
         async with serving(limits=Limits(clients=2)) as (address, _), aiohttp.ClientSession() as session:
             async with connect(session, address), connect(session, address) as second:
-                with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
-                    await connect(session, address)
-                assert refusal.value.status == 503
+                async with connect(session, address) as third:
+                    assert await refusal_of(third) == (4503, "2 browsers are connected: expected at most 2")
                 await second.close()
             while True:  # until there is room again
-                with contextlib.suppress(aiohttp.WSServerHandshakeError):
-                    async with connect(session, address):
+                async with connect(session, address) as another:
+                    if (await another.receive(timeout=20)).type is aiohttp.WSMsgType.TEXT:
                         return
                 await asyncio.sleep(0.05)
 

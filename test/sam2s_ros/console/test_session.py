@@ -155,6 +155,25 @@ def test_a_correction_of_long_ago_cannot_be_taken_back_and_is_not_in_the_way(lin
     assert do(link, kind="undo")["ok"] and link.places == {}
 
 
+def test_a_correction_on_an_earlier_picture_leaves_those_after_it_unknown(link):
+    link.step()
+    [first] = do(link, kind="prompt", points=((20, 24, 1),))["objects"]
+    [second] = do(link, kind="prompt", points=((50, 40, 1),))["objects"]
+    began, early, newest = link.places[first], link.step(), link.step()
+    do(link, kind="prompt", object=first, stamp=early.stamp, class_name="grasper")
+    assert link.session.frame().mask(first) is not None, "a class changes no mask"
+    do(link, kind="prompt", object=first, stamp=early.stamp, points=((40, 10, 1),))
+    assert link.session.frame(early.stamp).mask(first)[10, 40]
+    shown = link.session.frame()
+    assert (shown.stamp, shown.mask(first)) == (newest.stamp, None) and shown.mask(second)[40, 50]
+    assert {seen.id: (seen.stale, seen.area) for seen in shown.objects} == {first: (True, 0), second: (False, 144)}
+    do(link, kind="prompt", object=first, stamp=newest.stamp, points=((30, 30, 1),))
+    assert link.session.frame().mask(first)[30, 30] and not any(seen.stale for seen in link.session.frame().objects)
+    answer = do(link, kind="undo")  # to the mask that the correction had shown to be wrong
+    assert not answer["ok"] and "had no mask before its correction" in answer["message"]
+    assert do(link, kind="undo")["ok"] and link.places[first] == began
+
+
 def test_what_was_refused_is_not_there_to_be_taken_back(link):
     link.step()
     assert not do(link, kind="prompt", points=((900, 24, 1),))["ok"]
@@ -172,12 +191,13 @@ def test_pictures_are_made_small_and_once():
 
     made = ShownFrame(5, (90, 200), image, 1, label_map)
     pictures = Pictures(image_side=100, mask_side=70)
-    jpeg, small = pictures.picture("/t", made)
-    assert small.shape == (30, 67) and (small == 7).all()
+    jpeg, small, size = pictures.picture("/t", made)
+    assert size == (90, 200) and small.shape == (30, 67) and (small == 7).all()
     assert pictures.picture("/t", made).jpeg is jpeg and len(asked) == 1
     import cv2
 
     assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == (45, 100, 3)
+    assert pictures.picture("/t", ShownFrame(6, (0, 0), image)).size == (90, 200), "of one that nothing else tells of"
     for stamp in range(100):
         pictures.picture("/t", ShownFrame(stamp, (90, 200), image))
     assert len(pictures._jpegs) == Pictures.KEPT

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections import namedtuple
 
 import pytest
 
+from sam2s_ros.commands.cli import main
 from sam2s_ros.doctor import checks as doctor
 from sam2s_ros.doctor.checks import Finding, Level, examine, exports, usable
 from sam2s_ros.doctor.dds_loss import Measured
@@ -86,6 +88,15 @@ def test_exports_are_what_is_not_set(monkeypatch):
     assert exports([doctor._profile(), doctor._allocator()]) == ""
 
 
+def test_an_export_is_one_word_for_a_shell_wherever_the_package_is(monkeypatch, tmp_path):
+    place = str(tmp_path / "a folder; with (all)" / "fastdds.xml")
+    monkeypatch.setattr(dds, "environment", lambda: dict.fromkeys(dds.PROFILE_VARIABLES, place))
+    for name in (*dds.PROFILE_VARIABLES, *dds.MALLOC_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    lines = exports([doctor._profile()]).splitlines()
+    assert [shlex.split(line) for line in lines] == [["export", f"{name}={place}"] for name in dds.PROFILE_VARIABLES]
+
+
 def test_bf16_that_would_be_emulated_is_said_of_each_gpu(monkeypatch):
     """Of its own architecture: torch's `is_bf16_supported` asks the current GPU, and counts emulation."""
     import torch
@@ -99,3 +110,22 @@ def test_bf16_that_would_be_emulated_is_said_of_each_gpu(monkeypatch):
     _, ampere, turing = doctor._torch()
     assert ampere.level is Level.OK and ampere.seen.endswith("with bf16")
     assert turing.level is Level.WARN and turing.seen.endswith("without bf16") and "fp16" in turing.advice
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--tracker", "left"], "--tracker does nothing without --node"),
+        (["--device", "cuda:0"], "--device does nothing without --gpu"),
+        (["--only", "1"], "--only does nothing without --gpu"),
+        (["--output", "found.json"], "--output does nothing without --gpu"),
+        (["--overwrite", "--node"], "--overwrite does nothing without --gpu"),
+        (["--quick", "--node"], "--quick does nothing with --node"),
+        (["--gpu", "--node"], "--node does nothing with --gpu"),
+        (["--gpu", "--seconds", "9"], "--seconds does nothing with --gpu"),
+    ],
+)
+def test_an_option_that_does_nothing_is_refused(given, said, capsys):
+    assert main(["doctor", *given]) == 2
+    out, error = capsys.readouterr()
+    assert error == f"{said}: leave it away, or see --help\n" and not out
