@@ -92,6 +92,10 @@ class JsonTruth(TruthOf):
         return self._read
 
     @abstractmethod
+    def name_of(self, image: Path) -> str | None:
+        """Find the name that an image has in the files, None where it is not in them."""
+
+    @abstractmethod
     def of_name(self, name: str, size: tuple[int, int] | None) -> Truth | None:
         """Return the truth of an image by its name in the files. size: (H, W), where the files do not tell it"""
 
@@ -125,6 +129,9 @@ class LabelmeTruth(JsonTruth):
                 for key in keys:
                     self._object(key, key[0])
         self._summary = [f"{len(self._files)} files of labelme"]
+
+    def name_of(self, image: Path) -> str | None:
+        return image.stem if image.stem in self._files else None
 
     def __call__(self, image: Path) -> Truth | None:
         path = self._files.get(image.stem)

@@ -16,7 +16,10 @@ if TYPE_CHECKING:  # loads torch
 FROM_MASKS_HELP = (
     "begin with the masks that the source has, or --masks, of a frame or of all; default with --masks: all"
 )
-MASKS_HELP = "masks to begin with: a folder of label images or labelme's files, named by frame numbers; a COCO file"
+MASKS_HELP = (
+    "masks to begin with: a folder of label images or labelme's files, named as the images are, or by frame numbers; "
+    "a COCO file"
+)
 BOXES_HELP = "boxes of a detector to begin with: a folder of YOLO's text files, named as frames; a COCO file"
 FROM_BOXES_HELP = "of --boxes, those of one frame, or of all, between which it tracks; default: the first with any"
 

@@ -14,6 +14,7 @@ from sam2s_model.recordings.coco_file import CocoFile
 from sam2s_model.recordings.json_truth import CocoTruth
 from sam2s_model.recordings.layouts import open_layout
 from sam2s_model.recordings.numbered import NumberedMasks
+from sam2s_model.recordings.open import Source, open_recordings
 
 
 def test_several_recordings_in_one_file(tmp_path):
@@ -138,3 +139,18 @@ def test_a_recording_reads_its_own_annotations_in_the_order_of_the_file(tmp_path
     file.annotations["00002.png"] = None  # of another recording: with many, going over all would take minutes
     truth = CocoTruth(file, ["00000.png", "00001.png", "00003.png"])
     assert truth.classes == {1: "forceps", 2: "scissors"} and not truth.of_name("00003.png", None).masks
+
+
+@pytest.mark.parametrize("kind", ["labelme", "coco"])
+def test_json_that_is_given_for_images_belongs_by_their_names(tmp_path, kind):
+    images(tmp_path / "images", 5)
+    for index in (0, 2):
+        (tmp_path / "images" / f"{index:05d}.png").unlink()
+    truth = tmp_path / "given" / "00003.json"
+    if kind == "labelme":
+        labelme(truth, shape("tool"))
+    else:
+        coco_file(truth, [{"image_id": 13, "segmentation": rle(box_mask(), True)}])
+    (recording,) = open_recordings(Source(str(tmp_path / "images"), truth=str(truth.parent)))
+    frames = {frame.name: frame.truth.masks for frame in recording if frame.truth is not None and frame.truth.masks}
+    assert set(frames) == {"00003"} and agree(frames["00003"][1], box_mask())
