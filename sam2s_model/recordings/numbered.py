@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,11 @@ from sam2s_model.recordings.recording import Truth
 
 NS = 1_000_000_000
 MAX_FRAME_NUMBER = 10**9  # a larger number is a stamp in ns
+NUMBERED_FROM_ONE = "numbered from 1: the first frame is 1"
+NUMBERED_FROM_ZERO = "numbered from 0 is assumed: the first frame is 0"
+
+FrameCount = int | Callable[[], int | None] | None
+"""How many frames a recording has, or what counts them, which is asked where they matter; None: not known."""
 
 
 class NumberedMasks:
@@ -33,7 +38,7 @@ class NumberedMasks:
         self,
         folder: str | Path,
         values: str = "auto",
-        frames: int | None = None,
+        frames: FrameCount = None,
         *,
         by_stamp: bool = False,
         images: Sequence[Path] = (),
@@ -41,7 +46,7 @@ class NumberedMasks:
         """values: how they are read, see `mask_values.decide`
 
         frames: of the recording, where masks belong by number: if one has that number, and none has 0, they count
-            from 1
+            from 1; where that cannot be told they count from 0, and it is said
         by_stamp: whether numbers are stamps in ns, as those of a bag's masks; all below its `frames` are indices
         images: of the recording, where they are files: a mask belongs to that of its name, and by number where none
             has the name of a mask
@@ -82,16 +87,17 @@ class NumberedMasks:
             self._said.append(f"no mask has the name of an image: they belong by {how}")
         return {known[number]: name for number, name in numbers.items()} if by_number else {}
 
-    def _of_numbers(self, numbers: dict[int, str], frames: int | None, *, by_stamp: bool) -> dict[int, str]:
+    def _of_numbers(self, numbers: dict[int, str], frames: FrameCount, *, by_stamp: bool) -> dict[int, str]:
         """Return index of a frame, or its stamp -> its mask, by their numbers."""
         from_one = counts_from_one(numbers, frames)
-        if by_stamp and not (frames is not None and max(numbers, default=0) < frames + from_one):
-            self.by_stamp = True
-            return numbers
         if by_stamp:
-            self._said.append(f"by frame number, not by stamp: none is above the {frames} frames")
-        if from_one:
-            self._said.append("numbered from 1: the first frame is 1")
+            count = frames() if callable(frames) else frames
+            if count is None or max(numbers, default=0) >= count + from_one:
+                self.by_stamp = True
+                return numbers
+            self._said.append(f"by frame number, not by stamp: none is above the {count} frames")
+        if 0 not in numbers:
+            self._said.append(NUMBERED_FROM_ONE if from_one else NUMBERED_FROM_ZERO)
         return {number - from_one: name for number, name in numbers.items()}
 
     def files(self) -> list[Path]:
@@ -174,9 +180,12 @@ def _json_in(path: Path) -> JsonTruth | None:
     return json_truth(path.name, files) if files else None
 
 
-def counts_from_one(numbers: Collection[int], frames: int | None) -> bool:
-    """Whether masks are numbered from 1: one has the number of frames, and none is 0."""
-    return frames is not None and frames in numbers and 0 not in numbers
+def counts_from_one(numbers: Collection[int], frames: FrameCount) -> bool:
+    """Whether what belongs to frames is numbered from 1: one has the number of frames, and none is 0."""
+    if 0 in numbers:
+        return False
+    count = frames() if callable(frames) else frames
+    return count is not None and count in numbers
 
 
 def name_number(path: Path, what: str = "mask") -> int:

@@ -113,7 +113,7 @@ def take_masks(recording: Recording, masks: str, mask_values: str = "auto") -> N
 
     by_stamp = recording.kind == "bag"
     images = recording.images if isinstance(recording, FileRecording) else ()
-    recording.take_truth(NumberedMasks(masks, mask_values, recording.length, by_stamp=by_stamp, images=images))
+    recording.take_truth(NumberedMasks(masks, mask_values, recording.count_frames, by_stamp=by_stamp, images=images))
 
 
 def describe_incomplete(source: Source) -> str:

@@ -182,6 +182,10 @@ class Recording(ABC):
     def _frames(self) -> Iterator[Frame]:
         """Yield the frames from the beginning."""
 
+    def count_frames(self) -> int | None:
+        """Return how many frames a pass counts, odd ones among them; None where only a pass can tell."""
+        return self.length
+
     def take_truth(self, masks: NumberedMasks) -> None:
         """Have masks that belong to its frames by index, or by stamp, as its ground truth, in place of its own."""
         self._numbered, self.has_masks = masks, True

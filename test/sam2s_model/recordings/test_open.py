@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -239,6 +240,26 @@ def test_masks_of_a_video_that_are_numbered_from_1(tmp_path):
     (recording,) = open_recordings(Source(str(tmp_path / "clip.mp4"), truth=str(tmp_path / "masks")))
     check(recording)
     assert recording.odd_count == 0 and "numbered from 1: the first frame is 1" in recording.describe_masks()
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_masks_of_a_video_whose_header_has_no_length(tmp_path, suffix):
+    path = tmp_path / f"clip.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", 25)
+        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
+        for i in range(COUNT):
+            noise = np.random.default_rng(i).integers(0, 255, (H, W, 3), np.uint8)  # a few kB, as a probe needs
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24").reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    masks = folder(tmp_path / "masks", lambda i: f"{i + 1:05d}")
+    (recording,) = open_recordings(Source(str(path), truth=str(masks)))
+    assert recording.length is None
+    check(recording)
+    assert recording.odd_count == 0 and "numbered from 1: the first frame is 1" in recording.describe_masks()
+    (masks / f"{COUNT:05d}.png").unlink()
+    (recording,) = open_recordings(Source(str(path), truth=str(masks)))
+    assert "numbered from 0 is assumed" in recording.describe_masks(), "nothing tells it"
 
 
 def test_recordings_without_masks_are_named(tmp_path):
