@@ -154,3 +154,28 @@ def test_json_that_is_given_for_images_belongs_by_their_names(tmp_path, kind):
     (recording,) = open_recordings(Source(str(tmp_path / "images"), truth=str(truth.parent)))
     frames = {frame.name: frame.truth.masks for frame in recording if frame.truth is not None and frame.truth.masks}
     assert set(frames) == {"00003"} and agree(frames["00003"][1], box_mask())
+
+
+def test_a_track_whose_category_changes_is_one_object(tmp_path):
+    """As `sam2s track --coco` writes an object whose class is said late."""
+    images(tmp_path / "images", 3)
+    area = {"segmentation": rle(box_mask(), True)}
+    coco_file(
+        tmp_path / "tracks.json",
+        [dict(image_id=10 + i, category_id=c, track_id=4, **area) for i, c in enumerate((7, 1, 1))],
+        3,
+    )
+    (recording,) = open_layout(tmp_path)
+    assert [set(frame.truth.masks) for frame in recording] == [{1}] * 3 and recording.classes == {1: "scissors"}
+    assert "1 tracks change their category: each is one object" in recording.describe_masks()
+
+
+def test_a_track_with_two_categories_on_one_image_is_an_object_for_each(tmp_path):
+    """As data sets of parts have it: one instrument, its shaft and its jaws."""
+    images(tmp_path / "images", 2)
+    area = {"segmentation": rle(box_mask(), True)}
+    own = [dict(image_id=10 + i, category_id=c, track_id=4, **area) for i, c in ((0, 1), (0, 7), (1, 7))]
+    coco_file(tmp_path / "parts.json", own, 2)
+    (recording,) = open_layout(tmp_path)
+    assert [set(frame.truth.masks) for frame in recording] == [{1, 2}, {2}]
+    assert recording.classes == {1: "scissors", 2: "forceps"} and "change their" not in recording.describe_masks()

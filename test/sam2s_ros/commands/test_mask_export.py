@@ -20,6 +20,7 @@ from std_msgs.msg import Header
 from sam2s_model.recordings.bag_help import ZSTD
 from sam2s_model.recordings.image_files import read_labels
 from sam2s_model.recordings.open import Source, open_recording, open_recordings
+from sam2s_model.results.coco import CocoTracks
 from sam2s_model.results.label_png import colours_of, write_label_png
 from sam2s_model.results.reading import open_tracked
 from sam2s_model.results.tracks_table import TracksCsv
@@ -134,6 +135,18 @@ def test_all_kinds_agree(kind, request, tmp_path, capsys):
     assert len(frames) == N and not read.odd and read.classes == {1: "scissors"}
     for i, frame in enumerate(frames):
         assert np.array_equal(frame.image, image(i)) and np.array_equal(frame.truth.labels, tracks(i).label_map)
+
+
+def test_an_object_whose_class_is_said_late_comes_back_as_one_object(folder, tmp_path):
+    coco = CocoTracks(GENERIC)
+    for i in range(N):
+        coco.add(f"{i:03d}.png", replace(tracks(i), class_ids=np.array([1 + (i == 0), 1], np.uint8)))
+    coco.write(tmp_path / "tracks.json")
+    (read,) = open_recordings(Source(str(tmp_path / "clip"), truth=str(tmp_path / "tracks.json")))
+    frames = list(read)
+    assert read.classes == {1: GENERIC.classes[0].name} and not read.odd and len(frames) == N
+    for i, frame in enumerate(frames):
+        assert np.array_equal(frame.truth.masks[1], tracks(i).label_map == 1)
 
 
 def test_what_is_exported_is_not_removed_for_it(folder, tmp_path, capsys):
