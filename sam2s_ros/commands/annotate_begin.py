@@ -60,7 +60,7 @@ def _with_masks(
 ) -> None:
     from itertools import takewhile
 
-    from sam2s_model.annotation.script import begin_with
+    from sam2s_model.annotation.script import begin_with, object_numbers
     from sam2s_model.recordings.open import open_recording, take_masks
 
     recording = open_recording(source, topic=topic, mask_topic=options.mask_topic)
@@ -68,6 +68,9 @@ def _with_masks(
         take_masks(recording, options.masks)
         say(f"{options.masks}: {recording.mask_summary}")
     which = options.from_masks or "all"
+    folders = {} if options.masks else recording.object_folders
+    for label, number in object_numbers(project, folders).items():
+        say(f"object {folders[label]} of the masks is object {number} here: numbers are 1 to 254")
     last = project.frames[-1].number if which == "all" else int(which)
     frames = masks = left = 0
     with project.at_once():
