@@ -51,6 +51,7 @@ class AnnotationFolder:
     recording: needed the first time alone; later it must be the one of before
     limit: frames at most, 0: all; on_frame: told how many are copied, and of how many, None where that is not known
     revision: counts changes
+    count_recorded: returns how many frames the recording has, which may be more than were taken; None: not known
     Raises ConfigError for a folder of another recording or label set, one with masks or prompts that are of no
     annotation, or one that is open elsewhere, SourceError for a recording without a readable frame.
     """
@@ -65,6 +66,7 @@ class AnnotationFolder:
         on_frame: Callable[[int, int | None], Any] = lambda done, total: None,
     ):
         self.folder, self.label_set = folder, label_set
+        self.count_recorded = recording.count_frames
         self._lock = threading.RLock()
         self._held = 0  # calls of `at_once` that are under way
         self.revision = 0

@@ -166,7 +166,7 @@ def _by_number(source: Path, names: Iterable[str]) -> dict[int, str]:
 
 def _image_numbers(images: Sequence[Path]) -> dict[int, int]:
     """Return the number in an image's name -> its index; empty where one has none, or two have the same."""
-    found = {number: index for index, image in enumerate(images) if (number := _number_in(image)) is not None}
+    found = {number: index for index, image in enumerate(images) if (number := number_in(image)) is not None}
     return found if len(found) == len(images) else {}
 
 
@@ -193,7 +193,7 @@ def name_number(path: Path, what: str = "mask") -> int:
 
     what: that is called so, for the SourceError that is raised where there is none
     """
-    found = _number_in(path)
+    found = number_in(path)
     if found is None:
         raise SourceError(
             f"{what} {path} has no number in its name: expected the number of its frame, or its stamp in ns"
@@ -201,6 +201,7 @@ def name_number(path: Path, what: str = "mask") -> int:
     return found
 
 
-def _number_in(path: Path) -> int | None:
+def number_in(path: Path) -> int | None:
+    """Return the number in a name as `name_number` does, None where there is none."""
     found = re.search(r"(?:(\d+)[._](?=\d{9}$))?(\d+)$", path.stem)
     return int(found[2]) + NS * int(found[1] or 0) if found else None

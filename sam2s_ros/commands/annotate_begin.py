@@ -90,7 +90,7 @@ def _with_masks(
 def _with_boxes(project: AnnotationProject, options: BeginOptions, say: Callable[[str], Any]) -> None:
     from sam2s_model.annotation.boxes import begin_with_boxes, read_detections
 
-    found = read_detections(options.boxes, project)
+    found = read_detections(options.boxes, project, say)
     if options.from_boxes != "all":
         numbers = {frame.number: frame.position for frame in project.frames}
         wanted = numbers.get(int(options.from_boxes), -1) if options.from_boxes else min(found)
