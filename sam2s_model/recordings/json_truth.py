@@ -174,7 +174,7 @@ class LabelmeTruth(JsonTruth):
         return [f"{path.name} has the name of no image" for stem, path in self._files.items() if stem not in stems]
 
     def _shapes(self, path: Path) -> tuple[tuple[int, int] | None, list[dict]]:
-        """Size (H, W) of the image, as far as it is told, and the shapes. Raises SourceError."""
+        """Size (H, W) of the image, as far as it is told, and the shapes, their labels as text. Raises SourceError."""
         content = read_json(path)
         shapes = content.get("shapes") if isinstance(content, dict) else None
         if not isinstance(shapes, list) or not all(
@@ -187,6 +187,7 @@ class LabelmeTruth(JsonTruth):
             for key, kinds in KINDS.items():
                 if not isinstance(shape.get(key), kinds):
                     raise SourceError(f"{path}: a shape has {key} {shape.get(key)!r}: expected a text or a number")
+        shapes = [{**shape, "label": str(shape["label"])} for shape in shapes]
         height, width = content.get("imageHeight"), content.get("imageWidth")
         if not height or not width:
             return None, shapes
