@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,13 @@ from sam2s_model.annotation.store import StoredMask
 from sam2s_model.errors import SourceError
 from sam2s_model.paths import expanded
 from sam2s_model.recordings.json_truth import read_json
-from sam2s_model.recordings.numbered import counts_from_one, name_number
+from sam2s_model.recordings.numbered import (
+    NUMBERED_FROM_ONE,
+    NUMBERED_FROM_ZERO,
+    counts_from_one,
+    name_number,
+    number_in,
+)
 from sam2s_model.tracking.association import PROMPTED, Detection, Fate, KnownObject, associate, within
 from sam2s_model.training.datasets.boxes import read_boxes
 
@@ -24,12 +30,16 @@ MIN_IOU = 0.5  # of a box and an object's, from which it is of this object
 Boxes = dict[int, list[Detection]]  # position -> what was detected there
 
 
-def read_detections(path: str | Path, project: AnnotationProject) -> Boxes:
+def read_detections(
+    path: str | Path, project: AnnotationProject, say: Callable[[str], Any] = lambda line: None
+) -> Boxes:
     """Read the boxes that a detector found in the frames of an annotation.
 
     path: a folder of text files of lines "class x y width height [score]" (YOLO's, shares of the image, classes from 0:
         of data.yaml in it or above it, else of the label set), or a JSON file of COCO: annotations, or a list of
-        results. A file or image belongs to the frame of its name, else to that of the number in its name
+        results. A file or image belongs to the frame of its name, else to that of the number in its name. Those of all
+        files, also without a box, say whether they are numbered from 1
+    say: told how they are numbered, where that is guessed
     Raises SourceError for what cannot be read, and where none is of a frame.
     """
     path = expanded(path)
@@ -37,7 +47,8 @@ def read_detections(path: str | Path, project: AnnotationProject) -> Boxes:
         named = {file.stem: _of_yolo(file, path, project) for file in sorted(path.glob("*.txt"))}
     else:
         named = _of_coco(path, project)
-    found = _by_position({name: own for name, own in named.items() if own}, project)
+    places = _positions(named, project, lambda how: say(f"{path}: {how}"))
+    found = {places[name]: own for name, own in named.items() if own and name in places}
     if not found:
         raise SourceError(
             f"{path} has no box of a frame: expected YOLO's NAME.txt in a folder, or COCO's JSON, named as frames are"
@@ -77,15 +88,25 @@ def _box_of(found: StoredMask) -> tuple[float, ...]:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def _by_position(named: Mapping[str, list[Detection]], project: AnnotationProject) -> Boxes:
-    """Find the frames by their names, or, where no name is a frame's, by numbers."""
+def _positions(
+    named: Mapping[str, Sequence[Detection]], project: AnnotationProject, say: Callable[[str], Any]
+) -> dict[str, int]:
+    """Find the frames of files by their names, or, where no name is a frame's, by numbers. Returns name -> position.
+
+    Of frames that are named by their numbers from 0, as those of a video, files that count from 1 have other names.
+    """
     by_name = {frame.name: frame.position for frame in project.frames}
-    if named.keys() & by_name.keys():
-        return {by_name[name]: own for name, own in named.items() if name in by_name}
-    numbers = {name_number(Path(name), "box file"): own for name, own in named.items()}
-    from_one = counts_from_one(numbers, project.frames[-1].number + 1)
+    are_numbers = all(frame.name == f"{frame.number:06d}" for frame in project.frames)
+    decimal = {int(name) for name in named if name.isdecimal()}
+    if not by_name.keys().isdisjoint(named) and not (are_numbers and counts_from_one(decimal, project.count_recorded)):
+        return {name: by_name[name] for name in named if name in by_name}
+    needed = (name for name, own in named.items() if own or number_in(Path(name)) is not None)
+    numbers = {name: name_number(Path(name), "box file") for name in needed}
+    from_one = counts_from_one(set(numbers.values()), project.count_recorded)
+    if numbers and 0 not in numbers.values():
+        say(NUMBERED_FROM_ONE if from_one else NUMBERED_FROM_ZERO)
     by_number = {frame.number: frame.position for frame in project.frames}
-    return {by_number[number - from_one]: own for number, own in numbers.items() if number - from_one in by_number}
+    return {name: by_number[n - from_one] for name, n in numbers.items() if n - from_one in by_number}
 
 
 def _of_yolo(file: Path, folder: Path, project: AnnotationProject) -> list[Detection]:
@@ -116,7 +137,7 @@ def _of_coco(path: Path, project: AnnotationProject) -> dict[str, list[Detection
     content = read_json(path)
     try:
         rows, names, classes = _coco_rows(content, project)
-        found: dict[str, list[Detection]] = {}
+        found: dict[str, list[Detection]] = {name: [] for name in names.values()}
         for row in rows:
             x, y, width, height = map(float, row["bbox"])
             box = (x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5)

@@ -49,8 +49,10 @@ class AnnotationFolder:
     """One folder, open here alone. Its files agree with what is known when a call returns.
 
     recording: needed the first time alone; later it must be the one of before
-    limit: frames at most, 0: all; on_frame: told how many are copied, and of how many, None where that is not known
+    limit, say: as of `take_frames`
+    on_frame: told how many are copied, and of how many, None where that is not known
     revision: counts changes
+    count_recorded: returns how many frames the recording has, which may be more than were taken; None: not known
     Raises ConfigError for a folder of another recording or label set, one with masks or prompts that are of no
     annotation, or one that is open elsewhere, SourceError for a recording without a readable frame.
     """
@@ -63,8 +65,10 @@ class AnnotationFolder:
         *,
         limit: int = 0,
         on_frame: Callable[[int, int | None], Any] = lambda done, total: None,
+        say: Callable[[str], Any] = lambda line: None,
     ):
         self.folder, self.label_set = folder, label_set
+        self.count_recorded = recording.count_frames
         self._lock = threading.RLock()
         self._held = 0  # calls of `at_once` that are under way
         self.revision = 0
@@ -77,7 +81,7 @@ class AnnotationFolder:
         try:
             self.store = AnnotationStore(folder / DATABASE)
             self._check_facts(recording)
-            take_frames(recording, folder / FRAMES, self.store, limit, on_frame)
+            take_frames(recording, folder / FRAMES, self.store, limit, on_frame, say)
             self.frames: list[StoredFrame] = self.store.frames()
             self.size = self.store.size
             self.flush()

@@ -27,15 +27,24 @@ def take_frames(
     store: AnnotationStore,
     limit: int = 0,
     on_frame: Callable[[int, int | None], Any] = lambda done, total: None,
+    say: Callable[[str], Any] = lambda line: None,
 ) -> None:
-    """Copy the frames of a recording into a folder: files as they are, others as JPEG. Goes on where it was ended.
+    """Copy the frames of a recording into a folder: files as they are, others as JPEG.
+
+    Goes on where it was ended, by what had ended it, or by a lower limit.
 
     limit: frames at most, 0: all; on_frame: told how many there are, and of how many, None where that is not known
+    say: told where there are more frames than the limit, which stay, and where those above an earlier limit are taken
     Raises SourceError for a recording without a readable frame, ConfigError when the folder cannot be written to.
     """
-    if store.facts.get("frames_taken"):
-        return
     there = {frame.number for frame in store.frames()}
+    if 0 < limit < len(there):
+        say(f"{recording.spec}: {len(there)} frames were taken before, all of them stay, not {limit} alone")
+    if store.facts.get("frames_taken"):
+        before = store.facts.get("frames_limit", len(there))  # of older annotations it is not known
+        if before == 0 or 0 < limit <= before:
+            return
+        say(f"{recording.spec}: {len(there)} frames were taken before, now {f'up to {limit}' if limit else 'all'}")
     total = min(filter(None, (recording.length, limit)), default=None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,9 +56,12 @@ def take_frames(
             on_frame(position + 1, total)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written to ({error.strerror}): give another --output") from error
-    if not store.frames():
+    taken = len(store.frames())
+    if not taken:
         raise SourceError(f"{recording.spec} has no readable frame")
-    store.put_facts({"frames_taken": True})
+    ended = limit > taken or (recording.length is not None and limit >= recording.length)
+    # of all there is no limit: a later pass over the recording would find nothing
+    store.put_facts({"frames_taken": True, "frames_limit": 0 if ended else limit})
 
 
 def _write(recording: Recording, frame: Frame, folder: Path) -> str:

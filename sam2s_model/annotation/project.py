@@ -57,8 +57,9 @@ class AnnotationProject(AnnotationFolder):
         *,
         limit: int = 0,
         on_frame: Callable[[int, int | None], Any] = lambda done, total: None,
+        say: Callable[[str], Any] = lambda line: None,
     ):
-        super().__init__(folder, recording, label_set, limit=limit, on_frame=on_frame)
+        super().__init__(folder, recording, label_set, limit=limit, on_frame=on_frame, say=say)
         self._engine = engine
         self._still = StillSegmenter(engine.model, engine.config, label_set)
         self._sweep: AnnotationSweep | None = None

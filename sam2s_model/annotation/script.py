@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from sam2s_model.annotation.project import AnnotationProject
 from sam2s_model.errors import ErrorCode, RequestError
 from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.prompts import NEGATIVE, POSITIVE
+from sam2s_model.tracks import MAX_LABEL
+
+NUMBERS = "numbers_of_labels"  # the fact that keeps what `object_numbers` found
 
 
 def apply_script(
@@ -59,6 +63,7 @@ def begin_with(
 
     An object of which something was said on this frame already is left as it is: a person may have corrected it. One
     that is known keeps its class.
+    masks: label -> mask; a label is the object's number, or stands for one, see `object_numbers`
     classes: label -> class; one that the label set does not have becomes its first
     Returns the numbers of the objects that have taken their masks, and of those that were left as they are.
     Raises RequestError for a frame that the annotation does not have.
@@ -68,17 +73,37 @@ def begin_with(
         raise RequestError(ErrorCode.UNKNOWN_STAMP, f"frame {number} is not in the annotation")
     known = {label.name for label in project.label_set.classes}
     said = {entry.object for _, _, entry in project.store.entries(position)}
+    numbers = object_numbers(project, masks)
     begun: list[int] = []
     left: list[int] = []
-    for label, mask in sorted(masks.items()):
+    for own, label, mask in sorted((numbers.get(label, label), label, mask) for label, mask in masks.items()):
         if not mask.any():
             continue
-        if label in said:
-            left.append(label)
+        if own in said:
+            left.append(own)
             continue
-        name = classes.get(label, "") if label not in project.objects else ""
-        begun.append(project.prompt(position, label, name if name in known else "", mask=mask))
+        name = classes.get(label, "") if own not in project.objects else ""
+        begun.append(project.prompt(position, own, name if name in known else "", mask=mask))
     return begun, left
+
+
+def object_numbers(project: AnnotationProject, labels: Iterable[int]) -> dict[int, int]:
+    """Return label -> number of an object, for those of the labels that can be no number: 0, and what is above 254.
+
+    Each gets the first that is neither an object's nor a label's; the annotation keeps it for the next time.
+    """
+    labels = sorted(labels)
+    kept = {int(label): number for label, number in project.store.facts.get(NUMBERS, {}).items()}
+    taken = {*labels, *kept.values(), *project.objects}
+    found = {}
+    for label in labels:
+        if 1 <= label <= MAX_LABEL:
+            continue
+        found[label] = kept.get(label) or next(number for number in count(1) if number not in taken)
+        taken.add(found[label])
+    if not found.keys() <= kept.keys():
+        project.store.put_facts({NUMBERS: {**kept, **found}})
+    return found
 
 
 def _prompt(project: AnnotationProject, position: int, entry: PromptEntry, script: PromptScript) -> None:

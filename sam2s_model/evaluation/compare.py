@@ -12,7 +12,8 @@ from sam2s_model.evaluation.scores import OF_OBJECTS
 
 CONFIDENCE = 0.95
 DRAWS = 10_000
-IGNORED = ("sources", "overlay", "masks", "masks_bag")  # of a configuration: they do not change what is measured
+IGNORED = ("overlay", "masks", "masks_bag")  # of a configuration: they do not change what is measured
+IGNORED_OF_SOURCE = ("spec", "data_set")  # where it lies, and what it is called; the rest says how it is read
 
 
 def compare(first: dict[str, Any], other: dict[str, Any], seed: int = 0, draws: int = DRAWS) -> dict[str, Any]:
@@ -96,7 +97,19 @@ def _means(values: np.ndarray) -> dict[str, dict[str, float]]:
 
 
 def _measured(configuration: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in configuration.items() if name not in IGNORED}
+    """Return what decides the figures: of sources how they are read, each way once, whatever their number."""
+    measured = {name: value for name, value in configuration.items() if name not in IGNORED and name != "sources"}
+    ways: dict[str, list[Any]] = {}
+    for source in configuration.get("sources", ()):
+        for name, value in source.items():
+            if name not in IGNORED_OF_SOURCE and value not in ways.setdefault(name, []):
+                ways[name].append(value)
+    measured["sources"] = {name: _one_or_all(values) for name, values in ways.items()}
+    return measured
+
+
+def _one_or_all(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else sorted(values, key=str)
 
 
 def changed_settings(first: dict[str, Any], other: dict[str, Any]) -> dict[str, list[Any]]:

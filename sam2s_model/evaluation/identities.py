@@ -57,13 +57,19 @@ class Identities:
             self._waiting[label] += 1
 
     def discovered(self, tracks: Tracks, object_ids: Sequence[int], truth: Truth) -> None:
-        """Count objects that discovery has just started on a frame, or prompted anew."""
+        """Count objects that discovery has just started on a frame, or prompted anew.
+
+        Of those that lie on void pixels alone nothing is known: they are left out.
+        """
         of_object = {object_id: label for label, object_id in self._followed_by.items()}
         for object_id in object_ids:
             mask, label = tracks.mask(object_id), of_object.get(object_id)
+            known = mask if truth.void is None else mask & ~truth.void
+            if mask.any() and not known.any():
+                continue
             may_be = [*truth.masks] if label is None else [label]
-            inside = [(mask & truth.masks[one]).sum() for one in may_be if one in truth.masks]
-            share = max(inside, default=0) / max(mask.sum(), 1)
+            inside = [(known & truth.masks[one]).sum() for one in may_be if one in truth.masks]
+            share = max(inside, default=0) / max(known.sum(), 1)
             self.starts += 1
             self.false_starts += bool(share < ON_IT)
 

@@ -14,7 +14,10 @@ TRACKS = ("track_id", "instance_id", "object_id", "obj_id", "tracking_id")  # of
 
 
 class CocoAnnotation(NamedTuple):
-    """One of a file. place: in the file's order; key: of its object, None where it is void"""
+    """One of a file.
+
+    place: in the file's order; key: its category and its track, which may be None; None where it is void
+    """
 
     place: int
     key: tuple | None

@@ -72,6 +72,9 @@ class CroppedRecording(Recording):
     def _own_files(self) -> list[Path]:
         return self._inner.files()
 
+    def count_frames(self) -> int | None:
+        return self._inner.count_frames()
+
     def _mask_summary(self) -> str:
         return self._inner.mask_summary
 

@@ -2,7 +2,8 @@
 
 Areas are filled and RLE is decoded by pycocotools. Objects of a recording have ids from 1 on, in the order of the file.
 Annotations of one object have in labelme the same label and group_id, in COCO the same track or, where there is none,
-category.
+category. A track that changes its category is one object, of the most frequent one; where an image has it with two
+categories, as with parts of an instrument, it is one for each.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import binascii
 import contextlib
 import json
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import SourceError
-from sam2s_model.recordings.coco_file import CocoFile
+from sam2s_model.recordings.coco_file import CocoAnnotation, CocoFile
 from sam2s_model.recordings.image_files import natural_key, read_rgb
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.recordings.truth_files import TruthOf
@@ -92,6 +94,10 @@ class JsonTruth(TruthOf):
         return self._read
 
     @abstractmethod
+    def name_of(self, image: Path) -> str | None:
+        """Find the name that an image has in the files, None where it is not in them."""
+
+    @abstractmethod
     def of_name(self, name: str, size: tuple[int, int] | None) -> Truth | None:
         """Return the truth of an image by its name in the files. size: (H, W), where the files do not tell it"""
 
@@ -125,6 +131,9 @@ class LabelmeTruth(JsonTruth):
                 for key in keys:
                     self._object(key, key[0])
         self._summary = [f"{len(self._files)} files of labelme"]
+
+    def name_of(self, image: Path) -> str | None:
+        return image.stem if image.stem in self._files else None
 
     def __call__(self, image: Path) -> Truth | None:
         path = self._files.get(image.stem)
@@ -165,7 +174,7 @@ class LabelmeTruth(JsonTruth):
         return [f"{path.name} has the name of no image" for stem, path in self._files.items() if stem not in stems]
 
     def _shapes(self, path: Path) -> tuple[tuple[int, int] | None, list[dict]]:
-        """Size (H, W) of the image, as far as it is told, and the shapes. Raises SourceError."""
+        """Size (H, W) of the image, as far as it is told, and the shapes, their labels as text. Raises SourceError."""
         content = read_json(path)
         shapes = content.get("shapes") if isinstance(content, dict) else None
         if not isinstance(shapes, list) or not all(
@@ -178,6 +187,7 @@ class LabelmeTruth(JsonTruth):
             for key, kinds in KINDS.items():
                 if not isinstance(shape.get(key), kinds):
                     raise SourceError(f"{path}: a shape has {key} {shape.get(key)!r}: expected a text or a number")
+        shapes = [{**shape, "label": str(shape["label"])} for shape in shapes]
         height, width = content.get("imageHeight"), content.get("imageWidth")
         if not height or not width:
             return None, shapes
@@ -284,13 +294,23 @@ class CocoTruth(JsonTruth):
         self.names = sorted(self._sizes, key=natural_key)
         self._annotations: dict[str, list[tuple[int, Any]]] = {name: [] for name in self.names}
         of_these = [(name, one) for name in self.names for one in file.annotations.get(name, ())]
+        apart = _tracks_apart(of_these)
+        said: dict[int, Counter[str]] = defaultdict(Counter)  # label -> names of its annotations
         for name, one in sorted(of_these, key=lambda pair: pair[1].place):
-            label, own = self._object(one.key, one.class_name) if one.key else 0, self._annotations[name]
-            self._shared += one.key is not None and one.key[1] is None and any(known == label for known, _ in own)
+            label, own = 0, self._annotations[name]
+            if one.key is not None:
+                label = self._object(_object_key(one.key, apart), one.class_name)
+                self._shared += one.key[1] is None and any(known == label for known, _ in own)
+                said[label][one.class_name] += 1
             own.append((label, one.segmentation))
+        self.classes.update({label: counts.most_common(1)[0][0] for label, counts in said.items()})
         how = "an id of a track" if file.tracked else "the category"
         count = sum(map(len, self._annotations.values()))
         self._summary = [f"COCO, {len(self.names)} images, {count} annotations, {how} says which object each is of"]
+        if changed := sum(len(counts) > 1 for counts in said.values()):
+            self._summary.append(
+                f"{changed} tracks change their category: each is one object, of the most frequent one"
+            )
 
     def __call__(self, image: Path) -> Truth | None:
         name = self.name_of(image)
@@ -325,3 +345,18 @@ class CocoTruth(JsonTruth):
         found = {self.name_of(image) for image in images}
         unused = [*(name for name in self.names if name not in found), *self._lost]
         return [f"{name} of {self.path.name} has the name of no image" for name in unused]
+
+
+def _tracks_apart(annotations: Iterable[tuple[str, CocoAnnotation]]) -> set[Any]:
+    """Return the tracks that one image, by its name, has with several categories."""
+    found: dict[tuple, set] = defaultdict(set)
+    for name, one in annotations:
+        if one.key is not None and one.key[1] is not None:
+            found[name, one.key[1]].add(one.key[0])
+    return {track for (_, track), categories in found.items() if len(categories) > 1}
+
+
+def _object_key(key: tuple, apart: Collection[Any]) -> tuple:
+    """Return what is the same for annotations of one object: the track, with the category where it takes both."""
+    category, track = key
+    return key if track is None or track in apart else (None, track)

@@ -180,15 +180,21 @@ def _save(path: Path | None, found: MaskStatistics) -> None:
 
 
 def _check_numbering(name: str, images: Sequence[Path], masks: Sequence[Path]) -> None:
-    """Raise SourceError for as many images as masks, numbered without a gap and from different numbers."""
-    if not masks or len(images) != len(masks):
-        return
-    first, second = (_numbers(paths) for paths in (images, masks))
-    if first and second and first[0] != second[0]:
+    """Raise SourceError for images and masks that are `numbered_apart`."""
+    apart = numbered_apart(images, masks)
+    if apart:
         raise SourceError(
-            f"images of {name} are numbered from {first[0]} and masks from {second[0]}, {len(images)} of each: "
+            f"images of {name} are numbered from {apart[0]} and masks from {apart[1]}, {len(images)} of each: "
             "a mask would belong to the wrong image; rename one of them"
         )
+
+
+def numbered_apart(images: Sequence[Path], masks: Sequence[Path]) -> tuple[int, int] | None:
+    """Return what images and masks are numbered from: as many of both, without a gap, from different numbers."""
+    if not masks or len(images) != len(masks):
+        return None
+    first, second = (_numbers(paths) for paths in (images, masks))
+    return (first[0], second[0]) if first and second and first[0] != second[0] else None
 
 
 def _numbers(paths: Sequence[Path]) -> list[int] | None:

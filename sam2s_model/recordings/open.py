@@ -25,8 +25,9 @@ KINDS = (
     '"scene:"'
 )
 TRUTH_HINTS = {
-    "bag": "--mask-topic, or --truth with a folder of masks by stamp",
+    "bag": "--mask-topic, or --truth with a folder of masks by stamp or frame number",
     "video": "--truth with a folder of masks by frame number",
+    "folder": "frames/ and masks/ in it, or --truth with a folder of masks by the names of the images",
 }
 
 
@@ -39,7 +40,7 @@ class Source:
     layout: of a folder, or "auto"
     topic: a bag's image topic, "" for its only one
     mask_topic: of mono8 label images with the stamps of the images, "" for none
-    truth: folder of masks of a video (by frame number) or of a bag (by stamp); "" for none
+    truth: folder of masks of a video (by frame number), of a bag (by stamp) or of images (by name); "" for none
     mask_values: how values of masks are read, see `mask_values.decide`
     """
 
@@ -64,14 +65,18 @@ def open_recordings(source: Source) -> list[Recording]:
     """
     path = expanded(source.spec)
     found: list[Recording]
-    if source.layout != "auto" or (path.is_dir() and recognise_layout(path)):
+    bare = source.truth and source.layout in ("auto", "folder") and _has_frames_alone(path)
+    if not bare and (source.layout != "auto" or (path.is_dir() and recognise_layout(path))):
         for option, value in (
             ("--truth", source.truth),
             ("--topic", source.topic),
             ("--mask-topic", source.mask_topic),
         ):
             if value:
-                raise SourceError(f"{option} {value} was given, but {source.shown} is a folder with masks of its own")
+                raise SourceError(
+                    f"{option} {value} was given, but {source.shown} is laid out as a data set, whose masks lie in it: "
+                    "give a video, a bag or a folder of images alone"
+                )
         found = [*open_layout(path, source.layout, source.mask_values)]
     else:
         found = [_with_truth(source)]
@@ -93,13 +98,22 @@ def _with_truth(source: Source) -> Recording:
     return recording
 
 
+def _has_frames_alone(path: Path) -> bool:
+    """Whether a folder has frames/ with images, and neither masks/ with something in it nor JSON beside the images."""
+    return (path / "frames").is_dir() and recognise_layout(path) == "folder" and not any(path.glob("masks/*"))
+
+
 def take_masks(recording: Recording, masks: str, mask_values: str = "auto") -> None:
-    """Have masks by number, of a bag by stamp, as a recording's truth, see `NumberedMasks`. Raises SourceError."""
+    """Have masks by the names of images, number or stamp as a recording's truth, see `NumberedMasks`.
+
+    Raises SourceError.
+    """
+    from sam2s_model.recordings.files import FileRecording
     from sam2s_model.recordings.numbered import NumberedMasks
 
     by_stamp = recording.kind == "bag"
-    frames = None if by_stamp else recording.length
-    recording.take_truth(NumberedMasks(masks, mask_values, frames, by_stamp=by_stamp))
+    images = recording.images if isinstance(recording, FileRecording) else ()
+    recording.take_truth(NumberedMasks(masks, mask_values, recording.count_frames, by_stamp=by_stamp, images=images))
 
 
 def describe_incomplete(source: Source) -> str:

@@ -182,14 +182,20 @@ class Recording(ABC):
     def _frames(self) -> Iterator[Frame]:
         """Yield the frames from the beginning."""
 
+    def count_frames(self) -> int | None:
+        """Return how many frames a pass counts, odd ones among them; None where only a pass can tell."""
+        return self.length
+
     def take_truth(self, masks: NumberedMasks) -> None:
-        """Have masks that belong to its frames by number, or by stamp, as its ground truth, in place of its own."""
+        """Have masks that belong to its frames by index, or by stamp, as its ground truth, in place of its own."""
         self._numbered, self.has_masks = masks, True
         self.classes = self.classes or dict(masks.classes)
 
     def _numbered_frames(self, masks: NumberedMasks) -> Iterator[Frame]:
         """Return the frames with the truth of masks by number; a mask that belongs to no frame is odd."""
         masks.describe()  # what can be no masks is refused as a whole, not frame by frame
+        for sentence in masks.unused:
+            self._note_odd(sentence)
         left, numbers = set(masks.numbers), []
         for frame in self._frames():
             number = (frame.header_ns or frame.stamp_ns) if masks.by_stamp else frame.index
@@ -203,7 +209,7 @@ class Recording(ABC):
             yield replace(frame, truth=truth)
         numbers.sort()  # stamps may step back
         for number in sorted(left):
-            self._note_odd(f"mask {number} belongs to no frame{masks.describe_nearest(number, numbers)}")
+            self._note_odd(masks.describe_lost(number, numbers))
 
     def files(self) -> list[Path]:
         """Return the files that frames and truth are read from; of a stream and the scene there are none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -47,6 +48,11 @@ class VideoRecording(Recording):
 
     def _own_files(self) -> list[Path]:
         return [self._path]
+
+    def count_frames(self) -> int | None:
+        """Count the packets that are shown: a header may say no number, and that of before the edit list cut."""
+        with self._opened() as container:
+            return shown_packets(container, video_stream(self.spec, container))
 
     def _frames(self) -> Iterator[Frame]:
         with self._opened() as container:
@@ -151,6 +157,15 @@ def video_stream(spec: str, container: av.container.InputContainer):
     stream = container.streams.video[0]
     stream.thread_type = "SLICE"  # with frame threads, a damaged packet takes good frames with it
     return stream
+
+
+def shown_packets(container, stream) -> int:
+    """Count a stream's packets up to where it can be read, without decoding; not those that the edit list cuts away."""
+    count = 0
+    with suppress(av.error.FFmpegError):
+        for packet in container.demux(stream):
+            count += packet.size > 0 and not packet.is_discard  # the last one, of no size, says that it ends
+    return count
 
 
 def decoded_frames(container, stream, skipped: list[int] | None = None) -> Iterator[av.VideoFrame | str]:

@@ -42,6 +42,8 @@ class TrackedRecording(ABC):
     """Frames that were tracked, which can be iterated again.
 
     label_set: the classes; images: what they were tracked in, as it was opened, "" where that is not known
+    images_crop: the part of its pictures, see `Crop`, "" for all of it
+    keys: stamp or name of each frame, in order; of a name the mask may be one that cannot be read
     by_stamp: whether images belong to frames by stamp; otherwise by name
     odd: sentences on what was left out in the last pass
     """
@@ -51,7 +53,8 @@ class TrackedRecording(ABC):
     def __init__(self, spec: str):
         self.spec = spec
         self.label_set: LabelSet = GENERIC
-        self.images = self.images_topic = ""
+        self.images = self.images_topic = self.images_crop = ""
+        self.keys: list[int | str] = []
         self.odd: list[str] = []
 
     def __iter__(self) -> Iterator[TrackedFrame]:
@@ -89,6 +92,7 @@ class TrackedBag(TrackedRecording):
         names: dict[int, str] = {}
         for frame in self:  # messages do not say which classes there may be: those that there were
             names.update(zip(frame.tracks.class_ids.tolist(), frame.tracks.class_names, strict=True))
+            self.keys.append(frame.tracks.stamp)
         if names:
             self.label_set = _label_set(names)
 
@@ -170,9 +174,11 @@ class TrackedFolder(TrackedRecording):
         self._path = path
         self._rows, self._cut = _rows_by_name(path / "tracks.csv")
         self._masks = images_in(path / "masks")
+        self.keys += [mask.stem for mask in self._masks]
         summary = _summary(path / "summary.json")
         source = summary.get("source", {})
         self.images, self.images_topic = str(source.get("spec", "")), str(source.get("topic", ""))
+        self.images_crop = str(source.get("crop", ""))
         classes = summary.get("label_set", {}).get("classes", [])
         if classes:
             labels = tuple(ClassLabel(int(c["id"]), str(c["name"]), _rgb(c["color"])) for c in classes)

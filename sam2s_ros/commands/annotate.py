@@ -110,7 +110,7 @@ def _open(
     model = AnnotationEngine(engine.load(), engine.policy, engine.tracker_config())
     with console.status("taking the frames ...") as status:
         return AnnotationProject(
-            folder, recording, model, label_set, limit=frames,
+            folder, recording, model, label_set, limit=frames, say=say,
             on_frame=lambda done, total: status.update(f"taking the frames ... {done} of {total or '?'}"),
         )  # fmt: skip
 

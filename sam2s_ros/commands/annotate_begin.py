@@ -16,7 +16,10 @@ if TYPE_CHECKING:  # loads torch
 FROM_MASKS_HELP = (
     "begin with the masks that the source has, or --masks, of a frame or of all; default with --masks: all"
 )
-MASKS_HELP = "masks to begin with: a folder of label images or labelme's files, named by frame numbers; a COCO file"
+MASKS_HELP = (
+    "masks to begin with: a folder of label images or labelme's files, named as the images are, or by frame numbers; "
+    "a COCO file"
+)
 BOXES_HELP = "boxes of a detector to begin with: a folder of YOLO's text files, named as frames; a COCO file"
 FROM_BOXES_HELP = "of --boxes, those of one frame, or of all, between which it tracks; default: the first with any"
 
@@ -57,7 +60,7 @@ def _with_masks(
 ) -> None:
     from itertools import takewhile
 
-    from sam2s_model.annotation.script import begin_with
+    from sam2s_model.annotation.script import begin_with, object_numbers
     from sam2s_model.recordings.open import open_recording, take_masks
 
     recording = open_recording(source, topic=topic, mask_topic=options.mask_topic)
@@ -65,6 +68,9 @@ def _with_masks(
         take_masks(recording, options.masks)
         say(f"{options.masks}: {recording.mask_summary}")
     which = options.from_masks or "all"
+    folders = {} if options.masks else recording.object_folders
+    for label, number in object_numbers(project, folders).items():
+        say(f"object {folders[label]} of the masks is object {number} here: numbers are 1 to 254")
     last = project.frames[-1].number if which == "all" else int(which)
     frames = masks = left = 0
     with project.at_once():
@@ -84,7 +90,7 @@ def _with_masks(
 def _with_boxes(project: AnnotationProject, options: BeginOptions, say: Callable[[str], Any]) -> None:
     from sam2s_model.annotation.boxes import begin_with_boxes, read_detections
 
-    found = read_detections(options.boxes, project)
+    found = read_detections(options.boxes, project, say)
     if options.from_boxes != "all":
         numbers = {frame.number: frame.position for frame in project.frames}
         wanted = numbers.get(int(options.from_boxes), -1) if options.from_boxes else min(found)

@@ -34,7 +34,10 @@ Sources = Annotated[
 ]  # fmt: skip
 Only = Annotated[list[str] | None, typer.Option(help="name of a recording to take; repeatable; default: all")]
 Layout = Annotated[str, typer.Option(help=f"of the folders: auto, {', '.join(LAYOUTS)}")]
-TRUTH_HELP = "folder of masks, or of labelme's files, named by a video's frame numbers or a bag's stamps; a COCO file"
+TRUTH_HELP = (
+    "folder of masks, or of labelme's files, named as the images are, by frame numbers, or by a bag's stamps; "
+    "a COCO file"
+)
 TruthFolder = Annotated[str, typer.Option(help=TRUTH_HELP)]
 PROMPTS_HELP = "prompts.yaml in place of --prompt, with the ground truth's numbers of objects; or a folder of NAME.yaml"
 Prompts = Annotated[str, typer.Option(metavar="FILE", help=PROMPTS_HELP)]

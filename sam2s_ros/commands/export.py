@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sam2s_ros.commands.arguments import LabelSetName, Overwrite, line_printer
+from sam2s_ros.commands.arguments import CropPart, LabelSetName, Overwrite, line_printer
 from sam2s_ros.commands.engine import Checkpoint, Device, EngineOptions
 from sam2s_ros.commands.groups import CommandGroup
 
@@ -85,6 +85,7 @@ def write_masks(
     ] = "",
     mask_topic: Annotated[str, typer.Option(help="topic of TrackedMasks, where a bag has several")] = "",
     label_set: LabelSetName = "",
+    crop: CropPart = "",
 ) -> None:
     """Export what was tracked, live or from a file. Frames get their images by stamp, those of `sam2s track` by name.
 
@@ -98,7 +99,9 @@ def write_masks(
     say = line_printer(Console())
     folder = chosen_folder(output, "output/export", OWN_FILES, overwrite=overwrite, say=say)
     found = export_masks(
-        MaskExport(source, tuple(to), folder, images, topic, mask_topic, label_set, overwrite=overwrite, say=say)
+        MaskExport(
+            source, tuple(to), folder, images, topic, mask_topic, label_set, overwrite=overwrite, crop=crop, say=say
+        )  # fmt: skip
     )
     for sentence in found["left_out"]:
         say(f"left out: {sentence}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,14 @@ from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.paths import write_result, write_whole, writing
 from sam2s_model.recordings.class_file import CLASS_FILE
 from sam2s_model.recordings.open import open_recording
-from sam2s_model.recordings.recording import ASSUMED_FPS, Frame, Recording
+from sam2s_model.recordings.recording import ASSUMED_FPS, Recording
 from sam2s_model.results.coco import CocoTracks
 from sam2s_model.results.label_png import colours_of, write_label_png
 from sam2s_model.results.reading import TrackedFrame, TrackedRecording, open_tracked
 from sam2s_model.results.tracks_table import TracksCsv
 from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
+from sam2s_ros.commands.image_pairs import paired
 from sam2s_ros.commands.label_sets import label_set_file, open_label_set
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
@@ -45,6 +46,7 @@ class MaskExport:
 
     to: some of KINDS
     images: the recording that was tracked, "" for the one that the source names; topic: of its images in a bag
+    crop: the part of its pictures that was tracked, see `Crop`, "" for the one that the source names
     mask_topic: of a bag with several of TrackedMasks; label_set: as of `label_set_file`, "" for the source's own
     say: told what the user should know, one line at a time
     """
@@ -57,6 +59,7 @@ class MaskExport:
     mask_topic: str = ""
     label_set: str = ""
     overwrite: bool = False
+    crop: str = ""
     say: Callable[[str], Any] = print
 
 
@@ -72,9 +75,10 @@ def export_masks(options: MaskExport) -> dict[str, Any]:
             raise ConfigError(f"--to {kind}: expected some of {', '.join(KINDS)}")
     tracked = open_tracked(options.source, options.mask_topic)
     label_set = open_label_set(label_set_file(options.label_set)) if options.label_set else tracked.label_set
-    if next(iter(tracked), None) is None:
+    first = next(iter(tracked), None)
+    if first is None:
         raise SourceError(f"{options.source} has no frame that was tracked: expected at least one")
-    images = _images(options, tracked)
+    images = _images(options, tracked, first.tracks.size)
     if images is not None and not any(image is not None for _, image in paired(tracked, images)):
         by = "stamp" if tracked.by_stamp else "name"
         raise SourceError(
@@ -107,32 +111,11 @@ def export_masks(options: MaskExport) -> dict[str, Any]:
     return summary
 
 
-def paired(tracked: TrackedRecording, images: Recording | None) -> Iterator[tuple[TrackedFrame, np.ndarray | None]]:
-    """Yield each tracked frame with its image, (H, W, 3) uint8 RGB, None where there is none of its size.
+def _images(options: MaskExport, tracked: TrackedRecording, size: tuple[int, int]) -> Recording | None:
+    """Open the recording that was tracked. None: nobody says which, or it is not needed, or not there any more.
 
-    Both are in order: by stamp an image before the frame's is passed over, by name any other.
+    size: (H, W) of what was tracked: a recording of that size is not cut as the one that was tracked
     """
-    rest = iter(images) if images is not None else iter(())
-    image = next(rest, None)
-    for frame in tracked:
-        while image is not None and _is_before(image, frame, by_stamp=tracked.by_stamp):
-            image = next(rest, None)
-        found = image if image is not None and _is_of(image, frame, by_stamp=tracked.by_stamp) else None
-        yield frame, found.image if found is not None and found.image.shape[:2] == frame.tracks.size else None
-
-
-def _is_of(image: Frame, frame: TrackedFrame, *, by_stamp: bool) -> bool:
-    return (image.header_ns or image.stamp_ns) == frame.tracks.stamp if by_stamp else image.name == frame.name
-
-
-def _is_before(image: Frame, frame: TrackedFrame, *, by_stamp: bool) -> bool:
-    if by_stamp:
-        return (image.header_ns or image.stamp_ns) < frame.tracks.stamp
-    return image.name != frame.name
-
-
-def _images(options: MaskExport, tracked: TrackedRecording) -> Recording | None:
-    """Open the recording that was tracked. None: nobody says which, or it is not needed, or not there any more."""
     if not {"dataset", "video"} & set(options.to):
         return None
     spec = options.images or (options.source if options.topic else tracked.images)
@@ -143,7 +126,11 @@ def _images(options: MaskExport, tracked: TrackedRecording) -> Recording | None:
             )
         options.say("no --images were given: the video shows masks on black")
         return None
-    return open_recording(spec, topic=options.topic or tracked.images_topic)
+    topic = options.topic or tracked.images_topic
+    recording = open_recording(spec, topic=topic, crop=options.crop)
+    if tracked.images_crop and not options.crop and recording.size != size:
+        return open_recording(spec, topic=topic, crop=tracked.images_crop)
+    return recording
 
 
 Write = Callable[[TrackedFrame, "np.ndarray | None"], Any]

@@ -116,7 +116,7 @@ def run_refine(
         masklets=masklets[:: options.refine.window],
         mean_iou=dict(before=_number(before.mean_iou), after=_number(after.mean_iou)),
         flicker=dict(before=_number(before.flicker), after=_number(after.flicker)),
-        flicker_is_of="pixels whose true class stays" if _number(after.mean_iou) is not None else "all pixels",
+        flicker_is_of=after.flicker_is_of,
         seconds=round(time.monotonic() - began, 3),
     )
     write_result(options.output / SUMMARY, json.dumps(summary, indent=2) + "\n")

@@ -112,6 +112,7 @@ def run_track(
             source=dict(
                 spec=source.spec,
                 topic=options.topic,
+                crop=options.crop,
                 kind=source.kind,
                 size=list(source.size),
                 fps=source.fps,

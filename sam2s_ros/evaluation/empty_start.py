@@ -10,7 +10,9 @@ import numpy as np
 
 from sam2s_model.discovery.prototypes import PrototypeBank
 from sam2s_model.evaluation.identities import Identities
+from sam2s_model.metrics import iou
 from sam2s_model.prompts import Prompt
+from sam2s_model.recordings.mask_values import VOID
 from sam2s_model.recordings.recording import Frame
 from sam2s_model.semantics import ClassLabel, LabelSet
 from sam2s_model.tracking.tracker import Tracker
@@ -86,7 +88,7 @@ def follow_from_nothing(
             masks = [mask for mask in frame.truth.masks.values() if mask.any()]
             tracks = tracker.prompt(0, [Prompt(mask=mask, class_name=class_name) for mask in masks]).tracks
         if number and frame.truth is not None:
-            told.overlaps.append(_overlap(tracks, frame.truth.labels))
+            told.overlaps.append(overlap_of_all(tracks, frame.truth.labels))
         if frame.truth is not None:
             told.identities.add(tracks, frame.truth)
         newest_id = tracker.next_id
@@ -98,12 +100,10 @@ def follow_from_nothing(
     return told
 
 
-def _overlap(tracks: Tracks, truth: np.ndarray) -> float:
-    """J of all tracked pixels with those of all objects, labels (H, W)."""
+def overlap_of_all(tracks: Tracks, truth: np.ndarray) -> float:
+    """J of all tracked pixels with those of all objects, labels (H, W); void pixels do not count."""
     found = (tracks.label_map > 0) & (tracks.label_map != LABEL_OUTSIDE)
-    there = (truth > 0) & (truth != LABEL_OUTSIDE)
-    either = (found | there).sum()
-    return float((found & there).sum() / either) if either else 1.0
+    return iou(found, (truth > 0) & (truth != VOID), truth == VOID)
 
 
 def _discovered(before: Tracks, after: Tracks, newest_id: int) -> list[int]:

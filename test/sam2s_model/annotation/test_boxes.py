@@ -55,6 +55,30 @@ def test_yolo_and_coco_say_the_same(opened, truth, tmp_path):
     assert list(results) == [2] and results[2] == coco[1]
 
 
+def test_all_files_say_whether_they_are_numbered_from_1(opened, truth, tmp_path):
+    """Also those without a box, of a recording of 8 frames of which fewer were taken."""
+    project, said = opened(limit=4), []
+    box = box_of(truth[0][1])
+    for folder, name in ((tmp_path / "named", "{:06d}"), (tmp_path / "numbered", "clip_{}")):
+        folder.mkdir()
+        for number in range(1, 9):
+            (folder / f"{name.format(number)}.txt").write_text(line_of(box, 0) if number in (2, 4, 7) else "")
+        assert list(read_detections(folder, project, said.append)) == [1, 3]
+        assert said.pop() == f"{folder}: numbered from 1: the first frame is 1" and not said
+    images = [dict(id=number, file_name=f"{number:06d}.jpg") for number in range(1, 9)]
+    rows = [dict(image_id=2, category_id=1, bbox=[5, 5, 20, 20])]
+    (tmp_path / "coco.json").write_text(json.dumps(dict(images=images, annotations=rows)))
+    assert list(read_detections(tmp_path / "coco.json", project)) == [1]
+    (tmp_path / "numbered" / "clip_8.txt").unlink()
+    assert list(read_detections(tmp_path / "numbered", project, said.append)) == [2]
+    assert said == [f"{tmp_path / 'numbered'}: numbered from 0 is assumed: the first frame is 0"]
+    for path in (tmp_path / "named").iterdir():
+        if path.stem != "000002":
+            path.unlink()
+    said.clear()
+    assert list(read_detections(tmp_path / "named", project, said.append)) == [2] and not said, "by its name"
+
+
 def test_names_of_classes_are_those_of_data_yaml(opened, truth, tmp_path):
     (tmp_path / "data.yaml").write_text("names: {0: object, 1: spoon}\n")
     (tmp_path / "labels").mkdir()

@@ -236,6 +236,25 @@ def test_it_goes_on_where_it_was_left(opened, truth):
         opened(spec="scene:?width=160&height=128&frames=8&seed=1")
 
 
+def test_the_frames_above_an_earlier_limit_are_taken_when_they_are_asked_for(opened, truth):
+    said: list[str] = []
+    project = opened(limit=3)
+    project.prompt(1, mask=next(iter(truth[1].values())))
+    for limit, frames, words in (
+        (3, 3, []),
+        (5, 5, ["3 frames were taken before, now up to 5"]),
+        (0, 8, ["5 frames were taken before, now all"]),
+        (2, 8, ["8 frames were taken before, all of them stay, not 2 alone"]),
+        (50, 8, []),
+    ):
+        project.close()
+        project = opened(limit=limit, say=said.append)
+        assert len(project) == frames and said == [f"{SCENE}: {one}" for one in words]
+        said.clear()
+    assert {number: list(at) for number, at in project.to_track().items()} == {1: [2, 3, 4, 5, 6, 7]}
+    assert np.array_equal(project.masks(1)[1].mask, next(iter(truth[1].values())))
+
+
 def test_files_are_taken_as_they_are_and_it_is_a_data_set(opened, tmp_path, truth):
     for index, frame in enumerate(open_recording(SCENE)):
         (tmp_path / "clip").mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2s_model.annotation.script import apply_script, begin_with
+from sam2s_model.annotation.script import apply_script, begin_with, object_numbers
 from sam2s_model.errors import RequestError
 from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 
@@ -65,3 +65,17 @@ def test_masks_to_begin_with_leave_what_a_person_has_corrected(opened, truth):
     assert np.array_equal(project.masks(3)[1].mask, corrected)
     assert begin_with(project, 5, truth[5], classes) == (sorted(truth[5]), [])
     assert project.objects[2].class_name == "object"
+
+
+def test_labels_that_are_no_numbers_stand_for_one_object_each(opened, truth):
+    """As 000 of SA-V, whose masks are folders: it is one object on all frames, and the next time."""
+    project = opened()
+    own = [{0: masks[2], 1: masks[1], 300: masks[2]} for masks in truth]
+    assert object_numbers(project, [0, 1, 2, 300]) == {0: 3, 300: 4}
+    assert begin_with(project, 3, own[3], {0: "object"}) == ([1, 3, 4], [])
+    assert begin_with(project, 5, own[5], {}) == ([1, 3, 4], [])
+    assert begin_with(project, 5, own[5], {}) == ([], [1, 3, 4])
+    assert {number: one.class_name for number, one in project.objects.items()} == {
+        1: "instrument", 3: "object", 4: "instrument"
+    }  # fmt: skip
+    assert np.array_equal(project.masks(5)[3].mask, truth[5][2])

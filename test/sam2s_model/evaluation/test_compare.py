@@ -9,7 +9,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.compare import compare
 
 
-def report(values: dict[str, dict[str, list[float | None]]], **configuration) -> dict:
+def report(values: dict[str, dict[str, list[float | None]]], sources: tuple[dict, ...] = (), **configuration) -> dict:
     """values: data set -> recording -> J&F of its objects; the other figures are the same."""
     recordings = [
         dict(
@@ -19,7 +19,7 @@ def report(values: dict[str, dict[str, list[float | None]]], **configuration) ->
         for data_set, own in values.items()
         for name, objects in own.items()
     ]  # fmt: skip
-    return dict(recordings=recordings, configuration=dict(policy="fifo", sources=["a"], **configuration))
+    return dict(recordings=recordings, configuration=dict(policy="fifo", sources=list(sources), **configuration))
 
 
 def test_overall_is_the_mean_over_data_sets_of_the_mean_over_objects():
@@ -32,6 +32,27 @@ def test_overall_is_the_mean_over_data_sets_of_the_mean_over_objects():
     differences = {row["name"]: row["jf"]["difference"] for row in found["recordings"]}
     assert differences == pytest.approx({"a": 0.05, "b": -0.3, "c": 0.4})
     assert found["configurations"] == {"seed": [None, 1]} and found["objects"] == 4
+
+
+def test_another_ground_truth_is_another_configuration():
+    """Not another place, nor more sources that are read alike."""
+    own = dict(
+        spec="/a/clip.mp4", data_set="", layout="auto", topic="", mask_topic="", truth="/a/masks", mask_values="auto"
+    )
+    values = {"x": {"a": [0.5]}}
+    first = report(values, (own,))
+    others = [
+        dict(own, spec="/b/clip.mp4", data_set="mine"),
+        dict(own, truth="/a/others"),
+        dict(own, mask_values="binary"),
+    ]
+    changed = [compare(first, report(values, (other,)), draws=100)["configurations"] for other in others]
+    assert changed == [
+        {}, {"sources.truth": ["/a/masks", "/a/others"]}, {"sources.mask_values": ["auto", "binary"]}
+    ]  # fmt: skip
+    assert compare(first, report(values, (own, dict(own, spec="/a/b.mp4"))), draws=100)["configurations"] == {}
+    both = compare(first, report(values, (own, dict(own, truth=""))), draws=100)["configurations"]
+    assert both == {"sources.truth": ["/a/masks", ["", "/a/masks"]]}
 
 
 def test_only_what_both_have_is_compared():

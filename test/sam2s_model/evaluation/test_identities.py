@@ -78,3 +78,12 @@ def test_void_counts_for_nobody():
     counted.add(tracked(i3=LEFT | void), Truth({1: LEFT & ~void}, void=void, size=(20, 20)))
     counted.add(tracked(i4=LEFT & ~void), Truth({1: LEFT & ~void}, void=void, size=(20, 20)))
     assert counted.switches == 1, "both are on it"
+
+
+def test_what_discovery_starts_partly_on_void_is_judged_by_the_rest():
+    void = np.zeros((20, 20), bool)
+    void[2:10, 4:20] = True
+    counted = Identities()
+    known = Truth({1: LEFT & ~void}, void=void, size=(20, 20))
+    counted.discovered(tracked(i3=LEFT, i4=RIGHT), [3, 4], known)
+    assert (counted.starts, counted.false_starts) == (1, 0), "of what lies on void pixels alone nothing is known"

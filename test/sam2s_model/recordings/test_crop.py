@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import av
@@ -60,6 +61,7 @@ def test_track_and_replay_take_it(tmp_path):
     assert main(["track", SCENE, "--crop", "right", "--box", "5,5,40,60", *small]) == 0
     with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
         assert (container.streams.video[0].width, container.streams.video[0].height) == (48, 80)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["source"]["crop"] == "right"
     assert ReplayConfig(crop="left").crop == "left"
     with pytest.raises(ConfigError, match="crop is 'up'"):
         ReplayConfig(crop="up")

@@ -14,6 +14,7 @@ from sam2s_model.recordings.coco_file import CocoFile
 from sam2s_model.recordings.json_truth import CocoTruth
 from sam2s_model.recordings.layouts import open_layout
 from sam2s_model.recordings.numbered import NumberedMasks
+from sam2s_model.recordings.open import Source, open_recordings
 
 
 def test_several_recordings_in_one_file(tmp_path):
@@ -138,3 +139,43 @@ def test_a_recording_reads_its_own_annotations_in_the_order_of_the_file(tmp_path
     file.annotations["00002.png"] = None  # of another recording: with many, going over all would take minutes
     truth = CocoTruth(file, ["00000.png", "00001.png", "00003.png"])
     assert truth.classes == {1: "forceps", 2: "scissors"} and not truth.of_name("00003.png", None).masks
+
+
+@pytest.mark.parametrize("kind", ["labelme", "coco"])
+def test_json_that_is_given_for_images_belongs_by_their_names(tmp_path, kind):
+    images(tmp_path / "images", 5)
+    for index in (0, 2):
+        (tmp_path / "images" / f"{index:05d}.png").unlink()
+    truth = tmp_path / "given" / "00003.json"
+    if kind == "labelme":
+        labelme(truth, shape("tool"))
+    else:
+        coco_file(truth, [{"image_id": 13, "segmentation": rle(box_mask(), True)}])
+    (recording,) = open_recordings(Source(str(tmp_path / "images"), truth=str(truth.parent)))
+    frames = {frame.name: frame.truth.masks for frame in recording if frame.truth is not None and frame.truth.masks}
+    assert set(frames) == {"00003"} and agree(frames["00003"][1], box_mask())
+
+
+def test_a_track_whose_category_changes_is_one_object(tmp_path):
+    """As `sam2s track --coco` writes an object whose class is said late."""
+    images(tmp_path / "images", 3)
+    area = {"segmentation": rle(box_mask(), True)}
+    coco_file(
+        tmp_path / "tracks.json",
+        [dict(image_id=10 + i, category_id=c, track_id=4, **area) for i, c in enumerate((7, 1, 1))],
+        3,
+    )
+    (recording,) = open_layout(tmp_path)
+    assert [set(frame.truth.masks) for frame in recording] == [{1}] * 3 and recording.classes == {1: "scissors"}
+    assert "1 tracks change their category: each is one object" in recording.describe_masks()
+
+
+def test_a_track_with_two_categories_on_one_image_is_an_object_for_each(tmp_path):
+    """As data sets of parts have it: one instrument, its shaft and its jaws."""
+    images(tmp_path / "images", 2)
+    area = {"segmentation": rle(box_mask(), True)}
+    own = [dict(image_id=10 + i, category_id=c, track_id=4, **area) for i, c in ((0, 1), (0, 7), (1, 7))]
+    coco_file(tmp_path / "parts.json", own, 2)
+    (recording,) = open_layout(tmp_path)
+    assert [set(frame.truth.masks) for frame in recording] == [{1, 2}, {2}]
+    assert recording.classes == {1: "scissors", 2: "forceps"} and "change their" not in recording.describe_masks()

@@ -36,6 +36,16 @@ def test_labelme_in_a_folder_of_masks_or_beside_the_images(tmp_path, where):
     assert "3 files of labelme; 2 objects" in recording.describe_masks()
 
 
+def test_a_number_as_a_label_is_a_name(tmp_path):
+    """As the names of classes are everywhere: a report sorts and joins them."""
+    images(tmp_path / "frames", 2)
+    labelme(tmp_path / "masks" / "00000.json", shape(3), shape("tool", shifted(25)))
+    labelme(tmp_path / "masks" / "00001.json", shape("3"))
+    (recording,) = open_layout(tmp_path)
+    assert recording.classes == {1: "3", 2: "tool"}
+    assert [set(frame.truth.masks) for frame in recording] == [{1, 2}, {1}]
+
+
 def test_folders_as_labelme_leaves_them(tmp_path):
     for name in ("a", "b"):
         images(tmp_path / name)

@@ -18,7 +18,7 @@ from rosbags.typesys import Stores, get_typestore
 from sam2s_model.errors import SourceError
 from sam2s_model.recordings.image_files import read_labels
 from sam2s_model.recordings.layouts import open_layout
-from sam2s_model.recordings.open import open_recording
+from sam2s_model.recordings.open import open_recording, take_masks
 from sam2s_ros.commands.cli import main
 from sam2s_ros.overlay_video import OverlayVideo
 
@@ -121,6 +121,11 @@ def test_an_edit_list_cuts_frames_and_nothing_is_said_to_be_missing(tmp_path):
     found = open_recording(tmp_path / "cut.mp4")
     frames = list(found)
     assert len(frames) == 7 and found.odd_count == 0, found.odd
+    for i in range(7):
+        write(tmp_path / "masks" / f"{i + 1}.png", np.eye(H, W, dtype=np.uint8))
+    take_masks(found, str(tmp_path / "masks"))
+    assert all(frame.truth is not None for frame in found) and found.odd_count == 0
+    assert "numbered from 1: the first frame is 1" in found.describe_masks(), "of the frames that are shown one is 7"
 
 
 def write(path: Path, pixels: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -101,6 +102,60 @@ def test_a_bag_with_masks_in_a_folder(tmp_path):
     )
 
 
+def test_a_bag_with_the_masks_that_were_tracked_in_it(tmp_path):
+    """Those are named by the index of their frame."""
+    path = bag(tmp_path / "operation", StoragePlugin.MCAP, False, masks=False)
+    masks = folder(tmp_path / "masks", lambda i: f"{i:06d}")
+    (recording,) = open_recordings(Source(str(path), truth=str(masks)))
+    check(recording)
+    assert recording.odd_count == 0
+    assert "by frame number, not by stamp: none is above the 5 frames" in recording.describe_masks()
+
+
+def images(path: Path, *names: str) -> Path:
+    path.mkdir(parents=True)
+    for name in names:
+        cv2.imwrite(str(path / f"{name}.png"), np.zeros((H, W, 3), np.uint8))
+    return path
+
+
+def by_column(path: Path, columns: dict[str, int]) -> Path:
+    """Masks whose object 1 begins at a column."""
+    path.mkdir()
+    for name, column in columns.items():
+        cv2.imwrite(str(path / f"{name}.png"), truth(column))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "masks", "expected", "said", "odd"),
+    [
+        (["1", "2", "3", "4", "5"], {"2": 7, "4": 9}, {"2": 7, "4": 9}, "", ""),
+        (["00", "10", "20"], {"10": 7, "20": 9}, {"10": 7, "20": 9}, "", ""),
+        (["1", "2", "3"], {"2": 7, "9": 9}, {"2": 7}, "", "mask 9.png has the name of no image"),
+        (["a", "b"], {"b": 7}, {"b": 7}, "", ""),
+        (["f_10", "f_20", "f_30"], {"m_20": 7}, {"f_20": 7}, "by the numbers in the images' names", ""),
+        (["a", "b", "c"], {"0": 7, "2": 9}, {"a": 7, "c": 9}, "of an image: they belong by position", ""),
+        (["0", "1", "2"], {"1": 7, "2": 8, "3": 9}, {"0": 7, "1": 8, "2": 9}, "from 0 and masks from 1, as", ""),
+    ],
+)  # fmt: skip
+def test_masks_of_images_belong_by_name(tmp_path, names, masks, expected, said, odd):
+    source = Source(str(images(tmp_path / "images", *names)), truth=str(by_column(tmp_path / "masks", masks)))
+    (recording,) = open_recordings(source)
+    frames = [frame for frame in recording if frame.truth is not None]
+    assert {f.name: int(np.flatnonzero(f.truth.masks[1].any(0))[0]) for f in frames} == expected
+    assert said in recording.describe_masks() and ("they belong by" in recording.describe_masks()) <= bool(said)
+    assert recording.odd == [odd] * bool(odd) and recording.odd_count == bool(odd)
+
+
+def test_frames_alone_take_the_masks_that_are_given(tmp_path):
+    images(tmp_path / "case" / "frames", "10", "20")
+    masks = by_column(tmp_path / "truth", {"20": 7})
+    for layout in ("auto", "folder"):
+        (recording,) = open_recordings(Source(str(tmp_path / "case"), layout=layout, truth=str(masks)))
+        assert [frame.truth is not None for frame in recording] == [False, True]
+
+
 def test_a_video_with_masks_by_frame_number(tmp_path):
     video = OverlayVideo(tmp_path / "clip.mp4", 25.0, H, W)
     for i in range(COUNT):
@@ -127,8 +182,8 @@ def test_without_ground_truth_there_is_nothing_to_evaluate(tmp_path):
         SourceError, match="operation has no ground truth to evaluate with: expected --mask-topic, or --truth"
     ):
         open_recordings(Source(str(path)))
-    (tmp_path / "set" / "frames").mkdir(parents=True)
-    with pytest.raises(SourceError, match="--truth x was given, but .* is a folder with masks of its own"):
+    (tmp_path / "set" / "a" / "frames").mkdir(parents=True)
+    with pytest.raises(SourceError, match="--truth x was given, but .* is laid out as a data set, whose masks lie in"):
         open_recordings(Source(str(tmp_path / "set"), truth="x"))
 
 
@@ -138,7 +193,7 @@ def test_truth_of_other_stamps_is_named_with_the_nearest(tmp_path):
     (recording,) = open_recordings(Source(str(path), truth=str(late)))
     assert all(frame.truth is None for frame in recording)
     assert recording.odd_count == 3 and recording.odd[0].endswith("belongs to no frame: the nearest is 1.5 ms away")
-    (recording,) = open_recordings(Source(str(path), truth=str(folder(tmp_path / "numbers", lambda i: f"{i:05d}"))))
+    (recording,) = open_recordings(Source(str(path), truth=str(folder(tmp_path / "numbers", lambda i: f"{i + 3:05d}"))))
     assert list(recording) and "a bag's masks are by their frame's stamp in ns, such as" in recording.odd[0]
 
 
@@ -185,6 +240,26 @@ def test_masks_of_a_video_that_are_numbered_from_1(tmp_path):
     (recording,) = open_recordings(Source(str(tmp_path / "clip.mp4"), truth=str(tmp_path / "masks")))
     check(recording)
     assert recording.odd_count == 0 and "numbered from 1: the first frame is 1" in recording.describe_masks()
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_masks_of_a_video_whose_header_has_no_length(tmp_path, suffix):
+    path = tmp_path / f"clip.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", 25)
+        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
+        for i in range(COUNT):
+            noise = np.random.default_rng(i).integers(0, 255, (H, W, 3), np.uint8)  # a few kB, as a probe needs
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24").reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    masks = folder(tmp_path / "masks", lambda i: f"{i + 1:05d}")
+    (recording,) = open_recordings(Source(str(path), truth=str(masks)))
+    assert recording.length is None
+    check(recording)
+    assert recording.odd_count == 0 and "numbered from 1: the first frame is 1" in recording.describe_masks()
+    (masks / f"{COUNT:05d}.png").unlink()
+    (recording,) = open_recordings(Source(str(path), truth=str(masks)))
+    assert "numbered from 0 is assumed" in recording.describe_masks(), "nothing tells it"
 
 
 def test_recordings_without_masks_are_named(tmp_path):

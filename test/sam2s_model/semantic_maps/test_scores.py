@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from sam2s_model.semantic_maps.noisy import Errors, spoiled
-from sam2s_model.semantic_maps.scores import MapScore
+from sam2s_model.semantic_maps.scores import ALL, STILL, MapScore
 
 
 def row(*values: int) -> np.ndarray:
@@ -27,11 +27,25 @@ def test_flicker_counts_what_changes_where_the_truth_stays():
     score = MapScore()
     score.add(row(0, 0, 1, 1), row(0, 0, 1, 1))
     score.add(row(0, 1, 0, 1), row(0, 0, 0, 255))  # the third has moved, the fourth is unlabelled
-    assert (score.changed, score.compared, score.flicker) == (1, 2, 0.5)
+    assert (score.changed[STILL], score.compared[STILL], score.flicker) == (1, 2, 0.5)
     without = MapScore()
     without.add(row(0, 0, 1, 1), None)
     without.add(row(0, 1, 0, 1), None)
     assert without.flicker == 0.5 and math.isnan(without.mean_iou)
+    assert score.flicker_is_of == STILL and without.flicker_is_of == ALL
+
+
+def test_flicker_of_sparse_truth_says_what_it_is_of():
+    sparse = MapScore()
+    truths = [row(0, 0, 1, 1), None, row(0, 0, 1, 1), None]
+    for found, truth in zip(((0, 0, 1, 1), (0, 0, 0, 1), (0, 1, 1, 1), (0, 1, 1, 1)), truths, strict=True):
+        sparse.add(row(*found), truth)
+    assert sparse.mean_iou > 0 and sparse.flicker_is_of == ALL and sparse.flicker == 3 / 12
+    mixed = MapScore()
+    mixed.add(row(0, 0, 1, 1), None)
+    mixed.add(row(1, 1, 1, 1), row(0, 0, 1, 1))  # from a frame without truth: of nothing it is known that it stays
+    mixed.add(row(1, 1, 1, 0), row(0, 0, 1, 1))
+    assert mixed.flicker_is_of == STILL and mixed.flicker == 1 / 4
 
 
 def test_a_network_that_errs_does_so_in_each_frame_by_itself():

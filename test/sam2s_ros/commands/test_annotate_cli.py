@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
+import cv2
+import numpy as np
 import pytest
 
 from sam2s_model.recordings.open import open_recording
@@ -63,6 +67,24 @@ def test_all_masks_of_a_data_set_are_taken_over(tmp_path, capsys):
     for own, expected in zip(open_recording(second), open_recording(SCENE), strict=True):
         assert own.truth.masks.keys() == expected.truth.masks.keys()
         assert all((own.truth.masks[label] == mask).all() for label, mask in expected.truth.masks.items())
+
+
+def test_object_0_of_a_data_set_is_one_object(tmp_path, capsys):
+    images, masks = tmp_path / "sav" / "JPEGImages_24fps" / "v", tmp_path / "sav" / "Annotations_6fps" / "v"
+    for folder in (images, masks / "000", masks / "001"):
+        folder.mkdir(parents=True)
+    for frame in islice(open_recording(SCENE), 2):
+        assert cv2.imwrite(str(images / f"{frame.name}.png"), frame.image)
+        for label, mask in frame.truth.masks.items():
+            assert cv2.imwrite(str(masks / f"{label - 1:03d}" / f"{frame.name}.png"), mask * np.uint8(255))
+    out = str(tmp_path / "out")
+    assert (
+        main(["annotate", str(tmp_path / "sav"), "--from-masks", "all", "--output", out, "--export", "coco", *SMALL])
+        == 0
+    )
+    said = " ".join(capsys.readouterr().out.split())
+    assert "object 000 of the masks is object 2 here" in said and "begun with 4 masks of 2 frames" in said
+    assert "2 objects, masks on 2 of 2 frames" in said
 
 
 def test_masks_of_files_are_where_it_begins(tmp_path, capsys):

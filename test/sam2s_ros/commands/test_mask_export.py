@@ -20,6 +20,7 @@ from std_msgs.msg import Header
 from sam2s_model.recordings.bag_help import ZSTD
 from sam2s_model.recordings.image_files import read_labels
 from sam2s_model.recordings.open import Source, open_recording, open_recordings
+from sam2s_model.results.coco import CocoTracks
 from sam2s_model.results.label_png import colours_of, write_label_png
 from sam2s_model.results.reading import open_tracked
 from sam2s_model.results.tracks_table import TracksCsv
@@ -136,6 +137,18 @@ def test_all_kinds_agree(kind, request, tmp_path, capsys):
         assert np.array_equal(frame.image, image(i)) and np.array_equal(frame.truth.labels, tracks(i).label_map)
 
 
+def test_an_object_whose_class_is_said_late_comes_back_as_one_object(folder, tmp_path):
+    coco = CocoTracks(GENERIC)
+    for i in range(N):
+        coco.add(f"{i:03d}.png", replace(tracks(i), class_ids=np.array([1 + (i == 0), 1], np.uint8)))
+    coco.write(tmp_path / "tracks.json")
+    (read,) = open_recordings(Source(str(tmp_path / "clip"), truth=str(tmp_path / "tracks.json")))
+    frames = list(read)
+    assert read.classes == {1: GENERIC.classes[0].name} and not read.odd and len(frames) == N
+    for i, frame in enumerate(frames):
+        assert np.array_equal(frame.truth.masks[1], tracks(i).label_map == 1)
+
+
 def test_what_is_exported_is_not_removed_for_it(folder, tmp_path, capsys):
     """Masks and a table that were exported are a source themselves."""
     out = tmp_path / "out"
@@ -173,6 +186,58 @@ def test_a_value_that_stood_for_two_classes_has_none(tmp_path):
     made.close()
     assert export(tmp_path / "recorded", tmp_path / "out", "--to", "dataset", "--topic", "/image") == 0
     assert (tmp_path / "out" / "dataset" / "classes.yaml").read_text() == "2: grasper\n"
+
+
+def check_images(out: Path, expected: list[int]) -> None:
+    """Whether the data set has these frames, each with its own image."""
+    frames = list(open_recording(out / "dataset"))
+    assert json.loads((out / "export.json").read_text())["with_image"] == len(expected) == len(frames)
+    for own, i in zip(frames, expected, strict=True):
+        assert np.array_equal(own.image, image(i)) and np.array_equal(own.truth.labels, tracks(i).label_map)
+
+
+def test_a_frame_without_an_image_takes_none_from_those_that_follow(folder, tmp_path):
+    (tmp_path / "clip" / "001.png").unlink()
+    cv2.imwrite(str(tmp_path / "clip" / "000a.png"), np.zeros((H, W, 3), np.uint8))  # was not tracked
+    assert export(folder, tmp_path / "out", "--to", "dataset") == 0
+    check_images(tmp_path / "out", [0, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("stamps", "tracked", "without", "expected"),
+    [
+        ([100, 101, 102, 5, 6], [0, 1, 2, 3, 4], 2, [0, 1, 3, 4]),  # s; a clock that was set
+        ([10, 20, 30, 10, 20, 30], [1, 2, 3, 4, 5], 2, [1, 3, 4, 5]),  # a bag that is played again
+        ([100, 101, 5, 6], [2, 3], 3, [2]),
+    ],
+)
+def test_stamps_that_step_back_are_of_another_pass(tmp_path, stamps, tracked, without, expected):
+    (tmp_path / "recorded").mkdir()
+    made = MasksBag(tmp_path / "recorded" / "masks.mcap", "/tracker/masks")
+    for i, stamp in enumerate(stamps):
+        header = Header(stamp=to_time(stamp * NS), frame_id="camera")
+        if i in tracked:
+            own = replace(tracks(i), stamp=stamp * NS)
+            message = masks_message(own, header, sequence=i + 1, received_ns=1, finished_ns=2, model="test/none")
+            made.write((1 + i) * NS, serialize_message(message))
+        if i != without:
+            image_message = serialize_message(_image_message(i, header))
+            made.write_other((1 + i) * NS, "/image", "sensor_msgs/msg/Image", image_message)
+    made.close()
+    assert export(tmp_path / "recorded", tmp_path / "out", "--to", "dataset", "--topic", "/image") == 0
+    check_images(tmp_path / "out", expected)
+
+
+def test_images_are_cut_as_those_that_were_tracked(folder, tmp_path):
+    for i in range(N):
+        both = np.concatenate([np.zeros((H, W, 3), np.uint8), image(i)[..., ::-1]], axis=1)
+        cv2.imwrite(str(tmp_path / "clip" / f"{i:03d}.png"), both)
+    assert export(folder, tmp_path / "by_option", "--to", "dataset", "--crop", "right") == 0
+    check_images(tmp_path / "by_option", list(range(N)))
+    source = dict(spec=str(tmp_path / "clip"), crop="right")
+    (folder / "summary.json").write_text(json.dumps(dict(command="track", source=source)))
+    assert export(folder, tmp_path / "out", "--to", "dataset") == 0
+    check_images(tmp_path / "out", list(range(N)))
 
 
 def test_masks_alone_are_drawn_on_black_and_are_no_data_set(bag, tmp_path, capsys):

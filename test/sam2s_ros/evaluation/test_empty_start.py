@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sam2s_model.checkpoint import load_model
 from sam2s_model.discovery.build import build_bank, open_confirmed
 from sam2s_model.tracking.tracker import Tracker
-from sam2s_ros.evaluation.empty_start import FollowedRecording, follow_from_nothing
+from sam2s_model.tracks import Tracks
+from sam2s_ros.evaluation.empty_start import FollowedRecording, follow_from_nothing, overlap_of_all
 from sam2s_ros.interfaces.parameters import NodeConfig
 
 SCENE = "scene:?width=160&height=128&frames={}&seed={}"
@@ -48,3 +51,11 @@ def test_nothing_is_followed_where_nothing_is_asked_for_or_known(pico, bank):
 def test_the_first_masks_are_an_upper_guide(pico, bank):
     told = follow(pico, bank, from_mask=True)
     assert told.objects >= 1 and told.mean > 0.5 and told.events == []
+
+
+def test_void_pixels_are_no_errors():
+    truth = np.array([[1, 2, 0, 255, 255]], np.uint8)
+    for found, expected in (((7, 7, 0, 7, 0), 1.0), ((7, 0, 0, 7, 255), 0.5), ((0, 0, 7, 0, 0), 0.0)):
+        tracks = replace(Tracks.empty(0, 1, 5), label_map=np.array([found], np.uint8))
+        assert overlap_of_all(tracks, truth) == expected
+    assert overlap_of_all(Tracks.empty(0, 1, 5), np.full((1, 5), 255, np.uint8)) == 1.0
