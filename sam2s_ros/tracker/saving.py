@@ -208,10 +208,13 @@ class SavingTracker:
 def _note(given: dict[int, list[Prompt]], answer: PromptAnswer, kept: int) -> bool:
     """Add an answered request to the prompts of each object: the first and the newest, `kept` in all.
 
+    What corrects or names an object without prompts, one that was loaded, is left out: alone it would start another.
     Return whether any was added that says where an object is.
     """
     added = False
     for object_id, prompt in zip(answer.object_ids, answer.prompts, strict=True):
+        if prompt.object_id and object_id not in given:
+            continue
         own = given.setdefault(object_id, [])
         if prompt.only_names:
             own[:] = [replace(earlier, class_name=prompt.class_name) for earlier in own]

@@ -202,6 +202,23 @@ def test_p24_a_file_without_a_time_is_as_old_as_the_file(tmp_path):
     assert (saved.given, saved.next_id) == (5e8, 8)
 
 
+def test_p24_corrections_of_an_object_without_prompts_are_not_saved_as_its_first(begin, model):
+    """A loaded object has none: what says where it is not would be a prompt that starts nothing."""
+    earlier = Tracker(model)
+    earlier.step(1, IMAGE)
+    earlier.prompt(0, [BOX])
+    tracker, _ = begin(restore=False)
+    tracker.step(1, IMAGE)
+    [prompted] = tracker.prompt(0, [BOX]).object_ids
+    [loaded] = tracker.restore_objects(earlier.saved_objects())
+    tracker.prompt(0, [Prompt(object_id=loaded, points=CLICK.points, point_labels=CLICK.point_labels)])
+    tracker.prompt(0, [Prompt(object_id=loaded, class_name="instrument")])
+    saved = begin.file.read()
+    assert list(saved.prompts) == [prompted] and saved.next_id == loaded + 1 == tracker.next_id
+    again, said = begin(restore=True)
+    assert len(again.step(7, IMAGE)) == 1 and "1 objects were restored" in said[0]
+
+
 def test_p24_the_file_does_not_grow_with_corrections(begin):
     tracker, _ = begin(restore=False, max_conditioning=3)
     tracker.step(1, IMAGE)
