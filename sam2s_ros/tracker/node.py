@@ -115,7 +115,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
     def _on_set(self, changed):
         result, configs = TRACKER.check_change(self, changed, fixed=self._worker is not None)
         if configs is not None:
-            if self._worker is not None and configs[0].policy != self._config.policy:
+            # also where it is the value that the parameter has: a change that timed out may have been done since
+            if self._worker is not None and any(parameter.name == "policy" for parameter in changed):
                 policy = configs[0].policy
                 try:
                     self._worker.request(lambda tracker: tracker.set_policy(policy), self._config.service_timeout)
