@@ -9,6 +9,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from sam2s_model.tracking.tracker import Tracker
+from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.tracker.node import TrackerNode
 
 
@@ -48,3 +49,19 @@ def test_p30_a_policy_that_timed_out_and_was_followed_nevertheless_is_left_when_
     assert node.get_parameter("policy").value == "fifo"
     assert put("service_timeout", 20.0).successful and put("policy", "fifo").successful
     assert node.status().model == "sam2s_pico/fifo"
+
+
+def test_what_was_switched_off_stays_off_when_the_node_is_configured_again(node):
+    """As its documentation says: until true. Whoever keeps it off is not asked before a cleanup."""
+
+    def again() -> TrackerStatus:
+        for change in (node.trigger_deactivate, node.trigger_cleanup, node.trigger_configure, node.trigger_activate):
+            assert change() == TransitionCallbackReturn.SUCCESS
+        return node.status()
+
+    assert again().state == TrackerStatus.STATE_WAITING
+    node.enable(False)
+    status = again()
+    assert (status.state, status.message) == (TrackerStatus.STATE_DISABLED, "switched off by ~/enable")
+    node.enable(True)
+    assert again().state == TrackerStatus.STATE_WAITING
