@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import time
 import zlib
@@ -29,6 +29,8 @@ from mcap.records import (
     SummaryOffset,
 )
 from mcap.stream_reader import StreamReader, breakup_chunk
+
+from sam2s_model.file_locks import lock
 
 MAGIC = b"\x89MCAP0\r\n"
 FOOTER_BYTES = 9 + 8 + 8 + 4
@@ -204,8 +206,8 @@ def is_whole(path: Path) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a process is writing it."""
-    with path.open("rb") as file:
+    """Tell whether a process is writing it. Raises OSError where there is no telling."""
+    with _open_to_lock(path) as file:
         return not _lock(file)
 
 
@@ -215,7 +217,7 @@ def mend(path: Path) -> int | None:
     Return the number of messages, or None when it needs nothing: it is whole, or is being written. Raises OSError, as
     where the disk has no room for the second file, and leaves the first as it is.
     """
-    with path.open("rb") as file:
+    with _open_to_lock(path) as file:
         if not _lock(file) or is_whole(path):
             return None
         part = path.with_name(f"{path.name}.mended")
@@ -287,14 +289,22 @@ def _footer(summary: bytes, start: int, offsets: int) -> bytes:
     return without + zlib.crc32(without, zlib.crc32(summary)).to_bytes(4, "little")
 
 
-def _lock(file: BinaryIO) -> bool:
-    """Lock a file until it is closed. Return whether no other process holds it."""
+def _open_to_lock(path: Path) -> BinaryIO:
+    """Open a file to be read; where it may be written to, for that as well, without which NFS gives no lock."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path.open("r+b")
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    return path.open("rb")
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file until it is closed. Return whether no other process holds it. Raises OSError as `lock`."""
+    try:
+        lock(file)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks, some over the network: there nobody is protected
-        pass
     return True
 
 
