@@ -45,12 +45,12 @@ class WholeMcap:
 
     Messages are compressed (zstd) in chunks. About once a second what has come is written, with index and footer after
     it, over those of the time before. The file is locked (flock) while it is written.
-    Raises FileExistsError when the file exists; OSError when it cannot be written, which leaves it as it was before.
+    Raises FileExistsError when the file exists; OSError when it cannot be written, which leaves it as it was before: at
+    the beginning, not there.
     """
 
     def __init__(self, path: Path):
         self._file = path.open("xb", buffering=0)
-        _lock(self._file)
         self.messages = 0
         self._compressor = zstandard.ZstdCompressor()
         self._schemas: list[Schema] = []
@@ -65,7 +65,13 @@ class WholeMcap:
         builder = RecordBuilder()
         Header(profile="ros2", library="sam2s_ros").write(builder)
         self._new = bytearray(MAGIC + builder.end())  # what is not in the file yet
-        self._commit()
+        try:
+            _lock(self._file)
+            self._commit()
+        except BaseException:
+            self._file.close()
+            path.unlink(missing_ok=True)
+            raise
 
     def add_schema(self, name: str, encoding: str, data: bytes) -> int:
         """Return the id of a message definition."""
