@@ -200,7 +200,8 @@ class NodeConfig:
     )
     hang_exit: float = option(
         10.0,
-        "a step or a request longer than this ends the process, with code 3, to be started again; 0 is never",
+        "a step or a request longer than this ends the process, with code 3, to be started again, and so does, with "
+        "code 4, a GPU that it cannot use any more; 0 is never",
         low=0.0,
         high=3600.0,
     )

@@ -249,8 +249,7 @@ class Worker:
             except Exception as error:
                 self._prepares = False
                 self._log.warning(f"what steps stop for is left to them from here on: {type(error).__name__}: {error}")
-                if lacks_memory(error):
-                    free_memory(error)
+                self._recover(error)
             finally:
                 self._step_began = None
 
@@ -265,15 +264,21 @@ class Worker:
                 self._renew_view(tracker)
         except Exception as error:
             self._log.warning(f"discovery failed: {type(error).__name__}: {error}")
-            if lacks_memory(error):
-                free_memory(error)
+            self._recover(error)
         finally:
             self._step_began = None
+
+    def _recover(self, error: Exception) -> None:
+        """Do what an error asks for that was raised outside of an image's step."""
+        if lacks_memory(error):
+            free_memory(error)
+        if not self.quarantine.broken and self.quarantine.breaks(error):
+            self._links.quarantined(self.quarantine.reason)
 
     def _answer(self, tracker: TrackerLike, request: _Request) -> None:
         if not request.future.set_running_or_notify_cancel():
             return None  # timed out before it began
-        if self.quarantine.reason and not request.cures:
+        if self.quarantine.reason and not (request.cures and not self.quarantine.broken):
             return request.future.set_exception(RequestError(ErrorCode.INTERNAL, self.quarantine.reason))
         self._step_began = self._clock()
         try:
@@ -282,8 +287,7 @@ class Worker:
             finally:
                 self._renew_view(tracker)  # a call that raised may have used up ids
         except Exception as error:
-            if lacks_memory(error):
-                free_memory(error)
+            self._recover(error)
             request.future.set_exception(error)
         else:
             if request.cures:
