@@ -12,12 +12,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from sam2s_model.device_errors import is_of_device
 from sam2s_model.errors import CheckpointError, Sam2sError
 
 STALE = 60  # s without a change, after which nobody writes a file any more
-NOT_OF_FILES = re.compile(
-    r"^(OutOfMemoryError|AcceleratorError)|(CUDA|HIP) (error|out of memory)|not enough memory|can't allocate memory"
-)  # type and text of torch's errors
 
 
 @contextmanager
@@ -46,7 +44,7 @@ def replacing(path: Path, error_type: type[Sam2sError] = CheckpointError, kept: 
         yield temporary
         os.replace(temporary, path)
     except (OSError, RuntimeError, SafetensorError) as error:  # of Python, of torch and of safetensors
-        if not isinstance(error, OSError) and NOT_OF_FILES.search(f"{type(error).__name__} {error}"):
+        if not isinstance(error, OSError) and is_of_device(error):
             raise
         why = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
         raise error_type(f"{path} cannot be written: {why}{kept}") from error

@@ -7,7 +7,6 @@ annotation.sqlite                                all of it; the files above are 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from sam2s_model.annotation.plan import to_track
 from sam2s_model.annotation.store import AnnotationStore, StoredFrame, StoredMask
 from sam2s_model.colours import UNKNOWN_CLASS, instance_colour
 from sam2s_model.errors import ConfigError
+from sam2s_model.file_locks import lock
 from sam2s_model.paths import write_whole
 from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.recordings.class_file import CLASS_FILE
@@ -240,10 +240,12 @@ def _claimed(folder: Path) -> IO[str]:
     """Hold a folder until the file that is returned is closed, or the process ends. Raises ConfigError."""
     file = (folder / LOCK).open("w")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file)
     except OSError as error:
         file.close()
-        raise ConfigError(
-            f"{folder} is open in another sam2s annotate: close that, or give another --output"
-        ) from error
+        if isinstance(error, BlockingIOError):
+            why = "is open in another sam2s annotate: close that, or"
+        else:
+            why = f"cannot be locked ({error.strerror}):"
+        raise ConfigError(f"{folder} {why} give another --output") from error
     return file

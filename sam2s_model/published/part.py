@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from pathlib import Path
 from typing import BinaryIO
 
 from sam2s_model.errors import CheckpointError
+from sam2s_model.file_locks import lock
 
 
 class PartFile:
@@ -31,7 +31,7 @@ class PartFile:
         # Unbuffered: a full disk is noticed where it is written to. The part closes it.
         file = open(path, "ab", buffering=0)  # noqa: SIM115
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
             if os.fstat(file.fileno()).st_ino != os.stat(path).st_ino:
                 raise FileNotFoundError  # the other one has just finished
         except (BlockingIOError, FileNotFoundError):

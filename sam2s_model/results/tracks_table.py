@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,21 @@ def rows(frame: int, name: str, tracks: Tracks) -> Iterator[dict[str, Any]]:
 
 
 class TracksCsv:
-    """A CSV file that has all frames so far at any moment, whatever ends the process. Use as a context, or close it."""
+    """A CSV file that has all frames so far at any moment, whatever ends the process. Use as a context, or close it.
+
+    Raises OSError when it cannot be written.
+    """
 
     def __init__(self, path: Path):
         self._file = path.open("w", newline="", encoding="utf-8")
         self._writer = csv.DictWriter(self._file, COLUMNS)
-        self._writer.writeheader()
+        try:
+            self._writer.writeheader()
+            self._file.flush()
+        except OSError:
+            with suppress(OSError):  # it writes once more
+                self._file.close()
+            raise
 
     def __enter__(self) -> TracksCsv:
         return self

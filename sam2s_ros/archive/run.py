@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.evaluation.compare import changed_settings
+from sam2s_model.file_locks import lock
 from sam2s_model.paths import absolute, expanded, write_whole, writing
 from sam2s_ros.archive.plan import RECORDINGS, plan_archive
 from sam2s_ros.archive.report import REPORTS, make_report, result_of, write_report
@@ -179,13 +179,15 @@ def _claimed(folder: Path, settings: dict[str, Any], *, overwrite: bool, inputs:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / f".{SETTINGS}.lock").open("w")
+        file = (folder / f".{SETTINGS}.lock").open("w")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
         except OSError as error:
-            lock.close()
+            file.close()
+            if not isinstance(error, BlockingIOError):
+                raise
             raise ConfigError(f"another `sam2s track` is at {folder}: wait for it, or give another --output") from error
-    with lock:
+    with file:
         _claim(folder, settings, overwrite=overwrite, inputs=inputs)
         yield
 

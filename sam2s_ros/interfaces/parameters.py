@@ -161,6 +161,12 @@ class NodeConfig:
     )
     prompts_file: str = option("", "path of a file in which the prompts of the tracked objects are kept; empty is none")
     restore: bool = option(False, "whether the prompts in prompts_file are applied to the first image after configure")
+    restore_max_age: float = option(
+        600.0,
+        "prompts in prompts_file of which the newest was given longer ago than this are not restored; 0 is no limit",
+        low=0.0,
+        high=86400.0,
+    )
     prototypes: str = option(
         "",
         "path of a file of prototypes, by which classes are found; ~/save_prototypes writes there; empty is none",
@@ -194,7 +200,8 @@ class NodeConfig:
     )
     hang_exit: float = option(
         10.0,
-        "a step or a request longer than this ends the process, with code 3, to be started again; 0 is never",
+        "a step or a request longer than this ends the process, with code 3, to be started again, and so does, with "
+        "code 4, a GPU that it cannot use any more; 0 is never",
         low=0.0,
         high=3600.0,
     )

@@ -7,7 +7,6 @@ good.
 
 from __future__ import annotations
 
-import re
 import threading
 import traceback
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from sam2s_ros.msg import ErrorCode
+from sam2s_ros.processes.log import kind_of
 
 MAX_NAMED = 100  # sentences that differ by more than their numbers; what comes after is counted alone
 
@@ -42,7 +42,7 @@ class CallbackFailures:
     def add(self, what: str, error: Exception) -> str:
         """Count a failure of `what` ("the message on /x"). Return the sentence about it."""
         sentence = f"{what} failed: {_described(error)}"
-        kind = re.sub(r"\d+", "#", sentence)
+        kind = kind_of(sentence)
         with self._lock:
             self.count, self.last = self.count + 1, sentence
             new = kind not in self._named and len(self._named) < MAX_NAMED

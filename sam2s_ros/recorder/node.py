@@ -18,9 +18,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from sam2s_model.config import check_options, option
 from sam2s_model.errors import ConfigError
 from sam2s_model.paths import expanded
+from sam2s_ros.interfaces import qos
 from sam2s_ros.interfaces.messages import labels_from_message, to_ns
 from sam2s_ros.interfaces.parameters import Parameters
-from sam2s_ros.interfaces.qos import LATCHED
+from sam2s_ros.interfaces.publishers import PublisherWatch
 from sam2s_ros.msg import ClassLabels, TrackedMasks
 from sam2s_ros.processes.awake import AwakeClock
 from sam2s_ros.processes.process import run
@@ -30,6 +31,7 @@ from sam2s_ros.recorder.writer import RecordingWriter, WriterJob
 
 MATCH_WAIT = 1.0  # s of this process that masks wait for their image and ground truth
 POLL = 0.2  # s
+SILENT = 5.0  # s of this process without masks, from which the report says why
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,12 @@ class RecorderNode(RunnableNode):
         images = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=reliability)
         masks = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.RELIABLE)
         self._camera = CameraSubscription(self, config.image, self._on_image, images)
-        self.create_subscription(TrackedMasks, config.masks, self._on_masks, masks)
-        self.create_subscription(ClassLabels, config.labels, self._on_labels, LATCHED)
-        if config.truth:
-            self.create_subscription(Image, config.truth, self._on_truth, images)
+        self._input = self.create_subscription(
+            TrackedMasks, config.masks, self._on_masks, masks, qos_overriding_options=qos.overridable()
+        )
+        self._sources, self._came = PublisherWatch(self, config.masks), self._ran()
+        self._labels = self.create_subscription(ClassLabels, config.labels, self._on_labels, qos.own(qos.LATCHED))
+        self._truth = self.create_subscription(Image, config.truth, self._on_truth, images) if config.truth else None
         self._reports = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._failure = ""
         self.steady_timer(POLL, self._poll)
@@ -151,6 +155,7 @@ class RecorderNode(RunnableNode):
 
     def _on_masks(self, message: TrackedMasks) -> None:
         self._counts["masks"] += 1
+        self._came = self._ran()
         # a reliable topic with a deep queue should have no gaps; one that starts late begins anywhere
         if self._last_sequence and message.sequence > self._last_sequence + 1:
             self._counts["sequence_gaps"] += message.sequence - self._last_sequence - 1
@@ -162,13 +167,17 @@ class RecorderNode(RunnableNode):
         try:
             self._writer.labels = labels_from_message(message)
         except ConfigError as error:
-            self.get_logger().warning(f"labels on {self._config.labels} are left out: {error}")
+            self.get_logger().warning(f"labels on {self._labels.topic_name} are left out: {error}")
 
     def _poll(self) -> None:
-        self._truth_expected = bool(self._config.truth) and self.count_publishers(self._config.truth) > 0
+        truth = self._truth  # whose name is that after remapping, which count_publishers does not apply
+        self._truth_expected = truth is not None and self.count_publishers(truth.topic_name) > 0
         self._camera.look()
+        self._sources.look(self._input)
         self._match()
         self._report()
+        if why := self._sources.news(self._silence()):
+            self.get_logger().warning(f"no masks come: {why}")
 
     def _report(self) -> None:
         counts = self._counts | self.failures.values()
@@ -183,14 +192,18 @@ class RecorderNode(RunnableNode):
 
     def _warning(self) -> str:
         """Return what is wrong with the recording though it goes on; "" when nothing is."""
+        masks = self._silence() or self._sources.found.warning
+        return "; ".join(filter(None, (self._unmatched(), self._writer.warning, masks)))
+
+    def _unmatched(self) -> str:
         without, matched = self._counts["masks_without_image"], self._counts["matched"]
-        if self._camera.warning:
+        if self._camera.warning or without <= matched:
             return self._camera.warning
-        if without > matched:
-            return (
-                f"{without} of {without + matched} masks came without an image of their stamp on {self._camera.topic}"
-            )
-        return self._writer.warning
+        return f"{without} of {without + matched} masks came without an image of their stamp on {self._camera.topic}"
+
+    def _silence(self) -> str:
+        spent = self._ran() - self._came
+        return f"no masks for {spent:.0f} s: {self._sources.found.silent}" if spent > SILENT else ""
 
     def _match(self, *, last: bool = False) -> None:
         """Hand masks on, in their order, as soon as their image and ground truth are here or have been waited for.

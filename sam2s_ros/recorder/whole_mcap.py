@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import time
 import zlib
@@ -30,6 +30,8 @@ from mcap.records import (
 )
 from mcap.stream_reader import StreamReader, breakup_chunk
 
+from sam2s_model.file_locks import lock
+
 MAGIC = b"\x89MCAP0\r\n"
 FOOTER_BYTES = 9 + 8 + 8 + 4
 CHUNK_BYTES = 8 << 20  # of messages, before they are compressed
@@ -43,12 +45,12 @@ class WholeMcap:
 
     Messages are compressed (zstd) in chunks. About once a second what has come is written, with index and footer after
     it, over those of the time before. The file is locked (flock) while it is written.
-    Raises FileExistsError when the file exists; OSError when it cannot be written, which leaves it as it was before.
+    Raises FileExistsError when the file exists; OSError when it cannot be written, which leaves it as it was before: at
+    the beginning, not there.
     """
 
     def __init__(self, path: Path):
         self._file = path.open("xb", buffering=0)
-        _lock(self._file)
         self.messages = 0
         self._compressor = zstandard.ZstdCompressor()
         self._schemas: list[Schema] = []
@@ -63,7 +65,13 @@ class WholeMcap:
         builder = RecordBuilder()
         Header(profile="ros2", library="sam2s_ros").write(builder)
         self._new = bytearray(MAGIC + builder.end())  # what is not in the file yet
-        self._commit()
+        try:
+            _lock(self._file)
+            self._commit()
+        except BaseException:
+            self._file.close()
+            path.unlink(missing_ok=True)
+            raise
 
     def add_schema(self, name: str, encoding: str, data: bytes) -> int:
         """Return the id of a message definition."""
@@ -204,8 +212,8 @@ def is_whole(path: Path) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a process is writing it."""
-    with path.open("rb") as file:
+    """Tell whether a process is writing it. Raises OSError where there is no telling."""
+    with _open_to_lock(path) as file:
         return not _lock(file)
 
 
@@ -215,7 +223,7 @@ def mend(path: Path) -> int | None:
     Return the number of messages, or None when it needs nothing: it is whole, or is being written. Raises OSError, as
     where the disk has no room for the second file, and leaves the first as it is.
     """
-    with path.open("rb") as file:
+    with _open_to_lock(path) as file:
         if not _lock(file) or is_whole(path):
             return None
         part = path.with_name(f"{path.name}.mended")
@@ -287,14 +295,22 @@ def _footer(summary: bytes, start: int, offsets: int) -> bytes:
     return without + zlib.crc32(without, zlib.crc32(summary)).to_bytes(4, "little")
 
 
-def _lock(file: BinaryIO) -> bool:
-    """Lock a file until it is closed. Return whether no other process holds it."""
+def _open_to_lock(path: Path) -> BinaryIO:
+    """Open a file to be read; where it may be written to, for that as well, without which NFS gives no lock."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path.open("r+b")
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    return path.open("rb")
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file until it is closed. Return whether no other process holds it. Raises OSError as `lock`."""
+    try:
+        lock(file)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks, some over the network: there nobody is protected
-        pass
     return True
 
 

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import av
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
-from sam2s_model.errors import ImageError
+from sam2s_model.errors import ConfigError, ImageError
 from sam2s_model.recordings.pixels import ImageReader
 from sam2s_model.recordings.recording import Truth
 from sam2s_model.results.tracks_table import TracksCsv
@@ -31,7 +31,7 @@ from sam2s_ros.interfaces.messages import to_ns, tracks_from_message
 from sam2s_ros.msg import TrackedMasks, TrackedObject
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
-from sam2s_ros.recorder.folder import BAG, TABLE, open_folder
+from sam2s_ros.recorder.folder import BAG, LINES, TABLE, open_folder
 from sam2s_ros.recorder.masks_bag import MasksBag
 
 CLOSE_TIMEOUT = 30.0  # s
@@ -82,8 +82,7 @@ class RecordingWriter:
         self._fps, self._alpha, self._failed, self._say = fps, alpha, failed, say
         self._reserve = reserve
         self.folder, self._lines = open_folder(output, overwrite=overwrite, say=say)
-        self._bag = MasksBag(self.folder / BAG, topic)
-        self._table = TracksCsv(self.folder / TABLE)
+        self._bag, self._table = _begin(self.folder, self._lines, topic)
         self._reader = ImageReader()  # one, so that 10 and 12 bit images keep their brightness
         self._videos: dict[tuple[int, int], OverlayVideo] = {}  # by size, in the order in which they came
         self._meter = OverlapMeter()
@@ -225,6 +224,23 @@ class RecordingWriter:
             if number > 1:
                 self._say(f"images of another size came, {width}x{height}: their overlay is {name}")
         return self._videos[size]
+
+
+def _begin(folder: Path, lines: TextIO, topic: str) -> tuple[MasksBag, TracksCsv]:
+    """Make the bag and the table beside the list of frames. Raises ConfigError; none of the three is there then."""
+    try:
+        with ExitStack() as undo:
+            undo.callback((folder / LINES).unlink, missing_ok=True)
+            undo.callback(lines.close)
+            bag = MasksBag(folder / BAG, topic)
+            undo.callback((folder / BAG).unlink, missing_ok=True)
+            undo.callback(bag.close)
+            undo.callback((folder / TABLE).unlink, missing_ok=True)
+            table = TracksCsv(folder / TABLE)
+            undo.pop_all()
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written to ({error.strerror or error}): give another folder") from error
+    return bag, table
 
 
 def _line_of(o: TrackedObject) -> dict[str, Any]:

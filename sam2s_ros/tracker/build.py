@@ -29,7 +29,8 @@ def build_tracker(
     """Build the tracker that the parameters describe, warmed up. Imports torch; call it in the thread that owns it.
 
     Where they name no checkpoint it is the package's default for the device.
-    first_id: of the objects, see `Tracker`; log: told the checkpoint's sha256, what was chosen, what was restored
+    first_id: of the objects, see `Tracker`; where prompts are restored it is greater than all ids of the process before
+    log: told the checkpoint's sha256, what was chosen, what was restored
     Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, a file of prompts that does not serve) or
     CheckpointError.
     """
@@ -66,6 +67,8 @@ def build_tracker(
         encoder=expanded(config.encoder) if config.encoder else "",
         adapter=expanded(config.adapter) if config.adapter else "",
     )
+    if saved is not None:  # whoever followed an object of the process before must not follow another one now
+        first_id = max(first_id, saved.next_id)
     tracker = Tracker(model, policy=config.policy, config=tracking, label_set=labels, first_id=first_id)
     if config.warm_up:
         tracker.warm_up(model.image_size, model.image_size)
@@ -78,5 +81,7 @@ def build_tracker(
         log.info(f"{checkpoint} lacks {len(model.missing)} tensors, so tracking is {tracker.policy_name!r}")
     if prompts is None:
         return BuiltTracker(tracker, chosen)
-    kept = tracking.max_conditioning
-    return BuiltTracker(SavingTracker(tracker, prompts, kept=kept, saved=saved, log=log), chosen)
+    saving = SavingTracker(
+        tracker, prompts, kept=tracking.max_conditioning, saved=saved, log=log, max_age=config.restore_max_age
+    )
+    return BuiltTracker(saving, chosen)

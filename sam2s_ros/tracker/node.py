@@ -78,7 +78,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
         self._make_interfaces()
         beats = MutuallyExclusiveCallbackGroup()
         self._heartbeat = self.steady_timer(1 / self._config.heartbeat_rate, self._beat, beats)
-        watchdog = Watchdog(self._busy, lambda: self._config.hang_exit, self._give_up)
+        watchdog = Watchdog(self._busy, self._broken, lambda: self._config.hang_exit, self._give_up)
         self._watch = self.steady_timer(WATCH, watchdog.check, beats)
         # In the default group, as the lifecycle services are, so that no two transitions overlap.
         self._lost = self.create_guard_condition(self._unconfigure)
@@ -115,7 +115,8 @@ class TrackerNode(RunnableNode, LifecycleNode):
     def _on_set(self, changed):
         result, configs = TRACKER.check_change(self, changed, fixed=self._worker is not None)
         if configs is not None:
-            if self._worker is not None and configs[0].policy != self._config.policy:
+            # also where it is the value that the parameter has: a change that timed out may have been done since
+            if self._worker is not None and any(parameter.name == "policy" for parameter in changed):
                 policy = configs[0].policy
                 try:
                     self._worker.request(lambda tracker: tracker.set_policy(policy), self._config.service_timeout)
@@ -344,6 +345,9 @@ class TrackerNode(RunnableNode, LifecycleNode):
         worker = self._worker
         return worker.busy() if worker is not None else None
 
+    def _broken(self) -> str:
+        return worker.quarantine.broken if (worker := self._worker) is not None else ""
+
     def _beat(self) -> None:
         if self._worker is not None and self._image_subscription is not None:
             self._sources.look(self._image_subscription)
@@ -387,7 +391,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point: 0 after a signal, 2 for a bad parameter or argument, 3 when a step did not end."""
+    """Entry point: 0 after a signal, 2 for a bad parameter or argument, 3 when a step did not end, 4 without a GPU."""
     return run(TrackerNode, args, make_executor=partial(LenientMultiThreadedExecutor, THREADS))
 
 

@@ -61,8 +61,8 @@ class TrackerPublishers:
         self.labels = GENERIC
 
     def begin(self, labels: LabelSet) -> None:
-        """Count from 1 again, with this table of classes: the node was configured."""
-        self._sequence, self.enabled, self.labels = 0, True, labels
+        """Count from 1 again, with this table of classes: the node was configured. What was switched off stays so."""
+        self._sequence, self.labels = 0, labels
         self._labels_since = self._now()
 
     def publish_labels(self) -> None:

@@ -20,6 +20,7 @@ from sam2s_ros.interfaces.messages import to_ns
 from sam2s_ros.interfaces.parameters import Parameters
 from sam2s_ros.interfaces.publishers import PublisherWatch
 from sam2s_ros.msg import TrackedMasks, TrackedMasksPair
+from sam2s_ros.processes.log import NodeLogger
 from sam2s_ros.processes.process import run
 from sam2s_ros.processes.runnable import RunnableNode
 from sam2s_ros.tracker.stamp_pairs import StampPairs
@@ -58,6 +59,7 @@ class PairNode(RunnableNode):
         self._publisher = self.create_publisher(
             TrackedMasksPair, "~/masks", qos.own(qos.OUTPUT), qos_overriding_options=qos.overridable()
         )
+        self._log = NodeLogger(self.get_logger())
         self._inputs, self._watches = [], []
         for number, side in enumerate(SIDES):
             topic, callback = f"{side}/tracker/masks", partial(self._on_masks, number)
@@ -85,7 +87,7 @@ class PairNode(RunnableNode):
             watch.look(subscription)
         why = self._why_unpaired()
         if why:
-            self.get_logger().warning(why, throttle_duration_sec=5.0)
+            self._log.warning(why)
         values = [KeyValue(key=key, value=str(value)) for key, value in (counts | self.failures.values()).items()]
         warning = "; ".join(filter(None, (why, self.clock_warning(), self.failures.news())))
         level = DiagnosticStatus.WARN if warning else DiagnosticStatus.OK

@@ -19,14 +19,21 @@ from sam2s_model.prompting.strokes import Stroke
 from sam2s_model.prompts import Prompt
 
 VERSION = 1
+NO_ID = 2**32  # ids in messages are less
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """size: (H, W) of the images, px; prompts: of each object in the order they were given, by the id it had then."""
+    """What a tracker that takes the place of another needs to know.
+
+    size: (H, W) of the images, px; prompts: of each object in the order they were given, by the id it had then
+    next_id: greater than any id that was given; given: s since 1970, when the newest of the prompts was given
+    """
 
     size: tuple[int, int]
     prompts: Mapping[int, Sequence[Prompt]]
+    next_id: int = 1
+    given: float = 0.0
 
 
 class PromptFile:
@@ -60,7 +67,8 @@ class PromptFile:
             for object_id, given in prompts.prompts.items()
             for prompt in given
         ]
-        text = json.dumps({"version": VERSION, "height": height, "width": width, "prompts": rows}, indent=1)
+        head = {"version": VERSION, "height": height, "width": width, "next_id": prompts.next_id}
+        text = json.dumps({**head, "given": prompts.given, "prompts": rows}, indent=1)
         self._part.write_text(text + "\n")
         os.replace(self._part, self.path)
 
@@ -76,14 +84,19 @@ class PromptFile:
                 own = prompts.setdefault(int(row["object"]), [])
                 given = replace(_from_json(row), object_id=min(1, len(own)))  # all but the first are corrections
                 own.append(replace(given.validated(*size), object_id=0))
+            next_id = max(int(content.get("next_id", 1)), 1, *(object_id + 1 for object_id in prompts))
+            if next_id >= NO_ID:
+                raise ValueError(f"its next id is {next_id}: expected less than {NO_ID}")
+            # a file of before there was a time in it has that of the file
+            at = float(content.get("given", self.path.stat().st_mtime))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, cv2.error) as error:
+        except (OSError, ValueError, OverflowError, KeyError, TypeError, cv2.error) as error:
             what = str(error) if isinstance(error, (OSError, RequestError)) else f"{type(error).__name__}: {error}"
             raise ConfigError(
                 f"{self.path} is not a file of saved prompts ({what}): remove it, or set restore to false"
             ) from error
-        return PromptSet(size, prompts)
+        return PromptSet(size, prompts, next_id, at)
 
 
 def _to_json(prompt: Prompt) -> dict[str, Any]:

@@ -6,16 +6,19 @@ import gc
 import sys
 import traceback
 
+from sam2s_model.device_errors import loses_device
+
 
 class Quarantine:
     """Counts the steps in a row that raised. The worker's thread calls; any thread may read.
 
     reason: why images are dropped untried, and what to do about it; "" while they are tried
     lost: whether only another tracker helps
+    broken: why only another process helps, "" while that is not so
     """
 
     def __init__(self):
-        self.reason, self.lost = "", False
+        self.reason, self.lost, self.broken = "", False, ""
         self._failed = 0
         self._starved = False  # the last step did not get the memory that it asked for
 
@@ -29,6 +32,8 @@ class Quarantine:
         self._failed += 1
         if self._starved:
             free_memory(error)
+        if self.breaks(error):
+            return self.reason
         if starved and self._starved:
             self.lost = True
             self.reason = (
@@ -42,9 +47,19 @@ class Quarantine:
             )
         return self.reason or f"the last step failed: {what}"
 
+    def breaks(self, error: Exception) -> bool:
+        """Tell whether only another process helps from this error on, of a step or of anything else."""
+        if loses_device(error):
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.reason = self.broken = (
+                f"this process cannot use the GPU any more ({what}), another one can: end it and start it again, as "
+                "hang_exit above 0 does with respawn:=true of the launch file"
+            )
+        return bool(self.broken)
+
     def over(self) -> None:
         """Count anew: a step succeeded, or the tracker was reset."""
-        if not self.lost:
+        if not (self.lost or self.broken):
             self.reason, self._failed, self._starved = "", 0, False
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -31,15 +32,28 @@ class SavingTracker:
     tracker: warmed up; file: where the prompts are kept
     kept: prompts of each object that the file has, as many as the tracker remembers: the first and the newest
     saved: prompts to begin with: they are applied to the first image, in the order they were given
+    max_age: s since the newest of them was given, beyond which none is applied, by the clock `now`; 0: no limit
     log: told what was restored, or why not
     unsaved: why the file does not have the prompts, "" when it has
     """
 
-    def __init__(self, tracker: TrackerLike, file: PromptFile, *, kept: int, saved: PromptSet | None, log: Logger):
+    def __init__(
+        self,
+        tracker: TrackerLike,
+        file: PromptFile,
+        *,
+        kept: int,
+        saved: PromptSet | None,
+        log: Logger,
+        max_age: float = 0.0,
+        now: Callable[[], float] = time.time,
+    ):
         self.tracker = tracker
         self.unsaved = ""
         self._file, self._kept, self._saved, self._log = file, kept, saved, log
+        self._max_age, self._now = max_age, now
         self._given: dict[int, list[Prompt]] = {}
+        self._given_at = 0.0  # s, of `now`, when the newest of them came
 
     # What changes the objects
 
@@ -53,7 +67,8 @@ class SavingTracker:
 
     def prompt(self, stamp: int, prompts: Sequence[Prompt], *, learn: bool = True) -> PromptAnswer:
         result = self.tracker.prompt(stamp, prompts, learn=learn)
-        _note(self._given, result, self._kept)
+        if _note(self._given, result, self._kept):
+            self._given_at = self._now()
         self._save(result.tracks.size)
         return result
 
@@ -74,7 +89,7 @@ class SavingTracker:
 
     def _save(self, size: tuple[int, int]) -> None:
         try:
-            self._file.write(PromptSet(size, self._given))
+            self._file.write(PromptSet(size, self._given, self.tracker.next_id, self._given_at))
         except OSError as error:
             self.unsaved = f"the prompts were not saved to {self._file.path}: {error}"
         else:
@@ -83,14 +98,22 @@ class SavingTracker:
     def _restore(self, saved: PromptSet, size: tuple[int, int]) -> None:
         """Apply the first prompts of all objects, then the second ones, and so on; all, or none.
 
-        The file is written when all are there again: until then, and where they are not, it keeps what it has.
+        They begin under new ids: nobody has seen yet that what is prompted there is what had the old one. The file is
+        written when all are there again: until then, and where they are not, it keeps what it has.
         """
         ids: dict[int, int] = {}
         given: dict[int, list[Prompt]] = {}
+        age = self._now() - saved.given
         try:
             if saved.size != size:
                 (height, width), (height_now, width_now) = saved.size, size
                 raise ConfigError(f"they are of images of {width}x{height}, this one is {width_now}x{height_now}")
+            if saved.prompts and self._max_age and not abs(age) <= self._max_age:
+                when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s later than the system's clock says it is"
+                raise ConfigError(
+                    f"the newest prompt of objects {_listed(saved.prompts)} was given {when} "
+                    f"(restore_max_age is {self._max_age:g} s): prompt again"
+                )
             for turn in range(max(map(len, saved.prompts.values()), default=0)):
                 old = [i for i, given in saved.prompts.items() if turn < len(given)]
                 prompts = [replace(saved.prompts[i][turn], object_id=ids.get(i, 0)) for i in old]
@@ -100,15 +123,16 @@ class SavingTracker:
         except Exception as error:
             if ids:
                 self.tracker.remove(list(ids.values()))
-            self._log.info(f"the prompts in {self._file.path} were not restored: {error}")
+            self._log.warning(f"the prompts in {self._file.path} were not restored: {error}")
             if not isinstance(error, Sam2sError):
                 raise
         else:
-            self._given = given
+            self._given, self._given_at = given, saved.given
             self._save(size)
+            renamed = f", {_listed(ids)} as {_listed(ids.values())}" if ids else ""
             self._log.info(
-                f"{len(ids)} objects were restored from {self._file.path}, where they were prompted then: "
-                "check that their masks are right now"
+                f"{len(ids)} objects were restored from {self._file.path}{renamed}, where they were prompted then, the "
+                f"last time {age:.0f} s ago: check that their masks are right now"
             )
 
     # What it leaves to the tracker
@@ -149,7 +173,10 @@ class SavingTracker:
         return self._discovering.saved_objects(object_ids)
 
     def restore_objects(self, saved: SavedObjects) -> tuple[int, ...]:
-        return self._discovering.restore_objects(saved)
+        ids = self._discovering.restore_objects(saved)
+        if self._given and (newest := self.newest) is not None:
+            self._save(newest.size)  # that these ids are given
+        return ids
 
     @property
     def discovery(self) -> Discovery:
@@ -178,12 +205,25 @@ class SavingTracker:
         return self.tracker.device_description()
 
 
-def _note(given: dict[int, list[Prompt]], answer: PromptAnswer, kept: int) -> None:
-    """Add an answered request to the prompts of each object: the first and the newest, `kept` in all."""
+def _note(given: dict[int, list[Prompt]], answer: PromptAnswer, kept: int) -> bool:
+    """Add an answered request to the prompts of each object: the first and the newest, `kept` in all.
+
+    What corrects or names an object without prompts, one that was loaded, is left out: alone it would start another.
+    Return whether any was added that says where an object is.
+    """
+    added = False
     for object_id, prompt in zip(answer.object_ids, answer.prompts, strict=True):
+        if prompt.object_id and object_id not in given:
+            continue
         own = given.setdefault(object_id, [])
         if prompt.only_names:
             own[:] = [replace(earlier, class_name=prompt.class_name) for earlier in own]
             continue
         own.append(prompt)
+        added = True
         del own[1 : len(own) - kept + 1]
+    return added
+
+
+def _listed(object_ids: Iterable[int]) -> str:
+    return ", ".join(map(str, object_ids))

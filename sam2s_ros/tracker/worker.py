@@ -128,7 +128,7 @@ class Worker:
         self._built: Future = Future()
         self._clock = AwakeClock()
         self._prepares = True  # until that fails
-        self._step_began: float | None = None  # of an image, a request or discovery
+        self._step_began: float | None = None  # of an image, a request, discovery or preparation
         self._image_began: float | None = None  # of an image alone
         self._epoch: int | None = None
         self._shape: tuple[int, int, str] | None = None  # height, width and frame_id of the stream
@@ -175,10 +175,10 @@ class Worker:
     def _check_not_hung(self, waiting: Future | None = None) -> None:
         """Raise RequestError while a step takes too long.
 
-        waiting: a request, which is given up unless it has begun, and for an image alone: other requests and discovery,
-        which take long with good reason, end in time for it
+        An image's step alone: other requests and discovery, which take long with good reason, are waited for.
+        waiting: a request, which is given up unless it has begun
         """
-        busy = self.busy() if waiting is None else self._since(self._image_began)
+        busy = self._since(self._image_began)
         if busy is None or busy <= self.config.step_timeout or (waiting is not None and not waiting.cancel()):
             return
         spent = f"{busy:.1f} s (step_timeout is {self.config.step_timeout:g} s)"
@@ -243,13 +243,15 @@ class Worker:
     def _prepare(self, tracker: TrackerLike) -> None:
         """While nothing waits, let the tracker do what a later step would stop for."""
         if self._prepares and self._mailbox.idle and not self.quarantine.reason:
+            self._step_began = self._clock()
             try:
                 tracker.prepare()
             except Exception as error:
                 self._prepares = False
                 self._log.warning(f"what steps stop for is left to them from here on: {type(error).__name__}: {error}")
-                if lacks_memory(error):
-                    free_memory(error)
+                self._recover(error)
+            finally:
+                self._step_began = None
 
     def _look_again(self, tracker: TrackerLike, result: Result) -> None:
         """Let discovery look at the frame where that was in time. Images that come meanwhile replace one another."""
@@ -262,15 +264,21 @@ class Worker:
                 self._renew_view(tracker)
         except Exception as error:
             self._log.warning(f"discovery failed: {type(error).__name__}: {error}")
-            if lacks_memory(error):
-                free_memory(error)
+            self._recover(error)
         finally:
             self._step_began = None
+
+    def _recover(self, error: Exception) -> None:
+        """Do what an error asks for that was raised outside of an image's step."""
+        if lacks_memory(error):
+            free_memory(error)
+        if not self.quarantine.broken and self.quarantine.breaks(error):
+            self._links.quarantined(self.quarantine.reason)
 
     def _answer(self, tracker: TrackerLike, request: _Request) -> None:
         if not request.future.set_running_or_notify_cancel():
             return None  # timed out before it began
-        if self.quarantine.reason and not request.cures:
+        if self.quarantine.reason and not (request.cures and not self.quarantine.broken):
             return request.future.set_exception(RequestError(ErrorCode.INTERNAL, self.quarantine.reason))
         self._step_began = self._clock()
         try:
@@ -279,8 +287,7 @@ class Worker:
             finally:
                 self._renew_view(tracker)  # a call that raised may have used up ids
         except Exception as error:
-            if lacks_memory(error):
-                free_memory(error)
+            self._recover(error)
             request.future.set_exception(error)
         else:
             if request.cures:

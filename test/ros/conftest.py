@@ -341,14 +341,15 @@ def recorder(graph, start, tmp_path, request):
     """
     from recording import Source
 
-    def begin(*before: str, kind: type | None = Image, **parameters):
-        """before: a command that starts the recorder; kind: of the images"""
+    def begin(*before: str, kind: type | None = Image, truth_topic: str = "mask", **parameters):
+        """before: a command that starts the recorder; kind: of the images; truth_topic: what `mask` is remapped to"""
         name = f"/{request.node.name.split('[')[0]}"
-        arguments = ["--ros-args", "-r", f"__ns:={name}"]
+        rules = [f"__ns:={name}", *([f"mask:={truth_topic}"] if truth_topic != "mask" else [])]
+        arguments = ["--ros-args", *(part for rule in rules for part in ("-r", rule))]
         for key, value in {"output": tmp_path / "out", "reliable": True, **parameters}.items():
             arguments += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
         process = start([*before, sys.executable, "-m", "sam2s_ros.recorder.node", *arguments])
         process.wait_for_output("recording into")
-        return process, Source(graph, name, kind)
+        return process, Source(graph, name, kind, truth_topic)
 
     return begin

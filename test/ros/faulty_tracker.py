@@ -45,6 +45,10 @@ def starve(tracker, stamp, image):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
+def lose_device(tracker, stamp, image):
+    raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with `TORCH_USE_CUDA_DSA`")
+
+
 def no_numbers(tracker, stamp, image):
     """The network's features are NaN; all that follows is the tracker's own."""
     Sam2Model.encode_image = lambda model, pixels: _times_nan(encode(model, pixels))
@@ -64,7 +68,7 @@ def wrong_size(tracker, stamp, image):
 
 
 FAULTS = {"": hang, "slow": slow(0.02), "slower": slow(0.25), "raise": fail, "oom": starve, "nan": no_numbers,
-          "size": wrong_size}  # fmt: skip
+          "size": wrong_size, "lost": lose_device}  # fmt: skip
 
 
 def faulty_step(tracker, stamp, image, following=None):

@@ -46,9 +46,9 @@ def truth_of(index: int) -> np.ndarray:
 class Source:
     """Publishes what a camera, an annotator and a tracker would. kind: of the camera's images, None without one"""
 
-    def __init__(self, graph, name: str, kind: type | None = Image):
+    def __init__(self, graph, name: str, kind: type | None = Image, truth_topic: str = "mask"):
         self.images = graph.publisher(kind, f"{name}/image") if kind else None
-        self.truths = graph.publisher(Image, f"{name}/mask")
+        self.truths = graph.publisher(Image, f"{name}/{truth_topic}")
         self.masks = graph.publisher(TrackedMasks, f"{name}/tracker/masks")
         self.sent: list[TrackedMasks] = []
         self._graph, self._reports = graph, graph.collect(DiagnosticArray, "/diagnostics")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 
@@ -153,6 +154,37 @@ def test_what_cannot_be_drawn_and_masks_without_images_are_a_warning(graph, reco
     source.wait_for(matched=6)
     wait(lambda: "frames have no overlay" in source.status().message, 10, lambda: source.status().message)
     assert source.status().level == DiagnosticStatus.WARN and process.stop()[0] == 0
+
+
+def test_masks_that_do_not_come_are_a_warning_that_says_why_until_they_do(graph, recorder):
+    process, source = recorder()
+    source.image(0)
+    source.mask(0)
+    source.wait_for(matched=1)
+    wait = graph.wait_until
+    wait(lambda: source.status().level == DiagnosticStatus.WARN, 30, source.status)
+    assert re.match(r"no masks for \d s: ", source.status().message)
+    why = f"{source.masks.topic_name} is published by /test_graph, and nothing of it arrives now"
+    wait(lambda: why in source.status().message, 20, source.status)
+    process.wait_for_output(f"no masks come: {why}")
+    for i in range(1, 400):
+        record(source, [i])
+        if source.status().level == DiagnosticStatus.OK:
+            break
+    assert source.status().level == DiagnosticStatus.OK, source.status()
+    assert process.stop()[0] == 0 and "Traceback" not in process.output
+
+
+def test_masks_wait_for_a_ground_truth_whose_topic_is_remapped(recorder, tmp_path):
+    process, source = recorder(truth_topic="labelled")
+    time.sleep(0.5)  # it has looked who publishes
+    source.image(0)
+    source.mask(0)
+    source.wait_for(images=1, masks=1)
+    source.truth(0)
+    source.wait_for(matched=1, truths=1)
+    assert process.stop()[0] == 0, process.output
+    assert json.loads((tmp_path / "out" / "recorder.json").read_text())["with_truth"] == 1
 
 
 def test_a_topic_of_another_type_is_a_warning_that_names_it(graph, recorder):

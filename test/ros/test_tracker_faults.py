@@ -350,6 +350,20 @@ def test_p24_p26_out_of_memory_costs_a_frame_and_twice_the_configuration_but_nev
     assert len(masks.objects) == 1 and "1 objects were restored from" in faulty.process.output
 
 
+def test_p27_a_gpu_that_is_lost_to_the_process_ends_it_where_that_is_wanted(graph, start_tracker, new_camera, tmp_path):
+    other = Faulty(graph, start_tracker, new_camera(), tmp_path)
+    _, status = other.send("lost")
+    said = "cannot use the GPU any more (RuntimeError: CUDA error: an illegal memory access was encountered), another"
+    assert status.state == TrackerStatus.STATE_ERROR and said in status.message and "\n" not in status.message
+    answer = graph.call(Trigger, f"{other.name}/reset")
+    assert not answer.success and said in answer.message
+    _, status = other.send()
+    assert status.state == TrackerStatus.STATE_ERROR and other.process.running(), "hang_exit is 0"
+    other.put(hang_exit=60.0)
+    assert other.process.wait(30) == watchdog.BROKEN
+    assert said in other.process.output and "Traceback" not in other.process.output
+
+
 def test_p11_a_step_that_never_ends_ends_the_process_so_that_it_can_be_started_again(faulty):
     faulty.fault.touch()
     faulty.camera.send()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import resource
 import signal
@@ -9,15 +11,18 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from mcap.reader import make_reader
 from rosbags.highlevel import AnyReader
 
+from sam2s_model.errors import ConfigError
 from sam2s_ros.recorder import whole_mcap
+from sam2s_ros.recorder.folder import open_folder
 from sam2s_ros.recorder.masks_bag import MasksBag
-from sam2s_ros.recorder.whole_mcap import WholeMcap, is_whole, mend
+from sam2s_ros.recorder.whole_mcap import WholeMcap, is_locked, is_whole, mend
 
 SECOND = 10**9
 
@@ -169,6 +174,52 @@ def test_a_file_that_is_being_written_is_left_alone(tmp_path):
     assert not is_whole(path) and mend(path) is None and not is_whole(path)
     made.close()
     assert read(path) == [message(n) for n in range(3)]
+
+
+@pytest.fixture
+def nfs(monkeypatch):
+    """Locks as NFS gives them: none for a file that is not open for writing."""
+    flock = fcntl.flock
+
+    def of_nfs(file, how: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+
+
+def test_over_nfs_a_file_that_is_being_written_is_left_alone(tmp_path, nfs):
+    path = tmp_path / "a.mcap"
+    made = written(path, 3)
+    os.truncate(path, path.stat().st_size - 1)
+    assert is_locked(path) and mend(path) is None and not is_whole(path)
+    made.close()
+    assert not is_locked(path) and read(path) == [message(n) for n in range(3)]
+
+
+def test_where_there_is_no_telling_whether_a_file_is_being_written_it_is_not_taken_for_free(tmp_path, nfs, monkeypatch):
+    """As over NFS a file that this user may not write."""
+    path = tmp_path / "a.mcap"
+    made, opened = written(path, 3), Path.open
+    os.truncate(path, path.stat().st_size - 1)
+
+    def for_reading_alone(self, mode="r", *more, **options):
+        if mode == "r+b":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return opened(self, mode, *more, **options)
+
+    monkeypatch.setattr(Path, "open", for_reading_alone)
+    for look in (is_locked, mend):
+        with pytest.raises(OSError) as caught:
+            look(path)
+        assert caught.value.errno == errno.EBADF
+    said: list[str] = []
+    (tmp_path / "masks.mcap").hardlink_to(path)
+    with pytest.raises(ConfigError, match="Bad file descriptor"):
+        open_folder(tmp_path, overwrite=True, say=said.append)
+    assert (tmp_path / "masks.mcap").exists()
+    made.close()
 
 
 KILLED = """

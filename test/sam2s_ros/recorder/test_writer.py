@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import threading
 import time
 
 import pytest
 
+from sam2s_model.errors import ConfigError
 from sam2s_ros.msg import TrackedMasks
 from sam2s_ros.recorder import writer as writing
 from sam2s_ros.recorder.writer import RecordingWriter, WriterJob
@@ -22,6 +25,24 @@ def begin(folder, queue_size: int) -> RecordingWriter:
 
 def job(number: int) -> WriterJob:
     return WriterJob(TrackedMasks(sequence=number), arrived=number, image=None, truth=None)
+
+
+@pytest.mark.parametrize("file", ["masks.mcap", "tracks.csv"])
+def test_a_disk_that_is_full_at_the_start_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, file):
+    """So that the next recorder takes the folder, and mends no file without a message."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    name = "os.pwrite" if file == "masks.mcap" else "csv.DictWriter.writeheader"
+    monkeypatch.setattr(name, full)
+    with pytest.raises(ConfigError, match=f"{tmp_path} cannot be written to .No space left on device.: give another"):
+        begin(tmp_path, queue_size=2)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    recording = begin(tmp_path, queue_size=2)
+    assert recording.folder == tmp_path
+    recording.close({})
 
 
 def test_a_disk_that_hangs_ends_the_recording_in_time(tmp_path, monkeypatch):

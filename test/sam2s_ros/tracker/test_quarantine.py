@@ -9,6 +9,7 @@ import torch
 from sam2s_ros.tracker.quarantine import Quarantine, free_memory, lacks_memory
 
 BOOM, OOM = RuntimeError("boom"), torch.OutOfMemoryError("CUDA out of memory.")
+LOST = RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with `TORCH_USE_CUDA_DSA`")
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,17 @@ def test_p26_p27_what_follows_from_steps_that_raise(steps, said, lost):
     assert (said in quarantine.reason, bool(quarantine.reason), quarantine.lost) == (True, bool(said), lost)
     quarantine.over()  # as by ~/reset
     assert bool(quarantine.reason) == lost, "only another tracker helps when memory does not suffice"
+
+
+@pytest.mark.parametrize("steps", [[LOST], [BOOM, LOST], [LOST, BOOM], [OOM, LOST]])
+def test_p27_where_only_another_process_helps_nothing_is_tried_from_the_first_such_error_on(steps):
+    quarantine = Quarantine()
+    for error in steps:
+        quarantine.failed(error, limit=10)
+    said = "cannot use the GPU any more (RuntimeError: CUDA error: an illegal memory access was encountered), another"
+    assert said in quarantine.broken == quarantine.reason and "\n" not in said and not quarantine.lost
+    quarantine.over()  # as by ~/reset
+    assert quarantine.broken == quarantine.reason != ""
 
 
 def test_what_lacks_memory():

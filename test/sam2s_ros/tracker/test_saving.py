@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -41,9 +43,11 @@ def begin(model, tmp_path):
         tracker, log = Tracker(model, config=TrackerConfig(**config)), SaidLog()
         tracker.warm_up(64, 64)
         saved = file.read() if restore else None
-        return SavingTracker(tracker, file, kept=tracker.config.max_conditioning, saved=saved, log=log), log.infos
+        options = dict(kept=tracker.config.max_conditioning, saved=saved, log=log)
+        make.warnings = log.warnings
+        return SavingTracker(tracker, file, max_age=60.0, now=lambda: make.now, **options), log.infos
 
-    make.file = file
+    make.file, make.now = file, 1e9
     return make
 
 
@@ -94,7 +98,7 @@ def test_p24_nothing_is_restored_unasked_or_after_a_reset(begin):
     again.reset()
     assert len(again.step(1, IMAGE)) == 0 and said == []
     tracker.reset()
-    assert begin.file.read() == PromptSet((48, 64), {}), "and a reset forgets them"
+    assert begin.file.read().prompts == {}, "and a reset forgets them"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +114,9 @@ def test_p24_all_or_none_are_restored(begin, config, image, why):
     tracker.prompt(0, [BOX, BOX])
     before = begin.file.path.read_bytes()
     again, said = begin(restore=True, **config)
-    assert len(again.step(1, image)) == 0 and len(said) == 1 and "were not restored" in said[0] and why in said[0]
+    assert len(again.step(1, image)) == 0 and said == []
+    [warning] = begin.warnings
+    assert "were not restored" in warning and why in warning
     assert begin.file.path.read_bytes() == before
 
 
@@ -131,9 +137,86 @@ def test_p24_what_is_raised_while_restoring_fails_the_step_and_is_said(begin, mo
     monkeypatch.setattr(Tracker, "prompt", fails_the_second_time)
     with pytest.raises(torch.OutOfMemoryError):
         again.step(1, IMAGE)
-    assert again.object_ids == () and len(said) == 1 and "were not restored: injected" in said[0]
+    assert again.object_ids == () and said == []
+    assert len(begin.warnings) == 1 and "were not restored: injected" in begin.warnings[0]
     assert begin.file.path.read_bytes() == before, "the next start may have the memory"
     assert len(again.step(2, IMAGE)) == 0
+
+
+def test_p24_restored_objects_have_ids_that_no_process_has_given_before(model, tmp_path):
+    """Whoever has followed an object of the process that ended must not follow another one of that id now."""
+    path = tmp_path / "prompts.json"
+    torch.save({"model": model.state_dict()}, tmp_path / "random.pt")
+    config = dict(checkpoint=str(tmp_path / "random.pt"), model="sam2s_pico", image_size=64, device="cpu", threads=1)
+    config |= dict(prompts_file=str(path), restore=True, warm_up=False)
+
+    def begin(**options):
+        log = SaidLog()
+        tracker = build_tracker(NodeConfig(**config), TrackerConfig(), GENERIC, log=log, **options).tracker
+        tracker.step(1, IMAGE)
+        return tracker, log.infos[-1]
+
+    before, _ = begin(first_id=3)
+    assert before.prompt(0, [BOX, BOX, BOX]).object_ids == (3, 4, 5)
+    before.remove([3, 5])
+    again, said = begin()
+    assert again.object_ids == (6,) and f"1 objects were restored from {path}, 4 as 6," in said
+    assert again.prompt(0, [BOX]).object_ids == (7,)
+    assert begin()[0].object_ids == (8, 9), "nor those that were restored"
+    assert begin(first_id=20)[0].object_ids == (20, 21), "as after a cleanup of the same node"
+
+
+@pytest.mark.parametrize(
+    "later, restored, why",
+    [
+        (59.0, True, ""),
+        (-59.0, True, ""),
+        (61.0, False, "the newest prompt of objects 1, 2 was given 61 s ago (restore_max_age is 60 s): prompt again"),
+        (-3600.0, False, "was given 3600 s later than the system's clock says it is"),
+    ],
+)
+def test_p24_prompts_of_another_time_are_not_restored_and_it_is_said(begin, later, restored, why):
+    tracker, _ = begin(restore=False)
+    tracker.step(1, IMAGE)
+    first, second = tracker.prompt(0, [BOX, BOX]).object_ids
+    begin.now += 1000.0
+    tracker.prompt(0, [Prompt(object_id=first, points=CLICK.points, point_labels=CLICK.point_labels)])
+    given, begin.now = begin.now, begin.now + 5.0
+    tracker.prompt(0, [Prompt(object_id=second, class_name="instrument")])  # which says nothing of where it is
+    before = begin.file.path.read_bytes()
+    begin.now = given + later
+    again, said = begin(restore=True)
+    assert len(again.step(1, IMAGE)) == 2 * restored and len(said) == restored
+    if restored:
+        assert f"the last time {later:.0f} s ago" in said[0] and begin.file.read().given == given
+    else:
+        assert why in begin.warnings[0] and begin.file.path.read_bytes() == before
+
+
+def test_p24_a_file_without_a_time_is_as_old_as_the_file(tmp_path):
+    path = tmp_path / "prompts.json"
+    row = '{"object": 7, "class": "", "box": [1, 1, 5, 5]}'
+    path.write_text(f'{{"version": 1, "height": 9, "width": 9, "prompts": [{row}]}}')
+    os.utime(path, (5e8, 5e8))
+    saved = PromptFile(path).read()
+    assert (saved.given, saved.next_id) == (5e8, 8)
+
+
+def test_p24_corrections_of_an_object_without_prompts_are_not_saved_as_its_first(begin, model):
+    """A loaded object has none: what says where it is not would be a prompt that starts nothing."""
+    earlier = Tracker(model)
+    earlier.step(1, IMAGE)
+    earlier.prompt(0, [BOX])
+    tracker, _ = begin(restore=False)
+    tracker.step(1, IMAGE)
+    [prompted] = tracker.prompt(0, [BOX]).object_ids
+    [loaded] = tracker.restore_objects(earlier.saved_objects())
+    tracker.prompt(0, [Prompt(object_id=loaded, points=CLICK.points, point_labels=CLICK.point_labels)])
+    tracker.prompt(0, [Prompt(object_id=loaded, class_name="instrument")])
+    saved = begin.file.read()
+    assert list(saved.prompts) == [prompted] and saved.next_id == loaded + 1 == tracker.next_id
+    again, said = begin(restore=True)
+    assert len(again.step(7, IMAGE)) == 1 and "1 objects were restored" in said[0]
 
 
 def test_p24_the_file_does_not_grow_with_corrections(begin):
@@ -186,6 +269,8 @@ def test_looking_whether_a_file_can_be_written_leaves_it_as_it_is(begin):
         ('{"version": 9}', "its version is 9: expected 1"),
         ('{"version": 1, "height": 9, "width": 9, "prompts": [{"object": 1}]}', "KeyError"),
         ('{"version": 1, "height": 9, "width": 9, "prompts": [{"object": 1, "class": "", "mask": "AAAA"}]}', "not PNG"),
+        ('{"version": 1, "height": 9, "width": 9, "prompts": [], "next_id": 4294967296}', "less than 4294967296"),
+        ('{"version": 1, "height": 9, "width": 9, "prompts": [], "next_id": 1e999}', "OverflowError"),
         (
             '{"version": 1, "height": 9, "width": 9, "prompts": [{"object": 1, "class": "", "box": [5, 5, 99, 8]}]}',
             "outside",

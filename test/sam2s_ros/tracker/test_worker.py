@@ -252,6 +252,30 @@ def test_p29_stop_has_a_time_limit_and_refuses_what_waits():
     assert b.health.counts().waiting == 0
 
 
+@pytest.mark.parametrize("of", ["a step", "a request", "discovery", "preparation"])
+def test_p27_where_only_another_process_helps_no_request_cures(bench, monkeypatch, of):
+    def fail(*_):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    if of == "preparation":
+        monkeypatch.setattr(EchoTracker, "prepare", fail)
+    between = fail if of == "discovery" else lambda *_: False
+    b = bench(before_step=fail if of == "a step" else lambda: None, between=between, max_output_age=0.0)
+    if of == "a request":
+        with pytest.raises(RuntimeError, match="unspecified launch failure"):
+            b.worker.request(fail, timeout=5)
+    else:
+        b.run(frame(1))
+    wait_for(lambda: b.quarantined)
+    [why] = b.quarantined
+    assert "cannot use the GPU any more (RuntimeError: CUDA error: unspecified launch failure)" in why
+    with pytest.raises(RequestError, match="cannot use the GPU any more"):
+        b.worker.request(lambda tracker: tracker.reset(), timeout=5, cures=True)
+    before = list(b.tracker.stamps)
+    b.run(frame(2))
+    assert b.tracker.stamps == before and b.tracker.resets == 0 and b.quarantined == [why]
+
+
 def test_a_tracker_prepares_its_next_steps_while_nothing_waits(bench, monkeypatch):
     prepared, begun, go = [], threading.Event(), threading.Event()
 

@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from echo_worker import encode, frame
+from echo_worker import EchoTracker, encode, frame
 from std_msgs.msg import Header
 
 from sam2s_model.errors import ErrorCode, RequestError
@@ -144,6 +144,31 @@ def test_a_request_waits_for_another_one_and_for_discovery_however_long_they_tak
             held.clear()
             entered.clear()
         held.set()
+
+
+@pytest.mark.parametrize("of", ["discovery", "a request", "preparation"])
+def test_what_is_no_image_may_take_longer_than_step_timeout_before_a_request_comes(bench, monkeypatch, of):
+    held, entered = threading.Event(), threading.Event()
+
+    def hold(*_) -> bool:
+        entered.set()
+        held.wait(10)
+        return False
+
+    if of == "preparation":
+        monkeypatch.setattr(EchoTracker, "prepare", hold)
+    b = bench(between=hold if of == "discovery" else lambda *_: False, step_timeout=0.05, max_output_age=0.0)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(b.worker.request, hold, 10) if of == "a request" else b.put(frame(1))
+        assert entered.wait(5)
+        time.sleep(0.2)
+        busy = b.worker.busy()
+        waiting = pool.submit(b.worker.request, lambda tracker: "answered", 10)
+        time.sleep(0.1)
+        held.set()
+        assert waiting.result(5)[0] == "answered"
+    assert busy is not None and busy > 0.05, "the watchdog learns of it"
+    assert b.worker.stop(5) and b.worker.busy() is None
 
 
 def test_what_a_request_raises_comes_back_also_where_it_is_a_timeout(bench):
