@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from sam2s_model.checkpoint import load_model
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.training import validation
 from sam2s_model.training.config import EvaluationConfig, Phase, TrainConfig
 from sam2s_model.training.data_config import SourceConfig
 from sam2s_model.training.evaluate import Score
 from sam2s_model.training.log import Log
 from sam2s_model.training.summary import closing_lines
-from sam2s_model.training.validation import Validation
+from sam2s_model.training.validation import Validation, used_policy
 
 SCENE = SourceConfig("scene", height=64, scenes=1, frames=6)
 OPTIONS = EvaluationConfig(sources=(SCENE,), every=1, frames=4, before=True, best=True, policy="fifo")
+
+
+@cache
+def model() -> Sam2Model:
+    return load_model("sam2s_pico", image_size=64, device="cpu")
 
 
 def run(folder: Path, monkeypatch, steps: dict[int, float], options: EvaluationConfig) -> list[bool]:
@@ -26,7 +34,7 @@ def run(folder: Path, monkeypatch, steps: dict[int, float], options: EvaluationC
     best = []
     for step, jf in steps.items():
         monkeypatch.setattr(validation, "score_recordings", lambda *_, jf=jf, **__: [Score("clip", 2, 1, jf, jf)])
-        best.append(found.run(None, step, 0.0)[1])
+        best.append(found.run(model(), step, 0.0, used_policy(options.policy, model()))[1])
     return best
 
 

@@ -91,9 +91,9 @@ def test_what_was_learnt_is_compared_with_before(tmp_path, capsys):
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     jf = [line["jf"] for line in logged if "scores" in line]
     columns = compare_run(tmp_path, policies=[], frames=4, device="cpu")
-    assert list(columns) == ["before, auto", "after, auto"]
-    assert 100 * columns["before, auto"][0].jf == pytest.approx(jf[0], abs=0.01)
-    assert 100 * columns["after, auto"][0].jf == pytest.approx(jf[-1] if jf[-1] > jf[0] else jf[-1], abs=0.5)  # fp16
+    assert list(columns) == ["before, fifo", "after, fifo"]
+    assert 100 * columns["before, fifo"][0].jf == pytest.approx(jf[0], abs=0.01)
+    assert 100 * columns["after, fifo"][0].jf == pytest.approx(jf[-1] if jf[-1] > jf[0] else jf[-1], abs=0.5)  # fp16
     written = tmp_path / "figures.json"
     command = ["train", "compare", str(tmp_path), "--frames", "3", "--policy", "none", "--device", "cpu"]
     assert main([*command, "--out", str(written)]) == 0
