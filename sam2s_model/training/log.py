@@ -50,8 +50,12 @@ class Log:
 
 
 def alike(line: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Tell whether the figures of two evaluations compare: what they depend on, `of`, is the same."""
-    return line.get("of") == other.get("of")
+    """Tell whether the figures of two evaluations compare: what they depend on, `of`, is the same.
+
+    That is, as far as both say it: an older log says less of it, or nothing.
+    """
+    one, two = line.get("of", {}), other.get("of", {})
+    return all(one[key] == two[key] for key in one.keys() & two.keys())
 
 
 def _parsed(text: str) -> dict[str, Any] | None:

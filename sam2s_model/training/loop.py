@@ -48,6 +48,7 @@ from sam2s_model.training.state import (
     PLOT,
     begin_folder,
     claimed_run,
+    keep_other_best,
     load_state,
     result_path,
     save_checkpoint,
@@ -311,6 +312,8 @@ class Trainer:
             said, best = self._validation.run(model, self.step, self.seconds, self._policy)
             shown.log(said)
             if best and self.step and self.config.evaluation.best:
+                if kept := keep_other_best(self.folder, self._validation.has_scored):
+                    shown.log(kept)
                 self._save_result(BEST)
             self._plot(shown)
         self.world.wait()

@@ -79,9 +79,12 @@ class Validation:
         """Whether there are evaluations with other options, which a run may have been resumed with."""
         return len(self._with_options()) < len(self._all())
 
+    def has_scored(self, step: int) -> bool:
+        """Whether weights after so many steps are among those whose figures compare, see `lines`."""
+        return any(line["step"] == step for line in self.lines())
+
     def _with_options(self) -> list[dict[str, Any]]:
-        present = self._options.items()
-        return [line for line in self._all() if all(line.get("of", {}).get(key) == value for key, value in present)]
+        return [line for line in self._all() if alike(line, {"of": self._options})]
 
     def _all(self) -> list[dict[str, Any]]:
         return [line for line in self._log.lines() if "scores" in line]

@@ -56,3 +56,13 @@ def test_what_no_figure_depends_on_may_change(tmp_path, monkeypatch):
     assert run(tmp_path, monkeypatch, {3: 0.85}, options) == [False]
     config = TrainConfig(init="sam2s_pico", output=str(tmp_path), phases=(Phase(steps=3),), evaluation=options)
     assert "J&F 80.0 before, 90.0 after 1 steps" in "\n".join(closing_lines(config))
+
+
+def test_a_log_that_says_nothing_of_its_options_is_of_the_present_ones(tmp_path, monkeypatch):
+    """As one of an older version: what it calls the best is no worse for that."""
+    log = Log(tmp_path / "log.jsonl")
+    for step, jf in ((0, 80.0), (1, 90.0)):
+        log.write({"step": step, "jf": jf, "scores": [{"name": "clip", "frames": 2, "objects": 1, "j": 0.9, "f": 0.9}]})
+    assert run(tmp_path, monkeypatch, {2: 0.85, 3: 0.95}, OPTIONS) == [False, True]
+    config = TrainConfig(init="sam2s_pico", output=str(tmp_path), phases=(Phase(steps=3),), evaluation=OPTIONS)
+    assert "J&F 80.0 before, 95.0 after 3 steps" in "\n".join(closing_lines(config))

@@ -66,6 +66,17 @@ def test_the_best_weights_are_kept_whatever_stops_the_run(tmp_path, monkeypatch,
     assert f"sam2s train compare {tmp_path}" in text
 
 
+def test_the_best_with_other_options_is_kept_under_another_name(tmp_path, monkeypatch, capsys):
+    config = dataclasses.replace(CONFIG, output=str(tmp_path))
+    scored(monkeypatch, 0.5, 0.9, 0.6, 0.65, 0.5)
+    run_training(config, lambda step: step >= 1, quiet=True)
+    other = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, policy="none"))
+    assert run_training(other).checkpoint == tmp_path / "best.safetensors"
+    assert steps_of(tmp_path / "best.safetensors") == "3" and steps_of(tmp_path / "best_1.safetensors") == "1"
+    said = "the weights after 1 steps, the best with other options of the evaluation, are in best_1.safetensors now"
+    assert said in capsys.readouterr().out and not (tmp_path / "best_2.safetensors").exists()
+
+
 def test_a_run_that_has_made_nothing_better_says_so(tmp_path, monkeypatch):
     config = dataclasses.replace(CONFIG, output=str(tmp_path), phases=(Phase(steps=1),))
     (tmp_path / "best.safetensors").write_bytes(b"of another run")
