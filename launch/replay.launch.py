@@ -20,8 +20,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_ros.processes.dds import share_directory
-from sam2s_ros.processes.launch_arguments import clock, number, value_of
-from sam2s_ros.processes.launching import existing_file
+from sam2s_ros.processes.launch_arguments import clock, common_clock, node_name, number, value_of
+from sam2s_ros.processes.launching import existing_file, parameter_in_files
 
 KEEP_OR_BOOL = ["", "true", "false"]
 # Parameters of the replay node that have an argument of the same name, with types. Empty: the parameters file decides.
@@ -63,8 +63,8 @@ def generate_launch_description():
 
 def _prepare(context):
     """Refuse wrong arguments while nothing runs yet, and have the tracker follow the camera's clock."""
-    _parameters_file(context)
-    if _overrides(context).get("publish_clock"):
+    in_file = parameter_in_files([_parameters_file(context)], node_name(context, "replay"), "publish_clock")
+    if _overrides(context).get("publish_clock", in_file):
         return [SetLaunchConfiguration("use_sim_time", "true")]
     return []
 
@@ -73,16 +73,17 @@ def _replay(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
-    overrides = _overrides(context)
-    # The camera's stamps and the tracker's ages go by one clock; a camera that publishes it follows none.
-    follows = [] if overrides.get("publish_clock") else clock(context)
+    # The camera's stamps and the tracker's ages go by one clock. A camera that publishes it follows none, by itself.
+    file = _parameters_file(context)
+    own = parameter_in_files([file], node_name(context, "replay"), "use_sim_time")
+    follows = common_clock(context, "tracker") if own is None else clock(context)
     return [
         Node(
             package="sam2s_ros",
             executable="replay_node",
             name="replay",
             namespace=value("namespace"),
-            parameters=[_parameters_file(context), overrides, *follows],
+            parameters=[file, _overrides(context), *follows],
             remappings=[("image", value("image"))],
             ros_arguments=["--log-level", value("log_level")],
             output="screen",

@@ -15,7 +15,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 
 from sam2s_ros.processes.launch_arguments import (
-    clock,
+    common_clock,
     number,
     set_environment,
     tracker_arguments,
@@ -53,9 +53,10 @@ def _nodes(context):
         ros_arguments=["--log-level", value_of(context, "log_level")],
         output="screen",
     )
+    follows = common_clock(context, "left/tracker", "right/tracker")
     images = [(f"{side}/image", value_of(context, f"{side}_image")) for side in ("left", "right")]
     return [
         # Without a name: it would be given to both of its nodes.
         Node(executable="stereo_node", parameters=tracker_parameters(context), remappings=images, **common),
-        Node(executable="pair_node", name="pair", parameters=[*pairing, *clock(context)], **common),
+        Node(executable="pair_node", name="pair", parameters=[*pairing, *follows], **common),
     ]

@@ -16,7 +16,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_ros.processes.launch_arguments import (
     BOOL,
-    clock,
+    common_clock,
     number,
     set_environment,
     tracker_arguments,
@@ -90,7 +90,7 @@ def _console(context):
                     "host": ParameterValue(value_of(context, "console_host"), value_type=str),
                     "port": number("console_port", value_of(context, "console_port"), int),
                 },
-                *clock(context),
+                *common_clock(context, "tracker"),
             ],
             ros_arguments=["--log-level", value_of(context, "log_level")],
             output="screen",

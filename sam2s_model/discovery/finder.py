@@ -28,10 +28,15 @@ SAME_OBJECT = 0.5  # IoU of a proposal and an object's mask, from which it is th
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt as the tracker takes it. confirmed: whether a person says where it is, so that its looks are learnt"""
+    """A prompt as the tracker takes it.
+
+    confirmed: whether a person says where it is, so that its looks are learnt
+    by_person: whether a person says what this object is; False where it was found to be of a class that was asked for
+    """
 
     prompt: Prompt
     confirmed: bool
+    by_person: bool = True
 
 
 class Discovery:
@@ -105,7 +110,8 @@ class Discovery:
             if prompt.proposal_id:
                 asked.append(Asked(self._accepted(prompt), confirmed=True))
             elif prompt.asks_for_class:
-                asked += [Asked(one, confirmed=False) for one in self._instances(frame, prompt.class_name, objects)]
+                found = self._instances(frame, prompt.class_name, objects)
+                asked += [Asked(one, confirmed=False, by_person=False) for one in found]
             else:
                 asked.append(Asked(prompt, confirmed=prompt.gives_place))
         return asked
@@ -185,7 +191,7 @@ class Discovery:
                 continue
             known_ids |= {one.object_id} - {0}
             known = objects.get(one.object_id)
-            if known is not None and known.named and known.class_label.name != name:
+            if known is not None and known.by_person and known.class_label.name != name:
                 otherwise[one.object_id] = known.class_label.name
                 continue
             mask = None if one.object_id else one.mask

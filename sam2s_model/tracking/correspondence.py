@@ -19,7 +19,7 @@ from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.mask_decoder import Candidates, Decoded
 from sam2s_model.network.model import LOGITS_PER_PLACE, Sam2Model
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
-from sam2s_model.tracking.memory import BankView, FrameStore, PolicyState
+from sam2s_model.tracking.memory import BankView, FrameStore, MemoryBank, PolicyState
 from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.memory.evidence import boxes
 from sam2s_model.tracking.memory.frame_store import older_columns
@@ -200,16 +200,21 @@ class Correspondence:
 
     def prompted(self, view: BankView, column: int, frame: int, coarse: Tensor, logits: Tensor) -> None:
         """Keep a frame that one object was prompted on, in its conditioning slot's column. logits: (1, 1, 4h, 4w)"""
-        rows = range(len(view.bank))
-        needed = view.bank.host_frames[list(rows), : self.conditioning].ravel().tolist()
-        needed += [held for _, held in view.bank.aside]
-        tokens = unit_tokens(coarse)
-        self.store.prompted(frame, tokens, needed)
+        self.store.prompted(frame, unit_tokens(coarse), *self._held(view.bank, frame))
         labels, time = _patched(self._small((logits > 0).float())), view.time(frame)
         trust = labels.new_full((len(view),), self.matching.prompted)
         self._write(view, torch.full((1,), column, device=labels.device), time, labels, trust, None)
         older = older_columns(self.matching.older, self.conditioning + self.store.ring, device=labels.device)
         self._write(view, older, time, labels, trust, self.store.older_frames == time)
+
+    def put_back(self, bank: MemoryBank, frame: int) -> None:
+        """Keep a prompted frame again that has given way to an earlier one, after the bank has put it back."""
+        self.store.put_back(frame, *self._held(bank, frame))
+
+    def _held(self, bank: MemoryBank, frame: int) -> tuple[set[int], set[int]]:
+        """Return the prompted frames that any object has, and of them and those laid aside the ones after a frame."""
+        held = set(bank.host_frames[: len(bank), : self.conditioning].ravel().tolist())
+        return held, {one for one in held.union(index for _, index in bank.aside) if one > frame}
 
     def _write(
         self, view: BankView, columns: Tensor, time: Tensor, labels: Tensor, trust: Tensor, where: Tensor | None

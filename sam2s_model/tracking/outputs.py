@@ -76,6 +76,11 @@ class Outputs:
         return Outputs(object_ids=tuple(object_ids), keys=keys, **tensors)
 
     @property
+    def classified(self) -> Tensor:
+        """(N,) bool, whether the class token says anything: not without a memory, nor for a model without one."""
+        return (self.class_logits != 0).any(1)
+
+    @property
     def tensors(self) -> dict[str, Tensor]:
         """Name and tensor of each output, with a row for each object."""
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
@@ -96,8 +101,7 @@ class Outputs:
         table = torch.stack([getattr(columns, name) for name in SUMMARY_COLUMNS], dim=1)
         if not self.class_logits.shape[1]:
             return table
-        asked = (self.class_logits != 0).any(1, keepdim=True)  # whether there was a memory
-        return torch.cat((table, self.class_logits.softmax(1) * asked), dim=1)
+        return torch.cat((table, self.class_logits.softmax(1) * self.classified[:, None]), dim=1)
 
 
 Value = TypeVar("Value")

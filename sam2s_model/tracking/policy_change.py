@@ -46,7 +46,7 @@ def go_on_under(policy: str, new: Segmenter, old: Segmenter, frames: Sequence[Pr
         return
     shown = _newest_shown(new, frames, policy, lacking)
     for frame in frames:
-        new.bank.put_back(frame.index)
+        new.put_back(frame.index)
         of_frame = [row for row, (of, _) in shown.items() if of is frame]
         if not of_frame:
             continue

@@ -24,12 +24,19 @@ class TrackedObject:
 
     label: its value in the label image
     class_label: of a prompt where `named`, otherwise the default, which the class head may replace
+    by_person: whether a person has given it that class, which nothing that is found takes away
     """
 
     object_id: int
     label: int
     class_label: ClassLabel
     named: bool = False
+    by_person: bool = False
+
+    def with_class(self, class_label: ClassLabel, *, by_person: bool) -> TrackedObject:
+        """Name it. What a person has said stays a person's when the same is found."""
+        same = self.by_person and self.class_label == class_label
+        return replace(self, class_label=class_label, named=True, by_person=by_person or same)
 
 
 @dataclass(frozen=True)

@@ -333,6 +333,12 @@ class Segmenter:
         if self.reid:
             self.reid.go_back(BankView(self.bank, self.bank.rows(object_ids)), frame.index)
 
+    def put_back(self, frame: int) -> None:
+        """Remember a prompted frame again that gave way to an earlier one, now that objects are tracked up to it."""
+        self.bank.put_back(frame)
+        if self.matches:
+            self.matches.put_back(self.bank, frame)
+
     def learn_again(self, frame: ProcessedFrame, object_ids: Sequence[int]) -> None:
         """Learn from a frame whose masks stay, on which objects were prompted, when what came before it has changed."""
         if not self.reid and not self.memory:

@@ -65,7 +65,7 @@ class Stepper:
         """
         there, tracked = set(shown), []
         for frame in later:
-            segmenter.bank.put_back(frame.index)
+            segmenter.put_back(frame.index)
             stay = [i for i in object_ids if i in frame.predictions and frame.predictions[i].prompted]
             free = [i for i in object_ids if i in there and i not in stay]
             if stay:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -143,7 +142,7 @@ class Tracker:
         objects are then as if it had come in time.
 
         stamp: ns, of a remembered frame, or 0 for the newest
-        learn: whether a person says it, so that looks of objects with a class are added to the prototypes
+        learn: whether a person says it: looks of objects with a class are added to the prototypes, and the class stays
         A class alone prompts all its instances that discovery finds there; a proposal is prompted on its own frame.
 
         Raises RequestError with its code; nothing is changed then, nor when anything else is raised.
@@ -157,9 +156,10 @@ class Tracker:
         later = self._history.since(frame)[1:]
         with self._all_or_nothing([frame, *later], [p.object_id for p in prompts if p.object_id]):
             ids, answers = [p.object_id or self._new_object() for p in prompts], []
-            for object_id, prompt, class_label in zip(ids, prompts, class_labels, strict=True):
+            for object_id, one, prompt, class_label in zip(ids, asked, prompts, class_labels, strict=True):
                 if class_label is not None:
-                    self._objects[object_id] = replace(self._objects[object_id], class_label=class_label, named=True)
+                    tracked = self._objects[object_id].with_class(class_label, by_person=learn and one.by_person)
+                    self._objects[object_id] = tracked
                 if prompt.only_names:
                     continue
                 outputs = self._segmenter.prompt(frame, object_id, prompt)
@@ -379,8 +379,8 @@ class Tracker:
         object_id, self._next_id = self._next_id, self._next_id + 1
         taken = {tracked.label for tracked in self._objects.values()}
         label = next(v for v in range(1, MAX_LABEL + 1) if v not in taken)
-        class_label = named or self.label_set.classes[0]
-        self._objects[object_id] = TrackedObject(object_id, label, class_label, named=named is not None)
+        one = TrackedObject(object_id, label, self.label_set.classes[0])
+        self._objects[object_id] = one.with_class(named, by_person=True) if named else one
         self._segmenter.bank.add(object_id)
         return object_id
 

@@ -174,8 +174,8 @@ class EvaluationConfig:
 
     sources: tuple[SourceConfig, ...] = ()
     before: bool = option(False, "also before the first step, so that one sees what training has changed")
-    best: bool = option(False, "keep the weights with the highest mean of all evaluations, beside the newest")
-    policy: str = option("auto", "of memory; auto: what the model is used with", choices=("auto", *POLICY_NAMES))
+    best: bool = option(False, "keep the weights with the highest mean of figures that compare, beside the newest")
+    policy: str = option("auto", "of memory; auto: what the result is used with", choices=("auto", *POLICY_NAMES))
     every: int = option(0, "steps from one evaluation to the next; 0: at the end only", low=0)
     frames: int = option(60, "most frames of each recording", low=2)
     recordings: int = option(8, "most recordings of each source", low=1)

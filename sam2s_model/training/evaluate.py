@@ -64,7 +64,7 @@ def score_recordings(
     """Track every object of every recording from a prompt on the first annotated frame that shows it.
 
     prompt: "mask" or "box", from the ground truth; policy: see `Tracker`
-    classes: names of the rows of the model's class table
+    classes: names of the rows that the recordings' classes are, and of the model's class table where it names none
     max_frames: of each recording, 0: all
     Scored are the frames with ground truth after an object's prompt, but for the last of them, as in DAVIS.
     Raises ConfigError for another prompt, and when the checkpoint cannot run the policy.
@@ -115,24 +115,25 @@ def _score(
     tracker: Tracker, recording: TrainingRecording | Still, protocol: EvaluationProtocol, classes: Sequence[str]
 ) -> Score:
     scorer = Scorer(protocol, {})
-    predicted: list[tuple[int, int]] = []  # label, row of the class table
+    predicted: list[tuple[int, str]] = []  # label, name of the class or its row
+    table = tracker.model.class_names or tuple(classes)
     for step in follow(tracker, recording.frames(), protocol):
         scorer.add(step)
         outputs = tracker.outputs
         if outputs is None or not outputs.class_logits.shape[1]:
             continue
-        rows, present = outputs.class_logits.argmax(1).tolist(), outputs.present.tolist()
+        rows, told = outputs.class_logits.argmax(1).tolist(), (outputs.present & outputs.classified).tolist()
         labels = {object_id: label for label, object_id in step.ids.items() if label not in step.prompted}
         predicted += [
-            (labels[object_id], row)
-            for object_id, row, there in zip(outputs.object_ids, rows, present, strict=True)
-            if there and object_id in labels
+            (labels[object_id], table[row] if row < len(table) else str(row))
+            for object_id, row, classified in zip(outputs.object_ids, rows, told, strict=True)
+            if classified and object_id in labels
         ]
     scorer.finish()
     result = scorer.result()
-    known = [(recording.classes.get(label, -1), row) for label, row in predicted]
-    known = [(truth, row) for truth, row in known if truth >= 0]
-    names = [classes[row] if row < len(classes) else str(row) for _, row in predicted]
+    truths = {label: classes[row] for label, row in recording.classes.items() if row >= 0}
+    right = [truths[label] == name for label, name in predicted if label in truths]
+    names = [name for _, name in predicted]
     j, f = (result["figures"][name] for name in ("j", "f"))
     return Score(
         name=recording.name,
@@ -140,7 +141,7 @@ def _score(
         objects=len(scorer.ids),
         j=float("nan") if j is None else j,
         f=float("nan") if f is None else f,
-        class_accuracy=float(np.mean([truth == row for truth, row in known])) if known else None,
+        class_accuracy=float(np.mean(right)) if right else None,
         predicted={name: names.count(name) / len(names) for name in sorted(set(names), key=names.count, reverse=True)},
     )
 

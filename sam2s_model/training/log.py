@@ -49,6 +49,15 @@ class Log:
             raise TrainingError(f"{self.path} cannot be written to: {error.strerror}") from error
 
 
+def alike(line: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether the figures of two evaluations compare: what they depend on, `of`, is the same.
+
+    That is, as far as both say it: an older log says less of it, or nothing.
+    """
+    one, two = line.get("of", {}), other.get("of", {})
+    return all(one[key] == two[key] for key in one.keys() & two.keys())
+
+
 def _parsed(text: str) -> dict[str, Any] | None:
     try:
         return json.loads(text)
@@ -110,8 +119,8 @@ def plot_log(log: Log, path: Path) -> str:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
     seen = [(line["step"], 100 * line["iou_seen"]) for line in lines if line.get("iou_seen") is not None]
-    evaluated = [line for line in lines if line.get("jf") is not None]  # with the newest options, see `Validation`
-    scored = [(line["step"], line["jf"]) for line in evaluated if line.get("of") == evaluated[-1].get("of")]
+    evaluated = [line for line in lines if line.get("jf") is not None]
+    scored = [(line["step"], line["jf"]) for line in evaluated if alike(line, evaluated[-1])]
     _curve(left, losses, "#2060a0")
     left.set(title="loss", xlabel="step", yscale="log")
     for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):

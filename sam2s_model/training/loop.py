@@ -48,13 +48,14 @@ from sam2s_model.training.state import (
     PLOT,
     begin_folder,
     claimed_run,
+    keep_other_best,
     load_state,
     result_path,
     save_checkpoint,
     save_recipe,
     save_state,
 )  # fmt: skip
-from sam2s_model.training.validation import Validation
+from sam2s_model.training.validation import Validation, used_policy
 
 AHEAD = 2  # batches that are drawn while one is learnt from
 BAD_STEPS = 20  # in a row whose gradient is not finite: then the run has failed
@@ -114,6 +115,7 @@ class Trainer:
         self._told: set[str] = set()  # files that are left out
         self._log = Log(self.folder / LOG)
         self._validation = Validation(config, self._log)
+        self._policy = used_policy(config.evaluation.policy, self.model) if config.evaluation.sources else ""
         self._resume()
 
     def run(self, stop: Callable[[int], bool] | None = None) -> TrainingOutcome:
@@ -307,9 +309,11 @@ class Trainer:
             return
         if self.world.rank == 0:
             model = self.averaged_model() if self.step or not self.config.init else self._model_before()
-            said, best = self._validation.run(model, self.step, self.seconds)
+            said, best = self._validation.run(model, self.step, self.seconds, self._policy)
             shown.log(said)
             if best and self.step and self.config.evaluation.best:
+                if kept := keep_other_best(self.folder, self._validation.has_scored):
+                    shown.log(kept)
                 self._save_result(BEST)
             self._plot(shown)
         self.world.wait()
@@ -333,8 +337,9 @@ class Trainer:
         return model.to(self.world.device).eval().requires_grad_(False)
 
     def _evaluated_size(self) -> int:
-        """Return px: what is compared with before is all seen at the size of the end."""
-        return self.config.data_at(self.config.steps if self.config.evaluation.before else self.step).size
+        """Return px: what is compared with one another is all seen at the size of the end."""
+        options = self.config.evaluation
+        return self.config.data_at(self.config.steps if options.before or options.best else self.step).size
 
     # ---- what is kept
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -113,6 +115,30 @@ def result_path(config: TrainConfig) -> Path:
     if config.evaluation.best and (folder / BEST).is_file():
         return folder / BEST
     return folder / (ADAPTER if config.adapter.kind else CHECKPOINT)
+
+
+def keep_other_best(folder: Path, compares: Callable[[int], bool]) -> str:
+    """Rename best weights whose figure does not compare with those of now, so that no others take their place.
+
+    compares: tells of weights after so many steps whether their figure does
+    Returns a sentence, "" where nothing is renamed. Raises TrainingError.
+    """
+    path = folder / BEST
+    if not path.is_file():
+        return ""
+    try:
+        with safe_open(path, "pt") as file:
+            steps = int((file.metadata() or {}).get("steps", -1))
+    except (OSError, SafetensorError, ValueError):
+        steps = -1
+    if compares(steps):
+        return ""
+    kept = next(other for n in count(1) if not (other := folder / f"best_{n}.safetensors").exists())
+    try:
+        path.rename(kept)
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be renamed to {kept.name}: {error.strerror}") from error
+    return f"the weights after {steps} steps, the best with other options of the evaluation, are in {kept.name} now"
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str], half: bool) -> None:

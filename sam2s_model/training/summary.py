@@ -11,10 +11,10 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.training.config import TrainConfig, load_config
 from sam2s_model.training.evaluate import Score, left_out_lines, open_annotated, score_recordings, score_table
-from sam2s_model.training.log import Log
+from sam2s_model.training.log import Log, alike
 from sam2s_model.training.start import init_name, init_path, model_before
 from sam2s_model.training.state import LOG, RECIPE, result_path
-from sam2s_model.training.validation import Validation, logged_scores
+from sam2s_model.training.validation import POLICY, Validation, logged_scores, other_policy, policy_before, used_policy
 
 
 def closing_lines(config: TrainConfig) -> list[str]:
@@ -24,8 +24,7 @@ def closing_lines(config: TrainConfig) -> list[str]:
     not always with the present options.
     """
     validation = Validation(config, Log(Path(config.output) / LOG))
-    known = validation.lines()
-    best = validation.best()
+    known, before, best = validation.lines(), validation.before(), validation.best()
     if known and best is None:
         return [
             f"nothing was scored in {len(known)} evaluations: expected an object, and at least 2 frames with masks "
@@ -36,14 +35,19 @@ def closing_lines(config: TrainConfig) -> list[str]:
             "the options of the evaluation have changed on the way, and figures from before are not compared with the "
             f"others; both under the present ones: sam2s train compare {shlex.quote(config.output)}"
         ]
-    if best is None or known[0]["step"] != 0 or known[0]["jf"] is None:
+    if best is None or before is None or before["jf"] is None:
         return []
-    before, last = known[0], known[-1]
-    shown = {f"after {line['step']} steps": logged_scores(line) for line in (best, last) if line["step"]}
-    lines = ["", score_table({"before": logged_scores(before), **shown}), ""]
+    last = known[-1]
+    own = others = ""
+    if not alike(before, last):  # the difference is not training's alone
+        own, others = (f" with {line['of'][POLICY]}" for line in (before, last))
+    shown = {f"after {line['step']} steps{others}": logged_scores(line) for line in (best, last) if line["step"]}
+    lines = ["", score_table({f"before{own}": logged_scores(before), **shown}), ""]
     path, size = result_path(config), config.data_at(config.steps - 1).size
     if best["step"]:
-        lines.append(f"J&F {before['jf']:.1f} before, {best['jf']:.1f} after {best['step']} steps: {path} has these")
+        lines.append(
+            f"J&F {before['jf']:.1f} before{own}, {best['jf']:.1f} after {best['step']} steps{others}: {path} has these"
+        )
         use = _checkpoint(config, path)
     else:
         lines.append(
@@ -81,8 +85,9 @@ def compare_run(
 ) -> dict[str, list[Score]]:
     """Score what a run began with and what it made, on what it held out.
 
-    policies: of memory, of each; none: the run's; prompt: "" for the run's; frames: most of a recording, 0: all
-    say: told of each file that is left out
+    policies: of memory; none: the run's; prompt: "" for the run's; frames: most of a recording, 0: all
+    say: told of each file that is left out, and of each policy that what the run began with cannot run: that is scored
+        as it is used
     Returns before or after, and the policy -> scores. Raises ConfigError for a folder without a run that holds
     something out or has made anything yet, SourceError where the recordings are gone, and what `load_model` raises.
     """
@@ -100,9 +105,15 @@ def compare_run(
         raise ConfigError(f"{path} is not there yet: expected a run that has been saved")
     size = config.data_at(config.steps - 1).size
     found = open_annotated(options.sources, config.data.classes, options.recordings)
+    start, after = model_before(config, size, device), _after(config, path, size, device)
+    under = [used_policy(policy, after) for policy in policies or [options.policy]]
+    before = [policy_before(policy, start) for policy in under]
+    for used, policy in zip(before, under, strict=True):
+        if used != policy:
+            say(f"before: {other_policy(used, policy)}")
     columns = {}
-    for name, model in (("before", model_before(config, size, device)), ("after", _after(config, path, size, device))):
-        for policy in policies or [options.policy]:
+    for name, model, used_by in (("before", start, before), ("after", after, under)):
+        for policy in dict.fromkeys(used_by):
             columns[f"{name}, {policy}"] = score_recordings(
                 model, found, prompt or options.prompt, policy, classes=config.data.classes, max_frames=frames
             )

@@ -94,17 +94,17 @@ def parameter_files(args: Sequence[str]) -> list[Path]:
     return [Path(value) for flag, value in split_arguments(args)[1] if flag == "--params-file" and value]
 
 
-def sections(file: Path) -> list[str]:
-    """List the nodes that a parameters file has sections for, by their names there, joined by slashes.
+def sections(file: Path) -> dict[str, dict[str, Any]]:
+    """Return the parameters in a file by the nodes that it has sections for: their names there, joined by slashes.
 
     Raises OSError or yaml.YAMLError for what is no such file; rcl has refused it by then.
     """
-    found: list[str] = []
+    found: dict[str, dict[str, Any]] = {}
 
     def walk(table: object, path: str) -> None:
         for key, value in table.items() if isinstance(table, dict) else ():
             if key == "ros__parameters":
-                found.append(path)
+                found[path] = value if isinstance(value, dict) else {}
             else:
                 walk(value, f"{path.rstrip('/')}/{str(key).strip('/')}" if path else str(key))
 

@@ -10,7 +10,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from sam2s_model.tracking.policies import POLICY_HELP
 from sam2s_ros.processes.dds import environment
-from sam2s_ros.processes.launching import clock_parameters, parameter_files
+from sam2s_ros.processes.launching import clock_in_files, clock_parameters, full_name, parameter_files
 
 BOOL = ["true", "false"]
 LEVELS = ["debug", "info", "warn", "error", "fatal"]
@@ -65,6 +65,22 @@ def number(name: str, text: str, kind: type[int] | type[float]) -> int | float:
 def clock(context) -> list[dict[str, bool]]:
     """Return the parameter use_sim_time as one more source of parameters; none where the argument is empty."""
     return clock_parameters(value_of(context, "use_sim_time"))
+
+
+def node_name(context, name: str) -> str:
+    """Return the full name of a node in the launch's namespace, also before the namespace is declared."""
+    spaces = [context.launch_configurations.get(key, "") for key in ("ros_namespace", "namespace")]
+    return full_name(spaces, name)
+
+
+def common_clock(context, *trackers: str) -> list[dict[str, bool]]:
+    """Return use_sim_time for a node beside trackers, so that all go by one clock: the argument, or their files'.
+
+    trackers: their names in the launch's namespace
+    """
+    names = [node_name(context, name) for name in trackers]
+    files = parameter_files(value_of(context, "params_file"), value_of(context, "device"))
+    return clock(context) or clock_in_files(files, names)
 
 
 def tracker_parameters(context) -> list[Any]:

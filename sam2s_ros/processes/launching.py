@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
 from sam2s_model.errors import ConfigError
 from sam2s_model.paths import expanded
+from sam2s_ros.processes.arguments import is_for, sections
 from sam2s_ros.processes.dds import share_directory
 
 
@@ -31,6 +38,42 @@ def parameter_files(given: str, device: str) -> list[str]:
     return [str(share_directory() / "config" / name) for name in names]
 
 
+def full_name(namespaces: Sequence[str], name: str) -> str:
+    """Return a node's full name. namespaces: from the outermost, "" for none; one with a slash in front begins anew"""
+    whole = ""
+    for space in namespaces:
+        whole = space if space.startswith("/") else f"{whole}/{space}"
+    return "/".join(["", *filter(None, f"{whole}/{name}".split("/"))])
+
+
+def parameter_in_files(files: Sequence[str], node: str, name: str) -> Any:
+    """Return the value that files give to a parameter of a node; None where they give none.
+
+    files: in the order in which the node reads them; node: its full name
+    A file that cannot be read gives none: the node that is given it says why.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for file in files:
+        try:
+            own = sections(Path(file))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            continue
+        for section, parameters in own.items():
+            found.setdefault(section, {}).update(parameters)
+    given = [section for section, parameters in found.items() if is_for(section, node) and name in parameters]
+    given.sort(key=lambda section: "*" not in section)  # the node's own section counts more than one for several
+    return found[given[-1]][name] if given else None
+
+
 def clock_parameters(use_sim_time: str) -> list[dict[str, bool]]:
     """Return the parameter use_sim_time as one more source of parameters; none for "": what the file says holds."""
     return [{"use_sim_time": use_sim_time == "true"}] if use_sim_time else []
+
+
+def clock_in_files(files: Sequence[str], nodes: Sequence[str]) -> list[dict[str, bool]]:
+    """Return use_sim_time as files say it for the first of some nodes that they say it for, as `clock_parameters`.
+
+    nodes: full names. For a node beside them that is not given the files, whose other parameters it has not.
+    """
+    said = [parameter_in_files(files, node, "use_sim_time") for node in nodes]
+    return [{"use_sim_time": value} for value in said if isinstance(value, bool)][:1]

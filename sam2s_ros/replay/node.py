@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.duration import Duration
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -85,6 +86,9 @@ class ReplayNode(RunnableNode):
     def __init__(self):
         super().__init__("replay")
         (self._config,) = PARAMETERS.declare(self)
+        if self._config.publish_clock and self.get_parameter("use_sim_time").value:  # it would follow itself
+            self.set_parameters([Parameter("use_sim_time", value=False)])
+            self.get_logger().info("use_sim_time is not followed: this node publishes the clock")
         config = self._config
         source = open_recording(config.source, topic=config.topic, mask_topic=config.mask_topic, crop=config.crop)
         self._images = self.create_publisher(Image, "image", QOS)

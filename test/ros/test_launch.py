@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rcl_interfaces.srv import GetParameters
 
 from sam2s_ros.msg import TrackedMasks, TrackerStatus
 from sam2s_ros.processes.dds import MALLOC_VARIABLES, PROFILE_VARIABLES, share_directory
@@ -83,6 +84,19 @@ def test_the_page_starts_with_the_tracker(graph, start):
     launched.wait_for_output("tracker /paged/tracker", 60)
     code, _ = launched.stop(signal.SIGINT, 30)
     assert code == 0, launched.output
+
+
+def test_the_page_goes_by_the_clock_of_the_trackers_file(graph, start, tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("/**:\n  ros__parameters: {use_sim_time: true, device: cpu, autostart: false}\n")
+    path = share_directory() / "launch" / "tracker.launch.py"
+    given = (f"params_file:={file}", "namespace:=timed", "console:=true", "console_port:=0")
+    launched = start([sys.executable, "-c", LAUNCH, str(path), *given])
+    asked = GetParameters.Request(names=["use_sim_time"])
+    answer = graph.call(GetParameters, "/timed/console/get_parameters", asked, 60)
+    assert answer.values[0].bool_value, launched.output
+    assert "that it does not have" not in launched.output, launched.output
+    assert launched.stop(signal.SIGINT, 30)[0] == 0, launched.output
 
 
 @pytest.mark.parametrize(

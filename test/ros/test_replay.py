@@ -210,6 +210,14 @@ def test_clock_follows_the_source(replay):
     assert np.median(np.diff(times)) < 10e6
 
 
+def test_what_publishes_the_clock_does_not_follow_it(replay):
+    one = replay(SCENE.format(4), publish_clock=True, stamps="source", use_sim_time=True)
+    one.wait_for(4)
+    asked = GetParameters.Request(names=["use_sim_time"])
+    assert not one.call(GetParameters, "get_parameters", asked).values[0].bool_value
+    assert "use_sim_time is not followed: this node publishes the clock" in one.process.output
+
+
 def test_clock_needs_source_stamps(replay):
     one = replay(SCENE.format(4), publish_clock=True)
     assert one.process.wait(20) == 2

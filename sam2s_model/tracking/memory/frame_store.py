@@ -63,6 +63,7 @@ class FrameStore:
         self._prompted: list[int] = []  # frame in each slot, on the host
         self._prompted_tokens = self._tokens[:0]
         self._prompted_frames = self._empty(0)
+        self._aside: dict[int, Tensor] = {}  # frame -> tokens, of prompted ones that are to be `put_back`
         self._overwritten: list[tuple[Tensor, int, Tensor]] | None = None  # since `save`: store, slot, its tokens
 
     # ---- what is remembered
@@ -80,11 +81,21 @@ class FrameStore:
             if self.matching.older:
                 self._consider(time, tokens, anything)
 
-    def prompted(self, frame: int, tokens: Tensor, needed: Iterable[int]) -> None:
-        """Keep a prompted frame. needed: all prompted frames that any object still has."""
+    def prompted(self, frame: int, tokens: Tensor, needed: Iterable[int], later: Iterable[int] = ()) -> None:
+        """Keep a prompted frame.
+
+        needed: all prompted frames that any object still has
+        later: prompted frames after this one that objects are now tracked up to. Nothing before them is compared with
+            them: where no slot is free, the newest gives way until it is `put_back`, so that none is added for it
+        """
         needed = {*needed, frame} - {EMPTY}  # objects have slots without a frame, and so have these
         if frame not in self._prompted:
-            free = [slot for slot, held in enumerate(self._prompted) if held not in needed]
+            later = {*later} & {*self._prompted}
+            free = [slot for slot, held in enumerate(self._prompted) if held not in needed | later]
+            if not free and later:
+                newest = max(later)
+                free = [self._prompted.index(newest)]
+                self._aside[newest] = self._prompted_tokens[free[0]].clone()
             if not free:
                 free = [len(self._prompted)]
                 self._grow()
@@ -94,6 +105,12 @@ class FrameStore:
             self._prompted[free[0]] = frame
             self._prompted_frames[free[0]].fill_(frame)  # assigned, it would be a copy that is waited for
         self._prompted_tokens[self._prompted.index(frame)] = tokens.to(self._tokens.dtype)
+
+    def put_back(self, frame: int, needed: Iterable[int], later: Iterable[int]) -> None:
+        """Keep a prompted frame again that has given way, if it has; arguments as of `prompted`."""
+        tokens = self._aside.pop(frame, None)
+        if tokens is not None:
+            self.prompted(frame, tokens, needed, later)
 
     def tokens_of(self, frame: int) -> Tensor:
         """Read the tokens (places, dim) of a prompted frame. Raises ValueError for one that is not kept."""
@@ -109,6 +126,7 @@ class FrameStore:
         """Go back to `save`, when only frames were prompted since. Allocates nothing."""
         prompted, tokens, self._prompted_frames, frames, overwritten = saved
         self._prompted = list(prompted)
+        self._aside.clear()
         self.generation += tokens is not self._prompted_tokens
         self._prompted_tokens = tokens
         self._prompted_frames.copy_(frames)
@@ -128,6 +146,7 @@ class FrameStore:
         for frames in (self._ring_frames, self.older_frames, self._prompted_frames):
             frames.fill_(EMPTY)
         self._prompted = [EMPTY] * len(self._prompted)
+        self._aside.clear()
 
     # ---- what is matched
 

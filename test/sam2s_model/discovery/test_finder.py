@@ -73,6 +73,23 @@ def test_what_a_person_has_named_otherwise_keeps_its_name(tracker, bank):
     assert set(tracker.newest.class_names) == {"object"} and tracker.revision == revision
 
 
+def test_what_no_person_has_named_gets_the_class_that_is_asked_for(tracker, bank):
+    """As what auto_prompt has started: only a person's own word stays, also when the same is found later."""
+    tracker.discovery.use(bank)
+    found = [Prompt(class_name="object", mask=one.mask) for one in tracker.discover("instrument")]
+    started = tracker.prompt(0, found, learn=False).object_ids
+    assert set(tracker.newest.class_names) == {"object"}
+    answer = tracker.prompt(0, [Prompt(class_name="instrument")])
+    assert set(answer.object_ids) & set(started)
+    names = dict(zip(tracker.newest.object_ids.tolist(), tracker.newest.class_names, strict=True))
+    assert {names[i] for i in answer.object_ids} == {"instrument"}
+    assert not any(one.by_person for one in tracker._objects.values()), "a class alone names none as a person does"
+    first = answer.object_ids[0]
+    tracker.prompt(0, [Prompt(object_id=first, class_name="instrument")])
+    tracker.prompt(0, [Prompt(class_name="instrument")])
+    assert tracker._objects[first].by_person
+
+
 def test_what_was_removed_is_found_anew_on_an_older_frame(tracker, bank, unseen_frames):
     tracker.discovery.use(bank)
     first = tracker.prompt(0, [Prompt(class_name="instrument")]).object_ids

@@ -100,7 +100,23 @@ def test_p20_a_late_correction_takes_no_place_of_a_newer_one(model, frames, poli
     in_time = play(model, frames, policy, [first, (1, 1, fix), *others], **options)
     held = [sorted(one._segmenter.bank.prompted_frames(0)) for one in (late, in_time)]
     assert held[0] == held[1] == [0, *later] and not late._segmenter.bank.aside
+    if late.matches:
+        assert late.matches.frames == in_time.matches.frames, "each step compares with no more frames than before"
     assert_same(late, in_time)
+
+
+def test_p20_a_late_correction_makes_no_room_for_frames_that_another_object_has(model, frames):
+    masks = np.zeros((2, 128, 160), bool)
+    masks[0, 70:110, 90:140], masks[1, 10:50, 20:70] = True, True
+    begin = [(0, 0, Prompt(box=BOX)), (0, 0, Prompt(box=OTHER))]
+    again = [(3, 3, Prompt(object_id=i, mask=mask)) for i, mask in enumerate(masks, 1)]
+    fix = Prompt(object_id=1, **CLICKS)
+    late = play(model, frames, "match", [*begin, *again], now=5, max_conditioning=2)
+    store = late.matches.store
+    before = store.slots, store.generation
+    late.prompt(2, [fix])
+    assert (store.slots, store.generation) == before and (store.tokens_of(0) != store.tokens_of(3)).any()
+    assert_same(late, play(model, frames, "match", [*begin, (1, 1, fix), *again], now=5, max_conditioning=2))
 
 
 @pytest.mark.parametrize("non_overlap", [False, True])

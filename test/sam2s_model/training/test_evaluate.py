@@ -92,6 +92,24 @@ def test_a_class_token_is_scored():
     assert 0 <= score.class_accuracy <= right + 1e-9
 
 
+def test_classes_are_compared_by_the_names_that_the_model_gives_its_rows():
+    torch.manual_seed(0)
+    model = Sam2Model(NANO, image_size=64).eval().requires_grad_(False)
+    model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(9.0)
+    recording, names = scene_recording(CONFIG, NANO_CLASSES), list(NANO_CLASSES)
+    (plain,) = score_recordings(model, [recording], policy="fifo", max_frames=4)
+    row = names.index(next(iter(plain.predicted)))  # what it says most
+    other = (row + 1) % len(names)
+    recording.classes = dict.fromkeys(recording.classes, other)
+    names[row], names[other] = names[other], names[row]
+    model.class_names = tuple(names)
+    (score,) = score_recordings(model, [recording], policy="fifo", max_frames=4)
+    share = plain.predicted[NANO_CLASSES[row]]
+    assert score.predicted[NANO_CLASSES[other]] == score.class_accuracy == pytest.approx(share)
+    (silent,) = score_recordings(model, [recording], policy="none", max_frames=4)
+    assert silent.predicted == {} and silent.class_accuracy is None, "without a memory there is no class token"
+
+
 def test_a_table_has_a_column_for_each_run_and_a_mean():
     runs = {"ours": [Score("a", 5, 1, 0.5, 0.7), Score("b", 6, 1, 0.9, 0.9)], "none": [Score("a", 5, 1, 0.2, 0.4, 0.5)]}
     lines = score_table(runs).splitlines()

@@ -42,7 +42,7 @@ def clip(tmp_path) -> Path:
 def test_an_evaluation_leaves_out_what_cannot_be_read(clip, tmp_path, model):
     options = EvaluationConfig(sources=(SourceConfig("folder", str(clip), mask_values="labels"),), policy="none")
     validation = Validation(TrainConfig(evaluation=options), Log(tmp_path / "log.jsonl"))
-    said, _ = validation.run(model, 0, 0.0)
+    said, _ = validation.run(model, 0, 0.0, "none")
     *named, last = said.splitlines()
     assert last.startswith("step 0: J&F ") and len(named) == 3 and all(line.startswith("left out: ") for line in named)
     assert "2.png is not a readable image" in named[0] and "3.png" in named[1]

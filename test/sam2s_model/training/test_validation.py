@@ -66,6 +66,17 @@ def test_the_best_weights_are_kept_whatever_stops_the_run(tmp_path, monkeypatch,
     assert f"sam2s train compare {tmp_path}" in text
 
 
+def test_the_best_with_other_options_is_kept_under_another_name(tmp_path, monkeypatch, capsys):
+    config = dataclasses.replace(CONFIG, output=str(tmp_path))
+    scored(monkeypatch, 0.5, 0.9, 0.6, 0.65, 0.5)
+    run_training(config, lambda step: step >= 1, quiet=True)
+    other = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, policy="none"))
+    assert run_training(other).checkpoint == tmp_path / "best.safetensors"
+    assert steps_of(tmp_path / "best.safetensors") == "3" and steps_of(tmp_path / "best_1.safetensors") == "1"
+    said = "the weights after 1 steps, the best with other options of the evaluation, are in best_1.safetensors now"
+    assert said in capsys.readouterr().out and not (tmp_path / "best_2.safetensors").exists()
+
+
 def test_a_run_that_has_made_nothing_better_says_so(tmp_path, monkeypatch):
     config = dataclasses.replace(CONFIG, output=str(tmp_path), phases=(Phase(steps=1),))
     (tmp_path / "best.safetensors").write_bytes(b"of another run")
@@ -91,9 +102,9 @@ def test_what_was_learnt_is_compared_with_before(tmp_path, capsys):
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     jf = [line["jf"] for line in logged if "scores" in line]
     columns = compare_run(tmp_path, policies=[], frames=4, device="cpu")
-    assert list(columns) == ["before, auto", "after, auto"]
-    assert 100 * columns["before, auto"][0].jf == pytest.approx(jf[0], abs=0.01)
-    assert 100 * columns["after, auto"][0].jf == pytest.approx(jf[-1] if jf[-1] > jf[0] else jf[-1], abs=0.5)  # fp16
+    assert list(columns) == ["before, fifo", "after, fifo"]
+    assert 100 * columns["before, fifo"][0].jf == pytest.approx(jf[0], abs=0.01)
+    assert 100 * columns["after, fifo"][0].jf == pytest.approx(jf[-1] if jf[-1] > jf[0] else jf[-1], abs=0.5)  # fp16
     written = tmp_path / "figures.json"
     command = ["train", "compare", str(tmp_path), "--frames", "3", "--policy", "none", "--device", "cpu"]
     assert main([*command, "--out", str(written)]) == 0

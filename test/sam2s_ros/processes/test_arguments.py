@@ -82,7 +82,7 @@ def test_a_rule_is_read_as_ros_reads_it(text, rule):
 def test_sections_of_a_parameters_file(tmp_path, text, found):
     file = tmp_path / "parameters.yaml"
     file.write_text(text)
-    assert sections(file) == found
+    assert list(sections(file)) == found
 
 
 @pytest.mark.parametrize(

@@ -52,3 +52,18 @@ def test_a_prompt_that_runs_out_of_memory_takes_no_frame_of_another(model, frame
         tracker.prompt(0, [Prompt(object_id=1, box=box)])
     assert tracker._segmenter.bank.prompted_frames(0) == [0, 1]
     assert all((store.tokens_of(frame) == old).all() for frame, old in enumerate(before))
+
+
+def test_a_later_frame_gives_way_until_it_is_put_back():
+    store = FrameStore(Matching(), 3, 2, 4, 2, torch.device("cpu"), torch.float32)
+    for frame in (0, 5):
+        store.prompted(frame, tokens(frame), {0, 5})
+    before = store.slots, store.generation
+    store.prompted(3, tokens(3), {0, 3}, later={5})
+    assert sorted(store._prompted) == [0, 3] and (store.tokens_of(3) == tokens(3)).all()
+    store.put_back(5, {0, 5}, ())
+    assert sorted(store._prompted) == [0, 5] and (store.tokens_of(5) == tokens(5)).all()
+    assert (store.slots, store.generation) == before
+    store.put_back(5, {0, 5}, ())  # of one that has not given way nothing is done
+    store.prompted(3, tokens(3), {0, 3, 5})
+    assert sorted(store._prompted)[-3:] == [0, 3, 5], "what is needed all the time has room"
