@@ -122,9 +122,14 @@ def _(kept, rows, columns, codes, time, table, before, after):
 def add_norm(
     x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, alpha: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """X (1 or B, ..., C) + alpha y (B, ..., C), and its normalisation over the channels."""
+    """X (1 or B, ..., C) + alpha y (B, ..., C), and its normalisation over the channels.
+
+    Raises ValueError for other shapes, of which the kernel would know nothing.
+    """
     from sam2s_model.acceleration import triton_kernels as kernels
 
+    if x.shape not in (y.shape, (1, *y.shape[1:])):
+        raise ValueError(f"x is {tuple(x.shape)}, y {tuple(y.shape)}: expected x like y, or one for all of its batch")
     x, y = x.contiguous(), y.contiguous()
     channels = y.shape[-1]
     total, normed, rows = torch.empty_like(y), torch.empty_like(y), y.numel() // channels
@@ -149,9 +154,15 @@ def _(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, alpha: flo
 def norm_place(
     x: Tensor | None, y: Tensor, place: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """X + y, both (..., C), normalised over the channels, and that with its place (..., C) added. x: None for zeros"""
+    """X + y, both (..., C), normalised over the channels, and that with its place (..., C) added. x: None for zeros
+
+    Raises ValueError for other shapes, of which the kernel would know nothing.
+    """
     from sam2s_model.acceleration import triton_kernels as kernels
 
+    shapes = [tuple(t.shape) for t in (y, place, y if x is None else x)]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"y, place and x are {shapes}: expected the same shape")
     y, place, channels = y.contiguous(), place.contiguous(), y.shape[-1]
     normed, placed, rows = torch.empty_like(y), torch.empty_like(y), y.numel() // channels
     together = max(1, TILE // _power(channels) // 4)

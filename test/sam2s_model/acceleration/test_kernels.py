@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from sam2s_model.acceleration import kernels
 from sam2s_model.config import TrackerConfig
-from sam2s_model.network.image_encoder.hiera import partition, whole
+from sam2s_model.network.image_encoder.hiera import Hiera, partition, whole
 from sam2s_model.network.layers import LayerNorm2d, add_norm, norm_gelu, norm_place
 from sam2s_model.network.memory_attention import rotary_table, rotate_
 from sam2s_model.network.memory_keys import CachedKeys, time_keys, turned_time
@@ -119,6 +119,28 @@ def test_add_norm_of_a_part(ours):
     ours()
     for made, plain in zip(add_norm(x, y, norm, alpha=0.1), expected, strict=True):
         torch.testing.assert_close(made, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_of_no_batch_is_shared_by_one(ours):
+    """A batch of images that a frozen encoder learns nothing of: each is encoded, though all have one position."""
+    torch.manual_seed(0)
+    trunk = Hiera(8, 1, (1, 1, 1, 1), (4, 4, 2, 1), (3,), (4, 4)).requires_grad_(False)
+    trunk.pos_embed.normal_(), trunk.pos_embed_window.normal_()
+    images = torch.randn(3, 3, 32, 64)
+    expected = trunk(images)
+    ours()
+    for made, plain in zip(trunk(images), expected, strict=True):
+        torch.testing.assert_close(made, plain, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("x, y", [((3, 7, 24), (1, 7, 24)), ((2, 7, 24), (3, 7, 24)), ((7, 24), (3, 7, 24))])
+def test_what_a_kernel_would_read_beyond_is_refused(x, y):
+    x, y, one = torch.zeros(x), torch.zeros(y), torch.ones(24)
+    with pytest.raises(ValueError, match="expected x like y, or one for all of its batch"):
+        kernels.add_norm(x, y, one, one, 1e-5)
+    for added, place in ((None, x), (x, y)):
+        with pytest.raises(ValueError, match="expected the same shape"):
+            kernels.norm_place(added, y, place, one, one, 1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
