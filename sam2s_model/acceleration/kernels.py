@@ -64,7 +64,7 @@ def _rotate_(x: Tensor, table: Tensor, before: int, after: int) -> None:
     from sam2s_model.acceleration import triton_kernels as kernels
 
     objects, tokens, width = x.shape
-    pairs = table.shape[1]
+    table, pairs = table.contiguous(), table.shape[1]
     padded, rows = _power(pairs), max(1, TILE // 4 // _power(pairs))
     grid = -(-tokens // rows), width // (2 * pairs), objects
     period, turned = before + len(table), tokens - after
@@ -97,7 +97,7 @@ def read_keys(
     """
     from sam2s_model.acceleration import triton_kernels as kernels
 
-    columns, codes = columns.contiguous(), codes.contiguous()
+    rows, columns, codes, table = _dense(rows, columns, codes, table)
     (objects, frames), (tokens, width), pairs = columns.shape, kept.shape[2:], table.shape[1]
     out = kept.new_empty(objects, frames * tokens + after, width)
     padded, together = _power(pairs), max(1, TILE // 4 // _power(pairs))
@@ -236,7 +236,8 @@ def compose(logits: Tensor, present: Tensor, labels: Tensor, height: int, width:
     """As `outputs.compose`, for an image of (height, width) px. absent: the logits of an object that is not there."""
     from sam2s_model.acceleration import triton_kernels as kernels
 
-    logits, out = logits.contiguous(), torch.empty(height, width, dtype=torch.uint8, device=logits.device)
+    logits, present, labels = _dense(logits, present, labels)
+    out = torch.empty(height, width, dtype=torch.uint8, device=logits.device)
     block = TILE // 8
     kernels.compose[(-(-height * width // block),)](
         logits,
@@ -307,7 +308,8 @@ def judge(
     """
     from sam2s_model.acceleration import triton_kernels as kernels
 
-    features, logits = _places_in_a_row(features), logits.contiguous()
+    features = _places_in_a_row(features)
+    logits, present, index = _dense(logits, present, index)
     (_, channels, height, width), n = features.shape, len(logits)
     appearances, similarity = prototype.new_empty(n, channels), prototype.new_empty(n)
     asked, rejected, remains = (torch.empty_like(present) for _ in range(3))
@@ -358,7 +360,8 @@ def learn(
     """
     from sam2s_model.acceleration import triton_kernels as kernels
 
-    channels, logits = appearances.shape[1], logits.contiguous()
+    appearances, logits, iou, present, index = _dense(appearances, logits, iou, present, index)
+    channels = appearances.shape[1]
     kernels.learn[(len(appearances),)](
         appearances, logits, iou, present.view(torch.uint8), index, frame, stamp, prototype, taught, stamps,
         past_prototype, past_taught, past_stamps, past_taught.shape[1], logits[0].numel(), least, memory, channels,
@@ -369,6 +372,11 @@ def learn(
 @learn.register_fake
 def _(appearances, logits, iou, present, index, frame, stamp, *notes_and_limits) -> None:
     pass
+
+
+def _dense(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Copy what has gaps, as a column of a table: a kernel that is told no strides takes one number after another."""
+    return tuple(tensor.contiguous() for tensor in tensors)
 
 
 def _power(n: int) -> int:

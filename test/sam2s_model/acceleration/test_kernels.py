@@ -43,6 +43,11 @@ def on_the_device(monkeypatch):
         yield
 
 
+def spaced(values: torch.Tensor) -> torch.Tensor:
+    """Return the same values with others between them, as those of a column of a table have."""
+    return values.repeat_interleave(2, 0)[::2]
+
+
 @pytest.fixture
 def ours(monkeypatch):
     """Torch's operators; when it is called, the kernels from there on."""
@@ -57,7 +62,7 @@ def test_rotate(dtype, parts, before, after, ours):
     table = rotary_table(3, 4, 24)  # 12 pairs, which are no power of two
     x = torch.randn(2, 2 * (before + 12) + after, parts * 24 + 8).to(dtype)[..., : parts * 24]  # part of a wider tensor
     expected = rotate_(x.clone(), table, before, after)
-    kernels.rotate_(x, table, before, after)
+    kernels.rotate_(x, spaced(table), before, after)
     torch.testing.assert_close(
         x, expected, atol=1e-6, rtol=1e-6 if dtype == torch.float32 else 0.008
     )  # see `test_add_norm`
@@ -70,12 +75,13 @@ def test_read_keys(dtype, parts, before, others):
     torch.manual_seed(0)
     table, tokens = rotary_table(3, 4, 24), before + 12
     kept = torch.randn(3, 5, tokens, 7 + 4 * 24).to(dtype)[..., 7:]
-    rows, columns, codes = torch.tensor([2, 0]), torch.randint(0, 5, (2, 4)), torch.randint(0, 3, (1, 4)).expand(2, -1)
+    rows = spaced(torch.tensor([2, 0]))
+    columns, codes = torch.randint(0, 5, (2, 4)), torch.randint(0, 3, (1, 4)).expand(2, -1)
     weights = torch.randn(3, 1, 1, 8).to(dtype), *(torch.randn(24, 8).to(dtype) for _ in range(4))
     cached = CachedKeys(kept, rows, columns, codes, weights[:1])
     part, after = slice(24, 24 * (1 + parts)), torch.randn(2, others, parts * 24).to(dtype)
     expected = cached.read(part, turned_time(table, *weights, tables=1, before=before), after)
-    made = cached.read_by_kernel(part, time_keys(*weights, tables=1), table, before, after)
+    made = cached.read_by_kernel(part, time_keys(*weights, tables=1), spaced(table), before, after)
     assert made.shape == (2, 4 * tokens + others, parts * 24)
     rounding = (
         1e-5 if dtype == torch.float32 else 0.02
@@ -213,8 +219,8 @@ def test_fill_holes(area, ours):
 @pytest.mark.parametrize("size", [(33, 50), (12, 16), (7, 9)])
 def test_compose(size, ours):
     torch.manual_seed(0)
-    logits, present = torch.randn(4, 1, 12, 16), torch.tensor([True, True, False, True])
-    labels = torch.tensor([3, 7, 9, 200], dtype=torch.uint8)
+    logits, present = torch.randn(4, 1, 12, 16), spaced(torch.tensor([True, True, False, True]))
+    labels = spaced(torch.tensor([3, 7, 9, 200], dtype=torch.uint8))
     expected = compose(logits, present, labels, size)
     ours()
     made = compose(logits, present, labels, size)
@@ -243,7 +249,7 @@ def test_judge_and_learn(cell, ours, monkeypatch):
     judge, rows = Reidentification(TrackerConfig(), 20), torch.randperm(12).tolist()
     features, logits = torch.randn(1, 20, 6, 5), torch.randn(12, 1, 6 * cell, 5 * cell) - 0.5
     logits[3] = -1
-    present, iou = torch.rand(12) > 0.2, torch.rand(12)
+    present, iou = spaced(torch.rand(12) > 0.2), spaced(torch.rand(12))
     results = []
     for served in (False, True):
         bank = MemoryBank(
@@ -263,7 +269,7 @@ def test_judge_and_learn(cell, ours, monkeypatch):
         monkeypatch.setattr(kernels, "serves", lambda x, served=served: served)
         view = BankView(bank, rows)
         verdict = judge.judge(view, features, logits, present)
-        judge.learn(view, 40, verdict.appearances, logits, iou, verdict.present, 2 * 10**10)
+        judge.learn(view, 40, spaced(verdict.appearances), logits, iou, spaced(verdict.present), 2 * 10**10)
         told = (
             verdict.asked,
             verdict.rejected,
