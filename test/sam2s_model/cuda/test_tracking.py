@@ -107,6 +107,25 @@ def test_a_capture_that_fails_changes_nothing_of_the_step(device, network, half,
     assert device.stuck == device.old
 
 
+def test_a_graph_that_does_not_fit_leaves_nothing_in_its_pool(device, network, monkeypatch):
+    """The frame is tracked as without graphs, and other trackers capture on."""
+    expected = run(Tracker(network, "fifo", TrackerConfig(cuda_graphs=False)), images(), 5)
+    own = Sam2Model.decode
+
+    def lacking(self, *arguments, **options):
+        made = own(self, *arguments, **options)
+        if torch.cuda.is_current_stream_capturing():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return made
+
+    monkeypatch.setattr(Sam2Model, "decode", lacking)
+    tracker = Tracker(network, "fifo")
+    for mine, theirs in zip(run(tracker, images(), 5), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+    assert tracker.refused == "CUDA out of memory" and tracker.captured == 1 and not CudaCapture.refused
+    assert [pool.users for pool in device.pools.values()] == [2, 0], "of the image: its graph and the anchor"
+
+
 def test_no_garbage_is_collected_while_a_graph_is_captured(device):
     """L2: a graph in a cycle, which a collection would end in the middle of the capture of another."""
     capture, x = as_cuda_graphs(torch.device("cuda:0")), torch.ones(3, device="cuda:0")
