@@ -40,13 +40,13 @@ def _tried(device: torch.device, dtype: torch.dtype) -> bool:
         norm_gelu(x[:, :, :, None], one, one, 1e-6, True)
         masks = torch.zeros(1, 1, 16, 16, device=device)
         fill_holes(masks, 2, 0.1)
-        stamp, rows, notes = (torch.zeros(shape, device=device, dtype=torch.int64) for shape in ((), 1, 1))
+        shapes: tuple[tuple[int, ...], ...] = (), (1,), (1,), (1, 2)
+        stamp, rows, taught, stamps = (torch.zeros(shape, device=device, dtype=torch.int64) for shape in shapes)
         appearances, iou = torch.zeros(1, 16, device=device), torch.zeros(1, device=device)
-        present = iou > 0
-        judge(
-            x[:, :, :, None].view(1, 16, 4, 4), masks, present, rows, stamp, appearances, notes, notes.clone(), 1, 0.5
-        )
-        learn(appearances, masks, iou, present, rows, stamp, appearances.clone(), notes, notes.clone(), 0.5, 2)
+        present, known = iou > 0, (appearances.clone(), taught, stamps)
+        judge(x[:, :, :, None].view(1, 16, 4, 4), masks, present, rows, *known, 1, 0.5)
+        past = (one[:, None].clone() for one in known)
+        learn(appearances, masks, iou, present, rows, stamp, stamp, *known, *past, 0.5, 2)
         mask_to_remember(masks, 32, 32, False, dtype)
         compose(masks, masks[:, 0, 0, 0] > 0, torch.ones(1, device=device, dtype=torch.uint8), 32, 32, -1.0)
         boxes(masks > 0), agreement(masks, masks, 1.0)

@@ -283,3 +283,9 @@ def test_judge_and_learn(cell, ours, monkeypatch):
     for own, plain in zip(*results[::-1], strict=True):
         torch.testing.assert_close(own, plain, atol=1e-5, rtol=1e-5, equal_nan=True)
     assert results[0][0].any() and results[0][1].any() and results[0][2].any() and not results[0][3].all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_kernel_is_tried_as_it_is_called(dtype, caplog):
+    """One that is not turns all of them off, everywhere."""
+    assert kernels._tried.__wrapped__(torch.device(DEVICE), dtype), caplog.text
