@@ -9,13 +9,14 @@ import hashlib
 import importlib.util
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from sam2s_model.device import as_current, on_its_gpu
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
@@ -88,17 +89,18 @@ def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> Enco
     if any(getattr(module, "int8", False) for module in model.modules()):
         raise ConfigError("precision is 'int8', which cannot be exported: expected fp32, bf16 or fp16")
     image = _example(model)
-    expected = model._encode(image)
-    program = torch.export.export(EncoderProgram(model), (image,), strict=True)
-    try:
-        if to == "aoti":
-            torch._inductor.aoti_compile_and_package(program, package_path=str(path))
-            made = torch._inductor.aoti_load_package(str(path))(image)
-        else:
-            _write_onnx(program, image, path)
-            made = _run_onnx(path, image)
-    except Exception as error:  # of torch's compiler, of Triton, of the compilers that they start
-        raise ConfigError(f"torch {torch.__version__} cannot export the encoder to {to}: {error}") from error
+    with as_current(model.device):
+        expected = model._encode(image)
+        program = torch.export.export(EncoderProgram(model), (image,), strict=True)
+        try:
+            if to == "aoti":
+                torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+                made: Sequence[Tensor] | None = _load(path, model.device)(image)
+            else:
+                _write_onnx(program, image, path)
+                made = _run_onnx(path, image)
+        except Exception as error:  # of torch's compiler, of Triton, of the compilers that they start
+            raise ConfigError(f"torch {torch.__version__} cannot export the encoder to {to}: {error}") from error
     difference = (
         None if made is None else max(_difference(own, plain) for own, plain in zip(made, expected, strict=True))
     )
@@ -135,12 +137,12 @@ def use_exported_encoder(model: Sam2Model, path: str | Path) -> None:
                 "export it anew"
             )
     try:
-        run = torch._inductor.aoti_load_package(str(path))
+        run = _load(path, model.device)
         run(_example(model))
     except Exception as error:
         made_with = f"made with torch {stored.get('torch')}, this is {torch.__version__}"
         raise ConfigError(f"encoder {str(path)!r} cannot be run ({made_with}): {error}") from error
-    model.encode_with(lambda _, image: tuple(run(image)))
+    model.encode_with(lambda _, image: run(image))
 
 
 class EncoderProgram(nn.Module):
@@ -195,6 +197,19 @@ def _example(model: Sam2Model) -> Tensor:
     """Prepare an image of noise, the same every time."""
     noise = torch.randint(0, 256, (model.image_size, model.image_size, 3), generator=torch.Generator().manual_seed(0))
     return model.prepare_image(noise.to(torch.uint8))
+
+
+def _load(path: Path, device: torch.device) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """Load a program of machine code onto a device, on which it runs, whichever GPU is the current one."""
+    with as_current(device):
+        program = torch._inductor.aoti_load_package(str(path))
+
+    @on_its_gpu
+    def run(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        coarse, middle, fine = program(image)
+        return coarse, middle, fine
+
+    return run
 
 
 def _write_onnx(program: torch.export.ExportedProgram, image: Tensor, path: Path) -> None:

@@ -12,12 +12,17 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from sam2s_model.device import on_its_gpu
+
 log = logging.getLogger(__name__)
 TILE = 4096  # numbers that a program holds at a time
 
 
 def serves(x: Tensor) -> bool:
-    """Whether the kernels can be used for this tensor: on CUDA, for inference, and not while torch.compile traces."""
+    """Whether the kernels can be used for this tensor: on CUDA, for inference, and not while torch.compile traces.
+
+    Raises torch.OutOfMemoryError where there is no room to try them.
+    """
     if x.device.type != "cuda" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
     return _tried(x.device, x.dtype)
@@ -51,6 +56,8 @@ def _tried(device: torch.device, dtype: torch.dtype) -> bool:
         compose(masks, masks[:, 0, 0, 0] > 0, torch.ones(1, device=device, dtype=torch.uint8), 32, 32, -1.0)
         boxes(masks > 0), agreement(masks, masks, 1.0)
         from_windows(to_windows(x[..., None], 4, 1, 1, None)[0], 4, 16, 16)
+    except torch.OutOfMemoryError:  # which may have passed when it is tried again
+        raise
     except Exception as problem:  # of Triton, of the compilers that it starts, of a driver that is too old
         log.warning("torch's own kernels are launched one by one, since Triton cannot serve %s: %s", device, problem)
         return False
@@ -60,6 +67,7 @@ def _tried(device: torch.device, dtype: torch.dtype) -> bool:
 @torch.library.custom_op(
     "sam2s::rotate_", mutates_args=("x",), schema="(Tensor(a!) x, Tensor table, int before, int after) -> ()"
 )
+@on_its_gpu
 def _rotate_(x: Tensor, table: Tensor, before: int, after: int) -> None:
     from sam2s_model.acceleration import triton_kernels as kernels
 
@@ -88,6 +96,7 @@ def rotate_(x: Tensor, table: Tensor, before: int = 0, after: int = 0) -> Tensor
     schema="(Tensor kept, Tensor rows, Tensor columns, Tensor codes, Tensor time, Tensor table, int before, int after) "
     "-> Tensor",
 )
+@on_its_gpu
 def read_keys(
     kept: Tensor, rows: Tensor, columns: Tensor, codes: Tensor, time: Tensor, table: Tensor, before: int, after: int
 ) -> Tensor:
@@ -119,6 +128,7 @@ def _(kept, rows, columns, codes, time, table, before, after):
     mutates_args=(),
     schema="(Tensor x, Tensor y, Tensor weight, Tensor bias, float eps, float alpha=1.0) -> (Tensor, Tensor)",
 )
+@on_its_gpu
 def add_norm(
     x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, alpha: float = 1.0
 ) -> tuple[Tensor, Tensor]:
@@ -151,6 +161,7 @@ def _(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, alpha: flo
     mutates_args=(),
     schema="(Tensor? x, Tensor y, Tensor place, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor)",
 )
+@on_its_gpu
 def norm_place(
     x: Tensor | None, y: Tensor, place: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
@@ -181,6 +192,7 @@ def _(x: Tensor | None, y: Tensor, place: Tensor, weight: Tensor, bias: Tensor, 
 @torch.library.custom_op(
     "sam2s::norm_gelu", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor bias, float eps, bool gelu) -> Tensor"
 )
+@on_its_gpu
 def norm_gelu(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gelu: bool) -> Tensor:
     """Normalise (B, C, H, W) over the channels, with a GELU after it if asked for; the result is channels-last."""
     from sam2s_model.acceleration import triton_kernels as kernels
@@ -209,6 +221,7 @@ def _places_in_a_row(x: Tensor) -> Tensor:
 @torch.library.custom_op(
     "sam2s::fill_holes", mutates_args=(), schema="(Tensor logits, int area, float filled) -> Tensor"
 )
+@on_its_gpu
 def fill_holes(logits: Tensor, area: int, filled: float) -> Tensor:
     """As `holes.fill_holes` for an area of at least 1; the logit that holes get is given."""
     from sam2s_model.acceleration import triton_kernels as kernels
@@ -232,6 +245,7 @@ def _(logits: Tensor, area: int, filled: float) -> Tensor:
     mutates_args=(),
     schema="(Tensor logits, Tensor present, Tensor labels, int height, int width, float absent) -> Tensor",
 )
+@on_its_gpu
 def compose(logits: Tensor, present: Tensor, labels: Tensor, height: int, width: int, absent: float) -> Tensor:
     """As `outputs.compose`, for an image of (height, width) px. absent: the logits of an object that is not there."""
     from sam2s_model.acceleration import triton_kernels as kernels
@@ -240,17 +254,9 @@ def compose(logits: Tensor, present: Tensor, labels: Tensor, height: int, width:
     out = torch.empty(height, width, dtype=torch.uint8, device=logits.device)
     block = TILE // 8
     kernels.compose[(-(-height * width // block),)](
-        logits,
-        present.view(torch.uint8),
-        labels,
-        out,
-        *logits.shape[:1],
-        *logits.shape[2:],
-        height,
-        width,
-        absent,
+        logits, present.view(torch.uint8), labels, out, *logits.shape[:1], *logits.shape[2:], height, width, absent,
         block,
-    )
+    )  # fmt: skip
     return out
 
 
@@ -264,6 +270,7 @@ def _(logits: Tensor, present: Tensor, labels: Tensor, height: int, width: int, 
     mutates_args=(),
     schema="(Tensor logits, int height, int width, bool binarise, ScalarType dtype) -> Tensor",
 )
+@on_its_gpu
 def mask_to_remember(logits: Tensor, height: int, width: int, binarise: bool, dtype: torch.dtype) -> Tensor:
     """Mask logits (N, 1, h, w) at a size of (height, width), bilinear, as the memory encoder sees them: -10 to 10."""
     from sam2s_model.acceleration import triton_kernels as kernels
@@ -288,6 +295,7 @@ def _(logits: Tensor, height: int, width: int, binarise: bool, dtype: torch.dtyp
     schema="(Tensor features, Tensor logits, Tensor present, Tensor index, Tensor prototype, Tensor taught, "
     "Tensor stamps, int lost_after, float least) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
+@on_its_gpu
 def judge(
     features: Tensor,
     logits: Tensor,
@@ -337,6 +345,7 @@ def _(features, logits, present, index, prototype, taught, stamps, lost_after, l
     "Tensor(a!) prototype, Tensor(b!) taught, Tensor(c!) stamps, Tensor(d!) past_prototype, "
     "Tensor(e!) past_taught, Tensor(f!) past_stamps, float least, int memory) -> ()",
 )
+@on_its_gpu
 def learn(
     appearances: Tensor,
     logits: Tensor,

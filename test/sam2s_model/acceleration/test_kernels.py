@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from functools import lru_cache
 from types import SimpleNamespace
 from unittest import mock
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sam2s_model import acceleration, device
 from sam2s_model.acceleration import kernels
 from sam2s_model.config import TrackerConfig
 from sam2s_model.network.image_encoder.hiera import Hiera, partition, whole
@@ -289,3 +292,55 @@ def test_judge_and_learn(cell, ours, monkeypatch):
 def test_every_kernel_is_tried_as_it_is_called(dtype, caplog):
     """One that is not turns all of them off, everywhere."""
     assert kernels._tried.__wrapped__(torch.device(DEVICE), dtype), caplog.text
+
+
+class Launches:
+    """Kernels that are not run; it is noted on which device they would be."""
+
+    def __init__(self, current: list[torch.device]):
+        self.on, self._current = [], current
+
+    def __getattr__(self, name):
+        return self
+
+    def __getitem__(self, grid):
+        return lambda *_, **__: self.on.append(self._current[-1])
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    """What is launched, while no device is the current one but for those that are made it."""
+    current: list = [None]
+
+    @contextmanager
+    def as_current(wanted):
+        current.append(wanted)
+        yield
+        current.pop()
+
+    made = Launches(current)
+    monkeypatch.setattr(device, "as_current", as_current)
+    for name in ("triton_kernels", "triton_masks", "triton_windows"):
+        monkeypatch.setattr(acceleration, name, made, raising=False)
+    monkeypatch.setattr(kernels, "_tried", lru_cache(kernels._tried.__wrapped__))
+    return made
+
+
+def test_every_kernel_is_launched_on_the_gpu_of_its_tensors(launches):
+    """Triton launches on the current one."""
+    assert kernels._tried(torch.device(DEVICE), torch.float32)
+    assert [on and on.type for on in launches.on] == [DEVICE] * 14
+
+
+def test_want_of_memory_does_not_turn_the_kernels_off(launches, monkeypatch):
+    tried = []
+
+    def lacks(*arguments):
+        tried.append(arguments)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(kernels, "rotate_", lacks)
+    with pytest.raises(torch.OutOfMemoryError):
+        kernels._tried(torch.device(DEVICE), torch.float32)
+    assert [kernels._tried(torch.device(DEVICE), torch.float32) for _ in range(2)] == [True, True] and len(tried) == 2
