@@ -11,7 +11,9 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.outputs import gate
 
+log = logging.getLogger(__name__)
 KINDS = {"aoti": ".pt2", "onnx": ".onnx"}
 """What an encoder can be exported to, and how its file's name ends."""
 SINCE = {"aoti": "2.6", "onnx": "2.5"}  # the first release of torch that writes a program of torch.export so
@@ -142,7 +145,12 @@ def use_exported_encoder(model: Sam2Model, path: str | Path) -> None:
     except Exception as error:
         made_with = f"made with torch {stored.get('torch')}, this is {torch.__version__}"
         raise ConfigError(f"encoder {str(path)!r} cannot be run ({made_with}): {error}") from error
-    model.encode_with(lambda _, image: run(image))
+    model.encode_with(lambda _, image: run(image), capturable=_runs_alone())
+    if model.device.type == "cuda" and not model.capturable:
+        log.warning(
+            "torch %s cannot run an exported encoder in a CUDA graph: it is launched kernel by kernel",
+            torch.__version__,
+        )
 
 
 class EncoderProgram(nn.Module):
@@ -200,23 +208,34 @@ def _example(model: Sam2Model) -> Tensor:
 
 
 def _load(path: Path, device: torch.device) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """Load a program of machine code onto a device, on which it runs, whichever GPU is the current one."""
+    """Load a program of machine code onto a device, on which it runs, whichever GPU is the current one.
+
+    Threads that share it take turns: the program itself does nothing about them, where that is possible.
+    """
+    alone = {"run_single_threaded": True} if _runs_alone() else {}
     with as_current(device):
-        program = torch._inductor.aoti_load_package(str(path))
+        program = torch._inductor.aoti_load_package(str(path), **alone)
+    turn = Lock()
 
     @on_its_gpu
     def run(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        coarse, middle, fine = program(image)
+        with turn:
+            coarse, middle, fine = program(image)
         return coarse, middle, fine
 
     return run
 
 
+def _runs_alone() -> bool:
+    """Whether this torch runs a program without the events of one for many threads, which no capture permits."""
+    return "run_single_threaded" in signature(torch._inductor.aoti_load_package).parameters
+
+
 def _write_onnx(program: torch.export.ExportedProgram, image: Tensor, path: Path) -> None:
     weights = sum(value.nbytes for value in program.state_dict.values())
-    log = logging.getLogger("torch.onnx")  # it warns of torchvision's operators, which nothing here has
-    level = log.level
-    log.setLevel(logging.ERROR)
+    onnx = logging.getLogger("torch.onnx")  # it warns of torchvision's operators, which nothing here has
+    level = onnx.level
+    onnx.setLevel(logging.ERROR)
     weights_beside(path).unlink(missing_ok=True)
     try:
         torch.onnx.export(
@@ -224,7 +243,7 @@ def _write_onnx(program: torch.export.ExportedProgram, image: Tensor, path: Path
             external_data=weights > ONE_FILE, verbose=False,
         )  # fmt: skip
     finally:
-        log.setLevel(level)
+        onnx.setLevel(level)
 
 
 def _run_onnx(path: Path, image: Tensor) -> Sequence[Tensor] | None:

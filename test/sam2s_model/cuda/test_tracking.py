@@ -126,6 +126,23 @@ def test_a_graph_that_does_not_fit_leaves_nothing_in_its_pool(device, network, m
     assert [pool.users for pool in device.pools.values()] == [2, 0], "of the image: its graph and the anchor"
 
 
+@once
+def test_an_encoder_that_cannot_be_captured_is_launched_and_the_rest_is_captured(network):
+    expected = run(Tracker(network, "fifo", TrackerConfig(cuda_graphs=False)), images(), 5)
+
+    def encode(model, image):
+        assert not torch.cuda.is_current_stream_capturing()
+        return Sam2Model._encode(model, image)
+
+    network.encode_with(encode, capturable=False)
+    for queued in (False, True):
+        tracker = Tracker(network, "fifo")
+        for mine, theirs in zip(run(tracker, images(), 5, queued=queued), expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+        tracker.prepare()
+        assert tracker.captured == 1 and not tracker.refused
+
+
 def test_no_garbage_is_collected_while_a_graph_is_captured(device):
     """L2: a graph in a cycle, which a collection would end in the middle of the capture of another."""
     capture, x = as_cuda_graphs(torch.device("cuda:0")), torch.ones(3, device="cuda:0")
