@@ -25,7 +25,7 @@ def serves(x: Tensor) -> bool:
     """
     if x.device.type != "cuda" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
-    return _tried(x.device, x.dtype)
+    return _tried(x.device, x.dtype if x.dtype.is_floating_point else torch.float32)  # of masks, too
 
 
 @lru_cache

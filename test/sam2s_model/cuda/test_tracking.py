@@ -11,15 +11,17 @@ import torch
 from stand_in import SMALL, cuda, joined, on_cuda
 from work import Graph
 
-from sam2s_model.acceleration import graphs
+from sam2s_model.acceleration import graphs, kernels
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.graphs import CudaCapture, as_cuda_graphs
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import use_deterministic_algorithms
+from sam2s_model.network.layers import LayerNorm2d, norm_gelu
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking import graphed_step
+from sam2s_model.tracking.memory.evidence import boxes
 from sam2s_model.tracking.tracker import Tracker
 
 BOX = np.array([20, 30, 60, 60], np.float32)
@@ -309,3 +311,14 @@ def test_a_step_captures_by_itself_where_nobody_is_idle(network, monkeypatch):
         tracker.step(i, images()[0])
         captured.append(tracker.captured)
     assert captured == [1, 1, 1, 2, 2, 2]
+
+
+@once
+def test_kernels_are_tried_with_numbers_that_they_compute_with(device, monkeypatch):
+    """Those of masks, which are bool, with fp32: all kernels would be made for bool."""
+    tried = []
+    monkeypatch.setattr(kernels, "_tried", lambda device, dtype: bool(tried.append(dtype)))
+    with torch.inference_mode():
+        boxes(torch.ones(2, 4, 4, dtype=torch.bool, device="cuda:0"))
+        norm_gelu(torch.ones(1, 16, 4, 4, dtype=torch.bfloat16, device="cuda:0"), on_cuda(LayerNorm2d(16)).bfloat16())
+    assert tried[:2] == [torch.float32, torch.bfloat16]
