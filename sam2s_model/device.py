@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -66,6 +66,22 @@ def for_inference(
         stream = self.stream
         with torch.inference_mode(), nullcontext() if stream is None else in_stream(stream, self.model.device):
             return method(self, *arguments, **options)
+
+    return call
+
+
+def as_current(device: torch.device) -> AbstractContextManager[None]:
+    """Make a GPU the current one, which Triton and compiled programs launch on; a CPU needs nothing."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def on_its_gpu(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Let a function run with the GPU as the current one that the first of its tensors is on."""
+
+    @wraps(function)
+    def call(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        with as_current(next(x.device for x in arguments if isinstance(x, Tensor))):
+            return function(*arguments, **options)
 
     return call
 

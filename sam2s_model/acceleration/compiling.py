@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from sam2s_model.device import on_its_gpu
 from sam2s_model.errors import ConfigError
 from sam2s_model.paths import user_cache
 
@@ -17,10 +18,13 @@ FOLDER = "TORCHINDUCTOR_CACHE_DIR"  # the variable in which torch's compiler is 
 PROGRAMS = 64  # of one function in a process, for models, sizes and types; torch's own limit is 8
 
 
+@on_its_gpu
 def compile_for_inference(
     function: Callable[..., Result], *example: Any, backend: str = "inductor"
 ) -> Callable[..., Result]:
     """Compile a function into one program for arguments like those of the example, with which it is run at once.
+
+    On a GPU that is the one of the first tensor among them.
 
     Weights, and what each `Folding` has made of them, are inputs of the program, so that models of one kind share it.
     What was folded is not made anew: the weights must not change afterwards. The program makes no CUDA graphs of its

@@ -9,18 +9,22 @@ import hashlib
 import importlib.util
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
 
+from sam2s_model.device import as_current, on_its_gpu
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.outputs import gate
 
+log = logging.getLogger(__name__)
 KINDS = {"aoti": ".pt2", "onnx": ".onnx"}
 """What an encoder can be exported to, and how its file's name ends."""
 SINCE = {"aoti": "2.6", "onnx": "2.5"}  # the first release of torch that writes a program of torch.export so
@@ -88,17 +92,18 @@ def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> Enco
     if any(getattr(module, "int8", False) for module in model.modules()):
         raise ConfigError("precision is 'int8', which cannot be exported: expected fp32, bf16 or fp16")
     image = _example(model)
-    expected = model._encode(image)
-    program = torch.export.export(EncoderProgram(model), (image,), strict=True)
-    try:
-        if to == "aoti":
-            torch._inductor.aoti_compile_and_package(program, package_path=str(path))
-            made = torch._inductor.aoti_load_package(str(path))(image)
-        else:
-            _write_onnx(program, image, path)
-            made = _run_onnx(path, image)
-    except Exception as error:  # of torch's compiler, of Triton, of the compilers that they start
-        raise ConfigError(f"torch {torch.__version__} cannot export the encoder to {to}: {error}") from error
+    with as_current(model.device):
+        expected = model._encode(image)
+        program = torch.export.export(EncoderProgram(model), (image,), strict=True)
+        try:
+            if to == "aoti":
+                torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+                made: Sequence[Tensor] | None = _load(path, model.device)(image)
+            else:
+                _write_onnx(program, image, path)
+                made = _run_onnx(path, image)
+        except Exception as error:  # of torch's compiler, of Triton, of the compilers that they start
+            raise ConfigError(f"torch {torch.__version__} cannot export the encoder to {to}: {error}") from error
     difference = (
         None if made is None else max(_difference(own, plain) for own, plain in zip(made, expected, strict=True))
     )
@@ -135,12 +140,17 @@ def use_exported_encoder(model: Sam2Model, path: str | Path) -> None:
                 "export it anew"
             )
     try:
-        run = torch._inductor.aoti_load_package(str(path))
+        run = _load(path, model.device)
         run(_example(model))
     except Exception as error:
         made_with = f"made with torch {stored.get('torch')}, this is {torch.__version__}"
         raise ConfigError(f"encoder {str(path)!r} cannot be run ({made_with}): {error}") from error
-    model.encode_with(lambda _, image: tuple(run(image)))
+    model.encode_with(lambda _, image: run(image), capturable=_runs_alone())
+    if model.device.type == "cuda" and not model.capturable:
+        log.warning(
+            "torch %s cannot run an exported encoder in a CUDA graph: it is launched kernel by kernel",
+            torch.__version__,
+        )
 
 
 class EncoderProgram(nn.Module):
@@ -197,11 +207,35 @@ def _example(model: Sam2Model) -> Tensor:
     return model.prepare_image(noise.to(torch.uint8))
 
 
+def _load(path: Path, device: torch.device) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """Load a program of machine code onto a device, on which it runs, whichever GPU is the current one.
+
+    Threads that share it take turns: the program itself does nothing about them, where that is possible.
+    """
+    alone = {"run_single_threaded": True} if _runs_alone() else {}
+    with as_current(device):
+        program = torch._inductor.aoti_load_package(str(path), **alone)
+    turn = Lock()
+
+    @on_its_gpu
+    def run(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with turn:
+            coarse, middle, fine = program(image)
+        return coarse, middle, fine
+
+    return run
+
+
+def _runs_alone() -> bool:
+    """Whether this torch runs a program without the events of one for many threads, which no capture permits."""
+    return "run_single_threaded" in signature(torch._inductor.aoti_load_package).parameters
+
+
 def _write_onnx(program: torch.export.ExportedProgram, image: Tensor, path: Path) -> None:
     weights = sum(value.nbytes for value in program.state_dict.values())
-    log = logging.getLogger("torch.onnx")  # it warns of torchvision's operators, which nothing here has
-    level = log.level
-    log.setLevel(logging.ERROR)
+    onnx = logging.getLogger("torch.onnx")  # it warns of torchvision's operators, which nothing here has
+    level = onnx.level
+    onnx.setLevel(logging.ERROR)
     weights_beside(path).unlink(missing_ok=True)
     try:
         torch.onnx.export(
@@ -209,7 +243,7 @@ def _write_onnx(program: torch.export.ExportedProgram, image: Tensor, path: Path
             external_data=weights > ONE_FILE, verbose=False,
         )  # fmt: skip
     finally:
-        log.setLevel(level)
+        onnx.setLevel(level)
 
 
 def _run_onnx(path: Path, image: Tensor) -> Sequence[Tensor] | None:

@@ -114,7 +114,8 @@ class CudaCapture:
     def __call__(self, function: Callable[[], Result]) -> CudaGraph[Result]:
         """Capture the function.
 
-        Raises RuntimeError where nothing can be captured, torch.OutOfMemoryError, and what the function raises.
+        Raises RuntimeError where nothing can be captured, torch.OutOfMemoryError where it does not fit, and what the
+        function raises.
         """
         if CudaCapture.refused:
             raise RuntimeError(f"an earlier capture failed: {CudaCapture.refused}")
@@ -122,6 +123,7 @@ class CudaCapture:
             self._keep_pool()
             return CudaGraph(function, self._pool, self._stream)
         except torch.OutOfMemoryError:
+            self._pool, self._anchor = torch.cuda.graph_pool_handle(), None  # what was half captured goes with its pool
             raise
         except RuntimeError as problem:
             CudaCapture.refused = str(problem)
@@ -175,7 +177,7 @@ class Graphs:
         """Run the function, or replay its graph, and return its result.
 
         All that the function depends on, and all that it leaves on the host, must follow from its key. A function that
-        cannot be captured is run as it is. Raises torch.OutOfMemoryError, and what the function raises.
+        cannot be captured, or does not fit as a graph, is run as it is. Raises what the function raises.
         """
         if self.refused:
             return function()
@@ -201,7 +203,7 @@ class Graphs:
     def prepare(self, key: Hashable, function: Callable[[], Any]) -> None:
         """Capture a function for which `wants` is True, without running it.
 
-        Raises torch.OutOfMemoryError, and what the function raises.
+        Raises what the function raises.
         """
         self._keep(key, function)
 
@@ -212,16 +214,28 @@ class Graphs:
         return sum(not isinstance(graph, int) for graph in self._graphs.values())
 
     def _keep(self, key: Hashable, function: Callable[[], Any]) -> Captured | None:
-        """Capture it. Returns None, and says why, where that cannot be."""
+        """Capture it. Returns None, and says why, where that cannot be: nothing more is captured then.
+
+        Where there is no room for it, the graphs that there are give theirs back: none of them is replayed any more.
+        """
         began = time.perf_counter()
         try:
             graph = self._graphs[key] = self._capture(function)
-        except torch.OutOfMemoryError:
-            raise
+        except torch.OutOfMemoryError as problem:
+            self.refused = str(problem)
         except RuntimeError as problem:
             self.refused = str(problem)
             log.warning("a step cannot be captured as a CUDA graph, and is launched kernel by kernel: %s", problem)
             return None
-        self.seconds.append(time.perf_counter() - began)
-        log.info("captured a CUDA graph in %.0f ms", 1e3 * self.seconds[-1])
-        return graph
+        else:
+            self.seconds.append(time.perf_counter() - began)
+            log.info("captured a CUDA graph in %.0f ms", 1e3 * self.seconds[-1])
+            return graph
+        self._graphs.clear()
+        empty_cache()  # only here: what was raised holds what was made before it
+        log.warning(
+            "a step does not fit into the GPU's memory as a CUDA graph, and is launched kernel by kernel, as with "
+            "cuda_graphs: false: %s",
+            self.refused,
+        )
+        return None

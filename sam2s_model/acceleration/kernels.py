@@ -12,15 +12,20 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from sam2s_model.device import on_its_gpu
+
 log = logging.getLogger(__name__)
 TILE = 4096  # numbers that a program holds at a time
 
 
 def serves(x: Tensor) -> bool:
-    """Whether the kernels can be used for this tensor: on CUDA, for inference, and not while torch.compile traces."""
+    """Whether the kernels can be used for this tensor: on CUDA, for inference, and not while torch.compile traces.
+
+    Raises torch.OutOfMemoryError where there is no room to try them.
+    """
     if x.device.type != "cuda" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
-    return _tried(x.device, x.dtype)
+    return _tried(x.device, x.dtype if x.dtype.is_floating_point else torch.float32)  # of masks, too
 
 
 @lru_cache
@@ -40,17 +45,19 @@ def _tried(device: torch.device, dtype: torch.dtype) -> bool:
         norm_gelu(x[:, :, :, None], one, one, 1e-6, True)
         masks = torch.zeros(1, 1, 16, 16, device=device)
         fill_holes(masks, 2, 0.1)
-        stamp, rows, notes = (torch.zeros(shape, device=device, dtype=torch.int64) for shape in ((), 1, 1))
+        shapes: tuple[tuple[int, ...], ...] = (), (1,), (1,), (1, 2)
+        stamp, rows, taught, stamps = (torch.zeros(shape, device=device, dtype=torch.int64) for shape in shapes)
         appearances, iou = torch.zeros(1, 16, device=device), torch.zeros(1, device=device)
-        present = iou > 0
-        judge(
-            x[:, :, :, None].view(1, 16, 4, 4), masks, present, rows, stamp, appearances, notes, notes.clone(), 1, 0.5
-        )
-        learn(appearances, masks, iou, present, rows, stamp, appearances.clone(), notes, notes.clone(), 0.5, 2)
+        present, known = iou > 0, (appearances.clone(), taught, stamps)
+        judge(x[:, :, :, None].view(1, 16, 4, 4), masks, present, rows, *known, 1, 0.5)
+        past = (one[:, None].clone() for one in known)
+        learn(appearances, masks, iou, present, rows, stamp, stamp, *known, *past, 0.5, 2)
         mask_to_remember(masks, 32, 32, False, dtype)
         compose(masks, masks[:, 0, 0, 0] > 0, torch.ones(1, device=device, dtype=torch.uint8), 32, 32, -1.0)
         boxes(masks > 0), agreement(masks, masks, 1.0)
         from_windows(to_windows(x[..., None], 4, 1, 1, None)[0], 4, 16, 16)
+    except torch.OutOfMemoryError:  # which may have passed when it is tried again
+        raise
     except Exception as problem:  # of Triton, of the compilers that it starts, of a driver that is too old
         log.warning("torch's own kernels are launched one by one, since Triton cannot serve %s: %s", device, problem)
         return False
@@ -60,11 +67,12 @@ def _tried(device: torch.device, dtype: torch.dtype) -> bool:
 @torch.library.custom_op(
     "sam2s::rotate_", mutates_args=("x",), schema="(Tensor(a!) x, Tensor table, int before, int after) -> ()"
 )
+@on_its_gpu
 def _rotate_(x: Tensor, table: Tensor, before: int, after: int) -> None:
     from sam2s_model.acceleration import triton_kernels as kernels
 
     objects, tokens, width = x.shape
-    pairs = table.shape[1]
+    table, pairs = table.contiguous(), table.shape[1]
     padded, rows = _power(pairs), max(1, TILE // 4 // _power(pairs))
     grid = -(-tokens // rows), width // (2 * pairs), objects
     period, turned = before + len(table), tokens - after
@@ -88,6 +96,7 @@ def rotate_(x: Tensor, table: Tensor, before: int = 0, after: int = 0) -> Tensor
     schema="(Tensor kept, Tensor rows, Tensor columns, Tensor codes, Tensor time, Tensor table, int before, int after) "
     "-> Tensor",
 )
+@on_its_gpu
 def read_keys(
     kept: Tensor, rows: Tensor, columns: Tensor, codes: Tensor, time: Tensor, table: Tensor, before: int, after: int
 ) -> Tensor:
@@ -97,7 +106,7 @@ def read_keys(
     """
     from sam2s_model.acceleration import triton_kernels as kernels
 
-    columns, codes = columns.contiguous(), codes.contiguous()
+    rows, columns, codes, table = _dense(rows, columns, codes, table)
     (objects, frames), (tokens, width), pairs = columns.shape, kept.shape[2:], table.shape[1]
     out = kept.new_empty(objects, frames * tokens + after, width)
     padded, together = _power(pairs), max(1, TILE // 4 // _power(pairs))
@@ -119,12 +128,18 @@ def _(kept, rows, columns, codes, time, table, before, after):
     mutates_args=(),
     schema="(Tensor x, Tensor y, Tensor weight, Tensor bias, float eps, float alpha=1.0) -> (Tensor, Tensor)",
 )
+@on_its_gpu
 def add_norm(
     x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, alpha: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """X (1 or B, ..., C) + alpha y (B, ..., C), and its normalisation over the channels."""
+    """X (1 or B, ..., C) + alpha y (B, ..., C), and its normalisation over the channels.
+
+    Raises ValueError for other shapes, of which the kernel would know nothing.
+    """
     from sam2s_model.acceleration import triton_kernels as kernels
 
+    if x.shape not in (y.shape, (1, *y.shape[1:])):
+        raise ValueError(f"x is {tuple(x.shape)}, y {tuple(y.shape)}: expected x like y, or one for all of its batch")
     x, y = x.contiguous(), y.contiguous()
     channels = y.shape[-1]
     total, normed, rows = torch.empty_like(y), torch.empty_like(y), y.numel() // channels
@@ -146,12 +161,19 @@ def _(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, alpha: flo
     mutates_args=(),
     schema="(Tensor? x, Tensor y, Tensor place, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor)",
 )
+@on_its_gpu
 def norm_place(
     x: Tensor | None, y: Tensor, place: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """X + y, both (..., C), normalised over the channels, and that with its place (..., C) added. x: None for zeros"""
+    """X + y, both (..., C), normalised over the channels, and that with its place (..., C) added. x: None for zeros
+
+    Raises ValueError for other shapes, of which the kernel would know nothing.
+    """
     from sam2s_model.acceleration import triton_kernels as kernels
 
+    shapes = [tuple(t.shape) for t in (y, place, y if x is None else x)]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"y, place and x are {shapes}: expected the same shape")
     y, place, channels = y.contiguous(), place.contiguous(), y.shape[-1]
     normed, placed, rows = torch.empty_like(y), torch.empty_like(y), y.numel() // channels
     together = max(1, TILE // _power(channels) // 4)
@@ -170,6 +192,7 @@ def _(x: Tensor | None, y: Tensor, place: Tensor, weight: Tensor, bias: Tensor, 
 @torch.library.custom_op(
     "sam2s::norm_gelu", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor bias, float eps, bool gelu) -> Tensor"
 )
+@on_its_gpu
 def norm_gelu(x: Tensor, weight: Tensor, bias: Tensor, eps: float, gelu: bool) -> Tensor:
     """Normalise (B, C, H, W) over the channels, with a GELU after it if asked for; the result is channels-last."""
     from sam2s_model.acceleration import triton_kernels as kernels
@@ -198,6 +221,7 @@ def _places_in_a_row(x: Tensor) -> Tensor:
 @torch.library.custom_op(
     "sam2s::fill_holes", mutates_args=(), schema="(Tensor logits, int area, float filled) -> Tensor"
 )
+@on_its_gpu
 def fill_holes(logits: Tensor, area: int, filled: float) -> Tensor:
     """As `holes.fill_holes` for an area of at least 1; the logit that holes get is given."""
     from sam2s_model.acceleration import triton_kernels as kernels
@@ -221,24 +245,18 @@ def _(logits: Tensor, area: int, filled: float) -> Tensor:
     mutates_args=(),
     schema="(Tensor logits, Tensor present, Tensor labels, int height, int width, float absent) -> Tensor",
 )
+@on_its_gpu
 def compose(logits: Tensor, present: Tensor, labels: Tensor, height: int, width: int, absent: float) -> Tensor:
     """As `outputs.compose`, for an image of (height, width) px. absent: the logits of an object that is not there."""
     from sam2s_model.acceleration import triton_kernels as kernels
 
-    logits, out = logits.contiguous(), torch.empty(height, width, dtype=torch.uint8, device=logits.device)
+    logits, present, labels = _dense(logits, present, labels)
+    out = torch.empty(height, width, dtype=torch.uint8, device=logits.device)
     block = TILE // 8
     kernels.compose[(-(-height * width // block),)](
-        logits,
-        present.view(torch.uint8),
-        labels,
-        out,
-        *logits.shape[:1],
-        *logits.shape[2:],
-        height,
-        width,
-        absent,
+        logits, present.view(torch.uint8), labels, out, *logits.shape[:1], *logits.shape[2:], height, width, absent,
         block,
-    )
+    )  # fmt: skip
     return out
 
 
@@ -252,6 +270,7 @@ def _(logits: Tensor, present: Tensor, labels: Tensor, height: int, width: int, 
     mutates_args=(),
     schema="(Tensor logits, int height, int width, bool binarise, ScalarType dtype) -> Tensor",
 )
+@on_its_gpu
 def mask_to_remember(logits: Tensor, height: int, width: int, binarise: bool, dtype: torch.dtype) -> Tensor:
     """Mask logits (N, 1, h, w) at a size of (height, width), bilinear, as the memory encoder sees them: -10 to 10."""
     from sam2s_model.acceleration import triton_kernels as kernels
@@ -276,6 +295,7 @@ def _(logits: Tensor, height: int, width: int, binarise: bool, dtype: torch.dtyp
     schema="(Tensor features, Tensor logits, Tensor present, Tensor index, Tensor prototype, Tensor taught, "
     "Tensor stamps, int lost_after, float least) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
+@on_its_gpu
 def judge(
     features: Tensor,
     logits: Tensor,
@@ -296,7 +316,8 @@ def judge(
     """
     from sam2s_model.acceleration import triton_kernels as kernels
 
-    features, logits = _places_in_a_row(features), logits.contiguous()
+    features = _places_in_a_row(features)
+    logits, present, index = _dense(logits, present, index)
     (_, channels, height, width), n = features.shape, len(logits)
     appearances, similarity = prototype.new_empty(n, channels), prototype.new_empty(n)
     asked, rejected, remains = (torch.empty_like(present) for _ in range(3))
@@ -324,6 +345,7 @@ def _(features, logits, present, index, prototype, taught, stamps, lost_after, l
     "Tensor(a!) prototype, Tensor(b!) taught, Tensor(c!) stamps, Tensor(d!) past_prototype, "
     "Tensor(e!) past_taught, Tensor(f!) past_stamps, float least, int memory) -> ()",
 )
+@on_its_gpu
 def learn(
     appearances: Tensor,
     logits: Tensor,
@@ -347,7 +369,8 @@ def learn(
     """
     from sam2s_model.acceleration import triton_kernels as kernels
 
-    channels, logits = appearances.shape[1], logits.contiguous()
+    appearances, logits, iou, present, index = _dense(appearances, logits, iou, present, index)
+    channels = appearances.shape[1]
     kernels.learn[(len(appearances),)](
         appearances, logits, iou, present.view(torch.uint8), index, frame, stamp, prototype, taught, stamps,
         past_prototype, past_taught, past_stamps, past_taught.shape[1], logits[0].numel(), least, memory, channels,
@@ -358,6 +381,11 @@ def learn(
 @learn.register_fake
 def _(appearances, logits, iou, present, index, frame, stamp, *notes_and_limits) -> None:
     pass
+
+
+def _dense(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Copy what has gaps, as a column of a table: a kernel that is told no strides takes one number after another."""
+    return tuple(tensor.contiguous() for tensor in tensors)
 
 
 def _power(n: int) -> int:

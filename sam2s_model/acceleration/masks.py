@@ -8,10 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sam2s_model.device import on_its_gpu
+
 BLOCK = 2048  # pixels that a program looks at together
 
 
 @torch.library.custom_op("sam2s::boxes", mutates_args=(), schema="(Tensor masks) -> Tensor")
+@on_its_gpu
 def boxes(masks: Tensor) -> Tensor:
     """As `evidence.boxes`: (..., h, w) bool -> (..., 4) fp32."""
     from sam2s_model.acceleration import triton_masks as kernels
@@ -30,6 +33,7 @@ def _room_for_boxes(masks: Tensor) -> Tensor:
 @torch.library.custom_op(
     "sam2s::agreement", mutates_args=(), schema="(Tensor logits, Tensor soft, float missed) -> Tensor"
 )
+@on_its_gpu
 def agreement(logits: Tensor, soft: Tensor, missed: float) -> Tensor:
     """As `Correspondence.agreement`: logits (N, K, h, w) and maps (N, 1, h, w) fp32 -> (N, K) fp32."""
     from sam2s_model.acceleration import triton_masks as kernels

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sam2s_model.device import on_its_gpu
+
 TILE = 4096  # numbers that a program holds at a time
 CHANNELS = 256  # of them at most, side by side
 
@@ -17,6 +19,7 @@ CHANNELS = 256  # of them at most, side by side
     mutates_args=(),
     schema="(Tensor x, int side, int heads, int parts, Tensor? filling) -> Tensor",
 )
+@on_its_gpu
 def to_windows(x: Tensor, side: int, heads: int, parts: int, filling: Tensor | None) -> Tensor:
     """As `hiera.partition`, whose arguments it takes: (parts, B * windows, heads, side * side, C / heads)."""
     from sam2s_model.acceleration import triton_windows as kernels
@@ -44,6 +47,7 @@ def _room_for_windows(x: Tensor, side: int, heads: int, parts: int, filling: Ten
 @torch.library.custom_op(
     "sam2s::from_windows", mutates_args=(), schema="(Tensor windows, int side, int height, int width) -> Tensor"
 )
+@on_its_gpu
 def from_windows(windows: Tensor, side: int, height: int, width: int) -> Tensor:
     """Undo `to_windows` for one part, (B * windows, heads, side * side, d) -> (B, height, width, heads * d)."""
     from sam2s_model.acceleration import triton_windows as kernels

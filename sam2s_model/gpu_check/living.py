@@ -10,9 +10,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from sam2s_model.acceleration import kernels
+from sam2s_model.acceleration.compiling import pays_off
 from sam2s_model.config import TrackerConfig
-from sam2s_model.gpu_check.part import WARN, Check, Setting, judged, some_boxes
+from sam2s_model.errors import ConfigError
+from sam2s_model.gpu_check.part import FAIL, REPORT, WARN, Check, Setting, judged, some_boxes
 from sam2s_model.gpu_check.rollouts import GRAPHS_HELP, agreement, follow, newest_tracks
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.tracker import Tracker
 
 SETTLED = 25  # frames after which all windows are full, and what is captured then was captured
@@ -123,11 +127,26 @@ def each_gpu(setting: Setting) -> Iterator[Check]:
     for index in range(torch.cuda.device_count()):
         here = replace(setting, device=torch.device("cuda", index))
         before = torch.cuda.memory_allocated(0)
-        tracker = Tracker(here.model())
+        model = here.model()
+        if pays_off(here.device):
+            yield _compiled(model)
+        tracker = Tracker(model)
         follow(tracker, here.images(3), 10)
         got = f"{tracker.captured} graphs; {tracker.refused}" if tracker.refused else f"{tracker.captured} graphs"
         yield judged(not tracker.refused, f"cuda:{index}, 10 frames", "tracked, captured", got, GRAPHS_HELP)
         if index:
             more = torch.cuda.memory_allocated(0) - before
             yield judged(more <= 0, f"cuda:{index}: allocated on cuda:0", "nothing", f"{more} bytes")
-        del tracker
+        del tracker, model
+
+
+def _compiled(model: Sam2Model) -> Check:
+    """Compile its encoder, and try the project's own kernels, as every start does."""
+    what, expected = f"{model.device}, compiled, own kernels", "compiled, served"
+    try:
+        model.compile_encoder()
+    except ConfigError as problem:
+        return Check(FAIL, what, expected, str(problem), REPORT)
+    with torch.inference_mode():
+        served = kernels.serves(model.no_mem_embed)
+    return judged(served, what, expected, expected if served else "compiled, Triton does not serve it")

@@ -21,7 +21,7 @@ PARTS = (
     CheckPart(13, "want of memory", living.want_of_memory, alone=True),
     CheckPart(14, "long streams", living.long_streams, alone=True),
     CheckPart(15, "speed", speed.speeds, alone=True, limit=180.0),
-    CheckPart(16, "each GPU", living.each_gpu, alone=True),
+    CheckPart(16, "each GPU", living.each_gpu, alone=True, limit=600.0),
 )
 BY_HAND = (
     "once by hand: compute-sanitizer --tool memcheck python -m sam2s_model.gpu_check 7 cuda:0; "

@@ -30,6 +30,7 @@ from sam2s_model.network.temporal_semantics import TemporalSemantics
 
 LOGITS_PER_PLACE = 4  # mask logits on each side of a place of the features that masks are decoded from
 MASK_STRIDE = 16  # px of the mask that a memory is made of, for each place of the features
+Features = tuple[Tensor, Tensor, Tensor]  # of an image: coarse, middle and fine
 ABSENT_LOGIT = -1024.0  # mask logit of an object that is not there
 MEMORY_PARTS = (
     "maskmem_tpos_enc", "long_term_tpos_enc", "no_mem_pos_enc", "no_obj_ptr", "no_obj_embed_spatial",
@@ -97,7 +98,8 @@ class Sam2Model(nn.Module):
         """
         check_image_size(image_size, self.config)
         self.image_size = image_size
-        self._compiled: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None
+        self._compiled: Callable[..., Features] | None = None
+        self.capturable = True  # what encodes images, as a CUDA graph
 
     def use_int8(self) -> None:
         """On a CPU, let the image encoder's linear layers and the memory attention's MLPs multiply in 8 bits.
@@ -123,9 +125,9 @@ class Sam2Model(nn.Module):
         image = self.prepare_image(torch.zeros(self.image_size, self.image_size, 3, dtype=torch.uint8))
         self._compiled = compile_for_inference(Sam2Model._encode, self, image, backend=backend)
 
-    def encode_with(self, encode: Callable[[Sam2Model, Tensor], tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Let a function encode prepared images of this size, without gradients: coarse, middle and fine features."""
-        self._compiled = encode
+    def encode_with(self, encode: Callable[[Sam2Model, Tensor], Features], capturable: bool = True) -> None:
+        """Let a function encode prepared images of this size, without gradients; capturable: as a CUDA graph, too."""
+        self._compiled, self.capturable = encode, capturable
 
     @property
     def is_compiled(self) -> bool:

@@ -34,7 +34,7 @@ PATIENCE = 30  # steps that are launched kernel by kernel before one stops for t
 class GraphedEncoder:
     """Encodes images in a stream of work of its own: one can be begun while the frame before it is still tracked.
 
-    On a CPU everything is done when it is called for.
+    On a CPU everything is done when it is called for. What cannot be captured is launched kernel by kernel.
     """
 
     def __init__(self, model: Sam2Model, capture: Capture):
@@ -102,7 +102,8 @@ class GraphedEncoder:
                 self._image = torch.empty(image.shape, dtype=torch.uint8, device=self._model.device)
             self._buffers.reverse()
             self._buffers[0].send(as_tensor(image), self._image)
-            return image, self._graphs.run(image.shape, partial(self._encode, self._image))
+            encode = partial(self._encode, self._image)
+            return image, self._graphs.run(image.shape, encode) if self._model.capturable else encode()
 
     def _encode(self, image: Tensor) -> ImageFeatures:
         return self._model.encode_image(self._model.prepare_image(image))

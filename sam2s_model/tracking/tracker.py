@@ -289,7 +289,7 @@ class Tracker:
 
         That takes some 50 to 400 ms in which the GPU does nothing else. For a caller with nothing else to do, after a
         step. Once it was called, steps leave captures to it as long as they can.
-        Raises torch.OutOfMemoryError; the tracker is as it was.
+        What the GPU has no room for is not captured, and is launched kernel by kernel; a warning says so.
         """
         if self._history.newest:
             self._stepper.prepare(self._segmenter, self._history.newest)

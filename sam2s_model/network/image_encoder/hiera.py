@@ -65,7 +65,7 @@ class Hiera(Trunk):
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W), H and W multiples of 32 -> four maps (B, C_i, H / 2^(i+2), W / 2^(i+2))."""
         x = self.patch_embed(image)
-        x, y = add_norm(x, self.position(x.shape[1], x.shape[2], x.dtype), self.blocks[0].norm1)
+        x, y = add_norm(self.position(x.shape[1], x.shape[2], x.dtype), x, self.blocks[0].norm1)
         maps = []
         for i, block in enumerate(self.blocks):
             x, mlp = block(x, y)

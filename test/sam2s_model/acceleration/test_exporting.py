@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import threading
+import time
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch.torch_version import TorchVersion
 
 from sam2s_model.acceleration import exporting
 from sam2s_model.acceleration.exporting import (
+    EncoderFile,
     EncoderProgram,
     TrackingProgram,
     beside,
@@ -111,6 +114,57 @@ def test_an_encoder_of_machine_code(tmp_path):
     beside(path).unlink()
     with pytest.raises(ConfigError, match="encoder.pt2.json, which says what it was made for, cannot be read"):
         use_exported_encoder(model, path)
+
+
+def run_as(program, monkeypatch, model: Sam2Model, path, *, old: bool = False) -> list[dict]:
+    """Let a model encode with a function in place of a file's program; returns how that was loaded."""
+    told: list[dict] = []
+
+    def load(path, run_single_threaded=False, device_index=-1):
+        told.append(dict(path=path, run_single_threaded=run_single_threaded))
+        return program
+
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", (lambda path: load(path)) if old else load)
+    beside(path).write_text(json.dumps(dataclasses.asdict(EncoderFile.of(model))))
+    use_exported_encoder(model, path)
+    return told
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new torch", "old torch"])
+def test_a_program_that_waits_between_threads_is_not_captured(old, tmp_path, monkeypatch):
+    """It asks for events, which would end the capture and all later ones of the process."""
+    model, path = build(HIERA), tmp_path / "encoder.pt2"
+    told = run_as(lambda image: [image] * 3, monkeypatch, model, path, old=old)
+    assert told == [dict(path=str(path), run_single_threaded=not old)]
+    assert model.capturable == (not old)
+    model.set_image_size(96)
+    assert model.capturable and not model.is_compiled
+
+
+def test_threads_that_share_a_program_take_turns(tmp_path, monkeypatch):
+    inside, most = [], []
+
+    def program(image):
+        inside.append(image)
+        time.sleep(0.01)
+        most.append(len(inside))
+        inside.pop()
+        return [image] * 3
+
+    model = build(HIERA)
+    run_as(program, monkeypatch, model, tmp_path / "encoder.pt2")
+    image = torch.zeros(1, 3, 64, 64)
+
+    def encode() -> None:
+        with torch.no_grad():
+            model.encode_image(image)
+
+    threads = [threading.Thread(target=encode) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 5
 
 
 @pytest.mark.parametrize(

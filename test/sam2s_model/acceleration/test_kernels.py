@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from functools import lru_cache
 from types import SimpleNamespace
 from unittest import mock
 
@@ -10,9 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sam2s_model import acceleration, device
 from sam2s_model.acceleration import kernels
 from sam2s_model.config import TrackerConfig
-from sam2s_model.network.image_encoder.hiera import partition, whole
+from sam2s_model.network.image_encoder.hiera import Hiera, partition, whole
 from sam2s_model.network.layers import LayerNorm2d, add_norm, norm_gelu, norm_place
 from sam2s_model.network.memory_attention import rotary_table, rotate_
 from sam2s_model.network.memory_keys import CachedKeys, time_keys, turned_time
@@ -43,6 +46,11 @@ def on_the_device(monkeypatch):
         yield
 
 
+def spaced(values: torch.Tensor) -> torch.Tensor:
+    """Return the same values with others between them, as those of a column of a table have."""
+    return values.repeat_interleave(2, 0)[::2]
+
+
 @pytest.fixture
 def ours(monkeypatch):
     """Torch's operators; when it is called, the kernels from there on."""
@@ -57,7 +65,7 @@ def test_rotate(dtype, parts, before, after, ours):
     table = rotary_table(3, 4, 24)  # 12 pairs, which are no power of two
     x = torch.randn(2, 2 * (before + 12) + after, parts * 24 + 8).to(dtype)[..., : parts * 24]  # part of a wider tensor
     expected = rotate_(x.clone(), table, before, after)
-    kernels.rotate_(x, table, before, after)
+    kernels.rotate_(x, spaced(table), before, after)
     torch.testing.assert_close(
         x, expected, atol=1e-6, rtol=1e-6 if dtype == torch.float32 else 0.008
     )  # see `test_add_norm`
@@ -70,12 +78,13 @@ def test_read_keys(dtype, parts, before, others):
     torch.manual_seed(0)
     table, tokens = rotary_table(3, 4, 24), before + 12
     kept = torch.randn(3, 5, tokens, 7 + 4 * 24).to(dtype)[..., 7:]
-    rows, columns, codes = torch.tensor([2, 0]), torch.randint(0, 5, (2, 4)), torch.randint(0, 3, (1, 4)).expand(2, -1)
+    rows = spaced(torch.tensor([2, 0]))
+    columns, codes = torch.randint(0, 5, (2, 4)), torch.randint(0, 3, (1, 4)).expand(2, -1)
     weights = torch.randn(3, 1, 1, 8).to(dtype), *(torch.randn(24, 8).to(dtype) for _ in range(4))
     cached = CachedKeys(kept, rows, columns, codes, weights[:1])
     part, after = slice(24, 24 * (1 + parts)), torch.randn(2, others, parts * 24).to(dtype)
     expected = cached.read(part, turned_time(table, *weights, tables=1, before=before), after)
-    made = cached.read_by_kernel(part, time_keys(*weights, tables=1), table, before, after)
+    made = cached.read_by_kernel(part, time_keys(*weights, tables=1), spaced(table), before, after)
     assert made.shape == (2, 4 * tokens + others, parts * 24)
     rounding = (
         1e-5 if dtype == torch.float32 else 0.02
@@ -119,6 +128,28 @@ def test_add_norm_of_a_part(ours):
     ours()
     for made, plain in zip(add_norm(x, y, norm, alpha=0.1), expected, strict=True):
         torch.testing.assert_close(made, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_of_no_batch_is_shared_by_one(ours):
+    """A batch of images that a frozen encoder learns nothing of: each is encoded, though all have one position."""
+    torch.manual_seed(0)
+    trunk = Hiera(8, 1, (1, 1, 1, 1), (4, 4, 2, 1), (3,), (4, 4)).requires_grad_(False)
+    trunk.pos_embed.normal_(), trunk.pos_embed_window.normal_()
+    images = torch.randn(3, 3, 32, 64)
+    expected = trunk(images)
+    ours()
+    for made, plain in zip(trunk(images), expected, strict=True):
+        torch.testing.assert_close(made, plain, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("x, y", [((3, 7, 24), (1, 7, 24)), ((2, 7, 24), (3, 7, 24)), ((7, 24), (3, 7, 24))])
+def test_what_a_kernel_would_read_beyond_is_refused(x, y):
+    x, y, one = torch.zeros(x), torch.zeros(y), torch.ones(24)
+    with pytest.raises(ValueError, match="expected x like y, or one for all of its batch"):
+        kernels.add_norm(x, y, one, one, 1e-5)
+    for added, place in ((None, x), (x, y)):
+        with pytest.raises(ValueError, match="expected the same shape"):
+            kernels.norm_place(added, y, place, one, one, 1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -191,8 +222,8 @@ def test_fill_holes(area, ours):
 @pytest.mark.parametrize("size", [(33, 50), (12, 16), (7, 9)])
 def test_compose(size, ours):
     torch.manual_seed(0)
-    logits, present = torch.randn(4, 1, 12, 16), torch.tensor([True, True, False, True])
-    labels = torch.tensor([3, 7, 9, 200], dtype=torch.uint8)
+    logits, present = torch.randn(4, 1, 12, 16), spaced(torch.tensor([True, True, False, True]))
+    labels = spaced(torch.tensor([3, 7, 9, 200], dtype=torch.uint8))
     expected = compose(logits, present, labels, size)
     ours()
     made = compose(logits, present, labels, size)
@@ -221,7 +252,7 @@ def test_judge_and_learn(cell, ours, monkeypatch):
     judge, rows = Reidentification(TrackerConfig(), 20), torch.randperm(12).tolist()
     features, logits = torch.randn(1, 20, 6, 5), torch.randn(12, 1, 6 * cell, 5 * cell) - 0.5
     logits[3] = -1
-    present, iou = torch.rand(12) > 0.2, torch.rand(12)
+    present, iou = spaced(torch.rand(12) > 0.2), spaced(torch.rand(12))
     results = []
     for served in (False, True):
         bank = MemoryBank(
@@ -241,7 +272,7 @@ def test_judge_and_learn(cell, ours, monkeypatch):
         monkeypatch.setattr(kernels, "serves", lambda x, served=served: served)
         view = BankView(bank, rows)
         verdict = judge.judge(view, features, logits, present)
-        judge.learn(view, 40, verdict.appearances, logits, iou, verdict.present, 2 * 10**10)
+        judge.learn(view, 40, spaced(verdict.appearances), logits, iou, spaced(verdict.present), 2 * 10**10)
         told = (
             verdict.asked,
             verdict.rejected,
@@ -255,3 +286,61 @@ def test_judge_and_learn(cell, ours, monkeypatch):
     for own, plain in zip(*results[::-1], strict=True):
         torch.testing.assert_close(own, plain, atol=1e-5, rtol=1e-5, equal_nan=True)
     assert results[0][0].any() and results[0][1].any() and results[0][2].any() and not results[0][3].all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_kernel_is_tried_as_it_is_called(dtype, caplog):
+    """One that is not turns all of them off, everywhere."""
+    assert kernels._tried.__wrapped__(torch.device(DEVICE), dtype), caplog.text
+
+
+class Launches:
+    """Kernels that are not run; it is noted on which device they would be."""
+
+    def __init__(self, current: list[torch.device]):
+        self.on, self._current = [], current
+
+    def __getattr__(self, name):
+        return self
+
+    def __getitem__(self, grid):
+        return lambda *_, **__: self.on.append(self._current[-1])
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    """What is launched, while no device is the current one but for those that are made it."""
+    current: list = [None]
+
+    @contextmanager
+    def as_current(wanted):
+        current.append(wanted)
+        yield
+        current.pop()
+
+    made = Launches(current)
+    monkeypatch.setattr(device, "as_current", as_current)
+    for name in ("triton_kernels", "triton_masks", "triton_windows"):
+        monkeypatch.setattr(acceleration, name, made, raising=False)
+    monkeypatch.setattr(kernels, "_tried", lru_cache(kernels._tried.__wrapped__))
+    return made
+
+
+def test_every_kernel_is_launched_on_the_gpu_of_its_tensors(launches):
+    """Triton launches on the current one."""
+    assert kernels._tried(torch.device(DEVICE), torch.float32)
+    assert [on and on.type for on in launches.on] == [DEVICE] * 14
+
+
+def test_want_of_memory_does_not_turn_the_kernels_off(launches, monkeypatch):
+    tried = []
+
+    def lacks(*arguments):
+        tried.append(arguments)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(kernels, "rotate_", lacks)
+    with pytest.raises(torch.OutOfMemoryError):
+        kernels._tried(torch.device(DEVICE), torch.float32)
+    assert [kernels._tried(torch.device(DEVICE), torch.float32) for _ in range(2)] == [True, True] and len(tried) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -135,6 +136,25 @@ def test_a_compiled_encoder_is_compared_with_one_that_is_not(setting, monkeypatc
     assert [(check.level, check.expected, check.advice) for check in found] == [
         (WARN, "median at most 1.05 times the 5.00 ms without compilation", "leave compile at false")
     ]
+
+
+def test_each_gpu_is_started_as_a_node_starts_it(setting, monkeypatch):
+    """Its encoder is compiled, and the project's own kernels serve it; what cannot be is a failure."""
+    compiled, served = [], [True, False]
+    monkeypatch.setattr(living, "pays_off", lambda device: device.type == "cuda")
+    monkeypatch.setattr(Sam2Model, "compile_encoder", lambda self: compiled.append(self))
+    monkeypatch.setattr(living, "kernels", SimpleNamespace(serves=lambda x: served[0]))
+    monkeypatch.setattr(living, "follow", lambda *_: [])
+    assert [check.level for check in run(16, setting)] == [OK, OK] and len(compiled) == 1
+    served.pop(0)
+    assert [check.level for check in run(16, setting)] == [FAIL, OK]
+
+    def lacks(self):
+        raise ConfigError("torch cannot: no Triton")
+
+    monkeypatch.setattr(Sam2Model, "compile_encoder", lacks)
+    (found, _) = run(16, setting)
+    assert found.level == FAIL and found.got == "torch cannot: no Triton"
 
 
 def test_another_result_is_found(setting, monkeypatch):

@@ -11,15 +11,17 @@ import torch
 from stand_in import SMALL, cuda, joined, on_cuda
 from work import Graph
 
-from sam2s_model.acceleration import graphs
+from sam2s_model.acceleration import graphs, kernels
 from sam2s_model.acceleration.constants import constant
 from sam2s_model.acceleration.folding import Folding
 from sam2s_model.acceleration.graphs import CudaCapture, as_cuda_graphs
 from sam2s_model.config import TrackerConfig
 from sam2s_model.device import use_deterministic_algorithms
+from sam2s_model.network.layers import LayerNorm2d, norm_gelu
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompts import Prompt
 from sam2s_model.tracking import graphed_step
+from sam2s_model.tracking.memory.evidence import boxes
 from sam2s_model.tracking.tracker import Tracker
 
 BOX = np.array([20, 30, 60, 60], np.float32)
@@ -105,6 +107,42 @@ def test_a_capture_that_fails_changes_nothing_of_the_step(device, network, half,
     run(other, images(), 3)
     assert "an earlier capture failed" in other.refused and other.captured == 0
     assert device.stuck == device.old
+
+
+def test_a_graph_that_does_not_fit_leaves_nothing_in_its_pool(device, network, monkeypatch):
+    """The frame is tracked as without graphs, and other trackers capture on."""
+    expected = run(Tracker(network, "fifo", TrackerConfig(cuda_graphs=False)), images(), 5)
+    own = Sam2Model.decode
+
+    def lacking(self, *arguments, **options):
+        made = own(self, *arguments, **options)
+        if torch.cuda.is_current_stream_capturing():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return made
+
+    monkeypatch.setattr(Sam2Model, "decode", lacking)
+    tracker = Tracker(network, "fifo")
+    for mine, theirs in zip(run(tracker, images(), 5), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+    assert tracker.refused == "CUDA out of memory" and tracker.captured == 1 and not CudaCapture.refused
+    assert [pool.users for pool in device.pools.values()] == [2, 0], "of the image: its graph and the anchor"
+
+
+@once
+def test_an_encoder_that_cannot_be_captured_is_launched_and_the_rest_is_captured(network):
+    expected = run(Tracker(network, "fifo", TrackerConfig(cuda_graphs=False)), images(), 5)
+
+    def encode(model, image):
+        assert not torch.cuda.is_current_stream_capturing()
+        return Sam2Model._encode(model, image)
+
+    network.encode_with(encode, capturable=False)
+    for queued in (False, True):
+        tracker = Tracker(network, "fifo")
+        for mine, theirs in zip(run(tracker, images(), 5, queued=queued), expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+        tracker.prepare()
+        assert tracker.captured == 1 and not tracker.refused
 
 
 def test_no_garbage_is_collected_while_a_graph_is_captured(device):
@@ -273,3 +311,14 @@ def test_a_step_captures_by_itself_where_nobody_is_idle(network, monkeypatch):
         tracker.step(i, images()[0])
         captured.append(tracker.captured)
     assert captured == [1, 1, 1, 2, 2, 2]
+
+
+@once
+def test_kernels_are_tried_with_numbers_that_they_compute_with(device, monkeypatch):
+    """Those of masks, which are bool, with fp32: all kernels would be made for bool."""
+    tried = []
+    monkeypatch.setattr(kernels, "_tried", lambda device, dtype: bool(tried.append(dtype)))
+    with torch.inference_mode():
+        boxes(torch.ones(2, 4, 4, dtype=torch.bool, device="cuda:0"))
+        norm_gelu(torch.ones(1, 16, 4, 4, dtype=torch.bfloat16, device="cuda:0"), on_cuda(LayerNorm2d(16)).bfloat16())
+    assert tried[:2] == [torch.float32, torch.bfloat16]

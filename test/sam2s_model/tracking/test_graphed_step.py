@@ -7,6 +7,8 @@ for the device or gives it something, is refused.
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -307,20 +309,44 @@ def test_what_cannot_be_captured_is_run_as_it_is_and_said(model, frames, caplog)
     )
 
 
-def test_want_of_memory_while_capturing_is_raised(model, frames):
-    fails = [True]
+@pytest.mark.parametrize("half", [0, 1], ids=["image", "tracking"])
+def test_a_half_that_does_not_fit_as_a_graph_is_run_as_it_is(model, frames, caplog, half):
+    """The tracker goes on as without graphs, asks no more for that one, and has the other half's."""
+    asked: list[list] = []
+
+    def capture_of_a_half(_):
+        own: list = []
+        asked.append(own)
+        lacks = len(asked) == half + 1
+
+        def capture(function):
+            own.append(function)
+            if lacks:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return Recorded(function)
+
+        return capture
+
+    (tracker, got), (_, expected) = (follow(model, frames, "fifo", c, count=9) for c in (capture_of_a_half, None))
+    assert all((a.label_map != b.label_map).mean() < 1e-3 for (_, a), (_, b) in zip(got, expected, strict=True))
+    assert len(asked[half]) == 1 and tracker.captured == len(asked[1 - half]) > 0
+    (logged,) = (record.message for record in caplog.records)
+    assert "as with cuda_graphs: false: CUDA out of memory" in logged and tracker.refused == "CUDA out of memory"
+
+
+def test_graphs_give_their_room_back_where_another_does_not_fit():
+    made = []
 
     def capture(function):
-        if fails.pop():
+        if made:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return Recorded(function)
+        made.append(weakref.ref(graph := Recorded(function)))
+        return graph
 
-    tracker = Tracker(model, "fifo", capture=lambda _: capture)
-    tracker.step(1, frames[0])
-    with pytest.raises(torch.OutOfMemoryError):
-        tracker.step(2, frames[1])
-    fails.append(False)
-    assert tracker.step(2, frames[1]).stamp == 2, "the tracker is as it was"
+    graphs = Graphs(capture)
+    for key in "aabb":
+        assert graphs.run(key, lambda key=key: torch.full((1,), ord(key))) == ord(key)
+    assert len(graphs) == 0 and made[0]() is None
 
 
 def test_graphs_are_bounded_and_the_oldest_goes():
