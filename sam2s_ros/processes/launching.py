@@ -58,11 +58,10 @@ def parameter_in_files(files: Sequence[str], node: str, name: str) -> Any:
             own = sections(Path(file))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             continue
-        for section, parameters in own.items():
+        for section, parameters in own.items():  # as rcl does, each keeps the place where it first stands
             found.setdefault(section, {}).update(parameters)
-    given = [section for section, parameters in found.items() if is_for(section, node) and name in parameters]
-    given.sort(key=lambda section: "*" not in section)  # the node's own section counts more than one for several
-    return found[given[-1]][name] if given else None
+    given = [parameters for section, parameters in found.items() if is_for(section, node) and name in parameters]
+    return given[-1][name] if given else None  # the last one, also where one before it names the node
 
 
 def clock_parameters(use_sim_time: str) -> list[dict[str, bool]]:

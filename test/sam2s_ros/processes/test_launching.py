@@ -49,8 +49,9 @@ def test_without_the_argument_the_file_decides_whether_time_is_simulated():
 
 FILES = {
     "all": "/**:\n  ros__parameters: {use_sim_time: true, policy: fifo}\n",
-    "one": "/rig/tracker:\n  ros__parameters: {use_sim_time: true}\n/**:\n  ros__parameters: {use_sim_time: false}\n",
+    "one": "/**:\n  ros__parameters: {use_sim_time: false}\n/rig/tracker:\n  ros__parameters: {use_sim_time: true}\n",
     "other": "rig:\n  right:\n    tracker:\n      ros__parameters: {use_sim_time: true}\n",
+    "off": "/rig/right/tracker:\n  ros__parameters: {use_sim_time: false}\n",
     "none": "/**:\n  ros__parameters: {policy: fifo}\n",
     "empty": "/**:\n  ros__parameters:\n",
     "broken": "/**: [",
@@ -62,6 +63,7 @@ FILES = {
     (["one"], ["/tracker"], [False]),
     (["one"], ["/rig/tracker"], [True]),
     (["all", "none"], ["/tracker"], [True]),
+    (["off", "all", "off"], ["/rig/right/tracker"], [True]),  # rcl goes by where a section first stands
     (["all", "one"], ["/tracker"], [False]),
     (["other"], ["/rig/left/tracker", "/rig/right/tracker"], [True]),
     (["none", "empty", "broken", "missing"], ["/tracker"], []),
