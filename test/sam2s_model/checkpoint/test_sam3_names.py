@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -172,6 +173,8 @@ def peak_of_loading(path: Path, options: dict, precision: str) -> tuple[int, int
 
     options: of `ModelConfig`, in which it is another than SAM 3
     """
+    with path.open("rb") as file:  # pages that still have to be written to the disk cannot be given back
+        os.fsync(file)
     command = [sys.executable, "-c", PEAK, str(path), json.dumps(options), precision]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
