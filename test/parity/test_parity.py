@@ -56,14 +56,15 @@ class Case:
 TINY, REAL, EDGETAM, SAM3 = "sam2.1_hiera_tiny", "sam2_hiera_tiny", "edgetam", "sam3_narrow"
 ETAM_S, ETAM_TI = "efficienttam_s", "efficienttam_ti"
 QUICK = {
-    Case(TINY, 256, "point", INTERACTIVE, seed=0, bias=0.0): ("sam2",),
+    Case(TINY, 192, "point", INTERACTIVE, seed=0, bias=-1.0): ("sam2",),
     Case(EDGETAM, 256, "mask", VOS, seed=1, bias=0.0): ("transformers",),
     Case(ETAM_TI, 256, "point", VOS, seed=1, bias=5.2): ("efficienttam",),
-    Case(SAM3, 252, "point", INTERACTIVE, seed=1, bias=3.0): ("transformers",),
+    Case(SAM3, 126, "point", INTERACTIVE, seed=1, bias=3.0): ("transformers",),
 }
 FULL = {
+    Case(TINY, 256, "point", INTERACTIVE, seed=0, bias=0.0): ("sam2", "transformers"),
+    Case(SAM3, 252, "point", INTERACTIVE, seed=1, bias=3.0): ("transformers",),
     Case(REAL, 256, "point", VOS, seed=9, bias=-2.8, real=True): ("sam2",),
-    Case(TINY, 256, "point", INTERACTIVE, seed=0, bias=0.0): ("transformers",),
     Case(TINY, 256, "mask", VOS, seed=1, bias=0.0): ("sam2",),
     Case(EDGETAM, 256, "point", INTERACTIVE, seed=1, bias=0.0): ("transformers",),
     Case(TINY, 512, "point", INTERACTIVE, seed=0, bias=0.0): ("sam2", "transformers"),

@@ -75,7 +75,7 @@ def check(model: Sam2Model, frames: list[np.ndarray], policy: str = "fifo") -> N
     assert 0 < errors[1] < 1.5 * errors[0]
 
 
-MORE_LAYERS = ("small", "base_plus", "large", "efficienttam_s")  # of the kinds that the smallest has
+MORE_LAYERS = ("small", "base_plus", "large", "efficienttam_s", "sam3")  # of the kinds that smaller ones have
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,8 @@ def endure(run, steps: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
-def test_nothing_grows_in_200_steps(script, small, name):
-    endure(script(make(name, small), 4), 200, seed=1)
+def test_nothing_grows_in_80_steps(script, small, name):
+    endure(script(make(name, small), 4), 80, seed=1)
 
 
 @pytest.mark.full
