@@ -125,7 +125,7 @@ def test_every_frame_once_in_order_and_on_time(replay):
         assert seconds > 59 / 40  # the machine was too slow for a frame: its schedule moves, and nothing is caught up
     else:
         assert seconds == pytest.approx(59 / 40, rel=0.03)
-        assert np.median(np.diff(stamps)) * 1e-9 == pytest.approx(1 / 40, rel=0.1)
+        assert np.median(np.diff(stamps)) * 1e-9 == pytest.approx(1 / 40, rel=0.5)
 
 
 def test_own_rate_and_source_stamps(replay):
