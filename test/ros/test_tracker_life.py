@@ -144,7 +144,7 @@ def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera, hold):
     assert "step_timeout is 0.3 s" in hung.message and hung.waiting == 1
     began = time.monotonic()
     answer = graph.call(AddPrompts, "/slow/tracker/add_prompts", AddPrompts.Request(prompts=[BOX]))
-    assert (answer.success, answer.error) == (False, ErrorCode.TIMEOUT) and time.monotonic() - began < 1
+    assert (answer.success, answer.error) == (False, ErrorCode.TIMEOUT) and time.monotonic() - began < 4
     assert statuses[-1].published == 0
     code, took = process.stop()
     assert code == 0 and took < process.OUT_WITHIN and "Traceback" not in process.output, (code, took, process.output)

@@ -189,7 +189,7 @@ def test_p11_while_a_step_is_longer_than_step_timeout_requests_are_refused_at_on
     time.sleep(0.1)
     began = time.monotonic()
     with pytest.raises(
-        RequestError, match=r"has worked on one image for 0\.\d s \(step_timeout is 0\.05 s\)"
+        RequestError, match=r"has worked on one image for \d\.\d s \(step_timeout is 0\.05 s\)"
     ) as caught:
         b.worker.request(lambda tracker: None, timeout=5)
     assert caught.value.code == ErrorCode.TIMEOUT and time.monotonic() - began < 2
