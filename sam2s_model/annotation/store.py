@@ -167,7 +167,7 @@ class AnnotationStore:
     def remove_object(self, number: int) -> None:
         """Remove an object with all that is known of it."""
         with self.writing():
-            self.set_dirty(self.positions(number))
+            self._set_dirty_from_first(number)
             for table, column in OF_OBJECT.items():
                 self._write(f"delete from {table} where {column} = ?", number)
 
@@ -181,7 +181,13 @@ class AnnotationStore:
             for table, found in rows.items():
                 for row in found:
                     self._write(f"insert or replace into {table} values({', '.join('?' * len(row))})", *row)
-            self.set_dirty(row[0] for row in rows["masks"])
+            for number in {row[0] for row in rows["objects"]}:
+                self._set_dirty_from_first(number)
+
+    def _set_dirty_from_first(self, number: int) -> None:
+        """Mark all frames from an object's first mask on: without its mask none of them has all of its masks."""
+        first = "(select min(position) from masks where object = ?)"
+        self._write(f"update frames set dirty = 1 where position >= {first}", number)
 
     def entries(self, position: int | None = None, number: int | None = None) -> list[tuple[int, int, PromptEntry]]:
         """Return id, position and entry of each prompt, by position, then in the order in which they were given."""
