@@ -251,10 +251,12 @@ class AnnotationStore:
             )  # fmt: skip
             self.set_dirty([position])
 
-    def remove_mask(self, position: int, number: int) -> None:
+    def remove_masks(self, number: int, first: int, end: int) -> None:
+        """Remove the masks of an object in [first, end)."""
         with self.writing():
-            self._write("delete from masks where position = ? and object = ?", position, number)
-            self.set_dirty([position])
+            where = "position >= ? and position < ?"
+            self._write(f"delete from masks where object = ? and {where}", number, first, end)
+            self._write(f"update frames set dirty = 1 where {where}", first, end)
 
     def set_stale(self, number: int, first: int, end: int) -> None:
         """Mark what was tracked of an object in [first, end) as in need of being tracked again."""

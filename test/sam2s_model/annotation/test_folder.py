@@ -43,3 +43,18 @@ def test_an_object_that_comes_back_untracked_leaves_no_frame_finished_that_it_is
     assert project.undo() == "taken back: removal of object 2"
     assert {number: list(at) for number, at in project.to_track().items()} == {2: [4, 5, 6, 7]}
     assert written(project) == [0, 1, 2, 3]
+
+
+def test_an_earlier_prompt_that_is_taken_back_leaves_no_masks_before_the_first_one(opened, truth):
+    project = opened()
+    first, second = list(truth[0])[:2]
+    project.prompt(5, mask=truth[5][first])
+    project.prompt(2, 1, mask=truth[2][first])
+    project.track()
+    assert written(project) == [2, 3, 4, 5, 6, 7]
+    assert project.undo() == "taken back: correction of object 1"
+    assert sorted(project.store.positions(1)) == written(project) == [5, 6, 7] and not project.to_track()
+    project.prompt(0, mask=truth[0][second])
+    project.track()
+    assert written(project) == list(range(8)) and 1 in shown(project, 5)
+    assert not any(1 in shown(project, at) for at in range(5))
