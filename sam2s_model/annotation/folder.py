@@ -53,8 +53,8 @@ class AnnotationFolder:
     on_frame: told how many are copied, and of how many, None where that is not known
     revision: counts changes
     count_recorded: returns how many frames the recording has, which may be more than were taken; None: not known
-    Raises ConfigError for a folder of another recording or label set, one with masks or prompts that are of no
-    annotation, or one that is open elsewhere, SourceError for a recording without a readable frame.
+    Raises ConfigError for a folder of another recording, topic, size or label set, one with masks or prompts that are
+    of no annotation, or one that is open elsewhere, SourceError for a recording without a readable frame.
     """
 
     def __init__(
@@ -91,16 +91,17 @@ class AnnotationFolder:
 
     def _check_facts(self, recording: Recording) -> None:
         spec = recording.spec if recording.kind == "scene" else str(Path(recording.spec).resolve())
-        facts = {"spec": spec, "label_set": self.label_set.name}
+        height, width = recording.size
+        facts = {"spec": spec, "topic": recording.topic, "label_set": self.label_set.name, "size": [height, width]}
         known = self.store.facts
         for key, value in facts.items():
-            if known.get(key, value) != value:
+            if known.get(key, value) != value:  # those of older annotations have no topic
+                was, now = (f"{own[1]}x{own[0]}" if key == "size" else own for own in (known[key], value))
                 raise ConfigError(
-                    f"{self.folder} is an annotation whose {key} is {known[key]}, not {value}: give another --output"
+                    f"{self.folder} is an annotation whose {key} is {was}, not {now}: give another --output"
                 )
         classes = [[label.id, label.name, list(label.color)] for label in self.label_set.classes]
-        size = list(recording.size)
-        self.store.put_facts({"format": 1, **facts, "classes": classes, "size": size, "fps": recording.fps})
+        self.store.put_facts({"format": 1, **facts, "classes": classes, "fps": recording.fps})
 
     def close(self) -> None:
         self.store.close()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+
+import cv2
 import numpy as np
 import pytest
 
+from sam2s_model.annotation.exports import BAG_IMAGES, BAG_LABELS, export_as
+from sam2s_model.errors import ConfigError
 from sam2s_model.recordings.image_files import read_labels
 
 
@@ -58,3 +63,37 @@ def test_an_earlier_prompt_that_is_taken_back_leaves_no_masks_before_the_first_o
     project.track()
     assert written(project) == list(range(8)) and 1 in shown(project, 5)
     assert not any(1 in shown(project, at) for at in range(5))
+
+
+def test_another_camera_of_a_bag_is_another_recording(opened, truth, tmp_path):
+    """Of the same size, so that nothing but the topic tells them apart."""
+    scene = opened()
+    scene.prompt(0, mask=next(iter(truth[0].values())))
+    bag, folder = str(export_as("bag", scene) / "bag"), tmp_path / "of_bag"
+    opened(folder, bag, BAG_IMAGES).close()
+    opened(folder, bag, BAG_IMAGES).close()
+    with pytest.raises(ConfigError, match=f"whose topic is {BAG_IMAGES}, not {BAG_LABELS}: give another --output"):
+        opened(folder, bag, BAG_LABELS)
+    with sqlite3.connect(folder / "annotation.sqlite") as database:
+        database.execute("delete from facts where key = 'topic'")  # as older annotations are
+    opened(folder, bag, BAG_IMAGES).close()
+    with pytest.raises(ConfigError, match=f"whose topic is {BAG_IMAGES}"):
+        opened(folder, bag, BAG_LABELS)
+
+
+def test_the_size_is_that_of_the_frames_that_were_taken(opened, tmp_path):
+    clip, folder = tmp_path / "clip", tmp_path / "annotation"
+    clip.mkdir()
+    cv2.imwrite(str(clip / "0.png"), np.full((128, 160, 3), 90, np.uint8))
+    mask = np.zeros((128, 160), bool)
+    mask[20:60, 30:90] = True
+    project = opened(folder, str(clip))
+    project.prompt(0, mask=mask)
+    project.close()
+    for number in range(1, 6):  # now most of the images are smaller
+        cv2.imwrite(str(clip / f"{number}.png"), np.full((64, 80, 3), 90, np.uint8))
+    with pytest.raises(ConfigError, match="whose size is 160x128, not 80x64: give another --output"):
+        opened(folder, str(clip))
+    for number in range(1, 6):
+        (clip / f"{number}.png").unlink()
+    assert np.array_equal(opened(folder, str(clip)).masks(0)[1].mask, mask)
