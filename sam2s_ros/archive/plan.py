@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ import yaml
 
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.paths import absolute, expanded
-from sam2s_model.prompting.prompt_script import PromptScript
+from sam2s_model.prompting.prompt_script import prompt_bytes
 from sam2s_model.recordings.file_stamp import recording_stamp, source_stamp
 from sam2s_model.recordings.layouts import open_layout, recognise_layout
 from sam2s_model.recordings.open import recording_name
@@ -57,13 +58,14 @@ def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveT
         prompts = files.get(spec)
         if not given.prompts and not options.sought.prototypes:
             prompts = _beside(spec)
-        if prompts is not None:
-            PromptScript.read(prompts)  # so that a mistake is said before hours of work
+        prompts = prompts.resolve() if prompts else None
+        # So that a mistake is said before hours of work, and a change during them is noticed.
+        digest = hashlib.sha256(prompt_bytes(prompts)).hexdigest() if prompts else ""
         own = replace(
             options, source=absolute(spec), output=options.output / RECORDINGS / keys[spec],
-            prompts=replace(given, prompts=prompts.resolve() if prompts else None),
+            prompts=replace(given, prompts=prompts),
         )  # fmt: skip
-        tasks.append(ArchiveTask(keys[spec], own, tuple(stamps[spec])))
+        tasks.append(ArchiveTask(keys[spec], own, tuple(stamps[spec]), digest))
     return tasks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,3 +134,17 @@ def test_results_inside_a_data_set_change_no_stamp(options, tmp_path):
     (tmp_path / "set" / "out").mkdir()
     (tmp_path / "set" / "out" / "tracks.csv").write_text("frame")
     assert [[task.stamp for task in plan_archive([source], inside)] for source in sources] == before
+
+
+def test_masks_that_prompts_name_are_part_of_what_was_said(options, clips, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.prompts.yaml").write_text(PROMPTS)
+    (tmp_path / "b.prompts.yaml").write_text("prompts:\n- {frame: 0, object: 1, mask: mask.png}\n")
+    with pytest.raises(ConfigError, match="b.prompts.yaml cannot be read as prompts .*mask.png"):
+        plan_archive(clips, options)
+    made = []
+    for value in (1, 2, 1):
+        cv2.imwrite(str(tmp_path / "mask.png"), np.full((8, 8), value, np.uint8))
+        made.append([task.made_of() for task in plan_archive(clips, options)])
+    assert made[0] == made[2] and made[0][0] == made[1][0] and made[0][1] != made[1][1]
+    assert made[0][0]["prompts_sha256"] == hashlib.sha256(PROMPTS.encode()).hexdigest(), "as in archives of before"
