@@ -155,12 +155,19 @@ class AnnotationFolder:
         return to_track(self.store.table(), self.objects, len(self) if end is None else end)
 
     def has_said(self, entry: PromptEntry, position: int) -> bool:
-        """Whether the same points, box and mask were given for this object on a frame already."""
+        """Whether the same points and box were given for this object on a frame already; of masks see `has_mask`."""
+        given = (own for _, _, own in self.store.entries(position, entry.object))
+        said = [(own.points, own.not_on, own.box) for own in given if own.points or own.not_on or own.box]
+        return (entry.points, entry.not_on, entry.box) in said
 
-        def key(own: PromptEntry) -> tuple:
-            return own.object, own.points, own.not_on, own.box, Path(own.mask or "").name
+    def has_mask(self, number: int, position: int, mask: np.ndarray) -> bool:
+        """Whether this mask, (H, W) bool, was given for this object on a frame already.
 
-        return any(key(own) == key(entry) for _, _, own in self.store.entries(position))
+        Raises ConfigError for the file of one that was given and is gone.
+        """
+        given = [own for _, _, own in self.store.entries(position, number) if own.mask is not None]
+        kept = (PromptScript([own], self.folder).prompt_of(number).mask for own in given)
+        return any(own is not None and np.array_equal(own, mask) for own in kept)
 
     # ---- files
 
