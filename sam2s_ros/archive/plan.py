@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -21,8 +22,12 @@ from sam2s_model.similar import meant
 from sam2s_ros.archive.task import ArchiveTask
 from sam2s_ros.commands.options import TrackOptions
 
+if TYPE_CHECKING:  # loads OpenCV
+    from sam2s_model.recordings.files import FileRecording
+
 RECORDINGS = "recordings"
 BESIDE, INSIDE = ".prompts.yaml", "prompts.yaml"  # clip.mp4: clip.prompts.yaml; of a folder: prompts.yaml in it
+FRAMES = ("frames", "left_frames")  # in the folder of a recording of a data set
 
 
 def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveTask]:
@@ -47,8 +52,8 @@ def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveT
         raise ConfigError(
             "--objects and --save-objects are of one recording: give one source, without --jobs and --ray"
         )
-    found = [own for source in sources for own in _specs_in(source, options.mask_values, options.output)]
-    specs, stamps = [spec for spec, _ in found], dict(found)
+    found = [own for source in sources for own in _found_in(source, options.mask_values, options.output)]
+    specs, by_spec = [own.spec for own in found], {own.spec: own for own in found}
     keys = _keys(specs)
     files = _prompt_files(keys, specs, given.prompts) if given.prompts else {}
     if given.prompts and not files:
@@ -57,7 +62,7 @@ def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveT
     for spec in specs:
         prompts = files.get(spec)
         if not given.prompts and not options.sought.prototypes:
-            prompts = _beside(spec)
+            prompts = _beside(by_spec[spec])
         prompts = prompts.resolve() if prompts else None
         # So that a mistake is said before hours of work, and a change during them is noticed.
         digest = hashlib.sha256(prompt_bytes(prompts)).hexdigest() if prompts else ""
@@ -65,12 +70,27 @@ def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveT
             options, source=absolute(spec), output=options.output / RECORDINGS / keys[spec],
             prompts=replace(given, prompts=prompts),
         )  # fmt: skip
-        tasks.append(ArchiveTask(keys[spec], own, tuple(stamps[spec]), digest))
+        tasks.append(ArchiveTask(keys[spec], own, tuple(by_spec[spec].stamp), digest))
     return tasks
 
 
-def _specs_in(source: str, mask_values: str, output: Path) -> list[tuple[str, list[int]]]:
-    """Return what to open for each recording of a source, and the stamp of its files.
+@dataclass(frozen=True)
+class FoundRecording:
+    """spec: to open it with; stamp: of its files; folder: that its frames/ is in, of one of a data set"""
+
+    spec: str
+    stamp: list[int]
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, spec: str, recording: FileRecording) -> FoundRecording:
+        """Make it of a data set's recording. Where its images are in no frames/, others may share their folder."""
+        frames = recording.images[0].parent
+        return cls(spec, recording_stamp(recording), frames.parent if frames.name in FRAMES else None)
+
+
+def _found_in(source: str, mask_values: str, output: Path) -> list[FoundRecording]:
+    """Return the recordings of a source.
 
     All of a data set's, FOLDER#NAME, or the source itself. output: of the archive, which may be inside
     """
@@ -80,7 +100,7 @@ def _specs_in(source: str, mask_values: str, output: Path) -> list[tuple[str, li
             f"{stream.shown} is a stream, which is tracked alone: give it without other sources and --jobs"
         )
     if stream:
-        return [(source, [])]
+        return [FoundRecording(source, [])]
     path = expanded(source)
     folder, _, only = source.rpartition("#")
     if folder and not path.exists() and expanded(folder).is_dir():
@@ -90,13 +110,13 @@ def _specs_in(source: str, mask_values: str, output: Path) -> list[tuple[str, li
             ]
         except SourceError:  # said when the recording fails
             own = []
-        return [(source, recording_stamp(own[0]) if own else [])]
+        return [FoundRecording.of(source, own[0]) if own else FoundRecording(source, [])]
     if not path.is_dir() or (path / "frames").is_dir() or not recognise_layout(path):
-        return [(source, source_stamp(source, output))]
+        return [FoundRecording(source, source_stamp(source, output))]
     found = open_layout(path, "auto", mask_values)
     if len(found) == 1:
-        return [(source, recording_stamp(found[0]))]
-    return [(f"{source}#{recording.name}", recording_stamp(recording)) for recording in found]
+        return [FoundRecording.of(source, found[0])]
+    return [FoundRecording.of(f"{source}#{recording.name}", recording) for recording in found]
 
 
 def _keys(specs: Sequence[str]) -> dict[str, str]:
@@ -162,11 +182,12 @@ def _prompt_files(keys: Mapping[str, str], specs: Sequence[str], prompts: Path) 
     return found
 
 
-def _beside(spec: str) -> Path | None:
-    path = expanded(spec)
+def _beside(found: FoundRecording) -> Path | None:
+    path = expanded(found.spec)
     try:
-        file = path / INSIDE if path.is_dir() else path.with_name(path.stem + BESIDE)
-        return file if file.is_file() else None
+        beside = path / INSIDE if path.is_dir() else path.with_name(path.stem + BESIDE)
+        own = [found.folder / INSIDE] if found.folder else []
+        return next((file for file in (beside, *own) if file.is_file()), None)
     except (OSError, ValueError):  # a "scene:" may be no name of a file
         return None
 

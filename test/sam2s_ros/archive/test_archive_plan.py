@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,3 +149,19 @@ def test_masks_that_prompts_name_are_part_of_what_was_said(options, clips, tmp_p
         made.append([task.made_of() for task in plan_archive(clips, options)])
     assert made[0] == made[2] and made[0][0] == made[1][0] and made[0][1] != made[1][1]
     assert made[0][0]["prompts_sha256"] == hashlib.sha256(PROMPTS.encode()).hexdigest(), "as in archives of before"
+
+
+@pytest.mark.parametrize("frames", ["frames", "left_frames"])
+def test_prompts_lie_in_the_folder_of_a_recording_of_a_data_set(options, tmp_path, frames):
+    masks = "masks" if frames == "frames" else "ground_truth/Forceps_labels"
+    for name in ("first", "second"):
+        for kind in (frames, masks):
+            folder = tmp_path / "set" / name / kind
+            folder.mkdir(parents=True)
+            cv2.imwrite(str(folder / "00000.png"), np.full((16, 16), 1, np.uint8))
+    own = tmp_path / "set" / "second" / "prompts.yaml"
+    own.write_text(PROMPTS)
+    assert prompts_of(plan_archive([str(tmp_path / "set")], options)) == [None, own]
+    assert prompts_of(plan_archive([f"{tmp_path / 'set'}#second"], options)) == [own]
+    shutil.rmtree(tmp_path / "set" / "first")
+    assert prompts_of(plan_archive([str(tmp_path / "set")], options)) == [own], "the only one"
