@@ -158,13 +158,14 @@ def _prompt_files(keys: Mapping[str, str], specs: Sequence[str], prompts: Path) 
     if path.is_dir():
         return {spec: file for spec in specs if (file := path / f"{keys[spec]}.yaml").is_file()}
     try:
-        content = yaml.safe_load(path.read_text())
+        # Names are what is written: 01 is no number, and neither is 010, which YAML takes for 8.
+        content = yaml.load(path.read_text(), Loader=yaml.BaseLoader)  # noqa: S506  a safe one
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{prompts} cannot be read as prompts ({error})") from error
     table = content.get(RECORDINGS) if isinstance(content, Mapping) else None
-    if table is None and len(specs) == 1:
+    if not table and len(specs) == 1:
         return {specs[0]: path}
-    if not isinstance(table, Mapping) or not all(isinstance(file, str) for file in table.values()):
+    if not isinstance(table, Mapping) or not all(isinstance(file, str) and file for file in table.values()):
         raise ConfigError(
             f"{prompts} is of one recording, and there are {len(specs)}: expected a folder of NAME.yaml, or a file "
             f"with `{RECORDINGS}:` and NAME: FILE of each"
@@ -172,10 +173,10 @@ def _prompt_files(keys: Mapping[str, str], specs: Sequence[str], prompts: Path) 
     found: dict[str, Path] = {}
     by_name = {key: spec for spec, key in keys.items()} | {absolute(spec): spec for spec in specs}
     for name, file in table.items():
-        spec = by_name.get(str(name)) or by_name.get(absolute(str(path.parent / expanded(str(name)))))
+        spec = by_name.get(name) or by_name.get(absolute(str(path.parent / expanded(name))))
         if spec is None:
             raise ConfigError(
-                f"{prompts} has prompts of {without_password(str(name))!r}, which is none of the recordings "
+                f"{prompts} has prompts of {without_password(name)!r}, which is none of the recordings "
                 f"{_some(list(keys.values()))}{meant(name, keys.values())}"
             )
         found[spec] = path.parent / expanded(file)

@@ -65,6 +65,21 @@ def test_prompts_of_a_folder_or_of_a_table(options, clips, tmp_path):
     assert [path.name for path in prompts_of(plan_archive(clips, from_table))] == ["a.yaml", "a.yaml", "c.yaml"]
 
 
+def test_names_in_a_table_are_texts(options, tmp_path):
+    names = ("010", "8", "1e3", "yes")
+    for name in names:
+        (tmp_path / f"{name}.mp4").write_bytes(b"")
+        (tmp_path / f"{name}.yaml").write_text(PROMPTS)
+    table = tmp_path / "table.yaml"
+    table.write_text("recordings:\n" + "".join(f"  {name}: {name}.yaml\n" for name in names))
+    from_table = replace(options, prompts=PromptOptions(prompts=table))
+    tasks = plan_archive([str(tmp_path / f"{name}.mp4") for name in names], from_table)
+    assert [path.stem for path in prompts_of(tasks)] == list(names)
+    table.write_text("recordings: {8: }")
+    with pytest.raises(ConfigError, match="with `recordings:` and NAME: FILE of each"):
+        plan_archive([str(tmp_path / f"{name}.mp4") for name in names], from_table)
+
+
 def test_all_recordings_of_a_data_set_are_taken(options, tmp_path):
     for name in ("first", "second"):
         for kind in ("frames", "masks"):
