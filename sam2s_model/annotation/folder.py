@@ -53,6 +53,7 @@ class AnnotationFolder:
     on_frame: told how many are copied, and of how many, None where that is not known
     revision: counts changes
     count_recorded: returns how many frames the recording has, which may be more than were taken; None: not known
+    recording_name: what it is called in its data set, by itself by its file or folder
     Raises ConfigError for a folder of another recording, topic, size or label set, one with masks or prompts that are
     of no annotation, or one that is open elsewhere, SourceError for a recording without a readable frame.
     """
@@ -68,7 +69,7 @@ class AnnotationFolder:
         say: Callable[[str], Any] = lambda line: None,
     ):
         self.folder, self.label_set = folder, label_set
-        self.count_recorded = recording.count_frames
+        self.count_recorded, self.recording_name = recording.count_frames, recording.name
         self._lock = threading.RLock()
         self._held = 0  # calls of `at_once` that are under way
         self.revision = 0
