@@ -27,6 +27,7 @@ from sam2s_model.file_locks import lock
 from sam2s_model.paths import write_whole
 from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.recordings.class_file import CLASS_FILE
+from sam2s_model.recordings.files import FileRecording
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.results.label_png import write_label_png
 from sam2s_model.semantics import ClassLabel, LabelSet, rgb
@@ -102,7 +103,10 @@ class AnnotationFolder:
                     f"{self.folder} is an annotation whose {key} is {was}, not {now}: give another --output"
                 )
         classes = [[label.id, label.name, list(label.color)] for label in self.label_set.classes]
-        self.store.put_facts({"format": 1, **facts, "classes": classes, "fps": recording.fps})
+        own_bits = recording.sample_bits if isinstance(recording, FileRecording) else 0  # frames of others become JPEG
+        self._bits = max(own_bits, known.get("sample_bits", 0))
+        more = {"classes": classes, "fps": recording.fps, "sample_bits": self._bits}
+        self.store.put_facts({"format": 1, **facts, **more})
 
     def close(self) -> None:
         self.store.close()
@@ -130,7 +134,7 @@ class AnnotationFolder:
 
     def image(self, position: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB. Raises SourceError when the file is gone."""
-        return read_image(self.folder / FRAMES / self.frames[position].file)
+        return read_image(self.folder / FRAMES / self.frames[position].file, self._bits)
 
     def masks(self, position: int) -> dict[int, StoredMask]:
         """Return number -> mask of each object that has one on this frame."""

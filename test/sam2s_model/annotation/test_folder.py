@@ -11,6 +11,7 @@ import pytest
 from sam2s_model.annotation.exports import BAG_IMAGES, BAG_LABELS, export_as
 from sam2s_model.errors import ConfigError
 from sam2s_model.recordings.image_files import read_labels
+from sam2s_model.recordings.open import open_recording
 
 
 def written(project) -> list[int]:
@@ -97,3 +98,18 @@ def test_the_size_is_that_of_the_frames_that_were_taken(opened, tmp_path):
     for number in range(1, 6):
         (clip / f"{number}.png").unlink()
     assert np.array_equal(opened(folder, str(clip)).masks(0)[1].mask, mask)
+
+
+def test_dim_images_of_16_bits_are_as_dim_as_in_the_recording(opened, tmp_path):
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    for number, brightest in enumerate((200, 3000, 900)):  # of 12 bits
+        ramp = np.linspace(0, brightest, 128 * 160 * 3).reshape(128, 160, 3).astype(np.uint16)
+        cv2.imwrite(str(clip / f"{number}.png"), ramp)
+    expected = [frame.image for frame in open_recording(clip)]
+    assert [image.max() for image in expected] == [200 >> 4, 3000 >> 4, 900 >> 4]
+    for limit in (1, 0, 0):  # of one dim image alone, of all, and of what is there already
+        project = opened(spec=str(clip), limit=limit)
+        assert all(np.array_equal(project.image(at), expected[at]) for at in range(len(project)))
+        project.close()
+    assert len(project) == 3
