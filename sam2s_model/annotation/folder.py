@@ -192,10 +192,9 @@ class AnnotationFolder:
         first = self.store.first_prompts()
         for position in dirty:
             name = f"{self.frames[position].name}.png"
-            masks = self.masks(position)
             begun = {number for number, at in first.items() if at <= position}
-            if begun and begun <= {number for number, found in masks.items() if not found.stale}:
-                self._write_labels(self.folder / MASKS, name, self.labels(masks), colours)
+            if begun and begun <= self.store.fresh(position):  # only what is written is decoded
+                self._write_labels(self.folder / MASKS, name, self.labels(self.masks(position)), colours)
             else:
                 (self.folder / MASKS / name).unlink(missing_ok=True)
         self.store.set_dirty(dirty, False)

@@ -76,6 +76,7 @@ class AnnotationStore:
 
     def __init__(self, path: Path):
         self._path, self._lock, self._depth = path, threading.RLock(), 0
+        self._size: tuple[int, int] | None = None
         try:
             self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
             # A log beside the file: after kill -9 it is read again, and a reader never waits.
@@ -133,6 +134,7 @@ class AnnotationStore:
 
     def put_facts(self, facts: Mapping[str, Any]) -> None:
         with self.writing():
+            self._size = None  # it may be among them
             for key, value in facts.items():
                 self._write("insert or replace into facts values(?, ?)", key, json.dumps(value))
 
@@ -231,8 +233,10 @@ class AnnotationStore:
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) of every frame."""
-        height, width = self.facts["size"]
-        return height, width
+        if self._size is None:
+            height, width = self.facts["size"]
+            self._size = height, width
+        return self._size
 
     def fingerprint(self, position: int) -> int:
         """Return a number that changes with what is known of a frame."""
@@ -264,6 +268,10 @@ class AnnotationStore:
             where = "position >= ? and position < ?"
             self._write(f"update masks set stale = 1 where object = ? and not prompted and {where}", number, first, end)
             self._write(f"update frames set dirty = 1 where {where}", first, end)
+
+    def fresh(self, position: int) -> set[int]:
+        """Return the objects that have a mask on this frame which is not stale."""
+        return {row[0] for row in self._rows("select object from masks where position = ? and not stale", position)}
 
     def positions(self, number: int) -> list[int]:
         """Return where an object has a mask."""

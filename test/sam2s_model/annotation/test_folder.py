@@ -113,3 +113,15 @@ def test_dim_images_of_16_bits_are_as_dim_as_in_the_recording(opened, tmp_path):
         assert all(np.array_equal(project.image(at), expected[at]) for at in range(len(project)))
         project.close()
     assert len(project) == 3
+
+
+def test_masks_of_frames_whose_files_go_are_not_decoded(opened, truth, monkeypatch):
+    """Of a long recording they are many, at each click."""
+    project = opened()
+    label = next(iter(truth[0]))
+    project.prompt(0, mask=truth[0][label])
+    project.track()
+    looked_at, masks = set(), project.store.masks
+    monkeypatch.setattr(project.store, "masks", lambda at, number=None: looked_at.add(at) or masks(at, number))
+    project.prompt(2, 1, mask=np.roll(truth[2][label], 6, axis=1))
+    assert written(project) == [0, 1, 2] and looked_at == {2}
