@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from sam2s_model.recordings.numbered import (
     name_number,
     number_in,
 )
+from sam2s_model.recordings.open import recording_name
 from sam2s_model.tracking.association import PROMPTED, Detection, Fate, KnownObject, associate, within
 from sam2s_model.training.datasets.boxes import read_boxes
 
@@ -39,14 +40,14 @@ def read_detections(
         of data.yaml in it or above it, else of the label set), or a JSON file of COCO: annotations, or a list of
         results. A file or image belongs to the frame of its name, else to that of the number in its name. Those of all
         files, also without a box, say whether they are numbered from 1
-    say: told how they are numbered, where that is guessed
-    Raises SourceError for what cannot be read, and where none is of a frame.
+    say: told how they are numbered, where that is guessed, and how many images of COCO are of other recordings
+    Raises SourceError for what cannot be read, for images that nothing tells apart, and where none is of a frame.
     """
     path = expanded(path)
     if path.is_dir():
         named = {file.stem: _of_yolo(file, path, project) for file in sorted(path.glob("*.txt"))}
     else:
-        named = _of_coco(path, project)
+        named = _of_coco(path, project, lambda how: say(f"{path}: {how}"))
     places = _positions(named, project, lambda how: say(f"{path}: {how}"))
     found = {places[name]: own for name, own in named.items() if own and name in places}
     if not found:
@@ -133,18 +134,21 @@ def _yolo_names(folder: Path) -> list[str]:
         raise SourceError(f"{path} has no names of classes ({error})") from error
 
 
-def _of_coco(path: Path, project: AnnotationProject) -> dict[str, list[Detection]]:
+def _of_coco(path: Path, project: AnnotationProject, say: Callable[[str], Any]) -> dict[str, list[Detection]]:
     content = read_json(path)
     try:
-        rows, names, classes = _coco_rows(content, project)
+        rows, files, classes = _coco_rows(content, project)
+        names = _of_recording(path, files, project.recording_name)
+        if left := len(files) - len(names):
+            say(f"{left} of {len(files)} images are of other recordings by their folders, and are left out")
         found: dict[str, list[Detection]] = {name: [] for name in names.values()}
         for row in rows:
             x, y, width, height = map(float, row["bbox"])
             box = (x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5)
             image = row["image_id"]
             score = float(row.get("score", 1.0))
-            own = found.setdefault(names.get(image, Path(str(image)).stem), [])
-            own.append(Detection(box, classes.get(row.get("category_id"), ""), score))
+            if image in names:
+                found[names[image]].append(Detection(box, classes.get(row.get("category_id"), ""), score))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SourceError(
             f"{path} has no boxes of COCO ({type(error).__name__}: {error}): expected annotations, or a list of "
@@ -153,9 +157,36 @@ def _of_coco(path: Path, project: AnnotationProject) -> dict[str, list[Detection
     return found
 
 
-def _coco_rows(content: Any, project: AnnotationProject) -> tuple[Iterable[dict], dict, dict]:
-    """Return annotations, image -> name, category -> class."""
+def _coco_rows(content: Any, project: AnnotationProject) -> tuple[Sequence[dict], dict, dict]:
+    """Return annotations, image -> its file, category -> class. An image that is not described is its own file."""
     if isinstance(content, list):
-        return content, {}, {label.id: label.name for label in project.label_set.classes}
-    names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
-    return content["annotations"], names, {own["id"]: str(own["name"]) for own in content.get("categories", [])}
+        rows, files = content, {}
+        classes = {label.id: label.name for label in project.label_set.classes}
+    else:
+        rows, files = content["annotations"], {image["id"]: str(image["file_name"]) for image in content["images"]}
+        classes = {own["id"]: str(own["name"]) for own in content.get("categories", [])}
+    return rows, {**{row["image_id"]: str(row["image_id"]) for row in rows}, **files}, classes
+
+
+def _of_recording(path: Path, files: Mapping[Any, str], recording: str) -> dict[Any, str]:
+    """Return image -> its file's stem, of those that are of a recording, which is known by the name of a folder.
+
+    Where no folder has its name all are, as long as their stems differ. Raises SourceError.
+    """
+    folders = {image: [p for p in Path(file).parent.parts if p.strip("./")] for image, file in files.items()}
+    own = {image for image, parts in folders.items() if any(recording in (p, recording_name(p)) for p in parts)}
+    by_stem: dict[str, list[Any]] = {}
+    for image, parts in folders.items():
+        if image in own or not (own and parts):
+            by_stem.setdefault(Path(files[image]).stem, []).append(image)
+    found = {}
+    for stem, images in by_stem.items():
+        chosen = images if len(images) == 1 else [image for image in images if image in own]
+        if len(chosen) != 1:
+            first, second = (files[image] for image in (chosen or images)[:2])
+            raise SourceError(
+                f"{path} has the images {first} and {second}: expected one of each name, or one in a folder that is "
+                f"named as the recording, {recording}"
+            )
+        found[chosen[0]] = stem
+    return found

@@ -27,6 +27,7 @@ from sam2s_model.file_locks import lock
 from sam2s_model.paths import write_whole
 from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.recordings.class_file import CLASS_FILE
+from sam2s_model.recordings.files import FileRecording
 from sam2s_model.recordings.recording import Recording
 from sam2s_model.results.label_png import write_label_png
 from sam2s_model.semantics import ClassLabel, LabelSet, rgb
@@ -53,8 +54,9 @@ class AnnotationFolder:
     on_frame: told how many are copied, and of how many, None where that is not known
     revision: counts changes
     count_recorded: returns how many frames the recording has, which may be more than were taken; None: not known
-    Raises ConfigError for a folder of another recording or label set, one with masks or prompts that are of no
-    annotation, or one that is open elsewhere, SourceError for a recording without a readable frame.
+    recording_name: what it is called in its data set, by itself by its file or folder
+    Raises ConfigError for a folder of another recording, topic, size or label set, one with masks or prompts that are
+    of no annotation, or one that is open elsewhere, SourceError for a recording without a readable frame.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class AnnotationFolder:
         say: Callable[[str], Any] = lambda line: None,
     ):
         self.folder, self.label_set = folder, label_set
-        self.count_recorded = recording.count_frames
+        self.count_recorded, self.recording_name = recording.count_frames, recording.name
         self._lock = threading.RLock()
         self._held = 0  # calls of `at_once` that are under way
         self.revision = 0
@@ -91,16 +93,20 @@ class AnnotationFolder:
 
     def _check_facts(self, recording: Recording) -> None:
         spec = recording.spec if recording.kind == "scene" else str(Path(recording.spec).resolve())
-        facts = {"spec": spec, "label_set": self.label_set.name}
+        height, width = recording.size
+        facts = {"spec": spec, "topic": recording.topic, "label_set": self.label_set.name, "size": [height, width]}
         known = self.store.facts
         for key, value in facts.items():
-            if known.get(key, value) != value:
+            if known.get(key, value) != value:  # those of older annotations have no topic
+                was, now = (f"{own[1]}x{own[0]}" if key == "size" else own for own in (known[key], value))
                 raise ConfigError(
-                    f"{self.folder} is an annotation whose {key} is {known[key]}, not {value}: give another --output"
+                    f"{self.folder} is an annotation whose {key} is {was}, not {now}: give another --output"
                 )
         classes = [[label.id, label.name, list(label.color)] for label in self.label_set.classes]
-        size = list(recording.size)
-        self.store.put_facts({"format": 1, **facts, "classes": classes, "size": size, "fps": recording.fps})
+        own_bits = recording.sample_bits if isinstance(recording, FileRecording) else 0  # frames of others become JPEG
+        self._bits = max(own_bits, known.get("sample_bits", 0))
+        more = {"classes": classes, "fps": recording.fps, "sample_bits": self._bits}
+        self.store.put_facts({"format": 1, **facts, **more})
 
     def close(self) -> None:
         self.store.close()
@@ -128,7 +134,7 @@ class AnnotationFolder:
 
     def image(self, position: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB. Raises SourceError when the file is gone."""
-        return read_image(self.folder / FRAMES / self.frames[position].file)
+        return read_image(self.folder / FRAMES / self.frames[position].file, self._bits)
 
     def masks(self, position: int) -> dict[int, StoredMask]:
         """Return number -> mask of each object that has one on this frame."""
@@ -154,12 +160,19 @@ class AnnotationFolder:
         return to_track(self.store.table(), self.objects, len(self) if end is None else end)
 
     def has_said(self, entry: PromptEntry, position: int) -> bool:
-        """Whether the same points, box and mask were given for this object on a frame already."""
+        """Whether the same points and box were given for this object on a frame already; of masks see `has_mask`."""
+        given = (own for _, _, own in self.store.entries(position, entry.object))
+        said = [(own.points, own.not_on, own.box) for own in given if own.points or own.not_on or own.box]
+        return (entry.points, entry.not_on, entry.box) in said
 
-        def key(own: PromptEntry) -> tuple:
-            return own.object, own.points, own.not_on, own.box, Path(own.mask or "").name
+    def has_mask(self, number: int, position: int, mask: np.ndarray) -> bool:
+        """Whether this mask, (H, W) bool, was given for this object on a frame already.
 
-        return any(key(own) == key(entry) for _, _, own in self.store.entries(position))
+        Raises ConfigError for the file of one that was given and is gone.
+        """
+        given = [own for _, _, own in self.store.entries(position, number) if own.mask is not None]
+        kept = (PromptScript([own], self.folder).prompt_of(number).mask for own in given)
+        return any(own is not None and np.array_equal(own, mask) for own in kept)
 
     # ---- files
 
@@ -179,10 +192,9 @@ class AnnotationFolder:
         first = self.store.first_prompts()
         for position in dirty:
             name = f"{self.frames[position].name}.png"
-            masks = self.masks(position)
             begun = {number for number, at in first.items() if at <= position}
-            if begun and begun <= {number for number, found in masks.items() if not found.stale}:
-                self._write_labels(self.folder / MASKS, name, self.labels(masks), colours)
+            if begun and begun <= self.store.fresh(position):  # only what is written is decoded
+                self._write_labels(self.folder / MASKS, name, self.labels(self.masks(position)), colours)
             else:
                 (self.folder / MASKS / name).unlink(missing_ok=True)
         self.store.set_dirty(dirty, False)

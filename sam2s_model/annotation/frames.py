@@ -80,9 +80,12 @@ def _write(recording: Recording, frame: Frame, folder: Path) -> str:
     return path.name
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Return (H, W, 3) uint8 RGB. Raises SourceError when the file is gone or no image."""
-    image = read_rgb(path)
+def read_image(path: Path, sample_bits: int = 0) -> np.ndarray:
+    """Return (H, W, 3) uint8 RGB. Raises SourceError when the file is gone or no image.
+
+    sample_bits: significant ones of 16-bit samples in the whole recording, as of `read_rgb`
+    """
+    image = read_rgb(path, sample_bits)
     if image is None:
         raise SourceError(f"{path} is no longer a readable image")
     return image

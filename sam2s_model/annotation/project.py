@@ -217,13 +217,21 @@ class AnnotationProject(AnnotationFolder):
             if found is not None:
                 self._put_prompted(position, number, found)
                 return
-            if base is not None:
-                self.store.put_mask(position, number, StoredMask(base, stale=True))
-            else:
-                self.store.remove_mask(position, number)
-            self.store.set_stale(number, position + 1, self._next_prompt(number, position))
+            self._put_unprompted(position, number, base)
             if self._sweep is not None and self._sweep.position >= position:
                 self._sweep.drop([number])
+
+    def _put_unprompted(self, position: int, number: int, base: np.ndarray | None) -> None:
+        """Leave a frame, and what follows it, to what was said of the object before. base: its mask of before"""
+        end = self._next_prompt(number, position)
+        if not any(at < position for _, at, _ in self.store.entries(number=number)):
+            self.store.remove_masks(number, position, end)  # nothing says any more that it is there
+            return
+        if base is not None:
+            self.store.put_mask(position, number, StoredMask(base, stale=True))
+        else:
+            self.store.remove_masks(number, position, position + 1)
+        self.store.set_stale(number, position + 1, end)
 
     def _rename(self, known: AnnotatedObject, class_name: str, given: str) -> int:
         if not given:

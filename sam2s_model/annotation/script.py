@@ -44,8 +44,7 @@ def apply_script(
         if project.objects:
             project.track(position + 1, partial(_reached, on_frame, position + 1, total))
         for entry in entries:
-            if not project.has_said(entry, position):
-                _prompt(project, position, entry, script)
+            _prompt(project, position, entry, script)
     if project.objects:
         project.track(None, partial(_reached, on_frame, total, total))
     return missed
@@ -107,11 +106,15 @@ def object_numbers(project: AnnotationProject, labels: Iterable[int]) -> dict[in
 
 
 def _prompt(project: AnnotationProject, position: int, entry: PromptEntry, script: PromptScript) -> None:
+    """Say what an entry says that is not said yet: its mask, which is kept as a prompt of its own, and the rest."""
     number, class_name = entry.object, entry.class_name
     points = [(x, y, POSITIVE) for x, y in entry.points] + [(x, y, NEGATIVE) for x, y in entry.not_on]
     if entry.mask is not None:
         mask = PromptScript([entry], script.folder).prompt_of(number).mask
-        project.prompt(position, number, class_name, mask=mask)
+        assert mask is not None  # the entry names one
+        if not project.has_mask(number, position, mask):
+            project.prompt(position, number, class_name, mask=mask)
         if not points and entry.box is None:
             return
-    project.prompt(position, number, class_name, points=points, box=entry.box)
+    if not project.has_said(entry, position):
+        project.prompt(position, number, class_name, points=points, box=entry.box)

@@ -76,6 +76,7 @@ class AnnotationStore:
 
     def __init__(self, path: Path):
         self._path, self._lock, self._depth = path, threading.RLock(), 0
+        self._size: tuple[int, int] | None = None
         try:
             self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
             # A log beside the file: after kill -9 it is read again, and a reader never waits.
@@ -133,6 +134,7 @@ class AnnotationStore:
 
     def put_facts(self, facts: Mapping[str, Any]) -> None:
         with self.writing():
+            self._size = None  # it may be among them
             for key, value in facts.items():
                 self._write("insert or replace into facts values(?, ?)", key, json.dumps(value))
 
@@ -167,7 +169,7 @@ class AnnotationStore:
     def remove_object(self, number: int) -> None:
         """Remove an object with all that is known of it."""
         with self.writing():
-            self.set_dirty(self.positions(number))
+            self._set_dirty_from_first(number)
             for table, column in OF_OBJECT.items():
                 self._write(f"delete from {table} where {column} = ?", number)
 
@@ -181,7 +183,13 @@ class AnnotationStore:
             for table, found in rows.items():
                 for row in found:
                     self._write(f"insert or replace into {table} values({', '.join('?' * len(row))})", *row)
-            self.set_dirty(row[0] for row in rows["masks"])
+            for number in {row[0] for row in rows["objects"]}:
+                self._set_dirty_from_first(number)
+
+    def _set_dirty_from_first(self, number: int) -> None:
+        """Mark all frames from an object's first mask on: without its mask none of them has all of its masks."""
+        first = "(select min(position) from masks where object = ?)"
+        self._write(f"update frames set dirty = 1 where position >= {first}", number)
 
     def entries(self, position: int | None = None, number: int | None = None) -> list[tuple[int, int, PromptEntry]]:
         """Return id, position and entry of each prompt, by position, then in the order in which they were given."""
@@ -225,8 +233,10 @@ class AnnotationStore:
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) of every frame."""
-        height, width = self.facts["size"]
-        return height, width
+        if self._size is None:
+            height, width = self.facts["size"]
+            self._size = height, width
+        return self._size
 
     def fingerprint(self, position: int) -> int:
         """Return a number that changes with what is known of a frame."""
@@ -245,10 +255,12 @@ class AnnotationStore:
             )  # fmt: skip
             self.set_dirty([position])
 
-    def remove_mask(self, position: int, number: int) -> None:
+    def remove_masks(self, number: int, first: int, end: int) -> None:
+        """Remove the masks of an object in [first, end)."""
         with self.writing():
-            self._write("delete from masks where position = ? and object = ?", position, number)
-            self.set_dirty([position])
+            where = "position >= ? and position < ?"
+            self._write(f"delete from masks where object = ? and {where}", number, first, end)
+            self._write(f"update frames set dirty = 1 where {where}", first, end)
 
     def set_stale(self, number: int, first: int, end: int) -> None:
         """Mark what was tracked of an object in [first, end) as in need of being tracked again."""
@@ -256,6 +268,10 @@ class AnnotationStore:
             where = "position >= ? and position < ?"
             self._write(f"update masks set stale = 1 where object = ? and not prompted and {where}", number, first, end)
             self._write(f"update frames set dirty = 1 where {where}", first, end)
+
+    def fresh(self, position: int) -> set[int]:
+        """Return the objects that have a mask on this frame which is not stale."""
+        return {row[0] for row in self._rows("select object from masks where position = ? and not stale", position)}
 
     def positions(self, number: int) -> list[int]:
         """Return where an object has a mask."""

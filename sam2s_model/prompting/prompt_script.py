@@ -96,6 +96,11 @@ class PromptScript:
             raise ConfigError(f"{path} has no prompts: expected `prompts:` and a list with at least one entry")
         return cls([_entry(row, f"{path}, entry {i}") for i, row in enumerate(rows, 1)], path.parent)
 
+    @property
+    def mask_files(self) -> list[Path]:
+        """The files of the masks that it names, each once."""
+        return list(dict.fromkeys(self.folder / entry.mask for entry in self.entries if entry.mask is not None))
+
     def write(self, path: Path) -> None:
         """Write the file, so that whoever reads it sees the old one or the new one. Raises OSError."""
         rows = [_row(entry) for entry in self.entries]
@@ -201,6 +206,18 @@ class PromptScript:
             return read_labels(path) != 0
         except SourceError as error:
             raise ConfigError(f"the mask of a prompt cannot be read: {error}") from error
+
+
+def prompt_bytes(path: str | Path) -> bytes:
+    """Return what a file of prompts holds, and after it what the masks that it names hold: all that it says.
+
+    Raises ConfigError for a file that cannot be read.
+    """
+    script, path = PromptScript.read(path), expanded(path)
+    try:
+        return b"".join(file.read_bytes() for file in (path, *script.mask_files))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read as prompts ({error})") from error
 
 
 class AppliedScript:

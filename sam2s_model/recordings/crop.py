@@ -52,7 +52,7 @@ class CroppedRecording(Recording):
 
     def __init__(self, inner: Recording, crop: Crop):
         super().__init__(inner.name, inner.data_set, inner.fps, inner.classes, inner.spec)
-        self.kind = inner.kind
+        self.kind, self.topic = inner.kind, inner.topic
         self._inner, (self._rows, self._columns) = inner, crop.of(inner.size)
         height, width = inner.size
         self._size = (self._rows.stop - self._rows.start, self._columns.stop - self._columns.start)

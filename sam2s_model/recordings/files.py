@@ -53,6 +53,11 @@ class FileRecording(IndexedRecording):
             raise SourceError(f"{self.images[0]} is not a readable image, and it is the first one of {self.spec}{why}")
         return self._probed.size
 
+    @property
+    def sample_bits(self) -> int:
+        """Significant bits of 16-bit samples, as a few images have shown; 0 where there are none."""
+        return self._probed.bits
+
     @cached_property
     def _probed(self) -> ProbedImages:
         return probe(self.images)
@@ -90,7 +95,7 @@ class FileRecording(IndexedRecording):
 
     def frame(self, index: int) -> Frame:
         path = self.images[index]
-        image = read_rgb(path, self._probed.bits)
+        image = read_rgb(path, self.sample_bits)
         if image is None:
             raise SourceError(f"{path} is not a readable image{unreadable(path)}")
         truth = self.truth(index)
@@ -109,7 +114,7 @@ class FileRecording(IndexedRecording):
             self._note_of_pass(self._probed.note)
         size = self._probed.size
         for index, (path, name) in enumerate(zip(self.images, self._names, strict=True)):
-            image = read_rgb(path, self._probed.bits)
+            image = read_rgb(path, self.sample_bits)
             if image is None:
                 self._note_odd(f"frame {path.name} cannot be decoded{unreadable(path)}", image=True)
                 continue

@@ -134,6 +134,7 @@ class Recording(ABC):
     named in `odd`.
 
     kind: "video", "folder", "bag", "stream" or "scene"; spec: what was opened, as it was written, without a password
+    topic: of its images, of a bag; "" otherwise
     name: unique in its data set; data_set: name of what it belongs to
     fps: frames per second of the recording itself, > 0
     length: number of frames, odd ones included, or None where it is not known without reading them all
@@ -146,6 +147,7 @@ class Recording(ABC):
     """
 
     kind = "folder"
+    topic = ""
 
     def __init__(
         self,

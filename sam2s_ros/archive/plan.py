@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from sam2s_model.errors import ConfigError, SourceError
 from sam2s_model.paths import absolute, expanded
-from sam2s_model.prompting.prompt_script import PromptScript
+from sam2s_model.prompting.prompt_script import prompt_bytes
 from sam2s_model.recordings.file_stamp import recording_stamp, source_stamp
 from sam2s_model.recordings.layouts import open_layout, recognise_layout
 from sam2s_model.recordings.open import recording_name
@@ -20,8 +22,12 @@ from sam2s_model.similar import meant
 from sam2s_ros.archive.task import ArchiveTask
 from sam2s_ros.commands.options import TrackOptions
 
+if TYPE_CHECKING:  # loads OpenCV
+    from sam2s_model.recordings.files import FileRecording
+
 RECORDINGS = "recordings"
 BESIDE, INSIDE = ".prompts.yaml", "prompts.yaml"  # clip.mp4: clip.prompts.yaml; of a folder: prompts.yaml in it
+FRAMES = ("frames", "left_frames")  # in the folder of a recording of a data set
 
 
 def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveTask]:
@@ -46,8 +52,8 @@ def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveT
         raise ConfigError(
             "--objects and --save-objects are of one recording: give one source, without --jobs and --ray"
         )
-    found = [own for source in sources for own in _specs_in(source, options.mask_values, options.output)]
-    specs, stamps = [spec for spec, _ in found], dict(found)
+    found = [own for source in sources for own in _found_in(source, options.mask_values, options.output)]
+    specs, by_spec = [own.spec for own in found], {own.spec: own for own in found}
     keys = _keys(specs)
     files = _prompt_files(keys, specs, given.prompts) if given.prompts else {}
     if given.prompts and not files:
@@ -56,19 +62,35 @@ def plan_archive(sources: Sequence[str], options: TrackOptions) -> list[ArchiveT
     for spec in specs:
         prompts = files.get(spec)
         if not given.prompts and not options.sought.prototypes:
-            prompts = _beside(spec)
-        if prompts is not None:
-            PromptScript.read(prompts)  # so that a mistake is said before hours of work
+            prompts = _beside(by_spec[spec])
+        prompts = prompts.resolve() if prompts else None
+        # So that a mistake is said before hours of work, and a change during them is noticed.
+        digest = hashlib.sha256(prompt_bytes(prompts)).hexdigest() if prompts else ""
         own = replace(
             options, source=absolute(spec), output=options.output / RECORDINGS / keys[spec],
-            prompts=replace(given, prompts=prompts.resolve() if prompts else None),
+            prompts=replace(given, prompts=prompts),
         )  # fmt: skip
-        tasks.append(ArchiveTask(keys[spec], own, tuple(stamps[spec])))
+        tasks.append(ArchiveTask(keys[spec], own, tuple(by_spec[spec].stamp), digest))
     return tasks
 
 
-def _specs_in(source: str, mask_values: str, output: Path) -> list[tuple[str, list[int]]]:
-    """Return what to open for each recording of a source, and the stamp of its files.
+@dataclass(frozen=True)
+class FoundRecording:
+    """spec: to open it with; stamp: of its files; folder: that its frames/ is in, of one of a data set"""
+
+    spec: str
+    stamp: list[int]
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, spec: str, recording: FileRecording) -> FoundRecording:
+        """Make it of a data set's recording. Where its images are in no frames/, others may share their folder."""
+        frames = recording.images[0].parent
+        return cls(spec, recording_stamp(recording), frames.parent if frames.name in FRAMES else None)
+
+
+def _found_in(source: str, mask_values: str, output: Path) -> list[FoundRecording]:
+    """Return the recordings of a source.
 
     All of a data set's, FOLDER#NAME, or the source itself. output: of the archive, which may be inside
     """
@@ -78,7 +100,7 @@ def _specs_in(source: str, mask_values: str, output: Path) -> list[tuple[str, li
             f"{stream.shown} is a stream, which is tracked alone: give it without other sources and --jobs"
         )
     if stream:
-        return [(source, [])]
+        return [FoundRecording(source, [])]
     path = expanded(source)
     folder, _, only = source.rpartition("#")
     if folder and not path.exists() and expanded(folder).is_dir():
@@ -88,13 +110,13 @@ def _specs_in(source: str, mask_values: str, output: Path) -> list[tuple[str, li
             ]
         except SourceError:  # said when the recording fails
             own = []
-        return [(source, recording_stamp(own[0]) if own else [])]
+        return [FoundRecording.of(source, own[0]) if own else FoundRecording(source, [])]
     if not path.is_dir() or (path / "frames").is_dir() or not recognise_layout(path):
-        return [(source, source_stamp(source, output))]
+        return [FoundRecording(source, source_stamp(source, output))]
     found = open_layout(path, "auto", mask_values)
     if len(found) == 1:
-        return [(source, recording_stamp(found[0]))]
-    return [(f"{source}#{recording.name}", recording_stamp(recording)) for recording in found]
+        return [FoundRecording.of(source, found[0])]
+    return [FoundRecording.of(f"{source}#{recording.name}", recording) for recording in found]
 
 
 def _keys(specs: Sequence[str]) -> dict[str, str]:
@@ -136,13 +158,14 @@ def _prompt_files(keys: Mapping[str, str], specs: Sequence[str], prompts: Path) 
     if path.is_dir():
         return {spec: file for spec in specs if (file := path / f"{keys[spec]}.yaml").is_file()}
     try:
-        content = yaml.safe_load(path.read_text())
+        # Names are what is written: 01 is no number, and neither is 010, which YAML takes for 8.
+        content = yaml.load(path.read_text(), Loader=yaml.BaseLoader)  # noqa: S506  a safe one
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{prompts} cannot be read as prompts ({error})") from error
     table = content.get(RECORDINGS) if isinstance(content, Mapping) else None
-    if table is None and len(specs) == 1:
+    if not table and len(specs) == 1:
         return {specs[0]: path}
-    if not isinstance(table, Mapping) or not all(isinstance(file, str) for file in table.values()):
+    if not isinstance(table, Mapping) or not all(isinstance(file, str) and file for file in table.values()):
         raise ConfigError(
             f"{prompts} is of one recording, and there are {len(specs)}: expected a folder of NAME.yaml, or a file "
             f"with `{RECORDINGS}:` and NAME: FILE of each"
@@ -150,21 +173,22 @@ def _prompt_files(keys: Mapping[str, str], specs: Sequence[str], prompts: Path) 
     found: dict[str, Path] = {}
     by_name = {key: spec for spec, key in keys.items()} | {absolute(spec): spec for spec in specs}
     for name, file in table.items():
-        spec = by_name.get(str(name)) or by_name.get(absolute(str(path.parent / expanded(str(name)))))
+        spec = by_name.get(name) or by_name.get(absolute(str(path.parent / expanded(name))))
         if spec is None:
             raise ConfigError(
-                f"{prompts} has prompts of {without_password(str(name))!r}, which is none of the recordings "
+                f"{prompts} has prompts of {without_password(name)!r}, which is none of the recordings "
                 f"{_some(list(keys.values()))}{meant(name, keys.values())}"
             )
         found[spec] = path.parent / expanded(file)
     return found
 
 
-def _beside(spec: str) -> Path | None:
-    path = expanded(spec)
+def _beside(found: FoundRecording) -> Path | None:
+    path = expanded(found.spec)
     try:
-        file = path / INSIDE if path.is_dir() else path.with_name(path.stem + BESIDE)
-        return file if file.is_file() else None
+        beside = path / INSIDE if path.is_dir() else path.with_name(path.stem + BESIDE)
+        own = [found.folder / INSIDE] if found.folder else []
+        return next((file for file in (beside, *own) if file.is_file()), None)
     except (OSError, ValueError):  # a "scene:" may be no name of a file
         return None
 

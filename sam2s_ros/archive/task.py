@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,13 @@ class ArchiveTask:
 
     key: its name in the report and of its folder; options: its own source, prompts and output
     stamp: of the recording's files, of before they are read, so that one that grows meanwhile is tracked again
+    prompts_sha256: of its prompts and their masks, of before they are read as well; "" without a file of prompts
     """
 
     key: str
     options: TrackOptions
     stamp: tuple[int, ...] = ()
+    prompts_sha256: str = ""
 
     @property
     def folder(self) -> Path:
@@ -32,11 +33,10 @@ class ArchiveTask:
 
     def made_of(self) -> dict[str, Any]:
         """Describe recording and prompts, so that a change of either is noticed: it is tracked anew then."""
-        prompts = self.options.prompts.prompts
         return dict(
             source=without_password(self.options.source),
             recording=list(self.stamp),
-            prompts_sha256=hashlib.sha256(prompts.read_bytes()).hexdigest() if prompts else "",
+            prompts_sha256=self.prompts_sha256,
         )
 
     def finished(self) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from sam2s_model.errors import CheckpointError, ConfigError, SourceError
 from sam2s_model.evaluation.compare import changed_settings
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.paths import absolute, expanded, write_whole, writing
-from sam2s_model.prompting.prompt_script import PromptScript
+from sam2s_model.prompting.prompt_script import PromptScript, prompt_bytes
 from sam2s_model.recordings.file_stamp import recording_stamp
 from sam2s_model.recordings.mask_files import merge_mask_lines
 from sam2s_model.recordings.open import Source, describe_incomplete, open_recordings
@@ -238,10 +238,17 @@ def _configuration(options: EvalOptions, checkpoint: Path) -> dict[str, Any]:
 
 
 def _prompts_sha256(prompts: str) -> str:
-    """Return the digest of a file of prompts, or of those in a folder."""
+    """Return the digest of a file of prompts, or of those in a folder, with the masks that they name."""
+
+    def content(file: Path) -> bytes:
+        try:
+            return prompt_bytes(file.resolve())  # masks lie beside what a link leads to
+        except ConfigError:  # it is of no recording, or said when its recording fails
+            return file.read_bytes()
+
     path = expanded(prompts)
     files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
-    return hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
+    return hashlib.sha256(b"".join(file.name.encode() + content(file) for file in files)).hexdigest()
 
 
 def _claim(folder: Path, configuration: dict[str, Any], *, overwrite: bool, files: Iterable[Path]) -> None:

@@ -27,8 +27,10 @@ def opened(tmp_path, engine):
     """Open the annotation of the scene in a folder; by default always the same."""
     made = []
 
-    def open_project(folder: Path = tmp_path / "annotation", spec: str = SCENE, **options) -> AnnotationProject:
-        made.append(AnnotationProject(folder, open_recording(spec), engine, GENERIC, **options))
+    def open_project(
+        folder: Path = tmp_path / "annotation", spec: str = SCENE, topic: str = "", **options
+    ) -> AnnotationProject:
+        made.append(AnnotationProject(folder, open_recording(spec, topic=topic), engine, GENERIC, **options))
         return made[-1]
 
     yield open_project

@@ -120,3 +120,29 @@ def test_what_cannot_be_is_said(opened, truth, tmp_path):
     many = {0: [Detection((x, y, x + 20.0, y + 20.0)) for x in (5.0, 40.0, 80.0) for y in (5.0, 60.0)]}
     with pytest.raises(RequestError, match="there are 4 objects: max_objects is 4"):
         begin_with_boxes(project, many)
+
+
+def test_boxes_of_other_videos_in_one_file_are_left_out(opened, tmp_path):
+    project, said, path = opened(), [], tmp_path / "coco.json"
+    own = project.recording_name
+    files = [f"data/{own}/frames/000002.jpg", "data/other/frames/000002.jpg", "data/other/frames/000005.jpg"]
+
+    def write(files: list[str], rows: bool = False) -> None:
+        """rows: a list of results, whose images are their files"""
+        boxes = [
+            dict(image_id=files[k] if rows else k, category_id=1, bbox=[5 + k, 5, 20, 20]) for k in range(len(files))
+        ]
+        images = [dict(id=k, file_name=file) for k, file in enumerate(files)]
+        path.write_text(json.dumps(boxes if rows else dict(images=images, annotations=boxes)))
+
+    for rows in (False, True):
+        write(files, rows)
+        found = read_detections(path, project, said.append)
+        assert {at: [box.box[0] for box in boxes] for at, boxes in found.items()} == {2: [4.5]}
+        assert said.pop() == f"{path}: 2 of 3 images are of other recordings by their folders, and are left out"
+    write(["a/000002.jpg", "a/000003.jpg", "b/000004.jpg"])
+    assert list(read_detections(path, project)) == [2, 3, 4], "parts of one video, of which no name is there twice"
+    for twice in (["a/000002.jpg", "b/000002.jpg"], ["000002.jpg", "000002.png"], [files[0], f"{own}/000002.jpg"]):
+        write(twice)
+        with pytest.raises(SourceError, match=f"has the images {twice[0]} and {twice[1]}: .*the recording, {own}"):
+            read_detections(path, project)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -33,6 +34,31 @@ def test_what_a_person_did_is_done_again(opened, truth, tmp_path):
     assert texts[0] == texts[1]
     apply_script(again, script)  # what was said already is not said twice
     assert (again.folder / "prompts.yaml").read_text() == texts[0]
+
+
+def test_masks_of_a_file_are_given_once_and_what_was_corrected_after_them_stays(opened, truth, tmp_path):
+    first, second = list(truth[0])[:2]
+    (tmp_path / "masks").mkdir()
+    for at, label in ((3, first), (4, second)):
+        cv2.imwrite(str(tmp_path / "masks" / f"{at}.png"), truth[at][label] * np.uint8(255))
+    (tmp_path / "prompts.yaml").write_text(
+        "prompts:\n- {frame: 3, object: 1, mask: masks/3.png}\n"
+        "- {frame: 4, object: 2, mask: masks/4.png, not_on: [[2, 2]]}\n"
+    )
+    script = PromptScript.read(tmp_path / "prompts.yaml")
+    project = opened()
+    apply_script(project, script)
+    for at, number in ((3, 1), (4, 2)):
+        project.prompt(at, number, points=[(5.0, 5.0, 0)])
+    corrected = [project.masks(3)[1].mask, project.masks(4)[2].mask]
+    text = (project.folder / "prompts.yaml").read_text()
+    apply_script(project, script)
+    assert (project.folder / "prompts.yaml").read_text() == text and text.count("object: 1") == 2
+    assert all(map(np.array_equal, corrected, [project.masks(3)[1].mask, project.masks(4)[2].mask]))
+    cv2.imwrite(str(tmp_path / "masks" / "3.png"), np.roll(truth[3][first], 5, 1) * np.uint8(255))
+    apply_script(project, script)
+    assert np.array_equal(project.masks(3)[1].mask, np.roll(truth[3][first], 5, 1)), "another mask of the same name"
+    assert np.array_equal(project.masks(4)[2].mask, corrected[1])
 
 
 def test_prompts_of_no_frame_are_named(opened):

@@ -137,6 +137,30 @@ def test_a_recording_that_grows_while_it_is_tracked_is_tracked_again(clip, tmp_p
         assert f"{there} of 2 recordings are there already" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("after", ["prompts:\n- {frame: 0, object: 1, box: [20, 20, 70, 70]}\n", ""])
+def test_prompts_that_change_while_it_is_tracked_are_not_what_it_was_tracked_with(
+    clip, tmp_path, monkeypatch, capsys, after
+):
+    prompts, real = clip.with_name("clip.prompts.yaml"), run.track_recording
+    before = "prompts:\n- {frame: 0, object: 1, box: [10, 10, 60, 60]}\n"
+    prompts.write_text(before)
+
+    def changing(task, on_frame=None):
+        found = real(task, on_frame)
+        prompts.write_text(after) if after else prompts.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(run, "track_recording", changing)
+    command = (tmp_path / "archive", clip, SCENES[0], "--frames", "2", "--no-overlay", "--no-masks")
+    assert track(*command) == 0, "a report, and no traceback, where they are gone"
+    monkeypatch.setattr(run, "track_recording", real)
+    for text, there in ((before, 2), (after, 1)) if after else ((before, 2),):
+        capsys.readouterr()
+        prompts.write_text(text)
+        assert track(*command) == 0
+        assert f"{there} of 2 recordings are there already" in capsys.readouterr().out
+
+
 def test_a_password_is_in_no_file(clip, tmp_path, file_server):
     file_server.content = clip.read_bytes()
     url = f"{file_server.url}/operation.mp4".replace("://", "://surgeon:secret@")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +63,21 @@ def test_prompts_of_a_folder_or_of_a_table(options, clips, tmp_path):
     table.write_text(f"recordings:\n  a: asked/a.yaml\n  {clips[1]}: asked/a.yaml\n  ./c.mp4: asked/c.yaml\n")
     from_table = replace(options, prompts=PromptOptions(prompts=table))
     assert [path.name for path in prompts_of(plan_archive(clips, from_table))] == ["a.yaml", "a.yaml", "c.yaml"]
+
+
+def test_names_in_a_table_are_texts(options, tmp_path):
+    names = ("010", "8", "1e3", "yes")
+    for name in names:
+        (tmp_path / f"{name}.mp4").write_bytes(b"")
+        (tmp_path / f"{name}.yaml").write_text(PROMPTS)
+    table = tmp_path / "table.yaml"
+    table.write_text("recordings:\n" + "".join(f"  {name}: {name}.yaml\n" for name in names))
+    from_table = replace(options, prompts=PromptOptions(prompts=table))
+    tasks = plan_archive([str(tmp_path / f"{name}.mp4") for name in names], from_table)
+    assert [path.stem for path in prompts_of(tasks)] == list(names)
+    table.write_text("recordings: {8: }")
+    with pytest.raises(ConfigError, match="with `recordings:` and NAME: FILE of each"):
+        plan_archive([str(tmp_path / f"{name}.mp4") for name in names], from_table)
 
 
 def test_all_recordings_of_a_data_set_are_taken(options, tmp_path):
@@ -133,3 +150,33 @@ def test_results_inside_a_data_set_change_no_stamp(options, tmp_path):
     (tmp_path / "set" / "out").mkdir()
     (tmp_path / "set" / "out" / "tracks.csv").write_text("frame")
     assert [[task.stamp for task in plan_archive([source], inside)] for source in sources] == before
+
+
+def test_masks_that_prompts_name_are_part_of_what_was_said(options, clips, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.prompts.yaml").write_text(PROMPTS)
+    (tmp_path / "b.prompts.yaml").write_text("prompts:\n- {frame: 0, object: 1, mask: mask.png}\n")
+    with pytest.raises(ConfigError, match="b.prompts.yaml cannot be read as prompts .*mask.png"):
+        plan_archive(clips, options)
+    made = []
+    for value in (1, 2, 1):
+        cv2.imwrite(str(tmp_path / "mask.png"), np.full((8, 8), value, np.uint8))
+        made.append([task.made_of() for task in plan_archive(clips, options)])
+    assert made[0] == made[2] and made[0][0] == made[1][0] and made[0][1] != made[1][1]
+    assert made[0][0]["prompts_sha256"] == hashlib.sha256(PROMPTS.encode()).hexdigest(), "as in archives of before"
+
+
+@pytest.mark.parametrize("frames", ["frames", "left_frames"])
+def test_prompts_lie_in_the_folder_of_a_recording_of_a_data_set(options, tmp_path, frames):
+    masks = "masks" if frames == "frames" else "ground_truth/Forceps_labels"
+    for name in ("first", "second"):
+        for kind in (frames, masks):
+            folder = tmp_path / "set" / name / kind
+            folder.mkdir(parents=True)
+            cv2.imwrite(str(folder / "00000.png"), np.full((16, 16), 1, np.uint8))
+    own = tmp_path / "set" / "second" / "prompts.yaml"
+    own.write_text(PROMPTS)
+    assert prompts_of(plan_archive([str(tmp_path / "set")], options)) == [None, own]
+    assert prompts_of(plan_archive([f"{tmp_path / 'set'}#second"], options)) == [own]
+    shutil.rmtree(tmp_path / "set" / "first")
+    assert prompts_of(plan_archive([str(tmp_path / "set")], options)) == [own], "the only one"

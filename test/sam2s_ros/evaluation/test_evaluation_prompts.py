@@ -52,3 +52,12 @@ def test_a_prompt_outside_the_image_is_named(tmp_path, capsys):
     said = script(tmp_path / "prompts.yaml", "frame: 0, box: [10, 20, 400, 50]")
     assert evaluated(tmp_path / "out", str(folder(tmp_path / "clip", 3)), "--prompts", str(said)) == 1
     assert "object 1 on frame 0: box (10, 20, 400, 50) is outside the image" in capsys.readouterr().out
+
+
+def test_masks_that_prompts_name_are_part_of_what_was_said(tmp_path, capsys):
+    clip = folder(tmp_path / "clip", 3)
+    said = script(tmp_path / "prompts.yaml", "frame: 0, object: 1, mask: mask.png")
+    for name, status in (("00000", 0), ("00000", 0), ("00002", 2)):
+        (tmp_path / "mask.png").write_bytes((clip / "masks" / f"{name}.png").read_bytes())
+        assert evaluated(tmp_path / "out", str(clip), "--prompts", str(said)) == status
+    assert "has an evaluation with prompts_sha256" in capsys.readouterr().err
