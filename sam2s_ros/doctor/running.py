@@ -12,12 +12,13 @@ from rclpy.qos import QoSProfile
 
 from sam2s_ros.doctor.checks import SET_FOR_OTHERS, Finding, Level
 from sam2s_ros.interfaces import qos
-from sam2s_ros.interfaces.publishers import IMAGE_TYPES, Input, judge, tracked_images
+from sam2s_ros.interfaces.publishers import IMAGE_TYPES, Input, Publishers, judge, tracked_images
 from sam2s_ros.interfaces.status_text import DROP_CAUSES, dropped, state_name
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.processes.dds import used_domains
 from sam2s_ros.processes.running_trackers import FollowedTracker, RunningTrackers, full_name, where
 
+UNCOUNTED = (TrackerStatus.STATE_UNKNOWN, TrackerStatus.STATE_INACTIVE)  # states in which no image is received
 MANY = 0.05  # share of images dropped by a cause from which it is a finding
 MANY_EXPECTED = 0.5  # the same for causes that are what the node is for
 LOST = 0.02  # share of masks that may be lost on their way here
@@ -128,8 +129,23 @@ def _images(node: Node, name: str, watched: Watched | None) -> Finding:
     publishers = node.get_publishers_info_by_topic(topic)
     others = {k: v for k, v in IMAGE_TYPES.items() if k != kind}
     judged = judge(Input(topic, "image", kind, _profile(node, topic, name.rpartition("/")[2]), others), publishers)
-    new = watched.last.received - watched.first.received if watched is not None else 0
-    if watched is None or new <= 0:
+    return judge_images(name, topic, bool(publishers), judged, watched)
+
+
+def judge_images(name: str, topic: str, published: bool, judged: Publishers, watched: Watched | None) -> Finding:
+    """Say what two heartbeats, or without them the graph alone, tell of the images.
+
+    topic: what it subscribes to; published: whether anybody publishes it; judged: what its publishers mean for it
+    """
+    what = f"{name}: images"
+    if watched is None or watched.last.state in UNCOUNTED:
+        seen = f"{topic}, not counted while {'no heartbeat comes' if watched is None else 'it is not active'}"
+        if judged.unheard:
+            return Finding(Level.FAIL, what, seen, judged.silent)
+        advice = judged.warning if published else judged.silent
+        return Finding(Level.WARN if advice else Level.OK, what, seen, advice)
+    new = int(watched.last.received) - int(watched.first.received)
+    if new <= 0:
         return Finding(Level.FAIL, what, f"none of {topic} came while it was watched", judged.silent)
     rate = f"{new / watched.seconds:.1f} images/s of {topic}"
     return Finding(Level.WARN if judged.warning else Level.OK, what, rate, judged.warning)

@@ -8,7 +8,8 @@ from contextlib import suppress
 import pytest
 
 from sam2s_ros.doctor.checks import Level
-from sam2s_ros.doctor.running import Watched, judge_counts
+from sam2s_ros.doctor.running import Watched, judge_counts, judge_images
+from sam2s_ros.interfaces.publishers import Publishers
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.processes.dds import used_domains
 
@@ -50,6 +51,43 @@ def test_masks_that_do_not_arrive_are_told_from_masks_that_are_not_made():
 def test_nothing_tracked_is_said_with_the_command():
     level, advice = findings(100, received=200, published=190, objects=0)["objects"]
     assert level is Level.WARN and "sam2s prompt --box" in advice
+
+
+NOBODY = Publishers("nobody publishes /image")
+THERE = Publishers("/image is published by /camera, and nothing of it arrives now")
+UNHEARD = Publishers("a quality of service that does not fit", unheard=True)
+SEVERAL = Publishers("2 publishers", "2 publishers")
+
+
+def images(state: int, new: int, publishers: Publishers) -> tuple[Level, str, str]:
+    watched = Watched(TrackerStatus(state=state), TrackerStatus(state=state, received=new), 0, 5.0)
+    found = judge_images("/t", "/image", publishers is not NOBODY, publishers, watched)
+    return found.level, found.seen, found.advice
+
+
+@pytest.mark.parametrize("state", [TrackerStatus.STATE_INACTIVE, TrackerStatus.STATE_UNKNOWN])
+@pytest.mark.parametrize(
+    "publishers, level, advice",
+    [
+        (THERE, Level.OK, ""),
+        (SEVERAL, Level.WARN, SEVERAL.warning),
+        (NOBODY, Level.WARN, NOBODY.silent),
+        (UNHEARD, Level.FAIL, UNHEARD.silent),
+    ],
+)
+def test_of_a_tracker_that_counts_no_images_only_the_graph_is_told(state, publishers, level, advice):
+    assert images(state, 0, publishers) == (level, "/image, not counted while it is not active", advice)
+    silent = judge_images("/t", "/image", publishers is not NOBODY, publishers, None)
+    assert silent.level is level and silent.seen.endswith("not counted while no heartbeat comes")
+
+
+def test_an_active_tracker_without_images_is_told_why_and_one_with_them_their_rate():
+    active = TrackerStatus.STATE_RUNNING
+    for publishers in (NOBODY, THERE, UNHEARD):
+        said = (Level.FAIL, "none of /image came while it was watched", publishers.silent)
+        assert images(active, 0, publishers) == said
+    assert images(active, 50, THERE) == (Level.OK, "10.0 images/s of /image", "")
+    assert images(active, 50, SEVERAL) == (Level.WARN, "10.0 images/s of /image", SEVERAL.warning)
 
 
 def test_the_domains_that_are_in_use_are_found():
