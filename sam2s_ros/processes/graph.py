@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from sam2s_ros.processes.arguments import parameters_file
 
 TAIL_LINES = 12
 PR_SET_PDEATHSIG = 1
@@ -55,9 +55,12 @@ class Graph:
         self.stop(timeout=5.0)
 
     def start(self, name: str, module: str, parameters: Mapping[str, Any]) -> None:
-        """Start `python -m module` as node `name` with these parameters."""
+        """Start `python -m module` as node `name` with these parameters.
+
+        Raises ConfigError for a parameter that ROS does not take.
+        """
         settings = self.folder / f"{name}.yaml"
-        settings.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}, sort_keys=False))
+        settings.write_text(parameters_file(parameters), encoding="utf-8")
         log = self.folder / f"{name}.log"
         command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(settings)]
         with log.open("wb") as output:

@@ -23,6 +23,7 @@ from rclpy.utilities import remove_ros_args
 from sam2s_model.acceleration.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.paths import readable
+from sam2s_ros.processes.arguments import NO_UTF8
 from sam2s_ros.processes.callbacks import LenientExecutor
 from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
 from sam2s_ros.processes.runnable import Runnable
@@ -154,7 +155,7 @@ def _block_signals() -> set[signal.Signals]:
 def check_arguments(args: list[str]) -> None:
     """Raise ConfigError for what no node takes. args: as sys.argv"""
     for arg in args:
-        if re.search("[\ud800-\udfff]", arg):  # how Python holds bytes that are no UTF-8
+        if re.search(NO_UTF8, arg):
             raise ConfigError(f"argument {readable(arg)} is no UTF-8, and ROS takes no other: rename it")
     try:
         unknown = remove_ros_args(args)[1:]

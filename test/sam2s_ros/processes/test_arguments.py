@@ -15,6 +15,7 @@ from sam2s_ros.processes.arguments import (
     join_arguments,
     parameter_argument,
     parameter_files,
+    parameters_file,
     remappings,
     sections,
     split_arguments,
@@ -122,20 +123,30 @@ def value_in_ros():
     rclpy.shutdown(context=context)
 
 
+# Of which YAML, or rcl in its own way, would make something else.
+LIKE_NUMBERS = ["7", "08", "1e5", ".5", "0x1F", "1_000", "12:30:45", "nan", ".inf", "-.inf", "2026-12-31"]
+LIKE_OTHERS = ["no", "y", "n", "Y", "on", "true", "null", "~", "", "scene:", "- a", "[a]", "a: b", "*a", "!a", "@a", "%a"]
+UNUSUAL = ['a "b" \\ud83d #', "/données/\U0001f52a.mp4", "\U00010000", "a\nb\t\x7f\x85\u2028\ufeff", "x " * 2000]
+VALUES = [*LIKE_NUMBERS, *LIKE_OTHERS, *UNUSUAL, 7, 0.5, 1e-7, 1e22, True, [*LIKE_NUMBERS, *LIKE_OTHERS, *UNUSUAL]]
+
+
 def test_values_arrive_in_ros_as_they_are(value_in_ros):
-    texts = [
-        "7",
-        "no",
-        "",
-        "scene:",
-        'a "b" \\ud83d #',
-        "/données/\U0001f52a.mp4",
-        "\U00010000",
-        "a\nb\t\x7f\x85\u2028\ufeff",
-    ]
-    for value in (*texts, 7, 0.5, 1e-7, True, texts):
+    for value in VALUES:
         found = value_in_ros(parameter_argument("value", value))
         assert found == value and isinstance(found, type(value)), value
+
+
+def test_values_in_a_file_arrive_in_ros_as_they_are(value_in_ros, tmp_path):
+    file = tmp_path / "parameters.yaml"
+    for value in VALUES:
+        file.write_text(parameters_file(dict(before="08", value=value, after=1)), encoding="utf-8")
+        found = value_in_ros(["--params-file", str(file)])
+        assert found == value and isinstance(found, type(value)), value
+
+
+def test_a_value_that_is_no_utf_8_is_refused_before_a_file_has_it():
+    with pytest.raises(ConfigError, match=r"^source /b\\xe4.mp4 is no UTF-8, and ROS takes no other"):
+        parameters_file(dict(rate=1.0, source="/b\udce4.mp4"))
 
 
 @pytest.mark.parametrize(
