@@ -156,22 +156,32 @@ def _ros() -> Iterator[Finding]:
     try:
         from rclpy.utilities import get_rmw_implementation_identifier
 
+        from sam2s_ros.processes.unused import check_environment
+
         rmw = get_rmw_implementation_identifier()
     except Exception as error:  # a missing library, or a middleware that is named but not installed
         yield Finding(Level.FAIL, "ROS", f"rclpy cannot be used ({type(error).__name__}: {error})", install)
         return
+    yield _environment(rmw, check_environment)
+    yield _interfaces()
+
+
+def _environment(rmw: str, check: Callable[[], None]) -> Finding:
+    """Say what nodes start in. check: raises ConfigError where none does"""
+    try:
+        check()
+    except ConfigError as error:
+        return Finding(Level.FAIL, "ROS", f"no node starts: {error}", "correct that variable, or unset it")
     distribution = os.environ.get("ROS_DISTRO")
     origin = f"distribution {distribution}" if distribution else f"PyPI, ros-rclpy {_version('ros-rclpy')}"
-    seen = f"{origin}, {rmw}, domain {os.environ.get('ROS_DOMAIN_ID', '0')}"
+    seen = f"{origin}, {rmw}, domain {os.environ.get('ROS_DOMAIN_ID') or 0}"
     if "fastrtps" in rmw:
-        yield Finding(Level.OK, "ROS", seen)
-    else:
-        advice = (
-            "the shipped profile is for Fast DDS: give this middleware buffers for large images by its own means, "
-            "or set RMW_IMPLEMENTATION=rmw_fastrtps_cpp"
-        )
-        yield Finding(Level.WARN, "ROS", seen, advice)
-    yield _interfaces()
+        return Finding(Level.OK, "ROS", seen)
+    advice = (
+        "the shipped profile is for Fast DDS: give this middleware buffers for large images by its own means, "
+        "or set RMW_IMPLEMENTATION=rmw_fastrtps_cpp"
+    )
+    return Finding(Level.WARN, "ROS", seen, advice)
 
 
 def _interfaces() -> Finding:

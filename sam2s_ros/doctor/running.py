@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rclpy.node import Node
@@ -19,6 +19,7 @@ from sam2s_ros.processes.dds import used_domains
 from sam2s_ros.processes.running_trackers import FollowedTracker, RunningTrackers, full_name, where
 
 UNCOUNTED = (TrackerStatus.STATE_UNKNOWN, TrackerStatus.STATE_INACTIVE)  # states in which no image is received
+WIDE_RANGES = ("SUBNET", "SYSTEM_DEFAULT", "NOT_SET")  # of discovery, that lead to other machines
 MANY = 0.05  # share of images dropped by a cause from which it is a finding
 MANY_EXPECTED = 0.5  # the same for causes that are what the node is for
 LOST = 0.02  # share of masks that may be lost on their way here
@@ -73,12 +74,23 @@ def _graph(node: Node, found: Sequence[str]) -> Finding:
     if others:
         named = ", ".join(map(str, others[:5]))
         advice.append(f"processes of this machine are in domain {named}: export ROS_DOMAIN_ID={others[0]}")
-    for name, value in (("ROS_AUTOMATIC_DISCOVERY_RANGE", "OFF"), ("ROS_LOCALHOST_ONLY", "1")):
-        if os.environ.get(name, "").upper() == value:
-            advice.append(f"{name} is {value}: the tracker is not found on another machine")
+    advice += discovery_limits()
     if implementation := os.environ.get("RMW_IMPLEMENTATION"):
         advice.append(f"RMW_IMPLEMENTATION is {implementation} here: use the same for both")
     return Finding(Level.FAIL, "graph", seen, "; ".join(advice))
+
+
+def discovery_limits(variables: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Yield what variables keep from being found, as rcl reads them: a range that it does not know is LOCALHOST."""
+    name = "ROS_AUTOMATIC_DISCOVERY_RANGE"
+    scope = variables.get(name, "")
+    elsewhere = "the tracker is not found on another machine"
+    if scope == "OFF":
+        yield f"{name} is OFF: no other process is found at all"
+    elif scope not in ("", *WIDE_RANGES):
+        yield f"{name} is {scope}: {elsewhere}"
+    if variables.get("ROS_LOCALHOST_ONLY") == "1":
+        yield f"ROS_LOCALHOST_ONLY is 1: {elsewhere}"
 
 
 def _watch(followed: Sequence[FollowedTracker], seconds: float) -> dict[str, Watched | None]:

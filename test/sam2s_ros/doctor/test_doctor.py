@@ -7,6 +7,7 @@ import shutil
 from collections import namedtuple
 
 import pytest
+from rclpy.utilities import get_rmw_implementation_identifier
 
 from sam2s_ros.commands.cli import main
 from sam2s_ros.doctor import checks as doctor
@@ -60,6 +61,24 @@ def test_interfaces_are_those_of_the_share_folder(monkeypatch, tmp_path):
         (tmp_path / name).write_text("")
     finding = doctor._interfaces()
     assert finding.level is Level.FAIL and finding.seen == "Newer missing" and finding.advice
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ROS_DOMAIN_ID", "300", "ROS_DOMAIN_ID is '300': expected a number from 0 to 232"),
+        ("ROS_STATIC_PEERS", "not an address", "ROS_STATIC_PEERS names 'not an address', which has no address"),
+    ],
+)
+def test_variables_with_which_no_node_starts_are_found(monkeypatch, name, value, said):
+    if name == "ROS_STATIC_PEERS" and "fastrtps" not in get_rmw_implementation_identifier():
+        pytest.skip("the middleware is not Fast DDS")
+    monkeypatch.setenv(name, value)
+    findings = examine(measure=True)  # which is not begun
+    assert not usable(findings)
+    ros = by_name(findings)["ROS"]
+    assert ros.level is Level.FAIL and said in ros.seen and ros.advice
+    assert by_name(findings)["DDS, large images"].seen == "not measured"
 
 
 def test_little_shared_memory_is_found(monkeypatch):

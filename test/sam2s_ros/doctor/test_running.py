@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from sam2s_ros.doctor.checks import Level
-from sam2s_ros.doctor.running import Watched, judge_counts, judge_images
+from sam2s_ros.doctor.running import Watched, discovery_limits, judge_counts, judge_images
 from sam2s_ros.interfaces.publishers import Publishers
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.processes.dds import used_domains
@@ -96,3 +96,19 @@ def test_the_domains_that_are_in_use_are_found():
             used.bind(("", 7400 + 250 * 97 + 10))
         assert 97 in used_domains()
     assert all(0 <= domain <= 232 for domain in used_domains())
+
+
+@pytest.mark.parametrize(
+    "variables, said",
+    [
+        ({}, []),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "ROS_LOCALHOST_ONLY": "0"}, []),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, ["no other process is found at all"]),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, ["not found on another machine"]),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "subnet"}, ["not found on another machine"]),
+        ({"ROS_LOCALHOST_ONLY": "1"}, ["not found on another machine"]),
+    ],
+)
+def test_variables_that_keep_a_tracker_from_being_found_are_named(variables, said):
+    found = list(discovery_limits(variables))
+    assert len(found) == len(said) and all(one.endswith(end) for one, end in zip(found, said, strict=True)), found
