@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import shutil
 from collections import namedtuple
@@ -114,6 +115,31 @@ def test_an_export_is_one_word_for_a_shell_wherever_the_package_is(monkeypatch, 
         monkeypatch.delenv(name, raising=False)
     lines = exports([doctor._profile()]).splitlines()
     assert [shlex.split(line) for line in lines] == [["export", f"{name}={place}"] for name in dds.PROFILE_VARIABLES]
+
+
+@pytest.mark.parametrize("broken", ["get_device_properties", "mem_get_info"])
+@pytest.mark.parametrize("kind", ["RuntimeError", "OutOfMemoryError", "DeferredCudaCallError"])
+def test_a_gpu_that_cannot_be_used_is_a_finding(monkeypatch, broken, kind):
+    """Full, exclusive to another process, or faulty: what is asked first initialises CUDA, and raises."""
+    import torch
+
+    said = "CUDA error: device busy or unavailable"
+    error = getattr(torch.cuda, kind, RuntimeError)(f"{said}\nCompile with TORCH_USE_CUDA_DSA")
+    gpu = namedtuple("GPU", "name major minor")("A100", 8, 0)
+    answers = {"get_device_properties": gpu, "mem_get_info": (8 << 30, 16 << 30)}
+
+    def ask(name: str, index: int):
+        if name == broken and index == 0:
+            raise error
+        return answers[name]
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name in answers:
+        monkeypatch.setattr(torch.cuda, name, functools.partial(ask, name))
+    _, first, second = doctor._torch()
+    assert first.level is Level.FAIL and first.seen == f"cuda:0 cannot be used ({said})"
+    assert "nvidia-smi" in first.advice and second.level is Level.OK
 
 
 def test_bf16_that_would_be_emulated_is_said_of_each_gpu(monkeypatch):
