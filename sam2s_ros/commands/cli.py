@@ -283,20 +283,20 @@ def doctor(
 
 def _doctor_gpu(console: Console, device: str, only: list[int], output: Path | None, overwrite: bool) -> None:
     from sam2s_model.gpu_check.parts import BY_HAND
-    from sam2s_model.paths import check_free
+    from sam2s_model.paths import claimed_file
     from sam2s_ros.doctor.checks import Level
     from sam2s_ros.doctor.gpu import examine_gpu, found_table, write_json
     from sam2s_ros.processes.results import free_file
 
     default = Path("doctor_gpu.json")
     output = output or (default if overwrite else free_file(default))
-    check_free(output, overwrite=overwrite)
-    found = examine_gpu(device, only, say=line_printer(console))
-    console.print(found_table(found))
-    write_json(output, found)
-    for f in found:
-        if f.detail:
-            line_printer(console)(f"\n{f.part}:\n{f.detail}")
+    with claimed_file(output, overwrite=overwrite):
+        found = examine_gpu(device, only, say=line_printer(console))
+        console.print(found_table(found))
+        for f in found:
+            if f.detail:
+                line_printer(console)(f"\n{f.part}:\n{f.detail}")
+        write_json(output, found)
     line_printer(console)(f"written: {output}\n{BY_HAND}")
     if any(f.level is Level.FAIL for f in found):
         raise typer.Exit(FAILED)
