@@ -26,7 +26,7 @@ from sam2s_model.paths import readable
 from sam2s_ros.processes.arguments import NO_UTF8
 from sam2s_ros.processes.callbacks import LenientExecutor
 from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
-from sam2s_ros.processes.runnable import Runnable
+from sam2s_ros.processes.runnable import Runnable, said_by_rcl
 from sam2s_ros.processes.shared_memory import SHM, remove_orphans
 from sam2s_ros.processes.unused import (
     check_environment,
@@ -127,7 +127,7 @@ def initialise(args: Sequence[str] = ()) -> None:
     try:
         rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # rclpy's own, or whatever its middleware raises
-        reason = re.sub(r", at \S+:\d+$", "", str(error)) or type(error).__name__
+        reason = said_by_rcl(error)
         helps = ""
         if "logging" in reason or "log directory" in reason:
             helps = (

@@ -125,9 +125,11 @@ def value_in_ros():
 
 # Of which YAML, or rcl in its own way, would make something else.
 LIKE_NUMBERS = ["7", "08", "1e5", ".5", "0x1F", "1_000", "12:30:45", "nan", ".inf", "-.inf", "2026-12-31"]
-LIKE_OTHERS = ["no", "y", "n", "Y", "on", "true", "null", "~", "", "scene:", "- a", "[a]", "a: b", "*a", "!a", "@a", "%a"]
+LIKE_WORDS = ["no", "y", "n", "Y", "on", "true", "null", "~", ""]
+LIKE_MARKUP = ["scene:", "- a", "[a]", "a: b", "*a", "!a", "@a", "%a"]
 UNUSUAL = ['a "b" \\ud83d #', "/données/\U0001f52a.mp4", "\U00010000", "a\nb\t\x7f\x85\u2028\ufeff", "x " * 2000]
-VALUES = [*LIKE_NUMBERS, *LIKE_OTHERS, *UNUSUAL, 7, 0.5, 1e-7, 1e22, True, [*LIKE_NUMBERS, *LIKE_OTHERS, *UNUSUAL]]
+TEXTS = [*LIKE_NUMBERS, *LIKE_WORDS, *LIKE_MARKUP, *UNUSUAL]
+VALUES = [*TEXTS, 7, 0.5, 1e-7, 1e22, True, TEXTS]
 
 
 def test_values_arrive_in_ros_as_they_are(value_in_ros):
