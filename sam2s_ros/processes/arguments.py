@@ -117,6 +117,15 @@ def parameter_files(args: Sequence[str]) -> list[Path]:
     return [Path(value) for flag, value in split_arguments(args)[1] if flag == "--params-file" and value]
 
 
+class RclLoader(yaml.SafeLoader):
+    """Reads YAML as rcl does, to which a date is a text, also one that the calendar does not have."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in known if tag != "tag:yaml.org,2002:timestamp"]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def sections(file: Path) -> dict[str, dict[str, Any]]:
     """Return the parameters in a file by the nodes that it has sections for: their names there, joined by slashes.
 
@@ -131,7 +140,11 @@ def sections(file: Path) -> dict[str, dict[str, Any]]:
             else:
                 walk(value, f"{path.rstrip('/')}/{str(key).strip('/')}" if path else str(key))
 
-    walk(yaml.safe_load(file.read_text()), "")
+    try:
+        table = yaml.load(file.read_bytes(), RclLoader)  # bytes: it may be UTF-16
+    except (ValueError, LookupError, RecursionError) as error:  # of a tag whose value is none, of ten thousand brackets
+        raise yaml.YAMLError(f"{file} cannot be read: {error}") from error
+    walk(table, "")
     return found
 
 

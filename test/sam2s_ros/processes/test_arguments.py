@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import rclpy
+import yaml
 from rclpy.node import Node
 
 from sam2s_model.errors import ConfigError
@@ -84,6 +85,28 @@ def test_sections_of_a_parameters_file(tmp_path, text, found):
     file = tmp_path / "parameters.yaml"
     file.write_text(text)
     assert list(sections(file)) == found
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("2026-31-12", "2026-31-12"), ("2026-12-31", "2026-12-31"), ("7", 7), ("true", True), ("données", "données")],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_what_rcl_reads_is_read(tmp_path, text, value, encoding):
+    file = tmp_path / "parameters.yaml"
+    file.write_text(f"/**:\n  ros__parameters: {{output: {text}}}\n", encoding=encoding)
+    assert sections(file) == {"/**": {"output": value}}
+
+
+NONE = [b"a: [", b"a: !!int x", b"a: !!bool x", b"a: !!int ''", b"\xff\xff\xff", b"[" * 20000]
+
+
+@pytest.mark.parametrize("text", NONE)
+def test_what_is_no_parameters_file_is_one_error(tmp_path, text):
+    file = tmp_path / "parameters.yaml"
+    file.write_bytes(text)
+    with pytest.raises(yaml.YAMLError):
+        sections(file)
 
 
 @pytest.mark.parametrize(
