@@ -116,22 +116,27 @@ def demo(
 
     The first frame is prompted with --box, --point, --points or --prompts, or with the boxes of the ground truth.
     """
+    from dataclasses import replace
+
     from rich.console import Console
 
     from sam2s_ros.commands.options import DemoOptions
     from sam2s_ros.demo.report import demo_tables
     from sam2s_ros.demo.run import OWN_FILES, run_demo
     from sam2s_ros.processes.counting import passed
-    from sam2s_ros.processes.results import chosen_folder
+    from sam2s_ros.processes.results import in_chosen_folder
 
     console = Console()
-    output = chosen_folder(output, "output/demo", OWN_FILES, overwrite=overwrite, say=line_printer(console))
     options = DemoOptions(
-        source=source, engine=engine, output=output, rate=rate, frames=frames, prompts=prompts, label_set=label_set,
-        keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite, say=line_printer(console),
+        source=source, engine=engine, output=output or Path(), rate=rate, frames=frames, prompts=prompts,
+        label_set=label_set, keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite,
+        say=line_printer(console),
     )  # fmt: skip
-    summary = run_demo(options)
-    console.print(demo_tables(summary, output), crop=False)
+    folder, summary = in_chosen_folder(
+        output, "output/demo", OWN_FILES, lambda folder: run_demo(replace(options, output=folder)),
+        overwrite=overwrite, say=options.say,
+    )  # fmt: skip
+    console.print(demo_tables(summary, folder), crop=False)
     if not passed(summary):
         raise typer.Exit(FAILED)
 
