@@ -31,5 +31,10 @@ def loses_device(error: BaseException) -> bool:
     return False
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without the lines in which torch tells how to look for a faulty kernel."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _told(error: BaseException) -> str:
     return f"{type(error).__name__} {error}"

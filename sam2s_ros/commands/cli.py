@@ -116,22 +116,27 @@ def demo(
 
     The first frame is prompted with --box, --point, --points or --prompts, or with the boxes of the ground truth.
     """
+    from dataclasses import replace
+
     from rich.console import Console
 
     from sam2s_ros.commands.options import DemoOptions
     from sam2s_ros.demo.report import demo_tables
     from sam2s_ros.demo.run import OWN_FILES, run_demo
     from sam2s_ros.processes.counting import passed
-    from sam2s_ros.processes.results import chosen_folder
+    from sam2s_ros.processes.results import in_chosen_folder
 
     console = Console()
-    output = chosen_folder(output, "output/demo", OWN_FILES, overwrite=overwrite, say=line_printer(console))
     options = DemoOptions(
-        source=source, engine=engine, output=output, rate=rate, frames=frames, prompts=prompts, label_set=label_set,
-        keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite, say=line_printer(console),
+        source=source, engine=engine, output=output or Path(), rate=rate, frames=frames, prompts=prompts,
+        label_set=label_set, keep_going=keep_going, topic=topic, mask_topic=mask_topic, overwrite=overwrite,
+        say=line_printer(console),
     )  # fmt: skip
-    summary = run_demo(options)
-    console.print(demo_tables(summary, output), crop=False)
+    folder, summary = in_chosen_folder(
+        output, "output/demo", OWN_FILES, lambda folder: run_demo(replace(options, output=folder)),
+        overwrite=overwrite, say=options.say,
+    )  # fmt: skip
+    console.print(demo_tables(summary, folder), crop=False)
     if not passed(summary):
         raise typer.Exit(FAILED)
 
@@ -283,20 +288,20 @@ def doctor(
 
 def _doctor_gpu(console: Console, device: str, only: list[int], output: Path | None, overwrite: bool) -> None:
     from sam2s_model.gpu_check.parts import BY_HAND
-    from sam2s_model.paths import check_free
+    from sam2s_model.paths import claimed_file
     from sam2s_ros.doctor.checks import Level
     from sam2s_ros.doctor.gpu import examine_gpu, found_table, write_json
     from sam2s_ros.processes.results import free_file
 
     default = Path("doctor_gpu.json")
     output = output or (default if overwrite else free_file(default))
-    check_free(output, overwrite=overwrite)
-    found = examine_gpu(device, only, say=line_printer(console))
-    console.print(found_table(found))
-    write_json(output, found)
-    for f in found:
-        if f.detail:
-            line_printer(console)(f"\n{f.part}:\n{f.detail}")
+    with claimed_file(output, overwrite=overwrite):
+        found = examine_gpu(device, only, say=line_printer(console))
+        console.print(found_table(found))
+        for f in found:
+            if f.detail:
+                line_printer(console)(f"\n{f.part}:\n{f.detail}")
+        write_json(output, found)
     line_printer(console)(f"written: {output}\n{BY_HAND}")
     if any(f.level is Level.FAIL for f in found):
         raise typer.Exit(FAILED)

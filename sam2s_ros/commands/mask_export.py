@@ -86,20 +86,19 @@ def export_masks(options: MaskExport) -> dict[str, Any]:
         )
     check_masks_are_ours(options.output, SUMMARY, COMMAND)
     claim(
-        options.output, OWN_FILES, overwrite=options.overwrite, inputs=(options.source, images.spec if images else "")
-    )
+        options.output, OWN_FILES, overwrite=options.overwrite, inputs=(options.source, images.spec if images else ""),
+        mark=(SUMMARY, dict(command=COMMAND, finished=False)),
+    )  # fmt: skip
     frames = with_image = 0
-    with writing(options.output):
-        write_whole(options.output / SUMMARY, json.dumps(dict(command=COMMAND, finished=False)) + "\n")
-        with ExitStack() as files:
-            writers = [_WRITERS[kind](options.output, label_set, files) for kind in options.to if kind in _WRITERS]
-            if "video" in options.to:
-                writers.append(_video(options.output, label_set, files, tracked, images))
-            for frame, image in paired(tracked, images):
-                frames += 1
-                with_image += image is not None
-                for write in writers:
-                    write(frame, image)
+    with writing(options.output), ExitStack() as files:
+        writers = [_WRITERS[kind](options.output, label_set, files) for kind in options.to if kind in _WRITERS]
+        if "video" in options.to:
+            writers.append(_video(options.output, label_set, files, tracked, images))
+        for frame, image in paired(tracked, images):
+            frames += 1
+            with_image += image is not None
+            for write in writers:
+                write(frame, image)
     if not frames:
         raise SourceError(f"{options.source} had frames that were tracked, and has none any more: nothing was exported")
     summary = dict(

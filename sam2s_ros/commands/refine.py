@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sam2s_model.paths import write_result, write_whole, writing
+from sam2s_model.paths import write_result, writing
 from sam2s_ros.commands.arguments import Frames, LabelSetName, Overwrite, SourceSpec, Topic, line_printer
 from sam2s_ros.commands.engine import EngineOptions
 from sam2s_ros.commands.spread import spread
@@ -75,10 +75,12 @@ def run_refine(
     with writing(options.output):
         check_masks_are_ours(options.output, SUMMARY, COMMAND)
         inputs = ("" if noisy else options.maps, options.truth)
-        claim(options.output, OWN_FILES, overwrite=options.overwrite, inputs=inputs, files=recording.files())
+        claim(
+            options.output, OWN_FILES, overwrite=options.overwrite, inputs=inputs, files=recording.files(),
+            mark=(SUMMARY, dict(command=COMMAND, interrupted=True)),
+        )  # fmt: skip
         masks = options.output / "masks"
         masks.mkdir(parents=True, exist_ok=True)
-        write_whole(options.output / SUMMARY, json.dumps(dict(command=COMMAND, interrupted=True)) + "\n")
 
     truths: deque[np.ndarray | None] = deque()  # of the frames of a window
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sam2s_model.recordings.stream_spec import without_password
 from sam2s_model.tracker_options import typed_options
 from sam2s_ros.commands.arguments import CropPart, Frames, MaskTopic, SourceSpec, Topic, line_printer
 from sam2s_ros.commands.node import namespace_rules
@@ -59,7 +60,7 @@ def replay(
     )
     prepared = environment()
     domain = prepared.get("ROS_DOMAIN_ID") or "0"
-    line_printer(Console())(f"{source} as a camera in domain {domain}, images on {image}")
+    line_printer(Console())(f"{without_password(source)} as a camera in domain {domain}, images on {image}")
     sys.stdout.flush()
     os.execve(command[0], command, prepared)  # signals and exit code are the node's own
 

@@ -56,12 +56,11 @@ class TrackOutput:
         self._masks = folder / "masks" if masks else None
         self.log = ObjectLog()
         self.frames = 0
+        mark = (SUMMARY, dict(command="track", interrupted=True))  # by which a run that is killed is recognised
         with writing(folder):
             check_masks_are_ours(folder, SUMMARY, "track")
-            claim(folder, OWN_FILES, overwrite=overwrite, inputs=inputs, files=files)
+            claim(folder, OWN_FILES, overwrite=overwrite, inputs=inputs, files=files, mark=mark)
             (self._masks or folder).mkdir(parents=True, exist_ok=True)
-            # first of all, so that a run that is killed is recognised by the next one
-            write_whole(folder / SUMMARY, json.dumps(dict(command="track", interrupted=True)) + "\n")
             self._table = TracksCsv(folder / TABLE)
             self._video = OverlayVideo(folder / "overlay.mp4", fps, *size) if overlay else None
 

@@ -64,6 +64,7 @@ class ConsoleNode(RunnableNode):
         super().__init__("console")
         (self._config,) = PARAMETERS.declare(self)
         config = self._config
+        self._image = self.full_topic_name("image", config.image) if config.image else ""
         from sam2s_ros.console.server import Server, encryption, listen  # says so where aiohttp is missing
 
         tokens = self._tokens()
@@ -154,7 +155,7 @@ class ConsoleNode(RunnableNode):
                 self,
                 name,
                 partial(self._changed),
-                image=self.resolve_topic_name(config.image) if config.image else "",
+                image=self._image,
                 image_memory=config.image_memory << 20,
                 timeout=config.timeout,
             ),

@@ -61,6 +61,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
         overwrite=options.overwrite,
         inputs=(options.prompts.prompts or "",),
         files=source.files(),
+        mark=("summary.json", dict(command="demo", interrupted=True)),  # the recorder's files come seconds later
     )
     with local_graph(options.output / "logs") as graph:
         from sam2s_ros.demo.client import DemoClient

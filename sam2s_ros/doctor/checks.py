@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.table import Table
 
+from sam2s_model.device_errors import first_line
 from sam2s_model.errors import ConfigError
 from sam2s_ros.doctor.dds_loss import Measured, measure_loss
 from sam2s_ros.processes import dds
@@ -123,19 +124,26 @@ def _torch() -> Iterator[Finding]:
         )
         return
     for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        free, total = torch.cuda.mem_get_info(index)
-        has_bf16 = (
-            properties.major >= 8
-        )  # torch's own question is of the current device, and takes emulation for support
-        memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-        seen = f"cuda:{index} {properties.name}, {memory}, {'with' if has_bf16 else 'without'} bf16"
-        if free < 2 << 30:
-            yield Finding(Level.WARN, "CUDA", seen, "less than 2 GiB is free: end what else uses the GPU")
-        elif not has_bf16:
-            yield Finding(Level.WARN, "CUDA", seen, "set precision to fp16 or fp32: bf16 would be emulated")
-        else:
-            yield Finding(Level.OK, "CUDA", seen)
+        yield _gpu(index)
+
+
+def _gpu(index: int) -> Finding:
+    """Say whether a GPU can be used, and has room and bf16."""
+    import torch
+
+    try:
+        properties, (free, total) = torch.cuda.get_device_properties(index), torch.cuda.mem_get_info(index)
+    except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:  # the first call initialises CUDA
+        seen = f"cuda:{index} cannot be used ({first_line(error)})"
+        return Finding(Level.FAIL, "CUDA", seen, "end what else uses the GPU; nvidia-smi shows it, and its faults")
+    has_bf16 = properties.major >= 8  # torch's own question is of the current device, and takes emulation for support
+    memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    seen = f"cuda:{index} {properties.name}, {memory}, {'with' if has_bf16 else 'without'} bf16"
+    if free < 2 << 30:
+        return Finding(Level.WARN, "CUDA", seen, "less than 2 GiB is free: end what else uses the GPU")
+    if not has_bf16:
+        return Finding(Level.WARN, "CUDA", seen, "set precision to fp16 or fp32: bf16 would be emulated")
+    return Finding(Level.OK, "CUDA", seen)
 
 
 def _cpu_has_bf16() -> bool:
@@ -156,22 +164,32 @@ def _ros() -> Iterator[Finding]:
     try:
         from rclpy.utilities import get_rmw_implementation_identifier
 
+        from sam2s_ros.processes.unused import check_environment
+
         rmw = get_rmw_implementation_identifier()
     except Exception as error:  # a missing library, or a middleware that is named but not installed
         yield Finding(Level.FAIL, "ROS", f"rclpy cannot be used ({type(error).__name__}: {error})", install)
         return
+    yield _environment(rmw, check_environment)
+    yield _interfaces()
+
+
+def _environment(rmw: str, check: Callable[[], None]) -> Finding:
+    """Say what nodes start in. check: raises ConfigError where none does"""
+    try:
+        check()
+    except ConfigError as error:
+        return Finding(Level.FAIL, "ROS", f"no node starts: {error}", "correct that variable, or unset it")
     distribution = os.environ.get("ROS_DISTRO")
     origin = f"distribution {distribution}" if distribution else f"PyPI, ros-rclpy {_version('ros-rclpy')}"
-    seen = f"{origin}, {rmw}, domain {os.environ.get('ROS_DOMAIN_ID', '0')}"
+    seen = f"{origin}, {rmw}, domain {os.environ.get('ROS_DOMAIN_ID') or 0}"
     if "fastrtps" in rmw:
-        yield Finding(Level.OK, "ROS", seen)
-    else:
-        advice = (
-            "the shipped profile is for Fast DDS: give this middleware buffers for large images by its own means, "
-            "or set RMW_IMPLEMENTATION=rmw_fastrtps_cpp"
-        )
-        yield Finding(Level.WARN, "ROS", seen, advice)
-    yield _interfaces()
+        return Finding(Level.OK, "ROS", seen)
+    advice = (
+        "the shipped profile is for Fast DDS: give this middleware buffers for large images by its own means, "
+        "or set RMW_IMPLEMENTATION=rmw_fastrtps_cpp"
+    )
+    return Finding(Level.WARN, "ROS", seen, advice)
 
 
 def _interfaces() -> Finding:

@@ -16,7 +16,9 @@ from typing import Any
 
 from rich.table import Table
 
+from sam2s_model.device_errors import first_line
 from sam2s_model.errors import ConfigError
+from sam2s_model.paths import write_result
 from sam2s_ros.doctor.checks import COLOURS, Level
 
 TOGETHER = 4  # processes; speed and memory are measured alone
@@ -117,17 +119,27 @@ def _process(command: list[str], limit: float, more: dict[str, str]) -> tuple[in
 
 
 def write_json(path: Path, found: Sequence[Found]) -> None:
-    """All that was found, with what it was found on."""
+    """Write all that was found, with what it was found on. Raises ConfigError where it cannot be written."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     machine = dict(
         torch=torch.__version__, cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version(),
         python=platform.python_version(), system=platform.platform(), driver=_driver(),
-        gpus=[torch.cuda.get_device_name(i) for i in range(count)],
+        gpus=[_name(i) for i in range(count)],
     )  # fmt: skip
     checks = [{**asdict(f), "level": f.level.value} for f in found]
-    path.write_text(json.dumps(dict(machine=machine, checks=checks), indent=1) + "\n")
+    write_result(path, json.dumps(dict(machine=machine, checks=checks), indent=1) + "\n")
+
+
+def _name(index: int) -> str:
+    """Name a GPU, also one that the parts have found unusable."""
+    import torch
+
+    try:
+        return torch.cuda.get_device_name(index)
+    except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
+        return f"cannot be used ({first_line(error)})"
 
 
 def _driver() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rclpy.node import Node
@@ -12,12 +12,14 @@ from rclpy.qos import QoSProfile
 
 from sam2s_ros.doctor.checks import SET_FOR_OTHERS, Finding, Level
 from sam2s_ros.interfaces import qos
-from sam2s_ros.interfaces.publishers import IMAGE_TYPES, Input, judge, tracked_images
+from sam2s_ros.interfaces.publishers import IMAGE_TYPES, Input, Publishers, judge, tracked_images
 from sam2s_ros.interfaces.status_text import DROP_CAUSES, dropped, state_name
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.processes.dds import used_domains
 from sam2s_ros.processes.running_trackers import FollowedTracker, RunningTrackers, full_name, where
 
+UNCOUNTED = (TrackerStatus.STATE_UNKNOWN, TrackerStatus.STATE_INACTIVE)  # states in which no image is received
+WIDE_RANGES = ("SUBNET", "SYSTEM_DEFAULT", "NOT_SET")  # of discovery, that lead to other machines
 MANY = 0.05  # share of images dropped by a cause from which it is a finding
 MANY_EXPECTED = 0.5  # the same for causes that are what the node is for
 LOST = 0.02  # share of masks that may be lost on their way here
@@ -72,12 +74,23 @@ def _graph(node: Node, found: Sequence[str]) -> Finding:
     if others:
         named = ", ".join(map(str, others[:5]))
         advice.append(f"processes of this machine are in domain {named}: export ROS_DOMAIN_ID={others[0]}")
-    for name, value in (("ROS_AUTOMATIC_DISCOVERY_RANGE", "OFF"), ("ROS_LOCALHOST_ONLY", "1")):
-        if os.environ.get(name, "").upper() == value:
-            advice.append(f"{name} is {value}: the tracker is not found on another machine")
+    advice += discovery_limits()
     if implementation := os.environ.get("RMW_IMPLEMENTATION"):
         advice.append(f"RMW_IMPLEMENTATION is {implementation} here: use the same for both")
     return Finding(Level.FAIL, "graph", seen, "; ".join(advice))
+
+
+def discovery_limits(variables: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Yield what variables keep from being found, as rcl reads them: a range that it does not know is LOCALHOST."""
+    name = "ROS_AUTOMATIC_DISCOVERY_RANGE"
+    scope = variables.get(name, "")
+    elsewhere = "the tracker is not found on another machine"
+    if scope == "OFF":
+        yield f"{name} is OFF: no other process is found at all"
+    elif scope not in ("", *WIDE_RANGES):
+        yield f"{name} is {scope}: {elsewhere}"
+    if variables.get("ROS_LOCALHOST_ONLY") == "1":
+        yield f"ROS_LOCALHOST_ONLY is 1: {elsewhere}"
 
 
 def _watch(followed: Sequence[FollowedTracker], seconds: float) -> dict[str, Watched | None]:
@@ -128,8 +141,23 @@ def _images(node: Node, name: str, watched: Watched | None) -> Finding:
     publishers = node.get_publishers_info_by_topic(topic)
     others = {k: v for k, v in IMAGE_TYPES.items() if k != kind}
     judged = judge(Input(topic, "image", kind, _profile(node, topic, name.rpartition("/")[2]), others), publishers)
-    new = watched.last.received - watched.first.received if watched is not None else 0
-    if watched is None or new <= 0:
+    return judge_images(name, topic, bool(publishers), judged, watched)
+
+
+def judge_images(name: str, topic: str, published: bool, judged: Publishers, watched: Watched | None) -> Finding:
+    """Say what two heartbeats, or without them the graph alone, tell of the images.
+
+    topic: what it subscribes to; published: whether anybody publishes it; judged: what its publishers mean for it
+    """
+    what = f"{name}: images"
+    if watched is None or watched.last.state in UNCOUNTED:
+        seen = f"{topic}, not counted while {'no heartbeat comes' if watched is None else 'it is not active'}"
+        if judged.unheard:
+            return Finding(Level.FAIL, what, seen, judged.silent)
+        advice = judged.warning if published else judged.silent
+        return Finding(Level.WARN if advice else Level.OK, what, seen, advice)
+    new = int(watched.last.received) - int(watched.first.received)
+    if new <= 0:
         return Finding(Level.FAIL, what, f"none of {topic} came while it was watched", judged.silent)
     rate = f"{new / watched.seconds:.1f} images/s of {topic}"
     return Finding(Level.WARN if judged.warning else Level.OK, what, rate, judged.warning)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from sam2s_model.errors import ConfigError
+from sam2s_model.paths import readable
 
 FLAGS = {
     "-p": "--param", "--param": "--param", "-r": "--remap", "--remap": "--remap", "--params-file": "--params-file",
@@ -17,6 +20,7 @@ FLAGS = {
     "--log-file-name": "--log-file-name",
 }  # fmt: skip
 UNPRINTED = "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]"  # of YAML, beside those that JSON escapes
+NO_UTF8 = "[\ud800-\udfff]"  # how Python holds bytes that are none
 RENAMES = {"__node", "__name", "__ns"}  # on the left of a remapping: the node itself
 
 
@@ -41,14 +45,33 @@ def split_arguments(args: Sequence[str]) -> tuple[list[str], list[tuple[str, str
     return own, ros
 
 
-def parameter_argument(name: str, value: Any) -> list[str]:
-    """Return the arguments of ROS that set a parameter.
+def parameter_text(value: Any) -> str:
+    """Write a parameter's value as ROS reads it, on a command line and in a file.
 
-    The value is JSON, of which "7" stays a text, and which YAML is but for two things: characters beyond the BMP, whose
-    pairs of escapes it refuses, are left as they are; those that it does not print are escaped.
+    It is JSON, of which "7" stays a text, and which YAML is but for two things: characters beyond the BMP, whose pairs
+    of escapes it refuses, are left as they are; those that it does not print are escaped.
     """
-    text = re.sub(UNPRINTED, lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
-    return ["-p", f"{name}:={text}"]
+    return re.sub(UNPRINTED, lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+def parameter_argument(name: str, value: Any) -> list[str]:
+    """Return the arguments of ROS that set a parameter."""
+    return ["-p", f"{name}:={parameter_text(value)}"]
+
+
+def parameters_file(parameters: Mapping[str, Any]) -> str:
+    """Return the text of a file that gives a node its parameters, whatever the node is called.
+
+    YAML's own writers leave texts bare that rcl reads as something else: 08, 1e5, nan, y.
+    Raises ConfigError for a text of bytes that are no UTF-8.
+    """
+    lines = ["/**:", "  ros__parameters:"]
+    for name, value in parameters.items():
+        text = parameter_text(value)
+        if re.search(NO_UTF8, text):
+            raise ConfigError(f"{name} {readable(str(value))} is no UTF-8, and ROS takes no other: rename it")
+        lines.append(f"    {name}: {text}")
+    return "\n".join(lines) + "\n"
 
 
 def join_arguments(ros: Sequence[tuple[str, str | None]]) -> list[str]:
@@ -94,6 +117,15 @@ def parameter_files(args: Sequence[str]) -> list[Path]:
     return [Path(value) for flag, value in split_arguments(args)[1] if flag == "--params-file" and value]
 
 
+class RclLoader(yaml.SafeLoader):
+    """Reads YAML as rcl does, to which a date is a text, also one that the calendar does not have."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in known if tag != "tag:yaml.org,2002:timestamp"]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def sections(file: Path) -> dict[str, dict[str, Any]]:
     """Return the parameters in a file by the nodes that it has sections for: their names there, joined by slashes.
 
@@ -108,7 +140,11 @@ def sections(file: Path) -> dict[str, dict[str, Any]]:
             else:
                 walk(value, f"{path.rstrip('/')}/{str(key).strip('/')}" if path else str(key))
 
-    walk(yaml.safe_load(file.read_text()), "")
+    try:
+        table = yaml.load(file.read_bytes(), RclLoader)  # bytes: it may be UTF-16
+    except (ValueError, LookupError, RecursionError) as error:  # of a tag whose value is none, of ten thousand brackets
+        raise yaml.YAMLError(f"{file} cannot be read: {error}") from error
+    walk(table, "")
     return found
 
 

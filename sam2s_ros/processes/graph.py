@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from sam2s_ros.processes.arguments import parameters_file
 
 TAIL_LINES = 12
 PR_SET_PDEATHSIG = 1
@@ -55,9 +56,15 @@ class Graph:
         self.stop(timeout=5.0)
 
     def start(self, name: str, module: str, parameters: Mapping[str, Any]) -> None:
-        """Start `python -m module` as node `name` with these parameters."""
+        """Start `python -m module` as node `name` with these parameters.
+
+        Raises ConfigError for a parameter that ROS does not take.
+        """
         settings = self.folder / f"{name}.yaml"
-        settings.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}, sort_keys=False))
+        text = parameters_file(parameters)
+        settings.unlink(missing_ok=True)  # one of an earlier run would keep its permissions
+        with open(settings, "w", encoding="utf-8", opener=_for_its_owner) as file:
+            file.write(text)
         log = self.folder / f"{name}.log"
         command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(settings)]
         with log.open("wb") as output:
@@ -97,6 +104,11 @@ class Graph:
         for name in names:
             del self._children[name]
         return {child.name: child.process.returncode for child in children}
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    """Open a new file that others cannot read: a source may be a URL with a password."""
+    return os.open(path, flags, 0o600)
 
 
 def _wait_or_kill(process: subprocess.Popen, deadline: float) -> None:

@@ -56,7 +56,7 @@ def parameter_in_files(files: Sequence[str], node: str, name: str) -> Any:
     for file in files:
         try:
             own = sections(Path(file))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        except (OSError, yaml.YAMLError):
             continue
         for section, parameters in own.items():  # as rcl does, each keeps the place where it first stands
             found.setdefault(section, {}).update(parameters)

@@ -23,9 +23,10 @@ from rclpy.utilities import remove_ros_args
 from sam2s_model.acceleration.allocator import keep_large_buffers
 from sam2s_model.errors import ConfigError, Sam2sError
 from sam2s_model.paths import readable
+from sam2s_ros.processes.arguments import NO_UTF8
 from sam2s_ros.processes.callbacks import LenientExecutor
 from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
-from sam2s_ros.processes.runnable import Runnable
+from sam2s_ros.processes.runnable import Runnable, said_by_rcl
 from sam2s_ros.processes.shared_memory import SHM, remove_orphans
 from sam2s_ros.processes.unused import (
     check_environment,
@@ -126,7 +127,7 @@ def initialise(args: Sequence[str] = ()) -> None:
     try:
         rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # rclpy's own, or whatever its middleware raises
-        reason = re.sub(r", at \S+:\d+$", "", str(error)) or type(error).__name__
+        reason = said_by_rcl(error)
         helps = ""
         if "logging" in reason or "log directory" in reason:
             helps = (
@@ -154,7 +155,7 @@ def _block_signals() -> set[signal.Signals]:
 def check_arguments(args: list[str]) -> None:
     """Raise ConfigError for what no node takes. args: as sys.argv"""
     for arg in args:
-        if re.search("[\ud800-\udfff]", arg):  # how Python holds bytes that are no UTF-8
+        if re.search(NO_UTF8, arg):
             raise ConfigError(f"argument {readable(arg)} is no UTF-8, and ROS takes no other: rename it")
     try:
         unknown = remove_ros_args(args)[1:]

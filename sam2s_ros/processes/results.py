@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sam2s_model.errors import ConfigError
 from sam2s_model.paths import absolute, expanded, writing
@@ -20,6 +20,11 @@ RECORDED = (
     "recorder.json",
 )  # by the recorder
 MAX_NAMED = 3
+Result = TypeVar("Result")
+
+
+class FolderTaken(ConfigError):
+    """A folder has results of another run, which stay."""
 
 
 def present(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -34,21 +39,24 @@ def claim(
     overwrite: bool,
     inputs: Iterable[str | Path] = (),
     files: Iterable[Path] = (),
+    mark: tuple[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Make a folder for results with these names; what it has of them is removed with `overwrite`.
 
     inputs: what is read, as it was given: paths, data sets, streams and scenes, "" is none; a folder stands for all in
     it
     files: that are read, as `Recording.files` of a source that is opened: results may lie in the folder of their source
-    Raises ConfigError when it has some and `overwrite` is false, when one that would be removed is read, before any is
-    removed, or when it cannot be written to.
+    mark: name, one of `names`, and content of a JSON file that is made at once: of several processes that claim the
+    folder at a time, one makes it
+    Raises FolderTaken when it has some and `overwrite` is false, or another process was faster. Raises ConfigError when
+    one that would be removed is read, before any is removed, or when it cannot be written to.
     """
     with writing(folder):
         found = present(folder, names)
         if found and not overwrite:
             shown = ", ".join(str(path.relative_to(folder)) for path in found[:MAX_NAMED])
             more = ", ..." if len(found) > MAX_NAMED else ""
-            raise ConfigError(f"{folder} has results already ({shown}{more}): give another --output, or --overwrite")
+            raise FolderTaken(f"{folder} has results already ({shown}{more}): give another --output, or --overwrite")
         for given in inputs if found else ():
             _check_not_read(given, folder, found)
         read = {way for file in files for way in _ways_to(file)} if found else set()
@@ -61,6 +69,16 @@ def claim(
             if not any(inner.iterdir()):
                 inner.rmdir()
         folder.mkdir(parents=True, exist_ok=True)
+        if mark is not None:
+            _make_mark(folder, *mark)
+
+
+def _make_mark(folder: Path, name: str, content: Mapping[str, Any]) -> None:
+    try:
+        with (folder / name).open("x", encoding="utf-8") as file:
+            file.write(json.dumps(content) + "\n")
+    except FileExistsError as error:
+        raise FolderTaken(f"another process writes its results to {folder}: give another --output") from error
 
 
 def _check_not_read(given: str | Path, folder: Path, found: Sequence[Path]) -> None:
@@ -122,3 +140,28 @@ def chosen_folder(
     if free != Path(default):
         say(f"{default} has results of an earlier run, which stay: these go to {free}")
     return free
+
+
+def in_chosen_folder(
+    given: Path | None,
+    default: str,
+    names: Sequence[str],
+    run: Callable[[Path], Result],
+    *,
+    overwrite: bool,
+    say: Callable[[str], Any],
+) -> tuple[Path, Result]:
+    """Run something in its `chosen_folder`; in the next one where a process that began meanwhile has claimed that.
+
+    run: claims the folder that it is given before it does what cannot be done again
+    Returns the folder and what `run` returns. Raises what it raises.
+    """
+    before: Path | None = None
+    while True:
+        folder = chosen_folder(given, default, names, overwrite=overwrite, say=say)
+        try:
+            return folder, run(folder)
+        except FolderTaken:
+            if given is not None or overwrite or folder == before:
+                raise
+            before = folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -10,8 +11,14 @@ from rclpy.clock import Clock, ClockType, ROSClock
 from rclpy.node import Node
 from rclpy.timer import Timer
 
+from sam2s_model.errors import ConfigError
 from sam2s_ros.processes.awake import ClockWatch, steady
 from sam2s_ros.processes.callbacks import CallbackFailures
+
+
+def said_by_rcl(error: Exception) -> str:
+    """Return what an error of rclpy says, without the place in rcl's sources."""
+    return re.sub(r", at \S+:\d+$", "", str(error)) or type(error).__name__
 
 
 class Runnable:
@@ -84,6 +91,17 @@ class RunnableNode(Runnable, Node):
             self.get_logger().warning(warning)
         self._clock_stood = bool(warning)
         return warning
+
+    def full_topic_name(self, parameter: str, topic: str) -> str:
+        """Return the full name, after remapping, of a topic that a parameter names.
+
+        Raises ConfigError for what is none, where rclpy raises as if it had failed itself.
+        """
+        try:
+            return self.resolve_topic_name(topic)
+        except RuntimeError as error:
+            why = said_by_rcl(error)
+            raise ConfigError(f"parameter {parameter} is {topic!r}, which names no topic: {why}") from error
 
     def finish(self, exit_code: int = 0) -> None:
         """End the process with this code. May be called from any thread."""

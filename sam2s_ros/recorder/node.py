@@ -82,11 +82,13 @@ class RecorderNode(RunnableNode):
         super().__init__("recorder")
         (self._config,) = PARAMETERS.declare(self)
         config = self._config
+        for name in ("image", "masks", "labels", *(["truth"] if config.truth else [])):
+            self.full_topic_name(name, getattr(config, name))  # refused before files are made, or removed
         self._writer = RecordingWriter(
             expanded(config.output),
             overwrite=config.overwrite,
             say=self.get_logger().warning,
-            topic=self.resolve_topic_name(config.masks),
+            topic=self.full_topic_name("masks", config.masks),
             fps=config.fps,
             alpha=config.alpha,
             queue_size=config.queue,

@@ -106,3 +106,13 @@ def test_a_camera_from_a_recording_ends_with_it():
 def test_a_prompt_that_is_none_is_refused_before_the_graph_is_asked(typed, said, capsys):
     assert main(typed.split()) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_replay_shows_no_password_and_plays_the_source_that_has_it(monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr("os.execve", lambda program, command, environment: started.append(command))
+    source = "rtsp://user:secret@camera:554/live"
+    assert main(["replay", source]) == 0
+    out, error = capsys.readouterr()
+    assert out.startswith("rtsp://user:***@camera:554/live as a camera in domain ") and "secret" not in out + error
+    assert given(started[0])[1]["source"] == source

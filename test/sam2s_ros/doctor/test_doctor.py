@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import shutil
 from collections import namedtuple
 
 import pytest
+from rclpy.utilities import get_rmw_implementation_identifier
 
 from sam2s_ros.commands.cli import main
 from sam2s_ros.doctor import checks as doctor
@@ -62,6 +64,24 @@ def test_interfaces_are_those_of_the_share_folder(monkeypatch, tmp_path):
     assert finding.level is Level.FAIL and finding.seen == "Newer missing" and finding.advice
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ROS_DOMAIN_ID", "300", "ROS_DOMAIN_ID is '300': expected a number from 0 to 232"),
+        ("ROS_STATIC_PEERS", "not an address", "ROS_STATIC_PEERS names 'not an address', which has no address"),
+    ],
+)
+def test_variables_with_which_no_node_starts_are_found(monkeypatch, name, value, said):
+    if name == "ROS_STATIC_PEERS" and "fastrtps" not in get_rmw_implementation_identifier():
+        pytest.skip("the middleware is not Fast DDS")
+    monkeypatch.setenv(name, value)
+    findings = examine(measure=True)  # which is not begun
+    assert not usable(findings)
+    ros = by_name(findings)["ROS"]
+    assert ros.level is Level.FAIL and said in ros.seen and ros.advice
+    assert by_name(findings)["DDS, large images"].seen == "not measured"
+
+
 def test_little_shared_memory_is_found(monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(64 << 20, 0, 64 << 20))
@@ -95,6 +115,31 @@ def test_an_export_is_one_word_for_a_shell_wherever_the_package_is(monkeypatch, 
         monkeypatch.delenv(name, raising=False)
     lines = exports([doctor._profile()]).splitlines()
     assert [shlex.split(line) for line in lines] == [["export", f"{name}={place}"] for name in dds.PROFILE_VARIABLES]
+
+
+@pytest.mark.parametrize("broken", ["get_device_properties", "mem_get_info"])
+@pytest.mark.parametrize("kind", ["RuntimeError", "OutOfMemoryError", "DeferredCudaCallError"])
+def test_a_gpu_that_cannot_be_used_is_a_finding(monkeypatch, broken, kind):
+    """Full, exclusive to another process, or faulty: what is asked first initialises CUDA, and raises."""
+    import torch
+
+    said = "CUDA error: device busy or unavailable"
+    error = getattr(torch.cuda, kind, RuntimeError)(f"{said}\nCompile with TORCH_USE_CUDA_DSA")
+    gpu = namedtuple("GPU", "name major minor")("A100", 8, 0)
+    answers = {"get_device_properties": gpu, "mem_get_info": (8 << 30, 16 << 30)}
+
+    def ask(name: str, index: int):
+        if name == broken and index == 0:
+            raise error
+        return answers[name]
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name in answers:
+        monkeypatch.setattr(torch.cuda, name, functools.partial(ask, name))
+    _, first, second = doctor._torch()
+    assert first.level is Level.FAIL and first.seen == f"cuda:0 cannot be used ({said})"
+    assert "nvidia-smi" in first.advice and second.level is Level.OK
 
 
 def test_bf16_that_would_be_emulated_is_said_of_each_gpu(monkeypatch):

@@ -76,6 +76,35 @@ def test_p41_what_an_earlier_run_found_stays(gpu, tmp_path, monkeypatch, capsys)
     assert json.loads((tmp_path / "doctor_gpu.json").read_text())["checks"] and len(list(tmp_path.iterdir())) == 3
 
 
+def test_what_took_minutes_is_written_where_it_can_be_and_that_is_known_before(gpu, tmp_path, monkeypatch, capsys):
+    found, asked = examine_gpu(only=[1], python=RUN), []
+    monkeypatch.setattr("sam2s_ros.doctor.gpu.examine_gpu", lambda *_, **__: asked.append(1) or found)
+    (tmp_path / "file").touch()
+    assert main(["doctor", "--gpu", "--output", str(tmp_path / "file" / "gpu.json")]) == 2
+    assert "cannot be" in capsys.readouterr().err and not asked
+    new = tmp_path / "new" / "folder" / "gpu.json"
+    assert main(["doctor", "--gpu", "--output", str(new)]) == 0 and json.loads(new.read_text())["checks"]
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sam2s_ros.doctor.gpu.examine_gpu", interrupted)
+    before = new.read_text()
+    assert main(["doctor", "--gpu", "--output", str(new), "--overwrite"]) == 130
+    assert new.read_text() == before, "what there was is not written over by what did not end"
+
+
+def test_a_gpu_that_broke_meanwhile_does_not_cost_the_report(gpu, tmp_path, monkeypatch):
+    def broken(index):
+        raise RuntimeError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", broken)
+    write_json(tmp_path / "found.json", examine_gpu(only=[3], python=RUN))
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert written["machine"]["gpus"] == ["cannot be used (CUDA error: unspecified launch failure)"]
+    assert written["checks"][0]["level"] == "FAIL"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_without_a_cuda_device_it_says_so_in_one_sentence(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,8 @@ from contextlib import suppress
 import pytest
 
 from sam2s_ros.doctor.checks import Level
-from sam2s_ros.doctor.running import Watched, judge_counts
+from sam2s_ros.doctor.running import Watched, discovery_limits, judge_counts, judge_images
+from sam2s_ros.interfaces.publishers import Publishers
 from sam2s_ros.msg import TrackerStatus
 from sam2s_ros.processes.dds import used_domains
 
@@ -52,9 +53,62 @@ def test_nothing_tracked_is_said_with_the_command():
     assert level is Level.WARN and "sam2s prompt --box" in advice
 
 
+NOBODY = Publishers("nobody publishes /image")
+THERE = Publishers("/image is published by /camera, and nothing of it arrives now")
+UNHEARD = Publishers("a quality of service that does not fit", unheard=True)
+SEVERAL = Publishers("2 publishers", "2 publishers")
+
+
+def images(state: int, new: int, publishers: Publishers) -> tuple[Level, str, str]:
+    watched = Watched(TrackerStatus(state=state), TrackerStatus(state=state, received=new), 0, 5.0)
+    found = judge_images("/t", "/image", publishers is not NOBODY, publishers, watched)
+    return found.level, found.seen, found.advice
+
+
+@pytest.mark.parametrize("state", [TrackerStatus.STATE_INACTIVE, TrackerStatus.STATE_UNKNOWN])
+@pytest.mark.parametrize(
+    "publishers, level, advice",
+    [
+        (THERE, Level.OK, ""),
+        (SEVERAL, Level.WARN, SEVERAL.warning),
+        (NOBODY, Level.WARN, NOBODY.silent),
+        (UNHEARD, Level.FAIL, UNHEARD.silent),
+    ],
+)
+def test_of_a_tracker_that_counts_no_images_only_the_graph_is_told(state, publishers, level, advice):
+    assert images(state, 0, publishers) == (level, "/image, not counted while it is not active", advice)
+    silent = judge_images("/t", "/image", publishers is not NOBODY, publishers, None)
+    assert silent.level is level and silent.seen.endswith("not counted while no heartbeat comes")
+
+
+def test_an_active_tracker_without_images_is_told_why_and_one_with_them_their_rate():
+    active = TrackerStatus.STATE_RUNNING
+    for publishers in (NOBODY, THERE, UNHEARD):
+        said = (Level.FAIL, "none of /image came while it was watched", publishers.silent)
+        assert images(active, 0, publishers) == said
+    assert images(active, 50, THERE) == (Level.OK, "10.0 images/s of /image", "")
+    assert images(active, 50, SEVERAL) == (Level.WARN, "10.0 images/s of /image", SEVERAL.warning)
+
+
 def test_the_domains_that_are_in_use_are_found():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as used:
         with suppress(OSError):  # somebody is in this domain, which is as good
             used.bind(("", 7400 + 250 * 97 + 10))
         assert 97 in used_domains()
     assert all(0 <= domain <= 232 for domain in used_domains())
+
+
+@pytest.mark.parametrize(
+    "variables, said",
+    [
+        ({}, []),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "ROS_LOCALHOST_ONLY": "0"}, []),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, ["no other process is found at all"]),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, ["not found on another machine"]),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "subnet"}, ["not found on another machine"]),
+        ({"ROS_LOCALHOST_ONLY": "1"}, ["not found on another machine"]),
+    ],
+)
+def test_variables_that_keep_a_tracker_from_being_found_are_named(variables, said):
+    found = list(discovery_limits(variables))
+    assert len(found) == len(said) and all(one.endswith(end) for one, end in zip(found, said, strict=True)), found

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import rclpy
+import yaml
 from rclpy.node import Node
 
 from sam2s_model.errors import ConfigError
@@ -15,6 +16,7 @@ from sam2s_ros.processes.arguments import (
     join_arguments,
     parameter_argument,
     parameter_files,
+    parameters_file,
     remappings,
     sections,
     split_arguments,
@@ -86,6 +88,28 @@ def test_sections_of_a_parameters_file(tmp_path, text, found):
 
 
 @pytest.mark.parametrize(
+    "text, value",
+    [("2026-31-12", "2026-31-12"), ("2026-12-31", "2026-12-31"), ("7", 7), ("true", True), ("données", "données")],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_what_rcl_reads_is_read(tmp_path, text, value, encoding):
+    file = tmp_path / "parameters.yaml"
+    file.write_text(f"/**:\n  ros__parameters: {{output: {text}}}\n", encoding=encoding)
+    assert sections(file) == {"/**": {"output": value}}
+
+
+NONE = [b"a: [", b"a: !!int x", b"a: !!bool x", b"a: !!int ''", b"\xff\xff\xff", b"[" * 20000]
+
+
+@pytest.mark.parametrize("text", NONE)
+def test_what_is_no_parameters_file_is_one_error(tmp_path, text):
+    file = tmp_path / "parameters.yaml"
+    file.write_bytes(text)
+    with pytest.raises(yaml.YAMLError):
+        sections(file)
+
+
+@pytest.mark.parametrize(
     "section, node, expected",
     [
         ("/**", "/rig/left/tracker", True),
@@ -122,20 +146,32 @@ def value_in_ros():
     rclpy.shutdown(context=context)
 
 
+# Of which YAML, or rcl in its own way, would make something else.
+LIKE_NUMBERS = ["7", "08", "1e5", ".5", "0x1F", "1_000", "12:30:45", "nan", ".inf", "-.inf", "2026-12-31"]
+LIKE_WORDS = ["no", "y", "n", "Y", "on", "true", "null", "~", ""]
+LIKE_MARKUP = ["scene:", "- a", "[a]", "a: b", "*a", "!a", "@a", "%a"]
+UNUSUAL = ['a "b" \\ud83d #', "/données/\U0001f52a.mp4", "\U00010000", "a\nb\t\x7f\x85\u2028\ufeff", "x " * 2000]
+TEXTS = [*LIKE_NUMBERS, *LIKE_WORDS, *LIKE_MARKUP, *UNUSUAL]
+VALUES = [*TEXTS, 7, 0.5, 1e-7, 1e22, True, TEXTS]
+
+
 def test_values_arrive_in_ros_as_they_are(value_in_ros):
-    texts = [
-        "7",
-        "no",
-        "",
-        "scene:",
-        'a "b" \\ud83d #',
-        "/données/\U0001f52a.mp4",
-        "\U00010000",
-        "a\nb\t\x7f\x85\u2028\ufeff",
-    ]
-    for value in (*texts, 7, 0.5, 1e-7, True, texts):
+    for value in VALUES:
         found = value_in_ros(parameter_argument("value", value))
         assert found == value and isinstance(found, type(value)), value
+
+
+def test_values_in_a_file_arrive_in_ros_as_they_are(value_in_ros, tmp_path):
+    file = tmp_path / "parameters.yaml"
+    for value in VALUES:
+        file.write_text(parameters_file(dict(before="08", value=value, after=1)), encoding="utf-8")
+        found = value_in_ros(["--params-file", str(file)])
+        assert found == value and isinstance(found, type(value)), value
+
+
+def test_a_value_that_is_no_utf_8_is_refused_before_a_file_has_it():
+    with pytest.raises(ConfigError, match=r"^source /b\\xe4.mp4 is no UTF-8, and ROS takes no other"):
+        parameters_file(dict(rate=1.0, source="/b\udce4.mp4"))
 
 
 @pytest.mark.parametrize(

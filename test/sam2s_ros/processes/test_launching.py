@@ -55,6 +55,7 @@ FILES = {
     "none": "/**:\n  ros__parameters: {policy: fifo}\n",
     "empty": "/**:\n  ros__parameters:\n",
     "broken": "/**: [",
+    "tagged": "/**:\n  ros__parameters: {policy: !!bool x}\n",
 }
 
 
@@ -66,7 +67,7 @@ FILES = {
     (["off", "all", "off"], ["/rig/right/tracker"], [True]),  # rcl goes by where a section first stands
     (["all", "one"], ["/tracker"], [False]),
     (["other"], ["/rig/left/tracker", "/rig/right/tracker"], [True]),
-    (["none", "empty", "broken", "missing"], ["/tracker"], []),
+    (["none", "empty", "broken", "tagged", "missing"], ["/tracker"], []),
 ])  # fmt: skip
 def test_what_stands_beside_a_tracker_goes_by_the_clock_of_its_files(tmp_path, files, nodes, expected):
     """Without the files themselves, whose other parameters it does not have."""

@@ -91,14 +91,15 @@ def test_qualities_of_service_that_rclpy_takes_are_taken():
 
 
 def test_p44_a_file_without_a_section_for_the_node_is_named(tmp_path):
-    other, own, none = (tmp_path / name for name in ("other.yaml", "own.yaml", "none.yaml"))
+    other, own, none, broken = (tmp_path / f"{name}.yaml" for name in ("other", "own", "none", "broken"))
     other.write_text("tracker_node:\n  ros__parameters: {max_objects: 3}\n")
     own.write_text("tracker_node:\n  ros__parameters: {a: 3}\n/*/tracker:\n  ros__parameters: {max_objects: 3}\n")
     none.write_text("max_objects: 3\n")
+    broken.write_text("/**:\n  ros__parameters: {max_objects: !!int x}\n")
     line = [
         "program",
         "--ros-args",
-        *(part for file in (other, own, none, tmp_path / "gone") for part in ("--params-file", str(file))),
+        *(part for file in (other, own, none, broken, tmp_path / "gone") for part in ("--params-file", str(file))),
     ]
     first, second = unused_files(line, ["/left/tracker", "/right/tracker"])
     assert str(other) in first and "for /left/tracker or /right/tracker: its sections are for tracker_node" in first
