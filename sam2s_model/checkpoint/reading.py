@@ -24,7 +24,7 @@ from sam2s_model.checkpoint.transformers_names import from_transformers, is_of_t
 from sam2s_model.checkpoint.wrapping import unwrap, without_prefixes
 from sam2s_model.errors import CheckpointError
 from sam2s_model.paths import expanded, reading_checkpoint
-from sam2s_model.published.shards import files_of
+from sam2s_model.published.shards import IF_WHOLE, files_of
 
 CLASSES = "classes"  # in the metadata of our checkpoints: the names of the class table's rows, separated by commas
 IMAGE_SIZE = (
@@ -134,12 +134,23 @@ def _published_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _together(contents: list[tuple[Any, str, dict[str, str]]], files: tuple[Path, ...]) -> dict[str, Any]:
-    """Join the tensors of several files. Raises CheckpointError for a file that holds something else."""
+    """Join the tensors of several files.
+
+    Raises CheckpointError for a file that holds something else, and for a name that two of them have: these are no
+    parts, but checkpoints with names like those of parts, such as of the folds of a cross-validation.
+    """
     out: dict[str, Any] = {}
+    of: dict[Any, Path] = {}
     for (content, _, _), file in zip(contents, files, strict=True):
         if not isinstance(content, dict):
             raise CheckpointError(f"{file} is a part of a checkpoint, and holds no tensors by name")
+        twice = next((name for name in content if name in of), None)
+        if twice is not None:
+            raise CheckpointError(
+                f"{file} and {of[twice].name} both have {twice!r}, and parts of a checkpoint share no name: {IF_WHOLE}"
+            )
         out |= content
+        of |= dict.fromkeys(content, file)
     return out
 
 
