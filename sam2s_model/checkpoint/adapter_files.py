@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam2s_model.adapters.applying import apply_adapter, replace_tensors
-from sam2s_model.checkpoint.reading import read_checkpoint
+from sam2s_model.checkpoint.reading import StoredTensors, read_checkpoint
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.published.sha256 import file_sha256
@@ -50,7 +50,11 @@ class Adapter:
 def read_adapter(path: str | Path) -> Adapter:
     """Read a file with an adapter: ours or a published one, alone or beside the model. Raises CheckpointError."""
     path = Path(path)
-    stored = read_checkpoint(path, adapters=True)
+    return adapter_in(read_checkpoint(path, adapters=True), path)
+
+
+def adapter_in(stored: StoredTensors, path: Path) -> Adapter:
+    """Take the adapter of a file that was read with `adapters`. Raises CheckpointError where it has none."""
     if not stored.adapter:
         raise CheckpointError(
             f"{path} holds no adapter: expected names such as image_encoder.trunk.blocks.0.adapter.pw1.0.weight or "

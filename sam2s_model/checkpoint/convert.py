@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sam2s_model.adapters.applying import merge_into
 from sam2s_model.checkpoint import eight_bit
-from sam2s_model.checkpoint.adapter_files import alpha_of, read_adapter
+from sam2s_model.checkpoint.adapter_files import adapter_in, alpha_of, read_adapter
 from sam2s_model.checkpoint.reading import CLASSES, IMAGE_SIZE, METADATA, StoredTensors, read_checkpoint
 from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise, without_additions
 from sam2s_model.checkpoint.transformers_names import kind_of, to_transformers
@@ -68,7 +68,7 @@ def convert(
     image_size: side of the input that `load_model` takes for the file by default, px; 0: the source's, or the base's
     force: write over a file that is there
     base: a whole checkpoint, for a source that is only a part of one, such as a mask decoder: the source's tensors
-        replace those of the base
+        replace those of the base; LoRA in the source is merged into the base's weights
     to: "transformers" for the names of its Sam2VideoModel, EdgeTamVideoModel or Sam3TrackerVideoModel; "": this
         project's own, which are those of SAM 2's authors
     adapter: a file with LoRA over the source, which is merged into its weights, as one in the source is
@@ -183,8 +183,15 @@ def _write(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> 
 
 
 def _over(part: StoredTensors, source: Path, base: Path) -> StoredTensors:
-    """Put the tensors of a part over those of the whole model in a file, see `_together`."""
-    return _together(read_checkpoint(base), part, source, base)
+    """Put the tensors of a part over those of the whole model in a file, see `_together`, and merge the part's LoRA."""
+    whole = read_checkpoint(base)
+    if not part.adapter:
+        return _together(whole, part, source, base)
+    over = adapter_in(part, source)
+    over.check_base(file_sha256(base) if over.base_sha256 else "", str(base))
+    whole = _together(whole, part, source, base)
+    name = recognise(whole.state, base).name
+    return replace(whole, state=merge_into(whole.state, over.tensors, over.alpha, source, name))
 
 
 def _together(whole: StoredTensors, part: StoredTensors, source: Path, base: Path) -> StoredTensors:

@@ -206,7 +206,7 @@ def convert(
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help="write over a file that is there")] = False,
     base: Annotated[
-        str, typer.Option(help="checkpoint of the whole model, for a file with a part of it, such as a mask decoder")
+        str, typer.Option(help="checkpoint of the whole model, for a file with a part of it, such as a decoder or LoRA")
     ] = "",
     to: Annotated[
         str,

@@ -207,6 +207,28 @@ def test_lora_is_merged_exactly_and_dilated_adapters_are_not(base, tmp_path):
     assert not (tmp_path / "no.pt").exists()
 
 
+def test_lora_over_a_base_is_merged_whichever_way_it_is_given(base, tmp_path):
+    """As SOURCE with --base it was left out, and so was that beside a decoder, and the base alone was written."""
+    digest = {BASE_SHA256: file_sha256(base), ALPHA_KEY: "6"}
+    whole = read_checkpoint(base).state
+    decoder = {name: value + 1 for name, value in whole.items() if name.startswith("sam_mask_decoder.")}
+    for content in (low_rank(), {**low_rank(), **decoder}):
+        save_adapter(tmp_path / "a.safetensors", content, digest)
+        convert(base, tmp_path / "as_adapter.pt", adapter=tmp_path / "a.safetensors")
+        convert(tmp_path / "a.safetensors", tmp_path / "as_source.pt", base=base, force=True)
+        expected, found = (read_checkpoint(tmp_path / f"{name}.pt").state for name in ("as_adapter", "as_source"))
+        assert all(torch.equal(value, found[name]) for name, value in expected.items())
+        assert not torch.equal(found[f"{QKV.format(0)}.weight"], whole[f"{QKV.format(0)}.weight"])
+        (tmp_path / "as_adapter.pt").unlink()
+    save_adapter(tmp_path / "a.safetensors", dilated(), digest)
+    with pytest.raises(CheckpointError, match="which no weights of sam2s_pico can stand for: give it as --adapter"):
+        convert(tmp_path / "a.safetensors", tmp_path / "no.pt", base=base)
+    save_adapter(tmp_path / "a.safetensors", low_rank(), {BASE: "other.pt", BASE_SHA256: "0" * 64})
+    with pytest.raises(CheckpointError, match="is an adapter over other.pt with sha256 0000"):
+        convert(tmp_path / "a.safetensors", tmp_path / "no.pt", base=base)
+    assert not (tmp_path / "no.pt").exists()
+
+
 @pytest.mark.parametrize("config", [
     AdapterConfig("dilated", blocks=4),
     AdapterConfig("lora", rank=2, alpha=3.0, projections=("cross_attn_token_to_image.q_proj", "attn.qkv")),
