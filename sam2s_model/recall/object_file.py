@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam2s_model.discovery.prototype_file import ModelIdentity
-from sam2s_model.errors import ObjectMemoryError
+from sam2s_model.errors import ObjectMemoryError, RequestError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import expanded, part_of
 from sam2s_model.published.sha256 import file_sha256
@@ -75,6 +76,12 @@ def save_objects(tracker: RecallingTracker, path: str | Path, object_ids: Sequen
     saved = tracker.saved_objects(object_ids)
     write_objects(saved, MadeWith.of(tracker.model), path)
     return saved
+
+
+def check_can_save(tracker: RecallingTracker) -> None:
+    """Raise ObjectMemoryError where a policy remembers nothing to save. To be asked before anything is tracked."""
+    with suppress(RequestError):  # that there are no objects yet
+        tracker.saved_objects()
 
 
 def load_objects(tracker: RecallingTracker, path: str | Path) -> tuple[int, ...]:
