@@ -152,6 +152,10 @@ def test_a_name_is_compared_with_the_known_sha256(cache, monkeypatch):
         CheckpointError, match=f"sha256 {hashlib.sha256(b'others').hexdigest()}, not {digest} that is known"
     ):
         resolve_checkpoint("ours")
+    monkeypatch.setitem(CATALOG, "ours", Published("ours", "ours.pt", "sam2s_pico", "MIT", "https://x", size=7))
+    with pytest.raises(CheckpointError, match="ours.pt has 6 bytes, not the 7 that are known for it"):
+        resolve_checkpoint("ours")
+    assert not sha256_file(cache / "ours.pt").exists()
 
 
 def test_an_unknown_sha256_is_trusted_at_first_use(cache):
