@@ -72,8 +72,9 @@ def load_model(
         if left_out:
             warnings.warn(f"{path} is {config.name} and more, which is left out: {'; '.join(left_out)}", stacklevel=2)
     entry = published_as(path)
-    if entry is not None and entry.policy and model == "auto":
-        config = replace(config, policy=entry.policy)
+    policy = stored.policy or (entry.policy if entry is not None else "")
+    if policy and model == "auto":
+        config = replace(config, policy=policy)
     size = image_size or stored.image_size or (entry.image_size if entry is not None else 0)
     with torch.device("meta"), _WithoutValues():
         network = Sam2Model(config, size)

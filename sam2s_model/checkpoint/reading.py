@@ -22,6 +22,7 @@ from sam2s_model.checkpoint.recognition import recognise
 from sam2s_model.checkpoint.sam3_names import from_sam3, is_of_multiplex, is_of_sam3, left_out
 from sam2s_model.checkpoint.transformers_names import from_transformers, is_of_transformers
 from sam2s_model.checkpoint.wrapping import unwrap, without_prefixes
+from sam2s_model.config import POLICY_NAMES
 from sam2s_model.errors import CheckpointError
 from sam2s_model.paths import expanded, reading_checkpoint
 from sam2s_model.published.shards import IF_WHOLE, files_of
@@ -30,6 +31,7 @@ CLASSES = "classes"  # in the metadata of our checkpoints: the names of the clas
 IMAGE_SIZE = (
     "image_size"  # there, too: side of the input that the file is to be used at, px, where that is not its model's
 )
+POLICY = "memory_policy"  # there, too: the one that the file is to be used with, where that is not its model's
 SAFETENSORS = ".safetensors"
 METADATA = "metadata"  # beside a state dict: what a .safetensors file would have there
 SIZE_STEPS = (32, 16, 14)  # of some model's input, px
@@ -47,6 +49,7 @@ class StoredTensors:
     image_size: side of the input that the file says it is to be used at, px; 0: it does not say
     not_read: groups of tensors of other networks in the same file, with their numbers, that were never read
     adapter: tensors of adapters that are known, see `adapters.names`, where they were asked for
+    policy: of memory, that the file says it is to be used with; "": it does not say
     """
 
     state: dict[str, Tensor]
@@ -60,6 +63,7 @@ class StoredTensors:
     image_size: int = 0
     not_read: tuple[str, ...] = ()
     adapter: dict[str, Tensor] = field(default_factory=dict)
+    policy: str = ""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -125,7 +129,7 @@ def read_checkpoint(
     state = take_over(state, path, mapped, dtype, device)
     return StoredTensors(
         _published_names(state), kind, wrappers, prefixes, (*beside, *others), metadata, others, in_eight_bits,
-        _image_size(metadata, path), not_read, adapter,
+        _image_size(metadata, path), not_read, adapter, _policy(metadata, path),
     )  # fmt: skip
 
 
@@ -199,6 +203,16 @@ def _image_size(metadata: dict[str, str], path: Path) -> int:
             f"{path} is broken: its metadata says that image_size is {text!r}, expected a multiple of {steps}, px"
         )
     return int(text)
+
+
+def _policy(metadata: dict[str, str], path: Path) -> str:
+    policy = metadata.get(POLICY, "")
+    if policy not in ("", *POLICY_NAMES):
+        known = ", ".join(POLICY_NAMES)
+        raise CheckpointError(
+            f"{path} is broken: its metadata says that {POLICY} is {policy!r}, expected one of {known}"
+        )
+    return policy
 
 
 def _begins_with(path: Path, magic: bytes) -> bool:
