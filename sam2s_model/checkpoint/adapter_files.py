@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam2s_model.adapters.applying import apply_adapter, replace_tensors
+from sam2s_model.adapters.names import described
 from sam2s_model.checkpoint.reading import StoredTensors, read_checkpoint
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import Sam2Model
@@ -63,6 +64,18 @@ def adapter_in(stored: StoredTensors, path: Path) -> Adapter:
     said = stored.metadata
     return Adapter(
         path, stored.adapter, stored.state, alpha_of(said, path), said.get(BASE, ""), said.get(BASE_SHA256, "")
+    )
+
+
+def check_not_alone(stored: StoredTensors, path: Path) -> None:
+    """Raise CheckpointError for a file with an adapter, and nothing of the model, that says how such a file is used."""
+    if stored.state or not stored.adapter:
+        return
+    base, digest = stored.metadata.get(BASE, ""), stored.metadata.get(BASE_SHA256, "")
+    over = (base or "a checkpoint that it does not name") + f" with sha256 {digest}" * bool(digest)
+    raise CheckpointError(
+        f"{path} holds an adapter alone, {described(stored.adapter, path)}, over {over}: give that checkpoint, and "
+        "this file as --adapter"
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sam2s_model.adapters.applying import merge_into
 from sam2s_model.checkpoint import eight_bit
-from sam2s_model.checkpoint.adapter_files import adapter_in, alpha_of, read_adapter
+from sam2s_model.checkpoint.adapter_files import adapter_in, alpha_of, check_not_alone, read_adapter
 from sam2s_model.checkpoint.reading import CLASSES, IMAGE_SIZE, METADATA, POLICY, StoredTensors, read_checkpoint
 from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise, without_additions
 from sam2s_model.checkpoint.transformers_names import kind_of, to_transformers
@@ -97,6 +97,7 @@ def convert(
     stored = read_checkpoint(source, adapters=True)
     if base is not None:
         stored = _over(stored, source, Path(base))
+    check_not_alone(stored, source)
     stored = _as_published(stored, source, base)
     config = recognise(stored.state, source)
     stored = _with_adapters(stored, source, adapter, config.name)

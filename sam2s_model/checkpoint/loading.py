@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from sam2s_model.acceleration.compiling import pays_off
 from sam2s_model.adapters.applying import apply_adapter
-from sam2s_model.checkpoint.adapter_files import alpha_of, with_adapter
+from sam2s_model.checkpoint.adapter_files import alpha_of, check_not_alone, with_adapter
 from sam2s_model.checkpoint.reading import read_checkpoint
 from sam2s_model.checkpoint.recognition import check_state_dict, recognise, with_extras, without_additions
 from sam2s_model.checkpoint.wrapping import some
@@ -65,6 +65,7 @@ def load_model(
     target = resolve_device(device)
     dtype = resolve_dtype(precision, target)
     stored = read_checkpoint(path, dtype=dtype, device=target, adapters=True)
+    check_not_alone(stored, path)
     state = stored.state
     config = recognise(state, path) if model == "auto" else with_extras(ModelConfig.from_name(model), state)
     if allow_extra:

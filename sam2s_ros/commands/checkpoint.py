@@ -170,6 +170,7 @@ def inspect(
         "not used": _some(found.beside) or "nothing",
         "not read": "; ".join(found.not_read) or "nothing",
         "left out": "; ".join(found.left_out) or "nothing",
+        "adapter": found.adapter or "none",
         "metadata": ", ".join(f"{key}: {value}" for key, value in found.metadata.items()) or "none",
     }
     for name, value in rows.items():  # no table of rich, which cuts long values

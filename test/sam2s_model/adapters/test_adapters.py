@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from sam2s_model.checkpoint import file_sha256, load_model, read_checkpoint, with_adapter
 from sam2s_model.checkpoint.adapter_files import ALPHA_KEY, BASE, BASE_SHA256, read_adapter, save_adapter
 from sam2s_model.checkpoint.convert import convert
+from sam2s_model.checkpoint.describe import describe
 from sam2s_model.config import MODELS, PICO
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import Sam2Model
@@ -227,6 +228,27 @@ def test_lora_over_a_base_is_merged_whichever_way_it_is_given(base, tmp_path):
     with pytest.raises(CheckpointError, match="is an adapter over other.pt with sha256 0000"):
         convert(tmp_path / "a.safetensors", tmp_path / "no.pt", base=base)
     assert not (tmp_path / "no.pt").exists()
+
+
+def test_what_is_said_of_a_file_with_an_adapter_is_what_loading_does(base, tmp_path):
+    whole, path = read_checkpoint(base).state, tmp_path / "both.pt"
+    torch.save({**whole, **dilated(), **low_rank()}, path)
+    found = describe(path)
+    assert (found.model, found.tensors, found.memory) == ("sam2s_pico", len(whole), True)
+    assert found.adapter == "LoRA of rank 4 at 2 layers and dilated adapters after 3 blocks"
+    assert load_model(path, device="cpu").adapter == str(path) and describe(base).adapter == ""
+    torch.save({**whole, **{k.replace("blocks.0", "blocks.8"): v for k, v in dilated(1).items()}}, path)
+    with pytest.raises(CheckpointError, match="after block 8 of Hiera, and sam2s_pico has 8"):
+        describe(path)
+
+
+def test_an_adapter_alone_in_the_place_of_a_checkpoint_is_named_with_its_base(base, tmp_path):
+    alone = tmp_path / "alone.safetensors"
+    save_adapter(alone, low_rank(), {BASE: base.name, BASE_SHA256: file_sha256(base)})
+    words = f"alone, LoRA of rank 4 at 2 layers, over base.pt with sha256 {file_sha256(base)}: give that .*--adapter"
+    for use in (describe, lambda path: load_model(path, device="cpu"), lambda path: convert(path, tmp_path / "no.pt")):
+        with pytest.raises(CheckpointError, match=words):
+            use(alone)
 
 
 @pytest.mark.parametrize("config", [
