@@ -28,9 +28,7 @@ class DiscoveryCosts:
     step: Spread
 
 
-def discovery_costs(
-    model: Sam2Model, config: TrackerConfig, repeats: int = 10, policy: str = "auto"
-) -> DiscoveryCosts:
+def discovery_costs(model: Sam2Model, config: TrackerConfig, repeats: int = 10, policy: str = "auto") -> DiscoveryCosts:
     """Look at frames of the procedural scene, 640 x 512 px, once more than `repeats`: the first one warms up.
 
     policy: as of `Tracker`
