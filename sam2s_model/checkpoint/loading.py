@@ -64,7 +64,7 @@ def load_model(
     path = resolve_checkpoint(path)
     target = resolve_device(device)
     dtype = resolve_dtype(precision, target)
-    stored = read_checkpoint(path, dtype=dtype, device=target, adapters=True)
+    stored = read_checkpoint(path, dtype=dtype, device=target, adapters=True, digest=True)
     check_not_alone(stored, path)
     state = stored.state
     config = recognise(state, path) if model == "auto" else with_extras(ModelConfig.from_name(model), state)
@@ -96,10 +96,10 @@ def load_model(
     if len(stored.class_names) == config.num_classes:
         network.class_names = stored.class_names
     network = network.to(device=target, dtype=dtype).eval().requires_grad_(False)
-    network.source = str(path)
+    network.source, network.source_sha256 = str(path), stored.sha256
     if stored.adapter:
         apply_adapter(network, stored.adapter, alpha_of(stored.metadata, path), path)
-        network.adapter = str(path)
+        network.adapter, network.adapter_sha256 = str(path), stored.sha256
     if adapter:
         network = with_adapter(network, expanded(adapter))
     if encoder and network.adapter:

@@ -25,6 +25,7 @@ from sam2s_model.checkpoint.wrapping import unwrap, without_prefixes
 from sam2s_model.config import POLICY_NAMES
 from sam2s_model.errors import CheckpointError
 from sam2s_model.paths import expanded, reading_checkpoint
+from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.published.shards import IF_WHOLE, files_of
 
 CLASSES = "classes"  # in the metadata of our checkpoints: the names of the class table's rows, separated by commas
@@ -50,6 +51,7 @@ class StoredTensors:
     not_read: groups of tensors of other networks in the same file, with their numbers, that were never read
     adapter: tensors of adapters that are known, see `adapters.names`, where they were asked for
     policy: of memory, that the file says it is to be used with; "": it does not say
+    sha256: of the files that were read, where it was asked for
     """
 
     state: dict[str, Tensor]
@@ -64,6 +66,7 @@ class StoredTensors:
     not_read: tuple[str, ...] = ()
     adapter: dict[str, Tensor] = field(default_factory=dict)
     policy: str = ""
+    sha256: str = ""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -82,6 +85,7 @@ def read_checkpoint(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
     adapters: bool = False,
+    digest: bool = False,
 ) -> StoredTensors:
     """Read a ``.pt`` or ``.safetensors`` file, or one in several files: a state dict, as it is or wrapped.
 
@@ -90,8 +94,10 @@ def read_checkpoint(
     read. Tensors are taken over one by one, see `one_by_one`.
     dtype: of numbers with a fraction, None: as stored; device: None: the CPU
     adapters: take adapters whose names are known apart, into `StoredTensors.adapter`; else they are refused, as others
+    digest: also compute `StoredTensors.sha256`, of the files that the tensors come from, whatever they are later
     Raises CheckpointError when the file cannot be read, or not with weights only, holds no state dict or more than one,
-    layers that must be merged first, 8-bit weights whose scales do not fit, or values that are not finite.
+    layers that must be merged first, 8-bit weights whose scales do not fit, or values that are not finite, and when it
+    was replaced meanwhile, where its digest is asked for.
     """
     path = expanded(path)
     with reading_checkpoint(path):
@@ -100,6 +106,7 @@ def read_checkpoint(
                 f"checkpoint {str(path)!r} does not exist: give the path of a .pt or .safetensors file"
             )
         files = files_of(path)
+        before = _versions(files)
         contents = [_content(file) for file in files]
     if len(contents) == 1:
         ((content, kind, metadata),) = contents
@@ -130,7 +137,21 @@ def read_checkpoint(
     return StoredTensors(
         _published_names(state), kind, wrappers, prefixes, (*beside, *others), metadata, others, in_eight_bits,
         _image_size(metadata, path), not_read, adapter, _policy(metadata, path),
+        _digest(path, files, before) if digest else "",
     )  # fmt: skip
+
+
+def _versions(files: tuple[Path, ...]) -> list[tuple[int, int, int]]:
+    return [(found.st_ino, found.st_size, found.st_mtime_ns) for found in map(Path.stat, files)]
+
+
+def _digest(path: Path, files: tuple[Path, ...], before: list[tuple[int, int, int]]) -> str:
+    """Compute the sha256 of files that were read. Raises CheckpointError when they are others by now."""
+    with reading_checkpoint(path):
+        found = file_sha256(path)
+        if _versions(files) != before:
+            raise CheckpointError(f"{path} was written to while it was read: read it again")
+    return found
 
 
 def _published_names(state: dict[str, Tensor]) -> dict[str, Tensor]:

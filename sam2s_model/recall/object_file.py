@@ -19,7 +19,6 @@ from sam2s_model.discovery.prototype_file import ModelIdentity
 from sam2s_model.errors import ObjectMemoryError, RequestError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import expanded, part_of
-from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.recall.memories import MATCHED, TRAINED, ObjectMemory, SavedObjects
 from sam2s_model.tracking.correspondence import FINER
 from sam2s_model.tracks import MAX_LABEL
@@ -43,19 +42,18 @@ class RecallingTracker(Protocol):
 
 @dataclass(frozen=True)
 class MadeWith:
-    """The model that has remembered objects. sha256: of its checkpoint and adapter, "" where no file is known"""
+    """The model that has remembered objects.
+
+    sha256: of its checkpoint and adapter when they were loaded, "" where no file is known
+    """
 
     identity: ModelIdentity
     sha256: tuple[str, str] = ("", "")
 
     @classmethod
     def of(cls, model: Sam2Model) -> MadeWith:
-        """Read a model's files, and encode one picture with it. Raises ObjectMemoryError where they are gone."""
-        try:
-            digests = [file_sha256(path) if path else "" for path in (model.source, model.adapter)]
-        except OSError as error:
-            raise ObjectMemoryError(f"the file of the model cannot be read to compare it: {error}") from error
-        return cls(ModelIdentity.of(model), (digests[0], digests[1]))
+        """Encode one picture with a model. Its files may be others by now, or gone: they are not looked at."""
+        return cls(ModelIdentity.of(model), (model.source_sha256, model.adapter_sha256))
 
     def difference(self, other: MadeWith) -> str:
         """Say what tells another model from this one, with both values; "" where nothing does."""

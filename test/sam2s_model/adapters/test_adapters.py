@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import warnings
 
 import pytest
@@ -330,3 +331,32 @@ def test_a_run_writes_an_adapter_that_says_its_base(tmp_path, monkeypatch):
     assert load_model("sam2s_pico", device="cpu", adapter=outcome.checkpoint).has_memory
     with pytest.raises(ConfigError, match="lacks .* tensors, such as"):
         run_training(dataclasses.replace(config, init="sam2s_tiny", output=str(tmp_path / "b")))
+
+
+def test_an_adapter_fits_the_base_that_was_loaded_whatever_its_file_is_by_now(base, tmp_path):
+    path, adapter = tmp_path / "copy.pt", tmp_path / "a.safetensors"
+    shutil.copy(base, path)
+    save_adapter(adapter, low_rank(), {BASE: base.name, BASE_SHA256: file_sha256(base)})
+    plain = load_model(path, device="cpu")
+    path.unlink()
+    adapted = with_adapter(plain, adapter)
+    assert adapted.source_sha256 == file_sha256(base) and adapted.adapter_sha256 == file_sha256(adapter)
+
+
+def test_a_run_goes_on_over_the_base_that_it_began_with(tmp_path):
+    """Its file may be another one by then; the weights that the adapter lies over are in the run's state."""
+    torch.set_num_threads(1)
+    init = tmp_path / "init.safetensors"
+    shutil.copy(resolve_checkpoint("sam2s_pico"), init)
+    digest = file_sha256(init)
+    source = SourceConfig("scene", first_seed=1, scenes=1, frames=4, height=64)
+    config = TrainConfig(
+        model="auto", init=str(init), adapter=AdapterConfig("dilated", blocks=1), output=str(tmp_path / "run"),
+        precision="fp32", phases=(Phase(steps=1),),
+        data=DataConfig(size=64, length=1, frames=1, image_share=0.0, sources=(source,), workers=1),
+    )  # fmt: skip
+    assert read_adapter(run_training(config, quiet=True).checkpoint).base_sha256 == digest
+    convert(init, init, half=True, force=True)
+    assert file_sha256(init) != digest
+    found = read_adapter(run_training(config, quiet=True).checkpoint)
+    assert (found.base, found.base_sha256) == ("init.safetensors", digest)
