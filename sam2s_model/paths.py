@@ -103,13 +103,16 @@ def write_whole(path: Path, text: str) -> None:
 
 
 @contextmanager
-def writing(path: Path | None = None) -> Iterator[None]:
-    """Raise WriteError in place of the OSError of what is done inside. path: that it names; None: the error's own"""
+def writing(path: Path | None = None, option: str = "--output") -> Iterator[None]:
+    """Raise WriteError in place of the OSError of what is done inside.
+
+    path: that it names; None: the error's own; option: the one that says where to write
+    """
     try:
         yield
     except OSError as error:
         where = path or error.filename
-        raise WriteError(f"{where} cannot be written to ({error.strerror}): give another --output") from error
+        raise WriteError(f"{where} cannot be written to ({error.strerror}): give another {option}") from error
 
 
 @contextmanager
@@ -130,37 +133,36 @@ def write_result(path: Path, text: str) -> None:
         write_whole(path, text)
 
 
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise ConfigError when there is a file with something in it, unless it may be written over."""
+def check_free(path: Path, *, overwrite: bool, option: str = "--output") -> None:
+    """Raise ConfigError when there is a file with something in it, unless it may be written over. option: gave it"""
     try:
         size = path.stat().st_size if path.is_file() else 0
     except OSError as error:
-        raise ConfigError(f"{path} cannot be looked at ({error.strerror}): give another --output") from error
+        raise ConfigError(f"{path} cannot be looked at ({error.strerror}): give another {option}") from error
     if size and not overwrite:
         raise ConfigError(f"{path} exists already ({size} bytes): give another name, or --overwrite")
 
 
 @contextmanager
-def claimed_file(path: Path | None, *, overwrite: bool) -> Iterator[None]:
+def claimed_file(path: Path | None, *, overwrite: bool, option: str = "--output") -> Iterator[None]:
     """Know that a result can be written before the work, which takes hours, and not after it. None: there is no file
 
     A file that is there is left as it is, until what is done inside replaces it, see `write_whole`. Where there is none
-    an empty one is made, and removed again when the work fails.
+    an empty one is made, and removed again when the work fails, or writes nothing. option: the one that gave the path
     Raises ConfigError as `check_free` does, or when it cannot be written.
     """
     if path is None:
         yield
         return
-    check_free(path, overwrite=overwrite)
+    check_free(path, overwrite=overwrite, option=option)
     there, target = path.exists(), Path(os.path.realpath(path))  # of a link what it leads to, see `write_whole`
-    with writing(path):
+    with writing(path, option):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("ab").close()
         if path.is_file():
             TemporaryFile(dir=target.parent).close()  # beside which the result is written first
     try:
         yield
-    except BaseException:
+    finally:
         if not there and target.is_file() and not target.stat().st_size:
             target.unlink()
-        raise

@@ -9,10 +9,12 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from inspect import signature
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 
 import torch
@@ -22,6 +24,7 @@ from sam2s_model.device import as_current, on_its_gpu
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
+from sam2s_model.paths import write_whole, writing
 from sam2s_model.tracking.outputs import gate
 
 log = logging.getLogger(__name__)
@@ -91,6 +94,19 @@ def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> Enco
         raise ConfigError(f"an export to {to} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     if any(getattr(module, "int8", False) for module in model.modules()):
         raise ConfigError("precision is 'int8', which cannot be exported: expected fp32, bf16 or fp16")
+    with writing(path):
+        folder = TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True)
+    with folder as name:
+        new = Path(name) / path.name  # a model in ONNX names the file of its weights, which keeps its name then
+        difference = _write(model, new, to)
+        described = EncoderFile(**{**asdict(EncoderFile.of(model)), "difference": difference})
+        with writing(path):
+            _take_place(new, path, described)
+    return described
+
+
+def _write(model: Sam2Model, path: Path, to: str) -> float | None:
+    """Write the encoder, and return the difference of its features from torch's, see `EncoderFile`."""
     image = _example(model)
     with as_current(model.device):
         expected = model._encode(image)
@@ -104,20 +120,27 @@ def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> Enco
                 made = _run_onnx(path, image)
         except Exception as error:  # of torch's compiler, of Triton, of the compilers that they start
             raise ConfigError(f"torch {torch.__version__} cannot export the encoder to {to}: {error}") from error
-    difference = (
-        None if made is None else max(_difference(own, plain) for own, plain in zip(made, expected, strict=True))
-    )
-    if difference is not None and not difference <= ALLOWED[model.dtype]:
-        for file in (path, weights_beside(path)):
-            file.unlink(missing_ok=True)
+    if made is None:
+        return None
+    difference = max(_difference(own, plain) for own, plain in zip(made, expected, strict=True))
+    if not difference <= ALLOWED[model.dtype]:
         limit = ALLOWED[model.dtype]
         raise ConfigError(
             f"the exported encoder's features differ from torch's by {difference:.1e} of the greatest: "
             f"limit {limit:.0e}"
         )
-    described = EncoderFile(**{**asdict(EncoderFile.of(model)), "difference": difference})
-    beside(path).write_text(json.dumps(asdict(described), indent=1) + "\n")
-    return described
+    return difference
+
+
+def _take_place(new: Path, path: Path, described: EncoderFile) -> None:
+    """Put an encoder in the place of an older one. The description goes first and comes last: none is of another."""
+    beside(path).unlink(missing_ok=True)
+    if weights_beside(new).exists():
+        os.replace(weights_beside(new), weights_beside(path))
+    elif path.suffix == KINDS["onnx"]:
+        weights_beside(path).unlink(missing_ok=True)
+    os.replace(new, path)
+    write_whole(beside(path), json.dumps(asdict(described), indent=1) + "\n")
 
 
 def use_exported_encoder(model: Sam2Model, path: str | Path) -> None:
@@ -236,7 +259,6 @@ def _write_onnx(program: torch.export.ExportedProgram, image: Tensor, path: Path
     onnx = logging.getLogger("torch.onnx")  # it warns of torchvision's operators, which nothing here has
     level = onnx.level
     onnx.setLevel(logging.ERROR)
-    weights_beside(path).unlink(missing_ok=True)
     try:
         torch.onnx.export(
             program, (image,), str(path), input_names=["image"], output_names=list(OUTPUTS), dynamo=True,

@@ -69,3 +69,11 @@ def low_rank_pairs(adapters: Mapping[str, Tensor], path: object) -> dict[str, Lo
                 f"{path}: the LoRA at {layer} is {tuple(down.shape)}, {tuple(up.shape)}: expected (r, d_in), (d_out, r)"
             )
     return {layer: LowRankPair(**half) for layer, half in halves.items()}
+
+
+def described(adapters: Mapping[str, Tensor], path: object) -> str:
+    """Say in words which adapters there are. Raises CheckpointError as `low_rank_pairs` does."""
+    pairs, blocks = low_rank_pairs(adapters, path), dilated_blocks(adapters)
+    ranks = " and ".join(map(str, sorted({pair.rank for pair in pairs.values()})))
+    said = [f"LoRA of rank {ranks} at {len(pairs)} layers"] if pairs else []
+    return " and ".join(said + ([f"dilated adapters after {len(blocks)} blocks"] if blocks else []))

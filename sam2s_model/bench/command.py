@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sam2s_model.errors import ConfigError
 from sam2s_model.paths import check_free, claimed_file
 from sam2s_model.tracking.policies import POLICY_HELP
 
@@ -68,6 +69,10 @@ def bench(
     from sam2s_model.bench.report import plot, tables, timed_of, write
     from sam2s_model.bench.run import BenchOptions, cases, run
 
+    if output and output.suffix.lower() == PLOT:
+        raise ConfigError(
+            f"--output is {str(output)!r}, which is where the plot goes: expected a name that ends in .json"
+        )
     if output and output.name:
         check_free(output.with_suffix(PLOT), overwrite=overwrite)
     with claimed_file(output, overwrite=overwrite):

@@ -17,16 +17,23 @@ from sam2s_model.tracking.tracker import Tracker
 
 @dataclass(frozen=True)
 class DiscoveryCosts:
-    """batches: prompts in each pass of the mask decoder; look, step: ms of a look, and of a step without objects"""
+    """name: of model and policy; batches: prompts in each pass of the mask decoder
 
+    look, step: ms of a look, and of a step without objects
+    """
+
+    name: str
     batches: tuple[int, ...]
     look: Spread
     step: Spread
 
 
-def discovery_costs(model: Sam2Model, config: TrackerConfig, repeats: int = 10) -> DiscoveryCosts:
-    """Look at frames of the procedural scene, 640 x 512 px, once more than `repeats`: the first one warms up."""
-    scene, tracker = Scene(SceneConfig(frames=repeats + 1)), Tracker(model, config=config)
+def discovery_costs(model: Sam2Model, config: TrackerConfig, repeats: int = 10, policy: str = "auto") -> DiscoveryCosts:
+    """Look at frames of the procedural scene, 640 x 512 px, once more than `repeats`: the first one warms up.
+
+    policy: as of `Tracker`
+    """
+    scene, tracker = Scene(SceneConfig(frames=repeats + 1)), Tracker(model, policy, config)
     steps, looks = [], []
     batches: list[int] = []
     decode = model.candidates
@@ -47,4 +54,4 @@ def discovery_costs(model: Sam2Model, config: TrackerConfig, repeats: int = 10) 
             looks.append(1e3 * (time.perf_counter() - stepped))
     finally:
         del model.candidates
-    return DiscoveryCosts(tuple(batches), Spread.of(looks[1:]), Spread.of(steps[1:]))
+    return DiscoveryCosts(tracker.name, tuple(batches), Spread.of(looks[1:]), Spread.of(steps[1:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -32,6 +32,7 @@ from sam2s_model.tracking.tracker import Tracker
 
 WARM = 4  # steps more when the memory is full: on CUDA, the second is captured
 RANDOM = "random"
+ENDINGS = (".pt", ".pth", ".safetensors", ".bin", ".ckpt")  # of files with weights
 REST = "rest"
 FLOORS_SIDE = 8  # places; the frames and pointers that are remembered are as many at any size, and there soon
 TIMED = "uint8 image on the host in, uint8 label map on the host out, both as large as the network's input"
@@ -127,7 +128,7 @@ def _check(case: Case, peer: str) -> None:
 
 def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: Machine) -> dict[str, Any]:
     if not options.steps:
-        return _floors(_load(replace(case, compiled=False), device), case, machine)
+        return _floors(_load(replace(case, compiled=False), device), case, machine, options.cases)
     model = _load(case, device)
     if options.peer:
         check_peer(options.peer, model.config)
@@ -149,7 +150,7 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
         timer = PartTimer(model, tracker.matches)
         spent, parts, spent_by_peer = _in_turns(tracker, peer, image, options.steps, timer)
         whole, queued = spent, None  # there a step begins with nothing of the next
-    found = _named(tracker, case, model.image_size) | dict(
+    found = _named(tracker, case, model.image_size, options.cases) | dict(
         step=asdict(Spread.of(spent)), queued=asdict(Spread.of(queued)) if queued else None,
         parts=_spreads(whole, parts),
         **_work(tracker, case, machine, model.image_size), peak_bytes=peak,
@@ -167,22 +168,38 @@ def _run_case(case: Case, options: BenchOptions, device: torch.device, machine: 
     return found
 
 
-def _floors(model: Sam2Model, case: Case, machine: Machine) -> dict[str, Any]:
+def _floors(model: Sam2Model, case: Case, machine: Machine, others: Iterable[Case]) -> dict[str, Any]:
     """Report a case of which nothing is timed: its step may take minutes, its memory is filled with a small input."""
     side = model.image_size
     model.set_image_size(FLOORS_SIDE * model.config.stride)
     tracker = with_full_memory(model, case.policy, _image(model.image_size), case.objects, cuda_graphs=False)
     untimed: dict[str, Any] = dict(step=None, queued=None, parts={}, peak_bytes=None, launched=None, peer=None)
-    return _named(tracker, case, side) | _work(tracker, case, machine, side) | untimed
+    return _named(tracker, case, side, others) | _work(tracker, case, machine, side) | untimed
 
 
-def _named(tracker: Tracker, case: Case, side: int) -> dict[str, Any]:
-    """Say which case it is. side: of the step's input, px"""
+def _named(tracker: Tracker, case: Case, side: int, others: Iterable[Case]) -> dict[str, Any]:
+    """Say which case it is. side: of the step's input, px; others: that are run, and it itself"""
     model = tracker.model
     return dict(
-        model=model.name, weights=case.checkpoint.stem if case.checkpoint else RANDOM, size=side, objects=case.objects,
+        model=model.name, weights=weights_of(case, others), size=side, objects=case.objects,
         precision=_precision(case, model.device), policy=tracker.policy_name, compiled=case.compiled,
     )  # fmt: skip
+
+
+def weights_of(case: Case, others: Iterable[Case]) -> str:
+    """Name a case's weights by their file, less its ending, with as much of its path as tells it from the others'."""
+    if case.checkpoint is None:
+        return RANDOM
+    apart = {path for one in others if (path := one.checkpoint) and path != case.checkpoint}
+    taken = {name for path in apart for name in _names(path)}
+    return next((name for name in _names(case.checkpoint) if name not in taken), str(case.checkpoint))
+
+
+def _names(checkpoint: Path) -> list[str]:
+    """List the names that a file may go by, the shortest first. Those of the catalogue have points, and no ending."""
+    name = checkpoint.stem if checkpoint.suffix in ENDINGS else checkpoint.name
+    folders = ("/".join(checkpoint.parts[-count:]) for count in range(1, len(checkpoint.parts)))
+    return [name, *folders, str(checkpoint)]
 
 
 def _in_turns(

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam2s_model.adapters.applying import apply_adapter, replace_tensors
-from sam2s_model.checkpoint.reading import read_checkpoint
+from sam2s_model.adapters.names import described
+from sam2s_model.checkpoint.reading import StoredTensors, read_checkpoint
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.whole_files import replacing, with_usual_mode
 
 ALPHA = 16.0  # of LoRA in DD-SAM2 and in UnSAMv2, whose files do not say it
@@ -29,6 +29,7 @@ class Adapter:
     tensors: {published name: tensor}; replaced: the model's tensors in the file, which take the place of those it has
     alpha: of LoRA, whose products count alpha / rank times
     base, base_sha256: name and digest of the checkpoint that it was trained over; "" where the file does not say
+    sha256: of the file that was read, where that is known
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Adapter:
     alpha: float = ALPHA
     base: str = ""
     base_sha256: str = ""
+    sha256: str = ""
 
     def check_base(self, digest: str, name: str) -> None:
         """Raise CheckpointError for another base than the file's. digest: sha256 of the checkpoint `name`"""
@@ -50,7 +52,11 @@ class Adapter:
 def read_adapter(path: str | Path) -> Adapter:
     """Read a file with an adapter: ours or a published one, alone or beside the model. Raises CheckpointError."""
     path = Path(path)
-    stored = read_checkpoint(path, adapters=True)
+    return adapter_in(read_checkpoint(path, adapters=True, digest=True), path)
+
+
+def adapter_in(stored: StoredTensors, path: Path) -> Adapter:
+    """Take the adapter of a file that was read with `adapters`. Raises CheckpointError where it has none."""
     if not stored.adapter:
         raise CheckpointError(
             f"{path} holds no adapter: expected names such as image_encoder.trunk.blocks.0.adapter.pw1.0.weight or "
@@ -58,7 +64,20 @@ def read_adapter(path: str | Path) -> Adapter:
         )
     said = stored.metadata
     return Adapter(
-        path, stored.adapter, stored.state, alpha_of(said, path), said.get(BASE, ""), said.get(BASE_SHA256, "")
+        path, stored.adapter, stored.state, alpha_of(said, path), said.get(BASE, ""), said.get(BASE_SHA256, ""),
+        stored.sha256,
+    )  # fmt: skip
+
+
+def check_not_alone(stored: StoredTensors, path: Path) -> None:
+    """Raise CheckpointError for a file with an adapter, and nothing of the model, that says how such a file is used."""
+    if stored.state or not stored.adapter:
+        return
+    base, digest = stored.metadata.get(BASE, ""), stored.metadata.get(BASE_SHA256, "")
+    over = (base or "a checkpoint that it does not name") + f" with sha256 {digest}" * bool(digest)
+    raise CheckpointError(
+        f"{path} holds an adapter alone, {described(stored.adapter, path)}, over {over}: give that checkpoint, and "
+        "this file as --adapter"
     )
 
 
@@ -76,7 +95,7 @@ def with_adapter(model: Sam2Model, adapter: str | Path | Adapter) -> Sam2Model:
     if model.is_compiled:
         raise ConfigError(f"the model's image encoder is compiled without {adapter.path}: apply the adapter first")
     if model.source:
-        adapter.check_base(file_sha256(model.source) if adapter.base_sha256 else "", model.source)
+        adapter.check_base(model.source_sha256, model.source)
     if not (adapter.base_sha256 and model.source):
         warnings.warn(
             f"{adapter.path}: that it is over {model.source or model.name} cannot be checked, since no sha256 is known",
@@ -85,10 +104,11 @@ def with_adapter(model: Sam2Model, adapter: str | Path | Adapter) -> Sam2Model:
     with torch.device("meta"):
         network = Sam2Model(model.config, model.image_size)
     network.load_state_dict(model.state_dict(), assign=True)
-    network.missing, network.class_names, network.source = model.missing, model.class_names, model.source
+    network.missing, network.class_names = model.missing, model.class_names
+    network.source, network.source_sha256 = model.source, model.source_sha256
     replace_tensors(network, adapter.replaced, adapter.path)
     apply_adapter(network, adapter.tensors, adapter.alpha, adapter.path)
-    network.adapter = str(adapter.path)
+    network.adapter, network.adapter_sha256 = str(adapter.path), adapter.sha256
     network.shares_with = (model,)
     network.eval().requires_grad_(False)
     if model.uses_int8:

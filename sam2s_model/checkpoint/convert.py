@@ -11,8 +11,8 @@ from torch import Tensor
 
 from sam2s_model.adapters.applying import merge_into
 from sam2s_model.checkpoint import eight_bit
-from sam2s_model.checkpoint.adapter_files import alpha_of, read_adapter
-from sam2s_model.checkpoint.reading import CLASSES, IMAGE_SIZE, METADATA, StoredTensors, read_checkpoint
+from sam2s_model.checkpoint.adapter_files import adapter_in, alpha_of, check_not_alone, read_adapter
+from sam2s_model.checkpoint.reading import CLASSES, IMAGE_SIZE, METADATA, POLICY, StoredTensors, read_checkpoint
 from sam2s_model.checkpoint.recognition import check_names, known_shapes, recognise, without_additions
 from sam2s_model.checkpoint.transformers_names import kind_of, to_transformers
 from sam2s_model.checkpoint.wrapping import some
@@ -20,6 +20,7 @@ from sam2s_model.config import ModelConfig
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.image_input import check_image_size
 from sam2s_model.paths import expanded, reading_checkpoint
+from sam2s_model.published.catalog import published_as
 from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.whole_files import replacing, with_usual_mode
 
@@ -61,14 +62,15 @@ def convert(
     """Check a checkpoint as `load_model` does, and write its tensors, and nothing else, as `target`.
 
     target: ``.safetensors``, ``.pt`` or ``.pth``; its metadata are the model's name, the source's sha256 and the
-        names of classes
+        names of classes, with the size and the memory policy to use it with where they are not its model's
     half: store numbers as fp16; int8: the large weights in 8 bits, see `eight_bit`, and the other numbers as fp16;
         without both, numbers stay as they are, and what the source has in 8 bits becomes fp32
     int8_from: numbers of a weight that is a large one
-    image_size: side of the input that `load_model` takes for the file by default, px; 0: the source's, or the base's
+    image_size: side of the input that `load_model` takes for the file by default, px; 0: the source's, or the base's,
+        also of one that `published_as` knows; so is the memory policy
     force: write over a file that is there
     base: a whole checkpoint, for a source that is only a part of one, such as a mask decoder: the source's tensors
-        replace those of the base
+        replace those of the base; LoRA in the source is merged into the base's weights
     to: "transformers" for the names of its Sam2VideoModel, EdgeTamVideoModel or Sam3TrackerVideoModel; "": this
         project's own, which are those of SAM 2's authors
     adapter: a file with LoRA over the source, which is merged into its weights, as one in the source is
@@ -95,6 +97,8 @@ def convert(
     stored = read_checkpoint(source, adapters=True)
     if base is not None:
         stored = _over(stored, source, Path(base))
+    check_not_alone(stored, source)
+    stored = _as_published(stored, source, base)
     config = recognise(stored.state, source)
     stored = _with_adapters(stored, source, adapter, config.name)
     if image_size:
@@ -122,6 +126,14 @@ def convert(
     _write(state, target, metadata)
     tensors = len(state) if to else len(stored.state)
     return Conversion(config.name, target.stat().st_size, tensors, len(in_eight_bits), missing, left_out)
+
+
+def _as_published(stored: StoredTensors, source: Path, base: str | Path | None) -> StoredTensors:
+    """With the size and the policy that a published file is used with: what is converted is known by no sha256."""
+    entry = published_as(expanded(source)) or (None if base is None else published_as(expanded(base)))
+    if entry is None:
+        return stored
+    return replace(stored, image_size=stored.image_size or entry.image_size, policy=stored.policy or entry.policy)
 
 
 def _for_transformers(
@@ -169,6 +181,8 @@ def _metadata(stored: StoredTensors, model: str, source: Path) -> dict[str, str]
         metadata[CLASSES] = ",".join(stored.class_names)
     if stored.image_size:
         metadata[IMAGE_SIZE] = str(stored.image_size)
+    if stored.policy:
+        metadata[POLICY] = stored.policy
     return metadata
 
 
@@ -183,8 +197,15 @@ def _write(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> 
 
 
 def _over(part: StoredTensors, source: Path, base: Path) -> StoredTensors:
-    """Put the tensors of a part over those of the whole model in a file, see `_together`."""
-    return _together(read_checkpoint(base), part, source, base)
+    """Put the tensors of a part over those of the whole model in a file, see `_together`, and merge the part's LoRA."""
+    whole = read_checkpoint(base)
+    if not part.adapter:
+        return _together(whole, part, source, base)
+    over = adapter_in(part, source)
+    over.check_base(file_sha256(base) if over.base_sha256 else "", str(base))
+    whole = _together(whole, part, source, base)
+    name = recognise(whole.state, base).name
+    return replace(whole, state=merge_into(whole.state, over.tensors, over.alpha, source, name))
 
 
 def _together(whole: StoredTensors, part: StoredTensors, source: Path, base: Path) -> StoredTensors:
@@ -201,8 +222,9 @@ def _together(whole: StoredTensors, part: StoredTensors, source: Path, base: Pat
             f"another shape: {some(wrong)}"
         )
     in_eight_bits = (*(name for name in whole.eight_bit if name not in part.state), *part.eight_bit)
-    image_size = part.image_size or whole.image_size
-    return replace(whole, state={**whole.state, **part.state}, eight_bit=in_eight_bits, image_size=image_size)
+    image_size, policy = part.image_size or whole.image_size, part.policy or whole.policy
+    state = {**whole.state, **part.state}
+    return replace(whole, state=state, eight_bit=in_eight_bits, image_size=image_size, policy=policy)
 
 
 def _half(name: str, value: Tensor, path: Path) -> Tensor:

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam2s_model.checkpoint.reading import read_checkpoint
+import torch
+
+from sam2s_model.adapters.applying import apply_adapter
+from sam2s_model.adapters.names import described
+from sam2s_model.checkpoint.adapter_files import alpha_of, check_not_alone
+from sam2s_model.checkpoint.reading import StoredTensors, read_checkpoint
 from sam2s_model.checkpoint.recognition import (
     check_names,
     known_shapes,
@@ -18,6 +23,7 @@ from sam2s_model.checkpoint.recognition import (
     without_weights,
 )
 from sam2s_model.config import ModelConfig
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import expanded
 from sam2s_model.published.catalog import CATALOG, published_as
 from sam2s_model.published.sha256 import file_sha256
@@ -36,6 +42,7 @@ class CheckpointDescription:
     in_eight_bits: tensors with 8-bit weights, see `eight_bit`
     memory: whether it can track with memory; missing: tensors of the model that the file lacks
     not_read: see `StoredTensors`; left_out: groups of tensors that no part of the model has
+    adapter: which adapters the file has beside the model, in words, "" none; their tensors are not counted
     """
 
     path: str
@@ -59,6 +66,7 @@ class CheckpointDescription:
     missing: tuple[str, ...]
     not_read: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    adapter: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -70,7 +78,8 @@ def describe(path: str | Path, allow_extra: bool = False) -> CheckpointDescripti
     allow_extra: leave out what the model does not have, and say what it was
     """
     path = expanded(path)
-    stored = read_checkpoint(path)
+    stored = read_checkpoint(path, adapters=True)
+    check_not_alone(stored, path)
     config = recognise(stored.state, path)
     left_out: tuple[str, ...] = ()
     if allow_extra:
@@ -107,7 +116,18 @@ def describe(path: str | Path, allow_extra: bool = False) -> CheckpointDescripti
         missing=missing,
         not_read=stored.not_read,
         left_out=left_out,
+        adapter=_adapter(stored, config, path),
     )
+
+
+def _adapter(stored: StoredTensors, config: ModelConfig, path: Path) -> str:
+    """Say which adapters a file has, put on a model as they are when it is loaded, but without weights."""
+    if not stored.adapter:
+        return ""
+    with torch.device("meta"):
+        network = Sam2Model(config)  # not the one of `without_weights`, which is shared
+    apply_adapter(network, stored.adapter, alpha_of(stored.metadata, path), path)
+    return described(stored.adapter, path)
 
 
 def _meaning(config: ModelConfig, digest: str, *, memory: bool) -> str:

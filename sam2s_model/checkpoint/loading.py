@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from sam2s_model.acceleration.compiling import pays_off
 from sam2s_model.adapters.applying import apply_adapter
-from sam2s_model.checkpoint.adapter_files import alpha_of, with_adapter
+from sam2s_model.checkpoint.adapter_files import alpha_of, check_not_alone, with_adapter
 from sam2s_model.checkpoint.reading import read_checkpoint
 from sam2s_model.checkpoint.recognition import check_state_dict, recognise, with_extras, without_additions
 from sam2s_model.checkpoint.wrapping import some
@@ -64,7 +64,8 @@ def load_model(
     path = resolve_checkpoint(path)
     target = resolve_device(device)
     dtype = resolve_dtype(precision, target)
-    stored = read_checkpoint(path, dtype=dtype, device=target, adapters=True)
+    stored = read_checkpoint(path, dtype=dtype, device=target, adapters=True, digest=True)
+    check_not_alone(stored, path)
     state = stored.state
     config = recognise(state, path) if model == "auto" else with_extras(ModelConfig.from_name(model), state)
     if allow_extra:
@@ -72,8 +73,9 @@ def load_model(
         if left_out:
             warnings.warn(f"{path} is {config.name} and more, which is left out: {'; '.join(left_out)}", stacklevel=2)
     entry = published_as(path)
-    if entry is not None and entry.policy and model == "auto":
-        config = replace(config, policy=entry.policy)
+    policy = stored.policy or (entry.policy if entry is not None else "")
+    if policy and model == "auto":
+        config = replace(config, policy=policy)
     size = image_size or stored.image_size or (entry.image_size if entry is not None else 0)
     with torch.device("meta"), _WithoutValues():
         network = Sam2Model(config, size)
@@ -94,10 +96,10 @@ def load_model(
     if len(stored.class_names) == config.num_classes:
         network.class_names = stored.class_names
     network = network.to(device=target, dtype=dtype).eval().requires_grad_(False)
-    network.source = str(path)
+    network.source, network.source_sha256 = str(path), stored.sha256
     if stored.adapter:
         apply_adapter(network, stored.adapter, alpha_of(stored.metadata, path), path)
-        network.adapter = str(path)
+        network.adapter, network.adapter_sha256 = str(path), stored.sha256
     if adapter:
         network = with_adapter(network, expanded(adapter))
     if encoder and network.adapter:

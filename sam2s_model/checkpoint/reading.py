@@ -22,14 +22,17 @@ from sam2s_model.checkpoint.recognition import recognise
 from sam2s_model.checkpoint.sam3_names import from_sam3, is_of_multiplex, is_of_sam3, left_out
 from sam2s_model.checkpoint.transformers_names import from_transformers, is_of_transformers
 from sam2s_model.checkpoint.wrapping import unwrap, without_prefixes
+from sam2s_model.config import POLICY_NAMES
 from sam2s_model.errors import CheckpointError
 from sam2s_model.paths import expanded, reading_checkpoint
-from sam2s_model.published.shards import files_of
+from sam2s_model.published.sha256 import file_sha256
+from sam2s_model.published.shards import IF_WHOLE, files_of
 
 CLASSES = "classes"  # in the metadata of our checkpoints: the names of the class table's rows, separated by commas
 IMAGE_SIZE = (
     "image_size"  # there, too: side of the input that the file is to be used at, px, where that is not its model's
 )
+POLICY = "memory_policy"  # there, too: the one that the file is to be used with, where that is not its model's
 SAFETENSORS = ".safetensors"
 METADATA = "metadata"  # beside a state dict: what a .safetensors file would have there
 SIZE_STEPS = (32, 16, 14)  # of some model's input, px
@@ -47,6 +50,8 @@ class StoredTensors:
     image_size: side of the input that the file says it is to be used at, px; 0: it does not say
     not_read: groups of tensors of other networks in the same file, with their numbers, that were never read
     adapter: tensors of adapters that are known, see `adapters.names`, where they were asked for
+    policy: of memory, that the file says it is to be used with; "": it does not say
+    sha256: of the files that were read, where it was asked for
     """
 
     state: dict[str, Tensor]
@@ -60,6 +65,8 @@ class StoredTensors:
     image_size: int = 0
     not_read: tuple[str, ...] = ()
     adapter: dict[str, Tensor] = field(default_factory=dict)
+    policy: str = ""
+    sha256: str = ""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -78,6 +85,7 @@ def read_checkpoint(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
     adapters: bool = False,
+    digest: bool = False,
 ) -> StoredTensors:
     """Read a ``.pt`` or ``.safetensors`` file, or one in several files: a state dict, as it is or wrapped.
 
@@ -86,8 +94,10 @@ def read_checkpoint(
     read. Tensors are taken over one by one, see `one_by_one`.
     dtype: of numbers with a fraction, None: as stored; device: None: the CPU
     adapters: take adapters whose names are known apart, into `StoredTensors.adapter`; else they are refused, as others
+    digest: also compute `StoredTensors.sha256`, of the files that the tensors come from, whatever they are later
     Raises CheckpointError when the file cannot be read, or not with weights only, holds no state dict or more than one,
-    layers that must be merged first, 8-bit weights whose scales do not fit, or values that are not finite.
+    layers that must be merged first, 8-bit weights whose scales do not fit, or values that are not finite, and when it
+    was replaced meanwhile, where its digest is asked for.
     """
     path = expanded(path)
     with reading_checkpoint(path):
@@ -96,6 +106,7 @@ def read_checkpoint(
                 f"checkpoint {str(path)!r} does not exist: give the path of a .pt or .safetensors file"
             )
         files = files_of(path)
+        before = _versions(files)
         contents = [_content(file) for file in files]
     if len(contents) == 1:
         ((content, kind, metadata),) = contents
@@ -125,8 +136,22 @@ def read_checkpoint(
     state = take_over(state, path, mapped, dtype, device)
     return StoredTensors(
         _published_names(state), kind, wrappers, prefixes, (*beside, *others), metadata, others, in_eight_bits,
-        _image_size(metadata, path), not_read, adapter,
+        _image_size(metadata, path), not_read, adapter, _policy(metadata, path),
+        _digest(path, files, before) if digest else "",
     )  # fmt: skip
+
+
+def _versions(files: tuple[Path, ...]) -> list[tuple[int, int, int]]:
+    return [(found.st_ino, found.st_size, found.st_mtime_ns) for found in map(Path.stat, files)]
+
+
+def _digest(path: Path, files: tuple[Path, ...], before: list[tuple[int, int, int]]) -> str:
+    """Compute the sha256 of files that were read. Raises CheckpointError when they are others by now."""
+    with reading_checkpoint(path):
+        found = file_sha256(path)
+        if _versions(files) != before:
+            raise CheckpointError(f"{path} was written to while it was read: read it again")
+    return found
 
 
 def _published_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -134,12 +159,23 @@ def _published_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _together(contents: list[tuple[Any, str, dict[str, str]]], files: tuple[Path, ...]) -> dict[str, Any]:
-    """Join the tensors of several files. Raises CheckpointError for a file that holds something else."""
+    """Join the tensors of several files.
+
+    Raises CheckpointError for a file that holds something else, and for a name that two of them have: these are no
+    parts, but checkpoints with names like those of parts, such as of the folds of a cross-validation.
+    """
     out: dict[str, Any] = {}
+    of: dict[Any, Path] = {}
     for (content, _, _), file in zip(contents, files, strict=True):
         if not isinstance(content, dict):
             raise CheckpointError(f"{file} is a part of a checkpoint, and holds no tensors by name")
+        twice = next((name for name in content if name in of), None)
+        if twice is not None:
+            raise CheckpointError(
+                f"{file} and {of[twice].name} both have {twice!r}, and parts of a checkpoint share no name: {IF_WHOLE}"
+            )
         out |= content
+        of |= dict.fromkeys(content, file)
     return out
 
 
@@ -188,6 +224,16 @@ def _image_size(metadata: dict[str, str], path: Path) -> int:
             f"{path} is broken: its metadata says that image_size is {text!r}, expected a multiple of {steps}, px"
         )
     return int(text)
+
+
+def _policy(metadata: dict[str, str], path: Path) -> str:
+    policy = metadata.get(POLICY, "")
+    if policy not in ("", *POLICY_NAMES):
+        known = ", ".join(POLICY_NAMES)
+        raise CheckpointError(
+            f"{path} is broken: its metadata says that {POLICY} is {policy!r}, expected one of {known}"
+        )
+    return policy
 
 
 def _begins_with(path: Path, magic: bytes) -> bool:

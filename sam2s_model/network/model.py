@@ -45,10 +45,10 @@ class Sam2Model(nn.Module):
     """A member of the SAM2 family for square inputs of `image_size` px.
 
     image_size: see `check_image_size`; 0: the one that it was trained at
-
     missing: state-dict keys that the loaded checkpoint did not hold; empty for a complete one
     class_names: of the class table's rows; empty where the checkpoint does not say them
-    source, adapter: files that it was loaded from, or ""; shares_with: whose weights it has, see `with_adapter`
+    source, adapter: files that it was loaded from, or ""; source_sha256, adapter_sha256: of them, as they were then
+    shares_with: whose weights it has, see `with_adapter`
     """
 
     def __init__(self, config: ModelConfig, image_size: int = 0):
@@ -56,7 +56,7 @@ class Sam2Model(nn.Module):
         self.config = config
         self.missing: tuple[str, ...] = ()
         self.class_names: tuple[str, ...] = ()
-        self.source, self.adapter = "", ""
+        self.source = self.source_sha256 = self.adapter = self.adapter_sha256 = ""
         self.shares_with: tuple[Sam2Model, ...] = ()
         dim, memory_dim, inner = config.dim, config.memory_dim, config.decoder_width
         self.image_encoder = build_image_encoder(config)

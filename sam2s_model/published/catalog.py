@@ -225,7 +225,8 @@ def published_as(path: Path) -> Published | None:
 def resolve_checkpoint(given: str | Path) -> Path:
     """Find the file that a path or a name of the catalogue stands for; a file of that name here comes first.
 
-    A file that is found by its name is compared with the sha256 that is known for it or that it had at first use.
+    A file that is found by its name is compared with the size and the sha256 that are known for it, or with the sha256
+    that it had at first use.
     Raises CheckpointError that says how to get it, what was meant if a name or a path is similar, or that it is not the
     file that was published, or cannot be looked for.
     """
@@ -245,7 +246,7 @@ def _found(given: str | Path) -> Path:
         found = cache_folder() / CATALOG[name].file
         if not found.is_file():
             raise CheckpointError(f"checkpoint {name!r} is not in {cache_folder()}: {how_to_get(CATALOG[name])}")
-        verify(found, CATALOG[name].sha256)
+        verify(found, CATALOG[name].sha256, CATALOG[name].size)
         return found
     if path.is_dir():
         return file_in(path)

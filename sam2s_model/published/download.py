@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from sam2s_model.errors import CheckpointError, DownloadError
 from sam2s_model.published.catalog import Published, cache_folder, how_to_get
 from sam2s_model.published.part import PartFile
-from sam2s_model.published.sha256 import file_sha256, store_sha256, stored_sha256, verify
+from sam2s_model.published.sha256 import file_sha256, sha256_file, store_sha256, stored_sha256, verify
 from sam2s_model.published.transfer import Cut, receive
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -42,14 +42,16 @@ def download(
     say: told in one line what went wrong and is tried again
     attempts: in a row without a byte gained; wait: s before the second one, doubled each time; timeout: s of silence
 
-    A file that is there already is compared with its sha256, without the network.
+    A file that is there already is compared with its size and sha256, without the network.
     Raises CheckpointError: the file is not the right one, or not to be had like this. Raises DownloadError: it did not
     arrive; what has arrived is kept, and the next call goes on there.
     """
     target = (folder or cache_folder()) / entry.file
     if target.exists():
-        verify(target, entry.sha256)
-        say(f"{target} is there already, and its sha256 is right")
+        known = entry.sha256 or stored_sha256(target)
+        verify(target, entry.sha256, entry.size)
+        said = "and its sha256 is right" if known else "and is trusted now: nothing tells which sha256 it must have"
+        say(f"{target} is there already, {said}")
         return target
     url = source_url(entry, mirror)
     expected = entry.sha256 or stored_sha256(target)
@@ -119,9 +121,12 @@ def _accept(part: PartFile, entry: Published, expected: str | None, check: Calla
     digest = file_sha256(part.path)
     if expected is not None and digest != expected:
         part.remove()
+        stored = sha256_file(part.target)
+        first = f" by {stored}, written when a file of that name was first here (remove it if that one was not right)"
+        origin = "" if entry.sha256 else first
         raise CheckpointError(
-            f"{part.url} has sha256 {digest}, and {part.target.name} must have {expected}: what had arrived is deleted."
-            " The file was damaged on its way, or is not the one that was published"
+            f"{part.url} has sha256 {digest}, and {part.target.name} must have {expected}{origin}: what had arrived is "
+            "deleted. The file was damaged on its way, or is not the one that was published"
         )
     try:
         check(part.path)

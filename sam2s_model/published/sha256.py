@@ -43,13 +43,17 @@ def store_sha256(path: Path, digest: str) -> None:
     write_whole(sha256_file(path), f"{digest}  {path.name}\n")
 
 
-def verify(path: Path, known: str | None) -> str:
-    """Compare a file with the sha256 it must have, and return its digest.
+def verify(path: Path, known: str | None, size: int | None = None) -> str:
+    """Compare a file with the size and the sha256 it must have, and return its digest.
 
     known: hex digest, or None: then with the one stored beside the file, and where there is none either, the file is
     trusted now and its digest is stored, where the folder can be written to
-    Raises CheckpointError that gives both digests.
+    size: bytes; None: not known
+    Raises CheckpointError that gives both sizes, or both digests.
     """
+    again = "it is damaged or another file; remove it and get it again"
+    if size is not None and (there := path.stat().st_size) != size:
+        raise CheckpointError(f"{path} has {there:,} bytes, not the {size:,} that are known for it: {again}")
     expected = known or stored_sha256(path)
     digest = file_sha256(path)
     if expected is None:
@@ -57,8 +61,5 @@ def verify(path: Path, known: str | None) -> str:
             store_sha256(path, digest)
     elif digest != expected:
         origin = "that is known for it" if known else f"in {sha256_file(path).name}, stored when it was first seen"
-        raise CheckpointError(
-            f"{path} has sha256 {digest}, not {expected} {origin}: it is damaged or another file; remove it and get it "
-            "again"
-        )
+        raise CheckpointError(f"{path} has sha256 {digest}, not {expected} {origin}: {again}")
     return digest

@@ -12,6 +12,7 @@ INDEX = ".index.json"
 WHOLE = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
 """Names of the one file, or of the index of several, in a folder that transformers saved to."""
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<suffix>\.\w+)$")
+IF_WHOLE = "a file that is a whole checkpoint by itself needs a name without -N-of-M: rename it"
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 MERGE = (
     "merge it with its model first: PeftModel.from_pretrained(model, folder).merge_and_unload(), then torch.save of "
@@ -73,8 +74,9 @@ def files_of(path: Path) -> tuple[Path, ...]:
         return (path,)
     lost = [file.name for file in files if not file.is_file()]
     if lost:
+        named = "" if path.name.endswith(INDEX) else f"; {IF_WHOLE}"
         raise CheckpointError(
             f"{path} is a part of a checkpoint of {len(files)} files, and {len(lost)} are not there: {lost[0]} is the "
-            "first"
+            f"first{named}"
         )
     return files

@@ -73,16 +73,16 @@ def collect(
 ) -> SavedObjects:
     """Copy what is remembered of some of the tracked objects to the host.
 
-    Raises RequestError (UNKNOWN_OBJECT, EMPTY_REQUEST), ObjectMemoryError for a policy that remembers no prompted
-    frames, or none of an object.
+    Raises ObjectMemoryError for a policy that remembers no prompted frames, whatever is tracked, or for none of an
+    object; RequestError (UNKNOWN_OBJECT, EMPTY_REQUEST).
     """
-    check_chosen(object_ids, tracked)
     layout = segmenter.bank.layout
     if not layout.conditioning:
         raise ObjectMemoryError(
             f"policy {policy!r} remembers no prompted frames, so there is nothing of its objects to save: follow "
             "another policy"
         )
+    check_chosen(object_ids, tracked)
     chosen = [tracked[i] for i in dict.fromkeys(object_ids)]
     objects = tuple(_collected(segmenter, segmenter.bank.row(one.object_id), _name(one)) for one in chosen)
     tokens = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam2s_model.discovery.prototype_file import ModelIdentity
-from sam2s_model.errors import ObjectMemoryError
+from sam2s_model.errors import ObjectMemoryError, RequestError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import expanded, part_of
-from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.recall.memories import MATCHED, TRAINED, ObjectMemory, SavedObjects
 from sam2s_model.tracking.correspondence import FINER
 from sam2s_model.tracks import MAX_LABEL
@@ -42,19 +42,18 @@ class RecallingTracker(Protocol):
 
 @dataclass(frozen=True)
 class MadeWith:
-    """The model that has remembered objects. sha256: of its checkpoint and adapter, "" where no file is known"""
+    """The model that has remembered objects.
+
+    sha256: of its checkpoint and adapter when they were loaded, "" where no file is known
+    """
 
     identity: ModelIdentity
     sha256: tuple[str, str] = ("", "")
 
     @classmethod
     def of(cls, model: Sam2Model) -> MadeWith:
-        """Read a model's files, and encode one picture with it. Raises ObjectMemoryError where they are gone."""
-        try:
-            digests = [file_sha256(path) if path else "" for path in (model.source, model.adapter)]
-        except OSError as error:
-            raise ObjectMemoryError(f"the file of the model cannot be read to compare it: {error}") from error
-        return cls(ModelIdentity.of(model), (digests[0], digests[1]))
+        """Encode one picture with a model. Its files may be others by now, or gone: they are not looked at."""
+        return cls(ModelIdentity.of(model), (model.source_sha256, model.adapter_sha256))
 
     def difference(self, other: MadeWith) -> str:
         """Say what tells another model from this one, with both values; "" where nothing does."""
@@ -75,6 +74,12 @@ def save_objects(tracker: RecallingTracker, path: str | Path, object_ids: Sequen
     saved = tracker.saved_objects(object_ids)
     write_objects(saved, MadeWith.of(tracker.model), path)
     return saved
+
+
+def check_can_save(tracker: RecallingTracker) -> None:
+    """Raise ObjectMemoryError where a policy remembers nothing to save. To be asked before anything is tracked."""
+    with suppress(RequestError):  # that there are no objects yet
+        tracker.saved_objects()
 
 
 def load_objects(tracker: RecallingTracker, path: str | Path) -> tuple[int, ...]:

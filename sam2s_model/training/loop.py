@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import fields
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,7 +21,6 @@ from sam2s_model.checkpoint.reading import CLASSES
 from sam2s_model.device import resolve_device, resolve_dtype
 from sam2s_model.errors import TrainingError
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.training.adapters import adapter_tensors, add_adapter
 from sam2s_model.training.batches import batch, clip_numbers, opened
 from sam2s_model.training.class_prompts import train_class_prompts_of
@@ -39,7 +39,7 @@ from sam2s_model.training.phases import check_phases
 from sam2s_model.training.prompting import Plan, draw_plan
 from sam2s_model.training.rollout import Roles, Rollout, encode_clips, events
 from sam2s_model.training.sampling import roles
-from sam2s_model.training.start import init_path, model_before, start_model
+from sam2s_model.training.start import model_before, start_model
 from sam2s_model.training.state import (
     ADAPTER,
     BEST,
@@ -355,6 +355,7 @@ class Trainer:
                 seconds=self.seconds,
                 pending=self._pending,
                 bad=self.bad,
+                base_sha256=self.model.source_sha256,
             )
             save_state(self.folder, state, self.config)
             self._save_result()
@@ -367,8 +368,8 @@ class Trainer:
             told[CLASSES] = ",".join(self.config.data.classes)
             save_checkpoint(self.folder / (name or CHECKPOINT), self.average.state, told, self.config.half)
             return
-        base = init_path(self.config)
-        told |= {BASE: base.name, BASE_SHA256: file_sha256(base), ALPHA_KEY: str(self.config.adapter.alpha)}
+        base = Path(self.model.source).name
+        told |= {BASE: base, BASE_SHA256: self.model.source_sha256, ALPHA_KEY: str(self.config.adapter.alpha)}
         save_adapter(self.folder / (name or ADAPTER), adapter_tensors(self.average.state), told, half=self.config.half)
 
     def _resume(self) -> None:
@@ -376,6 +377,7 @@ class Trainer:
         self._begins = state is None
         if state is not None:
             self.model.load_state_dict(state["model"])
+            self.model.source_sha256 = state.get("base_sha256", self.model.source_sha256)  # whose weights these are
             self.distillation.load_state_dict(state["distillation"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.average.load(state["average"])

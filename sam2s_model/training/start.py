@@ -47,7 +47,7 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
             _take_decoder(model, resolve_checkpoint(config.decoder_from))
         return model
     path = init_path(config)
-    stored = read_checkpoint(path)
+    stored = read_checkpoint(path, digest=bool(config.adapter.kind))
     known = config.model_config(recognise(stored.state, path) if config.model == "auto" else None)
     entry = published_as(path) if config.adapter.kind else None  # the base of an adapter stays what it is
     model = Sam2Model(dataclasses.replace(known, policy=entry.policy) if entry and entry.policy else known)
@@ -69,7 +69,7 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
         )
     model.load_state_dict(state, strict=False)
     if config.adapter.kind:  # with which nothing learns what is missing, so that nothing may use it
-        model.missing = tuple(missing)
+        model.missing, model.source, model.source_sha256 = tuple(missing), str(path), stored.sha256
     if LONG_TERM in missing and LONG_TERM in own and PROMPTED in state:
         with torch.no_grad():
             model.long_term_tpos_enc.copy_(model.maskmem_tpos_enc[-1:])

@@ -55,10 +55,10 @@ def bench_discovery(
     from sam2s_model.bench.discovery import discovery_costs
 
     model, config = engine.load(), engine.tracker_config()
-    costs = discovery_costs(model, config, repeats)
+    costs = discovery_costs(model, config, repeats, engine.policy)
     points, passes = " + ".join(map(str, costs.batches)), len(costs.batches)
     print(
-        f"{model.name} at {model.image_size} px: {passes} pass(es) of the mask decoder for {points} points; "
+        f"{costs.name} at {model.image_size} px: {passes} pass(es) of the mask decoder for {points} points; "
         f"{costs.look.median:.0f} ms a look (p90 {costs.look.p90:.0f}), {costs.step.median:.0f} ms a step without "
         f"objects, median of {repeats}"
     )

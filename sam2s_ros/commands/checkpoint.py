@@ -170,6 +170,7 @@ def inspect(
         "not used": _some(found.beside) or "nothing",
         "not read": "; ".join(found.not_read) or "nothing",
         "left out": "; ".join(found.left_out) or "nothing",
+        "adapter": found.adapter or "none",
         "metadata": ", ".join(f"{key}: {value}" for key, value in found.metadata.items()) or "none",
     }
     for name, value in rows.items():  # no table of rich, which cuts long values
@@ -206,7 +207,7 @@ def convert(
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help="write over a file that is there")] = False,
     base: Annotated[
-        str, typer.Option(help="checkpoint of the whole model, for a file with a part of it, such as a mask decoder")
+        str, typer.Option(help="checkpoint of the whole model, for a file with a part of it, such as a decoder or LoRA")
     ] = "",
     to: Annotated[
         str,

@@ -89,7 +89,7 @@ def write_masks(
 ) -> None:
     """Export what was tracked, live or from a file. Frames get their images by stamp, those of `sam2s track` by name.
 
-    What has no colour and no name of its own gets one: --label-set says classes better.
+    What has no colour and no name of its own gets one; --label-set gives classes its numbers and colours, by name.
     """
     from rich.console import Console
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from sam2s_model.errors import ConfigError, ErrorCode, RequestError
 from sam2s_model.paths import expanded
 from sam2s_model.prompting.prompt_script import PromptScript
 from sam2s_model.semantics import GENERIC, LabelSet
 from sam2s_model.similar import meant
+from sam2s_model.tracks import Tracks
 from sam2s_ros.processes.dds import label_set_path
 
 
@@ -37,15 +41,34 @@ def open_label_set(file: str) -> LabelSet:
 
 def check_classes(script: PromptScript, label_set: LabelSet) -> None:
     """Raise RequestError for a class of a script that is not in the label set; it names the sets that have it."""
-    known = {label.name: label for label in label_set.classes}
+    known = {label.name for label in label_set.classes}
     name = next((entry.class_name for entry in script.entries if entry.class_name not in {"", *known}), "")
     if name:
-        others = sorted(other for other in _names() if _has(other, name))
-        hint = f"--label-set {' or '.join(others)} has it" if others else "--label-set takes a file of your own"
-        raise RequestError(
-            ErrorCode.UNKNOWN_CLASS,
-            f"class {name!r} is not in label set {label_set.name!r}: expected one of {', '.join(known)}; {hint}",
-        )
+        raise RequestError(ErrorCode.UNKNOWN_CLASS, f"class {name!r} {_is_not_in(label_set, name)}")
+
+
+def renumbered(tracks: Tracks, label_set: LabelSet) -> Tracks:
+    """Give objects the numbers that their classes have in a label set, by name, or a name where they have none.
+
+    Raises ConfigError for a class that is not in it; it names the sets that have it.
+    """
+    by_name = {label.name: label for label in label_set.classes}
+    by_id = {label.id: label for label in label_set.classes}
+    found = []
+    for name, number in zip(tracks.class_names, tracks.class_ids.tolist(), strict=True):
+        label = by_name.get(name) if name else by_id.get(number)
+        if label is None:
+            raise ConfigError(f"class {name or number!r} of what was tracked {_is_not_in(label_set, name)}")
+        found.append(label)
+    ids = np.array([label.id for label in found], np.uint8)
+    return replace(tracks, class_ids=ids, class_names=tuple(label.name for label in found))
+
+
+def _is_not_in(label_set: LabelSet, name: str) -> str:
+    others = sorted(other for other in _names() if _has(other, name))
+    hint = f"--label-set {' or '.join(others)} has it" if others else "--label-set takes a file of your own"
+    known = ", ".join(label.name for label in label_set.classes)
+    return f"is not in label set {label_set.name!r}: expected one of {known}; {hint}"
 
 
 def _names() -> set[str]:

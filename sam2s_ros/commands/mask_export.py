@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from sam2s_model.results.tracks_table import TracksCsv
 from sam2s_model.semantics import LabelSet
 from sam2s_model.tracks import Tracks
 from sam2s_ros.commands.image_pairs import paired
-from sam2s_ros.commands.label_sets import label_set_file, open_label_set
+from sam2s_ros.commands.label_sets import label_set_file, open_label_set, renumbered
 from sam2s_ros.overlay import draw_overlay
 from sam2s_ros.overlay_video import OverlayVideo
 from sam2s_ros.processes.results import check_masks_are_ours, claim
@@ -47,7 +47,8 @@ class MaskExport:
     to: some of KINDS
     images: the recording that was tracked, "" for the one that the source names; topic: of its images in a bag
     crop: the part of its pictures that was tracked, see `Crop`, "" for the one that the source names
-    mask_topic: of a bag with several of TrackedMasks; label_set: as of `label_set_file`, "" for the source's own
+    mask_topic: of a bag with several of TrackedMasks; label_set: as of `label_set_file`, which has the classes of the
+        source by their names, and numbers them anew; "" for the source's own
     say: told what the user should know, one line at a time
     """
 
@@ -66,15 +67,20 @@ class MaskExport:
 def export_masks(options: MaskExport) -> dict[str, Any]:
     """Write what was asked for, and export.json. Returns its content.
 
-    Raises ConfigError for a kind that is none, a data set without images and a folder that has results, or from which
-    the source is read; SourceError for what cannot be read, and where no image belongs to what was tracked; all of it
-    before anything is written. SourceError, too, when what was tracked is gone by then.
+    Raises ConfigError for a kind that is none, a data set without images, a class that the label set does not have, and
+    a folder that has results, or from which the source is read; SourceError for what cannot be read, and where no image
+    belongs to what was tracked; all of it before anything is written. SourceError, too, when what was tracked is gone
+    by then.
     """
     for kind in options.to:
         if kind not in KINDS:
             raise ConfigError(f"--to {kind}: expected some of {', '.join(KINDS)}")
     tracked = open_tracked(options.source, options.mask_topic)
-    label_set = open_label_set(label_set_file(options.label_set)) if options.label_set else tracked.label_set
+    asked_for = open_label_set(label_set_file(options.label_set)) if options.label_set else None
+    label_set = asked_for or tracked.label_set
+    if asked_for:
+        for frame in tracked:
+            renumbered(frame.tracks, asked_for)
     first = next(iter(tracked), None)
     if first is None:
         raise SourceError(f"{options.source} has no frame that was tracked: expected at least one")
@@ -97,8 +103,9 @@ def export_masks(options: MaskExport) -> dict[str, Any]:
         for frame, image in paired(tracked, images):
             frames += 1
             with_image += image is not None
+            said = replace(frame, tracks=renumbered(frame.tracks, asked_for)) if asked_for else frame
             for write in writers:
-                write(frame, image)
+                write(said, image)
     if not frames:
         raise SourceError(f"{options.source} had frames that were tracked, and has none any more: nothing was exported")
     summary = dict(

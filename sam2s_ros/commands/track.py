@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import check_free, expanded, writing
+from sam2s_model.paths import claimed_file, expanded, writing
 from sam2s_model.prompting.prompt_script import AppliedScript, PromptScript
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.open import open_recording
@@ -50,6 +50,15 @@ def run_track(
     load: loads the model, or has it from the recording before
     Raises a Sam2sError for bad input, before anything is written; where nothing says what to track, first_frame.png.
     """
+    save = None if options.save_objects is None else expanded(options.save_objects)
+    with claimed_file(save, overwrite=options.overwrite, option="--save-objects"):
+        return _run(options, on_frame, load)
+
+
+def _run(
+    options: TrackOptions, on_frame: Callable[[int, int | None], Any], load: Callable[[EngineOptions], Sam2Model]
+) -> dict[str, Any]:
+    """See `run_track`."""
     source = open_recording(
         options.source, topic=options.topic, mask_topic=options.mask_topic, mask_values=options.mask_values,
         crop=options.crop,
@@ -59,15 +68,13 @@ def run_track(
     known = len(source.notes)
     if source.mask_summary:
         options.say(f"masks of {source.spec}: {source.mask_summary}")
-    if options.save_objects is not None:
-        check_free(expanded(options.save_objects), overwrite=options.overwrite)
     sought = options.sought.prototypes
     plan, frames = _plan(source, options)
     label_set = open_label_set(label_set_file(options.label_set, source.label_set))
     check_classes(plan.script, label_set)
     # torch takes seconds to import: what can be wrong with the source is said before
     from sam2s_model.device import use_deterministic_algorithms
-    from sam2s_model.recall.object_file import read_for, save_objects
+    from sam2s_model.recall.object_file import check_can_save, read_for
     from sam2s_model.tracking.tracker import Tracker
 
     engine = options.engine.with_checkpoint(source.kind, options.say)
@@ -84,6 +91,8 @@ def run_track(
         classes = classes_in(sought, model, options.prompts.class_name)
         label_set = label_set if options.label_set else label_set_with(classes, label_set)
     tracker = Tracker(model, engine.policy, engine.tracker_config(), label_set=label_set)
+    if options.save_objects is not None:
+        check_can_save(tracker)
     saved = read_for(model, options.objects) if options.objects is not None else None
     for one in saved.objects if saved else ():
         label_set.by_name(one.class_name)
@@ -99,8 +108,7 @@ def run_track(
     try:
         _follow(source, frames, tracker, applied, output, progress, options, on_frame)
         if options.save_objects is not None:
-            kept = save_objects(tracker, options.save_objects)
-            options.say(f"{len(kept.objects)} objects were saved to {options.save_objects}")
+            _save(tracker, options.save_objects, options.say)
     except BaseException as error:  # also a second signal, which does not wait for the frame
         progress.interrupted_by = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise
@@ -189,6 +197,17 @@ def _seek(tracker: Tracker, prototypes: Path, classes: Sequence[str], options: T
         tracker.label_set.by_name(name)
     options.say(use_prototypes(tracker, str(prototypes)))
     return SoughtClasses(tracker, classes, options.sought.look_every)
+
+
+def _save(tracker: Tracker, path: Path, say: Callable[[str], Any]) -> None:
+    """Save the objects that are tracked at the end, for another run."""
+    from sam2s_model.recall.object_file import save_objects
+
+    if not tracker.object_ids:
+        say(f"no object is tracked at the end: none was saved to {path}")
+        return
+    kept = save_objects(tracker, path)
+    say(f"{len(kept.objects)} objects were saved to {path}")
 
 
 @dataclass

@@ -36,7 +36,6 @@ def build_tracker(
     """
     import torch
 
-    from sam2s_model.checkpoint import file_sha256
     from sam2s_model.device import use_deterministic_algorithms
     from sam2s_model.published.catalog import default_checkpoint, explain_default, resolve_checkpoint
     from sam2s_model.tracking.tracker import Tracker
@@ -74,9 +73,9 @@ def build_tracker(
         tracker.warm_up(model.image_size, model.image_size)
     if config.prototypes:
         log.info(use_prototypes(tracker, config.prototypes))
-    log.info(f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {file_sha256(checkpoint)}")
+    log.info(f"{tracker.name} on {tracker.device_description()}, {checkpoint} sha256 {model.source_sha256}")
     if config.adapter:
-        log.info(f"adapter {model.adapter} sha256 {file_sha256(model.adapter)}")
+        log.info(f"adapter {model.adapter} sha256 {model.adapter_sha256}")
     if model.missing:
         log.info(f"{checkpoint} lacks {len(model.missing)} tensors, so tracking is {tracker.policy_name!r}")
     if prompts is None:

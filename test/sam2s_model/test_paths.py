@@ -98,6 +98,12 @@ def test_a_file_for_a_result_is_as_it_was_when_the_work_fails(old, error, tmp_pa
         raise AssertionError
 
 
+def test_a_file_to_which_nothing_was_written_is_not_left_behind(tmp_path):
+    with claimed_file(tmp_path / "report.json", overwrite=False):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "report.json", tmp_path):

@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -191,6 +192,57 @@ def test_an_encoder_as_onnx(config, whole, tmp_path, monkeypatch):
     assert [value.name for value in graph.output] == ["coarse", "middle", "fine"]
     assert json.loads(beside(path).read_text())["image_size"] == 64
     assert weights_beside(path).exists() != whole
+
+
+def export_as(monkeypatch, model: Sam2Model, path, fails: BaseException | None = None, off=0.0) -> EncoderFile:
+    """Export with a compiler that writes some bytes, or fails thereafter; `off` is added to its features."""
+
+    def compiled(program, package_path):
+        Path(package_path).write_bytes(b"new")
+        if fails is not None:
+            raise fails
+
+    def loaded(path, run_single_threaded=False):
+        return lambda image: [features + off for features in model._encode(image)]
+
+    monkeypatch.setattr(torch.export, "export", lambda program, given, strict: program)
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", compiled)
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", loaded)
+    return export_encoder(model, path)
+
+
+@pytest.mark.parametrize(
+    "fails, off, said",
+    [
+        (KeyboardInterrupt(), 0.0, None),
+        (RuntimeError("no compiler"), 0.0, "cannot export the encoder to aoti: no compiler"),
+        (None, 9.0, "features differ from torch's by"),
+    ],
+)
+def test_an_export_that_fails_leaves_the_older_encoder_as_it_is(fails, off, said, tmp_path, monkeypatch):
+    path = tmp_path / "encoder.pt2"
+    path.write_bytes(b"old")
+    beside(path).write_text("of the old one")
+    with pytest.raises((ConfigError, KeyboardInterrupt), match=said):
+        export_as(monkeypatch, build(HIERA), path, fails, off)
+    assert path.read_bytes() == b"old" and beside(path).read_text() == "of the old one"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_no_encoder_stands_beside_the_description_of_another(tmp_path, monkeypatch):
+    path = tmp_path / "encoder.pt2"
+    path.write_bytes(b"old")
+    beside(path).write_text("of the old one")
+    described = export_as(monkeypatch, build(HIERA), path)
+    assert path.read_bytes() == b"new" and json.loads(beside(path).read_text()) == dataclasses.asdict(described)
+
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporting, "write_whole", full)
+    with pytest.raises(ConfigError, match="encoder.pt2 cannot be written to .No space left"):
+        export_as(monkeypatch, build(HIERA), path)
+    assert [file.name for file in tmp_path.iterdir()] == ["encoder.pt2"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import warnings
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from sam2s_model.checkpoint import file_sha256, load_model, read_checkpoint, with_adapter
 from sam2s_model.checkpoint.adapter_files import ALPHA_KEY, BASE, BASE_SHA256, read_adapter, save_adapter
 from sam2s_model.checkpoint.convert import convert
+from sam2s_model.checkpoint.describe import describe
 from sam2s_model.config import MODELS, PICO
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import Sam2Model
@@ -207,6 +209,49 @@ def test_lora_is_merged_exactly_and_dilated_adapters_are_not(base, tmp_path):
     assert not (tmp_path / "no.pt").exists()
 
 
+def test_lora_over_a_base_is_merged_whichever_way_it_is_given(base, tmp_path):
+    """As SOURCE with --base it was left out, and so was that beside a decoder, and the base alone was written."""
+    digest = {BASE_SHA256: file_sha256(base), ALPHA_KEY: "6"}
+    whole = read_checkpoint(base).state
+    decoder = {name: value + 1 for name, value in whole.items() if name.startswith("sam_mask_decoder.")}
+    for content in (low_rank(), {**low_rank(), **decoder}):
+        save_adapter(tmp_path / "a.safetensors", content, digest)
+        convert(base, tmp_path / "as_adapter.pt", adapter=tmp_path / "a.safetensors")
+        convert(tmp_path / "a.safetensors", tmp_path / "as_source.pt", base=base, force=True)
+        expected, found = (read_checkpoint(tmp_path / f"{name}.pt").state for name in ("as_adapter", "as_source"))
+        assert all(torch.equal(value, found[name]) for name, value in expected.items())
+        assert not torch.equal(found[f"{QKV.format(0)}.weight"], whole[f"{QKV.format(0)}.weight"])
+        (tmp_path / "as_adapter.pt").unlink()
+    save_adapter(tmp_path / "a.safetensors", dilated(), digest)
+    with pytest.raises(CheckpointError, match="which no weights of sam2s_pico can stand for: give it as --adapter"):
+        convert(tmp_path / "a.safetensors", tmp_path / "no.pt", base=base)
+    save_adapter(tmp_path / "a.safetensors", low_rank(), {BASE: "other.pt", BASE_SHA256: "0" * 64})
+    with pytest.raises(CheckpointError, match="is an adapter over other.pt with sha256 0000"):
+        convert(tmp_path / "a.safetensors", tmp_path / "no.pt", base=base)
+    assert not (tmp_path / "no.pt").exists()
+
+
+def test_what_is_said_of_a_file_with_an_adapter_is_what_loading_does(base, tmp_path):
+    whole, path = read_checkpoint(base).state, tmp_path / "both.pt"
+    torch.save({**whole, **dilated(), **low_rank()}, path)
+    found = describe(path)
+    assert (found.model, found.tensors, found.memory) == ("sam2s_pico", len(whole), True)
+    assert found.adapter == "LoRA of rank 4 at 2 layers and dilated adapters after 3 blocks"
+    assert load_model(path, device="cpu").adapter == str(path) and describe(base).adapter == ""
+    torch.save({**whole, **{k.replace("blocks.0", "blocks.8"): v for k, v in dilated(1).items()}}, path)
+    with pytest.raises(CheckpointError, match="after block 8 of Hiera, and sam2s_pico has 8"):
+        describe(path)
+
+
+def test_an_adapter_alone_in_the_place_of_a_checkpoint_is_named_with_its_base(base, tmp_path):
+    alone = tmp_path / "alone.safetensors"
+    save_adapter(alone, low_rank(), {BASE: base.name, BASE_SHA256: file_sha256(base)})
+    words = f"alone, LoRA of rank 4 at 2 layers, over base.pt with sha256 {file_sha256(base)}: give that .*--adapter"
+    for use in (describe, lambda path: load_model(path, device="cpu"), lambda path: convert(path, tmp_path / "no.pt")):
+        with pytest.raises(CheckpointError, match=words):
+            use(alone)
+
+
 @pytest.mark.parametrize("config", [
     AdapterConfig("dilated", blocks=4),
     AdapterConfig("lora", rank=2, alpha=3.0, projections=("cross_attn_token_to_image.q_proj", "attn.qkv")),
@@ -286,3 +331,32 @@ def test_a_run_writes_an_adapter_that_says_its_base(tmp_path, monkeypatch):
     assert load_model("sam2s_pico", device="cpu", adapter=outcome.checkpoint).has_memory
     with pytest.raises(ConfigError, match="lacks .* tensors, such as"):
         run_training(dataclasses.replace(config, init="sam2s_tiny", output=str(tmp_path / "b")))
+
+
+def test_an_adapter_fits_the_base_that_was_loaded_whatever_its_file_is_by_now(base, tmp_path):
+    path, adapter = tmp_path / "copy.pt", tmp_path / "a.safetensors"
+    shutil.copy(base, path)
+    save_adapter(adapter, low_rank(), {BASE: base.name, BASE_SHA256: file_sha256(base)})
+    plain = load_model(path, device="cpu")
+    path.unlink()
+    adapted = with_adapter(plain, adapter)
+    assert adapted.source_sha256 == file_sha256(base) and adapted.adapter_sha256 == file_sha256(adapter)
+
+
+def test_a_run_goes_on_over_the_base_that_it_began_with(tmp_path):
+    """Its file may be another one by then; the weights that the adapter lies over are in the run's state."""
+    torch.set_num_threads(1)
+    init = tmp_path / "init.safetensors"
+    shutil.copy(resolve_checkpoint("sam2s_pico"), init)
+    digest = file_sha256(init)
+    source = SourceConfig("scene", first_seed=1, scenes=1, frames=4, height=64)
+    config = TrainConfig(
+        model="auto", init=str(init), adapter=AdapterConfig("dilated", blocks=1), output=str(tmp_path / "run"),
+        precision="fp32", phases=(Phase(steps=1),),
+        data=DataConfig(size=64, length=1, frames=1, image_share=0.0, sources=(source,), workers=1),
+    )  # fmt: skip
+    assert read_adapter(run_training(config, quiet=True).checkpoint).base_sha256 == digest
+    convert(init, init, half=True, force=True)
+    assert file_sha256(init) != digest
+    found = read_adapter(run_training(config, quiet=True).checkpoint)
+    assert (found.base, found.base_sha256) == ("init.safetensors", digest)

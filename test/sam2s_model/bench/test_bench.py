@@ -15,7 +15,7 @@ from sam2s_model.bench.memory_costs import step, with_full_memory
 from sam2s_model.bench.page import benchmarks_page
 from sam2s_model.bench.peers import NEEDED, check_peer
 from sam2s_model.bench.report import name, read
-from sam2s_model.bench.run import REST, BenchOptions, cases, run
+from sam2s_model.bench.run import REST, BenchOptions, cases, run, weights_of
 from sam2s_model.bench.timing import PartTimer, Spread, peak_bytes
 from sam2s_model.config import MODELS
 from sam2s_model.errors import ConfigError
@@ -115,6 +115,27 @@ def test_all_combinations_are_run():
     assert {(c.checkpoint, c.model) for c in asked} == {(Path("a.pt"), "auto"), (None, "b")}
     assert not any(c.compiled for c in asked)
     assert all(c.compiled for c in cases([], ["b"], [512], [1, 2], ["bf16"], ["fifo"], compiled=True))
+
+
+@pytest.mark.parametrize(
+    "checkpoints, expected",
+    [
+        (["sam2.1_hiera_tiny", "sam2.1_hiera_large"], ["sam2.1_hiera_tiny", "sam2.1_hiera_large"]),
+        (["runs/a/best.pt", "runs/b/best.pt", "c.pt"], ["a/best.pt", "b/best.pt", "c"]),
+        (["best.pt", "best.safetensors", "b/best.pt"], ["best.pt", "best.safetensors", "b/best.pt"]),
+        (["/runs/a.b.pt"], ["a.b"]),
+    ],
+)
+def test_checkpoints_are_told_apart(checkpoints, expected):
+    """Of `sam2.1_hiera_tiny` the name was `sam2`, and the time of one model with one object was taken for another's."""
+    asked = cases([Path(one) for one in checkpoints], ["m"], [64], [1], ["fp32"], ["fifo"])
+    assert [weights_of(case, asked) for case in asked] == [*expected, "random"]
+
+
+def test_a_plot_does_not_take_the_place_of_the_figures(tmp_path, capsys):
+    assert main(["bench", "--machine", "--output", str(tmp_path / "figures.png")]) == 2
+    assert "expected a name that ends in .json" in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_compiled_case_says_so():
@@ -240,3 +261,5 @@ def test_what_a_look_of_discovery_costs(capsys):
     assert "1 pass(es) of the mask decoder for 64 points; " in capsys.readouterr().out
     assert main([*asked, "--repeats", "1", "--option", "discovery_grid=9"]) == 0
     assert "2 pass(es) of the mask decoder for 64 + 17 points; " in capsys.readouterr().out
+    assert main([*asked, "--repeats", "1", "--policy", "none"]) == 0
+    assert "sam2s_pico/none at 64 px: 1 pass(es)" in capsys.readouterr().out

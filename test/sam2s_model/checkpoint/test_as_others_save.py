@@ -242,6 +242,21 @@ def test_a_checkpoint_in_several_files(state, tmp_path):
         read_checkpoint(index)
 
 
+def test_whole_checkpoints_with_names_of_parts_are_not_joined(state, save):
+    """Of five folds the last one's weights were loaded, whichever was asked for."""
+    folds = [save({"model": {k: v + i for k, v in state.items()}}, f"fold-{i}-of-2.pt") for i in (1, 2)]
+    for path in folds:
+        with pytest.raises(CheckpointError, match="2.pt and fold-1-of-2.pt both have 'model'.*-N-of-M: rename it"):
+            read_checkpoint(path)
+    for path in folds:
+        save(state, path.name)
+    with pytest.raises(CheckpointError, match=f"both have '{next(iter(state))}', and parts .*: rename it"):
+        load_model(folds[0], device="cpu")
+    folds[1].unlink()
+    with pytest.raises(CheckpointError, match="fold-2-of-2.pt is the first; a file that is a whole .*: rename it"):
+        read_checkpoint(folds[0])
+
+
 def test_a_decoder_alone_is_named_and_put_over_a_base(state, save, tmp_path):
     decoder = {name: value + 1 for name, value in state.items() if name.startswith("sam_mask_decoder.")}
     part = save({"model": decoder}, "decoder.pt")

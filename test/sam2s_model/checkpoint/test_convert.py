@@ -108,6 +108,12 @@ def test_names_of_classes_go_along(save, state, tmp_path):
     assert load_model(tmp_path / "c.pth", device="cpu").class_names == ("a", "b")
 
 
+def test_a_policy_that_there_is_not_is_refused(save, state):
+    path = save({"model": state, "metadata": {"memory_policy": "best"}})
+    with pytest.raises(CheckpointError, match="metadata says that memory_policy is 'best', expected one of fifo, efp"):
+        load_model(path, device="cpu")
+
+
 def test_tensors_that_share_memory(save, state, tmp_path):
     pool = torch.randn(max(v.numel() for v in state.values()))
     shared = {key: pool[: value.numel()].reshape(value.shape) for key, value in state.items()}

@@ -15,9 +15,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sam2s_model.checkpoint import read_checkpoint, read_state_dict
+from sam2s_model.checkpoint import read_checkpoint, read_state_dict, reading
 from sam2s_model.errors import CheckpointError
 from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.published.sha256 import file_sha256
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.zeros((), dtype=torch.int64)}
 
@@ -169,3 +170,16 @@ def test_a_file_that_may_not_be_read_is_said(save):
             closed.chmod(0o700)
     with pytest.raises(CheckpointError, match="cannot be read: File name too long"):
         read_checkpoint("x" * 300)
+
+
+def test_the_digest_is_that_of_the_files_that_were_read(save, monkeypatch):
+    path = save(TENSORS)
+    assert read_checkpoint(path, digest=True).sha256 == file_sha256(path) and read_checkpoint(path).sha256 == ""
+
+    def replaced(path):
+        os.utime(path, ns=(1, 1))
+        return file_sha256(path)
+
+    monkeypatch.setattr(reading, "file_sha256", replaced)
+    with pytest.raises(CheckpointError, match="a.pt was written to while it was read: read it again"):
+        read_checkpoint(path, digest=True)

@@ -152,6 +152,10 @@ def test_a_name_is_compared_with_the_known_sha256(cache, monkeypatch):
         CheckpointError, match=f"sha256 {hashlib.sha256(b'others').hexdigest()}, not {digest} that is known"
     ):
         resolve_checkpoint("ours")
+    monkeypatch.setitem(CATALOG, "ours", Published("ours", "ours.pt", "sam2s_pico", "MIT", "https://x", size=7))
+    with pytest.raises(CheckpointError, match="ours.pt has 6 bytes, not the 7 that are known for it"):
+        resolve_checkpoint("ours")
+    assert not sha256_file(cache / "ours.pt").exists()
 
 
 def test_an_unknown_sha256_is_trusted_at_first_use(cache):
@@ -170,6 +174,7 @@ def test_an_unknown_sha256_is_trusted_at_first_use(cache):
 
 def test_a_published_file_is_used_as_it_was_trained(cache, tmp_path, monkeypatch):
     from sam2s_model.checkpoint import load_model
+    from sam2s_model.checkpoint.convert import convert
     from sam2s_model.published.catalog import packaged_checkpoints, published_as
 
     pico = packaged_checkpoints()["sam2s_pico"]
@@ -182,6 +187,15 @@ def test_a_published_file_is_used_as_it_was_trained(cache, tmp_path, monkeypatch
     model = load_model(pico, device="cpu")
     assert (model.image_size, model.config.policy) == (128, "efp")
     assert load_model(pico, device="cpu", image_size=64).image_size == 64, "what is asked for comes first"
+    once, again = tmp_path / "once.pt", tmp_path / "again.safetensors"
+    convert(pico, once)
+    convert(once, again, half=True)
+    for made in (once, again):  # is another file, which no sha256 tells any more
+        model = load_model(made, device="cpu")
+        assert (model.image_size, model.config.policy) == (128, "efp")
+    convert(pico, again, image_size=64, force=True)
+    model = load_model(again, device="cpu")
+    assert (model.image_size, model.config.policy) == (64, "efp")
     other = tmp_path / "other.safetensors"
     other.write_bytes(pico.read_bytes()[:-1] + b"x")
     assert published_as(other) is None

@@ -228,7 +228,7 @@ def test_without_a_known_hash_the_first_one_is_trusted(server, tmp_path):
     assert_complete(tmp_path)
     (tmp_path / NAME).unlink()
     server.content = b"another file"
-    with pytest.raises(CheckpointError, match=f"and {NAME} must have {DIGEST}"):
+    with pytest.raises(CheckpointError, match=f"and {NAME} must have {DIGEST} by .*{SUM}, written when .*remove it"):
         get(entry, tmp_path)
     assert files(tmp_path) == {SUM}
 
@@ -238,6 +238,21 @@ def test_a_file_that_is_there_and_wrong_is_said(server, entry, tmp_path):
     with pytest.raises(CheckpointError, match="it is damaged or another file; remove it and get it again"):
         get(entry, tmp_path)
     assert server.requests == [] and (tmp_path / NAME).read_bytes() == b"damaged"
+
+
+def test_a_cut_file_that_is_there_is_not_trusted(server, tmp_path):
+    """Of a published file whose sha256 is not known a cut one was called right, and the whole refused for ever."""
+    entry = made(server, sha256=None)
+    (tmp_path / NAME).write_bytes(CONTENT[:1000])
+    with pytest.raises(CheckpointError, match="has 1,000 bytes, not the 1,500,000 that are known for it: .*remove it"):
+        get(entry, tmp_path)
+    assert files(tmp_path) == {NAME}
+    (tmp_path / NAME).write_bytes(CONTENT)
+    said = []
+    get(entry, tmp_path, say=said.append)
+    assert_complete(tmp_path)
+    get(entry, tmp_path, say=said.append)
+    assert "is trusted now: nothing tells which sha256" in said[0] and "its sha256 is right" in said[1]
 
 
 def test_what_the_check_refuses_is_put_aside(server, entry, tmp_path):

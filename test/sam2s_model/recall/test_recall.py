@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,8 @@ from sam2s_model.discovery.build import open_confirmed
 from sam2s_model.errors import ErrorCode, ObjectMemoryError, RequestError
 from sam2s_model.metrics import iou
 from sam2s_model.prompts import Prompt
+from sam2s_model.published.catalog import resolve_checkpoint
+from sam2s_model.published.sha256 import file_sha256
 from sam2s_model.recall.object_file import FORMAT, MadeWith, load_objects, read_objects, save_objects, write_objects
 from sam2s_model.semantics import ClassLabel, LabelSet
 from sam2s_model.tracking.memory.bank import EMPTY
@@ -319,3 +322,18 @@ def test_frames_that_were_prompted_under_a_policy_without_labels_are_not_saved_w
         tracker.saved_objects()
     tracker.prompt(0, [Prompt(object_id=1, mask=next(iter(scene[1].truth.masks.values())))])
     assert tracker.saved_objects().objects[0].frames == (1,)
+
+
+def test_the_model_is_what_was_loaded_whatever_its_file_is_by_now(scene, tmp_path):
+    """A run that replaces its best weights gave objects the digest of weights that had never seen them."""
+    path, file = tmp_path / "best.safetensors", tmp_path / "file"
+    shutil.copy(resolve_checkpoint("sam2s_pico"), path)
+    digest = file_sha256(path)
+    tracker = morning(load_model(path, device="cpu", precision="fp32"), scene, "fifo")
+    (tmp_path / "newer").write_bytes(b"other weights")
+    (tmp_path / "newer").replace(path)
+    save_objects(tracker, file)
+    assert read_objects(file)[1].sha256 == (digest, "")
+    path.unlink()
+    save_objects(tracker, file)
+    assert read_objects(file)[1].sha256 == (digest, "") and len(load_objects(tracker, file)) == 2

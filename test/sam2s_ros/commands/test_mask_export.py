@@ -17,6 +17,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from sam2s_model.errors import ConfigError
 from sam2s_model.recordings.bag_help import ZSTD
 from sam2s_model.recordings.image_files import read_labels
 from sam2s_model.recordings.open import Source, open_recording, open_recordings
@@ -24,9 +25,10 @@ from sam2s_model.results.coco import CocoTracks
 from sam2s_model.results.label_png import colours_of, write_label_png
 from sam2s_model.results.reading import open_tracked
 from sam2s_model.results.tracks_table import TracksCsv
-from sam2s_model.semantics import GENERIC
+from sam2s_model.semantics import GENERIC, ClassLabel, LabelSet
 from sam2s_model.tracks import State, Tracks
 from sam2s_ros.commands.cli import main
+from sam2s_ros.commands.label_sets import renumbered
 from sam2s_ros.interfaces.image_codec import to_message
 from sam2s_ros.interfaces.messages import masks_message, to_time
 from sam2s_ros.processes.results import claim
@@ -34,6 +36,7 @@ from sam2s_ros.recorder.masks_bag import MasksBag
 
 H, W, N = 40, 60, 4
 NS = 10**9
+GENERIC_AND_HOOK = LabelSet("with a hook", (*GENERIC.classes, ClassLabel(9, "hook", (200, 80, 220))))
 
 
 def image(i: int) -> np.ndarray:
@@ -135,6 +138,30 @@ def test_all_kinds_agree(kind, request, tmp_path, capsys):
     assert len(frames) == N and not read.odd and read.classes == {1: "scissors"}
     for i, frame in enumerate(frames):
         assert np.array_equal(frame.image, image(i)) and np.array_equal(frame.truth.labels, tracks(i).label_map)
+
+
+@pytest.mark.parametrize("kind", ["bag", "folder"])
+def test_a_label_set_has_the_classes_of_the_source_by_their_names(kind, request, tmp_path, capsys):
+    """They were called by what had their numbers there: the hook, 5, was a suction."""
+    source = request.getfixturevalue(kind)
+    assert export(source, tmp_path / "out", "--to", "csv", "--to", "coco", "--label-set", "scene") == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "tracks.csv").open()))
+    assert [(row["class_id"], row["class"]) for row in rows] == [("2", "scissors"), ("4", "hook")] * N
+    coco = COCO(str(tmp_path / "out" / "tracks.json"))
+    names = {c["id"]: c["name"] for c in coco.dataset["categories"]}
+    assert {names[one["category_id"]] for one in coco.dataset["annotations"]} == {"scissors"} and names[4] == "hook"
+    assert export(source, tmp_path / "no", "--to", "coco", "--label-set", "generic") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "class 'scissors' of what was tracked is not in label set 'generic': expected one of instrument" in said
+    assert "m2cai16 or scene has it" in said and not (tmp_path / "no").exists()
+
+
+def test_a_class_without_a_name_gets_that_of_its_number():
+    unnamed = replace(tracks(0), class_names=("", "hook"))
+    assert renumbered(unnamed, GENERIC_AND_HOOK).class_names == ("instrument", "hook")
+    assert renumbered(unnamed, GENERIC_AND_HOOK).class_ids.tolist() == [1, 9]
+    with pytest.raises(ConfigError, match="class 7 of what was tracked is not in label set 'with a hook'"):
+        renumbered(replace(unnamed, class_ids=np.array([7, 5], np.uint8)), GENERIC_AND_HOOK)
 
 
 def test_an_object_whose_class_is_said_late_comes_back_as_one_object(folder, tmp_path):
