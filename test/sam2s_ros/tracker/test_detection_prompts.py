@@ -80,3 +80,11 @@ def test_a_detection_for_which_there_is_no_room_does_not_keep_a_lost_object_from
     assert detected.send(*found) == {fate: n for fate, n in expected.items() if n}
     assert detected.tracker.asked == [[2, *range(3, 3 + room)]] and detected.tracker.states[2] is State.TRACKED
     assert any("no prompt for the detection" in said and "max_objects" in said for said in detected.log.warnings)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_detection_that_is_not_finite_is_no_prompt(wrong):
+    detected = Detected(max_objects=8)
+    boxes = (wrong,) * 4, (LEFT[0], LEFT[1], wrong, LEFT[3]), (-wrong, LEFT[1], LEFT[2], LEFT[3])
+    assert detected.send(*(Detection(box) for box in boxes)) == {Fate.WEAK: 3}
+    assert detected.tracker.asked == [] and len(detected.tracker.boxes) == 2
