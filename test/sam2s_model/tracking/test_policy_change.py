@@ -106,3 +106,18 @@ def test_what_was_prompted_is_copied_and_not_the_newest_mask(model, frames):
         assert tracker._segmenter.bank.prompted_frames(0) == [0, 2] and tracker.matches.store is store
         assert tracker._segmenter.bank.states["label_frames"][0, :2].tolist() == [0, 2]
         assert tracker.saved_objects().objects[0].frames == (0, 2)
+
+
+@pytest.mark.parametrize("following", ["match", "fifo+match"])
+def test_a_mask_that_was_kept_while_an_object_is_hidden_is_not_learnt(pico, views, following):
+    stream = Stream(pico, "none", views, object_score_gating=False)
+    area, dark = stream.step(stream.seen), np.zeros_like(stream.seen)
+    assert area > 500 and stream.step(dark) == 0, "or the test says nothing"
+    newest = stream.tracker._history.newest.index
+    assert (stream.tracker._segmenter.bank.mask([0], newest) > 0).any(), "the last that showed it"
+    stream.tracker.set_policy(following)
+    states = stream.tracker._segmenter.bank.states
+    learnt = states["label_frames"][0] == newest
+    assert learnt.any() and not states["labels"][0, learnt].any(), "it was not there"
+    assert [stream.step(dark) for _ in range(2)] == [0, 0]
+    assert max(stream.step(stream.seen) for _ in range(2)) > area / 2
