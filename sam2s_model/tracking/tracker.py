@@ -171,7 +171,7 @@ class Tracker:
             maps = read_answers(self._segmenter, [frame, *later], answers, self._labels)
             tracks = self._describe(frame, maps[0])
             for (previous, following), label_map in zip(pairwise([frame, *later]), maps[1:], strict=True):
-                following.previous = previous.histories
+                following.previous = {**following.previous, **previous.histories}  # of loaded objects there are none
                 self._describe(following, label_map)
             if learn:
                 taught = [i for i, one in zip(ids, asked, strict=True) if one.confirmed and self._objects[i].named]
