@@ -31,7 +31,7 @@ from sam2s_model.tracking.memory import choose_policy
 from sam2s_model.tracking.outputs import Outputs
 from sam2s_model.tracking.policy_change import go_on_under
 from sam2s_model.tracking.presence import TrackedObject, describe_frame
-from sam2s_model.tracking.requests import PromptResult, check_chosen, check_frame, check_prompts
+from sam2s_model.tracking.requests import PromptResult, check_chosen, check_frame, check_prompts, prompted_frame
 from sam2s_model.tracking.segmenter import Segmenter
 from sam2s_model.tracking.stepping import Stepper
 from sam2s_model.tracks import MAX_LABEL, Return, Tracks
@@ -141,13 +141,13 @@ class Tracker:
         All prompts take effect, or none. What a prompt on an earlier frame changes is propagated to the newest: the
         objects are then as if it had come in time.
 
-        stamp: ns, of a remembered frame, or 0 for the newest
+        stamp: ns, of a remembered frame, or 0 for the newest; what only names is of no frame, see `prompted_frame`
         learn: whether a person says it: looks of objects with a class are added to the prototypes, and the class stays
         A class alone prompts all its instances that discovery finds there; a proposal is prompted on its own frame.
 
         Raises RequestError with its code; nothing is changed then, nor when anything else is raised.
         """
-        frame = self._history.find(self.discovery.stamp_of(prompts, stamp))
+        frame = prompted_frame(self._history, prompts, self.discovery.stamp_of(prompts, stamp))
         for prompt in prompts:  # before anything is looked for
             self.label_set.by_name(prompt.class_name)
         asked = self.discovery.expand(frame, prompts, self._objects)
