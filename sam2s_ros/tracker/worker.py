@@ -357,6 +357,7 @@ class Worker:
             tracker.reset()
             self._frames.clear()
             self._log.info(f"{why}: all objects were dropped, prompt again")
+            self._renew_view(tracker)  # the step may fail
         self._shape, self._epoch = shape, frame.epoch
 
     def forget_stream(self) -> None:

@@ -142,6 +142,20 @@ def test_p02_a_new_epoch_resets_and_stamps_begin_anew(bench):
     ]
 
 
+@pytest.mark.parametrize("second", [dict(image=encode(2, 6, 8)), dict(epoch=1)], ids=["size", "jump back"])
+def test_when_the_first_step_of_another_stream_fails_nothing_of_the_former_one_is_shown(bench, second):
+    def fail():
+        if b.tracker.resets:
+            raise RuntimeError("boom")
+
+    b = bench(before_step=fail)
+    b.run(frame(10))
+    assert b.worker.view.newest is not None and len(b.worker.view.frames) == 1
+    assert b.run(frame(2, **second)).by_outcome[ImageOutcome.ERROR] == 1
+    view = b.worker.view
+    assert (view.newest, view.frames, view.revision) == (None, (), 1)
+
+
 def test_p02_an_epoch_whose_first_frame_was_dropped_still_resets(bench):
     held, entered = threading.Event(), threading.Event()
     b = bench(before_step=lambda: (entered.set(), held.wait(5)))
