@@ -134,6 +134,11 @@ class DetectionPrompts:
             qos_overriding_options=qos.overridable(),
         )
 
+    def forget(self) -> None:
+        """Forget where was prompted, since another stream begins. Called in the worker."""
+        self._prompted.clear()
+        self._in_vain.clear()
+
     def unheard(self) -> str:
         """Return a sentence when a detector publishes in a way that is not heard; "" otherwise."""
         if self._subscription is not None:

@@ -89,6 +89,7 @@ class Bench:
         publishing=True,
         alive=lambda: None,
         between=lambda tracker, result: False,
+        anew=lambda: None,
         **config,
     ):
         self.health, self.results, self.log, self.publishing = Health(), [], SaidLog(), publishing
@@ -99,7 +100,7 @@ class Bench:
             self.tracker = EchoTracker(before_step)
             return BuiltTracker(self.tracker)
 
-        links = WorkerLinks(self.health, self.log, quarantined=self.quarantined.append, between=between)
+        links = WorkerLinks(self.health, self.log, quarantined=self.quarantined.append, between=between, anew=anew)
         self.worker = Worker(build, self, links, config=NodeConfig(**config), history=3)
         self.worker.start()
 

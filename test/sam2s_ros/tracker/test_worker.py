@@ -156,6 +156,18 @@ def test_when_the_first_step_of_another_stream_fails_nothing_of_the_former_one_i
     assert (view.newest, view.frames, view.revision) == (None, (), 1)
 
 
+def test_whoever_keeps_something_of_a_stream_is_told_that_another_one_begins(bench):
+    begun = []
+    b = bench(anew=lambda: begun.append(threading.get_ident()))
+    b.run(frame(10), frame(11))
+    assert begun == [b.tracker.thread], "the first one"
+    b.run(frame(12, image=encode(12, 6, 8)), frame(13, image=encode(13, 6, 8)))
+    b.run(frame(2, image=encode(2, 6, 8), epoch=1))
+    assert len(begun) == 3
+    b.worker.request(lambda tracker: b.worker.forget_stream(), timeout=5)
+    assert begun == 4 * [b.tracker.thread]
+
+
 def test_p02_an_epoch_whose_first_frame_was_dropped_still_resets(bench):
     held, entered = threading.Event(), threading.Event()
     b = bench(before_step=lambda: (entered.set(), held.wait(5)))
