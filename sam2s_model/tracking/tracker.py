@@ -348,10 +348,7 @@ class Tracker:
         """Track objects that were prompted on a frame through all later ones; what was prompted there stays."""
         if not later:
             return []
-        before = {*frame.predictions, *object_ids}
-        if self.config.non_overlap_memory and object_ids:  # then no object is on its own
-            object_ids = self._segmenter.bank.ids
-        tracked = self._stepper.propagate(self._segmenter, before, later, object_ids)
+        tracked = self._stepper.propagate(self._segmenter, frame, later, object_ids)
         if newest := tracked[-1]:
             self._outputs = (self._outputs.merged(newest) if self._outputs else newest).only(self.object_ids)
         return [Answer(shown, outputs) for shown, outputs in zip(later, tracked, strict=True) if outputs]
