@@ -23,6 +23,7 @@ class PromptResult:
     prompts: as they were applied: where a class or a proposal was asked for, the masks that were found
     object_ids: one for each of `prompts`
     approximate: those whose granularity was met by a choice among candidate masks, since the model has no token of it
+    by_person: those whose class a person has given, in this request or before
     """
 
     stamp: int
@@ -30,6 +31,7 @@ class PromptResult:
     tracks: Tracks
     prompts: tuple[Prompt, ...] = ()
     approximate: tuple[int, ...] = ()
+    by_person: tuple[int, ...] = ()
 
 
 def prompted_frame(history: History, prompts: Sequence[Prompt], stamp: int) -> ProcessedFrame:

@@ -178,7 +178,8 @@ class Tracker:
                 self.discovery.learn(frame, {i: self._objects[i].class_label.name for i in taught})
         told = () if self.model.config.granularity else zip(ids, prompts, strict=True)
         approximate = tuple(i for i, prompt in told if prompt.granularity)
-        return PromptResult(frame.stamp, tuple(ids), tracks, tuple(prompts), approximate)
+        by_person = tuple(i for i in ids if self._objects[i].by_person)
+        return PromptResult(frame.stamp, tuple(ids), tracks, tuple(prompts), approximate, by_person)
 
     @for_inference
     def discover(self, class_name: str = "", stamp: int = 0) -> list[Proposal]:

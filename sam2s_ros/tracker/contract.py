@@ -38,6 +38,9 @@ class PromptAnswer(Protocol):
     @property
     def prompts(self) -> tuple[Prompt, ...]: ...
 
+    @property
+    def by_person(self) -> tuple[int, ...]: ...
+
 
 @runtime_checkable
 class TrackerLike(Protocol):

@@ -6,7 +6,7 @@ import base64
 import errno
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,14 @@ class PromptSet:
 
     size: (H, W) of the images, px; prompts: of each object in the order they were given, by the id it had then
     next_id: greater than any id that was given; given: s since 1970, when the newest of the prompts was given
+    by_person: the objects of them whose class a person has given
     """
 
     size: tuple[int, int]
     prompts: Mapping[int, Sequence[Prompt]]
     next_id: int = 1
     given: float = 0.0
+    by_person: Collection[int] = ()
 
 
 class PromptFile:
@@ -68,7 +70,8 @@ class PromptFile:
             for prompt in given
         ]
         head = {"version": VERSION, "height": height, "width": width, "next_id": prompts.next_id}
-        text = json.dumps({**head, "given": prompts.given, "prompts": rows}, indent=1)
+        told = {"given": prompts.given, "by_person": sorted(prompts.by_person)}
+        text = json.dumps({**head, **told, "prompts": rows}, indent=1)
         self._part.write_text(text + "\n")
         os.replace(self._part, self.path)
 
@@ -89,6 +92,7 @@ class PromptFile:
                 raise ValueError(f"its next id is {next_id}: expected less than {NO_ID}")
             # a file of before there was a time in it has that of the file
             at = float(content.get("given", self.path.stat().st_mtime))
+            by_person = prompts.keys() & map(int, content.get("by_person", ()))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, OverflowError, KeyError, TypeError, cv2.error) as error:
@@ -96,7 +100,7 @@ class PromptFile:
             raise ConfigError(
                 f"{self.path} is not a file of saved prompts ({what}): remove it, or set restore to false"
             ) from error
-        return PromptSet(size, prompts, next_id, at)
+        return PromptSet(size, prompts, next_id, at, by_person)
 
 
 def _to_json(prompt: Prompt) -> dict[str, Any]:
