@@ -9,12 +9,13 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
 
 from sam2s_model.errors import ConfigError, RequestError
+from sam2s_model.file_locks import lock
 from sam2s_model.prompting.strokes import Stroke
 from sam2s_model.prompts import Prompt
 
@@ -43,10 +44,37 @@ class PromptFile:
 
     def __init__(self, path: Path):
         self.path = path
+        self._lock: IO[str] | None = None  # held while it is open
 
     @property
     def _part(self) -> Path:
         return self.path.with_name(self.path.name + ".part")
+
+    def hold(self) -> None:
+        """Keep the file from all other trackers, also of other processes, until `release` or the end of this one.
+
+        Raises ConfigError while another one has it, or where `write` would fail now.
+        """
+        own = Path(os.path.realpath(self.path))  # one file has one lock, whatever its names are
+        try:
+            self._lock = own.with_name(own.name + ".lock").open("w")
+            lock(self._lock)
+        except BlockingIOError as error:
+            self.release()
+            raise ConfigError(
+                f"prompts_file {self.path} is kept by another tracker, and each would overwrite what the other keeps: "
+                "give each its own"
+            ) from error
+        except OSError as error:
+            self.release()
+            raise self._unwritable(error) from error
+        self.check_writable()
+
+    def release(self) -> None:
+        """Let other trackers have the file. Nothing is done where it is not held."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def check_writable(self) -> None:
         """Raise ConfigError where `write` would fail now. What the file holds stays as it is."""
@@ -56,10 +84,13 @@ class PromptFile:
             self._part.write_text("")
             self._part.unlink()
         except OSError as error:
-            raise ConfigError(
-                f"prompts_file {self.path} cannot be written ({error.strerror}): make its folder writable, "
-                "give another path, or leave it empty to keep no prompts"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"prompts_file {self.path} cannot be written ({error.strerror}): make its folder writable, "
+            "give another path, or leave it empty to keep no prompts"
+        )
 
     def write(self, prompts: PromptSet) -> None:
         """Replace the file: whoever reads it sees the old set or the new one. Raises OSError."""

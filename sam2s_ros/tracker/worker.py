@@ -225,6 +225,7 @@ class Worker:
             return
         self._built.set_result(None)
         self._serve(tracker)
+        built.close()
         del built, tracker
         free_memory()
 

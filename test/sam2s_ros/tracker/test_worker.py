@@ -273,9 +273,10 @@ def test_p29_stop_has_a_time_limit_and_refuses_what_waits():
     assert b.health.counts().by_outcome[ImageOutcome.DISABLED] == 2
     with pytest.raises(RequestError, match="the tracker is stopped"):
         b.worker.request(lambda tracker: None, timeout=1)
+    assert b.closed == [], "it may still do something"
     held.set()
     assert b.worker.stop(5) is True
-    assert b.health.counts().waiting == 0
+    assert b.health.counts().waiting == 0 and b.closed == [b.tracker.thread]
 
 
 @pytest.mark.parametrize("of", ["a step", "a request", "discovery", "preparation"])
