@@ -144,6 +144,8 @@ def _of_coco(path: Path, project: AnnotationProject, say: Callable[[str], Any]) 
         found: dict[str, list[Detection]] = {name: [] for name in names.values()}
         for row in rows:
             x, y, width, height = map(float, row["bbox"])
+            if not np.isfinite((x, y, width, height)).all():
+                raise ValueError(f"bbox {row['bbox']} of image {row['image_id']} is not finite")
             box = (x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5)
             image = row["image_id"]
             score = float(row.get("score", 1.0))

@@ -146,8 +146,13 @@ def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def within(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Cut a box to an image. size: (H, W), px; coordinates are of pixel centres, so the last one is W - 1"""
+    """Cut a box to an image. size: (H, W), px; coordinates are of pixel centres, so the last one is W - 1
+
+    A box that is not finite stays as it is: cut, it would be the whole image, or a side of it.
+    """
     height, width = size
     x0, y0, x1, y1 = box
+    if not np.isfinite(box).all():
+        return x0, y0, x1, y1
     x0, x1 = max(0.0, x0), min(width - 1.0, x1)
     return x0, max(0.0, y0), x1, min(height - 1.0, y1)

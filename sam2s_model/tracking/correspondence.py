@@ -175,7 +175,7 @@ class Correspondence:
     # ---- after a frame was decoded
 
     def start(self, view: BankView, frame: int, coarse: Tensor, logits: Tensor) -> None:
-        """Begin with masks that were found without correspondences. logits: (N, 1, 4h, 4w)"""
+        """Begin with masks that were found without correspondences. logits: (N, 1, 4h, 4w), of absent objects gated"""
         masks = (logits > 0).float()
         found = Propagated(unit_tokens(coarse), self._small(masks), masks, masks[:, 0] > 0)
         self.remember(view, frame, found, logits, logits.new_ones(len(view)), found.inside.flatten(1).any(1))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sam2s_model.device import upload
 from sam2s_model.errors import ConfigError
 from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.memory import BankView
 from sam2s_model.tracking.memory.bank import EMPTY
+from sam2s_model.tracking.outputs import gate
 from sam2s_model.tracking.segmenter import Segmenter
 
 
@@ -34,8 +37,8 @@ def go_on_under(policy: str, new: Segmenter, old: Segmenter, frames: Sequence[Pr
     newest, remembers = frames[-1], bool(new.memory or new.matches)
     if new.matches and not labels_stay:
         rows = slice(0, len(new.bank))
-        coarse, logits = newest.features.coarse, new.bank.mask(rows, newest.index)
-        new.matches.start(BankView(new.bank, rows), newest.index, coarse, logits)
+        logits = gate(new.bank.mask(rows, newest.index), _present(new, newest))
+        new.matches.start(BankView(new.bank, rows), newest.index, newest.features.coarse, logits)
     if not remembers and not (old.memory or old.matches):
         return  # the masks are what both have
     if new.memory and old.memory:
@@ -60,6 +63,12 @@ def go_on_under(policy: str, new: Segmenter, old: Segmenter, frames: Sequence[Pr
         if new.matches and (only_labels or not labels_stay):
             for row, slot, mask in zip(of_frame, slots, logits.split(1), strict=True):
                 new.match_prompted(row, frame, mask, slot)
+
+
+def _present(new: Segmenter, frame: ProcessedFrame) -> Tensor:
+    """Tell which objects of all rows a frame shows, (N,) bool. Their masks may not say it, see `_newest_shown`."""
+    told = [frame.predictions.get(object_id) for object_id in new.bank.ids]
+    return upload(np.array([one is not None and one.present for one in told]), new.bank.device)
 
 
 def _unlabelled(new: Segmenter) -> list[int]:

@@ -11,7 +11,7 @@ from sam2s_model.config import TrackerConfig
 from sam2s_model.errors import ErrorCode, ImageError, RequestError, StampError
 from sam2s_model.prompts import Prompt
 from sam2s_model.semantics import ClassLabel, LabelSet
-from sam2s_model.tracking.history import ProcessedFrame
+from sam2s_model.tracking.history import History, ProcessedFrame
 from sam2s_model.tracks import Tracks
 
 
@@ -23,6 +23,7 @@ class PromptResult:
     prompts: as they were applied: where a class or a proposal was asked for, the masks that were found
     object_ids: one for each of `prompts`
     approximate: those whose granularity was met by a choice among candidate masks, since the model has no token of it
+    by_person: those whose class a person has given, in this request or before
     """
 
     stamp: int
@@ -30,6 +31,27 @@ class PromptResult:
     tracks: Tracks
     prompts: tuple[Prompt, ...] = ()
     approximate: tuple[int, ...] = ()
+    by_person: tuple[int, ...] = ()
+
+
+def prompted_frame(history: History, prompts: Sequence[Prompt], stamp: int) -> ProcessedFrame:
+    """Find the frame that prompts are for. stamp: ns, 0: the newest
+
+    A name belongs to no image: prompts that only name objects are of the newest, where one of them is not on the frame
+    of the stamp yet. Raises RequestError as `History.find`, and INVALID_PROMPT where others say a place there.
+    """
+    frame, newest = history.find(stamp), history.find(0)
+    named = [prompt.object_id for prompt in prompts if prompt.only_names]
+    later = [i for i in named if i in newest.predictions and i not in frame.predictions]
+    if not later:
+        return frame
+    if len(named) == len(prompts):
+        return newest
+    raise RequestError(
+        ErrorCode.INVALID_PROMPT,
+        f"object {later[0]} was not there on the image of stamp {frame.stamp} ns, on which other prompts are: give its "
+        "class in a request of its own",
+    )
 
 
 def check_frame(stamp: int, image: np.ndarray, newest: ProcessedFrame | None) -> None:

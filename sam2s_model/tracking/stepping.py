@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.graphed_step import GraphedStep
 from sam2s_model.tracking.history import ProcessedFrame
+from sam2s_model.tracking.memory.stand_ins import drop_prompted
 from sam2s_model.tracking.outputs import Outputs, predictions
 from sam2s_model.tracking.segmenter import Segmenter
 
@@ -56,22 +57,26 @@ class Stepper:
         return outputs, label_map
 
     def propagate(
-        self, segmenter: Segmenter, shown: Collection[int], later: Sequence[ProcessedFrame], object_ids: Sequence[int]
+        self, segmenter: Segmenter, frame: ProcessedFrame, later: Sequence[ProcessedFrame], prompted: Sequence[int]
     ) -> list[Outputs | None]:
-        """Track objects through frames that were tracked before; nothing is read of it.
+        """Track objects that were prompted on a frame through later ones, which were tracked before; nothing is read.
 
-        shown: the objects of the frame before the first of them. What was prompted on one of the frames stays as it is.
-        Returns the outputs of each frame, None where nothing was tracked again.
+        What was prompted on one of those stays as it is, but for tracked masks that only stand for prompted ones.
+        Returns the outputs of each later frame, None where nothing was tracked again.
         """
-        there, tracked = set(shown), []
-        for frame in later:
-            segmenter.put_back(frame.index)
-            stay = [i for i in object_ids if i in frame.predictions and frame.predictions[i].prompted]
+        there, tracked = {*frame.predictions, *prompted}, []
+        every = bool(prompted) and segmenter.config.non_overlap_memory  # then no object is on its own
+        object_ids = segmenter.bank.ids if every else prompted
+        for shown in later:
+            stay = [i for i in object_ids if i in shown.predictions and shown.predictions[i].prompted]
             free = [i for i in object_ids if i in there and i not in stay]
+            for object_id in set(prompted).intersection(free):
+                drop_prompted(segmenter.bank, object_id, shown.index)
+            segmenter.put_back(shown.index)
             if stay:
-                segmenter.learn_again(frame, stay)
-            tracked.append(self._track_again(segmenter, frame, free) if free else None)
-            there = {*frame.predictions, *free}
+                segmenter.learn_again(shown, stay)
+            tracked.append(self._track_again(segmenter, shown, free) if free else None)
+            there = {*shown.predictions, *free}
         return tracked
 
     def _track_again(self, segmenter: Segmenter, frame: ProcessedFrame, object_ids: list[int]) -> Outputs:

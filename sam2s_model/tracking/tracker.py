@@ -31,7 +31,7 @@ from sam2s_model.tracking.memory import choose_policy
 from sam2s_model.tracking.outputs import Outputs
 from sam2s_model.tracking.policy_change import go_on_under
 from sam2s_model.tracking.presence import TrackedObject, describe_frame
-from sam2s_model.tracking.requests import PromptResult, check_chosen, check_frame, check_prompts
+from sam2s_model.tracking.requests import PromptResult, check_chosen, check_frame, check_prompts, prompted_frame
 from sam2s_model.tracking.segmenter import Segmenter
 from sam2s_model.tracking.stepping import Stepper
 from sam2s_model.tracks import MAX_LABEL, Return, Tracks
@@ -141,13 +141,13 @@ class Tracker:
         All prompts take effect, or none. What a prompt on an earlier frame changes is propagated to the newest: the
         objects are then as if it had come in time.
 
-        stamp: ns, of a remembered frame, or 0 for the newest
+        stamp: ns, of a remembered frame, or 0 for the newest; what only names is of no frame, see `prompted_frame`
         learn: whether a person says it: looks of objects with a class are added to the prototypes, and the class stays
         A class alone prompts all its instances that discovery finds there; a proposal is prompted on its own frame.
 
         Raises RequestError with its code; nothing is changed then, nor when anything else is raised.
         """
-        frame = self._history.find(self.discovery.stamp_of(prompts, stamp))
+        frame = prompted_frame(self._history, prompts, self.discovery.stamp_of(prompts, stamp))
         for prompt in prompts:  # before anything is looked for
             self.label_set.by_name(prompt.class_name)
         asked = self.discovery.expand(frame, prompts, self._objects)
@@ -171,14 +171,15 @@ class Tracker:
             maps = read_answers(self._segmenter, [frame, *later], answers, self._labels)
             tracks = self._describe(frame, maps[0])
             for (previous, following), label_map in zip(pairwise([frame, *later]), maps[1:], strict=True):
-                following.previous = previous.histories
+                following.previous = {**following.previous, **previous.histories}  # of loaded objects there are none
                 self._describe(following, label_map)
             if learn:
                 taught = [i for i, one in zip(ids, asked, strict=True) if one.confirmed and self._objects[i].named]
                 self.discovery.learn(frame, {i: self._objects[i].class_label.name for i in taught})
         told = () if self.model.config.granularity else zip(ids, prompts, strict=True)
         approximate = tuple(i for i, prompt in told if prompt.granularity)
-        return PromptResult(frame.stamp, tuple(ids), tracks, tuple(prompts), approximate)
+        by_person = tuple(i for i in ids if self._objects[i].by_person)
+        return PromptResult(frame.stamp, tuple(ids), tracks, tuple(prompts), approximate, by_person)
 
     @for_inference
     def discover(self, class_name: str = "", stamp: int = 0) -> list[Proposal]:
@@ -348,10 +349,7 @@ class Tracker:
         """Track objects that were prompted on a frame through all later ones; what was prompted there stays."""
         if not later:
             return []
-        before = {*frame.predictions, *object_ids}
-        if self.config.non_overlap_memory and object_ids:  # then no object is on its own
-            object_ids = self._segmenter.bank.ids
-        tracked = self._stepper.propagate(self._segmenter, before, later, object_ids)
+        tracked = self._stepper.propagate(self._segmenter, frame, later, object_ids)
         if newest := tracked[-1]:
             self._outputs = (self._outputs.merged(newest) if self._outputs else newest).only(self.object_ids)
         return [Answer(shown, outputs) for shown, outputs in zip(later, tracked, strict=True) if outputs]

@@ -13,6 +13,7 @@ from sam2s_model.network.memory_keys import CachedKeys
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.memory import BankView, Evidence, MemoryBank, Policy
+from sam2s_model.tracking.memory.stand_ins import copy_memory
 from sam2s_model.tracking.outputs import Outputs
 
 
@@ -21,6 +22,8 @@ class TrainedMemory:
 
     def __init__(self, model: Sam2Model, policy: Policy, bank: MemoryBank, config: TrackerConfig):
         self.model, self.policy, self.bank, self.config = model, policy, bank, config
+        # (object id, prompted frame) -> the frame whose tracked mask its memory is of, see `take_for_prompts`
+        self._stand_ins: dict[tuple[int, int], int] = {}
 
     def condition(self, view: BankView, frame: ProcessedFrame) -> tuple[Conditioned | None, int]:
         """Condition the frame's features on the memories of some rows. Returns them, None without any, and the keys.
@@ -83,6 +86,7 @@ class TrainedMemory:
         self.bank.drop_kept(view.rows, frame.index)
         kept = self.as_kept(memory)
         slot = self.bank.write_conditioning(row, frame.index, kept[0], outputs.pointers[0])
+        self._correct_stand_ins(self.bank.ids[row], frame.index, slot)
         self.policy.prompted(view, _evidence(frame, outputs, memory, kept, None))
         return slot
 
@@ -115,7 +119,8 @@ class TrainedMemory:
     def take_for_prompts(self, rows: list[int], frame: ProcessedFrame, logits: Tensor) -> list[int]:
         """Take some objects' masks on a frame, (N, 1, h, w), for prompts. Returns the conditioning slot of each.
 
-        An object that has prompted frames already, without memories, has this memory for each of them.
+        An object that has prompted frames already, without memories, has this memory for each of them, until it is
+        prompted on the frame or before.
         """
         side = self.model.image_size
         present = (logits > 0).flatten(1).any(1)
@@ -127,8 +132,17 @@ class TrainedMemory:
         slots = []
         for row, spatial, pointer in zip(rows, memory, pointers, strict=True):
             prompted = self.bank.prompted_frames(row) or [frame.index]
+            others = {(self.bank.ids[row], index): frame.index for index in prompted if index != frame.index}
+            self._stand_ins.update(others)
             slots.append([self.bank.write_conditioning(row, index, spatial, pointer) for index in prompted][0])
         return slots
+
+    def _correct_stand_ins(self, object_id: int, frame: int, slot: int) -> None:
+        """Put the memory of a prompted frame in place of those of a mask that was tracked there or later."""
+        self._stand_ins.pop((object_id, frame), None)
+        for (other_id, prompted), tracked in self._stand_ins.items():
+            if other_id == object_id and tracked >= frame:
+                copy_memory(self.bank, object_id, slot, prompted)
 
     def as_kept(self, memory: Tensor) -> Tensor:
         """Memories (N, tokens, memory_dim), as the bank keeps them: where keys are cached, with theirs after them."""

@@ -34,6 +34,7 @@ class TimedAnswer(NamedTuple):
     object_ids: tuple[int, ...]
     tracks: Tracks
     prompts: tuple[Prompt, ...] = ()
+    by_person: tuple[int, ...] = ()
 
 
 class TimedTracker:

@@ -31,9 +31,29 @@ def build_tracker(
     Where they name no checkpoint it is the package's default for the device.
     first_id: of the objects, see `Tracker`; where prompts are restored it is greater than all ids of the process before
     log: told the checkpoint's sha256, what was chosen, what was restored
-    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, a file of prompts that does not serve) or
-    CheckpointError.
+    Raises ConfigError (no CUDA device and the CPU not allowed, unknown model, a file of prompts that does not serve, or
+    that another tracker has) or CheckpointError.
     """
+    if not config.prompts_file:
+        return _built(config, tracking, labels, None, first_id=first_id, log=log)
+    prompts = PromptFile(expanded(config.prompts_file))
+    try:
+        prompts.hold()
+        return _built(config, tracking, labels, prompts, first_id=first_id, log=log)
+    except BaseException:
+        prompts.release()
+        raise
+
+
+def _built(
+    config: NodeConfig,
+    tracking: TrackerConfig,
+    labels: LabelSet,
+    prompts: PromptFile | None,
+    *,
+    first_id: int,
+    log: Logger,
+) -> BuiltTracker:
     import torch
 
     from sam2s_model.device import use_deterministic_algorithms
@@ -46,10 +66,7 @@ def build_tracker(
     keep_out_of_collections()
     if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
         raise ConfigError(NO_GPU)
-    prompts = PromptFile(expanded(config.prompts_file)) if config.prompts_file else None
     saved = prompts.read() if prompts is not None and config.restore else None
-    if prompts is not None:
-        prompts.check_writable()
     checkpoint = resolve_checkpoint(config.checkpoint) if config.checkpoint else default_checkpoint(config.device)
     chosen = "" if config.checkpoint else explain_default(config.device)
     if chosen:
@@ -83,4 +100,4 @@ def build_tracker(
     saving = SavingTracker(
         tracker, prompts, kept=tracking.max_conditioning, saved=saved, log=log, max_age=config.restore_max_age
     )
-    return BuiltTracker(saving, chosen)
+    return BuiltTracker(saving, chosen, prompts.release)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
@@ -37,6 +37,9 @@ class PromptAnswer(Protocol):
 
     @property
     def prompts(self) -> tuple[Prompt, ...]: ...
+
+    @property
+    def by_person(self) -> tuple[int, ...]: ...
 
 
 @runtime_checkable
@@ -104,7 +107,12 @@ class DiscoveringTracker(TrackerLike, Protocol):
 
 @dataclass(frozen=True)
 class BuiltTracker:
-    """A tracker that is ready. chosen: which checkpoint it is, in half a sentence, where the parameters name none."""
+    """A tracker that is ready.
+
+    chosen: which checkpoint it is, in half a sentence, where the parameters name none
+    close: called when nothing more will be asked of it
+    """
 
     tracker: TrackerLike
     chosen: str = ""
+    close: Callable[[], None] = lambda: None

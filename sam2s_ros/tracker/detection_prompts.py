@@ -57,12 +57,13 @@ class _Prompted:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A `PromptAnswer` with the ids of the objects that were kept. prompts: all that were asked"""
+    """A `PromptAnswer` with the ids of the objects that were kept. prompts, by_person: of all that were asked"""
 
     stamp: int
     object_ids: tuple[int, ...]
     tracks: Tracks
     prompts: tuple[Prompt, ...]
+    by_person: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,11 @@ class DetectionPrompts:
             callback_group=self._group,
             qos_overriding_options=qos.overridable(),
         )
+
+    def forget(self) -> None:
+        """Forget where was prompted, since another stream begins. Called in the worker."""
+        self._prompted.clear()
+        self._in_vain.clear()
 
     def unheard(self) -> str:
         """Return a sentence when a detector publishes in a way that is not heard; "" otherwise."""
@@ -219,7 +225,7 @@ class DetectionPrompts:
         removed = [int(i) for i in answer.object_ids if int(i) not in kept]
         if removed:
             tracker.remove(removed)
-        return _Kept(answer.stamp, tuple(kept), tracks, answer.prompts)
+        return _Kept(answer.stamp, tuple(kept), tracks, answer.prompts, answer.by_person)
 
     def _known_objects(self, tracker: TrackerLike, frames: Sequence[Processed], stamp: int) -> list[KnownObject]:
         newest = tracker.newest

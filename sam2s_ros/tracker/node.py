@@ -152,7 +152,7 @@ class TrackerNode(RunnableNode, LifecycleNode):
             self.build_tracker, self._config, self._tracking, labels, first_id=self._first_id, log=self._log
         )
         between = FirstLoad(self._config, AutoPrompt(self._discovery.publish, self._log.info), self._log)
-        links = WorkerLinks(self._health, self._log, self._now, self._on_quarantine, between)
+        links = WorkerLinks(self._health, self._log, self._now, self._on_quarantine, between, self._detected.forget)
         worker = Worker(build, self._outputs, links, config=self._config, history=self._tracking.prompt_history)
         worker.start()
         self._outputs.begin(labels)

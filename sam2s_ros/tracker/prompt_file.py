@@ -6,15 +6,16 @@ import base64
 import errno
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
 
 from sam2s_model.errors import ConfigError, RequestError
+from sam2s_model.file_locks import lock
 from sam2s_model.prompting.strokes import Stroke
 from sam2s_model.prompts import Prompt
 
@@ -28,12 +29,14 @@ class PromptSet:
 
     size: (H, W) of the images, px; prompts: of each object in the order they were given, by the id it had then
     next_id: greater than any id that was given; given: s since 1970, when the newest of the prompts was given
+    by_person: the objects of them whose class a person has given
     """
 
     size: tuple[int, int]
     prompts: Mapping[int, Sequence[Prompt]]
     next_id: int = 1
     given: float = 0.0
+    by_person: Collection[int] = ()
 
 
 class PromptFile:
@@ -41,10 +44,37 @@ class PromptFile:
 
     def __init__(self, path: Path):
         self.path = path
+        self._lock: IO[str] | None = None  # held while it is open
 
     @property
     def _part(self) -> Path:
         return self.path.with_name(self.path.name + ".part")
+
+    def hold(self) -> None:
+        """Keep the file from all other trackers, also of other processes, until `release` or the end of this one.
+
+        Raises ConfigError while another one has it, or where `write` would fail now.
+        """
+        own = Path(os.path.realpath(self.path))  # one file has one lock, whatever its names are
+        try:
+            self._lock = own.with_name(own.name + ".lock").open("w")
+            lock(self._lock)
+        except BlockingIOError as error:
+            self.release()
+            raise ConfigError(
+                f"prompts_file {self.path} is kept by another tracker, and each would overwrite what the other keeps: "
+                "give each its own"
+            ) from error
+        except OSError as error:
+            self.release()
+            raise self._unwritable(error) from error
+        self.check_writable()
+
+    def release(self) -> None:
+        """Let other trackers have the file. Nothing is done where it is not held."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def check_writable(self) -> None:
         """Raise ConfigError where `write` would fail now. What the file holds stays as it is."""
@@ -54,10 +84,13 @@ class PromptFile:
             self._part.write_text("")
             self._part.unlink()
         except OSError as error:
-            raise ConfigError(
-                f"prompts_file {self.path} cannot be written ({error.strerror}): make its folder writable, "
-                "give another path, or leave it empty to keep no prompts"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"prompts_file {self.path} cannot be written ({error.strerror}): make its folder writable, "
+            "give another path, or leave it empty to keep no prompts"
+        )
 
     def write(self, prompts: PromptSet) -> None:
         """Replace the file: whoever reads it sees the old set or the new one. Raises OSError."""
@@ -68,7 +101,8 @@ class PromptFile:
             for prompt in given
         ]
         head = {"version": VERSION, "height": height, "width": width, "next_id": prompts.next_id}
-        text = json.dumps({**head, "given": prompts.given, "prompts": rows}, indent=1)
+        told = {"given": prompts.given, "by_person": sorted(prompts.by_person)}
+        text = json.dumps({**head, **told, "prompts": rows}, indent=1)
         self._part.write_text(text + "\n")
         os.replace(self._part, self.path)
 
@@ -89,6 +123,7 @@ class PromptFile:
                 raise ValueError(f"its next id is {next_id}: expected less than {NO_ID}")
             # a file of before there was a time in it has that of the file
             at = float(content.get("given", self.path.stat().st_mtime))
+            by_person = prompts.keys() & map(int, content.get("by_person", ()))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, OverflowError, KeyError, TypeError, cv2.error) as error:
@@ -96,7 +131,7 @@ class PromptFile:
             raise ConfigError(
                 f"{self.path} is not a file of saved prompts ({what}): remove it, or set restore to false"
             ) from error
-        return PromptSet(size, prompts, next_id, at)
+        return PromptSet(size, prompts, next_id, at, by_person)
 
 
 def _to_json(prompt: Prompt) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class SavingTracker:
         self._max_age, self._now = max_age, now
         self._given: dict[int, list[Prompt]] = {}
         self._given_at = 0.0  # s, of `now`, when the newest of them came
+        self._by_person: frozenset[int] = frozenset()  # those of them whose class a person has given
+        self._began = False  # whether the prompts in the file are of this tracker, also where they were removed since
 
     # What changes the objects
 
@@ -69,6 +71,7 @@ class SavingTracker:
         result = self.tracker.prompt(stamp, prompts, learn=learn)
         if _note(self._given, result, self._kept):
             self._given_at = self._now()
+        self._by_person = self._by_person.difference(result.object_ids).union(result.by_person)
         self._save(result.tracks.size)
         return result
 
@@ -88,9 +91,15 @@ class SavingTracker:
             self._save(newest.size)
 
     def _save(self, size: tuple[int, int]) -> None:
+        """Write what was given, and the next id, which alone is written to a file of before as long as nothing was."""
+        self._began = self._began or bool(self._given)
+        by_person = self._by_person.intersection(self._given)
+        own = PromptSet(size, self._given, self.tracker.next_id, self._given_at, by_person)
         try:
-            self._file.write(PromptSet(size, self._given, self.tracker.next_id, self._given_at))
-        except OSError as error:
+            if not self._began and (held := self._file.read()) is not None:
+                own = replace(held, next_id=max(own.next_id, held.next_id))
+            self._file.write(own)
+        except (OSError, ConfigError) as error:
             self.unsaved = f"the prompts were not saved to {self._file.path}: {error}"
         else:
             self.unsaved = ""
@@ -120,6 +129,10 @@ class SavingTracker:
                 result = self.tracker.prompt(0, prompts, learn=False)
                 ids.update(zip(old, result.object_ids, strict=True))
                 _note(given, result, self._kept)
+            classes = {i: _class_of(saved.prompts[i]) for i in saved.by_person}
+            named = [Prompt(ids[i], name) for i, name in classes.items() if name]
+            if named:  # nothing is learnt of it
+                self.tracker.prompt(0, named)
         except Exception as error:
             if ids:
                 self.tracker.remove(list(ids.values()))
@@ -128,6 +141,7 @@ class SavingTracker:
                 raise
         else:
             self._given, self._given_at = given, saved.given
+            self._by_person = frozenset(prompt.object_id for prompt in named)
             self._save(size)
             renamed = f", {_listed(ids)} as {_listed(ids.values())}" if ids else ""
             self._log.info(
@@ -174,7 +188,7 @@ class SavingTracker:
 
     def restore_objects(self, saved: SavedObjects) -> tuple[int, ...]:
         ids = self._discovering.restore_objects(saved)
-        if self._given and (newest := self.newest) is not None:
+        if (newest := self.newest) is not None:
             self._save(newest.size)  # that these ids are given
         return ids
 
@@ -216,13 +230,19 @@ def _note(given: dict[int, list[Prompt]], answer: PromptAnswer, kept: int) -> bo
         if prompt.object_id and object_id not in given:
             continue
         own = given.setdefault(object_id, [])
-        if prompt.only_names:
+        if prompt.class_name:  # the one that gave it may be dropped
             own[:] = [replace(earlier, class_name=prompt.class_name) for earlier in own]
+        if prompt.only_names:
             continue
         own.append(prompt)
         added = True
         del own[1 : len(own) - kept + 1]
     return added
+
+
+def _class_of(prompts: Sequence[Prompt]) -> str:
+    """Return the class that an object's prompts give it, the newest that gives one; "" where none does."""
+    return next((prompt.class_name for prompt in reversed(prompts) if prompt.class_name), "")
 
 
 def _listed(object_ids: Iterable[int]) -> str:

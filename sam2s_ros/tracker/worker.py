@@ -84,6 +84,7 @@ class WorkerLinks:
     now: ns, the node's clock
     quarantined: told why images are tried no more from here on
     between: called after a frame that was published in time; returns whether it did anything
+    anew: called when a stream begins, the first one or another: what was seen of the former one says nothing of it
     """
 
     health: Health
@@ -91,6 +92,7 @@ class WorkerLinks:
     now: Callable[[], int] = time.time_ns
     quarantined: Callable[[str], None] = lambda reason: None
     between: Callable[[TrackerLike, Result], bool] = lambda tracker, result: False
+    anew: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -216,12 +218,14 @@ class Worker:
         try:
             built = self._build()
             tracker, self._chosen = built.tracker, built.chosen
+            self.forget_stream()
             self._renew_view(tracker)
         except BaseException as error:
             self._built.set_exception(error)
             return
         self._built.set_result(None)
         self._serve(tracker)
+        built.close()
         del built, tracker
         free_memory()
 
@@ -355,14 +359,16 @@ class Worker:
             why = f"stamps jumped back to {seconds(frame.stamp)}"
         if why:
             tracker.reset()
-            self._frames.clear()
+            self.forget_stream()
             self._log.info(f"{why}: all objects were dropped, prompt again")
+            self._renew_view(tracker)  # the step may fail
         self._shape, self._epoch = shape, frame.epoch
 
     def forget_stream(self) -> None:
         """Take the next frame as the first of its stream. For calls in the thread, with a reset."""
         self._shape = self._epoch = None
         self._frames.clear()
+        self._links.anew()
 
     def _renew_view(self, tracker: TrackerLike) -> None:
         self.view = TrackerSnapshot(

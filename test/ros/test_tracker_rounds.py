@@ -74,3 +74,16 @@ def test_an_image_that_waits_for_a_thread_keeps_the_executor_from_nothing(node):
         executor.spin_once(0.1)
     assert executor.looks < 50, f"{executor.looks} looks"
     executor.shutdown()
+
+
+def test_what_detections_led_to_is_forgotten_with_the_stream_that_they_were_of(node):
+    def configure_again():
+        for change in (node.trigger_deactivate, node.trigger_cleanup, node.trigger_configure, node.trigger_activate):
+            assert change() == TransitionCallbackReturn.SUCCESS
+
+    assert node.trigger_configure() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    for begin_anew in (node.start_anew, configure_again):
+        for kept in (node._detected._prompted, node._detected._in_vain):
+            kept.append("of the stream before")
+        begin_anew()
+        assert not node._detected._prompted and not node._detected._in_vain

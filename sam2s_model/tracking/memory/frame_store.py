@@ -108,8 +108,8 @@ class FrameStore:
 
     def put_back(self, frame: int, needed: Iterable[int], later: Iterable[int]) -> None:
         """Keep a prompted frame again that has given way, if it has; arguments as of `prompted`."""
-        tokens = self._aside.pop(frame, None)
-        if tokens is not None:
+        tokens, needed = self._aside.pop(frame, None), {*needed}
+        if tokens is not None and frame in needed:
             self.prompted(frame, tokens, needed, later)
 
     def tokens_of(self, frame: int) -> Tensor:

@@ -63,8 +63,12 @@ def read_boxes(path: Path) -> list[Box]:
             first, *place = line.split()
             kind, (x, y, width, height, *score) = int(first), map(float, place)
             (certain,) = score or [1.0]
+            if not np.isfinite((x, y, width, height, certain)).all():  # cut to the image it would be a box
+                raise ValueError("a number is not finite")
         except ValueError as error:
-            raise SourceError(f"line {number} of {path} is {line!r}: expected class, x, y, width, height") from error
+            raise SourceError(
+                f"line {number} of {path} is {line!r}: expected class, x, y, width, height, all finite"
+            ) from error
         corners = np.array([[x - width / 2, y - height / 2], [x + width / 2, y + height / 2]], np.float32).clip(0, 1)
         if not 0 <= kind < VOID - 1 or not (corners[1] > corners[0]).all():
             raise SourceError(

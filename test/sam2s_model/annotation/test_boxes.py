@@ -113,7 +113,15 @@ def test_what_cannot_be_is_said(opened, truth, tmp_path):
         (tmp_path / "a.json").write_text(content)
         with pytest.raises(SourceError, match=said):
             read_detections(tmp_path / "a.json", project)
+    (tmp_path / "a.json").write_text('[{"image_id": 0, "category_id": 1, "bbox": [5, 5, NaN, 20]}]')
+    with pytest.raises(SourceError, match=r"bbox \[5, 5, nan, 20\] of image 0 is not finite"):
+        read_detections(tmp_path / "a.json", project)
     (tmp_path / "labels").mkdir()
+    for line in ("0 0.5 0.5 inf 0.2", "0 0.5 0.5 0.2 0.2 nan"):
+        (tmp_path / "labels" / "000000.txt").write_text(line)
+        with pytest.raises(SourceError, match=f"is '{line}': expected class, x, y, width, height, all finite"):
+            read_detections(tmp_path / "labels", project)
+    (tmp_path / "labels" / "000000.txt").unlink()
     (tmp_path / "labels" / "clip.txt").write_text(line_of(box_of(truth[0][1]), 0))
     with pytest.raises(SourceError, match="box file clip has no number in its name"):
         read_detections(tmp_path / "labels", project)

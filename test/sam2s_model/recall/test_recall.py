@@ -114,6 +114,22 @@ def test_p48_it_is_lost_until_it_is_seen(pico, scene, policy, kept):
     assert tracks.states.tolist() == [State.TRACKED] and tracks.returns.tolist() == [Return.ACCEPTED]
 
 
+@pytest.mark.parametrize("policy", ["fifo", "match"])
+def test_it_stays_lost_after_a_late_prompt_of_another_object(pico, scene, policy, kept):
+    saved = replace(kept[policy], objects=kept[policy].objects[:1])
+    tracker = morning(pico, scene, policy, prompted=1)
+    empty = np.full_like(scene[0].image, 90)
+    tracker.step(3 * STEP, empty)
+    assert tracker.restore_objects(saved) == (2,)
+    assert tracker.step(4 * STEP, empty).states[1] == State.LOST
+    fix = Prompt(object_id=1, mask=list(scene[1].truth.masks.values())[1])
+    tracker.prompt(2 * STEP, [fix])
+    assert tracker.newest.states[1] == State.LOST and tracker.step(5 * STEP, empty).states[1] == State.LOST
+    tracker.remove([2])
+    tracker.prompt(2 * STEP, [fix])
+    assert tracker.newest.object_ids.tolist() == [1] == list(tracker._history.newest.histories)
+
+
 def test_it_goes_on_beside_others_and_twice(pico, scene):
     tracker = morning(pico, scene, "fifo")
     before = tracker.newest.mask(1)

@@ -114,6 +114,15 @@ def test_a_box_is_cut_to_the_image():
     assert within((-5, -3, 700, 20), (480, 640)) == (0.0, 0.0, 639.0, 20)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", range(4))
+def test_a_box_that_is_not_finite_is_not_cut_to_one_that_is(place, wrong):
+    box = (*HERE[:place], wrong, *HERE[place + 1 :])
+    cut = within(box, (480, 640))
+    np.testing.assert_array_equal(cut, box)
+    assert fates([Detection(cut)], []) == [(Fate.WEAK, 0)]
+
+
 def test_where_there_is_no_room_the_best_new_ones_begin_and_a_lost_object_returns():
     lost = grasper(4, state=LOST)
     found = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from sam2s_model.checkpoint import load_model
 from sam2s_model.config import TrackerConfig
@@ -12,6 +13,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.prompts import Prompt
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings.scene import Scene, SceneConfig
+from sam2s_model.tracking.memory.bank import EMPTY
 from sam2s_model.tracking.tracker import Tracker
 
 
@@ -106,3 +108,84 @@ def test_what_was_prompted_is_copied_and_not_the_newest_mask(model, frames):
         assert tracker._segmenter.bank.prompted_frames(0) == [0, 2] and tracker.matches.store is store
         assert tracker._segmenter.bank.states["label_frames"][0, :2].tolist() == [0, 2]
         assert tracker.saved_objects().objects[0].frames == (0, 2)
+
+
+@pytest.mark.parametrize("following", ["match", "fifo+match"])
+def test_a_mask_that_was_kept_while_an_object_is_hidden_is_not_learnt(pico, views, following):
+    stream = Stream(pico, "none", views, object_score_gating=False)
+    area, dark = stream.step(stream.seen), np.zeros_like(stream.seen)
+    assert area > 500 and stream.step(dark) == 0, "or the test says nothing"
+    newest = stream.tracker._history.newest.index
+    assert (stream.tracker._segmenter.bank.mask([0], newest) > 0).any(), "the last that showed it"
+    stream.tracker.set_policy(following)
+    states = stream.tracker._segmenter.bank.states
+    learnt = states["label_frames"][0] == newest
+    assert learnt.any() and not states["labels"][0, learnt].any(), "it was not there"
+    assert [stream.step(dark) for _ in range(2)] == [0, 0]
+    assert max(stream.step(stream.seen) for _ in range(2)) > area / 2
+
+
+FIRST, FIX = np.array([20, 30, 60, 60], np.float32), np.array([30, 40, 110, 100], np.float32)
+
+
+def changed(model, frames, policies, prompted=(0,), box=FIRST, **options) -> Tracker:
+    """A tracker of one object that was prompted on some of four frames, and then has followed other policies."""
+    tracker = Tracker(model, policies[0], TrackerConfig(**options))
+    for i, image in enumerate(frames[:4]):
+        tracker.step(i + 1, image)
+        if i in prompted:
+            tracker.prompt(0, [Prompt(object_id=int(i > prompted[0]), box=box)])
+    for following in policies[1:]:
+        tracker.set_policy(following)
+    return tracker
+
+
+@pytest.mark.parametrize(
+    ("policies", "prompted", "held", "then"),
+    [
+        (("none", "fifo"), (0,), [3], [1]),
+        (("none", "match"), (0,), [3], [1]),
+        (("fifo", "match"), (0,), [3], [1]),
+        (("none", "fifo+match"), (0,), [3], [1]),
+        (("fifo", "fifo+match", "match"), (0,), [0, 3], [0, 1]),
+        (("fifo", "fifo+match", "match"), (0, 2), [0, 3], [0, 1]),  # as many as there is room for
+        (("none", "match"), (0, 3), [3], [1, 3]),  # a person has prompted that one
+    ],
+)
+def test_a_late_correction_leaves_no_tracked_mask_among_the_prompted(model, frames, policies, prompted, held, then):
+    """The newest frame that showed the object had stood for its prompted ones; the correction has changed it."""
+    tracker = changed(model, frames, policies, prompted, max_conditioning=2)
+    bank = tracker._segmenter.bank
+    assert sorted(bank.prompted_frames(0)) == held, "or the test says nothing"
+    tracker.prompt(2, [Prompt(object_id=1, box=FIX)])
+    assert sorted(bank.prompted_frames(0)) == then and not bank.aside
+    count = len(then)
+    told = bank.frames[0, :2].tolist(), bank.pointer_frames[0, :2].tolist(), bank.host_pointer_frames[0, :2].tolist()
+    assert all(frames == bank.host_frames[0, :2].tolist() for frames in told)
+    assert (bank.host_frames[0, count:2] == EMPTY).all(), "those that hold one are the first"
+    if tracker.matches:
+        labelled = [frame for frame in bank.states["label_frames"][0, :2].tolist() if frame != EMPTY]
+        assert set(labelled) <= set(then) and 1 in labelled
+    assert len(tracker.step(5, frames[4])) == 1
+
+
+@pytest.mark.parametrize("on", [1, 3])
+def test_a_late_correction_replaces_the_memory_of_a_tracked_mask_that_stood_for_others(pico, on):
+    clip = Scene(SceneConfig(width=160, height=128, frames=5, seed=2))
+    frames = [np.ascontiguousarray(frame.image) for frame in clip]
+    first, fix = (np.array(one.box, np.float32) for one in clip[0].objects[:2])
+    tracker = changed(pico, frames, ("match", "fifo+match"), box=first)
+    bank = tracker._segmenter.bank
+    assert bank.prompted_frames(0) == [0]
+    tracked, labels = bank.spatial[0, 0].clone(), bank.states["labels"][0, 0].clone()
+    tracker.prompt(on + 1, [Prompt(object_id=1, box=fix)])
+    assert bank.prompted_frames(0) == [0, on] and not torch.equal(bank.spatial[0, 1], tracked)
+    for store in (bank.spatial, bank.pointers):
+        assert torch.equal(store[0, 0], store[0, 1])
+    assert torch.equal(bank.states["labels"][0, 0], labels), "a person has said those"
+
+    later = changed(pico, frames, ("match", "fifo+match"), box=first)
+    later.step(5, frames[4])
+    later.prompt(0, [Prompt(object_id=1, box=fix)])
+    kept = later._segmenter.bank.spatial[0, 0]
+    assert torch.equal(kept, tracked), "what is said of a later frame changes none before"

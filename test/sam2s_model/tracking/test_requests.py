@@ -81,3 +81,21 @@ def test_bad_frames_are_refused_and_change_nothing(model, frames):
             tracker.step(stamp, image)
     assert tracker.newest is before
     assert tracker.step(9, frames[3]).stamp == 9
+
+
+def test_a_name_belongs_to_no_image(model, frames):
+    """The object that is named began after the image of the stamp: the newest, which shows it, is the answer's."""
+    tracker = started(model, frames[:3])
+    [second] = tracker.prompt(0, [Prompt(box=OTHER)]).object_ids
+    named = tracker.prompt(2, [Prompt(object_id=second, class_name="object")])
+    assert named.stamp == named.tracks.stamp == 3 and named.object_ids == (second,)
+    assert named.tracks.class_names[named.tracks.index(second)] == "object" and tracker.newest is named.tracks
+    both = tracker.prompt(2, [Prompt(object_id=i, class_name="instrument") for i in (1, second)])
+    assert both.stamp == 3 and both.tracks.class_names == ("instrument", "instrument")
+    assert tracker.prompt(2, [Prompt(object_id=1, class_name="object")]).stamp == 2, "it is on that one"
+
+    before, revision = tracker.newest, tracker.revision
+    with pytest.raises(RequestError, match=rf"object {second} was not there on the image of stamp 2 ns") as refused:
+        tracker.prompt(2, [Prompt(object_id=1, box=BOX), Prompt(object_id=second, class_name="object")])
+    assert refused.value.code is ErrorCode.INVALID_PROMPT
+    assert tracker.newest is before and tracker.revision == revision

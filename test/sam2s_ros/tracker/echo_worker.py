@@ -89,17 +89,18 @@ class Bench:
         publishing=True,
         alive=lambda: None,
         between=lambda tracker, result: False,
+        anew=lambda: None,
         **config,
     ):
         self.health, self.results, self.log, self.publishing = Health(), [], SaidLog(), publishing
-        self.quarantined, self.alive = [], alive
+        self.quarantined, self.alive, self.closed = [], alive, []
         self.tracker = None
 
         def build():
             self.tracker = EchoTracker(before_step)
-            return BuiltTracker(self.tracker)
+            return BuiltTracker(self.tracker, close=lambda: self.closed.append(threading.get_ident()))
 
-        links = WorkerLinks(self.health, self.log, quarantined=self.quarantined.append, between=between)
+        links = WorkerLinks(self.health, self.log, quarantined=self.quarantined.append, between=between, anew=anew)
         self.worker = Worker(build, self, links, config=NodeConfig(**config), history=3)
         self.worker.start()
 

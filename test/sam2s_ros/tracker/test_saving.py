@@ -10,7 +10,7 @@ import torch
 from said_log import SaidLog
 
 from sam2s_model.config import PICO, TrackerConfig
-from sam2s_model.errors import ConfigError
+from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompting.strokes import Stroke
 from sam2s_model.prompts import Prompt
@@ -150,9 +150,14 @@ def test_p24_restored_objects_have_ids_that_no_process_has_given_before(model, t
     config = dict(checkpoint=str(tmp_path / "random.pt"), model="sam2s_pico", image_size=64, device="cpu", threads=1)
     config |= dict(prompts_file=str(path), restore=True, warm_up=False)
 
+    ended = []
+
     def begin(**options):
         log = SaidLog()
-        tracker = build_tracker(NodeConfig(**config), TrackerConfig(), GENERIC, log=log, **options).tracker
+        for one in ended:
+            one.close()
+        ended.append(build_tracker(NodeConfig(**config), TrackerConfig(), GENERIC, log=log, **options))
+        tracker = ended[-1].tracker
         tracker.step(1, IMAGE)
         return tracker, log.infos[-1]
 
@@ -219,6 +224,62 @@ def test_p24_corrections_of_an_object_without_prompts_are_not_saved_as_its_first
     assert len(again.step(7, IMAGE)) == 1 and "1 objects were restored" in said[0]
 
 
+def test_ids_of_loaded_objects_are_given_once_also_where_nothing_is_prompted(begin, model):
+    """A process that is killed has told somebody of them. Prompts of before that it did not restore stay."""
+    earlier = Tracker(model)
+    earlier.step(1, IMAGE)
+    earlier.prompt(0, [BOX, BOX])
+    saved = earlier.saved_objects()
+    tracker, _ = begin(restore=False)
+    tracker.step(1, IMAGE)
+    assert tracker.restore_objects(saved) == (1, 2)
+    assert begin.file.read() == PromptSet((48, 64), {}, next_id=3, by_person=set())
+    tracker.prompt(0, [BOX])
+    before = begin.file.read()
+    assert list(before.prompts) == [3] and before.next_id == 4
+
+    again, _ = begin(restore=False)
+    again.step(1, IMAGE[:40])
+    ids = *again.restore_objects(saved), *again.restore_objects(saved), *again.restore_objects(saved)
+    again.prompt(0, [Prompt(object_id=1, points=CLICK.points, point_labels=CLICK.point_labels)])
+    again.remove([2])
+    now = begin.file.read()
+    assert (now.next_id, now.size, now.given) == (ids[-1] + 1, before.size, before.given) and list(now.prompts) == [3]
+    np.testing.assert_array_equal(now.prompts[3][0].box, BOX.box)
+    begin.file.path.write_text("nonsense")
+    again.remove([1])
+    assert "the prompts were not saved" in again.unsaved and begin.file.path.read_text() == "nonsense"
+    assert again.prompt(0, [BOX]).object_ids == (7,) and again.unsaved == ""
+    assert list(begin.file.read().prompts) == [7], "these are its own"
+
+
+def test_what_a_person_has_named_stays_so_after_a_restore_and_nothing_is_learnt_of_it(begin):
+    tracker, _ = begin(restore=False, max_conditioning=2)
+    tracker.step(1, IMAGE)
+    named, unnamed, later = tracker.prompt(0, [BOX, Prompt(mask=MASK), Prompt(mask=MASK)]).object_ids
+    [found] = tracker.prompt(0, [BOX], learn=False).object_ids
+    tracker.prompt(0, [Prompt(object_id=later, class_name="object", points=[(30, 20)], point_labels=[1])])
+    for _ in range(2):  # the prompt that named it is not kept
+        tracker.prompt(0, [Prompt(object_id=later, points=[(30, 20)], point_labels=[1])])
+    saved = begin.file.read()
+    assert set(saved.by_person) == {named, later} and set(saved.prompts) == {named, unnamed, later, found}
+
+    for _ in range(2):  # what was restored is saved, too
+        again, said = begin(restore=True, max_conditioning=2)
+        tracks = again.step(7, IMAGE)
+        assert tracks.class_names == ("object", "instrument", "object", "object") and "4 objects" in said[0]
+        known = [again.tracker._objects[i].by_person for i in again.object_ids]
+        assert known == [True, False, True, False] and len(again.discovery.bank) == 0
+
+
+def test_a_file_that_does_not_say_what_a_person_has_named_is_read(tmp_path):
+    path = tmp_path / "prompts.json"
+    row = '{"object": 7, "class": "object", "box": [1, 1, 5, 5]}'
+    for told, by_person in (("", set()), (', "by_person": [7, 8]', {7})):
+        path.write_text(f'{{"version": 1, "height": 9, "width": 9, "prompts": [{row}]{told}}}')
+        assert PromptFile(path).read().by_person == by_person
+
+
 def test_p24_the_file_does_not_grow_with_corrections(begin):
     tracker, _ = begin(restore=False, max_conditioning=3)
     tracker.step(1, IMAGE)
@@ -251,6 +312,25 @@ def test_p24_p44_a_file_that_could_not_be_written_is_refused_before_anything_is_
     config = NodeConfig(checkpoint="sam2s_pico", device="cpu", prompts_file=str(tmp_path / place))
     with pytest.raises(ConfigError, match=f"prompts_file {tmp_path / place} cannot be written .{why}"):
         build_tracker(config, TrackerConfig(), GENERIC, log=SaidLog())
+
+
+def test_a_file_is_of_one_tracker_until_that_ends(tmp_path):
+    """Also of several processes: what was opened elsewhere holds the lock, wherever that is."""
+    path, link = tmp_path / "prompts.json", tmp_path / "link.json"
+    link.symlink_to(path)
+    first = PromptFile(path)
+    first.hold()
+    for other in (path, link):
+        config = NodeConfig(checkpoint="no_such_checkpoint.pt", device="cpu", prompts_file=str(other))
+        with pytest.raises(ConfigError, match=f"prompts_file {other} is kept by another tracker"):
+            build_tracker(config, TrackerConfig(), GENERIC, log=SaidLog())
+        assert not path.exists()
+    first.release()
+    with pytest.raises(CheckpointError, match="no_such_checkpoint") as caught:
+        build_tracker(config, TrackerConfig(), GENERIC, log=SaidLog())
+    first.hold()  # one that could not be built has it no more
+    first.release()
+    assert caught.tb is not None, "also while somebody looks at why"
 
 
 def test_looking_whether_a_file_can_be_written_leaves_it_as_it_is(begin):

@@ -142,6 +142,32 @@ def test_p02_a_new_epoch_resets_and_stamps_begin_anew(bench):
     ]
 
 
+@pytest.mark.parametrize("second", [dict(image=encode(2, 6, 8)), dict(epoch=1)], ids=["size", "jump back"])
+def test_when_the_first_step_of_another_stream_fails_nothing_of_the_former_one_is_shown(bench, second):
+    def fail():
+        if b.tracker.resets:
+            raise RuntimeError("boom")
+
+    b = bench(before_step=fail)
+    b.run(frame(10))
+    assert b.worker.view.newest is not None and len(b.worker.view.frames) == 1
+    assert b.run(frame(2, **second)).by_outcome[ImageOutcome.ERROR] == 1
+    view = b.worker.view
+    assert (view.newest, view.frames, view.revision) == (None, (), 1)
+
+
+def test_whoever_keeps_something_of_a_stream_is_told_that_another_one_begins(bench):
+    begun = []
+    b = bench(anew=lambda: begun.append(threading.get_ident()))
+    b.run(frame(10), frame(11))
+    assert begun == [b.tracker.thread], "the first one"
+    b.run(frame(12, image=encode(12, 6, 8)), frame(13, image=encode(13, 6, 8)))
+    b.run(frame(2, image=encode(2, 6, 8), epoch=1))
+    assert len(begun) == 3
+    b.worker.request(lambda tracker: b.worker.forget_stream(), timeout=5)
+    assert begun == 4 * [b.tracker.thread]
+
+
 def test_p02_an_epoch_whose_first_frame_was_dropped_still_resets(bench):
     held, entered = threading.Event(), threading.Event()
     b = bench(before_step=lambda: (entered.set(), held.wait(5)))
@@ -247,9 +273,10 @@ def test_p29_stop_has_a_time_limit_and_refuses_what_waits():
     assert b.health.counts().by_outcome[ImageOutcome.DISABLED] == 2
     with pytest.raises(RequestError, match="the tracker is stopped"):
         b.worker.request(lambda tracker: None, timeout=1)
+    assert b.closed == [], "it may still do something"
     held.set()
     assert b.worker.stop(5) is True
-    assert b.health.counts().waiting == 0
+    assert b.health.counts().waiting == 0 and b.closed == [b.tracker.thread]
 
 
 @pytest.mark.parametrize("of", ["a step", "a request", "discovery", "preparation"])
