@@ -85,18 +85,23 @@ class Segmenter:
 
     def save(self, object_ids: Sequence[int]) -> tuple:
         """Copy who is remembered, and what is remembered of these objects, for `restore`."""
-        return self.bank.save(object_ids), self.matches.store.save() if self.matches else None
+        stand_ins = dict(self.memory.stand_ins) if self.memory else {}
+        return self.bank.save(object_ids), self.matches.store.save() if self.matches else None, stand_ins
 
     def restore(self, saved: tuple) -> None:
         """Go back to `save`, when only its objects were prompted and tracked, others added. Allocates nothing."""
-        bank, frames = saved
+        bank, frames, stand_ins = saved
         self.bank.restore(bank)
+        if self.memory:
+            self.memory.stand_ins = stand_ins
         if self.matches:
             self.matches.store.restore(frames)
 
     def clear(self) -> None:
         """Forget all objects and frames; the memory stays allocated."""
         self.bank.clear()
+        if self.memory:
+            self.memory.stand_ins.clear()
         if self.matches:
             self.matches.store.clear()
 

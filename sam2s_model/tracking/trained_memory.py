@@ -22,8 +22,8 @@ class TrainedMemory:
 
     def __init__(self, model: Sam2Model, policy: Policy, bank: MemoryBank, config: TrackerConfig):
         self.model, self.policy, self.bank, self.config = model, policy, bank, config
-        # (object id, prompted frame) -> the frame whose tracked mask its memory is of, see `take_for_prompts`
-        self._stand_ins: dict[tuple[int, int], int] = {}
+        # (object id, prompted frame) -> the frame whose mask its memory is of instead, see `take_for_prompts`
+        self.stand_ins: dict[tuple[int, int], int] = {}
 
     def condition(self, view: BankView, frame: ProcessedFrame) -> tuple[Conditioned | None, int]:
         """Condition the frame's features on the memories of some rows. Returns them, None without any, and the keys.
@@ -133,16 +133,17 @@ class TrainedMemory:
         for row, spatial, pointer in zip(rows, memory, pointers, strict=True):
             prompted = self.bank.prompted_frames(row) or [frame.index]
             others = {(self.bank.ids[row], index): frame.index for index in prompted if index != frame.index}
-            self._stand_ins.update(others)
+            self.stand_ins.update(others)
             slots.append([self.bank.write_conditioning(row, index, spatial, pointer) for index in prompted][0])
         return slots
 
     def _correct_stand_ins(self, object_id: int, frame: int, slot: int) -> None:
         """Put the memory of a prompted frame in place of those of a mask that was tracked there or later."""
-        self._stand_ins.pop((object_id, frame), None)
-        for (other_id, prompted), tracked in self._stand_ins.items():
+        self.stand_ins.pop((object_id, frame), None)
+        for (other_id, prompted), tracked in self.stand_ins.items():
             if other_id == object_id and tracked >= frame:
                 copy_memory(self.bank, object_id, slot, prompted)
+                self.stand_ins[other_id, prompted] = frame  # a value alone: the keys stay as they are
 
     def as_kept(self, memory: Tensor) -> Tensor:
         """Memories (N, tokens, memory_dim), as the bank keeps them: where keys are cached, with theirs after them."""

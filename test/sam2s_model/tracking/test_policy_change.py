@@ -183,6 +183,10 @@ def test_a_late_correction_replaces_the_memory_of_a_tracked_mask_that_stood_for_
     for store in (bank.spatial, bank.pointers):
         assert torch.equal(store[0, 0], store[0, 1])
     assert torch.equal(bank.states["labels"][0, 0], labels), "a person has said those"
+    if on == 1:
+        corrected = bank.spatial[0, 0].clone()
+        tracker.prompt(3, [Prompt(object_id=1, box=first)])
+        assert torch.equal(bank.spatial[0, 0], corrected), "the nearest prompt says it, whichever came first"
 
     later = changed(pico, frames, ("match", "fifo+match"), box=first)
     later.step(5, frames[4])
