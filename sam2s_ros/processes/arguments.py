@@ -126,6 +126,9 @@ class RclLoader(yaml.SafeLoader):
     }
 
 
+RclLoader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+
+
 def sections(file: Path) -> dict[str, dict[str, Any]]:
     """Return the parameters in a file by the nodes that it has sections for: their names there, joined by slashes.
 
@@ -141,10 +144,9 @@ def sections(file: Path) -> dict[str, dict[str, Any]]:
                 walk(value, f"{path.rstrip('/')}/{str(key).strip('/')}" if path else str(key))
 
     try:
-        table = yaml.load(file.read_bytes(), RclLoader)  # bytes: it may be UTF-16
+        walk(yaml.load(file.read_bytes(), RclLoader), "")  # bytes: it may be UTF-16
     except (ValueError, LookupError, RecursionError) as error:  # of a tag whose value is none, of ten thousand brackets
         raise yaml.YAMLError(f"{file} cannot be read: {error}") from error
-    walk(table, "")
     return found
 
 

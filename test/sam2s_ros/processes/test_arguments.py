@@ -89,7 +89,14 @@ def test_sections_of_a_parameters_file(tmp_path, text, found):
 
 @pytest.mark.parametrize(
     "text, value",
-    [("2026-31-12", "2026-31-12"), ("2026-12-31", "2026-12-31"), ("7", 7), ("true", True), ("données", "données")],
+    [
+        ("2026-31-12", "2026-31-12"),
+        ("2026-12-31", "2026-12-31"),
+        ("7", 7),
+        ("true", True),
+        ("données", "données"),
+        ("!!timestamp x", "x"),
+    ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_what_rcl_reads_is_read(tmp_path, text, value, encoding):
