@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2s_model.errors import ConfigError
-from sam2s_model.paths import claimed_file, expanded, writing
+from sam2s_model.paths import check_free, claimed_file, expanded, writing
 from sam2s_model.prompting.prompt_script import AppliedScript, PromptScript
 from sam2s_model.recordings.lookahead import with_next
 from sam2s_model.recordings.open import open_recording
@@ -50,15 +51,20 @@ def run_track(
     load: loads the model, or has it from the recording before
     Raises a Sam2sError for bad input, before anything is written; where nothing says what to track, first_frame.png.
     """
-    save = None if options.save_objects is None else expanded(options.save_objects)
-    with claimed_file(save, overwrite=options.overwrite, option="--save-objects"):
-        return _run(options, on_frame, load)
+    with ExitStack() as claimed:
+        return _run(options, on_frame, load, claimed)
 
 
 def _run(
-    options: TrackOptions, on_frame: Callable[[int, int | None], Any], load: Callable[[EngineOptions], Sam2Model]
+    options: TrackOptions,
+    on_frame: Callable[[int, int | None], Any],
+    load: Callable[[EngineOptions], Sam2Model],
+    claimed: ExitStack,
 ) -> dict[str, Any]:
-    """See `run_track`."""
+    """See `run_track`. claimed: is given the file for the objects once nothing else can be refused."""
+    save = None if options.save_objects is None else expanded(options.save_objects)
+    if save is not None:
+        check_free(save, overwrite=options.overwrite, option="--save-objects")
     source = open_recording(
         options.source, topic=options.topic, mask_topic=options.mask_topic, mask_values=options.mask_values,
         crop=options.crop,
@@ -96,6 +102,7 @@ def _run(
     saved = read_for(model, options.objects) if options.objects is not None else None
     for one in saved.objects if saved else ():
         label_set.by_name(one.class_name)
+    claimed.enter_context(claimed_file(save, overwrite=options.overwrite, option="--save-objects"))
     output = TrackOutput(
         options.output, source.fps, source.size, label_set, coco=options.coco, parquet=options.parquet,
         masks=options.masks, overlay=options.overlay, overwrite=options.overwrite,

@@ -76,7 +76,9 @@ def test_objects_that_cannot_be_saved_are_said_before_the_run(track, tmp_path, c
     assert "give another --save-objects" in said
     assert track(SCENE, "--policy", "none", "--save-objects", file, "--output", out) == 2
     assert "policy 'none' remembers no prompted frames" in " ".join(capsys.readouterr().err.split())
-    assert not out.exists() and not file.exists()
+    assert track(SCENE, "--objects", file, "--save-objects", file, "--output", out) == 2
+    assert "objects.safetensors' do not exist" in " ".join(capsys.readouterr().err.split())
+    assert not out.exists() and not file.parent.exists()
     assert track(SCENE, "--frames", 1, "--save-objects", file, "--output", out) == 0, "the folder is made"
     assert len(read_objects(file)[0].objects) == 2
 
