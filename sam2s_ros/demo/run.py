@@ -22,7 +22,7 @@ from sam2s_ros.demo.report import summarise
 from sam2s_ros.processes.dds import domain_exports
 from sam2s_ros.processes.graph import ChildDied, Graph
 from sam2s_ros.processes.local_graph import PATIENT, SETTLE, STEP_TIMEOUT, local_graph
-from sam2s_ros.processes.results import RECORDED, claim
+from sam2s_ros.processes.results import RECORDED, claim, unclaimed_if_alone
 
 if TYPE_CHECKING:  # loads rclpy, which is done when its environment is there
     from sam2s_ros.demo.client import DemoClient
@@ -63,7 +63,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
         files=source.files(),
         mark=("summary.json", dict(command="demo", interrupted=True)),  # the recorder's files come seconds later
     )
-    with local_graph(options.output / "logs") as graph:
+    with unclaimed_if_alone(options.output, OWN_FILES), local_graph(options.output / "logs") as graph:
         from sam2s_ros.demo.client import DemoClient
 
         options.say(f"to join this graph from another shell: export {domain_exports(os.environ)}")

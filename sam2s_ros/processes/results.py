@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,6 +80,17 @@ def _make_mark(folder: Path, name: str, content: Mapping[str, Any]) -> None:
             file.write(json.dumps(content) + "\n")
     except FileExistsError as error:
         raise FolderTaken(f"another process writes its results to {folder}: give another --output") from error
+
+
+@contextmanager
+def unclaimed_if_alone(folder: Path, names: Sequence[str]) -> Iterator[None]:
+    """Remove the mark of `claim` where what is done inside fails while nothing else with these names is there."""
+    try:
+        yield
+    except BaseException:
+        if len(mark := present(folder, names)) == 1:
+            mark[0].unlink()
+        raise
 
 
 def _check_not_read(given: str | Path, folder: Path, found: Sequence[Path]) -> None:

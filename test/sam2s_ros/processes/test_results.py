@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sam2s_model.errors import ConfigError
-from sam2s_ros.processes.results import FolderTaken, claim, in_chosen_folder
+from sam2s_ros.processes.results import FolderTaken, claim, in_chosen_folder, unclaimed_if_alone
 
 NAMES = ("masks/*.png", "tracks.csv")
 
@@ -94,6 +94,18 @@ def test_a_mark_that_is_there_is_another_process(folder):
     assert json.loads((folder / "tracks.csv").read_text()) == MARK[1] and files(folder) == {"kept.txt", "tracks.csv"}
     with pytest.raises(FolderTaken, match="another process writes its results to"):
         claim(folder, ("masks/*.png",), overwrite=False, mark=MARK)
+
+
+@pytest.mark.parametrize("made, left", [((), set()), (("masks/0.png",), {"masks/0.png", MARK[0]})])
+def test_a_run_that_fails_before_it_has_results_leaves_the_folder_free(tmp_path, made, left):
+    folder = tmp_path / "out"
+    claim(folder, NAMES, overwrite=False, mark=MARK)
+    with pytest.raises(KeyboardInterrupt), unclaimed_if_alone(folder, NAMES):
+        for name in made:
+            (folder / name).parent.mkdir()
+            (folder / name).touch()
+        raise KeyboardInterrupt
+    assert files(folder) == left
 
 
 @pytest.mark.parametrize("given", [None, Path("default")])
