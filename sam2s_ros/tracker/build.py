@@ -66,7 +66,10 @@ def _built(
     keep_out_of_collections()
     if config.device == "auto" and not torch.cuda.is_available() and not config.allow_cpu:
         raise ConfigError(NO_GPU)
-    saved = prompts.read() if prompts is not None and config.restore else None
+    try:
+        saved = prompts.read() if prompts is not None and config.restore else None
+    except ConfigError as error:
+        raise ConfigError(f"{error}, or set restore to false") from error
     checkpoint = resolve_checkpoint(config.checkpoint) if config.checkpoint else default_checkpoint(config.device)
     chosen = "" if config.checkpoint else explain_default(config.device)
     if chosen:

@@ -40,24 +40,28 @@ class PromptSet:
 
 
 class PromptFile:
-    """A JSON file with one PromptSet. Coordinates as in `Prompt`; masks are PNG in base64."""
+    """A JSON file with one PromptSet. Coordinates as in `Prompt`; masks are PNG in base64.
+
+    path: as it was given; what it is a link to is read and written
+    """
 
     def __init__(self, path: Path):
         self.path = path
+        self._file = Path(os.path.realpath(path))  # one file has one lock, whatever its names are
         self._lock: IO[str] | None = None  # held while it is open
 
     @property
     def _part(self) -> Path:
-        return self.path.with_name(self.path.name + ".part")
+        return self._file.with_name(self._file.name + ".part")
 
     def hold(self) -> None:
         """Keep the file from all other trackers, also of other processes, until `release` or the end of this one.
 
         Raises ConfigError while another one has it, or where `write` would fail now.
         """
-        own = Path(os.path.realpath(self.path))  # one file has one lock, whatever its names are
         try:
-            self._lock = own.with_name(own.name + ".lock").open("w")
+            self._refuse_folder()
+            self._lock = self._opened_lock()
             lock(self._lock)
         except BlockingIOError as error:
             self.release()
@@ -70,6 +74,18 @@ class PromptFile:
             raise self._unwritable(error) from error
         self.check_writable()
 
+    def _opened_lock(self) -> IO[str]:
+        """Open the file that is locked, which stays: whoever removed it would let two trackers lock one each."""
+        path = self._file.with_name(self._file.name + ".lock")
+        try:
+            return path.open("w")
+        except PermissionError:
+            return path.open()  # another user's, of a tracker of before
+
+    def _refuse_folder(self) -> None:
+        if self._file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
     def release(self) -> None:
         """Let other trackers have the file. Nothing is done where it is not held."""
         if self._lock is not None:
@@ -79,8 +95,7 @@ class PromptFile:
     def check_writable(self) -> None:
         """Raise ConfigError where `write` would fail now. What the file holds stays as it is."""
         try:
-            if self.path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            self._refuse_folder()
             self._part.write_text("")
             self._part.unlink()
         except OSError as error:
@@ -104,12 +119,12 @@ class PromptFile:
         told = {"given": prompts.given, "by_person": sorted(prompts.by_person)}
         text = json.dumps({**head, **told, "prompts": rows}, indent=1)
         self._part.write_text(text + "\n")
-        os.replace(self._part, self.path)
+        os.replace(self._part, self._file)
 
     def read(self) -> PromptSet | None:
         """Read the file; None when there is none. Raises ConfigError for one that is not a set of prompts."""
         try:
-            content = json.loads(self.path.read_text())
+            content = json.loads(self._file.read_text())
             if content["version"] != VERSION:
                 raise ValueError(f"its version is {content['version']}: expected {VERSION}")
             size = int(content["height"]), int(content["width"])
@@ -122,15 +137,13 @@ class PromptFile:
             if next_id >= NO_ID:
                 raise ValueError(f"its next id is {next_id}: expected less than {NO_ID}")
             # a file of before there was a time in it has that of the file
-            at = float(content.get("given", self.path.stat().st_mtime))
+            at = float(content.get("given", self._file.stat().st_mtime))
             by_person = prompts.keys() & map(int, content.get("by_person", ()))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, OverflowError, KeyError, TypeError, cv2.error) as error:
             what = str(error) if isinstance(error, (OSError, RequestError)) else f"{type(error).__name__}: {error}"
-            raise ConfigError(
-                f"{self.path} is not a file of saved prompts ({what}): remove it, or set restore to false"
-            ) from error
+            raise ConfigError(f"{self.path} is not a file of saved prompts ({what}): remove it") from error
         return PromptSet(size, prompts, next_id, at, by_person)
 
 

@@ -10,7 +10,7 @@ import torch
 from said_log import SaidLog
 
 from sam2s_model.config import PICO, TrackerConfig
-from sam2s_model.errors import CheckpointError, ConfigError
+from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.prompting.strokes import Stroke
 from sam2s_model.prompts import Prompt
@@ -312,25 +312,6 @@ def test_p24_p44_a_file_that_could_not_be_written_is_refused_before_anything_is_
     config = NodeConfig(checkpoint="sam2s_pico", device="cpu", prompts_file=str(tmp_path / place))
     with pytest.raises(ConfigError, match=f"prompts_file {tmp_path / place} cannot be written .{why}"):
         build_tracker(config, TrackerConfig(), GENERIC, log=SaidLog())
-
-
-def test_a_file_is_of_one_tracker_until_that_ends(tmp_path):
-    """Also of several processes: what was opened elsewhere holds the lock, wherever that is."""
-    path, link = tmp_path / "prompts.json", tmp_path / "link.json"
-    link.symlink_to(path)
-    first = PromptFile(path)
-    first.hold()
-    for other in (path, link):
-        config = NodeConfig(checkpoint="no_such_checkpoint.pt", device="cpu", prompts_file=str(other))
-        with pytest.raises(ConfigError, match=f"prompts_file {other} is kept by another tracker"):
-            build_tracker(config, TrackerConfig(), GENERIC, log=SaidLog())
-        assert not path.exists()
-    first.release()
-    with pytest.raises(CheckpointError, match="no_such_checkpoint") as caught:
-        build_tracker(config, TrackerConfig(), GENERIC, log=SaidLog())
-    first.hold()  # one that could not be built has it no more
-    first.release()
-    assert caught.tb is not None, "also while somebody looks at why"
 
 
 def test_looking_whether_a_file_can_be_written_leaves_it_as_it_is(begin):
