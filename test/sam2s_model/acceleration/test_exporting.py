@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import threading
 import time
@@ -240,9 +241,18 @@ def test_no_encoder_stands_beside_the_description_of_another(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(exporting, "write_whole", full)
-    with pytest.raises(ConfigError, match="encoder.pt2 cannot be written to .No space left"):
+    with pytest.raises(ConfigError, match="encoder.pt2 cannot be written to .No space left.*: give another OUTPUT"):
         export_as(monkeypatch, build(HIERA), path)
     assert [file.name for file in tmp_path.iterdir()] == ["encoder.pt2"]
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    left = tmp_path / ".encoder.pt2.abcdefgh.tmp"
+    left.mkdir()
+    (left / "encoder.pt2").write_bytes(b"half")
+    os.utime(left, (1, 1))
+    export_as(monkeypatch, build(HIERA), tmp_path / "encoder.pt2")
+    assert {file.name for file in tmp_path.iterdir()} == {"encoder.pt2", "encoder.pt2.json"}
 
 
 @pytest.mark.parametrize(
