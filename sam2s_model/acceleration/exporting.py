@@ -11,10 +11,10 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from inspect import signature
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Lock
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sam2s_model.device import as_current, on_its_gpu
 from sam2s_model.errors import ConfigError
+from sam2s_model.folders_beside import folder_beside
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import write_whole, writing
@@ -34,6 +35,7 @@ SINCE = {"aoti": "2.6", "onnx": "2.5"}  # the first release of torch that writes
 NEEDS = {"aoti": (), "onnx": ("onnx", "onnxscript")}
 ONE_FILE = 1 << 30  # bytes of weights, at most, that are in a file of ONNX itself, which has no more than 2 GiB
 OUTPUTS = ("coarse", "middle", "fine")
+OUTPUT = "OUTPUT"  # the argument of `sam2s export encoder` that gives the path
 ALLOWED = {
     torch.float32: 1e-3,
     torch.bfloat16: 0.05,
@@ -94,13 +96,13 @@ def export_encoder(model: Sam2Model, path: str | Path, to: str = "aoti") -> Enco
         raise ConfigError(f"an export to {to} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     if any(getattr(module, "int8", False) for module in model.modules()):
         raise ConfigError("precision is 'int8', which cannot be exported: expected fp32, bf16 or fp16")
-    with writing(path):
-        folder = TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True)
-    with folder as name:
-        new = Path(name) / path.name  # a model in ONNX names the file of its weights, which keeps its name then
+    with ExitStack() as stack:
+        with writing(path, OUTPUT):
+            folder = stack.enter_context(folder_beside(path))
+        new = folder / path.name  # a model in ONNX names the file of its weights, which keeps its name then
         difference = _write(model, new, to)
         described = EncoderFile(**{**asdict(EncoderFile.of(model)), "difference": difference})
-        with writing(path):
+        with writing(path, OUTPUT):
             _take_place(new, path, described)
     return described
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ POLICY = "memory_policy"  # there, too: the one that the file is to be used with
 SAFETENSORS = ".safetensors"
 METADATA = "metadata"  # beside a state dict: what a .safetensors file would have there
 SIZE_STEPS = (32, 16, 14)  # of some model's input, px
+ATTEMPTS = 2  # a file that is replaced while it is read, as training does at its end, is not replaced again so soon
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def read_checkpoint(
     digest: also compute `StoredTensors.sha256`, of the files that the tensors come from, whatever they are later
     Raises CheckpointError when the file cannot be read, or not with weights only, holds no state dict or more than one,
     layers that must be merged first, 8-bit weights whose scales do not fit, or values that are not finite, and when it
-    was replaced meanwhile, where its digest is asked for.
+    was written to meanwhile each time that it was read, where its digest is asked for.
     """
     path = expanded(path)
     with reading_checkpoint(path):
@@ -105,8 +106,30 @@ def read_checkpoint(
             raise CheckpointError(
                 f"checkpoint {str(path)!r} does not exist: give the path of a .pt or .safetensors file"
             )
+    if not digest:
+        return _read(path, dtype, device, adapters)
+    for _ in range(ATTEMPTS):
+        with reading_checkpoint(path):
+            before = _versions(path)
+        stored = _read(path, dtype, device, adapters)
+        with reading_checkpoint(path):
+            found = file_sha256(path)
+            if _versions(path) == before:
+                return replace(stored, sha256=found)
+        del stored  # before as much is read again
+    raise CheckpointError(f"{path} was written to while it was read, {ATTEMPTS} times: read it when it is complete")
+
+
+def _versions(path: Path) -> list[tuple[Path, int, int]]:
+    """Return sizes and times, by which a change is seen; no inodes: some mounts, as of cifs, give new ones at will."""
+    found = [(file, file.stat()) for file in files_of(path)]
+    return [(file, status.st_size, status.st_mtime_ns) for file, status in found]
+
+
+def _read(path: Path, dtype: torch.dtype | None, device: torch.device | None, adapters: bool) -> StoredTensors:
+    """Read a file that is there, without its digest. Arguments and errors: of `read_checkpoint`."""
+    with reading_checkpoint(path):
         files = files_of(path)
-        before = _versions(files)
         contents = [_content(file) for file in files]
     if len(contents) == 1:
         ((content, kind, metadata),) = contents
@@ -137,21 +160,7 @@ def read_checkpoint(
     return StoredTensors(
         _published_names(state), kind, wrappers, prefixes, (*beside, *others), metadata, others, in_eight_bits,
         _image_size(metadata, path), not_read, adapter, _policy(metadata, path),
-        _digest(path, files, before) if digest else "",
     )  # fmt: skip
-
-
-def _versions(files: tuple[Path, ...]) -> list[tuple[int, int, int]]:
-    return [(found.st_ino, found.st_size, found.st_mtime_ns) for found in map(Path.stat, files)]
-
-
-def _digest(path: Path, files: tuple[Path, ...], before: list[tuple[int, int, int]]) -> str:
-    """Compute the sha256 of files that were read. Raises CheckpointError when they are others by now."""
-    with reading_checkpoint(path):
-        found = file_sha256(path)
-        if _versions(files) != before:
-            raise CheckpointError(f"{path} was written to while it was read: read it again")
-    return found
 
 
 def _published_names(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -49,8 +49,11 @@ def start_model(config: TrainConfig, log: Callable[[str], object] = print) -> Sa
     path = init_path(config)
     stored = read_checkpoint(path, digest=bool(config.adapter.kind))
     known = config.model_config(recognise(stored.state, path) if config.model == "auto" else None)
-    entry = published_as(path) if config.adapter.kind else None  # the base of an adapter stays what it is
-    model = Sam2Model(dataclasses.replace(known, policy=entry.policy) if entry and entry.policy else known)
+    if config.adapter.kind:  # whose base stays what it is, as `load_model` makes it
+        entry = published_as(path)
+        policy = stored.policy or (entry.policy if entry is not None else "")
+        known = dataclasses.replace(known, policy=policy) if policy else known
+    model = Sam2Model(known)
     own, state = model.state_dict(), dict(stored.state)
     if CLASS_TABLE in state and CLASS_TABLE in own:
         state[CLASS_TABLE] = _table(state[CLASS_TABLE], stored.class_names, own[CLASS_TABLE], config.data.classes)

@@ -222,7 +222,7 @@ def teach_pack(
     from rich.progress import track
 
     cv2.setNumThreads(1)
-    with writing(pack):  # before hours of work
+    with writing(pack, "PACK"):  # before hours of work
         pack.parent.mkdir(parents=True, exist_ok=True)
     found = [still for path in images for still in stills(path)][::every]
     made = make_pack(

@@ -42,11 +42,11 @@ def write_encoder(
 
     It takes a minute or so.
     """
-    from sam2s_model.acceleration.exporting import beside, export_encoder, weights_beside
+    from sam2s_model.acceleration.exporting import OUTPUT, beside, export_encoder, weights_beside
     from sam2s_model.paths import check_free
 
     for path in (output, beside(output), *([weights_beside(output)] if to == "onnx" else [])):
-        check_free(path, overwrite=overwrite)
+        check_free(path, overwrite=overwrite, option=OUTPUT)
     model = EngineOptions(checkpoint, image_size=size, device=device, precision=dtype).load()
     made = export_encoder(model, output, to)
     compared = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import threading
 import time
@@ -56,6 +57,11 @@ def check(program: torch.nn.Module, given: tuple[torch.Tensor, ...], other: Sam2
         torch.testing.assert_close(own, plain, atol=1e-4, rtol=1e-4)
 
 
+def needs_torch(to: str) -> None:
+    if torch.__version__ < exporting.SINCE[to]:
+        pytest.skip(f"needs torch {exporting.SINCE[to]}, the first that writes {to}")
+
+
 @pytest.mark.full  # the one in ONNX is exported by the same
 @pytest.mark.parametrize("config", [HIERA, REPVIT], ids=["hiera", "repvit"])
 @torch.no_grad()
@@ -88,6 +94,7 @@ def test_both_halves_as_programs_without_complex_numbers(config, warm):
 @pytest.mark.full
 @torch.no_grad()
 def test_an_encoder_of_machine_code(tmp_path):
+    needs_torch("aoti")
     if not shutil.which("g++"):
         pytest.skip("needs g++, by which torch compiles for a CPU")
     model, path = build(dataclasses.replace(HIERA, stages=(1, 1, 1, 1))), tmp_path / "encoder.pt2"
@@ -125,7 +132,8 @@ def run_as(program, monkeypatch, model: Sam2Model, path, *, old: bool = False) -
         told.append(dict(path=path, run_single_threaded=run_single_threaded))
         return program
 
-    monkeypatch.setattr(torch._inductor, "aoti_load_package", (lambda path: load(path)) if old else load)
+    load_package = (lambda path: load(path)) if old else load
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", load_package, raising=False)  # new in torch 2.6
     beside(path).write_text(json.dumps(dataclasses.asdict(EncoderFile.of(model))))
     use_exported_encoder(model, path)
     return told
@@ -179,6 +187,7 @@ def test_an_encoder_as_onnx(config, whole, tmp_path, monkeypatch):
     """It is run by onnxruntime, beside torch, and has the names that are promised; in one file, if that has room."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name, reason=f"needs {name}: pip install -r requirements/export.txt")
+    needs_torch("onnx")
     import onnx
 
     if not whole:
@@ -206,8 +215,9 @@ def export_as(monkeypatch, model: Sam2Model, path, fails: BaseException | None =
         return lambda image: [features + off for features in model._encode(image)]
 
     monkeypatch.setattr(torch.export, "export", lambda program, given, strict: program)
-    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", compiled)
-    monkeypatch.setattr(torch._inductor, "aoti_load_package", loaded)
+    monkeypatch.setattr(torch, "__version__", TorchVersion(exporting.SINCE["aoti"]))  # an older one has neither of both
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", compiled, raising=False)
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", loaded, raising=False)
     return export_encoder(model, path)
 
 
@@ -240,9 +250,18 @@ def test_no_encoder_stands_beside_the_description_of_another(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(exporting, "write_whole", full)
-    with pytest.raises(ConfigError, match="encoder.pt2 cannot be written to .No space left"):
+    with pytest.raises(ConfigError, match="encoder.pt2 cannot be written to .No space left.*: give another OUTPUT"):
         export_as(monkeypatch, build(HIERA), path)
     assert [file.name for file in tmp_path.iterdir()] == ["encoder.pt2"]
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    left = tmp_path / ".encoder.pt2.abcdefgh.tmp"
+    left.mkdir()
+    (left / "encoder.pt2").write_bytes(b"half")
+    os.utime(left, (1, 1))
+    export_as(monkeypatch, build(HIERA), tmp_path / "encoder.pt2")
+    assert {file.name for file in tmp_path.iterdir()} == {"encoder.pt2", "encoder.pt2.json"}
 
 
 @pytest.mark.parametrize(

@@ -172,14 +172,42 @@ def test_a_file_that_may_not_be_read_is_said(save):
         read_checkpoint("x" * 300)
 
 
-def test_the_digest_is_that_of_the_files_that_were_read(save, monkeypatch):
+def test_the_digest_is_that_of_the_files_that_were_read(save, tmp_path, monkeypatch):
+    """One that is replaced meanwhile, as by a training that ends, is read again; it is refused while this goes on."""
     path = save(TENSORS)
     assert read_checkpoint(path, digest=True).sha256 == file_sha256(path) and read_checkpoint(path).sha256 == ""
+    newer = tmp_path / "newer"
+    torch.save({"c": torch.ones(1)}, newer)
 
     def replaced(path):
-        os.utime(path, ns=(1, 1))
+        if newer.exists():
+            os.replace(newer, path)
         return file_sha256(path)
 
     monkeypatch.setattr(reading, "file_sha256", replaced)
-    with pytest.raises(CheckpointError, match="a.pt was written to while it was read: read it again"):
+    stored = read_checkpoint(path, digest=True)
+    assert list(stored.state) == ["c"] and stored.sha256 == file_sha256(path)
+
+    times = iter(range(10))
+
+    def written(path):
+        os.utime(path, ns=(1, next(times)))
+        return file_sha256(path)
+
+    monkeypatch.setattr(reading, "file_sha256", written)
+    with pytest.raises(CheckpointError, match="a.pt was written to while it was read, 2 times: read it when it is"):
         read_checkpoint(path, digest=True)
+    assert next(times) == reading.ATTEMPTS
+
+
+def test_a_mount_that_gives_a_file_another_inode_each_time_is_read_from(save, monkeypatch):
+    path = save(TENSORS)
+    inode = os.stat(path).st_ino
+
+    def again(path):
+        shutil.copy2(path, f"{path}.copy")
+        os.replace(f"{path}.copy", path)
+        return file_sha256(path)
+
+    monkeypatch.setattr(reading, "file_sha256", again)
+    assert same(read_checkpoint(path, digest=True).state) and os.stat(path).st_ino != inode

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from sam2s_model.checkpoint import load_model
+from sam2s_model.checkpoint.reading import POLICY
 from sam2s_model.config import PICO
 from sam2s_model.errors import ConfigError
 from sam2s_model.network.model import MEMORY_PARTS, Sam2Model
@@ -78,6 +79,15 @@ def test_an_adapter_over_an_image_half_is_evaluated_as_it_is_used(half, tmp_path
     model = load_model(half, image_size=64, device="cpu")
     assert start_model(asked, lambda text: None).missing == model.missing
     assert evaluated(monkeypatch, asked) == [(False, Tracker(model).policy_name)] * 2
+
+
+def test_an_adapter_is_trained_under_the_policy_that_its_base_says(tmp_path):
+    """As where a published checkpoint has one and was converted: the file is no longer known, and says it itself."""
+    path = tmp_path / "converted.safetensors"
+    save_file(Sam2Model(PICO).state_dict(), path, metadata={POLICY: "efp"})
+    model = start_model(config(path, tmp_path, adapter=AdapterConfig("dilated", blocks=1)))
+    assert model.config.policy == load_model(path, image_size=64, device="cpu").config.policy == "efp"
+    assert PICO.policy != "efp" and start_model(config(path, tmp_path)).config.policy == PICO.policy
 
 
 def test_figures_under_two_policies_are_no_series(half, tmp_path, monkeypatch):
