@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from sam2s_model.recordings.open import recording_name
 from sam2s_model.tracking.association import PROMPTED, Detection, Fate, KnownObject, associate, within
 from sam2s_model.training.datasets.boxes import read_boxes
 
+UNLIKE = (0, 0)
 MIN_IOU = 0.5  # of a box and an object's, from which it is of this object
 
 Boxes = dict[int, list[Detection]]  # position -> what was detected there
@@ -40,8 +42,9 @@ def read_detections(
         of data.yaml in it or above it, else of the label set), or a JSON file of COCO: annotations, or a list of
         results. A file or image belongs to the frame of its name, else to that of the number in its name. Those of all
         files, also without a box, say whether they are numbered from 1
-    say: told how they are numbered, where that is guessed, and how many images of COCO are of other recordings
-    Raises SourceError for what cannot be read, for images that nothing tells apart, and where none is of a frame.
+    say: told how they are numbered, where that is guessed, and which images of COCO are taken for the recording's
+    Raises SourceError for what cannot be read, for boxes of images that nothing tells apart, and where none is of a
+    frame.
     """
     path = expanded(path)
     if path.is_dir():
@@ -138,9 +141,7 @@ def _of_coco(path: Path, project: AnnotationProject, say: Callable[[str], Any]) 
     content = read_json(path)
     try:
         rows, files, classes = _coco_rows(content, project)
-        names = _of_recording(path, files, project.recording_name)
-        if left := len(files) - len(names):
-            say(f"{left} of {len(files)} images are of other recordings by their folders, and are left out")
+        names = _of_recording(path, files, {row["image_id"] for row in rows}, project, say)
         found: dict[str, list[Detection]] = {name: [] for name in names.values()}
         for row in rows:
             x, y, width, height = map(float, row["bbox"])
@@ -170,25 +171,58 @@ def _coco_rows(content: Any, project: AnnotationProject) -> tuple[Sequence[dict]
     return rows, {**{row["image_id"]: str(row["image_id"]) for row in rows}, **files}, classes
 
 
-def _of_recording(path: Path, files: Mapping[Any, str], recording: str) -> dict[Any, str]:
-    """Return image -> its file's stem, of those that are of a recording, which is known by the name of a folder.
+def _of_recording(
+    path: Path, files: Mapping[Any, str], boxed: Set[Any], project: AnnotationProject, say: Callable[[str], Any]
+) -> dict[Any, str]:
+    """Return image -> its file's stem, of those that are of the recording, which is known by the names of folders.
 
-    Where no folder has its name all are, as long as their stems differ. Raises SourceError.
+    They are those whose folders are most like the recording's path. Where no folder has its name all are, as long as
+    no two files with boxes have one stem. boxed: images that have boxes
+    Raises SourceError.
     """
-    folders = {image: [p for p in Path(file).parent.parts if p.strip("./")] for image, file in files.items()}
-    own = {image for image, parts in folders.items() if any(recording in (p, recording_name(p)) for p in parts)}
-    by_stem: dict[str, list[Any]] = {}
+    name, tail = project.recording_name, _tail(project)
+    folders = {image: tuple(p for p in Path(file).parent.parts if p.strip("./")) for image, file in files.items()}
+    likeness = {parts: _likeness(parts, tail, name) for parts in {*folders.values()}}
+    most = max(likeness.values(), default=UNLIKE)
+    own = {image for image, parts in folders.items() if likeness[parts] == most != UNLIKE}
+    by_stem: dict[str, dict[tuple[str, ...], list[Any]]] = {}  # a file may be there under several ids
     for image, parts in folders.items():
         if image in own or not (own and parts):
-            by_stem.setdefault(Path(files[image]).stem, []).append(image)
-    found = {}
-    for stem, images in by_stem.items():
-        chosen = images if len(images) == 1 else [image for image in images if image in own]
-        if len(chosen) != 1:
-            first, second = (files[image] for image in (chosen or images)[:2])
+            file = Path(files[image])
+            by_stem.setdefault(file.stem, {}).setdefault((*parts, file.name), []).append(image)
+    found: dict[Any, str] = {}
+    for stem, same in by_stem.items():
+        chosen = [images for images in same.values() if not boxed.isdisjoint(images)] or [*same.values()][:1]
+        if len(chosen) > 1:
+            chosen = [images for images in chosen if own.issuperset(images)] or chosen
+        if len(chosen) > 1:
+            first, second = (files[images[0]] for images in chosen[:2])
             raise SourceError(
-                f"{path} has the images {first} and {second}: expected one of each name, or one in a folder that is "
-                f"named as the recording, {recording}"
+                f"{path} has boxes of the images {first} and {second}, which are one frame by their names: leave "
+                f"out those of one, or begin the file_name of the recording's images with its folders, {'/'.join(tail)}"
             )
-        found[chosen[0]] = stem
+        found |= dict.fromkeys(chosen[0], stem)
+    if own and (left := len(files) - len(found)):
+        say(f"{left} of {len(files)} images are of other recordings by their folders, and are left out")
+    if not own and len(likeness) > 1:
+        say(f"no folder of an image is named as the recording, {name}: those of all {len(likeness)} folders are taken")
+    return found
+
+
+def _tail(project: AnnotationProject) -> tuple[str, ...]:
+    """Return the parts of the recording's path up to the one that it is named by; its name where none is."""
+    parts, name = project.recording_path.parts, project.recording_name
+    named = [at for at, part in enumerate(parts) if name in (part, recording_name(part))]
+    return tuple(part for part in parts[: named[-1] + 1] if part.strip("/")) if named else (name,)
+
+
+def _likeness(parts: Sequence[str], tail: Sequence[str], name: str) -> tuple[int, int]:
+    """Tell how much of the end of a recording's path is in the folders of an image, and how like its name a part is."""
+    found = UNLIKE
+    for at, part in enumerate(parts):
+        alike = (part == tail[-1]) + (part in (tail[-1], name)) + (name in (part, recording_name(part)))
+        if alike:
+            pairs = zip(reversed(parts[:at]), reversed(tail[:-1]), strict=False)
+            before = len([*takewhile(lambda pair: pair[0] == pair[1], pairs)])
+            found = max(found, (before, alike))
     return found

@@ -24,7 +24,7 @@ from sam2s_model.annotation.store import AnnotationStore, StoredFrame, StoredMas
 from sam2s_model.colours import UNKNOWN_CLASS, instance_colour
 from sam2s_model.errors import ConfigError
 from sam2s_model.file_locks import lock
-from sam2s_model.paths import write_whole
+from sam2s_model.paths import expanded, with_name, write_whole
 from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.recordings.class_file import CLASS_FILE
 from sam2s_model.recordings.files import FileRecording
@@ -55,6 +55,7 @@ class AnnotationFolder:
     revision: counts changes
     count_recorded: returns how many frames the recording has, which may be more than were taken; None: not known
     recording_name: what it is called in its data set, by itself by its file or folder
+    recording_path: of its file, or of the folder that its images are in
     Raises ConfigError for a folder of another recording, topic, size or label set, one with masks or prompts that are
     of no annotation, or one that is open elsewhere, SourceError for a recording without a readable frame.
     """
@@ -71,6 +72,7 @@ class AnnotationFolder:
     ):
         self.folder, self.label_set = folder, label_set
         self.count_recorded, self.recording_name = recording.count_frames, recording.name
+        self.recording_path = _path_of(recording)
         self._lock = threading.RLock()
         self._held = 0  # calls of `at_once` that are under way
         self.revision = 0
@@ -233,6 +235,12 @@ def label_set_of(folder: Path) -> LabelSet | None:
     if not facts.get("classes"):  # it was ended before it began
         return None
     return LabelSet(facts["label_set"], tuple(ClassLabel(number, name, rgb(c)) for number, name, c in facts["classes"]))
+
+
+def _path_of(recording: Recording) -> Path:
+    if isinstance(recording, FileRecording):
+        return with_name(recording.images[0].parent)
+    return Path(recording.name) if recording.kind == "scene" else with_name(expanded(recording.spec))
 
 
 def _check_free(folder: Path) -> None:

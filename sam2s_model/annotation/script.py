@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -25,8 +28,8 @@ def apply_script(
 ) -> list[PromptEntry]:
     """Prompt each frame that the script has something of, when all before it is tracked, then track to the end.
 
-    Of an annotation that knows of these prompts already only what is missing is done. on_frame: told the frames that
-    are reached, and their number
+    What a file has said before is not said again, also where a person has replaced it since, unless the object was
+    removed. on_frame: told the frames that are reached, and their number
     Returns the prompts that are of no frame. Raises RequestError and ConfigError for a prompt that cannot be.
     """
     places: dict[int, list[PromptEntry]] = {}
@@ -43,7 +46,7 @@ def apply_script(
     for position, entries in sorted(places.items()):
         if project.objects:
             project.track(position + 1, partial(_reached, on_frame, position + 1, total))
-        for entry in entries:
+        for entry in _standing(entries):
             _prompt(project, position, entry, script)
     if project.objects:
         project.track(None, partial(_reached, on_frame, total, total))
@@ -105,16 +108,35 @@ def object_numbers(project: AnnotationProject, labels: Iterable[int]) -> dict[in
     return found
 
 
+def _standing(entries: Iterable[PromptEntry]) -> list[PromptEntry]:
+    """Return a frame's entries without those in whose place a later mask of their object stands; it takes the class."""
+    standing: list[PromptEntry] = []
+    for entry in entries:
+        if entry.mask is not None:
+            classes = [own.class_name for own in (*standing, entry) if own.object == entry.object and own.class_name]
+            standing = [own for own in standing if own.object != entry.object]
+            entry = replace(entry, class_name=classes[-1] if classes else "")
+        standing.append(entry)
+    return standing
+
+
 def _prompt(project: AnnotationProject, position: int, entry: PromptEntry, script: PromptScript) -> None:
-    """Say what an entry says that is not said yet: its mask, which is kept as a prompt of its own, and the rest."""
-    number, class_name = entry.object, entry.class_name
+    """Say what no file has said yet: an entry's mask, which is kept as a prompt of its own, and the rest."""
+    number, class_name, store = entry.object, entry.class_name, project.store
     points = [(x, y, POSITIVE) for x, y in entry.points] + [(x, y, NEGATIVE) for x, y in entry.not_on]
     if entry.mask is not None:
         mask = PromptScript([entry], script.folder).prompt_of(number).mask
         assert mask is not None  # the entry names one
-        if not project.has_mask(number, position, mask):
-            project.prompt(position, number, class_name, mask=mask)
+        what = f"mask {hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()}"
+        if what not in store.given(position, number):
+            if not project.has_mask(number, position, mask):
+                project.prompt(position, number, class_name, mask=mask)
+            store.put_given(position, number, what, "%")
         if not points and entry.box is None:
             return
-    if not project.has_said(entry, position):
-        project.prompt(position, number, class_name, points=points, box=entry.box)
+    alone = not points and entry.box is None  # a class
+    what = f"class {class_name}" if alone else f"points {json.dumps([points, entry.box])}"
+    if what not in store.given(position, number):
+        if not project.has_said(entry, position):
+            project.prompt(position, number, class_name, points=points, box=entry.box)
+        store.put_given(position, number, what, "class %" if alone else "")

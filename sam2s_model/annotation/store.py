@@ -31,8 +31,11 @@ create table if not exists masks(position integer not null, object integer not n
     score real not null, iou real not null, state integer not null, prompted integer not null, stale integer not null,
     base blob, primary key(position, object));
 create index if not exists masks_of_object on masks(object, position);
+create table if not exists given(position integer not null, object integer not null, what text not null,
+    primary key(position, object, what));
 """
-OF_OBJECT = {"objects": "number", "entries": "object", "masks": "object"}  # table -> column of an object's number
+# table -> column of an object's number
+OF_OBJECT = {"objects": "number", "entries": "object", "masks": "object", "given": "object"}
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,18 @@ class AnnotationStore:
     def remove_entries(self, ids: Iterable[int]) -> None:
         with self.writing():
             self._database.executemany("delete from entries where id = ?", [(key,) for key in ids])
+
+    def given(self, position: int, number: int) -> set[str]:
+        """Return what files have said of an object on a frame, also what a person has replaced since."""
+        rows = self._rows("select what from given where position = ? and object = ?", position, number)
+        return {row[0] for row in rows}
+
+    def put_given(self, position: int, number: int, what: str, instead_of: str = "") -> None:
+        """Remember what a file has said. instead_of: what it stands in place of, as a pattern of LIKE"""
+        with self.writing():
+            where = "position = ? and object = ? and what like ?"
+            self._write(f"delete from given where {where}", position, number, instead_of)
+            self._write("insert or replace into given values(?, ?, ?)", position, number, what)
 
     # ---- masks
 

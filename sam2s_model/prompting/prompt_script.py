@@ -211,12 +211,15 @@ class PromptScript:
 def prompt_bytes(path: str | Path) -> bytes:
     """Return what a file of prompts holds, and after it what the masks that it names hold: all that it says.
 
-    Raises ConfigError for a file that cannot be read.
+    Raises ConfigError for a file that cannot be read, also for a mask's that is no mask.
     """
     script, path = PromptScript.read(path), expanded(path)
     try:
-        return b"".join(file.read_bytes() for file in (path, *script.mask_files))
-    except OSError as error:
+        content = b"".join(file.read_bytes() for file in (path, *script.mask_files))
+        for file in script.mask_files:
+            read_labels(file)
+        return content
+    except (OSError, SourceError) as error:
         raise ConfigError(f"{path} cannot be read as prompts ({error})") from error
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # loads OpenCV
 
 RECORDINGS = "recordings"
 BESIDE, INSIDE = ".prompts.yaml", "prompts.yaml"  # clip.mp4: clip.prompts.yaml; of a folder: prompts.yaml in it
+MERGE = "tag:yaml.org,2002:merge"
+CONSTRUCTED = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str"))
 FRAMES = ("frames", "left_frames")  # in the folder of a recording of a data set
 
 
@@ -152,6 +154,18 @@ def _folder(spec: str) -> str:
     return recording_name(Path(absolute(spec.rpartition("#")[0] or spec)).parent.name)
 
 
+class _TextLoader(yaml.SafeLoader):
+    """Reads every scalar as the text that is written. Merge keys, <<, are followed, which BaseLoader does not do."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if tag == MERGE]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    yaml_constructors = {  # a tag in the file, as !!int, is refused
+        tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag in (None, *CONSTRUCTED)
+    }
+
+
 def _prompt_files(keys: Mapping[str, str], specs: Sequence[str], prompts: Path) -> dict[str, Path]:
     """Return the file of each recording that has one. Raises ConfigError."""
     path = expanded(prompts)
@@ -159,7 +173,7 @@ def _prompt_files(keys: Mapping[str, str], specs: Sequence[str], prompts: Path) 
         return {spec: file for spec in specs if (file := path / f"{keys[spec]}.yaml").is_file()}
     try:
         # Names are what is written: 01 is no number, and neither is 010, which YAML takes for 8.
-        content = yaml.load(path.read_text(), Loader=yaml.BaseLoader)  # noqa: S506  a safe one
+        content = yaml.load(path.read_text(), Loader=_TextLoader)  # noqa: S506  a safe one
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{prompts} cannot be read as prompts ({error})") from error
     table = content.get(RECORDINGS) if isinstance(content, Mapping) else None

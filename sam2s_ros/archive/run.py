@@ -53,12 +53,13 @@ def run_archive(
     """Track what is not yet there, and write the report: archive.json, archive.csv, objects.csv. Returns the first.
 
     Each recording has its folder, recordings/NAME, as of `sam2s track`, and is not tracked again once it is whole,
-    unless it or its prompts have changed. One that cannot be read or prompted is listed with the reason; the others go
-    on. What a worker that dies was at is tried again. After Ctrl-C the report has what there is.
+    unless it or its prompts have changed. One that cannot be read, or that its prompts do not fit, is listed with the
+    reason; the others go on. What a worker that dies was at is tried again. After Ctrl-C the report has what there is.
 
     on_recording: called with the recordings done, their number, and the frames tracked by this run so far
     on_frame: within a recording, where it is tracked in this process
-    Raises a Sam2sError for bad input, ConfigError for a folder of an archive that was tracked otherwise.
+    Raises a Sam2sError for bad input, as prompts or their masks that cannot be read, before anything is tracked, and
+    ConfigError for a folder of an archive that was tracked otherwise.
     """
     track, say = options.track, options.track.say
     tasks, settings = _plan(options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -149,8 +150,46 @@ def test_boxes_of_other_videos_in_one_file_are_left_out(opened, tmp_path):
         assert {at: [box.box[0] for box in boxes] for at, boxes in found.items()} == {2: [4.5]}
         assert said.pop() == f"{path}: 2 of 3 images are of other recordings by their folders, and are left out"
     write(["a/000002.jpg", "a/000003.jpg", "b/000004.jpg"])
-    assert list(read_detections(path, project)) == [2, 3, 4], "parts of one video, of which no name is there twice"
-    for twice in (["a/000002.jpg", "b/000002.jpg"], ["000002.jpg", "000002.png"], [files[0], f"{own}/000002.jpg"]):
+    assert list(read_detections(path, project, said.append)) == [2, 3, 4], "parts of one video, no name is there twice"
+    assert said.pop() == (
+        f"{path}: no folder of an image is named as the recording, {own}: those of all 2 folders are taken"
+    )
+    for twice in (["a/000002.jpg", "b/000002.jpg"], ["000002.jpg", "000002.png"], [f"x/{own}/000002.jpg", files[0]]):
         write(twice)
-        with pytest.raises(SourceError, match=f"has the images {twice[0]} and {twice[1]}: .*the recording, {own}"):
+        with pytest.raises(
+            SourceError, match=f"the images {twice[0]} and {twice[1]}, .*of one, or .*its folders, {own}"
+        ):
             read_detections(path, project)
+
+
+def test_only_files_with_boxes_are_told_apart(opened, tmp_path):
+    """Others of the same name, and one file under two ids, as in files that were merged, are nothing to choose from."""
+    project, path = opened(), tmp_path / "coco.json"
+    names = ["a/000002.jpg", "b/000002.jpg", "./a/000002.jpg", "c/000003.jpg", "d/000003.jpg"]
+    images = [dict(id=k, file_name=name) for k, name in enumerate(names)]
+    boxes = [dict(image_id=k, category_id=1, bbox=[5 + k, 5, 20, 20]) for k in (0, 2, 4)]
+    path.write_text(json.dumps(dict(images=images, annotations=boxes)))
+    found = read_detections(path, project)
+    assert {at: [box.box[0] for box in own] for at, own in found.items()} == {2: [4.5, 6.5], 3: [8.5]}
+
+
+@pytest.mark.parametrize(
+    "folder, name, folders",
+    [
+        ("data/case1/images", "images", ["case2/images", "case1/images", "images"]),
+        ("data/2024.01.15", "2024.01", ["2024.01.16", "2024.01.15", "2024.01"]),
+        ("set/case1/frames", "case1", ["export/case1", "set/case1/frames", "case1"]),
+    ],
+)
+def test_of_several_folders_of_the_name_that_of_the_recording_is_taken(opened, tmp_path, folder, name, folders):
+    (tmp_path / folder).mkdir(parents=True)
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / folder / f"{number:06d}.png"), np.full((32, 40, 3), 90, np.uint8))
+    source = tmp_path / folder
+    project = opened(spec=str(source.parent if source.name == "frames" else source))
+    assert project.recording_name == name and project.recording_path == source
+    images = [dict(id=k, file_name=f"{own}/000002.png") for k, own in enumerate(folders)]
+    boxes = [dict(image_id=k, category_id=1, bbox=[5 + k, 5, 20, 20]) for k in range(len(folders))]
+    (tmp_path / "coco.json").write_text(json.dumps(dict(images=images, annotations=boxes)))
+    found = read_detections(tmp_path / "coco.json", project)
+    assert {at: [box.box[0] for box in own] for at, own in found.items()} == {2: [5.5]}

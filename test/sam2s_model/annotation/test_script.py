@@ -61,6 +61,51 @@ def test_masks_of_a_file_are_given_once_and_what_was_corrected_after_them_stays(
     assert np.array_equal(project.masks(4)[2].mask, corrected[1])
 
 
+def test_a_mask_of_a_file_stands_in_place_of_what_the_file_says_before_it(opened, truth, tmp_path):
+    first = next(iter(truth[0]))
+    cv2.imwrite(str(tmp_path / "mask.png"), truth[4][first] * np.uint8(255))
+    box = dict(frame=4, box=(20.0, 20.0, 60.0, 60.0))
+    entries = [
+        PromptEntry(1, class_name="object", **box),
+        PromptEntry(2, **box),
+        PromptEntry(1, frame=4, mask="mask.png"),
+    ]
+    project = opened()
+    for time in ("first", "again"):
+        apply_script(project, PromptScript(entries, tmp_path))
+        assert np.array_equal(project.masks(4)[1].mask, truth[4][first]), time
+        assert [entry.object for _, _, entry in project.store.entries()] == [2, 1], time
+    assert project.objects[1].class_name == "object", "of the box"
+
+
+def test_a_mask_that_a_person_gave_in_place_of_what_a_file_says_stays(opened, truth, tmp_path):
+    first, second = list(truth[0])[:2]
+    cv2.imwrite(str(tmp_path / "mask.png"), truth[6][first] * np.uint8(255))
+    entries = [
+        PromptEntry(1, frame=4, class_name="object", points=((40.0, 40.0),)),
+        PromptEntry(2, frame=4, box=(20.0, 20.0, 60.0, 60.0)),
+        PromptEntry(1, frame=6, mask="mask.png"),
+        PromptEntry(2, frame=6, class_name="object"),
+    ]
+    script = PromptScript(entries, tmp_path)
+    project = opened()
+    apply_script(project, script)
+    own = {(at, number): np.roll(truth[at][second], 7, 1) for at, number in ((4, 1), (4, 2), (6, 1))}
+    for (at, number), mask in own.items():
+        project.prompt(at, number, mask=mask)
+    project.prompt(6, 2, "instrument")
+    apply_script(project, script)
+    assert all(np.array_equal(project.masks(at)[number].mask, mask) for (at, number), mask in own.items())
+    assert len(project.store.entries()) == 3 and project.objects[2].class_name == "instrument"
+    more = PromptEntry(1, frame=4, not_on=((5.0, 5.0),))
+    apply_script(project, PromptScript([*entries, more], tmp_path))
+    assert [entry.not_on for _, _, entry in project.store.entries(4, 1)] == [(), more.not_on], "what it says since"
+    project.remove(1)
+    apply_script(project, script)
+    assert [(at, bool(entry.mask)) for _, at, entry in project.store.entries(number=1)] == [(4, False), (6, True)]
+    assert np.array_equal(project.masks(6)[1].mask, truth[6][first])
+
+
 def test_prompts_of_no_frame_are_named(opened):
     box = dict(box=(10.0, 10.0, 60.0, 60.0))
     script = PromptScript([PromptEntry(1, name="000002", **box), PromptEntry(1, frame=99, **box)])

@@ -80,6 +80,18 @@ def test_names_in_a_table_are_texts(options, tmp_path):
         plan_archive([str(tmp_path / f"{name}.mp4") for name in names], from_table)
 
 
+def test_a_table_may_take_in_another(options, clips, tmp_path):
+    (tmp_path / "asked.yaml").write_text(PROMPTS)
+    table = tmp_path / "table.yaml"
+    table.write_text("day1: &day1 {a: asked.yaml, b: asked.yaml}\nrecordings: {<<: *day1, c: asked.yaml}\n")
+    from_table = replace(options, prompts=PromptOptions(prompts=table))
+    assert prompts_of(plan_archive(clips, from_table)) == [tmp_path / "asked.yaml"] * 3
+    for tagged in ("!!int x", "!!python/name:os.system asked.yaml"):
+        table.write_text(f"recordings: {{a: {tagged}}}")
+        with pytest.raises(ConfigError, match="table.yaml cannot be read as prompts"):
+            plan_archive(clips, from_table)
+
+
 def test_all_recordings_of_a_data_set_are_taken(options, tmp_path):
     for name in ("first", "second"):
         for kind in ("frames", "masks"):
@@ -156,8 +168,13 @@ def test_masks_that_prompts_name_are_part_of_what_was_said(options, clips, tmp_p
     for name in ("a", "b"):
         (tmp_path / f"{name}.prompts.yaml").write_text(PROMPTS)
     (tmp_path / "b.prompts.yaml").write_text("prompts:\n- {frame: 0, object: 1, mask: mask.png}\n")
-    with pytest.raises(ConfigError, match="b.prompts.yaml cannot be read as prompts .*mask.png"):
-        plan_archive(clips, options)
+    for said in ("No such file .*mask.png", "mask.png cannot be decoded", "mask.png is uint16: expected 8 bits"):
+        with pytest.raises(ConfigError, match=f"b.prompts.yaml cannot be read as prompts .*{said}"):
+            plan_archive(clips, options)
+        if (tmp_path / "mask.png").exists():
+            cv2.imwrite(str(tmp_path / "mask.png"), np.full((8, 8), 1, np.uint16))
+        else:
+            (tmp_path / "mask.png").write_text("no image")
     made = []
     for value in (1, 2, 1):
         cv2.imwrite(str(tmp_path / "mask.png"), np.full((8, 8), value, np.uint8))
