@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sam2s_model.device import as_current, on_its_gpu
 from sam2s_model.errors import ConfigError
-from sam2s_model.folders_beside import folder_beside
+from sam2s_model.files.folders_beside import folder_beside
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import write_whole, writing

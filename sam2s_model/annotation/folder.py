@@ -23,7 +23,7 @@ from sam2s_model.annotation.plan import to_track
 from sam2s_model.annotation.store import AnnotationStore, StoredFrame, StoredMask
 from sam2s_model.colours import UNKNOWN_CLASS, instance_colour
 from sam2s_model.errors import ConfigError
-from sam2s_model.file_locks import lock
+from sam2s_model.files.file_locks import lock
 from sam2s_model.paths import expanded, with_name, write_whole
 from sam2s_model.prompting.prompt_script import PromptEntry, PromptScript
 from sam2s_model.recordings.class_file import CLASS_FILE

@@ -15,8 +15,8 @@ from sam2s_model.adapters.applying import apply_adapter, replace_tensors
 from sam2s_model.adapters.names import described
 from sam2s_model.checkpoint.reading import StoredTensors, read_checkpoint
 from sam2s_model.errors import CheckpointError, ConfigError
+from sam2s_model.files.whole_files import replacing, with_usual_mode
 from sam2s_model.network.model import Sam2Model
-from sam2s_model.whole_files import replacing, with_usual_mode
 
 ALPHA = 16.0  # of LoRA in DD-SAM2 and in UnSAMv2, whose files do not say it
 BASE, BASE_SHA256, ALPHA_KEY = "base", "base_sha256", "alpha"  # in the metadata

@@ -18,11 +18,11 @@ from sam2s_model.checkpoint.transformers_names import kind_of, to_transformers
 from sam2s_model.checkpoint.wrapping import some
 from sam2s_model.config import ModelConfig
 from sam2s_model.errors import CheckpointError, ConfigError
+from sam2s_model.files.whole_files import replacing, with_usual_mode
 from sam2s_model.network.image_input import check_image_size
 from sam2s_model.paths import expanded, reading_checkpoint
 from sam2s_model.published.catalog import published_as
 from sam2s_model.published.sha256 import file_sha256
-from sam2s_model.whole_files import replacing, with_usual_mode
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 TRANSFORMERS = "transformers"

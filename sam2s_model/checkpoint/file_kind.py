@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sam2s_model.substitutes import BEGINNING, substitute_of
+from sam2s_model.files.substitutes import BEGINNING, substitute_of
 
 ZIP, ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
 ZIP_TAIL = 1 << 16  # bytes from the end in which a zip archive's directory ends

@@ -16,12 +16,12 @@ from sam2s_model.device import upload
 from sam2s_model.discovery.prototype_file import ModelIdentity
 from sam2s_model.discovery.regions import Regions, connected_parts, stability
 from sam2s_model.errors import PrototypeError
+from sam2s_model.files.whole_files import with_usual_mode
 from sam2s_model.network.class_prompts import ClassPrompts
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.mask_decoder import Decoded
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import expanded, part_of
-from sam2s_model.whole_files import with_usual_mode
 
 FORMAT = "sam2s class prompts 1"  # in the metadata
 OUTSIDE_LOGIT = -10.0  # of a mask's pixels that belong to another connected part

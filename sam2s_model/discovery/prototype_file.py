@@ -15,9 +15,9 @@ from torch import Tensor
 from sam2s_model.discovery.features import probe
 from sam2s_model.discovery.prototypes import PrototypeBank
 from sam2s_model.errors import PrototypeError
+from sam2s_model.files.whole_files import with_usual_mode
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import expanded, part_of
-from sam2s_model.whole_files import with_usual_mode
 
 FORMAT = "sam2s prototypes 1"  # in the metadata
 SAME_MODEL = 0.98  # least cosine of the probes of two models that are the same

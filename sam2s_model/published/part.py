@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sam2s_model.errors import CheckpointError
-from sam2s_model.file_locks import lock
+from sam2s_model.files.file_locks import lock
 
 
 class PartFile:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from sam2s_model.discovery.prototype_file import ModelIdentity
 from sam2s_model.errors import ObjectMemoryError, RequestError
+from sam2s_model.files.whole_files import with_usual_mode
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import expanded, part_of
 from sam2s_model.recall.memories import MATCHED, TRAINED, ObjectMemory, SavedObjects
 from sam2s_model.tracking.correspondence import FINER
 from sam2s_model.tracks import MAX_LABEL
-from sam2s_model.whole_files import with_usual_mode
 
 FORMAT = "sam2s objects 1"  # in the metadata
 MOST_FRAMES = 32  # of an object, as the option max_conditioning may be

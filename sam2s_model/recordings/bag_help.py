@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from sam2s_model.substitutes import BEGINNING, substitute_of
+from sam2s_model.files.substitutes import BEGINNING, substitute_of
 
 STORAGES = {"sqlite3": ".db3", "mcap": ".mcap"}
 MCAP, SQLITE, ZSTD = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"\x28\xb5\x2f\xfd"

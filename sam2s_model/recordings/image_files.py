@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import SourceError
+from sam2s_model.files.substitutes import substitute
 from sam2s_model.paths import readable
 from sam2s_model.recordings.pixels import bits_said, narrow, significant_bits
-from sam2s_model.substitutes import substitute
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 PROBED = 5  # images whose size is looked at

@@ -10,11 +10,11 @@ from pathlib import Path
 import av
 
 from sam2s_model.errors import SourceError
+from sam2s_model.files.substitutes import substitute
 from sam2s_model.recordings.image_files import PROBED, common_size
 from sam2s_model.recordings.pixels import bits_said
 from sam2s_model.recordings.recording import ASSUMED_FPS, FIRST_STAMP_NS, Frame, Recording
 from sam2s_model.recordings.video_files import as_file, as_shown, orientation, shown_size, wide_bits
-from sam2s_model.substitutes import substitute
 
 TIME_JUMP = 1.0  # s; as with bags, times that step back further begin anew, and from 3 frames on, of short parts
 

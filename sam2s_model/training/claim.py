@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from sam2s_model.errors import TrainingError
-from sam2s_model.file_locks import lock
+from sam2s_model.files.file_locks import lock
 
 LOCK = ".lock"
 

@@ -22,7 +22,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.identities import FOUND, GONE
 from sam2s_model.evaluation.protocol import EvaluationProtocol
-from sam2s_model.json_text import json_text
+from sam2s_model.files.json_text import json_text
 from sam2s_model.metrics import boundary_f, iou, j_and_f
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import write_result

@@ -18,7 +18,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.evaluation.follow import follow
 from sam2s_model.evaluation.protocol import EvaluationProtocol
 from sam2s_model.evaluation.scores import Scorer
-from sam2s_model.json_text import json_text
+from sam2s_model.files.json_text import json_text
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import write_result
 from sam2s_model.recordings.scene import SceneConfig

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sam2s_model.errors import TrainingError
-from sam2s_model.whole_files import replacing
+from sam2s_model.files.whole_files import replacing
 
 SMOOTHED = 20  # a smoothed curve is the mean over this part of its points
 COLUMNS = ("loss", "iou_seen", "occlusion", "lr")  # of a line, shown beside the bar

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sam2s_model.errors import SourceError
-from sam2s_model.whole_files import replacing, with_usual_mode
+from sam2s_model.files.whole_files import replacing, with_usual_mode
 
 FORMAT = "sam2s teacher pack 1"
 

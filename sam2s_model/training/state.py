@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam2s_model.errors import ConfigError, TrainingError
+from sam2s_model.files.whole_files import replacing, with_usual_mode
 from sam2s_model.training.claim import claimed
 from sam2s_model.training.config import TrainConfig, as_table, build
-from sam2s_model.whole_files import replacing, with_usual_mode
 
 STATE, CHECKPOINT, ADAPTER, CLASS_PROMPTS, BEST, LOG, PLOT, RECIPE = (
     "state.pt",

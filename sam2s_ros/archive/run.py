@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam2s_model.errors import CheckpointError, ConfigError
 from sam2s_model.evaluation.compare import changed_settings
-from sam2s_model.file_locks import lock
+from sam2s_model.files.file_locks import lock
 from sam2s_model.paths import absolute, expanded, write_whole, writing
 from sam2s_ros.archive.plan import RECORDINGS, plan_archive
 from sam2s_ros.archive.report import REPORTS, make_report, result_of, write_report

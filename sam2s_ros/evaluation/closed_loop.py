@@ -11,7 +11,7 @@ import numpy as np
 
 from sam2s_model.config import TrackerConfig
 from sam2s_model.discovery.prototype_file import load_prototypes
-from sam2s_model.json_text import json_text
+from sam2s_model.files.json_text import json_text
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import write_result
 from sam2s_model.semantics import GENERIC

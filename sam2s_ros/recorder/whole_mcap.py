@@ -30,7 +30,7 @@ from mcap.records import (
 )
 from mcap.stream_reader import StreamReader, breakup_chunk
 
-from sam2s_model.file_locks import lock
+from sam2s_model.files.file_locks import lock
 
 MAGIC = b"\x89MCAP0\r\n"
 FOOTER_BYTES = 9 + 8 + 8 + 4

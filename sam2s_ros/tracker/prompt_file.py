@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from sam2s_model.errors import ConfigError, RequestError
-from sam2s_model.file_locks import lock
+from sam2s_model.files.file_locks import lock
 from sam2s_model.prompting.strokes import Stroke
 from sam2s_model.prompts import Prompt
 

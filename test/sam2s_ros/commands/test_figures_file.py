@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sam2s_model.json_text import json_text
+from sam2s_model.files.json_text import json_text
 from sam2s_model.training import summary
 from sam2s_model.training.config import EvaluationConfig, TrainConfig
 from sam2s_model.training.evaluate import Score

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sam2s_model.file_locks import lock
+from sam2s_model.files.file_locks import lock
 
 LOCK = "lock"  # a file in the folder, which its process holds while it lives
 SUFFIX = ".tmp"

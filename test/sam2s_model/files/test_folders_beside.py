@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sam2s_model.folders_beside import LOCK, folder_beside
+from sam2s_model.files.folders_beside import LOCK, folder_beside
 
 
 def age(*folders: Path) -> None:

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from sam2s_model.file_locks import lock
+from sam2s_model.files.file_locks import lock
 
 
 def test_a_file_is_locked_until_it_is_closed(tmp_path):

@@ -20,6 +20,7 @@ from sam2s_model.checkpoint.adapter_files import save_adapter
 from sam2s_model.discovery.prototype_file import ModelIdentity, save_prototypes
 from sam2s_model.discovery.prototypes import PrototypeBank
 from sam2s_model.errors import CheckpointError, SourceError, TrainingError
+from sam2s_model.files.whole_files import STALE, replacing
 from sam2s_model.recall.memories import SavedObjects
 from sam2s_model.recall.object_file import MadeWith, write_objects
 from sam2s_model.training.config import TrainConfig
@@ -27,7 +28,6 @@ from sam2s_model.training.log import Log, plot_log
 from sam2s_model.training.pack import TeacherPack
 from sam2s_model.training.state import begin_folder, load_state, save_checkpoint, save_recipe, save_state
 from sam2s_model.training.store import StoreWriter, TaughtView
-from sam2s_model.whole_files import STALE, replacing
 
 SOURCES = Path(sam2s_model.__file__).parent
 IDENTITY = ModelIdentity("any", 64, torch.zeros(4))
