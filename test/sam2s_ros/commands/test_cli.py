@@ -260,11 +260,12 @@ def test_p41_demo_writes_over_nothing_without_overwrite(checkpoint, tmp_path, ca
 def test_two_demos_at_a_time_have_a_folder_each(checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["demo", "--source", SCENE, *map(str, options(checkpoint, tmp_path))]
-    at, begun = arguments.index("--output"), []
+    at, begun, marks = arguments.index("--output"), [], []
 
     def begin(folder: Path):
         """Start no graph; the second demo begins before the first one's processes have written anything."""
         begun.append(folder.parent.name)
+        marks.append(json.loads((folder.parent / "summary.json").read_text()))
         if len(begun) == 1:
             assert main([*arguments[:at], *arguments[at + 2 :]]) == 1
         raise TimeoutError("ends here")
@@ -272,8 +273,8 @@ def test_two_demos_at_a_time_have_a_folder_each(checkpoint, tmp_path, monkeypatc
     monkeypatch.setattr("sam2s_ros.demo.run.local_graph", begin)
     assert main([*arguments[:at], *arguments[at + 2 :]]) == 1
     assert begun == ["demo", "demo_2"]
-    marks = [json.loads((tmp_path / "output" / name / "summary.json").read_text()) for name in begun]
     assert marks == [dict(command="demo", interrupted=True)] * 2
+    assert not list((tmp_path / "output").glob("*/summary.json")), "they ended before there was anything"
 
 
 def test_p41_soak_writes_over_nothing_without_overwrite(tmp_path, capsys):
