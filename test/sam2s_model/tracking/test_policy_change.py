@@ -193,3 +193,14 @@ def test_a_late_correction_replaces_the_memory_of_a_tracked_mask_that_stood_for_
     later.prompt(0, [Prompt(object_id=1, box=fix)])
     kept = later._segmenter.bank.spatial[0, 0]
     assert torch.equal(kept, tracked), "what is said of a later frame changes none before"
+
+    segmenter = later._segmenter
+    before = dict(segmenter.memory.stand_ins)
+    saved = segmenter.save([1])
+    later.prompt(2, [Prompt(object_id=1, box=fix)])
+    assert segmenter.memory.stand_ins != before
+    with torch.inference_mode():
+        segmenter.restore(saved)
+    assert segmenter.memory.stand_ins == before != {}, "as after a prompt that has failed"
+    later.reset()
+    assert later._segmenter.memory.stand_ins == {}
