@@ -24,9 +24,12 @@ if os.environ.get("ROS_DISTRO") == "humble":  # which does not know the line abo
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests' helpers are modules of this folder
 
+os.environ.setdefault("PYTHONUNBUFFERED", "1")  # of the process that the nodes are forked from
+
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import rclpy  # noqa: E402
+from forked import ForkedProcess  # noqa: E402
 from rclpy.client import Client  # noqa: E402
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
@@ -49,10 +52,15 @@ class Process:
 
     OUT_WITHIN = 4.0
 
-    def __init__(self, command: list[str], **env: str):
+    def __init__(self, command: list[str], forked: bool = False, **env: str):
+        """forked: from a process that has imported most of it, see `forked`; the command then is one of Python's"""
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115  it lives as long as this
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **env}
-        self.popen = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=env)
+        self.popen: subprocess.Popen | ForkedProcess
+        if forked:
+            self.popen = ForkedProcess(command[1:], self._log.name, env)
+        else:
+            self.popen = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=env)
 
     @property
     def output(self) -> str:
@@ -177,8 +185,8 @@ def start():
     """Start a process that is ended with the module: start([...command...], VARIABLE=value) -> Process."""
     processes = []
 
-    def begin(command: list[str], **env: str) -> Process:
-        processes.append(Process(command, **env))
+    def begin(command: list[str], forked: bool = False, **env: str) -> Process:
+        processes.append(Process(command, forked, **env))
         return processes[-1]
 
     yield begin
@@ -232,8 +240,9 @@ def start_tracker(start, checkpoint):
         remaps = [part for rule in remap for part in ("-r", rule)]
         arguments = [*ros_args(**{**given, **parameters}), *remaps]
         if fault is None:
-            return start([sys.executable, "-m", "sam2s_ros.tracker.node", *arguments])
-        return start([sys.executable, str(Path(__file__).with_name("faulty_tracker.py")), *arguments], FAULT=str(fault))
+            return start([sys.executable, "-m", "sam2s_ros.tracker.node", *arguments], forked=True)
+        faulty = str(Path(__file__).with_name("faulty_tracker.py"))
+        return start([sys.executable, faulty, *arguments], forked=True, FAULT=str(fault))
 
     return begin
 
@@ -348,7 +357,7 @@ def recorder(graph, start, tmp_path, request):
         arguments = ["--ros-args", *(part for rule in rules for part in ("-r", rule))]
         for key, value in {"output": tmp_path / "out", "reliable": True, **parameters}.items():
             arguments += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
-        process = start([*before, sys.executable, "-m", "sam2s_ros.recorder.node", *arguments])
+        process = start([*before, sys.executable, "-m", "sam2s_ros.recorder.node", *arguments], forked=not before)
         process.wait_for_output("recording into")
         return process, Source(graph, name, kind, truth_topic)
 

@@ -50,7 +50,7 @@ class Replay:
         arguments = ["--ros-args", "-r", f"__ns:={self.name}"]
         for name, value in given.items():
             arguments += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-        self.process = start([sys.executable, "-m", "sam2s_ros.replay.node", *arguments])
+        self.process = start([sys.executable, "-m", "sam2s_ros.replay.node", *arguments], forked=True)
 
     def wait_for(self, count: int, timeout: float = 20.0):
         self.graph.wait_until(

@@ -53,8 +53,10 @@ def stereo(graph, start):
     )
     parameters = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
     remaps = ["-r", "/right/image:=/other/right"]
-    trackers = start([sys.executable, "-m", "sam2s_ros.tracker.stereo", "--ros-args", *parameters, *remaps])
-    pairing = start([sys.executable, "-m", "sam2s_ros.tracker.pair"])
+    trackers = start(
+        [sys.executable, "-m", "sam2s_ros.tracker.stereo", "--ros-args", *parameters, *remaps], forked=True
+    )
+    pairing = start([sys.executable, "-m", "sam2s_ros.tracker.pair"], forked=True)
     pairs = graph.collect(TrackedMasksPair, "/pair/masks")
     cameras = {"left": graph.publisher(Image, "/left/image"), "right": graph.publisher(Image, "/other/right")}
     statuses = {side: graph.collect(TrackerStatus, f"/{side}/tracker/status") for side in SIDES}
@@ -158,7 +160,7 @@ def test_p29_a_signal_ends_both_and_the_graph_learns_of_it(graph, stereo):
 def test_p45_nothing_that_pairs_is_a_warning_that_says_why(graph, start):
     """Nobody publishes; then stamps that are too far apart; then those of two drivers, which are paired."""
     rules = ["-r", "__ns:=/apart", "-p", "warn_unpaired:=0.5"]
-    pairing = start([sys.executable, "-m", "sam2s_ros.tracker.pair", "--ros-args", *rules])
+    pairing = start([sys.executable, "-m", "sam2s_ros.tracker.pair", "--ros-args", *rules], forked=True)
     pairs, reports = (
         graph.collect(TrackedMasksPair, "/apart/pair/masks"),
         graph.collect(DiagnosticArray, "/diagnostics"),

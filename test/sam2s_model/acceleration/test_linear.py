@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sam2s_model.acceleration.linear import Linear, multiply_in_int8
+from sam2s_model.acceleration.linear import Linear, _has_vnni, multiply_in_int8
 from sam2s_model.config import NANO, PICO
 from sam2s_model.device import resolve_dtype
 from sam2s_model.errors import ConfigError
@@ -34,7 +34,8 @@ def test_int8_is_near_fp32_also_where_rows_differ_in_size(layer):
     got, expected = layer(x), plain(layer, x)
     assert got.shape == (2, 7, 96) and got.dtype == torch.float32
     error = (got - expected).norm(dim=(0, 1)) / expected.norm(dim=(0, 1))
-    assert 0 < error.max() < 0.02, "of each row, since each has its own scale"
+    limit = 0.02 if _has_vnni() else 0.04  # without, activations have 7 bits
+    assert 0 < error.max() < limit, "of each row, since each has its own scale"
     torch.testing.assert_close(layer(x, F.gelu), F.gelu(got))
 
 
