@@ -179,6 +179,26 @@ def test_where_nothing_is_known_there_is_no_object(model):
     assert scene.matches.score(found, torch.ones(1)).tolist() == [0.0]
 
 
+def test_what_only_the_newest_frames_follow_is_not_the_object(model):
+    """The object has left, and its mask has slid onto tissue, which is where it was on each next frame."""
+    scene = Scene(model, older=0, neighbours=1, prompted=0.05)
+    scene.prompt(0, picture(), mask(3, 2, 5, 5))
+    for frame in range(1, 5):
+        scene.track(frame, picture(), mask(6, 6, 8, 8))
+    found = scene.matches.propagate(scene.view(), 5, picture())
+    assert found.maps[0, 0, 13:15, 13:15].min() > 0.4, "the window votes for it"
+    assert scene.matches.support(found, mask(6, 6, 8, 8)).tolist() == pytest.approx([0.0], abs=0.05)
+    assert scene.matches.support(found, mask(3, 2, 5, 5)).tolist() == [1.0]
+
+
+def test_an_object_without_a_prompted_frame_is_supported_by_the_newest(model):
+    """As after a change of policy: there is nobody else to ask."""
+    scene = Scene(model, older=0)
+    scene.matches.start(scene.view(), 0, picture(), mask(3, 2, 5, 5))
+    found = scene.matches.propagate(scene.view(), 1, picture())
+    assert scene.matches.support(found, mask(3, 2, 5, 5)).tolist() == [1.0]
+
+
 def test_a_frame_without_the_object_is_hardly_listened_to(model):
     """It was hidden for some frames: where it was, the newest frames say nothing, and say it quietly."""
     scene = Scene(model, older=0)
