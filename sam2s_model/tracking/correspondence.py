@@ -27,7 +27,7 @@ from sam2s_model.tracking.memory.matching import Matching
 
 FINER = 2  # label cells along each side of a place: a thin tool covers less than a place
 MIN_BELIEF = 0.2  # in the mask of an object that is there: its agreement with its map, times its predicted IoU
-MIN_SUPPORT = 0.22  # of the mask, by prompted and older frames; right ones have 0.23 at least, on 11 clips and scenes
+MIN_SUPPORT = 0.22  # of the mask, by prompted and older frames; right ones had 0.23 at least, see docs/match.md
 MIN_TRUST = 0.05  # of a frame on which an object was not found: it is hardly listened to, and not forgotten
 
 

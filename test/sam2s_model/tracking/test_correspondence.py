@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -189,6 +190,24 @@ def test_what_only_the_newest_frames_follow_is_not_the_object(model):
     assert found.maps[0, 0, 13:15, 13:15].min() > 0.4, "the window votes for it"
     assert scene.matches.support(found, mask(6, 6, 8, 8)).tolist() == pytest.approx([0.0], abs=0.05)
     assert scene.matches.support(found, mask(3, 2, 5, 5)).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("share, there", [(1.0, True), (0.3, True), (0.1, False), (0.0, False)])
+@torch.inference_mode()
+def test_without_votes_of_lasting_frames_a_mask_is_not_the_object(model, share, there):
+    """The mask agrees with the map in each case: what differs is who votes for it."""
+    features = model.encode_image(model.prepare_image(torch.zeros(128, 128, 3, dtype=torch.uint8)))
+    scene, plain = Scene(model), model.without_memory(features, 1)
+    soft = (mask(2, 2, 6, 6) > 0).float()
+    maps = torch.nn.functional.avg_pool2d(soft, 2)
+    found = Propagated(torch.zeros(64, 96), maps, soft, soft[:, 0] > 0.4, torch.full_like(maps, share))
+    own = replace(
+        model.candidates(plain, features),
+        logits=mask(2, 2, 6, 6).expand(-1, 4, -1, -1),
+        iou=torch.ones(1, 4),
+        object_logit=torch.full((1,), -9.0),
+    )
+    assert (scene.matches.decode(plain, features, found, own).object_logit > 0).tolist() == [there]
 
 
 def test_an_object_without_a_prompted_frame_is_supported_by_the_newest(model):
