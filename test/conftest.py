@@ -6,11 +6,17 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import hypothesis
 import pytest
+
+# An example takes as long as the machine lets it: on a busy one a millisecond became half a second, once.
+hypothesis.settings.register_profile("whatever the machine", deadline=None)
+hypothesis.settings.load_profile("whatever the machine")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell leaves it to what it starts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests interrupt themselves and what they start
@@ -33,6 +39,22 @@ def _take_determinism_back() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def cost() -> Callable[..., float]:
+    """How many times as much of the processor's time one function takes as another, at best, called in turns."""
+
+    def spent(function: Callable[[], object]) -> float:
+        began = time.process_time()  # of this process: what else the machine does takes caches alone
+        function()
+        return time.process_time() - began
+
+    def ratio(function: Callable[[], object], other: Callable[[], object], rounds: int = 20) -> float:
+        spans = [(spent(function), spent(other)) for _ in range(rounds)]
+        return min(own for own, _ in spans) / min(others for _, others in spans)
+
+    return ratio
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

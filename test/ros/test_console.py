@@ -298,7 +298,7 @@ def test_a_signal_ends_it_at_once_with_pages_open(start, console):
             return await loop.run_in_executor(None, own.process.stop, signal.SIGINT)
 
     code, seconds = asyncio.run(work())
-    assert code == 0 and seconds < own.process.OUT_WITHIN, own.process.output
+    assert code == 0 and seconds < own.process.out_within, own.process.output
     assert "Traceback" not in own.process.output
     assert "Traceback" not in console.process.output
 

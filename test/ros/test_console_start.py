@@ -47,7 +47,7 @@ def test_the_command_serves_until_a_signal(start):
     )
     assert second.returncode == 2 and "the console cannot listen on 127.0.0.1" in second.stderr, second
     code, seconds = process.stop(signal.SIGINT)
-    assert code == 0 and seconds < process.OUT_WITHIN and "Traceback" not in process.output, process.output
+    assert code == 0 and seconds < process.out_within and "Traceback" not in process.output, process.output
 
 
 def test_on_another_address_there_are_tokens_and_tls(start, tmp_path):

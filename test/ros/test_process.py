@@ -43,7 +43,7 @@ def test_p29_a_signal_while_a_program_starts(graph, start, tmp_path, node, after
     graph.wait_until(lambda: blocks_signals(process.popen.pid), 20)
     time.sleep(after)
     code, took = process.stop(number)
-    assert (code, "Traceback" in process.output) == (0, False) and took < process.OUT_WITHIN, (
+    assert (code, "Traceback" in process.output) == (0, False) and took < process.out_within, (
         code,
         took,
         process.output,

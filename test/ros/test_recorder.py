@@ -71,7 +71,7 @@ def test_files_hold_what_was_published(recorder, tmp_path):
         time.sleep(0.05)
     source.wait_for(matched=8)
     code, seconds = process.stop(signal.SIGINT)
-    assert code == 0 and seconds < process.OUT_WITHIN and "Traceback" not in process.output, process.output
+    assert code == 0 and seconds < process.out_within and "Traceback" not in process.output, process.output
 
     out = tmp_path / "out"
     assert {p.name for p in out.iterdir()} == {

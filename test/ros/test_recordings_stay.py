@@ -81,7 +81,7 @@ def test_a_hang_up_ends_the_recording_as_sigterm_does(recorder, tmp_path):
     record(source, range(5))
     source.wait_for(matched=5)
     code, seconds = process.stop(signal.SIGHUP)
-    assert code == 0 and seconds < process.OUT_WITHIN, process.output
+    assert code == 0 and seconds < process.out_within, process.output
     report = json.loads((tmp_path / "out" / "recorder.json").read_text())
     assert report["matched"] == report["overlay_frames"] == 5 and frames_in(tmp_path / "out") == (5, 5, 5)
 

@@ -137,7 +137,7 @@ def test_own_rate_and_source_stamps(replay):
     assert len(one.images) == 20 and one.process.running()
     assert not one.call(Trigger, "step").success
     code, seconds = one.process.stop(signal.SIGINT)
-    assert code == 0 and seconds < one.process.OUT_WITHIN and "Traceback" not in one.process.output, one.process.output
+    assert code == 0 and seconds < one.process.out_within and "Traceback" not in one.process.output, one.process.output
 
 
 def test_pause_step_resume(replay):
@@ -192,7 +192,7 @@ def test_rate_changes_while_it_plays(replay):
     assert one.set_rate(50.0).results[0].successful
     before, began = len(one.images), time.monotonic()
     one.wait_for(before + 50)
-    assert 0.65 < time.monotonic() - began < 5, "50 frames take 1 s, longer on a busy machine; before, 10 s"
+    assert 0.65 < time.monotonic() - began < 8, "50 frames take 1 s, longer on a busy machine; before, 10 s"
     refused = one.set_rate(-1.0).results[0]
     assert not refused.successful and "-1" in refused.reason
 
@@ -261,7 +261,7 @@ def test_signal_ends_it_with_code_0(replay, number, paused):
     if not paused:
         one.wait_for(5)
     code, seconds = one.process.stop(number)
-    assert code == 0 and seconds < one.process.OUT_WITHIN, (code, seconds, one.process.output)
+    assert code == 0 and seconds < one.process.out_within, (code, seconds, one.process.output)
     assert "Traceback" not in one.process.output
 
 

@@ -147,7 +147,7 @@ def test_p01_p31_two_trackers_share_nothing_and_their_masks_are_paired(graph, st
 def test_p29_a_signal_ends_both_and_the_graph_learns_of_it(graph, stereo):
     for process in stereo[:2]:
         code, took = process.stop()
-        assert code == 0 and took < process.OUT_WITHIN and "Traceback" not in process.output, (
+        assert code == 0 and took < process.out_within and "Traceback" not in process.output, (
             code,
             took,
             process.output,

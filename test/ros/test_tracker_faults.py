@@ -314,7 +314,7 @@ def test_p29_p31_a_signal_ends_it_in_every_state_and_its_neighbour_notices_nothi
     wanted = dict(inactive="INACTIVE", disabled="DISABLED", quarantined="ERROR")[state]
     assert other.status().state == getattr(TrackerStatus, f"STATE_{wanted}")
     code, took = other.process.stop(signal.SIGTERM)
-    assert code == 0 and took < other.process.OUT_WITHIN and "Traceback" not in other.process.output
+    assert code == 0 and took < other.process.out_within and "Traceback" not in other.process.output
     after = faulty.status()
     assert (after.received, after.objects, after.state) == (before.received, before.objects, before.state)
     assert messages.to_ns(after.last_published_stamp) == stamp

@@ -81,7 +81,7 @@ def test_what_cannot_be_configured_is_said_and_the_node_stays_up(graph, start_tr
         answer = graph.call(AddPrompts, f"{name}/add_prompts", AddPrompts.Request(prompts=[BOX]))
         assert (answer.success, answer.error) == (False, ErrorCode.NOT_ACTIVE) and said in answer.message
     code, took = process.stop()
-    assert (code, "Traceback" in process.output) == (0, False) and took < process.OUT_WITHIN, process.output
+    assert (code, "Traceback" in process.output) == (0, False) and took < process.out_within, process.output
     gone = lambda: ("tracker", "/bad") not in graph.node.get_node_names_and_namespaces()  # noqa: E731
     graph.wait_until(gone, 15, lambda: "the graph to learn that the node has ended; without its word that takes 20 s")
 
@@ -122,7 +122,7 @@ def test_p29_a_signal_while_starting(graph, start_tracker, after):
     else:
         process.wait_for_output("sha256", 60)
     code, took = process.stop(signal.SIGTERM if after == "the node is made" else signal.SIGINT)
-    assert took < process.OUT_WITHIN and code == 0 and "Traceback" not in process.output, (code, took, process.output)
+    assert took < process.out_within and code == 0 and "Traceback" not in process.output, (code, took, process.output)
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_p11_p29_a_step_that_takes_long(graph, start_tracker, camera, hold):
     assert (answer.success, answer.error) == (False, ErrorCode.TIMEOUT) and time.monotonic() - began < 4
     assert statuses[-1].published == 0
     code, took = process.stop()
-    assert code == 0 and took < process.OUT_WITHIN and "Traceback" not in process.output, (code, took, process.output)
+    assert code == 0 and took < process.out_within and "Traceback" not in process.output, (code, took, process.output)
 
 
 def test_a_cleanup_that_timed_out_cannot_be_undone_by_activate(graph, start_tracker, camera, hold):

@@ -248,5 +248,5 @@ def test_p29_a_signal_while_tracking_ends_the_node_in_2_s_with_code_0(graph, sta
         camera.send()
         time.sleep(0.03)
     code, took = process.stop(number)
-    assert code == 0 and took < process.OUT_WITHIN, process.output
+    assert code == 0 and took < process.out_within, process.output
     assert "Traceback" not in process.output

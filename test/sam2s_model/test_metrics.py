@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 
 import cv2
@@ -110,7 +109,7 @@ def mask_triples(draw):
     return tuple(draw(arrays(bool, shape)) for shape in [draw(SHAPES)] * 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(mask_triples())
 def test_j_f_and_dice_of_any_masks(masks):
     predicted, truth, void = masks
@@ -126,7 +125,7 @@ def test_j_f_and_dice_of_any_masks(masks):
     assert boundary_f(truth, predicted, void) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(0.001, 0.2))
 def test_f_with_any_reach(seed, tolerance):
     """What is within reach is what a disc of that radius covers, also far from the 3 to 9 px of usual images."""
@@ -146,16 +145,14 @@ def test_f_with_any_reach(seed, tolerance):
         assert boundary_f(predicted, truth, tolerance=tolerance) == pytest.approx(expected, abs=1e-12)
 
 
-def test_f_takes_under_5_ms_at_480p():
+def test_f_costs_little_more_than_the_dilation_of_both_masks(cost):
     rng = np.random.default_rng(1)
     truth, predicted = (cv2.resize(blobs(rng, 48, 85).astype(np.uint8), (854, 480)) > 0 for _ in range(2))
-    seconds = []
-    for _ in range(15):
-        began = time.perf_counter()
-        boundary_f(predicted, truth)
-        seconds.append(time.perf_counter() - began)
-    print(f"F at 854x480: {1e3 * min(seconds):.2f} ms at best, {1e3 * np.median(seconds):.2f} ms in the middle")
-    assert min(seconds) < 5e-3  # others may be using the machine
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (17, 17))  # 0.008 of the diagonal to each side
+    masks = truth.astype(np.uint8), predicted.astype(np.uint8)
+    ratio = cost(lambda: boundary_f(predicted, truth), lambda: [cv2.dilate(mask, disc) for mask in masks])
+    print(f"F at 854x480: {ratio:.1f} times two dilations")
+    assert ratio < 5  # 1.1 to 1.7, on a busy machine too
 
 
 def label_maps(seed: int, frames: int = 5, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:

@@ -55,7 +55,7 @@ def test_an_image_half_counts_as_2_0(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_any_damage_is_named(name, data):
     """Whatever single tensor is lost, renamed or reshaped: the refusal names it, and the model it is nearest to."""

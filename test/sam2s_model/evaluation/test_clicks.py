@@ -21,7 +21,7 @@ def depth(region: np.ndarray, x: int, y: int) -> float:
     return float(np.sqrt(((outside - (y, x)) ** 2).sum(1)).min())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(MASKS)
 def test_the_centre_is_the_deepest_pixel(masks):
     region, _ = masks
@@ -34,7 +34,7 @@ def test_the_centre_is_the_deepest_pixel(masks):
     assert region[y, x] and depth(region, x, y) == pytest.approx(deepest, abs=1e-4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(MASKS)
 def test_a_correction_is_on_what_is_wrong(masks):
     predicted, truth = masks

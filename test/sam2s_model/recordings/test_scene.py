@@ -92,7 +92,7 @@ def test_far_frames_come_at_once(index):
     assert visible.any(axis=0).all() and not visible.all()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**63 - 1),
     count=st.integers(0, 6),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,7 +67,7 @@ def test_agrees_with_the_exact_field(size, seed):
     assert iou(field, scene.field) >= 0.98
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 30),
     radius=st.floats(0.42, 0.62),
@@ -101,7 +100,7 @@ def test_full_frames_have_no_surround(seed):
         assert endoscope_field(scene[index].image).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     points=st.lists(st.tuples(st.integers(-40, 360), st.integers(-40, 280)), min_size=3, max_size=5),
     dark=st.integers(0, 25),
@@ -221,11 +220,10 @@ def test_views_need_no_copy():
     assert np.array_equal(endoscope_field(view), endoscope_field(image))
 
 
-def test_is_fast():
+def test_costs_little_more_than_a_blur(cost):
     image = Scene(SceneConfig(width=1280, height=720, seed=1))[0].image
-    times = []
-    for _ in range(20):
-        start = time.process_time()  # of this process: other work on the machine does not count
-        endoscope_field(image)
-        times.append(time.process_time() - start)
-    assert min(times) < 0.008, min(times)  # about 2 ms on a free core; caches shared with other work cost some
+    ratio = cost(
+        lambda: endoscope_field(image),
+        lambda: cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), 3),
+    )
+    assert ratio < 6  # 1.1 to 1.9, on a busy machine too

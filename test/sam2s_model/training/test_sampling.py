@@ -10,7 +10,7 @@ from sam2s_model.errors import ConfigError
 from sam2s_model.training.sampling import divemem, draw_indices, roles, tsms, vanilla
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["vanilla", "tsms", "divemem"]),
     st.integers(1, 50),
@@ -27,7 +27,7 @@ def test_indices_are_frames_and_a_function_of_the_seed(how, frames, length, stri
         assert len(set(first)) == length
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(8, 200), st.integers(0, 99))
 def test_divemem_is_one_conditional_two_long_term_and_five_consecutive(frames, seed):
     indices = divemem(np.random.default_rng(seed), frames)

@@ -82,7 +82,7 @@ def test_a_bad_message_is_refused_with_value_and_limit(text, said):
     assert str(refusal.value).isprintable() and len(str(refusal.value)) < 300
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=200) | plain.map(lambda value: json.dumps(value)) | messages)
 @example("9" * 5000)
 @example('{"type": "ack", "count": 1' + "0" * 400 + "}")

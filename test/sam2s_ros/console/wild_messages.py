@@ -90,7 +90,7 @@ def bombard(
                 pass  # it is alive, and has taken all before
         log.clear()
 
-    @settings(max_examples=batches, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=batches, database=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(messages, min_size=size, max_size=size))
     def run(batch):
         loop.run_until_complete(fire(*served, batch))

@@ -34,7 +34,7 @@ masks = st.builds(
     box=st.one_of(st.just([]), st.just([1.0, 1.0, 5.0, 5.0]), st.lists(numbers, max_size=4)),
     mask=st.one_of(st.just(Image()), masks),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_p22_any_prompt_is_taken_or_refused_with_a_code(clicks, more_labels, box, mask):
     message = Prompt(points=[Point32(x=x, y=y) for x, y, _ in clicks], box=box, mask=mask)
     message.point_labels = [label for _, _, label in clicks] + [1] * more_labels

@@ -196,14 +196,14 @@ def decode_any(encoding, height, width, step, bigendian, data):
 
 
 @ANY_IMAGE
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_p17_any_image_decodes_or_raises_image_error(**image):
     decode_any(**image)
 
 
 @pytest.mark.full
 @ANY_IMAGE
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=10_000)
 def test_p17_any_of_10000_images_decodes_or_raises_image_error(**image):
     decode_any(**image)
 
@@ -240,7 +240,7 @@ def test_p17_broken_compressed_images_are_refused(data, said):
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_p17_damaged_jpegs_decode_or_raise_image_error(data):
     _, good = cv2.imencode(".jpg", picture(16, 16))
     damaged = bytearray(good.tobytes())

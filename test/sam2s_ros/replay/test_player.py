@@ -232,4 +232,4 @@ def test_stop_ends_the_thread_while_it_waits(paused):
     log = Log(Numbers(1000), rate=0.1, paused=paused)
     time.sleep(0.05)
     began = time.monotonic()
-    assert log.player.stop() and time.monotonic() - began < 2
+    assert log.player.stop() and time.monotonic() - began < 5  # of 10 s from one frame to the next

@@ -104,14 +104,14 @@ def test_p21_a_request_that_timed_out_after_it_began_says_so(bench):
 
 def test_p11_a_request_that_waits_when_a_step_hangs_is_refused_as_soon_as_that_is_known(bench):
     held, entered, effects = threading.Event(), threading.Event(), []
-    b = bench(before_step=lambda: (entered.set(), held.wait(10)), step_timeout=0.4)
+    b = bench(before_step=lambda: (entered.set(), held.wait(60)), step_timeout=0.4)
     b.put(frame(1))
     assert entered.wait(5)
     assert b.worker.busy() < 0.4
     began = time.monotonic()
     with pytest.raises(RequestError, match="has worked on one image .* nothing was changed") as caught:
-        b.worker.request(lambda tracker: effects.append("late"), timeout=8)
-    assert caught.value.code == ErrorCode.TIMEOUT and time.monotonic() - began < 4
+        b.worker.request(lambda tracker: effects.append("late"), timeout=60)
+    assert caught.value.code == ErrorCode.TIMEOUT and time.monotonic() - began < 30
     held.set()
     b.settle()
     b.worker.request(lambda tracker: effects.append("after"), timeout=5)
@@ -183,7 +183,7 @@ def test_what_a_request_raises_comes_back_also_where_it_is_a_timeout(bench):
 
 def test_p11_while_a_step_is_longer_than_step_timeout_requests_are_refused_at_once(bench):
     held, entered = threading.Event(), threading.Event()
-    b = bench(before_step=lambda: (entered.set(), held.wait(5)), step_timeout=0.05)
+    b = bench(before_step=lambda: (entered.set(), held.wait(60)), step_timeout=0.05)
     b.put(frame(1))
     assert entered.wait(5)
     time.sleep(0.1)
@@ -191,8 +191,8 @@ def test_p11_while_a_step_is_longer_than_step_timeout_requests_are_refused_at_on
     with pytest.raises(
         RequestError, match=r"has worked on one image for \d\.\d s \(step_timeout is 0\.05 s\)"
     ) as caught:
-        b.worker.request(lambda tracker: None, timeout=5)
-    assert caught.value.code == ErrorCode.TIMEOUT and time.monotonic() - began < 2
+        b.worker.request(lambda tracker: None, timeout=60)
+    assert caught.value.code == ErrorCode.TIMEOUT and time.monotonic() - began < 30
     assert b.worker.busy() > 0.05
     held.set()
     b.settle()

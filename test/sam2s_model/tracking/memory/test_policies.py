@@ -44,7 +44,7 @@ def play(run, steps, prompts):
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(steps=STEPS, again=st.sets(st.integers(1, 30), max_size=CONDITIONING - 1), order=st.permutations(range(3)))
 def test_what_every_policy_promises(script, small, name, steps, again, order):
     policy = make(name, small)
