@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
@@ -22,6 +20,7 @@ from sam2s_ros.processes.discovery import KnownTo
 from sam2s_ros.processes.graph import Graph, tail
 from sam2s_ros.processes.local_graph import DRAIN_TIMEOUT, LOAD_TIMEOUT, QUIET
 from sam2s_ros.processes.process import initialise
+from sam2s_ros.processes.spinning import NodeThread
 from sam2s_ros.srv import AddPrompts, GetState
 
 # Deeper than the tracker's own: what this process does besides must not cost masks.
@@ -29,7 +28,6 @@ MASKS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=
 POLL = 0.01  # s between two looks at the graph
 ACTIVE = (TrackerStatus.STATE_WAITING, TrackerStatus.STATE_RUNNING, TrackerStatus.STATE_STALE_INPUT)
 CALL_TIMEOUT = 15.0  # s
-SPIN = 0.1  # s that the thread of callbacks waits before it looks whether it is to end
 NOT_CONFIGURED = "not configured: "
 
 Client = TypeVar("Client", bound="GraphClient")
@@ -58,25 +56,14 @@ class GraphClient:
         self._prompts = node.create_client(AddPrompts, "tracker/add_prompts")
         self._state = node.create_client(GetState, "tracker/get_tracker_state")
         self._connect(node)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(node)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name=f"{self.node_name} client", daemon=True)
-        self._thread.start()
+        self._thread = NodeThread(node)
         return self
 
     def _connect(self, node: Node) -> None:
         """Make further subscriptions, of the masks among them, and clients."""
 
-    def _spin(self) -> None:
-        while not self._closing.is_set():
-            self._executor.spin_once(timeout_sec=SPIN)
-
     def __exit__(self, *_: object) -> None:
-        self._closing.set()  # an executor must not be shut down while another thread waits in it
-        self._thread.join(CALL_TIMEOUT)
-        self._executor.shutdown(timeout_sec=1.0)
-        self._node.destroy_node()
+        self._thread.close(CALL_TIMEOUT)
         rclpy.try_shutdown()
 
     def stop_watching(self) -> None:

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import rclpy
 from rclpy.exceptions import NameValidationException, ParameterException
-from rclpy.executors import Executor, ExternalShutdownException
+from rclpy.executors import Executor
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
@@ -28,6 +28,7 @@ from sam2s_ros.processes.callbacks import LenientExecutor
 from sam2s_ros.processes.ending import drop_lost_terminal, ending_signals
 from sam2s_ros.processes.runnable import Runnable, said_by_rcl
 from sam2s_ros.processes.shared_memory import SHM, remove_orphans
+from sam2s_ros.processes.spinning import POLL, spin
 from sam2s_ros.processes.unused import (
     check_environment,
     unused_files,
@@ -38,10 +39,8 @@ from sam2s_ros.processes.unused import (
 )
 
 BAD_INPUT = 2  # exit code
-POLL = 0.1  # s; how late a signal, or the end of a node or of its executor, is seen at most
 CLOSE_TIMEOUT = 1.0  # s for the node to stop what it is doing
 GRACE = 0.5  # s after that, when the process ends whatever still runs
-MAX_TRIES = 20  # of the executor, in a row, until what it raises itself ends the process
 
 
 def run(
@@ -87,7 +86,7 @@ def run(
         executor.add_node(part)
     leaving = threading.Event()
     spinning = threading.Thread(
-        target=_spin, args=(executor, leaving, node.parts()[0].failures.add), name="executor", daemon=True
+        target=spin, args=(executor, leaving, node.parts()[0].failures.add), name="executor", daemon=True
     )  # which forgets them when it ends: what still knew the node would keep it in the graph
     spinning.start()
 
@@ -178,33 +177,6 @@ def _say_what_is_unused(node: Runnable, args: list[str]) -> None:
     ]
     for sentence in filter(None, sentences):
         parts[0].get_logger().warning(sentence)
-
-
-def _spin(executor: Executor, leaving: threading.Event, tell: Callable[[str, Exception], str]) -> None:
-    """As executor.spin(), but it ends between two callbacks: an executor that is shut down while it waits raises.
-
-    Callbacks raise nothing here. What the executor raises itself, as when something it waits for is destroyed by a
-    callback in another thread, does not come again when it waits anew; when it does, it is raised.
-    """
-    tries = 0
-    while not leaving.is_set():
-        error = _spin_once(executor)
-        tries = 0 if error is None else tries + 1
-        if error is not None and tries == MAX_TRIES:
-            raise error
-        if error is not None:
-            tell("the executor's wait", error)
-
-
-def _spin_once(executor: Executor) -> Exception | None:
-    """Wait POLL s at most, since executor.wake() would not end the wait. Return what the executor itself raised."""
-    try:
-        executor.spin_once(POLL)
-    except ExternalShutdownException:
-        raise
-    except Exception as error:
-        return error
-    return None
 
 
 def _leave_in(seconds: float, code: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from sam2s_model.errors import ConfigError, ErrorCode, RequestError
@@ -20,12 +18,12 @@ from sam2s_ros.interfaces import qos
 from sam2s_ros.msg import TrackedMasks, TrackerStatus
 from sam2s_ros.processes.discovery import KnownTo
 from sam2s_ros.processes.process import initialise
+from sam2s_ros.processes.spinning import NodeThread
 
 STATUS_TYPE = "sam2s_ros/msg/TrackerStatus"
 SETTLE = 1.0  # s after the first tracker was found, in which others are
 POLL = 0.05  # s
 RATE_OVER = 3.0  # s over which the rate of masks is taken
-SPIN = 0.1  # s that the thread of callbacks waits before it looks whether it is to end
 
 
 def where() -> str:
@@ -95,22 +93,11 @@ class RunningTrackers:
     def __enter__(self) -> RunningTrackers:
         initialise()
         self.node = rclpy.create_node(self._node_name)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name=self._node_name, daemon=True)
-        self._thread.start()
+        self._thread = NodeThread(self.node)
         return self
 
-    def _spin(self) -> None:
-        while not self._closing.is_set():
-            self._executor.spin_once(timeout_sec=SPIN)
-
     def __exit__(self, *_: object) -> None:
-        self._closing.set()  # an executor must not be shut down while another thread waits in it
-        self._thread.join(5.0)
-        self._executor.shutdown(timeout_sec=1.0)
-        self.node.destroy_node()
+        self._thread.close(5.0)
         rclpy.try_shutdown()
 
     def names(self, patience: float, wanted: Sequence[str] = ()) -> list[str]:

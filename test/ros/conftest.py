@@ -9,10 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 # Before rclpy reads it. Processes of one run (`pytest -n 2`) choose among domains of their own.
@@ -31,14 +29,13 @@ import pytest  # noqa: E402
 import rclpy  # noqa: E402
 from forked import ForkedProcess  # noqa: E402
 from rclpy.client import Client  # noqa: E402
-from rclpy.exceptions import InvalidHandle  # noqa: E402
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from sam2s_ros.interfaces import image_codec, messages  # noqa: E402
 from sam2s_ros.processes.discovery import KnownTo  # noqa: E402
+from sam2s_ros.processes.spinning import NodeThread  # noqa: E402
 
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 MOST_FIRST_IMAGES = 30  # each is given 2 s: a tracker on a busy machine is configured in a minute
@@ -114,24 +111,10 @@ class Graph:
     def __init__(self):
         self.node = rclpy.create_node("test_graph")
         self._clients: dict[tuple, tuple[Client, KnownTo]] = {}
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self):
-        with suppress(ExternalShutdownException):
-            while not self._closing.is_set():
-                # a test destroyed a publisher or subscription while the executor gathered what it waits for
-                with suppress(InvalidHandle):
-                    self._executor.spin_once(timeout_sec=0.1)
+        self._thread = NodeThread(self.node)
 
     def close(self):
-        self._closing.set()
-        self._thread.join(5)
-        self._executor.shutdown()
-        self.node.destroy_node()
+        self._thread.close(5.0)
 
     wait_until = staticmethod(wait_until)
 
