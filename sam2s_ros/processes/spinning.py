@@ -18,7 +18,8 @@ def spin(executor: Executor, leaving: threading.Event, tell: Callable[[str, Exce
     """As executor.spin(), but it ends between two callbacks: an executor that is shut down while it waits raises.
 
     What the executor raises itself, as when something it waits for is destroyed in another thread, does not come again
-    when it waits anew; when it does, it is raised. Nor does what a callback raises, where the executor lets that out.
+    when it waits anew. Where the executor lets out what a callback raises, that costs this one call. What is raised
+    MAX_TRIES times in a row, with nothing that went well between, is raised here as well.
 
     tell: what failed, and with which error
     """
@@ -54,8 +55,8 @@ class NodeThread:
         self._thread = threading.Thread(target=spin, args=told, name=node.get_name(), daemon=True)
         self._thread.start()
 
-    def _tell(self, what: str, error: Exception) -> None:
-        self._node.get_logger().warning(f"{what} failed, and goes on: {one_line(error)}")
+    def _tell(self, _: str, error: Exception) -> None:
+        self._node.get_logger().warning(f"a callback, or the wait for one, failed: {one_line(error)}")
 
     def close(self, timeout: float) -> None:
         """End the thread, which is waited for `timeout` s at most, and destroy the node."""
