@@ -15,7 +15,7 @@ MAX_TRIES = 20  # of the executor, in a row, until what it raises ends the threa
 
 
 def spin(executor: Executor, leaving: threading.Event, tell: Callable[[str, Exception], object]) -> None:
-    """As executor.spin(), but it ends between two callbacks: an executor that is shut down while it waits raises.
+    """Spin as executor.spin() does, but end between two callbacks: an executor that is shut down while it waits raises.
 
     What the executor raises itself, as when something it waits for is destroyed in another thread, does not come again
     when it waits anew. Where the executor lets out what a callback raises, that costs this one call. What is raised
