@@ -17,7 +17,7 @@ from sam2s_model.bench.flops import Flops
 from sam2s_model.config import ModelConfig
 from sam2s_model.network.model import LOGITS_PER_PLACE, Sam2Model
 from sam2s_model.network.operations import linear
-from sam2s_model.tracking.correspondence import FINER
+from sam2s_model.tracking.propagation import FINER
 
 ENCODER, MATCHES, ATTENTION = "image encoder", "correspondences", "memory attention"
 DECODER, MEMORY = "mask decoder", "memory encoder"

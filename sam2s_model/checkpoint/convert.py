@@ -58,6 +58,7 @@ def convert(
     to: str = "",
     allow_extra: bool = False,
     adapter: str | Path | None = None,
+    mean_with: str | Path | None = None,
 ) -> Conversion:
     """Check a checkpoint as `load_model` does, and write its tensors, and nothing else, as `target`.
 
@@ -74,6 +75,8 @@ def convert(
     to: "transformers" for the names of its Sam2VideoModel, EdgeTamVideoModel or Sam3TrackerVideoModel; "": this
         project's own, which are those of SAM 2's authors
     adapter: a file with LoRA over the source, which is merged into its weights, as one in the source is
+    mean_with: the checkpoint that the source was trained from: each number becomes the mean of both, so that less is
+        forgotten of what the training did not show (WiSE-FT, arXiv 2109.01903, sec. 3, at 0.5)
     allow_extra: leave out what the model does not have; `Conversion.left_out` says what it was
     The file appears at once, complete. Raises CheckpointError, ConfigError.
     """
@@ -101,6 +104,8 @@ def convert(
     stored = _as_published(stored, source, base)
     config = recognise(stored.state, source)
     stored = _with_adapters(stored, source, adapter, config.name)
+    if mean_with is not None:
+        stored = _mean(stored, source, Path(mean_with))
     if image_size:
         check_image_size(image_size, config)
     left_out: tuple[str, ...] = ()
@@ -118,6 +123,8 @@ def convert(
     if to:
         state = _for_transformers(state, config, missing, source)
     merged = {"adapter": Path(adapter).name, "adapter_sha256": file_sha256(adapter)} if adapter else {}
+    if mean_with is not None:
+        merged |= {"mean_with": Path(mean_with).name, "mean_with_sha256": file_sha256(Path(mean_with))}
     metadata = _metadata(stored, config.name, source) | merged | ({IMAGE_SIZE: str(image_size)} if image_size else {})
     if in_eight_bits:
         metadata["changed"] = (
@@ -173,6 +180,22 @@ def _with_adapters(stored: StoredTensors, source: Path, adapter: str | Path | No
         part = StoredTensors(over.replaced, stored.format)
         stored = _together(stored, part, over.path, source)
     return replace(stored, state=merge_into(stored.state, over.tensors, over.alpha, over.path, name))
+
+
+def _mean(stored: StoredTensors, source: Path, start: Path) -> StoredTensors:
+    """Return the mean of two checkpoints. Raises CheckpointError where they are not of one model."""
+    other = read_checkpoint(start).state
+    shared = [name for name, value in stored.state.items() if name in other and other[name].shape == value.shape]
+    odd = (stored.state.keys() | other.keys()) - set(shared)
+    if odd:
+        raise CheckpointError(
+            f"{source} and {start} are no checkpoints of one model: they differ in {some(sorted(odd))}"
+        )
+    state = {
+        name: ((value.float() + other[name].float()) / 2).to(value.dtype) if value.is_floating_point() else value
+        for name, value in stored.state.items()
+    }
+    return replace(stored, state=state)
 
 
 def _metadata(stored: StoredTensors, model: str, source: Path) -> dict[str, str]:

@@ -355,12 +355,12 @@ class Sam2Model(nn.Module):
         As published, it sees the plain features, and its own object score decides about the pointer, not the mask.
         """
         batch = len(mask)
-        size = [LOGITS_PER_PLACE * side for side in features.grid]
-        small = F.interpolate(mask.float() * 20 - 10, size=size, mode="bilinear", antialias=True)
         prompt = self.mask_downsample(mask.to(self.dtype))
         plain = self.for_decoder(features.coarse).expand(batch, -1, -1, -1)
         decoded = self.decode(plain, features, mask_logits=prompt, multimask=False)
-        return Decoded(small, torch.ones_like(decoded.iou), decoded.token, decoded.object_logit)
+        return Decoded(
+            given_logits(mask, features.grid), torch.ones_like(decoded.iou), decoded.token, decoded.object_logit
+        )
 
     def pointer(self, token: Tensor, present: Tensor) -> Tensor:
         """Output token (B, decoder_width) and presence (B,) bool -> object pointer (B, dim)."""
@@ -393,6 +393,12 @@ class Sam2Model(nn.Module):
         if self.config.latents_2d:
             memory = self.spatial_perceiver(memory, features.grid)
         return memory
+
+
+def given_logits(mask: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Turn masks (B, 1, S, S) of 0 and 1 that are taken as they are into logits (B, 1, 4h, 4w). grid: (h, w)"""
+    size = [LOGITS_PER_PLACE * side for side in grid]
+    return F.interpolate(mask.float() * 20 - 10, size=size, mode="bilinear", antialias=True)
 
 
 def _embedding(*shape: int) -> nn.Parameter:

@@ -21,7 +21,7 @@ from sam2s_model.files.whole_files import with_usual_mode
 from sam2s_model.network.model import Sam2Model
 from sam2s_model.paths import expanded, part_of
 from sam2s_model.recall.memories import MATCHED, TRAINED, ObjectMemory, SavedObjects
-from sam2s_model.tracking.correspondence import FINER
+from sam2s_model.tracking.propagation import FINER
 from sam2s_model.tracks import MAX_LABEL
 
 FORMAT = "sam2s objects 1"  # in the metadata

@@ -1,51 +1,40 @@
 """Where does each place of a frame come from? Labels follow the most similar features, and prompt the mask decoder.
 
 The steps are those of `memory.match`: `propagate` before a frame is decoded, `decode` and `remember` after it. All
-objects are one batch: the affinity does not know them, only what is summed with it does.
+objects are one batch: the affinity does not know them, only what is summed with it does (`propagation`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2s_model.acceleration import kernels
 from sam2s_model.acceleration.constants import constant
-from sam2s_model.acceleration.masks import agreement
 from sam2s_model.network.image_features import ImageFeatures
 from sam2s_model.network.mask_decoder import Candidates, Decoded
-from sam2s_model.network.model import LOGITS_PER_PLACE, Sam2Model
-from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
+from sam2s_model.network.model import Sam2Model
 from sam2s_model.tracking.memory import BankView, FrameStore, MemoryBank, PolicyState
 from sam2s_model.tracking.memory.bank import EMPTY
-from sam2s_model.tracking.memory.evidence import boxes
 from sam2s_model.tracking.memory.frame_store import older_columns
 from sam2s_model.tracking.memory.matching import Matching
+from sam2s_model.tracking.propagation import (
+    FINER,
+    Propagated,
+    agreement,
+    label_prompts,
+    neighbours,
+    patched,
+    small,
+    unit_tokens,
+    unpatched,
+)
 
-FINER = 2  # label cells along each side of a place: a thin tool covers less than a place
 MIN_BELIEF = 0.2  # in the mask of an object that is there: its agreement with its map, times its predicted IoU
 MIN_SUPPORT = 0.22  # of the mask, by prompted and older frames; right ones had 0.23 at least, see docs/match.md
 MIN_TRUST = 0.05  # of a frame on which an object was not found: it is hardly listened to, and not forgotten
-
-
-@dataclass(frozen=True)
-class Propagated:
-    """Of N objects on one frame.
-
-    tokens: (places, dim), the frame's
-    maps: (N, 1, FINER h, FINER w) fp32 in 0..1, how much of the votes are for the object
-    soft: the same at the size of mask logits, (N, 1, 4h, 4w); inside: (N, 4h, 4w) bool, where it is above the threshold
-    lasting: as maps, by the votes of prompted and older frames alone, 1 where an object has none; None: nobody voted
-    """
-
-    tokens: Tensor
-    maps: Tensor
-    soft: Tensor
-    inside: Tensor
-    lasting: Tensor | None = None
 
 
 class Correspondence:
@@ -87,7 +76,7 @@ class Correspondence:
         time = view.time(frame)
         entries = self.store.entries(time)
         columns, trust = self._labels_of(view, entries.frames, entries.columns, time)
-        weights, places = self._neighbours(tokens, entries.tokens)
+        weights, places = neighbours(tokens, entries.tokens, self.grid, self.matching)
         labels = view.bank.states["labels"][view.index[:, None], columns].float()  # (N, E, places, cells)
         # a value that is masked may be anything
         labels = labels.masked_fill_(trust[..., None, None] <= 0, 0.0)
@@ -96,10 +85,9 @@ class Correspondence:
         votes = F.embedding_bag(places, table, per_sample_weights=weights.flatten(1), mode="sum")
         asked = weights.sum(2) @ trust.flatten(0, 1).T  # (places, 2 N)
         share = votes.unflatten(1, (2 * len(view), -1)) / asked.clamp(min=1e-12)[..., None]
-        maps, lasting = _unpatched(share.transpose(0, 1), self.grid).chunk(2)
+        maps, lasting = unpatched(share.transpose(0, 1), self.grid).chunk(2)
         lasting = torch.where(trust[1].any(1)[:, None, None, None], lasting, 1.0)
-        soft = F.interpolate(maps, size=(4 * self.grid[0], 4 * self.grid[1]), mode="bilinear")
-        return Propagated(tokens, maps, soft, soft[:, 0] > self.matching.threshold, lasting)
+        return Propagated.of(tokens, maps, self.matching, lasting)
 
     def _labels_of(self, view: BankView, frames: Tensor, columns: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """Find each object's label map of each of E frames, (N, E), and how far to trust it, 0 where there is none."""
@@ -116,27 +104,7 @@ class Correspondence:
         trust = view.bank.states["label_trust"][view.rows].gather(1, columns)
         return columns, torch.where(there, trust, 0.0).nan_to_num()
 
-    def _neighbours(self, tokens: Tensor, remembered: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the most similar places of each frame.
-
-        Returns weights (places, E, k) fp32, and places counted over all frames (places, E k).
-        """
-        frames, area, _ = remembered.shape
-        similarity = (tokens @ remembered.flatten(0, 1).T).view(area, frames, area)
-        newest = similarity[:, frames - self.matching.newest :]
-        newest += _far(*self.grid, self.matching.radius, device=tokens.device)[:, None].to(newest.dtype)
-        best, places = similarity.topk(self.matching.neighbours, dim=2, sorted=False)
-        weights = ((best.float() - 1) / self.matching.temperature).exp().nan_to_num()  # what is no number has no say
-        return weights, (places + _first_places(frames, area, device=places.device)).flatten(1)
-
     # ---- masks
-
-    def prompts(self, found: Propagated) -> tuple[Tensor, Tensor, Tensor]:
-        """Make prompts: box corners (N, 2, 2), x y, px of the model input, labels (N, 2); dense (N, 1, 4h, 4w)."""
-        scale = self.model.config.stride / LOGITS_PER_PLACE  # px of a cell
-        corners = boxes(found.inside).view(-1, 2, 2) * scale
-        labels = _box_labels(device=corners.device).expand(len(corners), -1)
-        return corners, labels, (found.soft - self.matching.threshold) * self.matching.gain
 
     def decode(
         self, conditioned: Tensor, features: ImageFeatures, found: Propagated, own: Candidates | None = None
@@ -147,28 +115,15 @@ class Correspondence:
         choose from as well. An object is there where its map has a mask that agrees with it and that lasting frames
         support, or the memory says so.
         """
-        corners, labels, dense = self.prompts(found)
+        corners, labels, dense = label_prompts(found, self.matching, self.model.config.stride)
         made = self.model.candidates(conditioned, features, corners, labels, dense)
         if own is not None:
             made = own.joined(made)
-        belief, chosen = (self.agreement(found, made.logits) * made.iou).max(1)
+        belief, chosen = (agreement(found, made.logits, self.matching) * made.iou).max(1)
         decoded = made.taken(chosen)
         score = torch.minimum(self.score(found, belief), self.support(found, decoded.logits))
         there = torch.logit(score, eps=1e-4)
         return replace(decoded, object_logit=there if own is None else torch.maximum(own.object_logit, there))
-
-    def agreement(self, found: Propagated, logits: Tensor) -> Tensor:
-        """Compute (N, K) 0..1: how far masks, logits (N, K, 4h, 4w), agree with the propagated maps.
-
-        That is their soft intersection over union, in which what a mask misses counts `missed` times: the mask of a
-        part agrees with the map where it is, and the rest of the object would be forgotten within a few frames.
-        """
-        if kernels.serves(logits):
-            return agreement(logits.float(), found.soft, self.matching.missed)
-        masks = (logits > 0).float()
-        common = (masks * found.soft).flatten(2).sum(2)
-        beyond, missed = masks.flatten(2).sum(2) - common, found.soft.flatten(2).sum(2) - common
-        return common / (common + beyond + self.matching.missed * missed).clamp(min=1)
 
     @staticmethod
     def score(found: Propagated, belief: Tensor) -> Tensor:
@@ -188,7 +143,7 @@ class Correspondence:
         """
         if found.lasting is None:
             return logits.new_ones(len(logits))
-        masks = self._small((logits > 0).float())
+        masks = small((logits > 0).float())
         share = (masks * found.lasting).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1e-6)
         return (share / (2 * MIN_SUPPORT)).clamp(max=1)
 
@@ -197,7 +152,7 @@ class Correspondence:
     def start(self, view: BankView, frame: int, coarse: Tensor, logits: Tensor) -> None:
         """Begin with masks that were found without correspondences. logits: (N, 1, 4h, 4w), of absent objects gated"""
         masks = (logits > 0).float()
-        found = Propagated(unit_tokens(coarse), self._small(masks), masks, masks[:, 0] > 0)
+        found = Propagated(unit_tokens(coarse), small(masks), masks, masks[:, 0] > 0)
         self.remember(view, frame, found, logits, logits.new_ones(len(view)), found.inside.flatten(1).any(1))
 
     def remember(
@@ -208,10 +163,10 @@ class Correspondence:
         It is trusted as far as its mask agrees with its map, times the IoU that the mask decoder expects.
         """
         matching, time = self.matching, view.time(frame)
-        trust = self.agreement(found, logits)[:, 0] * iou
+        trust = agreement(found, logits, self.matching)[:, 0] * iou
         self.store.remember(frame, time, found.tokens, present.any())
-        mask = self._small((logits > 0).float() * present[:, None, None, None])
-        labels = _patched(matching.map_share * found.maps + (1 - matching.map_share) * mask)
+        mask = small((logits > 0).float() * present[:, None, None, None])
+        labels = patched(matching.map_share * found.maps + (1 - matching.map_share) * mask)
         trust = torch.where(present, trust.clamp(min=MIN_TRUST), MIN_TRUST)
         slot = self.conditioning + time.remainder(self.store.ring)[None]
         self._write(view, slot, time, labels, trust, None)
@@ -221,7 +176,7 @@ class Correspondence:
     def prompted(self, view: BankView, column: int, frame: int, coarse: Tensor, logits: Tensor) -> None:
         """Keep a frame that one object was prompted on, in its conditioning slot's column. logits: (1, 1, 4h, 4w)"""
         self.store.prompted(frame, unit_tokens(coarse), *self._held(view.bank, frame))
-        labels, time = _patched(self._small((logits > 0).float())), view.time(frame)
+        labels, time = patched(small((logits > 0).float())), view.time(frame)
         trust = labels.new_full((len(view),), self.matching.prompted)
         self._write(view, torch.full((1,), column, device=labels.device), time, labels, trust, None)
         older = older_columns(self.matching.older, self.conditioning + self.store.ring, device=labels.device)
@@ -250,34 +205,6 @@ class Correspondence:
                 value = torch.where(where.view(1, k, *[1] * (value.dim() - 2)), value, store[place])
             store.index_put_(place, value)
 
-    def _small(self, masks: Tensor) -> Tensor:
-        """(N, 1, 4h, 4w) -> (N, 1, FINER h, FINER w)"""
-        return F.avg_pool2d(masks, 4 // FINER)
-
-
-def unit_tokens(coarse: Tensor) -> Tensor:
-    """Turn (1, dim, h, w) features into (h w, dim) fp32 tokens, without the frame's mean, each of length one."""
-    tokens = coarse.float().flatten(2)[0]
-    return F.normalize(tokens - tokens.mean(1, keepdim=True), dim=0).T
-
-
-def _patched(maps: Tensor) -> Tensor:
-    """(N, 1, FINER h, FINER w) -> (N, h w, FINER^2): the cells of each place."""
-    return F.pixel_unshuffle(maps, FINER).flatten(2).transpose(1, 2)
-
-
-def _unpatched(cells: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Undo `_patched`."""
-    return F.pixel_shuffle(cells.transpose(1, 2).unflatten(2, grid), FINER)
-
-
-@constant
-def _far(height: int, width: int, radius: float, device=None) -> Tensor:
-    """(places, places): 0 between places of a grid that are at most `radius` sides apart, -9 between the others."""
-    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
-    place = torch.stack((y, x), -1).flatten(0, 1).float()
-    return torch.where(torch.cdist(place, place) > radius * max(height, width), -9.0, 0.0)
-
 
 @constant
 def _voters(frames: int, newest: int, device=None) -> Tensor:
@@ -285,14 +212,3 @@ def _voters(frames: int, newest: int, device=None) -> Tensor:
     voters = torch.ones(2, 1, frames, device=device)
     voters[1, :, frames - newest :] = 0.0
     return voters
-
-
-@constant
-def _first_places(frames: int, area: int, device=None) -> Tensor:
-    """(frames, 1): the number of the first place of each frame, when those of all are counted."""
-    return torch.arange(frames, device=device)[:, None] * area
-
-
-@constant
-def _box_labels(device=None) -> Tensor:  # -> (2,)
-    return torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=device)

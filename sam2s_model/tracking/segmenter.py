@@ -21,7 +21,7 @@ from sam2s_model.network.mask_decoder import Decoded, Stability
 from sam2s_model.network.model import LOGITS_PER_PLACE, Sam2Model
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from sam2s_model.prompts import Prompt
-from sam2s_model.tracking.correspondence import Correspondence, Propagated
+from sam2s_model.tracking.correspondence import Correspondence
 from sam2s_model.tracking.history import ProcessedFrame
 from sam2s_model.tracking.memory import (
     BankLayout,
@@ -37,6 +37,7 @@ from sam2s_model.tracking.memory.view import EVER
 from sam2s_model.tracking.outputs import Outputs, gate, label_image
 from sam2s_model.tracking.part_choice import decode_granular
 from sam2s_model.tracking.previous_mask import fed_back, previous_prompts
+from sam2s_model.tracking.propagation import Propagated
 from sam2s_model.tracking.reidentification import Reidentification, Verdict
 from sam2s_model.tracking.thin import tube_prompt
 from sam2s_model.tracking.trained_memory import TrainedMemory

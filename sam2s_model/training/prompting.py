@@ -12,14 +12,15 @@ import numpy as np
 from sam2s_model.network.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, POSITIVE
 from sam2s_model.training.config import PromptConfig
 
-KINDS = ("mask", "box", "point")
+KINDS = ("mask", "box", "point", "labels")
 
 
 @dataclass(frozen=True)
 class Plan:
     """The prompts of a batch's objects, and when they come.
 
-    kind: of the first frame's prompt; corrected: frames on which clicks follow; from_truth: those are on the object
+    kind: of the first frame's prompt, or "labels": of each later frame, the labels of the first
+    corrected: frames on which clicks follow; from_truth: those are on the object
     hard: clicks of the first frame are where the masks of student and teacher differ, and the teacher answers all
         clicks, too: the hard prompts of TinySAM (arXiv 2312.13789 sec. 3.2)
     """
@@ -33,11 +34,11 @@ class Plan:
 def draw_plan(rng: np.random.Generator, config: PromptConfig, length: int) -> Plan:
     """Draw the prompts of a batch of clips of `length` frames."""
     mask = 0.0 if length == 1 and config.images_without_mask else config.mask
-    odds = np.array([mask, config.box, config.point])
+    odds = np.array([mask, config.box, config.point, config.labels if length > 1 else 0.0])
     kind = str(rng.choice(KINDS, p=odds / odds.sum()))
     correct, from_truth = rng.random() < config.correct, rng.random() < config.click_from_truth
     corrected: list[int] = []
-    if correct and config.clicks and config.corrected_frames:
+    if correct and config.clicks and config.corrected_frames and kind != "labels":
         count = int(rng.integers(1, config.corrected_frames + 1))
         if kind != "mask":  # a mask leaves nothing to correct on its own frame
             corrected.append(0)

@@ -12,14 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2s_model.network.image_features import Conditioned, ImageFeatures
-from sam2s_model.network.model import ABSENT_LOGIT, Sam2Model
+from sam2s_model.network.model import ABSENT_LOGIT, Sam2Model, given_logits
+from sam2s_model.tracking.memory.matching import Matching
 from sam2s_model.tracking.previous_mask import PREVIOUS_LIMIT
+from sam2s_model.tracking.propagation import Propagated, agreement, label_prompts
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import TrainConfig
 from sam2s_model.training.distillation import AskTeacher, TeacherAnswer
 from sam2s_model.training.losses import FrameLosses, frame_losses
 from sam2s_model.training.objects import Objects, ObjectTruth
 from sam2s_model.training.prompting import Plan, draw_correction, draw_first_prompt
+from sam2s_model.training.propagated import propagate, spoil
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class Memory:
 
 
 def events(plan: Plan, length: int, clicks: int) -> int:
-    """Count an object's comparisons with the truth: one for each frame, but for a mask prompt, and for each click."""
-    return length - (plan.kind == "mask") + clicks * len(plan.corrected)
+    """Count an object's comparisons with the truth: one for each click, and each frame but one that is given."""
+    return length - (plan.kind in ("mask", "labels")) + clicks * len(plan.corrected)
 
 
 def encode_clips(model: Sam2Model, clips: Sequence[Clip], learn: bool = True) -> ImageFeatures:
@@ -102,9 +105,10 @@ class Rollout:
 
     def run(self) -> FrameLosses:
         """Return the losses of all frames, see `events`; there must be at least one object, and one comparison."""
-        total = self._first()
+        labels = self._labels() if self.plan.kind == "labels" else None
+        total = self._first() if labels is None else None
         for t in range(1, self.length):
-            losses = self._track(t)
+            losses = self._track(t) if labels is None else self._follow(labels, t)
             total = losses if total is None else total + losses
         assert total is not None  # a single frame whose prompt is a mask has no events
         return total
@@ -145,6 +149,36 @@ class Rollout:
         if t + 1 < self.length:
             self._remember(t, features, answer)
         return losses
+
+    def _labels(self) -> Tensor:
+        """Return the labels of the first frame, (N, 1, 4h, 4w) fp32 0..1, some of them spoiled."""
+        masks = given_logits(self.truth.full(0), self.model.grid)[:, 0] > 0
+        told = [
+            spoil(rng, mask) if rng.random() < self.config.prompts.spoiled else mask.astype(np.float32)
+            for rng, mask in zip(self.objects.draws, masks.cpu().numpy(), strict=True)
+        ]
+        return torch.from_numpy(np.stack(told))[:, None].to(self.model.device)
+
+    def _follow(self, labels: Tensor, t: int) -> FrameLosses:
+        """Decode a frame from the first one's labels, as `match` does. The mask that it would take learns."""
+        model, matching = self.model, Matching()
+        first, features = self._features(0), self._features(t)
+        found = [
+            propagate(first.coarse[i : i + 1], features.coarse[i : i + 1], labels[i : i + 1], matching)
+            for i in range(len(labels))
+        ]
+        maps = Propagated.of(found[0].tokens, torch.cat([one.maps for one in found]), matching)
+        corners, kinds, dense = label_prompts(maps, matching, model.config.stride)
+        made = model.candidates(model.without_memory(features, len(labels)), features, corners, kinds, dense)
+        with torch.no_grad():
+            taken = (agreement(maps, made.logits, matching) * made.iou).argmax(1)
+        row = torch.arange(len(taken), device=taken.device), taken
+        truth, valid = self.truth.masks(t)
+        valid = valid & maps.inside.flatten(1).any(1)[:, None, None]  # without a map there is nothing to decode
+        with torch.autocast(model.device.type, enabled=False):
+            return frame_losses(
+                made.logits[row][:, None], made.iou[row][:, None], made.object_logit, truth, valid, self.config.loss
+            )
 
     def _decode(
         self,

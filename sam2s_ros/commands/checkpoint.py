@@ -214,6 +214,9 @@ def convert(
         typer.Option(help="transformers: under the names of Sam2VideoModel, EdgeTamVideoModel, Sam3TrackerVideoModel"),
     ] = "",
     adapter: Annotated[str, typer.Option(metavar="FILE", help="LoRA over the source, merged into its weights")] = "",
+    mean_with: Annotated[
+        str, typer.Option(help="checkpoint that the source was trained from: the mean of both forgets less (WiSE-FT)")
+    ] = "",
     allow_extra: AllowExtra = False,
 ) -> None:
     """Check a checkpoint strictly, and write its tensors, without anything else, in another format."""
@@ -223,7 +226,7 @@ def convert(
     done = write(
         resolve_checkpoint(source), target, half=half, int8=int8, int8_from=int8_from, image_size=image_size,
         force=force, base=resolve_checkpoint(base) if base else None, to=to, allow_extra=allow_extra,
-        adapter=adapter or None,
+        adapter=adapter or None, mean_with=resolve_checkpoint(mean_with) if mean_with else None,
     )  # fmt: skip
     rounded = f", {done.in_eight_bits} of them in 8 bits" if done.in_eight_bits else ""
     lacking = f", without the {len(done.missing)} tensors that its source lacks" if done.missing else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from functools import lru_cache
-from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -19,12 +18,12 @@ from sam2s_model.network.image_encoder.hiera import Hiera, partition, whole
 from sam2s_model.network.layers import LayerNorm2d, add_norm, norm_gelu, norm_place
 from sam2s_model.network.memory_attention import rotary_table, rotate_
 from sam2s_model.network.memory_keys import CachedKeys, time_keys, turned_time
-from sam2s_model.tracking.correspondence import Correspondence, Propagated
 from sam2s_model.tracking.holes import fill_holes
 from sam2s_model.tracking.memory import BankLayout, BankView, MemoryBank
 from sam2s_model.tracking.memory.evidence import boxes
 from sam2s_model.tracking.memory.matching import Matching
 from sam2s_model.tracking.outputs import compose
+from sam2s_model.tracking.propagation import Propagated, agreement
 from sam2s_model.tracking.reidentification import Reidentification, appearance
 
 ON_GPU = torch.cuda.is_available()
@@ -186,11 +185,10 @@ def test_agreement(ours):
     torch.manual_seed(0)
     logits, soft = torch.randn(3, 4, 40, 60), torch.rand(3, 1, 40, 60)
     logits[0, 0], soft[1] = -1, 0
-    model = SimpleNamespace(matching=Matching())
     found = Propagated(soft, soft, soft, soft[:, 0] > 0.5)
-    expected = Correspondence.agreement(model, found, logits)
+    expected = agreement(found, logits, Matching())
     ours()
-    torch.testing.assert_close(Correspondence.agreement(model, found, logits), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(agreement(found, logits, Matching()), expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [4, 20])

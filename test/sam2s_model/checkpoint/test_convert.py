@@ -97,6 +97,19 @@ def test_a_part_over_a_whole_one_in_8_bits(save, state, tmp_path):
     )
 
 
+def test_the_mean_of_what_was_learnt_and_what_it_began_with(save, state, tmp_path):
+    start, learnt = save(state, "start.pt"), tmp_path / "learnt.safetensors"
+    convert(save({k: v + 2.0 if v.is_floating_point() else v for k, v in state.items()}, "more.pt"), learnt)
+    target = tmp_path / "mean.safetensors"
+    convert(learnt, target, mean_with=start)
+    assert_same(target, {k: (v + (v + 2.0)) / 2 if v.is_floating_point() else v for k, v in state.items()})
+    stored = read_checkpoint(target).metadata
+    assert (stored["mean_with"], stored["mean_with_sha256"]) == ("start.pt", file_sha256(start))
+    less = save({k: v for k, v in state.items() if k != "no_obj_ptr"}, "less.pt")
+    with pytest.raises(CheckpointError, match="are no checkpoints of one model: they differ in no_obj_ptr"):
+        convert(learnt, tmp_path / "none.pt", mean_with=less)
+
+
 def test_names_of_classes_go_along(save, state, tmp_path):
     config = dataclasses.replace(PICO, num_classes=2)
     torch.manual_seed(0)

@@ -15,8 +15,9 @@ from sam2s_model.network.model import MEMORY_PARTS
 from sam2s_model.prompts import Prompt
 from sam2s_model.published.catalog import resolve_checkpoint
 from sam2s_model.recordings import scene as drawing
-from sam2s_model.tracking.correspondence import FINER, Correspondence, Propagated, unit_tokens
+from sam2s_model.tracking.correspondence import Correspondence
 from sam2s_model.tracking.memory import BankLayout, BankView, Matching, MemoryBank
+from sam2s_model.tracking.propagation import FINER, Propagated, agreement, unit_tokens
 from sam2s_model.tracking.tracker import Tracker
 
 GRID = 8  # of the model's 128 px; 2 label cells and 4 mask cells a place
@@ -247,7 +248,7 @@ def test_a_mask_of_a_part_agrees_less_than_the_whole_with_something_beyond(model
     soft[..., 8:24, 8:16], soft[..., 8:24, 16:24] = 0.95, 0.6
     found = Propagated(torch.zeros(64, 96), soft, soft, soft[:, 0] > 0.4)
     masks = torch.cat((mask(2, 2, 4, 6), mask(2, 2, 6, 6), mask(1, 1, 7, 7)), dim=1)
-    part, whole, more = scene.matches.agreement(found, masks)[0].tolist()
+    part, whole, more = agreement(found, masks, scene.matches.matching)[0].tolist()
     assert whole > part > more
     # worked by hand: 128 cells of 0.95 and 128 of 0.6
     assert part == pytest.approx(121.6 / (121.6 + 6.4 + 1.5 * 76.8)) and whole == pytest.approx(198.4 / 256)

@@ -14,10 +14,13 @@ from sam2s_model.network.model import Sam2Model
 from sam2s_model.network.prompt_encoder import NEGATIVE, POSITIVE
 from sam2s_model.prompts import Prompt
 from sam2s_model.recordings.mask_values import VOID
+from sam2s_model.tracking.memory import Matching
 from sam2s_model.tracking.tracker import Tracker
+from sam2s_model.training import rollout as training
 from sam2s_model.training.clip import Clip
 from sam2s_model.training.config import LossConfig, PromptConfig, RolloutConfig, TrainConfig
 from sam2s_model.training.distillation import TeacherAnswer
+from sam2s_model.training.losses import frame_losses
 from sam2s_model.training.objects import ObjectTruth, choose_objects
 from sam2s_model.training.prompting import Plan
 from sam2s_model.training.rollout import Roles, Rollout, condition, encode_clips, events
@@ -88,6 +91,33 @@ def test_a_clip_is_tracked_as_the_tracker_tracks_it(kind, policy):
         torch.testing.assert_close(answers[t].object_logit, tracker.outputs.object_logit, atol=1e-3, rtol=1e-3)
 
 
+def test_labels_are_followed_as_the_tracker_follows_them(monkeypatch):
+    sam, whole = random_model().eval().requires_grad_(False), clip(length=2)
+    seen = []
+
+    def losses(logits, *rest):
+        seen.append(logits)
+        return frame_losses(logits, *rest)
+
+    monkeypatch.setattr(training, "frame_losses", losses)
+    monkeypatch.setattr(training, "Matching", lambda: Matching(radius=9.0))  # a prompted frame is searched everywhere
+    config = dataclasses.replace(CONFIG, prompts=PromptConfig(labels=1.0, spoiled=0.0))
+    roll(sam, [whole], Plan("labels", (), False), ("conditional", "short"), config=config).run()
+
+    tracker = Tracker(sam, "match", TrackerConfig(object_score_gating=False, fill_holes=0))
+    tracker.step(1, whole.images[0])
+    tracker.prompt(0, [Prompt(mask=whole.labels[0] == i) for i in (1, 2)])
+    tracker.step(2, whole.images[1])
+    torch.testing.assert_close(seen[0], tracker.outputs.logits, atol=2e-3, rtol=1e-3)
+
+
+def test_an_object_whose_labels_are_lost_teaches_nothing(sam, monkeypatch):
+    monkeypatch.setattr(training, "spoil", lambda rng, mask: np.zeros(mask.shape, np.float32))
+    config = dataclasses.replace(CONFIG, prompts=PromptConfig(labels=1.0, spoiled=1.0))
+    losses = roll(sam, [clip(1)], Plan("labels", (), False), config=config).run()
+    assert losses.seen.item() == 0 and losses.total(config.loss, 0).isfinite()
+
+
 def condition_now(rollout: Rollout, t: int):
     return condition(rollout.model, rollout._features(t), rollout._memories, t, rollout.roles, rollout._gaps).features
 
@@ -116,13 +146,20 @@ def test_the_second_attention_learns():
 
 
 @pytest.mark.parametrize(
-    "plan, expected", [(Plan("box", (), False), 4), (Plan("mask", (), False), 3), (Plan("point", (0, 2), False), 10)]
+    "plan, expected",
+    [
+        (Plan("box", (), False), 4),
+        (Plan("mask", (), False), 3),
+        (Plan("labels", (), False), 3),
+        (Plan("point", (0, 2), False), 10),
+    ],
 )
 def test_each_comparison_with_the_truth_is_counted(sam, plan, expected):
     assert events(plan, 4, CONFIG.prompts.clicks) == expected
     losses = roll(sam, [clip(1)], plan).run()
     assert losses.seen.item() == 2 * expected  # both objects are there on all frames
-    assert losses.classified.item() == (expected if plan.kind == "mask" else expected - 1 - 3 * (0 in plan.corrected))
+    without_memory = {"mask": 0, "labels": expected}.get(plan.kind, 1 + 3 * (0 in plan.corrected))
+    assert losses.classified.item() == expected - without_memory
 
 
 def test_objects_do_not_depend_on_those_beside_them(sam):
