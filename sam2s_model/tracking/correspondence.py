@@ -34,6 +34,7 @@ from sam2s_model.tracking.propagation import (
 
 MIN_BELIEF = 0.2  # in the mask of an object that is there: its agreement with its map, times its predicted IoU
 MIN_SUPPORT = 0.22  # of the mask, by prompted and older frames; right ones had 0.23 at least, see docs/match.md
+FOUND_SUPPORT = 0.3  # the same where it was lost, and for a frame that is to support others: false ones had up to 0.27
 MIN_TRUST = 0.05  # of a frame on which an object was not found: it is hardly listened to, and not forgotten
 
 
@@ -80,6 +81,7 @@ class Correspondence:
         labels = view.bank.states["labels"][view.index[:, None], columns].float()  # (N, E, places, cells)
         # a value that is masked may be anything
         labels = labels.masked_fill_(trust[..., None, None] <= 0, 0.0)
+        lost = trust[:, -self.matching.newest] == MIN_TRUST
         trust = trust * _voters(len(entries.frames), self.matching.newest, device=trust.device)  # (2, N, E)
         table = (labels * trust[..., None, None]).permute(2, 3, 0, 1, 4).flatten(2).flatten(0, 1)
         votes = F.embedding_bag(places, table, per_sample_weights=weights.flatten(1), mode="sum")
@@ -87,7 +89,7 @@ class Correspondence:
         share = votes.unflatten(1, (2 * len(view), -1)) / asked.clamp(min=1e-12)[..., None]
         maps, lasting = unpatched(share.transpose(0, 1), self.grid).chunk(2)
         lasting = torch.where(trust[1].any(1)[:, None, None, None], lasting, 1.0)
-        return Propagated.of(tokens, maps, self.matching, lasting)
+        return Propagated.of(tokens, maps, self.matching, lasting, lost)
 
     def _labels_of(self, view: BankView, frames: Tensor, columns: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """Find each object's label map of each of E frames, (N, E), and how far to trust it, 0 where there is none."""
@@ -137,15 +139,14 @@ class Correspondence:
     def support(self, found: Propagated, logits: Tensor) -> Tensor:
         """Score (N,) 0..1 how far lasting frames say, too, that masks, logits (N, 1, 4h, 4w), are of their objects.
 
-        The share of their votes, at `MIN_SUPPORT` 0.5. Where an object leaves the picture, what the newest frames know
-        of it slides onto the tissue at the border, which stays where it is and is found again on each next frame:
-        they alone would follow it for ever.
+        The share of their votes, at `MIN_SUPPORT` 0.5, and at `FOUND_SUPPORT` where the object was lost. Where one
+        leaves the picture, what the newest frames know of it slides onto the tissue at the border, which stays where it
+        is and is found again on each next frame: they alone would follow it for ever.
         """
-        if found.lasting is None:
+        if found.lasting is None or found.lost is None:
             return logits.new_ones(len(logits))
-        masks = small((logits > 0).float())
-        share = (masks * found.lasting).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1e-6)
-        return (share / (2 * MIN_SUPPORT)).clamp(max=1)
+        least = found.lost * (FOUND_SUPPORT - MIN_SUPPORT) + MIN_SUPPORT
+        return (_share(found.lasting, small((logits > 0).float())) / (2 * least)).clamp(max=1)
 
     # ---- after a frame was decoded
 
@@ -160,7 +161,9 @@ class Correspondence:
     ) -> None:
         """Keep a tracked frame. logits: (N, 1, 4h, 4w); iou: (N,), predicted; present: (N,) bool
 
-        It is trusted as far as its mask agrees with its map, times the IoU that the mask decoder expects.
+        It is trusted as far as its mask agrees with its map, times the IoU that the mask decoder expects. Among the
+        older frames it has no say where lasting frames hardly support it: it would support what comes after, and a mask
+        on tissue would be right for ever once it was taken for the object.
         """
         matching, time = self.matching, view.time(frame)
         trust = agreement(found, logits, self.matching)[:, 0] * iou
@@ -171,6 +174,8 @@ class Correspondence:
         slot = self.conditioning + time.remainder(self.store.ring)[None]
         self._write(view, slot, time, labels, trust, None)
         older = older_columns(matching.older, self.conditioning + self.store.ring, device=slot.device)
+        if found.lasting is not None:
+            trust = trust * (_share(found.lasting, mask) >= FOUND_SUPPORT)
         self._write(view, older, time, labels, trust, self.store.older_frames == time)
 
     def prompted(self, view: BankView, column: int, frame: int, coarse: Tensor, logits: Tensor) -> None:
@@ -204,6 +209,11 @@ class Correspondence:
             if where is not None:
                 value = torch.where(where.view(1, k, *[1] * (value.dim() - 2)), value, store[place])
             store.index_put_(place, value)
+
+
+def _share(votes: Tensor, masks: Tensor) -> Tensor:
+    """Return (N,), the mean of votes (N, 1, h, w) inside masks (N, 1, h, w) 0..1; 0 of empty ones."""
+    return (masks * votes).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1e-6)
 
 
 @constant

@@ -30,6 +30,7 @@ class Propagated:
     maps: (N, 1, FINER h, FINER w) fp32 in 0..1, how much of the votes are for the object
     soft: the same at the size of mask logits, (N, 1, 4h, 4w); inside: (N, 4h, 4w) bool, where it is above the threshold
     lasting: as maps, by the votes of prompted and older frames alone, 1 where an object has none; None: nobody voted
+    lost: (N,) bool, whether it was not found on the frame before; None with `lasting`
     """
 
     tokens: Tensor
@@ -37,12 +38,20 @@ class Propagated:
     soft: Tensor
     inside: Tensor
     lasting: Tensor | None = None
+    lost: Tensor | None = None
 
     @classmethod
-    def of(cls, tokens: Tensor, maps: Tensor, matching: Matching, lasting: Tensor | None = None) -> Propagated:
+    def of(
+        cls,
+        tokens: Tensor,
+        maps: Tensor,
+        matching: Matching,
+        lasting: Tensor | None = None,
+        lost: Tensor | None = None,
+    ) -> Propagated:
         size = [LOGITS_PER_PLACE // FINER * side for side in maps.shape[-2:]]
         soft = F.interpolate(maps, size=size, mode="bilinear")
-        return cls(tokens, maps, soft, soft[:, 0] > matching.threshold, lasting)
+        return cls(tokens, maps, soft, soft[:, 0] > matching.threshold, lasting, lost)
 
 
 def unit_tokens(coarse: Tensor) -> Tensor:

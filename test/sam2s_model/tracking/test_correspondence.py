@@ -193,15 +193,45 @@ def test_what_only_the_newest_frames_follow_is_not_the_object(model):
     assert scene.matches.support(found, mask(3, 2, 5, 5)).tolist() == [1.0]
 
 
-@pytest.mark.parametrize("share, there", [(1.0, True), (0.3, True), (0.1, False), (0.0, False)])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_mask_on_tissue_does_not_vouch_for_itself(model, kept):
+    """It is among the older frames, which support what comes after, only if they support it themselves."""
+    scene = Scene(model, older=3, every=2, newest=1, neighbours=1)
+    scene.prompt(0, picture(), mask(3, 2, 5, 5))
+    followed = mask(3, 2, 5, 5) if kept else mask(6, 6, 8, 8)
+    for frame in range(1, 6):
+        scene.track(frame, picture(), followed)
+    found = scene.matches.propagate(scene.view(), 6, picture())
+    assert sorted(scene.matches.store.older_frames.tolist()) != [-1, -1, -1]
+    own, tissue = (float(scene.matches.support(found, mask(*box))) for box in ((3, 2, 5, 5), (6, 6, 8, 8)))
+    assert own == 1.0 and tissue == pytest.approx(0.0, abs=0.05)
+
+
+def test_lost_is_what_was_not_found_on_the_frame_before(model):
+    scene = Scene(model)
+    scene.prompt(0, picture(), mask(3, 2, 5, 5))
+    told = []
+    for frame, present in enumerate((True, False, False, True), start=1):
+        told.append(scene.matches.propagate(scene.view(), frame, picture()).lost.tolist())
+        scene.track(frame, picture(), mask(3, 2, 5, 5) if present else mask(0, 0, 0, 0), present=[present])
+    told.append(scene.matches.propagate(scene.view(), 5, picture()).lost.tolist())
+    assert told == [[False], [False], [True], [True], [False]]
+
+
+@pytest.mark.parametrize(
+    "share, lost, there",
+    [(1.0, False, True), (0.25, False, True), (0.1, False, False), (0.0, False, False), (0.25, True, False)]
+    + [(0.35, True, True)],
+)
 @torch.inference_mode()
-def test_without_votes_of_lasting_frames_a_mask_is_not_the_object(model, share, there):
-    """The mask agrees with the map in each case: what differs is who votes for it."""
+def test_without_votes_of_lasting_frames_a_mask_is_not_the_object(model, share, lost, there):
+    """The mask agrees with the map in each case: what differs is who votes for it, and whether it was there before."""
     features = model.encode_image(model.prepare_image(torch.zeros(128, 128, 3, dtype=torch.uint8)))
     scene, plain = Scene(model), model.without_memory(features, 1)
     soft = (mask(2, 2, 6, 6) > 0).float()
     maps = torch.nn.functional.avg_pool2d(soft, 2)
-    found = Propagated(torch.zeros(64, 96), maps, soft, soft[:, 0] > 0.4, torch.full_like(maps, share))
+    votes = torch.full_like(maps, share), torch.tensor([lost])
+    found = Propagated(torch.zeros(64, 96), maps, soft, soft[:, 0] > 0.4, *votes)
     own = replace(
         model.candidates(plain, features),
         logits=mask(2, 2, 6, 6).expand(-1, 4, -1, -1),
