@@ -107,17 +107,8 @@ class PromptConfig:
     mask: float = option(0.5, "odds of a mask on the first frame", low=0.0)
     box: float = option(0.25, "odds of a box", low=0.0)
     point: float = option(0.25, "odds of a click", low=0.0)
-    labels: float = option(
-        0.0,
-        "odds of the first frame's labels, as `match` propagates them to each later one: the mask that it takes learns",
-        low=0.0,
-    )
-    spoiled: float = option(
-        0.6,
-        "probability that such labels have lost parts or gained some, as those of a tracked frame",
-        low=0.0,
-        high=1.0,
-    )
+    labels: float = option(0.0, "odds of the first frame's labels, as `match` propagates them to the later ones", low=0.0)
+    spoiled: float = option(0.6, "probability that such labels lost or gained parts, as when tracked", low=0.0, high=1.0)
     box_jitter: float = option(0.1, "most that an edge of a box is off, in sides of the box", low=0.0, high=1.0)
     clicks: int = option(3, "corrective clicks on a corrected frame; 7 is published", low=0, high=16)
     corrected_frames: int = option(2, "most corrected frames of a clip, the first one included", low=0, high=64)
