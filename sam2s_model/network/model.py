@@ -25,7 +25,7 @@ from sam2s_model.network.memory_attention import MemoryAttention
 from sam2s_model.network.memory_encoder import Fuser, MemoryEncoder, mask_to_remember
 from sam2s_model.network.memory_keys import CachedKeys
 from sam2s_model.network.perceiver import SpatialPerceiver
-from sam2s_model.network.prompt_encoder import PromptEncoder
+from sam2s_model.network.prompt_encoder import PromptEncoder, given_logits
 from sam2s_model.network.temporal_semantics import TemporalSemantics
 
 LOGITS_PER_PLACE = 4  # mask logits on each side of a place of the features that masks are decoded from
@@ -393,12 +393,6 @@ class Sam2Model(nn.Module):
         if self.config.latents_2d:
             memory = self.spatial_perceiver(memory, features.grid)
         return memory
-
-
-def given_logits(mask: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Turn masks (B, 1, S, S) of 0 and 1 that are taken as they are into logits (B, 1, 4h, 4w). grid: (h, w)"""
-    size = [LOGITS_PER_PLACE * side for side in grid]
-    return F.interpolate(mask.float() * 20 - 10, size=size, mode="bilinear", antialias=True)
 
 
 def _embedding(*shape: int) -> nn.Parameter:

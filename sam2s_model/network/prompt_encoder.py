@@ -94,6 +94,12 @@ class RandomFourierPosition(nn.Module):
         return _fourier(place, self.positional_encoding_gaussian_matrix)
 
 
+def given_logits(mask: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Turn masks (B, 1, S, S) of 0 and 1 that are taken as they are into logits (B, 1, 4h, 4w). grid: (h, w)"""
+    size = (4 * grid[0], 4 * grid[1])
+    return F.interpolate(mask.float() * 20 - 10, size=size, mode="bilinear", antialias=True)
+
+
 def _fourier(place: Tensor, matrix: Tensor) -> Tensor:
     angle = (2 * place - 1) @ matrix.float() * (2 * math.pi)
     return torch.cat((angle.sin(), angle.cos()), dim=-1)

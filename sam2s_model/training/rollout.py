@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2s_model.network.image_features import Conditioned, ImageFeatures
-from sam2s_model.network.model import ABSENT_LOGIT, Sam2Model, given_logits
+from sam2s_model.network.model import ABSENT_LOGIT, Sam2Model
+from sam2s_model.network.prompt_encoder import given_logits
 from sam2s_model.tracking.memory.matching import Matching
 from sam2s_model.tracking.previous_mask import PREVIOUS_LIMIT
 from sam2s_model.tracking.propagation import Propagated, agreement, label_prompts
