@@ -27,15 +27,15 @@ def spoil(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
     labels = mask.astype(np.float32)
     if not mask.any():
         return labels
-    side = np.sqrt(mask.sum() / np.pi)  # the radius of a disc of that area
+    radius = np.sqrt(mask.sum() / np.pi)  # of a disc of that area
     for _ in range(int(rng.integers(1, 3))):
         lot, believed = rng.random(), float(rng.choice(BELIEVED))
         if lot < 0.45:
             labels[_beyond_a_line(rng, mask)] *= believed
         elif lot < 0.7:
-            labels[_spot(rng, mask, side, 2.0)] *= believed
+            labels[_spot(rng, mask, radius, 2.0)] *= believed
         elif lot < 0.9:
-            gained = _spot(rng, mask, side, 0.8 * side) & ~mask
+            gained = _spot(rng, mask, radius, 0.8 * radius) & ~mask
             labels[gained] = np.maximum(labels[gained], 1 - believed)
         else:
             change = cv2.dilate if rng.random() < 0.5 else cv2.erode
@@ -53,14 +53,14 @@ def _beyond_a_line(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
     return along > np.quantile(along[mask], kept)
 
 
-def _spot(rng: np.random.Generator, mask: np.ndarray, side: float, away: float) -> np.ndarray:
+def _spot(rng: np.random.Generator, mask: np.ndarray, size: float, away: float) -> np.ndarray:
     """Return an ellipse (h, w) bool of 4 to 36 % of a mask's area, whose centre is about `away` from one of its places.
 
-    side: of the mask, the radius of a disc of its area
+    size: of the mask, the radius of a disc of its area
     """
     ys, xs = np.nonzero(mask)
     place = int(rng.integers(len(xs)))
-    radius, long = max(2.0, side * rng.uniform(0.2, 0.6)), rng.uniform(0.5, 2.0)
+    radius, long = max(2.0, size * rng.uniform(0.2, 0.6)), rng.uniform(0.5, 2.0)
     angle = rng.uniform(0, np.pi)
     y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
     x, y = x - xs[place] - away * rng.normal(), y - ys[place] - away * rng.normal()
